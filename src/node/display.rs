@@ -1,0 +1,75 @@
+//! Nodes as people read them: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. Lifetimes are
+//! left out. This form is for eyes; the forms for machines are the encoding, JSON and IPLD.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::{Dict, Kind, List, Node, Predicate};
+
+impl Display for Node {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Bool(v) => v.fmt(f),
+            Self::Int(v) => v.fmt(f),
+            Self::Float(v) => write!(f, "{v:?}"),
+            Self::String(v) => write!(f, "{v:?}"),
+            Self::Bytes(v) => hex(f, "0x", v),
+            Self::Link(v) => v.fmt(f),
+            Self::List(v) => {
+                f.write_str("[")?;
+                separated(f, v)?;
+                f.write_str("]")
+            }
+            Self::Dict(v) => v.fmt(f),
+            Self::Predicate(v) => v.fmt(f),
+            Self::Opaque(v) => hex(f, "opaque:0x", v.as_bytes()),
+        }
+    }
+}
+
+impl Display for Dict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("{")?;
+        for (i, (key, value)) in self.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{key}: {value}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl Display for Predicate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        // A tag comes from strangers: anything but a plain word is quoted and escaped.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        if !self.tag.is_empty() && self.tag.chars().all(plain) {
+            write!(f, "{}(", self.tag)?;
+        } else {
+            write!(f, "{:?}(", self.tag)?;
+        }
+        separated(f, &self.positional)?;
+        for (i, (name, value)) in self.named.iter().enumerate() {
+            let mark = if i == 0 { "; " } else { ", " };
+            write!(f, "{mark}{name}={value}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+fn separated(f: &mut Formatter<'_>, list: &List) -> Result {
+    for (i, node) in list.iter().enumerate() {
+        let comma = if i == 0 { "" } else { ", " };
+        write!(f, "{comma}{node}")?;
+    }
+    Ok(())
+}
+
+fn hex(f: &mut Formatter<'_>, prefix: &str, bytes: &[u8]) -> Result {
+    f.write_str(prefix)?;
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}

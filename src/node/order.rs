@@ -1,0 +1,201 @@
+//! The total order on nodes.
+//!
+//! By *content* first: kinds in the order of [`Kind`]'s variants, then values; containers like words, element
+//! by element. Only between nodes of the same content do lifetimes count, none before any. So a set can look
+//! up a node by content in a sequence that is sorted by the whole order.
+
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use super::{Dict, Kind, List, Node, Predicate};
+
+/// A 64-bit float that is not NaN.
+///
+/// Ordered by IEEE 754 `totalOrder`, so `-0.0` and `0.0` are two values and -0.0 is the lesser.
+#[derive(Clone, Copy, Default)]
+pub struct Float(f64);
+
+impl Float {
+    /// Greater than any other.
+    pub const INFINITY: Self = Self(f64::INFINITY);
+    /// Less than any other.
+    pub const NEG_INFINITY: Self = Self(f64::NEG_INFINITY);
+
+    /// The float, or `None` if it is NaN.
+    pub fn new(value: f64) -> Option<Self> {
+        (!value.is_nan()).then_some(Self(value))
+    }
+
+    /// The value.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl PartialEq for Float {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Float {}
+
+impl PartialOrd for Float {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Float {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl Hash for Float {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl fmt::Debug for Float {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Node {
+    /// Compares what the two nodes say, whatever their lifetimes.
+    pub fn cmp_content(&self, other: &Self) -> Ordering {
+        self.kind.cmp_content(&other.kind)
+    }
+
+    /// Of two nodes of the same content, the lifetimes in the order of the tree.
+    fn cmp_lifetimes(&self, other: &Self) -> Ordering {
+        self.expires_at
+            .cmp(&other.expires_at)
+            .then_with(|| self.kind.cmp_lifetimes(&other.kind))
+    }
+}
+
+impl Kind {
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Bool(_) => 0,
+            Self::Int(_) => 1,
+            Self::Float(_) => 2,
+            Self::String(_) => 3,
+            Self::Bytes(_) => 4,
+            Self::Link(_) => 5,
+            Self::List(_) => 6,
+            Self::Dict(_) => 7,
+            Self::Predicate(_) => 8,
+            Self::Opaque(_) => 9,
+        }
+    }
+
+    fn cmp_content(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
+            (Self::Int(a), Self::Int(b)) => a.cmp(b),
+            (Self::Float(a), Self::Float(b)) => a.cmp(b),
+            (Self::String(a), Self::String(b)) => a.cmp(b),
+            (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
+            (Self::Link(a), Self::Link(b)) => a.to_bytes().cmp(&b.to_bytes()),
+            (Self::List(a), Self::List(b)) => a.cmp_content(b),
+            (Self::Dict(a), Self::Dict(b)) => a.cmp_content(b),
+            (Self::Predicate(a), Self::Predicate(b)) => a
+                .tag
+                .cmp(&b.tag)
+                .then_with(|| a.positional.cmp_content(&b.positional))
+                .then_with(|| a.named.cmp_content(&b.named)),
+            (Self::Opaque(a), Self::Opaque(b)) => a.cmp(b),
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+
+    fn cmp_lifetimes(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::List(a), Self::List(b)) => a.cmp_lifetimes(b),
+            (Self::Dict(a), Self::Dict(b)) => a.cmp_lifetimes(b),
+            (Self::Predicate(a), Self::Predicate(b)) => a
+                .positional
+                .cmp_lifetimes(&b.positional)
+                .then_with(|| a.named.cmp_lifetimes(&b.named)),
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+/// The first difference of two sequences; a prefix comes before what it begins.
+fn cmp_each<T>(
+    a: impl IntoIterator<Item = T>,
+    b: impl IntoIterator<Item = T>,
+    cmp: impl Fn(T, T) -> Ordering,
+) -> Ordering {
+    let (mut a, mut b) = (a.into_iter(), b.into_iter());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(x), Some(y)) => match cmp(x, y) {
+                Ordering::Equal => {}
+                unequal => return unequal,
+            },
+        }
+    }
+}
+
+impl List {
+    fn cmp_content(&self, other: &Self) -> Ordering {
+        cmp_each(self, other, Node::cmp_content)
+    }
+
+    fn cmp_lifetimes(&self, other: &Self) -> Ordering {
+        cmp_each(self, other, Node::cmp_lifetimes)
+    }
+}
+
+impl Dict {
+    fn cmp_content(&self, other: &Self) -> Ordering {
+        cmp_each(self, other, |a, b| {
+            a.0.cmp(b.0).then_with(|| a.1.cmp_content(b.1))
+        })
+    }
+
+    fn cmp_lifetimes(&self, other: &Self) -> Ordering {
+        cmp_each(self, other, |a, b| a.1.cmp_lifetimes(b.1))
+    }
+}
+
+macro_rules! total_order {
+    ($($type:ty: $self:ident, $other:ident => $cmp:expr;)*) => {
+        $(impl Ord for $type {
+            fn cmp(&$self, $other: &Self) -> Ordering {
+                $cmp
+            }
+        }
+
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        })*
+    };
+}
+
+total_order! {
+    Node: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
+    Kind: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
+    List: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
+    Dict: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
+    Predicate: self, other => self.tag.cmp(&other.tag)
+        .then_with(|| self.positional.cmp_content(&other.positional))
+        .then_with(|| self.named.cmp_content(&other.named))
+        .then_with(|| self.positional.cmp_lifetimes(&other.positional))
+        .then_with(|| self.named.cmp_lifetimes(&other.named));
+}

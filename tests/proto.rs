@@ -1,0 +1,37 @@
+//! The generated code under `src/proto/` is what the `.proto` files say.
+//!
+//! Nobody needs `protoc`: this test compiles the schemas in Rust. After a change
+//! to a `.proto` file, run it once with `UPDATE_PROTO=1`.
+
+use std::{fs, path::Path};
+
+#[test]
+fn generated_code_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let files = ["smart_record.proto", "storage.proto"].map(|f| root.join("proto").join(f));
+    let descriptors = protox::compile(&files, [root.join("proto")]).expect("valid schemas");
+    prost_build::Config::new()
+        .bytes(["."])
+        .out_dir(out.path())
+        .compile_fds(descriptors)
+        .expect("generated code");
+
+    for (generated, kept) in [
+        ("libp2p_smart_record.v1.rs", "src/proto/smart_record.rs"),
+        ("libp2p_smart_record.storage.v1.rs", "src/proto/storage.rs"),
+    ] {
+        let fresh = fs::read_to_string(out.path().join(generated)).expect("generated file");
+        let kept = root.join(kept);
+        if std::env::var_os("UPDATE_PROTO").is_some() {
+            fs::create_dir_all(kept.parent().expect("a parent")).expect("directory");
+            fs::write(&kept, &fresh).expect("written");
+        }
+        let kept_text = fs::read_to_string(&kept).unwrap_or_default();
+        assert!(
+            kept_text == fresh,
+            "{} is out of date: run `UPDATE_PROTO=1 cargo test --test proto`",
+            kept.display()
+        );
+    }
+}
