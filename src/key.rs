@@ -154,10 +154,7 @@ mod tests {
             RecordKey::from_parts("sr", "a/b").unwrap(),
             RecordKey::new("/sr/a/b")
         );
-        assert_eq!(
-            RecordKey::from_parts("", "a"),
-            Err(NamespaceError::Empty)
-        );
+        assert_eq!(RecordKey::from_parts("", "a"), Err(NamespaceError::Empty));
         assert!(matches!(
             RecordKey::from_parts("a/b", "c"),
             Err(NamespaceError::HasSlash(_))

@@ -1,11 +1,107 @@
+//! Signed, mergeable, expiring records on any rust-libp2p Kademlia DHT.
+//!
+//! Under one key many peers write, each to its own signed space; every piece has a lifetime; replicas merge
+//! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. There is no protocol
+//! of its own: it rides on Kademlia's PUT_VALUE and GET_VALUE.
+//!
+//! Two ways in:
+//!
+//! 1. **Replace the store.** [`SmartRecordStore`] takes the place of libp2p's `MemoryStore` in a
+//!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes.
+//! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a
+//!    [`Registry`] maps the namespaces of keys to validators.
+//!
+//! A writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
+//! joins the answers of a GET with [`SmartRecordValidator`]'s `consolidate`, or as [`SmartRecord`]s, and looks
+//! at the [`View`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use libp2p_identity::Keypair;
+//! use libp2p_smart_record::{
+//!     Clock, Dict, Limits, RecordKey, SmartRecord, SmartRecordStore, SpaceSigner, SystemClock,
+//! };
+//!
+//! let keypair = Keypair::generate_ed25519();
+//! let mut store = SmartRecordStore::new(keypair.public().to_peer_id());
+//!
+//! // Write: sign an update to our space under a key.
+//! let key = RecordKey::new("/sr/rooms/lobby");
+//! let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+//! let document: Dict = r#"{"name": "ada", "seats": [1, 2]}"#.parse()?;
+//! let update = signer.merge(document, SystemClock.now(), Duration::from_secs(600))?;
+//! let mut record = SmartRecord::new(key.clone());
+//! record.insert(signer.writer(), update);
+//! store.write(&key, &record.encode())?;
+//!
+//! // Read: what each writer says now.
+//! for (writer, space) in &store.view(&key)? {
+//!     println!("{writer}: {}", space.document);
+//! }
+//! # assert_eq!(store.view(&key)?.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`node`] | the document model: nodes, their order, merge, encodings |
+//! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`validator`] | the trait, the registry, the built-in validators, errors |
+//! | [`store`] | the store for Kademlia, its storage, events and counters |
+//!
+//! The core (`node`, `record`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! for the command `smart-record` and adds nothing to the library.
+
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod clock;
 mod key;
 pub mod node;
 mod proto;
+pub mod record;
+pub mod store;
 mod time;
-pub use crate::{clock::*, key::*, node::*, time::*};
-#[derive(Debug)]
-pub struct Limits;
+pub mod validator;
+
+#[doc(no_inline)]
+pub use cid::Cid;
+#[doc(no_inline)]
+pub use prost::bytes::Bytes;
+
+pub use crate::{
+    clock::{Clock, SystemClock},
+    key::{NamespaceError, RecordKey},
+    node::{Dict, Float, Kind, List, Node, Predicate},
+    record::{
+        Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
+        SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
+    },
+    store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
+    time::Timestamp,
+    validator::{
+        AcceptAny, Fault, Malformed, Registry, SmartRecordValidator, ValidationError, Validator,
+        Validity, best_index,
+    },
+};

@@ -30,13 +30,13 @@ use std::collections::{BTreeMap, btree_map};
 
 use cid::Cid;
 
+pub(crate) use self::merge::{merge_documents, resolve_document, visible_document};
 pub use self::{
     codec::{DocumentLimits, NodeError},
     ipld::IpldError,
     json::JsonError,
     order::Float,
 };
-pub(crate) use self::merge::{merge_documents, resolve_document, visible_document};
 use crate::time::Timestamp;
 
 /// A piece of a document: what it is, and until when.

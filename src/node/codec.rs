@@ -103,7 +103,10 @@ pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
     !bytes.is_empty()
         && matches!(
             proto::Node::decode(bytes),
-            Ok(proto::Node { expires_at: None, kind: None })
+            Ok(proto::Node {
+                expires_at: None,
+                kind: None
+            })
         )
 }
 
@@ -285,29 +288,52 @@ mod tests {
             }
             .encode_to_vec()
         };
-        assert_eq!(decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]), not_canonical);
-        assert_eq!(decoded(vec![(a.clone(), list(vec![b, a.clone()]))]), not_canonical);
+        assert_eq!(
+            decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]),
+            not_canonical
+        );
+        assert_eq!(
+            decoded(vec![(a.clone(), list(vec![b, a.clone()]))]),
+            not_canonical
+        );
         // A lifetime in a key, a padded varint, an unknown field behind a known kind.
         let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
         assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
-        assert_eq!(decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]), not_canonical);
+        assert_eq!(
+            decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]),
+            not_canonical
+        );
         let padded = [&wire(true)[..], &[0xf0, 0x01, 0x01]].concat();
         assert_eq!(decoded(vec![(a.clone(), padded)]), not_canonical);
         // No kind at all, a Link that is none, NaN.
-        assert_eq!(decoded(vec![(a.clone(), vec![])]), Err(NodeError::MissingKind));
-        assert_eq!(decoded(vec![(a.clone(), vec![0x08, 1])]), Err(NodeError::MissingKind));
-        assert_eq!(decoded(vec![(a.clone(), vec![0x3a, 1, 9])]), Err(NodeError::InvalidLink));
+        assert_eq!(
+            decoded(vec![(a.clone(), vec![])]),
+            Err(NodeError::MissingKind)
+        );
+        assert_eq!(
+            decoded(vec![(a.clone(), vec![0x08, 1])]),
+            Err(NodeError::MissingKind)
+        );
+        assert_eq!(
+            decoded(vec![(a.clone(), vec![0x3a, 1, 9])]),
+            Err(NodeError::InvalidLink)
+        );
         let nan = proto::Node {
             expires_at: None,
             kind: Some(Wire::Float(f64::NAN)),
         };
-        assert_eq!(decoded(vec![(a, nan.encode_to_vec())]), Err(NodeError::NotANumber));
+        assert_eq!(
+            decoded(vec![(a, nan.encode_to_vec())]),
+            Err(NodeError::NotANumber)
+        );
     }
 
     #[test]
     fn depth_and_nodes_are_bounded_on_both_sides() {
         let nested = |depth: usize| {
-            (2..depth).fold(Node::from(1), |node, _| Node::new([node].into_iter().collect::<List>()))
+            (2..depth).fold(Node::from(1), |node, _| {
+                Node::new([node].into_iter().collect::<List>())
+            })
         };
         let limits = DocumentLimits::default();
         for (depth, fits) in [(16, true), (17, false)] {

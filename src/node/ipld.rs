@@ -335,12 +335,18 @@ mod tests {
         );
         assert!(matches!(
             parse("{"),
-            Err(IpldError::Codec { codec: "DAG-JSON", .. })
+            Err(IpldError::Codec {
+                codec: "DAG-JSON",
+                ..
+            })
         ));
         let infinite: Dict = [("f", Float::INFINITY)].into_iter().collect();
         assert!(matches!(
             infinite.to_dag_cbor(),
-            Err(IpldError::Codec { codec: "DAG-CBOR", .. })
+            Err(IpldError::Codec {
+                codec: "DAG-CBOR",
+                ..
+            })
         ));
     }
 }

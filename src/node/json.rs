@@ -181,7 +181,10 @@ impl Kind {
         };
         match name.as_str() {
             "bytes" => bytes().map(Self::Bytes).ok_or_else(unknown),
-            "opaque" => bytes().and_then(Opaque::new).map(Self::Opaque).ok_or_else(unknown),
+            "opaque" => bytes()
+                .and_then(Opaque::new)
+                .map(Self::Opaque)
+                .ok_or_else(unknown),
             "float" => match value.as_str() {
                 Some("inf") => Ok(Self::Float(Float::INFINITY)),
                 Some("-inf") => Ok(Self::Float(Float::NEG_INFINITY)),
@@ -229,7 +232,10 @@ mod tests {
             document.to_string(),
             r#"{"a": 1, "b": 2.5, "c": "x", "d": [false, true], "e": {"f": -3}}"#
         );
-        assert_eq!(document.to_json().to_string(), text.replace("[true,false,true]", "[false,true]"));
+        assert_eq!(
+            document.to_json().to_string(),
+            text.replace("[true,false,true]", "[false,true]")
+        );
     }
 
     #[test]

@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn a_changed_kind_or_tag_overwrites() {
         let list: List = [1, 2].into_iter().collect();
-        let older = dict([("a", Node::new(list)), ("p", Predicate::new("x").with(1).into())]);
+        let older = dict([
+            ("a", Node::new(list)),
+            ("p", Predicate::new("x").with(1).into()),
+        ]);
         let newer = dict([("a", 7.into()), ("p", Predicate::new("y").with(2).into())]);
         assert_eq!(
             fold(vec![(older, 10), (newer, 10)], 5),
@@ -233,8 +236,12 @@ mod tests {
 
     #[test]
     fn lists_unite_and_an_element_keeps_the_later_expiry() {
-        let one: List = [Node::from(1).expires_at(at(3)), 2.into()].into_iter().collect();
-        let two: List = [Node::from(1), Node::from(3).expires_at(at(4))].into_iter().collect();
+        let one: List = [Node::from(1).expires_at(at(3)), 2.into()]
+            .into_iter()
+            .collect();
+        let two: List = [Node::from(1), Node::from(3).expires_at(at(4))]
+            .into_iter()
+            .collect();
         let documents = vec![
             (dict([("l", Node::new(one))]), 10),
             (dict([("l", Node::new(two))]), 20),

@@ -34,10 +34,7 @@ pub struct Opaque {
     /// Binary peer id; empty when none is kept.
     #[prost(bytes = "bytes", tag = "2")]
     pub publisher: ::prost::bytes::Bytes,
-    /// Unix milliseconds.
-    #[prost(uint64, optional, tag = "3")]
-    pub expires_at: ::core::option::Option<u64>,
-    /// The expiry comes from inside the value, not from the sender's ttl.
-    #[prost(bool, tag = "4")]
+    /// Whether the row's expiry is the value's own word, not the sender's.
+    #[prost(bool, tag = "3")]
     pub expiry_is_signed: bool,
 }

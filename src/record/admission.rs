@@ -1,0 +1,132 @@
+//! Who may write under a key.
+//!
+//! **Invariants.** A policy looks at the key and the writer only, so replicas with the same policy admit the
+//! same updates.
+
+use std::{collections::BTreeSet, fmt};
+
+use libp2p_identity::PeerId;
+
+use super::writer::Writer;
+use crate::key::RecordKey;
+
+/// Decides who may write under a key.
+///
+/// It is asked for each space of an incoming record, before any signature is checked, so it has to be quick.
+pub trait Admission: Send + Sync + fmt::Debug + 'static {
+    /// Whether `writer` may write under `key`.
+    ///
+    /// # Errors
+    /// [`PolicyRefusal`] if it may not.
+    fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal>;
+}
+
+/// Why a writer may not write under a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyRefusal {
+    /// The writer is not on the list.
+    #[error("the writer is not on the list of those who may write")]
+    NotListed,
+    /// The key belongs to someone else.
+    #[error("the key belongs to {owner}")]
+    NotOwner {
+        /// Whose key it is.
+        owner: PeerId,
+    },
+    /// The key belongs to nobody.
+    #[error("the key does not begin with the peer id of an owner")]
+    NoOwner,
+    /// A reason of the user's own policy.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Everybody may write; the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open;
+
+impl Admission for Open {
+    fn admit(&self, _: &RecordKey, _: &Writer) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
+}
+
+/// Only the listed peers may write.
+#[derive(Clone, Debug, Default)]
+pub struct AllowList(BTreeSet<PeerId>);
+
+impl FromIterator<PeerId> for AllowList {
+    fn from_iter<I: IntoIterator<Item = PeerId>>(writers: I) -> Self {
+        Self(writers.into_iter().collect())
+    }
+}
+
+impl Admission for AllowList {
+    fn admit(&self, _: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal> {
+        if self.0.contains(&writer.peer_id()) {
+            return Ok(());
+        }
+        Err(PolicyRefusal::NotListed)
+    }
+}
+
+/// A key `/namespace/<peer id>` or `/namespace/<peer id>/…` is its peer's, who alone may write there; under
+/// any other key nobody may. The peer id stands in base58, its usual form.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyOwner;
+
+impl Admission for KeyOwner {
+    fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal> {
+        let owner = key
+            .path()
+            .split(|b| *b == b'/')
+            .next()
+            .and_then(|segment| std::str::from_utf8(segment).ok())
+            .and_then(|segment| segment.parse::<PeerId>().ok())
+            .ok_or(PolicyRefusal::NoOwner)?;
+        if writer.peer_id() == owner {
+            return Ok(());
+        }
+        Err(PolicyRefusal::NotOwner { owner })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn policies_admit_whom_they_say() {
+        let (owner, other) = (Keypair::generate_ed25519(), Keypair::generate_ecdsa());
+        let (owner, other) = (Writer::from(&owner.public()), Writer::from(&other.public()));
+        for writer in [&owner, &other] {
+            let id = writer.peer_id();
+            let foreign = if writer == &owner { &other } else { &owner };
+            for key in [
+                format!("/sr/{id}"),
+                format!("/sr/{id}/"),
+                format!("/sr/{id}/a/b"),
+            ] {
+                let key = RecordKey::new(key);
+                assert_eq!(KeyOwner.admit(&key, writer), Ok(()));
+                assert!(matches!(
+                    KeyOwner.admit(&key, foreign),
+                    Err(PolicyRefusal::NotOwner { owner }) if owner == id
+                ));
+            }
+        }
+        for key in ["/sr/lobby", "/sr/", "lobby", ""] {
+            assert_eq!(
+                KeyOwner.admit(&key.into(), &owner),
+                Err(PolicyRefusal::NoOwner)
+            );
+        }
+        let list: AllowList = [owner.peer_id()].into_iter().collect();
+        assert_eq!(list.admit(&"/sr/a".into(), &owner), Ok(()));
+        assert!(list.admit(&"/sr/a".into(), &other).is_err());
+        assert_eq!(Open.admit(&"/sr/a".into(), &other), Ok(()));
+    }
+}

@@ -1,0 +1,209 @@
+//! Large records in pieces: any subset of a record is a record.
+//!
+//! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size, unless a single update is
+//! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk.
+
+use prost::{Message, bytes::Bytes};
+
+use crate::proto::smart_record as proto;
+
+/// The tag of `SmartRecord.spaces`.
+const SPACES: u32 = 1;
+
+/// Gathers encoded spaces up to a size.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    max: usize,
+    bytes: Vec<u8>,
+}
+
+impl Chunk {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self {
+            max,
+            bytes: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Adds an encoded space if it fits.
+    pub(crate) fn push(&mut self, space: &[u8]) -> bool {
+        let fits = self.fits(space.len());
+        if fits {
+            self.append(space);
+        }
+        fits
+    }
+
+    /// Adds as many of the space's updates, from the `from`th on, as fit; at least one if the chunk is
+    /// empty. Returns the first one that was not added.
+    pub(crate) fn push_part(&mut self, space: &proto::Space, from: usize) -> usize {
+        let mut part = proto::Space {
+            public_key: space.public_key.clone(),
+            updates: Vec::new(),
+        };
+        let mut size = part.encoded_len();
+        for update in space.updates.iter().skip(from) {
+            let update_len = update.encoded_len();
+            let framed = framed_len(update_len);
+            let with = size.saturating_add(framed);
+            let only = self.is_empty() && part.updates.is_empty();
+            if !only && !self.fits(with) {
+                break;
+            }
+            size = with;
+            part.updates.push(update.clone());
+        }
+        if !part.updates.is_empty() {
+            self.append(&part.encode_to_vec());
+        }
+        from.saturating_add(part.updates.len())
+    }
+
+    fn fits(&self, space_len: usize) -> bool {
+        self.bytes.len().saturating_add(framed_len(space_len)) <= self.max
+    }
+
+    fn append(&mut self, space: &[u8]) {
+        prost::encoding::encode_key(
+            SPACES,
+            prost::encoding::WireType::LengthDelimited,
+            &mut self.bytes,
+        );
+        let len = u64::try_from(space.len()).unwrap_or(u64::MAX);
+        prost::encoding::encode_varint(len, &mut self.bytes);
+        self.bytes.extend_from_slice(space);
+    }
+}
+
+/// The length of a field of `len` bytes with its tag, which takes one byte here, and its length.
+fn framed_len(len: usize) -> usize {
+    let varint = prost::encoding::encoded_len_varint(u64::try_from(len).unwrap_or(u64::MAX));
+    len.saturating_add(varint).saturating_add(1)
+}
+
+/// Packs encoded spaces, each with a mark of the caller's, into chunks of at most `max` bytes.
+pub(crate) struct Chunks<T, I> {
+    spaces: I,
+    max: usize,
+    /// The first update of the next space to be sent.
+    from: usize,
+    /// A space that did not fit whole into the last chunk.
+    rest: Option<(T, Bytes)>,
+}
+
+impl<T, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
+    /// Begins with the `from`th update of the first space.
+    pub(crate) const fn new(spaces: I, max: usize, from: usize) -> Self {
+        Self {
+            spaces,
+            max,
+            from,
+            rest: None,
+        }
+    }
+
+    /// Where the next chunk begins: a space's mark and its first update that has not been sent. `None` when
+    /// everything has been.
+    pub(crate) fn position(&self) -> Option<(&T, usize)> {
+        self.rest.as_ref().map(|(mark, _)| (mark, self.from))
+    }
+}
+
+impl<T, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Chunk::new(self.max);
+        while let Some((mark, space)) = self.rest.take().or_else(|| self.spaces.next()) {
+            let whole = self.from == 0;
+            if whole && chunk.push(&space) {
+                continue;
+            }
+            if whole && !chunk.is_empty() && framed_len(space.len()) <= self.max {
+                self.rest = Some((mark, space));
+                break;
+            }
+            // Encoded by us, so it decodes; if it did not, there would be nothing to send.
+            let Ok(wire) = proto::Space::decode(space.clone()) else {
+                self.from = 0;
+                continue;
+            };
+            self.from = chunk.push_part(&wire, self.from);
+            if self.from < wire.updates.len() {
+                self.rest = Some((mark, space));
+                break;
+            }
+            self.from = 0;
+        }
+        (!chunk.is_empty()).then(|| chunk.into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(writer: u8, updates: &[usize]) -> Bytes {
+        proto::Space {
+            public_key: vec![writer; 36].into(),
+            updates: updates
+                .iter()
+                .map(|len| proto::SignedUpdate {
+                    update: vec![writer; *len].into(),
+                    signature: vec![writer; 64].into(),
+                })
+                .collect(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    fn updates(chunk: &[u8]) -> Vec<(u8, usize)> {
+        proto::SmartRecord::decode(chunk)
+            .unwrap()
+            .spaces
+            .iter()
+            .flat_map(|s| s.updates.iter().map(|u| (s.public_key[0], u.update.len())))
+            .collect()
+    }
+
+    fn marked(spaces: &[Bytes]) -> impl Iterator<Item = ((), Bytes)> {
+        spaces.iter().map(|space| ((), space.clone()))
+    }
+
+    #[test]
+    fn everything_is_sent_once_in_chunks_that_fit() {
+        let spaces = vec![
+            space(1, &[100]),
+            space(2, &[400, 401, 402, 403]),
+            space(3, &[10]),
+            space(4, &[2_000]),
+            space(5, &[11, 12]),
+        ];
+        let all: Vec<_> = spaces
+            .iter()
+            .flat_map(|s| {
+                let s = proto::Space::decode(s.clone()).unwrap();
+                let writer = s.public_key[0];
+                s.updates.into_iter().map(move |u| (writer, u.update.len()))
+            })
+            .collect();
+        for max in [0, 1, 100, 180, 181, 600, 1_000, 2_200, 100_000] {
+            let chunks: Vec<_> = Chunks::new(marked(&spaces), max, 0).collect();
+            let sent: Vec<_> = chunks.iter().flat_map(|chunk| updates(chunk)).collect();
+            assert_eq!(sent, all, "max {max}");
+            for chunk in &chunks {
+                assert!(chunk.len() <= max || updates(chunk).len() == 1, "max {max}");
+            }
+        }
+        assert_eq!(Chunks::new(marked(&spaces), 100_000, 0).count(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! The bounds of a smart record.
+
+use std::{fmt, time::Duration};
+
+use crate::{key::RecordKey, node::DocumentLimits};
+
+/// The bounds of a smart record.
+///
+/// They decide what a replica keeps, so all nodes of one DHT should use the same; the defaults are meant for
+/// that. Sizes are bytes.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_smart_record::Limits;
+///
+/// let limits = Limits::default().with_max_ttl(Duration::from_secs(3_600));
+/// assert_eq!(limits.update_bytes(), 2_048);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    key_bytes: usize,
+    update_bytes: usize,
+    updates_per_space: usize,
+    space_bytes: usize,
+    spaces_per_record: usize,
+    document: DocumentLimits,
+    max_ttl: Duration,
+    max_clock_skew: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_bytes: 256,
+            update_bytes: 2 * 1_024,
+            updates_per_space: 64,
+            space_bytes: 8 * 1_024,
+            spaces_per_record: 1_024,
+            document: DocumentLimits::default(),
+            max_ttl: Duration::from_secs(48 * 60 * 60),
+            max_clock_skew: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
+        impl Limits {
+            $(
+                $(#[$doc])*
+                pub const fn $name(&self) -> $type {
+                    self.$name
+                }
+
+                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
+                #[must_use]
+                pub const fn $with(mut self, value: $type) -> Self {
+                    self.$name = value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+limits! {
+    /// The length of a key. Defaults to 256: a namespace, a peer id and a path, twice in every PUT beside
+    /// a chunk of 15 KiB, still fit into Kademlia's packet of 16 KiB.
+    key_bytes, with_key_bytes: usize;
+    /// The length of an update without its signature. Defaults to 2 KiB, so that any update fits many
+    /// times into a reply.
+    update_bytes, with_update_bytes: usize;
+    /// How many updates a space holds; of more, the newest stay. Defaults to 64.
+    updates_per_space, with_updates_per_space: usize;
+    /// How many bytes of updates a space holds; of more, the newest stay. Defaults to 8 KiB: one reply.
+    ///
+    /// An update stays while those newer than it come to less than this minus
+    /// [`update_bytes`](Self::update_bytes). So the total is never more than this, and whether an update
+    /// stays depends on updates that stay, which makes the bound part of the join: replicas agree on it
+    /// whatever order the updates came in.
+    space_bytes, with_space_bytes: usize;
+    /// How many spaces a record holds; of more, those of the lowest rank `sha256(key ‖ writer)` stay.
+    /// Defaults to 1,024.
+    spaces_per_record, with_spaces_per_record: usize;
+    /// Depth and number of nodes of a document. Defaults to 16 and 1,024.
+    document, with_document: DocumentLimits;
+    /// From the time of an update's `seq` to its `retain_until`, at most. Defaults to 48 hours, as long as
+    /// Kademlia keeps records.
+    max_ttl, with_max_ttl: Duration;
+    /// How far in the future an update's `seq` may be. Defaults to 5 minutes, which covers a machine that
+    /// keeps its clock at all.
+    max_clock_skew, with_max_clock_skew: Duration;
+}
+
+impl Limits {
+    /// Checks the length of a key.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] of [`Limit::KeyBytes`].
+    pub fn check_key(&self, key: &RecordKey) -> Result<(), LimitExceeded> {
+        check(Limit::KeyBytes, key.as_bytes().len(), self.key_bytes)
+    }
+}
+
+pub(crate) fn check(limit: Limit, got: usize, max: usize) -> Result<(), LimitExceeded> {
+    if got > max {
+        return Err(LimitExceeded::new(limit, got, max));
+    }
+    Ok(())
+}
+
+/// Something is larger than it may be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} is {}more than {max}", match got { Some(n) => format!("{n}, "), None => String::new() })]
+pub struct LimitExceeded {
+    /// Which bound.
+    pub limit: Limit,
+    /// The size met, where it was counted to the end.
+    pub got: Option<u64>,
+    /// The largest size that is allowed; the unit is the limit's.
+    pub max: u64,
+}
+
+impl LimitExceeded {
+    pub(crate) fn new(limit: Limit, got: usize, max: usize) -> Self {
+        Self {
+            limit,
+            got: u64::try_from(got).ok(),
+            max: u64::try_from(max).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Limit {
+    /// The bytes of a key.
+    KeyBytes,
+    /// The bytes of a public key.
+    PublicKeyBytes,
+    /// The bytes of a signature.
+    SignatureBytes,
+    /// The bytes of an update.
+    UpdateBytes,
+    /// The levels of a document.
+    DocumentDepth,
+    /// The nodes of a document.
+    DocumentNodes,
+    /// Milliseconds from an update's `seq` to its `retain_until`.
+    Ttl,
+    /// Milliseconds by which an update's `seq` is ahead of the replica's clock.
+    ClockSkew,
+    /// The spaces of a record.
+    SpacesPerRecord,
+    /// The bytes of a value that is not a smart record.
+    ValueBytes,
+    /// The records of a store.
+    StoreRecords,
+    /// The bytes of a store.
+    StoreBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyBytes => "the key (bytes)",
+            Self::PublicKeyBytes => "the public key (bytes)",
+            Self::SignatureBytes => "the signature (bytes)",
+            Self::UpdateBytes => "the update (bytes)",
+            Self::DocumentDepth => "the depth of the document (nodes)",
+            Self::DocumentNodes => "the document (nodes)",
+            Self::Ttl => "the lifetime of the update (ms)",
+            Self::ClockSkew => "the update's lead over our clock (ms)",
+            Self::SpacesPerRecord => "the record (spaces)",
+            Self::ValueBytes => "the value (bytes)",
+            Self::StoreRecords => "the store (records)",
+            Self::StoreBytes => "the store (bytes)",
+        })
+    }
+}

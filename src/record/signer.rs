@@ -1,0 +1,150 @@
+//! The writing side of a space: gets `seq` and `retain_until` right.
+//!
+//! **Invariants.** `seq` grows with every update; `retain_until` never decreases, so that an update outlives
+//! everything that it hides, and nothing that was withdrawn comes back.
+//!
+//! **Spec.** `docs/design.md`, section "Update".
+
+use std::{fmt, time::Duration};
+
+use libp2p_identity::Keypair;
+
+use super::{
+    limits::Limits,
+    seq::Seq,
+    space::Space,
+    update::{SignError, SignedUpdate, Update, UpdateKind},
+    writer::Writer,
+};
+use crate::{key::RecordKey, node::Dict, time::Timestamp};
+
+/// Makes the updates of one writer under one key.
+///
+/// A new one knows nothing of earlier updates. After a restart, show it what the network holds of the space
+/// with [`SpaceSigner::resume`] before the first write: what was written earlier with a longer lifetime could
+/// otherwise come back when the new update is gone.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{Dict, Limits, RecordKey, SpaceSigner, Timestamp};
+///
+/// let mut signer = SpaceSigner::new(
+///     RecordKey::new("/sr/rooms/lobby"),
+///     Keypair::generate_ed25519(),
+///     Limits::default(),
+/// );
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// let document: Dict = [("text", "hello")].into_iter().collect();
+/// let update = signer.merge(document, now, Duration::from_secs(60))?;
+/// assert_eq!(update.expires_at(), now.saturating_add(Duration::from_secs(60)));
+/// # Ok::<(), libp2p_smart_record::SignError>(())
+/// ```
+pub struct SpaceSigner {
+    key: RecordKey,
+    keypair: Keypair,
+    limits: Limits,
+    last: Option<Seq>,
+    /// The latest `retain_until` of any earlier update.
+    retain_until: Option<Timestamp>,
+}
+
+impl SpaceSigner {
+    /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
+    pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
+        Self {
+            key,
+            keypair,
+            limits,
+            last: None,
+            retain_until: None,
+        }
+    }
+
+    /// The key of the record.
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// The writer whose space it is.
+    pub fn writer(&self) -> Writer {
+        Writer::from(&self.keypair.public())
+    }
+
+    /// Takes note of earlier updates of this space, so that new ones come after and outlive them.
+    pub fn resume(&mut self, space: &Space) {
+        self.last = self.last.max(space.newest().map(|position| position.seq));
+        self.retain_until = self.retain_until.max(space.retain_until());
+    }
+
+    /// An update that merges `document` into the space. Its nodes live for `ttl` from `now` on, unless they
+    /// carry an earlier time of their own.
+    ///
+    /// # Errors
+    /// [`SignError`] if replicas would refuse it (too large, too long a `ttl`) or the key cannot sign.
+    pub fn merge(
+        &mut self,
+        document: Dict,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedUpdate, SignError> {
+        self.update(UpdateKind::Merge, document, now, now.saturating_add(ttl))
+    }
+
+    /// An update that puts `document` in the place of all that the space says.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn replace(
+        &mut self,
+        document: Dict,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedUpdate, SignError> {
+        self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
+    }
+
+    /// An update that withdraws all that the space says. It is kept for as long as anything it hides; when
+    /// the signer knows of nothing, for the longest time there is.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
+        if self.retain_until.is_none_or(|at| at <= now) {
+            self.retain_until = Some(now.saturating_add(self.limits.max_ttl()));
+        }
+        self.update(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH)
+    }
+
+    fn update(
+        &mut self,
+        kind: UpdateKind,
+        document: Dict,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        let update = Update {
+            seq: Seq::next(self.last, now),
+            expires_at,
+            retain_until: self
+                .retain_until
+                .map_or(expires_at, |at| at.max(expires_at)),
+            kind,
+            document,
+        };
+        let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
+        self.last = Some(update.seq);
+        self.retain_until = Some(update.retain_until);
+        Ok(signed)
+    }
+}
+
+impl fmt::Debug for SpaceSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceSigner")
+            .field("key", &self.key)
+            .field("writer", &self.writer())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! What a reader sees of a record at an instant.
+
+use std::collections::{BTreeMap, btree_map};
+
+use libp2p_identity::PeerId;
+
+use super::{seq::Seq, writer::Writer};
+use crate::{node::Dict, time::Timestamp};
+
+/// A record at an instant: for each writer that says something then, what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct View {
+    spaces: BTreeMap<Writer, SpaceView>,
+}
+
+/// A space at an instant.
+///
+/// The nodes of the document carry the instants at which they expire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceView {
+    /// The clock of the newest update.
+    pub seq: Seq,
+    /// When the last of it expires.
+    pub expires_at: Timestamp,
+    /// What the writer says: all its updates merged, without what has expired.
+    pub document: Dict,
+}
+
+impl View {
+    /// How many writers say something.
+    pub fn len(&self) -> usize {
+        self.spaces.len()
+    }
+
+    /// Whether no one does.
+    pub fn is_empty(&self) -> bool {
+        self.spaces.is_empty()
+    }
+
+    /// What a peer says.
+    pub fn get(&self, writer: &PeerId) -> Option<&SpaceView> {
+        self.spaces
+            .iter()
+            .find(|(candidate, _)| candidate.peer_id() == *writer)
+            .map(|(_, space)| space)
+    }
+
+    /// The writers and what they say, ordered by public key.
+    pub fn iter(&self) -> btree_map::Iter<'_, Writer, SpaceView> {
+        self.spaces.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a View {
+    type Item = (&'a Writer, &'a SpaceView);
+    type IntoIter = btree_map::Iter<'a, Writer, SpaceView>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<(Writer, SpaceView)> for View {
+    fn from_iter<I: IntoIterator<Item = (Writer, SpaceView)>>(spaces: I) -> Self {
+        Self {
+            spaces: spaces.into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A record store for [`kad::Behaviour`](libp2p_kad::Behaviour) that validates and merges on the spot.
+//!
+//! [`SmartRecordStore`] takes the place of libp2p's `MemoryStore`. What it has stored is always valid; what it
+//! answers is what lives. It keeps its rows in a [`Storage`], by default in memory.
+//!
+//! **Invariants.** A remote write that is refused is answered as if it had been stored, because Kademlia wedges
+//! the connection otherwise; the refusal shows in [`StoreEvent`]s and [`Counters`]. Nothing expired is ever
+//! returned. Rows and bytes stay within [`StoreConfig`].
+//!
+//! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
+
+mod config;
+mod event;
+mod kad;
+mod memory;
+mod read;
+pub mod storage;
+mod write;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use libp2p_identity::PeerId;
+use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
+use libp2p_swarm::StreamProtocol;
+
+pub use self::{
+    config::StoreConfig,
+    event::{Counters, Events, Origin, StoreEvent},
+    memory::MemoryStorage,
+    storage::{Storage, StorageError, Usage},
+    write::{WriteError, WriteReport},
+};
+use self::{
+    event::Subscribers,
+    storage::{RecordId, SpaceId},
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    key::RecordKey,
+    record::Limits,
+    time::Timestamp,
+    validator::{Registry, Validator},
+};
+
+/// A record store for Kademlia whose records are validated, merged and expired.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use libp2p_kad as kad;
+/// use libp2p_smart_record::SmartRecordStore;
+///
+/// let local_peer = Keypair::generate_ed25519().public().to_peer_id();
+/// let store = SmartRecordStore::new(local_peer);
+/// let config = store.kad_config(kad::PROTOCOL_NAME);
+/// let behaviour = kad::Behaviour::with_config(local_peer, store, config);
+/// # let _ = behaviour;
+/// ```
+///
+/// # Events
+///
+/// Refusals and news reach the user through [`SmartRecordStore::subscribe`]:
+///
+/// ```
+/// # let local_peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
+/// use libp2p_smart_record::{RecordKey, SmartRecordStore, StoreEvent, WriteError};
+///
+/// let mut store = SmartRecordStore::new(local_peer);
+/// let mut events = store.subscribe();
+/// assert!(store.write(&RecordKey::new("/sr/lobby"), b"garbage").is_err());
+/// assert!(matches!(events.try_next(), Some(StoreEvent::Refused { .. })));
+/// assert_eq!(store.counters().refused_total(), 1);
+/// ```
+pub struct SmartRecordStore<S = MemoryStorage> {
+    local: PeerId,
+    config: StoreConfig,
+    validator: Arc<dyn Validator>,
+    clock: Arc<dyn Clock>,
+    storage: S,
+    providers: MemoryStore,
+    subscribers: Subscribers,
+    counters: Counters,
+    /// Where the next slice of a large record begins: a space and its first update not yet sent.
+    cursors: Mutex<HashMap<RecordId, (SpaceId, usize)>>,
+    /// The expiries under which values were handed to Kademlia's replication job the last time, and which it
+    /// may call `remove` for although the values have been renewed since.
+    snapshot: Mutex<HashMap<RecordId, Timestamp>>,
+}
+
+impl SmartRecordStore {
+    /// A store in memory for smart records under `/sr/…`, with all defaults.
+    pub fn new(local: PeerId) -> Self {
+        Self::with_registry(local, Registry::default(), StoreConfig::default())
+    }
+
+    /// A store in memory for the records that `validator`, usually a [`Registry`], accepts.
+    pub fn with_registry(
+        local: PeerId,
+        validator: impl Validator + 'static,
+        config: StoreConfig,
+    ) -> Self {
+        Self::with_storage(
+            local,
+            validator,
+            config,
+            MemoryStorage::default(),
+            SystemClock,
+        )
+    }
+}
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// A store over any storage, with any clock.
+    pub fn with_storage(
+        local: PeerId,
+        validator: impl Validator + 'static,
+        config: StoreConfig,
+        storage: S,
+        clock: impl Clock,
+    ) -> Self {
+        Self {
+            local,
+            validator: Arc::new(validator),
+            clock: Arc::new(clock),
+            storage,
+            providers: MemoryStore::with_config(local, config.providers().clone()),
+            config,
+            subscribers: Subscribers::default(),
+            counters: Counters::default(),
+            cursors: Mutex::default(),
+            snapshot: Mutex::default(),
+        }
+    }
+
+    /// A configuration of Kademlia that agrees with this store: records live as long as an update under
+    /// `/sr/…` can, inbound lifetimes are kept, and writes reach the store before they are answered.
+    ///
+    /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
+    pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
+        let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
+        let max_ttl = match self.validator.smart_record(&key) {
+            Some(rules) => rules.limits().max_ttl(),
+            None => Limits::default().max_ttl(),
+        };
+        config::kad_config(protocol, max_ttl)
+    }
+
+    /// The events from now on. Each subscriber has room for
+    /// [`max_events`](StoreConfig::max_events) that it has not taken yet.
+    pub fn subscribe(&mut self) -> Events {
+        self.subscribers.subscribe(self.config.max_events())
+    }
+
+    /// How often what has happened.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How much is stored.
+    pub fn usage(&self) -> Usage {
+        self.storage.usage()
+    }
+
+    /// The validator.
+    pub fn validator(&self) -> &dyn Validator {
+        &*self.validator
+    }
+
+    fn record_id(&self, key: &RecordKey) -> RecordId {
+        RecordId::new(&self.local, key)
+    }
+
+    fn emit(&mut self, event: &StoreEvent) {
+        match event {
+            StoreEvent::Stored { key, writers, .. } => {
+                tracing::debug!(%key, writers = writers.len(), "stored");
+            }
+            StoreEvent::Refused { key, reason, .. } => {
+                let counter = self.counters.refused.entry(reason.fault()).or_default();
+                event::count(counter, 1);
+                tracing::debug!(%key, %reason, "refused");
+            }
+            StoreEvent::Evicted { key } => {
+                event::count(&mut self.counters.records_evicted, 1);
+                tracing::debug!(%key, "evicted");
+            }
+            StoreEvent::StorageFailed { error } => {
+                event::count(&mut self.counters.storage_failures, 1);
+                tracing::warn!(%error, "storage failed");
+            }
+        }
+        let lost = self.subscribers.send(event);
+        event::count(&mut self.counters.events_lost, lost);
+    }
+}
+
+/// Locks a map that no panic can have left half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmartRecordStore")
+            .field("local", &self.local)
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! How large a store may grow, and what it sends at once.
+
+use std::time::Duration;
+
+use libp2p_kad::{self as kad, store::MemoryStoreConfig};
+use libp2p_swarm::StreamProtocol;
+
+/// The bounds of a store and the sizes of what it sends.
+///
+/// ```
+/// use libp2p_smart_record::StoreConfig;
+///
+/// let config = StoreConfig::default().with_max_records(1_000).with_slice_bytes(4 * 1_024);
+/// # let _ = config;
+/// ```
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    max_records: usize,
+    max_bytes: usize,
+    chunk_bytes: usize,
+    slice_bytes: usize,
+    max_events: usize,
+    providers: MemoryStoreConfig,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            max_records: 16 * 1_024,
+            max_bytes: 64 * 1_024 * 1_024,
+            chunk_bytes: 15 * 1_024,
+            slice_bytes: 8 * 1_024,
+            max_events: 1_024,
+            providers: MemoryStoreConfig::default(),
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
+        impl StoreConfig {
+            $(
+                $(#[$doc])*
+                pub const fn $name(&self) -> $type {
+                    self.$name
+                }
+
+                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
+                #[must_use]
+                pub const fn $with(mut self, value: $type) -> Self {
+                    self.$name = value;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+settings! {
+    /// How many records the store holds. Defaults to 16,384, a guess: sixteen times what libp2p's
+    /// `MemoryStore` takes.
+    max_records, with_max_records: usize;
+    /// How many bytes the store holds, [`Usage::ROW`](crate::store::Usage::ROW) for each part added.
+    /// Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.
+    max_bytes, with_max_bytes: usize;
+    /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key of 256
+    /// bytes, twice, it fits into Kademlia's packet of 16 KiB.
+    chunk_bytes, with_chunk_bytes: usize;
+    /// The size of the slice of a large record that one GET is answered with. Defaults to 8 KiB. The answer
+    /// also carries the addresses of up to 20 closer peers: with four addresses each 11.6 KiB are left for
+    /// the record, with eight 7.6 KiB. Choose less if the peers of your network announce more addresses.
+    slice_bytes, with_slice_bytes: usize;
+    /// How many events wait for each subscriber; more are lost, and counted. Defaults to 1,024.
+    max_events, with_max_events: usize;
+}
+
+impl StoreConfig {
+    /// The bounds of the provider records, which are kept as libp2p's `MemoryStore` keeps them. Only
+    /// `max_providers_per_key` and `max_provided_keys` matter. Defaults to libp2p's defaults.
+    pub const fn providers(&self) -> &MemoryStoreConfig {
+        &self.providers
+    }
+
+    /// Sets [`providers`](Self::providers).
+    #[must_use]
+    pub fn with_providers(mut self, providers: MemoryStoreConfig) -> Self {
+        self.providers = providers;
+        self
+    }
+}
+
+/// A configuration of Kademlia that agrees with a store of smart records whose updates live for at most
+/// `max_ttl`; see [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config).
+pub(super) fn kad_config(protocol: StreamProtocol, max_ttl: Duration) -> kad::Config {
+    let mut config = kad::Config::new(protocol);
+    config
+        // `None` would make Kademlia drop the lifetimes that come with records.
+        .set_record_ttl(Some(max_ttl))
+        // The store validates on the spot. With `FilterBoth` the writer would be told `Ok` before.
+        .set_record_filtering(kad::StoreInserts::Unfiltered);
+    config
+}

@@ -1,0 +1,156 @@
+//! What a store tells its user: events and counters.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, channel::mpsc};
+use libp2p_identity::PeerId;
+
+use super::storage::StorageError;
+use crate::{
+    key::RecordKey,
+    validator::{Fault, ValidationError},
+};
+
+/// Who asked for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The local node.
+    Local,
+    /// Another peer, through Kademlia. The store never learns which one.
+    Remote,
+}
+
+/// What happened in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreEvent {
+    /// Something new was stored under `key`.
+    Stored {
+        /// Of the record.
+        key: RecordKey,
+        /// The writers whose spaces grew; empty if it is not a smart record.
+        writers: Vec<PeerId>,
+        /// Who asked for it.
+        origin: Origin,
+    },
+    /// A write, or a part of one, was refused. What was good beside it has been stored.
+    Refused {
+        /// Under which it was to be stored.
+        key: RecordKey,
+        /// In whose space it stood, where that can be told. Until its signature is checked this is but a
+        /// claim: [`Fault::Invalid`] says that it was false.
+        writer: Option<PeerId>,
+        /// Who asked for it.
+        origin: Origin,
+        /// Why.
+        reason: ValidationError,
+    },
+    /// A record was removed to make room.
+    Evicted {
+        /// Of the record.
+        key: RecordKey,
+    },
+    /// The storage failed; what was asked for has not happened.
+    StorageFailed {
+        /// How.
+        error: StorageError,
+    },
+}
+
+/// How often what has happened since the store was made.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Updates admitted to spaces.
+    pub admitted: u64,
+    /// Updates received again, byte for byte.
+    pub known: u64,
+    /// Values of other kinds stored.
+    pub values: u64,
+    /// Values, or updates, refused, by class of reason.
+    pub refused: BTreeMap<Fault, u64>,
+    /// Updates and values collected after they had expired.
+    pub collected: u64,
+    /// Updates dropped because newer ones took their place or their room.
+    pub superseded: u64,
+    /// Spaces dropped because their record had too many.
+    pub spaces_evicted: u64,
+    /// Records dropped because the store was full.
+    pub records_evicted: u64,
+    /// Failures of the storage.
+    pub storage_failures: u64,
+    /// Events that a subscriber lost because it did not keep up.
+    pub events_lost: u64,
+}
+
+impl Counters {
+    /// All refusals together.
+    pub fn refused_total(&self) -> u64 {
+        self.refused
+            .values()
+            .fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+/// Increments, and stays at the maximum.
+pub(super) fn count(counter: &mut u64, by: usize) {
+    *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
+}
+
+/// The events of a store from the moment of subscription, as a stream. It ends with the store.
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct Events(mpsc::Receiver<StoreEvent>);
+
+impl Events {
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<StoreEvent> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Stream for Events {
+    type Item = StoreEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StoreEvent>> {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// The sending ends of all subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers(Vec<mpsc::Sender<StoreEvent>>);
+
+impl Subscribers {
+    pub(super) fn subscribe(&mut self, capacity: usize) -> Events {
+        // A channel has one place for each sender besides.
+        let (sender, receiver) = mpsc::channel(capacity.saturating_sub(1));
+        self.0.push(sender);
+        Events(receiver)
+    }
+
+    /// Hands the event to all who still listen; says how many had no room for it.
+    pub(super) fn send(&mut self, event: &StoreEvent) -> usize {
+        let mut lost = 0_usize;
+        self.0
+            .retain_mut(|sender| match sender.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(error) if error.is_full() => {
+                    lost = lost.saturating_add(1);
+                    true
+                }
+                Err(_) => false,
+            });
+        lost
+    }
+}

@@ -1,0 +1,103 @@
+//! The store as Kademlia sees it.
+//!
+//! **Invariants.** Each method does what `docs/design.md`, section "What libp2p-kad does with a store", says is
+//! safe with libp2p-kad 0.49; the tests in `tests/traps.rs` show each between two nodes.
+
+use std::borrow::Cow;
+
+use libp2p_identity::PeerId;
+use libp2p_kad::{
+    ProviderRecord, Record, RecordKey as KadKey,
+    store::{self, RecordStore},
+};
+
+use super::{
+    SmartRecordStore,
+    event::{Origin, StoreEvent},
+    read::wall_clock,
+    storage::Storage,
+    write::{Meta, WriteError},
+};
+use crate::{
+    record::{Limit, LimitExceeded},
+    validator::ValidationError,
+};
+
+impl<S: Storage> RecordStore for SmartRecordStore<S> {
+    type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
+    type ProvidedIter<'a> = <store::MemoryStore as RecordStore>::ProvidedIter<'a>;
+
+    /// A slice of the record that fits into a reply, the whole if it is small. Each call moves on to the
+    /// next slice.
+    fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
+        match self.answer(&key.into()) {
+            Ok(record) => record.map(Cow::Owned),
+            Err(error) => {
+                tracing::warn!(%error, "a read failed");
+                None
+            }
+        }
+    }
+
+    /// Stores what is good of the record. A remote write is never refused with an error; see the events.
+    /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
+    /// outside.
+    fn put(&mut self, record: Record) -> store::Result<()> {
+        let is_local = record.publisher == Some(self.local);
+        let now = self.clock.now();
+        let meta = Meta {
+            origin: if is_local {
+                Origin::Local
+            } else {
+                Origin::Remote
+            },
+            publisher: record.publisher,
+            expires_at: record.expires.map(|at| wall_clock(at, now)),
+        };
+        match self.write_with(&(&record.key).into(), &record.value, meta) {
+            Err(error) if is_local => Err(kad_error(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what has expired, and a value of another kind than a smart record unless it was renewed
+    /// after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional form.
+    fn remove(&mut self, key: &KadKey) {
+        if let Err(error) = self.remove_expired(&key.into()) {
+            self.emit(&StoreEvent::StorageFailed { error });
+        }
+    }
+
+    /// All that lives, a large record in several of the same key.
+    fn records(&self) -> Self::RecordsIter<'_> {
+        Box::new(self.all_records())
+    }
+
+    fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
+        self.providers.add_provider(record)
+    }
+
+    fn providers(&self, key: &KadKey) -> Vec<ProviderRecord> {
+        self.providers.providers(key)
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        self.providers.provided()
+    }
+
+    fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
+        self.providers.remove_provider(key, provider);
+    }
+}
+
+/// The nearest that Kademlia has a word for; it has none for "invalid". The event says more.
+fn kad_error(error: &WriteError) -> store::Error {
+    match error {
+        WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded { limit, .. }))
+            if !matches!(limit, Limit::StoreRecords | Limit::StoreBytes) =>
+        {
+            store::Error::ValueTooLarge
+        }
+        _ => store::Error::MaxRecords,
+    }
+}

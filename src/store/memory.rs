@@ -1,0 +1,123 @@
+//! Rows in memory.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::storage::{Change, Part, PartId, Parts, SpaceId, Storage, StorageError, Usage};
+use crate::time::Timestamp;
+
+/// Keeps a store's rows in memory; they are gone with the process.
+#[derive(Default)]
+pub struct MemoryStorage {
+    rows: BTreeMap<PartId, Row>,
+    due: BTreeSet<(Timestamp, PartId)>,
+    usage: Usage,
+}
+
+struct Row {
+    bytes: Box<[u8]>,
+    due_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Row {
+    fn part(&self) -> Part<'_> {
+        Part {
+            bytes: Cow::Borrowed(&self.bytes),
+            due_at: self.due_at,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+impl MemoryStorage {
+    fn set(&mut self, id: PartId, part: Part<'static>) {
+        self.remove(&id);
+        if let Some(due_at) = part.due_at {
+            self.due.insert((due_at, id));
+        }
+        if id.space == SpaceId::HEAD {
+            self.usage.records = self.usage.records.saturating_add(1);
+        }
+        self.usage.bytes = self
+            .usage
+            .bytes
+            .saturating_add(part.bytes.len())
+            .saturating_add(Usage::ROW);
+        let row = Row {
+            bytes: part.bytes.into_owned().into_boxed_slice(),
+            due_at: part.due_at,
+            expires_at: part.expires_at,
+        };
+        self.rows.insert(id, row);
+    }
+
+    fn remove(&mut self, id: &PartId) {
+        let Some(row) = self.rows.remove(id) else {
+            return;
+        };
+        if let Some(due_at) = row.due_at {
+            self.due.remove(&(due_at, *id));
+        }
+        if id.space == SpaceId::HEAD {
+            self.usage.records = self.usage.records.saturating_sub(1);
+        }
+        self.usage.bytes = self
+            .usage
+            .bytes
+            .saturating_sub(row.bytes.len())
+            .saturating_sub(Usage::ROW);
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        Ok(self.rows.get(id).map(Row::part))
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        Box::new(
+            self.rows
+                .range(from..)
+                .map(|(id, row)| Ok((*id, row.part()))),
+        )
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        Ok(self.rows.range(..=up_to).next_back().map(|(id, _)| *id))
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        Ok(self
+            .due
+            .range(..=(now, PartId::MAX))
+            .take(max)
+            .map(|(_, id)| *id)
+            .collect())
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        for change in changes {
+            match change {
+                Change::Set(id, part) => self.set(id, part),
+                Change::Remove(id) => self.remove(&id),
+            }
+        }
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage")
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}

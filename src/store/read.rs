@@ -1,0 +1,305 @@
+//! Reading: the whole for the local user, a slice for a GET, chunks for replication.
+//!
+//! **Invariants.** Nothing expired is returned. A slice of a large record fits into Kademlia's reply; the next
+//! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
+//! from replica to replica. So a reader that joins the answers of many sees different parts.
+
+use std::{borrow::Cow, collections::VecDeque, ops::ControlFlow};
+
+use libp2p_identity::PeerId;
+use libp2p_kad::Record;
+use prost::bytes::Bytes;
+use web_time::Instant;
+
+use super::{
+    SmartRecordStore, StorageError, lock,
+    storage::{Part, PartId, RecordId, SpaceId, Storage},
+    write::{decode_head, decode_space, space_of},
+};
+use crate::{
+    key::RecordKey,
+    proto::storage::{Board, Head, Opaque, head::Body},
+    record::{SmartRecord, View, Writer, chunk::Chunks},
+    time::Timestamp,
+};
+
+/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+const LEAST_TTL: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// The smart record under `key`, whole, as this node knows it. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    pub fn record(&self, key: &RecordKey) -> Result<Option<SmartRecord>, StorageError> {
+        let now = self.clock.now();
+        let mut record = SmartRecord::new(key.clone());
+        for part in self.spaces(self.record_id(key), SpaceId::HEAD) {
+            let wire = decode_space(&part?.1)?;
+            let writer = Writer::decode(wire.public_key.clone())
+                .map_err(|e| StorageError(format!("a damaged space: {e}")))?;
+            let mut space = space_of(wire)?;
+            space.collect(now);
+            record.join_space(writer, space);
+        }
+        Ok((record.spaces().len() > 0).then_some(record))
+    }
+
+    /// What a reader sees now of the smart record under `key`, as this node knows it.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    pub fn view(&self, key: &RecordKey) -> Result<View, StorageError> {
+        let now = self.clock.now();
+        Ok(self
+            .record(key)?
+            .map(|record| record.view(now))
+            .unwrap_or_default())
+    }
+
+    /// The spaces of a record, of at least this rank.
+    fn spaces(
+        &self,
+        record: RecordId,
+        from: SpaceId,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        self.storage
+            .scan(&record.part(from))
+            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
+            .filter(|part| {
+                part.as_ref()
+                    .map_or(true, |(id, _)| id.space != SpaceId::HEAD)
+            })
+    }
+
+    /// The value to answer a GET with.
+    pub(super) fn answer(&self, key: &RecordKey) -> Result<Option<Record>, StorageError> {
+        let now = self.clock.now();
+        let id = self.record_id(key);
+        let Some(part) = self.storage.get(&id.head())? else {
+            return Ok(None);
+        };
+        match decode_head(&part)? {
+            Head {
+                body: Some(Body::Board(board)),
+                ..
+            } => self.slice(key, id, board, now),
+            _ => Ok(self
+                .live_opaque(id, now)?
+                .and_then(|(_, opaque, expires_at)| opaque_record(key, &opaque, expires_at, now))),
+        }
+    }
+
+    /// A slice of a smart record, the whole if it is small, and moves the cursor on.
+    fn slice(
+        &self,
+        key: &RecordKey,
+        id: RecordId,
+        board: Board,
+        now: Timestamp,
+    ) -> Result<Option<Record>, StorageError> {
+        let max = self.config.slice_bytes();
+        let framing = usize::try_from(board.spaces)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(4);
+        let whole = usize::try_from(board.bytes)
+            .unwrap_or(usize::MAX)
+            .saturating_add(framing);
+        let (start, from) = if whole <= max {
+            (SpaceId::HEAD, 0)
+        } else {
+            let cursors = lock(&self.cursors);
+            cursors.get(&id).copied().unwrap_or((SpaceId(id.0), 0))
+        };
+
+        let before = self
+            .spaces(id, SpaceId::HEAD)
+            .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
+        let mut ring = self.spaces(id, start).chain(before).peekable();
+        // The cursor may point into a space that has gone or has shrunk.
+        let from = match ring.peek() {
+            Some(Ok((first, _))) if first.space == start => from,
+            _ => 0,
+        };
+        let mut failed = None;
+        let mut expires_at = None;
+        let live = ring.map_while(|part| {
+            match part.and_then(|(id, part)| Ok((id.space, live_space(part, now)?))) {
+                Ok(pair) => Some(pair),
+                Err(error) => {
+                    failed = Some(error);
+                    None
+                }
+            }
+        });
+        let spaces = live.filter_map(|(space, live)| {
+            let (bytes, at) = live?;
+            expires_at = expires_at.max(at);
+            Some((space, bytes))
+        });
+        let mut chunks = Chunks::new(spaces, max, from);
+        let value = chunks.next();
+        let next = chunks.position().map(|(space, from)| (*space, from));
+        drop(chunks);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if whole > max {
+            let mut cursors = lock(&self.cursors);
+            match next {
+                Some(next) => cursors.insert(id, next),
+                None => cursors.remove(&id),
+            };
+        }
+        Ok(value.map(|value| Record {
+            key: key.into(),
+            value,
+            publisher: None,
+            expires: expires_at.and_then(|at| instant(at, now)),
+        }))
+    }
+
+    /// All that lives, in records that fit into Kademlia's packet: a large one comes as several of one key.
+    pub(super) fn all_records(&self) -> impl Iterator<Item = Cow<'_, Record>> {
+        lock(&self.snapshot).clear();
+        let now = self.clock.now();
+        let mut next = Some(PartId::MIN);
+        let mut queue = VecDeque::new();
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(record) = queue.pop_front() {
+                    return Some(Cow::Owned(record));
+                }
+                // A storage that fails here has nothing more to replicate; the next read will report it.
+                let (head, part) = self.storage.scan(&next?).next()?.ok()?;
+                next = successor(head.record);
+                match self.gather(head.record, &part, now, &mut queue) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "a record is not replicated");
+                    }
+                }
+            }
+        })
+    }
+
+    fn gather(
+        &self,
+        id: RecordId,
+        head: &Part<'_>,
+        now: Timestamp,
+        queue: &mut VecDeque<Record>,
+    ) -> Result<(), StorageError> {
+        let head_expires_at = head.expires_at;
+        let head = decode_head(head)?;
+        let key = RecordKey::new(head.key);
+        match head.body {
+            Some(Body::Opaque(opaque)) => {
+                if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
+                    if let Some(at) = head_expires_at {
+                        lock(&self.snapshot).insert(id, at);
+                    }
+                    queue.push_back(record);
+                }
+            }
+            _ => {
+                let mut expires_at = None;
+                let mut spaces = Vec::new();
+                for part in self.spaces(id, SpaceId::HEAD) {
+                    if let Some((bytes, at)) = live_space(part?.1, now)? {
+                        expires_at = expires_at.max(at);
+                        spaces.push(((), bytes));
+                    }
+                }
+                let expires = expires_at.and_then(|at| instant(at, now));
+                let chunks = Chunks::new(spaces.into_iter(), self.config.chunk_bytes(), 0);
+                queue.extend(chunks.map(|value| Record {
+                    key: (&key).into(),
+                    value,
+                    publisher: None,
+                    expires,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// What Kademlia's `remove` may do. It is called for records that were seen expired, perhaps long after,
+    /// so for a smart record only what has expired goes, and a value that was renewed meanwhile stays.
+    pub(super) fn remove_expired(&mut self, key: &RecordKey) -> Result<(), StorageError> {
+        let now = self.clock.now();
+        let id = self.record_id(key);
+        let action = match self.live_opaque(id, now)? {
+            None => ControlFlow::Continue(()),
+            Some(_) => {
+                let seen = lock(&self.snapshot).remove(&id);
+                match seen {
+                    Some(at) if at.saturating_sub(LEAST_TTL) <= now => ControlFlow::Break(()),
+                    _ => return self.drop_record(id),
+                }
+            }
+        };
+        if action.is_continue() {
+            self.collect_due(now, 256)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first part after those of a record.
+fn successor(record: RecordId) -> Option<PartId> {
+    let mut id = record.0;
+    for byte in id.iter_mut().rev() {
+        let (next, carry) = byte.overflowing_add(1);
+        *byte = next;
+        if !carry {
+            return Some(RecordId(id).head());
+        }
+    }
+    None
+}
+
+/// The encoded space without what has expired, and when its last update does; `None` if nothing lives.
+fn live_space(
+    part: Part<'_>,
+    now: Timestamp,
+) -> Result<Option<(Bytes, Option<Timestamp>)>, StorageError> {
+    if part.due_at.is_none_or(|at| at > now) {
+        let bytes = Bytes::from(part.bytes.into_owned());
+        return Ok(Some((bytes, part.expires_at)));
+    }
+    let wire = decode_space(&part)?;
+    let writer = Writer::decode(wire.public_key.clone())
+        .map_err(|e| StorageError(format!("a damaged space: {e}")))?;
+    let mut space = space_of(wire)?;
+    space.collect(now);
+    Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
+}
+
+fn opaque_record(
+    key: &RecordKey,
+    opaque: &Opaque,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Record> {
+    let ends_soon = expires_at.is_some_and(|at| at.saturating_since(now) < LEAST_TTL);
+    if ends_soon && !opaque.expiry_is_signed {
+        return None;
+    }
+    Some(Record {
+        key: key.into(),
+        value: opaque.value.to_vec(),
+        publisher: PeerId::from_bytes(&opaque.publisher).ok(),
+        expires: expires_at.and_then(|at| instant(at, now)),
+    })
+}
+
+/// The instant of the monotonic clock at which wall-clock time `at` comes; `None` if it is out of range.
+fn instant(at: Timestamp, now: Timestamp) -> Option<Instant> {
+    Instant::now().checked_add(at.saturating_since(now))
+}
+
+/// The wall-clock time at which an instant of the monotonic clock comes; `now` if it has passed.
+pub(super) fn wall_clock(at: Instant, now: Timestamp) -> Timestamp {
+    now.saturating_add(at.saturating_duration_since(Instant::now()))
+}

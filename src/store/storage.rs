@@ -1,0 +1,176 @@
+//! What a store asks of the thing that keeps its rows.
+//!
+//! The unit of storage is the *part*: the head of a record (its key; for a value of another kind than a smart
+//! record also the value), or one space of it. A write touches one space, a read is a scan, and collection
+//! costs what has expired.
+//!
+//! **Invariants.** Parts are ordered by the record's XOR distance from the local peer, then by the rank of
+//! the space, the head first. So the last part belongs to the record that is farthest away, the first to be
+//! evicted, and of a record with too many spaces the last is the first to go.
+
+use std::{borrow::Cow, fmt};
+
+use libp2p_identity::PeerId;
+use sha2::{Digest, Sha256};
+
+use crate::{key::RecordKey, time::Timestamp};
+
+/// A record, named by its XOR distance from the local peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub [u8; 32]);
+
+/// A space within its record, named by its rank `sha256(key ‖ writer)`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpaceId(pub [u8; 32]);
+
+impl SpaceId {
+    /// Not a space, but the head of the record.
+    pub const HEAD: Self = Self([0; 32]);
+    /// The last there can be.
+    pub const MAX: Self = Self([0xff; 32]);
+}
+
+/// A part of a record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId {
+    /// Of which record.
+    pub record: RecordId,
+    /// Which space of it, or its head.
+    pub space: SpaceId,
+}
+
+impl PartId {
+    /// Before every part.
+    pub const MIN: Self = Self {
+        record: RecordId([0; 32]),
+        space: SpaceId::HEAD,
+    };
+    /// After every part.
+    pub const MAX: Self = Self {
+        record: RecordId([0xff; 32]),
+        space: SpaceId::MAX,
+    };
+}
+
+impl RecordId {
+    /// The id of `key`'s record in the store of the peer `local`.
+    pub fn new(local: &PeerId, key: &RecordKey) -> Self {
+        let mut distance = key.digest();
+        let local: [u8; 32] = Sha256::digest(local.to_bytes()).into();
+        for (byte, other) in distance.iter_mut().zip(local) {
+            *byte ^= other;
+        }
+        Self(distance)
+    }
+
+    /// The head of the record.
+    pub const fn head(self) -> PartId {
+        self.part(SpaceId::HEAD)
+    }
+
+    /// A part of the record.
+    pub const fn part(self, space: SpaceId) -> PartId {
+        PartId {
+            record: self,
+            space,
+        }
+    }
+}
+
+fn short(f: &mut fmt::Formatter<'_>, id: &[u8; 32]) -> fmt::Result {
+    id.iter().take(4).try_for_each(|b| write!(f, "{b:02x}"))
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        short(f, &self.0)
+    }
+}
+
+impl fmt::Debug for SpaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        short(f, &self.0)
+    }
+}
+
+impl fmt::Debug for PartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:?}", self.record, self.space)
+    }
+}
+
+/// The row of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// Its bytes, of which the storage need not know anything.
+    pub bytes: Cow<'a, [u8]>,
+    /// When there is something in it to collect; under this instant the part stands in the expiry index.
+    pub due_at: Option<Timestamp>,
+    /// When the last of it expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A change of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Writes the row, new or not.
+    Set(PartId, Part<'static>),
+    /// Removes the row, if it is there.
+    Remove(PartId),
+}
+
+/// How much is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Records, which is to say heads.
+    pub records: usize,
+    /// The bytes of all rows, [`Usage::ROW`] added for each.
+    pub bytes: usize,
+}
+
+impl Usage {
+    /// What a row counts besides its bytes: its id, twice for the expiry index.
+    pub const ROW: usize = 128;
+}
+
+/// The storage failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the storage failed: {0}")]
+pub struct StorageError(pub String);
+
+/// An iterator over parts in ascending order.
+pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
+
+/// Keeps the parts of records, in order, with an index by expiry.
+pub trait Storage: Send + 'static {
+    /// A part.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError>;
+
+    /// The parts from `from` on, in ascending order.
+    fn scan(&self, from: &PartId) -> Parts<'_>;
+
+    /// The last part at or before `up_to`.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError>;
+
+    /// At most `max` parts that are due at `now`, the longest due first. This must not cost more than what it
+    /// returns.
+    ///
+    /// # Errors
+    /// [`StorageError`] if they cannot be read.
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError>;
+
+    /// Makes all of these changes or none.
+    ///
+    /// # Errors
+    /// [`StorageError`] if they cannot be made.
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError>;
+
+    /// How much is stored.
+    fn usage(&self) -> Usage;
+}

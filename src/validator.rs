@@ -1,0 +1,142 @@
+//! Validators: what a record of a namespace may be, which of two is better, and how several become one.
+//!
+//! A [`Validator`] works on bytes, wherever they come from: a DHT, pubsub, a file. A [`Registry`] maps
+//! namespaces to validators and is one itself.
+//!
+//! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select` derives from a
+//! total order, so it does not depend on the order of its input except that a tie goes to the lowest index.
+//!
+//! **Spec.** The three verbs of seed 3 of the design, and of
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
+
+mod any;
+mod error;
+mod registry;
+mod smart_record;
+
+pub(crate) use self::smart_record::{ReadSpace, Refused};
+pub use self::{
+    any::AcceptAny,
+    error::{Fault, Malformed, ValidationError},
+    registry::Registry,
+    smart_record::SmartRecordValidator,
+};
+use crate::{key::RecordKey, time::Timestamp};
+
+/// Validates, selects and consolidates the values of one kind of record.
+///
+/// ```
+/// use libp2p_smart_record::{Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity};
+///
+/// /// A value is text; the longest one is the best.
+/// struct Longest;
+///
+/// impl Validator for Longest {
+///     fn validate(&self, _: &RecordKey, value: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+///         std::str::from_utf8(value)
+///             .map(|_| Validity::forever())
+///             .map_err(|e| Malformed::other(e).into())
+///     }
+///
+///     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         libp2p_smart_record::best_index(values.iter().map(|value| (value.len(), *value)))
+///     }
+/// }
+///
+/// let key = RecordKey::new("/longest/x");
+/// let values: [&[u8]; 3] = [b"a", b"ccc", b"bbb"];
+/// assert_eq!(Longest.select(&key, &values)?, 1);
+/// assert_eq!(Longest.consolidate(&key, &values)?, b"ccc");
+/// # Ok::<(), ValidationError>(())
+/// ```
+pub trait Validator: Send + Sync {
+    /// Whether `value` may stand under `key` at `now`.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError>;
+
+    /// The index of the best of these values; of equally good ones, the first.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if there is no value, or none that can be compared.
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError>;
+
+    /// One value that holds what these values hold together. By default the selected one.
+    ///
+    /// Where values combine, this is the join of a semilattice: order, grouping and repetition of the values
+    /// do not matter.
+    ///
+    /// # Errors
+    /// As [`Validator::select`].
+    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        let best = self.select(key, values)?;
+        values
+            .get(best)
+            .map(|value| value.to_vec())
+            .ok_or(ValidationError::NoValue)
+    }
+
+    /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
+    /// by space instead of as one value. By default they are not.
+    fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
+        None
+    }
+}
+
+/// What a store must know about a valid value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Validity {
+    /// When the value expires by its own word. `None`: the value has none, and the lifetime that came with
+    /// it through the DHT counts.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the publisher that came with the value, whom nobody has authenticated, is kept with it, as
+    /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
+    /// the publisher never hears of what others put in its place.
+    pub keeps_publisher: bool,
+}
+
+impl Validity {
+    /// The value expires at this instant.
+    pub const fn until(expires_at: Timestamp) -> Self {
+        Self {
+            expires_at: Some(expires_at),
+            keeps_publisher: false,
+        }
+    }
+
+    /// The value does not say when it expires.
+    pub const fn forever() -> Self {
+        Self {
+            expires_at: None,
+            keeps_publisher: false,
+        }
+    }
+
+    /// The value vouches for nothing: what came with it counts, lifetime and publisher.
+    pub const fn unchecked() -> Self {
+        Self {
+            expires_at: None,
+            keeps_publisher: true,
+        }
+    }
+}
+
+/// The index of the greatest item, of equal ones the lowest: [`Validator::select`] for a total order.
+///
+/// # Errors
+/// [`ValidationError::NoValue`] if there is no item.
+pub fn best_index<T: Ord>(items: impl IntoIterator<Item = T>) -> Result<usize, ValidationError> {
+    items
+        .into_iter()
+        .enumerate()
+        .reduce(|best, item| if item.1 > best.1 { item } else { best })
+        .map(|(index, _)| index)
+        .ok_or(ValidationError::NoValue)
+}

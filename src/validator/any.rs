@@ -1,0 +1,48 @@
+//! The validator that accepts any bytes.
+
+use super::{ValidationError, Validator, Validity};
+use crate::{
+    key::RecordKey,
+    record::{Limit, check},
+    time::Timestamp,
+};
+
+/// Accepts any bytes up to a size; the first of several values is the best.
+///
+/// As a registry's fallback it lets a store stand in for libp2p's
+/// [`MemoryStore`](libp2p_kad::store::MemoryStore): a put takes the place of what was there. Nothing protects
+/// such records from being overwritten by anyone.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptAny {
+    max_bytes: usize,
+}
+
+impl AcceptAny {
+    /// Accepts values of up to `max_bytes` bytes.
+    pub const fn up_to(max_bytes: usize) -> Self {
+        Self { max_bytes }
+    }
+}
+
+impl Default for AcceptAny {
+    /// Up to 65 KiB less one byte, as libp2p's `MemoryStore`.
+    fn default() -> Self {
+        Self::up_to(65 * 1_024 - 1)
+    }
+}
+
+impl Validator for AcceptAny {
+    fn validate(
+        &self,
+        _: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        check(Limit::ValueBytes, value.len(), self.max_bytes)?;
+        Ok(Validity::unchecked())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        super::best_index(values.iter().map(|_| ()))
+    }
+}

@@ -1,0 +1,153 @@
+//! Which validator answers for which namespace.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{SmartRecordValidator, ValidationError, Validator, Validity};
+use crate::{
+    key::{NamespaceError, RecordKey, check_namespace},
+    time::Timestamp,
+};
+
+/// Maps namespaces to validators, and is a [`Validator`] for all of them.
+///
+/// A key of an unknown namespace, or of none, is refused, unless there is a fallback.
+///
+/// ```
+/// use libp2p_smart_record::{AcceptAny, Registry, SmartRecordValidator};
+///
+/// // `/sr/…` as always, `/rooms/…` by the same rules, and anything else goes.
+/// let registry = Registry::default()
+///     .with("rooms", SmartRecordValidator::default())?
+///     .with_fallback(AcceptAny::default());
+/// # let _ = registry;
+/// # Ok::<(), libp2p_smart_record::NamespaceError>(())
+/// ```
+pub struct Registry {
+    namespaces: BTreeMap<String, Box<dyn Validator>>,
+    fallback: Option<Box<dyn Validator>>,
+}
+
+impl Default for Registry {
+    /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
+    fn default() -> Self {
+        let mut registry = Self::empty();
+        registry.namespaces.insert(
+            Self::SMART_RECORDS.to_owned(),
+            Box::new(SmartRecordValidator::default()),
+        );
+        registry
+    }
+}
+
+impl Registry {
+    /// The namespace of smart records.
+    pub const SMART_RECORDS: &'static str = "sr";
+
+    /// A registry that refuses every key.
+    pub const fn empty() -> Self {
+        Self {
+            namespaces: BTreeMap::new(),
+            fallback: None,
+        }
+    }
+
+    /// Lets `validator` answer for `/namespace/…`, in the place of the one that did.
+    ///
+    /// # Errors
+    /// [`NamespaceError`] if `namespace` is not one.
+    pub fn with(
+        mut self,
+        namespace: &str,
+        validator: impl Validator + 'static,
+    ) -> Result<Self, NamespaceError> {
+        check_namespace(namespace)?;
+        self.namespaces
+            .insert(namespace.to_owned(), Box::new(validator));
+        Ok(self)
+    }
+
+    /// Lets `validator` answer for all keys of other namespaces, and of none.
+    #[must_use]
+    pub fn with_fallback(mut self, validator: impl Validator + 'static) -> Self {
+        self.fallback = Some(Box::new(validator));
+        self
+    }
+
+    fn find(&self, key: &RecordKey) -> Result<&dyn Validator, ValidationError> {
+        let registered = key.namespace().and_then(|name| self.namespaces.get(name));
+        registered
+            .or(self.fallback.as_ref())
+            .map(|validator| &**validator)
+            .ok_or_else(|| {
+                ValidationError::Unsupported(match key.namespace() {
+                    Some(name) => format!("no validator for the namespace {name:?}"),
+                    None => "a key without a namespace".to_owned(),
+                })
+            })
+    }
+}
+
+impl Validator for Registry {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.find(key)?.validate(key, value, now)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        self.find(key)?.select(key, values)
+    }
+
+    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        self.find(key)?.consolidate(key, values)
+    }
+
+    fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
+        self.find(key).ok()?.smart_record(key)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("namespaces", &self.namespaces.keys())
+            .field("fallback", &self.fallback.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validator::AcceptAny;
+
+    #[test]
+    fn a_key_goes_to_its_namespace_or_the_fallback_or_nowhere() {
+        let now = Timestamp::EPOCH;
+        let strict = Registry::empty().with("a", AcceptAny::up_to(1)).unwrap();
+        let key = |key: &str| RecordKey::new(key);
+        assert!(strict.validate(&key("/a/x"), b"1", now).is_ok());
+        assert!(matches!(
+            strict.validate(&key("/a/x"), b"12", now),
+            Err(ValidationError::LimitExceeded(_))
+        ));
+        for unknown in ["/b/x", "a", "", "/a"] {
+            assert!(matches!(
+                strict.validate(&key(unknown), b"1", now),
+                Err(ValidationError::Unsupported(_))
+            ));
+        }
+        let lenient = strict.with_fallback(AcceptAny::up_to(2));
+        for unknown in ["/b/x", "a", "", "/a"] {
+            assert!(lenient.validate(&key(unknown), b"12", now).is_ok());
+        }
+        assert!(lenient.validate(&key("/a/x"), b"12", now).is_err());
+        assert_eq!(
+            Registry::empty().with("a/b", AcceptAny::default()).err(),
+            Some(NamespaceError::HasSlash("a/b".into()))
+        );
+    }
+}
