@@ -70,15 +70,38 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+/// The end of the year 9999, after which RFC 3339 has no more dates.
+const LAST_DATE_MILLIS: u64 = 253_402_300_799_999;
+
 impl fmt::Display for Timestamp {
+    /// As in RFC 3339: `2026-11-21T08:00:00.000Z`; past the year 9999 as milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        let since = Duration::from_millis(self.0);
+        match std::time::UNIX_EPOCH.checked_add(since) {
+            Some(time) if self.0 <= LAST_DATE_MILLIS => {
+                humantime::format_rfc3339_millis(time).fmt(f)
+            }
+            _ => fmt::Debug::fmt(self, f),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_instant_can_be_shown() {
+        for (millis, shown) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_249_544_597, "2026-11-21T08:25:44.597Z"),
+            (LAST_DATE_MILLIS, "9999-12-31T23:59:59.999Z"),
+            (LAST_DATE_MILLIS + 1, "253402300800000ms"),
+            (u64::MAX, "18446744073709551615ms"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), shown);
+        }
+    }
 
     #[test]
     fn arithmetic_never_wraps() {

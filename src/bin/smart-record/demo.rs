@@ -1,0 +1,431 @@
+//! `smart-record demo`: a DHT in one process, each node a swarm of its own over real TCP.
+//!
+//! Each step says what it promises and checks it; the first promise that does not hold ends the demo with an
+//! error.
+
+mod attacks;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::error::ErrorKind;
+use futures::future::try_join_all;
+use libp2p::{PeerId, identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Dict, Kind, Limits, Node as DocumentNode, RecordKey, SmartRecord, SmartRecordStore,
+    SpaceSigner, SystemClock, Timestamp, View,
+};
+use serde_json::json;
+
+use self::report::Report;
+use crate::node::{Node, PROTOCOL};
+
+/// How long the writers' documents live.
+const TTL: Duration = Duration::from_secs(600);
+/// How long the short-lived node of a document lives.
+const SHORT_TTL: Duration = Duration::from_secs(3);
+/// What the writers call themselves, a number added.
+const NAME: &str = "writer ";
+/// How long a step may take before the demo gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many nodes the DHT has, from 3 to 64.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=64))]
+    nodes: u16,
+    /// How many of the nodes write; at least 2, and at least one node is left to read only.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=63))]
+    writers: u16,
+    /// Prints the outcome as one JSON object on standard output; progress goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    fn check(&self) {
+        if self.writers >= self.nodes {
+            let message = format!(
+                "--writers {} leaves none of {} nodes to read only: use at most --writers {}",
+                self.writers,
+                self.nodes,
+                self.nodes.saturating_sub(1)
+            );
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n")).exit();
+        }
+    }
+}
+
+pub async fn run(arguments: Arguments) -> Result<()> {
+    arguments.check();
+    let report = Report::new(arguments.json);
+    tokio::select! {
+        result = Demo::play(&arguments, &report) => result,
+        _ = tokio::signal::ctrl_c() => {
+            report.clear();
+            bail!("interrupted");
+        }
+    }
+}
+
+/// The nodes and writers, and what has been seen of them.
+struct Demo {
+    key: RecordKey,
+    /// The first is the one through which all others joined, then come the writers; the last never writes.
+    nodes: Vec<Node>,
+    signers: Vec<SpaceSigner>,
+    /// The peers closest to the key, in this order.
+    replicas: Vec<PeerId>,
+    /// What the second writer said before it withdrew.
+    withdrawn: Option<SmartRecord>,
+    expired_visible: usize,
+}
+
+impl Demo {
+    async fn play(arguments: &Arguments, report: &Report) -> Result<()> {
+        let started = Instant::now();
+        let (nodes, writers) = (usize::from(arguments.nodes), usize::from(arguments.writers));
+        let mut demo = Self::start(nodes, writers, report).await?;
+        demo.publish(report).await?;
+        let spaces_read = demo.first_read(report).await?;
+        demo.merge(report).await?;
+        demo.withdraw(report).await?;
+        demo.expire(report).await?;
+        let (sent, accepted) = attacks::run(&demo, report).await?;
+        ensure!(accepted == 0, "{accepted} of {sent} attacks were accepted");
+        let spaces_after_loss = demo.lose_nodes(report).await?;
+        let converged = demo.converge(report).await?;
+        ensure!(converged, "the replicas do not hold the same view");
+        ensure!(
+            demo.expired_visible == 0,
+            "{} nodes of documents were visible after they had expired",
+            demo.expired_visible
+        );
+        let seconds = started.elapsed().as_secs_f64();
+        if arguments.json {
+            let summary = json!({
+                "nodes": nodes,
+                "writers": writers,
+                "spaces_read": spaces_read,
+                "spaces_after_loss": spaces_after_loss,
+                "converged": converged,
+                "attacks_sent": sent,
+                "attacks_accepted": accepted,
+                "expired_visible": demo.expired_visible,
+                "seconds": (seconds * 100.0).round() / 100.0,
+            });
+            println!("{summary}");
+        } else {
+            println!("\nEverything held, in {seconds:.1} s.");
+        }
+        Ok(())
+    }
+
+    async fn start(count: usize, writers: usize, report: &Report) -> Result<Self> {
+        let step = report.step(format!("Starting {count} nodes on loopback TCP"));
+        let key = RecordKey::new("/sr/demo/board");
+        let keypairs: Vec<_> = (0..count).map(|_| Keypair::generate_ed25519()).collect();
+        let nodes = try_join_all(keypairs.iter().cloned().map(start_node)).await?;
+        let [first, rest @ ..] = &nodes[..] else {
+            bail!("a DHT has at least one node");
+        };
+        for node in rest {
+            node.add(first.peer(), first.address()).await?;
+        }
+        // Each round lets every node hear of those that had joined before it.
+        let neighbours = rest.len().min(kad::K_VALUE.get());
+        within("joining", async {
+            loop {
+                try_join_all(rest.iter().map(Node::bootstrap)).await?;
+                let known = try_join_all(nodes.iter().map(Node::known_peers)).await?;
+                if known.iter().all(|known| *known >= neighbours) {
+                    return Ok(());
+                }
+            }
+        })
+        .await?;
+        step.done(format!(
+            "{count} nodes joined through one bootstrap node, {}",
+            short(&first.peer().to_string())
+        ));
+        let signers = keypairs
+            .into_iter()
+            .skip(1)
+            .take(writers)
+            .map(|keypair| SpaceSigner::new(key.clone(), keypair, Limits::default()))
+            .collect();
+        let target = kad::KBucketKey::new(kad::RecordKey::from(&key));
+        let mut replicas: Vec<_> = nodes.iter().map(Node::peer).collect();
+        replicas.sort_by_key(|peer| kad::KBucketKey::from(*peer).distance(&target));
+        replicas.truncate(kad::K_VALUE.get());
+        Ok(Self {
+            key,
+            nodes,
+            signers,
+            replicas,
+            withdrawn: None,
+            expired_visible: 0,
+        })
+    }
+
+    /// The node that never wrote.
+    fn reader(&self) -> Result<&Node> {
+        self.nodes.last().context("no node is left")
+    }
+
+    /// The live ones of the nodes that the record was published to, the closest to its key first.
+    fn replicas(&self) -> impl Iterator<Item = &Node> {
+        let find = |peer| self.nodes.iter().find(|node| node.peer() == *peer);
+        self.replicas.iter().filter_map(find)
+    }
+
+    /// Signs a document and puts it from its writer's own node. Returns at how many peers it is.
+    async fn write(&mut self, writer: usize, write: Write) -> Result<usize> {
+        let signer = self.signers.get_mut(writer).context("no such writer")?;
+        let now = SystemClock.now();
+        let update = match write {
+            Write::Merge(document) => signer.merge(document, now, TTL),
+            Write::Withdraw => signer.withdraw(now),
+        }?;
+        let mut record = SmartRecord::new(self.key.clone());
+        record.insert(signer.writer(), update);
+        let node = self.nodes.get(writer + 1).context("no such node")?;
+        Ok(node.put(&self.key, record.encode()).await?)
+    }
+
+    async fn publish(&mut self, report: &Report) -> Result<()> {
+        let step = report.step(format!("{} writers publish at once", self.signers.len()));
+        let now = SystemClock.now();
+        let mut puts = Vec::new();
+        for (i, signer) in self.signers.iter_mut().enumerate() {
+            let document: Dict = [
+                ("name", DocumentNode::from(format!("{NAME}{}", i + 1))),
+                ("seat", DocumentNode::from(i64::try_from(i)? + 1)),
+            ]
+            .into_iter()
+            .collect();
+            let mut record = SmartRecord::new(self.key.clone());
+            record.insert(signer.writer(), signer.merge(document, now, TTL)?);
+            let node = self.nodes.get(i + 1).context("no such node")?;
+            puts.push(node.put(&self.key, record.encode()));
+        }
+        let taken = within("publishing", async { Ok(try_join_all(puts).await?) }).await?;
+        let least = taken.iter().min().copied().unwrap_or_default();
+        let expected = (self.nodes.len() - 1).min(kad::K_VALUE.get());
+        ensure!(
+            least >= expected,
+            "a put was taken by {least} of {expected} peers"
+        );
+        step.done(format!(
+            "{} writers published under {}, each put taken by {least} peers",
+            taken.len(),
+            self.key
+        ));
+        Ok(())
+    }
+
+    /// What the node that never wrote reads, over the network, as one record.
+    async fn read(&mut self) -> Result<View> {
+        let record = read_merged(self.reader()?, &self.key).await?;
+        let now = SystemClock.now();
+        let view = record.view(now);
+        for (_, space) in &view {
+            self.expired_visible += expired_nodes(&space.document, now);
+        }
+        Ok(view)
+    }
+
+    async fn first_read(&mut self, report: &Report) -> Result<usize> {
+        let step = report.step("A node that never wrote reads the record".to_owned());
+        let view = self.read().await?;
+        ensure!(
+            view.len() == self.signers.len(),
+            "{} of {} spaces were read",
+            view.len(),
+            self.signers.len()
+        );
+        step.done(format!(
+            "the last node, which never wrote, reads {} spaces",
+            view.len()
+        ));
+        report.table(&view, SystemClock.now());
+        Ok(view.len())
+    }
+
+    async fn merge(&mut self, report: &Report) -> Result<()> {
+        let step = report.step("A writer merges more into its space".to_owned());
+        let more: Dict = [("mood", "cheerful")].into_iter().collect();
+        self.write(0, Write::Merge(more)).await?;
+        let document = self.document_of(0).await?;
+        let has = |name: &str| document.get(name).is_some();
+        ensure!(
+            has("name") && has("seat") && has("mood"),
+            "merging gave {document}"
+        );
+        step.done(format!("writer 1 merged; its space now says {document}"));
+        Ok(())
+    }
+
+    async fn withdraw(&mut self, report: &Report) -> Result<()> {
+        let step = report.step("A writer withdraws its space".to_owned());
+        let before = self.read().await?.len();
+        let replayed = self.space_of(1).await?;
+        self.write(1, Write::Withdraw).await?;
+        let view = self.read().await?;
+        ensure!(
+            view.len() + 1 == before,
+            "{before} spaces before withdrawing, {} after",
+            view.len()
+        );
+        // A replica that has missed the withdrawal sends what it holds.
+        let replica = self.replicas().next().context("no node is left")?.peer();
+        let reader = self.reader()?;
+        reader.put_to(replica, &self.key, replayed.encode()).await?;
+        let view = self.read().await?;
+        ensure!(view.len() + 1 == before, "the withdrawn space came back");
+        self.withdrawn = Some(replayed);
+        step.done("writer 2 withdrew; sent again, its old space does not come back".to_owned());
+        Ok(())
+    }
+
+    async fn expire(&mut self, report: &Report) -> Result<()> {
+        let step = report.step("A short-lived node expires while its neighbours live".to_owned());
+        let until = SystemClock.now().saturating_add(SHORT_TTL);
+        let blink: Dict = [("blink", DocumentNode::from(true).expires_at(until))]
+            .into_iter()
+            .collect();
+        self.write(0, Write::Merge(blink)).await?;
+        let before = self.document_of(0).await?;
+        ensure!(before.get("blink").is_some(), "{before} lacks the node");
+        tokio::time::sleep(until.saturating_since(SystemClock.now())).await;
+        let after = self.document_of(0).await?;
+        ensure!(
+            after.get("blink").is_none() && after.get("name").is_some(),
+            "after the node expired: {after}"
+        );
+        step.done(format!(
+            "after {} s \"blink\" is gone and its neighbours are not: {after}",
+            SHORT_TTL.as_secs()
+        ));
+        Ok(())
+    }
+
+    /// What the reader sees of a writer's space.
+    async fn document_of(&mut self, writer: usize) -> Result<Dict> {
+        let writer = self.signers.get(writer).context("no such writer")?.writer();
+        let view = self.read().await?;
+        let space = view.get(&writer.peer_id()).context("the space is gone")?;
+        Ok(space.document.clone())
+    }
+
+    /// A writer's space, as a record of its own.
+    async fn space_of(&self, writer: usize) -> Result<SmartRecord> {
+        let writer = self.signers.get(writer).context("no such writer")?.writer();
+        let merged = read_merged(self.reader()?, &self.key).await?;
+        let mut record = SmartRecord::new(self.key.clone());
+        for update in merged.space(&writer).context("no space")?.updates() {
+            record.insert(writer.clone(), update.clone());
+        }
+        Ok(record)
+    }
+
+    async fn lose_nodes(&mut self, report: &Report) -> Result<usize> {
+        let lost = (self.nodes.len() + 1) / 3;
+        let step = report.step(format!("{lost} of {} nodes stop", self.nodes.len()));
+        let before = self.read().await?.len();
+        // The writers go first, so that what is read is held by others.
+        self.nodes.drain(1..=lost);
+        let view = self.read().await?;
+        ensure!(
+            view.len() == before,
+            "{before} spaces before the loss, {} after",
+            view.len()
+        );
+        step.done(format!(
+            "{lost} nodes stopped, writers among them; {} spaces are read all the same",
+            view.len()
+        ));
+        report.table(&view, SystemClock.now());
+        Ok(view.len())
+    }
+
+    /// Whether all live replicas hold the same view, after the reader has sent the record that it joined to
+    /// those that may be behind.
+    async fn converge(&self, report: &Report) -> Result<bool> {
+        let step = report.step("Comparing the live replicas".to_owned());
+        let record = read_merged(self.reader()?, &self.key).await?;
+        for chunk in record.chunks(15 * 1024) {
+            self.reader()?.put(&self.key, chunk).await?;
+        }
+        let stored = self.replicas().map(|node| node.stored(&self.key));
+        let records = try_join_all(stored).await?;
+        let now = SystemClock.now();
+        let views: Vec<_> = records
+            .into_iter()
+            .map(|record| record.map(|record| record.view(now)).unwrap_or_default())
+            .collect();
+        let converged = views
+            .windows(2)
+            .all(|pair| matches!(pair, [a, b] if a == b));
+        step.done(format!("{} live replicas hold the same view", views.len()));
+        Ok(converged)
+    }
+}
+
+enum Write {
+    Merge(Dict),
+    Withdraw,
+}
+
+async fn start_node(keypair: Keypair) -> Result<Node> {
+    let store = SmartRecordStore::new(keypair.public().to_peer_id());
+    let config = store.kad_config(PROTOCOL);
+    Ok(Node::start(keypair, store, config).await?)
+}
+
+/// Repeats a lookup and joins the answers until one brings nothing new.
+async fn read_merged(node: &Node, key: &RecordKey) -> Result<SmartRecord> {
+    let limits = Limits::default();
+    let mut joined = SmartRecord::new(key.clone());
+    within("reading", async {
+        loop {
+            let before = joined.encode();
+            for (_, value) in node.lookup(key).await? {
+                joined.join(SmartRecord::decode(key, value, &limits)?)?;
+            }
+            if joined.encode() == before {
+                return Ok(());
+            }
+        }
+    })
+    .await?;
+    Ok(joined)
+}
+
+async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(result) => result,
+        Err(_) => bail!("{what} took longer than {} s", PATIENCE.as_secs()),
+    }
+}
+
+/// How many nodes of a document had expired at `now`.
+fn expired_nodes(document: &Dict, now: Timestamp) -> usize {
+    document
+        .iter()
+        .map(|(_, node)| {
+            let own = node.expires_at.is_some_and(|at| at <= now);
+            let inside = match &node.kind {
+                Kind::Dict(dict) => expired_nodes(dict, now),
+                _ => 0,
+            };
+            usize::from(own) + inside
+        })
+        .sum()
+}
+
+fn short(peer: &str) -> String {
+    let tail = peer.len().saturating_sub(6);
+    format!("…{}", peer.get(tail..).unwrap_or(peer))
+}

@@ -1,0 +1,191 @@
+//! The demo's attacker: a peer that sends to one replica, over one connection, what must not get in.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libp2p::identity::Keypair;
+use libp2p_smart_record::{
+    Clock, Dict, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, StoreEvent, SystemClock,
+    Timestamp, Update, UpdateKind, Writer,
+    record::Seq,
+    store::{Events, Origin},
+};
+
+use super::{Demo, NAME, report::Report, start_node};
+use crate::node::Node;
+
+struct Attack {
+    name: &'static str,
+    value: Vec<u8>,
+    /// How the replica has to refuse it.
+    fault: Fault,
+}
+
+/// Sends every attack to the replica closest to the key. Returns how many were sent and how many had any effect.
+pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
+    let victim = demo.replicas().next().context("no node is left")?;
+    let mut events = victim
+        .with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe())
+        .await?;
+    let keypair = Keypair::generate_ed25519();
+    let mut attacker = start_node(keypair.clone()).await?;
+    attacker.add(victim.peer(), victim.address()).await?;
+    let attacks = attacks(demo, &keypair).await?;
+    let sent = attacks.len();
+    let mut accepted = 0;
+    for attack in attacks {
+        let step = report.step(format!("Attack: {}", attack.name));
+        let before = victim.stored(&demo.key).await?;
+        attacker
+            .put_to(victim.peer(), &demo.key, attack.value)
+            .await?;
+        // The replica answers after it has decided, so the refusal is there by now.
+        let refused = refusal(&mut events);
+        if victim.stored(&demo.key).await? != before || refused.is_none() {
+            accepted += 1;
+            step.done(format!("ACCEPTED: {}", attack.name));
+        } else if let Some((fault, reason)) = refused {
+            ensure!(
+                fault == attack.fault,
+                "{}: refused as {fault} instead of {}: {reason}",
+                attack.name,
+                attack.fault
+            );
+            step.done(format!("refused: {}: {reason}", attack.name));
+        }
+    }
+    let step = report.step("The same connection still serves".to_owned());
+    serve(victim, &mut attacker, &keypair).await?;
+    step.done("after that, a PUT and a GET on the attacker's connection succeed".to_owned());
+    Ok((sent, accepted))
+}
+
+/// The next refusal of something that came from outside, if there was one.
+fn refusal(events: &mut Events) -> Option<(Fault, String)> {
+    std::iter::from_fn(|| events.try_next()).find_map(|event| match event {
+        StoreEvent::Refused {
+            reason,
+            origin: Origin::Remote,
+            ..
+        } => Some((reason.fault(), reason.to_string())),
+        _ => None,
+    })
+}
+
+async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
+    let now = SystemClock.now();
+    let hour = Duration::from_secs(3_600);
+    let key = &demo.key;
+    let own = Writer::from(&keypair.public());
+    let honest = demo.space_of(0).await?;
+    let (writer, _) = honest.spaces().next().context("no space")?;
+    let update = |issued: Timestamp, ttl: Duration, document: Dict| Update {
+        seq: Seq::next(None, issued),
+        expires_at: issued.saturating_add(ttl),
+        retain_until: issued.saturating_add(ttl),
+        kind: UpdateKind::Merge,
+        document,
+    };
+    // The attacker signs with limits of its own.
+    let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {
+        let limits = Limits::default()
+            .with_update_bytes(1 << 20)
+            .with_max_ttl(Duration::MAX);
+        let mut record = SmartRecord::new(demo.key.clone());
+        record.insert(writer.clone(), update.sign(key, keypair, &limits)?);
+        Ok(record.encode())
+    };
+    let small = || -> Dict { [("name", "mallory")].into_iter().collect() };
+    let large: Dict = [("name", "x".repeat(2 * 1_024))].into_iter().collect();
+    let elsewhere = RecordKey::new("/sr/demo/elsewhere");
+
+    let withdrawn = demo.withdrawn.as_ref().context("no one has withdrawn")?;
+
+    // One bit of a text that the first writer has signed.
+    let mut flipped = honest.encode();
+    let at = flipped
+        .windows(NAME.len())
+        .position(|window| window == NAME.as_bytes())
+        .context("the writer's name is in the record")?;
+    if let Some(byte) = flipped.get_mut(at) {
+        *byte ^= 0x01;
+    }
+
+    Ok(vec![
+        Attack {
+            name: "a forged signature in another writer's space",
+            value: signed(update(now, hour, small()), key, writer)?,
+            fault: Fault::Invalid,
+        },
+        Attack {
+            name: "an update moved here from another key",
+            value: signed(update(now, hour, small()), &elsewhere, &own)?,
+            fault: Fault::Invalid,
+        },
+        Attack {
+            name: "an old update after a replace",
+            value: withdrawn.encode(),
+            fault: Fault::Stale,
+        },
+        Attack {
+            name: "an expired update",
+            value: signed(
+                update(now.saturating_sub(hour), hour / 2, small()),
+                key,
+                &own,
+            )?,
+            fault: Fault::Expired,
+        },
+        Attack {
+            name: "an update from far in the future",
+            value: signed(update(now.saturating_add(hour), hour, small()), key, &own)?,
+            fault: Fault::LimitExceeded,
+        },
+        Attack {
+            name: "an update that would live too long",
+            value: signed(update(now, 72 * hour, small()), key, &own)?,
+            fault: Fault::LimitExceeded,
+        },
+        Attack {
+            name: "an oversized update",
+            value: signed(update(now, hour, large), key, &own)?,
+            fault: Fault::LimitExceeded,
+        },
+        Attack {
+            name: "a record with one bit flipped",
+            value: flipped,
+            fault: Fault::Invalid,
+        },
+        Attack {
+            name: "garbage",
+            value: b"not a record at all".to_vec(),
+            fault: Fault::Malformed,
+        },
+    ])
+}
+
+/// Writes and reads as any honest peer would, over the connection that the attacks came by.
+async fn serve(victim: &Node, attacker: &mut Node, keypair: &Keypair) -> Result<()> {
+    let key = RecordKey::new("/sr/demo/guestbook");
+    let mut signer = SpaceSigner::new(key.clone(), keypair.clone(), Limits::default());
+    let document: Dict = [("name", "mallory, reformed")].into_iter().collect();
+    let update = signer.merge(document, SystemClock.now(), Duration::from_secs(60))?;
+    let mut record = SmartRecord::new(key.clone());
+    record.insert(signer.writer(), update);
+    attacker
+        .put_to(victim.peer(), &key, record.encode())
+        .await
+        .context("a PUT on the attacker's connection")?;
+    let found = attacker.lookup(&key).await?;
+    ensure!(
+        found
+            .iter()
+            .any(|(from, value)| *from == Some(victim.peer()) && *value == record.encode()),
+        "a GET on the attacker's connection found {} values, but not what was put",
+        found.len()
+    );
+    let opened = attacker.connections_opened();
+    let opened = opened.iter().filter(|peer| **peer == victim.peer()).count();
+    ensure!(opened == 1, "the attacker needed {opened} connections");
+    Ok(())
+}
