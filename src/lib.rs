@@ -12,8 +12,8 @@
 //!    [`Registry`] maps the namespaces of keys to validators.
 //!
 //! A writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! joins the answers of a GET with [`SmartRecordValidator`]'s `consolidate`, or as [`SmartRecord`]s, and looks
-//! at the [`View`].
+//! reads each answer of a GET with [`SmartRecordValidator::read`], joins the [`SmartRecord`]s, and looks at the
+//! [`View`].
 //!
 //! ```
 //! use std::time::Duration;

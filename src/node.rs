@@ -303,7 +303,7 @@ impl Dict {
 
     /// The node of a key.
     pub fn get(&self, key: impl Into<Kind>) -> Option<&Node> {
-        self.pairs.get(&key.into())
+        self.pairs.get(&key.into().without_lifetimes())
     }
 
     /// How many pairs it has.

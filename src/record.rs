@@ -95,8 +95,9 @@ impl SmartRecord {
         }
     }
 
-    /// Reads a record and checks everything about it that does not depend on the time. What is expired or from
-    /// the future passes; [`SmartRecordValidator`](crate::SmartRecordValidator) refuses it.
+    /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
+    /// of it is refused. What is expired or from the future passes. To read what the network answers, use
+    /// [`SmartRecordValidator::read`](crate::SmartRecordValidator::read), which takes what is good at a time.
     ///
     /// # Errors
     /// [`RecordError`] if anything in it is not as it should be.
@@ -107,9 +108,9 @@ impl SmartRecord {
     ) -> Result<Self, RecordError> {
         let mut record = Self::new(key.clone());
         limits.check_key(key)?;
-        for space in decode_container(value.into())? {
-            let writer = Writer::decode(space.public_key)?;
-            for wire in space.updates {
+        for (public_key, updates) in decode_container(value.into())? {
+            let writer = Writer::decode(public_key)?;
+            for wire in updates {
                 let update =
                     SignedUpdate::decode(key, &writer, wire.update, wire.signature, limits)
                         .map_err(|error| RecordError::Update {
@@ -229,15 +230,22 @@ impl SmartRecord {
     }
 }
 
-/// The spaces of an encoded record, as they came: any order, any writer any number of times.
-pub(crate) fn decode_container(value: Bytes) -> Result<Vec<proto::Space>, RecordError> {
-    let container = proto::SmartRecord::decode(value)?;
-    if container
-        .spaces
-        .iter()
-        .all(|space| space.updates.is_empty())
-    {
+/// The updates in an encoded record, as they came, by public key. Spaces without updates say nothing and are
+/// dropped.
+pub(crate) fn decode_container(
+    value: Bytes,
+) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, RecordError> {
+    let mut spaces = BTreeMap::<_, Vec<_>>::new();
+    for space in proto::SmartRecord::decode(value)?.spaces {
+        if !space.updates.is_empty() {
+            spaces
+                .entry(space.public_key)
+                .or_default()
+                .extend(space.updates);
+        }
+    }
+    if spaces.is_empty() {
         return Err(RecordError::Empty);
     }
-    Ok(container.spaces)
+    Ok(spaces)
 }

@@ -14,6 +14,7 @@ mod event;
 mod kad;
 mod memory;
 mod read;
+mod rows;
 pub mod storage;
 mod write;
 
@@ -36,13 +37,13 @@ pub use self::{
 };
 use self::{
     event::Subscribers,
+    read::Seen,
     storage::{RecordId, SpaceId},
 };
 use crate::{
     clock::{Clock, SystemClock},
     key::RecordKey,
     record::Limits,
-    time::Timestamp,
     validator::{Registry, Validator},
 };
 
@@ -83,11 +84,10 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     providers: MemoryStore,
     subscribers: Subscribers,
     counters: Counters,
-    /// Where the next slice of a large record begins: a space and its first update not yet sent.
+    /// Where the next slice of a large record begins: a space and how many of its updates have been sent.
     cursors: Mutex<HashMap<RecordId, (SpaceId, usize)>>,
-    /// The expiries under which values were handed to Kademlia's replication job the last time, and which it
-    /// may call `remove` for although the values have been renewed since.
-    snapshot: Mutex<HashMap<RecordId, Timestamp>>,
+    /// The values that were handed to Kademlia's replication job the last time.
+    snapshot: Mutex<HashMap<RecordId, Seen>>,
 }
 
 impl SmartRecordStore {
@@ -178,10 +178,12 @@ impl<S: Storage> SmartRecordStore<S> {
             StoreEvent::Stored { key, writers, .. } => {
                 tracing::debug!(%key, writers = writers.len(), "stored");
             }
-            StoreEvent::Refused { key, reason, .. } => {
+            StoreEvent::Refused {
+                key, reason, count, ..
+            } => {
                 let counter = self.counters.refused.entry(reason.fault()).or_default();
-                event::count(counter, 1);
-                tracing::debug!(%key, %reason, "refused");
+                event::count(counter, *count);
+                tracing::debug!(%key, %reason, count, "refused");
             }
             StoreEvent::Evicted { key } => {
                 event::count(&mut self.counters.records_evicted, 1);

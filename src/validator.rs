@@ -14,7 +14,7 @@ mod error;
 mod registry;
 mod smart_record;
 
-pub(crate) use self::smart_record::{ReadSpace, Refused};
+pub(crate) use self::smart_record::{Refusals, Refused};
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},

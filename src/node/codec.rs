@@ -207,7 +207,10 @@ impl Decoder {
                 match bytes.strip_prefix(&known[..]) {
                     None => return Err(NodeError::NotCanonical),
                     Some([]) => return Err(NodeError::MissingKind),
-                    Some(rest) => Kind::Opaque(Opaque(rest.to_vec())),
+                    Some(rest) => Kind::Opaque(
+                        // A second lifetime further on would be another encoding of the same node.
+                        Opaque::new(rest.to_vec()).ok_or(NodeError::NotCanonical)?,
+                    ),
                 }
             }
         };
@@ -263,6 +266,15 @@ mod tests {
         assert_eq!(node.expires_at, Some(Timestamp::from_millis(7)));
         assert!(matches!(&node.kind, Kind::Opaque(o) if o.as_bytes() == &unknown[2..]));
         assert_eq!(node_to_wire(node), unknown);
+
+        let twice = [&[0x08, 5][..], &unknown].concat();
+        let behind = [&unknown[2..], &[0x08, 5]].concat();
+        for smuggled in [twice, behind] {
+            assert_eq!(
+                decoded(vec![(wire("k"), smuggled)]),
+                Err(NodeError::NotCanonical)
+            );
+        }
     }
 
     #[test]

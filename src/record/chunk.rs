@@ -1,7 +1,8 @@
 //! Large records in pieces: any subset of a record is a record.
 //!
 //! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size, unless a single update is
-//! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk.
+//! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk; of a larger one
+//! the newest updates go first, so that who has a piece has the newest.
 
 use prost::{Message, bytes::Bytes};
 
@@ -42,18 +43,16 @@ impl Chunk {
         fits
     }
 
-    /// Adds as many of the space's updates, from the `from`th on, as fit; at least one if the chunk is
-    /// empty. Returns the first one that was not added.
-    pub(crate) fn push_part(&mut self, space: &proto::Space, from: usize) -> usize {
+    /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
+    /// least one if the chunk is empty. Returns how many have gone out then.
+    pub(crate) fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
         let mut part = proto::Space {
             public_key: space.public_key.clone(),
             updates: Vec::new(),
         };
         let mut size = part.encoded_len();
-        for update in space.updates.iter().skip(from) {
-            let update_len = update.encoded_len();
-            let framed = framed_len(update_len);
-            let with = size.saturating_add(framed);
+        for update in space.updates.iter().rev().skip(sent) {
+            let with = size.saturating_add(framed_len(update.encoded_len()));
             let only = self.is_empty() && part.updates.is_empty();
             if !only && !self.fits(with) {
                 break;
@@ -61,10 +60,11 @@ impl Chunk {
             size = with;
             part.updates.push(update.clone());
         }
+        part.updates.reverse();
         if !part.updates.is_empty() {
             self.append(&part.encode_to_vec());
         }
-        from.saturating_add(part.updates.len())
+        sent.saturating_add(part.updates.len())
     }
 
     fn fits(&self, space_len: usize) -> bool {
@@ -93,27 +93,27 @@ fn framed_len(len: usize) -> usize {
 pub(crate) struct Chunks<T, I> {
     spaces: I,
     max: usize,
-    /// The first update of the next space to be sent.
-    from: usize,
+    /// How many updates of the next space have been sent, counted from the newest.
+    sent: usize,
     /// A space that did not fit whole into the last chunk.
     rest: Option<(T, Bytes)>,
 }
 
 impl<T, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
-    /// Begins with the `from`th update of the first space.
-    pub(crate) const fn new(spaces: I, max: usize, from: usize) -> Self {
+    /// Begins with the first space, of which the `sent` newest updates have been sent before.
+    pub(crate) const fn new(spaces: I, max: usize, sent: usize) -> Self {
         Self {
             spaces,
             max,
-            from,
+            sent,
             rest: None,
         }
     }
 
-    /// Where the next chunk begins: a space's mark and its first update that has not been sent. `None` when
+    /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when
     /// everything has been.
     pub(crate) fn position(&self) -> Option<(&T, usize)> {
-        self.rest.as_ref().map(|(mark, _)| (mark, self.from))
+        self.rest.as_ref().map(|(mark, _)| (mark, self.sent))
     }
 }
 
@@ -123,7 +123,7 @@ impl<T, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
     fn next(&mut self) -> Option<Vec<u8>> {
         let mut chunk = Chunk::new(self.max);
         while let Some((mark, space)) = self.rest.take().or_else(|| self.spaces.next()) {
-            let whole = self.from == 0;
+            let whole = self.sent == 0;
             if whole && chunk.push(&space) {
                 continue;
             }
@@ -133,15 +133,15 @@ impl<T, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
             }
             // Encoded by us, so it decodes; if it did not, there would be nothing to send.
             let Ok(wire) = proto::Space::decode(space.clone()) else {
-                self.from = 0;
+                self.sent = 0;
                 continue;
             };
-            self.from = chunk.push_part(&wire, self.from);
-            if self.from < wire.updates.len() {
+            self.sent = chunk.push_part(&wire, self.sent);
+            if self.sent < wire.updates.len() {
                 self.rest = Some((mark, space));
                 break;
             }
-            self.from = 0;
+            self.sent = 0;
         }
         (!chunk.is_empty()).then(|| chunk.into_bytes())
     }
@@ -199,11 +199,18 @@ mod tests {
         for max in [0, 1, 100, 180, 181, 600, 1_000, 2_200, 100_000] {
             let chunks: Vec<_> = Chunks::new(marked(&spaces), max, 0).collect();
             let sent: Vec<_> = chunks.iter().flat_map(|chunk| updates(chunk)).collect();
-            assert_eq!(sent, all, "max {max}");
+            // Of a space in pieces, the newest go first.
+            let sorted = |mut updates: Vec<_>| {
+                updates.sort_unstable();
+                updates
+            };
+            assert_eq!(sorted(sent), sorted(all.clone()), "max {max}");
             for chunk in &chunks {
                 assert!(chunk.len() <= max || updates(chunk).len() == 1, "max {max}");
             }
         }
         assert_eq!(Chunks::new(marked(&spaces), 100_000, 0).count(), 1);
+        let mut split = Chunks::new(marked(&spaces[1..2]), 600, 0);
+        assert_eq!(updates(&split.next().unwrap()), [(2, 403)]);
     }
 }

@@ -72,12 +72,16 @@ limits! {
     update_bytes, with_update_bytes: usize;
     /// How many updates a space holds; of more, the newest stay. Defaults to 64.
     updates_per_space, with_updates_per_space: usize;
-    /// How many bytes of updates a space holds; of more, the newest stay. Defaults to 8 KiB: one reply.
+    /// How many bytes of updates, signatures not counted, a space holds; of more, the newest stay. Defaults
+    /// to 8 KiB: with its signatures, a space of average size fits into one reply.
     ///
     /// An update stays while those newer than it come to less than this minus
     /// [`update_bytes`](Self::update_bytes). So the total is never more than this, and whether an update
     /// stays depends on updates that stay, which makes the bound part of the join: replicas agree on it
-    /// whatever order the updates came in.
+    /// whatever order the updates came in. The newest replace stays besides, however old, because it hides
+    /// what may still be about.
+    ///
+    /// Signatures do not count because two replicas may hold different ones of one update.
     space_bytes, with_space_bytes: usize;
     /// How many spaces a record holds; of more, those of the lowest rank `sha256(key ‖ writer)` stay.
     /// Defaults to 1,024.
@@ -153,6 +157,10 @@ pub enum Limit {
     ClockSkew,
     /// The spaces of a record.
     SpacesPerRecord,
+    /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
+    BadSignatures,
+    /// The bytes of a record that is to be sent in one piece.
+    ChunkBytes,
     /// The bytes of a value that is not a smart record.
     ValueBytes,
     /// The records of a store.
@@ -173,6 +181,8 @@ impl fmt::Display for Limit {
             Self::Ttl => "the lifetime of the update (ms)",
             Self::ClockSkew => "the update's lead over our clock (ms)",
             Self::SpacesPerRecord => "the record (spaces)",
+            Self::BadSignatures => "the value (bad signatures)",
+            Self::ChunkBytes => "the record in one piece (bytes)",
             Self::ValueBytes => "the value (bytes)",
             Self::StoreRecords => "the store (records)",
             Self::StoreBytes => "the store (bytes)",

@@ -10,10 +10,10 @@ use std::{fmt, time::Duration};
 use libp2p_identity::Keypair;
 
 use super::{
+    SmartRecord,
     limits::Limits,
     seq::Seq,
-    space::Space,
-    update::{SignError, SignedUpdate, Update, UpdateKind},
+    update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
 };
 use crate::{key::RecordKey, node::Dict, time::Timestamp};
@@ -47,6 +47,8 @@ pub struct SpaceSigner {
     last: Option<Seq>,
     /// The latest `retain_until` of any earlier update.
     retain_until: Option<Timestamp>,
+    /// Whether all earlier updates are known.
+    resumed: bool,
 }
 
 impl SpaceSigner {
@@ -58,6 +60,7 @@ impl SpaceSigner {
             limits,
             last: None,
             retain_until: None,
+            resumed: false,
         }
     }
 
@@ -71,17 +74,25 @@ impl SpaceSigner {
         Writer::from(&self.keypair.public())
     }
 
-    /// Takes note of earlier updates of this space, so that new ones come after and outlive them.
-    pub fn resume(&mut self, space: &Space) {
-        self.last = self.last.max(space.newest().map(|position| position.seq));
-        self.retain_until = self.retain_until.max(space.retain_until());
+    /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
+    /// A record of another key says nothing.
+    pub fn resume(&mut self, record: &SmartRecord) {
+        if *record.key() != self.key {
+            return;
+        }
+        self.resumed = true;
+        if let Some(space) = record.space(&self.writer()) {
+            self.last = self.last.max(space.newest().map(|position| position.seq));
+            self.retain_until = self.retain_until.max(space.retain_until());
+        }
     }
 
     /// An update that merges `document` into the space. Its nodes live for `ttl` from `now` on, unless they
     /// carry an earlier time of their own.
     ///
     /// # Errors
-    /// [`SignError`] if replicas would refuse it (too large, too long a `ttl`) or the key cannot sign.
+    /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
+    /// sign.
     pub fn merge(
         &mut self,
         document: Dict,
@@ -104,16 +115,24 @@ impl SpaceSigner {
         self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that withdraws all that the space says. It is kept for as long as anything it hides; when
-    /// the signer knows of nothing, for the longest time there is.
+    /// An update that withdraws all that the space says. It is kept for as long as anything it hides: as long
+    /// as anything can be kept, unless [`SpaceSigner::resume`] has told what there is.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
-        if self.retain_until.is_none_or(|at| at <= now) {
-            self.retain_until = Some(now.saturating_add(self.limits.max_ttl()));
-        }
-        self.update(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH)
+        let longest = now.saturating_add(self.limits.max_ttl());
+        let retain_until = match self.retain_until {
+            Some(at) if self.resumed && at > now => at,
+            earlier => earlier.map_or(longest, |at| at.max(longest)),
+        };
+        self.sign(
+            UpdateKind::Replace,
+            Dict::new(),
+            now,
+            Timestamp::EPOCH,
+            retain_until,
+        )
     }
 
     fn update(
@@ -123,12 +142,27 @@ impl SpaceSigner {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
+        let retain_until = self
+            .retain_until
+            .map_or(expires_at, |at| at.max(expires_at));
+        self.sign(kind, document, now, expires_at, retain_until)
+    }
+
+    fn sign(
+        &mut self,
+        kind: UpdateKind,
+        document: Dict,
+        now: Timestamp,
+        expires_at: Timestamp,
+        retain_until: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        if retain_until <= now {
+            return Err(UpdateError::Expired { retain_until }.into());
+        }
         let update = Update {
             seq: Seq::next(self.last, now),
             expires_at,
-            retain_until: self
-                .retain_until
-                .map_or(expires_at, |at| at.max(expires_at)),
+            retain_until,
             kind,
             document,
         };

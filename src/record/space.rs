@@ -63,6 +63,15 @@ impl Space {
         self.updates.last().map(SignedUpdate::position)
     }
 
+    /// The update at this position.
+    pub(crate) fn get(&self, position: Position) -> Option<&SignedUpdate> {
+        let at = self
+            .updates
+            .binary_search_by(|u| u.position().cmp(&position))
+            .ok()?;
+        self.updates.get(at)
+    }
+
     /// The first instant at which an update may go.
     pub fn first_garbage_at(&self) -> Option<Timestamp> {
         self.updates.iter().map(SignedUpdate::retain_until).min()
@@ -116,10 +125,18 @@ impl Space {
             .map(SignedUpdate::position)
     }
 
-    /// Whether an update at this position would stay, were it joined now.
-    pub(crate) fn has_room_at(&self, position: Position, limits: &Limits) -> bool {
+    /// Whether an update of this kind at this position would stay, were it joined now.
+    pub(crate) fn has_room_for(
+        &self,
+        kind: UpdateKind,
+        position: Position,
+        limits: &Limits,
+    ) -> bool {
         if self.replaced_before() > Some(position) {
             return false;
+        }
+        if kind == UpdateKind::Replace {
+            return true;
         }
         let newer = self.updates.iter().filter(|u| u.position() > position);
         let (count, bytes) = newer.fold((0_usize, 0_usize), |(count, bytes), update| {
@@ -131,7 +148,8 @@ impl Space {
         stays(count, bytes, limits)
     }
 
-    /// Drops the oldest updates that are more than `limits` allow; says how many.
+    /// Drops the oldest updates that are more than `limits` allow; says how many. The newest replace always
+    /// stays, because without it what it hides could come back.
     ///
     /// An update stays by what is newer than it and stays too, so truncating before or after a join gives
     /// the same: see [`Limits::space_bytes`].
@@ -145,8 +163,9 @@ impl Space {
             bytes = bytes.saturating_add(update.as_bytes().len());
         }
         let surplus = self.updates.len().saturating_sub(count);
-        self.updates.drain(..surplus);
-        surplus
+        let from = usize::from(self.replaced_before().is_some()).min(surplus);
+        self.updates.drain(from..surplus);
+        surplus.saturating_sub(from)
     }
 
     /// Drops the updates that may go at `now`; says how many. No view at `now` or later changes.

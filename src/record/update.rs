@@ -154,7 +154,6 @@ impl Update {
             .sign(&signed_bytes(key, &bytes))
             .map_err(|e| SignError::Key(e.to_string()))?;
         let unverified = UnverifiedUpdate::decode(bytes, signature.into(), limits)?;
-        unverified.check_lifetime(limits)?;
         Ok(unverified.trusted())
     }
 }
@@ -177,15 +176,25 @@ impl UnverifiedUpdate {
             return Err(UpdateError::NotCanonical);
         }
         let update = SignedUpdate::from_wire(wire, bytes, signature)?;
-        codec::decode(&update.document, limits.document())?;
-        Ok(Self(update))
+        let unverified = Self(update);
+        unverified.check_lifetime(limits)?;
+        codec::decode(&unverified.0.document, limits.document())?;
+        Ok(unverified)
     }
 
     pub(crate) fn position(&self) -> Position {
         self.0.position
     }
 
-    /// Checks that a replica may admit the update at `now`.
+    pub(crate) fn kind(&self) -> UpdateKind {
+        self.0.kind
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.0.signature
+    }
+
+    /// Checks that a replica may admit the update at `now`; the length of its life has been checked.
     pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
@@ -195,7 +204,6 @@ impl UnverifiedUpdate {
                 limits.max_clock_skew(),
             ));
         }
-        self.check_lifetime(limits)?;
         if self.0.retain_until <= now {
             return Err(UpdateError::Expired {
                 retain_until: self.0.retain_until,

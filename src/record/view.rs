@@ -20,7 +20,7 @@ pub struct View {
 pub struct SpaceView {
     /// The clock of the newest update.
     pub seq: Seq,
-    /// When the last of it expires.
+    /// When the root of the document expires, and with it all that is left by then.
     pub expires_at: Timestamp,
     /// What the writer says: all its updates merged, without what has expired.
     pub document: Dict,

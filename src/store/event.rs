@@ -38,7 +38,8 @@ pub enum StoreEvent {
         /// Who asked for it.
         origin: Origin,
     },
-    /// A write, or a part of one, was refused. What was good beside it has been stored.
+    /// A write, or parts of one, were refused. What was good beside them has been stored. A value gives one such
+    /// event for each writer and class of reason.
     Refused {
         /// Under which it was to be stored.
         key: RecordKey,
@@ -47,8 +48,10 @@ pub enum StoreEvent {
         writer: Option<PeerId>,
         /// Who asked for it.
         origin: Origin,
-        /// Why.
+        /// Why; of several parts, the first.
         reason: ValidationError,
+        /// How many parts.
+        count: usize,
     },
     /// A record was removed to make room.
     Evicted {

@@ -19,6 +19,7 @@ use super::{
     write::{Meta, WriteError},
 };
 use crate::{
+    key::RecordKey,
     record::{Limit, LimitExceeded},
     validator::ValidationError,
 };
@@ -41,7 +42,8 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
 
     /// Stores what is good of the record. A remote write is never refused with an error; see the events.
     /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
-    /// outside.
+    /// outside. A local smart record that is too large for one packet is refused: put it piece by piece, as
+    /// [`SmartRecord::chunks`](crate::SmartRecord::chunks) gives them.
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.local);
         let now = self.clock.now();
@@ -54,7 +56,15 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
-        match self.write_with(&(&record.key).into(), &record.value, meta) {
+        let key = RecordKey::from(&record.key);
+        let (len, max) = (record.value.len(), self.config.chunk_bytes());
+        if is_local && len > max && self.validator.smart_record(&key).is_some() {
+            // Kademlia would send it as it is, and every remote would fail to read the packet.
+            let limit = LimitExceeded::new(Limit::ChunkBytes, len, max);
+            self.refuse(&key, Origin::Local, None, limit.into(), 1);
+            return Err(store::Error::ValueTooLarge);
+        }
+        match self.write_with(&key, &record.value, meta) {
             Err(error) if is_local => Err(kad_error(&error)),
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@
 //! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
 //! from replica to replica. So a reader that joins the answers of many sees different parts.
 
-use std::{borrow::Cow, collections::VecDeque, ops::ControlFlow};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::Record;
@@ -12,19 +12,18 @@ use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::{
-    SmartRecordStore, StorageError, lock,
+    SmartRecordStore, StorageError, lock, rows,
     storage::{Part, PartId, RecordId, SpaceId, Storage},
-    write::{decode_head, decode_space, space_of},
 };
 use crate::{
     key::RecordKey,
     proto::storage::{Board, Head, Opaque, head::Body},
-    record::{SmartRecord, View, Writer, chunk::Chunks},
+    record::{SmartRecord, View, chunk::Chunks},
     time::Timestamp,
 };
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
-const LEAST_TTL: std::time::Duration = std::time::Duration::from_secs(1);
+const LEAST_TTL: Duration = Duration::from_secs(1);
 
 impl<S: Storage> SmartRecordStore<S> {
     /// The smart record under `key`, whole, as this node knows it. `None` if there is none.
@@ -35,10 +34,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
         for part in self.spaces(self.record_id(key), SpaceId::HEAD) {
-            let wire = decode_space(&part?.1)?;
-            let writer = Writer::decode(wire.public_key.clone())
-                .map_err(|e| StorageError(format!("a damaged space: {e}")))?;
-            let mut space = space_of(wire)?;
+            let (writer, mut space) = rows::read_space(&part?.1)?;
             space.collect(now);
             record.join_space(writer, space);
         }
@@ -79,7 +75,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let Some(part) = self.storage.get(&id.head())? else {
             return Ok(None);
         };
-        match decode_head(&part)? {
+        match rows::decode_head(&part)? {
             Head {
                 body: Some(Body::Board(board)),
                 ..
@@ -105,7 +101,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let whole = usize::try_from(board.bytes)
             .unwrap_or(usize::MAX)
             .saturating_add(framing);
-        let (start, from) = if whole <= max {
+        let (start, sent) = if whole <= max {
             (SpaceId::HEAD, 0)
         } else {
             let cursors = lock(&self.cursors);
@@ -116,9 +112,9 @@ impl<S: Storage> SmartRecordStore<S> {
             .spaces(id, SpaceId::HEAD)
             .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
         let mut ring = self.spaces(id, start).chain(before).peekable();
-        // The cursor may point into a space that has gone or has shrunk.
-        let from = match ring.peek() {
-            Some(Ok((first, _))) if first.space == start => from,
+        // The cursor may point into a space that has gone.
+        let sent = match ring.peek() {
+            Some(Ok((first, _))) if first.space == start => sent,
             _ => 0,
         };
         let mut failed = None;
@@ -137,9 +133,9 @@ impl<S: Storage> SmartRecordStore<S> {
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
-        let mut chunks = Chunks::new(spaces, max, from);
+        let mut chunks = Chunks::new(spaces, max, sent);
         let value = chunks.next();
-        let next = chunks.position().map(|(space, from)| (*space, from));
+        let next = chunks.position().map(|(space, sent)| (*space, sent));
         drop(chunks);
         if let Some(error) = failed {
             return Err(error);
@@ -161,8 +157,8 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// All that lives, in records that fit into Kademlia's packet: a large one comes as several of one key.
     pub(super) fn all_records(&self) -> impl Iterator<Item = Cow<'_, Record>> {
-        lock(&self.snapshot).clear();
         let now = self.clock.now();
+        lock(&self.snapshot).retain(|_, seen| now.saturating_since(seen.taken_at) <= Seen::JOB);
         let mut next = Some(PartId::MIN);
         let mut queue = VecDeque::new();
         std::iter::from_fn(move || {
@@ -172,7 +168,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 }
                 // A storage that fails here has nothing more to replicate; the next read will report it.
                 let (head, part) = self.storage.scan(&next?).next()?.ok()?;
-                next = successor(head.record);
+                next = head.record.after().map(RecordId::head);
                 match self.gather(head.record, &part, now, &mut queue) {
                     Ok(()) => {}
                     Err(error) => {
@@ -191,13 +187,18 @@ impl<S: Storage> SmartRecordStore<S> {
         queue: &mut VecDeque<Record>,
     ) -> Result<(), StorageError> {
         let head_expires_at = head.expires_at;
-        let head = decode_head(head)?;
+        let head = rows::decode_head(head)?;
         let key = RecordKey::new(head.key);
         match head.body {
             Some(Body::Opaque(opaque)) => {
                 if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
-                        lock(&self.snapshot).insert(id, at);
+                        let seen = Seen {
+                            expires_at: at,
+                            taken_at: now,
+                            superseded: false,
+                        };
+                        lock(&self.snapshot).insert(id, seen);
                     }
                     queue.push_back(record);
                 }
@@ -229,34 +230,37 @@ impl<S: Storage> SmartRecordStore<S> {
     pub(super) fn remove_expired(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         let now = self.clock.now();
         let id = self.record_id(key);
-        let action = match self.live_opaque(id, now)? {
-            None => ControlFlow::Continue(()),
-            Some(_) => {
-                let seen = lock(&self.snapshot).remove(&id);
-                match seen {
-                    Some(at) if at.saturating_sub(LEAST_TTL) <= now => ControlFlow::Break(()),
-                    _ => return self.drop_record(id),
-                }
-            }
-        };
-        if action.is_continue() {
-            self.collect_due(now, 256)?;
+        let seen = lock(&self.snapshot).remove(&id);
+        if self.live_opaque(id, now)?.is_none() {
+            return self.collect_due(now, 256).map(drop);
         }
-        Ok(())
+        match seen {
+            Some(seen) if seen.explains_removal_at(now) => Ok(()),
+            _ => self.drop_record(id),
+        }
     }
 }
 
-/// The first part after those of a record.
-fn successor(record: RecordId) -> Option<PartId> {
-    let mut id = record.0;
-    for byte in id.iter_mut().rev() {
-        let (next, carry) = byte.overflowing_add(1);
-        *byte = next;
-        if !carry {
-            return Some(RecordId(id).head());
-        }
+/// A value as it was handed to Kademlia's replication job, which calls `remove` when it comes to send a value
+/// and finds it expired, even if the value was renewed meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    expires_at: Timestamp,
+    taken_at: Timestamp,
+    /// Whether the value has been renewed since.
+    pub(super) superseded: bool,
+}
+
+impl Seen {
+    /// How long a run of the job may take: at ten records each time that it is polled, a full store is sent in
+    /// much less.
+    const JOB: Duration = Duration::from_secs(5 * 60);
+
+    fn explains_removal_at(self, now: Timestamp) -> bool {
+        self.superseded
+            && self.expires_at.saturating_sub(LEAST_TTL) <= now
+            && now.saturating_since(self.taken_at) <= Self::JOB
     }
-    None
 }
 
 /// The encoded space without what has expired, and when its last update does; `None` if nothing lives.
@@ -264,14 +268,14 @@ fn live_space(
     part: Part<'_>,
     now: Timestamp,
 ) -> Result<Option<(Bytes, Option<Timestamp>)>, StorageError> {
+    if part.expires_at.is_some_and(|at| at <= now) {
+        return Ok(None);
+    }
     if part.due_at.is_none_or(|at| at > now) {
         let bytes = Bytes::from(part.bytes.into_owned());
         return Ok(Some((bytes, part.expires_at)));
     }
-    let wire = decode_space(&part)?;
-    let writer = Writer::decode(wire.public_key.clone())
-        .map_err(|e| StorageError(format!("a damaged space: {e}")))?;
-    let mut space = space_of(wire)?;
+    let (writer, mut space) = rows::read_space(&part)?;
     space.collect(now);
     Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
 }
@@ -282,8 +286,13 @@ fn opaque_record(
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Record> {
-    let ends_soon = expires_at.is_some_and(|at| at.saturating_since(now) < LEAST_TTL);
-    if ends_soon && !opaque.expiry_is_signed {
+    let left = expires_at.map(|at| at.saturating_since(now));
+    let least = if opaque.expiry_is_signed {
+        Duration::from_millis(1)
+    } else {
+        LEAST_TTL
+    };
+    if left.is_some_and(|left| left < least) {
         return None;
     }
     Some(Record {

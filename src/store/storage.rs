@@ -28,6 +28,23 @@ impl SpaceId {
     pub const HEAD: Self = Self([0; 32]);
     /// The last there can be.
     pub const MAX: Self = Self([0xff; 32]);
+
+    /// The one before.
+    pub(super) fn before(self) -> Option<Self> {
+        step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
+    }
+}
+
+/// The next or the previous id, counted as a big-endian number.
+fn step(mut id: [u8; 32], by_one: impl Fn(u8) -> (u8, bool)) -> Option<[u8; 32]> {
+    for byte in id.iter_mut().rev() {
+        let (next, carry) = by_one(*byte);
+        *byte = next;
+        if !carry {
+            return Some(id);
+        }
+    }
+    None
 }
 
 /// A part of a record.
@@ -61,6 +78,16 @@ impl RecordId {
             *byte ^= other;
         }
         Self(distance)
+    }
+
+    /// The one before.
+    pub(super) fn before(self) -> Option<Self> {
+        step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
+    }
+
+    /// The one after.
+    pub(super) fn after(self) -> Option<Self> {
+        step(self.0, |byte| byte.overflowing_add(1)).map(Self)
     }
 
     /// The head of the record.
@@ -165,7 +192,7 @@ pub trait Storage: Send + 'static {
     /// [`StorageError`] if they cannot be read.
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError>;
 
-    /// Makes all of these changes or none.
+    /// Makes all of these changes, in this order, or none.
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be made.

@@ -1,19 +1,17 @@
 //! Writing: validate, join, make room, collect.
 //!
-//! **Invariants.** A refused part takes no good one with it. Room is made before anything is changed, so a
-//! record that does not fit is refused, not half-written. No scan of all: expiry goes by the index, eviction
+//! **Invariants.** A refused part takes no good one with it. A write is planned before anything is changed: what
+//! does not fit is refused, and nothing is evicted for it. No scan of all: expiry goes by the index, eviction
 //! by the order of the rows.
 
-use std::borrow::Cow;
-
 use libp2p_identity::PeerId;
-use prost::{Message, bytes::Bytes};
+use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
-    lock,
-    storage::{Change, Part, PartId, RecordId, SpaceId, Storage, Usage},
+    lock, rows,
+    storage::{Change, Part, PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
@@ -21,13 +19,15 @@ use crate::{
         smart_record as wire,
         storage::{Board, Head, Opaque, head::Body},
     },
-    record::{Joined, Limit, LimitExceeded, Space, Writer},
+    record::{Limit, LimitExceeded, Space, Writer},
     time::Timestamp,
-    validator::{ReadSpace, Refused, SmartRecordValidator, ValidationError},
+    validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
 };
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
+/// How many due parts are collected at once when room is needed.
+const COLLECT_AT_ONCE: usize = 256;
 
 /// What became of a write of which at least a part was good.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -59,51 +59,6 @@ pub(super) struct Meta {
     pub(super) origin: Origin,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
-}
-
-pub(super) fn decode_head(part: &Part<'_>) -> Result<Head, StorageError> {
-    Head::decode(&part.bytes[..]).map_err(|e| StorageError(format!("a damaged head: {e}")))
-}
-
-pub(super) fn decode_space(part: &Part<'_>) -> Result<wire::Space, StorageError> {
-    let bytes = Bytes::copy_from_slice(&part.bytes);
-    wire::Space::decode(bytes).map_err(|e| StorageError(format!("a damaged space: {e}")))
-}
-
-pub(super) fn space_of(wire: wire::Space) -> Result<Space, StorageError> {
-    Space::from_stored(wire).map_err(|e| StorageError(format!("a damaged space: {e}")))
-}
-
-fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
-    Part {
-        bytes: Cow::Owned(space.encode(writer)),
-        due_at: space.first_garbage_at(),
-        expires_at: space.retain_until(),
-    }
-}
-
-fn board_part(key: Bytes, board: Board) -> Part<'static> {
-    let head = Head {
-        key,
-        body: Some(Body::Board(board)),
-    };
-    Part {
-        bytes: Cow::Owned(head.encode_to_vec()),
-        due_at: None,
-        expires_at: None,
-    }
-}
-
-/// A board with a space more, less or changed.
-fn board_with(board: Board, spaces: (usize, usize), bytes: (usize, usize)) -> Board {
-    let add_sub = |n: u64, (plus, minus): (usize, usize)| {
-        let as_u64 = |n| u64::try_from(n).unwrap_or(u64::MAX);
-        n.saturating_add(as_u64(plus)).saturating_sub(as_u64(minus))
-    };
-    Board {
-        spaces: u32::try_from(add_sub(board.spaces.into(), spaces)).unwrap_or(u32::MAX),
-        bytes: add_sub(board.bytes, bytes),
-    }
 }
 
 impl<S: Storage> SmartRecordStore<S> {
@@ -142,7 +97,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let mut collected = 0_usize;
         loop {
-            let batch = self.collect_due(now, 256)?;
+            let batch = self.collect_due(now, COLLECT_AT_ONCE)?;
             if batch == 0 {
                 return Ok(collected);
             }
@@ -162,7 +117,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 WriteError::Refused(reason) => {
                     // Refusals of parts have been told one by one.
                     if self.validator.smart_record(key).is_none() {
-                        self.refuse(key, meta.origin, None, reason.clone());
+                        self.refuse(key, meta.origin, None, reason.clone(), 1);
                     }
                 }
                 WriteError::Storage(error) => self.emit(&StoreEvent::StorageFailed {
@@ -179,6 +134,10 @@ impl<S: Storage> SmartRecordStore<S> {
         value: &[u8],
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
+        if key.as_bytes().is_empty() {
+            // This is how Kademlia hands on a request without a record.
+            return Err(ValidationError::from(Malformed::other("an empty key")).into());
+        }
         let now = self.clock.now();
         self.collect_due(now, COLLECT_PER_WRITE)?;
         let validator = self.validator.clone();
@@ -188,18 +147,20 @@ impl<S: Storage> SmartRecordStore<S> {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         key: &RecordKey,
         origin: Origin,
         writer: Option<PeerId>,
         reason: ValidationError,
+        count: usize,
     ) {
         self.emit(&StoreEvent::Refused {
             key: key.clone(),
             writer,
             origin,
             reason,
+            count,
         });
     }
 
@@ -213,48 +174,57 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let spaces = rules
             .open(key, Bytes::copy_from_slice(value))
-            .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone()))?;
+            .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
         let mut report = WriteReport::default();
         let mut writers = Vec::new();
-        for space in spaces {
-            let refused = match rules.admit_writer(key, space.public_key) {
-                Ok(writer) => {
-                    let (stored, read) =
-                        self.write_space(rules, key, &writer, space.updates, now)?;
+        let mut refusals = Refusals::default();
+        let mut failure = None;
+        for (public_key, updates) in spaces {
+            let Some(writer) = rules.admit_writer(key, public_key, &mut refusals) else {
+                continue;
+            };
+            match self.write_space(rules, key, &writer, updates, now, &mut refusals) {
+                Ok((stored, known)) => {
                     if stored > 0 {
                         writers.push(writer.peer_id());
                     }
                     report.stored = report.stored.saturating_add(stored);
-                    report.known = report.known.saturating_add(read.known);
-                    read.refused
+                    report.known = report.known.saturating_add(known);
                 }
-                Err(refused) => vec![*refused],
-            };
-            for Refused { writer, reason } in refused {
-                self.refuse(key, meta.origin, writer, reason.clone());
-                report.refused.push((writer, reason));
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
             }
         }
         count(&mut self.counters.admitted, report.stored);
         count(&mut self.counters.known, report.known);
+        let first = refusals.first().cloned();
+        for refused in refusals.into_entries() {
+            let Refused {
+                writer,
+                reason,
+                count,
+            } = refused;
+            self.refuse(key, meta.origin, writer, reason.clone(), count);
+            report.refused.push((writer, reason));
+        }
         if report.stored > 0 {
-            writers.sort_unstable();
-            writers.dedup();
             self.emit(&StoreEvent::Stored {
                 key: key.clone(),
                 writers,
                 origin: meta.origin,
             });
         }
-        match report.refused.first() {
-            Some((_, reason)) if report.stored == 0 && report.known == 0 => {
-                Err(reason.clone().into())
-            }
+        match (failure, first) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(reason)) if report.stored == 0 && report.known == 0 => Err(reason.into()),
             _ => Ok(report),
         }
     }
 
-    /// Joins the good ones of these updates into a space. Returns how many were new, and what was read.
+    /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
+    /// known.
     fn write_space(
         &mut self,
         rules: &SmartRecordValidator,
@@ -262,89 +232,56 @@ impl<S: Storage> SmartRecordStore<S> {
         writer: &Writer,
         updates: Vec<wire::SignedUpdate>,
         now: Timestamp,
-    ) -> Result<(usize, ReadSpace), StorageError> {
+        refusals: &mut Refusals,
+    ) -> Result<(usize, usize), StorageError> {
         let record = self.record_id(key);
         let id = record.part(SpaceId(writer.rank(key)));
         let stored = match self.storage.get(&id)? {
-            Some(part) => decode_space(&part)?,
+            Some(part) => rows::decode_space(&part)?,
             None => {
-                if let Err(reason) = self.check_rank(rules, id, now)? {
-                    let refused = Refused {
-                        writer: Some(writer.peer_id()),
-                        reason: reason.into(),
-                    };
-                    let read = ReadSpace {
-                        refused: vec![refused],
-                        ..ReadSpace::default()
-                    };
-                    return Ok((0, read));
+                if let Some(limit) = self.rank_refusal(rules, id, now)? {
+                    refusals.push(Some(writer.peer_id()), limit.into());
+                    return Ok((0, 0));
                 }
                 wire::Space::default()
             }
         };
-        let mut read = rules.read_space(key, writer, updates, &stored, now);
-        if read.admitted.is_empty() {
-            return Ok((0, read));
-        }
-        let growth = read
-            .admitted
-            .encode(writer)
-            .len()
-            .saturating_add(key.as_bytes().len())
-            .saturating_add(Usage::ROW.saturating_mul(2));
-        if let Err(limit) = self.make_room(record, growth, now)? {
-            read.refused.push(Refused {
-                writer: Some(writer.peer_id()),
-                reason: limit.into(),
-            });
-            return Ok((0, read));
-        }
-        // Making room may have collected what was loaded before.
-        let row = self.storage.get(&id)?;
-        let old_len = row.as_ref().map(|part| part.bytes.len());
-        let mut space = match &row {
-            Some(part) => space_of(decode_space(part)?)?,
-            None => Space::new(),
+        let before = stored.updates.len();
+        let merged = rules
+            .merge_space(key, writer, updates, &stored, Some(now), refusals)
+            .map_err(|error| rows::damaged(&error))?;
+        let Some(mut space) = merged.space else {
+            return Ok((0, merged.known));
         };
-        drop(row);
-        count(&mut self.counters.collected, space.collect(now));
-        let before = space.updates().len();
-        let mut stored = 0_usize;
-        for update in read.admitted.updates() {
-            if matches!(space.insert(update.clone()), Joined::New | Joined::Resigned) {
-                stored = stored.saturating_add(1);
+        let collected = space.collect(now);
+        let superseded = before
+            .saturating_add(merged.admitted)
+            .saturating_sub(collected)
+            .saturating_sub(space.updates().len());
+        loop {
+            let plan = self.plan_space(rules, key, id, writer, &space)?;
+            match self.room_for(record, &plan, now)? {
+                Room::Enough(victims) => {
+                    self.carry_out(plan, victims)?;
+                    break;
+                }
+                Room::AfterCollecting => {
+                    self.collect_due(now, COLLECT_AT_ONCE)?;
+                }
+                Room::None(limit) => {
+                    refusals.push(Some(writer.peer_id()), limit.into());
+                    return Ok((0, merged.known));
+                }
             }
         }
-        space.truncate(rules.limits());
-        let superseded = before
-            .saturating_add(stored)
-            .saturating_sub(space.updates().len());
+        count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
-
-        let part = space_part(&space, writer);
-        let board = self.board(record)?;
-        let board = board_with(
-            board,
-            (usize::from(old_len.is_none()), 0),
-            (part.bytes.len(), old_len.unwrap_or(0)),
-        );
-        let mut changes = vec![
-            Change::Set(id, part),
-            Change::Set(
-                record.head(),
-                board_part(Bytes::copy_from_slice(key.as_bytes()), board),
-            ),
-        ];
-        if old_len.is_none() {
-            changes.extend(self.evict_space(rules, record, board, id)?);
-        }
-        self.storage.apply(changes)?;
-        Ok((stored, read))
+        Ok((merged.admitted, merged.known))
     }
 
     fn board(&self, record: RecordId) -> Result<Board, StorageError> {
         let head = self.storage.get(&record.head())?;
-        Ok(match head.as_ref().map(decode_head).transpose()? {
+        Ok(match head.as_ref().map(rows::decode_head).transpose()? {
             Some(Head {
                 body: Some(Body::Board(board)),
                 ..
@@ -353,59 +290,73 @@ impl<S: Storage> SmartRecordStore<S> {
         })
     }
 
-    /// Whether a space that is not there yet is among those that its record keeps.
-    fn check_rank(
+    /// Why a space that is not there yet cannot come in: its record is full, and of spaces of a lower rank.
+    fn rank_refusal(
         &mut self,
         rules: &SmartRecordValidator,
         id: PartId,
         now: Timestamp,
-    ) -> Result<Result<(), LimitExceeded>, StorageError> {
+    ) -> Result<Option<LimitExceeded>, StorageError> {
         let max = rules.limits().spaces_per_record();
         let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
-        if is_full(self.board(id.record)?) {
-            // What has expired does not take anyone's place.
-            while self.collect_due(now, 256)? > 0 {}
+        if !is_full(self.board(id.record)?) {
+            return Ok(None);
         }
+        // What has expired should not take anyone's place.
+        self.collect_due(now, COLLECT_AT_ONCE)?;
         let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
-        if is_full(self.board(id.record)?) && last.is_some_and(|last| last < id) {
-            return Ok(Err(LimitExceeded::new(
-                Limit::SpacesPerRecord,
-                max.saturating_add(1),
-                max,
-            )));
-        }
-        Ok(Ok(()))
+        let outranked = last.is_some_and(|last| last.record == id.record && last < id);
+        let refused = outranked && is_full(self.board(id.record)?);
+        Ok(refused.then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
     }
 
-    /// The changes that remove the space of the highest rank if, with a new one, the record has too many.
-    fn evict_space(
-        &mut self,
+    /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
+    /// the record has too many.
+    fn plan_space(
+        &self,
         rules: &SmartRecordValidator,
-        record: RecordId,
-        board: Board,
-        new: PartId,
-    ) -> Result<Vec<Change>, StorageError> {
+        key: &RecordKey,
+        id: PartId,
+        writer: &Writer,
+        space: &Space,
+    ) -> Result<Plan, StorageError> {
+        let mut plan = Plan::default();
+        let mut board = self.board(id.record)?;
+        let part = rows::space_part(space, writer);
+        let old = self.storage.get(&id)?.map(|part| part.bytes.len());
+        board = rows::board_with(
+            board,
+            (usize::from(old.is_none()), 0),
+            (part.bytes.len(), old.unwrap_or(0)),
+        );
+        plan.set(id, part, old);
+
         let max = rules.limits().spaces_per_record();
-        if usize::try_from(board.spaces).is_ok_and(|n| n <= max) {
-            return Ok(Vec::new());
+        let mut up_to = Some(SpaceId::MAX);
+        while let Some(bound) = up_to
+            && usize::try_from(board.spaces).is_ok_and(|n| n > max)
+        {
+            let last = self.storage.last(&id.record.part(bound))?;
+            let Some(last) = last.filter(|l| l.record == id.record && l.space != SpaceId::HEAD)
+            else {
+                break;
+            };
+            if last != id
+                && let Some(part) = self.storage.get(&last)?
+            {
+                board = rows::board_with(board, (0, 1), (0, part.bytes.len()));
+                plan.remove(last, part.bytes.len());
+                plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
+            }
+            up_to = last.space.before();
         }
-        let Some(last) = self.storage.last(&record.part(SpaceId::MAX))? else {
-            return Ok(Vec::new());
-        };
-        let Some(part) = self.storage.get(&last)?.filter(|_| last != new) else {
-            return Ok(Vec::new());
-        };
-        let board = board_with(board, (0, 1), (0, part.bytes.len()));
-        drop(part);
-        let head = self.storage.get(&record.head())?;
-        let key = head.as_ref().map(decode_head).transpose()?;
-        drop(head);
-        count(&mut self.counters.spaces_evicted, 1);
-        let mut changes = vec![Change::Remove(last)];
-        if let Some(head) = key {
-            changes.push(Change::Set(record.head(), board_part(head.key, board)));
-        }
-        Ok(changes)
+
+        let head = self.storage.get(&id.record.head())?;
+        plan.is_new_record = head.is_none();
+        let old = head.map(|part| part.bytes.len());
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        plan.set(id.record.head(), rows::board_part(key, board), old);
+        Ok(plan)
     }
 
     fn write_opaque(
@@ -416,32 +367,39 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
-        let validity = validator.validate(key, value, now)?;
+        let mut validity = validator.validate(key, value, now)?;
         let record = self.record_id(key);
         let old = self
             .live_opaque(record, now)?
             .map(|(_, opaque, expires_at)| (opaque, expires_at));
-        let (value, validity) = match &old {
-            None => (value.to_vec(), validity),
-            Some((old, _)) => {
-                // The new value first: of equals, the newcomer wins, with the lifetime it came with.
-                let best = validator.consolidate(key, &[value, &old.value])?;
-                if best == value {
-                    (best, validity)
-                } else if best == old.value {
-                    return Err(ValidationError::Stale.into());
-                } else {
-                    let validity = validator.validate(key, &best, now)?;
-                    (best, validity)
-                }
+        let mut best = Bytes::copy_from_slice(value);
+        let mut expires_at = validity.expires_at.or(meta.expires_at);
+        let mut is_known = false;
+        if let Some((old, old_expires_at)) = &old {
+            // The new value first: of equals, the newcomer wins.
+            let consolidated = validator.consolidate(key, &[value, &old.value])?;
+            is_known = consolidated == old.value;
+            if is_known && consolidated != value {
+                return Err(ValidationError::Stale.into());
             }
-        };
-        let expires_at = validity.expires_at.or(meta.expires_at);
+            if consolidated != value {
+                validity = validator.validate(key, &consolidated, now)?;
+                expires_at = validity.expires_at.or(meta.expires_at);
+                best = consolidated.into();
+            }
+            if is_known && validity.expires_at.is_none() && !validity.keeps_publisher {
+                // A lifetime that nobody has signed can be prolonged, but not cut short by a copy.
+                expires_at = match (expires_at, *old_expires_at) {
+                    (Some(new), Some(old)) => Some(new.max(old)),
+                    _ => None,
+                };
+            }
+        }
         if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
             return Err(ValidationError::Expired { expired_at }.into());
         }
         let opaque = Opaque {
-            value: value.into(),
+            value: best,
             publisher: match meta.publisher.filter(|_| validity.keeps_publisher) {
                 Some(publisher) => publisher.to_bytes().into(),
                 None => Bytes::new(),
@@ -449,31 +407,44 @@ impl<S: Storage> SmartRecordStore<S> {
             expiry_is_signed: validity.expires_at.is_some(),
         };
         let mut report = WriteReport::default();
-        if old.is_some_and(|old| old == (opaque.clone(), expires_at)) {
+        if old.as_ref() != Some(&(opaque.clone(), expires_at)) {
+            let part = rows::opaque_part(key, opaque, expires_at);
+            loop {
+                let mut plan = Plan::default();
+                let head = self.storage.get(&record.head())?;
+                plan.is_new_record = head.is_none();
+                plan.set(
+                    record.head(),
+                    part.clone(),
+                    head.map(|part| part.bytes.len()),
+                );
+                match self.room_for(record, &plan, now)? {
+                    Room::Enough(victims) => {
+                        self.carry_out(plan, victims)?;
+                        break;
+                    }
+                    Room::AfterCollecting => {
+                        self.collect_due(now, COLLECT_AT_ONCE)?;
+                    }
+                    Room::None(limit) => return Err(ValidationError::from(limit).into()),
+                }
+            }
+            lock(&self.snapshot)
+                .entry(record)
+                .and_modify(|seen| seen.superseded = true);
+        }
+        if is_known {
             report.known = 1;
             count(&mut self.counters.known, 1);
-            return Ok(report);
+        } else {
+            report.stored = 1;
+            count(&mut self.counters.values, 1);
+            self.emit(&StoreEvent::Stored {
+                key: key.clone(),
+                writers: Vec::new(),
+                origin: meta.origin,
+            });
         }
-        let head = Head {
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            body: Some(Body::Opaque(opaque)),
-        };
-        let part = Part {
-            bytes: Cow::Owned(head.encode_to_vec()),
-            due_at: expires_at,
-            expires_at,
-        };
-        let growth = part.bytes.len().saturating_add(Usage::ROW);
-        self.make_room(record, growth, now)?
-            .map_err(ValidationError::from)?;
-        self.storage.apply(vec![Change::Set(record.head(), part)])?;
-        report.stored = 1;
-        count(&mut self.counters.values, 1);
-        self.emit(&StoreEvent::Stored {
-            key: key.clone(),
-            writers: Vec::new(),
-            origin: meta.origin,
-        });
         Ok(report)
     }
 
@@ -490,7 +461,7 @@ impl<S: Storage> SmartRecordStore<S> {
             return Ok(None);
         }
         let expires_at = part.expires_at;
-        Ok(match decode_head(&part)? {
+        Ok(match rows::decode_head(&part)? {
             Head {
                 key,
                 body: Some(Body::Opaque(opaque)),
@@ -499,58 +470,96 @@ impl<S: Storage> SmartRecordStore<S> {
         })
     }
 
-    /// Makes room for `growth` bytes more of a record: first what has expired goes, then the records farther
-    /// away than this one, the farthest first.
-    fn make_room(
-        &mut self,
+    /// Whether there is room for a plan of `record`'s: as it is, after what has expired is collected, or
+    /// without some records that are farther away, the farthest first. Nothing is changed.
+    fn room_for(
+        &self,
         record: RecordId,
-        growth: usize,
+        plan: &Plan,
         now: Timestamp,
-    ) -> Result<Result<(), LimitExceeded>, StorageError> {
-        loop {
-            let usage = self.storage.usage();
-            let is_new = self.storage.get(&record.head())?.is_none();
-            let records = usage.records.saturating_add(usize::from(is_new));
-            let bytes = usage.bytes.saturating_add(growth);
-            let (limit, got, max) = if records > self.config.max_records() {
-                (Limit::StoreRecords, records, self.config.max_records())
-            } else if bytes > self.config.max_bytes() {
-                (Limit::StoreBytes, bytes, self.config.max_bytes())
-            } else {
-                return Ok(Ok(()));
-            };
-            if self.collect_due(now, 256)? > 0 {
-                continue;
-            }
-            match self.storage.last(&PartId::MAX)? {
-                Some(last) if last.record > record => self.evict(last.record)?,
-                _ => return Ok(Err(LimitExceeded::new(limit, got, max))),
-            }
+    ) -> Result<Room, StorageError> {
+        let usage = self.storage.usage();
+        let mut records = usage
+            .records
+            .saturating_add(usize::from(plan.is_new_record));
+        let mut bytes = usage
+            .bytes
+            .saturating_add(plan.added)
+            .saturating_sub(plan.removed);
+        let shrinks = plan.added <= plan.removed && !plan.is_new_record;
+        let (max_records, max_bytes) = (self.config.max_records(), self.config.max_bytes());
+        let fits = |records, bytes| records <= max_records && bytes <= max_bytes;
+        if shrinks || fits(records, bytes) {
+            return Ok(Room::Enough(Vec::new()));
         }
+        if !self.storage.due(now, 1)?.is_empty() {
+            return Ok(Room::AfterCollecting);
+        }
+        let limit = if records > max_records {
+            LimitExceeded::new(Limit::StoreRecords, records, max_records)
+        } else {
+            LimitExceeded::new(Limit::StoreBytes, bytes, max_bytes)
+        };
+        let mut victims = Vec::new();
+        let mut up_to = Some(PartId::MAX);
+        while let Some(bound) = up_to {
+            let Some(victim) = self.storage.last(&bound)?.map(|last| last.record) else {
+                break;
+            };
+            if victim <= record {
+                break;
+            }
+            for part in self.parts_of(victim) {
+                bytes = bytes.saturating_sub(rows::cost(part?.1.bytes.len()));
+            }
+            records = records.saturating_sub(1);
+            victims.push(victim);
+            if fits(records, bytes) {
+                return Ok(Room::Enough(victims));
+            }
+            up_to = victim.before().map(|record| record.part(SpaceId::MAX));
+        }
+        Ok(Room::None(limit))
     }
 
-    fn evict(&mut self, record: RecordId) -> Result<(), StorageError> {
-        let head = self.storage.get(&record.head())?;
-        let key = head.as_ref().map(decode_head).transpose()?;
-        drop(head);
-        self.drop_record(record)?;
-        if let Some(head) = key {
-            self.emit(&StoreEvent::Evicted {
-                key: RecordKey::new(head.key),
-            });
+    fn carry_out(&mut self, plan: Plan, victims: Vec<RecordId>) -> Result<(), StorageError> {
+        let mut changes = plan.changes;
+        let mut evicted = Vec::with_capacity(victims.len());
+        for victim in &victims {
+            for part in self.parts_of(*victim) {
+                let (id, part) = part?;
+                if id.space == SpaceId::HEAD {
+                    evicted.push(RecordKey::new(rows::decode_head(&part)?.key));
+                }
+                changes.push(Change::Remove(id));
+            }
+        }
+        self.storage.apply(changes)?;
+        count(&mut self.counters.spaces_evicted, plan.evicted_spaces);
+        for victim in victims {
+            lock(&self.cursors).remove(&victim);
+        }
+        for key in evicted {
+            self.emit(&StoreEvent::Evicted { key });
         }
         Ok(())
     }
 
+    /// All parts of a record, its head first.
+    fn parts_of(
+        &self,
+        record: RecordId,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        self.storage
+            .scan(&record.head())
+            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
+    }
+
     pub(super) fn drop_record(&mut self, record: RecordId) -> Result<(), StorageError> {
-        let mut changes = Vec::new();
-        for part in self.storage.scan(&record.head()) {
-            let (id, _) = part?;
-            if id.record != record {
-                break;
-            }
-            changes.push(Change::Remove(id));
-        }
+        let changes = self
+            .parts_of(record)
+            .map(|part| Ok(Change::Remove(part?.0)))
+            .collect::<Result<_, StorageError>>()?;
         lock(&self.cursors).remove(&record);
         self.storage.apply(changes)
     }
@@ -579,37 +588,86 @@ impl<S: Storage> SmartRecordStore<S> {
         let Some(part) = self.storage.get(&id)? else {
             return Ok(0);
         };
-        let old_len = part.bytes.len();
-        let wire = decode_space(&part)?;
+        let old = part.bytes.len();
+        let read = rows::read_space(&part);
         drop(part);
-        let head = self.storage.get(&id.record.head())?;
-        let key = head.as_ref().map(decode_head).transpose()?.map(|h| h.key);
-        drop(head);
-        let writer = Writer::decode(wire.public_key.clone())
-            .map_err(|e| StorageError(format!("a damaged space: {e}")))?;
-        let mut space = space_of(wire)?;
-        let collected = space.collect(now);
-        let board = self.board(id.record)?;
-        let mut changes = Vec::with_capacity(2);
-        let board = if space.is_empty() {
-            changes.push(Change::Remove(id));
-            board_with(board, (0, 1), (0, old_len))
-        } else {
-            let part = space_part(&space, &writer);
-            let len = part.bytes.len();
-            changes.push(Change::Set(id, part));
-            board_with(board, (0, 0), (len, old_len))
+        let (collected, rest) = match read {
+            Ok((writer, mut space)) => {
+                let collected = space.collect(now);
+                let rest = (!space.is_empty()).then(|| rows::space_part(&space, &writer));
+                (collected, rest)
+            }
+            Err(error) => {
+                // Whatever it was, it is due; it must not stand in the way of all others.
+                self.emit(&StoreEvent::StorageFailed { error });
+                (1, None)
+            }
         };
+        let board = self.board(id.record)?;
+        let mut plan = Plan::default();
+        let board = match rest {
+            Some(part) => {
+                let board = rows::board_with(board, (0, 0), (part.bytes.len(), old));
+                plan.set(id, part, Some(old));
+                board
+            }
+            None => {
+                plan.remove(id, old);
+                rows::board_with(board, (0, 1), (0, old))
+            }
+        };
+        let head = self.storage.get(&id.record.head())?;
+        let key = head.as_ref().map(rows::decode_head).transpose()?;
+        let old = head.map_or(0, |part| part.bytes.len());
         match key {
-            Some(key) if board.spaces > 0 => {
-                changes.push(Change::Set(id.record.head(), board_part(key, board)));
+            Some(head) if board.spaces > 0 => {
+                plan.set(
+                    id.record.head(),
+                    rows::board_part(head.key, board),
+                    Some(old),
+                );
             }
             _ => {
                 lock(&self.cursors).remove(&id.record);
-                changes.push(Change::Remove(id.record.head()));
+                plan.remove(id.record.head(), old);
             }
         }
-        self.storage.apply(changes)?;
+        self.storage.apply(plan.changes)?;
         Ok(collected)
     }
+}
+
+/// Changes that belong together, and what they do to the size of the store.
+#[derive(Debug, Default)]
+struct Plan {
+    changes: Vec<Change>,
+    added: usize,
+    removed: usize,
+    is_new_record: bool,
+    evicted_spaces: usize,
+}
+
+impl Plan {
+    /// Writes a row in the place of one of `old` bytes, or of none.
+    fn set(&mut self, id: PartId, part: Part<'static>, old: Option<usize>) {
+        self.added = self.added.saturating_add(rows::cost(part.bytes.len()));
+        self.removed = self.removed.saturating_add(old.map_or(0, rows::cost));
+        self.changes.push(Change::Set(id, part));
+    }
+
+    /// Removes a row of `old` bytes.
+    fn remove(&mut self, id: PartId, old: usize) {
+        self.removed = self.removed.saturating_add(rows::cost(old));
+        self.changes.push(Change::Remove(id));
+    }
+}
+
+/// Whether there is room.
+enum Room {
+    /// There is, once these records are removed.
+    Enough(Vec<RecordId>),
+    /// There may be after what has expired is collected.
+    AfterCollecting,
+    /// There is none.
+    None(LimitExceeded),
 }

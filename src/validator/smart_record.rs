@@ -5,19 +5,19 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Limits".
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Malformed, ValidationError, Validator, Validity, best_index};
+use super::{Fault, Malformed, ValidationError, Validator, Validity, best_index};
 use crate::{
     key::RecordKey,
     proto::smart_record as proto,
     record::{
-        Admission, Limit, Limits, Open, SignedUpdate, SmartRecord, Space, UnverifiedUpdate, Writer,
-        check, decode_container,
+        Admission, Joined, Limit, LimitExceeded, Limits, Open, SmartRecord, Space,
+        UnverifiedUpdate, UpdateError, Writer, decode_container,
     },
     time::Timestamp,
 };
@@ -46,22 +46,63 @@ impl fmt::Debug for SmartRecordValidator {
     }
 }
 
-/// A part of a record that was refused.
+/// Bad signatures in one value after which the rest of it is refused unread: whoever sends so many lies, and
+/// each costs as much as a good one.
+const MAX_BAD_SIGNATURES: usize = 16;
+
+/// Parts of a record that were refused for the same kind of reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// In whose space it stood, where that can be told.
+    /// In whose space they stood, where that can be told.
     pub(crate) writer: Option<PeerId>,
+    /// The reason for the first of them.
     pub(crate) reason: ValidationError,
+    pub(crate) count: usize,
 }
 
-/// What a replica takes from a space that it was sent.
+/// What was refused of a value: one entry for each writer and class of reason, however many parts.
 #[derive(Debug, Default)]
-pub(crate) struct ReadSpace {
-    /// The updates to join into the stored space.
-    pub(crate) admitted: Space,
-    /// How many were stored already, byte for byte.
+pub(crate) struct Refusals {
+    entries: BTreeMap<(Option<PeerId>, Fault), Refused>,
+    /// The first reason of all.
+    first: Option<ValidationError>,
+    bad_signatures: usize,
+}
+
+impl Refusals {
+    pub(crate) fn push(&mut self, writer: Option<PeerId>, reason: ValidationError) {
+        if self.first.is_none() {
+            self.first = Some(reason.clone());
+        }
+        let entry = self
+            .entries
+            .entry((writer, reason.fault()))
+            .or_insert(Refused {
+                writer,
+                reason,
+                count: 0,
+            });
+        entry.count = entry.count.saturating_add(1);
+    }
+
+    pub(crate) fn first(&self) -> Option<&ValidationError> {
+        self.first.as_ref()
+    }
+
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = Refused> {
+        self.entries.into_values()
+    }
+}
+
+/// A space after what came was joined into what was stored.
+#[derive(Debug)]
+pub(crate) struct MergedSpace {
+    /// The whole, if anything in it has changed.
+    pub(crate) space: Option<Space>,
+    /// How many updates are new.
+    pub(crate) admitted: usize,
+    /// How many were there already.
     pub(crate) known: usize,
-    pub(crate) refused: Vec<Refused>,
 }
 
 impl SmartRecordValidator {
@@ -78,147 +119,219 @@ impl SmartRecordValidator {
         &self.limits
     }
 
-    /// The spaces of a value, not yet looked into.
+    /// Reads from a value what a replica would admit at `now`, and leaves out the rest: what is forged,
+    /// expired, from the future, over a limit or not allowed there. This is how to read what the network
+    /// answers.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is left; the first reason.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<SmartRecord, ValidationError> {
+        let (record, refusals) = self.sift(key, value, Some(now))?;
+        if record.spaces().len() > 0 {
+            return Ok(record);
+        }
+        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+    }
+
+    /// The updates in a value by public key, not yet looked into.
     pub(crate) fn open(
         &self,
         key: &RecordKey,
         value: Bytes,
-    ) -> Result<Vec<proto::Space>, ValidationError> {
+    ) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, ValidationError> {
         self.limits.check_key(key)?;
         Ok(decode_container(value)?)
     }
 
-    /// The writer of a space, if it may write under `key`.
+    /// The writer with this public key, if it may write under `key`.
     pub(crate) fn admit_writer(
         &self,
         key: &RecordKey,
         public_key: Bytes,
-    ) -> Result<Writer, Box<Refused>> {
-        let writer = Writer::decode(public_key).map_err(|error| Refused {
-            writer: None,
-            reason: error.into(),
-        })?;
-        self.admission
-            .admit(key, &writer)
-            .map_err(|refusal| Refused {
-                writer: Some(writer.peer_id()),
-                reason: refusal.into(),
-            })?;
-        Ok(writer)
+        refusals: &mut Refusals,
+    ) -> Option<Writer> {
+        let writer = match Writer::decode(public_key) {
+            Ok(writer) => writer,
+            Err(error) => {
+                refusals.push(None, error.into());
+                return None;
+            }
+        };
+        match self.admission.admit(key, &writer) {
+            Ok(()) => Some(writer),
+            Err(refusal) => {
+                refusals.push(Some(writer.peer_id()), refusal.into());
+                None
+            }
+        }
     }
 
-    /// Checks the updates that a space came with, against the wire form of what is stored of it.
-    pub(crate) fn read_space(
+    /// Joins the good ones of these updates into what is stored of their writer's space. Without `now`, the
+    /// time is left out of account.
+    pub(crate) fn merge_space(
         &self,
         key: &RecordKey,
         writer: &Writer,
         updates: Vec<proto::SignedUpdate>,
         stored: &proto::Space,
-        now: Timestamp,
-    ) -> ReadSpace {
-        let mut read = ReadSpace::default();
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> Result<MergedSpace, UpdateError> {
         let (known, new): (Vec<_>, Vec<_>) = updates
             .into_iter()
             .partition(|update| stored.updates.contains(update));
-        read.known = known.len();
+        let mut merged = MergedSpace {
+            space: None,
+            admitted: 0,
+            known: known.len(),
+        };
         if new.is_empty() {
-            return read;
+            return Ok(merged);
         }
-        // Rows decode: they were encoded by us. If one did not, nothing would be known.
-        let stored = Space::from_stored(stored.clone()).unwrap_or_default();
+        let peer = writer.peer_id();
+        let refuse = |refusals: &mut Refusals, error| {
+            let reason = ValidationError::of_update(Box::new(peer), error);
+            refusals.push(Some(peer), reason);
+        };
+        let mut candidates = Vec::with_capacity(new.len());
         for wire in new {
-            match self.read_update(key, writer, wire, &stored, now) {
-                Ok(Some(update)) => {
-                    read.admitted.insert(update);
-                }
-                Ok(None) => read.known = read.known.saturating_add(1),
-                Err(reason) => read.refused.push(Refused {
-                    writer: Some(writer.peer_id()),
-                    reason,
-                }),
+            let checked = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
+                .and_then(|update| {
+                    now.map_or(Ok(()), |now| update.check_time(now, &self.limits))?;
+                    Ok(update)
+                });
+            match checked {
+                Ok(update) => candidates.push(update),
+                Err(error) => refuse(refusals, error),
             }
         }
-        read
+        // The newest first, so that what they hide or leave no room for is not verified.
+        candidates.sort_unstable_by(|a, b| {
+            let order = b.position().cmp(&a.position());
+            order.then_with(|| a.signature().cmp(b.signature()))
+        });
+
+        let mut space = Space::from_stored(stored.clone())?;
+        let mut changed = false;
+        for update in candidates {
+            let position = update.position();
+            match space.get(position) {
+                // The same update with this or another signature: the lesser one stays, good or not.
+                Some(twin) if twin.signature() <= update.signature() => {
+                    merged.known = merged.known.saturating_add(1);
+                    continue;
+                }
+                Some(_) => {}
+                None if !space.has_room_for(update.kind(), position, &self.limits) => {
+                    refusals.push(Some(peer), ValidationError::Stale);
+                    continue;
+                }
+                None => {}
+            }
+            if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
+                let limit = LimitExceeded::new(
+                    Limit::BadSignatures,
+                    refusals.bad_signatures.saturating_add(1),
+                    MAX_BAD_SIGNATURES,
+                );
+                refusals.push(Some(peer), limit.into());
+                continue;
+            }
+            match update.verify(key, writer) {
+                Ok(update) => {
+                    changed = true;
+                    match space.insert(update) {
+                        Joined::New => merged.admitted = merged.admitted.saturating_add(1),
+                        _ => merged.known = merged.known.saturating_add(1),
+                    }
+                }
+                Err(error) => {
+                    refusals.bad_signatures = refusals.bad_signatures.saturating_add(1);
+                    refuse(refusals, error);
+                }
+            }
+        }
+        if changed {
+            space.truncate(&self.limits);
+            merged.space = Some(space);
+        }
+        Ok(merged)
     }
 
-    fn read_update(
+    /// The good parts of a value as a record, and what was refused.
+    fn sift(
         &self,
         key: &RecordKey,
-        writer: &Writer,
-        wire: proto::SignedUpdate,
-        stored: &Space,
-        now: Timestamp,
-    ) -> Result<Option<SignedUpdate>, ValidationError> {
-        let of_update = |error| ValidationError::of_update(Box::new(writer.peer_id()), error);
-        let update = UnverifiedUpdate::decode(wire.update, wire.signature.clone(), &self.limits)
-            .map_err(of_update)?;
-        update.check_time(now, &self.limits).map_err(of_update)?;
-        let position = update.position();
-        let twin = stored.updates().find(|u| u.position() == position);
-        if twin.is_some_and(|twin| twin.signature() <= &wire.signature[..]) {
-            // The same bytes with another signature: the lesser one stays, good or not.
-            return Ok(None);
-        }
-        if twin.is_none() && !stored.has_room_at(position, &self.limits) {
-            return Err(ValidationError::Stale);
-        }
-        update.verify(key, writer).map(Some).map_err(of_update)
-    }
-
-    /// Everything in `value` that can be read and verified, whatever the time; the rest is left out.
-    fn salvage(&self, key: &RecordKey, value: &[u8]) -> Result<SmartRecord, ValidationError> {
-        let mut record = SmartRecord::new(key.clone());
-        for space in self.open(key, Bytes::copy_from_slice(value))? {
-            let Ok(writer) = self.admit_writer(key, space.public_key) else {
-                continue;
-            };
-            for wire in space.updates {
-                let update = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
-                    .and_then(|update| update.verify(key, &writer));
-                if let Ok(update) = update {
-                    record.insert(writer.clone(), update);
-                }
+        value: &[u8],
+        now: Option<Timestamp>,
+    ) -> Result<(SmartRecord, Refusals), ValidationError> {
+        let mut refusals = Refusals::default();
+        let mut spaces: Vec<_> = self
+            .open(key, Bytes::copy_from_slice(value))?
+            .into_iter()
+            .filter_map(|(public_key, updates)| {
+                let writer = self.admit_writer(key, public_key, &mut refusals)?;
+                Some((writer, updates))
+            })
+            .collect();
+        let max = self.limits.spaces_per_record();
+        if spaces.len() > max {
+            // Before anything is verified, only those are left that could stay.
+            spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
+            for (writer, _) in spaces.drain(max..) {
+                let limit = LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max);
+                refusals.push(Some(writer.peer_id()), limit.into());
             }
         }
-        record.truncate(&self.limits);
-        Ok(record)
+        let mut record = SmartRecord::new(key.clone());
+        for (writer, updates) in spaces {
+            let nothing = proto::Space::default();
+            let merged = self.merge_space(key, &writer, updates, &nothing, now, &mut refusals);
+            // What is stored of it is nothing, and that can be read.
+            if let Ok(MergedSpace {
+                space: Some(space), ..
+            }) = merged
+            {
+                record.join_space(writer, space);
+            }
+        }
+        Ok((record, refusals))
+    }
+
+    /// The good parts of a value whatever the time, or why there are none.
+    fn salvage(&self, key: &RecordKey, value: &[u8]) -> Result<SmartRecord, ValidationError> {
+        let (record, refusals) = self.sift(key, value, None)?;
+        if record.spaces().len() > 0 {
+            return Ok(record);
+        }
+        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 }
 
 impl Validator for SmartRecordValidator {
-    /// Everything in the record has to be good; only what has expired may be there beside what has not.
+    /// Everything in the record has to be good; only what has expired, or is hidden by something newer, may
+    /// be there beside what is not.
     fn validate(
         &self,
         key: &RecordKey,
         value: &[u8],
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
-        let mut record = SmartRecord::new(key.clone());
-        let mut expired = None;
-        for space in self.open(key, Bytes::copy_from_slice(value))? {
-            let writer = self
-                .admit_writer(key, space.public_key)
-                .map_err(|refused| refused.reason)?;
-            let nothing = proto::Space::default();
-            let read = self.read_space(key, &writer, space.updates, &nothing, now);
-            for refused in read.refused {
-                match refused.reason {
-                    reason @ ValidationError::Expired { .. } => expired = Some(reason),
-                    reason => return Err(reason),
-                }
-            }
-            record.join_space(writer, read.admitted);
+        let (record, refusals) = self.sift(key, value, Some(now))?;
+        let first = refusals.first.clone();
+        let tolerable =
+            |refused: &Refused| matches!(refused.reason.fault(), Fault::Expired | Fault::Stale);
+        if let Some(refused) = refusals.into_entries().find(|refused| !tolerable(refused)) {
+            return Err(refused.reason);
         }
-        check(
-            Limit::SpacesPerRecord,
-            record.spaces().len(),
-            self.limits.spaces_per_record(),
-        )?;
-        let expires_at = record.spaces().filter_map(|(_, s)| s.retain_until()).max();
-        match (expires_at, expired) {
-            (Some(expires_at), _) => Ok(Validity::until(expires_at)),
-            (None, Some(expired)) => Err(expired),
-            (None, None) => Err(Malformed::Empty.into()),
+        match record.spaces().filter_map(|(_, s)| s.retain_until()).max() {
+            Some(expires_at) => Ok(Validity::until(expires_at)),
+            None => Err(first.unwrap_or(Malformed::Empty.into())),
         }
     }
 
@@ -228,18 +341,17 @@ impl Validator for SmartRecordValidator {
         let mut first_error = None;
         let ranked: Vec<_> = values
             .iter()
-            .map(|value| {
-                let record = match self.salvage(key, value) {
-                    Ok(record) => record,
-                    Err(error) => {
-                        first_error.get_or_insert(error);
-                        return None;
-                    }
-                };
-                let newest = record.spaces().filter_map(|(_, s)| s.newest()).max()?;
-                let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
-                let hash: [u8; 32] = Sha256::digest(record.encode()).into();
-                Some((newest, updates, hash))
+            .map(|value| match self.salvage(key, value) {
+                Ok(record) => {
+                    let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
+                    let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
+                    let hash: [u8; 32] = Sha256::digest(record.encode()).into();
+                    Some((newest, updates, hash))
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    None
+                }
             })
             .collect();
         if ranked.iter().all(Option::is_none) {

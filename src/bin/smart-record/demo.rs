@@ -14,7 +14,7 @@ use futures::future::try_join_all;
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Dict, Kind, Limits, Node as DocumentNode, RecordKey, SmartRecord, SmartRecordStore,
-    SpaceSigner, SystemClock, Timestamp, View,
+    SmartRecordValidator, SpaceSigner, SystemClock, Timestamp, View,
 };
 use serde_json::json;
 
@@ -176,7 +176,7 @@ impl Demo {
 
     /// The live ones of the nodes that the record was published to, the closest to its key first.
     fn replicas(&self) -> impl Iterator<Item = &Node> {
-        let find = |peer| self.nodes.iter().find(|node| node.peer() == *peer);
+        let find = |peer: &PeerId| self.nodes.iter().find(|node| node.peer() == *peer);
         self.replicas.iter().filter_map(find)
     }
 
@@ -386,13 +386,16 @@ async fn start_node(keypair: Keypair) -> Result<Node> {
 
 /// Repeats a lookup and joins the answers until one brings nothing new.
 async fn read_merged(node: &Node, key: &RecordKey) -> Result<SmartRecord> {
-    let limits = Limits::default();
+    let rules = SmartRecordValidator::default();
     let mut joined = SmartRecord::new(key.clone());
     within("reading", async {
         loop {
             let before = joined.encode();
             for (_, value) in node.lookup(key).await? {
-                joined.join(SmartRecord::decode(key, value, &limits)?)?;
+                // A replica may have nothing left that is good; that says nothing about the others.
+                if let Ok(record) = rules.read(key, &value, SystemClock.now()) {
+                    joined.join(record)?;
+                }
             }
             if joined.encode() == before {
                 return Ok(());
