@@ -1,0 +1,109 @@
+//! Real swarms over TCP, and what most tests do with them.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::{identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceSigner,
+    StoreConfig, SystemClock, Timestamp, Validator, store::MemoryStorage,
+};
+
+#[path = "../../src/bin/smart-record/node.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub mod node;
+
+pub use node::{Node, PROTOCOL};
+
+/// Nothing here takes nearly as long; a test that hangs should say so.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fails the test if `work` hangs.
+pub async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .expect("the test hangs")
+}
+
+/// A node with the default registry and configuration.
+pub async fn start() -> Node {
+    start_with(Registry::default(), StoreConfig::default(), |_| {}).await
+}
+
+/// A node whose store and Kademlia are set up in a special way.
+pub async fn start_with(
+    validator: impl Validator + 'static,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
+    start_at(SystemClock, validator, config, tweak).await
+}
+
+/// A node with a clock of its own.
+pub async fn start_at(
+    clock: impl Clock,
+    validator: impl Validator + 'static,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
+    let keypair = Keypair::generate_ed25519();
+    let local = keypair.public().to_peer_id();
+    let storage = MemoryStorage::default();
+    let store = SmartRecordStore::with_storage(local, validator, config, storage, clock);
+    let mut config = store.kad_config(PROTOCOL);
+    tweak(&mut config);
+    Node::start(keypair, store, config).await.expect("a node")
+}
+
+/// Makes two nodes known to each other.
+pub async fn connect<S, T>(a: &Node<S>, b: &Node<T>)
+where
+    S: kad::store::RecordStore + Send + 'static,
+    T: kad::store::RecordStore + Send + 'static,
+{
+    a.add(b.peer(), b.address()).await.expect("a runs");
+    b.add(a.peer(), a.address()).await.expect("b runs");
+}
+
+/// Two nodes that know each other.
+pub async fn pair() -> (Node, Node) {
+    let (a, b) = (start().await, start().await);
+    connect(&a, &b).await;
+    (a, b)
+}
+
+/// A fresh writer under a key.
+pub fn signer(key: &RecordKey) -> SpaceSigner {
+    SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default())
+}
+
+/// A record with one update of this writer, which says `text` and lives for ten minutes.
+pub fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
+    let document: Dict = [("text", text)].into_iter().collect();
+    let update = signer
+        .merge(document, SystemClock.now(), Duration::from_secs(600))
+        .expect("a good update");
+    let mut record = SmartRecord::new(signer.key().clone());
+    record.insert(signer.writer(), update);
+    record
+}
+
+/// A clock that tests set.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<std::sync::Mutex<Timestamp>>);
+
+impl ManualClock {
+    pub fn at(now: Timestamp) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(now)))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.0.lock().expect("no panic");
+        *now = now.saturating_add(by);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().expect("no panic")
+    }
+}
