@@ -215,7 +215,11 @@ async fn a_large_record_is_readable_beside_many_addresses() {
     crowd(&plain, 4).await;
     client.add(plain.peer(), plain.address()).await.unwrap();
     within(async {
-        assert_eq!(client.lookup(&key()).await.unwrap(), [], "the trap is there");
+        assert_eq!(
+            client.lookup(&key()).await.unwrap(),
+            [],
+            "the trap is there"
+        );
     })
     .await;
 
@@ -276,7 +280,10 @@ async fn a_board_of_200_kb_is_replicated_by_the_job_and_read_whole() {
             gets += 1;
         }
         let slices = board.encode().len().div_ceil(8 * 1_024);
-        assert!(gets <= slices + slices / 8, "{gets} GETs for {slices} slices");
+        assert!(
+            gets <= slices + slices / 8,
+            "{gets} GETs for {slices} slices"
+        );
     })
     .await;
 }
@@ -478,7 +485,11 @@ async fn an_answer_of_another_key_is_not_taken() {
     let record = says(&mut signer(&elsewhere), "elsewhere");
 
     let honest = kad::Record::new(kad::RecordKey::from(&elsewhere), record.encode());
-    assert_eq!(ask_liar(honest).await, [], "the key of the answer is compared");
+    assert_eq!(
+        ask_liar(honest).await,
+        [],
+        "the key of the answer is compared"
+    );
 
     let moved = kad::Record::new(kad::RecordKey::from(&key()), record.encode());
     let found = ask_liar(moved).await;

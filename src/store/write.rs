@@ -179,10 +179,10 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut writers = Vec::new();
         let mut refusals = Refusals::default();
         let mut failure = None;
-        for (public_key, updates) in spaces {
-            let Some(writer) = rules.admit_writer(key, public_key, &mut refusals) else {
-                continue;
-            };
+        // The lowest ranks first, so that of too many none comes in only to go again.
+        let mut spaces = rules.admit_writers(key, spaces, &mut refusals);
+        spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
+        for (writer, updates) in spaces {
             match self.write_space(rules, key, &writer, updates, now, &mut refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
@@ -240,7 +240,7 @@ impl<S: Storage> SmartRecordStore<S> {
             Some(part) => rows::decode_space(&part)?,
             None => {
                 if let Some(limit) = self.rank_refusal(rules, id, now)? {
-                    refusals.push(Some(writer.peer_id()), limit.into());
+                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
                 }
                 wire::Space::default()
@@ -269,7 +269,7 @@ impl<S: Storage> SmartRecordStore<S> {
                     self.collect_due(now, COLLECT_AT_ONCE)?;
                 }
                 Room::None(limit) => {
-                    refusals.push(Some(writer.peer_id()), limit.into());
+                    refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
                     return Ok((0, merged.known));
                 }
             }
@@ -305,7 +305,8 @@ impl<S: Storage> SmartRecordStore<S> {
         // What has expired should not take anyone's place.
         self.collect_due(now, COLLECT_AT_ONCE)?;
         let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
-        let outranked = last.is_some_and(|last| last.record == id.record && last < id);
+        let last = last.filter(|last| last.record == id.record);
+        let outranked = last.is_none_or(|last| last < id);
         let refused = outranked && is_full(self.board(id.record)?);
         Ok(refused.then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
     }

@@ -70,7 +70,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    pub(crate) fn push(&mut self, writer: Option<PeerId>, reason: ValidationError) {
+    pub(crate) fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
         }
@@ -82,7 +82,7 @@ impl Refusals {
                 reason,
                 count: 0,
             });
-        entry.count = entry.count.saturating_add(1);
+        entry.count = entry.count.saturating_add(count);
     }
 
     pub(crate) fn first(&self) -> Option<&ValidationError> {
@@ -148,27 +148,26 @@ impl SmartRecordValidator {
         Ok(decode_container(value)?)
     }
 
-    /// The writer with this public key, if it may write under `key`.
-    pub(crate) fn admit_writer(
+    /// Those of the writers who may write under `key`, with the updates that came for them.
+    pub(crate) fn admit_writers(
         &self,
         key: &RecordKey,
-        public_key: Bytes,
+        spaces: BTreeMap<Bytes, Vec<proto::SignedUpdate>>,
         refusals: &mut Refusals,
-    ) -> Option<Writer> {
-        let writer = match Writer::decode(public_key) {
-            Ok(writer) => writer,
-            Err(error) => {
-                refusals.push(None, error.into());
-                return None;
-            }
-        };
-        match self.admission.admit(key, &writer) {
-            Ok(()) => Some(writer),
-            Err(refusal) => {
-                refusals.push(Some(writer.peer_id()), refusal.into());
-                None
+    ) -> Vec<(Writer, Vec<proto::SignedUpdate>)> {
+        let mut admitted = Vec::with_capacity(spaces.len());
+        for (public_key, updates) in spaces {
+            match Writer::decode(public_key) {
+                Err(error) => refusals.push(None, error.into(), updates.len()),
+                Ok(writer) => match self.admission.admit(key, &writer) {
+                    Ok(()) => admitted.push((writer, updates)),
+                    Err(refusal) => {
+                        refusals.push(Some(writer.peer_id()), refusal.into(), updates.len());
+                    }
+                },
             }
         }
+        admitted
     }
 
     /// Joins the good ones of these updates into what is stored of their writer's space. Without `now`, the
@@ -196,7 +195,7 @@ impl SmartRecordValidator {
         let peer = writer.peer_id();
         let refuse = |refusals: &mut Refusals, error| {
             let reason = ValidationError::of_update(Box::new(peer), error);
-            refusals.push(Some(peer), reason);
+            refusals.push(Some(peer), reason, 1);
         };
         let mut candidates = Vec::with_capacity(new.len());
         for wire in new {
@@ -228,7 +227,7 @@ impl SmartRecordValidator {
                 }
                 Some(_) => {}
                 None if !space.has_room_for(update.kind(), position, &self.limits) => {
-                    refusals.push(Some(peer), ValidationError::Stale);
+                    refusals.push(Some(peer), ValidationError::Stale, 1);
                     continue;
                 }
                 None => {}
@@ -239,7 +238,7 @@ impl SmartRecordValidator {
                     refusals.bad_signatures.saturating_add(1),
                     MAX_BAD_SIGNATURES,
                 );
-                refusals.push(Some(peer), limit.into());
+                refusals.push(Some(peer), limit.into(), 1);
                 continue;
             }
             match update.verify(key, writer) {
@@ -271,21 +270,15 @@ impl SmartRecordValidator {
         now: Option<Timestamp>,
     ) -> Result<(SmartRecord, Refusals), ValidationError> {
         let mut refusals = Refusals::default();
-        let mut spaces: Vec<_> = self
-            .open(key, Bytes::copy_from_slice(value))?
-            .into_iter()
-            .filter_map(|(public_key, updates)| {
-                let writer = self.admit_writer(key, public_key, &mut refusals)?;
-                Some((writer, updates))
-            })
-            .collect();
+        let spaces = self.open(key, Bytes::copy_from_slice(value))?;
+        let mut spaces = self.admit_writers(key, spaces, &mut refusals);
         let max = self.limits.spaces_per_record();
         if spaces.len() > max {
             // Before anything is verified, only those are left that could stay.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
-            for (writer, _) in spaces.drain(max..) {
+            for (writer, updates) in spaces.drain(max..) {
                 let limit = LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max);
-                refusals.push(Some(writer.peer_id()), limit.into());
+                refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
             }
         }
         let mut record = SmartRecord::new(key.clone());
