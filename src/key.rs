@@ -150,14 +150,8 @@ mod tests {
 
     #[test]
     fn a_namespace_is_one_segment() {
-        assert_eq!(
-            RecordKey::from_parts("sr", "a/b").unwrap(),
-            RecordKey::new("/sr/a/b")
-        );
+        assert_eq!(RecordKey::from_parts("sr", "a/b").unwrap(), RecordKey::new("/sr/a/b"));
         assert_eq!(RecordKey::from_parts("", "a"), Err(NamespaceError::Empty));
-        assert!(matches!(
-            RecordKey::from_parts("a/b", "c"),
-            Err(NamespaceError::HasSlash(_))
-        ));
+        assert!(matches!(RecordKey::from_parts("a/b", "c"), Err(NamespaceError::HasSlash(_))));
     }
 }

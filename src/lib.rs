@@ -19,7 +19,7 @@
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use libp2p_smart_record::{
-//!     Clock, Dict, Limits, RecordKey, SmartRecord, SmartRecordStore, SpaceSigner, SystemClock,
+//!     Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock,
 //! };
 //!
 //! let keypair = Keypair::generate_ed25519();
@@ -29,10 +29,9 @@
 //! let key = RecordKey::new("/sr/rooms/lobby");
 //! let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
 //! let document: Dict = r#"{"name": "ada", "seats": [1, 2]}"#.parse()?;
-//! let update = signer.merge(document, SystemClock.now(), Duration::from_secs(600))?;
-//! let mut record = SmartRecord::new(key.clone());
-//! record.insert(signer.writer(), update);
-//! store.write(&key, &record.encode())?;
+//! let now = SystemClock.now();
+//! signer.merge(document, now, Duration::from_secs(600))?;
+//! store.write(&key, &signer.record(now).encode())?;
 //!
 //! // Read: what each writer says now.
 //! for (writer, space) in &store.view(&key)? {

@@ -128,10 +128,7 @@ impl Opaque {
 impl Node {
     /// A node that lives as long as its parent.
     pub fn new(kind: impl Into<Kind>) -> Self {
-        Self {
-            kind: kind.into(),
-            expires_at: None,
-        }
+        Self { kind: kind.into(), expires_at: None }
     }
 
     /// The same node with a lifetime of its own, which ends at `at` or with the parent's if that is earlier.
@@ -201,11 +198,7 @@ impl Kind {
             Self::Predicate(predicate) => Self::Predicate(Predicate {
                 tag: predicate.tag,
                 positional: predicate.positional.into_iter().map(bare).collect(),
-                named: predicate
-                    .named
-                    .into_iter()
-                    .map(|(k, v)| (k, bare(v)))
-                    .collect(),
+                named: predicate.named.into_iter().map(|(k, v)| (k, bare(v))).collect(),
             }),
             leaf => leaf,
         }
@@ -215,18 +208,13 @@ impl Kind {
 impl List {
     /// The empty set.
     pub const fn new() -> Self {
-        Self {
-            elements: Vec::new(),
-        }
+        Self { elements: Vec::new() }
     }
 
     /// Adds a node. If one of the same content is there, the two become one that lives as long as either.
     pub fn insert(&mut self, node: impl Into<Node>) {
         let node = node.into();
-        match self
-            .elements
-            .binary_search_by(|element| element.cmp_content(&node))
-        {
+        match self.elements.binary_search_by(|element| element.cmp_content(&node)) {
             Ok(at) => {
                 if let Some(element) = self.elements.get_mut(at) {
                     element.extend_lifetimes(&node);
@@ -248,9 +236,7 @@ impl List {
 
     /// Whether a node of this content is in the set, whatever its lifetime.
     pub fn contains(&self, node: &Node) -> bool {
-        self.elements
-            .binary_search_by(|element| element.cmp_content(node))
-            .is_ok()
+        self.elements.binary_search_by(|element| element.cmp_content(node)).is_ok()
     }
 
     /// The nodes in ascending order.
@@ -290,15 +276,12 @@ impl<N: Into<Node>> FromIterator<N> for List {
 impl Dict {
     /// A Dict without pairs.
     pub const fn new() -> Self {
-        Self {
-            pairs: BTreeMap::new(),
-        }
+        Self { pairs: BTreeMap::new() }
     }
 
     /// Sets the node of a key and returns the one it had.
     pub fn insert(&mut self, key: impl Into<Kind>, node: impl Into<Node>) -> Option<Node> {
-        self.pairs
-            .insert(key.into().without_lifetimes(), node.into())
+        self.pairs.insert(key.into().without_lifetimes(), node.into())
     }
 
     /// The node of a key.
@@ -354,10 +337,7 @@ impl<K: Into<Kind>, N: Into<Node>> FromIterator<(K, N)> for Dict {
 impl Predicate {
     /// `tag()`, without arguments.
     pub fn new(tag: impl Into<String>) -> Self {
-        Self {
-            tag: tag.into(),
-            ..Self::default()
-        }
+        Self { tag: tag.into(), ..Self::default() }
     }
 
     /// Adds an argument without a name.

@@ -89,10 +89,7 @@ pub struct KeyMismatch {
 impl SmartRecord {
     /// A record without spaces.
     pub const fn new(key: RecordKey) -> Self {
-        Self {
-            key,
-            spaces: BTreeMap::new(),
-        }
+        Self { key, spaces: BTreeMap::new() }
     }
 
     /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
@@ -127,11 +124,7 @@ impl SmartRecord {
     /// The canonical wire form: spaces ordered by writer, updates by position.
     pub fn encode(&self) -> Vec<u8> {
         proto::SmartRecord {
-            spaces: self
-                .spaces
-                .iter()
-                .map(|(writer, space)| space.to_wire(writer))
-                .collect(),
+            spaces: self.spaces.iter().map(|(writer, space)| space.to_wire(writer)).collect(),
         }
         .encode_to_vec()
     }
@@ -139,10 +132,8 @@ impl SmartRecord {
     /// The record in pieces of at most `max_bytes`, each a record of its own; joined, they are the whole.
     /// A piece is larger only if a single update is.
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
-        let spaces = self
-            .spaces
-            .iter()
-            .map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
+        let spaces =
+            self.spaces.iter().map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
         chunk::Chunks::new(spaces, max_bytes, 0)
     }
 
@@ -179,10 +170,7 @@ impl SmartRecord {
     /// [`KeyMismatch`] if it is a record of another key.
     pub fn join(&mut self, other: Self) -> Result<(), KeyMismatch> {
         if self.key != other.key {
-            return Err(KeyMismatch {
-                own: self.key.clone(),
-                other: other.key,
-            });
+            return Err(KeyMismatch { own: self.key.clone(), other: other.key });
         }
         for (writer, space) in other.spaces {
             self.join_space(writer, space);
@@ -198,11 +186,8 @@ impl SmartRecord {
         }
         let surplus = self.spaces.len().saturating_sub(limits.spaces_per_record());
         if surplus > 0 {
-            let mut ranked: Vec<_> = self
-                .spaces
-                .keys()
-                .map(|writer| (writer.rank(&self.key), writer.clone()))
-                .collect();
+            let mut ranked: Vec<_> =
+                self.spaces.keys().map(|writer| (writer.rank(&self.key), writer.clone())).collect();
             ranked.sort_unstable_by(|a, b| b.cmp(a));
             for (_, writer) in ranked.into_iter().take(surplus) {
                 self.spaces.remove(&writer);
@@ -238,10 +223,7 @@ pub(crate) fn decode_container(
     let mut spaces = BTreeMap::<_, Vec<_>>::new();
     for space in proto::SmartRecord::decode(value)?.spaces {
         if !space.updates.is_empty() {
-            spaces
-                .entry(space.public_key)
-                .or_default()
-                .extend(space.updates);
+            spaces.entry(space.public_key).or_default().extend(space.updates);
         }
     }
     if spaces.is_empty() {

@@ -102,13 +102,7 @@ impl SmartRecordStore {
         validator: impl Validator + 'static,
         config: StoreConfig,
     ) -> Self {
-        Self::with_storage(
-            local,
-            validator,
-            config,
-            MemoryStorage::default(),
-            SystemClock,
-        )
+        Self::with_storage(local, validator, config, MemoryStorage::default(), SystemClock)
     }
 }
 
@@ -178,9 +172,7 @@ impl<S: Storage> SmartRecordStore<S> {
             StoreEvent::Stored { key, writers, .. } => {
                 tracing::debug!(%key, writers = writers.len(), "stored");
             }
-            StoreEvent::Refused {
-                key, reason, count, ..
-            } => {
+            StoreEvent::Refused { key, reason, count, .. } => {
                 let counter = self.counters.refused.entry(reason.fault()).or_default();
                 event::count(counter, *count);
                 tracing::debug!(%key, %reason, count, "refused");
@@ -201,9 +193,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
 /// Locks a map that no panic can have left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {

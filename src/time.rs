@@ -106,13 +106,7 @@ mod tests {
     #[test]
     fn arithmetic_never_wraps() {
         assert_eq!(Timestamp::MAX.saturating_add(Duration::MAX), Timestamp::MAX);
-        assert_eq!(
-            Timestamp::EPOCH.saturating_sub(Duration::from_millis(1)),
-            Timestamp::EPOCH
-        );
-        assert_eq!(
-            Timestamp::EPOCH.saturating_since(Timestamp::MAX),
-            Duration::ZERO
-        );
+        assert_eq!(Timestamp::EPOCH.saturating_sub(Duration::from_millis(1)), Timestamp::EPOCH);
+        assert_eq!(Timestamp::EPOCH.saturating_since(Timestamp::MAX), Duration::ZERO);
     }
 }

@@ -76,10 +76,7 @@ pub trait Validator: Send + Sync {
     /// As [`Validator::select`].
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         let best = self.select(key, values)?;
-        values
-            .get(best)
-            .map(|value| value.to_vec())
-            .ok_or(ValidationError::NoValue)
+        values.get(best).map(|value| value.to_vec()).ok_or(ValidationError::NoValue)
     }
 
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
@@ -105,26 +102,17 @@ pub struct Validity {
 impl Validity {
     /// The value expires at this instant.
     pub const fn until(expires_at: Timestamp) -> Self {
-        Self {
-            expires_at: Some(expires_at),
-            keeps_publisher: false,
-        }
+        Self { expires_at: Some(expires_at), keeps_publisher: false }
     }
 
     /// The value does not say when it expires.
     pub const fn forever() -> Self {
-        Self {
-            expires_at: None,
-            keeps_publisher: false,
-        }
+        Self { expires_at: None, keeps_publisher: false }
     }
 
     /// The value vouches for nothing: what came with it counts, lifetime and publisher.
     pub const fn unchecked() -> Self {
-        Self {
-            expires_at: None,
-            keeps_publisher: true,
-        }
+        Self { expires_at: None, keeps_publisher: true }
     }
 }
 

@@ -67,10 +67,8 @@ async fn store_at(node: &Node, record: &SmartRecord) {
 
 /// Waits until a node's store has been given something new.
 async fn until_stored(node: &Node, mut done: impl FnMut(&SmartRecord) -> bool) -> SmartRecord {
-    let mut events = node
-        .with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe())
-        .await
-        .unwrap();
+    let mut events =
+        node.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
     loop {
         if let Some(record) = node.stored(&key()).await.unwrap()
             && done(&record)
@@ -93,10 +91,7 @@ async fn a_thousand_refusals_do_not_wedge_the_connection() {
         }
         let started = Instant::now();
         let record = says(&mut signer(&key()), "after the junk");
-        client
-            .put_to(server.peer(), &key(), record.encode())
-            .await
-            .unwrap();
+        client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
         let found = client.lookup(&key()).await.unwrap();
         assert_eq!(found, [(Some(server.peer()), record.encode())]);
         // A wedged connection makes the client wait for the stream's time-out of ten seconds.
@@ -133,10 +128,7 @@ async fn the_store_has_decided_before_the_writer_is_answered() {
     let (server, client) = pair().await;
     within(async {
         let record = says(&mut signer(&key()), "here");
-        client
-            .put_to(server.peer(), &key(), record.encode())
-            .await
-            .unwrap();
+        client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
         assert_eq!(server.stored(&key()).await.unwrap(), Some(record));
     })
     .await;
@@ -149,10 +141,7 @@ async fn the_store_has_decided_before_the_writer_is_answered() {
     connect(&filtering, &client).await;
     within(async {
         let record = says(&mut signer(&key()), "here");
-        client
-            .put_to(filtering.peer(), &key(), record.encode())
-            .await
-            .unwrap();
+        client.put_to(filtering.peer(), &key(), record.encode()).await.unwrap();
         assert_eq!(filtering.stored(&key()).await.unwrap(), None);
     })
     .await;
@@ -181,9 +170,8 @@ async fn crowd<S: RecordStore + Send + 'static>(node: &Node<S>, count: u8) {
         for _ in 0..20 {
             let peer = PeerId::random();
             for i in 0..count {
-                let address: Multiaddr = format!("/ip4/192.0.2.{i}/udp/4001/quic-v1")
-                    .parse()
-                    .unwrap();
+                let address: Multiaddr =
+                    format!("/ip4/192.0.2.{i}/udp/4001/quic-v1").parse().unwrap();
                 swarm.behaviour_mut().kad.add_address(&peer, address);
             }
         }
@@ -215,11 +203,7 @@ async fn a_large_record_is_readable_beside_many_addresses() {
     crowd(&plain, 4).await;
     client.add(plain.peer(), plain.address()).await.unwrap();
     within(async {
-        assert_eq!(
-            client.lookup(&key()).await.unwrap(),
-            [],
-            "the trap is there"
-        );
+        assert_eq!(client.lookup(&key()).await.unwrap(), [], "the trap is there");
     })
     .await;
 
@@ -275,15 +259,11 @@ async fn a_board_of_200_kb_is_replicated_by_the_job_and_read_whole() {
             };
             assert_eq!(*from, Some(replica.peer()));
             assert!(value.len() <= StoreConfig::default().slice_bytes());
-            read.join(rules.read(&key(), value, SystemClock.now()).unwrap())
-                .unwrap();
+            read.join(rules.read(&key(), value, SystemClock.now()).unwrap()).unwrap();
             gets += 1;
         }
         let slices = board.encode().len().div_ceil(8 * 1_024);
-        assert!(
-            gets <= slices + slices / 8,
-            "{gets} GETs for {slices} slices"
-        );
+        assert!(gets <= slices + slices / 8, "{gets} GETs for {slices} slices");
     })
     .await;
 }
@@ -356,10 +336,8 @@ async fn the_lifetime_of_an_unsigned_value_is_that_of_its_packet() {
             })
             .await
             .unwrap();
-        let mut events = server
-            .with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe())
-            .await
-            .unwrap();
+        let mut events =
+            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
         if expiry(&server, key.clone()).await.is_none() {
             while !matches!(events.next().await, Some(StoreEvent::Stored { .. })) {}
         }
@@ -409,14 +387,9 @@ async fn a_request_without_a_record_stores_nothing() {
     within(async {
         // Kademlia turns a missing record into an empty key with an empty value.
         let nothing = RecordKey::new("");
-        client
-            .put_to(server.peer(), &nothing, Vec::new())
-            .await
-            .unwrap();
-        let usage = server
-            .with(|swarm| swarm.behaviour_mut().kad.store_mut().usage())
-            .await
-            .unwrap();
+        client.put_to(server.peer(), &nothing, Vec::new()).await.unwrap();
+        let usage =
+            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().usage()).await.unwrap();
         assert_eq!(usage.records, 0);
     })
     .await;
@@ -485,11 +458,7 @@ async fn an_answer_of_another_key_is_not_taken() {
     let record = says(&mut signer(&elsewhere), "elsewhere");
 
     let honest = kad::Record::new(kad::RecordKey::from(&elsewhere), record.encode());
-    assert_eq!(
-        ask_liar(honest).await,
-        [],
-        "the key of the answer is compared"
-    );
+    assert_eq!(ask_liar(honest).await, [], "the key of the answer is compared");
 
     let moved = kad::Record::new(kad::RecordKey::from(&key()), record.encode());
     let found = ask_liar(moved).await;
@@ -503,11 +472,8 @@ async fn an_expired_answer_is_not_taken() {
     let hours_ago = SystemClock.now().saturating_sub(Duration::from_secs(7_200));
     let mut writer = signer(&key());
     let document = [("text", "late")].into_iter().collect();
-    let update = writer
-        .merge(document, hours_ago, Duration::from_secs(3_600))
-        .unwrap();
-    let mut record = SmartRecord::new(key());
-    record.insert(writer.writer(), update);
+    writer.merge(document, hours_ago, Duration::from_secs(3_600)).unwrap();
+    let record = writer.record(hours_ago);
 
     let late = kad::Record::new(kad::RecordKey::from(&key()), record.encode());
     let found = ask_liar(late).await;
@@ -520,17 +486,12 @@ async fn an_expired_answer_is_not_taken() {
 async fn the_local_record_comes_first_and_the_network_is_asked_all_the_same() {
     let (server, client) = pair().await;
     within(async {
-        let (local, remote) = (
-            says(&mut signer(&key()), "local"),
-            says(&mut signer(&key()), "remote"),
-        );
+        let (local, remote) =
+            (says(&mut signer(&key()), "local"), says(&mut signer(&key()), "remote"));
         store_at(&client, &local).await;
         store_at(&server, &remote).await;
         let found = client.lookup(&key()).await.unwrap();
-        let expected = [
-            (None, local.encode()),
-            (Some(server.peer()), remote.encode()),
-        ];
+        let expected = [(None, local.encode()), (Some(server.peer()), remote.encode())];
         assert_eq!(found, expected);
     })
     .await;

@@ -27,10 +27,7 @@ impl Default for DocumentLimits {
     /// 16 levels and 1,024 nodes: a 2 KiB update seldom needs a tenth of either, and both bound what a
     /// reader spends on one update.
     fn default() -> Self {
-        Self {
-            depth: 16,
-            nodes: 1_024,
-        }
+        Self { depth: 16, nodes: 1_024 }
     }
 }
 
@@ -80,34 +77,18 @@ pub fn encode(document: &Dict) -> Vec<u8> {
 pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     let bytes = Bytes::copy_from_slice(bytes);
     let wire = proto::Dict::decode(bytes.clone())?;
-    let mut decoder = Decoder {
-        limits,
-        nodes_left: limits.nodes,
-    };
+    let mut decoder = Decoder { limits, nodes_left: limits.nodes };
     decoder.count_node()?;
-    let depth_left = limits
-        .depth
-        .checked_sub(1)
-        .ok_or(NodeError::TooDeep { max: limits.depth })?;
+    let depth_left = limits.depth.checked_sub(1).ok_or(NodeError::TooDeep { max: limits.depth })?;
     let document = decoder.dict(wire.pairs, depth_left)?;
     // One comparison stands for every rule of the canonical form.
-    if encode(&document) == bytes {
-        Ok(document)
-    } else {
-        Err(NodeError::NotCanonical)
-    }
+    if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
 }
 
 /// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know.
 pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
     !bytes.is_empty()
-        && matches!(
-            proto::Node::decode(bytes),
-            Ok(proto::Node {
-                expires_at: None,
-                kind: None
-            })
-        )
+        && matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
 }
 
 fn node_to_wire(node: &Node) -> Bytes {
@@ -115,10 +96,7 @@ fn node_to_wire(node: &Node) -> Bytes {
 }
 
 fn lifetime(expires_at: Option<Timestamp>) -> proto::Node {
-    proto::Node {
-        expires_at: expires_at.map(Timestamp::as_millis),
-        kind: None,
-    }
+    proto::Node { expires_at: expires_at.map(Timestamp::as_millis), kind: None }
 }
 
 fn kind_to_wire(kind: &Kind, expires_at: Option<Timestamp>) -> Bytes {
@@ -130,9 +108,7 @@ fn kind_to_wire(kind: &Kind, expires_at: Option<Timestamp>) -> Bytes {
         Kind::String(v) => Wire::String(v.clone()),
         Kind::Bytes(v) => Wire::Bytes(Bytes::copy_from_slice(v)),
         Kind::Link(v) => Wire::Link(v.to_bytes().into()),
-        Kind::List(v) => Wire::List(proto::List {
-            elements: list_to_wire(v),
-        }),
+        Kind::List(v) => Wire::List(proto::List { elements: list_to_wire(v) }),
         Kind::Dict(v) => Wire::Dict(dict_to_wire(v)),
         Kind::Predicate(v) => Wire::Predicate(proto::Predicate {
             tag: v.tag.clone(),
@@ -173,17 +149,14 @@ impl Decoder {
         self.nodes_left = self
             .nodes_left
             .checked_sub(1)
-            .ok_or(NodeError::TooManyNodes {
-                max: self.limits.nodes,
-            })?;
+            .ok_or(NodeError::TooManyNodes { max: self.limits.nodes })?;
         Ok(())
     }
 
     fn node(&mut self, bytes: Bytes, depth_left: usize) -> Result<Node, NodeError> {
         self.count_node()?;
-        let depth_left = depth_left.checked_sub(1).ok_or(NodeError::TooDeep {
-            max: self.limits.depth,
-        })?;
+        let depth_left =
+            depth_left.checked_sub(1).ok_or(NodeError::TooDeep { max: self.limits.depth })?;
         let wire = proto::Node::decode(bytes.clone())?;
         let expires_at = wire.expires_at.map(Timestamp::from_millis);
         let kind = match wire.kind {
@@ -218,10 +191,7 @@ impl Decoder {
     }
 
     fn list(&mut self, elements: Vec<Bytes>, depth_left: usize) -> Result<List, NodeError> {
-        elements
-            .into_iter()
-            .map(|element| self.node(element, depth_left))
-            .collect()
+        elements.into_iter().map(|element| self.node(element, depth_left)).collect()
     }
 
     fn dict(&mut self, pairs: Vec<proto::Pair>, depth_left: usize) -> Result<Dict, NodeError> {
@@ -244,10 +214,7 @@ mod tests {
         let wire = proto::Dict {
             pairs: pairs
                 .into_iter()
-                .map(|(key, value)| proto::Pair {
-                    key: key.into(),
-                    value: value.into(),
-                })
+                .map(|(key, value)| proto::Pair { key: key.into(), value: value.into() })
                 .collect(),
         };
         decode(&wire.encode_to_vec(), DocumentLimits::default())
@@ -270,10 +237,7 @@ mod tests {
         let twice = [&[0x08, 5][..], &unknown].concat();
         let behind = [&unknown[2..], &[0x08, 5]].concat();
         for smuggled in [twice, behind] {
-            assert_eq!(
-                decoded(vec![(wire("k"), smuggled)]),
-                Err(NodeError::NotCanonical)
-            );
+            assert_eq!(decoded(vec![(wire("k"), smuggled)]), Err(NodeError::NotCanonical));
         }
     }
 
@@ -282,70 +246,35 @@ mod tests {
         let (a, b) = (wire("a"), wire("b"));
         let not_canonical = Err(NodeError::NotCanonical);
         // Order, duplicates.
-        assert_eq!(
-            decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]),
-            not_canonical
-        );
-        assert_eq!(
-            decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]),
-            not_canonical
-        );
+        assert_eq!(decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]), not_canonical);
         let list = |elements: Vec<Vec<u8>>| {
             let kind = Wire::List(proto::List {
                 elements: elements.into_iter().map(Bytes::from).collect(),
             });
-            proto::Node {
-                expires_at: None,
-                kind: Some(kind),
-            }
-            .encode_to_vec()
+            proto::Node { expires_at: None, kind: Some(kind) }.encode_to_vec()
         };
-        assert_eq!(
-            decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]),
-            not_canonical
-        );
-        assert_eq!(
-            decoded(vec![(a.clone(), list(vec![b, a.clone()]))]),
-            not_canonical
-        );
+        assert_eq!(decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), list(vec![b, a.clone()]))]), not_canonical);
         // A lifetime in a key, a padded varint, an unknown field behind a known kind.
         let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
         assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
-        assert_eq!(
-            decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]),
-            not_canonical
-        );
+        assert_eq!(decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]), not_canonical);
         let padded = [&wire(true)[..], &[0xf0, 0x01, 0x01]].concat();
         assert_eq!(decoded(vec![(a.clone(), padded)]), not_canonical);
         // No kind at all, a Link that is none, NaN.
-        assert_eq!(
-            decoded(vec![(a.clone(), vec![])]),
-            Err(NodeError::MissingKind)
-        );
-        assert_eq!(
-            decoded(vec![(a.clone(), vec![0x08, 1])]),
-            Err(NodeError::MissingKind)
-        );
-        assert_eq!(
-            decoded(vec![(a.clone(), vec![0x3a, 1, 9])]),
-            Err(NodeError::InvalidLink)
-        );
-        let nan = proto::Node {
-            expires_at: None,
-            kind: Some(Wire::Float(f64::NAN)),
-        };
-        assert_eq!(
-            decoded(vec![(a, nan.encode_to_vec())]),
-            Err(NodeError::NotANumber)
-        );
+        assert_eq!(decoded(vec![(a.clone(), vec![])]), Err(NodeError::MissingKind));
+        assert_eq!(decoded(vec![(a.clone(), vec![0x08, 1])]), Err(NodeError::MissingKind));
+        assert_eq!(decoded(vec![(a.clone(), vec![0x3a, 1, 9])]), Err(NodeError::InvalidLink));
+        let nan = proto::Node { expires_at: None, kind: Some(Wire::Float(f64::NAN)) };
+        assert_eq!(decoded(vec![(a, nan.encode_to_vec())]), Err(NodeError::NotANumber));
     }
 
     #[test]
     fn depth_and_nodes_are_bounded_on_both_sides() {
         let nested = |depth: usize| {
-            (2..depth).fold(Node::from(1), |node, _| {
-                Node::new([node].into_iter().collect::<List>())
-            })
+            (2..depth)
+                .fold(Node::from(1), |node, _| Node::new([node].into_iter().collect::<List>()))
         };
         let limits = DocumentLimits::default();
         for (depth, fits) in [(16, true), (17, false)] {

@@ -71,9 +71,8 @@ impl Node {
             ]),
             Kind::Opaque(v) => Ipld::Bytes(v.as_bytes().to_vec()),
         };
-        let lifetime = self
-            .expires_at
-            .map(|at| (EXPIRES_AT, Ipld::Integer(i128::from(at.as_millis()))));
+        let lifetime =
+            self.expires_at.map(|at| (EXPIRES_AT, Ipld::Integer(i128::from(at.as_millis()))));
         map([(self.kind.name(), content)].into_iter().chain(lifetime))
     }
 
@@ -125,11 +124,7 @@ impl Node {
                 let positional = fields.list("Positional")?;
                 let named = fields.dict("Named")?;
                 fields.finish()?;
-                Kind::Predicate(Predicate {
-                    tag,
-                    positional,
-                    named,
-                })
+                Kind::Predicate(Predicate { tag, positional, named })
             }
             ("Opaque", Ipld::Bytes(v)) => Kind::Opaque(
                 Opaque::new(v).ok_or(IpldError::Expected("Opaque: a node of an unknown kind"))?,
@@ -153,10 +148,7 @@ impl Dict {
     /// update gives the root its lifetime).
     pub fn from_ipld(data: Ipld) -> Result<Self, IpldError> {
         match Node::from_ipld(data)? {
-            Node {
-                kind: Kind::Dict(dict),
-                expires_at: None,
-            } => Ok(dict),
+            Node { kind: Kind::Dict(dict), expires_at: None } => Ok(dict),
             _ => Err(IpldError::Expected("a Dict without ExpiresAt as the root")),
         }
     }
@@ -184,9 +176,7 @@ impl Dict {
     /// # Errors
     /// [`IpldError`].
     pub fn from_dag_json(bytes: &[u8]) -> Result<Self, IpldError> {
-        serde_ipld_dagjson::from_slice(bytes)
-            .map_err(codec("DAG-JSON"))
-            .and_then(Self::from_ipld)
+        serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON")).and_then(Self::from_ipld)
     }
 
     /// The document in DAG-CBOR.
@@ -202,26 +192,16 @@ impl Dict {
     /// # Errors
     /// [`IpldError`].
     pub fn from_dag_cbor(bytes: &[u8]) -> Result<Self, IpldError> {
-        serde_ipld_dagcbor::from_slice(bytes)
-            .map_err(codec("DAG-CBOR"))
-            .and_then(Self::from_ipld)
+        serde_ipld_dagcbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
     }
 }
 
 fn codec<E: std::fmt::Display>(codec: &'static str) -> impl Fn(E) -> IpldError {
-    move |error| IpldError::Codec {
-        codec,
-        message: error.to_string(),
-    }
+    move |error| IpldError::Codec { codec, message: error.to_string() }
 }
 
 fn map<'a>(fields: impl IntoIterator<Item = (&'a str, Ipld)>) -> Ipld {
-    Ipld::Map(
-        fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
+    Ipld::Map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn elements(list: &List) -> Ipld {
@@ -255,10 +235,7 @@ impl Fields {
     }
 
     fn list(&mut self, name: &'static str) -> Result<List, IpldError> {
-        self.sequence(name)?
-            .into_iter()
-            .map(Node::from_ipld)
-            .collect()
+        self.sequence(name)?.into_iter().map(Node::from_ipld).collect()
     }
 
     fn dict(&mut self, name: &'static str) -> Result<Dict, IpldError> {
@@ -333,20 +310,8 @@ mod tests {
             parse(&format!(r#"{{"Dict":{{"Pairs":[{pair},{pair}]}}}}"#)),
             Err(IpldError::DuplicateKey)
         );
-        assert!(matches!(
-            parse("{"),
-            Err(IpldError::Codec {
-                codec: "DAG-JSON",
-                ..
-            })
-        ));
+        assert!(matches!(parse("{"), Err(IpldError::Codec { codec: "DAG-JSON", .. })));
         let infinite: Dict = [("f", Float::INFINITY)].into_iter().collect();
-        assert!(matches!(
-            infinite.to_dag_cbor(),
-            Err(IpldError::Codec {
-                codec: "DAG-CBOR",
-                ..
-            })
-        ));
+        assert!(matches!(infinite.to_dag_cbor(), Err(IpldError::Codec { codec: "DAG-CBOR", .. })));
     }
 }

@@ -167,9 +167,7 @@ impl Kind {
             return Err(unknown());
         }
         if let Value::String(cid) = inner {
-            return Cid::try_from(cid.as_str())
-                .map(Self::Link)
-                .map_err(|_| unknown());
+            return Cid::try_from(cid.as_str()).map(Self::Link).map_err(|_| unknown());
         }
         let (name, value) = match inner.as_object().map(|o| (o.len(), o.iter().next())) {
             Some((1, Some(pair))) => pair,
@@ -181,10 +179,7 @@ impl Kind {
         };
         match name.as_str() {
             "bytes" => bytes().map(Self::Bytes).ok_or_else(unknown),
-            "opaque" => bytes()
-                .and_then(Opaque::new)
-                .map(Self::Opaque)
-                .ok_or_else(unknown),
+            "opaque" => bytes().and_then(Opaque::new).map(Self::Opaque).ok_or_else(unknown),
             "float" => match value.as_str() {
                 Some("inf") => Ok(Self::Float(Float::INFINITY)),
                 Some("-inf") => Ok(Self::Float(Float::NEG_INFINITY)),
@@ -257,10 +252,7 @@ mod tests {
             r#"{"a":{"/":{"predicate":{"tag":"t"}}}}"#,
             r#"{"a":{"/":{"opaque":""}}}"#,
         ] {
-            assert!(
-                matches!(parse(escape), Err(JsonError::UnknownEscape(_))),
-                "{escape}"
-            );
+            assert!(matches!(parse(escape), Err(JsonError::UnknownEscape(_))), "{escape}");
         }
     }
 }

@@ -62,16 +62,10 @@ impl Node {
                 })
             }
             (_, kind) => {
-                return Self {
-                    kind,
-                    expires_at: newer.expires_at,
-                };
+                return Self { kind, expires_at: newer.expires_at };
             }
         };
-        Self {
-            kind,
-            expires_at: later(self.expires_at, newer.expires_at),
-        }
+        Self { kind, expires_at: later(self.expires_at, newer.expires_at) }
     }
 
     /// The node without what has expired at `now`; `None` if nothing of it lives.
@@ -93,21 +87,11 @@ impl Node {
                 let named = predicate.named.visible(now);
                 let inside = !positional.is_empty() || !named.is_empty();
                 let tag = predicate.tag;
-                (
-                    Kind::Predicate(Predicate {
-                        tag,
-                        positional,
-                        named,
-                    }),
-                    inside,
-                )
+                (Kind::Predicate(Predicate { tag, positional, named }), inside)
             }
             leaf => (leaf, false),
         };
-        (own || inside).then_some(Self {
-            kind,
-            expires_at: self.expires_at,
-        })
+        (own || inside).then_some(Self { kind, expires_at: self.expires_at })
     }
 }
 
@@ -130,9 +114,7 @@ impl List {
     }
 
     fn visible(self, now: Timestamp) -> Self {
-        self.into_iter()
-            .filter_map(|node| node.visible(now))
-            .collect()
+        self.into_iter().filter_map(|node| node.visible(now)).collect()
     }
 }
 
@@ -144,9 +126,7 @@ impl Dict {
     }
 
     fn resolve(self, parent: Timestamp) -> Self {
-        self.into_iter()
-            .map(|(key, node)| (key, node.resolve(parent)))
-            .collect()
+        self.into_iter().map(|(key, node)| (key, node.resolve(parent))).collect()
     }
 
     fn merge(mut self, newer: Self) -> Self {
@@ -161,9 +141,7 @@ impl Dict {
     }
 
     fn visible(self, now: Timestamp) -> Self {
-        self.into_iter()
-            .filter_map(|(key, node)| Some((key, node.visible(now)?)))
-            .collect()
+        self.into_iter().filter_map(|(key, node)| Some((key, node.visible(now)?))).collect()
     }
 }
 
@@ -207,10 +185,7 @@ mod tests {
     fn dicts_unite_and_the_newer_leaf_wins() {
         let older = dict([("a", 1.into()), ("b", 1.into())]);
         let newer = dict([("b", 2.into()), ("c", 2.into())]);
-        assert_eq!(
-            fold(vec![(older, 10), (newer, 10)], 5),
-            r#"{"a": 1, "b": 2, "c": 2}"#
-        );
+        assert_eq!(fold(vec![(older, 10), (newer, 10)], 5), r#"{"a": 1, "b": 2, "c": 2}"#);
     }
 
     #[test]
@@ -223,29 +198,17 @@ mod tests {
     #[test]
     fn a_changed_kind_or_tag_overwrites() {
         let list: List = [1, 2].into_iter().collect();
-        let older = dict([
-            ("a", Node::new(list)),
-            ("p", Predicate::new("x").with(1).into()),
-        ]);
+        let older = dict([("a", Node::new(list)), ("p", Predicate::new("x").with(1).into())]);
         let newer = dict([("a", 7.into()), ("p", Predicate::new("y").with(2).into())]);
-        assert_eq!(
-            fold(vec![(older, 10), (newer, 10)], 5),
-            r#"{"a": 7, "p": y(2)}"#
-        );
+        assert_eq!(fold(vec![(older, 10), (newer, 10)], 5), r#"{"a": 7, "p": y(2)}"#);
     }
 
     #[test]
     fn lists_unite_and_an_element_keeps_the_later_expiry() {
-        let one: List = [Node::from(1).expires_at(at(3)), 2.into()]
-            .into_iter()
-            .collect();
-        let two: List = [Node::from(1), Node::from(3).expires_at(at(4))]
-            .into_iter()
-            .collect();
-        let documents = vec![
-            (dict([("l", Node::new(one))]), 10),
-            (dict([("l", Node::new(two))]), 20),
-        ];
+        let one: List = [Node::from(1).expires_at(at(3)), 2.into()].into_iter().collect();
+        let two: List = [Node::from(1), Node::from(3).expires_at(at(4))].into_iter().collect();
+        let documents =
+            vec![(dict([("l", Node::new(one))]), 10), (dict([("l", Node::new(two))]), 20)];
         assert_eq!(fold(documents.clone(), 2), r#"{"l": [1, 2, 3]}"#);
         assert_eq!(fold(documents.clone(), 5), r#"{"l": [1, 2]}"#);
         assert_eq!(fold(documents, 15), r#"{"l": [1]}"#);
@@ -255,10 +218,7 @@ mod tests {
     fn predicates_of_one_tag_unite() {
         let older = dict([("p", Predicate::new("t").with(1).with_named("k", 1).into())]);
         let newer = dict([("p", Predicate::new("t").with(2).with_named("k", 2).into())]);
-        assert_eq!(
-            fold(vec![(older, 10), (newer, 10)], 5),
-            r#"{"p": t(1, 2; "k"=2)}"#
-        );
+        assert_eq!(fold(vec![(older, 10), (newer, 10)], 5), r#"{"p": t(1, 2; "k"=2)}"#);
     }
 
     #[test]
@@ -268,9 +228,6 @@ mod tests {
         assert_eq!(fold(vec![(older.clone(), 10)], 4), r#"{"d": {"x": 1}}"#);
         assert_eq!(fold(vec![(older.clone(), 10)], 6), "{}");
         let newer = dict([("d", Node::new(dict([("y", 2.into())])))]);
-        assert_eq!(
-            fold(vec![(older, 10), (newer, 10)], 6),
-            r#"{"d": {"y": 2}}"#
-        );
+        assert_eq!(fold(vec![(older, 10), (newer, 10)], 6), r#"{"d": {"y": 2}}"#);
     }
 }

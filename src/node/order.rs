@@ -75,9 +75,7 @@ impl Node {
 
     /// Of two nodes of the same content, the lifetimes in the order of the tree.
     fn cmp_lifetimes(&self, other: &Self) -> Ordering {
-        self.expires_at
-            .cmp(&other.expires_at)
-            .then_with(|| self.kind.cmp_lifetimes(&other.kind))
+        self.expires_at.cmp(&other.expires_at).then_with(|| self.kind.cmp_lifetimes(&other.kind))
     }
 }
 
@@ -162,9 +160,7 @@ impl List {
 
 impl Dict {
     fn cmp_content(&self, other: &Self) -> Ordering {
-        cmp_each(self, other, |a, b| {
-            a.0.cmp(b.0).then_with(|| a.1.cmp_content(b.1))
-        })
+        cmp_each(self, other, |a, b| a.0.cmp(b.0).then_with(|| a.1.cmp_content(b.1)))
     }
 
     fn cmp_lifetimes(&self, other: &Self) -> Ordering {

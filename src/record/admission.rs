@@ -105,11 +105,7 @@ mod tests {
         for writer in [&owner, &other] {
             let id = writer.peer_id();
             let foreign = if writer == &owner { &other } else { &owner };
-            for key in [
-                format!("/sr/{id}"),
-                format!("/sr/{id}/"),
-                format!("/sr/{id}/a/b"),
-            ] {
+            for key in [format!("/sr/{id}"), format!("/sr/{id}/"), format!("/sr/{id}/a/b")] {
                 let key = RecordKey::new(key);
                 assert_eq!(KeyOwner.admit(&key, writer), Ok(()));
                 assert!(matches!(
@@ -119,10 +115,7 @@ mod tests {
             }
         }
         for key in ["/sr/lobby", "/sr/", "lobby", ""] {
-            assert_eq!(
-                KeyOwner.admit(&key.into(), &owner),
-                Err(PolicyRefusal::NoOwner)
-            );
+            assert_eq!(KeyOwner.admit(&key.into(), &owner), Err(PolicyRefusal::NoOwner));
         }
         let list: AllowList = [owner.peer_id()].into_iter().collect();
         assert_eq!(list.admit(&"/sr/a".into(), &owner), Ok(()));

@@ -20,10 +20,7 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) const fn new(max: usize) -> Self {
-        Self {
-            max,
-            bytes: Vec::new(),
-        }
+        Self { max, bytes: Vec::new() }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -46,10 +43,7 @@ impl Chunk {
     /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
     /// least one if the chunk is empty. Returns how many have gone out then.
     pub(crate) fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
-        let mut part = proto::Space {
-            public_key: space.public_key.clone(),
-            updates: Vec::new(),
-        };
+        let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
         let mut size = part.encoded_len();
         for update in space.updates.iter().rev().skip(sent) {
             let with = size.saturating_add(framed_len(update.encoded_len()));
@@ -102,12 +96,7 @@ pub(crate) struct Chunks<T, I> {
 impl<T, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
     /// Begins with the first space, of which the `sent` newest updates have been sent before.
     pub(crate) const fn new(spaces: I, max: usize, sent: usize) -> Self {
-        Self {
-            spaces,
-            max,
-            sent,
-            rest: None,
-        }
+        Self { spaces, max, sent, rest: None }
     }
 
     /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when

@@ -127,11 +127,7 @@ pub struct LimitExceeded {
 
 impl LimitExceeded {
     pub(crate) fn new(limit: Limit, got: usize, max: usize) -> Self {
-        Self {
-            limit,
-            got: u64::try_from(got).ok(),
-            max: u64::try_from(max).unwrap_or(u64::MAX),
-        }
+        Self { limit, got: u64::try_from(got).ok(), max: u64::try_from(max).unwrap_or(u64::MAX) }
     }
 }
 

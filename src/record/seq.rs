@@ -63,9 +63,6 @@ pub struct Position {
 impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.seq)?;
-        self.hash
-            .iter()
-            .take(4)
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.hash.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

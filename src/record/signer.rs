@@ -13,6 +13,7 @@ use super::{
     SmartRecord,
     limits::Limits,
     seq::Seq,
+    space::Space,
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
 };
@@ -38,6 +39,10 @@ use crate::{key::RecordKey, node::Dict, time::Timestamp};
 /// let document: Dict = [("text", "hello")].into_iter().collect();
 /// let update = signer.merge(document, now, Duration::from_secs(60))?;
 /// assert_eq!(update.expires_at(), now.saturating_add(Duration::from_secs(60)));
+///
+/// // What goes to the network.
+/// let value = signer.record(now).encode();
+/// # assert!(!value.is_empty());
 /// # Ok::<(), libp2p_smart_record::SignError>(())
 /// ```
 pub struct SpaceSigner {
@@ -49,6 +54,8 @@ pub struct SpaceSigner {
     retain_until: Option<Timestamp>,
     /// Whether all earlier updates are known.
     resumed: bool,
+    /// What the writer has said, as far as it is known here.
+    space: Space,
 }
 
 impl SpaceSigner {
@@ -61,6 +68,7 @@ impl SpaceSigner {
             last: None,
             retain_until: None,
             resumed: false,
+            space: Space::new(),
         }
     }
 
@@ -82,9 +90,20 @@ impl SpaceSigner {
         }
         self.resumed = true;
         if let Some(space) = record.space(&self.writer()) {
+            self.space.join(space.clone());
             self.last = self.last.max(space.newest().map(|position| position.seq));
             self.retain_until = self.retain_until.max(space.retain_until());
         }
+    }
+
+    /// The writer's whole space, as far as it is known here, as a record to be put: all its updates that are
+    /// still kept at `now`. Whoever has missed an earlier update gets it with the new one.
+    pub fn record(&self, now: Timestamp) -> SmartRecord {
+        let mut space = self.space.clone();
+        space.collect(now);
+        let mut record = SmartRecord::new(self.key.clone());
+        record.join_space(self.writer(), space);
+        record
     }
 
     /// An update that merges `document` into the space. Its nodes live for `ttl` from `now` on, unless they
@@ -126,13 +145,7 @@ impl SpaceSigner {
             Some(at) if self.resumed && at > now => at,
             earlier => earlier.map_or(longest, |at| at.max(longest)),
         };
-        self.sign(
-            UpdateKind::Replace,
-            Dict::new(),
-            now,
-            Timestamp::EPOCH,
-            retain_until,
-        )
+        self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, retain_until)
     }
 
     fn update(
@@ -142,9 +155,7 @@ impl SpaceSigner {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let retain_until = self
-            .retain_until
-            .map_or(expires_at, |at| at.max(expires_at));
+        let retain_until = self.retain_until.map_or(expires_at, |at| at.max(expires_at));
         self.sign(kind, document, now, expires_at, retain_until)
     }
 
@@ -159,16 +170,14 @@ impl SpaceSigner {
         if retain_until <= now {
             return Err(UpdateError::Expired { retain_until }.into());
         }
-        let update = Update {
-            seq: Seq::next(self.last, now),
-            expires_at,
-            retain_until,
-            kind,
-            document,
-        };
+        let update =
+            Update { seq: Seq::next(self.last, now), expires_at, retain_until, kind, document };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         self.last = Some(update.seq);
         self.retain_until = Some(update.retain_until);
+        self.space.collect(now);
+        self.space.insert(signed.clone());
+        self.space.truncate(&self.limits);
         Ok(signed)
     }
 }

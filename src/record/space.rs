@@ -43,9 +43,7 @@ pub enum Joined {
 impl Space {
     /// A space without updates.
     pub const fn new() -> Self {
-        Self {
-            updates: Vec::new(),
-        }
+        Self { updates: Vec::new() }
     }
 
     /// The updates in ascending order of position.
@@ -65,10 +63,7 @@ impl Space {
 
     /// The update at this position.
     pub(crate) fn get(&self, position: Position) -> Option<&SignedUpdate> {
-        let at = self
-            .updates
-            .binary_search_by(|u| u.position().cmp(&position))
-            .ok()?;
+        let at = self.updates.binary_search_by(|u| u.position().cmp(&position)).ok()?;
         self.updates.get(at)
     }
 
@@ -88,10 +83,7 @@ impl Space {
         if self.replaced_before() > Some(position) {
             return Joined::Replaced;
         }
-        match self
-            .updates
-            .binary_search_by(|u| u.position().cmp(&position))
-        {
+        match self.updates.binary_search_by(|u| u.position().cmp(&position)) {
             Ok(at) => match self.updates.get_mut(at) {
                 Some(known) if update.signature() < known.signature() => {
                     *known = update;
@@ -140,10 +132,7 @@ impl Space {
         }
         let newer = self.updates.iter().filter(|u| u.position() > position);
         let (count, bytes) = newer.fold((0_usize, 0_usize), |(count, bytes), update| {
-            (
-                count.saturating_add(1),
-                bytes.saturating_add(update.as_bytes().len()),
-            )
+            (count.saturating_add(1), bytes.saturating_add(update.as_bytes().len()))
         });
         stays(count, bytes, limits)
     }

@@ -150,9 +150,8 @@ impl Update {
     ) -> Result<SignedUpdate, SignError> {
         limits.check_key(key).map_err(UpdateError::from)?;
         let bytes = Bytes::from(self.encode());
-        let signature = keypair
-            .sign(&signed_bytes(key, &bytes))
-            .map_err(|e| SignError::Key(e.to_string()))?;
+        let signature =
+            keypair.sign(&signed_bytes(key, &bytes)).map_err(|e| SignError::Key(e.to_string()))?;
         let unverified = UnverifiedUpdate::decode(bytes, signature.into(), limits)?;
         Ok(unverified.trusted())
     }
@@ -198,16 +197,10 @@ impl UnverifiedUpdate {
     pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
-            return Err(duration_limit(
-                Limit::ClockSkew,
-                lead,
-                limits.max_clock_skew(),
-            ));
+            return Err(duration_limit(Limit::ClockSkew, lead, limits.max_clock_skew()));
         }
         if self.0.retain_until <= now {
-            return Err(UpdateError::Expired {
-                retain_until: self.0.retain_until,
-            });
+            return Err(UpdateError::Expired { retain_until: self.0.retain_until });
         }
         Ok(())
     }
@@ -302,17 +295,12 @@ impl SignedUpdate {
                 Ordering::Greater => at,
                 Ordering::Equal => return Err(UpdateError::NotCanonical),
                 Ordering::Less => {
-                    return Err(UpdateError::RetainedTooBriefly {
-                        expires_at,
-                        retain_until: at,
-                    });
+                    return Err(UpdateError::RetainedTooBriefly { expires_at, retain_until: at });
                 }
             },
         };
-        let position = Position {
-            seq: Seq::from_micros(wire.seq),
-            hash: Sha256::digest(&bytes).into(),
-        };
+        let position =
+            Position { seq: Seq::from_micros(wire.seq), hash: Sha256::digest(&bytes).into() };
         Ok(Self {
             position,
             expires_at,
@@ -325,10 +313,7 @@ impl SignedUpdate {
     }
 
     pub(crate) fn to_wire(&self) -> proto::SignedUpdate {
-        proto::SignedUpdate {
-            update: self.bytes.clone(),
-            signature: self.signature.clone(),
-        }
+        proto::SignedUpdate { update: self.bytes.clone(), signature: self.signature.clone() }
     }
 
     /// Where the update stands in its space.
@@ -359,10 +344,7 @@ impl SignedUpdate {
     /// What is written.
     pub fn document(&self) -> Dict {
         // It was decoded once before, within limits; there is nothing left to refuse.
-        let limits = DocumentLimits {
-            depth: usize::MAX,
-            nodes: usize::MAX,
-        };
+        let limits = DocumentLimits { depth: usize::MAX, nodes: usize::MAX };
         codec::decode(&self.document, limits).unwrap_or_default()
     }
 

@@ -62,8 +62,6 @@ impl<'a> IntoIterator for &'a View {
 
 impl FromIterator<(Writer, SpaceView)> for View {
     fn from_iter<I: IntoIterator<Item = (Writer, SpaceView)>>(spaces: I) -> Self {
-        Self {
-            spaces: spaces.into_iter().collect(),
-        }
+        Self { spaces: spaces.into_iter().collect() }
     }
 }

@@ -105,11 +105,7 @@ impl Writer {
     /// The rank of this writer's space under a key, by which replicas choose the same spaces when a record
     /// has too many: `sha256(key ‖ writer)`.
     pub fn rank(&self, key: &RecordKey) -> [u8; 32] {
-        Sha256::new()
-            .chain_update(key.as_bytes())
-            .chain_update(&self.0)
-            .finalize()
-            .into()
+        Sha256::new().chain_update(key.as_bytes()).chain_update(&self.0).finalize().into()
     }
 
     /// Checks the writer's signature of `update` under `key`.
@@ -124,9 +120,7 @@ impl Writer {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
                 let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point
-                    .verify_strict(&message, &signature)
-                    .map_err(|_| BadSignature)
+                point.verify_strict(&message, &signature).map_err(|_| BadSignature)
             }
             None => PublicKey::try_decode_protobuf(&self.0)
                 .is_ok_and(|key| key.verify(&message, signature))
@@ -155,9 +149,7 @@ pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut key_len = Vec::with_capacity(2);
     prost::encoding::encode_varint(len(key), &mut key_len);
-    let payload_len = len(&key_len)
-        .saturating_add(len(key))
-        .saturating_add(len(update));
+    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(update));
 
     let mut message = Vec::with_capacity(update.len().saturating_add(key.len()).saturating_add(64));
     for part in [SIGNATURE_DOMAIN.as_bytes(), SIGNATURE_PAYLOAD_TYPE] {
@@ -202,11 +194,9 @@ mod tests {
 
     #[test]
     fn the_peer_id_is_libp2p_s() {
-        for keypair in [
-            Keypair::generate_ed25519(),
-            Keypair::generate_secp256k1(),
-            Keypair::generate_ecdsa(),
-        ] {
+        for keypair in
+            [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()]
+        {
             let key = keypair.public();
             let writer = Writer::decode(key.encode_protobuf().into()).unwrap();
             assert_eq!(writer.peer_id(), key.to_peer_id());
@@ -224,12 +214,7 @@ mod tests {
         above[0] = 0xee;
         let mut signed = prime;
         signed[31] = 0xff;
-        for (point, reduced) in [
-            (below, true),
-            (prime, false),
-            (above, false),
-            (signed, false),
-        ] {
+        for (point, reduced) in [(below, true), (prime, false), (above, false), (signed, false)] {
             assert_eq!(is_reduced(&point), reduced);
             let encoded = [&ED25519_PREFIX[..], &point].concat();
             assert_eq!(Writer::decode(encoded.into()).is_ok(), reduced);

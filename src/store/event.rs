@@ -94,9 +94,7 @@ pub struct Counters {
 impl Counters {
     /// All refusals together.
     pub fn refused_total(&self) -> u64 {
-        self.refused
-            .values()
-            .fold(0, |sum, n| sum.saturating_add(*n))
+        self.refused.values().fold(0, |sum, n| sum.saturating_add(*n))
     }
 }
 
@@ -145,15 +143,14 @@ impl Subscribers {
     /// Hands the event to all who still listen; says how many had no room for it.
     pub(super) fn send(&mut self, event: &StoreEvent) -> usize {
         let mut lost = 0_usize;
-        self.0
-            .retain_mut(|sender| match sender.try_send(event.clone()) {
-                Ok(()) => true,
-                Err(error) if error.is_full() => {
-                    lost = lost.saturating_add(1);
-                    true
-                }
-                Err(_) => false,
-            });
+        self.0.retain_mut(|sender| match sender.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(error) if error.is_full() => {
+                lost = lost.saturating_add(1);
+                true
+            }
+            Err(_) => false,
+        });
         lost
     }
 }

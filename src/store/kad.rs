@@ -48,11 +48,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
         let is_local = record.publisher == Some(self.local);
         let now = self.clock.now();
         let meta = Meta {
-            origin: if is_local {
-                Origin::Local
-            } else {
-                Origin::Remote
-            },
+            origin: if is_local { Origin::Local } else { Origin::Remote },
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };

@@ -25,11 +25,7 @@ struct Row {
 
 impl Row {
     fn part(&self) -> Part<'_> {
-        Part {
-            bytes: Cow::Borrowed(&self.bytes),
-            due_at: self.due_at,
-            expires_at: self.expires_at,
-        }
+        Part { bytes: Cow::Borrowed(&self.bytes), due_at: self.due_at, expires_at: self.expires_at }
     }
 }
 
@@ -42,11 +38,8 @@ impl MemoryStorage {
         if id.space == SpaceId::HEAD {
             self.usage.records = self.usage.records.saturating_add(1);
         }
-        self.usage.bytes = self
-            .usage
-            .bytes
-            .saturating_add(part.bytes.len())
-            .saturating_add(Usage::ROW);
+        self.usage.bytes =
+            self.usage.bytes.saturating_add(part.bytes.len()).saturating_add(Usage::ROW);
         let row = Row {
             bytes: part.bytes.into_owned().into_boxed_slice(),
             due_at: part.due_at,
@@ -65,11 +58,8 @@ impl MemoryStorage {
         if id.space == SpaceId::HEAD {
             self.usage.records = self.usage.records.saturating_sub(1);
         }
-        self.usage.bytes = self
-            .usage
-            .bytes
-            .saturating_sub(row.bytes.len())
-            .saturating_sub(Usage::ROW);
+        self.usage.bytes =
+            self.usage.bytes.saturating_sub(row.bytes.len()).saturating_sub(Usage::ROW);
     }
 }
 
@@ -79,11 +69,7 @@ impl Storage for MemoryStorage {
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
-        Box::new(
-            self.rows
-                .range(from..)
-                .map(|(id, row)| Ok((*id, row.part()))),
-        )
+        Box::new(self.rows.range(from..).map(|(id, row)| Ok((*id, row.part()))))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
@@ -91,12 +77,7 @@ impl Storage for MemoryStorage {
     }
 
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
-        Ok(self
-            .due
-            .range(..=(now, PartId::MAX))
-            .take(max)
-            .map(|(_, id)| *id)
-            .collect())
+        Ok(self.due.range(..=(now, PartId::MAX)).take(max).map(|(_, id)| *id).collect())
     }
 
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
@@ -116,8 +97,6 @@ impl Storage for MemoryStorage {
 
 impl fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStorage")
-            .field("usage", &self.usage)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryStorage").field("usage", &self.usage).finish_non_exhaustive()
     }
 }

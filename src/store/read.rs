@@ -47,10 +47,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// [`StorageError`] if it cannot be read.
     pub fn view(&self, key: &RecordKey) -> Result<View, StorageError> {
         let now = self.clock.now();
-        Ok(self
-            .record(key)?
-            .map(|record| record.view(now))
-            .unwrap_or_default())
+        Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
     /// The spaces of a record, of at least this rank.
@@ -62,10 +59,7 @@ impl<S: Storage> SmartRecordStore<S> {
         self.storage
             .scan(&record.part(from))
             .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
-            .filter(|part| {
-                part.as_ref()
-                    .map_or(true, |(id, _)| id.space != SpaceId::HEAD)
-            })
+            .filter(|part| part.as_ref().map_or(true, |(id, _)| id.space != SpaceId::HEAD))
     }
 
     /// The value to answer a GET with.
@@ -76,10 +70,7 @@ impl<S: Storage> SmartRecordStore<S> {
             return Ok(None);
         };
         match rows::decode_head(&part)? {
-            Head {
-                body: Some(Body::Board(board)),
-                ..
-            } => self.slice(key, id, board, now),
+            Head { body: Some(Body::Board(board)), .. } => self.slice(key, id, board, now),
             _ => Ok(self
                 .live_opaque(id, now)?
                 .and_then(|(_, opaque, expires_at)| opaque_record(key, &opaque, expires_at, now))),
@@ -95,12 +86,8 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
         let max = self.config.slice_bytes();
-        let framing = usize::try_from(board.spaces)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(4);
-        let whole = usize::try_from(board.bytes)
-            .unwrap_or(usize::MAX)
-            .saturating_add(framing);
+        let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
+        let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
         let (start, sent) = if whole <= max {
             (SpaceId::HEAD, 0)
         } else {
@@ -193,11 +180,7 @@ impl<S: Storage> SmartRecordStore<S> {
             Some(Body::Opaque(opaque)) => {
                 if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
-                        let seen = Seen {
-                            expires_at: at,
-                            taken_at: now,
-                            superseded: false,
-                        };
+                        let seen = Seen { expires_at: at, taken_at: now, superseded: false };
                         lock(&self.snapshot).insert(id, seen);
                     }
                     queue.push_back(record);
@@ -287,11 +270,7 @@ fn opaque_record(
     now: Timestamp,
 ) -> Option<Record> {
     let left = expires_at.map(|at| at.saturating_since(now));
-    let least = if opaque.expiry_is_signed {
-        Duration::from_millis(1)
-    } else {
-        LEAST_TTL
-    };
+    let least = if opaque.expiry_is_signed { Duration::from_millis(1) } else { LEAST_TTL };
     if left.is_some_and(|left| left < least) {
         return None;
     }

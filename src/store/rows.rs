@@ -52,15 +52,8 @@ pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
 }
 
 pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
-    let head = Head {
-        key,
-        body: Some(Body::Board(board)),
-    };
-    Part {
-        bytes: Cow::Owned(head.encode_to_vec()),
-        due_at: None,
-        expires_at: None,
-    }
+    let head = Head { key, body: Some(Body::Board(board)) };
+    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None }
 }
 
 pub(super) fn opaque_part(
@@ -68,15 +61,9 @@ pub(super) fn opaque_part(
     opaque: Opaque,
     expires_at: Option<Timestamp>,
 ) -> Part<'static> {
-    let head = Head {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        body: Some(Body::Opaque(opaque)),
-    };
-    Part {
-        bytes: Cow::Owned(head.encode_to_vec()),
-        due_at: expires_at,
-        expires_at,
-    }
+    let head =
+        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Opaque(opaque)) };
+    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: expires_at, expires_at }
 }
 
 /// A board with so many spaces and bytes more and less.

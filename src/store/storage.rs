@@ -58,15 +58,9 @@ pub struct PartId {
 
 impl PartId {
     /// Before every part.
-    pub const MIN: Self = Self {
-        record: RecordId([0; 32]),
-        space: SpaceId::HEAD,
-    };
+    pub const MIN: Self = Self { record: RecordId([0; 32]), space: SpaceId::HEAD };
     /// After every part.
-    pub const MAX: Self = Self {
-        record: RecordId([0xff; 32]),
-        space: SpaceId::MAX,
-    };
+    pub const MAX: Self = Self { record: RecordId([0xff; 32]), space: SpaceId::MAX };
 }
 
 impl RecordId {
@@ -97,10 +91,7 @@ impl RecordId {
 
     /// A part of the record.
     pub const fn part(self, space: SpaceId) -> PartId {
-        PartId {
-            record: self,
-            space,
-        }
+        PartId { record: self, space }
     }
 }
 

@@ -70,11 +70,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// # Errors
     /// [`WriteError`] if nothing of it was good, or the storage failed.
     pub fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<WriteReport, WriteError> {
-        let meta = Meta {
-            origin: Origin::Local,
-            publisher: Some(self.local),
-            expires_at: None,
-        };
+        let meta = Meta { origin: Origin::Local, publisher: Some(self.local), expires_at: None };
         self.write_with(key, value, meta)
     }
 
@@ -120,9 +116,9 @@ impl<S: Storage> SmartRecordStore<S> {
                         self.refuse(key, meta.origin, None, reason.clone(), 1);
                     }
                 }
-                WriteError::Storage(error) => self.emit(&StoreEvent::StorageFailed {
-                    error: error.clone(),
-                }),
+                WriteError::Storage(error) => {
+                    self.emit(&StoreEvent::StorageFailed { error: error.clone() })
+                }
             }
         }
         result
@@ -155,13 +151,7 @@ impl<S: Storage> SmartRecordStore<S> {
         reason: ValidationError,
         count: usize,
     ) {
-        self.emit(&StoreEvent::Refused {
-            key: key.clone(),
-            writer,
-            origin,
-            reason,
-            count,
-        });
+        self.emit(&StoreEvent::Refused { key: key.clone(), writer, origin, reason, count });
     }
 
     fn write_smart_record(
@@ -201,20 +191,12 @@ impl<S: Storage> SmartRecordStore<S> {
         count(&mut self.counters.known, report.known);
         let first = refusals.first().cloned();
         for refused in refusals.into_entries() {
-            let Refused {
-                writer,
-                reason,
-                count,
-            } = refused;
+            let Refused { writer, reason, count } = refused;
             self.refuse(key, meta.origin, writer, reason.clone(), count);
             report.refused.push((writer, reason));
         }
         if report.stored > 0 {
-            self.emit(&StoreEvent::Stored {
-                key: key.clone(),
-                writers,
-                origin: meta.origin,
-            });
+            self.emit(&StoreEvent::Stored { key: key.clone(), writers, origin: meta.origin });
         }
         match (failure, first) {
             (Some(error), _) => Err(error.into()),
@@ -282,10 +264,7 @@ impl<S: Storage> SmartRecordStore<S> {
     fn board(&self, record: RecordId) -> Result<Board, StorageError> {
         let head = self.storage.get(&record.head())?;
         Ok(match head.as_ref().map(rows::decode_head).transpose()? {
-            Some(Head {
-                body: Some(Body::Board(board)),
-                ..
-            }) => board,
+            Some(Head { body: Some(Body::Board(board)), .. }) => board,
             _ => Board::default(),
         })
     }
@@ -370,9 +349,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         let mut validity = validator.validate(key, value, now)?;
         let record = self.record_id(key);
-        let old = self
-            .live_opaque(record, now)?
-            .map(|(_, opaque, expires_at)| (opaque, expires_at));
+        let old =
+            self.live_opaque(record, now)?.map(|(_, opaque, expires_at)| (opaque, expires_at));
         let mut best = Bytes::copy_from_slice(value);
         let mut expires_at = validity.expires_at.or(meta.expires_at);
         let mut is_known = false;
@@ -414,11 +392,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 let mut plan = Plan::default();
                 let head = self.storage.get(&record.head())?;
                 plan.is_new_record = head.is_none();
-                plan.set(
-                    record.head(),
-                    part.clone(),
-                    head.map(|part| part.bytes.len()),
-                );
+                plan.set(record.head(), part.clone(), head.map(|part| part.bytes.len()));
                 match self.room_for(record, &plan, now)? {
                     Room::Enough(victims) => {
                         self.carry_out(plan, victims)?;
@@ -430,9 +404,7 @@ impl<S: Storage> SmartRecordStore<S> {
                     Room::None(limit) => return Err(ValidationError::from(limit).into()),
                 }
             }
-            lock(&self.snapshot)
-                .entry(record)
-                .and_modify(|seen| seen.superseded = true);
+            lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {
             report.known = 1;
@@ -463,10 +435,7 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         let expires_at = part.expires_at;
         Ok(match rows::decode_head(&part)? {
-            Head {
-                key,
-                body: Some(Body::Opaque(opaque)),
-            } => Some((key, opaque, expires_at)),
+            Head { key, body: Some(Body::Opaque(opaque)) } => Some((key, opaque, expires_at)),
             _ => None,
         })
     }
@@ -480,13 +449,8 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<Room, StorageError> {
         let usage = self.storage.usage();
-        let mut records = usage
-            .records
-            .saturating_add(usize::from(plan.is_new_record));
-        let mut bytes = usage
-            .bytes
-            .saturating_add(plan.added)
-            .saturating_sub(plan.removed);
+        let mut records = usage.records.saturating_add(usize::from(plan.is_new_record));
+        let mut bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
         let shrinks = plan.added <= plan.removed && !plan.is_new_record;
         let (max_records, max_bytes) = (self.config.max_records(), self.config.max_bytes());
         let fits = |records, bytes| records <= max_records && bytes <= max_bytes;
@@ -622,11 +586,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let old = head.map_or(0, |part| part.bytes.len());
         match key {
             Some(head) if board.spaces > 0 => {
-                plan.set(
-                    id.record.head(),
-                    rows::board_part(head.key, board),
-                    Some(old),
-                );
+                plan.set(id.record.head(), rows::board_part(head.key, board), Some(old));
             }
             _ => {
                 lock(&self.cursors).remove(&id.record);

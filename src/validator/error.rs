@@ -149,9 +149,7 @@ impl ValidationError {
     pub(crate) fn of_update(writer: Box<PeerId>, error: UpdateError) -> Self {
         match error {
             UpdateError::Limit(limit) => limit.into(),
-            UpdateError::Expired { retain_until } => Self::Expired {
-                expired_at: retain_until,
-            },
+            UpdateError::Expired { retain_until } => Self::Expired { expired_at: retain_until },
             UpdateError::UnknownKind(_) => Self::Unsupported(error.to_string()),
             UpdateError::Signature(_) => Self::Invalid(format!("{writer}: {error}")),
             error => Malformed::Update { writer, error }.into(),

@@ -31,10 +31,9 @@ impl Default for Registry {
     /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
     fn default() -> Self {
         let mut registry = Self::empty();
-        registry.namespaces.insert(
-            Self::SMART_RECORDS.to_owned(),
-            Box::new(SmartRecordValidator::default()),
-        );
+        registry
+            .namespaces
+            .insert(Self::SMART_RECORDS.to_owned(), Box::new(SmartRecordValidator::default()));
         registry
     }
 }
@@ -45,10 +44,7 @@ impl Registry {
 
     /// A registry that refuses every key.
     pub const fn empty() -> Self {
-        Self {
-            namespaces: BTreeMap::new(),
-            fallback: None,
-        }
+        Self { namespaces: BTreeMap::new(), fallback: None }
     }
 
     /// Lets `validator` answer for `/namespace/…`, in the place of the one that did.
@@ -61,8 +57,7 @@ impl Registry {
         validator: impl Validator + 'static,
     ) -> Result<Self, NamespaceError> {
         check_namespace(namespace)?;
-        self.namespaces
-            .insert(namespace.to_owned(), Box::new(validator));
+        self.namespaces.insert(namespace.to_owned(), Box::new(validator));
         Ok(self)
     }
 
@@ -75,15 +70,12 @@ impl Registry {
 
     fn find(&self, key: &RecordKey) -> Result<&dyn Validator, ValidationError> {
         let registered = key.namespace().and_then(|name| self.namespaces.get(name));
-        registered
-            .or(self.fallback.as_ref())
-            .map(|validator| &**validator)
-            .ok_or_else(|| {
-                ValidationError::Unsupported(match key.namespace() {
-                    Some(name) => format!("no validator for the namespace {name:?}"),
-                    None => "a key without a namespace".to_owned(),
-                })
+        registered.or(self.fallback.as_ref()).map(|validator| &**validator).ok_or_else(|| {
+            ValidationError::Unsupported(match key.namespace() {
+                Some(name) => format!("no validator for the namespace {name:?}"),
+                None => "a key without a namespace".to_owned(),
             })
+        })
     }
 }
 

@@ -74,14 +74,11 @@ impl Refusals {
         if self.first.is_none() {
             self.first = Some(reason.clone());
         }
-        let entry = self
-            .entries
-            .entry((writer, reason.fault()))
-            .or_insert(Refused {
-                writer,
-                reason,
-                count: 0,
-            });
+        let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
+            writer,
+            reason,
+            count: 0,
+        });
         entry.count = entry.count.saturating_add(count);
     }
 
@@ -108,10 +105,7 @@ pub(crate) struct MergedSpace {
 impl SmartRecordValidator {
     /// Rules with these limits and this policy.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
-        Self {
-            limits,
-            admission: Arc::new(admission),
-        }
+        Self { limits, admission: Arc::new(admission) }
     }
 
     /// The limits.
@@ -181,14 +175,9 @@ impl SmartRecordValidator {
         now: Option<Timestamp>,
         refusals: &mut Refusals,
     ) -> Result<MergedSpace, UpdateError> {
-        let (known, new): (Vec<_>, Vec<_>) = updates
-            .into_iter()
-            .partition(|update| stored.updates.contains(update));
-        let mut merged = MergedSpace {
-            space: None,
-            admitted: 0,
-            known: known.len(),
-        };
+        let (known, new): (Vec<_>, Vec<_>) =
+            updates.into_iter().partition(|update| stored.updates.contains(update));
+        let mut merged = MergedSpace { space: None, admitted: 0, known: known.len() };
         if new.is_empty() {
             return Ok(merged);
         }
@@ -286,10 +275,7 @@ impl SmartRecordValidator {
             let nothing = proto::Space::default();
             let merged = self.merge_space(key, &writer, updates, &nothing, now, &mut refusals);
             // What is stored of it is nothing, and that can be read.
-            if let Ok(MergedSpace {
-                space: Some(space), ..
-            }) = merged
-            {
+            if let Ok(MergedSpace { space: Some(space), .. }) = merged {
                 record.join_space(writer, space);
             }
         }

@@ -20,10 +20,7 @@ fn crowd() -> &'static [Space] {
         let mut spaces: Vec<_> = (0..WRITERS)
             .map(|n| {
                 let author = Author::ed25519(n);
-                (
-                    author.writer().rank(&key()),
-                    author.says(&Update::saying(1)),
-                )
+                (author.writer().rank(&key()), author.says(&Update::saying(1)))
             })
             .collect();
         spaces.sort_by_key(|(rank, _)| *rank);
@@ -63,10 +60,7 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
     assert_eq!(replica.stored().unwrap(), expected());
     // Each of the others was either refused or had to go again.
     let counters = replica.store.counters();
-    assert_eq!(
-        counters.refused.get(&Fault::LimitExceeded),
-        Some(&refused).filter(|n| **n > 0)
-    );
+    assert_eq!(counters.refused.get(&Fault::LimitExceeded), Some(&refused).filter(|n| **n > 0));
     assert_eq!(told, refused);
     let others = WRITERS - SPACES as u64;
     assert_eq!(refused + counters.spaces_evicted, others);
@@ -75,12 +69,7 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
 
     // At no time more than the rows of so many spaces, all of one size up to the signature of the numbers,
     // and their head.
-    let row = crowd()
-        .iter()
-        .map(prost::Message::encoded_len)
-        .max()
-        .unwrap()
-        + Usage::ROW;
+    let row = crowd().iter().map(prost::Message::encoded_len).max().unwrap() + Usage::ROW;
     assert!(most <= SPACES * row + Usage::ROW + 64, "{most}");
     replica.store.usage()
 }
@@ -114,10 +103,7 @@ fn of_a_crowd_the_lowest_ranks_stay_when_they_come_in_between() {
 
 #[test]
 fn of_a_crowd_the_join_keeps_the_lowest_ranks() {
-    let parts: Vec<_> = crowd()
-        .chunks(700)
-        .map(|part| encode(part.to_vec()))
-        .collect();
+    let parts: Vec<_> = crowd().chunks(700).map(|part| encode(part.to_vec())).collect();
     let parts: Vec<&[u8]> = parts.iter().rev().map(Vec::as_slice).collect();
     assert_eq!(consolidate(&parts).unwrap(), expected());
 }
@@ -163,11 +149,8 @@ fn those_who_have_expired_take_nobody_s_place() {
     }
     replica.clock.set(NOW + TTL);
     let late = Author::ed25519(WRITERS + 1);
-    let update = Update {
-        seq: (NOW + TTL) * 1_000,
-        expires_at: NOW + 2 * TTL,
-        ..Update::saying(1)
-    };
+    let update =
+        Update { seq: (NOW + TTL) * 1_000, expires_at: NOW + 2 * TTL, ..Update::saying(1) };
     assert_eq!(reasons(&replica.hears([late.says(&update)])), []);
     assert_eq!(replica.stored().unwrap(), encode([late.says(&update)]));
 }

@@ -42,11 +42,8 @@ fn nan_is_refused() {
     let signalling = f64::from_bits(0x7ff0_0000_0000_0001);
     for nan in [quiet, negative, signalling] {
         assert!(nan.is_nan());
-        for bad in [
-            just(float(nan)),
-            document(&[(float(nan), int(1))]),
-            just(list(&[float(nan)])),
-        ] {
+        for bad in [just(float(nan)), document(&[(float(nan), int(1))]), just(list(&[float(nan)]))]
+        {
             let error = refused_document(bad);
             assert_eq!(error, UpdateError::Document(NodeError::NotANumber));
         }
@@ -79,10 +76,7 @@ fn duplicate_elements_are_refused() {
 fn other_orders_are_refused() {
     let pairs = [(text("b"), int(1)), (text("a"), int(1))];
     assert_eq!(refused_document(document(&pairs)), not_canonical());
-    assert_eq!(
-        refused_document(just(list(&[int(2), int(1)]))),
-        not_canonical()
-    );
+    assert_eq!(refused_document(just(list(&[int(2), int(1)]))), not_canonical());
     let sorted = [(text("a"), int(1)), (text("b"), list(&[int(1), int(2)]))];
     accepted(alice().says(&Update::of(document(&sorted))));
 }
@@ -104,21 +98,14 @@ fn other_forms_of_a_document_are_refused() {
     let unknown = [just(int(1)), field(9, b"x")].concat();
     assert_eq!(refused_document(unknown), not_canonical());
     // Nodes without a kind; a pair without a value has one.
-    for bad in [
-        just(Vec::new()),
-        just(varint(1, NOW)),
-        field(1, &field(1, &text("k"))),
-    ] {
+    for bad in [just(Vec::new()), just(varint(1, NOW)), field(1, &field(1, &text("k")))] {
         let error = refused_document(bad);
         assert_eq!(error, UpdateError::Document(NodeError::MissingKind));
     }
     let no_cid = refused_document(just(field(7, b"x")));
     assert_eq!(no_cid, UpdateError::Document(NodeError::InvalidLink));
     let no_text = refused_document(just(field(5, &[0xff])));
-    assert!(matches!(
-        no_text,
-        UpdateError::Document(NodeError::Protobuf(_))
-    ));
+    assert!(matches!(no_text, UpdateError::Document(NodeError::Protobuf(_))));
 }
 
 #[test]
@@ -131,22 +118,14 @@ fn other_forms_of_an_update_are_refused() {
         [seq, &good].concat(),
         [&good[..], &varint(9, 1)].concat(),
         [&good[..], &varint(4, 0)].concat(),
-        [
-            &seq[..seq.len() - 1],
-            &[seq[seq.len() - 1] | 0x80, 0x00],
-            rest,
-        ]
-        .concat(),
+        [&seq[..seq.len() - 1], &[seq[seq.len() - 1] | 0x80, 0x00], rest].concat(),
     ];
     for form in forms {
         let bad = alice().space([alice().sign_bytes(&key(), form)]);
         assert_eq!(malformed_update(bad), UpdateError::NotCanonical);
     }
     // `retain_until` is left out when it says nothing new.
-    let spelled_out = Update {
-        retain_until: Some(NOW + TTL),
-        ..Update::saying(1)
-    };
+    let spelled_out = Update { retain_until: Some(NOW + TTL), ..Update::saying(1) };
     let error = malformed_update(alice().says(&spelled_out));
     assert_eq!(error, UpdateError::NotCanonical);
 }
@@ -154,17 +133,11 @@ fn other_forms_of_an_update_are_refused() {
 #[test]
 fn an_update_kept_for_less_than_it_lives_is_refused() {
     for at_least in [0, NOW, NOW + TTL - 1] {
-        let bad = Update {
-            retain_until: Some(at_least),
-            ..Update::saying(1)
-        };
+        let bad = Update { retain_until: Some(at_least), ..Update::saying(1) };
         let (expires_at, retain_until) = (at(NOW + TTL), at(at_least));
         assert_eq!(
             malformed_update(alice().says(&bad)),
-            UpdateError::RetainedTooBriefly {
-                expires_at,
-                retain_until
-            }
+            UpdateError::RetainedTooBriefly { expires_at, retain_until }
         );
     }
 }
@@ -172,10 +145,7 @@ fn an_update_kept_for_less_than_it_lives_is_refused() {
 #[test]
 fn an_unknown_kind_of_update_is_unsupported() {
     for kind in [2, 3, i32::MAX, -1] {
-        let bad = Update {
-            kind,
-            ..Update::saying(1)
-        };
+        let bad = Update { kind, ..Update::saying(1) };
         let reason = refused(alice().says(&bad), Fault::Unsupported);
         assert!(matches!(reason, ValidationError::Unsupported(_)));
     }
@@ -185,11 +155,7 @@ fn an_unknown_kind_of_update_is_unsupported() {
 fn a_document_is_at_most_sixteen_nodes_deep() {
     accepted(alice().says(&Update::of(nested(16))));
     let reason = refused(alice().says(&Update::of(nested(17))), Fault::LimitExceeded);
-    let expected = LimitExceeded {
-        limit: Limit::DocumentDepth,
-        got: None,
-        max: 16,
-    };
+    let expected = LimitExceeded { limit: Limit::DocumentDepth, got: None, max: 16 };
     assert_eq!(reason, expected.into());
 }
 
@@ -233,41 +199,20 @@ fn a_document_has_at_most_1024_nodes() {
         let elements: Vec<_> = (0..nodes - 3).map(int).collect();
         alice().says(&Update::of(just(list(&elements))))
     };
-    let limits = Limits::default()
-        .with_update_bytes(1 << 16)
-        .with_space_bytes(1 << 17);
+    let limits = Limits::default().with_update_bytes(1 << 16).with_space_bytes(1 << 17);
     let rules = SmartRecordValidator::new(limits.clone(), libp2p_smart_record::Open);
     accepted_under(&key(), &rules, of(1_024), neighbour().1);
-    let reason = refused_under(
-        &key(),
-        &rules,
-        of(1_025),
-        neighbour(),
-        Fault::LimitExceeded,
-        Seen::Always,
-    );
-    let mut expected = LimitExceeded {
-        limit: Limit::DocumentNodes,
-        got: None,
-        max: 1_024,
-    };
+    let reason =
+        refused_under(&key(), &rules, of(1_025), neighbour(), Fault::LimitExceeded, Seen::Always);
+    let mut expected = LimitExceeded { limit: Limit::DocumentNodes, got: None, max: 1_024 };
     assert_eq!(reason, expected.clone().into());
 
     // And a tighter bound with the default size.
-    let limits = Limits::default().with_document(DocumentLimits {
-        depth: 16,
-        nodes: 10,
-    });
+    let limits = Limits::default().with_document(DocumentLimits { depth: 16, nodes: 10 });
     let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
     accepted_under(&key(), &rules, of(10), neighbour().1);
-    let reason = refused_under(
-        &key(),
-        &rules,
-        of(11),
-        neighbour(),
-        Fault::LimitExceeded,
-        Seen::Always,
-    );
+    let reason =
+        refused_under(&key(), &rules, of(11), neighbour(), Fault::LimitExceeded, Seen::Always);
     expected.max = 10;
     assert_eq!(reason, expected.into());
 }
@@ -305,19 +250,13 @@ fn unknown_kinds_of_nodes_are_kept_byte_for_byte() {
             accepted(alice.space([update.clone()]));
             let read = signed(&alice, &update);
             assert_eq!(read.as_bytes(), update.update);
-            assert_eq!(
-                libp2p_smart_record::node::codec::encode(&read.document()),
-                document
-            );
+            assert_eq!(libp2p_smart_record::node::codec::encode(&read.document()), document);
         }
         // Shown as what it is.
         let mut replica = Replica::new();
         replica.hears([alice.says(&Update::of(just(mortal)))]);
         let view = replica.view();
-        let node = view
-            .get(&alice.peer_id())
-            .and_then(|space| space.document.get("k"))
-            .unwrap();
+        let node = view.get(&alice.peer_id()).and_then(|space| space.document.get("k")).unwrap();
         assert!(matches!(&node.kind, Kind::Opaque(opaque) if opaque.as_bytes() == unknown));
         assert_eq!(node.expires_at, Some(at(NOW + 10)));
         // And hidden when its time is over, as any node.
@@ -340,9 +279,6 @@ fn an_unknown_kind_merges_as_one_piece() {
         let view = record.view(at(NOW));
         let document = &view.get(&alice.peer_id()).unwrap().document;
         let shown: Option<&Node> = document.get("k");
-        assert_eq!(
-            matches!(shown.unwrap().kind, Kind::Opaque(_)),
-            newer == unknown
-        );
+        assert_eq!(matches!(shown.unwrap().kind, Kind::Opaque(_)), newer == unknown);
     }
 }

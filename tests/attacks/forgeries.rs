@@ -63,17 +63,11 @@ fn a_signature_of_another_protocol_is_refused() {
         let message = signed_bytes(domain, payload_type, KEY.as_bytes(), &update);
         let signature = alice().0.sign(&message).unwrap();
         let update = update.clone();
-        refused(
-            alice().space([SignedUpdate { update, signature }]),
-            Fault::Invalid,
-        );
+        refused(alice().space([SignedUpdate { update, signature }]), Fault::Invalid);
     }
     // Nor is a signature of the bare update one.
     let signature = alice().0.sign(&update).unwrap();
-    refused(
-        alice().space([SignedUpdate { update, signature }]),
-        Fault::Invalid,
-    );
+    refused(alice().space([SignedUpdate { update, signature }]), Fault::Invalid);
 }
 
 #[test]
@@ -183,10 +177,7 @@ fn the_owner_of_a_key_keeps_others_out() {
 fn a_key_without_owner_is_nobody_s() {
     let rules = SmartRecordValidator::new(Limits::default(), KeyOwner);
     let value = encode([mallory().says(&Update::saying(1))]);
-    assert_eq!(
-        rules.validate(&key(), &value, at(NOW)),
-        Err(PolicyRefusal::NoOwner.into())
-    );
+    assert_eq!(rules.validate(&key(), &value, at(NOW)), Err(PolicyRefusal::NoOwner.into()));
 }
 
 #[test]
@@ -256,9 +247,7 @@ fn libp2p_s_own_envelope_verifies_what_is_signed_here() {
             };
             let payload = payload(&key, update.as_bytes());
             let good = envelope(payload.clone());
-            let (said, by) = good
-                .payload_and_signing_key(DOMAIN.into(), PAYLOAD_TYPE)
-                .unwrap();
+            let (said, by) = good.payload_and_signing_key(DOMAIN.into(), PAYLOAD_TYPE).unwrap();
             assert_eq!((said, by), (&payload[..], &author.0.public()));
             // So that a check that always agrees is noticed.
             assert!(!envelope([&payload[..], b"x"].concat()).verify(DOMAIN.into()));

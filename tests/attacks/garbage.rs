@@ -32,10 +32,7 @@ fn an_empty_value_is_refused() {
     let mut replica = Replica::new();
     replica.put(&key(), Vec::new());
     assert_eq!(replica.refusals(), [empty]);
-    assert_eq!(
-        replica.store.counters().refused.get(&Fault::Malformed),
-        Some(&1)
-    );
+    assert_eq!(replica.store.counters().refused.get(&Fault::Malformed), Some(&1));
 }
 
 #[test]
@@ -52,10 +49,7 @@ fn a_space_without_a_key_is_refused() {
     let mut space = alice().says(&Update::saying(1));
     space.public_key = Vec::new();
     let reason = refused(space, Fault::Malformed);
-    assert!(matches!(
-        reason,
-        ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))
-    ));
+    assert!(matches!(reason, ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))));
 }
 
 #[test]
@@ -85,37 +79,26 @@ fn groups_within_groups_do_not_overflow_the_stack() {
     // Field 3, start of a group, again and again: protobuf's oldest trap for recursive readers.
     let groups = vec![0x1b; 60_000];
     let reason = refused_value(&groups);
-    assert!(matches!(
-        reason,
-        ValidationError::Malformed(Malformed::Container(_))
-    ));
+    assert!(matches!(reason, ValidationError::Malformed(Malformed::Container(_))));
     // Where an update, and where a node of an unknown kind is expected.
     let update = alice().sign_bytes(&key(), vec![0x3b; 2_000]);
     let reason = refused(alice().space([update]), Fault::Malformed);
     assert!(matches!(
         reason,
-        ValidationError::Malformed(Malformed::Update {
-            error: UpdateError::Protobuf(_),
-            ..
-        })
+        ValidationError::Malformed(Malformed::Update { error: UpdateError::Protobuf(_), .. })
     ));
     let node = node::just(vec![0x5b; 1_800]);
     refused(alice().says(&Update::of(node)), Fault::Malformed);
     // Closed ones, too.
     let closed = [vec![0x5b; 900], vec![0x5c; 900]].concat();
-    refused(
-        alice().says(&Update::of(node::just(closed))),
-        Fault::Malformed,
-    );
+    refused(alice().says(&Update::of(node::just(closed))), Fault::Malformed);
 }
 
 #[test]
 fn lengths_that_lie_are_refused() {
     for value in [
         &[0x0a, 0x7f][..],
-        &[
-            0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-        ],
+        &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
         &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
         &[0x0a, 0x02, 0x12, 0x7f],
         &[0x00],
@@ -124,21 +107,13 @@ fn lengths_that_lie_are_refused() {
         &[0x07],
     ] {
         let reason = refused_value(value);
-        assert!(
-            matches!(reason, ValidationError::Malformed(Malformed::Container(_))),
-            "{reason}"
-        );
+        assert!(matches!(reason, ValidationError::Malformed(Malformed::Container(_))), "{reason}");
     }
 }
 
 #[test]
 fn values_of_other_protocols_are_refused() {
-    for value in [
-        &b"hello"[..],
-        b"{\"seq\": 1}",
-        b"\x00\x01\x02\x03",
-        b"/ipfs/bafy",
-    ] {
+    for value in [&b"hello"[..], b"{\"seq\": 1}", b"\x00\x01\x02\x03", b"/ipfs/bafy"] {
         assert_eq!(refused_value(value).fault(), Fault::Malformed);
     }
 }

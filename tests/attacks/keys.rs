@@ -30,10 +30,7 @@ fn a_key_that_is_not_of_its_type_is_refused() {
                 continue;
             }
             let error = refused_key(forged);
-            assert!(
-                matches!(error, WriterError::Key(_)),
-                "{n} as {type}: {error}"
-            );
+            assert!(matches!(error, WriterError::Key(_)), "{n} as {type}: {error}");
         }
     }
 }
@@ -84,14 +81,8 @@ fn a_key_in_another_protobuf_form_is_refused() {
 fn a_key_in_another_form_of_its_type_is_refused() {
     // Points of both curves can be written with one coordinate or with two.
     let secp256k1 = Author::secp256k1().0.public().try_into_secp256k1().unwrap();
-    let uncompressed = PublicKey {
-        r#type: 2,
-        data: secp256k1.to_bytes_uncompressed().to_vec(),
-    };
-    assert_eq!(
-        refused_key(uncompressed.encode_to_vec()),
-        WriterError::NotCanonical
-    );
+    let uncompressed = PublicKey { r#type: 2, data: secp256k1.to_bytes_uncompressed().to_vec() };
+    assert_eq!(refused_key(uncompressed.encode_to_vec()), WriterError::NotCanonical);
 
     // `30 59 30 13 <two OIDs> 03 42 00 04 <x> <y>`
     let der = data(&Author::ecdsa());
@@ -104,10 +95,7 @@ fn a_key_in_another_form_of_its_type_is_refused() {
     length[1] ^= 1;
     for data in [compressed, trailing, length] {
         let forged = PublicKey { r#type: 3, data };
-        assert_eq!(
-            refused_key(forged.encode_to_vec()),
-            WriterError::NotCanonical
-        );
+        assert_eq!(refused_key(forged.encode_to_vec()), WriterError::NotCanonical);
     }
 }
 

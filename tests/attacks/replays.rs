@@ -77,13 +77,9 @@ fn a_replay_after_a_replace_brings_nothing_back() {
 fn a_replay_after_a_withdrawal_brings_nothing_back() {
     let old = alice().says(&Update::saying(1));
     let gone = alice().says(
-        &Update {
-            expires_at: 0,
-            retain_until: Some(NOW + TTL),
-            ..Update::of(Vec::new())
-        }
-        .after(1)
-        .replacing(),
+        &Update { expires_at: 0, retain_until: Some(NOW + TTL), ..Update::of(Vec::new()) }
+            .after(1)
+            .replacing(),
     );
     let state = converges(&[old.clone(), gone.clone()]);
     assert!(read(&state).view(at(NOW)).is_empty());
@@ -135,13 +131,7 @@ fn two_documents_at_one_seq_converge() {
     let record = read(&state);
     assert_eq!(record.space(&alice().writer()).unwrap().updates().len(), 4);
     let view = record.view(at(NOW));
-    let newest = record
-        .space(&alice().writer())
-        .unwrap()
-        .updates()
-        .last()
-        .unwrap()
-        .document();
+    let newest = record.space(&alice().writer()).unwrap().updates().last().unwrap().document();
     let seen = &view.get(&alice().peer_id()).unwrap().document;
     assert_eq!(seen.to_string(), newest.to_string());
 }

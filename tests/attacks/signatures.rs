@@ -210,9 +210,7 @@ fn a_key_of_mixed_order_gets_one_answer() {
     // cofactor holds, as batches check it; where it is, both do. Ours is the one without.
     let secret = secret_scalar(&alice());
     let torsion = EIGHT_TORSION[1];
-    let public = (secret * ED25519_BASEPOINT_POINT + torsion)
-        .compress()
-        .to_bytes();
+    let public = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
     let update = Update::saying(1);
     let message = message(&key(), &update.encode_to_vec());
     let (mut both, mut batch_only) = (0, 0);
@@ -238,20 +236,14 @@ fn second_signatures_converge(author: &Author, update: &[u8], signatures: &[Vec<
     let spaces: Vec<_> = signatures
         .iter()
         .map(|signature| {
-            author.space([SignedUpdate {
-                update: update.to_vec(),
-                signature: signature.clone(),
-            }])
+            author.space([SignedUpdate { update: update.to_vec(), signature: signature.clone() }])
         })
         .collect();
     for space in &spaces {
         accepted(space.clone());
     }
     let least = signatures.iter().min().unwrap();
-    let winner = spaces
-        .iter()
-        .find(|space| space.updates[0].signature == *least)
-        .unwrap();
+    let winner = spaces.iter().find(|space| space.updates[0].signature == *least).unwrap();
     let state = converges(&spaces);
     assert_eq!(state, encode([winner.clone()]));
     for space in spaces {
@@ -276,10 +268,7 @@ fn a_bad_second_signature_changes_nothing() {
     // Neither one that sorts before the good one, which is looked at, nor one after it, which need not be.
     let good = alice().sign(&Update::saying(1));
     let with = |signature: &[u8]| {
-        alice().space([SignedUpdate {
-            update: good.update.clone(),
-            signature: signature.to_vec(),
-        }])
+        alice().space([SignedUpdate { update: good.update.clone(), signature: signature.to_vec() }])
     };
     let least = [0; 64];
     let greatest = [0xff; 64];
@@ -324,11 +313,7 @@ fn to_der(numbers: &[[u8; 32]; 2]) -> Vec<u8> {
         .iter()
         .map(|number| {
             let first = number.iter().position(|byte| *byte != 0).unwrap_or(31);
-            let sign = if number[first] & 0x80 == 0 {
-                &[][..]
-            } else {
-                &[0]
-            };
+            let sign = if number[first] & 0x80 == 0 { &[][..] } else { &[0] };
             let number = [sign, &number[first..]].concat();
             [&[0x02, number.len() as u8], &number[..]].concat()
         })

@@ -82,10 +82,7 @@ fn a_public_key_is_at_most_1152_bytes() {
         space
     };
     let reason = refused(with(1_152), Fault::Malformed);
-    assert!(matches!(
-        reason,
-        ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))
-    ));
+    assert!(matches!(reason, ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))));
     let reason = refused(with(1_153), Fault::LimitExceeded);
     assert_eq!(reason, over(Limit::PublicKeyBytes, 1_153, 1_152));
 }
@@ -97,9 +94,7 @@ fn holds(state: &[u8], updates: &[SignedUpdate]) -> bool {
 
 #[test]
 fn a_space_keeps_its_newest_64_updates() {
-    let updates: Vec<_> = (0..65)
-        .map(|n| alice().sign(&Update::saying(1).after(n)))
-        .collect();
+    let updates: Vec<_> = (0..65).map(|n| alice().sign(&Update::saying(1).after(n))).collect();
     let (oldest, newest) = updates.split_first().unwrap();
 
     // 64 fit.
@@ -139,16 +134,9 @@ fn a_space_keeps_its_newest_8_kib() {
             .zip(sizes)
             .map(|(n, size)| alice().sign(&Update::of_len(size).after(n)))
             .collect();
-        let spaces: Vec<_> = updates
-            .iter()
-            .map(|update| alice().space([update.clone()]))
-            .collect();
+        let spaces: Vec<_> = updates.iter().map(|update| alice().space([update.clone()])).collect();
         let state = converges(&spaces);
-        let stay = if fourth_stays {
-            &updates[..]
-        } else {
-            &updates[1..]
-        };
+        let stay = if fourth_stays { &updates[..] } else { &updates[1..] };
         assert!(holds(&state, stay), "third {third}");
         let bytes: usize = stay.iter().map(|update| update.update.len()).sum();
         assert!(bytes <= 8 * 1_024);
@@ -158,15 +146,10 @@ fn a_space_keeps_its_newest_8_kib() {
 #[test]
 fn an_old_update_cannot_creep_back_into_a_full_space() {
     // With the large ones gone by rank of age, a small older one must not fill the gap on one replica only.
-    let large: Vec<_> = (1..4)
-        .map(|n| alice().sign(&Update::of_len(2_048).after(n)))
-        .collect();
+    let large: Vec<_> = (1..4).map(|n| alice().sign(&Update::of_len(2_048).after(n))).collect();
     let small = alice().sign(&Update::saying(1));
-    let all: Vec<_> = [small]
-        .into_iter()
-        .chain(large.clone())
-        .map(|update| alice().space([update]))
-        .collect();
+    let all: Vec<_> =
+        [small].into_iter().chain(large.clone()).map(|update| alice().space([update])).collect();
     assert!(holds(&converges(&all), &large));
 }
 
@@ -198,15 +181,11 @@ fn sizes_are_checked_before_signatures() {
     let mut huge = alice().sign(&Update::of_len(2_049));
     huge.signature = Vec::new();
     refused(alice().space([huge]), Fault::LimitExceeded);
-    let mut deep = alice().sign(&Update::of(node::just(
-        (0..20).fold(node::int(1), |inner, _| node::list(&[inner])),
-    )));
+    let mut deep = alice()
+        .sign(&Update::of(node::just((0..20).fold(node::int(1), |inner, _| node::list(&[inner])))));
     deep.signature = Vec::new();
     refused(alice().space([deep]), Fault::LimitExceeded);
-    let mut kind = alice().sign(&Update {
-        kind: 9,
-        ..Update::saying(1)
-    });
+    let mut kind = alice().sign(&Update { kind: 9, ..Update::saying(1) });
     kind.signature = Vec::new();
     refused(alice().space([kind]), Fault::Unsupported);
     let mut text = alice().sign(&Update::of(node::just(node::float(f64::NAN))));
@@ -214,10 +193,7 @@ fn sizes_are_checked_before_signatures() {
     let reason = refused(alice().space([text]), Fault::Malformed);
     assert!(matches!(
         reason,
-        ValidationError::Malformed(Malformed::Update {
-            error: UpdateError::Document(_),
-            ..
-        })
+        ValidationError::Malformed(Malformed::Update { error: UpdateError::Document(_), .. })
     ));
 }
 

@@ -16,18 +16,11 @@ fn over(limit: Limit, got: u64, max: u64) -> ValidationError {
 }
 
 fn issued_at(micros: u64) -> Update {
-    Update {
-        seq: micros,
-        ..Update::saying(1)
-    }
+    Update { seq: micros, ..Update::saying(1) }
 }
 
 fn until(expires_at: u64, retain_until: Option<u64>) -> Update {
-    Update {
-        expires_at,
-        retain_until,
-        ..Update::saying(1)
-    }
+    Update { expires_at, retain_until, ..Update::saying(1) }
 }
 
 #[test]
@@ -64,10 +57,7 @@ fn a_seq_from_the_future_does_not_shut_its_own_writer_out_for_ever() {
     let events = replica.hears([alice().says(&Update::saying(3))]);
     assert_eq!(reasons(&events), [ValidationError::Stale]);
     replica.clock.set(NOW + SKEW + 1);
-    let later = Update {
-        expires_at: NOW + SKEW + TTL,
-        ..issued_at((NOW + SKEW + 1) * 1_000)
-    };
+    let later = Update { expires_at: NOW + SKEW + TTL, ..issued_at((NOW + SKEW + 1) * 1_000) };
     assert_eq!(reasons(&replica.hears([alice().says(&later)])), []);
 }
 
@@ -89,10 +79,7 @@ fn too_long_a_lifetime_is_refused() {
 
 #[test]
 fn a_lifetime_cannot_be_stretched_with_a_backdated_seq() {
-    let backdated = Update {
-        seq: 0,
-        ..Update::saying(1)
-    };
+    let backdated = Update { seq: 0, ..Update::saying(1) };
     let reason = refused(alice().says(&backdated), Fault::LimitExceeded);
     assert_eq!(reason, over(Limit::Ttl, NOW + TTL, MAX_TTL));
 }
@@ -100,25 +87,17 @@ fn a_lifetime_cannot_be_stretched_with_a_backdated_seq() {
 #[test]
 fn a_lifetime_counts_from_the_seq_even_if_that_is_ahead() {
     // So the longest that anything can stay is the skew and the lifetime together.
-    let ahead = Update {
-        expires_at: NOW + SKEW + MAX_TTL,
-        ..issued_at((NOW + SKEW) * 1_000)
-    };
+    let ahead = Update { expires_at: NOW + SKEW + MAX_TTL, ..issued_at((NOW + SKEW) * 1_000) };
     accepted(alice().says(&ahead));
-    let longer = Update {
-        expires_at: NOW + SKEW + MAX_TTL + 1,
-        ..ahead
-    };
+    let longer = Update { expires_at: NOW + SKEW + MAX_TTL + 1, ..ahead };
     refused(alice().says(&longer), Fault::LimitExceeded);
 }
 
 #[test]
 fn what_has_expired_is_refused() {
     let long_ago = (NOW - 1_000) * 1_000;
-    let old = |expires_at, retain_until| Update {
-        seq: long_ago,
-        ..until(expires_at, retain_until)
-    };
+    let old =
+        |expires_at, retain_until| Update { seq: long_ago, ..until(expires_at, retain_until) };
     accepted(alice().says(&old(NOW + 1, None)));
     accepted(alice().says(&old(NOW - 500, Some(NOW + 1))));
     for expired_at in [NOW, NOW - 1, 1, 0] {

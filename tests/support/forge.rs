@@ -156,13 +156,7 @@ impl Update {
     }
 
     pub fn of(document: Vec<u8>) -> Self {
-        Self {
-            seq: NOW * 1_000,
-            expires_at: NOW + TTL,
-            retain_until: None,
-            kind: MERGE,
-            document,
-        }
+        Self { seq: NOW * 1_000, expires_at: NOW + TTL, retain_until: None, kind: MERGE, document }
     }
 
     pub fn of_bytes(bytes: &[u8]) -> Self {
@@ -206,12 +200,7 @@ pub fn signed_bytes(domain: &str, payload_type: &str, key: &[u8], update: &[u8])
 }
 
 pub fn message(key: &RecordKey, update: &[u8]) -> Vec<u8> {
-    signed_bytes(
-        "libp2p-smart-record",
-        "/libp2p-smart-record/update",
-        key.as_bytes(),
-        update,
-    )
+    signed_bytes("libp2p-smart-record", "/libp2p-smart-record/update", key.as_bytes(), update)
 }
 
 /// One who writes, with a fixed key so that every run is the same.
@@ -242,12 +231,7 @@ impl Author {
 
     /// One of each type of key.
     pub fn all_types() -> [Self; 4] {
-        [
-            Self::ed25519(1),
-            Self::secp256k1(),
-            Self::ecdsa(),
-            Self::rsa(),
-        ]
+        [Self::ed25519(1), Self::secp256k1(), Self::ecdsa(), Self::rsa()]
     }
 
     pub fn public_key(&self) -> Vec<u8> {
@@ -280,10 +264,7 @@ impl Author {
     }
 
     pub fn space_of(&self, updates: Vec<SignedUpdate>) -> Space {
-        Space {
-            public_key: self.public_key(),
-            updates,
-        }
+        Space { public_key: self.public_key(), updates }
     }
 
     /// The space with one signed update.
@@ -362,21 +343,12 @@ impl Replica {
             clock.clone(),
         );
         let events = store.subscribe();
-        Self {
-            store,
-            clock,
-            events,
-        }
+        Self { store, clock, events }
     }
 
     /// A PUT from another peer, which must never fail.
     pub fn put(&mut self, key: &RecordKey, value: Vec<u8>) {
-        let record = KadRecord {
-            key: key.into(),
-            value,
-            publisher: None,
-            expires: None,
-        };
+        let record = KadRecord { key: key.into(), value, publisher: None, expires: None };
         assert!(self.store.put(record).is_ok(), "a remote PUT fails");
     }
 
@@ -463,14 +435,7 @@ pub enum Seen {
 /// for the same reason, which is returned; and the neighbour has to survive.
 #[track_caller]
 pub fn refused(bad: Space, fault: Fault) -> ValidationError {
-    refused_under(
-        &key(),
-        &SmartRecordValidator::default(),
-        bad,
-        neighbour(),
-        fault,
-        Seen::Always,
-    )
+    refused_under(&key(), &SmartRecordValidator::default(), bad, neighbour(), fault, Seen::Always)
 }
 
 /// [`refused`] where only a clock tells that the part is bad.
@@ -502,9 +467,7 @@ pub fn refused_under(
 
     // The validator. The neighbour has to be good, or nothing that follows shows anything.
     assert!(rules.validate(key, &neighbour, at(NOW)).is_ok());
-    let reason = rules
-        .validate(key, &alone, at(NOW))
-        .expect_err("the attack succeeds");
+    let reason = rules.validate(key, &alone, at(NOW)).expect_err("the attack succeeds");
     assert_eq!(reason.fault(), fault, "{reason}");
     let beside = rules.validate(key, &both, at(NOW));
     if fault == Fault::Expired {
@@ -515,11 +478,7 @@ pub fn refused_under(
     }
 
     // The join.
-    for values in [
-        &[&both[..]][..],
-        &[&alone, &neighbour],
-        &[&neighbour, &alone],
-    ] {
+    for values in [&[&both[..]][..], &[&alone, &neighbour], &[&neighbour, &alone]] {
         let joined = rules.consolidate(key, values).unwrap();
         assert_eq!(joined == neighbour, seen == Seen::Always);
     }
@@ -558,12 +517,7 @@ pub fn refused_under(
 /// The good side of a bound: the space is taken by all, together with its neighbour.
 #[track_caller]
 pub fn accepted(good: Space) {
-    accepted_under(
-        &key(),
-        &SmartRecordValidator::default(),
-        good,
-        neighbour().1,
-    );
+    accepted_under(&key(), &SmartRecordValidator::default(), good, neighbour().1);
 }
 
 /// [`accepted`] by other rules than the default.

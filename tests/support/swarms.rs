@@ -19,9 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Fails the test if `work` hangs.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
-        .await
-        .expect("the test hangs")
+    tokio::time::timeout(PATIENCE, work).await.expect("the test hangs")
 }
 
 /// A node with the default registry and configuration.
@@ -76,15 +74,12 @@ pub fn signer(key: &RecordKey) -> SpaceSigner {
     SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default())
 }
 
-/// A record with one update of this writer, which says `text` and lives for ten minutes.
+/// What the writer's space says with one update more, `text`, which lives for ten minutes.
 pub fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
     let document: Dict = [("text", text)].into_iter().collect();
-    let update = signer
-        .merge(document, SystemClock.now(), Duration::from_secs(600))
-        .expect("a good update");
-    let mut record = SmartRecord::new(signer.key().clone());
-    record.insert(signer.writer(), update);
-    record
+    let now = SystemClock.now();
+    signer.merge(document, now, Duration::from_secs(600)).expect("a good update");
+    signer.record(now)
 }
 
 /// A clock that tests set.

@@ -159,14 +159,7 @@ impl Demo {
         let mut replicas: Vec<_> = nodes.iter().map(Node::peer).collect();
         replicas.sort_by_key(|peer| kad::KBucketKey::from(*peer).distance(&target));
         replicas.truncate(kad::K_VALUE.get());
-        Ok(Self {
-            key,
-            nodes,
-            signers,
-            replicas,
-            withdrawn: None,
-            expired_visible: 0,
-        })
+        Ok(Self { key, nodes, signers, replicas, withdrawn: None, expired_visible: 0 })
     }
 
     /// The node that never wrote.
@@ -184,14 +177,13 @@ impl Demo {
     async fn write(&mut self, writer: usize, write: Write) -> Result<usize> {
         let signer = self.signers.get_mut(writer).context("no such writer")?;
         let now = SystemClock.now();
-        let update = match write {
+        match write {
             Write::Merge(document) => signer.merge(document, now, TTL),
             Write::Withdraw => signer.withdraw(now),
         }?;
-        let mut record = SmartRecord::new(self.key.clone());
-        record.insert(signer.writer(), update);
+        let value = signer.record(now).encode();
         let node = self.nodes.get(writer + 1).context("no such node")?;
-        Ok(node.put(&self.key, record.encode()).await?)
+        Ok(node.put(&self.key, value).await?)
     }
 
     async fn publish(&mut self, report: &Report) -> Result<()> {
@@ -205,18 +197,15 @@ impl Demo {
             ]
             .into_iter()
             .collect();
-            let mut record = SmartRecord::new(self.key.clone());
-            record.insert(signer.writer(), signer.merge(document, now, TTL)?);
+            signer.merge(document, now, TTL)?;
+            let value = signer.record(now).encode();
             let node = self.nodes.get(i + 1).context("no such node")?;
-            puts.push(node.put(&self.key, record.encode()));
+            puts.push(node.put(&self.key, value));
         }
         let taken = within("publishing", async { Ok(try_join_all(puts).await?) }).await?;
         let least = taken.iter().min().copied().unwrap_or_default();
         let expected = (self.nodes.len() - 1).min(kad::K_VALUE.get());
-        ensure!(
-            least >= expected,
-            "a put was taken by {least} of {expected} peers"
-        );
+        ensure!(least >= expected, "a put was taken by {least} of {expected} peers");
         step.done(format!(
             "{} writers published under {}, each put taken by {least} peers",
             taken.len(),
@@ -245,10 +234,7 @@ impl Demo {
             view.len(),
             self.signers.len()
         );
-        step.done(format!(
-            "the last node, which never wrote, reads {} spaces",
-            view.len()
-        ));
+        step.done(format!("the last node, which never wrote, reads {} spaces", view.len()));
         report.table(&view, SystemClock.now());
         Ok(view.len())
     }
@@ -259,10 +245,7 @@ impl Demo {
         self.write(0, Write::Merge(more)).await?;
         let document = self.document_of(0).await?;
         let has = |name: &str| document.get(name).is_some();
-        ensure!(
-            has("name") && has("seat") && has("mood"),
-            "merging gave {document}"
-        );
+        ensure!(has("name") && has("seat") && has("mood"), "merging gave {document}");
         step.done(format!("writer 1 merged; its space now says {document}"));
         Ok(())
     }
@@ -292,9 +275,8 @@ impl Demo {
     async fn expire(&mut self, report: &Report) -> Result<()> {
         let step = report.step("A short-lived node expires while its neighbours live".to_owned());
         let until = SystemClock.now().saturating_add(SHORT_TTL);
-        let blink: Dict = [("blink", DocumentNode::from(true).expires_at(until))]
-            .into_iter()
-            .collect();
+        let blink: Dict =
+            [("blink", DocumentNode::from(true).expires_at(until))].into_iter().collect();
         self.write(0, Write::Merge(blink)).await?;
         let before = self.document_of(0).await?;
         ensure!(before.get("blink").is_some(), "{before} lacks the node");
@@ -337,11 +319,7 @@ impl Demo {
         // The writers go first, so that what is read is held by others.
         self.nodes.drain(1..=lost);
         let view = self.read().await?;
-        ensure!(
-            view.len() == before,
-            "{before} spaces before the loss, {} after",
-            view.len()
-        );
+        ensure!(view.len() == before, "{before} spaces before the loss, {} after", view.len());
         step.done(format!(
             "{lost} nodes stopped, writers among them; {} spaces are read all the same",
             view.len()
@@ -365,9 +343,7 @@ impl Demo {
             .into_iter()
             .map(|record| record.map(|record| record.view(now)).unwrap_or_default())
             .collect();
-        let converged = views
-            .windows(2)
-            .all(|pair| matches!(pair, [a, b] if a == b));
+        let converged = views.windows(2).all(|pair| matches!(pair, [a, b] if a == b));
         step.done(format!("{} live replicas hold the same view", views.len()));
         Ok(converged)
     }

@@ -103,13 +103,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (opened, connections) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(swarm, inbox, opened));
-        Ok(Self {
-            peer,
-            address,
-            commands,
-            connections,
-            task,
-        })
+        Ok(Self { peer, address, commands, connections, task })
     }
 
     pub fn peer(&self) -> PeerId {
@@ -154,9 +148,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
                 None
             }
         });
-        self.commands
-            .send(Command::Query(start, progress))
-            .map_err(|_| NodeError::Stopped)?;
+        self.commands.send(Command::Query(start, progress)).map_err(|_| NodeError::Stopped)?;
         let mut all = Vec::new();
         while let Some(result) = results.recv().await {
             all.push(result);
@@ -178,9 +170,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
 
     /// Looks for its place in the DHT and for its neighbours.
     pub async fn bootstrap(&self) -> Result<(), NodeError> {
-        self.query(|kad| kad.bootstrap().map_err(|e| e.to_string()))
-            .await
-            .map(drop)
+        self.query(|kad| kad.bootstrap().map_err(|e| e.to_string())).await.map(drop)
     }
 
     /// How many peers the node knows.
@@ -215,10 +205,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
     pub async fn put(&self, key: &RecordKey, value: Vec<u8>) -> Result<usize, NodeError> {
         let record = kad::Record::new(kad::RecordKey::from(key), value);
         let results = self
-            .query(move |kad| {
-                kad.put_record(record, kad::Quorum::All)
-                    .map_err(|e| e.to_string())
-            })
+            .query(move |kad| kad.put_record(record, kad::Quorum::All).map_err(|e| e.to_string()))
             .await?;
         put_outcome(results, kad::K_VALUE.get())
     }
@@ -242,9 +229,8 @@ impl<T: Storage> Node<SmartRecordStore<T>> {
     /// The record as this node's own store has it, whole.
     pub async fn stored(&self, key: &RecordKey) -> Result<Option<SmartRecord>, NodeError> {
         let key = key.clone();
-        let record = self
-            .with(move |swarm| swarm.behaviour_mut().kad.store_mut().record(&key))
-            .await?;
+        let record =
+            self.with(move |swarm| swarm.behaviour_mut().kad.store_mut().record(&key)).await?;
         Ok(record?)
     }
 }

@@ -24,9 +24,7 @@ struct Attack {
 /// Sends every attack to the replica closest to the key. Returns how many were sent and how many had any effect.
 pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
     let victim = demo.replicas().next().context("no node is left")?;
-    let mut events = victim
-        .with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe())
-        .await?;
+    let mut events = victim.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await?;
     let keypair = Keypair::generate_ed25519();
     let mut attacker = start_node(keypair.clone()).await?;
     attacker.add(victim.peer(), victim.address()).await?;
@@ -36,9 +34,7 @@ pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
     for attack in attacks {
         let step = report.step(format!("Attack: {}", attack.name));
         let before = victim.stored(&demo.key).await?;
-        attacker
-            .put_to(victim.peer(), &demo.key, attack.value)
-            .await?;
+        attacker.put_to(victim.peer(), &demo.key, attack.value).await?;
         // The replica answers after it has decided, so the refusal is there by now.
         let refused = refusal(&mut events);
         if victim.stored(&demo.key).await? != before || refused.is_none() {
@@ -63,11 +59,9 @@ pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
 /// The next refusal of something that came from outside, if there was one.
 fn refusal(events: &mut Events) -> Option<(Fault, String)> {
     std::iter::from_fn(|| events.try_next()).find_map(|event| match event {
-        StoreEvent::Refused {
-            reason,
-            origin: Origin::Remote,
-            ..
-        } => Some((reason.fault(), reason.to_string())),
+        StoreEvent::Refused { reason, origin: Origin::Remote, .. } => {
+            Some((reason.fault(), reason.to_string()))
+        }
         _ => None,
     })
 }
@@ -88,9 +82,7 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
     };
     // The attacker signs with limits of its own.
     let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {
-        let limits = Limits::default()
-            .with_update_bytes(1 << 20)
-            .with_max_ttl(Duration::MAX);
+        let limits = Limits::default().with_update_bytes(1 << 20).with_max_ttl(Duration::MAX);
         let mut record = SmartRecord::new(demo.key.clone());
         record.insert(writer.clone(), update.sign(key, keypair, &limits)?);
         Ok(record.encode())
@@ -129,11 +121,7 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
         },
         Attack {
             name: "an expired update",
-            value: signed(
-                update(now.saturating_sub(hour), hour / 2, small()),
-                key,
-                &own,
-            )?,
+            value: signed(update(now.saturating_sub(hour), hour / 2, small()), key, &own)?,
             fault: Fault::Expired,
         },
         Attack {
@@ -151,16 +139,8 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
             value: signed(update(now, hour, large), key, &own)?,
             fault: Fault::LimitExceeded,
         },
-        Attack {
-            name: "a record with one bit flipped",
-            value: flipped,
-            fault: Fault::Invalid,
-        },
-        Attack {
-            name: "garbage",
-            value: b"not a record at all".to_vec(),
-            fault: Fault::Malformed,
-        },
+        Attack { name: "a record with one bit flipped", value: flipped, fault: Fault::Invalid },
+        Attack { name: "garbage", value: b"not a record at all".to_vec(), fault: Fault::Malformed },
     ])
 }
 
@@ -169,18 +149,16 @@ async fn serve(victim: &Node, attacker: &mut Node, keypair: &Keypair) -> Result<
     let key = RecordKey::new("/sr/demo/guestbook");
     let mut signer = SpaceSigner::new(key.clone(), keypair.clone(), Limits::default());
     let document: Dict = [("name", "mallory, reformed")].into_iter().collect();
-    let update = signer.merge(document, SystemClock.now(), Duration::from_secs(60))?;
-    let mut record = SmartRecord::new(key.clone());
-    record.insert(signer.writer(), update);
+    let now = SystemClock.now();
+    signer.merge(document, now, Duration::from_secs(60))?;
+    let record = signer.record(now);
     attacker
         .put_to(victim.peer(), &key, record.encode())
         .await
         .context("a PUT on the attacker's connection")?;
     let found = attacker.lookup(&key).await?;
     ensure!(
-        found
-            .iter()
-            .any(|(from, value)| *from == Some(victim.peer()) && *value == record.encode()),
+        found.iter().any(|(from, value)| *from == Some(victim.peer()) && *value == record.encode()),
         "a GET on the attacker's connection found {} values, but not what was put",
         found.len()
     );
