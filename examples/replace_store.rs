@@ -7,9 +7,7 @@ use std::{error::Error, time::Duration};
 use futures::StreamExt;
 use kad::{Event::OutboundQueryProgressed as Progress, QueryResult::PutRecord};
 use libp2p::{Swarm, SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
-use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock,
-};
+use libp2p_smart_record::{Clock, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
 
 fn node() -> Result<Swarm<kad::Behaviour<SmartRecordStore>>, Box<dyn Error>> {
     let mut swarm = SwarmBuilder::with_new_identity()
@@ -35,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Sign an update to our own space of the record. Then it is put as any record.
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
-    let document: Dict = r#"{"name": "ada", "mood": "curious"}"#.parse()?;
+    let document = r#"{"name": "ada", "mood": "curious"}"#.parse()?;
     let now = SystemClock.now();
     signer.merge(document, now, Duration::from_secs(600))?;
     let put = kad::Record::new(kad::RecordKey::from(&key), signer.record(now).encode());

@@ -134,7 +134,7 @@ impl SmartRecord {
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
         let spaces =
             self.spaces.iter().map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
-        chunk::Chunks::new(spaces, max_bytes, 0)
+        chunk::Chunks::new(spaces, max_bytes)
     }
 
     /// The key.

@@ -21,7 +21,10 @@ mod write;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use libp2p_identity::PeerId;
@@ -84,6 +87,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     providers: MemoryStore,
     subscribers: Subscribers,
     counters: Counters,
+    /// Failures of the storage on reading, which Kademlia does through a shared reference.
+    failed_reads: AtomicU64,
     /// Where the next slice of a large record begins: a space and how many of its updates have been sent.
     cursors: Mutex<HashMap<RecordId, (SpaceId, usize)>>,
     /// The values that were handed to Kademlia's replication job the last time.
@@ -124,6 +129,7 @@ impl<S: Storage> SmartRecordStore<S> {
             config,
             subscribers: Subscribers::default(),
             counters: Counters::default(),
+            failed_reads: AtomicU64::new(0),
             cursors: Mutex::default(),
             snapshot: Mutex::default(),
         }
@@ -149,8 +155,11 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     /// How often what has happened.
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        let failed = self.failed_reads.load(Ordering::Relaxed);
+        counters.storage_failures = counters.storage_failures.saturating_add(failed);
+        counters
     }
 
     /// How much is stored.
@@ -165,6 +174,12 @@ impl<S: Storage> SmartRecordStore<S> {
 
     fn record_id(&self, key: &RecordKey) -> RecordId {
         RecordId::new(&self.local, key)
+    }
+
+    /// Takes note of a failure where there is no way to tell a subscriber.
+    fn read_failed(&self, error: &StorageError) {
+        self.failed_reads.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, "a read failed");
     }
 
     fn emit(&mut self, event: &StoreEvent) {

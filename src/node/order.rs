@@ -12,9 +12,10 @@ use std::{
 
 use super::{Dict, Kind, List, Node, Predicate};
 
-/// A 64-bit float that is not NaN.
+/// A 64-bit float that is neither NaN nor negative zero.
 ///
-/// Ordered by IEEE 754 `totalOrder`, so `-0.0` and `0.0` are two values and -0.0 is the lesser.
+/// Negative zero is zero here, because DAG-CBOR has no other form for it and two forms of a value have no place
+/// in a set.
 #[derive(Clone, Copy, Default)]
 pub struct Float(f64);
 
@@ -24,9 +25,10 @@ impl Float {
     /// Less than any other.
     pub const NEG_INFINITY: Self = Self(f64::NEG_INFINITY);
 
-    /// The float, or `None` if it is NaN.
+    /// The float, or `None` if it is NaN. Negative zero becomes zero.
     pub fn new(value: f64) -> Option<Self> {
-        (!value.is_nan()).then_some(Self(value))
+        // Adding zero changes no float but negative zero.
+        (!value.is_nan()).then_some(Self(value + 0.0))
     }
 
     /// The value.

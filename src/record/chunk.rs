@@ -87,16 +87,24 @@ fn framed_len(len: usize) -> usize {
 pub(crate) struct Chunks<T, I> {
     spaces: I,
     max: usize,
+    /// The space to begin with, if only a part of it is to be sent.
+    resume: Option<T>,
     /// How many updates of the next space have been sent, counted from the newest.
     sent: usize,
     /// A space that did not fit whole into the last chunk.
     rest: Option<(T, Bytes)>,
 }
 
-impl<T, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
-    /// Begins with the first space, of which the `sent` newest updates have been sent before.
-    pub(crate) const fn new(spaces: I, max: usize, sent: usize) -> Self {
-        Self { spaces, max, sent, rest: None }
+impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
+    pub(crate) const fn new(spaces: I, max: usize) -> Self {
+        Self { spaces, max, resume: None, sent: 0, rest: None }
+    }
+
+    /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
+    pub(crate) fn resume(mut self, space: T, sent: usize) -> Self {
+        self.resume = Some(space);
+        self.sent = sent;
+        self
     }
 
     /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when
@@ -106,12 +114,15 @@ impl<T, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
     }
 }
 
-impl<T, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
+impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
         let mut chunk = Chunk::new(self.max);
         while let Some((mark, space)) = self.rest.take().or_else(|| self.spaces.next()) {
+            if self.resume.take().is_some_and(|first| first != mark) {
+                self.sent = 0;
+            }
             let whole = self.sent == 0;
             if whole && chunk.push(&space) {
                 continue;
@@ -186,7 +197,7 @@ mod tests {
             })
             .collect();
         for max in [0, 1, 100, 180, 181, 600, 1_000, 2_200, 100_000] {
-            let chunks: Vec<_> = Chunks::new(marked(&spaces), max, 0).collect();
+            let chunks: Vec<_> = Chunks::new(marked(&spaces), max).collect();
             let sent: Vec<_> = chunks.iter().flat_map(|chunk| updates(chunk)).collect();
             // Of a space in pieces, the newest go first.
             let sorted = |mut updates: Vec<_>| {
@@ -198,8 +209,8 @@ mod tests {
                 assert!(chunk.len() <= max || updates(chunk).len() == 1, "max {max}");
             }
         }
-        assert_eq!(Chunks::new(marked(&spaces), 100_000, 0).count(), 1);
-        let mut split = Chunks::new(marked(&spaces[1..2]), 600, 0);
+        assert_eq!(Chunks::new(marked(&spaces), 100_000).count(), 1);
+        let mut split = Chunks::new(marked(&spaces[1..2]), 600);
         assert_eq!(updates(&split.next().unwrap()), [(2, 403)]);
     }
 }

@@ -71,7 +71,7 @@ pub enum StoreEvent {
 pub struct Counters {
     /// Updates admitted to spaces.
     pub admitted: u64,
-    /// Updates received again, byte for byte.
+    /// Updates, or values, received again.
     pub known: u64,
     /// Values of other kinds stored.
     pub values: u64,
@@ -85,7 +85,7 @@ pub struct Counters {
     pub spaces_evicted: u64,
     /// Records dropped because the store was full.
     pub records_evicted: u64,
-    /// Failures of the storage.
+    /// Failures of the storage. Those on reading are counted only, without an event.
     pub storage_failures: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,

@@ -34,7 +34,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
         match self.answer(&key.into()) {
             Ok(record) => record.map(Cow::Owned),
             Err(error) => {
-                tracing::warn!(%error, "a read failed");
+                self.read_failed(&error);
                 None
             }
         }

@@ -88,22 +88,35 @@ impl<S: Storage> SmartRecordStore<S> {
         let max = self.config.slice_bytes();
         let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
         let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
-        let (start, sent) = if whole <= max {
-            (SpaceId::HEAD, 0)
-        } else {
-            let cursors = lock(&self.cursors);
-            cursors.get(&id).copied().unwrap_or((SpaceId(id.0), 0))
+        if whole <= max {
+            return Ok(self.slice_from(key, id, (SpaceId::HEAD, 0), now)?.0);
+        }
+        let first = (SpaceId(id.0), 0);
+        let cursor = lock(&self.cursors).get(&id).copied().unwrap_or(first);
+        let (mut slice, mut next) = self.slice_from(key, id, cursor, now)?;
+        if slice.is_none() {
+            // All that the cursor pointed to has gone; what is before it has not.
+            (slice, next) = self.slice_from(key, id, first, now)?;
+        }
+        match next {
+            Some(next) => lock(&self.cursors).insert(id, next),
+            None => lock(&self.cursors).remove(&id),
         };
+        Ok(slice)
+    }
 
+    /// The slice that begins with a space, of which some updates have been sent, and where the next begins.
+    fn slice_from(
+        &self,
+        key: &RecordKey,
+        id: RecordId,
+        (start, sent): (SpaceId, usize),
+        now: Timestamp,
+    ) -> Result<(Option<Record>, Option<(SpaceId, usize)>), StorageError> {
         let before = self
             .spaces(id, SpaceId::HEAD)
             .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
-        let mut ring = self.spaces(id, start).chain(before).peekable();
-        // The cursor may point into a space that has gone.
-        let sent = match ring.peek() {
-            Some(Ok((first, _))) if first.space == start => sent,
-            _ => 0,
-        };
+        let ring = self.spaces(id, start).chain(before);
         let mut failed = None;
         let mut expires_at = None;
         let live = ring.map_while(|part| {
@@ -120,26 +133,16 @@ impl<S: Storage> SmartRecordStore<S> {
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
-        let mut chunks = Chunks::new(spaces, max, sent);
+        let mut chunks = Chunks::new(spaces, self.config.slice_bytes()).resume(start, sent);
         let value = chunks.next();
         let next = chunks.position().map(|(space, sent)| (*space, sent));
         drop(chunks);
         if let Some(error) = failed {
             return Err(error);
         }
-        if whole > max {
-            let mut cursors = lock(&self.cursors);
-            match next {
-                Some(next) => cursors.insert(id, next),
-                None => cursors.remove(&id),
-            };
-        }
-        Ok(value.map(|value| Record {
-            key: key.into(),
-            value,
-            publisher: None,
-            expires: expires_at.and_then(|at| instant(at, now)),
-        }))
+        let expires = expires_at.and_then(|at| instant(at, now));
+        let record = value.map(|value| Record { key: key.into(), value, publisher: None, expires });
+        Ok((record, next))
     }
 
     /// All that lives, in records that fit into Kademlia's packet: a large one comes as several of one key.
@@ -153,14 +156,16 @@ impl<S: Storage> SmartRecordStore<S> {
                 if let Some(record) = queue.pop_front() {
                     return Some(Cow::Owned(record));
                 }
-                // A storage that fails here has nothing more to replicate; the next read will report it.
-                let (head, part) = self.storage.scan(&next?).next()?.ok()?;
-                next = head.record.after().map(RecordId::head);
-                match self.gather(head.record, &part, now, &mut queue) {
-                    Ok(()) => {}
+                let (head, part) = match self.storage.scan(&next?).next()? {
+                    Ok(row) => row,
                     Err(error) => {
-                        tracing::warn!(%error, "a record is not replicated");
+                        self.read_failed(&error);
+                        return None;
                     }
+                };
+                next = head.record.after().map(RecordId::head);
+                if let Err(error) = self.gather(head.record, &part, now, &mut queue) {
+                    self.read_failed(&error);
                 }
             }
         })
@@ -196,7 +201,7 @@ impl<S: Storage> SmartRecordStore<S> {
                     }
                 }
                 let expires = expires_at.and_then(|at| instant(at, now));
-                let chunks = Chunks::new(spaces.into_iter(), self.config.chunk_bytes(), 0);
+                let chunks = Chunks::new(spaces.into_iter(), self.config.chunk_bytes());
                 queue.extend(chunks.map(|value| Record {
                     key: (&key).into(),
                     value,

@@ -196,6 +196,7 @@ impl<S: Storage> SmartRecordStore<S> {
             report.refused.push((writer, reason));
         }
         if report.stored > 0 {
+            writers.sort_unstable();
             self.emit(&StoreEvent::Stored { key: key.clone(), writers, origin: meta.origin });
         }
         match (failure, first) {

@@ -48,9 +48,11 @@ fn nan_is_refused() {
             assert_eq!(error, UpdateError::Document(NodeError::NotANumber));
         }
     }
-    for number in [f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MIN_POSITIVE] {
+    for number in [f64::INFINITY, f64::NEG_INFINITY, 0.0, f64::MIN_POSITIVE] {
         accepted(alice().says(&Update::of(just(float(number)))));
     }
+    // There is one zero.
+    assert_eq!(refused_document(just(float(-0.0))), not_canonical());
 }
 
 #[test]
