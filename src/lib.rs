@@ -80,6 +80,7 @@ mod key;
 pub mod node;
 mod proto;
 pub mod record;
+mod settings;
 pub mod store;
 mod time;
 pub mod validator;

@@ -9,11 +9,13 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod collect;
 mod config;
 mod event;
 mod kad;
 mod memory;
 mod read;
+mod room;
 mod rows;
 pub mod storage;
 mod write;
@@ -40,8 +42,8 @@ pub use self::{
 };
 use self::{
     event::Subscribers,
-    read::Seen,
-    storage::{RecordId, SpaceId},
+    read::{Cursor, Seen},
+    storage::RecordId,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -89,8 +91,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     counters: Counters,
     /// Failures of the storage on reading, which Kademlia does through a shared reference.
     failed_reads: AtomicU64,
-    /// Where the next slice of a large record begins: a space and how many of its updates have been sent.
-    cursors: Mutex<HashMap<RecordId, (SpaceId, usize)>>,
+    /// Where the next slice of a large record begins.
+    cursors: Mutex<HashMap<RecordId, Cursor>>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
+use crate::settings::settings;
+
 /// The bounds of a store and the sizes of what it sends.
 ///
 /// ```
@@ -36,27 +38,7 @@ impl Default for StoreConfig {
     }
 }
 
-macro_rules! settings {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
-        impl StoreConfig {
-            $(
-                $(#[$doc])*
-                pub const fn $name(&self) -> $type {
-                    self.$name
-                }
-
-                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
-                #[must_use]
-                pub const fn $with(mut self, value: $type) -> Self {
-                    self.$name = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-settings! {
+settings! { StoreConfig:
     /// How many records the store holds. Defaults to 16,384, a guess: sixteen times what libp2p's
     /// `MemoryStore` takes.
     max_records, with_max_records: usize;

@@ -25,6 +25,20 @@ use crate::{
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
+/// Where a slice of a large record begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    space: SpaceId,
+    /// How many of the space's updates have been sent, counted from the newest.
+    sent: usize,
+}
+
+impl Cursor {
+    const fn at(space: SpaceId) -> Self {
+        Self { space, sent: 0 }
+    }
+}
+
 impl<S: Storage> SmartRecordStore<S> {
     /// The smart record under `key`, whole, as this node knows it. `None` if there is none.
     ///
@@ -89,9 +103,9 @@ impl<S: Storage> SmartRecordStore<S> {
         let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
         let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
         if whole <= max {
-            return Ok(self.slice_from(key, id, (SpaceId::HEAD, 0), now)?.0);
+            return Ok(self.slice_from(key, id, Cursor::at(SpaceId::HEAD), now)?.0);
         }
-        let first = (SpaceId(id.0), 0);
+        let first = Cursor::at(SpaceId(id.0));
         let cursor = lock(&self.cursors).get(&id).copied().unwrap_or(first);
         let (mut slice, mut next) = self.slice_from(key, id, cursor, now)?;
         if slice.is_none() {
@@ -110,13 +124,13 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         key: &RecordKey,
         id: RecordId,
-        (start, sent): (SpaceId, usize),
+        cursor: Cursor,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<(SpaceId, usize)>), StorageError> {
+    ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
         let before = self
             .spaces(id, SpaceId::HEAD)
-            .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
-        let ring = self.spaces(id, start).chain(before);
+            .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < cursor.space));
+        let ring = self.spaces(id, cursor.space).chain(before);
         let mut failed = None;
         let mut expires_at = None;
         let live = ring.map_while(|part| {
@@ -133,9 +147,10 @@ impl<S: Storage> SmartRecordStore<S> {
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
-        let mut chunks = Chunks::new(spaces, self.config.slice_bytes()).resume(start, sent);
+        let mut chunks =
+            Chunks::new(spaces, self.config.slice_bytes()).resume(cursor.space, cursor.sent);
         let value = chunks.next();
-        let next = chunks.position().map(|(space, sent)| (*space, sent));
+        let next = chunks.position().map(|(space, sent)| Cursor { space: *space, sent });
         drop(chunks);
         if let Some(error) = failed {
             return Err(error);
