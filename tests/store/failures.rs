@@ -1,0 +1,100 @@
+//! A storage that fails.
+
+use super::*;
+
+#[test]
+fn a_failed_write_leaves_what_was_there() {
+    let (mut store, state, clock) = probed(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    put(&mut store, &board, one_space(&board, 1, 10, Duration::from_secs(60)));
+    put(&mut store, &value, b"old".to_vec());
+    events(&mut heard);
+    let before = (store.record(&board).unwrap(), store.usage());
+    let check = |store: &SmartRecordStore<Probe>| {
+        assert_eq!((store.record(&board).unwrap(), store.usage()), before);
+        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+    };
+
+    state.fail_applies_after(0);
+    let more = one_space(&board, 2, 10, HOUR);
+    assert!(matches!(store.write(&board, &more), Err(WriteError::Storage(_))));
+    assert!(matches!(store.write(&value, b"new"), Err(WriteError::Storage(_))));
+    // A stranger learns nothing of it; the local user does.
+    put(&mut store, &board, more.clone());
+    let mut own = Record::new(&value, b"new".to_vec());
+    own.publisher = Some(local());
+    assert!(store.put(own).is_err());
+    store.remove(&(&value).into());
+    assert!(store.forget(&value).is_err());
+    let told = events(&mut heard);
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told.iter().all(|e| matches!(e, StoreEvent::StorageFailed { .. })));
+    assert_eq!(store.counters().storage_failures, 5);
+    check(&store);
+
+    // Nor can anything be collected: what has expired is hidden all the same.
+    clock.advance(Duration::from_secs(61));
+    assert!(store.collect().is_err());
+    assert_eq!(store.record(&board).unwrap(), None);
+    assert!(store.get(&(&board).into()).is_none());
+    assert_eq!(store.usage(), before.1);
+
+    state.mend();
+    assert_eq!(store.collect(), Ok(1));
+    store.write(&board, &more).unwrap();
+    assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &more)));
+    store.remove(&(&value).into());
+    assert!(store.get(&(&value).into()).is_none());
+}
+
+#[test]
+fn a_failed_read_is_no_answer_and_no_loss() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let first = one_space(&board, 1, 10, HOUR);
+    put(&mut store, &board, first.clone());
+    put(&mut store, &value, b"old".to_vec());
+    let usage = store.usage();
+    for switch in [&state.fail_reads, &state.fail_due] {
+        switch.store(true, SeqCst);
+        let failures = store.counters().storage_failures;
+        let reads_fail = state.fail_reads.load(SeqCst);
+        assert_eq!(store.get(&(&board).into()).is_none(), reads_fail);
+        assert_eq!(store.record(&board).is_err(), reads_fail);
+        assert_eq!(store.view(&board).is_err(), reads_fail);
+        assert_eq!(store.records().count(), if reads_fail { 0 } else { 2 });
+        put(&mut store, &board, one_space(&board, 2, 10, HOUR));
+        put(&mut store, &value, b"new".to_vec());
+        // Two writes; and of the reads, those of Kademlia, which are not told of it.
+        let reads = if reads_fail { 2 } else { 0 };
+        assert_eq!(store.counters().storage_failures, failures + 2 + reads);
+        state.mend();
+        assert_eq!(store.usage(), usage);
+        assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &first)));
+        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+    }
+}
+
+#[test]
+fn a_write_that_fails_halfway_tells_of_the_first_half() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let key = RecordKey::new("/sr/a");
+    let first = one_space(&key, 1, 10, HOUR);
+    let value = [first.clone(), one_space(&key, 2, 10, HOUR)].concat();
+    state.fail_applies_after(1);
+    assert!(matches!(store.write(&key, &value), Err(WriteError::Storage(_))));
+    state.mend();
+    // One space is there, and whoever follows the events knows.
+    let stored = store.record(&key).unwrap().unwrap();
+    let writers: Vec<_> = stored.spaces().map(|(writer, _)| writer.peer_id()).collect();
+    assert_eq!(writers.len(), 1);
+    let told = events(&mut heard);
+    let stored = StoreEvent::Stored { key: key.clone(), writers, origin: Origin::Local };
+    assert!(told.contains(&stored), "{told:?}");
+    assert_eq!(store.counters().admitted, 1);
+    assert_eq!(store.counters().storage_failures, 1);
+    store.write(&key, &value).unwrap();
+    assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 2);
+}
