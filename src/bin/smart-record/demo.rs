@@ -6,7 +6,10 @@
 mod attacks;
 mod report;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::error::ErrorKind;
@@ -57,14 +60,18 @@ impl Arguments {
     }
 }
 
-pub async fn run(arguments: Arguments) -> Result<()> {
+/// What a shell expects of a command that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     arguments.check();
     let report = Report::new(arguments.json);
     tokio::select! {
-        result = Demo::play(&arguments, &report) => result,
+        result = Demo::play(&arguments, &report) => result.map(|()| ExitCode::SUCCESS),
         _ = tokio::signal::ctrl_c() => {
             report.clear();
-            bail!("interrupted");
+            eprintln!("interrupted");
+            Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }
