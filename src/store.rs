@@ -143,11 +143,10 @@ impl<S: Storage> SmartRecordStore<S> {
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
-        let max_ttl = match self.validator.smart_record(&key) {
-            Some(rules) => rules.limits().max_ttl(),
-            None => Limits::default().max_ttl(),
-        };
-        config::kad_config(protocol, max_ttl)
+        match self.validator.smart_record(&key) {
+            Some(rules) => self.config.kad_config(protocol, rules.limits()),
+            None => self.config.kad_config(protocol, &Limits::default()),
+        }
     }
 
     /// The events from now on. Each subscriber has room for

@@ -52,8 +52,6 @@ pub struct SpaceSigner {
     last: Option<Seq>,
     /// The latest `retain_until` of any earlier update.
     retain_until: Option<Timestamp>,
-    /// Whether all earlier updates are known.
-    resumed: bool,
     /// What the writer has said, as far as it is known here.
     space: Space,
 }
@@ -61,15 +59,7 @@ pub struct SpaceSigner {
 impl SpaceSigner {
     /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
-        Self {
-            key,
-            keypair,
-            limits,
-            last: None,
-            retain_until: None,
-            resumed: false,
-            space: Space::new(),
-        }
+        Self { key, keypair, limits, last: None, retain_until: None, space: Space::new() }
     }
 
     /// The key of the record.
@@ -88,7 +78,6 @@ impl SpaceSigner {
         if *record.key() != self.key {
             return;
         }
-        self.resumed = true;
         if let Some(space) = record.space(&self.writer()) {
             self.space.join(space.clone());
             self.last = self.last.max(space.newest().map(|position| position.seq));
@@ -134,17 +123,14 @@ impl SpaceSigner {
         self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that withdraws all that the space says. It is kept for as long as anything it hides: as long
-    /// as anything can be kept, unless [`SpaceSigner::resume`] has told what there is.
+    /// An update that withdraws all that the space says. It is kept for the longest time there is, because a
+    /// replica may hold an update that the signer does not know of, for instance from before a restart.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
         let longest = now.saturating_add(self.limits.max_ttl());
-        let retain_until = match self.retain_until {
-            Some(at) if self.resumed && at > now => at,
-            earlier => earlier.map_or(longest, |at| at.max(longest)),
-        };
+        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
         self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, retain_until)
     }
 

@@ -103,7 +103,7 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         };
         let head = self.storage.get(&id.record.head())?;
-        let key = head.as_ref().map(rows::decode_head).transpose()?;
+        let key = head.as_ref().and_then(|head| rows::decode_head(head).ok());
         let old = head.map_or(0, |part| part.bytes.len());
         match key {
             Some(head) if board.spaces > 0 => {

@@ -63,12 +63,14 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
         plan: impl Fn(&Self) -> Result<Plan, StorageError>,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
+        let mut may_collect = true;
         loop {
             let plan = plan(self)?;
-            match self.room_for(record, &plan, now)? {
+            match self.room_for(record, &plan, may_collect, now)? {
                 Room::Enough(victims) => return self.apply(plan, victims).map(Ok),
                 Room::AfterCollecting => {
-                    self.collect_due(now, COLLECT_AT_ONCE)?;
+                    // Once nothing more goes, that is no way to make room.
+                    may_collect = self.collect_due(now, COLLECT_AT_ONCE)? > 0;
                 }
                 Room::None(limit) => return Ok(Err(limit)),
             }
@@ -81,6 +83,7 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         record: RecordId,
         plan: &Plan,
+        may_collect: bool,
         now: Timestamp,
     ) -> Result<Room, StorageError> {
         let usage = self.storage.usage();
@@ -92,7 +95,7 @@ impl<S: Storage> SmartRecordStore<S> {
         if shrinks || fits(records, bytes) {
             return Ok(Room::Enough(Vec::new()));
         }
-        if !self.storage.due(now, 1)?.is_empty() {
+        if may_collect && !self.storage.due(now, 1)?.is_empty() {
             return Ok(Room::AfterCollecting);
         }
         let limit = if records > max_records {
@@ -128,8 +131,10 @@ impl<S: Storage> SmartRecordStore<S> {
         for victim in &victims {
             for part in self.parts_of(*victim) {
                 let (id, part) = part?;
-                if id.space == SpaceId::HEAD {
-                    evicted.push(RecordKey::new(rows::decode_head(&part)?.key));
+                if id.space == SpaceId::HEAD
+                    && let Ok(head) = rows::decode_head(&part)
+                {
+                    evicted.push(RecordKey::new(head.key));
                 }
                 changes.push(Change::Remove(id));
             }

@@ -1,6 +1,7 @@
 //! Writing: validate, join or choose, and plan what changes.
 //!
-//! **Invariants.** A refused part takes no good one with it. A write is planned before anything is changed, so
+//! **Invariants.** A refused part takes no good one with it, except that after 16 bad signatures the rest of a
+//! value is refused unread. A write is planned before anything is changed, so
 //! what does not fit is refused and nothing has gone.
 
 use libp2p_identity::PeerId;
@@ -225,7 +226,8 @@ impl<S: Storage> SmartRecordStore<S> {
 
     pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
         let head = self.storage.get(&record.head())?;
-        Ok(match head.as_ref().map(rows::decode_head).transpose()? {
+        // A head that cannot be read says nothing; the next write makes it anew.
+        Ok(match head.and_then(|head| rows::decode_head(&head).ok()) {
             Some(Head { body: Some(Body::Board(board)), .. }) => board,
             _ => Board::default(),
         })
@@ -240,16 +242,16 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let max = rules.limits().spaces_per_record();
         let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
+        // What has expired should not take anyone's place.
+        while is_full(self.board(id.record)?) && self.collect_due(now, COLLECT_AT_ONCE)? > 0 {}
         if !is_full(self.board(id.record)?) {
             return Ok(None);
         }
-        // What has expired should not take anyone's place.
-        self.collect_due(now, COLLECT_AT_ONCE)?;
         let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
         let last = last.filter(|last| last.record == id.record);
         let outranked = last.is_none_or(|last| last < id);
-        let refused = outranked && is_full(self.board(id.record)?);
-        Ok(refused.then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
+        Ok(outranked
+            .then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
     }
 
     /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
