@@ -23,7 +23,7 @@ signer.merge(r#"{"name": "ada"}"#.parse()?, SystemClock.now(), Duration::from_se
 let value = signer.record(SystemClock.now()).encode();
 kad.put_record(kad::Record::new(kad::RecordKey::from(&key), value), kad::Quorum::One)?;
 
-for (writer, space) in &kad.store_mut().view(&key)? {                 // read: what every writer says now
+for (writer, space) in &kad.store_mut().view(&key)? {                 // read: what this replica knows now
     println!("{writer} says {}", space.document);
 }
 // end

@@ -177,3 +177,84 @@ impl fmt::Debug for SpaceSigner {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn signer(keypair: &Keypair) -> SpaceSigner {
+        SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default())
+    }
+
+    fn says(text: &str) -> Dict {
+        [("text", text)].into_iter().collect()
+    }
+
+    #[test]
+    fn retention_never_decreases_and_seq_grows() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let long = signer.merge(says("long"), now, HOUR).unwrap();
+        let short = signer.merge(says("short"), now, Duration::from_secs(1)).unwrap();
+        assert!(short.position() > long.position());
+        assert_eq!(short.retain_until(), long.retain_until());
+        assert_eq!(signer.record(now).spaces().next().unwrap().1.updates().len(), 2);
+        assert_eq!(signer.record(now.saturating_add(HOUR)).spaces().len(), 0);
+    }
+
+    #[test]
+    fn a_withdrawal_outlives_what_the_signer_has_not_heard_of() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let short = before.merge(says("1"), now, Duration::from_secs(60)).unwrap();
+        let mut slice = SmartRecord::new("/sr/a".into());
+        slice.insert(before.writer(), short);
+        let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
+
+        // After a restart, all that a replica tells is the first of the two.
+        let mut after = signer(&keypair);
+        after.resume(&slice);
+        let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
+        assert!(withdrawal.retain_until() >= long.retain_until());
+        assert!(withdrawal.position() > long.position());
+    }
+
+    #[test]
+    fn resuming_comes_after_what_is_known() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let known = before.merge(says("1"), now.saturating_add(HOUR), HOUR).unwrap();
+        let mut after = signer(&keypair);
+        after.resume(&before.record(now));
+        let next = after.merge(says("2"), now, Duration::from_secs(1)).unwrap();
+        assert!(next.seq() > known.seq());
+        assert_eq!(next.retain_until(), known.retain_until());
+
+        // What is another's, or under another key, says nothing.
+        let mut other = signer(&Keypair::generate_ed25519());
+        other.resume(&before.record(now));
+        assert_eq!(other.merge(says("3"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+        let mut elsewhere = SpaceSigner::new("/sr/b".into(), keypair, Limits::default());
+        elsewhere.resume(&before.record(now));
+        assert_eq!(elsewhere.merge(says("4"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+
+    #[test]
+    fn what_replicas_would_refuse_is_not_signed() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let none = signer.merge(says("1"), now, Duration::ZERO);
+        assert!(matches!(none, Err(SignError::Update(UpdateError::Expired { .. }))));
+        let long = signer.merge(says("1"), now, 49 * HOUR);
+        assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
+        let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
+        assert!(matches!(large, Err(SignError::Update(UpdateError::Limit(_)))));
+        // Nothing of it has left a trace.
+        assert_eq!(signer.record(now).spaces().len(), 0);
+        assert_eq!(signer.merge(says("1"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+}

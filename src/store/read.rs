@@ -1,9 +1,8 @@
 //! Reading: the whole for the local user, a slice for a GET, chunks for replication.
 //!
 //! **Invariants.** Nothing expired is returned. A slice of a large record fits into Kademlia's reply; the next
-//! answer begins where the last one ended, and each lap around the ring of writers at another place, which
-//! differs from replica to replica. So a reader that joins the answers of many sees different parts, and so do
-//! several readers of one.
+//! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
+//! from replica to replica. So a reader that joins the answers of many sees different parts.
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
@@ -29,33 +28,39 @@ const LEAST_TTL: Duration = Duration::from_secs(1);
 
 /// How far a large record has been handed out.
 ///
-/// The spaces are handed out in laps around the ring of their ranks. Each lap begins at another place, so that
-/// several readers who take turns do not get the same share of it each time.
+/// The spaces are handed out in laps around the ring of their ranks, which begin at a place of the replica's own.
+/// The first two slices of each lap have sizes of their own, so that the slices differ in place and number from
+/// lap to lap, and several readers who take turns do not get the same share of the record each time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     /// The space with which the next slice begins.
     space: SpaceId,
     /// How many of its updates have been sent, counted from the newest.
     sent: usize,
-    /// Where the lap began, and so ends.
-    start: SpaceId,
     lap: u64,
+    /// How many slices of the lap have gone out.
+    slices: usize,
 }
 
 impl Cursor {
-    fn new(record: RecordId, lap: u64) -> Self {
-        let start = match lap {
-            // The distance of the record from the local peer: as good as random, and each replica's own.
-            0 => SpaceId(record.0),
-            _ => SpaceId(
-                Sha256::new()
-                    .chain_update(record.0)
-                    .chain_update(lap.to_be_bytes())
-                    .finalize()
-                    .into(),
-            ),
+    /// Where laps begin and end: at the distance of the record from the local peer, which is as good as random.
+    const fn start(record: RecordId) -> SpaceId {
+        SpaceId(record.0)
+    }
+
+    const fn new(record: RecordId, lap: u64) -> Self {
+        Self { space: Self::start(record), sent: 0, lap, slices: 0 }
+    }
+
+    /// The size of the slice that begins here.
+    fn slice_bytes(&self, record: RecordId, max: usize) -> usize {
+        let hash = Sha256::new().chain_update(record.0).chain_update(self.lap.to_be_bytes());
+        let sizes: [u8; 32] = hash.finalize().into();
+        let Some(byte) = sizes.iter().take(2).nth(self.slices).filter(|_| self.lap > 0) else {
+            return max;
         };
-        Self { space: start, sent: 0, start, lap }
+        // At least an eighth.
+        max.saturating_mul(usize::from(*byte).saturating_add(32)) / (256 + 32)
     }
 }
 
@@ -123,11 +128,10 @@ impl<S: Storage> SmartRecordStore<S> {
         board: Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
-        let max = self.config.slice_bytes();
         let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
         let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
         let mut cursor = Cursor::new(id, 0);
-        if whole <= max {
+        if whole <= self.config.slice_bytes() {
             return Ok(self.slice_from(key, id, cursor, now)?.0);
         }
         if let Some(saved) = lock(&self.cursors).get(&id) {
@@ -152,10 +156,11 @@ impl<S: Storage> SmartRecordStore<S> {
         cursor: Cursor,
         now: Timestamp,
     ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
+        let start = Cursor::start(id);
         let is_before_start = |part: &Result<(PartId, Part<'_>), StorageError>| {
-            part.as_ref().map_or(true, |(id, _)| id.space < cursor.start)
+            part.as_ref().map_or(true, |(id, _)| id.space < start)
         };
-        let wrapped = cursor.space < cursor.start;
+        let wrapped = cursor.space < start;
         let ahead =
             self.spaces(id, cursor.space).take_while(|part| !wrapped || is_before_start(part));
         let behind =
@@ -177,10 +182,15 @@ impl<S: Storage> SmartRecordStore<S> {
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
-        let mut chunks =
-            Chunks::new(spaces, self.config.slice_bytes()).resume(cursor.space, cursor.sent);
+        let max = cursor.slice_bytes(id, self.config.slice_bytes());
+        let mut chunks = Chunks::new(spaces, max).resume(cursor.space, cursor.sent);
         let value = chunks.next();
-        let next = chunks.position().map(|(space, sent)| Cursor { space: *space, sent, ..cursor });
+        let next = chunks.position().map(|(space, sent)| Cursor {
+            space: *space,
+            sent,
+            slices: cursor.slices.saturating_add(1),
+            ..cursor
+        });
         drop(chunks);
         if let Some(error) = failed {
             return Err(error);

@@ -212,3 +212,40 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
     store.write(&key, &late.encode()).unwrap();
     assert_eq!(store.record(&key).unwrap(), Some(late));
 }
+
+#[test]
+fn the_expired_take_no_one_s_place_in_a_full_record() {
+    let limits = Limits::default().with_spaces_per_record(8);
+    let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
+    for seed in 0..8 {
+        let registry = Registry::empty().with("sr", rules.clone()).unwrap();
+        let clock = ManualClock::new();
+        let mut store = SmartRecordStore::with_storage(
+            local(),
+            registry,
+            StoreConfig::default(),
+            MemoryStorage::default(),
+            clock.clone(),
+        );
+        // More rows elsewhere that are due earlier than a single write collects.
+        for n in 0..400 {
+            let key = RecordKey::new(format!("/sr/{n}"));
+            put(&mut store, &key, one_space(&key, n, 1, Duration::from_secs(10)));
+        }
+        let key = RecordKey::new("/sr/board");
+        for writer in 0..7 {
+            let writer = 1_000 + 10 * seed + writer;
+            put(&mut store, &key, one_space(&key, writer, 1, Duration::from_secs(20)));
+        }
+        let live = one_space(&key, 2_000 + seed, 1, HOUR);
+        put(&mut store, &key, live.clone());
+        clock.advance(Duration::from_secs(21));
+        let mut signer = SpaceSigner::new(key.clone(), keypair(3_000 + seed), Limits::default());
+        signer.merge(text(1), clock.now(), HOUR).unwrap();
+        let new = signer.record(clock.now());
+        assert_eq!(store.write(&key, &new.encode()).map(|report| report.stored), Ok(1));
+        let mut expected = decode(&key, &live);
+        expected.join(new).unwrap();
+        assert_eq!(store.record(&key).unwrap(), Some(expected), "seed {seed}");
+    }
+}

@@ -98,3 +98,55 @@ fn a_write_that_fails_halfway_tells_of_the_first_half() {
     store.write(&key, &value).unwrap();
     assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 2);
 }
+
+/// What a damaged disk might hold in the place of a row.
+const DAMAGE: &[u8] = &[0xff; 40];
+
+fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
+    Change::Set(id, Part { bytes: Cow::Borrowed(DAMAGE), due_at, expires_at: due_at })
+}
+
+#[test]
+fn a_damaged_row_does_not_stand_in_the_way_of_others() {
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let id = RecordId::new(&local(), &board);
+    let clock = ManualClock::new();
+    let later = clock.now().saturating_add(HOUR);
+    for (due_at, what) in [
+        (None, "never due"),
+        (Some(clock.now()), "due from the beginning"),
+        (Some(later), "due later"),
+    ] {
+        for part in [id.head(), id.part(SpaceId([0; 32].map(|b: u8| b + 1))), id.part(SpaceId::MAX)]
+        {
+            let mut storage = MemoryStorage::default();
+            storage.apply(vec![damaged(part, due_at)]).unwrap();
+            // Two orphans: a space without a head, far away and near.
+            let far = RecordId([0xff; 32]).part(SpaceId::MAX);
+            storage.apply(vec![damaged(far, due_at)]).unwrap();
+            let config = StoreConfig::default().with_max_records(2).with_max_bytes(4_096);
+            let clock = ManualClock::new();
+            let mut store =
+                SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+            // Writing and reading goes on, here and elsewhere.
+            let good = one_space(&board, 1, 10, HOUR);
+            store.write(&board, &good).unwrap();
+            assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &good)), "{what}");
+            assert!(store.get(&(&board).into()).is_some(), "{what}");
+            store.write(&value, b"value").unwrap();
+            assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+            assert!(store.records().count() >= 2, "{what}");
+            // Room can be made of it, and it can be collected.
+            let mut n = 2;
+            while n < 40 {
+                put(&mut store, &RecordKey::new(format!("/any/{n}")), vec![0; 100]);
+                n += 1;
+            }
+            assert!(store.usage().bytes <= 4_096, "{what}");
+            clock.advance(2 * HOUR);
+            store.collect().unwrap();
+            store.forget(&board).unwrap();
+            assert!(store.get(&(&board).into()).is_none());
+        }
+    }
+}

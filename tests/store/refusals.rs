@@ -180,3 +180,30 @@ fn a_custom_validator_decides_what_is_better() {
         Err(WriteError::Refused(ValidationError::Expired { .. }))
     ));
 }
+
+#[test]
+fn a_local_record_has_to_fit_into_a_chunk() {
+    let key = RecordKey::new("/sr/a");
+    let value = one_space(&key, 1, 500, HOUR);
+    for (room, fits) in [(value.len(), true), (value.len() - 1, false)] {
+        let (mut store, _) = open_store(StoreConfig::default().with_chunk_bytes(room));
+        let mut heard = store.subscribe();
+        let mut record = Record::new(kad::RecordKey::from(&key), value.clone());
+        record.publisher = Some(local());
+        assert_eq!(store.put(record).is_ok(), fits);
+        let refused = events(&mut heard).into_iter().any(|event| {
+            matches!(event, StoreEvent::Refused {
+                reason: ValidationError::LimitExceeded(LimitExceeded { limit, .. }), ..
+            } if limit == Limit::ChunkBytes)
+        });
+        assert_eq!(refused, !fits);
+        // What comes from others came in one piece, whatever our chunks are.
+        put(&mut store, &key, value.clone());
+        assert_eq!(store.record(&key).unwrap(), Some(decode(&key, &value)));
+    }
+    // Nothing about such a value is checked, as with libp2p's own store.
+    let mut store = with_fallback_only(local());
+    let mut record = Record::new(kad_key("plain"), vec![0; 60 * 1_024]);
+    record.publisher = Some(local());
+    assert!(store.put(record).is_ok());
+}

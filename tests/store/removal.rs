@@ -70,3 +70,17 @@ fn forget_deletes_anything() {
     store.forget(&RecordKey::new("/any/never")).unwrap();
     assert_eq!(store.usage(), Usage::default());
 }
+
+#[test]
+fn a_renewed_value_outlives_a_job_that_takes_long() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    put_value(&mut store, "/any/a", 360);
+    assert_eq!(store.records().count(), 1);
+    clock.advance(Duration::from_secs(100));
+    put_value(&mut store, "/any/a", 3_600);
+    clock.advance(Duration::from_secs(365));
+    // Someone else looks at the records meanwhile.
+    assert_eq!(store.records().count(), 1);
+    store.remove(&kad_key("/any/a"));
+    assert!(store.get(&kad_key("/any/a")).is_some());
+}
