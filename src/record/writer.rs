@@ -63,7 +63,7 @@ impl Writer {
     /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
     /// signature, not here.
     pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
-        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
+        Self::check_len(&encoded)?;
         if let Some(key) = ed25519_key(&encoded) {
             return if is_reduced(key) {
                 Ok(Self(encoded))
@@ -77,6 +77,10 @@ impl Writer {
             return Err(WriterError::NotCanonical);
         }
         Ok(Self(encoded))
+    }
+
+    pub(crate) fn check_len(encoded: &[u8]) -> Result<(), LimitExceeded> {
+        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)
     }
 
     /// The protobuf-encoded public key.
@@ -115,15 +119,23 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let message = signed_bytes(key, update);
+        self.verify_bytes(&signed_bytes(key, update), signature)
+    }
+
+    /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
+    pub(crate) fn verify_bytes(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
                 let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point.verify_strict(&message, &signature).map_err(|_| BadSignature)
+                point.verify_strict(message, &signature).map_err(|_| BadSignature)
             }
             None => PublicKey::try_decode_protobuf(&self.0)
-                .is_ok_and(|key| key.verify(&message, signature))
+                .is_ok_and(|key| key.verify(message, signature))
                 .then_some(())
                 .ok_or(BadSignature),
         }
