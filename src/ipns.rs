@@ -152,7 +152,7 @@ impl IpnsRecord {
         Ok(Self { name: *name, signed: signed.clone(), data, bytes })
     }
 
-    pub(crate) fn check_len(bytes: &[u8]) -> Result<(), LimitExceeded> {
+    fn check_len(bytes: &[u8]) -> Result<(), LimitExceeded> {
         check(Limit::ValueBytes, bytes.len(), MAX_RECORD_BYTES)
     }
 

@@ -63,7 +63,7 @@ impl Writer {
     /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
     /// signature, not here.
     pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
-        Self::check_len(&encoded)?;
+        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
         if let Some(key) = ed25519_key(&encoded) {
             return if is_reduced(key) {
                 Ok(Self(encoded))
@@ -77,10 +77,6 @@ impl Writer {
             return Err(WriterError::NotCanonical);
         }
         Ok(Self(encoded))
-    }
-
-    pub(crate) fn check_len(encoded: &[u8]) -> Result<(), LimitExceeded> {
-        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)
     }
 
     /// The protobuf-encoded public key.

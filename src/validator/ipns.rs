@@ -32,7 +32,6 @@ impl IpnsValidator {
     /// [`ValidationError`] if the key is not that of a name, or the value not a record of it.
     pub fn read(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
         let name = IpnsName::try_from(key).map_err(Malformed::other)?;
-        IpnsRecord::check_len(value)?;
         Ok(IpnsRecord::decode(&name, Bytes::copy_from_slice(value))?)
     }
 }

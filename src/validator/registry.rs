@@ -172,4 +172,18 @@ mod tests {
             Some(NamespaceError::HasSlash("a/b".into()))
         );
     }
+
+    #[test]
+    fn an_ipfs_style_node_knows_three_namespaces() {
+        let registry = Registry::ipfs();
+        let names: Vec<_> = registry.namespaces.keys().map(String::as_str).collect();
+        assert_eq!(names, ["ipns", "pk", "sr"]);
+        assert!(registry.fallback.is_none());
+        assert!(registry.smart_record(&RecordKey::new("/sr/x")).is_some());
+        assert!(registry.smart_record(&RecordKey::new("/pk/x")).is_none());
+        let public = libp2p_identity::Keypair::generate_ed25519().public();
+        let key = PublicKeyValidator::key(&public);
+        assert!(registry.validate(&key, &public.encode_protobuf(), Timestamp::EPOCH).is_ok());
+        assert!(Registry::default().find(&key).is_err());
+    }
 }
