@@ -47,10 +47,11 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
-//! The core (`node`, `record`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (`node`, `record`, `ipns`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -76,6 +77,7 @@
 )]
 
 mod clock;
+pub mod ipns;
 mod key;
 pub mod node;
 mod proto;
@@ -92,6 +94,7 @@ pub use prost::bytes::Bytes;
 
 pub use crate::{
     clock::{Clock, SystemClock},
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
@@ -101,7 +104,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, Registry, SmartRecordValidator, ValidationError, Validator,
-        Validity, best_index,
+        AcceptAny, Fault, IpnsValidator, Malformed, PublicKeyValidator, Registry,
+        SmartRecordValidator, ValidationError, Validator, Validity, best_index,
     },
 };

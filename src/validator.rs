@@ -11,6 +11,8 @@
 
 mod any;
 mod error;
+mod ipns;
+mod pk;
 mod registry;
 mod smart_record;
 
@@ -18,6 +20,8 @@ pub(crate) use self::smart_record::{Refusals, Refused};
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
+    ipns::IpnsValidator,
+    pk::PublicKeyValidator,
     registry::Registry,
     smart_record::SmartRecordValidator,
 };

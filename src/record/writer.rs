@@ -115,15 +115,23 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let message = signed_bytes(key, update);
+        self.verify_bytes(&signed_bytes(key, update), signature)
+    }
+
+    /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
+    pub(crate) fn verify_bytes(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
                 let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point.verify_strict(&message, &signature).map_err(|_| BadSignature)
+                point.verify_strict(message, &signature).map_err(|_| BadSignature)
             }
             None => PublicKey::try_decode_protobuf(&self.0)
-                .is_ok_and(|key| key.verify(&message, signature))
+                .is_ok_and(|key| key.verify(message, signature))
                 .then_some(())
                 .ok_or(BadSignature),
         }
