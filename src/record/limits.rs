@@ -1,4 +1,8 @@
 //! The bounds of a smart record.
+//!
+//! **Invariants.** Limits that decide what is kept give the same whatever order updates came in.
+//!
+//! **Spec.** `docs/design.md`, sections "Update" and "Join".
 
 use std::{fmt, time::Duration};
 

@@ -2,6 +2,8 @@
 //!
 //! **Invariants.** Collecting costs what has expired, not what is stored. A row that cannot be read does not
 //! stand in the way of others.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
 
 use super::{
     SmartRecordStore, StorageError,

@@ -1,4 +1,8 @@
 //! How large a store may grow, and what it sends at once.
+//!
+//! **Invariants.** What a store sends at once fits into the packets of the configuration of Kademlia made here.
+//!
+//! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;

@@ -3,6 +3,8 @@
 //! **Invariants.** Nothing expired is returned. A slice of a large record fits into Kademlia's reply; the next
 //! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
 //! from replica to replica. So a reader that joins the answers of many sees different parts.
+//!
+//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 

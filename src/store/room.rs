@@ -3,6 +3,8 @@
 //! **Invariants.** Nothing is changed before there is room for all of the plan; what is evicted for it goes in
 //! the same step. What has expired goes first, then the records farther from the local peer than the written
 //! one, the farthest first. A write that does not grow always fits.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
 
 use super::{
     SmartRecordStore, StorageError,

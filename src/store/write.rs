@@ -3,6 +3,8 @@
 //! **Invariants.** A refused part takes no good one with it, except that after 16 bad signatures the rest of a
 //! value is refused unread. A write is planned before anything is changed, so
 //! what does not fit is refused and nothing has gone.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;

@@ -1,4 +1,9 @@
 //! Which validator answers for which namespace.
+//!
+//! **Invariants.** A key is answered for by one validator, or refused.
+//!
+//! **Spec.** Namespaces as in
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go), `NamespacedValidator`.
 
 use std::{collections::BTreeMap, fmt};
 
