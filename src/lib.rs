@@ -47,6 +47,7 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
@@ -76,6 +77,7 @@
 )]
 
 mod clock;
+pub mod iprs;
 mod key;
 pub mod node;
 mod proto;
@@ -100,7 +102,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, Registry, SmartRecordValidator, ValidationError, Validator,
-        Validity, best_index,
+        AcceptAny, Fault, IprsValidator, Malformed, Registry, SmartRecordValidator,
+        ValidationError, Validator, Validity, best_index,
     },
 };

@@ -14,6 +14,7 @@ mod event;
 mod kad;
 mod memory;
 mod read;
+mod receipt;
 mod rows;
 pub mod storage;
 mod write;

@@ -22,6 +22,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// Where a slice begins: a space, and how many of its updates have been sent.
+type Cursor = (SpaceId, usize);
+
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
@@ -110,9 +113,9 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         key: &RecordKey,
         id: RecordId,
-        (start, sent): (SpaceId, usize),
+        (start, sent): Cursor,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<(SpaceId, usize)>), StorageError> {
+    ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
         let before = self
             .spaces(id, SpaceId::HEAD)
             .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
