@@ -13,12 +13,13 @@
 //! and a [`Scheme`] of one's own brings in other trust and other time. The
 //! [`IprsValidator`](crate::IprsValidator) holds the schemes that a node knows.
 //!
-//! **Invariants.** A [`SignedRecord`] is signed by its author for its key. Each record and each scheme has a CID. Of any two
-//! records under a key one is better, for everybody and at any time, unless they have the same CID: by
+//! **Invariants.** A [`SignedRecord`] is signed by its author for its key. Each record and each scheme has a CID.
+//! Of any two records under a key one is better, for everybody and at any time, unless they have the same CID: by
 //! version, then by the scheme's CID, then by the scheme's order.
 //!
-//! **Spec.** [IPRS](https://github.com/ipfs/specs/tree/main/iprs-interplanetary-record-system) (seed 4 of the
-//! design).
+//! **Spec.**
+//! [IPRS](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system)
+//! (seed 4 of the design).
 
 mod ancestry;
 mod beacon;

@@ -3,15 +3,15 @@
 //! `validity` is `{height: n, parent?: CID}`. The first record of a chain has height 0 and no parent, a child one
 //! more than its parent.
 //!
-//! **Invariants.** The order is by version, then by height, then by CID, and needs only the two records. So, as long as
-//! authors keep to the rules (a child's height is one more than its parent's, its version not less), a
-//! descendant beats its ancestors, the longer branch of a fork the shorter, and of two that are equally long
-//! the same one wins everywhere.
+//! **Invariants.** The order is by version, then by height, then by CID, and needs only the two records. So, as
+//! long as authors keep to the rules (a child's height is one more than its parent's, its version not less), a
+//! descendant beats its ancestors, the longer branch of a fork the shorter, and of two that are equally long the
+//! same one wins everywhere.
 //!
 //! **What is proven.** That the author gave the record this height and this parent: both are signed, and a CID
 //! cannot be made to fit another record. That there is no parent where there should be one, or the other way
-//! round, is refused. *Not* proven by one record alone: that the parent exists, and that the height is true. A lying
-//! height wins the order; who can lie is who can write under the key, and could as well sign that many
+//! round, is refused. *Not* proven by one record alone: that the parent exists, and that the height is true. A
+//! lying height wins the order; who can lie is who can write under the key, and could as well sign that many
 //! records. With the ancestors at hand a [`Chain`](super::Chain) finds the lie, and says which ancestors are
 //! missing where it cannot tell.
 //!

@@ -1,12 +1,12 @@
 //! The built-in beacon: a hash chain signed by an authority.
 //!
-//! It is an [`Ancestry`](super::Ancestry) chain under a key of the authority's: a round is a height, the value of a round is the
-//! CID of its record. Each record holds something that nobody can guess, such as 32 random bytes, so nobody but the
-//! authority knows a value before the authority publishes it. Nobody needs a clock: time is what the
-//! authority has published, and a reader knows as much of it as it has heard.
+//! It is an [`Ancestry`](super::Ancestry) chain under a key of the authority's: a round is a height, the value of
+//! a round is the CID of its record. Each record holds something that nobody can guess, such as 32 random bytes,
+//! so nobody but the authority knows a value before the authority publishes it. Nobody needs a clock: time is
+//! what the authority has published, and a reader knows as much of it as it has heard.
 //!
-//! **Invariants.** A [`ChainBeacon`] moves on one round at a time, each linked to the one before; the authority cannot
-//! show it two histories without being found out.
+//! **Invariants.** A [`ChainBeacon`] moves on one round at a time, each linked to the one before; the authority
+//! cannot show it two histories without being found out.
 //!
 //! Trusted is the authority: not to publish in advance, not to keep silent, and not to show different readers
 //! different histories, which a reader alone cannot see.

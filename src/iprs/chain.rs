@@ -1,8 +1,8 @@
 //! A set of records of one ancestry chain: what is known of how they descend from each other.
 //!
 //! **Invariants.** A chain is a set: in which order its records came, or how often, changes no answer. An answer
-//! rests on links only, each of which is a hash, never on heights, which may be lies; where a record is
-//! missing that could change it, the answer says so.
+//! rests on links only, each of which is a hash, never on heights, which may be lies; where a record is missing
+//! that could change it, the answer says so.
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 

@@ -3,10 +3,11 @@
 //! `validity` is `{notBefore?: ms, notAfter?: ms}`, Unix milliseconds. A bound that is absent is unbounded: the
 //! beginning of time, or the end of it.
 //!
-//! **Invariants.** A record is valid while `notBefore <= now < notAfter`. The order is that of the spec's example:
-//! by version, then by `notAfter`, unbounded last; then by `notBefore`, then by CID. So an author who wants a new
-//! record to take the place of an old one raises the version or lets it live longer; who raises the version and lets it
-//! live shorter must know that the old one can be replayed once the new one has gone.
+//! **Invariants.** A record is valid while `notBefore <= now < notAfter`, where each bound is there. The order is
+//! that of the spec's example: by version, then by `notAfter`, unbounded last; then by `notBefore`, then by CID.
+//! So an author who wants a new record to take the place of an old one raises the version or lets it live longer;
+//! who raises the version and lets it live shorter must know that the old one can be replayed once the new one
+//! has gone.
 //!
 //! Trust is in the author's key, time in the clocks of the author and the reader: there is no allowance for
 //! clocks that differ, so an author should leave some.
@@ -109,7 +110,7 @@ impl Scheme for DatetimeRange {
                 max: 0,
             }));
         }
-        if range.not_after <= now {
+        if range.not_after != Timestamp::MAX && range.not_after <= now {
             return Err(ValidationError::Expired { expired_at: range.not_after });
         }
         Ok(match range.not_after {

@@ -2,15 +2,15 @@
 //! before it was there.
 //!
 //! `validity` is `{beacon: CID, round: n}`: the value that the beacon had in that round. So the record was signed
-//! after that round began. A reader asks its own [`Beacon`] whether the value is genuine and how many rounds
-//! old; no clock is read.
+//! after that round began. A reader asks its own [`Beacon`] whether the value is genuine and how many rounds old;
+//! no clock is read.
 //!
-//! **Invariants.** A record is fresh while the cited value is at most `threshold` rounds old, by the reader's beacon. The
-//! order is by version, then by round, then by CID, and does not ask the beacon, so it never changes.
+//! **Invariants.** A record is fresh while the cited value is at most `threshold` rounds old, by the reader's
+//! beacon. The order is by version, then by round, then by CID, and does not ask the beacon, so it never changes.
 //!
-//! A record citing a round that the reader's beacon has not reached is refused as unsupported: it may be
-//! genuine, and the reader behind, or a forgery; the reader does not guess. Nothing expires in a store as
-//! rounds go by: the store keeps the record for as long as the DHT does, and readers refuse it as stale.
+//! A record citing a round that the reader's beacon has not reached is refused as unsupported: it may be genuine,
+//! and the reader behind, or a forgery; the reader does not guess. Nothing expires in a store as rounds go by:
+//! the store keeps the record for as long as the DHT does, and readers refuse it as stale.
 //!
 //! **Spec.** IPRS, "Signed, with cryptographic freshness".
 

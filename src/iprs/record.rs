@@ -3,18 +3,20 @@
 //! A [`Record`] is what an author wants to say; a [`SignedRecord`] is what an author has said, under one key;
 //! between them stands the [`UnverifiedRecord`], which anybody may have made.
 //!
-//! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. What travels is
-//! `{record, signature}` with the record inside, so that IPLD tools see its links.
+//! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. What travels is `{record,
+//! signature}` with the record inside, so that IPLD tools see its links.
 //!
 //! **Invariants.** Holding a [`SignedRecord`] means that its signature is the author's for its key. Its bytes are
 //! canonical, of the wire form as of the object, so that one record has one form. The CID is that of the object
 //! without the signature: some kinds of keys (ECDSA) let anybody turn a valid signature into another valid one,
-//! which would otherwise make another record, and of one chain two.
+//! which would otherwise make another record, and of one chain two. The key is signed but stands in neither, so
+//! the same object, with the same CID, can be signed under several keys.
 //!
-//! **Spec.** [IPRS, "Construction"](https://github.com/ipfs/specs/tree/main/iprs-interplanetary-record-system),
-//! whose `Record` and `Signature` are also objects of their own;
-//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md) for the bytes that are
-//! signed: domain `libp2p-iprs`, payload type `/libp2p-iprs/record`, payload `uvarint(len(key)) ‖ key ‖ object`.
+//! **Spec.** [IPRS,
+//! "Construction"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system),
+//! whose `Record` and `Signature` are also objects of their own; [RFC
+//! 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md) for the bytes that are signed:
+//! domain `libp2p-iprs`, payload type `/libp2p-iprs/record`, payload `uvarint(len(key)) ‖ key ‖ object`.
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;

@@ -3,7 +3,8 @@
 //! **Invariants.** A scheme is known by the CID of its [`Description`], so two schemes that differ in a parameter
 //! differ in their CID. `order` looks at the two records alone.
 //!
-//! **Spec.** [IPRS, "The Interface"](https://github.com/ipfs/specs/tree/main/iprs-interplanetary-record-system):
+//! **Spec.** [IPRS, "The
+//! Interface"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system):
 //! Validator, Order, Marshal, Unmarshal.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt};

@@ -2,13 +2,12 @@
 //!
 //! `validity` is `{ttl: ms}`. The time runs from when a replica first receives the record, by its own clock, as
 //! with DNS; author and replica need not agree on what time it is. The scheme only says how long; the store
-//! ([`Validity::ttl_since_receipt`]) remembers since when, also for a while after the end, so that a record
-//! that is sent again to the same replica does not start anew. What is left of the time travels with the
-//! record as Kademlia's lifetime (whole seconds, rounded down), so that a record does not gain time by being
-//! replicated.
+//! ([`Validity::ttl_since_receipt`]) remembers since when, also for a while after the end, so that a record that
+//! is sent again to the same replica does not start anew. What is left of the time travels with the record as
+//! Kademlia's lifetime (whole seconds, rounded down), so that a record does not gain time by being replicated.
 //!
-//! **Invariants.** At least a millisecond. The order is by version, then by CID: nothing in two records says which
-//! is the newer, so the author raises the version.
+//! **Invariants.** At least a millisecond. The order is by version, then by CID: nothing in two records says
+//! which is the newer, so the author raises the version.
 //!
 //! What is not proven: Kademlia's lifetime is the sender's word. Whoever brings a record to a replica that has
 //! never seen it can let it live up to its whole TTL there. An author who needs an end takes

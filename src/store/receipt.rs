@@ -1,11 +1,11 @@
 //! Values whose time runs since they were first received.
 //!
-//! **Invariants.** A replica lets such a value live until its TTL has passed since the replica first received it, or
-//! until the lifetime that came with it has, whichever is earlier. Being sent again while it lives changes nothing. A value
-//! whose lifetime was cut short by whoever brought it first may come back, but its time ends when it would have;
-//! so nobody can suppress a value by bringing it with a short lifetime. What has expired is remembered for
-//! [`receipt_memory`](super::StoreConfig::receipt_memory), in its row: neither it nor anything worse
-//! comes in until then.
+//! **Invariants.** A replica lets such a value live until its TTL has passed since the replica first received it,
+//! or until the lifetime that came with it has, whichever is earlier. Being sent again while it lives changes
+//! nothing. A value whose lifetime was cut short by whoever brought it first may come back, but its time ends
+//! when it would have; so nobody can suppress a value by bringing it with a short lifetime. What has expired is
+//! remembered for [`receipt_memory`](super::StoreConfig::receipt_memory), in its row: neither it nor anything
+//! worse comes in until then.
 //!
 //! **Spec.** IPRS, "Signed, expiring after a Time-To-Live".
 
