@@ -11,9 +11,9 @@
 //! **What is proven.** That the author gave the record this height and this parent: both are signed, and a CID
 //! cannot be made to fit another record. That there is no parent where there should be one, or the other way
 //! round, is refused. *Not* proven by one record alone: that the parent exists, and that the height is true. A
-//! lying height wins the order; who can lie is who can write under the key, and could as well sign that many
-//! records. With the ancestors at hand a [`Chain`](super::Chain) finds the lie, and says which ancestors are
-//! missing where it cannot tell.
+//! lying height wins the order, and one near the end of the numbers leaves no room above it; but only who may
+//! write under the key can lie, and an author who did gets out of it by raising the version. With the ancestors
+//! at hand a [`Chain`](super::Chain) finds the lie, and says which ancestors are missing where it cannot tell.
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
