@@ -48,6 +48,7 @@
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
+//! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
@@ -78,6 +79,7 @@
 
 mod clock;
 pub mod ipns;
+pub mod iprs;
 mod key;
 pub mod node;
 mod proto;
@@ -104,7 +106,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, IpnsValidator, Malformed, PublicKeyValidator, Registry,
+        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PublicKeyValidator, Registry,
         SmartRecordValidator, ValidationError, Validator, Validity, best_index,
     },
 };

@@ -12,15 +12,19 @@
 mod any;
 mod error;
 mod ipns;
+mod iprs;
 mod pk;
 mod registry;
 mod smart_record;
+
+use std::time::Duration;
 
 pub(crate) use self::smart_record::{Refusals, Refused};
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
     ipns::IpnsValidator,
+    iprs::IprsValidator,
     pk::PublicKeyValidator,
     registry::Registry,
     smart_record::SmartRecordValidator,
@@ -101,22 +105,37 @@ pub struct Validity {
     /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
     /// the publisher never hears of what others put in its place.
     pub keeps_publisher: bool,
+    /// How long the value lives from when it is first received, by the receiver's clock. A store remembers
+    /// since when it has known the value, and what is left travels on; see
+    /// [`StoreConfig::receipt_memory`](crate::StoreConfig::receipt_memory). `None`: receipt starts nothing.
+    pub ttl_since_receipt: Option<Duration>,
+    /// What the value says apart from how it is signed, as a hash: values of the same identity are one value to
+    /// [`ttl_since_receipt`](Self::ttl_since_receipt). `None`: the bytes count.
+    pub identity: Option<[u8; 32]>,
 }
 
 impl Validity {
+    const NOTHING: Self =
+        Self { expires_at: None, keeps_publisher: false, ttl_since_receipt: None, identity: None };
+
     /// The value expires at this instant.
     pub const fn until(expires_at: Timestamp) -> Self {
-        Self { expires_at: Some(expires_at), keeps_publisher: false }
+        Self { expires_at: Some(expires_at), ..Self::NOTHING }
     }
 
     /// The value does not say when it expires.
     pub const fn forever() -> Self {
-        Self { expires_at: None, keeps_publisher: false }
+        Self::NOTHING
+    }
+
+    /// The value expires this long after it is first received.
+    pub const fn since_receipt(ttl: Duration) -> Self {
+        Self { ttl_since_receipt: Some(ttl), ..Self::NOTHING }
     }
 
     /// The value vouches for nothing: what came with it counts, lifetime and publisher.
     pub const fn unchecked() -> Self {
-        Self { expires_at: None, keeps_publisher: true }
+        Self { keeps_publisher: true, ..Self::NOTHING }
     }
 }
 

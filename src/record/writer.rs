@@ -115,7 +115,18 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        self.verify_bytes(&signed_bytes(key, update), signature)
+        self.verify_for(UPDATE, key, update, signature)
+    }
+
+    /// Checks the writer's signature of `body` under `key`, made for `purpose`.
+    pub(crate) fn verify_for(
+        &self,
+        purpose: Purpose,
+        key: &RecordKey,
+        body: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        self.verify_bytes(&purpose.signed_bytes(key, body), signature)
     }
 
     /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
@@ -152,23 +163,41 @@ fn is_reduced(point: &[u8; 32]) -> bool {
     !(*first >= 0xed && middle.iter().all(|b| *b == 0xff) && last & 0x7f == 0x7f)
 }
 
-/// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
-pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
-    let key = key.as_bytes();
-    let mut key_len = Vec::with_capacity(2);
-    prost::encoding::encode_varint(len(key), &mut key_len);
-    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(update));
+/// What a signature is for, as RFC 0002 separates them: one made for one purpose is none for another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    pub(crate) domain: &'static str,
+    pub(crate) payload_type: &'static [u8],
+}
 
-    let mut message = Vec::with_capacity(update.len().saturating_add(key.len()).saturating_add(64));
-    for part in [SIGNATURE_DOMAIN.as_bytes(), SIGNATURE_PAYLOAD_TYPE] {
-        prost::encoding::encode_varint(len(part), &mut message);
-        message.extend_from_slice(part);
+/// A signed update of a smart record.
+const UPDATE: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
+
+impl Purpose {
+    /// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
+    pub(crate) fn signed_bytes(self, key: &RecordKey, body: &[u8]) -> Vec<u8> {
+        let key = key.as_bytes();
+        let mut key_len = Vec::with_capacity(2);
+        prost::encoding::encode_varint(len(key), &mut key_len);
+        let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(body));
+
+        let mut message =
+            Vec::with_capacity(body.len().saturating_add(key.len()).saturating_add(64));
+        for part in [self.domain.as_bytes(), self.payload_type] {
+            prost::encoding::encode_varint(len(part), &mut message);
+            message.extend_from_slice(part);
+        }
+        prost::encoding::encode_varint(payload_len, &mut message);
+        for part in [&key_len, key, body] {
+            message.extend_from_slice(part);
+        }
+        message
     }
-    prost::encoding::encode_varint(payload_len, &mut message);
-    for part in [&key_len, key, update] {
-        message.extend_from_slice(part);
-    }
-    message
+}
+
+/// What a writer signs of an update.
+pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
+    UPDATE.signed_bytes(key, update)
 }
 
 fn len(bytes: &[u8]) -> u64 {
