@@ -47,10 +47,12 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`signed`] | signed records: one value, one author, the highest sequence wins |
+//! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
-//! The core (`node`, `record`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (`node`, `record`, `signed`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -77,10 +79,12 @@
 
 mod clock;
 mod key;
+pub mod manager;
 pub mod node;
 mod proto;
 pub mod record;
 mod settings;
+pub mod signed;
 pub mod store;
 mod time;
 pub mod validator;
@@ -93,15 +97,17 @@ pub use prost::bytes::Bytes;
 pub use crate::{
     clock::{Clock, SystemClock},
     key::{NamespaceError, RecordKey},
+    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
+    signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, Registry, SmartRecordValidator, ValidationError, Validator,
-        Validity, best_index,
+        AcceptAny, Fault, Malformed, Registry, SignedRecordValidator, SmartRecordValidator,
+        ValidationError, Validator, Validity, best_index,
     },
 };

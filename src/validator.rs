@@ -12,6 +12,8 @@
 mod any;
 mod error;
 mod registry;
+mod shared;
+mod signed;
 mod smart_record;
 
 pub(crate) use self::smart_record::{Refusals, Refused};
@@ -19,6 +21,7 @@ pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
     registry::Registry,
+    signed::SignedRecordValidator,
     smart_record::SmartRecordValidator,
 };
 use crate::{key::RecordKey, time::Timestamp};
@@ -82,6 +85,12 @@ pub trait Validator: Send + Sync {
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
     /// by space instead of as one value. By default they are not.
     fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
+        None
+    }
+
+    /// The rules of signed records, if the values under `key` are such. A
+    /// [`RecordManager`](crate::RecordManager) then signs and reads them. By default they are not.
+    fn signed_record(&self, _key: &RecordKey) -> Option<&SignedRecordValidator> {
         None
     }
 }

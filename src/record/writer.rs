@@ -23,9 +23,9 @@ pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-smart-record/update";
 
 /// A protobuf-encoded RSA key of 8,192 bits, the largest that libp2p takes, has about 1,070 bytes.
-const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
+pub(crate) const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
 /// A signature of such a key.
-const MAX_SIGNATURE_BYTES: usize = 1_024;
+pub(crate) const MAX_SIGNATURE_BYTES: usize = 1_024;
 
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
@@ -115,15 +115,23 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let message = signed_bytes(key, update);
+        self.verify_message(&signed_bytes(key, update), signature)
+    }
+
+    /// Checks the writer's signature of `message`, whatever it is.
+    pub(crate) fn verify_message(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
                 let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point.verify_strict(&message, &signature).map_err(|_| BadSignature)
+                point.verify_strict(message, &signature).map_err(|_| BadSignature)
             }
             None => PublicKey::try_decode_protobuf(&self.0)
-                .is_ok_and(|key| key.verify(&message, signature))
+                .is_ok_and(|key| key.verify(message, signature))
                 .then_some(())
                 .ok_or(BadSignature),
         }
@@ -149,15 +157,20 @@ pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut key_len = Vec::with_capacity(2);
     prost::encoding::encode_varint(len(key), &mut key_len);
-    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(update));
+    envelope_bytes(SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, &[&key_len, key, update])
+}
 
-    let mut message = Vec::with_capacity(update.len().saturating_add(key.len()).saturating_add(64));
-    for part in [SIGNATURE_DOMAIN.as_bytes(), SIGNATURE_PAYLOAD_TYPE] {
+/// What is signed of an envelope of RFC 0002 whose payload is these parts.
+pub(crate) fn envelope_bytes(domain: &str, payload_type: &[u8], payload: &[&[u8]]) -> Vec<u8> {
+    let payload_len = payload.iter().fold(0_u64, |sum, part| sum.saturating_add(len(part)));
+    let mut message =
+        Vec::with_capacity(usize::try_from(payload_len).unwrap_or_default().saturating_add(64));
+    for part in [domain.as_bytes(), payload_type] {
         prost::encoding::encode_varint(len(part), &mut message);
         message.extend_from_slice(part);
     }
     prost::encoding::encode_varint(payload_len, &mut message);
-    for part in [&key_len, key, update] {
+    for part in payload {
         message.extend_from_slice(part);
     }
     message

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{SmartRecordValidator, ValidationError, Validator, Validity};
+use super::{SignedRecordValidator, SmartRecordValidator, ValidationError, Validator, Validity};
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
     time::Timestamp,
@@ -99,6 +99,10 @@ impl Validator for Registry {
 
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         self.find(key).ok()?.smart_record(key)
+    }
+
+    fn signed_record(&self, key: &RecordKey) -> Option<&SignedRecordValidator> {
+        self.find(key).ok()?.signed_record(key)
     }
 }
 
