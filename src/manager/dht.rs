@@ -75,8 +75,6 @@ pub enum DhtError {
 
 impl DhtBackend {
     /// A backend and its driver.
-    // The driver is the other half; there is no backend without it.
-    #[expect(clippy::new_ret_no_self, reason = "as with channels, both halves are made together")]
     pub fn new() -> (Self, DhtDriver) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver))

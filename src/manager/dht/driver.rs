@@ -203,16 +203,16 @@ impl DhtDriver {
 
 fn note(result: &kad::GetRecordResult, key: &kad::RecordKey, found: &mut Found) {
     match result {
-        // Kademlia does not compare the key of a reply with the key asked for.
-        Ok(GetRecordOk::FoundRecord(kad::PeerRecord { peer, record })) if record.key == *key => {
-            // What comes in after the lookup was told to end is not counted.
-            if found.answers.len() < ANSWERS {
-                found.answers.push(Answer {
-                    holder: peer.map_or(Holder::Local, Holder::Peer),
-                    value: Bytes::copy_from_slice(&record.value),
-                    lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),
-                });
-            }
+        // Kademlia does not compare the key of a reply with the key asked for. What comes in after the lookup
+        // was told to end is not counted.
+        Ok(GetRecordOk::FoundRecord(kad::PeerRecord { peer, record }))
+            if record.key == *key && found.answers.len() < ANSWERS =>
+        {
+            found.answers.push(Answer {
+                holder: peer.map_or(Holder::Local, Holder::Peer),
+                value: Bytes::copy_from_slice(&record.value),
+                lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),
+            });
         }
         Ok(GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates }) => {
             found.missing.extend(cache_candidates.values().copied().map(Holder::Peer));
