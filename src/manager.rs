@@ -116,8 +116,8 @@ pub enum ManagerError<E> {
     /// There is no sequence above the highest one that is known.
     #[error("there is no higher sequence left for {0}")]
     SequenceExhausted(RecordKey),
-    /// All that was found is older than what was put or got before: someone withholds records, or replays
-    /// old ones.
+    /// All that was found is older than what was put or got before: someone withholds records or replays
+    /// old ones, or the better record has expired since.
     #[error("{key}: found sequence {found}, but {known} is known")]
     RolledBack {
         /// Of the records.

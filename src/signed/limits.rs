@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     key::RecordKey,
     record::{Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq, check},
+    settings::settings,
     time::Timestamp,
 };
 
@@ -34,27 +35,7 @@ impl Default for SignedRecordLimits {
     }
 }
 
-macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
-        impl SignedRecordLimits {
-            $(
-                $(#[$doc])*
-                pub const fn $name(&self) -> $type {
-                    self.$name
-                }
-
-                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
-                #[must_use]
-                pub const fn $with(mut self, value: $type) -> Self {
-                    self.$name = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-limits! {
+settings! { SignedRecordLimits:
     /// The bytes of a key. Defaults to 256, as for smart records.
     key_bytes, with_key_bytes: usize;
     /// The bytes of a value. Defaults to 6 KiB: with the longest key and the signature of an Ed25519 key it

@@ -1,6 +1,6 @@
 //! The manager over the DHT: real swarms over TCP.
 
-use std::{pin::pin, time::Duration};
+use std::{num::NonZeroUsize, pin::pin, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, kad, noise, swarm::SwarmEvent, tcp, yamux};
@@ -20,21 +20,28 @@ const KEY: &str = "/notes/a";
 
 type Kad = kad::Behaviour<SmartRecordStore>;
 type Manager = RecordManager<DhtBackend>;
+/// Something to be done where the swarm is polled.
+type Task = Box<dyn FnOnce(&mut Kad) + Send>;
 
 fn kad(local: PeerId) -> Kad {
+    kad_with(local, |_| {})
+}
+
+fn kad_with(local: PeerId, tweak: fn(&mut kad::Config)) -> Kad {
     let store = SmartRecordStore::with_registry(local, registry(), StoreConfig::default());
-    let config = store.kad_config(PROTOCOL);
+    let mut config = store.kad_config(PROTOCOL);
+    tweak(&mut config);
     let mut kad = kad::Behaviour::with_config(local, store, config);
     kad.set_mode(Some(kad::Mode::Server));
     kad
 }
 
-async fn swarm(seed: u8) -> (Swarm<Kad>, Multiaddr) {
+async fn swarm(seed: u8, tweak: fn(&mut kad::Config)) -> (Swarm<Kad>, Multiaddr) {
     let mut swarm = SwarmBuilder::with_existing_identity(keypair(seed))
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .unwrap()
-        .with_behaviour(|keypair| kad(keypair.public().to_peer_id()))
+        .with_behaviour(|keypair| kad_with(keypair.public().to_peer_id(), tweak))
         .unwrap()
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
         .build();
@@ -52,15 +59,19 @@ struct Managed {
     manager: Manager,
     peer: PeerId,
     address: Multiaddr,
-    tasks: mpsc::UnboundedSender<Box<dyn FnOnce(&mut Kad) + Send>>,
+    tasks: mpsc::UnboundedSender<Task>,
     task: JoinHandle<()>,
 }
 
 impl Managed {
     async fn start(seed: u8) -> Self {
-        let (mut swarm, address) = swarm(seed).await;
+        Self::start_with(seed, |_| {}).await
+    }
+
+    async fn start_with(seed: u8, tweak: fn(&mut kad::Config)) -> Self {
+        let (mut swarm, address) = swarm(seed, tweak).await;
         let (backend, mut driver) = DhtBackend::new();
-        let (tasks, mut inbox) = mpsc::unbounded_channel::<Box<dyn FnOnce(&mut Kad) + Send>>();
+        let (tasks, mut inbox) = mpsc::unbounded_channel::<Task>();
         let peer = *swarm.local_peer_id();
         let task = tokio::spawn(async move {
             loop {
@@ -178,6 +189,24 @@ async fn the_highest_sequence_wins() {
         let published = reader.manager.put(KEY, "mine").await.unwrap();
         assert_eq!(published.peers, 3);
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"mine".to_vec())));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_that_reaches_all_it_should_counts_them() {
+    // Else 20 replicas are asked for, and a small network always has too few.
+    let writer = Managed::start_with(1, |config| {
+        config.set_replication_factor(NonZeroUsize::new(2).unwrap());
+    })
+    .await;
+    let replicas = [replica().await, replica().await, replica().await];
+    for node in &replicas {
+        writer.meet(node).await;
+    }
+    within(async {
+        let published = writer.manager.put(KEY, "x").await.unwrap();
+        assert_eq!(published.peers, 2);
     })
     .await;
 }
@@ -382,7 +411,7 @@ async fn questions_wait_for_their_turn() {
 
 #[tokio::test]
 async fn a_query_that_nobody_waits_for_is_ended() {
-    let (mut swarm, _) = swarm(1).await;
+    let (mut swarm, _) = swarm(1, |_| {}).await;
     let (manager, mut driver) = halves();
     // Somebody who takes connections and says nothing would hold up the query.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
