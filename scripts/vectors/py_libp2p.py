@@ -6,8 +6,8 @@
 
 Without Python's package `libp2p` it says so and does nothing. To have it:
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install libp2p==0.8.1
-    /tmp/venv/bin/python scripts/vectors/py_libp2p.py check
+    python3 -m venv target/venv && target/venv/bin/pip install libp2p==0.8.1
+    target/venv/bin/python scripts/vectors/py_libp2p.py check
 
 Everything is made from fixed keys and is the same on every run.
 """
