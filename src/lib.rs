@@ -49,10 +49,12 @@
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
+//! | [`signed`] | signed records: one value, one author, the highest sequence wins |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
+//! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
-//! The core (`node`, `record`, `ipns`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -81,10 +83,12 @@ mod clock;
 pub mod ipns;
 pub mod iprs;
 mod key;
+pub mod manager;
 pub mod node;
 mod proto;
 pub mod record;
 mod settings;
+pub mod signed;
 pub mod store;
 mod time;
 pub mod validator;
@@ -98,15 +102,18 @@ pub use crate::{
     clock::{Clock, SystemClock},
     ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
+    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
+    signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PublicKeyValidator, Registry,
-        SmartRecordValidator, ValidationError, Validator, Validity, best_index,
+        SignedRecordValidator, SmartRecordValidator, ValidationError, Validator, Validity,
+        best_index,
     },
 };

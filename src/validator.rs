@@ -15,6 +15,8 @@ mod ipns;
 mod iprs;
 mod pk;
 mod registry;
+mod shared;
+mod signed;
 mod smart_record;
 
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub use self::{
     iprs::IprsValidator,
     pk::PublicKeyValidator,
     registry::Registry,
+    signed::SignedRecordValidator,
     smart_record::SmartRecordValidator,
 };
 use crate::{key::RecordKey, time::Timestamp};
@@ -90,6 +93,12 @@ pub trait Validator: Send + Sync {
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
     /// by space instead of as one value. By default they are not.
     fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
+        None
+    }
+
+    /// The rules of signed records, if the values under `key` are such. A
+    /// [`RecordManager`](crate::RecordManager) then signs and reads them. By default they are not.
+    fn signed_record(&self, _key: &RecordKey) -> Option<&SignedRecordValidator> {
         None
     }
 }

@@ -23,9 +23,9 @@ pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-smart-record/update";
 
 /// A protobuf-encoded RSA key of 8,192 bits, the largest that libp2p takes, has about 1,070 bytes.
-const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
+pub(crate) const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
 /// A signature of such a key.
-const MAX_SIGNATURE_BYTES: usize = 1_024;
+pub(crate) const MAX_SIGNATURE_BYTES: usize = 1_024;
 
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
@@ -179,25 +179,29 @@ impl Purpose {
         let key = key.as_bytes();
         let mut key_len = Vec::with_capacity(2);
         prost::encoding::encode_varint(len(key), &mut key_len);
-        let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(body));
-
-        let mut message =
-            Vec::with_capacity(body.len().saturating_add(key.len()).saturating_add(64));
-        for part in [self.domain.as_bytes(), self.payload_type] {
-            prost::encoding::encode_varint(len(part), &mut message);
-            message.extend_from_slice(part);
-        }
-        prost::encoding::encode_varint(payload_len, &mut message);
-        for part in [&key_len, key, body] {
-            message.extend_from_slice(part);
-        }
-        message
+        envelope_bytes(self.domain, self.payload_type, &[&key_len, key, body])
     }
 }
 
 /// What a writer signs of an update.
 pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
     UPDATE.signed_bytes(key, update)
+}
+
+/// What is signed of an envelope of RFC 0002 whose payload is these parts.
+pub(crate) fn envelope_bytes(domain: &str, payload_type: &[u8], payload: &[&[u8]]) -> Vec<u8> {
+    let payload_len = payload.iter().fold(0_u64, |sum, part| sum.saturating_add(len(part)));
+    let mut message =
+        Vec::with_capacity(usize::try_from(payload_len).unwrap_or_default().saturating_add(64));
+    for part in [domain.as_bytes(), payload_type] {
+        prost::encoding::encode_varint(len(part), &mut message);
+        message.extend_from_slice(part);
+    }
+    prost::encoding::encode_varint(payload_len, &mut message);
+    for part in payload {
+        message.extend_from_slice(part);
+    }
+    message
 }
 
 fn len(bytes: &[u8]) -> u64 {

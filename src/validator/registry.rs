@@ -8,7 +8,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    IpnsValidator, PublicKeyValidator, SmartRecordValidator, ValidationError, Validator, Validity,
+    IpnsValidator, PublicKeyValidator, SignedRecordValidator, SmartRecordValidator,
+    ValidationError, Validator, Validity,
 };
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
@@ -134,6 +135,10 @@ impl Validator for Registry {
 
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         self.find(key).ok()?.smart_record(key)
+    }
+
+    fn signed_record(&self, key: &RecordKey) -> Option<&SignedRecordValidator> {
+        self.find(key).ok()?.signed_record(key)
     }
 }
 
