@@ -11,7 +11,7 @@
 //! **Invariants.** Nothing that a backend answers is believed. A manager never signs two records of a key with
 //! the same sequence, nor hands out a record after a better one of the same key.
 //!
-//! **Spec.** Seed 5, "API Design"; `docs/design.md`, "Behaviour and client" (what a read corrects).
+//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
 
 mod backend;
 mod dht;

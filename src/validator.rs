@@ -6,7 +6,7 @@
 //! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select` derives from a
 //! total order, so it does not depend on the order of its input except that a tie goes to the lowest index.
 //!
-//! **Spec.** The three verbs of seed 3 of the design, and of
+//! **Spec.** The three verbs of presence records (validate, select, consolidate); the first two are also those of
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;

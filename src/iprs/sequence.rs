@@ -5,7 +5,7 @@
 //! **Invariants.** The order is by version, then by sequence number, then by CID. A store refuses what is lower
 //! than what it has as stale. There is no expiry, so the record lives as long as the DHT keeps it.
 //!
-//! **Spec.** Seed 5, "Conflict Resolution".
+//! **Spec.** The libp2p record module: of several records, the highest sequence wins.
 
 use std::cmp::Ordering;
 
