@@ -47,10 +47,11 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`presence`] | at which nodes a client can be reached, and with which keys |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
-//! The core (`node`, `record`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (`node`, `record`, `presence`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -78,6 +79,7 @@
 mod clock;
 mod key;
 pub mod node;
+pub mod presence;
 mod proto;
 pub mod record;
 pub mod store;
@@ -100,7 +102,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, Registry, SmartRecordValidator, ValidationError, Validator,
+        AcceptAny, Fault, Malformed, PresenceValidator, Registry, SmartRecordValidator, ValidationError, Validator,
         Validity, best_index,
     },
 };

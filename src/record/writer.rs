@@ -115,15 +115,23 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let message = signed_bytes(key, update);
+        self.verify_message(&signed_bytes(key, update), signature)
+    }
+
+    /// Checks the writer's signature of these very bytes, which [`envelope`] makes.
+    pub(crate) fn verify_message(
+        &self,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
                 let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
                 let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
-                point.verify_strict(&message, &signature).map_err(|_| BadSignature)
+                point.verify_strict(message, &signature).map_err(|_| BadSignature)
             }
             None => PublicKey::try_decode_protobuf(&self.0)
-                .is_ok_and(|key| key.verify(&message, signature))
+                .is_ok_and(|key| key.verify(message, signature))
                 .then_some(())
                 .ok_or(BadSignature),
         }
@@ -144,20 +152,25 @@ fn is_reduced(point: &[u8; 32]) -> bool {
     !(*first >= 0xed && middle.iter().all(|b| *b == 0xff) && last & 0x7f == 0x7f)
 }
 
-/// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
+/// What a writer signs of an update.
 pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
+    envelope(SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, key, update)
+}
+
+/// The envelope of RFC 0002, with the key of the record bound into the payload before `body`.
+pub(crate) fn envelope(domain: &str, payload_type: &[u8], key: &RecordKey, body: &[u8]) -> Vec<u8> {
     let key = key.as_bytes();
     let mut key_len = Vec::with_capacity(2);
     prost::encoding::encode_varint(len(key), &mut key_len);
-    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(update));
+    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(body));
 
-    let mut message = Vec::with_capacity(update.len().saturating_add(key.len()).saturating_add(64));
-    for part in [SIGNATURE_DOMAIN.as_bytes(), SIGNATURE_PAYLOAD_TYPE] {
+    let mut message = Vec::with_capacity(body.len().saturating_add(key.len()).saturating_add(64));
+    for part in [domain.as_bytes(), payload_type] {
         prost::encoding::encode_varint(len(part), &mut message);
         message.extend_from_slice(part);
     }
     prost::encoding::encode_varint(payload_len, &mut message);
-    for part in [&key_len, key, update] {
+    for part in [&key_len, key, body] {
         message.extend_from_slice(part);
     }
     message

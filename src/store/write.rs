@@ -359,7 +359,7 @@ impl<S: Storage> SmartRecordStore<S> {
             // The new value first: of equals, the newcomer wins.
             let consolidated = validator.consolidate(key, &[value, &old.value])?;
             is_known = consolidated == old.value;
-            if is_known && consolidated != value {
+            if is_known && consolidated != value && !validator.contains(key, &old.value, value) {
                 return Err(ValidationError::Stale.into());
             }
             if consolidated != value {

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{SmartRecordValidator, ValidationError, Validator, Validity};
+use super::{PresenceValidator, SmartRecordValidator, ValidationError, Validator, Validity};
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
+    presence::PresenceKey,
     time::Timestamp,
 };
 
@@ -28,12 +29,16 @@ pub struct Registry {
 }
 
 impl Default for Registry {
-    /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
+    /// Smart records under `/sr/…`, open to all writers, and presence under `/presence/…`, both with the default
+    /// limits; nothing else.
     fn default() -> Self {
         let mut registry = Self::empty();
         registry
             .namespaces
             .insert(Self::SMART_RECORDS.to_owned(), Box::new(SmartRecordValidator::default()));
+        registry
+            .namespaces
+            .insert(Self::PRESENCE.to_owned(), Box::new(PresenceValidator::default()));
         registry
     }
 }
@@ -41,6 +46,8 @@ impl Default for Registry {
 impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
+    /// The namespace of presence records.
+    pub const PRESENCE: &'static str = PresenceKey::NAMESPACE;
 
     /// A registry that refuses every key.
     pub const fn empty() -> Self {
@@ -95,6 +102,10 @@ impl Validator for Registry {
 
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         self.find(key)?.consolidate(key, values)
+    }
+
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        self.find(key).is_ok_and(|validator| validator.contains(key, whole, part))
     }
 
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
