@@ -102,7 +102,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, PresenceValidator, Registry, SmartRecordValidator, ValidationError, Validator,
-        Validity, best_index,
+        AcceptAny, Fault, Malformed, PresenceValidator, Registry, SmartRecordValidator,
+        ValidationError, Validator, Validity, best_index,
     },
 };

@@ -9,7 +9,8 @@ use std::{fs, path::Path};
 fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().expect("a temporary directory");
-    let files = ["smart_record.proto", "storage.proto", "presence.proto"].map(|f| root.join("proto").join(f));
+    let files = ["smart_record.proto", "storage.proto", "presence.proto"]
+        .map(|f| root.join("proto").join(f));
     let descriptors = protox::compile(&files, [root.join("proto")]).expect("valid schemas");
     prost_build::Config::new()
         .bytes(["."])

@@ -103,11 +103,7 @@ impl Message {
         if client == node {
             return Err(PresenceError::SameParty);
         }
-        check(
-            Limit::AnnouncementBytes,
-            weight(key, &client, &node),
-            limits.announcement_bytes(),
-        )?;
+        check(Limit::AnnouncementBytes, weight(key, &client, &node), limits.announcement_bytes())?;
         if wire.fingerprint != fingerprint(&node)[..] {
             return Err(PresenceError::Fingerprint);
         }

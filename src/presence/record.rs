@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use libp2p_identity::PeerId;
 use prost::{Message as _, bytes::Bytes};
 
-use super::{Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, entry::Signed};
+use super::{
+    Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, entry::Signed,
+};
 use crate::{
     proto::presence as proto,
     record::{KeyMismatch, Limit, LimitExceeded, check},
@@ -310,9 +312,7 @@ pub(crate) fn contains(
     let positions = |value: &[u8]| -> Result<BTreeSet<_>, PresenceError> {
         open(key, Bytes::copy_from_slice(value), limits)?
             .into_iter()
-            .map(|value| {
-                Signed::from_value(key, value, limits).map(|s| (s.node(), s.position()))
-            })
+            .map(|value| Signed::from_value(key, value, limits).map(|s| (s.node(), s.position())))
             .collect()
     };
     Ok(positions(part)?.is_subset(&positions(whole)?))

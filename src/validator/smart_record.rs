@@ -363,6 +363,16 @@ impl Validator for SmartRecordValidator {
         Ok(joined.encode())
     }
 
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        let (Ok(whole), Ok(part)) = (self.salvage(key, whole), self.salvage(key, part)) else {
+            return false;
+        };
+        part.spaces().all(|(writer, space)| {
+            let known = whole.space(writer);
+            space.updates().all(|u| known.is_some_and(|known| known.get(u.position()).is_some()))
+        })
+    }
+
     fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {
         Some(self)
     }
