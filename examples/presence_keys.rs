@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 
 use libp2p::{identity::Keypair, kad::store::RecordStore};
 use libp2p_smart_record::{
-    Clock, PresenceValidator, SmartRecordStore, SystemClock,
+    Clock, PresenceValidator, Registry, SmartRecordStore, StoreConfig, SystemClock,
     presence::{Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits},
 };
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -47,7 +47,9 @@ fn meet(
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut dht = SmartRecordStore::new(Keypair::generate_ed25519().public().to_peer_id());
+    let local = Keypair::generate_ed25519().public().to_peer_id();
+    let registry = Registry::default().with(Registry::PRESENCE, PresenceValidator::default())?;
+    let mut dht = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
     let (alice, alice_secret) = announce(&mut dht)?;
     let (bob, bob_secret) = announce(&mut dht)?;
     let (hers, his) = (meet(&dht, &bob, &alice_secret)?, meet(&dht, &alice, &bob_secret)?);

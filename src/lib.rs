@@ -47,11 +47,12 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`presence`] | at which nodes a client can be reached, and with which keys |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //!
-//! The core (`node`, `record`, `presence`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (`node`, `record`, `ipns`, `presence`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -77,11 +78,13 @@
 )]
 
 mod clock;
+pub mod ipns;
 mod key;
 pub mod node;
 pub mod presence;
 mod proto;
 pub mod record;
+mod settings;
 pub mod store;
 mod time;
 pub mod validator;
@@ -93,6 +96,7 @@ pub use prost::bytes::Bytes;
 
 pub use crate::{
     clock::{Clock, SystemClock},
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
@@ -102,7 +106,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, PresenceValidator, Registry, SmartRecordValidator,
-        ValidationError, Validator, Validity, best_index,
+        AcceptAny, Fault, IpnsValidator, Malformed, PresenceValidator, PublicKeyValidator,
+        Registry, SmartRecordValidator, ValidationError, Validator, Validity, best_index,
     },
 };

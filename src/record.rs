@@ -40,7 +40,11 @@ pub use self::{
     view::{SpaceView, View},
     writer::{BadSignature, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Writer, WriterError},
 };
-pub(crate) use self::{limits::check, update::UnverifiedUpdate, writer::envelope};
+pub(crate) use self::{
+    limits::check,
+    update::UnverifiedUpdate,
+    writer::{check_signature_len, envelope},
+};
 use crate::{key::RecordKey, proto::smart_record as proto, time::Timestamp};
 
 /// What lives under one key: the spaces of its writers.

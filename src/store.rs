@@ -9,11 +9,13 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod collect;
 mod config;
 mod event;
 mod kad;
 mod memory;
 mod read;
+mod room;
 mod rows;
 pub mod storage;
 mod write;
@@ -40,8 +42,8 @@ pub use self::{
 };
 use self::{
     event::Subscribers,
-    read::Seen,
-    storage::{RecordId, SpaceId},
+    read::{Cursor, Seen},
+    storage::RecordId,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -89,8 +91,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     counters: Counters,
     /// Failures of the storage on reading, which Kademlia does through a shared reference.
     failed_reads: AtomicU64,
-    /// Where the next slice of a large record begins: a space and how many of its updates have been sent.
-    cursors: Mutex<HashMap<RecordId, (SpaceId, usize)>>,
+    /// Where the next slice of a large record begins.
+    cursors: Mutex<HashMap<RecordId, Cursor>>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
 }
@@ -141,11 +143,10 @@ impl<S: Storage> SmartRecordStore<S> {
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
-        let max_ttl = match self.validator.smart_record(&key) {
-            Some(rules) => rules.limits().max_ttl(),
-            None => Limits::default().max_ttl(),
-        };
-        config::kad_config(protocol, max_ttl)
+        match self.validator.smart_record(&key) {
+            Some(rules) => self.config.kad_config(protocol, rules.limits()),
+            None => self.config.kad_config(protocol, &Limits::default()),
+        }
     }
 
     /// The events from now on. Each subscriber has room for

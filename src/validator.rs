@@ -11,6 +11,8 @@
 
 mod any;
 mod error;
+mod ipns;
+mod pk;
 mod presence;
 mod registry;
 mod smart_record;
@@ -19,6 +21,8 @@ pub(crate) use self::smart_record::{Refusals, Refused};
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
+    ipns::IpnsValidator,
+    pk::PublicKeyValidator,
     presence::PresenceValidator,
     registry::Registry,
     smart_record::SmartRecordValidator,

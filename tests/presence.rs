@@ -8,6 +8,9 @@ mod announcing;
 mod attacks;
 #[path = "presence/forge.rs"]
 mod forge;
+#[path = "support/keys.rs"]
+#[allow(dead_code, reason = "the tests of pk and ipns use the rest")]
+mod keys;
 #[path = "presence/laws.rs"]
 mod laws;
 #[path = "presence/network.rs"]

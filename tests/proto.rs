@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().expect("a temporary directory");
-    let files = ["smart_record.proto", "storage.proto", "presence.proto"]
+    let files = ["ipns.proto", "presence.proto", "smart_record.proto", "storage.proto"]
         .map(|f| root.join("proto").join(f));
     let descriptors = protox::compile(&files, [root.join("proto")]).expect("valid schemas");
     prost_build::Config::new()
@@ -19,6 +19,7 @@ fn generated_code_is_current() {
         .expect("generated code");
 
     for (generated, kept) in [
+        ("libp2p_smart_record.ipns.v1.rs", "src/proto/ipns.rs"),
         ("libp2p_smart_record.v1.rs", "src/proto/smart_record.rs"),
         ("libp2p_smart_record.storage.v1.rs", "src/proto/storage.rs"),
         ("libp2p_smart_record.presence.v1.rs", "src/proto/presence.rs"),

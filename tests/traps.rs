@@ -164,6 +164,41 @@ async fn a_record_larger_than_a_packet_is_refused_at_home_and_goes_out_in_chunks
     .await;
 }
 
+#[tokio::test]
+async fn a_full_chunk_under_the_longest_key_fits_into_a_packet() {
+    let (server, client) = pair().await;
+    within(async {
+        let key = RecordKey::new(format!("/sr/{}", "k".repeat(252)));
+        let board = board(&key, 60 * 1_024);
+        let chunks: Vec<_> = board.chunks(StoreConfig::default().chunk_bytes()).collect();
+        let largest = chunks.iter().map(Vec::len).max().unwrap();
+        assert!(largest > 14 * 1_024, "{largest} bytes");
+        for chunk in chunks {
+            client.put_to(server.peer(), &key, chunk).await.unwrap();
+        }
+        assert_eq!(server.stored(&key).await.unwrap(), Some(board));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn larger_chunks_go_with_larger_packets() {
+    let config = StoreConfig::default().with_chunk_bytes(30 * 1_024);
+    let server = start_with(Registry::default(), config.clone(), |_| {}).await;
+    let client = start_with(Registry::default(), config, |_| {}).await;
+    connect(&server, &client).await;
+    within(async {
+        let board = board(&key(), 25 * 1_024);
+        let chunks: Vec<_> = board.chunks(30 * 1_024).collect();
+        assert!(chunks[0].len() > 16 * 1_024);
+        for chunk in chunks {
+            assert_eq!(client.put(&key(), chunk).await.unwrap(), 1);
+        }
+        assert_eq!(server.stored(&key()).await.unwrap(), Some(board));
+    })
+    .await;
+}
+
 /// Lets a node know 20 more peers with `count` addresses each, which it will mention in every answer.
 async fn crowd<S: RecordStore + Send + 'static>(node: &Node<S>, count: u8) {
     node.with(move |swarm| {
@@ -291,6 +326,29 @@ async fn the_author_receives_other_writers_spaces_by_replication() {
     .await;
 }
 
+#[tokio::test]
+async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user() {
+    let (server, client) = pair().await;
+    within(async {
+        let server_peer = server.peer();
+        let record = says(&mut signer(&key()), "spoofed");
+        let kad_record = kad::Record {
+            publisher: Some(server_peer),
+            ..kad::Record::new(kad::RecordKey::from(&key()), record.encode())
+        };
+        client.put_record_to(server_peer, kad_record).await.unwrap();
+        // Kademlia answers and drops it: the store has neither taken nor refused anything.
+        assert_eq!(server.stored(&key()).await.unwrap(), None);
+        let counters =
+            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().counters()).await.unwrap();
+        assert_eq!((counters.admitted, counters.refused_total()), (0, 0));
+        // Without the claim, it is taken.
+        client.put_to(server_peer, &key(), record.encode()).await.unwrap();
+        assert_eq!(server.stored(&key()).await.unwrap(), Some(record));
+    })
+    .await;
+}
+
 // D. Time
 
 /// The expiry that a node's store yields for a key.
@@ -318,33 +376,28 @@ async fn the_signed_lifetime_counts_and_not_the_one_of_the_packet() {
     .await;
 }
 
-#[tokio::test]
-async fn the_lifetime_of_an_unsigned_value_is_that_of_its_packet() {
-    let server = start_with(anything(), StoreConfig::default(), |_| {}).await;
+/// What is left of an unsigned value's minute at a node that it was sent to.
+async fn lifetime_kept(tweak: impl FnOnce(&mut kad::Config)) -> Option<Duration> {
+    let server = start_with(anything(), StoreConfig::default(), tweak).await;
     let client = start_with(anything(), StoreConfig::default(), |_| {}).await;
     connect(&server, &client).await;
-    within(async {
-        let key = RecordKey::new("plain");
-        let kad_key = kad::RecordKey::from(&key);
-        let server_peer = server.peer();
-        client
-            .with(move |swarm| {
-                let mut record = kad::Record::new(kad_key, b"value".to_vec());
-                record.expires = Instant::now().checked_add(Duration::from_secs(60));
-                let kad = &mut swarm.behaviour_mut().kad;
-                kad.put_record_to(record, [server_peer].into_iter(), kad::Quorum::One);
-            })
-            .await
-            .unwrap();
-        let mut events =
-            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
-        if expiry(&server, key.clone()).await.is_none() {
-            while !matches!(events.next().await, Some(StoreEvent::Stored { .. })) {}
-        }
-        let left = expiry(&server, key).await.unwrap();
-        assert!(left <= Duration::from_secs(60), "{left:?}");
-    })
-    .await;
+    let key = RecordKey::new("plain");
+    let mut record = kad::Record::new(kad::RecordKey::from(&key), b"value".to_vec());
+    record.expires = Instant::now().checked_add(Duration::from_secs(60));
+    within(client.put_record_to(server.peer(), record)).await.unwrap();
+    expiry(&server, key).await
+}
+
+#[tokio::test]
+async fn the_lifetime_of_an_unsigned_value_is_that_of_its_packet() {
+    let left = lifetime_kept(|_| {}).await.unwrap();
+    assert!(left <= Duration::from_secs(60), "{left:?}");
+
+    // Configured otherwise, Kademlia drops it.
+    let trap = lifetime_kept(|config| {
+        config.set_record_ttl(None);
+    });
+    assert_eq!(trap.await, None, "the trap is there");
 }
 
 #[tokio::test]

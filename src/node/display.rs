@@ -1,5 +1,7 @@
 //! Nodes as people read them: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. Lifetimes are
 //! left out. This form is for eyes; the forms for machines are the encoding, JSON and IPLD.
+//!
+//! **Invariants.** Text from strangers is quoted and escaped, so printing a document never drives a terminal.
 
 use std::fmt::{Display, Formatter, Result};
 

@@ -12,6 +12,8 @@
 //!
 //! **Invariants.** Every node has a JSON form, and reading it gives the node back without its lifetimes,
 //! which plain JSON leaves out (the IPLD form keeps them).
+//!
+//! **Spec.** Bytes and links: [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/).
 
 use cid::{Cid, multibase::Base};
 use serde_json::{Map, Value, json};

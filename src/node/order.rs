@@ -3,6 +3,10 @@
 //! By *content* first: kinds in the order of [`Kind`]'s variants, then values; containers like words, element
 //! by element. Only between nodes of the same content do lifetimes count, none before any. So a set can look
 //! up a node by content in a sequence that is sorted by the whole order.
+//!
+//! **Invariants.** The order is total, and equal means the same encoding (`tests/laws.rs`).
+//!
+//! **Spec.** Floats: IEEE 754, `totalOrder`. The rest is this crate's own; `docs/design.md`, section "Documents".
 
 use std::{
     cmp::Ordering,

@@ -4,7 +4,7 @@
 //! whichever node, so that what is newer outlives everything that it hides or takes the room of, and nothing
 //! that was withdrawn comes back.
 //!
-//! **Spec.** `docs/design.md`, sections "Update" and "Presence".
+//! **Spec.** `docs/design.md`, section "Update".
 
 use std::{fmt, time::Duration};
 

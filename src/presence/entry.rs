@@ -129,7 +129,7 @@ impl Signed {
             Party::Node => (&self.message.node, &self.node_signature),
         };
         signer
-            .verify_message(&self.message.envelope(&self.key, party), signature)
+            .verify_bytes(&self.message.envelope(&self.key, party), signature)
             .map_err(|_| PresenceError::Signature { party })
     }
 

@@ -1,4 +1,8 @@
 //! Why bytes are not a presence record or a part of one.
+//!
+//! **Invariants.** An error names the party or the field at fault, never a secret.
+//!
+//! **Spec.** `proto/presence.proto`.
 
 use std::fmt;
 

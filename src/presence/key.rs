@@ -48,7 +48,7 @@ pub enum PresenceKeyError {
 }
 
 impl PresenceKey {
-    /// The namespace under which the default registry knows presence.
+    /// The namespace of presence records.
     pub const NAMESPACE: &'static str = "presence";
 
     /// The key `/presence/<client id>/`.

@@ -1,9 +1,16 @@
 //! The bounds of presence records.
+//!
+//! **Invariants.** What is kept of too much is the same whatever order it came in.
+//!
+//! **Spec.** `docs/design.md`, section "Validators".
 
 use std::time::Duration;
 
 use super::PresenceKey;
-use crate::record::{Limit, LimitExceeded, check};
+use crate::{
+    record::{Limit, LimitExceeded, check},
+    settings::settings,
+};
 
 /// The bounds of presence records.
 ///
@@ -40,27 +47,7 @@ impl Default for PresenceLimits {
     }
 }
 
-macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
-        impl PresenceLimits {
-            $(
-                $(#[$doc])*
-                pub const fn $name(&self) -> $type {
-                    self.$name
-                }
-
-                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
-                #[must_use]
-                pub const fn $with(mut self, value: $type) -> Self {
-                    self.$name = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-limits! {
+settings! { PresenceLimits:
     /// The length of a key. Defaults to 256, as for smart records.
     key_bytes, with_key_bytes: usize;
     /// The length of a record. Defaults to 8 KiB, which a GET can be answered with beside the addresses of

@@ -2,6 +2,8 @@
 //!
 //! **Invariants.** A policy looks at the key and the writer only, so replicas with the same policy admit the
 //! same updates.
+//!
+//! **Spec.** Peer ids in keys: [peer ids, string representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
 
 use std::{collections::BTreeSet, fmt};
 

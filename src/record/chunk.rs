@@ -3,6 +3,8 @@
 //! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size, unless a single update is
 //! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk; of a larger one
 //! the newest updates go first, so that who has a piece has the newest.
+//!
+//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
 use prost::{Message, bytes::Bytes};
 

@@ -1,8 +1,12 @@
 //! The bounds of a smart record.
+//!
+//! **Invariants.** Limits that decide what is kept give the same whatever order updates came in.
+//!
+//! **Spec.** `docs/design.md`, sections "Update" and "Join".
 
 use std::{fmt, time::Duration};
 
-use crate::{key::RecordKey, node::DocumentLimits};
+use crate::{key::RecordKey, node::DocumentLimits, settings::settings};
 
 /// The bounds of a smart record.
 ///
@@ -43,27 +47,7 @@ impl Default for Limits {
     }
 }
 
-macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
-        impl Limits {
-            $(
-                $(#[$doc])*
-                pub const fn $name(&self) -> $type {
-                    self.$name
-                }
-
-                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
-                #[must_use]
-                pub const fn $with(mut self, value: $type) -> Self {
-                    self.$name = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-limits! {
+settings! { Limits:
     /// The length of a key. Defaults to 256: a namespace, a peer id and a path, twice in every PUT beside
     /// a chunk of 15 KiB, still fit into Kademlia's packet of 16 KiB.
     key_bytes, with_key_bytes: usize;

@@ -1,6 +1,9 @@
 //! The order of updates within a space.
 //!
 //! **Invariants.** [`Position`] is a total order: equal only for the same update bytes.
+//!
+//! **Spec.** Hybrid logical clocks: Kulkarni et al., "Logical Physical Clocks", 2014, without its logical part: a writer
+//! orders its own updates only. `docs/design.md`, section "Update".
 
 use std::fmt;
 

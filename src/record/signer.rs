@@ -52,8 +52,6 @@ pub struct SpaceSigner {
     last: Option<Seq>,
     /// The latest `retain_until` of any earlier update.
     retain_until: Option<Timestamp>,
-    /// Whether all earlier updates are known.
-    resumed: bool,
     /// What the writer has said, as far as it is known here.
     space: Space,
 }
@@ -61,15 +59,7 @@ pub struct SpaceSigner {
 impl SpaceSigner {
     /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
-        Self {
-            key,
-            keypair,
-            limits,
-            last: None,
-            retain_until: None,
-            resumed: false,
-            space: Space::new(),
-        }
+        Self { key, keypair, limits, last: None, retain_until: None, space: Space::new() }
     }
 
     /// The key of the record.
@@ -88,7 +78,6 @@ impl SpaceSigner {
         if *record.key() != self.key {
             return;
         }
-        self.resumed = true;
         if let Some(space) = record.space(&self.writer()) {
             self.space.join(space.clone());
             self.last = self.last.max(space.newest().map(|position| position.seq));
@@ -134,17 +123,14 @@ impl SpaceSigner {
         self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that withdraws all that the space says. It is kept for as long as anything it hides: as long
-    /// as anything can be kept, unless [`SpaceSigner::resume`] has told what there is.
+    /// An update that withdraws all that the space says. It is kept for the longest time there is, because a
+    /// replica may hold an update that the signer does not know of, for instance from before a restart.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
         let longest = now.saturating_add(self.limits.max_ttl());
-        let retain_until = match self.retain_until {
-            Some(at) if self.resumed && at > now => at,
-            earlier => earlier.map_or(longest, |at| at.max(longest)),
-        };
+        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
         self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, retain_until)
     }
 
@@ -189,5 +175,86 @@ impl fmt::Debug for SpaceSigner {
             .field("writer", &self.writer())
             .field("last", &self.last)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn signer(keypair: &Keypair) -> SpaceSigner {
+        SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default())
+    }
+
+    fn says(text: &str) -> Dict {
+        [("text", text)].into_iter().collect()
+    }
+
+    #[test]
+    fn retention_never_decreases_and_seq_grows() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let long = signer.merge(says("long"), now, HOUR).unwrap();
+        let short = signer.merge(says("short"), now, Duration::from_secs(1)).unwrap();
+        assert!(short.position() > long.position());
+        assert_eq!(short.retain_until(), long.retain_until());
+        assert_eq!(signer.record(now).spaces().next().unwrap().1.updates().len(), 2);
+        assert_eq!(signer.record(now.saturating_add(HOUR)).spaces().len(), 0);
+    }
+
+    #[test]
+    fn a_withdrawal_outlives_what_the_signer_has_not_heard_of() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let short = before.merge(says("1"), now, Duration::from_secs(60)).unwrap();
+        let mut slice = SmartRecord::new("/sr/a".into());
+        slice.insert(before.writer(), short);
+        let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
+
+        // After a restart, all that a replica tells is the first of the two.
+        let mut after = signer(&keypair);
+        after.resume(&slice);
+        let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
+        assert!(withdrawal.retain_until() >= long.retain_until());
+        assert!(withdrawal.position() > long.position());
+    }
+
+    #[test]
+    fn resuming_comes_after_what_is_known() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let known = before.merge(says("1"), now.saturating_add(HOUR), HOUR).unwrap();
+        let mut after = signer(&keypair);
+        after.resume(&before.record(now));
+        let next = after.merge(says("2"), now, Duration::from_secs(1)).unwrap();
+        assert!(next.seq() > known.seq());
+        assert_eq!(next.retain_until(), known.retain_until());
+
+        // What is another's, or under another key, says nothing.
+        let mut other = signer(&Keypair::generate_ed25519());
+        other.resume(&before.record(now));
+        assert_eq!(other.merge(says("3"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+        let mut elsewhere = SpaceSigner::new("/sr/b".into(), keypair, Limits::default());
+        elsewhere.resume(&before.record(now));
+        assert_eq!(elsewhere.merge(says("4"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+
+    #[test]
+    fn what_replicas_would_refuse_is_not_signed() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let none = signer.merge(says("1"), now, Duration::ZERO);
+        assert!(matches!(none, Err(SignError::Update(UpdateError::Expired { .. }))));
+        let long = signer.merge(says("1"), now, 49 * HOUR);
+        assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
+        let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
+        assert!(matches!(large, Err(SignError::Update(UpdateError::Limit(_)))));
+        // Nothing of it has left a trace.
+        assert_eq!(signer.record(now).spaces().len(), 0);
+        assert_eq!(signer.merge(says("1"), now, HOUR).unwrap().seq(), Seq::next(None, now));
     }
 }

@@ -1,4 +1,8 @@
 //! What a reader sees of a record at an instant.
+//!
+//! **Invariants.** A view is a function of the record and the instant; nothing in it has expired then.
+//!
+//! **Spec.** `docs/design.md`, section "View".
 
 use std::collections::{BTreeMap, btree_map};
 

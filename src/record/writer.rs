@@ -115,11 +115,11 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        self.verify_message(&signed_bytes(key, update), signature)
+        self.verify_bytes(&signed_bytes(key, update), signature)
     }
 
-    /// Checks the writer's signature of these very bytes, which [`envelope`] makes.
-    pub(crate) fn verify_message(
+    /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
+    pub(crate) fn verify_bytes(
         &self,
         message: &[u8],
         signature: &[u8],

@@ -1,9 +1,13 @@
 //! How large a store may grow, and what it sends at once.
-
-use std::time::Duration;
+//!
+//! **Invariants.** What a store sends at once fits into the packets of the configuration of Kademlia made here.
+//!
+//! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
+
+use crate::{record::Limits, settings::settings};
 
 /// The bounds of a store and the sizes of what it sends.
 ///
@@ -36,27 +40,7 @@ impl Default for StoreConfig {
     }
 }
 
-macro_rules! settings {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $type:ty;)*) => {
-        impl StoreConfig {
-            $(
-                $(#[$doc])*
-                pub const fn $name(&self) -> $type {
-                    self.$name
-                }
-
-                #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ").")]
-                #[must_use]
-                pub const fn $with(mut self, value: $type) -> Self {
-                    self.$name = value;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-settings! {
+settings! { StoreConfig:
     /// How many records the store holds. Defaults to 16,384, a guess: sixteen times what libp2p's
     /// `MemoryStore` takes.
     max_records, with_max_records: usize;
@@ -64,7 +48,9 @@ settings! {
     /// Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.
     max_bytes, with_max_bytes: usize;
     /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key of 256
-    /// bytes, twice, it fits into Kademlia's packet of 16 KiB.
+    /// bytes, twice, it fits into Kademlia's packet of 16 KiB. With larger chunks than that,
+    /// [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises Kademlia's limit, which all
+    /// nodes of the DHT then have to do.
     chunk_bytes, with_chunk_bytes: usize;
     /// The size of the slice of a large record that one GET is answered with. Defaults to 8 KiB. The answer
     /// also carries the addresses of up to 20 closer peers: with four addresses each 11.6 KiB are left for
@@ -89,14 +75,27 @@ impl StoreConfig {
     }
 }
 
-/// A configuration of Kademlia that agrees with a store of smart records whose updates live for at most
-/// `max_ttl`; see [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config).
-pub(super) fn kad_config(protocol: StreamProtocol, max_ttl: Duration) -> kad::Config {
-    let mut config = kad::Config::new(protocol);
-    config
-        // `None` would make Kademlia drop the lifetimes that come with records.
-        .set_record_ttl(Some(max_ttl))
-        // The store validates on the spot. With `FilterBoth` the writer would be told `Ok` before.
-        .set_record_filtering(kad::StoreInserts::Unfiltered);
-    config
+impl StoreConfig {
+    /// A configuration of Kademlia that agrees with this one; see
+    /// [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config).
+    pub(super) fn kad_config(&self, protocol: StreamProtocol, limits: &Limits) -> kad::Config {
+        let message = self
+            .chunk_bytes
+            .max(self.slice_bytes)
+            .saturating_add(limits.key_bytes().saturating_mul(2))
+            .saturating_add(MESSAGE_BYTES);
+        let mut config = kad::Config::new(protocol);
+        config
+            // `None` would make Kademlia drop the lifetimes that come with records.
+            .set_record_ttl(Some(limits.max_ttl()))
+            // The store validates on the spot. With `FilterBoth` the writer would be told `Ok` before.
+            .set_record_filtering(kad::StoreInserts::Unfiltered)
+            .set_max_packet_size(message.max(DEFAULT_PACKET_BYTES));
+        config
+    }
 }
+
+/// Kademlia's limit of a packet, which all its implementations share.
+const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
+/// What a PUT has besides the key, twice, and the value: publisher, ttl, and the tags and lengths.
+const MESSAGE_BYTES: usize = 128;

@@ -1,4 +1,7 @@
 //! What a store tells its user: events and counters.
+//!
+//! **Invariants.** What is told is bounded: one refusal for each writer and class of reason of a value, and a queue of
+//! fixed length for each subscriber. What is lost is counted.
 
 use std::{
     collections::BTreeMap,

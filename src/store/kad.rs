@@ -2,6 +2,8 @@
 //!
 //! **Invariants.** Each method does what `docs/design.md`, section "What libp2p-kad does with a store", says is
 //! safe with libp2p-kad 0.49; the tests in `tests/traps.rs` show each between two nodes.
+//!
+//! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
 use std::borrow::Cow;
 
@@ -21,6 +23,7 @@ use super::{
 use crate::{
     key::RecordKey,
     record::{Limit, LimitExceeded},
+    time::Timestamp,
     validator::ValidationError,
 };
 
@@ -42,7 +45,8 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
 
     /// Stores what is good of the record. A remote write is never refused with an error; see the events.
     /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
-    /// outside. A local smart record that is too large for one packet is refused: put it piece by piece, as
+    /// outside. A local record that is too large for one packet is refused, unless nothing about it is checked
+    /// ([`AcceptAny`](crate::AcceptAny)): put a smart record piece by piece, as
     /// [`SmartRecord::chunks`](crate::SmartRecord::chunks) gives them.
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.local);
@@ -54,7 +58,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
         };
         let key = RecordKey::from(&record.key);
         let (len, max) = (record.value.len(), self.config.chunk_bytes());
-        if is_local && len > max && self.validator.smart_record(&key).is_some() {
+        if is_local && len > max && !self.is_unchecked(&key, &record.value, now) {
             // Kademlia would send it as it is, and every remote would fail to read the packet.
             let limit = LimitExceeded::new(Limit::ChunkBytes, len, max);
             self.refuse(&key, Origin::Local, None, limit.into(), 1);
@@ -93,6 +97,14 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
 
     fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
         self.providers.remove_provider(key, provider);
+    }
+}
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// Whether a value is one that is kept as libp2p's `MemoryStore` keeps it, too large or not.
+    fn is_unchecked(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> bool {
+        self.validator.smart_record(key).is_none()
+            && self.validator.validate(key, value, now).is_ok_and(|v| v.keeps_publisher)
     }
 }
 

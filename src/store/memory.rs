@@ -1,4 +1,6 @@
 //! Rows in memory.
+//!
+//! **Invariants.** The expiry index holds exactly the rows that have a `due_at`; the usage is that of the rows.
 
 use std::{
     borrow::Cow,

@@ -3,12 +3,15 @@
 //! **Invariants.** Nothing expired is returned. A slice of a large record fits into Kademlia's reply; the next
 //! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
 //! from replica to replica. So a reader that joins the answers of many sees different parts.
+//!
+//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::Record;
 use prost::bytes::Bytes;
+use sha2::{Digest, Sha256};
 use web_time::Instant;
 
 use super::{
@@ -25,8 +28,47 @@ use crate::{
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
+/// How far a large record has been handed out.
+///
+/// The spaces are handed out in laps around the ring of their ranks, which begin at a place of the replica's own.
+/// The first two slices of each lap have sizes of their own, so that the slices differ in place and number from
+/// lap to lap, and several readers who take turns do not get the same share of the record each time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    /// The space with which the next slice begins.
+    space: SpaceId,
+    /// How many of its updates have been sent, counted from the newest.
+    sent: usize,
+    lap: u64,
+    /// How many slices of the lap have gone out.
+    slices: usize,
+}
+
+impl Cursor {
+    /// Where laps begin and end: at the distance of the record from the local peer, which is as good as random.
+    const fn start(record: RecordId) -> SpaceId {
+        SpaceId(record.0)
+    }
+
+    const fn new(record: RecordId, lap: u64) -> Self {
+        Self { space: Self::start(record), sent: 0, lap, slices: 0 }
+    }
+
+    /// The size of the slice that begins here.
+    fn slice_bytes(&self, record: RecordId, max: usize) -> usize {
+        let hash = Sha256::new().chain_update(record.0).chain_update(self.lap.to_be_bytes());
+        let sizes: [u8; 32] = hash.finalize().into();
+        let Some(byte) = sizes.iter().take(2).nth(self.slices).filter(|_| self.lap > 0) else {
+            return max;
+        };
+        // At least an eighth.
+        max.saturating_mul(usize::from(*byte).saturating_add(32)) / (256 + 32)
+    }
+}
+
 impl<S: Storage> SmartRecordStore<S> {
-    /// The smart record under `key`, whole, as this node knows it. `None` if there is none.
+    /// The smart record under `key`, whole, as this node knows it. `None` if there is none. A damaged space is
+    /// left out, and counted among the storage's failures.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -34,7 +76,10 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
         for part in self.spaces(self.record_id(key), SpaceId::HEAD) {
-            let (writer, mut space) = rows::read_space(&part?.1)?;
+            let read = rows::read_space(&part?.1).inspect_err(|error| self.read_failed(error));
+            let Ok((writer, mut space)) = read else {
+                continue;
+            };
             space.collect(now);
             record.join_space(writer, space);
         }
@@ -85,57 +130,69 @@ impl<S: Storage> SmartRecordStore<S> {
         board: Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
-        let max = self.config.slice_bytes();
         let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
         let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
-        if whole <= max {
-            return Ok(self.slice_from(key, id, (SpaceId::HEAD, 0), now)?.0);
+        let mut cursor = Cursor::new(id, 0);
+        if whole <= self.config.slice_bytes() {
+            return Ok(self.slice_from(key, id, cursor, now)?.0);
         }
-        let first = (SpaceId(id.0), 0);
-        let cursor = lock(&self.cursors).get(&id).copied().unwrap_or(first);
+        if let Some(saved) = lock(&self.cursors).get(&id) {
+            cursor = *saved;
+        }
         let (mut slice, mut next) = self.slice_from(key, id, cursor, now)?;
         if slice.is_none() {
-            // All that the cursor pointed to has gone; what is before it has not.
-            (slice, next) = self.slice_from(key, id, first, now)?;
+            // What was left of the lap has gone; what came before has not.
+            cursor = Cursor::new(id, cursor.lap.wrapping_add(1));
+            (slice, next) = self.slice_from(key, id, cursor, now)?;
         }
-        match next {
-            Some(next) => lock(&self.cursors).insert(id, next),
-            None => lock(&self.cursors).remove(&id),
-        };
+        let next = next.unwrap_or_else(|| Cursor::new(id, cursor.lap.wrapping_add(1)));
+        lock(&self.cursors).insert(id, next);
         Ok(slice)
     }
 
-    /// The slice that begins with a space, of which some updates have been sent, and where the next begins.
+    /// The slice at a cursor, and where the next begins if that is in the same lap.
     fn slice_from(
         &self,
         key: &RecordKey,
         id: RecordId,
-        (start, sent): (SpaceId, usize),
+        cursor: Cursor,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<(SpaceId, usize)>), StorageError> {
-        let before = self
-            .spaces(id, SpaceId::HEAD)
-            .take_while(|part| part.as_ref().map_or(true, |(id, _)| id.space < start));
-        let ring = self.spaces(id, start).chain(before);
+    ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
+        let start = Cursor::start(id);
+        let is_before_start = |part: &Result<(PartId, Part<'_>), StorageError>| {
+            part.as_ref().map_or(true, |(id, _)| id.space < start)
+        };
+        let wrapped = cursor.space < start;
+        let ahead =
+            self.spaces(id, cursor.space).take_while(|part| !wrapped || is_before_start(part));
+        let behind =
+            self.spaces(id, SpaceId::HEAD).take_while(|part| !wrapped && is_before_start(part));
+        let ring = ahead.chain(behind);
         let mut failed = None;
         let mut expires_at = None;
-        let live = ring.map_while(|part| {
-            match part.and_then(|(id, part)| Ok((id.space, live_space(part, now)?))) {
-                Ok(pair) => Some(pair),
-                Err(error) => {
-                    failed = Some(error);
-                    None
-                }
+        let spaces = ring.map_while(|part| match part {
+            Ok((id, part)) => Some((id.space, part)),
+            Err(error) => {
+                failed = Some(error);
+                None
             }
         });
-        let spaces = live.filter_map(|(space, live)| {
-            let (bytes, at) = live?;
+        let spaces = spaces.filter_map(|(space, part)| {
+            // A row that cannot be read does not stand in the way of others.
+            let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
+            let (bytes, at) = live.ok()??;
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
-        let mut chunks = Chunks::new(spaces, self.config.slice_bytes()).resume(start, sent);
+        let max = cursor.slice_bytes(id, self.config.slice_bytes());
+        let mut chunks = Chunks::new(spaces, max).resume(cursor.space, cursor.sent);
         let value = chunks.next();
-        let next = chunks.position().map(|(space, sent)| (*space, sent));
+        let next = chunks.position().map(|(space, sent)| Cursor {
+            space: *space,
+            sent,
+            slices: cursor.slices.saturating_add(1),
+            ..cursor
+        });
         drop(chunks);
         if let Some(error) = failed {
             return Err(error);
@@ -186,7 +243,8 @@ impl<S: Storage> SmartRecordStore<S> {
                 if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
                         let seen = Seen { expires_at: at, taken_at: now, superseded: false };
-                        lock(&self.snapshot).insert(id, seen);
+                        // An earlier job may still be at it.
+                        lock(&self.snapshot).entry(id).or_insert(seen);
                     }
                     queue.push_back(record);
                 }
@@ -195,7 +253,9 @@ impl<S: Storage> SmartRecordStore<S> {
                 let mut expires_at = None;
                 let mut spaces = Vec::new();
                 for part in self.spaces(id, SpaceId::HEAD) {
-                    if let Some((bytes, at)) = live_space(part?.1, now)? {
+                    let live = live_space(part?.1, now);
+                    let live = live.inspect_err(|error| self.read_failed(error));
+                    if let Ok(Some((bytes, at))) = live {
                         expires_at = expires_at.max(at);
                         spaces.push(((), bytes));
                     }
@@ -240,9 +300,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// How long a run of the job may take: at ten records each time that it is polled, a full store is sent in
-    /// much less.
-    const JOB: Duration = Duration::from_secs(5 * 60);
+    /// How long a run of the job may take: until the next, an hour later by default. It has at most 100 queries
+    /// under way, and those to peers that have gone take their time.
+    const JOB: Duration = Duration::from_secs(60 * 60);
 
     fn explains_removal_at(self, now: Timestamp) -> bool {
         self.superseded

@@ -2,6 +2,10 @@
 //!
 //! A space's row is the space in its wire form, so that it goes out as it is. A head is a `Head` message of
 //! `proto/storage.proto`.
+//!
+//! **Invariants.** A row is made by this module and nothing else, so it reads back, unless the storage has damaged it.
+//!
+//! **Spec.** `proto/storage.proto`, `proto/smart_record.proto`.
 
 use std::{borrow::Cow, fmt::Display};
 

@@ -7,6 +7,8 @@
 //! **Invariants.** Parts are ordered by the record's XOR distance from the local peer, then by the rank of
 //! the space, the head first. So the last part belongs to the record that is farthest away, the first to be
 //! evicted, and of a record with too many spaces the last is the first to go.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
 
 use std::{borrow::Cow, fmt};
 

@@ -1,8 +1,10 @@
-//! Writing: validate, join, make room, collect.
+//! Writing: validate, join or choose, and plan what changes.
 //!
-//! **Invariants.** A refused part takes no good one with it. A write is planned before anything is changed: what
-//! does not fit is refused, and nothing is evicted for it. No scan of all: expiry goes by the index, eviction
-//! by the order of the rows.
+//! **Invariants.** A refused part takes no good one with it, except that after 16 bad signatures the rest of a
+//! value is refused unread. A write is planned before anything is changed, so
+//! what does not fit is refused and nothing has gone.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
@@ -10,8 +12,10 @@ use prost::bytes::Bytes;
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
-    lock, rows,
-    storage::{Change, Part, PartId, RecordId, SpaceId, Storage},
+    lock,
+    room::{COLLECT_AT_ONCE, Plan},
+    rows,
+    storage::{PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
@@ -26,8 +30,6 @@ use crate::{
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
-/// How many due parts are collected at once when room is needed.
-const COLLECT_AT_ONCE: usize = 256;
 
 /// What became of a write of which at least a part was good.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -72,33 +74,6 @@ impl<S: Storage> SmartRecordStore<S> {
     pub fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<WriteReport, WriteError> {
         let meta = Meta { origin: Origin::Local, publisher: Some(self.local), expires_at: None };
         self.write_with(key, value, meta)
-    }
-
-    /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
-    /// bring it back; to withdraw a space everywhere, publish
-    /// [`SpaceSigner::withdraw`](crate::SpaceSigner::withdraw).
-    ///
-    /// # Errors
-    /// [`StorageError`] if it could not be removed.
-    pub fn forget(&mut self, key: &RecordKey) -> Result<(), StorageError> {
-        self.drop_record(self.record_id(key))
-    }
-
-    /// Removes everything that has expired; says how many updates and values. Writes do so on their way;
-    /// call this from time to time on a node that hears of no writes.
-    ///
-    /// # Errors
-    /// [`StorageError`] if something could not be removed.
-    pub fn collect(&mut self) -> Result<usize, StorageError> {
-        let now = self.clock.now();
-        let mut collected = 0_usize;
-        loop {
-            let batch = self.collect_due(now, COLLECT_AT_ONCE)?;
-            if batch == 0 {
-                return Ok(collected);
-            }
-            collected = collected.saturating_add(batch);
-        }
     }
 
     pub(super) fn write_with(
@@ -241,30 +216,20 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        loop {
-            let plan = self.plan_space(rules, key, id, writer, &space)?;
-            match self.room_for(record, &plan, now)? {
-                Room::Enough(victims) => {
-                    self.carry_out(plan, victims)?;
-                    break;
-                }
-                Room::AfterCollecting => {
-                    self.collect_due(now, COLLECT_AT_ONCE)?;
-                }
-                Room::None(limit) => {
-                    refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
-                    return Ok((0, merged.known));
-                }
-            }
+        let plan = |store: &Self| store.plan_space(rules, key, id, writer, &space);
+        if let Err(limit) = self.carry_out(record, now, plan)? {
+            refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
+            return Ok((0, merged.known));
         }
         count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
         Ok((merged.admitted, merged.known))
     }
 
-    fn board(&self, record: RecordId) -> Result<Board, StorageError> {
+    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
         let head = self.storage.get(&record.head())?;
-        Ok(match head.as_ref().map(rows::decode_head).transpose()? {
+        // A head that cannot be read says nothing; the next write makes it anew.
+        Ok(match head.and_then(|head| rows::decode_head(&head).ok()) {
             Some(Head { body: Some(Body::Board(board)), .. }) => board,
             _ => Board::default(),
         })
@@ -279,16 +244,16 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let max = rules.limits().spaces_per_record();
         let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
+        // What has expired should not take anyone's place.
+        while is_full(self.board(id.record)?) && self.collect_due(now, COLLECT_AT_ONCE)? > 0 {}
         if !is_full(self.board(id.record)?) {
             return Ok(None);
         }
-        // What has expired should not take anyone's place.
-        self.collect_due(now, COLLECT_AT_ONCE)?;
         let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
         let last = last.filter(|last| last.record == id.record);
         let outranked = last.is_none_or(|last| last < id);
-        let refused = outranked && is_full(self.board(id.record)?);
-        Ok(refused.then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
+        Ok(outranked
+            .then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
     }
 
     /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
@@ -389,22 +354,14 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut report = WriteReport::default();
         if old.as_ref() != Some(&(opaque.clone(), expires_at)) {
             let part = rows::opaque_part(key, opaque, expires_at);
-            loop {
+            let plan = |store: &Self| {
                 let mut plan = Plan::default();
-                let head = self.storage.get(&record.head())?;
+                let head = store.storage.get(&record.head())?;
                 plan.is_new_record = head.is_none();
                 plan.set(record.head(), part.clone(), head.map(|part| part.bytes.len()));
-                match self.room_for(record, &plan, now)? {
-                    Room::Enough(victims) => {
-                        self.carry_out(plan, victims)?;
-                        break;
-                    }
-                    Room::AfterCollecting => {
-                        self.collect_due(now, COLLECT_AT_ONCE)?;
-                    }
-                    Room::None(limit) => return Err(ValidationError::from(limit).into()),
-                }
-            }
+                Ok(plan)
+            };
+            self.carry_out(record, now, plan)?.map_err(ValidationError::from)?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {
@@ -440,196 +397,4 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => None,
         })
     }
-
-    /// Whether there is room for a plan of `record`'s: as it is, after what has expired is collected, or
-    /// without some records that are farther away, the farthest first. Nothing is changed.
-    fn room_for(
-        &self,
-        record: RecordId,
-        plan: &Plan,
-        now: Timestamp,
-    ) -> Result<Room, StorageError> {
-        let usage = self.storage.usage();
-        let mut records = usage.records.saturating_add(usize::from(plan.is_new_record));
-        let mut bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
-        let shrinks = plan.added <= plan.removed && !plan.is_new_record;
-        let (max_records, max_bytes) = (self.config.max_records(), self.config.max_bytes());
-        let fits = |records, bytes| records <= max_records && bytes <= max_bytes;
-        if shrinks || fits(records, bytes) {
-            return Ok(Room::Enough(Vec::new()));
-        }
-        if !self.storage.due(now, 1)?.is_empty() {
-            return Ok(Room::AfterCollecting);
-        }
-        let limit = if records > max_records {
-            LimitExceeded::new(Limit::StoreRecords, records, max_records)
-        } else {
-            LimitExceeded::new(Limit::StoreBytes, bytes, max_bytes)
-        };
-        let mut victims = Vec::new();
-        let mut up_to = Some(PartId::MAX);
-        while let Some(bound) = up_to {
-            let Some(victim) = self.storage.last(&bound)?.map(|last| last.record) else {
-                break;
-            };
-            if victim <= record {
-                break;
-            }
-            for part in self.parts_of(victim) {
-                bytes = bytes.saturating_sub(rows::cost(part?.1.bytes.len()));
-            }
-            records = records.saturating_sub(1);
-            victims.push(victim);
-            if fits(records, bytes) {
-                return Ok(Room::Enough(victims));
-            }
-            up_to = victim.before().map(|record| record.part(SpaceId::MAX));
-        }
-        Ok(Room::None(limit))
-    }
-
-    fn carry_out(&mut self, plan: Plan, victims: Vec<RecordId>) -> Result<(), StorageError> {
-        let mut changes = plan.changes;
-        let mut evicted = Vec::with_capacity(victims.len());
-        for victim in &victims {
-            for part in self.parts_of(*victim) {
-                let (id, part) = part?;
-                if id.space == SpaceId::HEAD {
-                    evicted.push(RecordKey::new(rows::decode_head(&part)?.key));
-                }
-                changes.push(Change::Remove(id));
-            }
-        }
-        self.storage.apply(changes)?;
-        count(&mut self.counters.spaces_evicted, plan.evicted_spaces);
-        for victim in victims {
-            lock(&self.cursors).remove(&victim);
-        }
-        for key in evicted {
-            self.emit(&StoreEvent::Evicted { key });
-        }
-        Ok(())
-    }
-
-    /// All parts of a record, its head first.
-    fn parts_of(
-        &self,
-        record: RecordId,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        self.storage
-            .scan(&record.head())
-            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
-    }
-
-    pub(super) fn drop_record(&mut self, record: RecordId) -> Result<(), StorageError> {
-        let changes = self
-            .parts_of(record)
-            .map(|part| Ok(Change::Remove(part?.0)))
-            .collect::<Result<_, StorageError>>()?;
-        lock(&self.cursors).remove(&record);
-        self.storage.apply(changes)
-    }
-
-    /// Collects from at most `max` due parts; says how many updates and values went.
-    pub(super) fn collect_due(
-        &mut self,
-        now: Timestamp,
-        max: usize,
-    ) -> Result<usize, StorageError> {
-        let mut collected = 0_usize;
-        for id in self.storage.due(now, max)? {
-            let gone = if id.space == SpaceId::HEAD {
-                self.storage.apply(vec![Change::Remove(id)])?;
-                1
-            } else {
-                self.collect_space(id, now)?
-            };
-            collected = collected.saturating_add(gone);
-        }
-        count(&mut self.counters.collected, collected);
-        Ok(collected)
-    }
-
-    fn collect_space(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
-        let Some(part) = self.storage.get(&id)? else {
-            return Ok(0);
-        };
-        let old = part.bytes.len();
-        let read = rows::read_space(&part);
-        drop(part);
-        let (collected, rest) = match read {
-            Ok((writer, mut space)) => {
-                let collected = space.collect(now);
-                let rest = (!space.is_empty()).then(|| rows::space_part(&space, &writer));
-                (collected, rest)
-            }
-            Err(error) => {
-                // Whatever it was, it is due; it must not stand in the way of all others.
-                self.emit(&StoreEvent::StorageFailed { error });
-                (1, None)
-            }
-        };
-        let board = self.board(id.record)?;
-        let mut plan = Plan::default();
-        let board = match rest {
-            Some(part) => {
-                let board = rows::board_with(board, (0, 0), (part.bytes.len(), old));
-                plan.set(id, part, Some(old));
-                board
-            }
-            None => {
-                plan.remove(id, old);
-                rows::board_with(board, (0, 1), (0, old))
-            }
-        };
-        let head = self.storage.get(&id.record.head())?;
-        let key = head.as_ref().map(rows::decode_head).transpose()?;
-        let old = head.map_or(0, |part| part.bytes.len());
-        match key {
-            Some(head) if board.spaces > 0 => {
-                plan.set(id.record.head(), rows::board_part(head.key, board), Some(old));
-            }
-            _ => {
-                lock(&self.cursors).remove(&id.record);
-                plan.remove(id.record.head(), old);
-            }
-        }
-        self.storage.apply(plan.changes)?;
-        Ok(collected)
-    }
-}
-
-/// Changes that belong together, and what they do to the size of the store.
-#[derive(Debug, Default)]
-struct Plan {
-    changes: Vec<Change>,
-    added: usize,
-    removed: usize,
-    is_new_record: bool,
-    evicted_spaces: usize,
-}
-
-impl Plan {
-    /// Writes a row in the place of one of `old` bytes, or of none.
-    fn set(&mut self, id: PartId, part: Part<'static>, old: Option<usize>) {
-        self.added = self.added.saturating_add(rows::cost(part.bytes.len()));
-        self.removed = self.removed.saturating_add(old.map_or(0, rows::cost));
-        self.changes.push(Change::Set(id, part));
-    }
-
-    /// Removes a row of `old` bytes.
-    fn remove(&mut self, id: PartId, old: usize) {
-        self.removed = self.removed.saturating_add(rows::cost(old));
-        self.changes.push(Change::Remove(id));
-    }
-}
-
-/// Whether there is room.
-enum Room {
-    /// There is, once these records are removed.
-    Enough(Vec<RecordId>),
-    /// There may be after what has expired is collected.
-    AfterCollecting,
-    /// There is none.
-    None(LimitExceeded),
 }

@@ -1,4 +1,8 @@
 //! The validator that accepts any bytes.
+//!
+//! **Invariants.** All values are equally good, so the first is selected.
+//!
+//! **Spec.** [`MemoryStore`](https://docs.rs/libp2p-kad/0.49.0/libp2p_kad/store/struct.MemoryStore.html).
 
 use super::{ValidationError, Validator, Validity};
 use crate::{

@@ -1,4 +1,8 @@
 //! Why a value is refused, and who is at fault.
+//!
+//! **Invariants.** Every error has one class, a [`Fault`], which says whom to blame.
+//!
+//! **Spec.** `docs/design.md`, section "Validators".
 
 use std::fmt;
 

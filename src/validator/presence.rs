@@ -4,7 +4,7 @@
 //! future, and at least one lives; the others may have expired. Nothing but `validate` and `read` looks at the
 //! time.
 //!
-//! **Spec.** `docs/design.md`, section "Presence"; [`crate::presence`].
+//! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
 
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -17,8 +17,15 @@ use crate::{
     time::Timestamp,
 };
 
-/// The rules of presence records. Registered under `presence` by default, and under any other namespace that a
-/// user chooses.
+/// The rules of presence records, under `presence` or any other namespace that a user chooses.
+///
+/// ```
+/// use libp2p_smart_record::{PresenceValidator, Registry};
+///
+/// let registry = Registry::default().with(Registry::PRESENCE, PresenceValidator::default())?;
+/// # let _ = registry;
+/// # Ok::<(), libp2p_smart_record::NamespaceError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PresenceValidator {
     limits: PresenceLimits,

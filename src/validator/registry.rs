@@ -1,8 +1,15 @@
 //! Which validator answers for which namespace.
+//!
+//! **Invariants.** A key is answered for by one validator, or refused.
+//!
+//! **Spec.** Namespaces as in
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go), `NamespacedValidator`.
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{PresenceValidator, SmartRecordValidator, ValidationError, Validator, Validity};
+use super::{
+    IpnsValidator, PublicKeyValidator, SmartRecordValidator, ValidationError, Validator, Validity,
+};
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
     presence::PresenceKey,
@@ -29,16 +36,12 @@ pub struct Registry {
 }
 
 impl Default for Registry {
-    /// Smart records under `/sr/…`, open to all writers, and presence under `/presence/…`, both with the default
-    /// limits; nothing else.
+    /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
     fn default() -> Self {
         let mut registry = Self::empty();
         registry
             .namespaces
             .insert(Self::SMART_RECORDS.to_owned(), Box::new(SmartRecordValidator::default()));
-        registry
-            .namespaces
-            .insert(Self::PRESENCE.to_owned(), Box::new(PresenceValidator::default()));
         registry
     }
 }
@@ -46,8 +49,36 @@ impl Default for Registry {
 impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
-    /// The namespace of presence records.
+    /// The namespace of presence records; register a [`PresenceValidator`](super::PresenceValidator) for it.
     pub const PRESENCE: &'static str = PresenceKey::NAMESPACE;
+
+    /// The namespace of public keys.
+    pub const PUBLIC_KEYS: &'static str = "pk";
+    /// The namespace of IPNS records.
+    pub const IPNS: &'static str = "ipns";
+
+    /// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
+    /// IPNS records under `/ipns/…`. Nothing else.
+    ///
+    /// ```
+    /// use libp2p_identity::Keypair;
+    /// use libp2p_smart_record::{Registry, SmartRecordStore, StoreConfig};
+    ///
+    /// let local = Keypair::generate_ed25519().public().to_peer_id();
+    /// let store = SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+    /// # let _ = store;
+    /// ```
+    pub fn ipfs() -> Self {
+        let mut registry = Self::default();
+        let validators: [(&str, Box<dyn Validator>); 2] = [
+            (Self::PUBLIC_KEYS, Box::new(PublicKeyValidator)),
+            (Self::IPNS, Box::new(IpnsValidator)),
+        ];
+        for (namespace, validator) in validators {
+            registry.namespaces.insert(namespace.to_owned(), validator);
+        }
+        registry
+    }
 
     /// A registry that refuses every key.
     pub const fn empty() -> Self {
@@ -152,5 +183,19 @@ mod tests {
             Registry::empty().with("a/b", AcceptAny::default()).err(),
             Some(NamespaceError::HasSlash("a/b".into()))
         );
+    }
+
+    #[test]
+    fn an_ipfs_style_node_knows_three_namespaces() {
+        let registry = Registry::ipfs();
+        let names: Vec<_> = registry.namespaces.keys().map(String::as_str).collect();
+        assert_eq!(names, ["ipns", "pk", "sr"]);
+        assert!(registry.fallback.is_none());
+        assert!(registry.smart_record(&RecordKey::new("/sr/x")).is_some());
+        assert!(registry.smart_record(&RecordKey::new("/pk/x")).is_none());
+        let public = libp2p_identity::Keypair::generate_ed25519().public();
+        let key = PublicKeyValidator::key(&public);
+        assert!(registry.validate(&key, &public.encode_protobuf(), Timestamp::EPOCH).is_ok());
+        assert!(Registry::default().find(&key).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The validator of smart records.
 //!
-//! **Invariants.** A record is admitted part by part: a refused update takes no good one with it. What is cheap
+//! **Invariants.** A record is admitted part by part: a refused update takes no good one with it, except that
+//! after 16 bad signatures the rest of a value is refused unread. What is cheap
 //! to check is checked first, the signature last, and not at all for an update that is stored already.
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Limits".
@@ -125,11 +126,7 @@ impl SmartRecordValidator {
         value: &[u8],
         now: Timestamp,
     ) -> Result<SmartRecord, ValidationError> {
-        let (record, refusals) = self.sift(key, value, Some(now))?;
-        if record.spaces().len() > 0 {
-            return Ok(record);
-        }
-        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+        self.salvage(key, value, Some(now))
     }
 
     /// The updates in a value by public key, not yet looked into.
@@ -282,9 +279,14 @@ impl SmartRecordValidator {
         Ok((record, refusals))
     }
 
-    /// The good parts of a value whatever the time, or why there are none.
-    fn salvage(&self, key: &RecordKey, value: &[u8]) -> Result<SmartRecord, ValidationError> {
-        let (record, refusals) = self.sift(key, value, None)?;
+    /// The good parts of a value, without `now` whatever the time, or why there are none.
+    fn salvage(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Option<Timestamp>,
+    ) -> Result<SmartRecord, ValidationError> {
+        let (record, refusals) = self.sift(key, value, now)?;
         if record.spaces().len() > 0 {
             return Ok(record);
         }
@@ -320,7 +322,7 @@ impl Validator for SmartRecordValidator {
         let mut first_error = None;
         let ranked: Vec<_> = values
             .iter()
-            .map(|value| match self.salvage(key, value) {
+            .map(|value| match self.salvage(key, value, None) {
                 Ok(record) => {
                     let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
                     let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
@@ -345,7 +347,7 @@ impl Validator for SmartRecordValidator {
         let mut joined = SmartRecord::new(key.clone());
         let mut first_error = None;
         for value in values {
-            match self.salvage(key, value) {
+            match self.salvage(key, value, None) {
                 Ok(record) => {
                     for (writer, space) in record.spaces() {
                         joined.join_space(writer.clone(), space.clone());
@@ -364,7 +366,8 @@ impl Validator for SmartRecordValidator {
     }
 
     fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
-        let (Ok(whole), Ok(part)) = (self.salvage(key, whole), self.salvage(key, part)) else {
+        let (Ok(whole), Ok(part)) = (self.salvage(key, whole, None), self.salvage(key, part, None))
+        else {
             return false;
         };
         part.spaces().all(|(writer, space)| {

@@ -407,3 +407,30 @@ fn an_invalid_signature_names_the_space_it_claims() {
     assert_eq!(*writer, Some(alice().peer_id()));
     assert!(matches!(reason, ValidationError::Invalid(_)));
 }
+
+/// So many updates in Alice's space that Mallory has signed.
+fn forgeries(count: u64) -> Space {
+    alice().space_of((0..count).map(|n| mallory().sign(&Update::saying(1).after(n))).collect())
+}
+
+#[test]
+fn fifteen_bad_signatures_cost_a_neighbour_nothing() {
+    let (bob, good) = neighbour();
+    let mut replica = Replica::new();
+    replica.put(&key(), encode([forgeries(15), good.clone()]));
+    assert_eq!(replica.stored(), Some(encode([good])));
+    let counters = replica.store.counters();
+    assert_eq!(counters.refused.get(&Fault::Invalid), Some(&15));
+    assert_eq!(counters.refused.get(&Fault::LimitExceeded), None);
+    assert!(replica.view().get(&bob.peer_id()).is_some());
+}
+
+#[test]
+fn after_sixteen_bad_signatures_the_rest_is_refused_unread() {
+    let mut replica = Replica::new();
+    replica.put(&key(), encode([forgeries(40)]));
+    assert!(replica.is_empty());
+    let counters = replica.store.counters();
+    assert_eq!(counters.refused.get(&Fault::Invalid), Some(&16));
+    assert_eq!(counters.refused.get(&Fault::LimitExceeded), Some(&24));
+}

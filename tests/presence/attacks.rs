@@ -436,7 +436,8 @@ fn an_identity_in_another_encoding() {
 
 #[test]
 fn what_is_not_signed_is_changed() {
-    let changes: [(&str, fn(&mut Record)); 8] = [
+    type Change = fn(&mut Record);
+    let changes: [(&str, Change); 8] = [
         ("key", |r| r.key.push('x')),
         ("id1", |r| r.id1 = id(&mallory()).to_string()),
         ("updateDate", |r| r.update_date += 1),
@@ -658,7 +659,7 @@ fn an_oversized_announcement() {
 #[test]
 fn identities_that_are_too_large() {
     // What counts is the largest that an announcement of these two can get.
-    let [_, _, _, rsa] = all_kinds();
+    let [_, _, _, rsa] = all_types();
     let value = Draft::of(&client(), &rsa).encode();
     let fits = |max| {
         let limits = PresenceLimits::default().with_announcement_bytes(max);
@@ -671,8 +672,8 @@ fn identities_that_are_too_large() {
 
 #[test]
 fn what_an_announcement_counts_is_never_less_than_its_length() {
-    for client in all_kinds() {
-        for node in all_kinds().iter().chain([&node(1)]) {
+    for client in all_types() {
+        for node in all_types().iter().chain([&node(9)]) {
             if client.public() == node.public() {
                 continue;
             }
@@ -727,7 +728,7 @@ fn too_many_nodes() {
 #[test]
 fn more_large_announcements_than_fit() {
     // Each counts at its largest, so they stop before the record is full; then bytes, not nodes, are the limit.
-    let [_, _, _, rsa] = all_kinds();
+    let [_, _, _, rsa] = all_types();
     let large = Draft::of(&client(), &rsa);
     let limits = |record_bytes| {
         PresenceLimits::default().with_announcement_bytes(1_600).with_record_bytes(record_bytes)

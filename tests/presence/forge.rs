@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use libp2p_identity::{Keypair, PeerId, ecdsa, secp256k1};
+use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
     Fault, PresenceValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent,
@@ -16,6 +16,7 @@ use libp2p_smart_record::{
 use prost::{Message, encoding::encode_varint};
 use sha2::{Digest, Sha256};
 
+pub use crate::keys::{all_types, ed25519};
 use crate::swarms::ManualClock;
 
 /// The time at which everything happens, unless a test moves the clock.
@@ -95,10 +96,6 @@ pub fn millis(n: i64) -> Duration {
     Duration::from_millis(n.try_into().unwrap())
 }
 
-pub fn ed25519(seed: u8) -> Keypair {
-    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
-}
-
 /// The client under whose key everything stands.
 pub fn client() -> Keypair {
     ed25519(200)
@@ -112,19 +109,6 @@ pub fn mallory() -> Keypair {
 /// The nodes.
 pub fn node(n: u8) -> Keypair {
     ed25519(n)
-}
-
-/// One keypair of each kind that libp2p knows.
-pub fn all_kinds() -> [Keypair; 4] {
-    let secp256k1 = secp256k1::SecretKey::try_from_bytes([3; 32]).unwrap();
-    let ecdsa = ecdsa::SecretKey::try_from_bytes([4; 32]).unwrap();
-    let mut rsa = include_bytes!("../vectors/rsa-2048.pk8").to_vec();
-    [
-        ed25519(203),
-        secp256k1::Keypair::from(secp256k1).into(),
-        ecdsa::Keypair::from(ecdsa).into(),
-        Keypair::rsa_from_pkcs8(&mut rsa).unwrap(),
-    ]
 }
 
 pub fn id(keypair: &Keypair) -> PeerId {
@@ -303,12 +287,17 @@ pub fn validator() -> PresenceValidator {
     PresenceValidator::default()
 }
 
+/// Presence beside smart records.
+pub fn registry() -> Registry {
+    Registry::default().with(Registry::PRESENCE, validator()).unwrap()
+}
+
 /// A replica whose clock stands at [`NOW`].
 pub fn replica() -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(now());
     let store = SmartRecordStore::with_storage(
         id(&ed25519(255)),
-        Registry::default(),
+        registry(),
         StoreConfig::default(),
         MemoryStorage::default(),
         clock.clone(),

@@ -1,15 +1,15 @@
 //! Presence between real swarms over TCP.
 
-use libp2p_smart_record::{PresenceValidator, Registry, StoreConfig};
+use libp2p_smart_record::{PresenceValidator, StoreConfig};
 
 use crate::{
-    forge::{Draft, id, key, node, now, records},
+    forge::{Draft, id, key, node, now, records, registry},
     swarms::{ManualClock, Node, connect, start_at, within},
 };
 
 async fn swarm() -> Node {
     let clock = ManualClock::at(now());
-    start_at(clock, Registry::default(), StoreConfig::default(), |_| {}).await
+    start_at(clock, registry(), StoreConfig::default(), |_| {}).await
 }
 
 #[tokio::test]

@@ -217,7 +217,19 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         key: &RecordKey,
         value: Vec<u8>,
     ) -> Result<usize, NodeError> {
-        let record = kad::Record::new(kad::RecordKey::from(key), value);
+        self.put_record_to(peer, kad::Record::new(kad::RecordKey::from(key), value)).await
+    }
+
+    /// Sends a record as it is to one peer.
+    pub async fn put_record_to(
+        &self,
+        peer: PeerId,
+        record: kad::Record,
+    ) -> Result<usize, NodeError> {
+        if peer == self.peer {
+            // Kademlia would wait for an answer for ever.
+            return Err(NodeError::Query("a node does not send to itself".to_owned()));
+        }
         let results = self
             .query(move |kad| Ok(kad.put_record_to(record, [peer].into_iter(), kad::Quorum::One)))
             .await?;

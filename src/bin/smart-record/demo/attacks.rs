@@ -21,24 +21,37 @@ struct Attack {
     fault: Fault,
 }
 
-/// Sends every attack to the replica closest to the key. Returns how many were sent and how many had any effect.
-pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
+/// Sends every attack to the replica closest to the key, and counts those that had any effect.
+pub async fn run(demo: &mut Demo, report: &Report) -> Result<()> {
+    let (mut sent, mut accepted) = (0, 0);
+    let outcome = send_all(demo, report, &mut sent, &mut accepted).await;
+    (demo.summary.attacks_sent, demo.summary.attacks_accepted) = (sent, accepted);
+    outcome?;
+    ensure!(accepted == 0, "{accepted} of {sent} attacks were accepted");
+    Ok(())
+}
+
+async fn send_all(
+    demo: &Demo,
+    report: &Report,
+    sent: &mut usize,
+    accepted: &mut usize,
+) -> Result<()> {
     let victim = demo.replicas().next().context("no node is left")?;
     let mut events = victim.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await?;
     let keypair = Keypair::generate_ed25519();
     let mut attacker = start_node(keypair.clone()).await?;
     attacker.add(victim.peer(), victim.address()).await?;
     let attacks = attacks(demo, &keypair).await?;
-    let sent = attacks.len();
-    let mut accepted = 0;
     for attack in attacks {
         let step = report.step(format!("Attack: {}", attack.name));
         let before = victim.stored(&demo.key).await?;
         attacker.put_to(victim.peer(), &demo.key, attack.value).await?;
+        *sent += 1;
         // The replica answers after it has decided, so the refusal is there by now.
         let refused = refusal(&mut events);
         if victim.stored(&demo.key).await? != before || refused.is_none() {
-            accepted += 1;
+            *accepted += 1;
             step.done(format!("ACCEPTED: {}", attack.name));
         } else if let Some((fault, reason)) = refused {
             ensure!(
@@ -53,7 +66,7 @@ pub async fn run(demo: &Demo, report: &Report) -> Result<(usize, usize)> {
     let step = report.step("The same connection still serves".to_owned());
     serve(victim, &mut attacker, &keypair).await?;
     step.done("after that, a PUT and a GET on the attacker's connection succeed".to_owned());
-    Ok((sent, accepted))
+    Ok(())
 }
 
 /// The next refusal of something that came from outside, if there was one.

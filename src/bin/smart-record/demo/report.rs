@@ -8,6 +8,8 @@ use libp2p_smart_record::{Timestamp, View};
 
 /// How many rows of a table are printed.
 const MAX_ROWS: usize = 20;
+/// A table is at least this wide, in characters.
+const MIN_WIDTH: u16 = 60;
 
 /// Where the steps and tables go.
 pub struct Report {
@@ -51,6 +53,10 @@ impl Report {
             .load_style(UTF8_FULL_CONDENSED)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(["writer", "seq", "expires in", "document"]);
+        // Some terminals say that they have no width at all.
+        if let Some(width) = table.width() {
+            table.set_width(width.max(MIN_WIDTH));
+        }
         for (writer, space) in view.iter().take(MAX_ROWS) {
             let left = space.expires_at.saturating_since(now);
             table.add_row([

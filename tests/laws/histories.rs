@@ -1,0 +1,255 @@
+//! Histories of several writers, law-abiding and not, and what becomes of them in replicas.
+
+use super::*;
+
+/// What a writer that keeps the rules does next.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Merge(Dict, u64),
+    Replace(Dict, u64),
+    Withdraw,
+}
+
+/// An update of a writer that keeps no rules, times after [`T0`].
+#[derive(Clone, Debug)]
+pub struct Raw {
+    pub seq: u64,
+    pub expires_at: u64,
+    pub retained: u64,
+    pub replace: bool,
+    pub document: Dict,
+}
+
+#[derive(Clone, Debug)]
+pub enum History {
+    /// How long after the one before, and what.
+    Lawful(Vec<(u64, Act)>),
+    Lawless(Vec<Raw>),
+}
+
+pub fn small_document() -> BoxedStrategy<Dict> {
+    document(false, option::of((0..SPAN).prop_map(|offset| T0 + offset)).boxed())
+}
+
+pub fn acts() -> BoxedStrategy<Vec<(u64, Act)>> {
+    let ttl = || prop_oneof![1_u64..50, 1_u64..2_000];
+    let act = prop_oneof![
+        5 => (small_document(), ttl()).prop_map(|(d, ttl)| Act::Merge(d, ttl)),
+        2 => (small_document(), ttl()).prop_map(|(d, ttl)| Act::Replace(d, ttl)),
+        1 => Just(Act::Withdraw),
+    ];
+    vec((prop_oneof![Just(0), 0_u64..300], act), 1..6).boxed()
+}
+
+pub fn raw() -> impl Strategy<Value = Raw> {
+    (
+        // Few enough to be equal often.
+        prop_oneof![0_u64..3, 0..SPAN * 1_000],
+        0..SPAN / 2,
+        0..SPAN / 2,
+        prop::bool::weighted(0.3),
+        small_document(),
+    )
+        .prop_map(|(seq, expires_at, retained, replace, document)| Raw {
+            seq,
+            expires_at,
+            retained,
+            replace,
+            document,
+        })
+}
+
+pub fn lawful() -> BoxedStrategy<History> {
+    acts().prop_map(History::Lawful).boxed()
+}
+
+pub fn lawless() -> BoxedStrategy<History> {
+    vec(raw(), 1..6).prop_map(History::Lawless).boxed()
+}
+
+pub fn histories(each: BoxedStrategy<History>) -> impl Strategy<Value = Vec<History>> {
+    vec(each, 2..=4)
+}
+
+pub fn any_history() -> BoxedStrategy<History> {
+    prop_oneof![lawful(), lawless()].boxed()
+}
+
+pub type Updates = Vec<(Writer, SignedUpdate)>;
+
+pub struct Author {
+    pub signer: SpaceSigner,
+    pub now: u64,
+}
+
+impl Author {
+    pub fn new(seed: u8) -> Self {
+        // Withdrawals of what the signer does not know are kept for `max_ttl`: keep that within the span.
+        let limits = Limits::default().with_max_ttl(Duration::from_millis(SPAN / 2));
+        Self { signer: SpaceSigner::new(key(), keypair(seed), limits), now: 0 }
+    }
+
+    pub fn act(&mut self, after: u64, act: &Act) -> (Writer, SignedUpdate) {
+        self.now += after;
+        let (now, ttl) = (at(self.now), Duration::from_millis);
+        let update = match act {
+            Act::Merge(document, t) => self.signer.merge(document.clone(), now, ttl(*t)),
+            Act::Replace(document, t) => self.signer.replace(document.clone(), now, ttl(*t)),
+            Act::Withdraw => self.signer.withdraw(now),
+        };
+        (self.signer.writer(), update.unwrap())
+    }
+}
+
+pub fn sign_raw(seed: u8, raw: &Raw) -> (Writer, SignedUpdate) {
+    let update = Update {
+        seq: Seq::from_micros(T0 * 1_000 + raw.seq),
+        expires_at: at(raw.expires_at),
+        retain_until: at(raw.expires_at + raw.retained),
+        kind: if raw.replace { UpdateKind::Replace } else { UpdateKind::Merge },
+        document: raw.document.clone(),
+    };
+    let keypair = keypair(seed);
+    let writer = Writer::from(&keypair.public());
+    (writer, update.sign(&key(), &keypair, &Limits::default()).unwrap())
+}
+
+pub fn updates_of(seed: u8, history: &History) -> Updates {
+    match history {
+        History::Lawful(acts) => {
+            let mut author = Author::new(seed);
+            acts.iter().map(|(after, act)| author.act(*after, act)).collect()
+        }
+        History::Lawless(raws) => raws.iter().map(|raw| sign_raw(seed, raw)).collect(),
+    }
+}
+
+pub fn all_updates(histories: &[History]) -> Updates {
+    (1..).zip(histories).flat_map(|(seed, history)| updates_of(seed, history)).collect()
+}
+
+pub fn record_of<'a>(updates: impl IntoIterator<Item = &'a (Writer, SignedUpdate)>) -> SmartRecord {
+    let mut record = SmartRecord::new(key());
+    for (writer, update) in updates {
+        record.insert(writer.clone(), update.clone());
+    }
+    record
+}
+
+pub fn joined(a: &SmartRecord, b: &SmartRecord) -> SmartRecord {
+    let mut joined = a.clone();
+    joined.join(b.clone()).unwrap();
+    joined
+}
+
+/// Limits that nearly every history exceeds, without making any update too large.
+pub fn small_limits() -> Limits {
+    Limits::default()
+        .with_updates_per_space(3)
+        .with_space_bytes(2_048 + 250)
+        .with_spaces_per_record(2)
+}
+
+pub fn truncated(mut record: SmartRecord, limits: &Limits) -> SmartRecord {
+    record.truncate(limits);
+    record
+}
+
+pub fn collected(mut record: SmartRecord, now: Timestamp) -> SmartRecord {
+    record.collect(now);
+    record
+}
+
+/// Deals the updates onto three records, some to several.
+pub fn deal(updates: &Updates, dice: &mut Dice) -> [SmartRecord; 3] {
+    let mut hands: [Updates; 3] = Default::default();
+    let mut order = updates.clone();
+    dice.shuffle(&mut order);
+    for update in order {
+        let first = dice.roll(3);
+        hands[first].push(update.clone());
+        if dice.roll(3) == 0 {
+            hands[(first + 1) % 3].push(update);
+        }
+    }
+    hands.map(|hand| record_of(&hand))
+}
+
+/// Packets that hold all of the updates together: in any order, grouped and cut up anyhow, some twice.
+pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    let mut order = updates.clone();
+    dice.shuffle(&mut order);
+    while !order.is_empty() {
+        let group: Updates = order.split_off(order.len() - 1 - dice.roll(order.len().min(4)));
+        let size = [1, 100, 300, 1_000, 15_000][dice.roll(5)];
+        packets.extend(record_of(&group).chunks(size));
+        // Any other update as well may come along once more.
+        let stale = updates[dice.roll(updates.len())].clone();
+        packets.push(record_of([&stale]).encode());
+    }
+    for _ in 0..packets.len() / 2 {
+        packets.push(packets[dice.roll(packets.len())].clone());
+    }
+    dice.shuffle(&mut packets);
+    packets
+}
+
+#[derive(Clone, Debug)]
+pub struct ManualClock(pub Arc<AtomicU64>);
+
+impl ManualClock {
+    pub fn at(offset: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(T0 + offset)))
+    }
+
+    pub fn set(&self, offset: u64) {
+        self.0.store(T0 + offset, SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(SeqCst))
+    }
+}
+
+pub fn replica(limits: Limits, clock: &ManualClock) -> SmartRecordStore {
+    let registry = Registry::empty().with("sr", SmartRecordValidator::new(limits, Open)).unwrap();
+    SmartRecordStore::with_storage(
+        keypair(200).public().to_peer_id(),
+        registry,
+        StoreConfig::default(),
+        MemoryStorage::default(),
+        clock.clone(),
+    )
+}
+
+/// Delivers a packet as Kademlia does one from a stranger.
+pub fn put(store: &mut SmartRecordStore, packet: Vec<u8>) {
+    let record = kad::Record::new(kad::RecordKey::from(&key()), packet);
+    store.put(record).unwrap();
+}
+
+/// The record that a store holds, none counting as an empty one.
+pub fn stored(store: &SmartRecordStore) -> SmartRecord {
+    store.record(&key()).unwrap().unwrap_or_else(|| SmartRecord::new(key()))
+}
+
+pub fn assert_nothing_expired(node: &Node, now: Timestamp) -> Result<(), TestCaseError> {
+    let children: Vec<&Node> = match &node.kind {
+        Kind::List(list) => list.iter().collect(),
+        Kind::Dict(dict) => dict.iter().map(|(_, node)| node).collect(),
+        Kind::Predicate(p) => p.positional.iter().chain(p.named.iter().map(|(_, n)| n)).collect(),
+        _ => Vec::new(),
+    };
+    // A container lives while anything in it does; all else by its own time.
+    if children.is_empty() {
+        let lives = node.expires_at.is_some_and(|at| at > now);
+        prop_assert!(lives, "at {}: {} until {:?}", now, node, node.expires_at);
+    }
+    for child in children {
+        assert_nothing_expired(child, now)?;
+    }
+    Ok(())
+}

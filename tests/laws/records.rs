@@ -1,0 +1,516 @@
+//! Records: join, limits, views and collection, delivery, and the validator.
+
+use super::*;
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn join_is_a_semilattice(histories in histories(any_history()), seed: u64) {
+        let updates = all_updates(&histories);
+        let [a, b, c] = deal(&updates, &mut Dice(seed));
+        prop_assert_eq!(joined(&a, &b), joined(&b, &a));
+        prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+        prop_assert_eq!(joined(&a, &a), a.clone());
+        let all = joined(&joined(&a, &b), &c);
+        prop_assert_eq!(joined(&all, &b), all.clone());
+        prop_assert_eq!(all, record_of(&updates));
+    }
+
+    #[test]
+    fn limits_are_a_part_of_the_join(histories in histories(any_history()), seed: u64) {
+        let limits = small_limits();
+        let cut = |record| truncated(record, &limits);
+        let updates = all_updates(&histories);
+        let [a, b, c] = deal(&updates, &mut Dice(seed));
+        let all = cut(record_of(&updates));
+        // Before, between, after, in any grouping.
+        let (ca, cb, cc) = (cut(a.clone()), cut(b.clone()), cut(c.clone()));
+        prop_assert_eq!(cut(joined(&ca, &cb)), cut(joined(&cb, &ca)));
+        prop_assert_eq!(cut(joined(&ca, &cb)), cut(joined(&a, &b)));
+        prop_assert_eq!(&cut(joined(&cut(joined(&ca, &cb)), &cc)), &all);
+        prop_assert_eq!(&cut(joined(&ca, &cut(joined(&cb, &cc)))), &all);
+        prop_assert_eq!(&cut(joined(&joined(&a, &cb), &c)), &all);
+        prop_assert_eq!(&cut(joined(&all, &cb)), &all);
+        prop_assert_eq!(&cut(all.clone()), &all);
+        // The newest stay while those above them leave room, and not one less.
+        for (writer, space) in all.spaces() {
+            let whole = record_of(&updates);
+            let (mut bytes, mut kept) = (0, Vec::new());
+            for update in whole.space(writer).unwrap().updates().collect::<Vec<_>>().into_iter().rev() {
+                if kept.len() == 3 || bytes >= 250 {
+                    break;
+                }
+                bytes += update.as_bytes().len();
+                kept.insert(0, update.clone());
+            }
+            // The newest replace, which is the first if there is one, stays besides.
+            if let Some(first) = whole.space(writer).unwrap().updates().next()
+                && first.kind() == UpdateKind::Replace
+                && kept.first() != Some(first)
+            {
+                kept.insert(0, first.clone());
+            }
+            prop_assert_eq!(space.updates().cloned().collect::<Vec<_>>(), kept);
+        }
+        prop_assert!(all.spaces().len() <= limits.spaces_per_record());
+        for (_, space) in all.spaces() {
+            let merges = || space.updates().filter(|u| u.kind() == UpdateKind::Merge);
+            let bytes: usize = merges().map(|u| u.as_bytes().len()).sum();
+            prop_assert!(merges().count() <= limits.updates_per_space());
+            prop_assert!(bytes <= limits.space_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_contained_adds_nothing(histories in histories(any_history()), seed: u64) {
+        let rules = SmartRecordValidator::default();
+        let [a, b, _] = deal(&all_updates(&histories), &mut Dice(seed));
+        let all = joined(&a, &b);
+        for part in [&a, &b] {
+            let updates =
+                || part.spaces().flat_map(|(w, space)| space.updates().map(move |u| (w, u)));
+            let stays = updates().count() > 0
+                && updates().all(|(w, u)| {
+                    all.space(w).is_some_and(|s| s.updates().any(|v| v.as_bytes() == u.as_bytes()))
+                });
+            prop_assert_eq!(rules.contains(&key(), &all.encode(), &part.encode()), stays);
+        }
+        if rules.contains(&key(), &a.encode(), &b.encode()) {
+            prop_assert_eq!(all, a);
+        }
+    }
+
+    #[test]
+    fn collecting_changes_no_view(
+        histories in histories(any_history()),
+        times in vec(0..SPAN, 3),
+    ) {
+        let record = record_of(&all_updates(&histories));
+        let mut times = times;
+        times.sort_unstable();
+        let (early, late) = (at(times[0]), at(times[2]));
+        let once = collected(record.clone(), early);
+        prop_assert_eq!(once.view(late), record.view(late));
+        prop_assert_eq!(once.view(early), record.view(early));
+        // Collecting twice is collecting at the later time.
+        let twice = collected(collected(once, at(times[1])), late);
+        prop_assert_eq!(&twice, &collected(record.clone(), late));
+        prop_assert_eq!(twice.view(late), record.view(late));
+        for (_, space) in twice.spaces() {
+            for update in space.updates() {
+                prop_assert!(update.retain_until() > late);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_expired_is_ever_visible(
+        histories in histories(any_history()),
+        offsets in vec(0..SPAN, 8),
+    ) {
+        let record = record_of(&all_updates(&histories));
+        for now in offsets.into_iter().map(at) {
+            for (_, space) in &record.view(now) {
+                prop_assert!(space.expires_at > now);
+                for (_, node) in &space.document {
+                    assert_nothing_expired(node, now)?;
+                }
+            }
+        }
+        prop_assert!(record.view(at(SPAN + SPAN)).is_empty());
+    }
+
+    #[test]
+    fn any_delivery_gives_the_same_record(
+        histories in histories(any_history()),
+        seed: u64,
+        now in 0..SPAN,
+    ) {
+        let updates = all_updates(&histories);
+        let expected = record_of(&updates);
+        let mut dice = Dice(seed);
+        for limits in [Limits::default(), small_limits()] {
+            let mut received = SmartRecord::new(key());
+            for packet in packets(&updates, &mut dice) {
+                let part = SmartRecord::decode(&key(), packet, &limits).unwrap();
+                received.join(part).unwrap();
+                received.truncate(&limits);
+            }
+            let expected = truncated(expected.clone(), &limits);
+            prop_assert_eq!(&received, &expected);
+            prop_assert_eq!(received.encode(), expected.encode());
+            prop_assert_eq!(received.view(at(now)), expected.view(at(now)));
+
+            // A store takes in nothing that has expired, be it from a writer that breaks the rules.
+            let (live, expired): (Updates, Updates) =
+                updates.iter().cloned().partition(|(_, u)| u.retain_until() > at(now));
+            let clock = ManualClock::at(now);
+            let mut store = replica(limits.clone(), &clock);
+            let mut packets = packets(&live, &mut dice);
+            packets.extend(expired.iter().map(|update| record_of([update]).encode()));
+            dice.shuffle(&mut packets);
+            for packet in packets {
+                put(&mut store, packet);
+            }
+            let expected = truncated(record_of(&live), &limits);
+            prop_assert_eq!(&stored(&store), &expected);
+            prop_assert_eq!(store.view(&key()).unwrap(), expected.view(at(now)));
+        }
+    }
+
+    #[test]
+    fn stores_agree_though_time_goes_by(
+        histories in histories(lawful()),
+        seed: u64,
+        pauses in vec(0_u64..200, 1..20),
+    ) {
+        // Each replica hears everything in another order, at other times, and collects when it likes.
+        let updates = all_updates(&histories);
+        let limits = Limits::default().with_updates_per_space(3);
+        let mut dice = Dice(seed);
+        for _ in 0..2 {
+            let clock = ManualClock::at(0);
+            let mut store = replica(limits.clone(), &clock);
+            let mut now = 0;
+            for packet in packets(&updates, &mut dice) {
+                put(&mut store, packet);
+                now += pauses[dice.roll(pauses.len())] / 4;
+                clock.set(now);
+                if dice.roll(3) == 0 {
+                    store.collect().unwrap();
+                }
+            }
+            let expected = collected(truncated(record_of(&updates), &limits), at(now));
+            prop_assert_eq!(&stored(&store), &expected);
+            prop_assert_eq!(store.view(&key()).unwrap(), expected.view(at(now)));
+        }
+    }
+
+    #[test]
+    fn what_was_withdrawn_never_comes_back(
+        before in acts(),
+        after in option::of(acts()),
+        pause in 0_u64..300,
+        seed: u64,
+    ) {
+        let mut author = Author::new(1);
+        let mut write = |acts: &[(u64, Act)]| -> Updates {
+            acts.iter().map(|(after, act)| author.act(*after, act)).collect()
+        };
+        let old = write(&before);
+        let withdrawal = write(&[(pause, Act::Withdraw)]).remove(0);
+        let new = write(&after.unwrap_or_default());
+        let withdrawn_at = withdrawal.1.seq().issued_at().as_millis() - T0;
+
+        let mut dice = Dice(seed);
+        let clock = ManualClock::at(withdrawn_at);
+        let mut store = replica(Limits::default(), &clock);
+        let mut record = SmartRecord::new(key());
+        // The withdrawal arrives somewhere among the old updates; from then on they only come again.
+        let mut seen = old.clone();
+        dice.shuffle(&mut seen);
+        seen.truncate(dice.roll(seen.len() + 1));
+        seen.push(withdrawal.clone());
+        for (writer, update) in seen.iter().chain(&new) {
+            record.insert(writer.clone(), update.clone());
+            put(&mut store, record_of([&(writer.clone(), update.clone())]).encode());
+        }
+        let expected = record_of(&new);
+        let mut now = withdrawn_at;
+        while now < SPAN + 500 {
+            clock.set(now);
+            // The replica that missed the withdrawal does not tire.
+            let late = old[dice.roll(old.len())].clone();
+            put(&mut store, record_of([&late]).encode());
+            put(&mut store, record_of(&old).encode());
+            // A pure replica takes in what has not expired, as the store does.
+            for (writer, update) in &old {
+                if update.retain_until() > at(now) {
+                    record.insert(writer.clone(), update.clone());
+                }
+            }
+            prop_assert_eq!(record.view(at(now)), expected.view(at(now)), "at {}", now);
+            prop_assert_eq!(store.view(&key()).unwrap(), expected.view(at(now)), "at {}", now);
+            match dice.roll(3) {
+                0 => { record.collect(at(now)); }
+                1 => { store.collect().unwrap(); }
+                _ => {}
+            }
+            now += 1 + dice.roll(400) as u64;
+        }
+        prop_assert!(stored(&store).spaces().len() == 0);
+    }
+
+    #[test]
+    fn a_rule_breaker_harms_only_itself(
+        honest in lawful(),
+        villain in lawless(),
+        now in 0..SPAN,
+        seed: u64,
+    ) {
+        let (honest, villain) = (updates_of(1, &honest), updates_of(2, &villain));
+        let writer = honest[0].0.clone();
+        let alone = record_of(&honest);
+        let both = record_of(honest.iter().chain(&villain));
+        let seen = |view: &View| view.get(&writer.peer_id()).cloned();
+        prop_assert_eq!(seen(&both.view(at(now))), seen(&alone.view(at(now))));
+        prop_assert_eq!(both.space(&writer), alone.space(&writer));
+
+        let clock = ManualClock::at(now);
+        let mut store = replica(Limits::default(), &clock);
+        let updates: Updates = honest.iter().chain(&villain).cloned().collect();
+        for packet in packets(&updates, &mut Dice(seed)) {
+            put(&mut store, packet);
+        }
+        // Its updates in the other's space, as if the other had signed them.
+        let forged: Updates = villain.iter().map(|(_, u)| (writer.clone(), u.clone())).collect();
+        let forged = record_of(&forged).encode();
+        put(&mut store, forged.clone());
+        prop_assert_eq!(seen(&store.view(&key()).unwrap()), seen(&alone.view(at(now))));
+        let (held, expected) = (stored(&store), collected(alone.clone(), at(now)));
+        prop_assert_eq!(held.space(&writer), expected.space(&writer));
+
+        prop_assert!(SmartRecord::decode(&key(), forged.clone(), &Limits::default()).is_err());
+        let validator = SmartRecordValidator::default();
+        let good = alone.encode();
+        prop_assert_eq!(validator.consolidate(&key(), &[&forged, &good]), Ok(good));
+        prop_assert!(validator.consolidate(&key(), &[&forged]).is_err());
+    }
+
+    #[test]
+    fn a_record_survives_its_encoding(histories in histories(any_history()), max in 0_usize..2_000) {
+        let record = record_of(&all_updates(&histories));
+        let limits = Limits::default();
+        prop_assert_eq!(&SmartRecord::decode(&key(), record.encode(), &limits).unwrap(), &record);
+        let mut whole = SmartRecord::new(key());
+        for chunk in record.chunks(max) {
+            let part = SmartRecord::decode(&key(), chunk.clone(), &limits).unwrap();
+            let updates: usize = part.spaces().map(|(_, space)| space.updates().len()).sum();
+            prop_assert!(chunk.len() <= max || updates == 1);
+            whole.join(part).unwrap();
+        }
+        prop_assert_eq!(whole, record);
+    }
+
+    #[test]
+    fn the_container_has_no_say(histories in histories(any_history()), seed: u64, now in 0..SPAN) {
+        let updates = all_updates(&histories);
+        let record = record_of(&updates);
+        let mut dice = Dice(seed);
+        let value = mirror::disorderly(&updates, &mut dice);
+        let limits = Limits::default();
+        prop_assert_eq!(&SmartRecord::decode(&key(), value.clone(), &limits).unwrap(), &record);
+        let validator = SmartRecordValidator::default();
+        prop_assert_eq!(validator.consolidate(&key(), &[&value]).unwrap(), record.encode());
+        let tidy = record_of(updates.iter().filter(|(_, u)| u.retain_until() > at(now)));
+        let clock = ManualClock::at(now);
+        let mut store = replica(limits, &clock);
+        put(&mut store, value);
+        prop_assert_eq!(stored(&store), tidy);
+    }
+
+    #[test]
+    fn consolidating_is_joining(histories in histories(any_history()), seed: u64) {
+        let limits = small_limits();
+        let validator = SmartRecordValidator::new(limits.clone(), Open);
+        let key = key();
+        let join = |values: &[&[u8]]| validator.consolidate(&key, values).unwrap();
+        let mut dice = Dice(seed);
+        let updates = all_updates(&histories);
+        let records = deal(&updates, &mut dice).map(|r| joined(&r, &record_of([&updates[0]])));
+        let [a, b, c] = &records.clone().map(|record| record.encode());
+        prop_assert_eq!(join(&[a, b]), join(&[b, a]));
+        prop_assert_eq!(join(&[&join(&[a, b]), c]), join(&[a, &join(&[b, c])]));
+        prop_assert_eq!(join(&[a, b, c]), join(&[c, &join(&[b, a])]));
+        prop_assert_eq!(join(&[a, a]), join(&[a]));
+        prop_assert_eq!(join(&[&join(&[a, b]), b]), join(&[a, b]));
+        // Rubbish and strangers' values change nothing.
+        prop_assert_eq!(join(&[b"rubbish", a, b""]), join(&[a]));
+        let expected = truncated(joined(&joined(&records[0], &records[1]), &records[2]), &limits);
+        prop_assert_eq!(join(&[a, b, c]), expected.encode());
+    }
+
+    #[test]
+    fn selecting_does_not_depend_on_the_order(histories in histories(any_history()), seed: u64) {
+        let validator = SmartRecordValidator::default();
+        let mut dice = Dice(seed);
+        let updates = all_updates(&histories);
+        let state = |value: &[u8]| SmartRecord::decode(&key(), value.to_vec(), &Limits::default());
+        let mut values: Vec<Vec<u8>> = deal(&updates, &mut dice)
+            .iter()
+            .filter(|record| record.spaces().len() > 0)
+            .map(SmartRecord::encode)
+            .collect();
+        values.push(b"rubbish".to_vec());
+        let best = |values: &[Vec<u8>]| {
+            let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+            validator.select(&key(), &values).unwrap()
+        };
+        let first = best(&values);
+        let chosen = values[first].clone();
+        prop_assert!(state(&chosen).is_ok());
+        // A tie goes to the lowest index, be the bytes the same or only what they say.
+        values.push(chosen.clone());
+        prop_assert_eq!(best(&values), first);
+        let same = state(&chosen).unwrap();
+        let its_updates: Updates = same
+            .spaces()
+            .flat_map(|(w, space)| space.updates().map(|u| (w.clone(), u.clone())))
+            .collect();
+        values.push(mirror::disorderly(&its_updates, &mut dice));
+        prop_assert_eq!(best(&values), first);
+        for _ in 0..3 {
+            dice.shuffle(&mut values);
+            let best = best(&values);
+            prop_assert_eq!(&state(&values[best]).unwrap(), &same);
+            let lowest = values.iter().position(|v| state(v).as_ref() == Ok(&same));
+            prop_assert_eq!(Some(best), lowest);
+        }
+        // Choosing the better of two again and again finds the same: the order is total.
+        let winner = values.iter().cloned().reduce(|a, b| {
+            let pair = [a, b];
+            let best = validator.select(&key(), &[&pair[0], &pair[1]]).unwrap_or(0);
+            pair[best].clone()
+        });
+        prop_assert_eq!(state(&winner.unwrap()), Ok(same));
+    }
+}
+
+/// The other signature that ECDSA allows of the same bytes, which anyone can make: `s` becomes `n - s`.
+fn twin_signature(der: &[u8]) -> Vec<u8> {
+    const N: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let s_at = 4 + usize::from(der[3]);
+    let s = &der[s_at + 2..];
+    let mut padded = [0; 32];
+    for (to, from) in padded.iter_mut().rev().zip(s.iter().rev()) {
+        *to = *from;
+    }
+    let mut borrow = 0;
+    let mut twin: Vec<u8> = (0..32)
+        .rev()
+        .map(|i| {
+            let difference = i16::from(N[i]) - i16::from(padded[i]) - borrow;
+            borrow = i16::from(difference < 0);
+            difference.rem_euclid(256) as u8
+        })
+        .collect();
+    while twin.len() > 1 && twin[twin.len() - 1] == 0 {
+        twin.pop();
+    }
+    if twin[twin.len() - 1] >= 0x80 {
+        twin.push(0);
+    }
+    twin.reverse();
+    let mut inner = der[2..s_at].to_vec();
+    inner.extend([0x02, twin.len() as u8]);
+    inner.extend(twin);
+    [&[0x30, inner.len() as u8][..], &inner].concat()
+}
+
+#[test]
+fn of_two_good_signatures_every_replica_keeps_the_same() {
+    let keypair = Keypair::generate_ecdsa();
+    let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+    let one = signer.merge(Dict::new(), at(0), Duration::from_secs(60)).unwrap();
+    let other = SignedUpdate::decode(
+        &key(),
+        &signer.writer(),
+        one.as_bytes().to_vec().into(),
+        twin_signature(one.signature()).into(),
+        &Limits::default(),
+    )
+    .unwrap();
+    assert_eq!(one.position(), other.position());
+    assert_ne!(one, other);
+    let pair = [(signer.writer(), one), (signer.writer(), other)];
+    let least = pair.iter().min_by_key(|(_, u)| u.signature().to_vec()).unwrap();
+    let reversed = [pair[1].clone(), pair[0].clone()];
+    for order in [&pair, &reversed] {
+        let record = record_of(order);
+        assert_eq!(record, record_of([least]));
+        let clock = ManualClock::at(0);
+        let mut store = replica(Limits::default(), &clock);
+        for update in order {
+            put(&mut store, record_of([update]).encode());
+        }
+        assert_eq!(stored(&store), record);
+    }
+}
+
+#[test]
+fn there_is_nothing_to_select_from_nothing() {
+    let validator = SmartRecordValidator::default();
+    assert_eq!(validator.select(&key(), &[]), Err(ValidationError::NoValue));
+    assert_eq!(validator.consolidate(&key(), &[]), Err(ValidationError::NoValue));
+    let fault = |values: &[&[u8]]| validator.select(&key(), values).map_err(|e| e.fault());
+    assert_eq!(fault(&[b"rubbish", b""]), Err(Fault::Malformed));
+}
+
+/// The containers of `proto/smart_record.proto`, written anew, with room for fields of the future.
+mod mirror {
+    use super::{Dice, Message, Updates};
+
+    #[derive(Clone, PartialEq, Message)]
+    struct SmartRecord {
+        #[prost(message, repeated, tag = "1")]
+        spaces: Vec<Space>,
+        #[prost(string, tag = "15")]
+        future: String,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Space {
+        #[prost(bytes = "vec", tag = "1")]
+        public_key: Vec<u8>,
+        #[prost(message, repeated, tag = "2")]
+        updates: Vec<SignedUpdate>,
+        #[prost(uint64, tag = "9")]
+        future: u64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct SignedUpdate {
+        #[prost(bytes = "vec", tag = "1")]
+        update: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        signature: Vec<u8>,
+        #[prost(bytes = "vec", tag = "400")]
+        future: Vec<u8>,
+    }
+
+    /// A container of the updates in which nothing is where it should be.
+    pub(super) fn disorderly(updates: &Updates, dice: &mut Dice) -> Vec<u8> {
+        let mut order: Updates = updates.clone();
+        for _ in 0..dice.roll(4) {
+            order.push(updates[dice.roll(updates.len())].clone());
+        }
+        dice.shuffle(&mut order);
+        let mut spaces: Vec<Space> = Vec::new();
+        for (writer, update) in order {
+            let update = SignedUpdate {
+                update: update.as_bytes().to_vec(),
+                signature: update.signature().to_vec(),
+                future: vec![7; dice.roll(3)],
+            };
+            let known = spaces.iter().position(|s| s.public_key == writer.as_bytes());
+            match known.filter(|_| dice.roll(2) == 0) {
+                Some(at) => spaces[at].updates.push(update),
+                None => spaces.push(Space {
+                    public_key: writer.as_bytes().to_vec(),
+                    updates: vec![update],
+                    future: dice.roll(3) as u64,
+                }),
+            }
+            if dice.roll(4) == 0 {
+                spaces.push(Space { public_key: writer.as_bytes().to_vec(), ..Space::default() });
+            }
+        }
+        dice.shuffle(&mut spaces);
+        let future = "x".repeat(dice.roll(5));
+        SmartRecord { spaces, future }.encode_to_vec()
+    }
+}

@@ -1,0 +1,249 @@
+//! The namespace `pk`: the right key of every type, and attacks on it, one test each.
+
+#[path = "support/keys.rs"]
+mod keys;
+
+use keys::*;
+use libp2p_identity::Keypair;
+use libp2p_smart_record::{
+    Fault, PublicKeyValidator, RecordKey, Registry, ValidationError, Validator, Validity,
+    record::{Limit, LimitExceeded},
+};
+use proptest::prelude::*;
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+fn key_of(keypair: &Keypair) -> RecordKey {
+    let peer_id = keypair.public().to_peer_id();
+    RecordKey::new([&b"/pk/"[..], &peer_id.to_bytes()].concat())
+}
+
+/// Neither the validator nor a node takes it, and it does not win over the right one.
+fn refused(owner: &Keypair, value: &[u8], fault: Fault) -> ValidationError {
+    let key = key_of(owner);
+    let good = owner.public().encode_protobuf();
+    let error = PublicKeyValidator.validate(&key, value, at(NOW)).unwrap_err();
+    assert_eq!(error.fault(), fault, "{error}");
+    assert_eq!(PublicKeyValidator.select(&key, &[value, &good]), Ok(1));
+    assert_eq!(PublicKeyValidator.select(&key, &[&good, value]), Ok(0));
+    assert_eq!(PublicKeyValidator.select(&key, &[value]), Err(error.clone()));
+
+    let mut node = Node::new();
+    assert_eq!(node.put(&key, value), [fault]);
+    assert_eq!(node.get(&key), None);
+    assert_eq!(node.put(&key, &good), []);
+    assert_eq!(node.put(&key, value), [fault]);
+    assert_eq!(node.get(&key), Some(good));
+    error
+}
+
+fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_key(number, WireType::LengthDelimited, &mut out);
+    encode_varint(bytes.len() as u64, &mut out);
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn key_type(number: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_key(1, WireType::Varint, &mut out);
+    encode_varint(number, &mut out);
+    out
+}
+
+#[test]
+fn keys_of_all_types_are_kept() {
+    for keypair in all_types() {
+        let (key, value) = (key_of(&keypair), keypair.public().encode_protobuf());
+        assert_eq!(PublicKeyValidator::key(&keypair.public()), key);
+        assert_eq!(PublicKeyValidator.validate(&key, &value, at(NOW)), Ok(Validity::forever()));
+        let mut node = Node::new();
+        assert_eq!(node.put(&key, &value), []);
+        assert_eq!(node.get(&key), Some(value));
+    }
+}
+
+#[test]
+fn a_key_does_not_expire_by_its_own_word() {
+    let (key, value) = (key_of(&ed25519(1)), ed25519(1).public().encode_protobuf());
+    let mut node = Node::new();
+    assert_eq!(node.put(&key, &value), []);
+    node.clock.set(NOW + 10_000_000_000);
+    assert_eq!(node.store.collect(), Ok(0));
+    assert_eq!(node.get(&key), Some(value));
+}
+
+#[test]
+fn of_equal_values_the_first_is_selected() {
+    let value = ed25519(1).public().encode_protobuf();
+    let key = key_of(&ed25519(1));
+    assert_eq!(PublicKeyValidator.select(&key, &[&value, &value]), Ok(0));
+    assert_eq!(PublicKeyValidator.consolidate(&key, &[b"", &value]), Ok(value));
+    assert_eq!(PublicKeyValidator.select(&key, &[]), Err(ValidationError::NoValue));
+}
+
+#[test]
+fn the_key_of_another_peer() {
+    for owner in all_types() {
+        refused(&owner, &ed25519(66).public().encode_protobuf(), Fault::Invalid);
+    }
+}
+
+#[test]
+fn the_same_point_as_a_key_of_another_type() {
+    let public = ed25519(1).public().encode_protobuf();
+    for other in [0, 2, 3, 4, 1 << 32] {
+        let value = [key_type(other), public[2..].to_vec()].concat();
+        refused(&ed25519(1), &value, Fault::Malformed);
+    }
+}
+
+#[test]
+fn a_key_that_is_hashed_although_it_is_short() {
+    use sha2::{Digest, Sha256};
+    let value = ed25519(1).public().encode_protobuf();
+    let digest = Sha256::digest(&value);
+    let key = RecordKey::new([b"/pk/\x12\x20", &digest[..]].concat());
+    let error = PublicKeyValidator.validate(&key, &value, at(NOW)).unwrap_err();
+    assert_eq!(error.fault(), Fault::Invalid);
+}
+
+#[test]
+fn a_key_that_is_inlined_although_it_is_long() {
+    for keypair in &all_types()[2..] {
+        let value = keypair.public().encode_protobuf();
+        let mut key = b"/pk/\0".to_vec();
+        encode_varint(value.len() as u64, &mut key);
+        key.extend(&value);
+        let error = PublicKeyValidator.validate(&RecordKey::new(key), &value, at(NOW)).unwrap_err();
+        assert_eq!(error.fault(), Fault::Invalid);
+    }
+}
+
+#[test]
+fn a_path_that_is_not_the_peer_id_s_bytes() {
+    let public = ed25519(1).public();
+    let value = public.encode_protobuf();
+    let id = public.to_peer_id();
+    let hex: String = id.to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    for path in [
+        b"".to_vec(),
+        id.to_base58().into_bytes(),
+        hex.into_bytes(),
+        value.clone(),
+        // A CID of the key.
+        [&[1, 0x72], &id.to_bytes()[..]].concat(),
+        [&id.to_bytes()[..], b"\0"].concat(),
+        [b"/", &id.to_bytes()[..]].concat(),
+        // The code 0 in two bytes.
+        [&[0x80], &id.to_bytes()[..]].concat(),
+    ] {
+        let key = RecordKey::new([b"/pk/", &path[..]].concat());
+        let error = PublicKeyValidator.validate(&key, &value, at(NOW)).unwrap_err();
+        assert_eq!(error.fault(), Fault::Invalid, "{key}");
+        assert_eq!(Node::new().put(&key, &value), [Fault::Invalid]);
+    }
+}
+
+#[test]
+fn a_key_of_another_namespace() {
+    let public = ed25519(1).public();
+    let value = public.encode_protobuf();
+    for prefix in ["/PK/", "/ipns/", "/pk", "pk/", "//pk/"] {
+        let key = RecordKey::new([prefix.as_bytes(), &public.to_peer_id().to_bytes()].concat());
+        let error = PublicKeyValidator.validate(&key, &value, at(NOW)).unwrap_err();
+        assert_eq!(error.fault(), Fault::Malformed, "{key}");
+        assert!(Registry::ipfs().validate(&key, &value, at(NOW)).is_err());
+    }
+}
+
+#[test]
+fn a_private_key() {
+    let private = ed25519(1).to_protobuf_encoding().unwrap();
+    refused(&ed25519(1), &private, Fault::Malformed);
+}
+
+#[test]
+fn a_truncated_key() {
+    for owner in all_types() {
+        let value = owner.public().encode_protobuf();
+        let key = key_of(&owner);
+        for len in 0..value.len() {
+            assert!(PublicKeyValidator.validate(&key, &value[..len], at(NOW)).is_err());
+        }
+        refused(&owner, &value[..value.len() - 1], Fault::Malformed);
+    }
+    refused(&ed25519(1), b"", Fault::Malformed);
+}
+
+#[test]
+fn a_key_in_another_form_than_the_canonical_one() {
+    for owner in all_types() {
+        let value = owner.public().encode_protobuf();
+        let (kind, data) = value.split_at(2);
+        for other in [
+            // A field that nobody knows.
+            [&value, &field(3, b"x")[..]].concat(),
+            // The fields the other way round, and twice.
+            [data, kind].concat(),
+            [kind, &value].concat(),
+            // The type in two bytes.
+            [&[8, kind[1] | 0x80, 0], data].concat(),
+        ] {
+            refused(&owner, &other, Fault::Malformed);
+        }
+    }
+}
+
+#[test]
+fn a_point_in_another_form_than_the_reduced_one() {
+    // The identity, whose y is 1, as p + 1.
+    let mut point = [0xff; 32];
+    (point[0], point[31]) = (0xee, 0x7f);
+    refused(&ed25519(1), &[key_type(1), field(2, &point)].concat(), Fault::Malformed);
+}
+
+#[test]
+fn a_key_is_at_most_1152_bytes() {
+    for (len, fault) in [(1_152, Fault::Malformed), (1_153, Fault::LimitExceeded)] {
+        let value = [key_type(0), field(2, &vec![0; len - 5])].concat();
+        assert_eq!(value.len(), len);
+        let error = refused(&rsa(), &value, fault);
+        if fault == Fault::LimitExceeded {
+            let limit = Limit::PublicKeyBytes;
+            let (got, max) = (Some(1_153), 1_152);
+            assert_eq!(error, LimitExceeded { limit, got, max }.into());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_selected_does_not_depend_on_the_order(
+        values in Just(
+            all_types()
+                .iter()
+                .map(|k| k.public().encode_protobuf())
+                .chain([vec![], ed25519(1).public().encode_protobuf(), b"no key".to_vec()])
+                .collect::<Vec<_>>()
+        ).prop_shuffle(),
+        owner in 0_usize..4,
+    ) {
+        let owner = &all_types()[owner];
+        let values: Vec<_> = values.iter().map(Vec::as_slice).collect();
+        let best = PublicKeyValidator.select(&key_of(owner), &values).unwrap();
+        let good = owner.public().encode_protobuf();
+        prop_assert_eq!(values[best], &good);
+        prop_assert_eq!(values.iter().position(|value| *value == good), Some(best));
+    }
+
+    #[test]
+    fn nothing_but_the_key_is_accepted(value in any::<Vec<u8>>(), at_byte in any::<usize>()) {
+        let owner = ed25519(1);
+        prop_assert!(PublicKeyValidator.validate(&key_of(&owner), &value, at(NOW)).is_err());
+        let mut near = owner.public().encode_protobuf();
+        let index = at_byte % near.len();
+        near[index] ^= value.first().map_or(1, |byte| byte | 1);
+        prop_assert!(PublicKeyValidator.validate(&key_of(&owner), &near, at(NOW)).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! Collection goes by the expiry index.
+
+use super::*;
+
+#[test]
+fn collection_costs_what_has_expired() {
+    let gets = |live: u64| {
+        let (mut store, state, clock) = probed(StoreConfig::default());
+        for n in 0..live {
+            let key = RecordKey::new(format!("/sr/{}", n % 50));
+            put(&mut store, &key, one_space(&key, n, 1, HOUR));
+        }
+        for n in 0..10 {
+            let key = RecordKey::new(format!("/sr/short-lived/{n}"));
+            put(&mut store, &key, one_space(&key, n, 1, Duration::from_secs(60)));
+        }
+        clock.advance(Duration::from_secs(61));
+        state.reset();
+        assert_eq!(store.collect().unwrap(), 10);
+        assert_eq!(state.scans.load(SeqCst), 0);
+        assert_eq!(store.counters().admitted, live + 10);
+        assert_eq!(store.counters().collected, 10);
+        let left: usize = (0..50)
+            .filter_map(|n| store.record(&RecordKey::new(format!("/sr/{n}"))).unwrap())
+            .map(|record| record.spaces().len())
+            .sum();
+        assert_eq!(left, live as usize);
+        state.gets.load(SeqCst)
+    };
+    assert_eq!(gets(50), gets(2_000));
+}
+
+#[test]
+fn writes_collect_on_their_way() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    for n in 0..10 {
+        let key = RecordKey::new(format!("/sr/{n}"));
+        put(&mut store, &key, one_space(&key, n, 1, Duration::from_secs(60)));
+    }
+    clock.advance(Duration::from_secs(60));
+    for n in 0..10 {
+        // Not yet collected, and yet not to be seen.
+        assert!(store.get(&kad_key(format!("/sr/{n}"))).is_none());
+    }
+    assert_eq!(store.records().count(), 0);
+    assert_eq!(store.usage().records, 10);
+    put(&mut store, &RecordKey::new("/any/a"), b"value".to_vec());
+    assert_eq!(store.usage().records, 1);
+}

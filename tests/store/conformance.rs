@@ -1,0 +1,144 @@
+//! What every storage has to do, against a model.
+
+use super::*;
+
+type Row = (Vec<u8>, Option<u64>, Option<u64>);
+type Model = BTreeMap<PartId, Row>;
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Apply(Vec<(PartId, Option<Row>)>),
+    Get(PartId),
+    Scan(PartId),
+    Last(PartId),
+    Due(u64, usize),
+}
+
+/// Few ids, so that they meet, the first and the last there can be among them.
+fn id() -> impl Strategy<Value = PartId> {
+    let byte = || prop_oneof![Just(0), Just(1), Just(2), Just(0xff)];
+    let id = |first: u8| {
+        if first == 0xff { [0xff; 32] } else { [first; 32] }
+    };
+    (byte(), byte()).prop_map(move |(record, space)| RecordId(id(record)).part(SpaceId(id(space))))
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let time = || option::of(prop_oneof![0_u64..6, Just(u64::MAX)]);
+    (vec(any::<u8>(), 0..20), time(), time())
+}
+
+pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => vec((id(), option::of(row())), 0..6).prop_map(Op::Apply),
+        1 => id().prop_map(Op::Get),
+        1 => id().prop_map(Op::Scan),
+        1 => id().prop_map(Op::Last),
+        1 => (prop_oneof![0_u64..7, Just(u64::MAX)], 0_usize..8).prop_map(|(t, n)| Op::Due(t, n)),
+    ];
+    vec(op, 1..40)
+}
+
+fn part(row: &Row) -> Part<'static> {
+    Part {
+        bytes: Cow::Owned(row.0.clone()),
+        due_at: row.1.map(Timestamp::from_millis),
+        expires_at: row.2.map(Timestamp::from_millis),
+    }
+}
+
+pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestCaseError> {
+    let mut model = Model::new();
+    for op in ops {
+        match op {
+            Op::Apply(changes) => {
+                // In order: of several changes of one row the last one counts.
+                for (id, row) in changes {
+                    match row {
+                        Some(row) => model.insert(*id, row.clone()),
+                        None => model.remove(id),
+                    };
+                }
+                let changes = changes.iter().map(|(id, row)| match row {
+                    Some(row) => Change::Set(*id, part(row)),
+                    None => Change::Remove(*id),
+                });
+                storage.apply(changes.collect()).unwrap();
+            }
+            Op::Get(id) => {
+                prop_assert_eq!(storage.get(id).unwrap(), model.get(id).map(part));
+            }
+            Op::Scan(from) => {
+                let found: Vec<_> = storage.scan(from).map(Result::unwrap).collect();
+                let rows = model.range(from..).map(|(id, row)| (*id, part(row)));
+                prop_assert_eq!(found, rows.collect::<Vec<_>>());
+            }
+            Op::Last(up_to) => {
+                let last = model.range(..=up_to).next_back().map(|(id, _)| *id);
+                prop_assert_eq!(storage.last(up_to).unwrap(), last);
+            }
+            Op::Due(now, max) => {
+                let found = storage.due(Timestamp::from_millis(*now), *max).unwrap();
+                let times: Vec<_> = found.iter().map(|id| model[id].1.unwrap()).collect();
+                let mut due: Vec<_> = model.values().filter_map(|row| row.1).collect();
+                due.retain(|at| at <= now);
+                due.sort_unstable();
+                due.truncate(*max);
+                prop_assert_eq!(times, due, "the longest due first");
+                let distinct: BTreeSet<_> = found.iter().collect();
+                prop_assert_eq!(distinct.len(), found.len());
+            }
+        }
+        let usage = Usage {
+            records: model.keys().filter(|id| id.space == SpaceId::HEAD).count(),
+            bytes: model.values().map(|row| row.0.len() + Usage::ROW).sum(),
+        };
+        prop_assert_eq!(storage.usage(), usage);
+    }
+    let all: Vec<_> = storage.scan(&PartId::MIN).map(Result::unwrap).collect();
+    let rows = model.iter().map(|(id, row)| (*id, part(row)));
+    prop_assert_eq!(all, rows.collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Runs the suite on storages that `make` makes, all of them empty.
+pub(super) fn run<S: Storage>(cases: u32, make: impl Fn() -> S) {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource(
+            "proptest-regressions",
+        ))),
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config).run(&ops(), |ops| check(&mut make(), &ops)).unwrap();
+}
+
+#[test]
+fn memory_storage_conforms() {
+    run(512, MemoryStorage::default);
+}
+
+#[test]
+fn parts_are_ordered_by_distance_then_rank() {
+    // The XOR of two keys' ids is that of their digests, whichever peer looks.
+    let (a, b) = (RecordKey::new("a"), RecordKey::new("b"));
+    let xor =
+        |x: [u8; 32], y: [u8; 32]| -> Vec<u8> { x.iter().zip(y).map(|(x, y)| x ^ y).collect() };
+    for of in [local(), peer(1)] {
+        let (x, y) = (RecordId::new(&of, &a).0, RecordId::new(&of, &b).0);
+        assert_eq!(xor(x, y), xor(a.digest(), b.digest()));
+        // And it is Kademlia's own distance.
+        let (kad_peer, kad_a, kad_b) = (
+            kad::KBucketKey::from(of),
+            kad::KBucketKey::from(a.as_bytes().to_vec()),
+            kad::KBucketKey::from(b.as_bytes().to_vec()),
+        );
+        let (da, db) = (kad_peer.distance(&kad_a), kad_peer.distance(&kad_b));
+        assert_eq!(x.cmp(&y), da.cmp(&db));
+    }
+    let id = RecordId([5; 32]);
+    assert!(PartId::MIN <= id.head() && id.head() < id.part(SpaceId([1; 32])));
+    assert!(id.part(SpaceId::MAX) < RecordId([6; 32]).head());
+    assert!(id.part(SpaceId::MAX) < PartId::MAX);
+}

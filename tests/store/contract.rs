@@ -1,0 +1,183 @@
+//! The contract of libp2p's `MemoryStore`, kept by it and by this store with the fallback.
+
+use super::*;
+
+fn value_record(n: u64) -> Record {
+    let mut record = Record::new(kad_key(format!("key {n}")), vec![n as u8; n as usize]);
+    record.publisher = (n % 2 == 1).then(|| peer(n));
+    record.expires = (!n.is_multiple_of(3)).then(|| Instant::now() + Duration::from_secs(10 * n));
+    record
+}
+
+/// Equal, but for what is lost when an instant becomes wall-clock milliseconds and back.
+fn assert_same(found: Option<Cow<'_, Record>>, expected: &Record) {
+    let found = found.expect("a record");
+    let apart = match (found.expires, expected.expires) {
+        (Some(a), Some(b)) => a.max(b) - a.min(b),
+        (a, b) => {
+            assert_eq!(a, b);
+            Duration::ZERO
+        }
+    };
+    assert!(apart <= Duration::from_millis(2), "{apart:?} apart");
+    let expires = expected.expires;
+    assert_eq!(&Record { expires, ..found.into_owned() }, expected);
+}
+
+pub(super) fn put_get_remove<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    for n in 0..12 {
+        let record = value_record(n);
+        assert!(store.get(&record.key).is_none());
+        store.put(record.clone()).unwrap();
+        assert_same(store.get(&record.key), &record);
+    }
+    assert_eq!(store.records().count(), 12);
+    for n in 0..12 {
+        let record = value_record(n);
+        assert_same(store.records().find(|r| r.key == record.key), &record);
+        store.remove(&record.key);
+        assert!(store.get(&record.key).is_none());
+        store.remove(&record.key);
+    }
+    assert_eq!(store.records().count(), 0);
+}
+
+pub(super) fn the_last_put_stays<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    // The longer and the shorter, with and without lifetime, by one publisher and another.
+    for n in [3, 8, 1, 6, 5, 5] {
+        let record = Record { key: kad_key("one"), ..value_record(n) };
+        store.put(record.clone()).unwrap();
+        assert_same(store.get(&record.key), &record);
+    }
+    assert_eq!(store.records().count(), 1);
+}
+
+pub(super) fn too_large_a_value<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    let mut record = Record::new(kad_key("large"), vec![1; 65 * 1_024]);
+    record.publisher = Some(local());
+    let error = store.put(record.clone()).unwrap_err();
+    assert!(matches!(error, kad::store::Error::ValueTooLarge));
+    assert!(store.get(&record.key).is_none());
+    record.value.pop();
+    store.put(record.clone()).unwrap();
+    assert_same(store.get(&record.key), &record);
+}
+
+fn provider(key: &str, of: u64) -> ProviderRecord {
+    ProviderRecord::new(kad_key(key), peer(of), Vec::new())
+}
+
+pub(super) fn providers<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    let (a, b) = (provider("k", 1), provider("k", 2));
+    for record in [&a, &b, &a] {
+        store.add_provider(record.clone()).unwrap();
+    }
+    assert_eq!(store.providers(&a.key), vec![a.clone(), b.clone()]);
+    assert_eq!(store.providers(&kad_key("other")), vec![]);
+    store.remove_provider(&a.key, &a.provider);
+    assert_eq!(store.providers(&a.key), vec![b.clone()]);
+    store.remove_provider(&a.key, &b.provider);
+    assert_eq!(store.providers(&a.key), vec![]);
+    assert_eq!(store.provided().count(), 0);
+}
+
+pub(super) fn provided<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    let own = ProviderRecord::new(kad_key("k"), local(), Vec::new());
+    store.add_provider(provider("k", 1)).unwrap();
+    store.add_provider(own.clone()).unwrap();
+    let provided: Vec<_> = store.provided().map(Cow::into_owned).collect();
+    assert_eq!(provided, vec![own.clone()]);
+    store.remove_provider(&own.key, &own.provider);
+    assert_eq!(store.provided().count(), 0);
+    assert_eq!(store.providers(&own.key).len(), 1);
+}
+
+pub(super) fn update_provider<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    for of in [1, u64::MAX] {
+        let mut record = provider("k", of);
+        store.add_provider(record.clone()).unwrap();
+        record.expires = Some(Instant::now());
+        store.add_provider(record.clone()).unwrap();
+        let kept = store.providers(&record.key);
+        assert_eq!(kept.iter().filter(|r| **r == record).count(), 1);
+    }
+    assert_eq!(store.providers(&kad_key("k")).len(), 2);
+    let provided: Vec<_> = store.provided().map(Cow::into_owned).collect();
+    assert!(provided.len() == 1 && provided[0].expires.is_some());
+}
+
+pub(super) fn max_providers_per_key<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    let max = kad::K_VALUE.get() as u64;
+    for of in 0..max {
+        store.add_provider(provider("k", of)).unwrap();
+    }
+    // One too many is passed over without an error.
+    store.add_provider(provider("k", max)).unwrap();
+    let kept: Vec<_> = (0..max).map(|of| provider("k", of)).collect();
+    assert_eq!(store.providers(&kad_key("k")), kept);
+}
+
+pub(super) fn max_provided_keys<S: RecordStore>(make: impl Fn(PeerId) -> S) {
+    let mut store = make(local());
+    for n in 0..1_024 {
+        store.add_provider(provider(&n.to_string(), 1)).unwrap();
+    }
+    let error = store.add_provider(provider("more", 1)).unwrap_err();
+    assert!(matches!(error, kad::store::Error::MaxProvidedKeys));
+    store.add_provider(provider("0", 2)).unwrap();
+}
+
+macro_rules! on_both_stores {
+    ($($test:ident),* $(,)?) => {
+        mod libp2p_memory_store {
+            $(#[test]
+            fn $test() {
+                super::$test(libp2p_kad::store::MemoryStore::new);
+            })*
+        }
+        mod with_fallback {
+            $(#[test]
+            fn $test() {
+                super::$test(super::with_fallback_only);
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    put_get_remove,
+    the_last_put_stays,
+    too_large_a_value,
+    providers,
+    provided,
+    update_provider,
+    max_providers_per_key,
+    max_provided_keys,
+}
+
+pub fn with_fallback_only(local: PeerId) -> SmartRecordStore {
+    let registry = Registry::empty().with_fallback(AcceptAny::default());
+    SmartRecordStore::with_registry(local, registry, StoreConfig::default())
+}
+
+#[test]
+fn the_bounds_of_providers_are_the_user_s() {
+    let providers = kad::store::MemoryStoreConfig {
+        max_provided_keys: 1,
+        max_providers_per_key: 1,
+        ..Default::default()
+    };
+    let (mut store, _) = open_store(StoreConfig::default().with_providers(providers));
+    let provider = |key: &str, of| ProviderRecord::new(kad_key(key), peer(of), Vec::new());
+    store.add_provider(provider("a", 1)).unwrap();
+    store.add_provider(provider("a", 2)).unwrap();
+    assert_eq!(store.providers(&kad_key("a")), vec![provider("a", 1)]);
+    assert!(store.add_provider(provider("b", 1)).is_err());
+}

@@ -1,0 +1,152 @@
+//! A storage that fails.
+
+use super::*;
+
+#[test]
+fn a_failed_write_leaves_what_was_there() {
+    let (mut store, state, clock) = probed(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    put(&mut store, &board, one_space(&board, 1, 10, Duration::from_secs(60)));
+    put(&mut store, &value, b"old".to_vec());
+    events(&mut heard);
+    let before = (store.record(&board).unwrap(), store.usage());
+    let check = |store: &SmartRecordStore<Probe>| {
+        assert_eq!((store.record(&board).unwrap(), store.usage()), before);
+        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+    };
+
+    state.fail_applies_after(0);
+    let more = one_space(&board, 2, 10, HOUR);
+    assert!(matches!(store.write(&board, &more), Err(WriteError::Storage(_))));
+    assert!(matches!(store.write(&value, b"new"), Err(WriteError::Storage(_))));
+    // A stranger learns nothing of it; the local user does.
+    put(&mut store, &board, more.clone());
+    let mut own = Record::new(&value, b"new".to_vec());
+    own.publisher = Some(local());
+    assert!(store.put(own).is_err());
+    store.remove(&(&value).into());
+    assert!(store.forget(&value).is_err());
+    let told = events(&mut heard);
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told.iter().all(|e| matches!(e, StoreEvent::StorageFailed { .. })));
+    assert_eq!(store.counters().storage_failures, 5);
+    check(&store);
+
+    // Nor can anything be collected: what has expired is hidden all the same.
+    clock.advance(Duration::from_secs(61));
+    assert!(store.collect().is_err());
+    assert_eq!(store.record(&board).unwrap(), None);
+    assert!(store.get(&(&board).into()).is_none());
+    assert_eq!(store.usage(), before.1);
+
+    state.mend();
+    assert_eq!(store.collect(), Ok(1));
+    store.write(&board, &more).unwrap();
+    assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &more)));
+    store.remove(&(&value).into());
+    assert!(store.get(&(&value).into()).is_none());
+}
+
+#[test]
+fn a_failed_read_is_no_answer_and_no_loss() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let first = one_space(&board, 1, 10, HOUR);
+    put(&mut store, &board, first.clone());
+    put(&mut store, &value, b"old".to_vec());
+    let usage = store.usage();
+    for switch in [&state.fail_reads, &state.fail_due] {
+        switch.store(true, SeqCst);
+        let failures = store.counters().storage_failures;
+        let reads_fail = state.fail_reads.load(SeqCst);
+        assert_eq!(store.get(&(&board).into()).is_none(), reads_fail);
+        assert_eq!(store.record(&board).is_err(), reads_fail);
+        assert_eq!(store.view(&board).is_err(), reads_fail);
+        assert_eq!(store.records().count(), if reads_fail { 0 } else { 2 });
+        put(&mut store, &board, one_space(&board, 2, 10, HOUR));
+        put(&mut store, &value, b"new".to_vec());
+        // Two writes; and of the reads, those of Kademlia, which are not told of it.
+        let reads = if reads_fail { 2 } else { 0 };
+        assert_eq!(store.counters().storage_failures, failures + 2 + reads);
+        state.mend();
+        assert_eq!(store.usage(), usage);
+        assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &first)));
+        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+    }
+}
+
+#[test]
+fn a_write_that_fails_halfway_tells_of_the_first_half() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let key = RecordKey::new("/sr/a");
+    let first = one_space(&key, 1, 10, HOUR);
+    let value = [first.clone(), one_space(&key, 2, 10, HOUR)].concat();
+    state.fail_applies_after(1);
+    assert!(matches!(store.write(&key, &value), Err(WriteError::Storage(_))));
+    state.mend();
+    // One space is there, and whoever follows the events knows.
+    let stored = store.record(&key).unwrap().unwrap();
+    let writers: Vec<_> = stored.spaces().map(|(writer, _)| writer.peer_id()).collect();
+    assert_eq!(writers.len(), 1);
+    let told = events(&mut heard);
+    let stored = StoreEvent::Stored { key: key.clone(), writers, origin: Origin::Local };
+    assert!(told.contains(&stored), "{told:?}");
+    assert_eq!(store.counters().admitted, 1);
+    assert_eq!(store.counters().storage_failures, 1);
+    store.write(&key, &value).unwrap();
+    assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 2);
+}
+
+/// What a damaged disk might hold in the place of a row.
+const DAMAGE: &[u8] = &[0xff; 40];
+
+fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
+    Change::Set(id, Part { bytes: Cow::Borrowed(DAMAGE), due_at, expires_at: due_at })
+}
+
+#[test]
+fn a_damaged_row_does_not_stand_in_the_way_of_others() {
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let id = RecordId::new(&local(), &board);
+    let clock = ManualClock::new();
+    let later = clock.now().saturating_add(HOUR);
+    for (due_at, what) in [
+        (None, "never due"),
+        (Some(clock.now()), "due from the beginning"),
+        (Some(later), "due later"),
+    ] {
+        for part in [id.head(), id.part(SpaceId([0; 32].map(|b: u8| b + 1))), id.part(SpaceId::MAX)]
+        {
+            let mut storage = MemoryStorage::default();
+            storage.apply(vec![damaged(part, due_at)]).unwrap();
+            // Two orphans: a space without a head, far away and near.
+            let far = RecordId([0xff; 32]).part(SpaceId::MAX);
+            storage.apply(vec![damaged(far, due_at)]).unwrap();
+            let config = StoreConfig::default().with_max_records(2).with_max_bytes(4_096);
+            let clock = ManualClock::new();
+            let mut store =
+                SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+            // Writing and reading goes on, here and elsewhere.
+            let good = one_space(&board, 1, 10, HOUR);
+            store.write(&board, &good).unwrap();
+            assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &good)), "{what}");
+            assert!(store.get(&(&board).into()).is_some(), "{what}");
+            store.write(&value, b"value").unwrap();
+            assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+            assert!(store.records().count() >= 2, "{what}");
+            // Room can be made of it, and it can be collected.
+            let mut n = 2;
+            while n < 40 {
+                put(&mut store, &RecordKey::new(format!("/any/{n}")), vec![0; 100]);
+                n += 1;
+            }
+            assert!(store.usage().bytes <= 4_096, "{what}");
+            clock.advance(2 * HOUR);
+            store.collect().unwrap();
+            store.forget(&board).unwrap();
+            assert!(store.get(&(&board).into()).is_none());
+        }
+    }
+}

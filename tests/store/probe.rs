@@ -1,0 +1,94 @@
+//! A storage that counts what it is asked, and fails on command.
+
+use super::*;
+
+/// A storage that counts what it is asked, and fails on command.
+#[derive(Default)]
+pub struct Probe {
+    inner: MemoryStorage,
+    state: Arc<ProbeState>,
+}
+
+#[derive(Default)]
+pub struct ProbeState {
+    pub gets: AtomicUsize,
+    pub scans: AtomicUsize,
+    pub fail_reads: AtomicBool,
+    pub fail_due: AtomicBool,
+    /// How many more times `apply` works.
+    pub applies_left: AtomicUsize,
+    pub fail_applies: AtomicBool,
+}
+
+impl ProbeState {
+    pub fn reset(&self) {
+        self.gets.store(0, SeqCst);
+        self.scans.store(0, SeqCst);
+    }
+
+    pub fn fail_applies_after(&self, applies: usize) {
+        self.applies_left.store(applies, SeqCst);
+        self.fail_applies.store(true, SeqCst);
+    }
+
+    pub fn mend(&self) {
+        for switch in [&self.fail_reads, &self.fail_due, &self.fail_applies] {
+            switch.store(false, SeqCst);
+        }
+    }
+
+    pub fn check(switch: &AtomicBool) -> Result<(), StorageError> {
+        if switch.load(SeqCst) {
+            return Err(StorageError("on command".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Storage for Probe {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        self.state.gets.fetch_add(1, SeqCst);
+        ProbeState::check(&self.state.fail_reads)?;
+        self.inner.get(id)
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        self.state.scans.fetch_add(1, SeqCst);
+        match ProbeState::check(&self.state.fail_reads) {
+            Ok(()) => self.inner.scan(from),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        ProbeState::check(&self.state.fail_reads)?;
+        self.inner.last(up_to)
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        ProbeState::check(&self.state.fail_due)?;
+        self.inner.due(now, max)
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        if self.state.fail_applies.load(SeqCst) {
+            let left = self.state.applies_left.load(SeqCst);
+            self.state.applies_left.store(left.saturating_sub(1), SeqCst);
+            if left == 0 {
+                return Err(StorageError("on command".to_owned()));
+            }
+        }
+        self.inner.apply(changes)
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+}
+
+pub fn probed(config: StoreConfig) -> (SmartRecordStore<Probe>, Arc<ProbeState>, ManualClock) {
+    let (probe, clock) = (Probe::default(), ManualClock::new());
+    let state = probe.state.clone();
+    let store = SmartRecordStore::with_storage(local(), registry(), config, probe, clock.clone());
+    (store, state, clock)
+}

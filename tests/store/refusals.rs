@@ -1,0 +1,209 @@
+//! What is refused, and who is told.
+
+use super::*;
+
+#[test]
+fn only_the_local_user_is_told_no() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let foreign = RecordKey::new("/sr/elsewhere");
+    let key = RecordKey::new("/sr/a");
+    let expired = one_space(&key, 1, 1, Duration::from_secs(1));
+    clock.advance(Duration::from_secs(2));
+    let cases = [
+        (b"garbage".to_vec(), Fault::Malformed),
+        (Vec::new(), Fault::Malformed),
+        // Of another key: the signature does not fit.
+        (one_space(&foreign, 1, 1, HOUR), Fault::Invalid),
+        (expired, Fault::Expired),
+    ];
+    for (value, fault) in cases {
+        let mut record = Record::new(kad::RecordKey::from(&key), value);
+        for (publisher, origin) in [
+            (Some(local()), Origin::Local),
+            (Some(peer(1)), Origin::Remote),
+            (None, Origin::Remote),
+        ] {
+            record.publisher = publisher;
+            let answer = store.put(record.clone());
+            assert_eq!(answer.is_err(), origin == Origin::Local);
+            let told = events(&mut heard);
+            assert!(
+                matches!(&told[..], [StoreEvent::Refused { key: k, origin: o, reason, .. }]
+                    if *k == key && *o == origin && reason.fault() == fault),
+                "{told:?}"
+            );
+        }
+        assert_eq!(store.usage(), Usage::default());
+    }
+    assert_eq!(store.counters().refused_total(), 12);
+    assert_eq!(store.counters().refused[&Fault::Malformed], 6);
+    assert_eq!(store.counters().admitted, 0);
+}
+
+#[test]
+fn an_unknown_namespace_is_refused() {
+    let mut store = SmartRecordStore::new(local());
+    for key in ["/other/a", "no namespace", "/"] {
+        let error = store.write(&RecordKey::new(key), b"value").unwrap_err();
+        assert!(matches!(error, WriteError::Refused(ValidationError::Unsupported(_))));
+        put(&mut store, &RecordKey::new(key), b"value".to_vec());
+    }
+    assert_eq!(store.usage(), Usage::default());
+    assert_eq!(store.counters().refused[&Fault::Unsupported], 6);
+}
+
+#[test]
+fn the_good_part_of_a_write_stays() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let (key, foreign) = (RecordKey::new("/sr/a"), RecordKey::new("/sr/b"));
+    let good = one_space(&key, 1, 10, HOUR);
+    // Containers can be strung together: this is one of two spaces, the second with a signature that does
+    // not fit the key, between two good ones.
+    let value =
+        [good.clone(), one_space(&foreign, 2, 10, HOUR), one_space(&key, 3, 10, HOUR)].concat();
+    let report = store.write(&key, &value).unwrap();
+    assert_eq!((report.stored, report.known), (2, 0));
+    assert!(matches!(&report.refused[..],
+        [(Some(writer), ValidationError::Invalid(_))] if *writer == peer(2)));
+    let mut expected = decode(&key, &good);
+    expected.join(decode(&key, &one_space(&key, 3, 10, HOUR))).unwrap();
+    assert_eq!(store.record(&key).unwrap(), Some(expected));
+    let told = events(&mut heard);
+    let mut writers = vec![peer(1), peer(3)];
+    writers.sort_unstable();
+    assert_eq!(told.len(), 2);
+    assert!(told.contains(&StoreEvent::Stored {
+        key: key.clone(),
+        writers,
+        origin: Origin::Local
+    }));
+
+    // Once more: known now, nothing new, and so no news.
+    let report = store.write(&key, &value).unwrap();
+    assert_eq!((report.stored, report.known, report.refused.len()), (0, 2, 1));
+    let told = events(&mut heard);
+    assert!(matches!(&told[..], [StoreEvent::Refused { .. }]), "{told:?}");
+    assert_eq!(store.counters().known, 2);
+    assert_eq!(store.counters().admitted, 2);
+}
+
+#[test]
+fn what_was_replaced_is_stale() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    let key = RecordKey::new("/sr/a");
+    let mut signer = SpaceSigner::new(key.clone(), keypair(1), Limits::default());
+    let encode = |signer: &SpaceSigner, update| {
+        let mut record = SmartRecord::new(key.clone());
+        record.insert(signer.writer(), update);
+        record.encode()
+    };
+    let update = signer.merge(text(1), clock.now(), HOUR).unwrap();
+    let old = encode(&signer, update);
+    store.write(&key, &old).unwrap();
+    let update = signer.withdraw(clock.now()).unwrap();
+    let withdrawal = encode(&signer, update);
+    store.write(&key, &withdrawal).unwrap();
+    assert_eq!(store.write(&key, &old), Err(ValidationError::Stale.into()));
+    assert_eq!(store.record(&key).unwrap(), Some(decode(&key, &withdrawal)));
+    assert_eq!(store.counters().superseded, 1);
+}
+
+/// A value is a number in text, up to 1,000; the greatest is the best.
+pub struct Number;
+
+fn number(value: &[u8]) -> Option<u32> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+impl Validator for Number {
+    fn validate(
+        &self,
+        _: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        match number(value) {
+            Some(..=1_000) => Ok(Validity::until(Timestamp::from_millis(T0 + 60_000))),
+            Some(_) => Err(ValidationError::Invalid("too great".to_owned())),
+            None => Err(Malformed::other("not a number").into()),
+        }
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values.iter().map(|value| number(value)))
+    }
+}
+
+#[test]
+fn a_custom_validator_decides_what_is_better() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    let mut heard = store.subscribe();
+    let key = RecordKey::new("/number/a");
+    let value = |store: &SmartRecordStore| store.get(&(&key).into()).map(|r| r.value.clone());
+    let report = store.write(&key, b"5").unwrap();
+    assert_eq!((report.stored, report.known), (1, 0));
+    let report = store.write(&key, b"5").unwrap();
+    assert_eq!((report.stored, report.known), (0, 1));
+    assert_eq!(store.write(&key, b"4"), Err(ValidationError::Stale.into()));
+    assert_eq!(value(&store).unwrap(), b"5");
+    store.write(&key, b"7").unwrap();
+    assert_eq!(value(&store).unwrap(), b"7");
+    // Invalid though greater, and no number at all.
+    assert!(store.write(&key, b"1001").is_err());
+    assert!(store.write(&key, b"eight").is_err());
+    // The same from a stranger, with whatever lifetime and publisher, is known and changes nothing.
+    let mut record = Record::new(kad::RecordKey::from(&key), b"7".to_vec());
+    record.publisher = Some(peer(1));
+    record.expires = Some(Instant::now() + Duration::from_secs(2));
+    store.put(record).unwrap();
+    assert_eq!(store.counters().known, 2);
+    assert_eq!(store.get(&(&key).into()).unwrap().publisher, None);
+    assert_eq!(store.counters().values, 2);
+    let faults: Vec<_> = events(&mut heard)
+        .iter()
+        .filter_map(|event| match event {
+            StoreEvent::Refused { reason, .. } => Some(reason.fault()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(faults, [Fault::Stale, Fault::Invalid, Fault::Malformed]);
+    // Its own word says when it expires, to the last millisecond; then a worse one is welcome.
+    clock.advance(Duration::from_millis(59_999));
+    assert_eq!(value(&store).unwrap(), b"7");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(value(&store), None);
+    assert_eq!(store.records().count(), 0);
+    assert!(matches!(
+        store.write(&key, b"1"),
+        Err(WriteError::Refused(ValidationError::Expired { .. }))
+    ));
+}
+
+#[test]
+fn a_local_record_has_to_fit_into_a_chunk() {
+    let key = RecordKey::new("/sr/a");
+    let value = one_space(&key, 1, 500, HOUR);
+    for (room, fits) in [(value.len(), true), (value.len() - 1, false)] {
+        let (mut store, _) = open_store(StoreConfig::default().with_chunk_bytes(room));
+        let mut heard = store.subscribe();
+        let mut record = Record::new(kad::RecordKey::from(&key), value.clone());
+        record.publisher = Some(local());
+        assert_eq!(store.put(record).is_ok(), fits);
+        let refused = events(&mut heard).into_iter().any(|event| {
+            matches!(event, StoreEvent::Refused {
+                reason: ValidationError::LimitExceeded(LimitExceeded { limit, .. }), ..
+            } if limit == Limit::ChunkBytes)
+        });
+        assert_eq!(refused, !fits);
+        // What comes from others came in one piece, whatever our chunks are.
+        put(&mut store, &key, value.clone());
+        assert_eq!(store.record(&key).unwrap(), Some(decode(&key, &value)));
+    }
+    // Nothing about such a value is checked, as with libp2p's own store.
+    let mut store = with_fallback_only(local());
+    let mut record = Record::new(kad_key("plain"), vec![0; 60 * 1_024]);
+    record.publisher = Some(local());
+    assert!(store.put(record).is_ok());
+}

@@ -1,0 +1,303 @@
+//! Large records: slices for GETs, chunks for replication.
+
+use super::*;
+
+/// A board of many small spaces of about 200 KB.
+pub fn large_board(
+    store: &mut SmartRecordStore,
+    ttl: impl Fn(u64) -> Duration,
+) -> (RecordKey, SmartRecord) {
+    let key = RecordKey::new("/sr/board");
+    let mut board = SmartRecord::new(key.clone());
+    for writer in 0..500 {
+        let value = one_space(&key, writer, 250, ttl(writer));
+        board.join(decode(&key, &value)).unwrap();
+    }
+    for chunk in board.chunks(15 * 1_024) {
+        put(store, &key, chunk);
+    }
+    assert_eq!(store.record(&key).unwrap().as_ref(), Some(&board));
+    (key, board)
+}
+
+/// Joins GET after GET until nothing is missing; says how many it took.
+fn read_whole(store: &SmartRecordStore, board: &SmartRecord, max_gets: usize) -> usize {
+    let key = board.key();
+    let mut read = SmartRecord::new(key.clone());
+    for gets in 1..=max_gets {
+        let record = store.get(&key.into()).expect("a slice");
+        assert!(record.value.len() <= 8 * 1_024, "{} bytes", record.value.len());
+        assert_eq!(record.publisher, None);
+        assert_eq!(record.key, kad::RecordKey::from(key));
+        read.join(decode(key, &record.value)).unwrap();
+        if &read == board {
+            return gets;
+        }
+    }
+    panic!("not read within {max_gets} gets");
+}
+
+#[test]
+fn a_large_board_is_read_slice_by_slice() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let (_, board) = large_board(&mut store, |_| HOUR);
+    let size = board.encode().len();
+    assert!(size > 190_000, "{size} bytes");
+    let slices = size.div_ceil(8 * 1_024);
+    // Spaces stay whole, which leaves a few hundred bytes of each slice empty.
+    read_whole(&store, &board, slices + 3);
+    // And again, from wherever the first reader left off; a new lap begins with two smaller slices.
+    read_whole(&store, &board, slices + 5);
+}
+
+#[test]
+fn readers_who_take_turns_all_read_the_whole() {
+    for (writers, readers) in [(480, 2), (240, 3), (120, 2), (500, 2), (500, 4), (333, 3)] {
+        let (mut store, _) = open_store(StoreConfig::default());
+        let key = RecordKey::new("/sr/turns");
+        let mut board = SmartRecord::new(key.clone());
+        for writer in 0..writers {
+            board.join(decode(&key, &one_space(&key, writer, 250, HOUR))).unwrap();
+        }
+        put_in_chunks(&mut store, &board);
+        // Each goes on until three times as many answers as it has read slices bring nothing new.
+        let mut read = vec![(SmartRecord::new(key.clone()), 0); readers];
+        let enough = |record: &SmartRecord| 3 * (1 + record.encode().len() / (8 * 1_024));
+        while read.iter().any(|(record, quiet)| *quiet < enough(record)) {
+            for (record, quiet) in &mut read {
+                if *quiet == enough(record) {
+                    continue;
+                }
+                let before = record.clone();
+                let slice = store.get(&(&key).into()).unwrap();
+                record.join(decode(&key, &slice.value)).unwrap();
+                *quiet = if *record == before { *quiet + 1 } else { 0 };
+            }
+        }
+        for (record, _) in read {
+            let missing = board.spaces().len() - record.spaces().len();
+            assert_eq!(missing, 0, "{writers} writers, {readers} readers");
+        }
+    }
+}
+
+#[test]
+fn replicas_begin_at_places_of_their_own() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let (key, board) = large_board(&mut store, |_| HOUR);
+    let mut beginnings = BTreeSet::new();
+    for replica in 0..8 {
+        let mut store = SmartRecordStore::with_storage(
+            peer(1_000 + replica),
+            registry(),
+            StoreConfig::default(),
+            MemoryStorage::default(),
+            ManualClock::new(),
+        );
+        for chunk in board.chunks(15 * 1_024) {
+            put(&mut store, &key, chunk);
+        }
+        beginnings.insert(store.get(&(&key).into()).unwrap().value.clone());
+    }
+    assert!(beginnings.len() >= 6, "{} of 8 slices differ", beginnings.len());
+}
+
+#[test]
+fn small_records_are_returned_whole_each_time() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let key = RecordKey::new("/sr/small");
+    let mut record = SmartRecord::new(key.clone());
+    for writer in 0..20 {
+        let value = one_space(&key, writer, 250, HOUR);
+        record.join(decode(&key, &value)).unwrap();
+        put(&mut store, &key, value);
+    }
+    let size = record.encode().len();
+    assert!((7_000..8_000).contains(&size), "{size} bytes");
+    for _ in 0..3 {
+        // The spaces come in the order of their ranks.
+        let value = store.get(&(&key).into()).unwrap().value.clone();
+        assert_eq!(value.len(), size);
+        assert_eq!(decode(&key, &value), record);
+    }
+}
+
+/// A space of many small updates, the `i`th of which lives for `ttl(i)`.
+fn long_space(key: &RecordKey, updates: u32, ttl: impl Fn(u32) -> Duration) -> SmartRecord {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(5), Limits::default());
+    let mut record = SmartRecord::new(key.clone());
+    for i in 0..updates {
+        let document = [(i, "x".repeat(40))].into_iter().collect();
+        let update = signer.merge(document, Timestamp::from_millis(T0), ttl(i)).unwrap();
+        record.insert(signer.writer(), update);
+    }
+    record
+}
+
+fn put_in_chunks(store: &mut SmartRecordStore, record: &SmartRecord) {
+    for chunk in record.chunks(15 * 1_024) {
+        put(store, record.key(), chunk);
+    }
+    assert_eq!(store.record(record.key()).unwrap().as_ref(), Some(record));
+}
+
+#[test]
+fn a_space_larger_than_a_slice_is_split() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let record = long_space(&RecordKey::new("/sr/long"), 64, |_| HOUR);
+    assert!(record.encode().len() > 8 * 1_024);
+    put_in_chunks(&mut store, &record);
+    assert_eq!(read_whole(&store, &record, 2), 2);
+    // In later laps, the first two slices are smaller.
+    assert!(read_whole(&store, &record, 4) >= 2);
+}
+
+#[test]
+fn a_cursor_into_a_space_that_shrank_hides_nothing() {
+    // Most of the space expires after the first slice; the rest must be found, collected or not.
+    for collect in [false, true] {
+        for others in [0, 30] {
+            let (mut store, clock) = open_store(StoreConfig::default());
+            let key = RecordKey::new("/sr/shrinking");
+            let mut record =
+                long_space(&key, 64, |i| if i < 60 { Duration::from_secs(60) } else { HOUR });
+            for writer in 100..100 + others {
+                let value = one_space(&key, writer, 10, HOUR);
+                record.join(decode(&key, &value)).unwrap();
+            }
+            put_in_chunks(&mut store, &record);
+            for gets in 0..4 {
+                // Move the cursor to several places, in the long space and elsewhere.
+                let (mut store, clock) = (clone_of(&record), clock.clone());
+                for _ in 0..gets {
+                    store.0.get(&(&key).into()).unwrap();
+                }
+                store.1.advance(Duration::from_secs(61));
+                if collect {
+                    assert_eq!(store.0.collect().unwrap(), 60);
+                }
+                let mut left = record.clone();
+                left.collect(store.1.now());
+                read_whole(&store.0, &left, 2);
+                drop(clock);
+            }
+            clock.advance(Duration::from_secs(61));
+            assert!(store.get(&(&key).into()).is_some());
+        }
+    }
+}
+
+/// A store that holds this record.
+fn clone_of(record: &SmartRecord) -> (SmartRecordStore, ManualClock) {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    put_in_chunks(&mut store, record);
+    (store, clock)
+}
+
+#[test]
+fn a_cursor_survives_spaces_that_vanish() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    // Every third space lives for a minute, every third for two.
+    let (key, board) = large_board(&mut store, |writer| match writer % 3 {
+        0 => Duration::from_secs(60),
+        1 => Duration::from_secs(120),
+        _ => HOUR,
+    });
+    for (n, collect) in [(3, false), (5, true), (2, false)] {
+        for _ in 0..n {
+            assert!(store.get(&(&key).into()).is_some());
+        }
+        clock.advance(Duration::from_secs(61));
+        if collect {
+            store.collect().unwrap();
+        }
+        let mut left = board.clone();
+        left.collect(clock.now());
+        let slices = left.encode().len().div_ceil(8 * 1_024);
+        read_whole(&store, &left, slices + 6);
+    }
+    // With the last space goes the cursor; what comes later under the key is found.
+    clock.advance(2 * HOUR);
+    assert!(store.get(&(&key).into()).is_none());
+    store.collect().unwrap();
+    assert!(store.get(&(&key).into()).is_none());
+    assert_eq!(store.usage(), Usage::default());
+    let mut signer = SpaceSigner::new(key.clone(), keypair(5), Limits::default());
+    let update = signer.merge(text(1), clock.now(), HOUR).unwrap();
+    let mut late = SmartRecord::new(key.clone());
+    late.insert(signer.writer(), update);
+    put(&mut store, &key, late.encode());
+    assert_eq!(store.get(&(&key).into()).unwrap().value, late.encode());
+}
+
+#[test]
+fn records_go_out_in_chunks_of_one_key() {
+    let (mut store, clock) = open_store(StoreConfig::default());
+    let (key, board) = large_board(&mut store, |writer| Duration::from_secs(60 + writer));
+    let small = RecordKey::new("/sr/small");
+    put(&mut store, &small, one_space(&small, 1, 10, Duration::from_secs(600)));
+    let value = RecordKey::new("/any/value");
+    let mut any = Record::new(kad::RecordKey::from(&value), b"value".to_vec());
+    any.publisher = Some(peer(3));
+    any.expires = Some(Instant::now() + Duration::from_secs(100));
+    store.put(any).unwrap();
+    clock.advance(Duration::from_secs(30));
+
+    let before = Instant::now();
+    let records: Vec<Record> = store.records().map(Cow::into_owned).collect();
+    let of = |key: &RecordKey| -> Vec<&Record> {
+        records.iter().filter(|r| r.key == kad::RecordKey::from(key)).collect()
+    };
+    // Each of the same key next to each other, each within its size, all of them the whole.
+    let chunks = of(&key);
+    assert!(chunks.len() >= board.encode().len() / (15 * 1_024));
+    assert!(chunks.len() <= board.encode().len() / (15 * 1_024) + 2);
+    let mut whole = SmartRecord::new(key.clone());
+    for chunk in &chunks {
+        assert!(chunk.value.len() <= 15 * 1_024);
+        assert_eq!(chunk.publisher, None);
+        // The last space expires 559 seconds after the beginning.
+        let left = chunk.expires.unwrap() - before;
+        assert!((528..=530).contains(&left.as_secs()), "{left:?}");
+        whole.join(decode(&key, &chunk.value)).unwrap();
+    }
+    assert_eq!(whole, board);
+    assert!(matches!(of(&small)[..], [record] if record.publisher.is_none()));
+    assert!(matches!(of(&value)[..], [record] if record.publisher == Some(peer(3))));
+    assert_eq!(records.len(), chunks.len() + 2);
+
+    // Of the board only what lives, of the value nothing: less than a second is left of it.
+    clock.advance(Duration::from_millis(69_900));
+    let mut left = board.clone();
+    left.collect(clock.now());
+    assert!(left.spaces().len() < 470);
+    let mut whole = SmartRecord::new(key.clone());
+    for record in store.records() {
+        assert_ne!(record.key, kad::RecordKey::from(&value));
+        if record.key == kad::RecordKey::from(&key) {
+            whole.join(decode(&key, &record.value)).unwrap();
+        }
+    }
+    assert_eq!(whole, left);
+    assert!(store.get(&(&value).into()).is_none());
+    clock.advance(HOUR);
+    assert_eq!(store.records().count(), 0);
+}
+
+#[test]
+fn the_lifetime_on_the_wire_is_the_signed_one() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let key = RecordKey::new("/sr/a");
+    let mut record =
+        Record::new(kad::RecordKey::from(&key), one_space(&key, 1, 10, Duration::from_secs(600)));
+    // What the sender says of lifetime and publisher has no weight.
+    record.expires = Some(Instant::now() + Duration::from_secs(5));
+    record.publisher = Some(peer(9));
+    let before = Instant::now();
+    store.put(record).unwrap();
+    for found in [store.get(&(&key).into()).unwrap(), store.records().next().unwrap()] {
+        let left = found.expires.unwrap() - before;
+        assert!((600..602).contains(&left.as_secs()), "{left:?}");
+        assert_eq!(found.publisher, None);
+    }
+}
