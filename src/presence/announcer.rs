@@ -30,8 +30,6 @@ pub struct Announcer {
     last: Option<Timestamp>,
     /// The latest `retain_until` of anything signed earlier.
     retain_until: Option<Timestamp>,
-    /// Whether all earlier announcements are known.
-    resumed: bool,
     /// Where the client is present, as far as it is known here.
     record: PresenceRecord,
 }
@@ -58,7 +56,7 @@ impl Announcer {
             .into());
         }
         let record = PresenceRecord::new(key);
-        Ok(Self { keypair, limits, last: None, retain_until: None, resumed: false, record })
+        Ok(Self { keypair, limits, last: None, retain_until: None, record })
     }
 
     /// The key of the record.
@@ -72,7 +70,6 @@ impl Announcer {
     /// [`KeyMismatch`] if it is a record of another key.
     pub fn resume(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
         self.record.join(record.clone())?;
-        self.resumed = true;
         for entry in record.entries() {
             self.last = self.last.max(Some(entry.created_at()));
             self.retain_until = self.retain_until.max(Some(entry.retain_until()));
@@ -111,9 +108,9 @@ impl Announcer {
         self.sign(node, earlier.handshake_key(), earlier.presence_key(), now, ttl)
     }
 
-    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. The
-    /// withdrawal is kept for as long as anything it hides: as long as anything can be kept, unless
-    /// [`Announcer::resume`] has told what there is.
+    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. The withdrawal
+    /// is kept for the longest time there is, because a node or a replica may hold an announcement that the
+    /// announcer does not know of, for instance from before a restart.
     ///
     /// # Errors
     /// As [`Announcer::announce`].
@@ -124,10 +121,7 @@ impl Announcer {
     ) -> Result<Withdrawal, AnnounceError> {
         let created_at = self.next(now);
         let longest = created_at.saturating_add(self.limits.max_ttl());
-        let retain_until = match self.retain_until {
-            Some(at) if self.resumed && at > created_at => at,
-            earlier => earlier.map_or(longest, |at| at.max(longest)),
-        };
+        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
         let withdrawal = Withdrawal::sign(
             self.record.key(),
             &self.keypair,
