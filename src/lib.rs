@@ -49,6 +49,7 @@
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
+//! | [`presence`] | at which nodes a client can be reached, and with which keys |
 //! | [`signed`] | signed records: one value, one author, the highest sequence wins |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
@@ -85,6 +86,7 @@ pub mod iprs;
 mod key;
 pub mod manager;
 pub mod node;
+pub mod presence;
 mod proto;
 pub mod record;
 mod settings;
@@ -112,8 +114,8 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PublicKeyValidator, Registry,
-        SignedRecordValidator, SmartRecordValidator, ValidationError, Validator, Validity,
-        best_index,
+        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
+        PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
+        Validator, Validity, best_index,
     },
 };

@@ -14,6 +14,7 @@ mod error;
 mod ipns;
 mod iprs;
 mod pk;
+mod presence;
 mod registry;
 mod shared;
 mod signed;
@@ -28,6 +29,7 @@ pub use self::{
     ipns::IpnsValidator,
     iprs::IprsValidator,
     pk::PublicKeyValidator,
+    presence::PresenceValidator,
     registry::Registry,
     signed::SignedRecordValidator,
     smart_record::SmartRecordValidator,
@@ -88,6 +90,15 @@ pub trait Validator: Send + Sync {
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         let best = self.select(key, values)?;
         values.get(best).map(|value| value.to_vec()).ok_or(ValidationError::NoValue)
+    }
+
+    /// Whether `whole` says all that `part` says, so that one who has `whole` knows `part` already; of two
+    /// values that are valid. By default only if they are equal.
+    ///
+    /// A store asks this about a value that changes nothing in what it has stored: one that it contains is known,
+    /// any other is stale. So a validator whose values combine has to define it.
+    fn contains(&self, _key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        whole == part
     }
 
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space

@@ -113,6 +113,15 @@ impl LimitExceeded {
     pub(crate) fn new(limit: Limit, got: usize, max: usize) -> Self {
         Self { limit, got: u64::try_from(got).ok(), max: u64::try_from(max).unwrap_or(u64::MAX) }
     }
+
+    /// Of a duration, in milliseconds.
+    pub(crate) fn of_duration(limit: Limit, got: Duration, max: Duration) -> Self {
+        Self {
+            limit,
+            got: u64::try_from(got.as_millis()).ok(),
+            max: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// What is bounded.
@@ -131,12 +140,16 @@ pub enum Limit {
     DocumentDepth,
     /// The nodes of a document.
     DocumentNodes,
-    /// Milliseconds from an update's `seq` to its `retain_until`.
+    /// Milliseconds from when an update or announcement was made to its `retain_until`.
     Ttl,
-    /// Milliseconds by which an update's `seq` is ahead of the replica's clock.
+    /// Milliseconds by which an update or announcement is ahead of the replica's clock.
     ClockSkew,
     /// The spaces of a record.
     SpacesPerRecord,
+    /// The bytes of an announcement, counted at their largest for the keys of its client and node.
+    AnnouncementBytes,
+    /// The nodes at which a client is present.
+    NodesPerClient,
     /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
     BadSignatures,
     /// The bytes of a record that is to be sent in one piece.
@@ -160,9 +173,11 @@ impl fmt::Display for Limit {
             Self::UpdateBytes => "the update (bytes)",
             Self::DocumentDepth => "the depth of the document (nodes)",
             Self::DocumentNodes => "the document (nodes)",
-            Self::Ttl => "the lifetime of the update (ms)",
-            Self::ClockSkew => "the update's lead over our clock (ms)",
+            Self::Ttl => "the lifetime (ms)",
+            Self::ClockSkew => "the lead over our clock (ms)",
             Self::SpacesPerRecord => "the record (spaces)",
+            Self::AnnouncementBytes => "the announcement (bytes)",
+            Self::NodesPerClient => "the client's presence (nodes)",
             Self::BadSignatures => "the value (bad signatures)",
             Self::ChunkBytes => "the record in one piece (bytes)",
             Self::ValueBytes => "the value (bytes)",

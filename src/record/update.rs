@@ -197,7 +197,8 @@ impl UnverifiedUpdate {
     pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
-            return Err(duration_limit(Limit::ClockSkew, lead, limits.max_clock_skew()));
+            let max = limits.max_clock_skew();
+            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max).into());
         }
         if self.0.retain_until <= now {
             return Err(UpdateError::Expired { retain_until: self.0.retain_until });
@@ -209,7 +210,7 @@ impl UnverifiedUpdate {
         let issued_at = self.0.position.seq.issued_at();
         let ttl = self.0.retain_until.saturating_since(issued_at);
         if ttl > limits.max_ttl() {
-            return Err(duration_limit(Limit::Ttl, ttl, limits.max_ttl()));
+            return Err(LimitExceeded::of_duration(Limit::Ttl, ttl, limits.max_ttl()).into());
         }
         Ok(())
     }
@@ -227,14 +228,6 @@ impl UnverifiedUpdate {
     fn trusted(self) -> SignedUpdate {
         self.0
     }
-}
-
-fn duration_limit(limit: Limit, got: std::time::Duration, max: std::time::Duration) -> UpdateError {
-    UpdateError::Limit(LimitExceeded {
-        limit,
-        got: u64::try_from(got.as_millis()).ok(),
-        max: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
-    })
 }
 
 /// An update that its writer signed, for one key.

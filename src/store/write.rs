@@ -327,7 +327,10 @@ impl<S: Storage> SmartRecordStore<S> {
             // The new value first: of equals, the newcomer wins.
             let consolidated = validator.consolidate(key, &[value, &old.opaque.value])?;
             is_known = consolidated == old.opaque.value;
-            if is_known && consolidated != value {
+            if is_known
+                && consolidated != value
+                && !validator.contains(key, &old.opaque.value, value)
+            {
                 return Err(ValidationError::Stale.into());
             }
             if consolidated != value {

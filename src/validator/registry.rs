@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
+    presence::PresenceKey,
     time::Timestamp,
 };
 
@@ -49,6 +50,8 @@ impl Default for Registry {
 impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
+    /// The namespace of presence records; register a [`PresenceValidator`](super::PresenceValidator) for it.
+    pub const PRESENCE: &'static str = PresenceKey::NAMESPACE;
 
     /// The namespace of public keys.
     pub const PUBLIC_KEYS: &'static str = "pk";
@@ -131,6 +134,10 @@ impl Validator for Registry {
 
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         self.find(key)?.consolidate(key, values)
+    }
+
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        self.find(key).is_ok_and(|validator| validator.contains(key, whole, part))
     }
 
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {

@@ -365,6 +365,17 @@ impl Validator for SmartRecordValidator {
         Ok(joined.encode())
     }
 
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        let (Ok(whole), Ok(part)) = (self.salvage(key, whole, None), self.salvage(key, part, None))
+        else {
+            return false;
+        };
+        part.spaces().all(|(writer, space)| {
+            let known = whole.space(writer);
+            space.updates().all(|u| known.is_some_and(|known| known.get(u.position()).is_some()))
+        })
+    }
+
     fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {
         Some(self)
     }

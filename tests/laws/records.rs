@@ -63,6 +63,25 @@ proptest! {
     }
 
     #[test]
+    fn what_is_contained_adds_nothing(histories in histories(any_history()), seed: u64) {
+        let rules = SmartRecordValidator::default();
+        let [a, b, _] = deal(&all_updates(&histories), &mut Dice(seed));
+        let all = joined(&a, &b);
+        for part in [&a, &b] {
+            let updates =
+                || part.spaces().flat_map(|(w, space)| space.updates().map(move |u| (w, u)));
+            let stays = updates().count() > 0
+                && updates().all(|(w, u)| {
+                    all.space(w).is_some_and(|s| s.updates().any(|v| v.as_bytes() == u.as_bytes()))
+                });
+            prop_assert_eq!(rules.contains(&key(), &all.encode(), &part.encode()), stays);
+        }
+        if rules.contains(&key(), &a.encode(), &b.encode()) {
+            prop_assert_eq!(all, a);
+        }
+    }
+
+    #[test]
     fn collecting_changes_no_view(
         histories in histories(any_history()),
         times in vec(0..SPAN, 3),

@@ -1,0 +1,201 @@
+//! The client's side: announces, renews and withdraws, and gets the dates right.
+//!
+//! **Invariants.** `created_at` grows with everything that the client signs; `retain_until` never decreases, at
+//! whichever node, so that what is newer outlives everything that it hides or takes the room of, and nothing
+//! that was withdrawn comes back.
+//!
+//! **Spec.** `docs/design.md`, section "Update".
+
+use std::{fmt, time::Duration};
+
+use libp2p_identity::{Keypair, PublicKey};
+
+use super::{
+    AnnounceError, Announcement, AnnouncementOffer, ExchangeKey, HalfSigned, Party, PresenceError,
+    PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
+};
+use crate::{
+    record::{KeyMismatch, Writer},
+    time::Timestamp,
+};
+
+/// Makes the announcements of one client under one key.
+///
+/// A new one knows nothing of earlier announcements. After a restart, show it what the network holds with
+/// [`Announcer::resume`] before the first announcement: what was announced earlier with a longer lifetime could
+/// otherwise come back when the new one is gone.
+pub struct Announcer {
+    keypair: Keypair,
+    limits: PresenceLimits,
+    last: Option<Timestamp>,
+    /// The latest `retain_until` of anything signed earlier.
+    retain_until: Option<Timestamp>,
+    /// Where the client is present, as far as it is known here.
+    record: PresenceRecord,
+}
+
+impl Announcer {
+    /// An announcer for the client with this `keypair`, which has to be the one that `key` names. `limits` are
+    /// those of the DHT's replicas.
+    ///
+    /// # Errors
+    /// [`AnnounceError`] if `key` names another client or is too long.
+    pub fn new(
+        key: PresenceKey,
+        keypair: Keypair,
+        limits: PresenceLimits,
+    ) -> Result<Self, AnnounceError> {
+        limits.check_key(&key).map_err(PresenceError::from)?;
+        let client = keypair.public().to_peer_id();
+        if key.client() != client {
+            return Err(PresenceError::OtherParty {
+                party: Party::Client,
+                named: Box::new(client),
+                expected: Box::new(key.client()),
+            }
+            .into());
+        }
+        let record = PresenceRecord::new(key);
+        Ok(Self { keypair, limits, last: None, retain_until: None, record })
+    }
+
+    /// The key of the record.
+    pub const fn key(&self) -> &PresenceKey {
+        self.record.key()
+    }
+
+    /// Takes note of the client's earlier announcements, so that new ones come after and outlive them.
+    ///
+    /// # Errors
+    /// [`KeyMismatch`] if it is a record of another key.
+    pub fn resume(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
+        self.record.join(record.clone())?;
+        for entry in record.entries() {
+            self.last = self.last.max(Some(entry.created_at()));
+            self.retain_until = self.retain_until.max(Some(entry.retain_until()));
+        }
+        Ok(())
+    }
+
+    /// Announces the client at `node` for `ttl` from `now` on, with these X25519 keys. The node has to
+    /// countersign it; see [`HalfSigned::countersign`].
+    ///
+    /// # Errors
+    /// [`AnnounceError`] if replicas would refuse it (too long a `ttl` or none at all, or a node that is the
+    /// client itself) or the key cannot sign.
+    pub fn announce(
+        &mut self,
+        node: &PublicKey,
+        handshake_key: ExchangeKey,
+        presence_key: ExchangeKey,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<HalfSigned, AnnounceError> {
+        self.sign(Writer::from(node), handshake_key, presence_key, now, ttl)
+    }
+
+    /// Announces the client once more at the node of an earlier announcement, with the same X25519 keys.
+    ///
+    /// # Errors
+    /// As [`Announcer::announce`].
+    pub fn renew(
+        &mut self,
+        earlier: &Announcement,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<HalfSigned, AnnounceError> {
+        let node = earlier.node_identity().clone();
+        self.sign(node, earlier.handshake_key(), earlier.presence_key(), now, ttl)
+    }
+
+    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. The withdrawal
+    /// is kept for the longest time there is, because a node or a replica may hold an announcement that the
+    /// announcer does not know of, for instance from before a restart.
+    ///
+    /// # Errors
+    /// As [`Announcer::announce`].
+    pub fn withdraw(
+        &mut self,
+        node: &PublicKey,
+        now: Timestamp,
+    ) -> Result<Withdrawal, AnnounceError> {
+        let created_at = self.next(now);
+        let longest = created_at.saturating_add(self.limits.max_ttl());
+        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
+        let withdrawal = Withdrawal::sign(
+            self.record.key(),
+            &self.keypair,
+            &Writer::from(node),
+            created_at,
+            retain_until,
+            &self.limits,
+        )?;
+        self.signed(created_at, retain_until);
+        self.record.insert_unchecked(withdrawal.clone().into());
+        Ok(withdrawal)
+    }
+
+    /// Takes note of an announcement that the node has countersigned, so that it is part of
+    /// [`Announcer::record`].
+    ///
+    /// # Errors
+    /// [`KeyMismatch`] if it is one of another key.
+    pub fn accept(&mut self, announcement: Announcement) -> Result<(), KeyMismatch> {
+        self.record.insert(announcement).map(drop)
+    }
+
+    /// Where the client is present and has withdrawn, as far as it is known here: the record to be put. Without
+    /// what may go at `now`.
+    pub fn record(&self, now: Timestamp) -> PresenceRecord {
+        let mut record = self.record.clone();
+        record.collect(now);
+        record.truncate(&self.limits);
+        record
+    }
+
+    fn sign(
+        &mut self,
+        node: Writer,
+        handshake_key: ExchangeKey,
+        presence_key: ExchangeKey,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<HalfSigned, AnnounceError> {
+        let created_at = self.next(now);
+        let expires_at = created_at.saturating_add(ttl);
+        let retain_until = self.retain_until.map_or(expires_at, |at| at.max(expires_at));
+        let offer = AnnouncementOffer {
+            node,
+            handshake_key,
+            presence_key,
+            created_at,
+            expires_at,
+            retain_until,
+        };
+        let half = offer.sign(self.record.key(), &self.keypair, &self.limits)?;
+        self.signed(created_at, retain_until);
+        Ok(half)
+    }
+
+    /// The time of what is signed next: now, or just after what was signed last.
+    fn next(&self, now: Timestamp) -> Timestamp {
+        match self.last {
+            Some(last) => now.max(last.saturating_add(Duration::from_millis(1))),
+            None => now,
+        }
+    }
+
+    fn signed(&mut self, created_at: Timestamp, retain_until: Timestamp) {
+        self.last = Some(created_at);
+        self.retain_until = Some(retain_until);
+    }
+}
+
+impl fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Announcer")
+            .field("key", self.key())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,371 @@
+//! Forged wire bytes: mirrors of the messages, signatures over anything, and all who may take the bait.
+//!
+//! The messages are declared anew from `proto/presence.proto`, and the signed bytes from RFC 0002, so that the
+//! tests do not believe the code that they test.
+
+use std::time::Duration;
+
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_kad::{Record as KadRecord, store::RecordStore};
+use libp2p_smart_record::{
+    Fault, PresenceValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent,
+    Timestamp, ValidationError, Validator,
+    presence::{ExchangeKey, PresenceKey},
+    store::MemoryStorage,
+};
+use prost::{Message, encoding::encode_varint};
+use sha2::{Digest, Sha256};
+
+pub use crate::keys::{all_types, ed25519};
+use crate::swarms::ManualClock;
+
+/// The time at which everything happens, unless a test moves the clock.
+pub const NOW: i64 = 1_700_000_000_000;
+/// The lifetime of announcements that do not care.
+pub const TTL: i64 = 60_000;
+pub const HOUR: i64 = 3_600_000;
+
+pub const PRESENT: i32 = 0;
+pub const WITHDRAWN: i32 = 1;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Record {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(int64, tag = "2")]
+    pub update_date: i64,
+    #[prost(string, tag = "3")]
+    pub id1: String,
+    #[prost(message, repeated, tag = "4")]
+    pub values: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Value {
+    #[prost(string, tag = "1")]
+    pub id2: String,
+    #[prost(int64, tag = "3")]
+    pub creation_date: i64,
+    #[prost(int64, tag = "4")]
+    pub expiration_date: i64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Signed {
+    #[prost(bytes = "vec", tag = "1")]
+    pub message: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub client_signature: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub node_signature: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Announcement {
+    #[prost(bytes = "vec", tag = "1")]
+    pub node_identity: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub client_identity: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub handshake_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub fingerprint: Vec<u8>,
+    #[prost(int64, tag = "5")]
+    pub expiration_date: i64,
+    #[prost(bytes = "vec", tag = "6")]
+    pub presence_key: Vec<u8>,
+    #[prost(int64, tag = "7")]
+    pub creation_date: i64,
+    #[prost(int64, optional, tag = "8")]
+    pub retain_until: Option<i64>,
+    #[prost(int32, tag = "9")]
+    pub kind: i32,
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis.try_into().unwrap())
+}
+
+pub fn now() -> Timestamp {
+    at(NOW)
+}
+
+pub fn millis(n: i64) -> Duration {
+    Duration::from_millis(n.try_into().unwrap())
+}
+
+/// The client under whose key everything stands.
+pub fn client() -> Keypair {
+    ed25519(200)
+}
+
+/// Another client.
+pub fn mallory() -> Keypair {
+    ed25519(201)
+}
+
+/// The nodes.
+pub fn node(n: u8) -> Keypair {
+    ed25519(n)
+}
+
+pub fn id(keypair: &Keypair) -> PeerId {
+    keypair.public().to_peer_id()
+}
+
+pub fn exchange_key(n: u8) -> ExchangeKey {
+    [n; 32].try_into().unwrap()
+}
+
+pub fn key_of(client: &Keypair) -> PresenceKey {
+    PresenceKey::of(id(client))
+}
+
+pub fn key() -> RecordKey {
+    key_of(&client()).as_record_key().clone()
+}
+
+/// What a party signs: the envelope of RFC 0002.
+pub fn envelope(domain: &str, payload_type: &str, key: &[u8], body: &[u8]) -> Vec<u8> {
+    let field = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        encode_varint(bytes.len() as u64, &mut out);
+        out.extend_from_slice(bytes);
+        out
+    };
+    let payload = [field(key), body.to_vec()].concat();
+    [field(domain.as_bytes()), field(payload_type.as_bytes()), field(&payload)].concat()
+}
+
+pub const BY_CLIENT: &str = "/libp2p-presence/announcement/client";
+pub const BY_NODE: &str = "/libp2p-presence/announcement/node";
+pub const WITHDRAWAL: &str = "/libp2p-presence/withdrawal";
+
+/// An announcement and all that goes into signing it, each of which a test may replace.
+#[derive(Clone)]
+pub struct Draft {
+    pub message: Announcement,
+    /// The key that is bound into the signatures.
+    pub key: String,
+    /// Who signs as the client, and for what.
+    pub by_client: Option<(Keypair, &'static str)>,
+    pub by_node: Option<(Keypair, &'static str)>,
+    pub domain: &'static str,
+}
+
+impl Draft {
+    /// A good announcement of a client at a node, made now.
+    pub fn of(client: &Keypair, node: &Keypair) -> Self {
+        let node_identity = node.public().encode_protobuf();
+        Self {
+            message: Announcement {
+                fingerprint: Sha256::digest(&node_identity).to_vec(),
+                node_identity,
+                client_identity: client.public().encode_protobuf(),
+                handshake_key: vec![8; 32],
+                presence_key: vec![9; 32],
+                creation_date: NOW,
+                expiration_date: NOW + TTL,
+                retain_until: None,
+                kind: PRESENT,
+            },
+            key: key_of(client).to_string(),
+            by_client: Some((client.clone(), BY_CLIENT)),
+            by_node: Some((node.clone(), BY_NODE)),
+            domain: "libp2p-presence",
+        }
+    }
+
+    /// Of the client at the node of this number.
+    pub fn at(n: u8) -> Self {
+        Self::of(&client(), &node(n))
+    }
+
+    /// The client's withdrawal from the node of this number.
+    pub fn withdrawn(n: u8) -> Self {
+        Self::at(n)
+            .with(|m| {
+                m.kind = WITHDRAWN;
+                m.handshake_key.clear();
+                m.presence_key.clear();
+            })
+            .signed_by(Some((client(), WITHDRAWAL)), None)
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Announcement)) -> Self {
+        change(&mut self.message);
+        self
+    }
+
+    /// Made so many milliseconds from now, living as long as it would.
+    pub fn made(self, offset: i64) -> Self {
+        self.with(|m| {
+            m.creation_date += offset;
+            m.expiration_date += offset;
+        })
+    }
+
+    pub fn living(self, ttl: i64) -> Self {
+        self.with(|m| m.expiration_date = m.creation_date + ttl)
+    }
+
+    pub fn under(mut self, key: &str) -> Self {
+        self.key = key.to_owned();
+        self
+    }
+
+    pub fn signed_by(
+        mut self,
+        client: Option<(Keypair, &'static str)>,
+        node: Option<(Keypair, &'static str)>,
+    ) -> Self {
+        (self.by_client, self.by_node) = (client, node);
+        self
+    }
+
+    pub fn signed(&self) -> Signed {
+        let message = self.message.encode_to_vec();
+        let sign = |by: &Option<(Keypair, &str)>| match by {
+            Some((keypair, payload_type)) => keypair
+                .sign(&envelope(self.domain, payload_type, self.key.as_bytes(), &message))
+                .unwrap(),
+            None => Vec::new(),
+        };
+        Signed {
+            client_signature: sign(&self.by_client),
+            node_signature: sign(&self.by_node),
+            message,
+        }
+    }
+
+    /// The value of a record, its own fields as they should be.
+    pub fn value(&self) -> Value {
+        self.value_of(self.signed().encode_to_vec())
+    }
+
+    /// As [`Draft::value`], with other bytes in the place of what was signed.
+    pub fn value_of(&self, value: Vec<u8>) -> Value {
+        let node = libp2p_identity::PublicKey::try_decode_protobuf(&self.message.node_identity)
+            .map(|key| key.to_peer_id().to_string())
+            .unwrap_or_default();
+        Value {
+            id2: format!("{}{node}", self.key),
+            creation_date: self.message.creation_date,
+            expiration_date: self.message.expiration_date,
+            value,
+        }
+    }
+
+    pub fn record(&self) -> Record {
+        record([self.value()])
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        self.record().encode_to_vec()
+    }
+}
+
+/// A record of the client, its own fields as they should be.
+pub fn record(values: impl IntoIterator<Item = Value>) -> Record {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(|a, b| a.id2.cmp(&b.id2));
+    Record {
+        key: key_of(&client()).to_string(),
+        update_date: values.iter().map(|v| v.creation_date).max().unwrap_or_default(),
+        id1: id(&client()).to_string(),
+        values,
+    }
+}
+
+pub fn records(drafts: &[Draft]) -> Vec<u8> {
+    record(drafts.iter().map(Draft::value)).encode_to_vec()
+}
+
+pub fn validator() -> PresenceValidator {
+    PresenceValidator::default()
+}
+
+/// Presence beside smart records.
+pub fn registry() -> Registry {
+    Registry::default().with(Registry::PRESENCE, validator()).unwrap()
+}
+
+/// A replica whose clock stands at [`NOW`].
+pub fn replica() -> (SmartRecordStore, ManualClock) {
+    let clock = ManualClock::at(now());
+    let store = SmartRecordStore::with_storage(
+        id(&ed25519(255)),
+        registry(),
+        StoreConfig::default(),
+        MemoryStorage::default(),
+        clock.clone(),
+    );
+    (store, clock)
+}
+
+/// What a replica answers a GET with.
+pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
+    store.get(&key.into()).map(|record| record.value.clone())
+}
+
+/// All who could take `value` under `key` refuse it: the validator for this kind of reason, which is returned, the
+/// reader, the join, and a replica that already knows the client at another node.
+pub fn refused_under(key: &RecordKey, value: &[u8], fault: Fault) -> ValidationError {
+    let error = validator().validate(key, value, now()).unwrap_err();
+    assert_eq!(error.fault(), fault, "{error}");
+
+    let (mut replica, _) = replica();
+    let neighbour = Draft::at(99).encode();
+    replica
+        .put(KadRecord::new(libp2p_kad::RecordKey::from(&self::key()), neighbour.clone()))
+        .unwrap();
+    let mut events = replica.subscribe();
+    replica.put(KadRecord::new(libp2p_kad::RecordKey::from(key), value.to_vec())).unwrap();
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+    assert!(
+        matches!(&told[..], [StoreEvent::Refused { reason, .. }] if *reason == error),
+        "{told:?}"
+    );
+    assert_eq!(stored(&replica, &self::key()), Some(neighbour));
+    if *key != self::key() {
+        assert_eq!(stored(&replica, key), None);
+    }
+    error
+}
+
+/// As [`refused_under`] under the client's key; and nothing of it comes into a join or before a reader.
+pub fn refused(value: &[u8], fault: Fault) -> ValidationError {
+    let neighbour = Draft::at(99).encode();
+    for values in [[&neighbour[..], value], [value, &neighbour[..]]] {
+        assert_eq!(validator().consolidate(&key(), &values).unwrap(), neighbour);
+        let best = validator().select(&key(), &values).unwrap();
+        assert_eq!(values[best], neighbour);
+    }
+    assert!(validator().consolidate(&key(), &[value]).is_err());
+    assert!(validator().select(&key(), &[value]).is_err());
+    assert_eq!(validator().read(&key(), value, now()).unwrap_err().fault(), fault);
+    refused_under(&key(), value, fault)
+}
+
+/// The validator takes it, and so does a replica.
+pub fn accepted(value: &[u8]) {
+    validator().validate(&key(), value, now()).unwrap();
+    assert_eq!(validator().consolidate(&key(), &[value]).unwrap(), value);
+    assert_eq!(validator().select(&key(), &[value]), Ok(0));
+    let (mut replica, _) = replica();
+    replica.write(&key(), value).unwrap();
+    assert_eq!(stored(&replica, &key()).as_deref(), Some(value));
+}
+
+/// The peer ids of the nodes where a reader sees the client, at `NOW` plus an offset.
+pub fn seen(value: &[u8], offset: i64) -> Vec<PeerId> {
+    let record = libp2p_smart_record::presence::PresenceRecord::decode(
+        &key_of(&client()),
+        value.to_vec().into(),
+        validator().limits(),
+    )
+    .unwrap();
+    record.view(at(NOW + offset)).map(|announcement| announcement.node()).collect()
+}
