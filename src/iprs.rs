@@ -19,7 +19,6 @@
 //!
 //! **Spec.**
 //! [IPRS](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system)
-//! (seed 4 of the design).
 
 mod ancestry;
 mod beacon;
