@@ -4,7 +4,7 @@
 //! content. `select` takes the highest [`Rank`](crate::signed::Rank), so replicas agree, and a store that has a
 //! record refuses those of a lower rank as stale.
 //!
-//! **Spec.** `proto/signed_record.proto`; the validation pipeline of seed 5.
+//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module: form, signature, content.
 
 use std::{cmp::Reverse, fmt, sync::Arc};
 
