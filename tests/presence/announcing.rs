@@ -131,6 +131,30 @@ fn a_short_announcement_is_kept_as_long_as_a_longer_one_before_it() {
 }
 
 #[test]
+fn what_is_put_fits_and_lives() {
+    let mut announcer = announcer(&client());
+    for n in 1..=9 {
+        announce(&mut announcer, &node(n), now(), i64::from(n) * TTL);
+    }
+    let record = announcer.record(now());
+    assert_eq!(record.entries().len(), 8);
+    assert!(record.entry(&id(&node(1))).is_none(), "the oldest");
+    validator().validate(&forge::key(), &record.encode(), now()).unwrap();
+    // An entry goes when it need not be kept any more, at that very millisecond.
+    let kept_until = |n| record.entry(&id(&node(n))).unwrap().retain_until();
+    let (second, third) = (kept_until(2), kept_until(3));
+    assert!(second < third);
+    let just_before = Timestamp::from_millis(second.as_millis() - 1);
+    for (now, left) in [(just_before, 8), (second, 7), (third, 6), (kept_until(9), 0)] {
+        assert_eq!(announcer.record(now).entries().len(), left);
+        let mut collected = record.clone();
+        assert_eq!(collected.collect(now), 8 - left);
+        assert_eq!(collected.retain_until(), (left > 0).then(|| kept_until(9)));
+        assert!(collected.view(now).eq(record.view(now)));
+    }
+}
+
+#[test]
 fn the_client_s_clock_never_goes_back() {
     let mut announcer = announcer(&client());
     let first = announce(&mut announcer, &node(1), now(), TTL);

@@ -273,6 +273,25 @@ fn a_client_that_is_its_own_node() {
 }
 
 #[test]
+fn signed_twice_in_different_ways() {
+    // Both are good; all replicas keep the same, so that they do not send each other the two for ever.
+    let draft = Draft::at(1);
+    let other = draft.value_of(draft.signed_again(200).encode_to_vec());
+    let other = record([other]).encode_to_vec();
+    accepted(&other);
+    let pair = [draft.encode(), other];
+    assert_ne!(pair[0], pair[1]);
+    let kept = pair.iter().min_by_key(|v| Record::decode(&v[..]).unwrap().values[0].value.clone());
+    for order in [[0, 1], [1, 0]] {
+        let (mut replica, _) = replica();
+        for i in order {
+            replica.write(&key(), &pair[i]).unwrap();
+        }
+        assert_eq!(stored(&replica, &key()).as_ref(), kept);
+    }
+}
+
+#[test]
 fn signed_for_another_purpose() {
     let good = || (Some((client(), BY_CLIENT)), Some((node(1), BY_NODE)));
     for (by_client, by_node) in [
@@ -740,6 +759,14 @@ fn more_large_announcements_than_fit() {
     let both = [large.clone().made(1), Draft::at(1)];
     let least = (0..8_192).find(|max| validate(*max, &both).is_ok()).unwrap();
     assert!(least > records(&both).len());
+    // The second stays while the first comes to less than what is left beside another of the largest size.
+    let weight = |max| {
+        let limits = PresenceLimits::default().with_announcement_bytes(max);
+        Entry::decode(&key_of(&client()), both[0].value().value.into(), &limits).is_ok()
+    };
+    let weight = (0..1_600).find(|max| weight(*max)).unwrap();
+    let head = key_of(&client()).as_str().len() + id(&client()).to_string().len() + 16;
+    assert_eq!(least, weight + 1 + 1_600 + head);
     exceeded(&validate(least - 1, &both).unwrap_err(), Limit::ValueBytes);
     validate(least - 1, &both[..1]).unwrap();
 }

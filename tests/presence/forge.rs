@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use curve25519_dalek::{
+    edwards::EdwardsPoint,
+    scalar::{Scalar, clamp_integer},
+};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
@@ -14,7 +18,7 @@ use libp2p_smart_record::{
     store::MemoryStorage,
 };
 use prost::{Message, encoding::encode_varint};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 pub use crate::keys::{all_types, ed25519};
 use crate::swarms::ManualClock;
@@ -143,6 +147,23 @@ pub const BY_CLIENT: &str = "/libp2p-presence/announcement/client";
 pub const BY_NODE: &str = "/libp2p-presence/announcement/node";
 pub const WITHDRAWAL: &str = "/libp2p-presence/withdrawal";
 
+/// The Ed25519 signature by the key with this seed and a nonce of the signer's choice.
+fn sign_with_nonce(seed: u8, message: &[u8], nonce: u64) -> Vec<u8> {
+    let secret: [u8; 32] = Sha512::digest([seed; 32])[..32].try_into().unwrap();
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(secret));
+    let public = EdwardsPoint::mul_base(&secret).compress();
+    let nonce = Scalar::from(nonce);
+    let commitment = EdwardsPoint::mul_base(&nonce).compress();
+    let challenge = Sha512::new()
+        .chain_update(commitment.as_bytes())
+        .chain_update(public.as_bytes())
+        .chain_update(message)
+        .finalize();
+    let challenge = Scalar::from_bytes_mod_order_wide(&challenge.into());
+    let response = nonce + challenge * secret;
+    [*commitment.as_bytes(), *response.as_bytes()].concat()
+}
+
 /// An announcement and all that goes into signing it, each of which a test may replace.
 #[derive(Clone)]
 pub struct Draft {
@@ -223,6 +244,14 @@ impl Draft {
     ) -> Self {
         (self.by_client, self.by_node) = (client, node);
         self
+    }
+
+    /// Signed once more by the client, which signs with another nonce: as good, and different.
+    pub fn signed_again(&self, client_seed: u8) -> Signed {
+        let payload_type = if self.message.kind == WITHDRAWN { WITHDRAWAL } else { BY_CLIENT };
+        let body = self.message.encode_to_vec();
+        let message = envelope(self.domain, payload_type, self.key.as_bytes(), &body);
+        Signed { client_signature: sign_with_nonce(client_seed, &message, 7), ..self.signed() }
     }
 
     pub fn signed(&self) -> Signed {
