@@ -72,13 +72,19 @@ pub enum IpnsSignError {
     /// The metadata has no form in DAG-CBOR.
     #[error("not for DAG-CBOR: {0}")]
     DagCbor(String),
+    /// With the copies for readers of version 1, a value begins with `/`. The signature of version 1 is over the
+    /// value and what follows, with nothing before it that would tell what it is for: of any other value, it
+    /// could pass for a signature of something else.
+    #[error("a value that does not begin with '/' cannot be signed for readers of version 1")]
+    NotAPath,
     /// The key cannot sign.
     #[error("the key cannot sign: {0}")]
     Key(String),
 }
 
 impl IpnsBuilder {
-    /// A record that points to `value` until `eol`. The value is a path, `/ipfs/…` or `/ipns/…`; it is not looked into.
+    /// A record that points to `value` until `eol`. The value is a path, `/ipfs/…` or `/ipns/…`; it is not looked into,
+    /// but has to begin with `/` unless the record is made [`without_v1`](Self::without_v1).
     ///
     /// Nodes of a DHT keep records for 48 hours; one with a later EOL has to be put again all the same.
     pub fn new(value: impl Into<Vec<u8>>, sequence: u64, eol: impl Into<Eol>) -> Self {
@@ -154,6 +160,9 @@ impl IpnsBuilder {
             ..proto::IpnsEntry::default()
         };
         if self.is_v1_compatible {
+            if !data.value.starts_with(b"/") {
+                return Err(IpnsSignError::NotAPath);
+            }
             entry.signature_v1 = sign(&[&data.value, &data.validity, EOL_V1].concat())?;
             entry.value = Some(data.value.clone().into());
             entry.validity = Some(data.validity.clone().into());

@@ -112,13 +112,17 @@ impl ChainBeacon {
     /// `first`, by whose CID the beacon is known.
     ///
     /// # Errors
-    /// [`AdvanceError`] if it is not a record of a chain.
+    /// [`AdvanceError`] if it is not a record of a chain, or is a first record but not that one.
     pub fn resume(first: Cid, checkpoint: &SignedRecord) -> Result<Self, AdvanceError> {
+        let newest_round = Place::of(checkpoint)?.height;
+        if newest_round == 0 && checkpoint.cid() != first {
+            return Err(AdvanceError::OtherBeacon);
+        }
         Ok(Self {
             first,
             key: checkpoint.key().clone(),
             authority: checkpoint.author().clone(),
-            newest_round: Place::of(checkpoint)?.height,
+            newest_round,
             values: [checkpoint.cid()].into(),
             window: Self::WINDOW,
         })

@@ -23,6 +23,10 @@ impl<V: Validator + ?Sized> Validator for Arc<V> {
         (**self).consolidate(key, values)
     }
 
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        (**self).contains(key, whole, part)
+    }
+
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         (**self).smart_record(key)
     }

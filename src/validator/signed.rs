@@ -153,11 +153,18 @@ impl SignedRecordValidator {
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
         let mut expires_at = record.expires_at();
+        let mut ttl = None;
         for check in &self.checks {
-            let content = check(record, now)?.expires_at;
-            expires_at = expires_at.into_iter().chain(content).min();
+            let content = check(record, now)?;
+            expires_at = expires_at.into_iter().chain(content.expires_at).min();
+            ttl = ttl.into_iter().chain(content.ttl_since_receipt).min();
         }
-        Ok(expires_at.map_or(Validity::forever(), Validity::until))
+        let mut validity = expires_at.map_or(Validity::forever(), Validity::until);
+        if ttl.is_some() {
+            validity.ttl_since_receipt = ttl;
+            validity.identity = Some(record.rank().hash());
+        }
+        Ok(validity)
     }
 }
 

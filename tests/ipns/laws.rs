@@ -69,6 +69,8 @@ proptest! {
         (with_v1, with_key) in any::<(bool, bool)>(),
     ) {
         let owner = &all_types()[owner];
+        // For readers of version 1, the value has to be a path.
+        let value = if with_v1 { [&b"/"[..], &value].concat() } else { value };
         let mut builder = IpnsBuilder::new(value.clone(), sequence, eol)
             .with_ttl(Duration::from_nanos(ttl));
         for (field, number) in &metadata {

@@ -143,3 +143,16 @@ fn an_end_to_the_nanosecond() {
     let record = IpnsBuilder::new(VALUE, 7, eol).sign(&ed25519(1)).unwrap();
     assert_eq!(accepted(&ed25519(1), record.as_bytes()).eol(), eol);
 }
+
+#[test]
+fn the_signature_of_version_1_cannot_be_had_for_something_else() {
+    // An app that publishes what a stranger gives it would sign the beginning of a version 2 message: the
+    // signature of version 1 has no domain of its own.
+    let owner = libp2p_identity::Keypair::generate_ed25519();
+    for value in [&b"ipns-signature:\xa6"[..], b"", b"libp2p-peer-record"] {
+        let builder = IpnsBuilder::new(value, 0, at(EOL_MILLIS));
+        let refused = builder.sign(&owner);
+        assert!(matches!(refused, Err(IpnsSignError::NotAPath)), "{refused:?}");
+        assert!(builder.without_v1().sign(&owner).is_ok());
+    }
+}

@@ -215,6 +215,10 @@ fn a_beacon_listens_to_its_authority_only() {
     assert!(matches!(beacon.advance(&other), Err(AdvanceError::Record(_))));
     assert!(matches!(ChainBeacon::new(&rounds[1]), Err(AdvanceError::NotFirst { round: 1 })));
     assert!(ChainBeacon::new(&other).is_err());
+    // A first round is trusted only as the one by which the beacon is known.
+    assert!(ChainBeacon::resume(rounds[0].cid(), &rounds[0]).is_ok());
+    let resumed = ChainBeacon::resume(rounds[1].cid(), &rounds[0]);
+    assert_eq!(resumed.err(), Some(AdvanceError::OtherBeacon));
 }
 
 #[test]
