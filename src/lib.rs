@@ -48,11 +48,14 @@
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
+//! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
 //! | [`presence`] | at which nodes a client can be reached, and with which keys |
+//! | [`signed`] | signed records: one value, one author, the highest sequence wins |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
+//! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
-//! The core (`node`, `record`, `ipns`, `presence`, `validator`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
+//! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
@@ -79,12 +82,15 @@
 
 mod clock;
 pub mod ipns;
+pub mod iprs;
 mod key;
+pub mod manager;
 pub mod node;
 pub mod presence;
 mod proto;
 pub mod record;
 mod settings;
+pub mod signed;
 pub mod store;
 mod time;
 pub mod validator;
@@ -98,15 +104,18 @@ pub use crate::{
     clock::{Clock, SystemClock},
     ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
+    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
+    signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, IpnsValidator, Malformed, PresenceValidator, PublicKeyValidator,
-        Registry, SmartRecordValidator, ValidationError, Validator, Validity, best_index,
+        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
+        PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
+        Validator, Validity, best_index,
     },
 };

@@ -8,6 +8,8 @@ pub(crate) mod ipns;
 #[rustfmt::skip]
 pub(crate) mod presence;
 #[rustfmt::skip]
+pub(crate) mod signed_record;
+#[rustfmt::skip]
 pub(crate) mod smart_record;
 #[rustfmt::skip]
 pub(crate) mod storage;

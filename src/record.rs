@@ -43,7 +43,9 @@ pub use self::{
 pub(crate) use self::{
     limits::check,
     update::UnverifiedUpdate,
-    writer::{check_signature_len, envelope},
+    writer::{
+        MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, check_signature_len, envelope_bytes,
+    },
 };
 use crate::{key::RecordKey, proto::smart_record as proto, time::Timestamp};
 

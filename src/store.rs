@@ -15,6 +15,7 @@ mod event;
 mod kad;
 mod memory;
 mod read;
+mod receipt;
 mod room;
 mod rows;
 pub mod storage;

@@ -6,25 +6,32 @@
 //! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select` derives from a
 //! total order, so it does not depend on the order of its input except that a tie goes to the lowest index.
 //!
-//! **Spec.** The three verbs of seed 3 of the design, and of
+//! **Spec.** The three verbs of presence records (validate, select, consolidate); the first two are also those of
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;
 mod error;
 mod ipns;
+mod iprs;
 mod pk;
 mod presence;
 mod registry;
+mod shared;
+mod signed;
 mod smart_record;
+
+use std::time::Duration;
 
 pub(crate) use self::smart_record::{Refusals, Refused};
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
     ipns::IpnsValidator,
+    iprs::IprsValidator,
     pk::PublicKeyValidator,
     presence::PresenceValidator,
     registry::Registry,
+    signed::SignedRecordValidator,
     smart_record::SmartRecordValidator,
 };
 use crate::{key::RecordKey, time::Timestamp};
@@ -99,6 +106,12 @@ pub trait Validator: Send + Sync {
     fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
         None
     }
+
+    /// The rules of signed records, if the values under `key` are such. A
+    /// [`RecordManager`](crate::RecordManager) then signs and reads them. By default they are not.
+    fn signed_record(&self, _key: &RecordKey) -> Option<&SignedRecordValidator> {
+        None
+    }
 }
 
 /// What a store must know about a valid value.
@@ -112,22 +125,37 @@ pub struct Validity {
     /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
     /// the publisher never hears of what others put in its place.
     pub keeps_publisher: bool,
+    /// How long the value lives from when it is first received, by the receiver's clock. A store remembers
+    /// since when it has known the value, and what is left travels on; see
+    /// [`StoreConfig::receipt_memory`](crate::StoreConfig::receipt_memory). `None`: receipt starts nothing.
+    pub ttl_since_receipt: Option<Duration>,
+    /// What the value says apart from how it is signed, as a hash: values of the same identity are one value to
+    /// [`ttl_since_receipt`](Self::ttl_since_receipt). `None`: the bytes count.
+    pub identity: Option<[u8; 32]>,
 }
 
 impl Validity {
+    const NOTHING: Self =
+        Self { expires_at: None, keeps_publisher: false, ttl_since_receipt: None, identity: None };
+
     /// The value expires at this instant.
     pub const fn until(expires_at: Timestamp) -> Self {
-        Self { expires_at: Some(expires_at), keeps_publisher: false }
+        Self { expires_at: Some(expires_at), ..Self::NOTHING }
     }
 
     /// The value does not say when it expires.
     pub const fn forever() -> Self {
-        Self { expires_at: None, keeps_publisher: false }
+        Self::NOTHING
+    }
+
+    /// The value expires this long after it is first received.
+    pub const fn since_receipt(ttl: Duration) -> Self {
+        Self { ttl_since_receipt: Some(ttl), ..Self::NOTHING }
     }
 
     /// The value vouches for nothing: what came with it counts, lifetime and publisher.
     pub const fn unchecked() -> Self {
-        Self { expires_at: None, keeps_publisher: true }
+        Self { keeps_publisher: true, ..Self::NOTHING }
     }
 }
 

@@ -64,6 +64,23 @@ fn keys_of_all_types_are_kept() {
 }
 
 #[test]
+fn what_py_libp2p_puts_is_kept() {
+    let vectors = include_str!("vectors/py-libp2p/public-keys.json");
+    let vectors: Vec<serde_json::Value> = serde_json::from_str(vectors).unwrap();
+    assert!(vectors.len() >= 3);
+    for vector in vectors {
+        let bytes = |name: &str| {
+            let hex = vector[name].as_str().unwrap().as_bytes();
+            let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+            hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect::<Vec<u8>>()
+        };
+        let (key, value) = (RecordKey::new(bytes("key")), bytes("value"));
+        let validity = Registry::ipfs().validate(&key, &value, at(NOW));
+        assert!(validity.is_ok(), "{}: {validity:?}", vector["key_type"]);
+    }
+}
+
+#[test]
 fn a_key_does_not_expire_by_its_own_word() {
     let (key, value) = (key_of(&ed25519(1)), ed25519(1).public().encode_protobuf());
     let mut node = Node::new();

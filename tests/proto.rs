@@ -9,8 +9,14 @@ use std::{fs, path::Path};
 fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().expect("a temporary directory");
-    let files = ["ipns.proto", "presence.proto", "smart_record.proto", "storage.proto"]
-        .map(|f| root.join("proto").join(f));
+    let files = [
+        "ipns.proto",
+        "presence.proto",
+        "signed_record.proto",
+        "smart_record.proto",
+        "storage.proto",
+    ]
+    .map(|f| root.join("proto").join(f));
     let descriptors = protox::compile(&files, [root.join("proto")]).expect("valid schemas");
     prost_build::Config::new()
         .bytes(["."])
@@ -20,6 +26,7 @@ fn generated_code_is_current() {
 
     for (generated, kept) in [
         ("libp2p_smart_record.ipns.v1.rs", "src/proto/ipns.rs"),
+        ("libp2p_smart_record.signed.v1.rs", "src/proto/signed_record.rs"),
         ("libp2p_smart_record.v1.rs", "src/proto/smart_record.rs"),
         ("libp2p_smart_record.storage.v1.rs", "src/proto/storage.rs"),
         ("libp2p_smart_record.presence.v1.rs", "src/proto/presence.rs"),

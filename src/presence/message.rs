@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::{
     proto::presence as proto,
-    record::{Limit, LimitExceeded, Writer, check, envelope},
+    record::{Limit, LimitExceeded, Purpose, Writer, check},
     time::Timestamp,
 };
 
@@ -145,12 +145,13 @@ impl Message {
     pub(super) fn envelope(&self, key: &PresenceKey, party: Party) -> Vec<u8> {
         // The parties sign different bytes, and a withdrawal others than an announcement, so that no signature
         // can stand where another should.
-        let payload_type = match (self.keys, party) {
-            (Some(_), Party::Client) => "/libp2p-presence/announcement/client",
-            (Some(_), Party::Node) => "/libp2p-presence/announcement/node",
-            (None, _) => "/libp2p-presence/withdrawal",
+        let payload_type: &[u8] = match (self.keys, party) {
+            (Some(_), Party::Client) => b"/libp2p-presence/announcement/client",
+            (Some(_), Party::Node) => b"/libp2p-presence/announcement/node",
+            (None, _) => b"/libp2p-presence/withdrawal",
         };
-        envelope(SIGNATURE_DOMAIN, payload_type.as_bytes(), key.as_record_key(), &self.bytes)
+        let purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type };
+        purpose.signed_bytes(key.as_record_key(), &self.bytes)
     }
 
     /// Checks that the message was not made too far in the future.

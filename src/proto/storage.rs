@@ -37,4 +37,17 @@ pub struct Opaque {
     /// Whether the row's expiry is the value's own word, not the sender's.
     #[prost(bool, tag = "3")]
     pub expiry_is_signed: bool,
+    /// Since when the value is known, where its life depends on that.
+    #[prost(message, optional, tag = "4")]
+    pub receipt: ::core::option::Option<Receipt>,
+}
+/// A value whose time runs since it was first received.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Receipt {
+    /// Unix milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub first_seen_at: u64,
+    /// SHA-256 of what the value says: 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub identity: ::prost::bytes::Bytes,
 }

@@ -156,6 +156,8 @@ pub enum Limit {
     ChunkBytes,
     /// The bytes of a value that is not a smart record.
     ValueBytes,
+    /// The bytes of what a signed record carries.
+    ContentBytes,
     /// The records of a store.
     StoreRecords,
     /// The bytes of a store.
@@ -179,6 +181,7 @@ impl fmt::Display for Limit {
             Self::BadSignatures => "the value (bad signatures)",
             Self::ChunkBytes => "the record in one piece (bytes)",
             Self::ValueBytes => "the value (bytes)",
+            Self::ContentBytes => "the content of the signed record (bytes)",
             Self::StoreRecords => "the store (records)",
             Self::StoreBytes => "the store (bytes)",
         })

@@ -23,9 +23,9 @@ pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-smart-record/update";
 
 /// A protobuf-encoded RSA key of 8,192 bits, the largest that libp2p takes, has about 1,070 bytes.
-const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
+pub(crate) const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
 /// A signature of such a key.
-const MAX_SIGNATURE_BYTES: usize = 1_024;
+pub(crate) const MAX_SIGNATURE_BYTES: usize = 1_024;
 
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
@@ -115,7 +115,18 @@ impl Writer {
         update: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        self.verify_bytes(&signed_bytes(key, update), signature)
+        self.verify_for(UPDATE, key, update, signature)
+    }
+
+    /// Checks the writer's signature of `body` under `key`, made for `purpose`.
+    pub(crate) fn verify_for(
+        &self,
+        purpose: Purpose,
+        key: &RecordKey,
+        body: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        self.verify_bytes(&purpose.signed_bytes(key, body), signature)
     }
 
     /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
@@ -152,25 +163,42 @@ fn is_reduced(point: &[u8; 32]) -> bool {
     !(*first >= 0xed && middle.iter().all(|b| *b == 0xff) && last & 0x7f == 0x7f)
 }
 
-/// What a writer signs of an update.
-pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
-    envelope(SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, key, update)
+/// What a signature is for, as RFC 0002 separates them: one made for one purpose is none for another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    pub(crate) domain: &'static str,
+    pub(crate) payload_type: &'static [u8],
 }
 
-/// The envelope of RFC 0002, with the key of the record bound into the payload before `body`.
-pub(crate) fn envelope(domain: &str, payload_type: &[u8], key: &RecordKey, body: &[u8]) -> Vec<u8> {
-    let key = key.as_bytes();
-    let mut key_len = Vec::with_capacity(2);
-    prost::encoding::encode_varint(len(key), &mut key_len);
-    let payload_len = len(&key_len).saturating_add(len(key)).saturating_add(len(body));
+/// A signed update of a smart record.
+const UPDATE: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
 
-    let mut message = Vec::with_capacity(body.len().saturating_add(key.len()).saturating_add(64));
+impl Purpose {
+    /// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
+    pub(crate) fn signed_bytes(self, key: &RecordKey, body: &[u8]) -> Vec<u8> {
+        let key = key.as_bytes();
+        let mut key_len = Vec::with_capacity(2);
+        prost::encoding::encode_varint(len(key), &mut key_len);
+        envelope_bytes(self.domain, self.payload_type, &[&key_len, key, body])
+    }
+}
+
+/// What a writer signs of an update.
+pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
+    UPDATE.signed_bytes(key, update)
+}
+
+/// What is signed of an envelope of RFC 0002 whose payload is these parts.
+pub(crate) fn envelope_bytes(domain: &str, payload_type: &[u8], payload: &[&[u8]]) -> Vec<u8> {
+    let payload_len = payload.iter().fold(0_u64, |sum, part| sum.saturating_add(len(part)));
+    let mut message =
+        Vec::with_capacity(usize::try_from(payload_len).unwrap_or_default().saturating_add(64));
     for part in [domain.as_bytes(), payload_type] {
         prost::encoding::encode_varint(len(part), &mut message);
         message.extend_from_slice(part);
     }
     prost::encoding::encode_varint(payload_len, &mut message);
-    for part in [&key_len, key, body] {
+    for part in payload {
         message.extend_from_slice(part);
     }
     message

@@ -4,6 +4,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
+use std::time::Duration;
+
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
@@ -24,6 +26,7 @@ pub struct StoreConfig {
     chunk_bytes: usize,
     slice_bytes: usize,
     max_events: usize,
+    receipt_memory: Duration,
     providers: MemoryStoreConfig,
 }
 
@@ -35,6 +38,7 @@ impl Default for StoreConfig {
             chunk_bytes: 15 * 1_024,
             slice_bytes: 8 * 1_024,
             max_events: 1_024,
+            receipt_memory: Duration::from_secs(48 * 60 * 60),
             providers: MemoryStoreConfig::default(),
         }
     }
@@ -58,6 +62,12 @@ settings! { StoreConfig:
     slice_bytes, with_slice_bytes: usize;
     /// How many events wait for each subscriber; more are lost, and counted. Defaults to 1,024.
     max_events, with_max_events: usize;
+    /// How long, since it was first received, a value of
+    /// [`ttl_since_receipt`](crate::Validity::ttl_since_receipt) is remembered at least, also after it has
+    /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
+    /// its place. Defaults to 48 hours, as long as a copy can be about in a DHT of nodes that know nothing of
+    /// such values.
+    receipt_memory, with_receipt_memory: Duration;
 }
 
 impl StoreConfig {

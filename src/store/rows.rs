@@ -60,14 +60,16 @@ pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None }
 }
 
+/// The row of a value that expires at one instant and may be collected at another, not earlier one.
 pub(super) fn opaque_part(
     key: &RecordKey,
     opaque: Opaque,
     expires_at: Option<Timestamp>,
+    forget_at: Option<Timestamp>,
 ) -> Part<'static> {
     let head =
         Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Opaque(opaque)) };
-    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: expires_at, expires_at }
+    Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
 }
 
 /// A board with so many spaces and bytes more and less.

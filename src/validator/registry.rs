@@ -8,7 +8,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
-    IpnsValidator, PublicKeyValidator, SmartRecordValidator, ValidationError, Validator, Validity,
+    IpnsValidator, IprsValidator, PresenceValidator, PublicKeyValidator, SignedRecordValidator,
+    SmartRecordValidator, ValidationError, Validator, Validity,
 };
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
@@ -38,24 +39,21 @@ pub struct Registry {
 impl Default for Registry {
     /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
     fn default() -> Self {
-        let mut registry = Self::empty();
-        registry
-            .namespaces
-            .insert(Self::SMART_RECORDS.to_owned(), Box::new(SmartRecordValidator::default()));
-        registry
+        Self::empty().and(Self::SMART_RECORDS, SmartRecordValidator::default())
     }
 }
 
 impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
-    /// The namespace of presence records; register a [`PresenceValidator`](super::PresenceValidator) for it.
-    pub const PRESENCE: &'static str = PresenceKey::NAMESPACE;
-
     /// The namespace of public keys.
     pub const PUBLIC_KEYS: &'static str = "pk";
     /// The namespace of IPNS records.
     pub const IPNS: &'static str = "ipns";
+    /// The namespace of IPRS records.
+    pub const IPRS: &'static str = "iprs";
+    /// The namespace of presence records.
+    pub const PRESENCE: &'static str = PresenceKey::NAMESPACE;
 
     /// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
     /// IPNS records under `/ipns/…`. Nothing else.
@@ -69,15 +67,21 @@ impl Registry {
     /// # let _ = store;
     /// ```
     pub fn ipfs() -> Self {
-        let mut registry = Self::default();
-        let validators: [(&str, Box<dyn Validator>); 2] = [
-            (Self::PUBLIC_KEYS, Box::new(PublicKeyValidator)),
-            (Self::IPNS, Box::new(IpnsValidator)),
-        ];
-        for (namespace, validator) in validators {
-            registry.namespaces.insert(namespace.to_owned(), validator);
-        }
-        registry
+        Self::default().and(Self::PUBLIC_KEYS, PublicKeyValidator).and(Self::IPNS, IpnsValidator)
+    }
+
+    /// Every namespace that is built in, each with the defaults of its validator: `/sr/…`, `/pk/…`, `/ipns/…`,
+    /// `/iprs/…` (the four schemes that need no beacon) and `/presence/…`.
+    pub fn built_in() -> Self {
+        Self::ipfs()
+            .and(Self::IPRS, IprsValidator::default())
+            .and(Self::PRESENCE, PresenceValidator::default())
+    }
+
+    /// [`Registry::with`] for a namespace that is known to be one.
+    fn and(mut self, namespace: &str, validator: impl Validator + 'static) -> Self {
+        self.namespaces.insert(namespace.to_owned(), Box::new(validator));
+        self
     }
 
     /// A registry that refuses every key.
@@ -90,13 +94,12 @@ impl Registry {
     /// # Errors
     /// [`NamespaceError`] if `namespace` is not one.
     pub fn with(
-        mut self,
+        self,
         namespace: &str,
         validator: impl Validator + 'static,
     ) -> Result<Self, NamespaceError> {
         check_namespace(namespace)?;
-        self.namespaces.insert(namespace.to_owned(), Box::new(validator));
-        Ok(self)
+        Ok(self.and(namespace, validator))
     }
 
     /// Lets `validator` answer for all keys of other namespaces, and of none.
@@ -142,6 +145,10 @@ impl Validator for Registry {
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         self.find(key).ok()?.smart_record(key)
     }
+
+    fn signed_record(&self, key: &RecordKey) -> Option<&SignedRecordValidator> {
+        self.find(key).ok()?.signed_record(key)
+    }
 }
 
 impl fmt::Debug for Registry {
@@ -157,6 +164,16 @@ impl fmt::Debug for Registry {
 mod tests {
     use super::*;
     use crate::validator::AcceptAny;
+
+    #[test]
+    fn every_namespace_that_is_built_in_is_known() {
+        let registry = Registry::built_in();
+        for namespace in ["sr", "pk", "ipns", "iprs", "presence"] {
+            let key = RecordKey::from_parts(namespace, "x").unwrap();
+            let refused = registry.validate(&key, b"?", Timestamp::EPOCH).unwrap_err();
+            assert!(!matches!(refused, ValidationError::Unsupported(_)), "{namespace}: {refused}");
+        }
+    }
 
     #[test]
     fn a_key_goes_to_its_namespace_or_the_fallback_or_nowhere() {

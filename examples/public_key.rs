@@ -1,0 +1,40 @@
+//! Publishing a public key under `/pk/…`, where everybody finds it by the peer id.
+//!
+//! `cargo run --example public_key`
+
+use std::error::Error;
+
+use libp2p::{
+    identity::{Keypair, PublicKey},
+    kad,
+    kad::store::RecordStore,
+};
+use libp2p_smart_record::{PublicKeyValidator, Registry, SmartRecordStore, StoreConfig};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.
+    let local = Keypair::generate_ed25519().public().to_peer_id();
+    let mut store =
+        SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+
+    // The peer id of a key like this one is a hash, from which nobody gets the key back.
+    let owner = Keypair::generate_ecdsa().public();
+    let key = PublicKeyValidator::key(&owner);
+    store.write(&key, &owner.encode_protobuf())?;
+    println!("published the key of {}", owner.to_peer_id());
+
+    // Who knows the peer id asks for the key, and sees that it is the right one.
+    let found = store.get(&kad::RecordKey::from(&key)).ok_or("no key")?.into_owned();
+    let found = PublicKey::try_decode_protobuf(&found.value)?;
+    println!("found a key of {}", found.to_peer_id());
+
+    // Nobody can put another key there.
+    let other = Keypair::generate_ecdsa().public();
+    match store.write(&key, &other.encode_protobuf()) {
+        Ok(_) => Err("another key was accepted".into()),
+        Err(error) => {
+            println!("another key: {error}");
+            Ok(())
+        }
+    }
+}

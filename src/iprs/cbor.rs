@@ -1,0 +1,111 @@
+//! DAG-CBOR in its one canonical form, and the CIDs of it.
+//!
+//! **Invariants.** What [`decode`] takes, [`encode`] gives back byte for byte.
+//!
+//! **Spec.** [DAG-CBOR, strictness](https://ipld.io/specs/codecs/dag-cbor/spec/#strictness).
+
+use std::collections::BTreeMap;
+
+use cid::{Cid, multihash::Multihash};
+use ipld_core::ipld::Ipld;
+use sha2::{Digest, Sha256};
+
+use super::IprsError;
+
+/// The multicodec of DAG-CBOR.
+const DAG_CBOR: u64 = 0x71;
+/// The multihash of SHA-256, and its length in bytes.
+const SHA2_256: u64 = 0x12;
+const SHA2_256_BYTES: u8 = 32;
+
+pub(super) fn encode(data: &Ipld) -> Result<Vec<u8>, IprsError> {
+    serde_ipld_dagcbor::to_vec(data).map_err(|e| IprsError::Cbor(e.to_string()))
+}
+
+/// Reads the canonical encoding of something. Depth is bounded by the codec (256 levels).
+pub(super) fn decode(bytes: &[u8]) -> Result<Ipld, IprsError> {
+    let data = serde_ipld_dagcbor::from_slice(bytes).map_err(|e| IprsError::Cbor(e.to_string()))?;
+    // The codec is strict already; that replicas agree should not rest on how strict this version is.
+    if encode(&data)? != bytes {
+        return Err(IprsError::NotCanonical);
+    }
+    Ok(data)
+}
+
+/// The CID of a DAG-CBOR block: version 1, SHA-256.
+pub(super) fn cid_of(block: &[u8]) -> Cid {
+    #[expect(
+        clippy::expect_used,
+        reason = "a SHA-256 digest has 32 bytes, a multihash room for 64"
+    )]
+    let hash = Multihash::wrap(SHA2_256, &Sha256::digest(block)).expect("a multihash");
+    Cid::new_v1(DAG_CBOR, hash)
+}
+
+/// Whether it is a CID such as [`cid_of`] gives.
+pub(super) fn is_block_cid(cid: &Cid) -> bool {
+    cid.codec() == DAG_CBOR && cid.hash().code() == SHA2_256 && cid.hash().size() == SHA2_256_BYTES
+}
+
+pub(super) fn map<const N: usize>(fields: [(&str, Ipld); N]) -> Ipld {
+    Ipld::Map(fields.into_iter().map(|(name, data)| (name.to_owned(), data)).collect())
+}
+
+/// The fields of a map, taken out one by one; none may be left.
+pub(super) struct Fields(BTreeMap<String, Ipld>);
+
+impl Fields {
+    pub(super) fn of(data: Ipld, expected: &'static str) -> Result<Self, IprsError> {
+        match data {
+            Ipld::Map(fields) => Ok(Self(fields)),
+            _ => Err(IprsError::Expected(expected)),
+        }
+    }
+
+    pub(super) fn any(&mut self, name: &'static str) -> Result<Ipld, IprsError> {
+        self.0.remove(name).ok_or(IprsError::Expected(name))
+    }
+
+    pub(super) fn bytes(&mut self, name: &'static str) -> Result<Vec<u8>, IprsError> {
+        match self.any(name)? {
+            Ipld::Bytes(bytes) => Ok(bytes),
+            _ => Err(IprsError::Expected(name)),
+        }
+    }
+
+    pub(super) fn integer(&mut self, name: &'static str) -> Result<u64, IprsError> {
+        self.optional_integer(name)?.ok_or(IprsError::Expected(name))
+    }
+
+    pub(super) fn optional_integer(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<u64>, IprsError> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Ipld::Integer(n)) => {
+                u64::try_from(n).map(Some).map_err(|_| IprsError::Expected(name))
+            }
+            Some(_) => Err(IprsError::Expected(name)),
+        }
+    }
+
+    pub(super) fn link(&mut self, name: &'static str) -> Result<Cid, IprsError> {
+        self.optional_link(name)?.ok_or(IprsError::Expected(name))
+    }
+
+    pub(super) fn optional_link(&mut self, name: &'static str) -> Result<Option<Cid>, IprsError> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Ipld::Link(cid)) => Ok(Some(cid)),
+            Some(_) => Err(IprsError::Expected(name)),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<(), IprsError> {
+        match self.0.into_keys().next() {
+            None => Ok(()),
+            Some(name) => Err(IprsError::UnexpectedField(name)),
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The record manager: puts and gets signed records, over a store of one's own or over the DHT.
+//!
+//! A [`RecordManager`] signs what it puts, checks everything that it gets, and of several records takes the
+//! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
+//! [`SignedRecordValidator`]s that the user registers for namespaces. Where records are kept says its
+//! [`RecordBackend`]: [`StoreBackend`] or [`DhtBackend`].
+//!
+//! To announce that one provides something, Kademlia has provider records of its own: use
+//! `kad::Behaviour::start_providing` and `get_providers`.
+//!
+//! **Invariants.** Nothing that a backend answers is believed. A manager never signs two records of a key with
+//! the same sequence, nor hands out a record after a better one of the same key.
+//!
+//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
+
+mod backend;
+mod dht;
+mod known;
+mod local;
+mod survey;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use libp2p_identity::Keypair;
+use prost::bytes::Bytes;
+
+pub use self::{
+    backend::{Answer, Correction, Found, Holder, RecordBackend},
+    dht::{DhtBackend, DhtCommand, DhtDriver, DhtError},
+    local::StoreBackend,
+};
+use self::{known::Known, survey::Survey};
+use crate::{
+    clock::{Clock, SystemClock},
+    key::RecordKey,
+    record::Writer,
+    signed::{SignRecordError, SignedRecord, UnsignedRecord},
+    time::Timestamp,
+    validator::{SignedRecordValidator, ValidationError, Validator},
+};
+
+/// Puts and gets signed records. A clone is the same manager.
+///
+/// ```
+/// use std::sync::Arc;
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{RecordManager, Registry, SignedRecordValidator, StoreBackend};
+///
+/// # futures::executor::block_on(async {
+/// let registry = Arc::new(Registry::default().with("notes", SignedRecordValidator::default())?);
+/// let backend = StoreBackend::new(registry.clone());
+/// let manager = RecordManager::new(Keypair::generate_ed25519(), registry, backend);
+///
+/// manager.put("/notes/test-key", "test-value").await?;
+/// assert_eq!(manager.get("/notes/test-key").await?, Some(b"test-value".to_vec()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub struct RecordManager<B> {
+    inner: Arc<Inner<B>>,
+}
+
+struct Inner<B> {
+    keypair: Keypair,
+    validator: Arc<dyn Validator>,
+    backend: B,
+    clock: Arc<dyn Clock>,
+    known: Mutex<Known>,
+}
+
+impl<B> Clone for RecordManager<B> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+/// A record after it was put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// As it was signed.
+    pub record: SignedRecord,
+    /// How many other peers have taken it. Whether they keep it nobody knows: a replica that refuses a
+    /// record does not say so.
+    pub peers: usize,
+}
+
+/// What a lookup has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lookup {
+    /// The best record.
+    pub best: Option<SignedRecord>,
+    /// Those who answered with something else than a good record, and what is wrong with it.
+    pub refused: Vec<(Holder, ValidationError)>,
+    /// Those who had a lesser record, or none; they are sent the best.
+    pub behind: Vec<Holder>,
+}
+
+/// Why a manager could not do what it was asked for. `E` is the backend's own error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError<E> {
+    /// The user has registered no rules of signed records for this key.
+    #[error("no rules of signed records for {0}")]
+    Unregistered(RecordKey),
+    /// The record to be put is against the rules of its namespace.
+    #[error(transparent)]
+    Refused(#[from] ValidationError),
+    /// The record could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignRecordError),
+    /// There is no sequence above the highest one that is known.
+    #[error("there is no higher sequence left for {0}")]
+    SequenceExhausted(RecordKey),
+    /// All that was found is older than what was put or got before: someone withholds records or replays
+    /// old ones, or the better record has expired since.
+    #[error("{key}: found sequence {found}, but {known} is known")]
+    RolledBack {
+        /// Of the records.
+        key: RecordKey,
+        /// The highest sequence that was met before.
+        known: u64,
+        /// The highest sequence that was found now.
+        found: u64,
+    },
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(E),
+}
+
+impl<B: RecordBackend> RecordManager<B> {
+    /// A manager that signs with `keypair`, reads by the rules of `validator`, usually a
+    /// [`Registry`](crate::Registry) with a [`SignedRecordValidator`] for each namespace, and keeps records in
+    /// `backend`.
+    ///
+    /// Give the backend's store the same validator, in an `Arc`.
+    pub fn new(keypair: Keypair, validator: impl Validator + 'static, backend: B) -> Self {
+        Self::with_clock(keypair, validator, backend, SystemClock)
+    }
+
+    /// A manager with a clock of the user's.
+    pub fn with_clock(
+        keypair: Keypair,
+        validator: impl Validator + 'static,
+        backend: B,
+        clock: impl Clock,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                keypair,
+                validator: Arc::new(validator),
+                backend,
+                clock: Arc::new(clock),
+                known: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Where the records are kept.
+    pub fn backend(&self) -> &B {
+        &self.inner.backend
+    }
+
+    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there.
+    ///
+    /// Once the backend has been asked, dropping the future does not undo the put.
+    ///
+    /// # Errors
+    /// [`ManagerError`]. If it is of the backend, the record may have been put all the same.
+    pub async fn put(
+        &self,
+        key: impl Into<RecordKey>,
+        value: impl Into<Bytes>,
+    ) -> Result<Published, ManagerError<B::Error>> {
+        self.sign_and_put(key.into(), value.into(), None).await
+    }
+
+    /// As [`put`](Self::put), but the record expires at an instant.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_until(
+        &self,
+        key: impl Into<RecordKey>,
+        value: impl Into<Bytes>,
+        expires_at: Timestamp,
+    ) -> Result<Published, ManagerError<B::Error>> {
+        self.sign_and_put(key.into(), value.into(), Some(expires_at)).await
+    }
+
+    async fn sign_and_put(
+        &self,
+        key: RecordKey,
+        value: Bytes,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Published, ManagerError<B::Error>> {
+        let rules = self.rules(&key)?;
+        let author = Writer::from(&self.inner.keypair.public());
+        // Before anyone is asked.
+        rules.check_writer(&key, &author, value.len())?;
+        let found = self.survey(rules, &key).await?;
+        let sequence = self
+            .known()
+            .reserve(&key, found.best_sequence(), self.inner.clock.now())
+            .ok_or_else(|| ManagerError::SequenceExhausted(key.clone()))?;
+        let record = UnsignedRecord { key, value, sequence, expires_at }
+            .sign(&self.inner.keypair, rules.limits())?;
+        self.put_record(record).await
+    }
+
+    /// Puts a record as it is, one's own or another's: to send it on, or to keep it alive.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_record(
+        &self,
+        record: SignedRecord,
+    ) -> Result<Published, ManagerError<B::Error>> {
+        let now = self.inner.clock.now();
+        self.rules(record.key())?.check(&record, now)?;
+        let peers = self
+            .inner
+            .backend
+            .store(record.key(), record.encode())
+            .await
+            .map_err(ManagerError::Backend)?;
+        // If something better was met meanwhile, that stays known.
+        let _ = self.known().meet(&record, now);
+        Ok(Published { record: record.with_received_at(now), peers })
+    }
+
+    /// The value of the best record under `key`.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn get(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Option<Vec<u8>>, ManagerError<B::Error>> {
+        Ok(self.get_record(key).await?.map(|record| record.value().to_vec()))
+    }
+
+    /// The best record under `key`, and when it was received here first.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn get_record(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Option<SignedRecord>, ManagerError<B::Error>> {
+        Ok(self.lookup(key).await?.best)
+    }
+
+    /// Whether there is a record under `key`.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn has_record(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<bool, ManagerError<B::Error>> {
+        Ok(self.get_record(key).await?.is_some())
+    }
+
+    /// Looks up the best record under `key`, keeps it here, sends it to those who are behind, and tells what
+    /// was wrong with other answers.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn lookup(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Lookup, ManagerError<B::Error>> {
+        let key = key.into();
+        let rules = self.rules(&key)?;
+        let mut survey = self.survey(rules, &key).await?;
+        if let Some(best) = survey.best.take() {
+            let now = self.inner.clock.now();
+            let received_at = self.known().meet(&best, now).map_err(|known| {
+                ManagerError::RolledBack { key: key.clone(), known, found: best.sequence() }
+            })?;
+            if !survey.behind.is_empty() {
+                let correction = Correction {
+                    key,
+                    value: best.encode(),
+                    lifetime: survey.lifetime(&best, now),
+                    holders: survey.behind.clone(),
+                };
+                self.inner.backend.correct(correction).await;
+            }
+            survey.best = Some(best.with_received_at(received_at));
+        }
+        let Survey { best, refused, behind, .. } = survey;
+        Ok(Lookup { best, refused, behind })
+    }
+
+    /// Asks the backend, checks all answers and selects the best.
+    async fn survey(
+        &self,
+        rules: &SignedRecordValidator,
+        key: &RecordKey,
+    ) -> Result<Survey, ManagerError<B::Error>> {
+        let found = self.inner.backend.fetch(key).await.map_err(ManagerError::Backend)?;
+        Ok(Survey::of(found, rules, key, self.inner.clock.now()))
+    }
+
+    fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
+        self.inner
+            .validator
+            .signed_record(key)
+            .ok_or_else(|| ManagerError::Unregistered(key.clone()))
+    }
+}
+
+impl<B> RecordManager<B> {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // No panic can have left it half-changed.
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for RecordManager<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordManager")
+            .field("author", &self.inner.keypair.public().to_peer_id())
+            .field("backend", &self.inner.backend)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,136 @@
+//! What a manager has met before: so that it neither uses a sequence twice nor goes back.
+//!
+//! **Invariants.** What is known of a key only rises while it is remembered; at most [`CAPACITY`] keys are, and
+//! those used longest ago are forgotten first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{key::RecordKey, record::Seq, signed::SignedRecord, time::Timestamp};
+
+/// How many keys are remembered: about 1 MB with keys of common length. A guess.
+const CAPACITY: usize = 4_096;
+
+/// What is known of the records of a manager's keys.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    keys: HashMap<RecordKey, Entry>,
+    /// The keys by when they were used last.
+    by_use: BTreeMap<u64, RecordKey>,
+    uses: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The last sequence that was given out, whatever became of it.
+    reserved: Option<u64>,
+    /// The best record that was met, without its signature, and when that was first.
+    met: Option<((u64, [u8; 32]), Timestamp)>,
+    used: u64,
+}
+
+impl Known {
+    /// The next sequence for a record under `key`: above all that is known and `found`, and not below the
+    /// clock. `None` if there is none.
+    pub(super) fn reserve(
+        &mut self,
+        key: &RecordKey,
+        found: Option<u64>,
+        now: Timestamp,
+    ) -> Option<u64> {
+        let entry = self.entry(key);
+        let met = entry.met.map(|((sequence, _), _)| sequence);
+        let last = found.max(met).max(entry.reserved);
+        if last == Some(u64::MAX) {
+            return None;
+        }
+        let next = Seq::next(last.map(Seq::from_micros), now).as_micros();
+        entry.reserved = Some(next);
+        Some(next)
+    }
+
+    /// Takes note of a record; says when it was met first.
+    ///
+    /// # Errors
+    /// The sequence of a better one that was met before.
+    pub(super) fn meet(&mut self, record: &SignedRecord, now: Timestamp) -> Result<Timestamp, u64> {
+        let entry = self.entry(record.key());
+        let content = record.rank().of_content();
+        match entry.met {
+            Some((best, _)) if best > content => Err(best.0),
+            Some((best, first)) if best == content => Ok(first),
+            _ => {
+                entry.met = Some((content, now));
+                Ok(now)
+            }
+        }
+    }
+
+    fn entry(&mut self, key: &RecordKey) -> &mut Entry {
+        self.uses = self.uses.saturating_add(1);
+        if let Some(entry) = self.keys.get(key) {
+            self.by_use.remove(&entry.used);
+        } else if self.keys.len() >= CAPACITY
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
+            self.keys.remove(&oldest);
+        }
+        self.by_use.insert(self.uses, key.clone());
+        let entry = self.keys.entry(key.clone()).or_default();
+        entry.used = self.uses;
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::signed::{SignedRecordLimits, UnsignedRecord};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
+
+    fn record(key: &RecordKey, sequence: u64) -> SignedRecord {
+        UnsignedRecord::new(key.clone(), "x", sequence)
+            .sign(&Keypair::generate_ed25519(), &SignedRecordLimits::default())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_sequence_is_above_all_others_and_never_given_twice() {
+        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS));
+        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 1));
+        assert_eq!(known.reserve(&key, Some(NOW_MICROS + 8), NOW), Some(NOW_MICROS + 9));
+        assert_eq!(known.reserve(&key, Some(3), Timestamp::EPOCH), Some(NOW_MICROS + 10));
+        known.meet(&record(&key, NOW_MICROS + 20), NOW).unwrap();
+        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 21));
+        assert_eq!(known.reserve(&key, Some(u64::MAX - 1), NOW), Some(u64::MAX));
+        assert_eq!(known.reserve(&key, None, NOW), None);
+    }
+
+    #[test]
+    fn what_is_known_only_rises() {
+        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (old, new) = (record(&key, 1), record(&key, 2));
+        assert_eq!(known.meet(&new, NOW), Ok(NOW));
+        assert_eq!(known.meet(&old, NOW), Err(2));
+        let later = Timestamp::from_millis(NOW.as_millis() + 1);
+        assert_eq!(known.meet(&new, later), Ok(NOW), "when it was met first");
+    }
+
+    #[test]
+    fn the_keys_used_longest_ago_are_forgotten() {
+        let mut known = Known::default();
+        let key = |n: usize| RecordKey::new(format!("/a/{n}"));
+        for n in 0..CAPACITY {
+            known.reserve(&key(n), Some(100), Timestamp::EPOCH);
+        }
+        known.reserve(&key(0), None, Timestamp::EPOCH);
+        known.reserve(&key(CAPACITY), None, Timestamp::EPOCH);
+        assert_eq!((known.keys.len(), known.by_use.len()), (CAPACITY, CAPACITY));
+        assert!(known.keys.contains_key(&key(0)));
+        assert!(!known.keys.contains_key(&key(1)));
+    }
+}

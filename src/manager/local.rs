@@ -1,0 +1,68 @@
+//! Records in a store of one's own, without a network.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use libp2p_identity::Keypair;
+use libp2p_kad::store::RecordStore;
+use prost::bytes::Bytes;
+use web_time::Instant;
+
+use super::backend::{Answer, Found, Holder, RecordBackend};
+use crate::{
+    key::RecordKey,
+    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig, WriteError},
+    validator::Validator,
+};
+
+/// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
+#[derive(Debug)]
+pub struct StoreBackend<S = MemoryStorage> {
+    store: Arc<Mutex<SmartRecordStore<S>>>,
+}
+
+impl<S> Clone for StoreBackend<S> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone() }
+    }
+}
+
+impl StoreBackend {
+    /// Records in memory, within the bounds of [`StoreConfig::default`]. `validator` is to be the manager's.
+    pub fn new(validator: impl Validator + 'static) -> Self {
+        // Nobody ever hears of this peer; a store wants one to order its records.
+        let local = Keypair::generate_ed25519().public().to_peer_id();
+        Self::over(SmartRecordStore::with_registry(local, validator, StoreConfig::default()))
+    }
+}
+
+impl<S: Storage> StoreBackend<S> {
+    /// Records in this store, whose validator is to be the manager's.
+    pub fn over(store: SmartRecordStore<S>) -> Self {
+        Self { store: Arc::new(Mutex::new(store)) }
+    }
+
+    /// The store. Whoever holds it holds up the manager.
+    pub fn store(&self) -> MutexGuard<'_, SmartRecordStore<S>> {
+        // A store has no state that a panic could leave half-changed: its storage applies a write as a whole.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Storage + Send> RecordBackend for StoreBackend<S> {
+    type Error = WriteError;
+
+    async fn fetch(&self, key: &RecordKey) -> Result<Found, Self::Error> {
+        let store = self.store();
+        let answer = store.get(&key.into()).map(|record| Answer {
+            holder: Holder::Local,
+            value: Bytes::copy_from_slice(&record.value),
+            lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),
+        });
+        Ok(Found { answers: answer.into_iter().collect(), missing: Vec::new() })
+    }
+
+    async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, Self::Error> {
+        self.store().write(key, &value)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,33 @@
+//! One validator for several users: a store and a record manager, say.
+
+use std::sync::Arc;
+
+use super::{SignedRecordValidator, SmartRecordValidator, ValidationError, Validator, Validity};
+use crate::{key::RecordKey, time::Timestamp};
+
+impl<V: Validator + ?Sized> Validator for Arc<V> {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        (**self).validate(key, value, now)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        (**self).select(key, values)
+    }
+
+    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        (**self).consolidate(key, values)
+    }
+
+    fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
+        (**self).smart_record(key)
+    }
+
+    fn signed_record(&self, key: &RecordKey) -> Option<&SignedRecordValidator> {
+        (**self).signed_record(key)
+    }
+}

@@ -1,0 +1,395 @@
+//! The time since receipt, in a store with a clock of its own and between nodes.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use libp2p_identity::Keypair;
+use libp2p_kad::{self as kad, store::RecordStore};
+use libp2p_smart_record::{
+    RecordKey, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp, ValidationError,
+    Validator, Validity, WriteError, best_index,
+    iprs::{SequenceNumber, SignedRecord, TtlSinceReceipt},
+    store::{
+        MemoryStorage, StorageError, Usage,
+        storage::{Change, Part, PartId, Parts, Storage},
+    },
+};
+
+use crate::{support::*, swarms};
+
+const MINUTE: u64 = 60_000;
+const MEMORY: u64 = 48 * 60 * MINUTE;
+
+/// A record that lives for a minute.
+fn minute() -> SignedRecord {
+    sign(TtlSinceReceipt::record("hello", secs(60)).unwrap())
+}
+
+/// As Kademlia puts what a stranger sent with this lifetime.
+fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &SignedRecord, ttl: Option<u64>) {
+    let mut put = kad::Record::new(kad::RecordKey::from(record.key()), record.encode().to_vec());
+    put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
+    store.put(put).unwrap();
+}
+
+fn lives<S: Storage>(store: &SmartRecordStore<S>) -> bool {
+    store.get(&(&key()).into()).is_some()
+}
+
+fn expired_at(millis: u64) -> Result<(), WriteError> {
+    Err(ValidationError::Expired { expired_at: at(millis) }.into())
+}
+
+fn write(store: &mut SmartRecordStore, record: &SignedRecord) -> Result<(), WriteError> {
+    store.write(record.key(), record.encode()).map(drop)
+}
+
+#[test]
+fn the_time_runs_from_receipt_by_the_receiver_s_clock() {
+    // Whatever its clock says.
+    for start in [NOW, 0, NOW * 2] {
+        let (mut store, clock) = open_store(validator());
+        clock.set(start);
+        put(&mut store, &minute(), None);
+        clock.set(start + MINUTE - 1_000);
+        assert!(lives(&store));
+        // With less than a second left it would go out without a lifetime.
+        clock.set(start + MINUTE - 999);
+        assert!(!lives(&store));
+        clock.set(start + MINUTE);
+        assert!(!lives(&store));
+        assert_eq!(store.records().count(), 0);
+    }
+}
+
+#[test]
+fn being_sent_again_does_not_start_the_time_anew() {
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &minute(), None);
+    for passed in [1, 30, 58] {
+        clock.set(NOW + passed * 1_000);
+        for ttl in [None, Some(1), Some(60), Some(48 * 3_600)] {
+            put(&mut store, &minute(), ttl);
+            assert!(write(&mut store, &minute()).is_ok());
+            let record = store.get(&(&key()).into()).unwrap();
+            let left = record.expires.unwrap() - Instant::now();
+            let expected = secs(60 - passed);
+            assert!(left <= expected && left > expected - secs(1), "{left:?}");
+        }
+    }
+    assert_eq!((store.counters().values, store.counters().known), (1, 24));
+    clock.set(NOW + MINUTE);
+    put(&mut store, &minute(), None);
+    assert!(!lives(&store));
+}
+
+#[test]
+fn an_expired_value_does_not_come_back_while_it_is_remembered() {
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &minute(), None);
+    for passed in [MINUTE, 2 * MINUTE, MEMORY - 1] {
+        clock.set(NOW + passed);
+        assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
+        // Nor does Kademlia's job, or a collection, make the store forget.
+        store.remove(&(&key()).into());
+        assert_eq!(store.collect().unwrap(), 0);
+        assert!(!lives(&store));
+        assert_eq!(store.records().count(), 0);
+    }
+    clock.set(NOW + MEMORY);
+    assert_eq!(store.collect().unwrap(), 1);
+    assert_eq!(store.usage(), Usage::default());
+    assert_eq!(write(&mut store, &minute()), Ok(()));
+    assert!(lives(&store));
+}
+
+#[test]
+fn how_long_a_value_is_remembered_is_the_user_s_choice() {
+    let clock = ManualClock::new();
+    let mut store = SmartRecordStore::with_storage(
+        alice().public().to_peer_id(),
+        registry(validator()),
+        StoreConfig::default().with_receipt_memory(secs(90)),
+        MemoryStorage::default(),
+        clock.clone(),
+    );
+    write(&mut store, &minute()).unwrap();
+    clock.set(NOW + 89_999);
+    assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
+    clock.set(NOW + 90_000);
+    assert_eq!(write(&mut store, &minute()), Ok(()));
+    // Never for less than it lives.
+    clock.set(NOW + 90_000 + MINUTE - 1);
+    assert_eq!(store.collect().unwrap(), 0);
+}
+
+#[test]
+fn nothing_worse_takes_the_place_of_what_has_expired() {
+    let version = |n| sign(TtlSinceReceipt::record("hello", secs(60)).unwrap().with_version(n));
+    let (mut store, clock) = open_store(validator());
+    write(&mut store, &version(1)).unwrap();
+    write(&mut store, &version(2)).unwrap();
+    clock.set(NOW + MINUTE);
+    assert!(!lives(&store));
+    // The older one was still good for as long as the newer one.
+    assert_eq!(write(&mut store, &version(1)), Err(ValidationError::Stale.into()));
+    assert_eq!(write(&mut store, &version(0)), Err(ValidationError::Stale.into()));
+    let other_scheme = sign(SequenceNumber::record("hello", 1));
+    assert_eq!(write(&mut store, &other_scheme), Err(ValidationError::Stale.into()));
+    // What is better has a minute of its own.
+    assert_eq!(write(&mut store, &version(3)), Ok(()));
+    clock.set(NOW + 2 * MINUTE - 1_000);
+    assert!(lives(&store));
+    clock.set(NOW + 2 * MINUTE);
+    assert_eq!(write(&mut store, &version(3)), expired_at(NOW + 2 * MINUTE));
+}
+
+#[test]
+fn the_lifetime_that_comes_with_a_value_can_only_shorten_its_time() {
+    for (ttl, expected) in [(Some(20), 20), (Some(59), 59), (Some(61), 60), (None, 60)] {
+        let (mut store, clock) = open_store(validator());
+        put(&mut store, &minute(), ttl);
+        let record = store.get(&(&key()).into()).unwrap().into_owned();
+        let left = record.expires.unwrap() - Instant::now();
+        assert!(left <= secs(expected) && left > secs(expected - 1), "{left:?}");
+        // Being sent again with more prolongs nothing.
+        put(&mut store, &minute(), None);
+        clock.set(NOW + expected * 1_000);
+        assert!(!lives(&store));
+    }
+}
+
+#[test]
+fn nobody_can_suppress_a_value_by_bringing_it_with_a_short_lifetime() {
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &minute(), Some(2));
+    clock.set(NOW + 2_000);
+    assert!(!lives(&store));
+    // The author brings it; its time is what is left since it was first received.
+    put(&mut store, &minute(), None);
+    assert!(lives(&store));
+    clock.set(NOW + MINUTE - 1_000);
+    assert!(lives(&store));
+    clock.set(NOW + MINUTE);
+    assert!(!lives(&store));
+    assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
+}
+
+#[test]
+fn another_signature_of_the_same_record_does_not_start_the_time_anew() {
+    let record = TtlSinceReceipt::record("hello", secs(60)).unwrap();
+    let (key, lesser, greater) = crate::format::twins(record);
+    let (mut store, clock) = open_store(validator());
+    write(&mut store, &greater).unwrap();
+    clock.set(NOW + MINUTE / 2);
+    // All replicas keep the lesser one, so it is news.
+    assert_eq!(store.write(&key, lesser.encode()).unwrap().stored, 1);
+    assert_eq!(stored(&store, &key).unwrap(), lesser.encode());
+    assert_eq!(write(&mut store, &greater), Err(ValidationError::Stale.into()));
+    clock.set(NOW + MINUTE);
+    assert_eq!(stored(&store, &key), None);
+    for twin in [&lesser, &greater] {
+        assert_eq!(write(&mut store, twin), expired_at(NOW + MINUTE));
+    }
+}
+
+#[test]
+fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
+    let record = sign(TtlSinceReceipt::record("hello", Duration::MAX).unwrap());
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &record, Some(48 * 3_600));
+    clock.set(NOW + MEMORY - 2_000);
+    assert!(lives(&store));
+    clock.set(NOW + MEMORY);
+    assert!(!lives(&store));
+    // Nothing holds it for ever, live or remembered.
+    assert_eq!(store.collect().unwrap(), 1);
+    assert_eq!(store.usage(), Usage::default());
+}
+
+/// A storage that outlives its store.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<MemoryStorage>>);
+
+fn owned(part: &Part<'_>) -> Part<'static> {
+    Part { bytes: part.bytes.to_vec().into(), due_at: part.due_at, expires_at: part.expires_at }
+}
+
+impl Storage for Shared {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        Ok(self.0.lock().unwrap().get(id)?.as_ref().map(owned))
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        let inner = self.0.lock().unwrap();
+        let parts: Vec<_> =
+            inner.scan(from).map(|part| part.map(|(id, part)| (id, owned(&part)))).collect();
+        Box::new(parts.into_iter())
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        self.0.lock().unwrap().last(up_to)
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        self.0.lock().unwrap().due(now, max)
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        self.0.lock().unwrap().apply(changes)
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.lock().unwrap().usage()
+    }
+}
+
+#[test]
+fn a_restart_does_not_start_the_time_anew() {
+    let (storage, clock) = (Shared::default(), ManualClock::new());
+    let open = || {
+        SmartRecordStore::with_storage(
+            alice().public().to_peer_id(),
+            registry(validator()),
+            StoreConfig::default(),
+            storage.clone(),
+            clock.clone(),
+        )
+    };
+    put(&mut open(), &minute(), None);
+    clock.set(NOW + MINUTE / 2);
+    let mut store = open();
+    put(&mut store, &minute(), None);
+    assert!(lives(&store));
+    clock.set(NOW + MINUTE);
+    let mut store = open();
+    assert!(!lives(&store));
+    let again = store.write(&key(), minute().encode()).map(drop);
+    assert_eq!(again, expired_at(NOW + MINUTE));
+}
+
+/// A validator of a user's own may use it as well: values are texts that live for a minute after receipt.
+struct Minute;
+
+impl Validator for Minute {
+    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::since_receipt(secs(60)))
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values)
+    }
+}
+
+#[test]
+fn any_validator_can_let_the_time_run_from_receipt() {
+    let clock = ManualClock::new();
+    let mut store = SmartRecordStore::with_storage(
+        alice().public().to_peer_id(),
+        Minute,
+        StoreConfig::default(),
+        MemoryStorage::default(),
+        clock.clone(),
+    );
+    let key = RecordKey::new("/minute/x");
+    store.write(&key, b"b").unwrap();
+    clock.set(NOW + MINUTE / 2);
+    store.write(&key, b"b").unwrap();
+    clock.set(NOW + MINUTE);
+    assert_eq!(store.write(&key, b"b").map(drop), expired_at(NOW + MINUTE));
+    assert_eq!(store.write(&key, b"a"), Err(ValidationError::Stale.into()));
+    store.write(&key, b"c").unwrap();
+    assert_eq!(stored(&store, &key).unwrap(), b"c");
+}
+
+/// A node with a clock that is as far off as it likes.
+async fn start(clock: swarms::ManualClock) -> swarms::Node {
+    let replicate = |config: &mut kad::Config| {
+        config.set_replication_interval(Some(secs(1)));
+    };
+    swarms::start_at(clock, registry(validator()), StoreConfig::default(), replicate).await
+}
+
+/// What is left of the record at a node, once it is there.
+async fn left(node: &swarms::Node, key: &RecordKey) -> Duration {
+    let mut events =
+        node.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    loop {
+        let key = kad::RecordKey::from(key);
+        let found = node
+            .with(move |swarm| {
+                let found = swarm.behaviour_mut().kad.store_mut().get(&key);
+                found.map(|record| record.expires.unwrap() - Instant::now())
+            })
+            .await
+            .unwrap();
+        match found {
+            Some(left) => return left,
+            None => while !matches!(events.next().await, Some(StoreEvent::Stored { .. })) {},
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_time_travels_with_replication() {
+    use libp2p_smart_record::Clock as _;
+    let owner = Keypair::generate_ed25519();
+    let key = key_of(&owner, "x");
+    let ttl = secs(600);
+    let record = TtlSinceReceipt::record("hello", ttl).unwrap().sign(&key, &owner).unwrap();
+    // The two need not agree on what time it is.
+    let here = swarms::ManualClock::at(SystemClock.now());
+    let there = swarms::ManualClock::at(at(MINUTE));
+    swarms::within(async {
+        let (a, b) = (start(here.clone()).await, start(there.clone()).await);
+        let (to, value) = (key.clone(), record.encode().to_vec());
+        a.with(move |swarm| swarm.behaviour_mut().kad.store_mut().write(&to, &value).unwrap())
+            .await
+            .unwrap();
+        // Seven of its ten minutes pass before they meet.
+        here.advance(secs(420));
+        swarms::connect(&a, &b).await;
+        let at_b = left(&b, &key).await;
+        assert!(at_b <= secs(180), "{at_b:?}");
+        assert!(at_b > secs(120), "{at_b:?}");
+
+        // Whoever sends it again, and whatever Kademlia claims, it has what it had.
+        there.advance(secs(60));
+        let sender = swarms::start().await;
+        swarms::connect(&sender, &b).await;
+        sender.put_to(b.peer(), &key, record.encode().to_vec()).await.unwrap();
+        let at_b = left(&b, &key).await;
+        assert!(at_b <= secs(120), "{at_b:?}");
+
+        // And then it is over.
+        there.advance(secs(120));
+        let to = key.clone();
+        let found = b
+            .with(move |swarm| swarm.behaviour_mut().kad.store_mut().get(&(&to).into()).is_some())
+            .await
+            .unwrap();
+        assert!(!found);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_starts_the_time_at_the_receiver() {
+    let owner = Keypair::generate_ed25519();
+    let key = key_of(&owner, "x");
+    let record = TtlSinceReceipt::record("hello", secs(600)).unwrap().sign(&key, &owner).unwrap();
+    let there = swarms::ManualClock::at(at(MINUTE));
+    swarms::within(async {
+        let sender = swarms::start().await;
+        let b = start(there.clone()).await;
+        swarms::connect(&sender, &b).await;
+        // Kademlia claims its own 48 hours for it.
+        sender.put_to(b.peer(), &key, record.encode().to_vec()).await.unwrap();
+        let at_b = left(&b, &key).await;
+        assert!(at_b <= secs(600) && at_b > secs(540), "{at_b:?}");
+    })
+    .await;
+}
