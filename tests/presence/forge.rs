@@ -15,6 +15,7 @@ use libp2p_smart_record::{
     Fault, PresenceValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent,
     Timestamp, ValidationError, Validator,
     presence::{ExchangeKey, PresenceKey},
+    record::{Limit, LimitExceeded},
     store::MemoryStorage,
 };
 use prost::{Message, encoding::encode_varint};
@@ -397,4 +398,20 @@ pub fn seen(value: &[u8], offset: i64) -> Vec<PeerId> {
     )
     .unwrap();
     record.view(at(NOW + offset)).map(|announcement| announcement.node()).collect()
+}
+
+/// How far in the future an announcement may be.
+pub const SKEW: i64 = 300_000;
+
+/// The error says these words.
+pub fn says(error: &ValidationError, words: &str) {
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+/// The error is that of this limit.
+pub fn exceeded(error: &ValidationError, limit: Limit) {
+    assert!(
+        matches!(error, ValidationError::LimitExceeded(LimitExceeded { limit: l, .. }) if *l == limit),
+        "{error}"
+    );
 }
