@@ -159,6 +159,26 @@ impl Validity {
     }
 }
 
+/// The index of the value of the greatest rank, of equal ones the lowest. Values that have no rank, because they
+/// are not good, are passed over.
+///
+/// # Errors
+/// The reason for the first value if none has a rank; [`ValidationError::NoValue`] if there is no value.
+pub(crate) fn best_of<'a, T: Ord>(
+    values: &[&'a [u8]],
+    rank: impl Fn(&'a [u8]) -> Result<T, ValidationError>,
+) -> Result<usize, ValidationError> {
+    let mut first_error = None;
+    let ranked: Vec<_> = values
+        .iter()
+        .map(|value| rank(value).map_err(|error| first_error.get_or_insert(error).clone()).ok())
+        .collect();
+    match first_error {
+        Some(error) if ranked.iter().all(Option::is_none) => Err(error),
+        _ => best_index(ranked),
+    }
+}
+
 /// The index of the greatest item, of equal ones the lowest: [`Validator::select`] for a total order.
 ///
 /// # Errors

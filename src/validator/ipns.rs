@@ -7,7 +7,7 @@
 
 use prost::bytes::Bytes;
 
-use super::{Malformed, ValidationError, Validator, Validity, best_index};
+use super::{Malformed, ValidationError, Validator, Validity, best_of};
 use crate::{
     ipns::{IpnsError, IpnsName, IpnsRecord},
     key::RecordKey,
@@ -50,21 +50,9 @@ impl Validator for IpnsValidator {
 
     /// Values that are not records of the name are passed over.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        let mut first_error = None;
-        let ranked: Vec<_> = values
-            .iter()
-            .map(|value| match self.read(key, value) {
-                Ok(record) => Some((record.sequence(), record.eol(), *value)),
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    None
-                }
-            })
-            .collect();
-        if ranked.iter().all(Option::is_none) {
-            return Err(first_error.unwrap_or(ValidationError::NoValue));
-        }
-        best_index(ranked)
+        best_of(values, |value| {
+            self.read(key, value).map(|record| (record.sequence(), record.eol(), value))
+        })
     }
 }
 

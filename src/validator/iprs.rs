@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 
 use cid::Cid;
 
-use super::{Malformed, ValidationError, Validator, Validity, best_index};
+use super::{Malformed, ValidationError, Validator, Validity, best_of};
 use crate::{
     iprs::{
         Ancestry, Chain, DatetimeRange, IprsError, Scheme, SequenceNumber, SignedRecord,
@@ -178,21 +178,9 @@ impl Validator for IprsValidator {
     /// As [`IprsValidator::order`] says; of several signatures of one record, the least. What is not good comes last,
     /// and it is an error if nothing is.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        let mut first_error = None;
-        let ranked: Vec<_> = values
-            .iter()
-            .map(|value| match self.read(key, value) {
-                Ok(record) => Some(Ranked { record, validator: self }),
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    None
-                }
-            })
-            .collect();
-        if ranked.iter().all(Option::is_none) {
-            return Err(first_error.unwrap_or(ValidationError::NoValue));
-        }
-        best_index(ranked)
+        best_of(values, |value| {
+            self.read(key, value).map(|record| Ranked { record, validator: self })
+        })
     }
 }
 

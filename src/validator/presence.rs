@@ -9,7 +9,7 @@
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Malformed, ValidationError, Validator, Validity, best_index};
+use super::{Malformed, ValidationError, Validator, Validity, best_of};
 use crate::{
     key::RecordKey,
     presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord},
@@ -84,25 +84,12 @@ impl Validator for PresenceValidator {
     /// then by the hash of the bytes. A value that is not a presence record is never selected.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         let key = self.parse(key)?;
-        let mut first_error = None;
-        let ranked: Vec<_> = values
-            .iter()
-            .map(|value| match self.decode(&key, value) {
-                Ok(record) => {
-                    let newest = record.entries().map(Entry::created_at).max();
-                    let hash: [u8; 32] = Sha256::digest(value).into();
-                    Some((newest, record.entries().len(), hash))
-                }
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    None
-                }
-            })
-            .collect();
-        if ranked.iter().all(Option::is_none) {
-            return Err(first_error.map_or(ValidationError::NoValue, Into::into));
-        }
-        best_index(ranked)
+        best_of(values, |value| {
+            let record = self.decode(&key, value)?;
+            let newest = record.entries().map(Entry::created_at).max();
+            let hash: [u8; 32] = Sha256::digest(value).into();
+            Ok((newest, record.entries().len(), hash))
+        })
     }
 
     /// The newest entry for each node of all that is good in these values, in canonical form. What is not good is

@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Fault, Malformed, ValidationError, Validator, Validity, best_index};
+use super::{Fault, Malformed, ValidationError, Validator, Validity, best_of};
 use crate::{
     key::RecordKey,
     proto::smart_record as proto,
@@ -319,26 +319,13 @@ impl Validator for SmartRecordValidator {
     /// For those who cannot consolidate: the record with the newest update wins, then the one with more
     /// updates, then by the hash of the canonical form.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        let mut first_error = None;
-        let ranked: Vec<_> = values
-            .iter()
-            .map(|value| match self.salvage(key, value, None) {
-                Ok(record) => {
-                    let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
-                    let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
-                    let hash: [u8; 32] = Sha256::digest(record.encode()).into();
-                    Some((newest, updates, hash))
-                }
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    None
-                }
-            })
-            .collect();
-        if ranked.iter().all(Option::is_none) {
-            return Err(first_error.unwrap_or(ValidationError::NoValue));
-        }
-        best_index(ranked)
+        best_of(values, |value| {
+            let record = self.salvage(key, value, None)?;
+            let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
+            let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
+            let hash: [u8; 32] = Sha256::digest(record.encode()).into();
+            Ok((newest, updates, hash))
+        })
     }
 
     /// The join of all that is good in these values, in canonical form. What is not good is left out; if
