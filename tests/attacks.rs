@@ -4,6 +4,8 @@
 //! stays) and on the store as Kademlia uses it (a remote PUT returns `Ok`, stores nothing bad, keeps the
 //! neighbour, and tells in an event and a counter why). See `refused` and `accepted` in `support/forge.rs`.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "attacks/crowds.rs"]
 mod crowds;
 #[path = "attacks/documents.rs"]

@@ -2,6 +2,8 @@
 //!
 //! Each attack is tried on the decoder, on the validator (validate and select) and on a store as Kademlia uses it.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "ipns/copies.rs"]
 mod copies;
 #[path = "ipns/data.rs"]

@@ -5,6 +5,8 @@
 mod attacks;
 #[path = "iprs/chains.rs"]
 mod chains;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "iprs/format.rs"]
 mod format;
 #[path = "iprs/freshness.rs"]

@@ -8,14 +8,14 @@ mod histories;
 #[path = "laws/records.rs"]
 mod records;
 
+#[path = "support/clock.rs"]
+mod clock;
+
+use clock::ManualClock;
 use std::{
     cmp::Ordering,
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use ipld_core::ipld::Ipld;
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Cid, Clock, Dict, Fault, Float, Kind, Limits, List, Node, Predicate, RecordKey, Registry,
+    Cid, Dict, Fault, Float, Kind, Limits, List, Node, Predicate, RecordKey, Registry,
     SignedUpdate, SmartRecord, SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig,
     Timestamp, Update, UpdateKind, ValidationError, Validator, View, Writer,
     node::{DocumentLimits, NodeError, codec},

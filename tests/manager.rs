@@ -1,6 +1,8 @@
 //! The record manager: over a store in memory, over a shelf that says what a test wants, and over the DHT
 //! between real swarms.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "manager/dht.rs"]
 mod dht;
 #[path = "manager/shelf.rs"]

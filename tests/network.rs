@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "support/forge.rs"]
 #[allow(dead_code, reason = "the table of attacks uses the rest")]
 mod forge;

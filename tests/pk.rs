@@ -1,5 +1,7 @@
 //! The namespace `pk`: the right key of every type, and attacks on it, one test each.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "support/keys.rs"]
 mod keys;
 
@@ -85,7 +87,7 @@ fn a_key_does_not_expire_by_its_own_word() {
     let (key, value) = (key_of(&ed25519(1)), ed25519(1).public().encode_protobuf());
     let mut node = Node::new();
     assert_eq!(node.put(&key, &value), []);
-    node.clock.set(NOW + 10_000_000_000);
+    node.clock.set(at(NOW + 10_000_000_000));
     assert_eq!(node.store.collect(), Ok(0));
     assert_eq!(node.get(&key), Some(value));
 }

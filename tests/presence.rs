@@ -6,6 +6,8 @@
 
 #[path = "presence/announcing.rs"]
 mod announcing;
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "presence/contents.rs"]
 mod contents;
 #[path = "presence/forge.rs"]

@@ -4,6 +4,8 @@
 //! wins) and on a store as Kademlia uses it (a remote PUT returns `Ok`, changes nothing, and tells why). What
 //! happens between a manager and the network is in `manager.rs`.
 
+#[path = "support/clock.rs"]
+mod clock;
 #[path = "signed/content.rs"]
 mod content;
 #[path = "support/forge.rs"]

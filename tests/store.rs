@@ -22,12 +22,16 @@ mod removal;
 #[path = "store/slices.rs"]
 mod slices;
 
+#[path = "support/clock.rs"]
+mod clock;
+
+use clock::ManualClock;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -83,32 +87,13 @@ fn kad_key(key: impl AsRef<[u8]>) -> kad::RecordKey {
     kad::RecordKey::new(&key)
 }
 
-#[derive(Clone, Debug)]
-struct ManualClock(Arc<AtomicU64>);
-
-impl ManualClock {
-    fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(T0)))
-    }
-
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as u64, SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(SeqCst))
-    }
-}
-
 /// Smart records under `/sr/`, numbers under `/number/`, anything else under any other key.
 fn registry() -> Registry {
     Registry::default().with("number", Number).unwrap().with_fallback(AcceptAny::default())
 }
 
 fn open_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = MemoryStorage::default();
     let store = SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
     (store, clock)

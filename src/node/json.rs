@@ -66,16 +66,15 @@ impl Node {
 impl Dict {
     /// The document in plain JSON, without lifetimes. See [`Node::to_json`].
     pub fn to_json(&self) -> Value {
-        if self.iter().all(|(key, _)| is_plain_key(key)) {
-            let object = self.iter().map(|(key, value)| match key {
-                Kind::String(key) => (key.clone(), value.to_json()),
-                other => (other.to_string(), value.to_json()),
-            });
-            Value::Object(object.collect())
-        } else {
-            let pairs = self.iter().map(|(k, v)| json!([k.to_json(), v.to_json()]));
-            escaped("dict", Value::Array(pairs.collect()))
+        let plain = |(key, value): (&Kind, &Node)| match key {
+            Kind::String(key) if key != ESCAPE => Some((key.clone(), value.to_json())),
+            _ => None,
+        };
+        if let Some(object) = self.iter().map(plain).collect::<Option<_>>() {
+            return Value::Object(object);
         }
+        let pairs = self.iter().map(|(k, v)| json!([k.to_json(), v.to_json()]));
+        escaped("dict", Value::Array(pairs.collect()))
     }
 
     /// The document that a JSON object stands for. See [`Node::from_json`].
@@ -102,10 +101,6 @@ impl std::str::FromStr for Dict {
 
 /// The key that DAG-JSON keeps for what JSON has no form for.
 const ESCAPE: &str = "/";
-
-fn is_plain_key(key: &Kind) -> bool {
-    matches!(key, Kind::String(key) if key != ESCAPE)
-}
 
 fn escaped(name: &str, value: Value) -> Value {
     json!({ ESCAPE: { name: value } })

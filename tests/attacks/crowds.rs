@@ -147,7 +147,7 @@ fn those_who_have_expired_take_nobody_s_place() {
     for packet in crowd()[..SPACES].chunks(100) {
         replica.hears(packet.to_vec());
     }
-    replica.clock.set(NOW + TTL);
+    replica.clock.set(at(NOW + TTL));
     let late = Author::ed25519(WRITERS + 1);
     let update =
         Update { seq: (NOW + TTL) * 1_000, expires_at: NOW + 2 * TTL, ..Update::saying(1) };
@@ -160,8 +160,8 @@ fn one_writer_under_many_keys_stays_within_the_store() {
     use libp2p_smart_record::{Registry, SmartRecordStore, StoreConfig, store::MemoryStorage};
     let local = alice().peer_id();
     let config = StoreConfig::default().with_max_records(50);
-    let clock = std::sync::Arc::new(ManualClock::default());
-    clock.set(NOW);
+    let clock = ManualClock::at(at(0));
+    clock.set(at(NOW));
     let storage = MemoryStorage::default();
     let mut store =
         SmartRecordStore::with_storage(local, Registry::default(), config, storage, clock);

@@ -262,7 +262,7 @@ fn unknown_kinds_of_nodes_are_kept_byte_for_byte() {
         assert!(matches!(&node.kind, Kind::Opaque(opaque) if opaque.as_bytes() == unknown));
         assert_eq!(node.expires_at, Some(at(NOW + 10)));
         // And hidden when its time is over, as any node.
-        replica.clock.set(NOW + 10);
+        replica.clock.set(at(NOW + 10));
         let view = replica.view();
         assert!(view.get(&alice.peer_id()).unwrap().document.is_empty());
     }

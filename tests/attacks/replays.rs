@@ -89,7 +89,7 @@ fn a_replay_after_a_withdrawal_brings_nothing_back() {
     replica.hears([old.clone()]);
     replica.hears([gone]);
     for now in [NOW, NOW + TTL - 1, NOW + TTL, NOW + TTL + 1] {
-        replica.clock.set(now);
+        replica.clock.set(at(now));
         let events = replica.hears([old.clone()]);
         let refused = reasons(&events);
         assert_eq!(refused.len(), 1);

@@ -40,7 +40,7 @@ fn a_seq_from_the_far_future_is_refused() {
     let mut replica = Replica::new();
     replica.hears([first_bad.clone()]);
     assert!(replica.is_empty());
-    replica.clock.set(NOW + 1);
+    replica.clock.set(at(NOW + 1));
     assert_eq!(reasons(&replica.hears([first_bad])), []);
     assert_eq!(replica.view().len(), 1);
 }
@@ -56,7 +56,7 @@ fn a_seq_from_the_future_does_not_shut_its_own_writer_out_for_ever() {
     replica.hears([ahead]);
     let events = replica.hears([alice().says(&Update::saying(3))]);
     assert_eq!(reasons(&events), [ValidationError::Stale]);
-    replica.clock.set(NOW + SKEW + 1);
+    replica.clock.set(at(NOW + SKEW + 1));
     let later = Update { expires_at: NOW + SKEW + TTL, ..issued_at((NOW + SKEW + 1) * 1_000) };
     assert_eq!(reasons(&replica.hears([alice().says(&later)])), []);
 }
@@ -116,9 +116,9 @@ fn what_expires_in_the_store_is_gone_to_the_millisecond() {
     let mut replica = Replica::new();
     let update = alice().says(&Update::saying(1));
     replica.hears([update.clone()]);
-    replica.clock.set(NOW + TTL - 1);
+    replica.clock.set(at(NOW + TTL - 1));
     assert_eq!(replica.view().len(), 1);
-    replica.clock.set(NOW + TTL);
+    replica.clock.set(at(NOW + TTL));
     assert!(replica.view().is_empty());
     assert_eq!(replica.stored(), None);
     // A replay finds it expired, and leaves nothing behind.

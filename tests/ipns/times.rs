@@ -54,10 +54,10 @@ fn the_last_instant() {
         assert!(!valid_at(last_millis + 1), "{eol}");
 
         let mut node = Node::new();
-        node.clock.set(last_millis);
+        node.clock.set(at(last_millis));
         assert_eq!(node.put(&key, &value), []);
         assert_eq!(node.get(&key).as_ref(), Some(&value));
-        node.clock.set(last_millis + 1);
+        node.clock.set(at(last_millis + 1));
         assert_eq!(node.get(&key), None);
         assert_eq!(node.put(&key, &value), [Fault::Expired]);
     }

@@ -52,14 +52,14 @@ fn the_time_runs_from_receipt_by_the_receiver_s_clock() {
     // Whatever its clock says.
     for start in [NOW, 0, NOW * 2] {
         let (mut store, clock) = open_store(validator());
-        clock.set(start);
+        clock.set(at(start));
         put(&mut store, &minute(), None);
-        clock.set(start + MINUTE - 1_000);
+        clock.set(at(start + MINUTE - 1_000));
         assert!(lives(&store));
         // With less than a second left it would go out without a lifetime.
-        clock.set(start + MINUTE - 999);
+        clock.set(at(start + MINUTE - 999));
         assert!(!lives(&store));
-        clock.set(start + MINUTE);
+        clock.set(at(start + MINUTE));
         assert!(!lives(&store));
         assert_eq!(store.records().count(), 0);
     }
@@ -70,7 +70,7 @@ fn being_sent_again_does_not_start_the_time_anew() {
     let (mut store, clock) = open_store(validator());
     put(&mut store, &minute(), None);
     for passed in [1, 30, 58] {
-        clock.set(NOW + passed * 1_000);
+        clock.set(at(NOW + passed * 1_000));
         for ttl in [None, Some(1), Some(60), Some(48 * 3_600)] {
             put(&mut store, &minute(), ttl);
             assert!(write(&mut store, &minute()).is_ok());
@@ -81,7 +81,7 @@ fn being_sent_again_does_not_start_the_time_anew() {
         }
     }
     assert_eq!((store.counters().values, store.counters().known), (1, 24));
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     put(&mut store, &minute(), None);
     assert!(!lives(&store));
 }
@@ -91,7 +91,7 @@ fn an_expired_value_does_not_come_back_while_it_is_remembered() {
     let (mut store, clock) = open_store(validator());
     put(&mut store, &minute(), None);
     for passed in [MINUTE, 2 * MINUTE, MEMORY - 1] {
-        clock.set(NOW + passed);
+        clock.set(at(NOW + passed));
         assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
         // Nor does Kademlia's job, or a collection, make the store forget.
         store.remove(&(&key()).into());
@@ -99,7 +99,7 @@ fn an_expired_value_does_not_come_back_while_it_is_remembered() {
         assert!(!lives(&store));
         assert_eq!(store.records().count(), 0);
     }
-    clock.set(NOW + MEMORY);
+    clock.set(at(NOW + MEMORY));
     assert_eq!(store.collect().unwrap(), 1);
     assert_eq!(store.usage(), Usage::default());
     assert_eq!(write(&mut store, &minute()), Ok(()));
@@ -108,7 +108,7 @@ fn an_expired_value_does_not_come_back_while_it_is_remembered() {
 
 #[test]
 fn how_long_a_value_is_remembered_is_the_user_s_choice() {
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(at(NOW));
     let mut store = SmartRecordStore::with_storage(
         alice().public().to_peer_id(),
         registry(validator()),
@@ -117,12 +117,12 @@ fn how_long_a_value_is_remembered_is_the_user_s_choice() {
         clock.clone(),
     );
     write(&mut store, &minute()).unwrap();
-    clock.set(NOW + 89_999);
+    clock.set(at(NOW + 89_999));
     assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
-    clock.set(NOW + 90_000);
+    clock.set(at(NOW + 90_000));
     assert_eq!(write(&mut store, &minute()), Ok(()));
     // Never for less than it lives.
-    clock.set(NOW + 90_000 + MINUTE - 1);
+    clock.set(at(NOW + 90_000 + MINUTE - 1));
     assert_eq!(store.collect().unwrap(), 0);
 }
 
@@ -132,7 +132,7 @@ fn nothing_worse_takes_the_place_of_what_has_expired() {
     let (mut store, clock) = open_store(validator());
     write(&mut store, &version(1)).unwrap();
     write(&mut store, &version(2)).unwrap();
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     assert!(!lives(&store));
     // The older one was still good for as long as the newer one.
     assert_eq!(write(&mut store, &version(1)), Err(ValidationError::Stale.into()));
@@ -141,9 +141,9 @@ fn nothing_worse_takes_the_place_of_what_has_expired() {
     assert_eq!(write(&mut store, &other_scheme), Err(ValidationError::Stale.into()));
     // What is better has a minute of its own.
     assert_eq!(write(&mut store, &version(3)), Ok(()));
-    clock.set(NOW + 2 * MINUTE - 1_000);
+    clock.set(at(NOW + 2 * MINUTE - 1_000));
     assert!(lives(&store));
-    clock.set(NOW + 2 * MINUTE);
+    clock.set(at(NOW + 2 * MINUTE));
     assert_eq!(write(&mut store, &version(3)), expired_at(NOW + 2 * MINUTE));
 }
 
@@ -157,7 +157,7 @@ fn the_lifetime_that_comes_with_a_value_can_only_shorten_its_time() {
         assert!(left <= secs(expected) && left > secs(expected - 1), "{left:?}");
         // Being sent again with more prolongs nothing.
         put(&mut store, &minute(), None);
-        clock.set(NOW + expected * 1_000);
+        clock.set(at(NOW + expected * 1_000));
         assert!(!lives(&store));
     }
 }
@@ -166,14 +166,14 @@ fn the_lifetime_that_comes_with_a_value_can_only_shorten_its_time() {
 fn nobody_can_suppress_a_value_by_bringing_it_with_a_short_lifetime() {
     let (mut store, clock) = open_store(validator());
     put(&mut store, &minute(), Some(2));
-    clock.set(NOW + 2_000);
+    clock.set(at(NOW + 2_000));
     assert!(!lives(&store));
     // The author brings it; its time is what is left since it was first received.
     put(&mut store, &minute(), None);
     assert!(lives(&store));
-    clock.set(NOW + MINUTE - 1_000);
+    clock.set(at(NOW + MINUTE - 1_000));
     assert!(lives(&store));
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     assert!(!lives(&store));
     assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
 }
@@ -184,12 +184,12 @@ fn another_signature_of_the_same_record_does_not_start_the_time_anew() {
     let (key, lesser, greater) = crate::format::twins(record);
     let (mut store, clock) = open_store(validator());
     write(&mut store, &greater).unwrap();
-    clock.set(NOW + MINUTE / 2);
+    clock.set(at(NOW + MINUTE / 2));
     // All replicas keep the lesser one, so it is news.
     assert_eq!(store.write(&key, lesser.encode()).unwrap().stored, 1);
     assert_eq!(stored(&store, &key).unwrap(), lesser.encode());
     assert_eq!(write(&mut store, &greater), Err(ValidationError::Stale.into()));
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     assert_eq!(stored(&store, &key), None);
     for twin in [&lesser, &greater] {
         assert_eq!(write(&mut store, twin), expired_at(NOW + MINUTE));
@@ -201,9 +201,9 @@ fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
     let record = sign(TtlSinceReceipt::record("hello", Duration::MAX).unwrap());
     let (mut store, clock) = open_store(validator());
     put(&mut store, &record, Some(48 * 3_600));
-    clock.set(NOW + MEMORY - 2_000);
+    clock.set(at(NOW + MEMORY - 2_000));
     assert!(lives(&store));
-    clock.set(NOW + MEMORY);
+    clock.set(at(NOW + MEMORY));
     assert!(!lives(&store));
     // Nothing holds it for ever, live or remembered.
     assert_eq!(store.collect().unwrap(), 1);
@@ -249,7 +249,7 @@ impl Storage for Shared {
 
 #[test]
 fn a_restart_does_not_start_the_time_anew() {
-    let (storage, clock) = (Shared::default(), ManualClock::new());
+    let (storage, clock) = (Shared::default(), ManualClock::at(at(NOW)));
     let open = || {
         SmartRecordStore::with_storage(
             alice().public().to_peer_id(),
@@ -260,11 +260,11 @@ fn a_restart_does_not_start_the_time_anew() {
         )
     };
     put(&mut open(), &minute(), None);
-    clock.set(NOW + MINUTE / 2);
+    clock.set(at(NOW + MINUTE / 2));
     let mut store = open();
     put(&mut store, &minute(), None);
     assert!(lives(&store));
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     let mut store = open();
     assert!(!lives(&store));
     let again = store.write(&key(), minute().encode()).map(drop);
@@ -286,7 +286,7 @@ impl Validator for Minute {
 
 #[test]
 fn any_validator_can_let_the_time_run_from_receipt() {
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(at(NOW));
     let mut store = SmartRecordStore::with_storage(
         alice().public().to_peer_id(),
         Minute,
@@ -296,9 +296,9 @@ fn any_validator_can_let_the_time_run_from_receipt() {
     );
     let key = RecordKey::new("/minute/x");
     store.write(&key, b"b").unwrap();
-    clock.set(NOW + MINUTE / 2);
+    clock.set(at(NOW + MINUTE / 2));
     store.write(&key, b"b").unwrap();
-    clock.set(NOW + MINUTE);
+    clock.set(at(NOW + MINUTE));
     assert_eq!(store.write(&key, b"b").map(drop), expired_at(NOW + MINUTE));
     assert_eq!(store.write(&key, b"a"), Err(ValidationError::Stale.into()));
     store.write(&key, b"c").unwrap();

@@ -195,25 +195,6 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
     packets
 }
 
-#[derive(Clone, Debug)]
-pub struct ManualClock(pub Arc<AtomicU64>);
-
-impl ManualClock {
-    pub fn at(offset: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(T0 + offset)))
-    }
-
-    pub fn set(&self, offset: u64) {
-        self.0.store(T0 + offset, SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(SeqCst))
-    }
-}
-
 pub fn replica(limits: Limits, clock: &ManualClock) -> SmartRecordStore {
     let registry = Registry::empty().with("sr", SmartRecordValidator::new(limits, Open)).unwrap();
     SmartRecordStore::with_storage(

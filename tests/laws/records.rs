@@ -145,7 +145,7 @@ proptest! {
             // A store takes in nothing that has expired, be it from a writer that breaks the rules.
             let (live, expired): (Updates, Updates) =
                 updates.iter().cloned().partition(|(_, u)| u.retain_until() > at(now));
-            let clock = ManualClock::at(now);
+            let clock = ManualClock::at(at(now));
             let mut store = replica(limits.clone(), &clock);
             let mut packets = packets(&live, &mut dice);
             packets.extend(expired.iter().map(|update| record_of([update]).encode()));
@@ -170,13 +170,13 @@ proptest! {
         let limits = Limits::default().with_updates_per_space(3);
         let mut dice = Dice(seed);
         for _ in 0..2 {
-            let clock = ManualClock::at(0);
+            let clock = ManualClock::at(at(0));
             let mut store = replica(limits.clone(), &clock);
             let mut now = 0;
             for packet in packets(&updates, &mut dice) {
                 put(&mut store, packet);
                 now += pauses[dice.roll(pauses.len())] / 4;
-                clock.set(now);
+                clock.set(at(now));
                 if dice.roll(3) == 0 {
                     store.collect().unwrap();
                 }
@@ -204,7 +204,7 @@ proptest! {
         let withdrawn_at = withdrawal.1.seq().issued_at().as_millis() - T0;
 
         let mut dice = Dice(seed);
-        let clock = ManualClock::at(withdrawn_at);
+        let clock = ManualClock::at(at(withdrawn_at));
         let mut store = replica(Limits::default(), &clock);
         let mut record = SmartRecord::new(key());
         // The withdrawal arrives somewhere among the old updates; from then on they only come again.
@@ -219,7 +219,7 @@ proptest! {
         let expected = record_of(&new);
         let mut now = withdrawn_at;
         while now < SPAN + 500 {
-            clock.set(now);
+            clock.set(at(now));
             // The replica that missed the withdrawal does not tire.
             let late = old[dice.roll(old.len())].clone();
             put(&mut store, record_of([&late]).encode());
@@ -257,7 +257,7 @@ proptest! {
         prop_assert_eq!(seen(&both.view(at(now))), seen(&alone.view(at(now))));
         prop_assert_eq!(both.space(&writer), alone.space(&writer));
 
-        let clock = ManualClock::at(now);
+        let clock = ManualClock::at(at(now));
         let mut store = replica(Limits::default(), &clock);
         let updates: Updates = honest.iter().chain(&villain).cloned().collect();
         for packet in packets(&updates, &mut Dice(seed)) {
@@ -304,7 +304,7 @@ proptest! {
         let validator = SmartRecordValidator::default();
         prop_assert_eq!(validator.consolidate(&key(), &[&value]).unwrap(), record.encode());
         let tidy = record_of(updates.iter().filter(|(_, u)| u.retain_until() > at(now)));
-        let clock = ManualClock::at(now);
+        let clock = ManualClock::at(at(now));
         let mut store = replica(limits, &clock);
         put(&mut store, value);
         prop_assert_eq!(stored(&store), tidy);
@@ -432,7 +432,7 @@ fn of_two_good_signatures_every_replica_keeps_the_same() {
     for order in [&pair, &reversed] {
         let record = record_of(order);
         assert_eq!(record, record_of([least]));
-        let clock = ManualClock::at(0);
+        let clock = ManualClock::at(at(0));
         let mut store = replica(Limits::default(), &clock);
         for update in order {
             put(&mut store, record_of([update]).encode());

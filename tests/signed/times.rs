@@ -25,9 +25,9 @@ fn a_record_ends_when_it_said() {
     let mortal = content.sign(&alice().0, &SignedRecordLimits::default()).unwrap();
     let mut replica = Replica::with(registry(SignedRecordValidator::default()));
     replica.put(&key(), mortal.encode().to_vec());
-    replica.clock.set(NOW + 9);
+    replica.clock.set(at(NOW + 9));
     assert!(stored(&replica, &key()).is_some());
-    replica.clock.set(NOW + 10);
+    replica.clock.set(at(NOW + 10));
     assert_eq!(stored(&replica, &key()), None);
 }
 

@@ -187,7 +187,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
     let limits = Limits::default().with_spaces_per_record(4);
     let registry =
         Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default();
     let storage = MemoryStorage::default();
     let mut store =
@@ -219,7 +219,7 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
     let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
     for seed in 0..8 {
         let registry = Registry::empty().with("sr", rules.clone()).unwrap();
-        let clock = ManualClock::new();
+        let clock = ManualClock::at(Timestamp::from_millis(T0));
         let mut store = SmartRecordStore::with_storage(
             local(),
             registry,

@@ -110,7 +110,7 @@ fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
 fn a_damaged_row_does_not_stand_in_the_way_of_others() {
     let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
     let id = RecordId::new(&local(), &board);
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(Timestamp::from_millis(T0));
     let later = clock.now().saturating_add(HOUR);
     for (due_at, what) in [
         (None, "never due"),
@@ -125,7 +125,7 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             let far = RecordId([0xff; 32]).part(SpaceId::MAX);
             storage.apply(vec![damaged(far, due_at)]).unwrap();
             let config = StoreConfig::default().with_max_records(2).with_max_bytes(4_096);
-            let clock = ManualClock::new();
+            let clock = ManualClock::at(Timestamp::from_millis(T0));
             let mut store =
                 SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
             // Writing and reading goes on, here and elsewhere.

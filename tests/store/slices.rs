@@ -92,7 +92,7 @@ fn replicas_begin_at_places_of_their_own() {
             registry(),
             StoreConfig::default(),
             MemoryStorage::default(),
-            ManualClock::new(),
+            ManualClock::at(Timestamp::from_millis(T0)),
         );
         for chunk in board.chunks(15 * 1_024) {
             put(&mut store, &key, chunk);

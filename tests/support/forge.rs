@@ -3,15 +3,12 @@
 //! The messages are declared anew from `proto/smart_record.proto`, and the signed bytes from RFC 0002, so
 //! that the tests do not believe the code that they test.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+pub use crate::clock::ManualClock;
 
 use libp2p_identity::{Keypair, PeerId, ecdsa, secp256k1};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SmartRecordValidator,
+    Fault, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SmartRecordValidator,
     StoreConfig, StoreEvent, Timestamp, ValidationError, Validator, View, Writer,
     record::SignedUpdate as Signed,
     store::{Events, MemoryStorage, Origin},
@@ -303,26 +300,10 @@ pub fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// A clock that a test moves.
-#[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
-
-impl ManualClock {
-    pub fn set(&self, millis: u64) {
-        self.0.store(millis, Ordering::Relaxed);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        at(self.0.load(Ordering::Relaxed))
-    }
-}
-
 /// A replica: a store as Kademlia uses it.
 pub struct Replica {
     pub store: SmartRecordStore<MemoryStorage>,
-    pub clock: Arc<ManualClock>,
+    pub clock: ManualClock,
     events: Events,
 }
 
@@ -332,8 +313,8 @@ impl Replica {
     }
 
     pub fn with(registry: Registry) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        clock.set(NOW);
+        let clock = ManualClock::at(at(0));
+        clock.set(at(NOW));
         let local = Author::ed25519(1_000_000).peer_id();
         let mut store = SmartRecordStore::with_storage(
             local,

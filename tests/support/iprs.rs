@@ -1,18 +1,12 @@
 //! Makes IPRS records, good and bad, with an encoder and a signer of its own.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+pub use crate::clock::ManualClock;
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Clock, Fault, IprsValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, Timestamp,
+    Fault, IprsValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, Timestamp,
     ValidationError, Validator,
     iprs::{Ipld, Record, SignedRecord},
     store::MemoryStorage,
@@ -115,32 +109,12 @@ pub fn with_validity(record: &SignedRecord, validity: Ipld) -> Vec<u8> {
     })
 }
 
-/// A clock that tests set.
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicU64>);
-
-impl ManualClock {
-    pub fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(NOW)))
-    }
-
-    pub fn set(&self, millis: u64) {
-        self.0.store(millis, SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        at(self.0.load(SeqCst))
-    }
-}
-
 pub fn registry(validator: IprsValidator) -> Registry {
     Registry::default().with("iprs", validator).unwrap()
 }
 
 pub fn open_store(validator: IprsValidator) -> (SmartRecordStore, ManualClock) {
-    let clock = ManualClock::new();
+    let clock = ManualClock::at(at(NOW));
     let local = Keypair::ed25519_from_bytes([9; 32]).unwrap().public().to_peer_id();
     let store = SmartRecordStore::with_storage(
         local,
@@ -171,7 +145,7 @@ pub fn refused_by(
     assert_eq!(reason.fault(), fault, "{reason}");
 
     let (mut store, clock) = open_store(validator.clone());
-    clock.set(now);
+    clock.set(at(now));
     store.put(kad::Record::new(kad::RecordKey::from(key), value.to_vec())).unwrap();
     assert_eq!(stored(&store, key), None);
     assert_eq!(store.counters().refused.get(&fault), Some(&1));
@@ -190,7 +164,7 @@ pub fn refused(value: &[u8], fault: Fault) -> ValidationError {
 pub fn accepted_by(validator: &IprsValidator, key: &RecordKey, value: &[u8], now: u64) {
     validator.validate(key, value, at(now)).unwrap();
     let (mut store, clock) = open_store(validator.clone());
-    clock.set(now);
+    clock.set(at(now));
     store.put(kad::Record::new(kad::RecordKey::from(key), value.to_vec())).unwrap();
     assert_eq!(stored(&store, key).as_deref(), Some(value));
 }

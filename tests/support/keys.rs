@@ -1,14 +1,11 @@
 //! Keys of every type, the same in every run, and a clock that a test moves.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+pub use crate::clock::ManualClock;
 
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Clock, Fault, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, Timestamp,
+    Fault, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, Timestamp,
     store::{Events, MemoryStorage},
 };
 
@@ -40,21 +37,6 @@ pub fn all_types() -> [Keypair; 4] {
     ]
 }
 
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicU64>);
-
-impl ManualClock {
-    pub fn set(&self, millis: u64) {
-        self.0.store(millis, Ordering::Relaxed);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        at(self.0.load(Ordering::Relaxed))
-    }
-}
-
 /// A record node of an IPFS-style DHT: a store as Kademlia uses it.
 pub struct Node {
     pub store: SmartRecordStore<MemoryStorage>,
@@ -64,7 +46,7 @@ pub struct Node {
 
 impl Node {
     pub fn new() -> Self {
-        let clock = ManualClock(Arc::new(AtomicU64::new(NOW)));
+        let clock = ManualClock::at(at(NOW));
         let mut store = SmartRecordStore::with_storage(
             ed25519(255).public().to_peer_id(),
             Registry::ipfs(),

@@ -1,11 +1,12 @@
 //! Real swarms over TCP, and what most tests do with them.
 
-use std::{sync::Arc, time::Duration};
+pub use crate::clock::ManualClock;
+use std::time::Duration;
 
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceSigner,
-    StoreConfig, SystemClock, Timestamp, Validator, store::MemoryStorage,
+    StoreConfig, SystemClock, Validator, store::MemoryStorage,
 };
 
 #[path = "../../src/bin/smart-record/node.rs"]
@@ -80,25 +81,4 @@ pub fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
     let now = SystemClock.now();
     signer.merge(document, now, Duration::from_secs(600)).expect("a good update");
     signer.record(now)
-}
-
-/// A clock that tests set.
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<std::sync::Mutex<Timestamp>>);
-
-impl ManualClock {
-    pub fn at(now: Timestamp) -> Self {
-        Self(Arc::new(std::sync::Mutex::new(now)))
-    }
-
-    pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().expect("no panic");
-        *now = now.saturating_add(by);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().expect("no panic")
-    }
 }
