@@ -48,7 +48,7 @@ use libp2p_smart_record::{
     record::{Limit, LimitExceeded, Open},
     store::{
         Events, MemoryStorage, Origin, StorageError, Usage,
-        storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage},
+        storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
 use proptest::{

@@ -23,7 +23,8 @@ impl<S: Storage> SmartRecordStore<S> {
     /// # Errors
     /// [`StorageError`] if it could not be removed.
     pub fn forget(&mut self, key: &RecordKey) -> Result<(), StorageError> {
-        self.drop_record(self.record_id(key))
+        self.drop_record(self.record_id(key))?;
+        self.storage.commit()
     }
 
     /// Removes everything that has expired; says how many updates and values. Writes do so on their way;
@@ -36,6 +37,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut collected = 0_usize;
         loop {
             let batch = self.collect_due(now, COLLECT_AT_ONCE)?;
+            self.storage.commit()?;
             if batch == 0 {
                 return Ok(collected);
             }

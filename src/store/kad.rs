@@ -73,7 +73,8 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     /// Removes what has expired, and a value of another kind than a smart record unless it was renewed
     /// after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional form.
     fn remove(&mut self, key: &KadKey) {
-        if let Err(error) = self.remove_expired(&key.into()) {
+        let removed = self.remove_expired(&key.into());
+        if let Err(error) = removed.and_then(|()| self.storage.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }
     }

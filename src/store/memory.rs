@@ -4,11 +4,13 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
-use super::storage::{Change, Part, PartId, Parts, SpaceId, Storage, StorageError, Usage};
+use super::storage::{
+    Change, Part, PartId, Parts, SpaceId, Storage, StorageError, Tally, TallyId, Usage,
+};
 use crate::time::Timestamp;
 
 /// Keeps a store's rows in memory; they are gone with the process.
@@ -17,6 +19,8 @@ pub struct MemoryStorage {
     rows: BTreeMap<PartId, Row>,
     due: BTreeSet<(Timestamp, PartId)>,
     usage: Usage,
+    tallies: HashMap<TallyId, Tally>,
+    notes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 struct Row {
@@ -82,13 +86,38 @@ impl Storage for MemoryStorage {
         Ok(self.due.range(..=(now, PartId::MAX)).take(max).map(|(_, id)| *id).collect())
     }
 
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        Ok(self.tallies.get(id).copied().unwrap_or_default())
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        Ok(self.notes.iter().map(|(name, note)| (name.clone(), note.clone())).collect())
+    }
+
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         for change in changes {
             match change {
                 Change::Set(id, part) => self.set(id, part),
                 Change::Remove(id) => self.remove(&id),
+                Change::Tally(id, tally) if tally == Tally::default() => {
+                    self.tallies.remove(&id);
+                }
+                Change::Tally(id, tally) => {
+                    self.tallies.insert(id, tally);
+                }
+                Change::Note(name, Some(note)) => {
+                    self.notes.insert(name, note);
+                }
+                Change::Note(name, None) => {
+                    self.notes.remove(&name);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Nothing lasts longer than the process.
+    fn commit(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
 

@@ -137,6 +137,23 @@ pub enum Change {
     Set(PartId, Part<'static>),
     /// Removes the row, if it is there.
     Remove(PartId),
+    /// Sets a tally; one of nothing takes no room.
+    Tally(TallyId, Tally),
+    /// Writes a note, or removes it.
+    Note(Vec<u8>, Option<Vec<u8>>),
+}
+
+/// Who or what a tally is kept for, named by the first half of a SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TallyId(pub [u8; 16]);
+
+/// How much someone or something has stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Rows.
+    pub count: u64,
+    /// The bytes of these rows, [`Usage::ROW`] added for each.
+    pub bytes: u64,
 }
 
 /// How much is stored.
@@ -161,7 +178,11 @@ pub struct StorageError(pub String);
 /// An iterator over parts in ascending order.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
 
-/// Keeps the parts of records, in order, with an index by expiry.
+/// Keeps the parts of records, in order, with an index by expiry; and beside them tallies, of which there may be
+/// as many as parts, and notes, which are few.
+///
+/// What is applied is visible at once; what is committed is kept. A storage that writes to a disk may put off
+/// the former's writing until the latter.
 pub trait Storage: Send + 'static {
     /// A part.
     ///
@@ -185,12 +206,30 @@ pub trait Storage: Send + 'static {
     /// [`StorageError`] if they cannot be read.
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError>;
 
+    /// A tally; nothing if it was never set.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError>;
+
+    /// All notes, in the order of their names.
+    ///
+    /// # Errors
+    /// [`StorageError`] if they cannot be read.
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError>;
+
     /// Makes all of these changes, in this order, or none.
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be made.
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError>;
 
-    /// How much is stored.
+    /// Makes what has been applied last as long as the storage promises that anything does.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot; then nothing that was applied since the last commit is there any more.
+    fn commit(&mut self) -> Result<(), StorageError>;
+
+    /// How much is stored: the parts, without tallies and notes.
     fn usage(&self) -> Usage;
 }

@@ -163,6 +163,12 @@ impl<S: Storage> SmartRecordStore<S> {
                 }
             }
         }
+        // What came in before a failure stays.
+        if let Err(error) = self.storage.commit() {
+            failure.get_or_insert(error);
+            report.stored = 0;
+            writers.clear();
+        }
         count(&mut self.counters.admitted, report.stored);
         count(&mut self.counters.known, report.known);
         let first = refusals.first().cloned();
@@ -390,6 +396,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 Ok(plan)
             };
             self.carry_out(record, now, plan)?.map_err(ValidationError::from)?;
+            self.storage.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {

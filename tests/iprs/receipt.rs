@@ -14,7 +14,7 @@ use libp2p_smart_record::{
     iprs::{SequenceNumber, SignedRecord, TtlSinceReceipt},
     store::{
         MemoryStorage, StorageError, Usage,
-        storage::{Change, Part, PartId, Parts, Storage},
+        storage::{Change, Part, PartId, Parts, Storage, Tally, TallyId},
     },
 };
 
@@ -240,6 +240,18 @@ impl Storage for Shared {
 
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         self.0.lock().unwrap().apply(changes)
+    }
+
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        self.0.lock().unwrap().tally(id)
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        self.0.lock().unwrap().notes()
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        self.0.lock().unwrap().commit()
     }
 
     fn usage(&self) -> Usage {

@@ -12,6 +12,9 @@ pub(super) enum Op {
     Scan(PartId),
     Last(PartId),
     Due(u64, usize),
+    Tally(u8, u64, u64),
+    Note(u8, Option<Vec<u8>>),
+    Commit,
 }
 
 /// Few ids, so that they meet, the first and the last there can be among them.
@@ -35,6 +38,9 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => id().prop_map(Op::Scan),
         1 => id().prop_map(Op::Last),
         1 => (prop_oneof![0_u64..7, Just(u64::MAX)], 0_usize..8).prop_map(|(t, n)| Op::Due(t, n)),
+        1 => (0_u8..3, 0_u64..3, 0_u64..3).prop_map(|(id, n, bytes)| Op::Tally(id, n, bytes)),
+        1 => (0_u8..3, option::of(vec(any::<u8>(), 0..4))).prop_map(|(id, note)| Op::Note(id, note)),
+        1 => Just(Op::Commit),
     ];
     vec(op, 1..40)
 }
@@ -49,6 +55,8 @@ fn part(row: &Row) -> Part<'static> {
 
 pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestCaseError> {
     let mut model = Model::new();
+    let mut tallies = BTreeMap::new();
+    let mut notes = BTreeMap::new();
     for op in ops {
         match op {
             Op::Apply(changes) => {
@@ -88,6 +96,19 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
                 let distinct: BTreeSet<_> = found.iter().collect();
                 prop_assert_eq!(distinct.len(), found.len());
             }
+            Op::Tally(id, count, bytes) => {
+                let (id, tally) = (TallyId([*id; 16]), Tally { count: *count, bytes: *bytes });
+                storage.apply(vec![Change::Tally(id, tally)]).unwrap();
+                tallies.insert(id, tally);
+            }
+            Op::Note(id, note) => {
+                storage.apply(vec![Change::Note(vec![*id], note.clone())]).unwrap();
+                match note {
+                    Some(note) => notes.insert(vec![*id], note.clone()),
+                    None => notes.remove(&vec![*id]),
+                };
+            }
+            Op::Commit => storage.commit().unwrap(),
         }
         let usage = Usage {
             records: model.keys().filter(|id| id.space == SpaceId::HEAD).count(),
@@ -95,6 +116,11 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
         };
         prop_assert_eq!(storage.usage(), usage);
     }
+    for id in (0..3).map(|id| TallyId([id; 16])) {
+        let tally = tallies.get(&id).copied().unwrap_or_default();
+        prop_assert_eq!(storage.tally(&id).unwrap(), tally);
+    }
+    prop_assert_eq!(storage.notes().unwrap(), notes.into_iter().collect::<Vec<_>>());
     let all: Vec<_> = storage.scan(&PartId::MIN).map(Result::unwrap).collect();
     let rows = model.iter().map(|(id, row)| (*id, part(row)));
     prop_assert_eq!(all, rows.collect::<Vec<_>>());

@@ -150,3 +150,34 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
         }
     }
 }
+
+#[test]
+fn a_write_is_committed_once_however_many_spaces_it_has() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let board = RecordKey::new("/sr/a");
+    let value = (1..=20).fold(SmartRecord::new(board.clone()), |mut record, n| {
+        record.join(decode(&board, &one_space(&board, n, 10, HOUR))).unwrap();
+        record
+    });
+    store.write(&board, &value.encode()).unwrap();
+    assert_eq!(state.commits.load(SeqCst), 1);
+    store.write(&RecordKey::new("/any/a"), b"value").unwrap();
+    assert_eq!(state.commits.load(SeqCst), 2);
+}
+
+#[test]
+fn what_cannot_be_committed_is_not_told_as_stored() {
+    let (mut store, state, _) = probed(StoreConfig::default());
+    let mut heard = store.subscribe();
+    state.fail_commits.store(true, SeqCst);
+    let board = RecordKey::new("/sr/a");
+    let value = one_space(&board, 1, 10, HOUR);
+    assert!(matches!(store.write(&board, &value), Err(WriteError::Storage(_))));
+    let any = RecordKey::new("/any/a");
+    assert!(matches!(store.write(&any, b"value"), Err(WriteError::Storage(_))));
+    let told = events(&mut heard);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|e| matches!(e, StoreEvent::StorageFailed { .. })));
+    assert_eq!((store.counters().admitted, store.counters().values), (0, 0));
+    assert_eq!(store.counters().storage_failures, 2);
+}

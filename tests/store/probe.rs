@@ -18,6 +18,8 @@ pub struct ProbeState {
     /// How many more times `apply` works.
     pub applies_left: AtomicUsize,
     pub fail_applies: AtomicBool,
+    pub commits: AtomicUsize,
+    pub fail_commits: AtomicBool,
 }
 
 impl ProbeState {
@@ -32,7 +34,7 @@ impl ProbeState {
     }
 
     pub fn mend(&self) {
-        for switch in [&self.fail_reads, &self.fail_due, &self.fail_applies] {
+        for switch in [&self.fail_reads, &self.fail_due, &self.fail_applies, &self.fail_commits] {
             switch.store(false, SeqCst);
         }
     }
@@ -79,6 +81,22 @@ impl Storage for Probe {
             }
         }
         self.inner.apply(changes)
+    }
+
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        ProbeState::check(&self.state.fail_reads)?;
+        self.inner.tally(id)
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        ProbeState::check(&self.state.fail_reads)?;
+        self.inner.notes()
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        ProbeState::check(&self.state.fail_commits)?;
+        self.state.commits.fetch_add(1, SeqCst);
+        self.inner.commit()
     }
 
     fn usage(&self) -> Usage {
