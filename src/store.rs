@@ -19,6 +19,7 @@ mod receipt;
 mod room;
 mod rows;
 pub mod storage;
+mod value;
 mod write;
 
 use std::{

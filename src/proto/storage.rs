@@ -14,7 +14,7 @@ pub mod head {
         #[prost(message, tag = "2")]
         Board(super::Board),
         #[prost(message, tag = "3")]
-        Opaque(super::Opaque),
+        Value(super::Value),
     }
 }
 /// The record is a smart record; its spaces are rows of their own.
@@ -28,7 +28,7 @@ pub struct Board {
 }
 /// The record is a single value of which only its validator knows the form.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Opaque {
+pub struct Value {
     #[prost(bytes = "bytes", tag = "1")]
     pub value: ::prost::bytes::Bytes,
     /// Binary peer id; empty when none is kept.

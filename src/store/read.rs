@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     key::RecordKey,
-    proto::storage::{Board, Head, Opaque, head::Body},
+    proto::storage::{Board, Head, Value, head::Body},
     record::{SmartRecord, View, chunk::Chunks},
     time::Timestamp,
 };
@@ -117,8 +117,8 @@ impl<S: Storage> SmartRecordStore<S> {
         match rows::decode_head(&part)? {
             Head { body: Some(Body::Board(board)), .. } => self.slice(key, id, board, now),
             _ => Ok(self
-                .live_opaque(id, now)?
-                .and_then(|(_, opaque, expires_at)| opaque_record(key, &opaque, expires_at, now))),
+                .live_value(id, now)?
+                .and_then(|(_, stored, expires_at)| value_record(key, &stored, expires_at, now))),
         }
     }
 
@@ -239,8 +239,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let head = rows::decode_head(head)?;
         let key = RecordKey::new(head.key);
         match head.body {
-            Some(Body::Opaque(opaque)) => {
-                if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
+            Some(Body::Value(stored)) => {
+                if let Some(record) = value_record(&key, &stored, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
                         let seen = Seen { expires_at: at, taken_at: now, superseded: false };
                         // An earlier job may still be at it.
@@ -279,7 +279,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let id = self.record_id(key);
         let seen = lock(&self.snapshot).remove(&id);
-        if self.live_opaque(id, now)?.is_none() {
+        if self.live_value(id, now)?.is_none() {
             return self.collect_due(now, 256).map(drop);
         }
         match seen {
@@ -328,21 +328,21 @@ fn live_space(
     Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
 }
 
-fn opaque_record(
+fn value_record(
     key: &RecordKey,
-    opaque: &Opaque,
+    stored: &Value,
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Record> {
     let left = expires_at.map(|at| at.saturating_since(now));
-    let least = if opaque.expiry_is_signed { Duration::from_millis(1) } else { LEAST_TTL };
+    let least = if stored.expiry_is_signed { Duration::from_millis(1) } else { LEAST_TTL };
     if left.is_some_and(|left| left < least) {
         return None;
     }
     Some(Record {
         key: key.into(),
-        value: opaque.value.to_vec(),
-        publisher: PeerId::from_bytes(&opaque.publisher).ok(),
+        value: stored.value.to_vec(),
+        publisher: PeerId::from_bytes(&stored.publisher).ok(),
         expires: expires_at.and_then(|at| instant(at, now)),
     })
 }

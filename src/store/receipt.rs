@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     key::RecordKey,
-    proto::storage::{Opaque, Receipt},
+    proto::storage::{Receipt, Value},
     time::Timestamp,
     validator::{ValidationError, Validator, Validity},
 };
@@ -24,7 +24,7 @@ use crate::{
 /// A stored value that is not a smart record.
 pub(super) struct Kept {
     pub(super) key: Bytes,
-    pub(super) opaque: Opaque,
+    pub(super) stored: Value,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) forget_at: Option<Timestamp>,
 }
@@ -37,13 +37,13 @@ impl Kept {
     /// Whether it is only remembered.
     pub(super) fn is_remembered_at(&self, now: Timestamp) -> bool {
         !self.lives_at(now)
-            && self.opaque.receipt.is_some()
+            && self.stored.receipt.is_some()
             && self.forget_at.is_some_and(|at| at > now)
     }
 
     /// Since when a value of this identity is known, if it is this one.
     pub(super) fn first_seen_at(&self, identity: &[u8; 32]) -> Option<Timestamp> {
-        let receipt = self.opaque.receipt.as_ref()?;
+        let receipt = self.stored.receipt.as_ref()?;
         let is_same = receipt.identity == identity[..];
         is_same.then_some(Timestamp::from_millis(receipt.first_seen_at))
     }
@@ -66,7 +66,7 @@ impl Kept {
                 Err(ValidationError::Expired { expired_at })
             };
         }
-        if validator.consolidate(key, &[value, &self.opaque.value])? == self.opaque.value {
+        if validator.consolidate(key, &[value, &self.stored.value])? == self.stored.value {
             return Err(ValidationError::Stale);
         }
         Ok(())

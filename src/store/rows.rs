@@ -16,7 +16,7 @@ use crate::{
     key::RecordKey,
     proto::{
         smart_record as wire,
-        storage::{Board, Head, Opaque, head::Body},
+        storage::{Board, Head, Value, head::Body},
     },
     record::{Space, Writer},
     time::Timestamp,
@@ -61,14 +61,14 @@ pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
 }
 
 /// The row of a value that expires at one instant and may be collected at another, not earlier one.
-pub(super) fn opaque_part(
+pub(super) fn value_part(
     key: &RecordKey,
-    opaque: Opaque,
+    stored: Value,
     expires_at: Option<Timestamp>,
     forget_at: Option<Timestamp>,
 ) -> Part<'static> {
     let head =
-        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Opaque(opaque)) };
+        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Value(stored)) };
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
 }
 
