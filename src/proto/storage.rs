@@ -40,6 +40,10 @@ pub struct Value {
     /// Since when the value is known, where its life depends on that.
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<Receipt>,
+    /// Unix milliseconds until which the row stays, expired or not, because the time of this value, or of one that it
+    /// has replaced, ran since receipt.
+    #[prost(uint64, optional, tag = "5")]
+    pub remember_until: ::core::option::Option<u64>,
 }
 /// A value whose time runs since it was first received.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

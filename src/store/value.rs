@@ -83,13 +83,10 @@ impl<S: Storage> SmartRecordStore<S> {
         if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
             return Err(ValidationError::Expired { expired_at }.into());
         }
-        let forget_at = match &receipt {
-            Some(receipt) => {
-                let memory = self.config.receipt_memory();
-                expires_at.max(Some(receipt.first_seen_at.saturating_add(memory)))
-            }
-            None => expires_at,
-        };
+        let remember_until = kept.as_ref().and_then(Kept::remember_until).max(
+            receipt.as_ref().map(|receipt| receipt.remember_until(self.config.receipt_memory())),
+        );
+        let forget_at = expires_at.map(|at| remember_until.map_or(at, |until| until.max(at)));
         let stored = Value {
             value: best,
             publisher: match meta.publisher.filter(|_| validity.keeps_publisher) {
@@ -98,6 +95,7 @@ impl<S: Storage> SmartRecordStore<S> {
             },
             expiry_is_signed: validity.expires_at.is_some() && receipt.is_none(),
             receipt: receipt.map(Received::into_wire),
+            remember_until: remember_until.map(Timestamp::as_millis),
         };
         let mut report = WriteReport::default();
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
@@ -142,11 +140,9 @@ impl<S: Storage> SmartRecordStore<S> {
         let Some(part) = self.storage.get(&record.head())? else {
             return Ok(None);
         };
-        let (expires_at, forget_at) = (part.expires_at, part.due_at);
+        let expires_at = part.expires_at;
         Ok(match rows::decode_head(&part)? {
-            Head { key, body: Some(Body::Value(stored)) } => {
-                Some(Kept { key, stored, expires_at, forget_at })
-            }
+            Head { key, body: Some(Body::Value(stored)) } => Some(Kept { key, stored, expires_at }),
             _ => None,
         })
     }
