@@ -1,8 +1,8 @@
 //! The validator of presence records.
 //!
 //! **Invariants.** A valid value is canonical, all its announcements are signed by both parties, none is from the
-//! future, and at least one lives; the others may have expired. Nothing but `validate` and `read` looks at the
-//! time.
+//! future, and at least one is retained; the others may be due to go. Nothing but `validate`, `read` and `collect`
+//! looks at the time.
 //!
 //! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
 

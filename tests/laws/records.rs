@@ -213,7 +213,7 @@ proptest! {
         seen.truncate(dice.roll(seen.len() + 1));
         seen.push(withdrawal.clone());
         for (writer, update) in seen.iter().chain(&new) {
-            record.insert(writer.clone(), update.clone());
+            record.insert(writer.clone(), update.clone()).unwrap();
             put(&mut store, record_of([&(writer.clone(), update.clone())]).encode());
         }
         let expected = record_of(&new);
@@ -227,7 +227,7 @@ proptest! {
             // A pure replica takes in what has not expired, as the store does.
             for (writer, update) in &old {
                 if update.retain_until() > at(now) {
-                    record.insert(writer.clone(), update.clone());
+                    record.insert(writer.clone(), update.clone()).unwrap();
                 }
             }
             prop_assert_eq!(record.view(at(now)), expected.view(at(now)), "at {}", now);
