@@ -188,16 +188,7 @@ impl PresenceRecord {
 
     /// The canonical wire form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut values: Vec<_> =
-            self.entries.values().map(|entry| entry.signed().to_value()).collect();
-        values.sort_by(|a, b| a.id2.cmp(&b.id2));
-        proto::Record {
-            key: self.key.as_str().to_owned(),
-            update_date: values.iter().map(|value| value.creation_date).max().unwrap_or_default(),
-            id1: self.key.client().to_string(),
-            values,
-        }
-        .encode_to_vec()
+        encode(&self.key, self.entries.values().map(|entry| entry.signed().to_value()).collect())
     }
 
     /// The key.
@@ -340,6 +331,38 @@ pub(crate) fn contains(
             .collect()
     };
     Ok(positions(part)?.is_subset(&positions(whole)?))
+}
+
+/// An encoded record, which has been checked before, without the values that may go at `now`; `None` if those are
+/// none, or all. No signature is checked.
+pub(crate) fn collect(
+    key: &PresenceKey,
+    value: &[u8],
+    now: Timestamp,
+    limits: &PresenceLimits,
+) -> Option<Vec<u8>> {
+    let all = open(key, Bytes::copy_from_slice(value), limits).ok()?;
+    let before = all.len();
+    let mut retained = Vec::with_capacity(before);
+    for value in all {
+        if Signed::from_value(key, value.clone(), limits).ok()?.message.retain_until > now {
+            retained.push(value);
+        }
+    }
+    let is_less = !retained.is_empty() && retained.len() < before;
+    is_less.then(|| encode(key, retained))
+}
+
+/// The canonical wire form of a record of these values.
+fn encode(key: &PresenceKey, mut values: Vec<proto::Value>) -> Vec<u8> {
+    values.sort_by(|a, b| a.id2.cmp(&b.id2));
+    proto::Record {
+        key: key.as_str().to_owned(),
+        update_date: values.iter().map(|value| value.creation_date).max().unwrap_or_default(),
+        id1: key.client().to_string(),
+        values,
+    }
+    .encode_to_vec()
 }
 
 /// The values of an encoded record whose own fields are as they should be.

@@ -35,6 +35,10 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
         let mut validity = validator.validate(key, value, now)?;
+        // From here on, what has expired in what comes and in what is there is gone from both.
+        let collected = |value| validator.collect(key, value, now);
+        let collected_value = collected(value);
+        let value = collected_value.as_deref().unwrap_or(value);
         let record = self.record_id(key);
         let kept = self.stored_value(record)?;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
@@ -44,13 +48,12 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut best = Bytes::copy_from_slice(value);
         let mut is_known = false;
         if let Some(old) = old {
+            let collected_old = collected(&old.stored.value);
+            let old = collected_old.as_deref().unwrap_or(&old.stored.value);
             // The new value first: of equals, the newcomer wins.
-            let consolidated = validator.consolidate(key, &[value, &old.stored.value])?;
-            is_known = consolidated == old.stored.value;
-            if is_known
-                && consolidated != value
-                && !validator.contains(key, &old.stored.value, value)
-            {
+            let consolidated = validator.consolidate(key, &[value, old])?;
+            is_known = consolidated == old;
+            if is_known && consolidated != value && !validator.contains(key, old, value) {
                 return Err(ValidationError::Stale.into());
             }
             if consolidated != value {

@@ -108,6 +108,10 @@ impl Validator for PresenceValidator {
             presence::contains(&key, whole, part, &self.limits).unwrap_or_default()
         })
     }
+
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        presence::collect(&self.parse(key).ok()?, value, now, &self.limits)
+    }
 }
 
 impl From<PresenceError> for ValidationError {

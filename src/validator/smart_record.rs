@@ -359,6 +359,12 @@ impl Validator for SmartRecordValidator {
         })
     }
 
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        let mut record = self.salvage(key, value, None).ok()?;
+        let is_less = record.collect(now) > 0 && record.spaces().len() > 0;
+        is_less.then(|| record.encode())
+    }
+
     fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {
         Some(self)
     }

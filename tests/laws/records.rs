@@ -105,6 +105,20 @@ proptest! {
     }
 
     #[test]
+    fn a_collected_value_reads_the_same(
+        histories in histories(any_history()),
+        (a, b) in (0..SPAN, 0..SPAN),
+    ) {
+        let rules = SmartRecordValidator::default();
+        let (then, now) = (at(a.min(b)), at(a.max(b)));
+        let value = record_of(&all_updates(&histories)).encode();
+        let rest = rules.collect(&key(), &value, then).unwrap_or_else(|| value.clone());
+        prop_assert_eq!(rules.collect(&key(), &rest, then), None);
+        let read = |value: &[u8]| rules.read(&key(), value, now).ok();
+        prop_assert_eq!(read(&rest), read(&value));
+    }
+
+    #[test]
     fn nothing_expired_is_ever_visible(
         histories in histories(any_history()),
         offsets in vec(0..SPAN, 8),
