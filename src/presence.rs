@@ -67,7 +67,7 @@ mod limits;
 mod message;
 mod record;
 
-pub(crate) use self::record::contains;
+pub(crate) use self::record::{collect, contains};
 pub use self::{
     announcement::{AnnounceError, Announcement, AnnouncementOffer, HalfSigned},
     announcer::Announcer,

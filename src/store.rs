@@ -9,6 +9,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod answers;
 mod collect;
 mod config;
 mod event;
@@ -19,13 +20,14 @@ mod receipt;
 mod room;
 mod rows;
 pub mod storage;
+mod value;
 mod write;
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -34,17 +36,18 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
+use self::{
+    answers::Answers,
+    event::Subscribers,
+    read::{Cursor, Seen},
+    storage::{Change, RecordId},
+};
 pub use self::{
     config::StoreConfig,
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
-};
-use self::{
-    event::Subscribers,
-    read::{Cursor, Seen},
-    storage::RecordId,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -83,6 +86,8 @@ use crate::{
 /// ```
 pub struct SmartRecordStore<S = MemoryStorage> {
     local: PeerId,
+    /// The digest of the local peer.
+    place: [u8; 32],
     config: StoreConfig,
     validator: Arc<dyn Validator>,
     clock: Arc<dyn Clock>,
@@ -94,6 +99,7 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     failed_reads: AtomicU64,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
+    answers: Mutex<Answers>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
 }
@@ -124,6 +130,7 @@ impl<S: Storage> SmartRecordStore<S> {
         clock: impl Clock,
     ) -> Self {
         Self {
+            place: RecordId::place(&local),
             local,
             validator: Arc::new(validator),
             clock: Arc::new(clock),
@@ -134,6 +141,7 @@ impl<S: Storage> SmartRecordStore<S> {
             counters: Counters::default(),
             failed_reads: AtomicU64::new(0),
             cursors: Mutex::default(),
+            answers: Mutex::default(),
             snapshot: Mutex::default(),
         }
     }
@@ -175,7 +183,18 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn record_id(&self, key: &RecordKey) -> RecordId {
-        RecordId::new(&self.local, key)
+        RecordId::at(&self.place, key)
+    }
+
+    /// Changes rows: the only way to do so.
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let answers = self.answers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for change in &changes {
+            if let Change::Set(id, _) | Change::Remove(id) = change {
+                answers.forget(id.record);
+            }
+        }
+        self.storage.apply(changes)
     }
 
     /// Takes note of a failure where there is no way to tell a subscriber.
@@ -210,7 +229,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
 /// Locks a map that no panic can have left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {

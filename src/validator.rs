@@ -101,6 +101,15 @@ pub trait Validator: Send + Sync {
         whole == part
     }
 
+    /// A valid value without what may go from it at `now`; `None` if that is nothing, or all of it. Reading the rest
+    /// at `now` or later gives the same as reading the whole. By default nothing goes before the whole does.
+    ///
+    /// A store keeps what is left. So a validator whose values combine, and expire part by part, has to define it,
+    /// or what has expired stays for as long as anything lives.
+    fn collect(&self, _key: &RecordKey, _value: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
+        None
+    }
+
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
     /// by space instead of as one value. By default they are not.
     fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {

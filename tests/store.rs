@@ -107,12 +107,19 @@ fn text(bytes: usize) -> Dict {
     [("text", "x".repeat(bytes))].into_iter().collect()
 }
 
+/// The signer of a writer that has never written under the key.
+fn signer(key: &RecordKey, writer: u64, limits: Limits) -> SpaceSigner {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(writer), limits);
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
+}
+
 /// The encoding of one space with one update, which merges `bytes` bytes of text.
 fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> Vec<u8> {
-    let mut signer = SpaceSigner::new(key.clone(), keypair(writer), Limits::default());
+    let mut signer = signer(key, writer, Limits::default());
     let update = signer.merge(text(bytes), Timestamp::from_millis(T0), ttl).unwrap();
     let mut record = SmartRecord::new(key.clone());
-    record.insert(signer.writer(), update);
+    record.insert(signer.writer(), update).unwrap();
     record.encode()
 }
 

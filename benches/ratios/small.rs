@@ -124,9 +124,8 @@ fn two_cores(harness: &mut Harness) {
         return;
     }
     let validator = SmartRecordValidator::default();
-    let values: Vec<_> = (0..1_000)
-        .map(|n| (board_key(n), value(&board_key(n), &keypair(n), 0, HOUR)))
-        .collect();
+    let values: Vec<_> =
+        (0..1_000).map(|n| (board_key(n), value(&board_key(n), &keypair(n), 0, HOUR))).collect();
     let validate = |values: &[(RecordKey, Vec<u8>)]| {
         for (key, value) in values {
             validator.validate(key, value, NOW).unwrap();

@@ -51,7 +51,7 @@ impl<S: Storage> SmartRecordStore<S> {
             .map(|part| Ok(Change::Remove(part?.0)))
             .collect::<Result<_, StorageError>>()?;
         lock(&self.cursors).remove(&record);
-        self.storage.apply(changes)
+        self.change(changes)
     }
 
     /// Collects from at most `max` due parts; says how many updates and values went.
@@ -63,7 +63,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut collected = 0_usize;
         for id in self.storage.due(now, max)? {
             let gone = if id.space == SpaceId::HEAD {
-                self.storage.apply(vec![Change::Remove(id)])?;
+                self.change(vec![Change::Remove(id)])?;
                 1
             } else {
                 self.collect_space(id, now)?
@@ -118,7 +118,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 plan.remove(id.record.head(), old);
             }
         }
-        self.storage.apply(plan.changes)?;
+        self.change(plan.changes)?;
         Ok(collected)
     }
 

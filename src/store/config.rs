@@ -65,8 +65,8 @@ settings! { StoreConfig:
     /// How long, since it was first received, a value of
     /// [`ttl_since_receipt`](crate::Validity::ttl_since_receipt) is remembered at least, also after it has
     /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
-    /// its place. Defaults to 48 hours, as long as a copy can be about in a DHT of nodes that know nothing of
-    /// such values.
+    /// its place. One with a longer TTL is remembered for that, up to a year. Defaults to 48 hours, as long as a
+    /// copy can be about in a DHT of nodes that know nothing of such values.
     receipt_memory, with_receipt_memory: Duration;
 }
 

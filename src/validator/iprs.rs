@@ -11,7 +11,7 @@ use crate::{
         TtlSinceReceipt, scheme_of,
     },
     key::RecordKey,
-    record::{Admission, KeyOwner, Limit, check},
+    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, check},
     time::Timestamp,
 };
 
@@ -64,7 +64,7 @@ impl IprsValidator {
             schemes: BTreeMap::new(),
             admission: Arc::new(KeyOwner),
             max_bytes: SignedRecord::MAX_BYTES,
-            max_key_bytes: 256,
+            max_key_bytes: DEFAULT_KEY_BYTES,
         }
     }
 

@@ -206,8 +206,67 @@ fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
     clock.set(at(NOW + MEMORY));
     assert!(!lives(&store));
     // Nothing holds it for ever, live or remembered.
+    clock.set(at(NOW + 365 * 24 * 60 * MINUTE - 1));
+    assert_eq!(store.collect().unwrap(), 0);
+    clock.set(at(NOW + 365 * 24 * 60 * MINUTE));
     assert_eq!(store.collect().unwrap(), 1);
     assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn a_ttl_longer_than_the_memory_does_not_start_anew_after_it() {
+    let hours = |n| n * 60 * MINUTE;
+    let record = sign(TtlSinceReceipt::record("hello", secs(100 * 3_600)).unwrap());
+    let (mut store, clock) = open_store(validator());
+    // Kademlia's own lifetime comes with it, and again when it has passed.
+    put(&mut store, &record, Some(48 * 3_600));
+    clock.set(at(NOW + hours(99)));
+    assert!(!lives(&store));
+    put(&mut store, &record, Some(48 * 3_600));
+    assert!(lives(&store));
+    clock.set(at(NOW + hours(100)));
+    assert!(!lives(&store));
+    assert_eq!(store.collect().unwrap(), 1);
+    // It is remembered for as long as it could live.
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn what_takes_its_place_does_not_make_a_store_forget_a_value() {
+    let version =
+        |n, ttl| sign(TtlSinceReceipt::record("hello", secs(ttl)).unwrap().with_version(n));
+    let old = version(1, 100 * 3_600);
+    // One whose time does not run since receipt, one that is remembered for less, and both.
+    let other = || sign(SequenceNumber::record("hello", 1).with_version(2));
+    for newer in [vec![other()], vec![version(2, 60)], vec![other(), version(3, 60)]] {
+        let (mut store, clock) = open_store(validator());
+        put(&mut store, &old, Some(60));
+        for record in &newer {
+            put(&mut store, record, Some(60));
+        }
+        for passed in [MINUTE, MEMORY, MEMORY + MINUTE, 100 * 60 * MINUTE - 1] {
+            clock.set(at(NOW + passed));
+            assert!(!lives(&store));
+            assert_eq!(store.collect().unwrap(), 0);
+            assert_eq!(write(&mut store, &old), Err(ValidationError::Stale.into()), "{passed}");
+        }
+        clock.set(at(NOW + 100 * 60 * MINUTE));
+        assert_eq!(store.collect().unwrap(), 1);
+    }
+}
+
+#[test]
+fn what_is_remembered_does_not_keep_out_what_has_replaced_it() {
+    let newer = sign(SequenceNumber::record("hello", 1).with_version(2));
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &minute(), None);
+    put(&mut store, &newer, Some(60));
+    clock.set(at(NOW + MINUTE));
+    assert!(!lives(&store));
+    // Its author publishes it again; it is no value whose time runs since receipt.
+    put(&mut store, &newer, Some(60));
+    assert!(lives(&store));
+    assert_eq!(write(&mut store, &minute()), Err(ValidationError::Stale.into()));
 }
 
 /// A storage that outlives its store.

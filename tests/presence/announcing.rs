@@ -15,7 +15,15 @@ use crate::forge::{
     millis, node, now, validator,
 };
 
+/// Of a client that has never announced anything.
 fn announcer(client: &Keypair) -> Announcer {
+    let mut announcer = restarted(client);
+    announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
+    announcer
+}
+
+/// Of a client that may have announced something before.
+fn restarted(client: &Keypair) -> Announcer {
     Announcer::new(key_of(client), client.clone(), PresenceLimits::default()).unwrap()
 }
 
@@ -96,7 +104,7 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     let mut announcer = announcer(&client());
     let old = announce(&mut announcer, &node(1), now(), 2 * HOUR);
     // The client has lost its memory and asks the network.
-    let mut second = self::announcer(&client());
+    let mut second = restarted(&client());
     second.resume(&announcer.record(now())).unwrap();
     let withdrawal = second.withdraw(&node(1).public(), now()).unwrap();
     assert_eq!(withdrawal.created_at(), at(NOW + 1));
@@ -108,6 +116,32 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     assert_eq!(again.created_at(), at(NOW + 2));
     assert_eq!(again.retain_until(), withdrawal.retain_until());
     assert_eq!(view(&second.record(now()), now()), [again]);
+}
+
+#[test]
+fn what_is_announced_after_a_restart_outlives_what_was_announced_before() {
+    let long = announce(&mut announcer(&client()), &node(1), now(), 40 * HOUR);
+    let (mut after, later) = (restarted(&client()), at(NOW + HOUR));
+    for n in 1..=2 {
+        let short = announce(&mut after, &node(n), later, TTL);
+        assert!(short.retain_until() >= long.retain_until());
+        assert_eq!(short.expires_at(), short.created_at().saturating_add(millis(TTL)));
+    }
+    // The old one, which the client has forgotten, comes too late as long as it lives.
+    let mut record = after.record(later);
+    record.insert(long.clone()).unwrap();
+    assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
+    record.collect(at(NOW + 40 * HOUR - 1));
+    record.insert(long).unwrap();
+    assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
+    // Once nothing from before can be about any more, nothing is kept for the sake of it.
+    let next = announce(&mut after, &node(1), at(NOW + 49 * HOUR), TTL);
+    assert_eq!(next.retain_until(), next.expires_at());
+    // Of another key one knows nothing.
+    let mut lost = restarted(&client());
+    assert!(lost.resume(&PresenceRecord::new(key_of(&mallory()))).is_err());
+    let short = announce(&mut lost, &node(1), now(), TTL);
+    assert_eq!(short.retain_until(), at(NOW + 48 * HOUR));
 }
 
 #[test]

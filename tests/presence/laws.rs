@@ -216,6 +216,27 @@ proptest! {
     }
 
     #[test]
+    fn a_collected_value_reads_the_same(
+        set in picks(),
+        (a, b) in (0..3 * SPAN, 0..3 * SPAN),
+    ) {
+        let rules = PresenceValidator::new(limits(8, 0));
+        let (then, now) = (at(NOW + a.min(b)), at(NOW + a.max(b)));
+        let whole = record_of(&set, rules.limits());
+        let value = whole.encode();
+        let collected = rules.collect(&key(), &value, then);
+        // Something went, and something is left.
+        let left = whole.entries().filter(|entry| entry.retain_until() > then).count();
+        prop_assert_eq!(collected.is_some(), 0 < left && left < whole.entries().len());
+        let rest = collected.unwrap_or_else(|| value.clone());
+        prop_assert_eq!(rules.collect(&key(), &rest, then), None);
+        let read = |value: &[u8]| rules.read(&key(), value, now).ok();
+        prop_assert_eq!(read(&rest), read(&value));
+        let validate = |value: &[u8]| rules.validate(&key(), value, now).ok();
+        prop_assert_eq!(validate(&rest), validate(&value));
+    }
+
+    #[test]
     fn what_is_contained_adds_nothing(
         (a, b) in (picks(), picks()),
     ) {

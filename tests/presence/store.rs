@@ -79,6 +79,30 @@ fn a_part_of_what_is_stored_is_known_and_not_stale() {
 }
 
 #[test]
+fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
+    let (mut replica, clock) = replica();
+    let (brief, long) = (Draft::at(1).living(TTL), Draft::at(2).living(HOUR));
+    let both = records(&[brief.clone(), long.clone()]);
+    replica.write(&key(), &both).unwrap();
+    clock.advance(millis(TTL));
+    let mut events = replica.subscribe();
+    // Whoever still has the expired one may say so as often as they like, alone or beside what lives.
+    for _ in 0..2 {
+        let report = replica.write(&key(), &both).unwrap();
+        assert_eq!((report.stored, report.known), (0, 1));
+        assert_eq!(stored(&replica, &key()), Some(long.encode()));
+        assert!(replica.write(&key(), &brief.encode()).is_err());
+        let refused = events.try_next().unwrap();
+        assert!(matches!(refused, StoreEvent::Refused { .. }), "{refused:?}");
+    }
+    assert_eq!(events.try_next(), None);
+    // What is news comes without it.
+    let more = Draft::at(3).living(HOUR);
+    assert_eq!(replica.write(&key(), &records(&[brief, more.clone()])).unwrap().stored, 1);
+    assert_eq!(stored(&replica, &key()), Some(records(&[long, more])));
+}
+
+#[test]
 fn replication_carries_the_time_that_is_left() {
     let (mut replica, clock) = replica();
     let value = records(&[Draft::at(1).living(TTL), Draft::at(2).living(2 * TTL)]);
