@@ -55,7 +55,7 @@ pub fn record<'a>(
 ) -> SmartRecord {
     let mut record = SmartRecord::new(key.clone());
     for (keypair, update) in updates {
-        record.insert(writer(keypair), update);
+        record.insert(writer(keypair), update).unwrap();
     }
     record
 }

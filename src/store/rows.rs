@@ -58,7 +58,29 @@ pub(super) fn holds(part: &Part<'_>, updates: &[wire::SignedUpdate]) -> bool {
     })
 }
 
-/// `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature` in `proto/smart_record.proto`.
+/// The first space of an encoded smart record, and what follows it; `None` if it does not begin with one.
+pub(super) fn split_space(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Fields(record);
+    let (tag, space) = fields.next()?;
+    (tag == RECORD_SPACES).then_some((space, fields.0))
+}
+
+/// The public key of an encoded space; nothing if it does not begin with one.
+pub(super) fn public_key(space: &[u8]) -> &[u8] {
+    match Fields(space).next() {
+        Some((SPACE_PUBLIC_KEY, key)) => key,
+        _ => &[],
+    }
+}
+
+/// How many updates a space's row holds.
+pub(super) fn count_updates(space: &[u8]) -> usize {
+    Fields(space).filter(|(tag, _)| *tag == SPACE_UPDATES).count()
+}
+
+/// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature` in `proto/smart_record.proto`.
+const RECORD_SPACES: u32 = 1;
+const SPACE_PUBLIC_KEY: u32 = 1;
 const SPACE_UPDATES: u32 = 2;
 const SIGNED_UPDATE: u32 = 1;
 const SIGNED_SIGNATURE: u32 = 2;

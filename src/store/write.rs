@@ -136,10 +136,17 @@ impl<S: Storage> SmartRecordStore<S> {
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
+        let record = self.record_id(key);
+        let (known, news) = self.without_known(record, key, value)?;
+        let mut report = WriteReport { known, ..WriteReport::default() };
+        if known > 0 && news.is_empty() {
+            self.storage.commit()?;
+            count(&mut self.counters.known, known);
+            return Ok(report);
+        }
         let spaces = rules
-            .open(key, Bytes::copy_from_slice(value))
+            .open(key, news.into())
             .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
-        let mut report = WriteReport::default();
         let mut writers = Vec::new();
         let mut refusals = Refusals::default();
         let mut failure = None;
@@ -149,7 +156,6 @@ impl<S: Storage> SmartRecordStore<S> {
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
         let mut spaces: Vec<_> = ranked.collect();
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
-        let record = self.record_id(key);
         for (rank, writer, updates) in spaces {
             let id = record.part(SpaceId(rank));
             match self.write_space(rules, key, id, &writer, updates, now, &mut refusals) {
@@ -189,6 +195,34 @@ impl<S: Storage> SmartRecordStore<S> {
             (None, Some(reason)) if report.stored == 0 && report.known == 0 => Err(reason.into()),
             _ => Ok(report),
         }
+    }
+
+    /// What is left of an encoded smart record without the spaces that are stored just as they came, and how many
+    /// updates these have. Two boards that meet differ in little, so most of one costs no more than a look.
+    fn without_known(
+        &self,
+        record: RecordId,
+        key: &RecordKey,
+        value: &[u8],
+    ) -> Result<(usize, Vec<u8>), StorageError> {
+        let mut known = 0_usize;
+        let mut news = Vec::new();
+        let mut rest = value;
+        while let Some((space, after)) = rows::split_space(rest) {
+            let (whole, _) = rest.split_at(rest.len().saturating_sub(after.len()));
+            rest = after;
+            let writer = rows::public_key(space);
+            let id = record.part(SpaceId(Writer::rank_of(writer, key)));
+            match self.storage.get(&id)? {
+                Some(part) if *part.bytes == *space => {
+                    known = known.saturating_add(rows::count_updates(space));
+                }
+                _ => news.extend_from_slice(whole),
+            }
+        }
+        // Whatever else there is, well formed or not, is judged with what is new.
+        news.extend_from_slice(rest);
+        Ok((known, news))
     }
 
     /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
