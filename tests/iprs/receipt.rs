@@ -215,7 +215,7 @@ fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
 
 #[test]
 fn a_ttl_longer_than_the_memory_does_not_start_anew_after_it() {
-    let hours = |n| n * 60 * MINUTE;
+    let hours = |n: u64| n * 60 * MINUTE;
     let record = sign(TtlSinceReceipt::record("hello", secs(100 * 3_600)).unwrap());
     let (mut store, clock) = open_store(validator());
     // Kademlia's own lifetime comes with it, and again when it has passed.
