@@ -81,6 +81,7 @@
 )]
 
 mod clock;
+mod dag_cbor;
 pub mod ipns;
 pub mod iprs;
 mod key;
