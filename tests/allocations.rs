@@ -3,7 +3,7 @@
 use std::alloc::System;
 
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{Dict, IprsValidator, RecordKey, Timestamp, Validator};
+use libp2p_smart_record::{Dict, IprsValidator, RecordKey, Timestamp, Validator, iprs::Ipld};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -28,6 +28,12 @@ fn lengths_that_are_only_claimed_reserve_nothing() {
         "/iprs/{}/x",
         Keypair::ed25519_from_bytes([1; 32]).unwrap().public().to_peer_id()
     ));
+    // What the data model's own reader makes of it, so that this test is seen to measure something.
+    let naive = reserved(|| {
+        assert!(serde_ipld_dagcbor::from_slice::<Ipld>(&nested_lists(100)).is_err());
+    });
+    assert!(naive > 50 * 1_024 * 1_024, "{naive} bytes");
+    println!("Ipld's own reader reserves {naive} bytes for {}", nested_lists(100).len());
     let validator = IprsValidator::default();
     for hostile in [
         nested_lists(1),
