@@ -35,7 +35,7 @@ use crate::{
 /// A store remembers what it has received for [`receipt_memory`](crate::StoreConfig::receipt_memory), or for the
 /// TTL if that is longer, and in that time neither the record nor a worse one starts anew there. The bounds:
 ///
-/// * nothing is remembered for longer than a year, so a TTL beyond that may start anew after a year;
+/// * nothing is remembered for longer than 30 days, so a TTL beyond that may start anew after them;
 /// * a record that is evicted because the store is full, or removed with
 ///   [`SmartRecordStore::forget`](crate::SmartRecordStore::forget), is forgotten, and its time starts anew if it comes
 ///   again; so it does at every replica that has never had it, and after a restart of one that stores in memory.

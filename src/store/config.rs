@@ -72,12 +72,13 @@ settings! { StoreConfig:
     /// through the DHT says; so replicas that send it to each other do not keep it alive among themselves. Two kinds
     /// of values are not bounded by it: those whose validator bounds their expiry
     /// ([`Validity::is_bounded`](crate::Validity::is_bounded): presence records), and those that nothing is known of
-    /// ([`AcceptAny`](crate::AcceptAny)), which live as in libp2p's `MemoryStore`. With [`Duration::MAX`] nothing is.
+    /// ([`AcceptAny`](crate::AcceptAny)), which live as in libp2p's `MemoryStore`. One whose time runs since its receipt may come back after this, for
+    /// what is left of its time. With [`Duration::MAX`] nothing is bounded.
     max_age, with_max_age: Duration;
     /// How long, since it was first received, a value of
     /// [`ttl_since_receipt`](crate::Validity::ttl_since_receipt) is remembered at least, also after it has
     /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
-    /// its place. One with a longer TTL is remembered for that, up to a year. Defaults to 48 hours, as long as a
+    /// its place. One with a longer TTL is remembered for that, up to 30 days. Defaults to 48 hours, as long as a
     /// copy can be about in a DHT of nodes that know nothing of such values.
     receipt_memory, with_receipt_memory: Duration;
 }
