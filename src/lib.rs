@@ -55,6 +55,9 @@
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
+//! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
+//! what belongs to them (errors, limits, parts) is in the module alone.
+//!
 //! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
 
@@ -81,6 +84,7 @@
 )]
 
 mod clock;
+mod dag_cbor;
 pub mod ipns;
 pub mod iprs;
 mod key;
@@ -102,8 +106,12 @@ pub use prost::bytes::Bytes;
 
 pub use crate::{
     clock::{Clock, SystemClock},
-    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
+    time::Timestamp,
+};
+#[doc(no_inline)]
+pub use crate::{
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
@@ -112,7 +120,6 @@ pub use crate::{
     },
     signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
-    time::Timestamp,
     validator::{
         AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
         PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,

@@ -130,6 +130,9 @@ pub struct Validity {
     /// When the value expires by its own word. `None`: the value has none, and the lifetime that came with
     /// it through the DHT counts.
     pub expires_at: Option<Timestamp>,
+    /// Whether the validator bounds [`expires_at`](Self::expires_at), so that a store can keep the value until then.
+    /// If not, [`StoreConfig::max_age`](crate::StoreConfig::max_age) does.
+    pub is_bounded: bool,
     /// Whether the publisher that came with the value, whom nobody has authenticated, is kept with it, as
     /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
     /// the publisher never hears of what others put in its place.
@@ -144,12 +147,29 @@ pub struct Validity {
 }
 
 impl Validity {
-    const NOTHING: Self =
-        Self { expires_at: None, keeps_publisher: false, ttl_since_receipt: None, identity: None };
+    const NOTHING: Self = Self {
+        expires_at: None,
+        is_bounded: false,
+        keeps_publisher: false,
+        ttl_since_receipt: None,
+        identity: None,
+    };
 
-    /// The value expires at this instant.
+    /// When the value expires, by its own word or because it was received `now`.
+    pub(crate) fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let since_receipt = self.ttl_since_receipt.map(|ttl| now.saturating_add(ttl));
+        self.expires_at.into_iter().chain(since_receipt).min()
+    }
+
+    /// The value expires at this instant, which its author may have put as far off as it likes.
     pub const fn until(expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..Self::NOTHING }
+    }
+
+    /// The value expires at this instant, and had it been further off than the validator's limits allow, it would not
+    /// be valid.
+    pub const fn until_within_limits(expires_at: Timestamp) -> Self {
+        Self { is_bounded: true, ..Self::until(expires_at) }
     }
 
     /// The value does not say when it expires.

@@ -1,6 +1,8 @@
 //! The store: libp2p's contract for value records, every storage against a model, bounds, collection, slices,
 //! replication, refusals and failures of the storage.
 
+#[path = "store/ages.rs"]
+mod ages;
 #[path = "store/bounds.rs"]
 mod bounds;
 #[path = "store/collection.rs"]

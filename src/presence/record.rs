@@ -40,7 +40,7 @@ pub fn make_put_record(
     path: &PresenceKey,
     client: &PeerId,
     node: &PeerId,
-    signed_message: Bytes,
+    signed_message: impl Into<Bytes>,
     expires_at: Timestamp,
     limits: &PresenceLimits,
 ) -> Result<PresenceRecord, PresenceError> {
@@ -73,10 +73,10 @@ impl PresenceRecord {
     /// [`PresenceError`] if anything in it is not as it should be.
     pub fn decode(
         key: &PresenceKey,
-        value: Bytes,
+        value: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        let values = open(key, value, limits)?;
+        let values = open(key, value.into(), limits)?;
         check(Limit::NodesPerClient, values.len(), limits.nodes_per_client())?;
         let candidates = values
             .into_iter()

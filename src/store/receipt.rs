@@ -5,7 +5,7 @@
 //! nothing. A value whose lifetime was cut short by whoever brought it first may come back, but its time ends
 //! when it would have; so nobody can suppress a value by bringing it with a short lifetime. What has expired is
 //! remembered in its row for [`receipt_memory`](super::StoreConfig::receipt_memory) since it was received, or its
-//! TTL if that is longer (a year at most): neither it nor anything worse comes in until then.
+//! TTL if that is longer (30 days at most): neither it nor anything worse comes in until then.
 //!
 //! What replaces a remembered value is better, and its row stays for as long as that of the replaced one would have.
 //! So the one row is enough to remember all that was ever in it: whatever of it comes again is worse than what is
@@ -87,9 +87,9 @@ impl Kept {
     }
 }
 
-/// Nothing is remembered for longer, however long it may live: a row that nobody may overwrite is room that
-/// nobody else can have.
-const LONGEST_MEMORY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Nothing is remembered for longer, however long it may live: a row that is kept for a value that nobody sends any more
+/// is room that nobody else has, and whoever fills a store with such rows need do it only once. A guess.
+const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// When a value was first received, and how long it lives from then on.
 pub(super) struct Received {

@@ -66,22 +66,29 @@ impl<S: Storage> SmartRecordStore<S> {
             let seen = kept.as_ref().and_then(|kept| kept.first_seen_at(&identity));
             Received { first_seen_at: seen.unwrap_or(now), identity, ttl }
         });
+        let latest =
+            Some(now.saturating_add(self.config.max_age())).filter(|at| *at < Timestamp::MAX);
+        let is_for_the_value_to_say = validity
+            .expires_at
+            .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
         let expires_at = match (&receipt, old) {
             // Being sent again neither prolongs what is left nor cuts it short.
             (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
                 old.expires_at
             }
             (Some(receipt), _) => {
-                let bounds = [validity.expires_at, meta.expires_at, Some(receipt.ends_at())];
-                bounds.into_iter().flatten().min()
+                earliest([validity.expires_at, meta.expires_at, Some(receipt.ends_at()), latest])
             }
-            (None, Some(old))
-                if is_known && validity.expires_at.is_none() && !validity.keeps_publisher =>
-            {
-                // A lifetime that nobody has signed can be prolonged, but not cut short by a copy.
-                meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old))
+            (None, _) if validity.keeps_publisher => validity.expires_at.or(meta.expires_at),
+            (None, _) if is_for_the_value_to_say => validity.expires_at,
+            (None, old) => {
+                let lifetime = match old.filter(|_| is_known) {
+                    // What nobody has signed can be prolonged, but not cut short by a copy.
+                    Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
+                    None => meta.expires_at,
+                };
+                earliest([validity.expires_at, lifetime, latest])
             }
-            (None, _) => validity.expires_at.or(meta.expires_at),
         };
         if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
             return Err(ValidationError::Expired { expired_at }.into());
@@ -96,7 +103,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 Some(publisher) => publisher.to_bytes().into(),
                 None => Bytes::new(),
             },
-            expiry_is_signed: validity.expires_at.is_some() && receipt.is_none(),
+            expiry_is_signed: is_for_the_value_to_say && receipt.is_none(),
             receipt: receipt.map(Received::into_wire),
             remember_until: remember_until.map(Timestamp::as_millis),
         };
@@ -150,4 +157,8 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => None,
         })
     }
+}
+
+fn earliest<const N: usize>(bounds: [Option<Timestamp>; N]) -> Option<Timestamp> {
+    bounds.into_iter().flatten().min()
 }

@@ -77,7 +77,7 @@ impl Validator for PresenceValidator {
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
         let record = self.decode(&self.parse(key)?, value)?;
-        Ok(Validity::until(record.check_time(now, &self.limits)?))
+        Ok(Validity::until_within_limits(record.check_time(now, &self.limits)?))
     }
 
     /// For those who cannot consolidate: the record with the newest entry wins, then the one with more entries,

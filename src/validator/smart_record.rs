@@ -307,7 +307,7 @@ impl Validator for SmartRecordValidator {
             return Err(refused.reason);
         }
         match record.spaces().filter_map(|(_, s)| s.retain_until()).max() {
-            Some(expires_at) => Ok(Validity::until(expires_at)),
+            Some(expires_at) => Ok(Validity::until_within_limits(expires_at)),
             None => Err(first.unwrap_or(Malformed::Empty.into())),
         }
     }

@@ -32,9 +32,9 @@ fn announce(announcer: &mut Announcer, node: &Keypair, now: Timestamp, ttl: i64)
     let (handshake, presence) = (exchange_key(8), exchange_key(9));
     let limits = PresenceLimits::default();
     let half = announcer.announce(&node.public(), handshake, presence, now, millis(ttl)).unwrap();
-    let half = HalfSigned::decode(announcer.key(), half.encode().into(), &limits).unwrap();
+    let half = HalfSigned::decode(announcer.key(), half.encode(), &limits).unwrap();
     let signed = half.countersign(node, handshake, now, &limits).unwrap();
-    let signed = Announcement::decode(announcer.key(), signed.encode().into(), &limits).unwrap();
+    let signed = Announcement::decode(announcer.key(), signed.encode(), &limits).unwrap();
     announcer.accept(signed.clone()).unwrap();
     signed
 }
@@ -255,12 +255,12 @@ fn a_put_record_is_made_of_what_belongs_together() {
     let limits = PresenceLimits::default();
     let make = |client: &Keypair, node: &Keypair, message: &Draft, expires_at| {
         let message = message.signed().encode_to_vec();
-        make_put_record(&key, &id(client), &id(node), message.into(), at(expires_at), &limits)
+        make_put_record(&key, &id(client), &id(node), message, at(expires_at), &limits)
     };
     for draft in [Draft::at(1), Draft::withdrawn(1)] {
         let record = make(&client(), &node(1), &draft, NOW + TTL).unwrap();
         assert_eq!(record.encode(), draft.encode());
-        let decoded = PresenceRecord::decode(&key, draft.encode().into(), &limits).unwrap();
+        let decoded = PresenceRecord::decode(&key, draft.encode(), &limits).unwrap();
         assert_eq!(decoded, record);
     }
     let good = Draft::at(1);

@@ -3,7 +3,9 @@
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{RecordKey, StoreEvent, ValidationError, store::Origin};
 
-use crate::forge::{Draft, HOUR, NOW, TTL, id, key, millis, node, records, replica, seen, stored};
+use crate::forge::{
+    Draft, HOUR, NOW, SKEW, TTL, id, key, millis, node, records, replica, seen, stored,
+};
 
 /// The nodes, in the order of a view.
 fn nodes(numbers: &[u8]) -> Vec<libp2p_identity::PeerId> {
@@ -100,6 +102,20 @@ fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
     let more = Draft::at(3).living(HOUR);
     assert_eq!(replica.write(&key(), &records(&[brief, more.clone()])).unwrap().stored, 1);
     assert_eq!(stored(&replica, &key()), Some(records(&[long, more])));
+}
+
+#[test]
+fn what_is_retained_by_its_rules_is_kept_until_then() {
+    // By a client whose clock is ahead: longer than the store keeps what nobody bounds.
+    let (mut replica, clock) = replica();
+    let ahead = Draft::withdrawn(1).made(SKEW).living(48 * HOUR);
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::from(&key()), ahead.encode());
+    record.expires = Some(std::time::Instant::now() + millis(2_000));
+    replica.put(record).unwrap();
+    clock.advance(millis(SKEW + 48 * HOUR - 1));
+    assert_eq!(stored(&replica, &key()), Some(ahead.encode()));
+    clock.advance(millis(1));
+    assert_eq!(stored(&replica, &key()), None);
 }
 
 #[test]

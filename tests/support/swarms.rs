@@ -70,9 +70,11 @@ pub async fn pair() -> (Node, Node) {
     (a, b)
 }
 
-/// A fresh writer under a key.
+/// A fresh writer under a key, which has never written before.
 pub fn signer(key: &RecordKey) -> SpaceSigner {
-    SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default())
+    let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
 }
 
 /// What the writer's space says with one update more, `text`, which lives for ten minutes.
