@@ -7,6 +7,8 @@
 mod lookups;
 #[path = "boards/network.rs"]
 mod network;
+#[path = "boards/shards.rs"]
+mod shards;
 
 #[path = "support/clock.rs"]
 mod clock;

@@ -14,13 +14,13 @@ use swarms::node;
 const REPLICAS: usize = 20;
 
 /// Starts a node that is not known to any other yet.
-async fn start_node(number: u64, tweak: impl FnOnce(&mut kad::Config)) -> Node {
+pub async fn start_node(number: u64, tweak: impl FnOnce(&mut kad::Config)) -> Node {
     let (keypair, config) = (keypair(NODES, number), StoreConfig::default());
     start_as(keypair, SystemClock, Registry::default(), config, tweak).await
 }
 
 /// A network in which each node knows the others.
-async fn network(size: u64) -> Vec<Node> {
+pub async fn network(size: u64) -> Vec<Node> {
     let nodes = join_all((0..size).map(|number| start_node(number, |_| {}))).await;
     for node in &nodes {
         for other in nodes.iter().filter(|other| other.peer() != node.peer()) {
