@@ -47,6 +47,7 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`shard`] | topics of more writers than one key can hold, spread over many keys |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
 //! | [`presence`] | at which nodes a client can be reached, and with which keys |
@@ -94,6 +95,7 @@ pub mod presence;
 mod proto;
 pub mod record;
 mod settings;
+pub mod shard;
 pub mod signed;
 pub mod store;
 mod time;
@@ -118,6 +120,7 @@ pub use crate::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
+    shard::{ShardedKey, ShardedRecord},
     signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     validator::{

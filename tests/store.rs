@@ -11,6 +11,8 @@ mod collection;
 mod conformance;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/cost.rs"]
+mod cost;
 #[path = "store/events.rs"]
 mod events;
 #[path = "store/failures.rs"]
@@ -46,7 +48,7 @@ use libp2p_kad::{
 use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
     SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig, StoreEvent, Timestamp,
-    ValidationError, Validator, Validity, WriteError, best_index,
+    ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
         Events, MemoryStorage, Origin, StorageError, Usage,

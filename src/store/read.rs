@@ -48,12 +48,14 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Where laps begin and end: at the distance of the record from the local peer, which is as good as random.
-    const fn start(record: RecordId) -> SpaceId {
-        SpaceId(record.0)
+    /// Where laps begin and end: at a place as good as random. The distance itself would not do: those who hold a
+    /// record are the closest to its key, so in a large network their distances differ in the last bits only, and
+    /// all of them would begin with the same slice.
+    fn start(record: RecordId) -> SpaceId {
+        SpaceId(Sha256::digest(record.0).into())
     }
 
-    const fn new(record: RecordId, lap: u64) -> Self {
+    fn new(record: RecordId, lap: u64) -> Self {
         Self { space: Self::start(record), sent: 0, lap, slices: 0 }
     }
 

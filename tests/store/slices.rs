@@ -82,27 +82,6 @@ fn readers_who_take_turns_all_read_the_whole() {
 }
 
 #[test]
-fn replicas_begin_at_places_of_their_own() {
-    let (mut store, _) = open_store(StoreConfig::default());
-    let (key, board) = large_board(&mut store, |_| HOUR);
-    let mut beginnings = BTreeSet::new();
-    for replica in 0..8 {
-        let mut store = SmartRecordStore::with_storage(
-            peer(1_000 + replica),
-            registry(),
-            StoreConfig::default(),
-            MemoryStorage::default(),
-            ManualClock::at(Timestamp::from_millis(T0)),
-        );
-        for chunk in board.chunks(15 * 1_024) {
-            put(&mut store, &key, chunk);
-        }
-        beginnings.insert(store.get(&(&key).into()).unwrap().value.clone());
-    }
-    assert!(beginnings.len() >= 6, "{} of 8 slices differ", beginnings.len());
-}
-
-#[test]
 fn small_records_are_returned_whole_each_time() {
     let (mut store, _) = open_store(StoreConfig::default());
     let key = RecordKey::new("/sr/small");

@@ -44,7 +44,17 @@ pub async fn start_at(
     config: StoreConfig,
     tweak: impl FnOnce(&mut kad::Config),
 ) -> Node {
-    let keypair = Keypair::generate_ed25519();
+    start_as(Keypair::generate_ed25519(), clock, validator, config, tweak).await
+}
+
+/// A node that is a certain peer.
+pub async fn start_as(
+    keypair: Keypair,
+    clock: impl Clock,
+    validator: impl Validator + 'static,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
     let local = keypair.public().to_peer_id();
     let storage = MemoryStorage::default();
     let store = SmartRecordStore::with_storage(local, validator, config, storage, clock);
