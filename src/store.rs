@@ -12,13 +12,17 @@
 mod collect;
 mod config;
 mod event;
+mod horizon;
 mod kad;
 mod memory;
+mod plan;
+mod quota;
 mod read;
 mod receipt;
 mod room;
 mod rows;
 pub mod storage;
+mod victims;
 mod write;
 
 use std::{
@@ -35,7 +39,7 @@ use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
 pub use self::{
-    config::StoreConfig,
+    config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{Storage, StorageError, Usage},
@@ -43,8 +47,10 @@ pub use self::{
 };
 use self::{
     event::Subscribers,
+    quota::Protection,
     read::{Cursor, Seen},
     storage::RecordId,
+    victims::Horizons,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -96,6 +102,9 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     cursors: Mutex<HashMap<RecordId, Cursor>>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
+    protection: Protection,
+    /// Where to look for what may go.
+    horizons: Mutex<Horizons>,
 }
 
 impl SmartRecordStore {
@@ -129,6 +138,8 @@ impl<S: Storage> SmartRecordStore<S> {
             clock: Arc::new(clock),
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
+            protection: Protection::new(local, config.protected()),
+            horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
             counters: Counters::default(),

@@ -25,6 +25,14 @@ pub struct Board {
     pub spaces: u32,
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+    /// Those among them that are protected.
+    #[prost(uint32, tag = "3")]
+    pub protected_spaces: u32,
+    #[prost(uint64, tag = "4")]
+    pub protected_bytes: u64,
+    /// Which list of protected writers these were counted by; zero for the list of none but the local peer.
+    #[prost(fixed64, tag = "5")]
+    pub protected_by: u64,
 }
 /// The record is a single value of which only its validator knows the form.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -40,6 +48,9 @@ pub struct Opaque {
     /// Since when the value is known, where its life depends on that.
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<Receipt>,
+    /// Whether the local node wrote it.
+    #[prost(bool, tag = "5")]
+    pub is_local: bool,
 }
 /// A value whose time runs since it was first received.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -7,24 +7,24 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
+use prost::{Message, bytes::Bytes};
 
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
     lock,
+    plan::Place,
     receipt::{Kept, Received, identity},
-    room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{PartId, RecordId, SpaceId, Storage},
+    storage::{RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
     proto::{
         smart_record as wire,
-        storage::{Board, Head, Opaque, head::Body},
+        storage::{Head, Opaque, head::Body},
     },
-    record::{Limit, LimitExceeded, Space, Writer},
+    record::Writer,
     time::Timestamp,
     validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
 };
@@ -199,12 +199,18 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let record = self.record_id(key);
-        let id = record.part(SpaceId(writer.rank(key)));
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let id = claim.record.part(SpaceId(writer.rank(key)));
+        let place =
+            Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
         let stored = match self.storage.get(&id)? {
             Some(part) => rows::decode_space(&part)?,
             None => {
-                if let Some(limit) = self.rank_refusal(rules, id, now)? {
+                // There is no telling how much a writer that has a space here would add to it. Others need room at
+                // least for the smallest update; where there is none, no signature is checked.
+                let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
+                let least = least.saturating_add(writer.as_bytes().len());
+                if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
                 }
@@ -223,93 +229,15 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let plan = |store: &Self| store.plan_space(rules, key, id, writer, &space);
-        if let Err(limit) = self.carry_out(record, now, plan)? {
+        let part = rows::space_part(&space, writer);
+        let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
+        if let Err(limit) = self.carry_out(&claim, now, plan)? {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
         count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
         Ok((merged.admitted, merged.known))
-    }
-
-    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
-        let head = self.storage.get(&record.head())?;
-        // A head that cannot be read says nothing; the next write makes it anew.
-        Ok(match head.and_then(|head| rows::decode_head(&head).ok()) {
-            Some(Head { body: Some(Body::Board(board)), .. }) => board,
-            _ => Board::default(),
-        })
-    }
-
-    /// Why a space that is not there yet cannot come in: its record is full, and of spaces of a lower rank.
-    fn rank_refusal(
-        &mut self,
-        rules: &SmartRecordValidator,
-        id: PartId,
-        now: Timestamp,
-    ) -> Result<Option<LimitExceeded>, StorageError> {
-        let max = rules.limits().spaces_per_record();
-        let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
-        // What has expired should not take anyone's place.
-        while is_full(self.board(id.record)?) && self.collect_due(now, COLLECT_AT_ONCE)? > 0 {}
-        if !is_full(self.board(id.record)?) {
-            return Ok(None);
-        }
-        let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
-        let last = last.filter(|last| last.record == id.record);
-        let outranked = last.is_none_or(|last| last < id);
-        Ok(outranked
-            .then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
-    }
-
-    /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
-    /// the record has too many.
-    fn plan_space(
-        &self,
-        rules: &SmartRecordValidator,
-        key: &RecordKey,
-        id: PartId,
-        writer: &Writer,
-        space: &Space,
-    ) -> Result<Plan, StorageError> {
-        let mut plan = Plan::default();
-        let mut board = self.board(id.record)?;
-        let part = rows::space_part(space, writer);
-        let old = self.storage.get(&id)?.map(|part| part.bytes.len());
-        board = rows::board_with(
-            board,
-            (usize::from(old.is_none()), 0),
-            (part.bytes.len(), old.unwrap_or(0)),
-        );
-        plan.set(id, part, old);
-
-        let max = rules.limits().spaces_per_record();
-        let mut up_to = Some(SpaceId::MAX);
-        while let Some(bound) = up_to
-            && usize::try_from(board.spaces).is_ok_and(|n| n > max)
-        {
-            let last = self.storage.last(&id.record.part(bound))?;
-            let Some(last) = last.filter(|l| l.record == id.record && l.space != SpaceId::HEAD)
-            else {
-                break;
-            };
-            if last != id
-                && let Some(part) = self.storage.get(&last)?
-            {
-                board = rows::board_with(board, (0, 1), (0, part.bytes.len()));
-                plan.remove(last, part.bytes.len());
-                plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
-            }
-            up_to = last.space.before();
-        }
-
-        let head = self.storage.get(&id.record.head())?;
-        plan.is_new_record = head.is_none();
-        let old = head.map(|part| part.bytes.len());
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        plan.set(id.record.head(), rows::board_part(key, board), old);
-        Ok(plan)
     }
 
     fn write_opaque(
@@ -320,8 +248,20 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
-        let mut validity = validator.validate(key, value, now)?;
         let record = self.record_id(key);
+        if self.storage.get(&record.head())?.is_none() {
+            // Where there is no room, no signature is checked.
+            let opaque = Opaque {
+                value: Bytes::copy_from_slice(value),
+                is_local: meta.origin == Origin::Local,
+                ..Opaque::default()
+            };
+            let claim = self.opaque_claim(key, &opaque);
+            let part = rows::opaque_part(key, opaque, None, None);
+            let plan = |store: &Self, _| store.plan_opaque(&claim, part.clone());
+            self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
+        }
+        let mut validity = validator.validate(key, value, now)?;
         let kept = self.stored_opaque(record)?;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
             kept.admits(&*validator, key, value, validity, now)?;
@@ -384,18 +324,16 @@ impl<S: Storage> SmartRecordStore<S> {
             },
             expiry_is_signed: validity.expires_at.is_some() && receipt.is_none(),
             receipt: receipt.map(Received::into_wire),
+            // What the local node wrote stays its own until something better takes its place.
+            is_local: meta.origin == Origin::Local
+                || is_known && old.is_some_and(|old| old.opaque.is_local),
         };
         let mut report = WriteReport::default();
         if old.is_none_or(|old| old.opaque != opaque || old.expires_at != expires_at) {
+            let claim = self.opaque_claim(key, &opaque);
             let part = rows::opaque_part(key, opaque, expires_at, forget_at);
-            let plan = |store: &Self| {
-                let mut plan = Plan::default();
-                let head = store.storage.get(&record.head())?;
-                plan.is_new_record = head.is_none();
-                plan.set(record.head(), part.clone(), head.map(|part| part.bytes.len()));
-                Ok(plan)
-            };
-            self.carry_out(record, now, plan)?.map_err(ValidationError::from)?;
+            let plan = |store: &Self, _| store.plan_opaque(&claim, part.clone());
+            self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
             self.storage.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
