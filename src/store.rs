@@ -13,14 +13,18 @@ mod answers;
 mod collect;
 mod config;
 mod event;
+mod horizon;
 mod kad;
 mod memory;
+mod plan;
+mod quota;
 mod read;
 mod receipt;
 mod room;
 mod rows;
 pub mod storage;
 mod value;
+mod victims;
 mod write;
 
 use std::{
@@ -39,11 +43,13 @@ use libp2p_swarm::StreamProtocol;
 use self::{
     answers::Answers,
     event::Subscribers,
+    quota::Protection,
     read::{Cursor, Seen},
     storage::{Change, RecordId},
+    victims::Horizons,
 };
 pub use self::{
-    config::StoreConfig,
+    config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{Storage, StorageError, Usage},
@@ -102,6 +108,9 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     answers: Mutex<Answers>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
+    protection: Protection,
+    /// Where to look for what may go.
+    horizons: Mutex<Horizons>,
 }
 
 impl SmartRecordStore {
@@ -136,6 +145,8 @@ impl<S: Storage> SmartRecordStore<S> {
             clock: Arc::new(clock),
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
+            protection: Protection::new(local, config.protected()),
+            horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
             counters: Counters::default(),

@@ -19,12 +19,16 @@ mod events;
 mod failures;
 #[path = "store/probe.rs"]
 mod probe;
+#[path = "store/quotas.rs"]
+mod quotas;
 #[path = "store/refusals.rs"]
 mod refusals;
 #[path = "store/removal.rs"]
 mod removal;
 #[path = "store/slices.rs"]
 mod slices;
+#[path = "store/tallies.rs"]
+mod tallies;
 
 #[path = "support/clock.rs"]
 mod clock;
@@ -34,7 +38,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -51,7 +55,7 @@ use libp2p_smart_record::{
     ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
-        Events, MemoryStorage, Origin, StorageError, Usage,
+        Events, MemoryStorage, Origin, Quota, StorageError, Usage,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
@@ -68,7 +72,7 @@ const T0: u64 = 1_700_000_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 use contract::with_fallback_only;
-use probe::{Probe, probed};
+use probe::{Probe, Shared, probed};
 use refusals::Number;
 use slices::large_board;
 

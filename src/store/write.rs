@@ -7,22 +7,19 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
+use prost::Message;
 
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
-    room::{COLLECT_AT_ONCE, Plan},
+    plan::Place,
     rows,
     storage::{PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Board, Head, head::Body},
-    },
-    record::{Limit, LimitExceeded, Space, Writer},
+    proto::smart_record as wire,
+    record::Writer,
     time::Timestamp,
     validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
 };
@@ -237,12 +234,19 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let place =
+            Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
         let stored = match self.storage.get(&id)? {
             // Most of what comes is there already, and costs no more than a look.
             Some(part) if rows::holds(&part, &updates) => return Ok((0, updates.len())),
             Some(part) => rows::decode_space(&part)?,
             None => {
-                if let Some(limit) = self.rank_refusal(rules, id, now)? {
+                // There is no telling how much a writer that has a space here would add to it. Others need room at
+                // least for the smallest update; where there is none, no signature is checked.
+                let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
+                let least = least.saturating_add(writer.as_bytes().len());
+                if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
                 }
@@ -261,92 +265,14 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let plan = |store: &Self| store.plan_space(rules, key, id, writer, &space);
-        if let Err(limit) = self.carry_out(id.record, now, plan)? {
+        let part = rows::space_part(&space, writer);
+        let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
+        if let Err(limit) = self.carry_out(&claim, now, plan)? {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
         count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
         Ok((merged.admitted, merged.known))
-    }
-
-    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
-        let head = self.storage.get(&record.head())?;
-        // A head that cannot be read says nothing; the next write makes it anew.
-        Ok(match head.and_then(|head| rows::decode_head(&head).ok()) {
-            Some(Head { body: Some(Body::Board(board)), .. }) => board,
-            _ => Board::default(),
-        })
-    }
-
-    /// Why a space that is not there yet cannot come in: its record is full, and of spaces of a lower rank.
-    fn rank_refusal(
-        &mut self,
-        rules: &SmartRecordValidator,
-        id: PartId,
-        now: Timestamp,
-    ) -> Result<Option<LimitExceeded>, StorageError> {
-        let max = rules.limits().spaces_per_record();
-        let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
-        // What has expired should not take anyone's place.
-        while is_full(self.board(id.record)?) && self.collect_due(now, COLLECT_AT_ONCE)? > 0 {}
-        if !is_full(self.board(id.record)?) {
-            return Ok(None);
-        }
-        let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
-        let last = last.filter(|last| last.record == id.record);
-        let outranked = last.is_none_or(|last| last < id);
-        Ok(outranked
-            .then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
-    }
-
-    /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
-    /// the record has too many.
-    fn plan_space(
-        &self,
-        rules: &SmartRecordValidator,
-        key: &RecordKey,
-        id: PartId,
-        writer: &Writer,
-        space: &Space,
-    ) -> Result<Plan, StorageError> {
-        let mut plan = Plan::default();
-        let mut board = self.board(id.record)?;
-        let part = rows::space_part(space, writer);
-        let old = self.storage.get(&id)?.map(|part| part.bytes.len());
-        board = rows::board_with(
-            board,
-            (usize::from(old.is_none()), 0),
-            (part.bytes.len(), old.unwrap_or(0)),
-        );
-        plan.set(id, part, old);
-
-        let max = rules.limits().spaces_per_record();
-        let mut up_to = Some(SpaceId::MAX);
-        while let Some(bound) = up_to
-            && usize::try_from(board.spaces).is_ok_and(|n| n > max)
-        {
-            let last = self.storage.last(&id.record.part(bound))?;
-            let Some(last) = last.filter(|l| l.record == id.record && l.space != SpaceId::HEAD)
-            else {
-                break;
-            };
-            if last != id
-                && let Some(part) = self.storage.get(&last)?
-            {
-                board = rows::board_with(board, (0, 1), (0, part.bytes.len()));
-                plan.remove(last, part.bytes.len());
-                plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
-            }
-            up_to = last.space.before();
-        }
-
-        let head = self.storage.get(&id.record.head())?;
-        plan.is_new_record = head.is_none();
-        let old = head.map(|part| part.bytes.len());
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        plan.set(id.record.head(), rows::board_part(key, board), old);
-        Ok(plan)
     }
 }
