@@ -4,14 +4,16 @@
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. There is no protocol
 //! of its own: it rides on Kademlia's PUT_VALUE and GET_VALUE.
 //!
-//! Two ways in:
+//! Three ways in:
 //!
 //! 1. **Replace the store.** [`SmartRecordStore`] takes the place of libp2p's `MemoryStore` in a
 //!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes.
 //! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a
 //!    [`Registry`] maps the namespaces of keys to validators.
+//! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
+//!    reads and watches.
 //!
-//! A writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
+//! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
 //! reads each answer of a GET with [`SmartRecordValidator::read`], joins the [`SmartRecord`]s, and looks at the
 //! [`View`].
 //!
@@ -53,10 +55,12 @@
 //! | [`signed`] | signed records: one value, one author, the highest sequence wins |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
+//! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
+//! | [`client`] | publish, get, watch: the app's handle on a behaviour |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
-//! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
-//! for the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is for
+//! the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -80,6 +84,8 @@
     )
 )]
 
+pub mod behaviour;
+pub mod client;
 mod clock;
 pub mod ipns;
 pub mod iprs;
@@ -101,6 +107,8 @@ pub use cid::Cid;
 pub use prost::bytes::Bytes;
 
 pub use crate::{
+    behaviour::Behaviour,
+    client::{Client, ClientError},
     clock::{Clock, SystemClock},
     ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
@@ -114,7 +122,7 @@ pub use crate::{
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
+        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
         PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
         Validator, Validity, best_index,
     },

@@ -26,7 +26,10 @@ use crate::{
     },
     record::{Limit, LimitExceeded, Space, Writer},
     time::Timestamp,
-    validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
+    validator::{
+        Checked, CheckedBody, Malformed, Refusals, Refused, SmartRecordValidator, ValidationError,
+        Validity,
+    },
 };
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
@@ -64,6 +67,33 @@ pub(super) struct Meta {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// The updates that came for a space.
+enum Incoming {
+    Unverified(Vec<wire::SignedUpdate>),
+    Verified(Space),
+}
+
+impl Incoming {
+    fn len(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => updates.len(),
+            Self::Verified(space) => space.updates().len(),
+        }
+    }
+}
+
+impl From<Vec<wire::SignedUpdate>> for Incoming {
+    fn from(updates: Vec<wire::SignedUpdate>) -> Self {
+        Self::Unverified(updates)
+    }
+}
+
+impl From<Space> for Incoming {
+    fn from(space: Space) -> Self {
+        Self::Verified(space)
+    }
+}
+
 impl<S: Storage> SmartRecordStore<S> {
     /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
     /// there; for others the value, if it is better than what is there.
@@ -84,20 +114,67 @@ impl<S: Storage> SmartRecordStore<S> {
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
         let result = self.try_write(key, value, meta);
-        if let Err(error) = &result {
-            match error {
-                WriteError::Refused(reason) => {
-                    // Refusals of parts have been told one by one.
-                    if self.validator.smart_record(key).is_none() {
-                        self.refuse(key, meta.origin, None, reason.clone(), 1);
-                    }
-                }
-                WriteError::Storage(error) => {
-                    self.emit(&StoreEvent::StorageFailed { error: error.clone() })
-                }
-            }
-        }
+        self.report_failure(key, meta.origin, &result);
         result
+    }
+
+    fn report_failure(
+        &mut self,
+        key: &RecordKey,
+        origin: Origin,
+        result: &Result<WriteReport, WriteError>,
+    ) {
+        match result {
+            // Refusals of parts have been told one by one.
+            Err(WriteError::Refused(reason)) if self.validator.smart_record(key).is_none() => {
+                self.refuse(key, origin, None, reason.clone(), 1);
+            }
+            Err(WriteError::Storage(error)) => {
+                self.emit(&StoreEvent::StorageFailed { error: error.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    /// As [`write`](Self::write), of what has been [`Checked`] elsewhere: nothing is verified again, except that
+    /// values that have to be consolidated with one that is stored are read once more for that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
+        let Checked { key, publisher, expires_at, body } = checked;
+        let meta = Meta { origin, publisher, expires_at };
+        let result = self.try_insert(&key, body, meta);
+        self.report_failure(&key, meta.origin, &result);
+        result
+    }
+
+    fn try_insert(
+        &mut self,
+        key: &RecordKey,
+        body: CheckedBody,
+        meta: Meta,
+    ) -> Result<WriteReport, WriteError> {
+        let now = self.clock.now();
+        self.collect_due(now, COLLECT_PER_WRITE)?;
+        let validator = self.validator.clone();
+        match (body, validator.smart_record(key)) {
+            (CheckedBody::Record(record, refusals), Some(rules)) => {
+                let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
+                self.write_spaces(rules, key, spaces.collect(), refusals, meta, now)
+            }
+            (CheckedBody::Value(value, validity), None) => {
+                self.write_opaque(key, &value, Some(validity), meta, now)
+            }
+            (CheckedBody::Refused(reason), rules) => {
+                if rules.is_some() {
+                    self.refuse(key, meta.origin, None, reason.clone(), 1);
+                }
+                Err(reason.into())
+            }
+            // Checked by the rules of another store.
+            _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
+        }
     }
 
     fn try_write(
@@ -115,7 +192,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         match validator.smart_record(key) {
             Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_opaque(key, value, meta, now),
+            None => self.write_opaque(key, value, None, meta, now),
         }
     }
 
@@ -141,12 +218,26 @@ impl<S: Storage> SmartRecordStore<S> {
         let spaces = rules
             .open(key, Bytes::copy_from_slice(value))
             .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
+        let mut refusals = Refusals::default();
+        let spaces = rules.admit_writers(key, spaces, &mut refusals);
+        let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
+        self.write_spaces(rules, key, spaces.collect(), refusals, meta, now)
+    }
+
+    /// Joins spaces into a record, and tells what came of it and of what was refused before.
+    fn write_spaces(
+        &mut self,
+        rules: &SmartRecordValidator,
+        key: &RecordKey,
+        mut spaces: Vec<(Writer, Incoming)>,
+        mut refusals: Refusals,
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteReport, WriteError> {
         let mut report = WriteReport::default();
         let mut writers = Vec::new();
-        let mut refusals = Refusals::default();
         let mut failure = None;
         // The lowest ranks first, so that of too many none comes in only to go again.
-        let mut spaces = rules.admit_writers(key, spaces, &mut refusals);
         spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
         for (writer, updates) in spaces {
             match self.write_space(rules, key, &writer, updates, now, &mut refusals) {
@@ -189,7 +280,7 @@ impl<S: Storage> SmartRecordStore<S> {
         rules: &SmartRecordValidator,
         key: &RecordKey,
         writer: &Writer,
-        updates: Vec<wire::SignedUpdate>,
+        updates: Incoming,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
@@ -206,9 +297,13 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         };
         let before = stored.updates.len();
-        let merged = rules
-            .merge_space(key, writer, updates, &stored, Some(now), refusals)
-            .map_err(|error| rows::damaged(&error))?;
+        let merged = match updates {
+            Incoming::Unverified(updates) => {
+                rules.merge_space(key, writer, updates, &stored, Some(now), refusals)
+            }
+            Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
+        };
+        let merged = merged.map_err(|error| rows::damaged(&error))?;
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
@@ -310,11 +405,15 @@ impl<S: Storage> SmartRecordStore<S> {
         &mut self,
         key: &RecordKey,
         value: &[u8],
+        checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
-        let mut validity = validator.validate(key, value, now)?;
+        let mut validity = match checked {
+            Some(validity) => validity,
+            None => validator.validate(key, value, now)?,
+        };
         let record = self.record_id(key);
         let kept = self.stored_opaque(record)?;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
