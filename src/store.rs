@@ -40,6 +40,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
+pub(crate) use self::read::wall_clock;
 use self::{
     answers::Answers,
     event::Subscribers,
@@ -186,6 +187,22 @@ impl<S: Storage> SmartRecordStore<S> {
     /// How much is stored.
     pub fn usage(&self) -> Usage {
         self.storage.usage()
+    }
+
+    pub(crate) const fn local(&self) -> PeerId {
+        self.local
+    }
+
+    pub(crate) const fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    pub(crate) fn shared_validator(&self) -> Arc<dyn Validator> {
+        self.validator.clone()
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
     }
 
     /// The validator.

@@ -55,6 +55,11 @@ impl<S: Storage> SmartRecordStore<S> {
         self.apply(plan)
     }
 
+    /// Collects some of what has expired, not enough to hold anyone up.
+    pub(crate) fn collect_some(&mut self) -> Result<usize, StorageError> {
+        self.collect_due(self.clock.now(), COLLECT_AT_ONCE)
+    }
+
     /// Collects from at most `max` due parts; says how many updates and values went.
     pub(super) fn collect_due(
         &mut self,

@@ -20,15 +20,17 @@ use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
     time::Timestamp,
-    validator::ValidationError,
+    validator::{ValidationError, Validity},
 };
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// Stores a value if it is better than what is there, or together with it.
+    /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
+    /// validated again.
     pub(super) fn write_value(
         &mut self,
         key: &RecordKey,
         value: &[u8],
+        checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
@@ -46,7 +48,10 @@ impl<S: Storage> SmartRecordStore<S> {
             let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
             self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
         }
-        let mut validity = validator.validate(key, value, now)?;
+        let mut validity = match checked {
+            Some(validity) => validity,
+            None => validator.validate(key, value, now)?,
+        };
         // From here on, what has expired in what comes and in what is there is gone from both.
         let collected = |value| validator.collect(key, value, now);
         let collected_value = collected(value);

@@ -14,14 +14,16 @@ use super::{
     event::{Origin, StoreEvent, count},
     plan::Place,
     rows,
-    storage::{PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
     proto::smart_record as wire,
-    record::Writer,
+    record::{Space, Writer},
     time::Timestamp,
-    validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
+    validator::{
+        Checked, CheckedBody, Malformed, Refusals, Refused, SmartRecordValidator, ValidationError,
+    },
 };
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
@@ -59,6 +61,53 @@ pub(super) struct Meta {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// The updates that came for a space.
+enum Incoming {
+    Unverified(Vec<wire::SignedUpdate>),
+    Verified(Space),
+}
+
+impl Incoming {
+    fn len(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => updates.len(),
+            Self::Verified(space) => space.updates().len(),
+        }
+    }
+
+    /// Whether all of them stand in a row.
+    fn are_in(&self, part: &Part<'_>) -> bool {
+        match self {
+            Self::Unverified(updates) => rows::holds(part, updates),
+            Self::Verified(_) => false,
+        }
+    }
+
+    /// The length of the shortest.
+    fn least(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => {
+                updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0)
+            }
+            Self::Verified(space) => {
+                space.updates().map(|update| update.as_bytes().len()).min().unwrap_or(0)
+            }
+        }
+    }
+}
+
+impl From<Vec<wire::SignedUpdate>> for Incoming {
+    fn from(updates: Vec<wire::SignedUpdate>) -> Self {
+        Self::Unverified(updates)
+    }
+}
+
+impl From<Space> for Incoming {
+    fn from(space: Space) -> Self {
+        Self::Verified(space)
+    }
+}
+
 impl<S: Storage> SmartRecordStore<S> {
     /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
     /// there; for others the value, if it is better than what is there.
@@ -79,20 +128,75 @@ impl<S: Storage> SmartRecordStore<S> {
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
         let result = self.try_write(key, value, meta);
-        if let Err(error) = &result {
-            match error {
-                WriteError::Refused(reason) => {
-                    // Refusals of parts have been told one by one.
-                    if self.validator.smart_record(key).is_none() {
-                        self.refuse(key, meta.origin, None, reason.clone(), 1);
-                    }
-                }
-                WriteError::Storage(error) => {
-                    self.emit(&StoreEvent::StorageFailed { error: error.clone() })
-                }
-            }
-        }
+        self.report_failure(key, meta.origin, &result);
         result
+    }
+
+    fn report_failure(
+        &mut self,
+        key: &RecordKey,
+        origin: Origin,
+        result: &Result<WriteReport, WriteError>,
+    ) {
+        match result {
+            // Refusals of parts have been told one by one.
+            Err(WriteError::Refused(reason)) if self.validator.smart_record(key).is_none() => {
+                self.refuse(key, origin, None, reason.clone(), 1);
+            }
+            Err(WriteError::Storage(error)) => {
+                self.emit(&StoreEvent::StorageFailed { error: error.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    /// As [`write`](Self::write), of what has been [`Checked`] elsewhere: nothing is verified again, except that
+    /// values that have to be consolidated with one that is stored are read once more for that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
+        let Checked { key, publisher, expires_at, body } = checked;
+        let meta = Meta { origin, publisher, expires_at };
+        let result = self.try_insert(&key, body, meta);
+        self.report_failure(&key, meta.origin, &result);
+        result
+    }
+
+    fn try_insert(
+        &mut self,
+        key: &RecordKey,
+        body: CheckedBody,
+        meta: Meta,
+    ) -> Result<WriteReport, WriteError> {
+        let now = self.clock.now();
+        self.collect_due(now, COLLECT_PER_WRITE)?;
+        let validator = self.validator.clone();
+        match (body, validator.smart_record(key)) {
+            (CheckedBody::Record(record, refusals), Some(rules)) => {
+                let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
+                self.write_spaces(
+                    rules,
+                    key,
+                    spaces.collect(),
+                    WriteReport::default(),
+                    refusals,
+                    meta,
+                    now,
+                )
+            }
+            (CheckedBody::Value(value, validity), None) => {
+                self.write_value(key, &value, Some(validity), meta, now)
+            }
+            (CheckedBody::Refused(reason), rules) => {
+                if rules.is_some() {
+                    self.refuse(key, meta.origin, None, reason.clone(), 1);
+                }
+                Err(reason.into())
+            }
+            // Checked by the rules of another store.
+            _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
+        }
     }
 
     fn try_write(
@@ -110,7 +214,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         match validator.smart_record(key) {
             Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_value(key, value, meta, now),
+            None => self.write_value(key, value, None, meta, now),
         }
     }
 
@@ -135,7 +239,7 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let record = self.record_id(key);
         let (known, news) = self.without_known(record, key, value)?;
-        let mut report = WriteReport { known, ..WriteReport::default() };
+        let report = WriteReport { known, ..WriteReport::default() };
         if known > 0 && news.is_empty() {
             self.storage.commit()?;
             count(&mut self.counters.known, known);
@@ -144,15 +248,31 @@ impl<S: Storage> SmartRecordStore<S> {
         let spaces = rules
             .open(key, news.into())
             .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
-        let mut writers = Vec::new();
         let mut refusals = Refusals::default();
+        let spaces = rules.admit_writers(key, spaces, &mut refusals);
+        let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
+        self.write_spaces(rules, key, spaces.collect(), report, refusals, meta, now)
+    }
+
+    /// Joins spaces into a record, and tells what came of it and of what was refused before.
+    fn write_spaces(
+        &mut self,
+        rules: &SmartRecordValidator,
+        key: &RecordKey,
+        spaces: Vec<(Writer, Incoming)>,
+        mut report: WriteReport,
+        mut refusals: Refusals,
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteReport, WriteError> {
+        let mut writers = Vec::new();
         let mut failure = None;
         // The lowest ranks first, so that of too many none comes in only to go again.
-        let spaces = rules.admit_writers(key, spaces, &mut refusals);
         let ranked =
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
         let mut spaces: Vec<_> = ranked.collect();
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
+        let record = self.record_id(key);
         for (rank, writer, updates) in spaces {
             let id = record.part(SpaceId(rank));
             match self.write_space(rules, key, id, &writer, updates, now, &mut refusals) {
@@ -230,7 +350,7 @@ impl<S: Storage> SmartRecordStore<S> {
         key: &RecordKey,
         id: PartId,
         writer: &Writer,
-        updates: Vec<wire::SignedUpdate>,
+        updates: Incoming,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
@@ -239,13 +359,12 @@ impl<S: Storage> SmartRecordStore<S> {
             Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
         let stored = match self.storage.get(&id)? {
             // Most of what comes is there already, and costs no more than a look.
-            Some(part) if rows::holds(&part, &updates) => return Ok((0, updates.len())),
+            Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
             Some(part) => rows::decode_space(&part)?,
             None => {
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
-                let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
-                let least = least.saturating_add(writer.as_bytes().len());
+                let least = updates.least().saturating_add(writer.as_bytes().len());
                 if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
@@ -254,9 +373,13 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         };
         let before = stored.updates.len();
-        let merged = rules
-            .merge_space(key, writer, updates, &stored, Some(now), refusals)
-            .map_err(|error| rows::damaged(&error))?;
+        let merged = match updates {
+            Incoming::Unverified(updates) => {
+                rules.merge_space(key, writer, updates, &stored, Some(now), refusals)
+            }
+            Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
+        };
+        let merged = merged.map_err(|error| rows::damaged(&error))?;
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
