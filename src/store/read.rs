@@ -152,7 +152,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let Some(part) = self.storage.get(&id.head())? else {
             return Ok(None);
         };
-        let (record, until) = match rows::decode_head(&part)? {
+        let (record, expires_at, until) = match rows::decode_head(&part)? {
             Head { body: Some(Body::Board(board)), .. } => {
                 let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
@@ -164,24 +164,24 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => match self.live_value(id, now)? {
                 Some((_, value, expires_at)) => {
                     let record = value_record(key, &value, expires_at, now);
-                    (record, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
+                    (record, expires_at, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
                 }
-                None => (None, None),
+                None => (None, None, None),
             },
         };
         if let Some(record) = &record {
-            lock(&self.answers).insert(id, record.clone(), now, until);
+            lock(&self.answers).insert(id, record.clone(), expires_at, now, until);
         }
         Ok(record)
     }
 
-    /// A smart record that fits into one reply, and when it will be another.
+    /// A smart record that fits into one reply, when it expires, and when it will be another.
     fn whole(
         &self,
         key: &RecordKey,
         id: RecordId,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<Timestamp>), StorageError> {
+    ) -> Result<(Option<Record>, Option<Timestamp>, Option<Timestamp>), StorageError> {
         let mut chunk = Chunk::new(usize::MAX);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         for part in self.spaces(id, SpaceId::HEAD) {
@@ -202,7 +202,7 @@ impl<S: Storage> SmartRecordStore<S> {
             publisher: None,
             expires,
         });
-        Ok((record, until))
+        Ok((record, expires_at, until))
     }
 
     /// A slice of a smart record, and moves the cursor on.
@@ -425,7 +425,7 @@ fn value_record(
 }
 
 /// The instant of the monotonic clock at which wall-clock time `at` comes; `None` if it is out of range.
-fn instant(at: Timestamp, now: Timestamp) -> Option<Instant> {
+pub(super) fn instant(at: Timestamp, now: Timestamp) -> Option<Instant> {
     Instant::now().checked_add(at.saturating_since(now))
 }
 
