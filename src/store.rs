@@ -53,6 +53,7 @@ pub use self::{
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
+    read::LiveValue,
     storage::{Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };

@@ -184,6 +184,9 @@ impl Usage {
 #[error("the storage failed: {0}")]
 pub struct StorageError(pub String);
 
+/// Notes by their names, in ascending order.
+pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An iterator over parts in ascending order.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
 
@@ -225,7 +228,7 @@ pub trait Storage: Send + 'static {
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be read.
-    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError>;
+    fn notes(&self) -> Result<Notes, StorageError>;
 
     /// Makes all of these changes, in this order, or none.
     ///
