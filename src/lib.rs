@@ -59,8 +59,8 @@
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
-//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is for
-//! the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `node` adds
+//! `host::Node`, a ready swarm; `cli` is for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -87,6 +87,8 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
+#[cfg(feature = "node")]
+pub mod host;
 pub mod ipns;
 pub mod iprs;
 mod key;

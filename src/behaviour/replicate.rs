@@ -107,6 +107,6 @@ mod tests {
         }
         assert_eq!(turns[0], 1_000);
         assert!(turns.iter().all(|turns| *turns >= 49));
-        assert!((3_500..3_700).contains(&turns.iter().sum()), "{turns:?}");
+        assert!((3_500..3_700).contains(&turns.iter().sum::<usize>()), "{turns:?}");
     }
 }

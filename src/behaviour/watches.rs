@@ -230,7 +230,7 @@ mod tests {
         let mut watches = Watches::new(10 * SECOND);
         let (sender, mut first) = latest::channel();
         assert!(watches.add(key.clone(), sender, &registry, NOW));
-        let mut told = |stream: &mut latest::Receiver<Arc<Snapshot>>| {
+        let told = |stream: &mut latest::Receiver<Arc<Snapshot>>| {
             stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
         };
 
