@@ -16,6 +16,8 @@ mod kad;
 mod memory;
 mod read;
 mod receipt;
+#[cfg(feature = "redb")]
+mod redb;
 mod room;
 mod rows;
 pub mod storage;
@@ -38,9 +40,11 @@ pub use self::{
     config::StoreConfig,
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
-    storage::{Storage, StorageError, Usage},
+    storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };
+#[cfg(feature = "redb")]
+pub use self::redb::{Durability, RedbConfig, RedbStorage};
 use self::{
     event::Subscribers,
     read::{Cursor, Seen},

@@ -15,6 +15,9 @@ mod events;
 mod failures;
 #[path = "store/probe.rs"]
 mod probe;
+#[cfg(feature = "redb")]
+#[path = "store/redb.rs"]
+mod redb;
 #[path = "store/refusals.rs"]
 mod refusals;
 #[path = "store/removal.rs"]
