@@ -9,25 +9,29 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod answers;
 mod collect;
 mod config;
 mod event;
 mod kad;
 mod memory;
+mod provided;
 mod read;
 mod receipt;
+mod recheck;
 #[cfg(feature = "redb")]
 mod redb;
 mod room;
 mod rows;
 pub mod storage;
+mod value;
 mod write;
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -36,19 +40,21 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
+#[cfg(feature = "redb")]
+pub use self::redb::{Durability, RedbConfig, RedbStorage};
+use self::{
+    answers::Answers,
+    event::Subscribers,
+    read::{Cursor, Seen},
+    recheck::Rules,
+    storage::{Change, RecordId},
+};
 pub use self::{
     config::StoreConfig,
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
-};
-#[cfg(feature = "redb")]
-pub use self::redb::{Durability, RedbConfig, RedbStorage};
-use self::{
-    event::Subscribers,
-    read::{Cursor, Seen},
-    storage::RecordId,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -87,6 +93,8 @@ use crate::{
 /// ```
 pub struct SmartRecordStore<S = MemoryStorage> {
     local: PeerId,
+    /// The digest of the local peer.
+    place: [u8; 32],
     config: StoreConfig,
     validator: Arc<dyn Validator>,
     clock: Arc<dyn Clock>,
@@ -98,6 +106,7 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     failed_reads: AtomicU64,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
+    answers: Mutex<Answers>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
 }
@@ -119,7 +128,9 @@ impl SmartRecordStore {
 }
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// A store over any storage, with any clock.
+    /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
+    /// records, each part checked by `validator` when it is first read, and the provider records of the local
+    /// node. What of the latter cannot be read is counted among the storage's failures.
     pub fn with_storage(
         local: PeerId,
         validator: impl Validator + 'static,
@@ -127,10 +138,16 @@ impl<S: Storage> SmartRecordStore<S> {
         storage: S,
         clock: impl Clock,
     ) -> Self {
-        Self {
+        let validator: Arc<dyn Validator> = Arc::new(validator);
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let mut storage = storage;
+        let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
+        storage.set_check(Arc::new(rules));
+        let mut store = Self {
+            place: RecordId::place(&local),
             local,
-            validator: Arc::new(validator),
-            clock: Arc::new(clock),
+            validator,
+            clock,
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
             config,
@@ -138,8 +155,11 @@ impl<S: Storage> SmartRecordStore<S> {
             counters: Counters::default(),
             failed_reads: AtomicU64::new(0),
             cursors: Mutex::default(),
+            answers: Mutex::default(),
             snapshot: Mutex::default(),
-        }
+        };
+        store.restore_providers();
+        store
     }
 
     /// A configuration of Kademlia that agrees with this store: records live as long as an update under
@@ -179,7 +199,18 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn record_id(&self, key: &RecordKey) -> RecordId {
-        RecordId::new(&self.local, key)
+        RecordId::at(&self.place, key)
+    }
+
+    /// Changes rows: the only way to do so.
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let answers = self.answers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for change in &changes {
+            if let Change::Set(id, _) | Change::Remove(id) = change {
+                answers.forget(id.record);
+            }
+        }
+        self.storage.apply(changes)
     }
 
     /// Takes note of a failure where there is no way to tell a subscriber.
@@ -202,6 +233,10 @@ impl<S: Storage> SmartRecordStore<S> {
                 event::count(&mut self.counters.records_evicted, 1);
                 tracing::debug!(%key, "evicted");
             }
+            StoreEvent::Discarded { key, fault } => {
+                event::count(&mut self.counters.rows_discarded, 1);
+                tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
+            }
             StoreEvent::StorageFailed { error } => {
                 event::count(&mut self.counters.storage_failures, 1);
                 tracing::warn!(%error, "storage failed");
@@ -214,7 +249,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
 /// Locks a map that no panic can have left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {

@@ -17,7 +17,8 @@ use std::{
 
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig, SystemClock,
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
+    SystemClock,
     store::{Durability, RedbConfig, RedbStorage},
 };
 
@@ -80,7 +81,8 @@ fn child() {
         let value = signer.record(now).encode();
         store.write(&key, &value).unwrap();
         // One write, so that the line is whole or not there.
-        out.write_all(format!("\nwrote {n} {} {}\n", millis(), now.as_millis()).as_bytes()).unwrap();
+        out.write_all(format!("\nwrote {n} {} {}\n", millis(), now.as_millis()).as_bytes())
+            .unwrap();
         out.flush().unwrap();
     }
 }
@@ -107,10 +109,11 @@ fn run_and_kill(file: &Path, mode: &str, round: u64, writes: u64) -> (Vec<Acknow
     let mut child = start(file, mode, round);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut acknowledged = Vec::new();
-    let mut read = |line: std::io::Result<String>, acknowledged: &mut Vec<Acknowledged>| {
+    let read = |line: std::io::Result<String>, acknowledged: &mut Vec<Acknowledged>| {
         if let Some(rest) = line.unwrap().strip_prefix("wrote ") {
             let mut numbers = rest.split(' ').map(|number| number.parse().unwrap());
-            acknowledged.push(Acknowledged { n: numbers.next().unwrap(), at: numbers.next().unwrap() });
+            acknowledged
+                .push(Acknowledged { n: numbers.next().unwrap(), at: numbers.next().unwrap() });
         }
     };
     if writes > 0 {
@@ -176,7 +179,8 @@ fn kill_again_and_again(mode: &str, check: impl Fn(&[Acknowledged], &BTreeMap<u6
         // Everything of this round, whatever of the last ones is left, can be written to again.
         assert_eq!(store.counters().storage_failures, 0);
         store.collect().unwrap();
-        let mut signer = SpaceSigner::new(board(round, 0), keypair(u64::MAX - 1), Limits::default());
+        let mut signer =
+            SpaceSigner::new(board(round, 0), keypair(u64::MAX - 1), Limits::default());
         let now = SystemClock.now();
         signer.merge(Dict::default(), now, Duration::from_secs(60)).unwrap();
         store.write(&board(round, 0), &signer.record(now).encode()).unwrap();
@@ -203,7 +207,8 @@ fn nothing_acknowledged_is_lost_in_immediate_mode() {
 #[test]
 fn at_most_the_window_is_lost_in_group_mode() {
     kill_again_and_again("group", |acknowledged, found, killed_at| {
-        let mut lost = acknowledged.iter().filter(|write| lives(write.n) && !found.contains_key(&write.n));
+        let mut lost =
+            acknowledged.iter().filter(|write| lives(write.n) && !found.contains_key(&write.n));
         let Some(first) = lost.next() else {
             return;
         };

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Dict, Limits, Open, RecordKey, Registry, SignedUpdate, SmartRecord, SmartRecordStore, SmartRecordValidator, StoreConfig,
-    Timestamp, Update, UpdateKind, Writer,
+    Dict, Limits, Open, RecordKey, Registry, SignedUpdate, SmartRecord, SmartRecordStore,
+    SmartRecordValidator, StoreConfig, Timestamp, Update, UpdateKind, Writer,
     record::Seq,
     store::{MemoryStorage, Storage},
 };
@@ -36,7 +36,7 @@ pub fn update(key: &RecordKey, keypair: &Keypair, seq: u64, ttl: Duration) -> Si
         expires_at: NOW.saturating_add(ttl),
         retain_until: NOW.saturating_add(ttl),
         kind: UpdateKind::Merge,
-        document: Dict::from_iter([("text".into(), "x".repeat(len).into())]),
+        document: Dict::from_iter([("text", "x".repeat(len))]),
     };
     let overhead = make(128).encode().len() - 128;
     let update = make(UPDATE - overhead).sign(key, keypair, &Limits::default()).unwrap();
@@ -55,7 +55,7 @@ pub fn record<'a>(
 ) -> SmartRecord {
     let mut record = SmartRecord::new(key.clone());
     for (keypair, update) in updates {
-        record.insert(writer(keypair), update);
+        record.insert(writer(keypair), update).unwrap();
     }
     record
 }
@@ -83,7 +83,7 @@ pub fn store_over<S: Storage>(storage: S, clock: ManualClock) -> SmartRecordStor
     let config = StoreConfig::default().with_max_records(1 << 30).with_max_bytes(1 << 40);
     let limits = Limits::default().with_spaces_per_record(1 << 20);
     let rules = SmartRecordValidator::new(limits, Open);
-    let registry = Registry::empty().with(Registry::SMART_RECORDS, rules);
+    let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
     SmartRecordStore::with_storage(local(), registry, config, storage, clock)
 }
 
@@ -128,4 +128,3 @@ pub fn time<T>(items: impl IntoIterator<Item = T>, mut f: impl FnMut(T)) -> Dura
     }
     start.elapsed()
 }
-

@@ -78,9 +78,8 @@ fn collection(harness: &mut Harness) {
     }
     harness.ratio(name, Goal::AtMost(1.5), ROUNDS as usize, || {
         clock.advance(minutes(1));
-        let mut collect = |store: &mut SmartRecordStore| {
-            time([()], |()| assert_eq!(store.collect(), Ok(1_000)))
-        };
+        let collect =
+            |store: &mut SmartRecordStore| time([()], |()| assert_eq!(store.collect(), Ok(1_000)));
         (collect(&mut large), collect(&mut small))
     });
 }

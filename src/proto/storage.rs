@@ -14,7 +14,7 @@ pub mod head {
         #[prost(message, tag = "2")]
         Board(super::Board),
         #[prost(message, tag = "3")]
-        Opaque(super::Opaque),
+        Value(super::Value),
     }
 }
 /// The record is a smart record; its spaces are rows of their own.
@@ -28,7 +28,7 @@ pub struct Board {
 }
 /// The record is a single value of which only its validator knows the form.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Opaque {
+pub struct Value {
     #[prost(bytes = "bytes", tag = "1")]
     pub value: ::prost::bytes::Bytes,
     /// Binary peer id; empty when none is kept.
@@ -40,6 +40,10 @@ pub struct Opaque {
     /// Since when the value is known, where its life depends on that.
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<Receipt>,
+    /// Unix milliseconds until which the row stays, expired or not, because the time of this value, or of one that it
+    /// has replaced, ran since receipt.
+    #[prost(uint64, optional, tag = "5")]
+    pub remember_until: ::core::option::Option<u64>,
 }
 /// A value whose time runs since it was first received.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -50,4 +54,14 @@ pub struct Receipt {
     /// SHA-256 of what the value says: 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub identity: ::prost::bytes::Bytes,
+}
+/// A note: the local node provides something. Its name is "provider/" and the key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Provider {
+    /// Binary multiaddresses.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Unix milliseconds; for ever if there is none.
+    #[prost(uint64, optional, tag = "2")]
+    pub expires_at: ::core::option::Option<u64>,
 }

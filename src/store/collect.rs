@@ -51,7 +51,7 @@ impl<S: Storage> SmartRecordStore<S> {
             .map(|part| Ok(Change::Remove(part?.0)))
             .collect::<Result<_, StorageError>>()?;
         lock(&self.cursors).remove(&record);
-        self.storage.apply(changes)
+        self.change(changes)
     }
 
     /// Collects from at most `max` due parts; says how many updates and values went.
@@ -63,13 +63,14 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut collected = 0_usize;
         for id in self.storage.due(now, max)? {
             let gone = if id.space == SpaceId::HEAD {
-                self.storage.apply(vec![Change::Remove(id)])?;
+                self.change(vec![Change::Remove(id)])?;
                 1
             } else {
                 self.collect_space(id, now)?
             };
             collected = collected.saturating_add(gone);
         }
+        self.discard_rejected()?;
         count(&mut self.counters.collected, collected);
         Ok(collected)
     }
@@ -93,6 +94,18 @@ impl<S: Storage> SmartRecordStore<S> {
                 (1, None)
             }
         };
+        self.replace_space(id, old, rest)?;
+        Ok(collected)
+    }
+
+    /// Puts the rest of a space in the place of its row of `old` bytes, or removes it; with its head if it was
+    /// the last.
+    pub(super) fn replace_space(
+        &mut self,
+        id: PartId,
+        old: usize,
+        rest: Option<Part<'static>>,
+    ) -> Result<(), StorageError> {
         let board = self.board(id.record)?;
         let mut plan = Plan::default();
         let board = match rest {
@@ -118,8 +131,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 plan.remove(id.record.head(), old);
             }
         }
-        self.storage.apply(plan.changes)?;
-        Ok(collected)
+        self.change(plan.changes)
     }
 
     /// All parts of a record, its head first.

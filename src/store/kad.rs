@@ -16,6 +16,7 @@ use libp2p_kad::{
 use super::{
     SmartRecordStore,
     event::{Origin, StoreEvent},
+    lock,
     read::wall_clock,
     storage::Storage,
     write::{Meta, WriteError},
@@ -34,7 +35,11 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     /// A slice of the record that fits into a reply, the whole if it is small. Each call moves on to the
     /// next slice.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
-        match self.answer(&key.into()) {
+        let now = self.clock.now();
+        if let Some(record) = lock(&self.answers).get(key, now) {
+            return Some(Cow::Owned(record));
+        }
+        match self.answer(&key.into(), now) {
             Ok(record) => record.map(Cow::Owned),
             Err(error) => {
                 self.read_failed(&error);
@@ -85,7 +90,12 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
-        self.providers.add_provider(record)
+        let own = (record.provider == self.local).then(|| record.clone());
+        self.providers.add_provider(record)?;
+        if let Some(own) = own {
+            self.keep_provider(&own);
+        }
+        Ok(())
     }
 
     fn providers(&self, key: &KadKey) -> Vec<ProviderRecord> {
@@ -98,6 +108,9 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
 
     fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
         self.providers.remove_provider(key, provider);
+        if *provider == self.local {
+            self.forget_provider(key);
+        }
     }
 }
 

@@ -11,8 +11,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use libp2p_identity::PeerId;
 
 use super::{
+    SmartRecordStore,
+    event::StoreEvent,
     rows,
-    storage::{Part, PartId, RecordId, RowCheck, RowFault, SpaceId, StorageError, Verdict},
+    storage::{
+        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage,
+        StorageError, Verdict,
+    },
 };
 use crate::{
     clock::Clock,
@@ -64,9 +69,9 @@ impl Rules {
             (Body::Board(_), Some(rules)) => {
                 Ok(rules.limits().check_key(&key).map_err(ValidationError::from)?)
             }
-            (Body::Opaque(opaque), None) => {
+            (Body::Value(stored), None) => {
                 let now = self.clock.now();
-                match self.validator.validate(&key, &opaque.value, now) {
+                match self.validator.validate(&key, &stored.value, now) {
                     // It is hidden by its row's expiry, and may have to be remembered.
                     Err(ValidationError::Expired { .. })
                         if part.expires_at.is_some_and(|at| at <= now) =>
@@ -102,13 +107,9 @@ impl Rules {
         }
         match (rest, refused) {
             (Some((_, admitted)), None) if admitted == count => Ok(None),
+            // Without a refusal, newer updates leave less room than they did.
             (Some((rest, _)), refused) => {
-                let over_limit = LimitExceeded::new(
-                    Limit::UpdatesPerSpace,
-                    count,
-                    rules.limits().updates_per_space(),
-                );
-                Ok(Some((rest, refused.unwrap_or(over_limit.into()).into())))
+                Ok(Some((rest, refused.unwrap_or(ValidationError::Stale).into())))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
@@ -134,9 +135,9 @@ impl Rules {
         let MergedSpace { space, .. } = rules
             .merge_space(key, &writer, updates, &nothing, None, &mut refusals)
             .map_err(|_| RowFault::Damaged)?;
-        let rest = space.filter(|space| !space.is_empty()).map(|space| {
-            (rows::space_part(&space, &writer), space.updates().len())
-        });
+        let rest = space
+            .filter(|space| !space.is_empty())
+            .map(|space| (rows::space_part(&space, &writer), space.updates().len()));
         Ok((rest, SpaceId(writer.rank(key)), refusals.first().cloned()))
     }
 
@@ -148,6 +149,34 @@ impl Rules {
             Some(body) if RecordId::new(&self.local, &key) == id => Ok((key, body)),
             _ => Err(RowFault::Damaged),
         }
+    }
+}
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// Removes the rows that the storage has found to be bad.
+    pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
+        for rejected in self.storage.take_rejected() {
+            self.discard(rejected)?;
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, rejected: Rejected) -> Result<(), StorageError> {
+        let Rejected { id, part, bytes, fault, rest } = rejected;
+        let head = if id.space == SpaceId::HEAD {
+            part.as_ref().and_then(|part| rows::decode_head(part).ok())
+        } else {
+            let head = self.storage.get(&id.record.head())?;
+            head.and_then(|head| rows::decode_head(&head).ok())
+        };
+        match (id.space, rest) {
+            (SpaceId::HEAD, Some(rest)) => self.change(vec![Change::Set(id, rest)])?,
+            (SpaceId::HEAD, None) => self.change(vec![Change::Remove(id)])?,
+            (_, rest) => self.replace_space(id, bytes, rest)?,
+        }
+        let key = head.map(|head| RecordKey::new(head.key));
+        self.emit(&StoreEvent::Discarded { key, fault });
+        Ok(())
     }
 }
 

@@ -38,13 +38,13 @@ use self::{
     writer::{Group, Shared},
 };
 use super::{
-    lock,
+    SmartRecordStore, StoreConfig, lock,
     storage::{
-        Change, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError,
-        Tally, TallyId, Usage,
+        Change, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError, Tally,
+        TallyId, Usage,
     },
 };
-use crate::time::Timestamp;
+use crate::{clock::SystemClock, time::Timestamp, validator::Registry};
 
 /// Keeps a store's rows in one file.
 ///
@@ -104,13 +104,14 @@ impl RedbStorage {
     }
 
     fn open_by(opener: Opener, local: PeerId, config: &RedbConfig) -> Result<Self, StorageError> {
-        let (mut disk, opened) = Disk::open(opener, config.cache_bytes(), local)?;
+        let mut disk = Disk::open(opener, config.cache_bytes(), local)?;
+        let session = disk.session();
         let (view, usage) = disk.view()?;
         let durability = config.durability();
         let (shared, thread) = writer::spawn(disk, view, usage, durability)?;
         Ok(Self {
             durability,
-            session: opened.session,
+            session,
             shared,
             thread: Some(thread),
             overlay: Overlay::default(),
@@ -173,7 +174,9 @@ impl RedbStorage {
             match self.overlay.row(&head) {
                 _ if head == *id => None,
                 Some(row) => row.map(|row| owned(row.part())),
-                None => view.row(&head, |value| read_row(&head, value)).ok()??.map(|(_, part)| part),
+                None => {
+                    view.row(&head, |value| read_row(&head, value)).ok()??.map(|(_, part)| part)
+                }
             }
         })
     }
@@ -202,12 +205,42 @@ impl RedbStorage {
     }
 }
 
-fn owned(part: Part<'_>) -> Part<'static> {
-    Part {
-        bytes: part.bytes.into_owned().into(),
-        due_at: part.due_at,
-        expires_at: part.expires_at,
+impl SmartRecordStore<RedbStorage> {
+    /// A store in a file for smart records under `/sr/…`, with all defaults: see [`Durability::group`].
+    ///
+    /// ```
+    /// use libp2p_identity::Keypair;
+    /// use libp2p_smart_record::{Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("records");
+    /// let keypair = Keypair::generate_ed25519();
+    /// let local_peer = keypair.public().to_peer_id();
+    /// let key = RecordKey::new("/sr/lobby");
+    ///
+    /// let mut store = SmartRecordStore::open(&path, local_peer)?;
+    /// let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+    /// let now = SystemClock.now();
+    /// signer.merge(r#"{"name": "ada"}"#.parse::<Dict>()?, now, std::time::Duration::from_secs(600))?;
+    /// store.write(&key, &signer.record(now).encode())?;
+    /// drop(store);
+    ///
+    /// let store = SmartRecordStore::open(&path, local_peer)?;
+    /// assert_eq!(store.view(&key)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RedbStorage::open`].
+    pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self, StorageError> {
+        let storage = RedbStorage::open(path, local, &RedbConfig::default())?;
+        let (registry, config) = (Registry::default(), StoreConfig::default());
+        Ok(Self::with_storage(local, registry, config, storage, SystemClock))
     }
+}
+
+fn owned(part: Part<'_>) -> Part<'static> {
+    Part { bytes: part.bytes.into_owned().into(), due_at: part.due_at, expires_at: part.expires_at }
 }
 
 impl Storage for RedbStorage {

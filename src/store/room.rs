@@ -141,7 +141,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 changes.push(Change::Remove(id));
             }
         }
-        self.storage.apply(changes)?;
+        self.change(changes)?;
         count(&mut self.counters.spaces_evicted, plan.evicted_spaces);
         for victim in victims {
             lock(&self.cursors).remove(&victim);

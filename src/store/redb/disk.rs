@@ -10,7 +10,7 @@ use std::{
 };
 
 use ::redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableHandle,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableHandle,
     WriteTransaction,
 };
 use libp2p_identity::PeerId;
@@ -33,16 +33,10 @@ pub(super) struct Disk {
     opener: Opener,
     cache_bytes: usize,
     owner: PeerId,
+    session: u32,
     db: Option<Database>,
     views: u64,
     pause: Pause,
-}
-
-/// What the file says of itself when it is opened.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Opened {
-    pub(super) usage: Usage,
-    pub(super) session: u32,
 }
 
 /// How long the file is let alone after a failure.
@@ -79,12 +73,34 @@ impl Disk {
         opener: Opener,
         cache_bytes: usize,
         owner: PeerId,
-    ) -> Result<(Self, Opened), StorageError> {
-        let mut disk = Self { opener, cache_bytes, owner, db: None, views: 0, pause: Pause::none() };
+    ) -> Result<Self, StorageError> {
+        let pause = Pause::none();
+        let mut disk = Self { opener, cache_bytes, owner, session: 0, db: None, views: 0, pause };
         let db = disk.open_database()?;
-        let opened = guarded(|| begin_session(&db, &owner))?;
+        disk.session = guarded(|| begin_session(&db, &owner))?;
         disk.db = Some(db);
-        Ok((disk, opened))
+        Ok(disk)
+    }
+
+    /// The number of the session, by which rows are known that were written since the file was opened.
+    pub(super) const fn session(&self) -> u32 {
+        self.session
+    }
+
+    /// Opens the file again, if it is the same and nobody else has opened it meanwhile.
+    fn reopen(&mut self) -> Result<Database, StorageError> {
+        let db = self.open_database()?;
+        guarded(|| {
+            let table = db.begin_read().map_err(failed)?.open_table(META).map_err(not_opened)?;
+            match (number(&table, meta::SESSION)?, owner_of(&table)?) {
+                (Some(session), Some(owner)) if owner != self.owner || session != self.session => {
+                    Err(StorageError::Locked)
+                }
+                (Some(_), Some(_)) => Ok(()),
+                _ => Err(StorageError::NotAStorage),
+            }
+        })?;
+        Ok(db)
     }
 
     fn open_database(&mut self) -> Result<Database, StorageError> {
@@ -115,7 +131,7 @@ impl Disk {
         let db = match self.db.take() {
             Some(db) => Ok(db),
             None if !self.pause.is_over() => return Err(self.pause.after.clone()),
-            None => self.open_database(),
+            None => self.reopen(),
         };
         self.views = self.views.saturating_add(1);
         let number = self.views;
@@ -188,26 +204,24 @@ fn begin_write(db: &Database) -> Result<WriteTransaction, StorageError> {
 }
 
 /// Checks whose the file is, of what format, and counts the session. A new file becomes the owner's.
-fn begin_session(db: &Database, owner: &PeerId) -> Result<Opened, StorageError> {
+fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
     let transaction = begin_write(db)?;
     let tables: Vec<_> = transaction.list_tables().map_err(failed)?.collect();
-    if !tables.is_empty() && !tables.iter().any(|table| table.name() == META.name()) {
+    let is_new = tables.is_empty();
+    if !is_new && !tables.iter().any(|table| table.name() == META.name()) {
         return Err(StorageError::NotAStorage);
     }
-    let opened = {
+    let session = {
         let mut table = transaction.open_table(META).map_err(not_opened)?;
-        let format = number(&table, meta::FORMAT)?;
-        if format.is_none() && !tables.is_empty() {
-            return Err(StorageError::NotAStorage);
-        }
-        if let Some(found) = format.filter(|format| *format > FORMAT) {
-            return Err(StorageError::NewerFormat { found, known: FORMAT });
-        }
-        if let Some(stored) = table.get(meta::OWNER).map_err(failed)? {
-            let stored = PeerId::from_bytes(stored.value()).map_err(StorageError::damaged)?;
-            if stored != *owner {
-                return Err(StorageError::OtherPeer { owner: Box::new(stored) });
+        match number(&table, meta::FORMAT)? {
+            None if !is_new => return Err(StorageError::NotAStorage),
+            Some(found) if found > FORMAT => {
+                return Err(StorageError::NewerFormat { found, known: FORMAT });
             }
+            _ => {}
+        }
+        if let Some(stored) = owner_of(&table)?.filter(|stored| stored != owner) {
+            return Err(StorageError::OtherPeer { owner: Box::new(stored) });
         }
         let session = number(&table, meta::SESSION)?.unwrap_or(0).wrapping_add(1);
         let usage = table.get(meta::USAGE).map_err(failed)?.map(|usage| read_usage(usage.value()));
@@ -224,22 +238,34 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<Opened, StorageError> 
         ] {
             table.insert(name, value).map_err(failed)?;
         }
-        Opened { usage, session }
+        session
     };
     transaction.open_table(ROWS).map_err(not_opened)?;
     transaction.open_table(DUE).map_err(not_opened)?;
     transaction.open_table(TALLIES).map_err(not_opened)?;
     transaction.open_table(NOTES).map_err(not_opened)?;
     transaction.commit().map_err(failed)?;
-    Ok(opened)
+    Ok(session)
 }
 
-fn number(table: &Table<'_, &str, &[u8]>, name: &str) -> Result<Option<u32>, StorageError> {
+fn number(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<u32>, StorageError> {
     let Some(value) = table.get(name).map_err(failed)? else {
         return Ok(None);
     };
     let bytes = value.value().try_into();
     bytes.map(|bytes| Some(u32::from_le_bytes(bytes))).map_err(StorageError::damaged)
+}
+
+fn owner_of(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<PeerId>, StorageError> {
+    let Some(value) = table.get(meta::OWNER).map_err(failed)? else {
+        return Ok(None);
+    };
+    PeerId::from_bytes(value.value()).map(Some).map_err(StorageError::damaged)
 }
 
 /// How much is stored, by counting it.

@@ -35,9 +35,7 @@ pub(super) fn not_opened(error: impl Into<Error>) -> StorageError {
 }
 
 /// Runs code of redb's.
-pub(super) fn guarded<T>(
-    run: impl FnOnce() -> Result<T, StorageError>,
-) -> Result<T, StorageError> {
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
     // After a panic the database is closed and opened again, so nothing half-changed is looked at.
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(StorageError::damaged("the database could not go on")))

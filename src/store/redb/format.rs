@@ -355,7 +355,10 @@ mod tests {
 
     #[test]
     fn the_index_is_ordered_by_time_and_holds_halves() {
-        let (a, b) = (due_key(Timestamp::from_millis(255), &id(9, 9)), due_key(Timestamp::from_millis(256), &id(1, 1)));
+        let (a, b) = (
+            due_key(Timestamp::from_millis(255), &id(9, 9)),
+            due_key(Timestamp::from_millis(256), &id(1, 1)),
+        );
         assert!(a < b);
         let (due_at, least) = read_due_key(&b);
         assert_eq!(due_at.as_millis(), 256);

@@ -272,10 +272,7 @@ impl Writer {
             let next = until_due.into_iter().chain(until_retry).min();
             state = match next {
                 Some(left) => wait(&shared.to_do, state, left),
-                None => shared
-                    .to_do
-                    .wait(state)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                None => shared.to_do.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
             };
         }
     }
