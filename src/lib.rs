@@ -4,14 +4,16 @@
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. There is no protocol
 //! of its own: it rides on Kademlia's PUT_VALUE and GET_VALUE.
 //!
-//! Two ways in:
+//! Three ways in:
 //!
 //! 1. **Replace the store.** [`SmartRecordStore`] takes the place of libp2p's `MemoryStore` in a
 //!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes.
 //! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a
 //!    [`Registry`] maps the namespaces of keys to validators.
+//! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
+//!    reads and watches.
 //!
-//! A writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
+//! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
 //! reads each answer of a GET with [`SmartRecordValidator::read`], joins the [`SmartRecord`]s, and looks at the
 //! [`View`].
 //!
@@ -54,13 +56,15 @@
 //! | [`signed`] | signed records: one value, one author, the highest sequence wins |
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
+//! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
+//! | [`client`] | publish, get, watch: the app's handle on a behaviour |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
-//! for the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is for
+//! the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -84,6 +88,8 @@
     )
 )]
 
+pub mod behaviour;
+pub mod client;
 mod clock;
 mod dag_cbor;
 pub mod ipns;
@@ -107,6 +113,8 @@ pub use cid::Cid;
 pub use prost::bytes::Bytes;
 
 pub use crate::{
+    behaviour::Behaviour,
+    client::{Client, ClientError},
     clock::{Clock, SystemClock},
     key::{NamespaceError, RecordKey},
     time::Timestamp,
@@ -124,7 +132,7 @@ pub use crate::{
     signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     validator::{
-        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
+        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
         PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
         Validator, Validity, best_index,
     },

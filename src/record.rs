@@ -153,6 +153,10 @@ impl SmartRecord {
         self.spaces.iter()
     }
 
+    pub(crate) fn into_spaces(self) -> btree_map::IntoIter<Writer, Space> {
+        self.spaces.into_iter()
+    }
+
     /// The space of a writer.
     pub fn space(&self, writer: &Writer) -> Option<&Space> {
         self.spaces.get(writer)

@@ -13,9 +13,12 @@ mod answers;
 mod collect;
 mod config;
 mod event;
+mod horizon;
 mod kad;
 mod memory;
+mod plan;
 mod provided;
+mod quota;
 mod read;
 mod receipt;
 mod recheck;
@@ -25,6 +28,7 @@ mod room;
 mod rows;
 pub mod storage;
 mod value;
+mod victims;
 mod write;
 
 use std::{
@@ -40,17 +44,20 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
+pub(crate) use self::read::wall_clock;
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, RedbConfig, RedbStorage};
 use self::{
     answers::Answers,
     event::Subscribers,
+    quota::Protection,
     read::{Cursor, Seen},
     recheck::Rules,
     storage::{Change, RecordId},
+    victims::Horizons,
 };
 pub use self::{
-    config::StoreConfig,
+    config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{RowFault, Storage, StorageError, Usage},
@@ -109,6 +116,9 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     answers: Mutex<Answers>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
+    protection: Protection,
+    /// Where to look for what may go.
+    horizons: Mutex<Horizons>,
 }
 
 impl SmartRecordStore {
@@ -150,6 +160,8 @@ impl<S: Storage> SmartRecordStore<S> {
             clock,
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
+            protection: Protection::new(local, config.protected()),
+            horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
             counters: Counters::default(),
@@ -191,6 +203,22 @@ impl<S: Storage> SmartRecordStore<S> {
     /// How much is stored.
     pub fn usage(&self) -> Usage {
         self.storage.usage()
+    }
+
+    pub(crate) const fn local(&self) -> PeerId {
+        self.local
+    }
+
+    pub(crate) const fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    pub(crate) fn shared_validator(&self) -> Arc<dyn Validator> {
+        self.validator.clone()
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
     }
 
     /// The validator.

@@ -10,6 +10,7 @@
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;
+mod checked;
 mod error;
 mod ipns;
 mod iprs;
@@ -22,9 +23,9 @@ mod smart_record;
 
 use std::time::Duration;
 
-pub(crate) use self::smart_record::{MergedSpace, Refusals, Refused};
 pub use self::{
     any::AcceptAny,
+    checked::Checked,
     error::{Fault, Malformed, ValidationError},
     ipns::IpnsValidator,
     iprs::IprsValidator,
@@ -33,6 +34,10 @@ pub use self::{
     registry::Registry,
     signed::SignedRecordValidator,
     smart_record::SmartRecordValidator,
+};
+pub(crate) use self::{
+    checked::CheckedBody,
+    smart_record::{MergedSpace, Refusals, Refused},
 };
 use crate::{key::RecordKey, time::Timestamp};
 

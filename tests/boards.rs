@@ -58,7 +58,7 @@ fn space(key: &RecordKey, writer: u64, text: usize, now: Timestamp) -> SmartReco
 fn thousand(key: &RecordKey, now: Timestamp) -> SmartRecord {
     let mut board = SmartRecord::new(key.clone());
     for writer in 0..1_000 {
-        board.join(space(key, writer, 160, now)).unwrap();
+        board.join(space(key, writer, 145, now)).unwrap();
     }
     let bytes = board.encode().len();
     assert!((290_000..310_000).contains(&bytes), "{bytes} bytes");

@@ -19,6 +19,8 @@ mod events;
 mod failures;
 #[path = "store/probe.rs"]
 mod probe;
+#[path = "store/quotas.rs"]
+mod quotas;
 #[cfg(feature = "redb")]
 #[path = "store/redb.rs"]
 mod redb;
@@ -28,6 +30,8 @@ mod refusals;
 mod removal;
 #[path = "store/slices.rs"]
 mod slices;
+#[path = "store/tallies.rs"]
+mod tallies;
 
 #[path = "support/clock.rs"]
 mod clock;
@@ -37,7 +41,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -54,7 +58,7 @@ use libp2p_smart_record::{
     ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
-        Events, MemoryStorage, Origin, StorageError, Usage,
+        Events, MemoryStorage, Origin, Quota, StorageError, Usage,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
@@ -71,7 +75,7 @@ const T0: u64 = 1_700_000_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 use contract::with_fallback_only;
-use probe::{Probe, probed};
+use probe::{Probe, Shared, probed};
 use refusals::Number;
 use slices::large_board;
 

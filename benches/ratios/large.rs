@@ -24,6 +24,8 @@ const CHILD: &str = "RATIOS_CHILD";
 pub fn run(harness: &mut Harness) {
     collection(harness);
     resident(harness);
+    #[cfg(feature = "redb")]
+    disk::run(harness);
 }
 
 /// Boards of 1,000 writers with one update each, made by a thread of their own.
@@ -109,4 +111,68 @@ pub fn child() {
     let wire = fill(&mut store, many(1_000..RESIDENT + 1_000, HOUR));
     println!("{}", (resident() - before) / wire as f64);
     assert_eq!(store.counters().admitted, RESIDENT + 1_000);
+}
+
+/// The storage in a file.
+#[cfg(feature = "redb")]
+mod disk {
+    use std::path::Path;
+
+    use libp2p_smart_record::store::{RedbConfig, RedbStorage};
+
+    use super::*;
+    use crate::fixtures::local;
+
+    pub(super) fn run(harness: &mut Harness) {
+        puts(harness);
+        reopening(harness);
+    }
+
+    fn open(path: &Path) -> SmartRecordStore<RedbStorage> {
+        let storage = RedbStorage::open(path, local(), &RedbConfig::default()).unwrap();
+        store_over(storage, ManualClock::at(NOW))
+    }
+
+    /// How many puts of new updates each store takes in the same time.
+    fn puts(harness: &mut Harness) {
+        const UPDATES: u64 = 20_000;
+        let name = "redb_group_puts_per_memory_put";
+        if !harness.wants(name) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let values: Vec<_> = many(0..UPDATES, HOUR).collect();
+        let mut ratios: Vec<_> = (0..5)
+            .map(|round| {
+                let mut disk = open(&folder.path().join(round.to_string()));
+                let mut memory = store();
+                let on_disk = time([()], |()| drop(fill(&mut disk, values.iter().cloned())));
+                let in_memory = time([()], |()| drop(fill(&mut memory, values.iter().cloned())));
+                assert_eq!(disk.counters().admitted, UPDATES);
+                in_memory.as_secs_f64() / on_disk.as_secs_f64()
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        harness.report(name, ratios[ratios.len() / 2], "×", Goal::AtLeast(0.5));
+    }
+
+    /// From opening a large file to the first answer, after it was closed and after a crash.
+    fn reopening(harness: &mut Harness) {
+        let (closed, crashed) = ("redb_reopen_1000000", "redb_reopen_1000000_after_a_crash");
+        if !harness.wants(closed) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("store"), folder.path().join("crashed"));
+        let mut store = open(&path);
+        fill(&mut store, many(0..updates(), HOUR));
+        // What is in the file while it is open is what a killed process leaves.
+        std::fs::copy(&path, &copy).unwrap();
+        drop(store);
+        for (name, path) in [(closed, &path), (crashed, &copy)] {
+            let key = (&board_key(0)).into();
+            let taken = time([()], |()| assert!(open(path).get(&key).is_some()));
+            harness.report(name, taken.as_secs_f64(), "s", Goal::AtMost(1.0));
+        }
+    }
 }

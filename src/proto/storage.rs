@@ -25,6 +25,14 @@ pub struct Board {
     pub spaces: u32,
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+    /// Those among them that are protected.
+    #[prost(uint32, tag = "3")]
+    pub protected_spaces: u32,
+    #[prost(uint64, tag = "4")]
+    pub protected_bytes: u64,
+    /// Which list of protected writers these were counted by; zero for the list of none but the local peer.
+    #[prost(fixed64, tag = "5")]
+    pub protected_by: u64,
 }
 /// The record is a single value of which only its validator knows the form.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -44,6 +52,9 @@ pub struct Value {
     /// has replaced, ran since receipt.
     #[prost(uint64, optional, tag = "5")]
     pub remember_until: ::core::option::Option<u64>,
+    /// Whether the local node wrote it.
+    #[prost(bool, tag = "6")]
+    pub is_local: bool,
 }
 /// A value whose time runs since it was first received.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

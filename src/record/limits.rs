@@ -165,10 +165,36 @@ pub enum Limit {
     ValueBytes,
     /// The bytes of what a signed record carries.
     ContentBytes,
+    /// The bytes of a record in a store.
+    RecordBytes,
+    /// The spaces of a writer in a store.
+    WriterSpaces,
+    /// The bytes of a writer in a store.
+    WriterBytes,
+    /// The records of a namespace in a store.
+    NamespaceRecords,
+    /// The bytes of a namespace in a store.
+    NamespaceBytes,
     /// The records of a store.
     StoreRecords,
     /// The bytes of a store.
     StoreBytes,
+}
+
+impl Limit {
+    /// Whether it bounds what is stored, not what is written.
+    pub(crate) const fn is_of_room(self) -> bool {
+        matches!(
+            self,
+            Self::RecordBytes
+                | Self::WriterSpaces
+                | Self::WriterBytes
+                | Self::NamespaceRecords
+                | Self::NamespaceBytes
+                | Self::StoreRecords
+                | Self::StoreBytes
+        )
+    }
 }
 
 impl fmt::Display for Limit {
@@ -189,6 +215,11 @@ impl fmt::Display for Limit {
             Self::ChunkBytes => "the record in one piece (bytes)",
             Self::ValueBytes => "the value (bytes)",
             Self::ContentBytes => "the content of the signed record (bytes)",
+            Self::RecordBytes => "the record (bytes)",
+            Self::WriterSpaces => "the writer's share of the store (spaces)",
+            Self::WriterBytes => "the writer's share of the store (bytes)",
+            Self::NamespaceRecords => "the namespace's share of the store (records)",
+            Self::NamespaceBytes => "the namespace's share of the store (bytes)",
             Self::StoreRecords => "the store (records)",
             Self::StoreBytes => "the store (bytes)",
         })

@@ -49,6 +49,7 @@ use crate::{key::RecordKey, node::Dict, time::Timestamp};
 /// # assert!(!value.is_empty());
 /// # Ok::<(), libp2p_smart_record::SignError>(())
 /// ```
+#[derive(Clone)]
 pub struct SpaceSigner {
     key: RecordKey,
     keypair: Keypair,

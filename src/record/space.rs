@@ -51,6 +51,10 @@ impl Space {
         self.updates.iter()
     }
 
+    pub(crate) fn into_updates(self) -> impl DoubleEndedIterator<Item = SignedUpdate> {
+        self.updates.into_iter()
+    }
+
     /// Whether there is no update.
     pub fn is_empty(&self) -> bool {
         self.updates.is_empty()

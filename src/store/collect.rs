@@ -5,13 +5,17 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
+use libp2p_identity::PeerId;
+use prost::bytes::Bytes;
+
 use super::{
     SmartRecordStore, StorageError,
     event::{StoreEvent, count},
     lock,
+    quota::Payers,
     room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{Change, Part, PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, RecordId, SpaceId, Storage},
 };
 use crate::{key::RecordKey, time::Timestamp};
 
@@ -46,12 +50,15 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     pub(super) fn drop_record(&mut self, record: RecordId) -> Result<(), StorageError> {
-        let changes = self
-            .parts_of(record)
-            .map(|part| Ok(Change::Remove(part?.0)))
-            .collect::<Result<_, StorageError>>()?;
-        lock(&self.cursors).remove(&record);
-        self.change(changes)
+        let mut plan = Plan::default();
+        self.plan_removal(record, false, &mut plan)?;
+        self.forget_places(record);
+        self.apply(plan)
+    }
+
+    /// Collects some of what has expired, not enough to hold anyone up.
+    pub(crate) fn collect_some(&mut self) -> Result<usize, StorageError> {
+        self.collect_due(self.clock.now(), COLLECT_AT_ONCE)
     }
 
     /// Collects from at most `max` due parts; says how many updates and values went.
@@ -63,7 +70,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut collected = 0_usize;
         for id in self.storage.due(now, max)? {
             let gone = if id.space == SpaceId::HEAD {
-                self.change(vec![Change::Remove(id)])?;
+                self.collect_head(id)?;
                 1
             } else {
                 self.collect_space(id, now)?
@@ -80,6 +87,7 @@ impl<S: Storage> SmartRecordStore<S> {
             return Ok(0);
         };
         let old = part.bytes.len();
+        let writer = rows::peer_of(&part);
         let read = rows::read_space(&part);
         drop(part);
         let (collected, rest) = match read {
@@ -94,44 +102,62 @@ impl<S: Storage> SmartRecordStore<S> {
                 (1, None)
             }
         };
-        self.replace_space(id, old, rest)?;
+        self.replace_space(id, old, writer, rest)?;
         Ok(collected)
     }
 
-    /// Puts the rest of a space in the place of its row of `old` bytes, or removes it; with its head if it was
-    /// the last.
+    /// Puts the rest of a writer's space in the place of its row of `old` bytes, or removes it; with its head if
+    /// it was the last.
     pub(super) fn replace_space(
         &mut self,
         id: PartId,
         old: usize,
+        writer: Option<PeerId>,
         rest: Option<Part<'static>>,
     ) -> Result<(), StorageError> {
-        let board = self.board(id.record)?;
+        let mut board = self.board(id.record)?;
         let mut plan = Plan::default();
-        let board = match rest {
-            Some(part) => {
-                let board = rows::board_with(board, (0, 0), (part.bytes.len(), old));
-                plan.set(id, part, Some(old));
-                board
-            }
-            None => {
-                plan.remove(id, old);
-                rows::board_with(board, (0, 1), (0, old))
-            }
-        };
         let head = self.storage.get(&id.record.head())?;
-        let key = head.as_ref().and_then(|head| rows::decode_head(head).ok());
-        let old = head.map_or(0, |part| part.bytes.len());
-        match key {
-            Some(head) if board.spaces > 0 => {
-                plan.set(id.record.head(), rows::board_part(head.key, board), Some(old));
+        let old_head = head.as_ref().map(|part| part.bytes.len());
+        let head = head.and_then(|head| rows::decode_head(&head).ok());
+        let (key, head_payers) = self.head_payers(head);
+        let payers = Payers::of_space(head_payers.namespace, writer.as_ref());
+        let is_protected = writer.is_some_and(|writer| self.protection.covers(&writer));
+        board.subtract(old, is_protected);
+        match rest {
+            Some(part) => {
+                board.add(part.bytes.len(), is_protected);
+                plan.set(id, part, Some((old, payers)), payers);
             }
-            _ => {
-                lock(&self.cursors).remove(&id.record);
-                plan.remove(id.record.head(), old);
+            None => plan.remove(id, old, payers),
+        }
+        let head = id.record.head();
+        match (key, old_head) {
+            (Some(key), Some(old)) if board.spaces > 0 => {
+                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+                plan.set(head, part, Some((old, head_payers)), head_payers);
+            }
+            (_, old) => {
+                self.forget_places(id.record);
+                if let Some(old) = old {
+                    plan.remove(head, old, head_payers);
+                }
             }
         }
-        self.change(plan.changes)
+        self.apply(plan)?;
+        if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
+            lock(&self.horizons).notice(head);
+        }
+        Ok(())
+    }
+
+    fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {
+        let mut plan = Plan::default();
+        if let Some(part) = self.storage.get(&id)? {
+            let (_, payers) = self.head_payers(rows::decode_head(&part).ok());
+            plan.remove(id, part.bytes.len(), payers);
+        }
+        self.apply(plan)
     }
 
     /// All parts of a record, its head first.

@@ -4,25 +4,56 @@
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
 use crate::{record::Limits, settings::settings};
 
+/// How much of a store one party may fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Of a writer the spaces, of a namespace the records.
+    pub count: usize,
+    /// Bytes, [`Usage::ROW`](crate::store::Usage::ROW) for each part added.
+    pub bytes: usize,
+}
+
 /// The bounds of a store and the sizes of what it sends.
 ///
 /// ```
-/// use libp2p_smart_record::StoreConfig;
+/// use libp2p_smart_record::{StoreConfig, store::Quota};
 ///
-/// let config = StoreConfig::default().with_max_records(1_000).with_slice_bytes(4 * 1_024);
+/// let config = StoreConfig::default()
+///     .with_max_records(1_000)
+///     .with_slice_bytes(4 * 1_024)
+///     .with_namespace_quota("presence", Quota { count: 100, bytes: 1_024 * 1_024 });
 /// # let _ = config;
 /// ```
+///
+/// # When a bound is reached
+///
+/// What has expired goes first. Then each bound has an order in which one makes room for another: of a store and
+/// of a namespace the records farther from the local peer go, the farthest first; of a record the spaces of a
+/// higher rank, the highest first. What would have to go itself is refused, where possible before its signature
+/// is checked. A writer makes no room for itself: over its quota it is refused.
+///
+/// Spaces of [`protected`](Self::protected) writers, the local peer among them, and values that the local node
+/// wrote make room for nobody, and everybody else makes room for them.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     max_records: usize,
     max_bytes: usize,
+    max_record_bytes: usize,
+    writer_quota: Quota,
+    protected_quota: Quota,
+    namespace_quotas: BTreeMap<String, Quota>,
+    protected: BTreeSet<PeerId>,
     chunk_bytes: usize,
     slice_bytes: usize,
     max_events: usize,
@@ -35,7 +66,12 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             max_records: 16 * 1_024,
-            max_bytes: 64 * 1_024 * 1_024,
+            max_bytes: 64 * MIB,
+            max_record_bytes: 4 * MIB,
+            writer_quota: Quota { count: 4 * 1_024, bytes: 16 * MIB },
+            protected_quota: Quota { count: 8 * 1_024, bytes: 32 * MIB },
+            namespace_quotas: BTreeMap::new(),
+            protected: BTreeSet::new(),
             chunk_bytes: 15 * 1_024,
             slice_bytes: 8 * 1_024,
             max_events: 1_024,
@@ -53,6 +89,19 @@ settings! { StoreConfig:
     /// How many bytes the store holds, [`Usage::ROW`](crate::store::Usage::ROW) for each part added.
     /// Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.
     max_bytes, with_max_bytes: usize;
+    /// How many bytes the spaces of one record take at most, [`Usage::ROW`](crate::store::Usage::ROW) for each
+    /// added; those of protected writers do not count. Defaults to 4 MiB: 1,024 spaces have 4 KiB each, and no
+    /// single key takes more than a sixteenth of the default store. How many spaces there may be is in
+    /// [`Limits::spaces_per_record`].
+    max_record_bytes, with_max_record_bytes: usize;
+    /// How much one writer may store, over all records. Defaults to 4,096 spaces and 16 MiB, so that three quarters
+    /// of the default store are left whatever one writer does. It does not stop who makes new keys; the other
+    /// bounds do. It is charged once a signature has been found good, so nobody can fill it for another.
+    writer_quota, with_writer_quota: Quota;
+    /// How much each [`protected`](Self::protected) writer may store, in the place of
+    /// [`writer_quota`](Self::writer_quota); values that the local node wrote count as the local peer's. Defaults
+    /// to 8,192 spaces and 32 MiB, so that one of them, gone wrong, leaves half of the default store.
+    protected_quota, with_protected_quota: Quota;
     /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key of 256
     /// bytes, twice, it fits into Kademlia's packet of 16 KiB. With larger chunks than that,
     /// [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises Kademlia's limit, which all
@@ -84,6 +133,34 @@ settings! { StoreConfig:
 }
 
 impl StoreConfig {
+    /// How much the records of a namespace may take; `None`, the default, means as much as the store. Give one
+    /// to a namespace whose records cost little to make, where others should have room beside it.
+    pub fn namespace_quota(&self, namespace: &str) -> Option<Quota> {
+        self.namespace_quotas.get(namespace).copied()
+    }
+
+    /// Sets [`namespace_quota`](Self::namespace_quota) for one namespace.
+    #[must_use]
+    pub fn with_namespace_quota(mut self, namespace: impl Into<String>, quota: Quota) -> Self {
+        self.namespace_quotas.insert(namespace.into(), quota);
+        self
+    }
+
+    /// The writers, besides the local peer, whose spaces are kept before all others: they are not evicted for
+    /// others, do not count towards the bounds of a record, and others are evicted for them, as long as the
+    /// protected alone are within the bounds of namespace and store. They are but kept on this node; other
+    /// replicas go by their own lists. Defaults to none.
+    pub const fn protected(&self) -> &BTreeSet<PeerId> {
+        &self.protected
+    }
+
+    /// Sets [`protected`](Self::protected). It may differ from what a stored record was written with.
+    #[must_use]
+    pub fn with_protected(mut self, writers: impl IntoIterator<Item = PeerId>) -> Self {
+        self.protected = writers.into_iter().collect();
+        self
+    }
+
     /// The bounds of the provider records, which are kept as libp2p's `MemoryStore` keeps them. Only
     /// `max_providers_per_key` and `max_provided_keys` matter. Defaults to libp2p's defaults.
     pub const fn providers(&self) -> &MemoryStoreConfig {
@@ -118,6 +195,7 @@ impl StoreConfig {
     }
 }
 
+const MIB: usize = 1_024 * 1_024;
 /// Kademlia's limit of a packet, which all its implementations share.
 const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
 /// What a PUT has besides the key, twice, and the value: publisher, ttl, and the tags and lengths.

@@ -126,7 +126,7 @@ impl<S: Storage> SmartRecordStore<S> {
 fn kad_error(error: &WriteError) -> store::Error {
     match error {
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded { limit, .. }))
-            if !matches!(limit, Limit::StoreRecords | Limit::StoreBytes) =>
+            if !limit.is_of_room() =>
         {
             store::Error::ValueTooLarge
         }

@@ -100,6 +100,36 @@ impl<S: Storage> SmartRecordStore<S> {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
+    /// The value under a key whose records are not kept space by space, and when it expires.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    pub fn value(
+        &self,
+        key: &RecordKey,
+    ) -> Result<Option<(Vec<u8>, Option<Timestamp>)>, StorageError> {
+        let value = self.live_value(self.record_id(key), self.clock.now())?;
+        Ok(value.map(|(_, opaque, expires_at)| (opaque.value.to_vec(), expires_at)))
+    }
+
+    /// The record after this one in the order of distance from the local peer, or the first, whether it lives or not.
+    pub(crate) fn next_record(
+        &self,
+        after: Option<RecordId>,
+    ) -> Result<Option<(RecordId, RecordKey)>, StorageError> {
+        let from = match after {
+            None => Some(PartId::MIN),
+            Some(id) => id.after().map(RecordId::head),
+        };
+        let Some((head, part)) =
+            from.and_then(|from| self.storage.scan(&from).next()).transpose()?
+        else {
+            return Ok(None);
+        };
+        let key = rows::decode_head(&part).map(|head| head.key).unwrap_or_default();
+        Ok(Some((head.record, RecordKey::new(key))))
+    }
+
     /// The spaces of a record, of at least this rank.
     fn spaces(
         &self,
@@ -400,6 +430,6 @@ pub(super) fn instant(at: Timestamp, now: Timestamp) -> Option<Instant> {
 }
 
 /// The wall-clock time at which an instant of the monotonic clock comes; `now` if it has passed.
-pub(super) fn wall_clock(at: Instant, now: Timestamp) -> Timestamp {
+pub(crate) fn wall_clock(at: Instant, now: Timestamp) -> Timestamp {
     now.saturating_add(at.saturating_duration_since(Instant::now()))
 }

@@ -13,10 +13,11 @@ use libp2p_identity::PeerId;
 use super::{
     SmartRecordStore,
     event::StoreEvent,
+    room::Plan,
     rows,
     storage::{
-        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage,
-        StorageError, Verdict,
+        Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage, StorageError,
+        Verdict,
     },
 };
 use crate::{
@@ -163,18 +164,23 @@ impl<S: Storage> SmartRecordStore<S> {
 
     fn discard(&mut self, rejected: Rejected) -> Result<(), StorageError> {
         let Rejected { id, part, bytes, fault, rest } = rejected;
-        let head = if id.space == SpaceId::HEAD {
-            part.as_ref().and_then(|part| rows::decode_head(part).ok())
+        let key = if id.space == SpaceId::HEAD {
+            let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
+            let (key, payers) = self.head_payers(head);
+            let mut plan = Plan::default();
+            match rest {
+                Some(rest) => plan.set(id, rest, Some((bytes, payers)), payers),
+                None => plan.remove(id, bytes, payers),
+            }
+            self.apply(plan)?;
+            key
         } else {
             let head = self.storage.get(&id.record.head())?;
-            head.and_then(|head| rows::decode_head(&head).ok())
+            let head = head.and_then(|head| rows::decode_head(&head).ok());
+            let writer = part.as_ref().and_then(rows::peer_of);
+            self.replace_space(id, bytes, writer, rest)?;
+            head.map(|head| RecordKey::new(head.key))
         };
-        match (id.space, rest) {
-            (SpaceId::HEAD, Some(rest)) => self.change(vec![Change::Set(id, rest)])?,
-            (SpaceId::HEAD, None) => self.change(vec![Change::Remove(id)])?,
-            (_, rest) => self.replace_space(id, bytes, rest)?,
-        }
-        let key = head.map(|head| RecordKey::new(head.key));
         self.emit(&StoreEvent::Discarded { key, fault });
         Ok(())
     }

@@ -1,19 +1,24 @@
 //! Room: carrying out a planned write if it fits, or once something else has gone.
 //!
 //! **Invariants.** Nothing is changed before there is room for all of the plan; what is evicted for it goes in
-//! the same step. What has expired goes first, then the records farther from the local peer than the written
-//! one, the farthest first. A write that does not grow always fits.
+//! the same step. What has expired goes first, then what is not protected of the records farther from the local
+//! peer than the written one, the farthest first; for a protected writer, of all records. A write that does not
+//! grow always fits.
 //!
-//! **Spec.** `docs/design.md`, section "Store".
+//! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
+
+use std::collections::BTreeMap;
 
 use super::{
     SmartRecordStore, StorageError,
     event::{StoreEvent, count},
-    lock, rows,
-    storage::{Change, Part, PartId, RecordId, SpaceId, Storage},
+    lock,
+    quota::{Claim, Ledger, Payers},
+    rows,
+    storage::{Change, Part, PartId, RecordId, Storage},
+    victims::{Kind, Victim},
 };
 use crate::{
-    key::RecordKey,
     record::{Limit, LimitExceeded},
     time::Timestamp,
 };
@@ -24,7 +29,8 @@ pub(super) const COLLECT_AT_ONCE: usize = 256;
 /// Changes that belong together, and what they do to the size of the store.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub(super) changes: Vec<Change>,
+    changes: Vec<Change>,
+    ledger: Ledger,
     added: usize,
     removed: usize,
     pub(super) is_new_record: bool,
@@ -32,123 +38,235 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Writes a row in the place of one of `old` bytes, or of none.
-    pub(super) fn set(&mut self, id: PartId, part: Part<'static>, old: Option<usize>) {
+    /// Writes a row in the place of one of so many bytes and these payers, or of none.
+    pub(super) fn set(
+        &mut self,
+        id: PartId,
+        part: Part<'static>,
+        old: Option<(usize, Payers)>,
+        payers: Payers,
+    ) {
         self.added = self.added.saturating_add(rows::cost(part.bytes.len()));
-        self.removed = self.removed.saturating_add(old.map_or(0, rows::cost));
+        self.ledger.charge(id, part.bytes.len(), payers);
+        if let Some((old, payers)) = old {
+            self.removed = self.removed.saturating_add(rows::cost(old));
+            self.ledger.refund(id, old, payers);
+        }
         self.changes.push(Change::Set(id, part));
     }
 
     /// Removes a row of `old` bytes.
-    pub(super) fn remove(&mut self, id: PartId, old: usize) {
+    pub(super) fn remove(&mut self, id: PartId, old: usize, payers: Payers) {
         self.removed = self.removed.saturating_add(rows::cost(old));
+        self.ledger.refund(id, old, payers);
         self.changes.push(Change::Remove(id));
+    }
+
+    fn grows(&self) -> bool {
+        self.is_new_record || self.added > self.removed
     }
 }
 
-/// Whether there is room.
-enum Room {
-    /// There is, once these records are removed.
-    Enough(Vec<RecordId>),
-    /// There may be after what has expired is collected.
-    AfterCollecting,
-    /// There is none.
-    None(LimitExceeded),
+/// A plan, or which bound of the record forbids it.
+pub(super) type Planned = Result<Result<Plan, LimitExceeded>, StorageError>;
+
+/// By how much something is over a bound.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    records: usize,
+    bytes: usize,
+}
+
+impl Excess {
+    fn without(self, victim: &Victim) -> Self {
+        Self {
+            records: self.records.saturating_sub(usize::from(victim.is_whole)),
+            bytes: self.bytes.saturating_sub(victim.bytes),
+        }
+    }
+
+    fn is_none(self) -> bool {
+        self.records == 0 && self.bytes == 0
+    }
 }
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// Carries out a plan of `record`'s, made anew whenever what it was made from has changed, or says which
-    /// bound forbids it.
+    /// Carries out a plan, made anew whenever what it was made from has changed, or says which bound forbids it.
+    /// The plan's second argument is whether to clear the record of all that is not protected.
     pub(super) fn carry_out(
         &mut self,
-        record: RecordId,
+        claim: &Claim,
         now: Timestamp,
-        plan: impl Fn(&Self) -> Result<Plan, StorageError>,
+        plan: impl Fn(&Self, bool) -> Planned,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
-        let mut may_collect = true;
-        loop {
-            let plan = plan(self)?;
-            match self.room_for(record, &plan, may_collect, now)? {
-                Room::Enough(victims) => return self.apply(plan, victims).map(Ok),
-                Room::AfterCollecting => {
-                    // Once nothing more goes, that is no way to make room.
-                    may_collect = self.collect_due(now, COLLECT_AT_ONCE)? > 0;
-                }
-                Room::None(limit) => return Ok(Err(limit)),
-            }
+        match self.make_room(claim, now, plan)? {
+            Ok((plan, victims)) => self.evict_and_apply(claim, plan, victims).map(Ok),
+            Err(limit) => Ok(Err(limit)),
         }
     }
 
-    /// Whether there is room for a plan of `record`'s: as it is, after what has expired is collected, or
-    /// without some records that are farther away, the farthest first. Nothing is changed.
-    fn room_for(
-        &self,
-        record: RecordId,
-        plan: &Plan,
-        may_collect: bool,
+    /// Finds out what has to go for a plan, and collects what has expired before anything else has to; or says
+    /// which bound forbids it.
+    pub(super) fn make_room(
+        &mut self,
+        claim: &Claim,
         now: Timestamp,
-    ) -> Result<Room, StorageError> {
-        let usage = self.storage.usage();
-        let mut records = usage.records.saturating_add(usize::from(plan.is_new_record));
-        let mut bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
-        let shrinks = plan.added <= plan.removed && !plan.is_new_record;
-        let (max_records, max_bytes) = (self.config.max_records(), self.config.max_bytes());
-        let fits = |records, bytes| records <= max_records && bytes <= max_bytes;
-        if shrinks || fits(records, bytes) {
-            return Ok(Room::Enough(Vec::new()));
-        }
-        if may_collect && !self.storage.due(now, 1)?.is_empty() {
-            return Ok(Room::AfterCollecting);
-        }
-        let limit = if records > max_records {
-            LimitExceeded::new(Limit::StoreRecords, records, max_records)
-        } else {
-            LimitExceeded::new(Limit::StoreBytes, bytes, max_bytes)
-        };
-        let mut victims = Vec::new();
-        let mut up_to = Some(PartId::MAX);
-        while let Some(bound) = up_to {
-            let Some(victim) = self.storage.last(&bound)?.map(|last| last.record) else {
-                break;
+        plan: impl Fn(&Self, bool) -> Planned,
+    ) -> Result<Result<(Plan, Vec<RecordId>), LimitExceeded>, StorageError> {
+        let mut may_collect = true;
+        let mut clears = false;
+        loop {
+            let outcome = match plan(self, clears)? {
+                Ok(plan) => self.victims_for(claim, &plan)?.map(|victims| (plan, victims)),
+                Err(limit) => Err(limit),
             };
-            if victim <= record {
-                break;
+            if let Ok((plan, victims)) = &outcome
+                && victims.is_empty()
+                && plan.evicted_spaces == 0
+            {
+                return Ok(outcome);
             }
-            for part in self.parts_of(victim) {
-                bytes = bytes.saturating_sub(rows::cost(part?.1.bytes.len()));
+            if may_collect && !self.storage.due(now, 1)?.is_empty() {
+                // Once nothing more goes, that is no way to make room.
+                may_collect = self.collect_due(now, COLLECT_AT_ONCE)? > 0;
+            } else if outcome.is_err() && claim.is_protected && !clears {
+                clears = true;
+            } else {
+                return Ok(outcome);
             }
-            records = records.saturating_sub(1);
-            victims.push(victim);
-            if fits(records, bytes) {
-                return Ok(Room::Enough(victims));
-            }
-            up_to = victim.before().map(|record| record.part(SpaceId::MAX));
         }
-        Ok(Room::None(limit))
     }
 
-    fn apply(&mut self, plan: Plan, victims: Vec<RecordId>) -> Result<(), StorageError> {
-        let mut changes = plan.changes;
+    /// The records that have to go for a plan, the farthest first, or which bound forbids it all the same.
+    /// Nothing is changed.
+    fn victims_for(
+        &self,
+        claim: &Claim,
+        plan: &Plan,
+    ) -> Result<Result<Vec<RecordId>, LimitExceeded>, StorageError> {
+        if let Some(limit) = claim.writer_refusal(&self.storage, &plan.ledger)? {
+            return Ok(Err(limit));
+        }
+        if !plan.grows() {
+            return Ok(Ok(Vec::new()));
+        }
+        let mut victims = BTreeMap::new();
+        if let (Some((name, quota)), Some(tally)) =
+            (&claim.namespace_quota, &claim.payers.namespace)
+        {
+            let (after, _) = plan.ledger.after(&self.storage, tally)?;
+            let as_usize = |n| usize::try_from(n).unwrap_or(usize::MAX);
+            let got = (as_usize(after.count), as_usize(after.bytes));
+            let limits = (Limit::NamespaceRecords, Limit::NamespaceBytes);
+            let refusal = self.choose(
+                claim,
+                Some(name),
+                (got, (quota.count, quota.bytes), limits),
+                plan.is_new_record,
+                &mut victims,
+            )?;
+            if let Some(limit) = refusal {
+                return Ok(Err(limit));
+            }
+        }
+        let usage = self.storage.usage();
+        let records = usage.records.saturating_add(usize::from(plan.is_new_record));
+        let bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
+        let max = (self.config.max_records(), self.config.max_bytes());
+        let limits = (Limit::StoreRecords, Limit::StoreBytes);
+        let refusal = self.choose(
+            claim,
+            None,
+            ((records, bytes), max, limits),
+            plan.is_new_record,
+            &mut victims,
+        )?;
+        Ok(match refusal {
+            Some(limit) => Err(limit),
+            None => Ok(victims.into_keys().rev().collect()),
+        })
+    }
+
+    /// Adds victims, of a namespace or of any, until what will be is within bounds; says which is exceeded if
+    /// that cannot be.
+    fn choose(
+        &self,
+        claim: &Claim,
+        namespace: Option<&str>,
+        (got, max, limits): ((usize, usize), (usize, usize), (Limit, Limit)),
+        is_new_record: bool,
+        victims: &mut BTreeMap<RecordId, Victim>,
+    ) -> Result<Option<LimitExceeded>, StorageError> {
+        // Who brings no record is not to blame that there are too many.
+        let records = if is_new_record { got.0.saturating_sub(max.0) } else { 0 };
+        let all = Excess { records, bytes: got.1.saturating_sub(max.1) };
+        let mut excess = victims.values().fold(all, |excess, victim| excess.without(victim));
+        let namespace = namespace.map(str::to_owned);
+        let mut kind = Kind { namespace, only_whole: excess.bytes == 0 };
+        let mut below = None;
+        while !excess.is_none() {
+            if excess.bytes == 0 && !kind.only_whole {
+                kind.only_whole = true;
+                below = None;
+            }
+            let Some(victim) = self.next_victim(claim, &kind, below)? else {
+                return Ok(Some(match records {
+                    0 => LimitExceeded::new(limits.1, got.1, max.1),
+                    _ => LimitExceeded::new(limits.0, got.0, max.0),
+                }));
+            };
+            below = Some(victim.record);
+            if victims.insert(victim.record, victim).is_none() {
+                excess = excess.without(&victim);
+            }
+        }
+        Ok(None)
+    }
+
+    fn evict_and_apply(
+        &mut self,
+        claim: &Claim,
+        mut plan: Plan,
+        victims: Vec<RecordId>,
+    ) -> Result<(), StorageError> {
         let mut evicted = Vec::with_capacity(victims.len());
         for victim in &victims {
-            for part in self.parts_of(*victim) {
-                let (id, part) = part?;
-                if id.space == SpaceId::HEAD
-                    && let Ok(head) = rows::decode_head(&part)
-                {
-                    evicted.push(RecordKey::new(head.key));
-                }
-                changes.push(Change::Remove(id));
-            }
+            evicted.extend(self.plan_removal(*victim, true, &mut plan)?);
         }
-        self.change(changes)?;
-        count(&mut self.counters.spaces_evicted, plan.evicted_spaces);
+        let evicted_spaces = plan.evicted_spaces;
+        let notices = match claim.is_protected {
+            true => Vec::new(),
+            false => plan
+                .changes
+                .iter()
+                .filter_map(|change| match change {
+                    Change::Set(id, _) if id.record == claim.record => Some(*id),
+                    _ => None,
+                })
+                .collect(),
+        };
+        self.apply(plan)?;
+        notices.into_iter().for_each(|id| lock(&self.horizons).notice(id));
+        count(&mut self.counters.spaces_evicted, evicted_spaces);
         for victim in victims {
-            lock(&self.cursors).remove(&victim);
+            self.forget_places(victim);
         }
         for key in evicted {
             self.emit(&StoreEvent::Evicted { key });
         }
         Ok(())
+    }
+
+    /// Makes the changes of a plan, and those of the tallies with them.
+    pub(super) fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
+        let mut changes = plan.changes;
+        changes.extend(plan.ledger.changes(&self.storage)?);
+        self.change(changes)
+    }
+
+    /// Forgets where reading and eviction of a record had come to.
+    pub(super) fn forget_places(&self, record: RecordId) {
+        lock(&self.cursors).remove(&record);
+        lock(&self.horizons).forget(record);
     }
 }

@@ -9,6 +9,7 @@
 
 use std::{borrow::Cow, fmt::Display};
 
+use libp2p_identity::PeerId;
 use prost::{
     Message,
     bytes::Bytes,
@@ -136,14 +137,51 @@ pub(super) fn value_part(
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
 }
 
-/// A board with so many spaces and bytes more and less.
-pub(super) fn board_with(board: Board, spaces: (usize, usize), bytes: (usize, usize)) -> Board {
-    let add_sub = |n: u64, (plus, minus): (usize, usize)| {
-        let as_u64 = |n| u64::try_from(n).unwrap_or(u64::MAX);
-        n.saturating_add(as_u64(plus)).saturating_sub(as_u64(minus))
-    };
-    Board {
-        spaces: u32::try_from(add_sub(board.spaces.into(), spaces)).unwrap_or(u32::MAX),
-        bytes: add_sub(board.bytes, bytes),
+/// Whose space a row is; `None` if it cannot be read.
+pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
+    let writer = Writer::decode(Bytes::copy_from_slice(public_key(&part.bytes))).ok()?;
+    Some(writer.peer_id())
+}
+
+impl Board {
+    /// Counts a space whose row has so many bytes.
+    pub(super) fn add(&mut self, bytes: usize, is_protected: bool) {
+        let bytes = as_u64(bytes);
+        self.spaces = self.spaces.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if is_protected {
+            self.protected_spaces = self.protected_spaces.saturating_add(1);
+            self.protected_bytes = self.protected_bytes.saturating_add(bytes);
+        }
     }
+
+    /// Counts a space no more.
+    pub(super) fn subtract(&mut self, bytes: usize, is_protected: bool) {
+        let bytes = as_u64(bytes);
+        self.spaces = self.spaces.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if is_protected {
+            self.protected_spaces = self.protected_spaces.saturating_sub(1);
+            self.protected_bytes = self.protected_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// How many spaces are not protected.
+    pub(super) fn open_spaces(&self) -> usize {
+        as_usize(self.spaces.saturating_sub(self.protected_spaces).into())
+    }
+
+    /// What the rows of the spaces that are not protected count.
+    pub(super) fn open_cost(&self) -> usize {
+        as_usize(self.bytes.saturating_sub(self.protected_bytes))
+            .saturating_add(self.open_spaces().saturating_mul(Usage::ROW))
+    }
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn as_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -9,10 +9,9 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{StoreEvent, count},
+    event::{Origin, StoreEvent, count},
     lock,
     receipt::{Kept, Received, identity},
-    room::Plan,
     rows,
     storage::{RecordId, Storage},
     write::{Meta, WriteError, WriteReport},
@@ -21,25 +20,42 @@ use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
     time::Timestamp,
-    validator::ValidationError,
+    validator::{ValidationError, Validity},
 };
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// Stores a value if it is better than what is there, or together with it.
+    /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
+    /// validated again.
     pub(super) fn write_value(
         &mut self,
         key: &RecordKey,
         value: &[u8],
+        checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
-        let mut validity = validator.validate(key, value, now)?;
+        let record = self.record_id(key);
+        if self.storage.get(&record.head())?.is_none() {
+            // Where there is no room, no signature is checked.
+            let stored = Value {
+                value: Bytes::copy_from_slice(value),
+                is_local: meta.origin == Origin::Local,
+                ..Value::default()
+            };
+            let claim = self.value_claim(key, &stored);
+            let part = rows::value_part(key, stored, None, None);
+            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
+            self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
+        }
+        let mut validity = match checked {
+            Some(validity) => validity,
+            None => validator.validate(key, value, now)?,
+        };
         // From here on, what has expired in what comes and in what is there is gone from both.
         let collected = |value| validator.collect(key, value, now);
         let collected_value = collected(value);
         let value = collected_value.as_deref().unwrap_or(value);
-        let record = self.record_id(key);
         let kept = self.stored_value(record)?;
         if kept.is_none() {
             // It may be there, but no good.
@@ -110,18 +126,16 @@ impl<S: Storage> SmartRecordStore<S> {
             expiry_is_signed: is_for_the_value_to_say && receipt.is_none(),
             receipt: receipt.map(Received::into_wire),
             remember_until: remember_until.map(Timestamp::as_millis),
+            // What the local node wrote stays its own until something better takes its place.
+            is_local: meta.origin == Origin::Local
+                || is_known && old.is_some_and(|old| old.stored.is_local),
         };
         let mut report = WriteReport::default();
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
+            let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, expires_at, forget_at);
-            let plan = |store: &Self| {
-                let mut plan = Plan::default();
-                let head = store.storage.get(&record.head())?;
-                plan.is_new_record = head.is_none();
-                plan.set(record.head(), part.clone(), head.map(|part| part.bytes.len()));
-                Ok(plan)
-            };
-            self.carry_out(record, now, plan)?.map_err(ValidationError::from)?;
+            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
+            self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
             self.storage.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }

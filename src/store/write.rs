@@ -7,24 +7,23 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
+use prost::Message;
 
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
-    room::{COLLECT_AT_ONCE, Plan},
+    plan::Place,
     rows,
-    storage::{PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Board, Head, head::Body},
-    },
-    record::{Limit, LimitExceeded, Space, Writer},
+    proto::smart_record as wire,
+    record::{Space, Writer},
     time::Timestamp,
-    validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
+    validator::{
+        Checked, CheckedBody, Malformed, Refusals, Refused, SmartRecordValidator, ValidationError,
+    },
 };
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
@@ -62,6 +61,53 @@ pub(super) struct Meta {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// The updates that came for a space.
+enum Incoming {
+    Unverified(Vec<wire::SignedUpdate>),
+    Verified(Space),
+}
+
+impl Incoming {
+    fn len(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => updates.len(),
+            Self::Verified(space) => space.updates().len(),
+        }
+    }
+
+    /// Whether all of them stand in a row.
+    fn are_in(&self, part: &Part<'_>) -> bool {
+        match self {
+            Self::Unverified(updates) => rows::holds(part, updates),
+            Self::Verified(_) => false,
+        }
+    }
+
+    /// The length of the shortest.
+    fn least(&self) -> usize {
+        match self {
+            Self::Unverified(updates) => {
+                updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0)
+            }
+            Self::Verified(space) => {
+                space.updates().map(|update| update.as_bytes().len()).min().unwrap_or(0)
+            }
+        }
+    }
+}
+
+impl From<Vec<wire::SignedUpdate>> for Incoming {
+    fn from(updates: Vec<wire::SignedUpdate>) -> Self {
+        Self::Unverified(updates)
+    }
+}
+
+impl From<Space> for Incoming {
+    fn from(space: Space) -> Self {
+        Self::Verified(space)
+    }
+}
+
 impl<S: Storage> SmartRecordStore<S> {
     /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
     /// there; for others the value, if it is better than what is there.
@@ -82,20 +128,75 @@ impl<S: Storage> SmartRecordStore<S> {
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
         let result = self.try_write(key, value, meta);
-        if let Err(error) = &result {
-            match error {
-                WriteError::Refused(reason) => {
-                    // Refusals of parts have been told one by one.
-                    if self.validator.smart_record(key).is_none() {
-                        self.refuse(key, meta.origin, None, reason.clone(), 1);
-                    }
-                }
-                WriteError::Storage(error) => {
-                    self.emit(&StoreEvent::StorageFailed { error: error.clone() })
-                }
-            }
-        }
+        self.report_failure(key, meta.origin, &result);
         result
+    }
+
+    fn report_failure(
+        &mut self,
+        key: &RecordKey,
+        origin: Origin,
+        result: &Result<WriteReport, WriteError>,
+    ) {
+        match result {
+            // Refusals of parts have been told one by one.
+            Err(WriteError::Refused(reason)) if self.validator.smart_record(key).is_none() => {
+                self.refuse(key, origin, None, reason.clone(), 1);
+            }
+            Err(WriteError::Storage(error)) => {
+                self.emit(&StoreEvent::StorageFailed { error: error.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    /// As [`write`](Self::write), of what has been [`Checked`] elsewhere: nothing is verified again, except that
+    /// values that have to be consolidated with one that is stored are read once more for that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
+        let Checked { key, publisher, expires_at, body } = checked;
+        let meta = Meta { origin, publisher, expires_at };
+        let result = self.try_insert(&key, body, meta);
+        self.report_failure(&key, meta.origin, &result);
+        result
+    }
+
+    fn try_insert(
+        &mut self,
+        key: &RecordKey,
+        body: CheckedBody,
+        meta: Meta,
+    ) -> Result<WriteReport, WriteError> {
+        let now = self.clock.now();
+        self.collect_due(now, COLLECT_PER_WRITE)?;
+        let validator = self.validator.clone();
+        match (body, validator.smart_record(key)) {
+            (CheckedBody::Record(record, refusals), Some(rules)) => {
+                let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
+                self.write_spaces(
+                    rules,
+                    key,
+                    spaces.collect(),
+                    WriteReport::default(),
+                    refusals,
+                    meta,
+                    now,
+                )
+            }
+            (CheckedBody::Value(value, validity), None) => {
+                self.write_value(key, &value, Some(validity), meta, now)
+            }
+            (CheckedBody::Refused(reason), rules) => {
+                if rules.is_some() {
+                    self.refuse(key, meta.origin, None, reason.clone(), 1);
+                }
+                Err(reason.into())
+            }
+            // Checked by the rules of another store.
+            _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
+        }
     }
 
     fn try_write(
@@ -113,7 +214,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         match validator.smart_record(key) {
             Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_value(key, value, meta, now),
+            None => self.write_value(key, value, None, meta, now),
         }
     }
 
@@ -138,7 +239,7 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let record = self.record_id(key);
         let (known, news) = self.without_known(record, key, value)?;
-        let mut report = WriteReport { known, ..WriteReport::default() };
+        let report = WriteReport { known, ..WriteReport::default() };
         if known > 0 && news.is_empty() {
             self.storage.commit()?;
             count(&mut self.counters.known, known);
@@ -147,15 +248,31 @@ impl<S: Storage> SmartRecordStore<S> {
         let spaces = rules
             .open(key, news.into())
             .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
-        let mut writers = Vec::new();
         let mut refusals = Refusals::default();
+        let spaces = rules.admit_writers(key, spaces, &mut refusals);
+        let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
+        self.write_spaces(rules, key, spaces.collect(), report, refusals, meta, now)
+    }
+
+    /// Joins spaces into a record, and tells what came of it and of what was refused before.
+    fn write_spaces(
+        &mut self,
+        rules: &SmartRecordValidator,
+        key: &RecordKey,
+        spaces: Vec<(Writer, Incoming)>,
+        mut report: WriteReport,
+        mut refusals: Refusals,
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteReport, WriteError> {
+        let mut writers = Vec::new();
         let mut failure = None;
         // The lowest ranks first, so that of too many none comes in only to go again.
-        let spaces = rules.admit_writers(key, spaces, &mut refusals);
         let ranked =
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
         let mut spaces: Vec<_> = ranked.collect();
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
+        let record = self.record_id(key);
         for (rank, writer, updates) in spaces {
             let id = record.part(SpaceId(rank));
             match self.write_space(rules, key, id, &writer, updates, now, &mut refusals) {
@@ -233,18 +350,24 @@ impl<S: Storage> SmartRecordStore<S> {
         key: &RecordKey,
         id: PartId,
         writer: &Writer,
-        updates: Vec<wire::SignedUpdate>,
+        updates: Incoming,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let place =
+            Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
         let stored = match self.storage.get(&id)? {
             // Most of what comes is there already, and costs no more than a look.
-            Some(part) if rows::holds(&part, &updates) => return Ok((0, updates.len())),
+            Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
             Some(part) => rows::decode_space(&part)?,
             None => {
                 // It may be there, but no good.
                 self.discard_rejected()?;
-                if let Some(limit) = self.rank_refusal(rules, id, now)? {
+                // There is no telling how much a writer that has a space here would add to it. Others need room at
+                // least for the smallest update; where there is none, no signature is checked.
+                let least = updates.least().saturating_add(writer.as_bytes().len());
+                if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
                 }
@@ -252,9 +375,13 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         };
         let before = stored.updates.len();
-        let merged = rules
-            .merge_space(key, writer, updates, &stored, Some(now), refusals)
-            .map_err(|error| rows::damaged(&error))?;
+        let merged = match updates {
+            Incoming::Unverified(updates) => {
+                rules.merge_space(key, writer, updates, &stored, Some(now), refusals)
+            }
+            Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
+        };
+        let merged = merged.map_err(|error| rows::damaged(&error))?;
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
@@ -263,92 +390,14 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let plan = |store: &Self| store.plan_space(rules, key, id, writer, &space);
-        if let Err(limit) = self.carry_out(id.record, now, plan)? {
+        let part = rows::space_part(&space, writer);
+        let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
+        if let Err(limit) = self.carry_out(&claim, now, plan)? {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
         count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
         Ok((merged.admitted, merged.known))
-    }
-
-    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
-        let head = self.storage.get(&record.head())?;
-        // A head that cannot be read says nothing; the next write makes it anew.
-        Ok(match head.and_then(|head| rows::decode_head(&head).ok()) {
-            Some(Head { body: Some(Body::Board(board)), .. }) => board,
-            _ => Board::default(),
-        })
-    }
-
-    /// Why a space that is not there yet cannot come in: its record is full, and of spaces of a lower rank.
-    fn rank_refusal(
-        &mut self,
-        rules: &SmartRecordValidator,
-        id: PartId,
-        now: Timestamp,
-    ) -> Result<Option<LimitExceeded>, StorageError> {
-        let max = rules.limits().spaces_per_record();
-        let is_full = |board: Board| usize::try_from(board.spaces).is_ok_and(|n| n >= max);
-        // What has expired should not take anyone's place.
-        while is_full(self.board(id.record)?) && self.collect_due(now, COLLECT_AT_ONCE)? > 0 {}
-        if !is_full(self.board(id.record)?) {
-            return Ok(None);
-        }
-        let last = self.storage.last(&id.record.part(SpaceId::MAX))?;
-        let last = last.filter(|last| last.record == id.record);
-        let outranked = last.is_none_or(|last| last < id);
-        Ok(outranked
-            .then(|| LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max)))
-    }
-
-    /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
-    /// the record has too many.
-    fn plan_space(
-        &self,
-        rules: &SmartRecordValidator,
-        key: &RecordKey,
-        id: PartId,
-        writer: &Writer,
-        space: &Space,
-    ) -> Result<Plan, StorageError> {
-        let mut plan = Plan::default();
-        let mut board = self.board(id.record)?;
-        let part = rows::space_part(space, writer);
-        let old = self.storage.get(&id)?.map(|part| part.bytes.len());
-        board = rows::board_with(
-            board,
-            (usize::from(old.is_none()), 0),
-            (part.bytes.len(), old.unwrap_or(0)),
-        );
-        plan.set(id, part, old);
-
-        let max = rules.limits().spaces_per_record();
-        let mut up_to = Some(SpaceId::MAX);
-        while let Some(bound) = up_to
-            && usize::try_from(board.spaces).is_ok_and(|n| n > max)
-        {
-            let last = self.storage.last(&id.record.part(bound))?;
-            let Some(last) = last.filter(|l| l.record == id.record && l.space != SpaceId::HEAD)
-            else {
-                break;
-            };
-            if last != id
-                && let Some(part) = self.storage.get(&last)?
-            {
-                board = rows::board_with(board, (0, 1), (0, part.bytes.len()));
-                plan.remove(last, part.bytes.len());
-                plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
-            }
-            up_to = last.space.before();
-        }
-
-        let head = self.storage.get(&id.record.head())?;
-        plan.is_new_record = head.is_none();
-        let old = head.map(|part| part.bytes.len());
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        plan.set(id.record.head(), rows::board_part(key, board), old);
-        Ok(plan)
     }
 }

@@ -244,8 +244,95 @@ impl SmartRecordValidator {
         Ok(merged)
     }
 
+    /// As [`merge_space`](Self::merge_space), of updates that were verified before.
+    pub(crate) fn merge_verified(
+        &self,
+        writer: &Writer,
+        updates: Space,
+        stored: proto::Space,
+        now: Timestamp,
+        refusals: &mut Refusals,
+    ) -> Result<MergedSpace, UpdateError> {
+        let mut merged = MergedSpace { space: None, admitted: 0, known: 0 };
+        let mut space = Space::from_stored(stored)?;
+        let mut changed = false;
+        let mut refuse = |reason| refusals.push(Some(writer.peer_id()), reason, 1);
+        for update in updates.into_updates() {
+            let position = update.position();
+            let is_there = space.get(position).is_some();
+            if update.retain_until() <= now {
+                refuse(ValidationError::Expired { expired_at: update.retain_until() });
+            } else if !is_there && !space.has_room_for(update.kind(), position, &self.limits) {
+                refuse(ValidationError::Stale);
+            } else {
+                match space.insert(update) {
+                    Joined::New => {
+                        changed = true;
+                        merged.admitted = merged.admitted.saturating_add(1);
+                    }
+                    joined => {
+                        changed |= joined == Joined::Resigned;
+                        merged.known = merged.known.saturating_add(1);
+                    }
+                }
+            }
+        }
+        if changed {
+            space.truncate(&self.limits);
+            merged.space = Some(space);
+        }
+        Ok(merged)
+    }
+
+    /// As [`read`](Self::read), but what stands in `known` as well is not verified again.
+    pub(crate) fn read_knowing(
+        &self,
+        known: &SmartRecord,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<SmartRecord, ValidationError> {
+        let key = known.key();
+        let mut refusals = Refusals::default();
+        let spaces = self.open(key, Bytes::copy_from_slice(value))?;
+        let spaces = self.admit_writers(key, spaces, &mut refusals);
+        let mut record = SmartRecord::new(key.clone());
+        for (writer, mut updates) in spaces {
+            let mut space = Space::new();
+            for update in known.space(&writer).into_iter().flat_map(Space::updates) {
+                let wire = update.to_wire();
+                let before = updates.len();
+                updates.retain(|candidate| *candidate != wire);
+                if updates.len() < before && update.retain_until() > now {
+                    space.insert(update.clone());
+                }
+            }
+            let nothing = proto::Space::default();
+            let merged =
+                self.merge_space(key, &writer, updates, &nothing, Some(now), &mut refusals);
+            // What is stored of it is nothing, and that can be read.
+            if let Ok(MergedSpace { space: Some(new), .. }) = merged {
+                space.join(new);
+            }
+            record.join_space(writer, space);
+        }
+        if record.spaces().len() > 0 {
+            return Ok(record);
+        }
+        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+    }
+
+    /// Whether a writer may write under a key.
+    pub(crate) fn check_writer(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+    ) -> Result<(), ValidationError> {
+        self.limits.check_key(key)?;
+        Ok(self.admission.admit(key, writer)?)
+    }
+
     /// The good parts of a value as a record, and what was refused.
-    fn sift(
+    pub(crate) fn sift(
         &self,
         key: &RecordKey,
         value: &[u8],

@@ -21,7 +21,7 @@ static TOPIC: LazyLock<ShardedRecord> = LazyLock::new(|| {
     let mut written = ShardedRecord::new(topic.clone());
     for writer in 0..ALL {
         let key = topic.key_for(&peer(writer));
-        assert_eq!(written.join(space(&key, writer, 80, now)), Ok(0));
+        assert_eq!(written.join(space(&key, writer, 20, now)), Ok(0));
     }
     written
 });

@@ -17,23 +17,16 @@ fn room_is_made_from_the_far_end() {
     assert!(matches!(events(&mut heard)[..], [_, _, _]));
 
     // Farther than all: refused, and nothing goes.
-    let error = store.write(&keys[4], b"value").unwrap_err();
-    let full = ValidationError::LimitExceeded(LimitExceeded {
-        limit: Limit::StoreRecords,
-        got: Some(4),
-        max: 3,
-    });
-    assert_eq!(error, WriteError::Refused(full.clone()));
-    let refused = |origin| StoreEvent::Refused {
+    let full = LimitExceeded { limit: Limit::StoreRecords, got: Some(4), max: 3 };
+    put(&mut store, &keys[4], b"value".to_vec());
+    let refused = StoreEvent::Refused {
         key: keys[4].clone(),
         writer: None,
-        origin,
-        reason: full.clone(),
+        origin: Origin::Remote,
+        reason: full.into(),
         count: 1,
     };
-    assert_eq!(events(&mut heard), [refused(Origin::Local)]);
-    put(&mut store, &keys[4], b"value".to_vec());
-    assert_eq!(events(&mut heard), [refused(Origin::Remote)]);
+    assert_eq!(events(&mut heard), [refused]);
     assert_eq!(kept(&store, &keys), [false, true, true, true, false]);
 
     // Nearer than some: the farthest goes.
@@ -82,13 +75,14 @@ fn bytes_are_bounded_too() {
     assert_eq!(kept(&store, &keys), [false, true, true, true]);
     put(&mut store, &keys[0], vec![1; 1_000]);
     assert_eq!(kept(&store, &keys), [true, true, true, false]);
-    let error = store.write(&keys[3], &[1; 1_000]).unwrap_err();
+    let mut more = store.subscribe();
+    put(&mut store, &keys[3], vec![1; 1_000]);
     assert!(matches!(
-        error,
-        WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded {
-            limit: Limit::StoreBytes,
+        &events(&mut more)[..],
+        [StoreEvent::Refused {
+            reason: ValidationError::LimitExceeded(LimitExceeded { limit: Limit::StoreBytes, .. }),
             ..
-        }))
+        }]
     ));
     assert_eq!(store.counters().refused.get(&Fault::LimitExceeded), Some(&1));
     assert!(events(&mut heard).contains(&StoreEvent::Evicted { key: keys[3].clone() }));

@@ -5,7 +5,7 @@ use super::*;
 /// A storage that counts what it is asked, and fails on command.
 #[derive(Default)]
 pub struct Probe {
-    inner: MemoryStorage,
+    inner: Shared,
     state: Arc<ProbeState>,
 }
 
@@ -137,6 +137,77 @@ impl Storage for Probe {
 
     fn usage(&self) -> Usage {
         self.inner.usage()
+    }
+}
+
+impl Probe {
+    pub fn over(inner: Shared) -> Self {
+        Self { inner, state: Arc::default() }
+    }
+
+    pub fn state(&self) -> Arc<ProbeState> {
+        self.state.clone()
+    }
+}
+
+/// Rows in memory that outlive a store, and can be looked at while it works.
+#[derive(Default)]
+pub struct Shared(Arc<Mutex<MemoryStorage>>);
+
+impl Shared {
+    pub fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+fn owned(part: Part<'_>) -> Part<'static> {
+    Part { bytes: Cow::Owned(part.bytes.into_owned()), ..part }
+}
+
+impl Storage for Shared {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        Ok(self.0.lock().unwrap().get(id)?.map(owned))
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        let mut seen: Option<PartId> = None;
+        let from = *from;
+        Box::new(std::iter::from_fn(move || {
+            let storage = self.0.lock().unwrap();
+            let mut rest = storage.scan(seen.as_ref().unwrap_or(&from));
+            let next = rest.find(|part| part.as_ref().is_ok_and(|(id, _)| Some(*id) != seen));
+            let (id, part) = next?.ok()?;
+            seen = Some(id);
+            Some(Ok((id, owned(part))))
+        }))
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        self.0.lock().unwrap().last(up_to)
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        self.0.lock().unwrap().due(now, max)
+    }
+
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        self.0.lock().unwrap().tally(id)
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        self.0.lock().unwrap().notes()
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        self.0.lock().unwrap().apply(changes)
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        self.0.lock().unwrap().commit()
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.lock().unwrap().usage()
     }
 }
 

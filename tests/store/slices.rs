@@ -157,7 +157,8 @@ fn a_cursor_into_a_space_that_shrank_hides_nothing() {
                 }
                 let mut left = record.clone();
                 left.collect(store.1.now());
-                read_whole(&store.0, &left, 2);
+                // The rest of a lap, and one that begins with two smaller slices.
+                read_whole(&store.0, &left, 1 + 3);
                 drop(clock);
             }
             clock.advance(Duration::from_secs(61));

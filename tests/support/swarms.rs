@@ -1,5 +1,6 @@
 //! Real swarms over TCP, and what most tests do with them.
 
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use crate::clock::ManualClock;
 use std::time::Duration;
 

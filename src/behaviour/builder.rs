@@ -1,0 +1,188 @@
+//! Setting up a behaviour.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use futures_timer::Delay;
+use libp2p_identity::Keypair;
+use libp2p_kad as kad;
+use libp2p_swarm::StreamProtocol;
+
+use super::{
+    AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
+    inbound::Inbound,
+    known::Known,
+    lookup::Bounds,
+    own::OwnSpaces,
+    replicate::Replicate,
+    watches::Watches,
+    worker::{Setup, Worker},
+};
+use crate::{
+    client::Client,
+    record::Writer,
+    store::{MemoryStorage, SmartRecordStore, Storage},
+};
+
+/// Sets up a [`Behaviour`].
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{
+///     Behaviour, Registry, SmartRecordStore, StoreConfig,
+///     behaviour::{BehaviourConfig, Validation},
+/// };
+/// use libp2p_swarm::StreamProtocol;
+///
+/// let keypair = Keypair::generate_ed25519();
+/// let local = keypair.public().to_peer_id();
+/// let store = SmartRecordStore::with_registry(local, Registry::built_in(), StoreConfig::default());
+/// let (behaviour, client) = Behaviour::builder(keypair)
+///     .with_store(store)
+///     .with_protocol(StreamProtocol::new("/my-app/kad/1.0.0"))
+///     .with_config(BehaviourConfig::default().with_validation(Validation::OffTask))
+///     .build();
+/// # let _ = (behaviour, client);
+/// ```
+#[must_use = "call `build`"]
+pub struct Builder<S: Storage = MemoryStorage> {
+    keypair: Keypair,
+    store: SmartRecordStore<S>,
+    protocol: StreamProtocol,
+    kad_config: Option<kad::Config>,
+    config: BehaviourConfig,
+    asks: Option<Arc<dyn AsyncValidator>>,
+    executor: Option<Executor>,
+}
+
+impl Builder {
+    pub(super) fn new(keypair: Keypair) -> Self {
+        Self {
+            store: SmartRecordStore::new(keypair.public().to_peer_id()),
+            keypair,
+            protocol: kad::PROTOCOL_NAME,
+            kad_config: None,
+            config: BehaviourConfig::default(),
+            asks: None,
+            executor: None,
+        }
+    }
+}
+
+impl<S: Storage> Builder<S> {
+    /// The store, in the place of one in memory for smart records under `/sr/…`. It has to be of the keypair's peer.
+    pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> Builder<T> {
+        let Self { keypair, store: _, protocol, kad_config, config, asks, executor } = self;
+        Builder { keypair, store, protocol, kad_config, config, asks, executor }
+    }
+
+    /// The protocol of the DHT. Defaults to that of the IPFS DHT.
+    pub fn with_protocol(mut self, protocol: StreamProtocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The configuration of Kademlia, in the place of [`SmartRecordStore::kad_config`]. Make it from that one. Replication
+    /// and publication of records, filtering and caching are set by the behaviour whatever it says.
+    pub fn with_kad_config(mut self, config: kad::Config) -> Self {
+        self.kad_config = Some(config);
+        self
+    }
+
+    /// The settings.
+    pub fn with_config(mut self, config: BehaviourConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Lets someone be asked about inbound records; this puts validation off the task.
+    pub fn with_async_validator(mut self, validator: impl AsyncValidator) -> Self {
+        self.asks = Some(Arc::new(validator));
+        self.config = self.config.with_validation(Validation::OffTask);
+        self
+    }
+
+    /// Where validation off the task runs, in the place of a thread of its own. An asynchronous validator that needs
+    /// a runtime wants this: `|work| { tokio::spawn(work); }`.
+    pub fn with_executor(
+        mut self,
+        executor: impl FnOnce(BoxFuture<'static, ()>) + Send + 'static,
+    ) -> Self {
+        self.executor = Some(Box::new(executor));
+        self
+    }
+
+    /// The behaviour and a client.
+    pub fn build(self) -> (Behaviour<S>, Client) {
+        let Self { keypair, mut store, protocol, kad_config, config, asks, executor } = self;
+        let (clock, validator) = (store.clock(), store.shared_validator());
+        let store_events = store.subscribe();
+        let local = store.local();
+        let bounds = Bounds {
+            closest: kad::K_VALUE.get(),
+            slice_bytes: store.config().slice_bytes(),
+            chunk_bytes: store.config().chunk_bytes(),
+            rounds: config.read_rounds(),
+            repair_chunks: config.repair_chunks(),
+        };
+        let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
+        let filtering = match config.validation() {
+            Validation::Inline => kad::StoreInserts::Unfiltered,
+            Validation::OffTask => kad::StoreInserts::FilterBoth,
+        };
+        let max_peers = u16::try_from(bounds.closest).unwrap_or(u16::MAX);
+        kad_config
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_record_filtering(filtering)
+            .set_caching(kad::Caching::Enabled { max_peers });
+        let inbound = match config.validation() {
+            Validation::Inline => None,
+            Validation::OffTask => {
+                let queue = config.inbound_queue();
+                let inbound = Inbound::new(config.inbound_rate(), config.inbound_burst(), queue);
+                let setup = Setup {
+                    validator: validator.clone(),
+                    asks,
+                    clock: clock.clone(),
+                    concurrency: config.inbound_concurrency(),
+                };
+                Some((inbound, Worker::start(setup, executor)))
+            }
+        };
+        let now = clock.now();
+        let (client, commands) = Client::new(Writer::from(&keypair.public()));
+        let behaviour = Behaviour {
+            kad: kad::Behaviour::with_config(local, store, kad_config),
+            local,
+            bounds,
+            validator,
+            commands: Some(commands),
+            store_events,
+            queries: HashMap::new(),
+            lookups: HashMap::new(),
+            spreads: HashMap::new(),
+            next_id: 0,
+            own: OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay()),
+            waiting: std::collections::BTreeMap::new(),
+            known: Known::new(config.max_known()),
+            replicate: config.replication_interval().map(|every| Replicate::new(every, now)),
+            watches: Watches::new(config.watch_interval()),
+            inbound,
+            last_refusal: None,
+            events: std::collections::VecDeque::new(),
+            counters: BehaviourCounters::default(),
+            timer: Delay::new(Duration::ZERO),
+            timer_at: None,
+            clock,
+            config,
+        };
+        (behaviour, client)
+    }
+}
+
+impl<S: Storage> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! What a behaviour tells: events and counters.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+use libp2p_kad as kad;
+
+use super::{inbound::InboundRefusal, known::Withheld};
+use crate::{key::RecordKey, store::StoreEvent};
+
+/// What happened in a [`Behaviour`](super::Behaviour).
+#[derive(Debug)]
+#[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "Kademlia's event is as large as it is, and by far the most frequent"
+)]
+pub enum Event {
+    /// An event of Kademlia. Those of queries that the behaviour itself has begun are not among them.
+    Kad(kad::Event),
+    /// An event of the store.
+    Store(StoreEvent),
+    /// A read found less of some writers than was seen before: it is withheld, or was rolled back.
+    Withheld {
+        /// Of the record.
+        key: RecordKey,
+        /// What was missing.
+        writers: Vec<Withheld>,
+    },
+    /// Peers that were behind, or had nothing, have taken what they lacked.
+    Repaired {
+        /// Of the record.
+        key: RecordKey,
+        /// Who.
+        peers: Vec<PeerId>,
+    },
+    /// An own space was sent again, because it was time or because of new peers.
+    Refreshed {
+        /// Of the record.
+        key: RecordKey,
+        /// Who took it.
+        peers: Vec<PeerId>,
+    },
+    /// A stored record was compared with what its other holders have.
+    Replicated {
+        /// Of the record.
+        key: RecordKey,
+    },
+    /// Records from a peer were refused unread; told once for each run of refusals of the same kind.
+    InboundRefused {
+        /// From whom.
+        source: PeerId,
+        /// Why.
+        reason: InboundRefusal,
+    },
+    /// The last [`Client`](crate::Client) is gone: own spaces are no longer kept alive. The behaviour goes on as a
+    /// replica.
+    ClientsGone,
+}
+
+/// How often what has happened since the behaviour was made.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BehaviourCounters {
+    /// Reads that have ended, whoever asked for them.
+    pub reads: u64,
+    /// Lookups of Kademlia that reads took.
+    pub lookups: u64,
+    /// Answers to reads that were refused.
+    pub bad_answers: u64,
+    /// Writers of whom a read found less than was seen before.
+    pub withheld: u64,
+    /// Writes by clients.
+    pub writes: u64,
+    /// Peers that were sent what they lacked.
+    pub repairs: u64,
+    /// Own spaces sent again.
+    pub refreshes: u64,
+    /// Turns of stored records to be replicated.
+    pub replications: u64,
+    /// Inbound records refused unread, by reason.
+    pub inbound_refused: BTreeMap<InboundRefusal, u64>,
+}
+
+/// Adds, and stays at the maximum.
+pub(super) fn count(counter: &mut u64, by: usize) {
+    *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
+}

@@ -1,0 +1,139 @@
+//! The highest position that was ever seen of each writer, so that whoever withholds or rolls back is noticed.
+//!
+//! **Invariants.** What is known of a writer under a key only rises while it is remembered. The number of writers is
+//! bounded; the keys used longest ago are forgotten first.
+
+use std::collections::BTreeMap;
+
+use hashlink::LruCache;
+use libp2p_identity::PeerId;
+
+use crate::{
+    key::RecordKey,
+    record::{Position, Seq, SmartRecord, Writer},
+    time::Timestamp,
+};
+
+/// A writer of whom less was found than was seen before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Withheld {
+    /// Whose space it is.
+    pub writer: PeerId,
+    /// The newest update that was seen before, and that would still be kept.
+    pub known: Seq,
+    /// The newest that was found now.
+    pub found: Option<Seq>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    writers: BTreeMap<Writer, (Position, Timestamp)>,
+}
+
+/// The newest updates seen, by key and writer.
+#[derive(Debug)]
+pub(super) struct Known {
+    keys: LruCache<RecordKey, Entry>,
+    writers: usize,
+    max: usize,
+}
+
+impl Known {
+    pub(super) fn new(max: usize) -> Self {
+        Self { keys: LruCache::new_unbounded(), writers: 0, max }
+    }
+
+    /// Takes note of a record, and says whose newest update in it is behind what was seen before.
+    pub(super) fn meet(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+        let withheld = self.compare(record, now);
+        let entry = self.keys.entry(record.key().clone()).or_insert_with(Entry::default);
+        let before = entry.writers.len();
+        entry.writers.retain(|_, (_, retain_until)| *retain_until > now);
+        for (writer, space) in record.spaces() {
+            if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
+                let known = entry.writers.entry(writer.clone()).or_insert((newest, retain_until));
+                *known = (known.0.max(newest), known.1.max(retain_until));
+            }
+        }
+        self.writers = self.writers.saturating_add(entry.writers.len()).saturating_sub(before);
+        while self.writers > self.max
+            && let Some((_, oldest)) = self.keys.remove_lru()
+        {
+            self.writers = self.writers.saturating_sub(oldest.writers.len());
+        }
+        withheld
+    }
+
+    /// Whose newest update in `record` is behind what was seen before and would still be kept.
+    fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+        let Some(entry) = self.keys.peek(record.key()) else {
+            return Vec::new();
+        };
+        let live = entry.writers.iter().filter(|(_, (_, retain_until))| *retain_until > now);
+        live.filter_map(|(writer, (known, _))| {
+            let found = record.space(writer).and_then(|space| space.newest());
+            (found < Some(*known)).then(|| Withheld {
+                writer: writer.peer_id(),
+                known: known.seq,
+                found: found.map(|position| position.seq),
+            })
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::record::{Limits, SpaceSigner};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn signer(key: &str) -> SpaceSigner {
+        SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default())
+    }
+
+    fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
+        signer.merge([("text", text)].into_iter().collect(), NOW, MINUTE).unwrap();
+        signer.record(NOW)
+    }
+
+    #[test]
+    fn a_rollback_is_noticed_until_what_it_hides_has_expired() {
+        let (mut known, mut alice) = (Known::new(10), signer("/sr/a"));
+        let old = says(&mut alice, "old");
+        let new = says(&mut alice, "new");
+        let (seq_of, alice) = (
+            |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
+            alice.writer().peer_id(),
+        );
+        assert_eq!(known.meet(&old, NOW), []);
+        assert_eq!(known.meet(&new, NOW), []);
+        let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
+        assert_eq!(known.meet(&old, NOW), [rollback]);
+        let nothing = SmartRecord::new("/sr/a".into());
+        let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
+        assert_eq!(known.meet(&nothing, NOW), [silence]);
+        assert_eq!(known.meet(&nothing, NOW.saturating_add(MINUTE)), []);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_keys_used_longest_ago_go() {
+        let mut known = Known::new(2);
+        let records: Vec<_> =
+            ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
+        for record in &records {
+            known.meet(record, NOW);
+        }
+        assert_eq!((known.keys.len(), known.writers), (2, 2));
+        let nothing = |key: &str| SmartRecord::new(key.into());
+        assert_eq!(known.meet(&nothing("/sr/a"), NOW), [], "forgotten");
+        assert_eq!(known.meet(&nothing("/sr/c"), NOW).len(), 1);
+    }
+}

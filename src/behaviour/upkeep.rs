@@ -1,0 +1,199 @@
+//! What a behaviour does of its own accord: keeping own spaces in the network, replicating what is stored here, looking up
+//! what is watched.
+//!
+//! **Invariants.** Of each kind only so many are under way at a time. All of it goes by the store's clock; the timer only
+//! wakes, and no longer than a minute ahead, because a clock can be set.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use libp2p_identity::PeerId;
+use libp2p_kad::{self as kad, KBucketKey};
+use prost::bytes::Bytes;
+
+use super::{
+    Behaviour, Event, ReadPolicy, Snapshot, event::count, own::Due, reading::Reader,
+    writing::Sender,
+};
+use crate::{
+    client::latest,
+    key::RecordKey,
+    store::{Storage, StoreEvent},
+    time::Timestamp,
+};
+
+/// The timer never sleeps for longer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Nor for less: what could not be begun for want of room waits for something else to end.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
+
+impl<S: Storage> Behaviour<S> {
+    /// Does what is due; ready if there was something.
+    pub(super) fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.clock.now();
+        self.watches.expire(now);
+        if self.refresh_one(now) || self.replicate_one(now) || self.ask_for_one(now) {
+            return Poll::Ready(());
+        }
+        if self.timer_at.is_some() && self.timer.poll_unpin(cx).is_ready() {
+            self.timer_at = None;
+            if let Err(error) = self.kad.store_mut().collect_some() {
+                tracing::warn!(%error, "what has expired could not be collected");
+            }
+            return Poll::Ready(());
+        }
+        let next = [self.own.next_at(), self.watches.next_at()];
+        let replicate = self.replicate.as_ref().map(|replicate| replicate.next_at());
+        let next = next.into_iter().flatten().chain(replicate).min();
+        let sleep = next.map_or(LONGEST_SLEEP, |at| at.saturating_since(now));
+        let sleep = sleep.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        let wake_at = now.saturating_add(sleep);
+        // Anything may wake us earlier; then the timer stays as it is unless it would ring too late.
+        if self.timer_at.is_none_or(|at| at > wake_at) {
+            self.timer_at = Some(wake_at);
+            self.timer.reset(sleep);
+            return self.timer.poll_unpin(cx);
+        }
+        Poll::Pending
+    }
+
+    fn quarter(&self) -> usize {
+        (self.config.max_operations() / 4).max(1)
+    }
+
+    fn refresh_one(&mut self, now: Timestamp) -> bool {
+        let busy = self.spreads.values().filter(|(_, s)| matches!(s, Sender::Refresh)).count();
+        if busy >= self.quarter() {
+            return false;
+        }
+        let Some((key, due)) = self.own.due(now) else {
+            return false;
+        };
+        self.refresh(&key, due == Due::Renew, now);
+        true
+    }
+
+    fn ask_for_one(&mut self, now: Timestamp) -> bool {
+        if self.watches.asking() >= self.quarter() {
+            return false;
+        }
+        let Some(key) = self.watches.due(now) else {
+            return false;
+        };
+        self.begin_read(key, ReadPolicy::All, Reader::Watch);
+        true
+    }
+
+    /// Gives the next stored record its turn.
+    fn replicate_one(&mut self, now: Timestamp) -> bool {
+        let busy = self.lookups.values().filter(|(_, r)| matches!(r, Reader::Replication)).count();
+        let records = self.kad.store_mut().usage().records;
+        if busy >= self.quarter() || records == 0 {
+            return false;
+        }
+        let Some(replicate) = &mut self.replicate else {
+            return false;
+        };
+        let Some(cursor) = replicate.due(now, records) else {
+            return false;
+        };
+        let store = self.kad.store_mut();
+        let mut next = store.next_record(cursor);
+        if matches!(next, Ok(None)) {
+            replicate.took(None);
+            next = store.next_record(None);
+        }
+        match next {
+            Ok(Some((id, key))) => {
+                replicate.took(Some(id));
+                let rank = rank(&mut self.kad, &self.local, &key);
+                if replicate.is_ours(&key, rank) {
+                    count(&mut self.counters.replications, 1);
+                    self.begin_read(key, ReadPolicy::All, Reader::Replication);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "replication begins anew");
+                replicate.took(None);
+            }
+        }
+        true
+    }
+
+    /// A stored record has been compared with what others have, and they have been sent what they lack. Of a record that
+    /// others show in slices only it cannot be told what they lack: they are sent all of it.
+    pub(super) fn end_replication(&mut self, key: RecordKey, is_large: bool) {
+        let whole = match self.kad.store_mut().record(&key) {
+            Ok(record) => record.filter(|_| is_large),
+            Err(_) => None,
+        };
+        match whole {
+            Some(record) => {
+                let spread = self.spread_of(&record);
+                self.begin_spread(spread, Sender::Replication);
+            }
+            None => self.events.push_back(Event::Replicated { key }),
+        }
+    }
+
+    pub(super) fn watch(&mut self, key: RecordKey, sender: latest::Sender<Arc<Snapshot>>) {
+        let now = self.clock.now();
+        if self.watches.add(key.clone(), sender, &*self.validator, now) {
+            self.tell_watches(&key, now);
+        }
+    }
+
+    pub(super) fn on_store_event(&mut self, event: StoreEvent) {
+        if let StoreEvent::Stored { key, .. } = &event
+            && self.watches.is_watched(key)
+        {
+            self.tell_watches(key, self.clock.now());
+        }
+        self.events.push_back(Event::Store(event));
+    }
+
+    /// Tells those who watch a key what is stored under it here.
+    fn tell_watches(&mut self, key: &RecordKey, now: Timestamp) {
+        let store = self.kad.store_mut();
+        match store.record(key) {
+            Ok(Some(record)) => self.watches.on_record(key, &record, now),
+            Ok(None) => {
+                if let Ok(Some((value, _))) = store.value(key) {
+                    self.watches.on_value(key, Some(Bytes::from(value)), now);
+                }
+            }
+            Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
+        }
+    }
+
+    /// Own spaces to which a new peer is close are sent again.
+    pub(super) fn on_new_peer(&mut self, peer: PeerId) {
+        let now = self.clock.now();
+        let keys: Vec<_> = self.own.keys().cloned().collect();
+        for key in keys {
+            let target = KBucketKey::new(key.as_bytes().to_vec());
+            let mut closest = self.kad.get_closest_local_peers(&target).take(self.bounds.closest);
+            if closest.any(|closest| *closest.preimage() == peer) {
+                self.own.on_new_peer(&key, now);
+            }
+        }
+    }
+}
+
+/// How many peers that we know are closer to the key than we are.
+fn rank<S: Storage>(
+    kad: &mut kad::Behaviour<crate::SmartRecordStore<S>>,
+    local: &PeerId,
+    key: &RecordKey,
+) -> usize {
+    let target = KBucketKey::new(key.as_bytes().to_vec());
+    let ours = KBucketKey::from(*local).distance(&target);
+    let closer =
+        kad.get_closest_local_peers(&target).take_while(|peer| peer.distance(&target) < ours);
+    closer.take(kad::K_VALUE.get()).count()
+}

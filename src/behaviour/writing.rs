@@ -1,0 +1,246 @@
+//! Writes, carried out with Kademlia: the peers closest to the key are looked up once, and sent all chunks.
+//!
+//! **Invariants.** What is sent is in our own store first, so it is what others will take. What goes out has no publisher,
+//! so that those who write receive what others write.
+
+use libp2p_identity::PeerId;
+use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
+use prost::bytes::Bytes;
+use web_time::Instant;
+
+use super::{
+    Behaviour, Event, ReadPolicy, Reading, Reply, Task, Write, command::answer, event::count,
+    joined::chunks, reading::Reader, spread::Spread,
+};
+use crate::{
+    client::{ClientError, Publication, PublishedUpdate},
+    key::RecordKey,
+    record::{SmartRecord, Writer},
+    store::{Origin, Storage},
+    time::Timestamp,
+    validator::Checked,
+};
+
+/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+const SHORTEST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whom a spread is for.
+pub(super) enum Sender {
+    Client(Reply<Publication>, Publication),
+    Repair,
+    Refresh,
+    Replication,
+}
+
+impl Sender {
+    pub(super) const fn is_client(&self) -> bool {
+        matches!(self, Self::Client(..))
+    }
+}
+
+impl<S: Storage> Behaviour<S> {
+    /// Writes to an own space, once it is known what it says already.
+    pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
+        let validator = self.validator.clone();
+        let Some(rules) = validator.smart_record(&key) else {
+            return answer(reply, Err(ClientError::Unregistered(key)));
+        };
+        if let Err(error) = rules.check_writer(&key, &Writer::from(&self.own.public_key())) {
+            return answer(reply, Err(error.into()));
+        }
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            return waiting.push((write, reply));
+        }
+        if self.own.knows(&key) {
+            return self.write(&key, &write, reply);
+        }
+        match self.kad.store_mut().record(&key) {
+            Ok(Some(record)) => self.own.resume(&key, rules.limits(), &record),
+            Ok(None) => {}
+            Err(error) => return answer(reply, Err(error.into())),
+        }
+        if !self.config.resume_before_write() {
+            return self.write(&key, &write, reply);
+        }
+        self.waiting.insert(key.clone(), vec![(write, reply)]);
+        self.begin_read(key, ReadPolicy::All, Reader::Resume);
+    }
+
+    /// The network has told what an own space says already.
+    pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
+        let validator = self.validator.clone();
+        if let (Some(rules), Some(record)) = (validator.smart_record(key), &reading.snapshot.record)
+        {
+            self.own.resume(key, rules.limits(), record);
+        }
+        for (write, reply) in self.waiting.remove(key).unwrap_or_default() {
+            self.write(key, &write, reply);
+        }
+    }
+
+    fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
+        let now = self.clock.now();
+        let validator = self.validator.clone();
+        let Some(rules) = validator.smart_record(key) else {
+            return answer(reply, Err(ClientError::Unregistered(key.clone())));
+        };
+        let (update, record, undo) = match self.own.write(key, rules.limits(), write, now) {
+            Ok(written) => written,
+            Err(error) => return answer(reply, Err(error.into())),
+        };
+        let stored = self.kad.store_mut().insert(Checked::verified(record.clone()), Origin::Local);
+        if let Err(error) = stored {
+            self.own.undo(undo);
+            return answer(reply, Err(error.into()));
+        }
+        count(&mut self.counters.writes, 1);
+        self.known.meet(&record, now);
+        let spread = self.spread_of(&record);
+        let publication = Publication {
+            key: key.clone(),
+            update: Some(PublishedUpdate::new(update.position(), update.expires_at())),
+            value: None,
+            peers: Vec::new(),
+            chunks: spread.len(),
+        };
+        self.begin_spread(spread, Sender::Client(reply, publication));
+    }
+
+    /// Puts a value as it is.
+    pub(super) fn put(&mut self, key: RecordKey, value: Bytes, reply: Reply<Publication>) {
+        let now = self.clock.now();
+        let checked = Checked::new(&*self.validator, key.clone(), &value, now);
+        let record = checked.record().cloned();
+        let store = self.kad.store_mut();
+        if let Err(error) = store.insert(checked, Origin::Local) {
+            return answer(reply, Err(error.into()));
+        }
+        let spread = match &record {
+            Some(record) => self.spread_of(record),
+            None => match store.value(&key) {
+                Ok(stored) => {
+                    let expires_at = stored.and_then(|(_, expires_at)| expires_at);
+                    Spread::new(key.clone(), vec![value.clone()], expires_at)
+                }
+                Err(error) => return answer(reply, Err(error.into())),
+            },
+        };
+        count(&mut self.counters.writes, 1);
+        let chunks = spread.len();
+        let value = record.is_none().then_some(value);
+        let publication = Publication { key, update: None, value, peers: Vec::new(), chunks };
+        self.begin_spread(spread, Sender::Client(reply, publication));
+    }
+
+    /// A record, ready to be sent.
+    pub(super) fn spread_of(&self, record: &SmartRecord) -> Spread {
+        let expires_at = record.spaces().filter_map(|(_, space)| space.retain_until()).max();
+        let chunks = chunks(record, self.bounds.chunk_bytes);
+        Spread::new(record.key().clone(), chunks, expires_at)
+    }
+
+    /// Sends it to its peers, or if it has none to those closest to the key.
+    pub(super) fn begin_spread(&mut self, spread: Spread, sender: Sender) {
+        let id = self.next_id();
+        let has_peers = !spread.peers().is_empty();
+        let key = spread.key.as_bytes().to_vec();
+        self.spreads.insert(id, (spread, sender));
+        if has_peers {
+            return self.continue_spread(id);
+        }
+        let query = self.kad.get_closest_peers(key);
+        self.queries.insert(query, Task::Closest(id));
+    }
+
+    pub(super) fn on_closest_peers(&mut self, id: u64, result: QueryResult) {
+        let QueryResult::GetClosestPeers(result) = result else {
+            return;
+        };
+        let peers = match result {
+            Ok(ok) => ok.peers,
+            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        // Kademlia would wait for an answer of our own for ever.
+        let peers = peers.into_iter().map(|peer| peer.peer_id).filter(|peer| *peer != self.local);
+        let peers: Vec<_> = peers.collect();
+        if let Some((spread, sender)) = self.spreads.remove(&id) {
+            self.spreads.insert(id, (spread.to(peers), sender));
+            self.continue_spread(id);
+        }
+    }
+
+    fn continue_spread(&mut self, id: u64) {
+        let now = self.clock.now();
+        let Some((spread, _)) = self.spreads.get_mut(&id) else {
+            return;
+        };
+        let left = spread.expires_at.map(|at| at.saturating_since(now));
+        let Some((chunk, peers)) = spread.next() else {
+            return self.end_spread(id);
+        };
+        let record = kad::Record {
+            key: kad::RecordKey::from(&spread.key),
+            value: chunk.to_vec(),
+            publisher: None,
+            expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
+        };
+        let query = self.kad.put_record_to(record, peers.into_iter(), Quorum::All);
+        self.queries.insert(query, Task::Put(id));
+    }
+
+    pub(super) fn on_put(&mut self, id: u64, result: &QueryResult) {
+        let QueryResult::PutRecord(result) = result else {
+            return;
+        };
+        if let Some((spread, _)) = self.spreads.get_mut(&id)
+            && let Err(
+                PutRecordError::QuorumFailed { success, .. }
+                | PutRecordError::Timeout { success, .. },
+            ) = result
+        {
+            spread.took(success);
+        }
+        self.continue_spread(id);
+    }
+
+    fn end_spread(&mut self, id: u64) {
+        let Some((spread, sender)) = self.spreads.remove(&id) else {
+            return;
+        };
+        let key = spread.key.clone();
+        let peers: Vec<PeerId> = spread.into_peers();
+        match sender {
+            Sender::Client(reply, publication) => {
+                answer(reply, Ok(Publication { peers, ..publication }));
+            }
+            Sender::Repair => {
+                count(&mut self.counters.repairs, peers.len());
+                if !peers.is_empty() {
+                    self.events.push_back(Event::Repaired { key, peers });
+                }
+            }
+            Sender::Refresh => {
+                count(&mut self.counters.refreshes, 1);
+                self.events.push_back(Event::Refreshed { key, peers });
+            }
+            Sender::Replication => self.events.push_back(Event::Replicated { key }),
+        }
+    }
+
+    /// Sends an own space again, signed anew if it is to be kept.
+    pub(super) fn refresh(&mut self, key: &RecordKey, renew: bool, now: Timestamp) {
+        if renew && let Err(error) = self.own.renew(key, now) {
+            tracing::warn!(%error, %key, "what is kept could not be signed anew");
+        }
+        let Some(record) = self.own.record(key, now) else {
+            return;
+        };
+        if let Err(error) =
+            self.kad.store_mut().insert(Checked::verified(record.clone()), Origin::Local)
+        {
+            tracing::warn!(%error, %key, "an own space is no longer stored here");
+        }
+        let spread = self.spread_of(&record);
+        self.begin_spread(spread, Sender::Refresh);
+    }
+}

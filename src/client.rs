@@ -1,0 +1,270 @@
+//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::Behaviour).
+//!
+//! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
+//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on,
+//! except for a write once it was begun.
+//!
+//! **Spec.** `docs/design.md`, section "Behaviour and client".
+
+mod error;
+pub(crate) mod latest;
+mod watch;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures::{
+    SinkExt,
+    channel::{mpsc, oneshot},
+    lock::Mutex,
+};
+use libp2p_identity::PeerId;
+use prost::bytes::Bytes;
+
+pub use self::{error::ClientError, watch::Watch};
+use crate::{
+    behaviour::{Command, ReadPolicy, Reading, Reply, Write},
+    key::RecordKey,
+    node::Dict,
+    record::{Position, Seq, View, Writer},
+    time::Timestamp,
+};
+
+/// How many commands wait; whoever has one more waits with it. A guess.
+const QUEUE: usize = 64;
+
+/// Writes, reads and watches records through a [`Behaviour`](crate::Behaviour). A clone is the same client.
+///
+/// When the last one is dropped, the behaviour stops to keep alive what it has written, and its watches end.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use libp2p_smart_record::{Client, ClientError};
+///
+/// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let hour = Duration::from_secs(3_600);
+/// let publication = client.publish("/sr/rooms/lobby", r#"{"name": "ada"}"#.parse()?, hour).await?;
+/// println!("{} peers took it", publication.peers.len());
+/// for (writer, space) in &client.view("/sr/rooms/lobby").await? {
+///     println!("{writer} says {}", space.document);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    // One sender for all: each clone of one would add a place to the queue.
+    commands: Mutex<mpsc::Sender<Command>>,
+    writer: Writer,
+}
+
+/// A write that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publication {
+    /// Of the record.
+    pub key: RecordKey,
+    /// The update, if it is one of a smart record.
+    pub update: Option<PublishedUpdate>,
+    /// The value, if it is not a smart record.
+    pub value: Option<Bytes>,
+    /// The other peers that took all of it. Whether they keep it nobody knows: a replica that refuses a record
+    /// does not say so. [`Client::confirm`] asks.
+    pub peers: Vec<PeerId>,
+    /// In how many pieces it was sent.
+    pub chunks: usize,
+}
+
+/// An update that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishedUpdate {
+    /// Where it stands in its space.
+    pub position: Position,
+    /// When its document expires.
+    pub expires_at: Timestamp,
+}
+
+impl PublishedUpdate {
+    pub(crate) const fn new(position: Position, expires_at: Timestamp) -> Self {
+        Self { position, expires_at }
+    }
+
+    /// The writer's clock.
+    pub const fn seq(&self) -> Seq {
+        self.position.seq
+    }
+}
+
+impl Client {
+    pub(crate) fn new(writer: Writer) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared { commands: Mutex::new(commands), writer });
+        (Self { shared }, inbox)
+    }
+
+    /// Who writes.
+    pub fn writer(&self) -> &Writer {
+        &self.shared.writer
+    }
+
+    /// The peer who writes, which is that of the behaviour.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.writer.peer_id()
+    }
+
+    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`; nodes in it may carry an earlier
+    /// end of their own.
+    ///
+    /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
+    /// once an interval and when new peers turn up, until it expires.
+    ///
+    /// # Errors
+    /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
+    pub async fn publish(
+        &self,
+        key: impl Into<RecordKey>,
+        document: Dict,
+        ttl: Duration,
+    ) -> Result<Publication, ClientError> {
+        self.write(key.into(), Write::Merge(document, ttl)).await
+    }
+
+    /// Puts `document` in the place of all that our space says.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn replace(
+        &self,
+        key: impl Into<RecordKey>,
+        document: Dict,
+        ttl: Duration,
+    ) -> Result<Publication, ClientError> {
+        self.write(key.into(), Write::Replace(document, ttl)).await
+    }
+
+    /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as there is a client and our
+    /// space is not replaced or withdrawn. So `ttl` is for how long it outlives us.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn keep(
+        &self,
+        key: impl Into<RecordKey>,
+        document: Dict,
+        ttl: Duration,
+    ) -> Result<Publication, ClientError> {
+        self.write(key.into(), Write::Keep(document, ttl)).await
+    }
+
+    /// Withdraws all that our space says.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn withdraw(&self, key: impl Into<RecordKey>) -> Result<Publication, ClientError> {
+        self.write(key.into(), Write::Withdraw).await
+    }
+
+    /// Puts a value that is complete as it is: a record of another kind, signed already, or one of somebody else's
+    /// that is to be sent on. It is not kept alive.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if our own store refuses it, and as [`publish`](Self::publish).
+    pub async fn put(
+        &self,
+        key: impl Into<RecordKey>,
+        value: impl Into<Bytes>,
+    ) -> Result<Publication, ClientError> {
+        let (key, value) = (key.into(), value.into());
+        self.ask(|reply| Command::Put { key, value, reply }).await
+    }
+
+    /// Asks who has got what was published: a read of all peers closest to the key.
+    ///
+    /// Of a record that is larger than one answer, a peer may have it without showing it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
+        let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
+        Ok(match (&publication.update, &publication.value) {
+            (Some(update), _) => reading.holders_of(self.writer(), update.position),
+            (None, Some(value)) => reading.holders_of_value(value),
+            (None, None) => Vec::new(),
+        })
+    }
+
+    /// Reads a record, with the policy of the behaviour.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
+    pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
+        self.read(key.into(), None).await
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_with(
+        &self,
+        key: impl Into<RecordKey>,
+        policy: ReadPolicy,
+    ) -> Result<Reading, ClientError> {
+        self.read(key.into(), Some(policy)).await
+    }
+
+    /// What a smart record says now.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn view(&self, key: impl Into<RecordKey>) -> Result<View, ClientError> {
+        Ok(self.get(key).await?.view())
+    }
+
+    /// A stream of what is known of a record, beginning with what is known first, and then whenever it changes: at once
+    /// when our own store learns of it or something expires, by looking it up now and then otherwise. All
+    /// watches of one key share these lookups.
+    ///
+    /// It ends when the behaviour does, or with the last client.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
+        let (sender, receiver) = latest::channel();
+        self.send(Command::Watch { key: key.into(), sender }).await?;
+        Ok(Watch::new(receiver))
+    }
+
+    async fn read(
+        &self,
+        key: RecordKey,
+        policy: Option<ReadPolicy>,
+    ) -> Result<Reading, ClientError> {
+        self.ask(|reply| Command::Read { key, policy, reply }).await
+    }
+
+    async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
+        self.ask(|reply| Command::Write { key, write, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| ClientError::Stopped)?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), ClientError> {
+        let mut commands = self.shared.commands.lock().await;
+        commands.send(command).await.map_err(|_| ClientError::Stopped)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("writer", &self.shared.writer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! A channel that holds the latest value only: a receiver that is slow misses what was in between, and neither it
+//! nor the sender waits for the other.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures::Stream;
+
+#[derive(Debug)]
+struct Shared<T> {
+    latest: Option<T>,
+    is_closed: bool,
+    receiver: Option<Waker>,
+}
+
+/// Sends; the receiver's stream ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Sender<T>(Arc<Mutex<Shared<T>>>);
+
+/// Receives, as a stream.
+#[derive(Debug)]
+pub(crate) struct Receiver<T>(Arc<Mutex<Shared<T>>>);
+
+pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Shared { latest: None, is_closed: false, receiver: None };
+    let shared = Arc::new(Mutex::new(shared));
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+fn lock<T>(shared: &Mutex<Shared<T>>) -> MutexGuard<'_, Shared<T>> {
+    // No panic can have left it half-changed.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Sender<T> {
+    /// Puts a value in the place of one that was not taken yet.
+    pub(crate) fn send(&self, value: T) {
+        let mut shared = lock(&self.0);
+        shared.latest = Some(value);
+        let waker = shared.receiver.take();
+        drop(shared);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether nobody listens any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.0).is_closed
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.0);
+        shared.is_closed = true;
+        let waker = shared.receiver.take();
+        drop(shared);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        lock(&self.0).is_closed = true;
+    }
+}
+
+impl<T> Stream for Receiver<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut shared = lock(&self.0);
+        if let Some(value) = shared.latest.take() {
+            return Poll::Ready(Some(value));
+        }
+        if shared.is_closed {
+            return Poll::Ready(None);
+        }
+        shared.receiver = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt, executor::block_on};
+
+    use super::*;
+
+    #[test]
+    fn only_the_latest_is_received_and_then_the_end() {
+        let (sender, mut receiver) = channel();
+        assert!(receiver.next().now_or_never().is_none());
+        sender.send(1);
+        sender.send(2);
+        assert_eq!(block_on(receiver.next()), Some(2));
+        sender.send(3);
+        assert!(!sender.is_closed());
+        drop(sender);
+        assert_eq!(block_on(receiver.next()), Some(3));
+        assert_eq!(block_on(receiver.next()), None);
+    }
+
+    #[test]
+    fn the_sender_learns_that_nobody_listens() {
+        let (sender, receiver) = channel::<()>();
+        drop(receiver);
+        assert!(sender.is_closed());
+    }
+}

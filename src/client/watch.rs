@@ -1,0 +1,32 @@
+//! Watching a record.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt};
+
+use super::latest::Receiver;
+use crate::behaviour::Snapshot;
+
+/// What is known of a record, whenever it changes; see [`Client::watch`](super::Client::watch). One who is slow misses
+/// what was in between.
+#[derive(Debug)]
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct Watch(Receiver<Arc<Snapshot>>);
+
+impl Watch {
+    pub(super) const fn new(receiver: Receiver<Arc<Snapshot>>) -> Self {
+        Self(receiver)
+    }
+}
+
+impl Stream for Watch {
+    type Item = Arc<Snapshot>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}

@@ -1,0 +1,186 @@
+//! Horizons: how to find what may go from the far end without passing each time what may not.
+//!
+//! **Invariants.** Everything that may go is known, or lies at or below the base. Looking for it moves the base
+//! down past what may not go, and nothing but too many newcomers moves it up again. So what may not go is passed
+//! once, however often something is looked for; after that again for each [`KNOWN`]`/ 2` newcomers at most.
+//!
+//! **Spec.** `docs/design.md`, section "Quotas".
+
+use std::collections::BTreeSet;
+
+use super::storage::{RecordId, SpaceId, StorageError};
+
+/// How many newcomers above the base are known one by one. 1,024 take some 50 KB, and spread a walk past everything
+/// in a store of the default size over so many writes that each pays for a few steps.
+const KNOWN: usize = 1_024;
+
+/// Ids that can be walked downwards.
+pub(super) trait Step: Copy + Ord {
+    const MAX: Self;
+
+    fn before(self) -> Option<Self>;
+}
+
+impl Step for RecordId {
+    const MAX: Self = Self([0xff; 32]);
+
+    fn before(self) -> Option<Self> {
+        Self::before(self)
+    }
+}
+
+impl Step for SpaceId {
+    const MAX: Self = Self::MAX;
+
+    fn before(self) -> Option<Self> {
+        Self::before(self)
+    }
+}
+
+/// What is known of where things are that may go.
+#[derive(Debug)]
+pub(super) struct Horizon<T> {
+    /// Above the base; some may be gone.
+    known: BTreeSet<T>,
+    /// `None` once all there was has been passed.
+    base: Option<T>,
+}
+
+impl<T: Step> Default for Horizon<T> {
+    fn default() -> Self {
+        Self { known: BTreeSet::new(), base: Some(T::MAX) }
+    }
+}
+
+impl<T: Step> Horizon<T> {
+    /// Takes note of something new that may go.
+    pub(super) fn notice(&mut self, id: T) {
+        if self.base.is_some_and(|base| id <= base) {
+            return;
+        }
+        self.known.insert(id);
+        while self.known.len() > KNOWN {
+            self.forget_half();
+        }
+    }
+
+    fn forget_half(&mut self) {
+        let half = self.known.len() / 2;
+        if let Some(middle) = self.known.iter().nth(half).copied() {
+            let upper = self.known.split_off(&middle);
+            self.base = self.known.last().copied().max(self.base);
+            self.known = upper;
+        }
+    }
+
+    /// The greatest id that may go, below one and above another, with what `probe` says of it. `last` finds the
+    /// last id at or before one; `probe` says of an id whether it may go.
+    pub(super) fn next<V>(
+        &mut self,
+        below: Option<T>,
+        above: Option<T>,
+        last: impl Fn(T) -> Result<Option<T>, StorageError>,
+        probe: impl Fn(T) -> Result<Option<V>, StorageError>,
+    ) -> Result<Option<(T, V)>, StorageError> {
+        loop {
+            let known = match below {
+                Some(below) => self.known.range(..below).next_back(),
+                None => self.known.last(),
+            };
+            if let Some(id) = known.copied() {
+                if Some(id) <= above {
+                    return Ok(None);
+                }
+                match probe(id)? {
+                    Some(found) => return Ok(Some((id, found))),
+                    None => self.known.remove(&id),
+                };
+                continue;
+            }
+            let Some(base) = self.base.filter(|base| Some(*base) > above) else {
+                return Ok(None);
+            };
+            match last(base)? {
+                Some(id) if Some(id) > above => {
+                    if probe(id)?.is_some() {
+                        self.known.insert(id);
+                    }
+                    self.base = id.before();
+                }
+                passed => self.base = passed,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn id(n: u16) -> RecordId {
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        RecordId(id)
+    }
+
+    /// Ids of which the odd ones may not go, and how often one was looked at.
+    struct World(BTreeSet<RecordId>, Cell<usize>);
+
+    impl World {
+        fn next(&self, horizon: &mut Horizon<RecordId>, above: RecordId) -> Option<RecordId> {
+            let last = |up_to| Ok(self.0.range(..=up_to).next_back().copied());
+            let probe = |id: RecordId| {
+                self.1.set(self.1.get() + 1);
+                Ok((self.0.contains(&id) && id.0[1] % 2 == 0).then_some(()))
+            };
+            let found = horizon.next(None, Some(above), last, probe).unwrap();
+            assert_eq!(
+                found.map(|(id, ())| id),
+                self.0.iter().rev().find(|id| id.0[1] % 2 == 0 && **id > above).copied()
+            );
+            found.map(|(id, ())| id)
+        }
+    }
+
+    #[test]
+    fn what_may_not_go_is_passed_once() {
+        let mut world = World((0..1_000).map(|n| id(2 * n + 20_001)).collect(), Cell::new(0));
+        world.0.extend((0..10_000).map(|n| id(2 * n)));
+        let mut horizon = Horizon::default();
+        let mut gone = 0;
+        // A newcomer at the far end for each that goes.
+        for round in 0..5_000_u16 {
+            let newcomer = id(30_000 + 2 * (round * 7 % 5_000));
+            world.0.insert(newcomer);
+            horizon.notice(newcomer);
+            for _ in 0..1 + round % 3 {
+                if let Some(id) = world.next(&mut horizon, id(10)) {
+                    world.0.remove(&id);
+                    gone += 1;
+                }
+            }
+        }
+        assert!(gone > 9_000);
+        let looks = world.1.get();
+        assert!(looks < 3 * gone + 5_000 + 1_000, "{looks} looks for {gone}");
+    }
+
+    #[test]
+    fn too_many_newcomers_are_not_lost() {
+        let mut world = World(BTreeSet::new(), Cell::new(0));
+        let mut horizon = Horizon::default();
+        assert_eq!(world.next(&mut horizon, id(0)), None);
+        for n in 0..3_000 {
+            world.0.insert(id(2 * n + 2));
+            horizon.notice(id(2 * n + 2));
+        }
+        assert!(horizon.known.len() <= KNOWN);
+        for _ in 0..3_000 {
+            let next = world.next(&mut horizon, id(0)).unwrap();
+            world.0.remove(&next);
+        }
+        assert_eq!(world.next(&mut horizon, id(0)), None);
+    }
+}

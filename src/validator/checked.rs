@@ -1,0 +1,118 @@
+//! Values that have been looked into already.
+//!
+//! Verifying is what costs; storing is cheap. So a value can be verified on any thread, and then be handed to the
+//! store, which does not do it again.
+//!
+//! **Invariants.** A [`Checked`] is made by checking and in no other way; what is good in it was good at that time.
+
+use std::fmt;
+
+use libp2p_identity::PeerId;
+use prost::bytes::Bytes;
+
+use super::{Refusals, ValidationError, Validator, Validity};
+use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
+
+/// A value after it has been checked: what is good of it, and what is wrong with the rest.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{
+///     Checked, Clock, RecordKey, Registry, SmartRecordStore, SystemClock, store::Origin,
+/// };
+///
+/// let local = Keypair::generate_ed25519().public().to_peer_id();
+/// let mut store = SmartRecordStore::new(local);
+/// // On any thread:
+/// let key = RecordKey::new("/sr/lobby");
+/// let checked = Checked::new(&Registry::default(), key, b"garbage", SystemClock.now());
+/// // Where the store is:
+/// assert!(store.insert(checked, Origin::Remote).is_err());
+/// ```
+#[must_use = "give it to `SmartRecordStore::insert`"]
+pub struct Checked {
+    pub(crate) key: RecordKey,
+    pub(crate) publisher: Option<PeerId>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) body: CheckedBody,
+}
+
+pub(crate) enum CheckedBody {
+    Record(SmartRecord, Refusals),
+    Value(Bytes, Validity),
+    Refused(ValidationError),
+}
+
+impl Checked {
+    /// Checks a value as a store with this validator does. Give it to that store soon: what expires meanwhile
+    /// is dropped there.
+    pub fn new(
+        validator: &(impl Validator + ?Sized),
+        key: RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Self {
+        let body = match validator.smart_record(&key) {
+            Some(rules) => rules
+                .sift(&key, value, Some(now))
+                .map_or_else(CheckedBody::Refused, |(record, refusals)| {
+                    CheckedBody::Record(record, refusals)
+                }),
+            None => {
+                validator.validate(&key, value, now).map_or_else(CheckedBody::Refused, |validity| {
+                    CheckedBody::Value(Bytes::copy_from_slice(value), validity)
+                })
+            }
+        };
+        Self { key, publisher: None, expires_at: None, body }
+    }
+
+    /// A record all of which has been verified.
+    pub(crate) fn verified(record: SmartRecord) -> Self {
+        let key = record.key().clone();
+        let body = CheckedBody::Record(record, Refusals::default());
+        Self { key, publisher: None, expires_at: None, body }
+    }
+
+    /// Refuses a value whose check has come to nothing for a reason of the caller's.
+    pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
+        Self { key, publisher: None, expires_at: None, body: CheckedBody::Refused(reason) }
+    }
+
+    /// The publisher and the expiry that came with the value, which nobody has signed.
+    pub fn with_origin(mut self, publisher: Option<PeerId>, expires_at: Option<Timestamp>) -> Self {
+        self.publisher = publisher;
+        self.expires_at = expires_at;
+        self
+    }
+
+    /// The key of the record.
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub(crate) const fn record(&self) -> Option<&SmartRecord> {
+        match &self.body {
+            CheckedBody::Record(record, _) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Whether anything in it is good.
+    pub fn has_good(&self) -> bool {
+        match &self.body {
+            CheckedBody::Record(record, _) => record.spaces().len() > 0,
+            CheckedBody::Value(..) => true,
+            CheckedBody::Refused(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked")
+            .field("key", &self.key)
+            .field("good", &self.has_good())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,22 @@
+//! The behaviour and its client in real swarms over TCP: each promise has a test of its own.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/clock.rs"]
+mod clock;
+#[path = "support/swarms.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod swarms;
+
+#[path = "behaviour/admission.rs"]
+mod admission;
+#[path = "behaviour/clients.rs"]
+mod clients;
+#[path = "behaviour/liars.rs"]
+mod liars;
+#[path = "behaviour/peer.rs"]
+mod peer;
+#[path = "behaviour/repairs.rs"]
+mod repairs;
+#[path = "behaviour/upkeep.rs"]
+mod upkeep;

@@ -1,0 +1,191 @@
+//! Validation off the swarm's task: who may send how much, and what happens when that is exceeded.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::{PeerId, identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Fault, Limits, RecordKey, SpaceSigner, StoreEvent, SystemClock, ValidationError,
+    behaviour::{AsyncValidator, BehaviourConfig, Event, InboundRefusal, Validation},
+};
+use tokio::sync::Semaphore;
+
+use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use crate::swarms::within;
+
+fn off_task() -> BehaviourConfig {
+    quiet().with_validation(Validation::OffTask)
+}
+
+fn record(n: usize) -> (RecordKey, Vec<u8>) {
+    let key = RecordKey::new(format!("/sr/inbound/{n}"));
+    let now = SystemClock.now();
+    let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+    signer.merge(says("x"), now, MINUTE).unwrap();
+    (key, signer.record(now).encode())
+}
+
+/// Sends a value to a peer and waits for Kademlia's answer.
+async fn send(from: &mut Peer, to: PeerId, key: &RecordKey, value: Vec<u8>) {
+    let record = kad::Record::new(kad::RecordKey::from(key), value);
+    from.smart(move |smart| {
+        smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)
+    })
+    .await;
+    from.until(|event| match event {
+        Event::Kad(kad::Event::OutboundQueryProgressed {
+            result: kad::QueryResult::PutRecord(result),
+            ..
+        }) => Some(result.clone().unwrap()),
+        _ => None,
+    })
+    .await;
+}
+
+async fn refused(peer: &Peer, reason: InboundRefusal) -> u64 {
+    let counters = peer.smart(|smart| smart.counters().clone()).await;
+    counters.inbound_refused.get(&reason).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_is_good_is_stored_and_what_is_not_is_refused() {
+    let (mut a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("good"), MINUTE).await.unwrap();
+        b.until_stored(&key(), |_| true).await;
+        send(&mut a, b.id, &key(), b"junk".to_vec()).await;
+        let fault = b
+            .until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(fault, Fault::Malformed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn provider_records_are_stored_too() {
+    let (a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.smart(|smart| smart.kad_mut().start_providing((&key()).into()).unwrap()).await;
+        b.until(|event| match event {
+            Event::Kad(kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { .. },
+            }) => Some(()),
+            _ => None,
+        })
+        .await;
+        let providers = b.smart(|smart| {
+            use kad::store::RecordStore;
+            smart.store_mut().providers(&(&key()).into())
+        });
+        let providers: Vec<_> = providers.await.into_iter().map(|record| record.provider).collect();
+        assert_eq!(providers, [a.id]);
+    })
+    .await;
+}
+
+/// Answers when it is let.
+struct Gate(Arc<Semaphore>);
+
+impl AsyncValidator for Gate {
+    fn validate<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        _: &'a [u8],
+        _: PeerId,
+    ) -> BoxFuture<'a, Result<(), ValidationError>> {
+        async move {
+            self.0.acquire().await.unwrap().forget();
+            if key.path().ends_with(b"9") {
+                return Err(ValidationError::Unsupported("asked, and refused".to_owned()));
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn with_the_queue_full_the_newest_are_refused_and_nothing_else_stalls() {
+    let gate = Arc::new(Semaphore::new(0));
+    let config = off_task().with_inbound_queue(4).with_inbound_concurrency(1);
+    let setup = Setup { asks: Some(Box::new(Gate(gate.clone()))), ..Setup::with_config(config) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in 0..7 {
+            let (key, value) = record(n);
+            send(&mut a, b.id, &key, value).await;
+        }
+        b.until(|event| {
+            matches!(event, Event::InboundRefused { reason: InboundRefusal::QueueFull, .. })
+                .then_some(())
+        })
+        .await;
+        assert_eq!(refused(&b, InboundRefusal::QueueFull).await, 3);
+        // While all of the queue waits, reads and writes go on.
+        b.client.publish("/sr/inbound/own", says("own"), MINUTE).await.unwrap();
+        assert_eq!(a.client.view("/sr/inbound/own").await.unwrap().len(), 1);
+        assert_eq!(b.smart(|smart| smart.store_mut().usage().records).await, 1);
+
+        gate.add_permits(100);
+        for n in 0..4 {
+            b.until_stored(&record(n).0, |_| true).await;
+        }
+        for n in 4..7 {
+            assert_eq!(b.stored(&record(n).0).await, None, "the newest");
+        }
+        let (key, value) = record(8);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_validator_may_ask_someone_and_refuse() {
+    let gate = Arc::new(Semaphore::new(100));
+    let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let (key, value) = record(9);
+        send(&mut a, b.id, &key, value).await;
+        let fault = b
+            .until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(fault, Fault::Unsupported);
+        assert_eq!(b.stored(&key).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_floods_is_limited_and_takes_nothing_from_others() {
+    let config = off_task().with_inbound_rate(1).with_inbound_burst(5);
+    let b = Setup::with_config(config).start().await;
+    let (mut flooder, mut other) = (Peer::start().await, Peer::start().await);
+    mesh(&[&b, &flooder]).await;
+    mesh(&[&b, &other]).await;
+    within(async {
+        let mut b = b;
+        for n in 0..30 {
+            let (key, value) = record(n);
+            send(&mut flooder, b.id, &key, value).await;
+        }
+        // Some seconds may have passed on a slow machine.
+        assert!(refused(&b, InboundRefusal::RateLimited).await >= 15);
+        let (key, value) = record(31);
+        send(&mut other, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}

@@ -1,0 +1,283 @@
+//! What an app does with a client.
+
+use std::time::Duration;
+
+use futures::{StreamExt, future::join_all};
+use libp2p::kad;
+use libp2p_smart_record::{
+    AllowList, ClientError, Fault, Limits, RecordKey, Registry, SignError, SmartRecordValidator,
+    StoreConfig, WriteError,
+    behaviour::{Event, ReadPolicy},
+};
+
+use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
+use crate::{clock::ManualClock, swarms::within};
+
+#[tokio::test]
+async fn what_one_publishes_the_others_read() {
+    let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b, &c]).await;
+    within(async {
+        let publication = a.client.publish(key(), says("a"), MINUTE).await.unwrap();
+        let mut peers = publication.peers.clone();
+        peers.sort_unstable();
+        let mut others = vec![b.id, c.id];
+        others.sort_unstable();
+        assert_eq!((peers, publication.chunks), (others.clone(), 1));
+        b.client.publish(key(), says("b"), MINUTE).await.unwrap();
+        let view = c.client.view(key()).await.unwrap();
+        assert_eq!(texts(&view), ["a", "b"]);
+        assert_eq!(view.get(&a.id).unwrap().seq, publication.update.unwrap().seq());
+
+        let mut holders = a.client.confirm(&publication).await.unwrap();
+        holders.sort_unstable();
+        assert_eq!(holders, others, "those who took it have it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replacing_and_withdrawing_reach_everyone() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("one"), MINUTE).await.unwrap();
+        a.client.replace(key(), says("two"), MINUTE).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["two"]);
+        a.client.withdraw(key()).await.unwrap();
+        assert!(b.client.view(key()).await.unwrap().is_empty());
+        assert_eq!(b.stored(&key()).await.unwrap().spaces().len(), 1, "the withdrawal is kept");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_space_goes_out_whole_in_chunks() {
+    let store = StoreConfig::default().with_chunk_bytes(2 * 1_024);
+    let a = Setup { store, ..Setup::default() }.start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        let publish = async |n: usize| {
+            let name = format!("k{n}");
+            let document = [(name.as_str(), "x".repeat(200))].into_iter().collect();
+            a.client.publish(key(), document, MINUTE).await.unwrap()
+        };
+        for n in 0..20 {
+            publish(n).await;
+        }
+        b.smart(|smart| smart.store_mut().forget(&key()).unwrap()).await;
+        let publication = publish(20).await;
+        assert!(publication.chunks > 3, "{publication:?}");
+        assert_eq!(publication.peers, [b.id]);
+        let (ours, theirs) = (a.stored(&key()).await, b.stored(&key()).await);
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.unwrap().spaces().next().unwrap().1.updates().len(), 21);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_stale() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let long = [("long", "x")].into_iter().collect();
+        let first = a.client.publish(key(), long, 30 * MINUTE).await.unwrap();
+        let keypair = a.keypair.clone();
+        drop(a);
+
+        let again = Setup { keypair, ..Setup::default() }.start().await;
+        mesh(&[&again, &b]).await;
+        let second = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        assert!(second.update.unwrap().seq() > first.update.unwrap().seq());
+        let reading = b.client.get(key()).await.unwrap();
+        assert_eq!(reading.withheld, []);
+        let view = reading.view();
+        assert_eq!(texts(&view), ["new"]);
+        assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
+        // It outlives what it hides, of which the new process has learned from the network.
+        let stored = b.stored(&key()).await.unwrap();
+        let retained = stored.spaces().next().unwrap().1.retain_until().unwrap();
+        assert_eq!(retained, first.update.unwrap().expires_at);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong() {
+    let nobody = SmartRecordValidator::new(Limits::default(), AllowList::default());
+    let registry = Registry::default().with("closed", nobody).unwrap();
+    let setup = Setup { validator: std::sync::Arc::new(registry), ..Setup::default() };
+    let a = setup.start().await;
+    within(async {
+        let publish = |key: &str, ttl| a.client.publish(key, says("x"), ttl);
+        let unregistered = publish("/unheard/of", MINUTE).await;
+        assert_eq!(unregistered, Err(ClientError::Unregistered(RecordKey::new("/unheard/of"))));
+        let refused = publish("/closed/x", MINUTE).await;
+        assert!(
+            matches!(&refused, Err(ClientError::Refused(WriteError::Refused(reason)))
+                if reason.fault() == Fault::RefusedByPolicy),
+            "{refused:?}"
+        );
+        let too_long = publish("/sr/x", 49 * 60 * MINUTE).await;
+        assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
+        let junk = a.client.put("/sr/x", "junk").await;
+        assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
+        // Nobody else is there: that is no error.
+        let alone = publish("/sr/x", MINUTE).await.unwrap();
+        assert_eq!(alone.peers, []);
+        assert_eq!(texts(&a.client.view("/sr/x").await.unwrap()), ["x"]);
+        assert!(a.client.get("/sr/nothing").await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_fail_and_watches_end_when_the_behaviour_is_gone() {
+    let a = Peer::start().await;
+    within(async {
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty(), "there is nothing");
+        let client = a.stop();
+        assert!(watch.next().await.is_none());
+        assert_eq!(client.get(key()).await.unwrap_err(), ClientError::Stopped);
+        assert_eq!(client.publish(key(), says("x"), MINUTE).await, Err(ClientError::Stopped));
+        assert!(client.watch(key()).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_on() {
+    let (mut a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.keep(key(), says("a"), MINUTE).await.unwrap();
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert_eq!(texts(&watch.next().await.unwrap().view()), ["a"]);
+        let clone = a.client.clone();
+        // The peer of the test holds one as well: it gets another one's.
+        a.client = b.client.clone();
+        assert!(clone.get(key()).await.is_ok(), "the others go on");
+        drop(clone);
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+        while watch.next().await.is_some() {}
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_at_once_what_the_local_store_learns() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        for text in ["one", "two"] {
+            a.client.replace(key(), says(text), MINUTE).await.unwrap();
+            assert_eq!(texts(&watch.next().await.unwrap().view()), [text]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
+    let interval = Duration::from_millis(100);
+    let a = Peer::start().await;
+    let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
+    // Only b knows a, and as a client it is told nothing.
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(a.id, a.address.clone()).await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        for text in ["one", "two"] {
+            let publication = a.client.replace(key(), says(text), MINUTE).await.unwrap();
+            assert_eq!(publication.peers, []);
+            assert_eq!(texts(&watch.next().await.unwrap().view()), [text]);
+        }
+        assert_eq!(b.stored(&key()).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_when_something_expires() {
+    let clock = ManualClock::at(libp2p_smart_record::Timestamp::from_millis(1_800_000_000_000));
+    let a = Setup::default().at(&clock).start().await;
+    within(async {
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        a.client.publish(key(), says("short"), MINUTE).await.unwrap();
+        assert_eq!(texts(&watch.next().await.unwrap().view()), ["short"]);
+        clock.advance(MINUTE);
+        a.wake().await;
+        assert!(watch.next().await.unwrap().view().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hundred_subscribers_of_one_key_share_its_lookups() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let watches = join_all((0..100).map(|_| b.client.watch(key()))).await;
+        let mut watches: Vec<_> = watches.into_iter().map(Result::unwrap).collect();
+        for watch in &mut watches {
+            assert!(watch.next().await.unwrap().is_empty());
+        }
+        a.client.publish(key(), says("hello"), MINUTE).await.unwrap();
+        for watch in &mut watches {
+            assert_eq!(texts(&watch.next().await.unwrap().view()), ["hello"]);
+        }
+        let reads = b.smart(|smart| smart.counters().reads).await;
+        assert_eq!(reads, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_commands_than_are_worked_on_wait_and_are_all_done() {
+    let (a, b) =
+        (Setup::with_config(quiet().with_max_operations(2)).start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let many = (0..200).map(|n| {
+            let client = a.client.clone();
+            async move {
+                let key = RecordKey::new(format!("/sr/many/{}", n % 10));
+                client.publish(key.clone(), says(&n.to_string()), MINUTE).await.unwrap();
+                client.get_with(key, ReadPolicy::Replies(1)).await.unwrap()
+            }
+        });
+        assert_eq!(join_all(many).await.len(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
+    let (mut a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        // A query of the user's own shows in the events, those of the behaviour's do not.
+        a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        a.client.get(key()).await.unwrap();
+        let id = a.smart(|smart| smart.kad_mut().get_record((&key()).into())).await;
+        let seen = a
+            .until(|event| match event {
+                Event::Kad(kad::Event::OutboundQueryProgressed { id, .. }) => Some(*id),
+                _ => None,
+            })
+            .await;
+        assert_eq!(seen, id);
+        // The others in the swarm go on as well.
+        let connected = b.with(|swarm| swarm.connected_peers().count()).await;
+        assert_eq!(connected, 1);
+    })
+    .await;
+}
