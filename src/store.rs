@@ -17,9 +17,13 @@ mod horizon;
 mod kad;
 mod memory;
 mod plan;
+mod provided;
 mod quota;
 mod read;
 mod receipt;
+mod recheck;
+#[cfg(feature = "redb")]
+mod redb;
 mod room;
 mod rows;
 pub mod storage;
@@ -41,11 +45,14 @@ use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
 pub(crate) use self::read::wall_clock;
+#[cfg(feature = "redb")]
+pub use self::redb::{Durability, RedbConfig, RedbStorage};
 use self::{
     answers::Answers,
     event::Subscribers,
     quota::Protection,
     read::{Cursor, Seen},
+    recheck::Rules,
     storage::{Change, RecordId},
     victims::Horizons,
 };
@@ -54,7 +61,7 @@ pub use self::{
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::LiveValue,
-    storage::{Storage, StorageError, Usage},
+    storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };
 use crate::{
@@ -132,7 +139,9 @@ impl SmartRecordStore {
 }
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// A store over any storage, with any clock.
+    /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
+    /// records, each part checked by `validator` when it is first read, and the provider records of the local
+    /// node. What of the latter cannot be read is counted among the storage's failures.
     pub fn with_storage(
         local: PeerId,
         validator: impl Validator + 'static,
@@ -140,11 +149,16 @@ impl<S: Storage> SmartRecordStore<S> {
         storage: S,
         clock: impl Clock,
     ) -> Self {
-        Self {
+        let validator: Arc<dyn Validator> = Arc::new(validator);
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let mut storage = storage;
+        let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
+        storage.set_check(Arc::new(rules));
+        let mut store = Self {
             place: RecordId::place(&local),
             local,
-            validator: Arc::new(validator),
-            clock: Arc::new(clock),
+            validator,
+            clock,
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
@@ -156,7 +170,9 @@ impl<S: Storage> SmartRecordStore<S> {
             cursors: Mutex::default(),
             answers: Mutex::default(),
             snapshot: Mutex::default(),
-        }
+        };
+        store.restore_providers();
+        store
     }
 
     /// A configuration of Kademlia that agrees with this store: records live as long as an update under
@@ -245,6 +261,10 @@ impl<S: Storage> SmartRecordStore<S> {
             StoreEvent::Evicted { key } => {
                 event::count(&mut self.counters.records_evicted, 1);
                 tracing::debug!(%key, "evicted");
+            }
+            StoreEvent::Discarded { key, fault } => {
+                event::count(&mut self.counters.rows_discarded, 1);
+                tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
             }
             StoreEvent::StorageFailed { error } => {
                 event::count(&mut self.counters.storage_failures, 1);

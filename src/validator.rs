@@ -37,7 +37,7 @@ pub use self::{
 };
 pub(crate) use self::{
     checked::CheckedBody,
-    smart_record::{Refusals, Refused},
+    smart_record::{MergedSpace, Refusals, Refused},
 };
 use crate::{key::RecordKey, time::Timestamp};
 

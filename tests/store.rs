@@ -21,6 +21,9 @@ mod failures;
 mod probe;
 #[path = "store/quotas.rs"]
 mod quotas;
+#[cfg(feature = "redb")]
+#[path = "store/redb.rs"]
+mod redb;
 #[path = "store/refusals.rs"]
 mod refusals;
 #[path = "store/removal.rs"]

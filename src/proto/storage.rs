@@ -66,3 +66,13 @@ pub struct Receipt {
     #[prost(bytes = "bytes", tag = "2")]
     pub identity: ::prost::bytes::Bytes,
 }
+/// A note: the local node provides something. Its name is "provider/" and the key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Provider {
+    /// Binary multiaddresses.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Unix milliseconds; for ever if there is none.
+    #[prost(uint64, optional, tag = "2")]
+    pub expires_at: ::core::option::Option<u64>,
+}

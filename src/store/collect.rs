@@ -5,6 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
+use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
 use super::{
@@ -76,6 +77,7 @@ impl<S: Storage> SmartRecordStore<S> {
             };
             collected = collected.saturating_add(gone);
         }
+        self.discard_rejected()?;
         count(&mut self.counters.collected, collected);
         Ok(collected)
     }
@@ -100,6 +102,19 @@ impl<S: Storage> SmartRecordStore<S> {
                 (1, None)
             }
         };
+        self.replace_space(id, old, writer, rest)?;
+        Ok(collected)
+    }
+
+    /// Puts the rest of a writer's space in the place of its row of `old` bytes, or removes it; with its head if
+    /// it was the last.
+    pub(super) fn replace_space(
+        &mut self,
+        id: PartId,
+        old: usize,
+        writer: Option<PeerId>,
+        rest: Option<Part<'static>>,
+    ) -> Result<(), StorageError> {
         let mut board = self.board(id.record)?;
         let mut plan = Plan::default();
         let head = self.storage.get(&id.record.head())?;
@@ -133,7 +148,7 @@ impl<S: Storage> SmartRecordStore<S> {
         if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
             lock(&self.horizons).notice(head);
         }
-        Ok(collected)
+        Ok(())
     }
 
     fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {

@@ -13,7 +13,7 @@ use std::{
 use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
-use super::storage::StorageError;
+use super::storage::{RowFault, StorageError};
 use crate::{
     key::RecordKey,
     validator::{Fault, ValidationError},
@@ -61,6 +61,14 @@ pub enum StoreEvent {
         /// Of the record.
         key: RecordKey,
     },
+    /// A part of a record that an earlier process stored was found to be damaged, or to be what the rules of
+    /// today would not admit; it was removed.
+    Discarded {
+        /// Of the record, if that can be told.
+        key: Option<RecordKey>,
+        /// What is wrong with it.
+        fault: RowFault,
+    },
     /// The storage failed; what was asked for has not happened.
     StorageFailed {
         /// How.
@@ -88,6 +96,8 @@ pub struct Counters {
     pub spaces_evicted: u64,
     /// Records dropped because the store was full.
     pub records_evicted: u64,
+    /// Parts removed because they were damaged, or are not admitted any more.
+    pub rows_discarded: u64,
     /// Failures of the storage. Those on reading are counted only, without an event.
     pub storage_failures: u64,
     /// Events that a subscriber lost because it did not keep up.

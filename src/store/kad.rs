@@ -90,7 +90,12 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
-        self.providers.add_provider(record)
+        let own = (record.provider == self.local).then(|| record.clone());
+        self.providers.add_provider(record)?;
+        if let Some(own) = own {
+            self.keep_provider(&own);
+        }
+        Ok(())
     }
 
     fn providers(&self, key: &KadKey) -> Vec<ProviderRecord> {
@@ -103,6 +108,9 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
 
     fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
         self.providers.remove_provider(key, provider);
+        if *provider == self.local {
+            self.forget_provider(key);
+        }
     }
 }
 

@@ -41,11 +41,7 @@ impl MemoryStorage {
         if let Some(due_at) = part.due_at {
             self.due.insert((due_at, id));
         }
-        if id.space == SpaceId::HEAD {
-            self.usage.records = self.usage.records.saturating_add(1);
-        }
-        self.usage.bytes =
-            self.usage.bytes.saturating_add(part.bytes.len()).saturating_add(Usage::ROW);
+        self.usage.add(id.space == SpaceId::HEAD, part.bytes.len());
         let row = Row {
             bytes: part.bytes.into_owned().into_boxed_slice(),
             due_at: part.due_at,
@@ -61,11 +57,7 @@ impl MemoryStorage {
         if let Some(due_at) = row.due_at {
             self.due.remove(&(due_at, *id));
         }
-        if id.space == SpaceId::HEAD {
-            self.usage.records = self.usage.records.saturating_sub(1);
-        }
-        self.usage.bytes =
-            self.usage.bytes.saturating_sub(row.bytes.len()).saturating_sub(Usage::ROW);
+        self.usage.subtract(id.space == SpaceId::HEAD, row.bytes.len());
     }
 }
 

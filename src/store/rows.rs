@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub(super) fn damaged(error: &dyn Display) -> StorageError {
-    StorageError(format!("a damaged row: {error}"))
+    StorageError::damaged(format_args!("a row: {error}"))
 }
 
 /// What a row of so many bytes counts.

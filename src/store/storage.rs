@@ -10,12 +10,15 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use std::{borrow::Cow, fmt};
+mod error;
+
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
 
-use crate::{key::RecordKey, time::Timestamp};
+pub use self::error::StorageError;
+use crate::{key::RecordKey, time::Timestamp, validator::ValidationError};
 
 /// A record, named by its XOR distance from the local peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,12 +180,64 @@ pub struct Usage {
 impl Usage {
     /// What a row counts besides its bytes: its id, twice for the expiry index.
     pub const ROW: usize = 128;
+
+    /// Counts a row of so many bytes.
+    pub(super) fn add(&mut self, is_head: bool, bytes: usize) {
+        self.records = self.records.saturating_add(usize::from(is_head));
+        self.bytes = self.bytes.saturating_add(bytes).saturating_add(Self::ROW);
+    }
+
+    /// Counts a row of so many bytes no more.
+    pub(super) fn subtract(&mut self, is_head: bool, bytes: usize) {
+        self.records = self.records.saturating_sub(usize::from(is_head));
+        self.bytes = self.bytes.saturating_sub(bytes).saturating_sub(Self::ROW);
+    }
 }
 
-/// The storage failed.
+/// A row that a storage has found to be bad on reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Which.
+    pub id: PartId,
+    /// What was in it; `None` if that cannot be told.
+    pub part: Option<Part<'static>>,
+    /// How many bytes that is, or seems to be.
+    pub bytes: usize,
+    /// Why.
+    pub fault: RowFault,
+    /// What is good of it.
+    pub rest: Option<Part<'static>>,
+}
+
+/// Why a row is not served any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the storage failed: {0}")]
-pub struct StorageError(pub String);
+#[non_exhaustive]
+pub enum RowFault {
+    /// It is not as it was written.
+    #[error("a damaged row")]
+    Damaged,
+    /// It, or something in it, would not be admitted today.
+    #[error(transparent)]
+    Invalid(#[from] ValidationError),
+}
+
+/// What a check says about a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It is good.
+    Good,
+    /// Only a part of it is.
+    Partly(Part<'static>, RowFault),
+    /// Nothing of it is.
+    Bad(RowFault),
+}
+
+/// Looks at rows that an earlier process has written: they may be older than the rules of this one.
+pub trait RowCheck: Send + Sync + 'static {
+    /// What is to be thought of a row; for one that is not a head, `head` is that of its record, if there is one.
+    fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict;
+}
 
 /// Notes by their names, in ascending order.
 pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
@@ -244,4 +299,14 @@ pub trait Storage: Send + 'static {
 
     /// How much is stored: the parts, without tallies and notes.
     fn usage(&self) -> Usage;
+
+    /// Tells with what to check rows that were written before the storage was opened, each before it is given
+    /// out for the first time. By default there are none.
+    fn set_check(&mut self, _check: Arc<dyn RowCheck>) {}
+
+    /// The rows that were found to be bad since this was last asked. They are no longer given out, but they are
+    /// there until someone removes them. By default there are none.
+    fn take_rejected(&mut self) -> Vec<Rejected> {
+        Vec::new()
+    }
 }

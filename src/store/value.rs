@@ -57,6 +57,10 @@ impl<S: Storage> SmartRecordStore<S> {
         let collected_value = collected(value);
         let value = collected_value.as_deref().unwrap_or(value);
         let kept = self.stored_value(record)?;
+        if kept.is_none() {
+            // It may be there, but no good.
+            self.discard_rejected()?;
+        }
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
             kept.admits(&*validator, key, value, validity, now)?;
         }

@@ -361,6 +361,8 @@ impl<S: Storage> SmartRecordStore<S> {
             Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
             Some(part) => rows::decode_space(&part)?,
             None => {
+                // It may be there, but no good.
+                self.discard_rejected()?;
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
                 let least = updates.least().saturating_add(writer.as_bytes().len());

@@ -63,7 +63,7 @@ impl ProbeState {
 
     pub fn check(switch: &AtomicBool) -> Result<(), StorageError> {
         if switch.load(SeqCst) {
-            return Err(StorageError("on command".to_owned()));
+            return Err(StorageError::Io(std::io::ErrorKind::Other));
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Storage for Probe {
             let left = self.state.applies_left.load(SeqCst);
             self.state.applies_left.store(left.saturating_sub(1), SeqCst);
             if left == 0 {
-                return Err(StorageError("on command".to_owned()));
+                return Err(StorageError::Io(std::io::ErrorKind::Other));
             }
         }
         for change in &changes {

@@ -1,0 +1,83 @@
+//! The local node's own provider records, which outlive the process if the storage does.
+//!
+//! **Invariants.** Kademlia asks libp2p's `MemoryStore`; the notes are only what it is filled from when the store is
+//! made. Those of other nodes are not kept: they tell again.
+//!
+//! **Spec.** `proto/storage.proto`.
+
+use libp2p_kad::{ProviderRecord, RecordKey as KadKey, store::RecordStore};
+use prost::{Message, bytes::Bytes};
+
+use super::{
+    SmartRecordStore,
+    event::StoreEvent,
+    read::{instant, wall_clock},
+    storage::{Change, Storage, StorageError},
+};
+use crate::{proto::storage::Provider, time::Timestamp};
+
+const PREFIX: &[u8] = b"provider/";
+
+fn name(key: &KadKey) -> Vec<u8> {
+    [PREFIX, key.as_ref()].concat()
+}
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// Takes up what was provided when the process ended.
+    pub(super) fn restore_providers(&mut self) {
+        let notes = match self.storage.notes() {
+            Ok(notes) => notes,
+            Err(error) => return self.read_failed(&error),
+        };
+        let now = self.clock.now();
+        for (name, note) in notes {
+            let Some(key) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            match Provider::decode(Bytes::from(note)) {
+                Ok(provider) => self.restore_provider(KadKey::new(&key), provider, now),
+                Err(error) => self.read_failed(&StorageError::damaged(error)),
+            }
+        }
+    }
+
+    fn restore_provider(&mut self, key: KadKey, provider: Provider, now: Timestamp) {
+        let expires_at = provider.expires_at.map(Timestamp::from_millis);
+        if expires_at.is_some_and(|at| at <= now) {
+            return self.forget_provider(&key);
+        }
+        let addresses = provider.addresses.into_iter();
+        let addresses = addresses.filter_map(|bytes| bytes.to_vec().try_into().ok()).collect();
+        let mut record = ProviderRecord::new(key, self.local, addresses);
+        record.expires = expires_at.and_then(|at| instant(at, now));
+        // There may be more of them than the configuration allows now.
+        if let Err(error) = self.providers.add_provider(record) {
+            tracing::warn!(%error, "a provider record is left out");
+        }
+    }
+
+    /// Notes that the local node provides something, if Kademlia's own store has taken it.
+    pub(super) fn keep_provider(&mut self, record: &ProviderRecord) {
+        if !self.providers.providers(&record.key).contains(record) {
+            return;
+        }
+        let now = self.clock.now();
+        let provider = Provider {
+            addresses: record.addresses.iter().map(|address| address.to_vec().into()).collect(),
+            expires_at: record.expires.map(|at| wall_clock(at, now).as_millis()),
+        };
+        self.note(name(&record.key), Some(provider.encode_to_vec()));
+    }
+
+    /// Notes that it does not provide it any more.
+    pub(super) fn forget_provider(&mut self, key: &KadKey) {
+        self.note(name(key), None);
+    }
+
+    fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
+        let noted = self.storage.apply(vec![Change::Note(name, note)]);
+        if let Err(error) = noted.and_then(|()| self.storage.commit()) {
+            self.emit(&StoreEvent::StorageFailed { error });
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! Rows in a file, by the embedded database redb.
+//!
+//! What is applied stands in memory over a view of the file until a thread has written it. How long that may
+//! take is the user's choice: see [`Durability`].
+//!
+//! **Invariants.** What was applied is read at once. A damaged row is never given out, nor one of an earlier
+//! session that the rules of today would refuse. Whatever the disk does, there is no panic and no invalid data,
+//! and what waits for the disk is bounded; when the disk works again, so does the storage.
+//!
+//! **Spec.** `docs/design.md`, section "On disk".
+
+mod config;
+mod disk;
+mod fault;
+mod format;
+mod overlay;
+mod recheck;
+mod view;
+mod writer;
+
+use std::{
+    fmt,
+    iter::Peekable,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use libp2p_identity::PeerId;
+
+pub use self::config::{Durability, RedbConfig};
+use self::{
+    disk::{Disk, Opener},
+    format::{DueKey, Row, part_len, read_row},
+    overlay::{Changes, Overlay},
+    recheck::Recheck,
+    view::{Found, Rows, View},
+    writer::{Group, Shared},
+};
+use super::{
+    SmartRecordStore, StoreConfig, lock,
+    storage::{
+        Change, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError, Tally,
+        TallyId, Usage,
+    },
+};
+use crate::{clock::SystemClock, time::Timestamp, validator::Registry};
+
+/// Keeps a store's rows in one file.
+///
+/// Dropping it writes what still waits to be written, and waits for that.
+pub struct RedbStorage {
+    durability: Durability,
+    session: u32,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    overlay: Overlay,
+    /// What was applied since the last commit.
+    uncommitted: Changes,
+    uncommitted_bytes: usize,
+    /// The number of the next commit.
+    commit: u64,
+    usage: Usage,
+    /// As of the last commit.
+    committed_usage: Usage,
+    /// Before this entry of the index by expiry there is none in a view, by its number, of which the overlay
+    /// does not know better.
+    due_from: Mutex<(u64, DueKey)>,
+    recheck: Recheck,
+}
+
+impl RedbStorage {
+    /// What a change weighs in memory besides its bytes: its id, three times, and pointers.
+    const CHANGE: usize = 256;
+
+    /// Opens the storage of the peer `local` in a file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StorageError`]: [`Locked`](StorageError::Locked) if it is open already, here or in another process,
+    /// [`OtherPeer`](StorageError::OtherPeer) if it belongs to another peer,
+    /// [`NewerFormat`](StorageError::NewerFormat) and [`NotAStorage`](StorageError::NotAStorage) if this version
+    /// cannot read it, and whatever the disk says.
+    pub fn open(
+        path: impl AsRef<Path>,
+        local: PeerId,
+        config: &RedbConfig,
+    ) -> Result<Self, StorageError> {
+        let path = path.as_ref().to_owned();
+        Self::open_by(Box::new(move |builder| builder.create(&path)), local, config)
+    }
+
+    /// Opens the storage of the peer `local` in what `open` opens, now and again after each failure: a disk that
+    /// is not a file, or that fails on command.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_backend<B: ::redb::StorageBackend>(
+        mut open: impl FnMut() -> std::io::Result<B> + Send + 'static,
+        local: PeerId,
+        config: &RedbConfig,
+    ) -> Result<Self, StorageError> {
+        let open: Opener = Box::new(move |builder| builder.create_with_backend(open()?));
+        Self::open_by(open, local, config)
+    }
+
+    fn open_by(opener: Opener, local: PeerId, config: &RedbConfig) -> Result<Self, StorageError> {
+        let mut disk = Disk::open(opener, config.cache_bytes(), local)?;
+        let session = disk.session();
+        let (view, usage) = disk.view()?;
+        let durability = config.durability();
+        let (shared, thread) = writer::spawn(disk, view, usage, durability)?;
+        Ok(Self {
+            durability,
+            session,
+            shared,
+            thread: Some(thread),
+            overlay: Overlay::default(),
+            uncommitted: Changes::default(),
+            uncommitted_bytes: 0,
+            commit: 1,
+            usage,
+            committed_usage: usage,
+            due_from: Mutex::new((0, [0; 40])),
+            recheck: Recheck::new(config.max_rechecked()),
+        })
+    }
+
+    /// Lets go of what has been written.
+    fn settle(&mut self) {
+        let news = self.shared.news();
+        if !news.written.is_empty() {
+            // What the overlay knew better may be what the view says now.
+            *lock(&self.due_from) = (0, [0; 40]);
+        }
+        for written in news.written {
+            self.overlay.retire(&written.changes, written.commit);
+        }
+        if self.overlay.is_empty() {
+            self.usage = news.usage;
+            self.committed_usage = news.usage;
+        }
+    }
+
+    /// Passes on what reading a view gave. If that failed because the database is closed, it will be opened.
+    fn read<T>(&self, view: &View, read: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Io(_) | StorageError::Full | StorageError::Closed) = &read {
+            self.shared.view_failed(view.number);
+        }
+        read
+    }
+
+    /// The length of a row's part, good or not.
+    fn len_of(&self, id: &PartId) -> Result<Option<usize>, StorageError> {
+        match self.overlay.row(id) {
+            Some(row) => Ok(row.map(Row::len)),
+            None => {
+                let view = self.shared.view();
+                self.read(&view, view.row(id, part_len))
+            }
+        }
+    }
+
+    /// The part in a row of the file, if it may be given out.
+    fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
+        let Some((session, part)) = read_row(id, value) else {
+            self.recheck.damaged(*id, part_len(value));
+            return None;
+        };
+        if session == self.session {
+            return Some(part);
+        }
+        self.recheck.pass(id, part, || {
+            let head = id.record.head();
+            match self.overlay.row(&head) {
+                _ if head == *id => None,
+                Some(row) => row.map(|row| owned(row.part())),
+                None => {
+                    view.row(&head, |value| read_row(&head, value)).ok()??.map(|(_, part)| part)
+                }
+            }
+        })
+    }
+
+    fn set_row(&mut self, id: PartId, part: Option<&Part<'_>>, len_in_file: Option<usize>) {
+        let is_head = id.space == SpaceId::HEAD;
+        let old = self.overlay.row(&id).map_or(len_in_file, |row| row.map(Row::len));
+        if let Some(old) = old {
+            self.usage.subtract(is_head, old);
+        }
+        if let Some(part) = part {
+            self.usage.add(is_head, part.bytes.len());
+            self.weigh(part.bytes.len());
+        } else {
+            self.weigh(0);
+        }
+        let row = part.map(|part| Row::new(&id, part, self.session));
+        self.recheck.forget(&id);
+        self.overlay.set_row(id, row.clone(), self.commit);
+        self.uncommitted.rows.insert(id, row);
+    }
+
+    fn weigh(&mut self, bytes: usize) {
+        self.uncommitted_bytes =
+            self.uncommitted_bytes.saturating_add(bytes).saturating_add(Self::CHANGE);
+    }
+}
+
+impl SmartRecordStore<RedbStorage> {
+    /// A store in a file for smart records under `/sr/…`, with all defaults: see [`Durability::group`].
+    ///
+    /// ```
+    /// use libp2p_identity::Keypair;
+    /// use libp2p_smart_record::{Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("records");
+    /// let keypair = Keypair::generate_ed25519();
+    /// let local_peer = keypair.public().to_peer_id();
+    /// let key = RecordKey::new("/sr/lobby");
+    ///
+    /// let mut store = SmartRecordStore::open(&path, local_peer)?;
+    /// let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+    /// let now = SystemClock.now();
+    /// signer.merge(r#"{"name": "ada"}"#.parse::<Dict>()?, now, std::time::Duration::from_secs(600))?;
+    /// store.write(&key, &signer.record(now).encode())?;
+    /// drop(store);
+    ///
+    /// let store = SmartRecordStore::open(&path, local_peer)?;
+    /// assert_eq!(store.view(&key)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`RedbStorage::open`].
+    pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self, StorageError> {
+        let storage = RedbStorage::open(path, local, &RedbConfig::default())?;
+        let (registry, config) = (Registry::default(), StoreConfig::default());
+        Ok(Self::with_storage(local, registry, config, storage, SystemClock))
+    }
+}
+
+fn owned(part: Part<'_>) -> Part<'static> {
+    Part { bytes: part.bytes.into_owned().into(), due_at: part.due_at, expires_at: part.expires_at }
+}
+
+impl Storage for RedbStorage {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        if let Some(row) = self.overlay.row(id) {
+            return Ok(row.map(Row::part));
+        }
+        let view = self.shared.view();
+        let value = self.read(&view, view.row(id, <[u8]>::to_vec))?;
+        Ok(value.and_then(|value| self.part_of(&view, id, &value)))
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        Box::new(Merged {
+            storage: self,
+            overlay: self.overlay.rows(*from..).peekable(),
+            disk: Reading::NotBegun(*from),
+            view: self.shared.view(),
+        })
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        let view = self.shared.view();
+        let in_file = view.last(up_to, |id| self.overlay.row(id).is_none());
+        let in_file = self.read(&view, in_file)?;
+        let in_memory =
+            self.overlay.rows(..=*up_to).rev().find(|(_, row)| row.is_some()).map(|(id, _)| id);
+        Ok(in_file.max(in_memory))
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let view = self.shared.view();
+        let mut due_from = lock(&self.due_from);
+        if due_from.0 != view.number {
+            *due_from = (view.number, [0; 40]);
+        }
+        let mut due: Vec<_> = self.overlay.due(now).take(max).collect();
+        let (mut found, mut skipped) = (0_usize, None);
+        let from = due_from.1;
+        let read = view.due(&from, now, |key, due_at, ids| {
+            for id in ids.iter().filter(|id| self.overlay.row(id).is_none()) {
+                due.push((due_at, *id));
+                found = found.saturating_add(1);
+            }
+            if found == 0 {
+                skipped = Some(key);
+            }
+            found < max
+        });
+        self.read(&view, read)?;
+        if let Some(skipped) = skipped {
+            due_from.1 = skipped;
+        }
+        due.sort_unstable();
+        due.truncate(max);
+        Ok(due.into_iter().map(|(_, id)| id).collect())
+    }
+
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        if let Some(tally) = self.overlay.tally(id) {
+            return Ok(tally);
+        }
+        let view = self.shared.view();
+        self.read(&view, view.tally(id))
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let view = self.shared.view();
+        let mut notes = self.read(&view, view.notes())?;
+        for (name, note) in self.overlay.notes() {
+            match note {
+                Some(note) => notes.insert(name.clone(), note.clone()),
+                None => notes.remove(name),
+            };
+        }
+        Ok(notes.into_iter().collect())
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        self.settle();
+        if let Durability::Group { max_bytes, .. } = self.durability {
+            self.shared.wait_for_room(max_bytes)?;
+        }
+        // All that can fail comes before the first change.
+        let lens = changes
+            .iter()
+            .map(|change| match change {
+                Change::Set(id, _) | Change::Remove(id) => self.len_of(id),
+                Change::Tally(..) | Change::Note(..) => Ok(None),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for (change, len) in changes.into_iter().zip(lens) {
+            match change {
+                Change::Set(id, part) => self.set_row(id, Some(&part), len),
+                Change::Remove(id) => self.set_row(id, None, len),
+                Change::Tally(id, tally) => {
+                    self.weigh(0);
+                    self.overlay.set_tally(id, tally, self.commit);
+                    self.uncommitted.tallies.insert(id, tally);
+                }
+                Change::Note(name, note) => {
+                    self.weigh(note.as_ref().map_or(0, Vec::len));
+                    self.overlay.set_note(name.clone(), note.clone(), self.commit);
+                    self.uncommitted.notes.insert(name, note);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        if self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let commit = self.commit;
+        self.commit = commit.saturating_add(1);
+        let group = Group {
+            changes: std::mem::take(&mut self.uncommitted),
+            usage: self.usage,
+            commit,
+            bytes: std::mem::take(&mut self.uncommitted_bytes),
+        };
+        self.shared.hand_over(group, self.durability);
+        if self.durability == Durability::Immediate {
+            if let Err(error) = self.shared.wait_for(commit) {
+                self.overlay.clear();
+                self.usage = self.committed_usage;
+                return Err(error);
+            }
+            self.settle();
+        }
+        self.committed_usage = self.usage;
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
+        self.recheck.set(check);
+    }
+
+    fn take_rejected(&mut self) -> Vec<Rejected> {
+        self.recheck.take_rejected()
+    }
+}
+
+impl Drop for RedbStorage {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(thread) = self.thread.take() {
+            // The thread has told what went wrong.
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for RedbStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStorage")
+            .field("durability", &self.durability)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The rows of the file and, in their place where there are such, those of the overlay.
+struct Merged<'a, O: Iterator> {
+    storage: &'a RedbStorage,
+    overlay: Peekable<O>,
+    disk: Reading,
+    view: Arc<View>,
+}
+
+/// How far the file has been read.
+enum Reading {
+    NotBegun(PartId),
+    Next(Found, Box<Rows>),
+    Ended,
+}
+
+impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Merged<'a, O> {
+    /// Reads on in the file.
+    fn advance(&mut self) -> Result<(), StorageError> {
+        let rows = match std::mem::replace(&mut self.disk, Reading::Ended) {
+            Reading::NotBegun(from) => Some(Box::new(self.view.scan(&from)?)),
+            Reading::Next(_, rows) => Some(rows),
+            Reading::Ended => None,
+        };
+        if let Some(mut rows) = rows
+            && let Some(found) = rows.next_row()?
+        {
+            self.disk = Reading::Next(found, rows);
+        }
+        Ok(())
+    }
+
+    fn try_next(&mut self) -> Result<Option<(PartId, Part<'a>)>, StorageError> {
+        loop {
+            if let Reading::NotBegun(_) = self.disk {
+                self.advance()?;
+            }
+            let in_memory = self.overlay.peek().map(|(id, _)| *id);
+            let (in_file, value) = match &mut self.disk {
+                Reading::Next((id, value), _) => (Some(*id), std::mem::take(value)),
+                _ => (None, Vec::new()),
+            };
+            if in_memory.is_some() && (in_file.is_none() || in_memory <= in_file) {
+                if in_memory == in_file {
+                    self.advance()?;
+                } else if let Reading::Next((_, place), _) = &mut self.disk {
+                    *place = value;
+                }
+                if let Some((id, Some(row))) = self.overlay.next() {
+                    return Ok(Some((id, row.part())));
+                }
+                continue;
+            }
+            let Some(id) = in_file else {
+                return Ok(None);
+            };
+            let part = self.storage.part_of(&self.view, &id, &value);
+            self.advance()?;
+            if let Some(part) = part {
+                return Ok(Some((id, part)));
+            }
+        }
+    }
+}
+
+impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Iterator for Merged<'a, O> {
+    type Item = Result<(PartId, Part<'a>), StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.try_next();
+        self.storage.read(&self.view, next).transpose()
+    }
+}

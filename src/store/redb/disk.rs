@@ -1,0 +1,330 @@
+//! The file: opening it, writing to it, and opening it again after a failure.
+//!
+//! **Invariants.** A write is one transaction: all of it is there afterwards, or nothing. After any failure the
+//! database is closed, because redb refuses everything from then on, and opened again when someone wants
+//! something of it, but not before a pause has passed that doubles with each failure.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use ::redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableHandle,
+    WriteTransaction,
+};
+use libp2p_identity::PeerId;
+
+use super::{
+    fault::{failed, guarded, not_opened},
+    format::{
+        DUE, FORMAT, Header, META, NOTES, ROWS, Row, RowKey, TALLIES, due_key, meta, note_value,
+        part_len, read_usage, tally_value, usage_value,
+    },
+    overlay::Changes,
+    view::View,
+};
+use crate::store::storage::{SpaceId, StorageError, Tally, Usage};
+
+/// Opens the database with the settings in the builder.
+pub(super) type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, DatabaseError> + Send>;
+
+pub(super) struct Disk {
+    opener: Opener,
+    cache_bytes: usize,
+    owner: PeerId,
+    session: u32,
+    db: Option<Database>,
+    views: u64,
+    pause: Pause,
+}
+
+/// How long the file is let alone after a failure.
+#[derive(Debug)]
+struct Pause {
+    length: Duration,
+    until: Option<Instant>,
+    /// What the failure was.
+    after: StorageError,
+}
+
+impl Pause {
+    const SHORTEST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    const fn none() -> Self {
+        Self { length: Self::SHORTEST, until: None, after: StorageError::Closed }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+
+    fn lengthen(&mut self, after: StorageError) {
+        self.after = after;
+        self.until = Instant::now().checked_add(self.length);
+        self.length = self.length.saturating_mul(2).min(Self::LONGEST);
+    }
+}
+
+impl Disk {
+    /// Opens the file, or makes it, and begins a new session.
+    pub(super) fn open(
+        opener: Opener,
+        cache_bytes: usize,
+        owner: PeerId,
+    ) -> Result<Self, StorageError> {
+        let pause = Pause::none();
+        let mut disk = Self { opener, cache_bytes, owner, session: 0, db: None, views: 0, pause };
+        let db = disk.open_database()?;
+        disk.session = guarded(|| begin_session(&db, &owner))?;
+        disk.db = Some(db);
+        Ok(disk)
+    }
+
+    /// The number of the session, by which rows are known that were written since the file was opened.
+    pub(super) const fn session(&self) -> u32 {
+        self.session
+    }
+
+    /// Opens the file again, if it is the same and nobody else has opened it meanwhile.
+    fn reopen(&mut self) -> Result<Database, StorageError> {
+        let db = self.open_database()?;
+        guarded(|| {
+            let table = db.begin_read().map_err(failed)?.open_table(META).map_err(not_opened)?;
+            match (number(&table, meta::SESSION)?, owner_of(&table)?) {
+                (Some(session), Some(owner)) if owner != self.owner || session != self.session => {
+                    Err(StorageError::Locked)
+                }
+                (Some(_), Some(_)) => Ok(()),
+                _ => Err(StorageError::NotAStorage),
+            }
+        })?;
+        Ok(db)
+    }
+
+    fn open_database(&mut self) -> Result<Database, StorageError> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.cache_bytes);
+        guarded(|| (self.opener)(&mut builder).map_err(not_opened))
+    }
+
+    /// A view of what is in the file now, and how much the file says that is.
+    pub(super) fn view(&mut self) -> Result<(View, Usage), StorageError> {
+        self.with_database(|db, number| Ok((View::new(db, number)?, stored_usage(db)?)))
+    }
+
+    /// Writes changes and how much is then stored; returns a view of that.
+    pub(super) fn write(&mut self, changes: &Changes, usage: Usage) -> Result<View, StorageError> {
+        self.with_database(|db, number| {
+            write(db, changes, usage)?;
+            View::new(db, number)
+        })
+    }
+
+    /// Runs something on the database, opened again if need be and if the pause is over. If that fails the
+    /// database is closed.
+    fn with_database<T>(
+        &mut self,
+        run: impl FnOnce(&Database, u64) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let db = match self.db.take() {
+            Some(db) => Ok(db),
+            None if !self.pause.is_over() => return Err(self.pause.after.clone()),
+            None => self.reopen(),
+        };
+        self.views = self.views.saturating_add(1);
+        let number = self.views;
+        let result = db.and_then(|db| match guarded(|| run(&db, number)) {
+            Ok(done) => {
+                self.db = Some(db);
+                Ok(done)
+            }
+            Err(error) => {
+                close(db);
+                Err(error)
+            }
+        });
+        match &result {
+            Ok(_) => self.pause = Pause::none(),
+            Err(error) => self.pause.lengthen(error.clone()),
+        }
+        result
+    }
+
+    /// Closes the database, so that it is opened again by whoever wants something of it.
+    pub(super) fn close(&mut self) {
+        if let Some(db) = self.db.take() {
+            close(db);
+        }
+    }
+
+    /// When there is something to be tried again.
+    pub(super) const fn paused_until(&self) -> Option<Instant> {
+        self.pause.until
+    }
+
+    /// Lets the next try be at once.
+    pub(super) const fn end_pause(&mut self) {
+        self.pause.until = None;
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn close(db: Database) {
+    if let Err(error) = guarded(|| db.close().map_err(failed)) {
+        tracing::debug!(%error, "closing the database");
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("is_open", &self.db.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn stored_usage(db: &Database) -> Result<Usage, StorageError> {
+    let table = db.begin_read().map_err(failed)?.open_table(META).map_err(failed)?;
+    let value = ReadableTable::get(&table, meta::USAGE).map_err(failed)?;
+    value
+        .and_then(|value| read_usage(value.value()))
+        .ok_or_else(|| StorageError::damaged("the usage"))
+}
+
+fn begin_write(db: &Database) -> Result<WriteTransaction, StorageError> {
+    let mut transaction = db.begin_write().map_err(failed)?;
+    // Without it, opening after a crash reads the whole file.
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Checks whose the file is, of what format, and counts the session. A new file becomes the owner's.
+fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
+    let transaction = begin_write(db)?;
+    let tables: Vec<_> = transaction.list_tables().map_err(failed)?.collect();
+    let is_new = tables.is_empty();
+    if !is_new && !tables.iter().any(|table| table.name() == META.name()) {
+        return Err(StorageError::NotAStorage);
+    }
+    let session = {
+        let mut table = transaction.open_table(META).map_err(not_opened)?;
+        match number(&table, meta::FORMAT)? {
+            None if !is_new => return Err(StorageError::NotAStorage),
+            Some(found) if found > FORMAT => {
+                return Err(StorageError::NewerFormat { found, known: FORMAT });
+            }
+            _ => {}
+        }
+        if let Some(stored) = owner_of(&table)?.filter(|stored| stored != owner) {
+            return Err(StorageError::OtherPeer { owner: Box::new(stored) });
+        }
+        let session = number(&table, meta::SESSION)?.unwrap_or(0).wrapping_add(1);
+        let usage = table.get(meta::USAGE).map_err(failed)?.map(|usage| read_usage(usage.value()));
+        let usage = match usage.flatten() {
+            Some(usage) => usage,
+            // A new file, or one whose count is damaged.
+            None => counted(&transaction)?,
+        };
+        for (name, value) in [
+            (meta::FORMAT, &FORMAT.to_le_bytes()[..]),
+            (meta::OWNER, &owner.to_bytes()),
+            (meta::SESSION, &session.to_le_bytes()),
+            (meta::USAGE, &usage_value(usage)),
+        ] {
+            table.insert(name, value).map_err(failed)?;
+        }
+        session
+    };
+    transaction.open_table(ROWS).map_err(not_opened)?;
+    transaction.open_table(DUE).map_err(not_opened)?;
+    transaction.open_table(TALLIES).map_err(not_opened)?;
+    transaction.open_table(NOTES).map_err(not_opened)?;
+    transaction.commit().map_err(failed)?;
+    Ok(session)
+}
+
+fn number(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<u32>, StorageError> {
+    let Some(value) = table.get(name).map_err(failed)? else {
+        return Ok(None);
+    };
+    let bytes = value.value().try_into();
+    bytes.map(|bytes| Some(u32::from_le_bytes(bytes))).map_err(StorageError::damaged)
+}
+
+fn owner_of(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<PeerId>, StorageError> {
+    let Some(value) = table.get(meta::OWNER).map_err(failed)? else {
+        return Ok(None);
+    };
+    PeerId::from_bytes(value.value()).map(Some).map_err(StorageError::damaged)
+}
+
+/// How much is stored, by counting it.
+fn counted(transaction: &WriteTransaction) -> Result<Usage, StorageError> {
+    let rows = transaction.open_table(ROWS).map_err(not_opened)?;
+    let mut usage = Usage::default();
+    for row in rows.iter().map_err(failed)? {
+        let (key, value) = row.map_err(failed)?;
+        let id = RowKey::decode(key.value());
+        usage.add(id.is_some_and(|id| id.space == SpaceId::HEAD), part_len(value.value()));
+    }
+    Ok(usage)
+}
+
+fn write(db: &Database, changes: &Changes, usage: Usage) -> Result<(), StorageError> {
+    let transaction = begin_write(db)?;
+    {
+        let mut rows = transaction.open_table(ROWS).map_err(failed)?;
+        let mut due = transaction.open_table(DUE).map_err(failed)?;
+        for (id, row) in &changes.rows {
+            let key = RowKey::new(id);
+            let old = match row {
+                Some(row) => rows.insert(key.as_bytes(), row.value()),
+                None => rows.remove(key.as_bytes()),
+            };
+            let old = old.map_err(failed)?.and_then(|old| Header::decode(old.value()));
+            let old = old.and_then(|header| header.due_at);
+            let new = row.as_ref().and_then(Row::due_at);
+            if old == new {
+                continue;
+            }
+            if let Some(old) = old {
+                due.remove(&due_key(old, id)).map_err(failed)?;
+            }
+            if let Some(new) = new {
+                due.insert(&due_key(new, id), ()).map_err(failed)?;
+            }
+        }
+        let mut tallies = transaction.open_table(TALLIES).map_err(failed)?;
+        for (id, tally) in &changes.tallies {
+            if *tally == Tally::default() {
+                tallies.remove(&id.0).map_err(failed)?;
+            } else {
+                tallies.insert(&id.0, &tally_value(id, *tally)).map_err(failed)?;
+            }
+        }
+        let mut notes = transaction.open_table(NOTES).map_err(failed)?;
+        for (name, note) in &changes.notes {
+            match note {
+                Some(note) => {
+                    notes.insert(&name[..], &note_value(name, note)[..]).map_err(failed)?;
+                }
+                None => {
+                    notes.remove(&name[..]).map_err(failed)?;
+                }
+            }
+        }
+        let mut meta_table = transaction.open_table(META).map_err(failed)?;
+        meta_table.insert(meta::USAGE, &usage_value(usage)[..]).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}

@@ -1,0 +1,112 @@
+//! Rows of earlier sessions, each checked before it is given out for the first time.
+//!
+//! **Invariants.** A row that an earlier process wrote is given out only if the check, with the rules of today, says
+//! that it is good. What is remembered of that is bounded; what is forgotten is checked again.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex},
+};
+
+use crate::store::{
+    lock,
+    storage::{Part, PartId, Rejected, RowCheck, RowFault, Verdict},
+};
+
+/// How many bad rows are reported at once; others are hidden and found again later.
+const MAX_REJECTED: usize = 4_096;
+
+pub(super) struct Recheck {
+    check: Option<Arc<dyn RowCheck>>,
+    max_good: usize,
+    hasher: RandomState,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The hashes of the ids of good rows. Nobody outside knows the hash function.
+    good: HashSet<u64>,
+    rejected: BTreeMap<PartId, Rejected>,
+}
+
+impl Recheck {
+    pub(super) fn new(max_good: usize) -> Self {
+        Self { check: None, max_good, hasher: RandomState::new(), seen: Mutex::default() }
+    }
+
+    pub(super) fn set(&mut self, check: Arc<dyn RowCheck>) {
+        self.check = Some(check);
+        *lock(&self.seen) = Seen::default();
+    }
+
+    /// The row, or what is good of it. `head` is asked for the head of its record.
+    pub(super) fn pass(
+        &self,
+        id: &PartId,
+        part: Part<'static>,
+        head: impl FnOnce() -> Option<Part<'static>>,
+    ) -> Option<Part<'static>> {
+        let Some(check) = &self.check else {
+            return Some(part);
+        };
+        let hash = self.hasher.hash_one(id);
+        if lock(&self.seen).good.contains(&hash) {
+            return Some(part);
+        }
+        let head = head();
+        match check.check(id, &part, head.as_ref()) {
+            Verdict::Good => {
+                let mut seen = lock(&self.seen);
+                if seen.good.len() >= self.max_good {
+                    seen.good.clear();
+                }
+                seen.good.insert(hash);
+                Some(part)
+            }
+            Verdict::Partly(rest, fault) => {
+                let (id, bytes, rest) = (*id, part.bytes.len(), Some(rest));
+                self.reject(Rejected { id, part: Some(part), bytes, fault, rest: rest.clone() });
+                rest
+            }
+            Verdict::Bad(fault) => {
+                let (id, bytes) = (*id, part.bytes.len());
+                self.reject(Rejected { id, part: Some(part), bytes, fault, rest: None });
+                None
+            }
+        }
+    }
+
+    /// Takes note of a damaged row of about so many bytes.
+    pub(super) fn damaged(&self, id: PartId, bytes: usize) {
+        self.reject(Rejected { id, part: None, bytes, fault: RowFault::Damaged, rest: None });
+    }
+
+    fn reject(&self, rejected: Rejected) {
+        let mut seen = lock(&self.seen);
+        if seen.rejected.len() < MAX_REJECTED {
+            seen.rejected.insert(rejected.id, rejected);
+        }
+    }
+
+    /// The row has been written anew, or removed.
+    pub(super) fn forget(&mut self, id: &PartId) {
+        let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !seen.rejected.is_empty() {
+            seen.rejected.remove(id);
+        }
+    }
+
+    pub(super) fn take_rejected(&mut self) -> Vec<Rejected> {
+        let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::take(&mut seen.rejected).into_values().collect()
+    }
+}
+
+impl fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recheck").finish_non_exhaustive()
+    }
+}

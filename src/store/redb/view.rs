@@ -1,0 +1,191 @@
+//! What is in the file, as of one of its transactions.
+//!
+//! **Invariants.** A view does not change. Once the database that it is of has been closed, it answers with an
+//! error or with what it has in memory, never with anything else.
+
+use std::collections::BTreeMap;
+
+use ::redb::{Database, Range, ReadOnlyTable, ReadableDatabase, ReadableTable};
+
+use super::{
+    fault::{failed, guarded},
+    format::{
+        DUE, DueKey, Header, NOTES, ROWS, RowKey, TALLIES, due_key, read_due_key, read_note,
+        read_tally, same_half,
+    },
+};
+use crate::{
+    store::storage::{PartId, RecordId, SpaceId, StorageError, Tally, TallyId},
+    time::Timestamp,
+};
+
+/// The tables at one instant.
+pub(super) struct View {
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    due: ReadOnlyTable<&'static DueKey, ()>,
+    tallies: ReadOnlyTable<&'static [u8; 16], &'static [u8; 20]>,
+    notes: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    /// Views are counted, so that a later one can be told from an earlier.
+    pub(super) number: u64,
+}
+
+/// A row as it was found.
+pub(super) type Found = (PartId, Vec<u8>);
+
+impl View {
+    pub(super) fn new(db: &Database, number: u64) -> Result<Self, StorageError> {
+        let transaction = db.begin_read().map_err(failed)?;
+        Ok(Self {
+            rows: transaction.open_table(ROWS).map_err(failed)?,
+            due: transaction.open_table(DUE).map_err(failed)?,
+            tallies: transaction.open_table(TALLIES).map_err(failed)?,
+            notes: transaction.open_table(NOTES).map_err(failed)?,
+            number,
+        })
+    }
+
+    /// What `read` makes of the value of a row.
+    pub(super) fn row<T>(
+        &self,
+        id: &PartId,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        guarded(|| {
+            let row = self.rows.get(RowKey::new(id).as_bytes()).map_err(failed)?;
+            Ok(row.map(|row| read(row.value())))
+        })
+    }
+
+    /// The rows from `from` on.
+    pub(super) fn scan(&self, from: &PartId) -> Result<Rows, StorageError> {
+        guarded(|| {
+            let range = self.rows.range(RowKey::new(from).as_bytes()..).map_err(failed)?;
+            Ok(Rows(range))
+        })
+    }
+
+    /// The last row at or before `up_to` that `counts`.
+    pub(super) fn last(
+        &self,
+        up_to: &PartId,
+        counts: impl Fn(&PartId) -> bool,
+    ) -> Result<Option<PartId>, StorageError> {
+        guarded(|| {
+            let mut range = self.rows.range(..=RowKey::new(up_to).as_bytes()).map_err(failed)?;
+            while let Some(row) = range.next_back() {
+                let (key, _) = row.map_err(failed)?;
+                if let Some(id) = RowKey::decode(key.value()).filter(&counts) {
+                    return Ok(Some(id));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Hands the entries of the index from `from` up to `now` to `take`, with the rows that they are of, until
+    /// it returns `false`.
+    pub(super) fn due(
+        &self,
+        from: &DueKey,
+        now: Timestamp,
+        mut take: impl FnMut(DueKey, Timestamp, &[PartId]) -> bool,
+    ) -> Result<(), StorageError> {
+        guarded(|| {
+            let end = due_key(now, &PartId::MAX);
+            if *from > end {
+                return Ok(());
+            }
+            for entry in self.due.range::<&DueKey>(from..=&end).map_err(failed)? {
+                let key = *entry.map_err(failed)?.0.value();
+                let (due_at, least) = read_due_key(&key);
+                if !take(key, due_at, &self.due_rows(due_at, least)?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The rows that an entry of the index is of: one, unless the halves of two ids are equal.
+    fn due_rows(&self, due_at: Timestamp, least: PartId) -> Result<Vec<PartId>, StorageError> {
+        let mut found = Vec::new();
+        let mut record = Some(least.record);
+        while let Some(from) = record {
+            let Some(first) = self.scan(&from.head())?.next_key()? else {
+                break;
+            };
+            let of = first.record;
+            if !same_half(&of.0, &least.record.0) {
+                break;
+            }
+            let mut rows = self.scan(&of.part(least.space))?;
+            while let Some((id, value)) = rows.next_row()? {
+                let is_of = id.record == of
+                    && same_half(&id.space.0, &least.space.0)
+                    && (least.space != SpaceId::HEAD || id.space == SpaceId::HEAD);
+                if !is_of {
+                    break;
+                }
+                if Header::decode(&value).is_some_and(|header| header.due_at == Some(due_at)) {
+                    found.push(id);
+                }
+            }
+            record = RecordId::after(of);
+        }
+        Ok(found)
+    }
+
+    /// A tally; one that is damaged counts as nothing, because there is no way to mend it.
+    pub(super) fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        guarded(|| {
+            let Some(value) = self.tallies.get(&id.0).map_err(failed)? else {
+                return Ok(Tally::default());
+            };
+            Ok(read_tally(id, value.value()).unwrap_or_else(|| {
+                tracing::warn!("a damaged tally");
+                Tally::default()
+            }))
+        })
+    }
+
+    /// The notes that are not damaged.
+    pub(super) fn notes(&self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StorageError> {
+        guarded(|| {
+            let mut notes = BTreeMap::new();
+            for entry in self.notes.iter().map_err(failed)? {
+                let (name, value) = entry.map_err(failed)?;
+                match read_note(name.value(), value.value()) {
+                    Some(note) => drop(notes.insert(name.value().to_vec(), note)),
+                    None => tracing::warn!("a damaged note"),
+                }
+            }
+            Ok(notes)
+        })
+    }
+}
+
+/// Rows in ascending order.
+pub(super) struct Rows(Range<'static, &'static [u8], &'static [u8]>);
+
+impl Rows {
+    pub(super) fn next_row(&mut self) -> Result<Option<Found>, StorageError> {
+        self.next(|value| value.to_vec())
+    }
+
+    fn next_key(&mut self) -> Result<Option<PartId>, StorageError> {
+        Ok(self.next(|_| ())?.map(|(id, ())| id))
+    }
+
+    fn next<T>(&mut self, read: impl Fn(&[u8]) -> T) -> Result<Option<(PartId, T)>, StorageError> {
+        guarded(|| {
+            for row in self.0.by_ref() {
+                let (key, value) = row.map_err(failed)?;
+                // A key that is none says nothing, not even that it is damaged.
+                if let Some(id) = RowKey::decode(key.value()) {
+                    return Ok(Some((id, read(value.value()))));
+                }
+            }
+            Ok(None)
+        })
+    }
+}

@@ -1,0 +1,327 @@
+//! The thread that owns the file.
+//!
+//! **Invariants.** Changes reach the file in the order in which they were handed over. Nobody who hands over
+//! changes waits for the file, unless by [`Shared::wait_for`] or [`Shared::wait_for_room`]. In mode `Group` a
+//! failed group stays and is tried again; in mode `Immediate` it is dropped. The thread ends with a last try to
+//! write what is left.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{config::Durability, disk::Disk, overlay::Changes, view::View};
+use crate::store::{
+    lock,
+    storage::{StorageError, Usage},
+};
+
+/// What the thread and the storage share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// There is something for the thread to do.
+    to_do: Condvar,
+    /// The thread has done something.
+    done: Condvar,
+}
+
+struct State {
+    waiting: Group,
+    /// Since when something has been waiting.
+    since: Option<Instant>,
+    hurry: bool,
+    closing: bool,
+    /// The view has failed; the database is to be opened again.
+    view_failed: bool,
+    view: Arc<View>,
+    /// What is in the file, as of the view.
+    usage: Usage,
+    written: VecDeque<Written>,
+    /// The last commit that is in the file, and the last that failed.
+    last_written: u64,
+    last_failed: u64,
+    /// Bytes that were handed over and are not in the file.
+    unwritten_bytes: usize,
+    /// Why what was handed over is not in the file.
+    failure: Option<StorageError>,
+    has_ended: bool,
+}
+
+/// Changes with what is stored after them, and the number of the commit of the last of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) changes: Changes,
+    pub(super) usage: Usage,
+    pub(super) commit: u64,
+    pub(super) bytes: usize,
+}
+
+impl Group {
+    fn extend(&mut self, later: Self) {
+        if !later.changes.is_empty() {
+            self.changes.extend(later.changes);
+            self.usage = later.usage;
+            self.commit = later.commit;
+            self.bytes = self.bytes.saturating_add(later.bytes);
+        }
+    }
+}
+
+/// Changes that are in the file, up to the commit of this number.
+pub(super) struct Written {
+    pub(super) changes: Changes,
+    pub(super) commit: u64,
+}
+
+/// What there is to know when the storage looks.
+pub(super) struct News {
+    pub(super) written: VecDeque<Written>,
+    pub(super) usage: Usage,
+}
+
+impl Shared {
+    pub(super) fn view(&self) -> Arc<View> {
+        lock(&self.state).view.clone()
+    }
+
+    /// What was written since this was last asked.
+    pub(super) fn news(&self) -> News {
+        let mut state = lock(&self.state);
+        News { written: std::mem::take(&mut state.written), usage: state.usage }
+    }
+
+    /// Hands over changes, to be written now or together with others.
+    pub(super) fn hand_over(&self, group: Group, durability: Durability) {
+        let mut state = lock(&self.state);
+        let waiting_bytes = state.waiting.bytes.saturating_add(group.bytes);
+        state.unwritten_bytes = state.unwritten_bytes.saturating_add(group.bytes);
+        state.waiting.extend(group);
+        let hurry = match durability {
+            Durability::Immediate => true,
+            Durability::Group { max_bytes, .. } => waiting_bytes >= max_bytes / 4,
+        };
+        if state.since.is_none() || (hurry && !state.hurry) {
+            state.since.get_or_insert_with(Instant::now);
+            state.hurry |= hurry;
+            self.to_do.notify_one();
+        }
+    }
+
+    /// Waits until a commit is in the file, or has failed.
+    pub(super) fn wait_for(&self, commit: u64) -> Result<(), StorageError> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.last_written >= commit {
+                return Ok(());
+            }
+            if state.last_failed >= commit || state.has_ended {
+                return Err(state.failure.clone().unwrap_or(StorageError::Closed));
+            }
+            state = self.done.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Waits a little while until less than `max_bytes` wait to be written.
+    pub(super) fn wait_for_room(&self, max_bytes: usize) -> Result<(), StorageError> {
+        let mut state = lock(&self.state);
+        let mut left = Durability::MAX_HOLD;
+        loop {
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            if state.has_ended {
+                return Err(StorageError::Closed);
+            }
+            if state.unwritten_bytes <= max_bytes {
+                return Ok(());
+            }
+            if left.is_zero() {
+                return Err(StorageError::Busy);
+            }
+            let begun = Instant::now();
+            state = wait(&self.done, state, left);
+            left = left.saturating_sub(begun.elapsed());
+        }
+    }
+
+    /// Says that this view can no longer be read, so the database has to be opened again.
+    pub(super) fn view_failed(&self, number: u64) {
+        let mut state = lock(&self.state);
+        if state.view.number == number {
+            state.view_failed = true;
+            self.to_do.notify_one();
+        }
+    }
+
+    /// Ends the thread once it has written what it can.
+    pub(super) fn close(&self) {
+        lock(&self.state).closing = true;
+        self.to_do.notify_one();
+    }
+}
+
+fn wait<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, State>,
+    at_most: Duration,
+) -> MutexGuard<'a, State> {
+    match condition.wait_timeout(state, at_most) {
+        Ok((state, _)) => state,
+        Err(poisoned) => poisoned.into_inner().0,
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Begins the thread.
+pub(super) fn spawn(
+    disk: Disk,
+    view: View,
+    usage: Usage,
+    durability: Durability,
+) -> Result<(Arc<Shared>, thread::JoinHandle<()>), StorageError> {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            waiting: Group::default(),
+            since: None,
+            hurry: false,
+            closing: false,
+            view_failed: false,
+            view: Arc::new(view),
+            usage,
+            written: VecDeque::new(),
+            last_written: 0,
+            last_failed: 0,
+            unwritten_bytes: 0,
+            failure: None,
+            has_ended: false,
+        }),
+        to_do: Condvar::new(),
+        done: Condvar::new(),
+    });
+    let writer = Writer { shared: shared.clone(), disk, durability, unwritten: Group::default() };
+    let thread =
+        thread::Builder::new().name("smart-record-disk".to_owned()).spawn(|| writer.run())?;
+    Ok((shared, thread))
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    disk: Disk,
+    durability: Durability,
+    /// What was taken and is not in the file.
+    unwritten: Group,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let (closing, view_failed) = self.take_work();
+            if closing {
+                self.disk.end_pause();
+            }
+            if view_failed {
+                self.disk.close();
+            }
+            if !self.unwritten.changes.is_empty() {
+                self.write();
+            } else if view_failed {
+                self.look_again();
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and takes what is to be written.
+    fn take_work(&mut self) -> (bool, bool) {
+        let shared = self.shared.clone();
+        let mut state = lock(&shared.state);
+        loop {
+            let now = Instant::now();
+            let waited = state.since.map(|since| now.saturating_duration_since(since));
+            let until_due = match self.durability {
+                _ if state.hurry => waited.map(|_| Duration::ZERO),
+                Durability::Immediate => waited.map(|_| Duration::ZERO),
+                Durability::Group { window, .. } => {
+                    waited.map(|waited| window.saturating_sub(waited))
+                }
+            };
+            let until_retry = (!self.unwritten.changes.is_empty()).then(|| {
+                let until = self.disk.paused_until();
+                until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+            });
+            let is_due = until_due.is_some_and(|left| left.is_zero());
+            if is_due || state.closing {
+                state.since = None;
+                state.hurry = false;
+                self.unwritten.extend(std::mem::take(&mut state.waiting));
+            }
+            let retries = until_retry.is_some_and(|left| left.is_zero());
+            if is_due || retries || state.closing || state.view_failed {
+                return (state.closing, std::mem::take(&mut state.view_failed));
+            }
+            let next = until_due.into_iter().chain(until_retry).min();
+            state = match next {
+                Some(left) => wait(&shared.to_do, state, left),
+                None => shared.to_do.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn write(&mut self) {
+        let result = self.disk.write(&self.unwritten.changes, self.unwritten.usage);
+        let mut state = lock(&self.shared.state);
+        match result {
+            Ok(view) => {
+                let Group { changes, usage, commit, bytes } = std::mem::take(&mut self.unwritten);
+                state.view = Arc::new(view);
+                state.usage = usage;
+                state.last_written = commit;
+                state.unwritten_bytes = state.unwritten_bytes.saturating_sub(bytes);
+                state.failure = None;
+                state.written.push_back(Written { changes, commit });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "writing failed");
+                state.failure = Some(error);
+                if self.durability == Durability::Immediate {
+                    let dropped = std::mem::take(&mut self.unwritten);
+                    state.last_failed = dropped.commit;
+                    state.unwritten_bytes = state.unwritten_bytes.saturating_sub(dropped.bytes);
+                }
+            }
+        }
+        self.shared.done.notify_all();
+    }
+
+    /// Opens the database again for those who read.
+    fn look_again(&mut self) {
+        match self.disk.view() {
+            Ok((view, usage)) => {
+                let mut state = lock(&self.shared.state);
+                state.view = Arc::new(view);
+                state.usage = usage;
+            }
+            Err(error) => tracing::debug!(%error, "opening again failed"),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.unwritten.changes.is_empty() {
+            tracing::error!(bytes = self.unwritten.bytes, "what was acknowledged is lost");
+        }
+        lock(&self.shared.state).has_ended = true;
+        self.shared.done.notify_all();
+    }
+}
