@@ -162,7 +162,7 @@ fn withstands(
         let begun = Instant::now();
         put(&mut store, &key, value);
         in_store += begun.elapsed();
-        if n as u64 % every == 0 {
+        if (n as u64).is_multiple_of(every) {
             clock.advance(Duration::from_millis(1));
             let (key, value) = known.next(during.len(), clock.now());
             for (store, times) in [(&mut calm, &mut without), (&mut store, &mut during)] {

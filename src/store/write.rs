@@ -164,7 +164,7 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         }
         // What came in before a failure stays.
-        if let Err(error) = self.storage.commit() {
+        if let Err(error) = self.commit() {
             failure.get_or_insert(error);
             report.stored = 0;
             writers.clear();
@@ -199,24 +199,22 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let claim = self.claim(key, Some(&writer.peer_id()));
-        let id = claim.record.part(SpaceId(writer.rank(key)));
-        let place =
-            Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
-        let stored = match self.storage.get(&id)? {
-            Some(part) => rows::decode_space(&part)?,
-            None => {
-                // There is no telling how much a writer that has a space here would add to it. Others need room at
-                // least for the smallest update; where there is none, no signature is checked.
-                let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
-                let least = least.saturating_add(writer.as_bytes().len());
-                if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
-                    return Ok((0, 0));
-                }
-                wire::Space::default()
+        let id = self.record_id(key).part(SpaceId(writer.rank(key)));
+        let max_spaces = rules.limits().spaces_per_record();
+        let stored = self.storage.get(&id)?.map(|part| rows::decode_space(&part)).transpose()?;
+        if stored.is_none() {
+            // There is no telling how much a writer that has a space here would add to it. Others need room at
+            // least for the smallest update; where there is none, no signature is checked.
+            let claim = self.claim(key, Some(&writer.peer_id()));
+            let place = Place { key, id, claim: &claim, max_spaces };
+            let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
+            let least = least.saturating_add(writer.as_bytes().len());
+            if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
+                refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                return Ok((0, 0));
             }
-        };
+        }
+        let stored = stored.unwrap_or_default();
         let before = stored.updates.len();
         let merged = rules
             .merge_space(key, writer, updates, &stored, Some(now), refusals)
@@ -229,6 +227,8 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let place = Place { key, id, claim: &claim, max_spaces };
         let part = rows::space_part(&space, writer);
         let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
         if let Err(limit) = self.carry_out(&claim, now, plan)? {
@@ -334,7 +334,7 @@ impl<S: Storage> SmartRecordStore<S> {
             let part = rows::opaque_part(key, opaque, expires_at, forget_at);
             let plan = |store: &Self, _| store.plan_opaque(&claim, part.clone());
             self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
-            self.storage.commit()?;
+            self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {
