@@ -25,9 +25,9 @@ fn announce(dht: &mut SmartRecordStore) -> Result<(PresenceKey, StaticSecret), B
     let mut announcer = Announcer::new(key.clone(), client, limits.clone())?;
     let ttl = Duration::from_secs(3_600);
     let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?;
-    let half = HalfSigned::decode(&key, half.encode().into(), &limits)?;
+    let half = HalfSigned::decode(&key, half.encode(), &limits)?;
     let signed = half.countersign(&node, handshake_key, now, &limits)?;
-    announcer.accept(Announcement::decode(&key, signed.encode().into(), &limits)?)?;
+    announcer.accept(Announcement::decode(&key, signed.encode(), &limits)?)?;
     dht.write(key.as_record_key(), &announcer.record(now).encode())?;
     Ok((key, client_secret))
 }

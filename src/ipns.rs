@@ -16,7 +16,7 @@
 //! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair)?;
 //!
 //! // What a DHT keeps under `name.key()`, and what a reader makes of it.
-//! let received = IpnsRecord::decode(&name, record.to_bytes())?;
+//! let received = IpnsRecord::decode(&name, record.encode())?;
 //! received.check_expiry(now)?;
 //! assert_eq!(received.value(), b"/ipfs/bafkqaddimvwgy3zao5xxe3debi");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -167,7 +167,7 @@ impl IpnsRecord {
     }
 
     /// The bytes of the record, as they came.
-    pub fn to_bytes(&self) -> Bytes {
+    pub fn encode(&self) -> Bytes {
         self.bytes.clone()
     }
 

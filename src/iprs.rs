@@ -13,7 +13,7 @@
 //! and a [`Scheme`] of one's own brings in other trust and other time. The
 //! [`IprsValidator`](crate::IprsValidator) holds the schemes that a node knows.
 //!
-//! **Invariants.** A [`SignedRecord`] is signed by its author for its key. Each record and each scheme has a CID.
+//! **Invariants.** A [`IprsRecord`] is signed by its author for its key. Each record and each scheme has a CID.
 //! Of any two records under a key one is better, for everybody and at any time, unless they have the same CID: by
 //! version, then by the scheme's CID, then by the scheme's order.
 //!
@@ -42,7 +42,8 @@ pub use self::{
     datetime::DatetimeRange,
     freshness::{Beacon, BeaconError, Cited, Freshness},
     record::{
-        IprsError, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, SignedRecord, UnverifiedRecord,
+        IprsError, IprsRecord, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE,
+        UnverifiedIprsRecord,
     },
     scheme::{Description, Scheme},
     sequence::SequenceNumber,

@@ -47,6 +47,7 @@
 //! |---|---|
 //! | [`node`] | the document model: nodes, their order, merge, encodings |
 //! | [`record`] | updates, spaces, records, views, limits, who may write |
+//! | [`shard`] | topics of more writers than one key can hold, spread over many keys |
 //! | [`ipns`] | IPNS names and records: reading, creating, signing |
 //! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
 //! | [`presence`] | at which nodes a client can be reached, and with which keys |
@@ -54,6 +55,9 @@
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
+//!
+//! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
+//! what belongs to them (errors, limits, parts) is in the module alone.
 //!
 //! The core (all but `store` and `manager`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is
 //! for the command `smart-record` and adds nothing to the library.
@@ -81,6 +85,7 @@
 )]
 
 mod clock;
+mod dag_cbor;
 pub mod ipns;
 pub mod iprs;
 mod key;
@@ -90,6 +95,7 @@ pub mod presence;
 mod proto;
 pub mod record;
 mod settings;
+pub mod shard;
 pub mod signed;
 pub mod store;
 mod time;
@@ -102,17 +108,21 @@ pub use prost::bytes::Bytes;
 
 pub use crate::{
     clock::{Clock, SystemClock},
-    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     key::{NamespaceError, RecordKey},
+    time::Timestamp,
+};
+#[doc(no_inline)]
+pub use crate::{
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
+    shard::{ShardedKey, ShardedRecord},
     signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
-    time::Timestamp,
     validator::{
         AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
         PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,

@@ -9,7 +9,7 @@
 //! `kad::Behaviour::start_providing` and `get_providers`.
 //!
 //! **Invariants.** Nothing that a backend answers is believed. A manager never signs two records of a key with
-//! the same sequence, nor hands out a record after a better one of the same key.
+//! the same sequence, nor hands out a record after a better one of the same key that has not expired.
 //!
 //! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
 
@@ -116,8 +116,8 @@ pub enum ManagerError<E> {
     /// There is no sequence above the highest one that is known.
     #[error("there is no higher sequence left for {0}")]
     SequenceExhausted(RecordKey),
-    /// All that was found is older than what was put or got before: someone withholds records or replays
-    /// old ones, or the better record has expired since.
+    /// All that was found is older than what was put or got before and has not expired: someone withholds records
+    /// or replays old ones.
     #[error("{key}: found sequence {found}, but {known} is known")]
     RolledBack {
         /// Of the records.
@@ -126,6 +126,15 @@ pub enum ManagerError<E> {
         known: u64,
         /// The highest sequence that was found now.
         found: u64,
+    },
+    /// Nothing good was found, although a record that was put or got before has not expired by its own word: someone
+    /// withholds it, or all who had it have gone or dropped it, as nodes of a DHT do with what nobody puts again.
+    #[error("{key}: nothing found, but sequence {known} is known")]
+    Withheld {
+        /// Of the records.
+        key: RecordKey,
+        /// The highest sequence that was met before.
+        known: u64,
     },
     /// The backend failed.
     #[error(transparent)]
@@ -221,7 +230,7 @@ impl<B: RecordBackend> RecordManager<B> {
         record: SignedRecord,
     ) -> Result<Published, ManagerError<B::Error>> {
         let now = self.inner.clock.now();
-        self.rules(record.key())?.check(&record, now)?;
+        let validity = self.rules(record.key())?.check(&record, now)?;
         let peers = self
             .inner
             .backend
@@ -229,7 +238,7 @@ impl<B: RecordBackend> RecordManager<B> {
             .await
             .map_err(ManagerError::Backend)?;
         // If something better was met meanwhile, that stays known.
-        let _ = self.known().meet(&record, now);
+        let _ = self.known().meet(&record, validity.ends_at(now), now);
         Ok(Published { record: record.with_received_at(now), peers })
     }
 
@@ -278,24 +287,28 @@ impl<B: RecordBackend> RecordManager<B> {
         let key = key.into();
         let rules = self.rules(&key)?;
         let mut survey = self.survey(rules, &key).await?;
-        if let Some(best) = survey.best.take() {
-            let now = self.inner.clock.now();
-            let received_at = self.known().meet(&best, now).map_err(|known| {
-                ManagerError::RolledBack { key: key.clone(), known, found: best.sequence() }
-            })?;
-            if !survey.behind.is_empty() {
-                let correction = Correction {
-                    key,
-                    value: best.encode(),
-                    lifetime: survey.lifetime(&best, now),
-                    holders: survey.behind.clone(),
-                };
-                self.inner.backend.correct(correction).await;
-            }
-            survey.best = Some(best.with_received_at(received_at));
+        let now = self.inner.clock.now();
+        let Some((best, expires_at)) = survey.best.take() else {
+            let known = self.known().living(&key, now);
+            return match known {
+                Some(known) => Err(ManagerError::Withheld { key, known }),
+                None => Ok(Lookup { best: None, refused: survey.refused, behind: survey.behind }),
+            };
+        };
+        let received_at = self.known().meet(&best, expires_at, now).map_err(|known| {
+            ManagerError::RolledBack { key: key.clone(), known, found: best.sequence() }
+        })?;
+        if !survey.behind.is_empty() {
+            let correction = Correction {
+                key,
+                value: best.encode(),
+                lifetime: survey.lifetime(&best, now),
+                holders: survey.behind.clone(),
+            };
+            self.inner.backend.correct(correction).await;
         }
-        let Survey { best, refused, behind, .. } = survey;
-        Ok(Lookup { best, refused, behind })
+        let best = Some(best.with_received_at(received_at));
+        Ok(Lookup { best, refused: survey.refused, behind: survey.behind })
     }
 
     /// Asks the backend, checks all answers and selects the best.

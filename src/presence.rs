@@ -33,11 +33,11 @@
 //! let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?.encode();
 //!
 //! // The node looks at what it is to sign, and signs.
-//! let half = HalfSigned::decode(&key, half.into(), &limits)?;
+//! let half = HalfSigned::decode(&key, half, &limits)?;
 //! let signed = half.countersign(&node, handshake_key, now, &limits)?.encode();
 //!
 //! // The client puts it into the DHT.
-//! announcer.accept(Announcement::decode(&key, signed.into(), &limits)?)?;
+//! announcer.accept(Announcement::decode(&key, signed, &limits)?)?;
 //! let value = announcer.record(now).encode();
 //!
 //! // Whoever finds it there knows that both have signed.
@@ -67,7 +67,7 @@ mod limits;
 mod message;
 mod record;
 
-pub(crate) use self::record::contains;
+pub(crate) use self::record::{collect, contains};
 pub use self::{
     announcement::{AnnounceError, Announcement, AnnouncementOffer, HalfSigned},
     announcer::Announcer,

@@ -41,7 +41,7 @@ pub use self::{
     writer::{BadSignature, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Writer, WriterError},
 };
 pub(crate) use self::{
-    limits::check,
+    limits::{DEFAULT_KEY_BYTES, MAX_BAD_SIGNATURES, check},
     update::UnverifiedUpdate,
     writer::{
         MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, check_signature_len, envelope_bytes,
@@ -120,7 +120,7 @@ impl SmartRecord {
                             writer: Box::new(writer.peer_id()),
                             error,
                         })?;
-                record.insert(writer.clone(), update);
+                record.join_update(writer.clone(), update);
             }
         }
         record.truncate(limits);
@@ -158,8 +158,17 @@ impl SmartRecord {
         self.spaces.get(writer)
     }
 
-    /// Joins one update into its writer's space. The update has to be one of this record's key.
-    pub fn insert(&mut self, writer: Writer, update: SignedUpdate) -> Joined {
+    /// Joins one update into its writer's space.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if the update is not the writer's, or is one of another key.
+    pub fn insert(&mut self, writer: Writer, update: SignedUpdate) -> Result<Joined, BadSignature> {
+        writer.verify(&self.key, update.as_bytes(), update.signature())?;
+        Ok(self.join_update(writer, update))
+    }
+
+    /// Joins an update that is known to be the writer's under this record's key.
+    fn join_update(&mut self, writer: Writer, update: SignedUpdate) -> Joined {
         self.spaces.entry(writer).or_default().insert(update)
     }
 
@@ -236,4 +245,32 @@ pub(crate) fn decode_container(
         return Err(RecordError::Empty);
     }
     Ok(spaces)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::node::Dict;
+
+    #[test]
+    fn an_update_joins_only_where_it_was_written() {
+        let key = RecordKey::new("/sr/a");
+        let mut signer =
+            SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let update = signer.merge(Dict::new(), now, Duration::from_secs(60)).unwrap();
+        let other = Writer::from(&Keypair::generate_ed25519().public());
+
+        let mut elsewhere = SmartRecord::new("/sr/b".into());
+        assert_eq!(elsewhere.insert(signer.writer(), update.clone()), Err(BadSignature));
+        let mut record = SmartRecord::new(key);
+        assert_eq!(record.insert(other, update.clone()), Err(BadSignature));
+        assert_eq!((record.spaces().len(), elsewhere.spaces().len()), (0, 0));
+        assert_eq!(record.insert(signer.writer(), update.clone()), Ok(Joined::New));
+        assert_eq!(record.insert(signer.writer(), update), Ok(Joined::Known));
+    }
 }

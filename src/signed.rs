@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// The domain of the signatures, as RFC 0002 separates them.
-pub const DOMAIN: &str = "libp2p-signed-record";
+pub const SIGNATURE_DOMAIN: &str = "libp2p-signed-record";
 /// The payload type of a signed record, as RFC 0002 means it.
-pub const PAYLOAD_TYPE: &[u8] = b"/libp2p-signed-record/record";
+pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-signed-record/record";
 
 /// What an author wants to say under a key, not signed yet.
 ///
@@ -95,11 +95,11 @@ impl UnsignedRecord {
         limits.check_parts(&self.key, self.value.len())?;
         let payload = Bytes::from(self.encode());
         let signature = keypair
-            .sign(&envelope_bytes(DOMAIN, PAYLOAD_TYPE, &[&payload]))
+            .sign(&envelope_bytes(SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, &[&payload]))
             .map_err(|e| SignRecordError::Key(e.to_string()))?;
         let envelope = proto::Envelope {
             public_key: author.to_bytes(),
-            payload_type: Bytes::from_static(PAYLOAD_TYPE),
+            payload_type: Bytes::from_static(SIGNATURE_PAYLOAD_TYPE),
             payload,
             signature: signature.into(),
         };
@@ -163,6 +163,11 @@ impl SignedRecord {
     ) -> Self {
         let rank = Rank::new(content.sequence, envelope);
         Self { content, author, rank, bytes, received_at: None }
+    }
+
+    /// The canonical wire form: an envelope of RFC 0002.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The canonical wire form: an envelope of RFC 0002.
@@ -293,7 +298,7 @@ impl UnverifiedRecord {
     ) -> Result<Self, SignedRecordError> {
         limits.check_envelope(bytes.len())?;
         let envelope = proto::Envelope::decode(bytes.clone())?;
-        if envelope.payload_type != PAYLOAD_TYPE {
+        if envelope.payload_type != SIGNATURE_PAYLOAD_TYPE {
             return Err(SignedRecordError::PayloadType);
         }
         let wire = proto::Record::decode(envelope.payload.clone())?;
@@ -319,7 +324,7 @@ impl UnverifiedRecord {
     }
 
     pub(crate) fn verify(self) -> Result<SignedRecord, SignedRecordError> {
-        let message = envelope_bytes(DOMAIN, PAYLOAD_TYPE, &[&self.payload]);
+        let message = envelope_bytes(SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, &[&self.payload]);
         self.record.author.verify_bytes(&message, &self.signature)?;
         Ok(self.record)
     }

@@ -9,6 +9,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod answers;
 mod collect;
 mod config;
 mod event;
@@ -22,6 +23,7 @@ mod receipt;
 mod room;
 mod rows;
 pub mod storage;
+mod value;
 mod victims;
 mod write;
 
@@ -29,7 +31,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -38,19 +40,20 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
+use self::{
+    answers::Answers,
+    event::Subscribers,
+    quota::Protection,
+    read::{Cursor, Seen},
+    storage::{Change, RecordId},
+    victims::Horizons,
+};
 pub use self::{
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     storage::{Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
-};
-use self::{
-    event::Subscribers,
-    quota::Protection,
-    read::{Cursor, Seen},
-    storage::RecordId,
-    victims::Horizons,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -89,6 +92,8 @@ use crate::{
 /// ```
 pub struct SmartRecordStore<S = MemoryStorage> {
     local: PeerId,
+    /// The digest of the local peer.
+    place: [u8; 32],
     config: StoreConfig,
     validator: Arc<dyn Validator>,
     clock: Arc<dyn Clock>,
@@ -100,6 +105,7 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     failed_reads: AtomicU64,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
+    answers: Mutex<Answers>,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
     protection: Protection,
@@ -133,6 +139,7 @@ impl<S: Storage> SmartRecordStore<S> {
         clock: impl Clock,
     ) -> Self {
         Self {
+            place: RecordId::place(&local),
             local,
             validator: Arc::new(validator),
             clock: Arc::new(clock),
@@ -145,6 +152,7 @@ impl<S: Storage> SmartRecordStore<S> {
             counters: Counters::default(),
             failed_reads: AtomicU64::new(0),
             cursors: Mutex::default(),
+            answers: Mutex::default(),
             snapshot: Mutex::default(),
         }
     }
@@ -186,7 +194,18 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn record_id(&self, key: &RecordKey) -> RecordId {
-        RecordId::new(&self.local, key)
+        RecordId::at(&self.place, key)
+    }
+
+    /// Changes rows: the only way to do so.
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let answers = self.answers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for change in &changes {
+            if let Change::Set(id, _) | Change::Remove(id) = change {
+                answers.forget(id.record);
+            }
+        }
+        self.storage.apply(changes)
     }
 
     /// Makes what was applied last.
@@ -229,7 +248,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
 /// Locks a map that no panic can have left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {

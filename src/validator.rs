@@ -101,6 +101,15 @@ pub trait Validator: Send + Sync {
         whole == part
     }
 
+    /// A valid value without what may go from it at `now`; `None` if that is nothing, or all of it. Reading the rest
+    /// at `now` or later gives the same as reading the whole. By default nothing goes before the whole does.
+    ///
+    /// A store keeps what is left. So a validator whose values combine, and expire part by part, has to define it,
+    /// or what has expired stays for as long as anything lives.
+    fn collect(&self, _key: &RecordKey, _value: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
+        None
+    }
+
     /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
     /// by space instead of as one value. By default they are not.
     fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
@@ -121,6 +130,9 @@ pub struct Validity {
     /// When the value expires by its own word. `None`: the value has none, and the lifetime that came with
     /// it through the DHT counts.
     pub expires_at: Option<Timestamp>,
+    /// Whether the validator bounds [`expires_at`](Self::expires_at), so that a store can keep the value until then.
+    /// If not, [`StoreConfig::max_age`](crate::StoreConfig::max_age) does.
+    pub is_bounded: bool,
     /// Whether the publisher that came with the value, whom nobody has authenticated, is kept with it, as
     /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
     /// the publisher never hears of what others put in its place.
@@ -135,12 +147,29 @@ pub struct Validity {
 }
 
 impl Validity {
-    const NOTHING: Self =
-        Self { expires_at: None, keeps_publisher: false, ttl_since_receipt: None, identity: None };
+    const NOTHING: Self = Self {
+        expires_at: None,
+        is_bounded: false,
+        keeps_publisher: false,
+        ttl_since_receipt: None,
+        identity: None,
+    };
 
-    /// The value expires at this instant.
+    /// When the value expires, by its own word or because it was received `now`.
+    pub(crate) fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let since_receipt = self.ttl_since_receipt.map(|ttl| now.saturating_add(ttl));
+        self.expires_at.into_iter().chain(since_receipt).min()
+    }
+
+    /// The value expires at this instant, which its author may have put as far off as it likes.
     pub const fn until(expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..Self::NOTHING }
+    }
+
+    /// The value expires at this instant, and had it been further off than the validator's limits allow, it would not
+    /// be valid.
+    pub const fn until_within_limits(expires_at: Timestamp) -> Self {
+        Self { is_bounded: true, ..Self::until(expires_at) }
     }
 
     /// The value does not say when it expires.

@@ -18,8 +18,8 @@ use clock::ManualClock;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner,
-    StoreConfig, Timestamp, store::MemoryStorage,
+    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore,
+    SpaceSigner, StoreConfig, Timestamp, store::MemoryStorage,
 };
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -40,7 +40,10 @@ fn text(bytes: usize) -> Dict {
 }
 
 fn signer(key: &RecordKey, seed: u64) -> SpaceSigner {
-    SpaceSigner::new(key.clone(), keypair(seed), Limits::default())
+    let mut signer = SpaceSigner::new(key.clone(), keypair(seed), Limits::default());
+    // It has never written there.
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
 }
 
 /// The bytes of memory that this process has; `None` where that cannot be told so.

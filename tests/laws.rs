@@ -7,6 +7,8 @@ mod documents;
 mod histories;
 #[path = "laws/records.rs"]
 mod records;
+#[path = "laws/shards.rs"]
+mod shards;
 
 #[path = "support/clock.rs"]
 mod clock;

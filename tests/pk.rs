@@ -87,8 +87,14 @@ fn a_key_does_not_expire_by_its_own_word() {
     let (key, value) = (key_of(&ed25519(1)), ed25519(1).public().encode_protobuf());
     let mut node = Node::new();
     assert_eq!(node.put(&key, &value), []);
-    node.clock.set(at(NOW + 10_000_000_000));
+    // It goes only with the age that a store allows, and may come again at any time.
+    let max_age = 48 * 60 * 60 * 1_000;
+    node.clock.set(at(NOW + max_age - 1_000));
     assert_eq!(node.store.collect(), Ok(0));
+    assert_eq!(node.get(&key), Some(value.clone()));
+    node.clock.set(at(NOW + max_age));
+    assert_eq!(node.store.collect(), Ok(1));
+    assert_eq!(node.put(&key, &value), []);
     assert_eq!(node.get(&key), Some(value));
 }
 

@@ -1,6 +1,8 @@
 //! The store: libp2p's contract for value records, every storage against a model, bounds, collection, slices,
 //! replication, refusals and failures of the storage.
 
+#[path = "store/ages.rs"]
+mod ages;
 #[path = "store/bounds.rs"]
 mod bounds;
 #[path = "store/collection.rs"]
@@ -9,6 +11,8 @@ mod collection;
 mod conformance;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/cost.rs"]
+mod cost;
 #[path = "store/events.rs"]
 mod events;
 #[path = "store/failures.rs"]
@@ -48,7 +52,7 @@ use libp2p_kad::{
 use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
     SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig, StoreEvent, Timestamp,
-    ValidationError, Validator, Validity, WriteError, best_index,
+    ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
         Events, MemoryStorage, Origin, Quota, StorageError, Usage,
@@ -111,12 +115,19 @@ fn text(bytes: usize) -> Dict {
     [("text", "x".repeat(bytes))].into_iter().collect()
 }
 
+/// The signer of a writer that has never written under the key.
+fn signer(key: &RecordKey, writer: u64, limits: Limits) -> SpaceSigner {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(writer), limits);
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
+}
+
 /// The encoding of one space with one update, which merges `bytes` bytes of text.
 fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> Vec<u8> {
-    let mut signer = SpaceSigner::new(key.clone(), keypair(writer), Limits::default());
+    let mut signer = signer(key, writer, Limits::default());
     let update = signer.merge(text(bytes), Timestamp::from_millis(T0), ttl).unwrap();
     let mut record = SmartRecord::new(key.clone());
-    record.insert(signer.writer(), update);
+    record.insert(signer.writer(), update).unwrap();
     record.encode()
 }
 

@@ -17,7 +17,7 @@ use serde::{
 };
 
 use super::{Eol, IpnsError, present};
-use crate::proto::ipns as proto;
+use crate::{dag_cbor, proto::ipns as proto};
 
 pub(super) const VALUE: &str = "Value";
 pub(super) const VALIDITY: &str = "Validity";
@@ -98,10 +98,13 @@ impl Data {
 
 /// The fields that the specification does not have.
 pub(super) fn metadata(bytes: &[u8]) -> Result<BTreeMap<String, Ipld>, IpnsError> {
-    let mut fields: BTreeMap<String, Ipld> =
-        serde_ipld_dagcbor::from_slice(bytes).map_err(|e| IpnsError::DagCbor(e.to_string()))?;
-    fields.retain(|field, _| !is_reserved(field));
-    Ok(fields)
+    match dag_cbor::from_slice(bytes).map_err(|e| IpnsError::DagCbor(e.to_string()))? {
+        Ipld::Map(mut fields) => {
+            fields.retain(|field, _| !is_reserved(field));
+            Ok(fields)
+        }
+        _ => Err(IpnsError::DagCbor("not a map".to_owned())),
+    }
 }
 
 fn int(value: Option<Field>, field: &'static str) -> Result<i128, IpnsError> {

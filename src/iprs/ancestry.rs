@@ -17,13 +17,13 @@
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::LazyLock};
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, Record, Scheme, SignedRecord, UnverifiedRecord,
+    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
     cbor::{self, Fields, map},
     scheme::{order_by, unmarshal},
 };
@@ -40,14 +40,14 @@ impl Ancestry {
     /// The first record of a chain.
     pub fn first(value: impl Into<Ipld>) -> Record {
         let validity = map([("height", Ipld::Integer(0))]);
-        Record::new(Self.description().cid(), value, validity)
+        Record::new(Self.cid(), value, validity)
     }
 
     /// The next record of a chain, of the same version as its parent.
     ///
     /// # Errors
     /// [`IprsError`] if the parent is not of a chain, or has the last height there is.
-    pub fn child(value: impl Into<Ipld>, parent: &SignedRecord) -> Result<Record, IprsError> {
+    pub fn child(value: impl Into<Ipld>, parent: &IprsRecord) -> Result<Record, IprsError> {
         let place = Place::of(parent)?;
         let height = place
             .height
@@ -55,7 +55,7 @@ impl Ancestry {
             .ok_or(IprsError::Contradiction("the chain has the greatest height"))?;
         let validity =
             map([("height", Ipld::Integer(height.into())), ("parent", Ipld::Link(parent.cid()))]);
-        let record = Record::new(Self.description().cid(), value, validity);
+        let record = Record::new(Self.cid(), value, validity);
         Ok(record.with_version(parent.version()))
     }
 }
@@ -68,8 +68,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(record: &SignedRecord) -> Result<Self, IprsError> {
-        if record.scheme() != Ancestry.description().cid() {
+    pub(super) fn of(record: &IprsRecord) -> Result<Self, IprsError> {
+        if record.scheme() != Ancestry.cid() {
             return Err(IprsError::OtherScheme(Box::new(record.scheme())));
         }
         Self::read(&record.record().validity)
@@ -97,16 +97,21 @@ impl Scheme for Ancestry {
         Description::new("ancestry-chain")
     }
 
-    fn validate(&self, record: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn cid(&self) -> Cid {
+        static CID: LazyLock<Cid> = LazyLock::new(|| Ancestry.description().cid());
+        *CID
+    }
+
+    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         Place::of(record)?;
         Ok(Validity::forever())
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         order_by(a, b, |validity| Place::read(validity).map(|place| place.height))
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        unmarshal(&self.description(), bytes, Place::read)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        unmarshal(self.cid(), bytes, Place::read)
     }
 }

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use cid::Cid;
 
 use super::{
-    IprsError, SignedRecord,
+    IprsError, IprsRecord,
     ancestry::Place,
     freshness::{Beacon, BeaconError, Cited},
 };
@@ -101,7 +101,7 @@ impl ChainBeacon {
     ///
     /// # Errors
     /// [`AdvanceError`] if it is not the first record of a chain.
-    pub fn new(first: &SignedRecord) -> Result<Self, AdvanceError> {
+    pub fn new(first: &IprsRecord) -> Result<Self, AdvanceError> {
         match Place::of(first)?.height {
             0 => Self::resume(first.cid(), first),
             round => Err(AdvanceError::NotFirst { round }),
@@ -113,7 +113,7 @@ impl ChainBeacon {
     ///
     /// # Errors
     /// [`AdvanceError`] if it is not a record of a chain, or is a first record but not that one.
-    pub fn resume(first: Cid, checkpoint: &SignedRecord) -> Result<Self, AdvanceError> {
+    pub fn resume(first: Cid, checkpoint: &IprsRecord) -> Result<Self, AdvanceError> {
         let newest_round = Place::of(checkpoint)?.height;
         if newest_round == 0 && checkpoint.cid() != first {
             return Err(AdvanceError::OtherBeacon);
@@ -149,7 +149,7 @@ impl ChainBeacon {
     /// # Errors
     /// [`AdvanceError`] if the record is not the next one of this beacon. [`AdvanceError::Fork`] is a proof
     /// against the authority.
-    pub fn advance(&mut self, record: &SignedRecord) -> Result<bool, AdvanceError> {
+    pub fn advance(&mut self, record: &IprsRecord) -> Result<bool, AdvanceError> {
         let Place { height: round, parent } = Place::of(record)?;
         if *record.key() != self.key || *record.author() != self.authority {
             return Err(AdvanceError::OtherBeacon);

@@ -11,6 +11,7 @@ use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
 use super::IprsError;
+use crate::dag_cbor;
 
 /// The multicodec of DAG-CBOR.
 const DAG_CBOR: u64 = 0x71;
@@ -24,7 +25,7 @@ pub(super) fn encode(data: &Ipld) -> Result<Vec<u8>, IprsError> {
 
 /// Reads the canonical encoding of something. Depth is bounded by the codec (256 levels).
 pub(super) fn decode(bytes: &[u8]) -> Result<Ipld, IprsError> {
-    let data = serde_ipld_dagcbor::from_slice(bytes).map_err(|e| IprsError::Cbor(e.to_string()))?;
+    let data = dag_cbor::from_slice(bytes).map_err(|e| IprsError::Cbor(e.to_string()))?;
     // The codec is strict already; that replicas agree should not rest on how strict this version is.
     if encode(&data)? != bytes {
         return Err(IprsError::NotCanonical);

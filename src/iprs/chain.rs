@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use cid::Cid;
 
-use super::{Ancestry, IprsError, Scheme, SignedRecord, ancestry::Place};
+use super::{Ancestry, IprsError, IprsRecord, Scheme, ancestry::Place};
 use crate::key::RecordKey;
 
 /// Records of the [`Ancestry`] scheme under one key.
@@ -36,7 +36,7 @@ use crate::key::RecordKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     key: RecordKey,
-    records: BTreeMap<Cid, SignedRecord>,
+    records: BTreeMap<Cid, IprsRecord>,
 }
 
 /// Why a record cannot be part of a chain.
@@ -130,7 +130,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`ChainError`] if it is one of another key or scheme.
-    pub fn insert(&mut self, record: SignedRecord) -> Result<bool, ChainError> {
+    pub fn insert(&mut self, record: IprsRecord) -> Result<bool, ChainError> {
         if *record.key() != self.key {
             return Err(ChainError::OtherKey {
                 own: self.key.clone(),
@@ -159,17 +159,17 @@ impl Chain {
     }
 
     /// The records, ordered by CID.
-    pub fn records(&self) -> btree_map::Values<'_, Cid, SignedRecord> {
+    pub fn records(&self) -> btree_map::Values<'_, Cid, IprsRecord> {
         self.records.values()
     }
 
     /// A record.
-    pub fn get(&self, cid: &Cid) -> Option<&SignedRecord> {
+    pub fn get(&self, cid: &Cid) -> Option<&IprsRecord> {
         self.records.get(cid)
     }
 
     /// The best record, as [`Ancestry`] orders them; forks are decided by this.
-    pub fn head(&self) -> Option<&SignedRecord> {
+    pub fn head(&self) -> Option<&IprsRecord> {
         self.records.values().max_by(|a, b| Ancestry.order(a, b))
     }
 
@@ -229,7 +229,7 @@ impl Chain {
     /// Where the known records branch, ordered by the record where they do. Ends of branches are compared with
     /// [`Chain::head`].
     pub fn forks(&self) -> Vec<Fork> {
-        let mut children = BTreeMap::<Option<Cid>, Vec<&SignedRecord>>::new();
+        let mut children = BTreeMap::<Option<Cid>, Vec<&IprsRecord>>::new();
         for (cid, record) in &self.records {
             if let Some(parent) = self.parent(cid) {
                 children.entry(parent).or_default().push(record);
@@ -240,13 +240,13 @@ impl Chain {
             .filter(|(_, children)| children.len() > 1)
             .map(|(parent, mut children)| {
                 children.sort_by(|a, b| Ancestry.order(b, a));
-                Fork { parent, children: children.into_iter().map(SignedRecord::cid).collect() }
+                Fork { parent, children: children.into_iter().map(IprsRecord::cid).collect() }
             })
             .collect()
     }
 
     /// The records that no other one follows, the best first: one if nothing is missing and there is no fork.
-    pub fn tips(&self) -> Vec<&SignedRecord> {
+    pub fn tips(&self) -> Vec<&IprsRecord> {
         let parents: BTreeSet<_> =
             self.records.keys().filter_map(|cid| self.parent(cid)?).collect();
         let mut tips: Vec<_> =

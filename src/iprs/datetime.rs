@@ -14,12 +14,13 @@
 //!
 //! **Spec.** IPRS, "Signed, valid within a datetime range".
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::LazyLock};
 
+use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, Record, Scheme, SignedRecord, UnverifiedRecord,
+    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
     cbor::{Fields, map},
     scheme::{order_by, unmarshal},
 };
@@ -59,7 +60,7 @@ impl DatetimeRange {
                 }
             }
         }
-        Ok(Record::new(Self.description().cid(), value, fields))
+        Ok(Record::new(Self.cid(), value, fields))
     }
 }
 
@@ -101,7 +102,12 @@ impl Scheme for DatetimeRange {
         Description::new("datetime-range")
     }
 
-    fn validate(&self, record: &SignedRecord, now: Timestamp) -> Result<Validity, ValidationError> {
+    fn cid(&self) -> Cid {
+        static CID: LazyLock<Cid> = LazyLock::new(|| DatetimeRange.description().cid());
+        *CID
+    }
+
+    fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError> {
         let range = Range::read(&record.record().validity)?;
         if now < range.not_before {
             return Err(ValidationError::LimitExceeded(LimitExceeded {
@@ -119,11 +125,11 @@ impl Scheme for DatetimeRange {
         })
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         order_by(a, b, Range::read)
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        unmarshal(&self.description(), bytes, Range::read)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        unmarshal(self.cid(), bytes, Range::read)
     }
 }

@@ -24,7 +24,7 @@ use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, Record, Scheme, SignedRecord, UnverifiedRecord,
+    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
     cbor::{Fields, map},
     scheme::{order_by, unmarshal},
 };
@@ -90,12 +90,14 @@ pub enum BeaconError {
 pub struct Freshness {
     beacon: Arc<dyn Beacon>,
     threshold: u64,
+    cid: Cid,
 }
 
 impl Freshness {
     /// Records are fresh while the value they cite is at most `threshold` rounds old.
     pub fn new(beacon: impl Beacon, threshold: u64) -> Self {
-        Self { beacon: Arc::new(beacon), threshold }
+        let cid = describe(beacon.id(), threshold).cid();
+        Self { beacon: Arc::new(beacon), threshold, cid }
     }
 
     /// A record that cites this value.
@@ -104,8 +106,14 @@ impl Freshness {
             ("beacon", Ipld::Link(cited.value)),
             ("round", Ipld::Integer(cited.round.into())),
         ]);
-        Record::new(self.description().cid(), value, validity)
+        Record::new(self.cid, value, validity)
     }
+}
+
+fn describe(beacon: Cid, threshold: u64) -> Description {
+    Description::new("cryptographic-freshness")
+        .with_link("beacon", beacon)
+        .with_integer("threshold", threshold)
 }
 
 fn read(validity: &Ipld) -> Result<Cited, IprsError> {
@@ -118,12 +126,14 @@ fn read(validity: &Ipld) -> Result<Cited, IprsError> {
 impl Scheme for Freshness {
     /// The parameters are the beacon and the threshold.
     fn description(&self) -> Description {
-        Description::new("cryptographic-freshness")
-            .with_link("beacon", self.beacon.id())
-            .with_integer("threshold", self.threshold)
+        describe(self.beacon.id(), self.threshold)
     }
 
-    fn validate(&self, record: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn cid(&self) -> Cid {
+        self.cid
+    }
+
+    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         match self.beacon.age(&read(&record.record().validity)?) {
             Ok(age) if age <= self.threshold => Ok(Validity::forever()),
             Ok(_) | Err(BeaconError::TooOld { .. }) => Err(ValidationError::Stale),
@@ -136,12 +146,12 @@ impl Scheme for Freshness {
         }
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         order_by(a, b, |validity| read(validity).map(|cited| cited.round))
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        unmarshal(&self.description(), bytes, read)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        unmarshal(self.cid, bytes, read)
     }
 }
 

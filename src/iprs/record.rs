@@ -1,12 +1,12 @@
 //! The IPRS record: an IPLD object, its signature, its CID.
 //!
-//! A [`Record`] is what an author wants to say; a [`SignedRecord`] is what an author has said, under one key;
-//! between them stands the [`UnverifiedRecord`], which anybody may have made.
+//! A [`Record`] is what an author wants to say; a [`IprsRecord`] is what an author has said, under one key;
+//! between them stands the [`UnverifiedIprsRecord`], which anybody may have made.
 //!
 //! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. What travels is `{record,
 //! signature}` with the record inside, so that IPLD tools see its links.
 //!
-//! **Invariants.** Holding a [`SignedRecord`] means that its signature is the author's for its key. Its bytes are
+//! **Invariants.** Holding a [`IprsRecord`] means that its signature is the author's for its key. Its bytes are
 //! canonical, of the wire form as of the object, so that one record has one form. The CID is that of the object
 //! without the signature: some kinds of keys (ECDSA) let anybody turn a valid signature into another valid one,
 //! which would otherwise make another record, and of one chain two. The key is signed but stands in neither, so
@@ -112,14 +112,14 @@ impl Record {
     /// # Errors
     /// [`IprsError`] if the value or the validity has no form in DAG-CBOR (NaN, integers beyond 64 bits), or
     /// the key cannot sign.
-    pub fn sign(self, key: &RecordKey, keypair: &Keypair) -> Result<SignedRecord, IprsError> {
+    pub fn sign(self, key: &RecordKey, keypair: &Keypair) -> Result<IprsRecord, IprsError> {
         let author = Writer::from(&keypair.public());
         let object = self.object(&author)?;
         let signature = keypair
             .sign(&RECORD.signed_bytes(key, &object))
             .map_err(|e| IprsError::CannotSign(e.to_string()))?;
         // Also finds out what encodes but does not decode.
-        UnverifiedRecord::new(self, author, signature.into())?.verify(key)
+        UnverifiedIprsRecord::new(self, author, signature.into())?.verify(key)
     }
 
     /// The encoded record object.
@@ -140,7 +140,7 @@ impl Record {
 
 /// A record as it came, of which nobody knows yet whether the author signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnverifiedRecord {
+pub struct UnverifiedIprsRecord {
     record: Record,
     author: Writer,
     signature: Bytes,
@@ -149,7 +149,7 @@ pub struct UnverifiedRecord {
     cid: Cid,
 }
 
-impl UnverifiedRecord {
+impl UnverifiedIprsRecord {
     /// A record put together from its parts, for schemes with a coding of their own.
     ///
     /// # Errors
@@ -204,9 +204,9 @@ impl UnverifiedRecord {
     ///
     /// # Errors
     /// [`IprsError::Signature`] if the author did not sign this under this key.
-    pub fn verify(self, key: &RecordKey) -> Result<SignedRecord, IprsError> {
+    pub fn verify(self, key: &RecordKey) -> Result<IprsRecord, IprsError> {
         self.author.verify_for(RECORD, key, &self.object, &self.signature)?;
-        Ok(SignedRecord { key: key.clone(), inner: self })
+        Ok(IprsRecord { key: key.clone(), inner: self })
     }
 }
 
@@ -216,24 +216,24 @@ impl UnverifiedRecord {
 ///
 /// ```
 /// use libp2p_identity::Keypair;
-/// use libp2p_smart_record::{RecordKey, iprs::{SequenceNumber, SignedRecord}};
+/// use libp2p_smart_record::{RecordKey, iprs::{SequenceNumber, IprsRecord}};
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let key = RecordKey::new(format!("/iprs/{}/motd", keypair.public().to_peer_id()));
 /// let signed = SequenceNumber::record("hello", 1).sign(&key, &keypair)?;
 ///
-/// let read = SignedRecord::decode(&key, signed.encode(), SignedRecord::MAX_BYTES)?;
+/// let read = IprsRecord::decode(&key, signed.encode(), IprsRecord::MAX_BYTES)?;
 /// assert_eq!(read.cid(), signed.cid());
-/// assert!(SignedRecord::decode(&"/iprs/elsewhere".into(), signed.encode(), 8_192).is_err());
+/// assert!(IprsRecord::decode(&"/iprs/elsewhere".into(), signed.encode(), 8_192).is_err());
 /// # Ok::<(), libp2p_smart_record::iprs::IprsError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedRecord {
+pub struct IprsRecord {
     key: RecordKey,
-    inner: UnverifiedRecord,
+    inner: UnverifiedIprsRecord,
 }
 
-impl SignedRecord {
+impl IprsRecord {
     /// How large a record may be unless the user says otherwise: 8 KiB, so that it fits into a reply of
     /// Kademlia beside the addresses of the closer peers.
     pub const MAX_BYTES: usize = 8 * 1_024;
@@ -242,17 +242,27 @@ impl SignedRecord {
     ///
     /// # Errors
     /// [`IprsError`] if it is not a record that its author signed for `key`.
-    pub fn decode(key: &RecordKey, bytes: &[u8], max_bytes: usize) -> Result<Self, IprsError> {
+    pub fn decode(
+        key: &RecordKey,
+        bytes: impl Into<Bytes>,
+        max_bytes: usize,
+    ) -> Result<Self, IprsError> {
+        let bytes = bytes.into();
         check(Limit::ValueBytes, bytes.len(), max_bytes)?;
-        UnverifiedRecord::decode(bytes)?.verify(key)
+        UnverifiedIprsRecord::decode(&bytes)?.verify(key)
     }
 
     /// The wire form: `{record, signature}`.
-    pub fn encode(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.inner.encoded
     }
 
-    /// The record object as an IPLD block, whose CID is [`SignedRecord::cid`].
+    /// The wire form: `{record, signature}`.
+    pub fn encode(&self) -> Bytes {
+        self.inner.encoded.clone()
+    }
+
+    /// The record object as an IPLD block, whose CID is [`IprsRecord::cid`].
     pub fn block(&self) -> &[u8] {
         &self.inner.object
     }

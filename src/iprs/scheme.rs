@@ -12,7 +12,7 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt};
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{IprsError, SignedRecord, UnverifiedRecord, cbor};
+use super::{IprsError, IprsRecord, UnverifiedIprsRecord, cbor};
 use crate::{
     time::Timestamp,
     validator::{ValidationError, Validity},
@@ -27,14 +27,14 @@ use crate::{
 /// use std::cmp::Ordering;
 /// use libp2p_smart_record::{
 ///     Timestamp, ValidationError, Validity,
-///     iprs::{Description, Ipld, Record, Scheme, SignedRecord},
+///     iprs::{Description, Ipld, Record, Scheme, IprsRecord},
 /// };
 ///
 /// /// Records are valid for ever; the one with the longer text is better.
 /// #[derive(Debug)]
 /// struct Longest;
 ///
-/// fn len(record: &SignedRecord) -> usize {
+/// fn len(record: &IprsRecord) -> usize {
 ///     record.block().len()
 /// }
 ///
@@ -43,11 +43,11 @@ use crate::{
 ///         Description::new("com.example.longest")
 ///     }
 ///
-///     fn validate(&self, _: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+///     fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
 ///         Ok(Validity::forever())
 ///     }
 ///
-///     fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+///     fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
 ///         len(a).cmp(&len(b)).then(a.cid().cmp(&b.cid()))
 ///     }
 /// }
@@ -57,21 +57,26 @@ pub trait Scheme: Send + Sync + fmt::Debug + 'static {
     /// What the scheme is, with its parameters; the CID of this is the scheme's.
     fn description(&self) -> Description;
 
+    /// The CID of the description. It is asked for with every record; a scheme may keep it instead of hashing anew.
+    fn cid(&self) -> Cid {
+        self.description().cid()
+    }
+
     /// Whether the record may be used at `now`. The signature has been checked.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
-    fn validate(&self, record: &SignedRecord, now: Timestamp) -> Result<Validity, ValidationError>;
+    fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError>;
 
     /// Which of two records of this scheme is better: the greater one. A total order, the same at any time and
     /// on every machine, in which only records with the same CID are equal.
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering;
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering;
 
     /// The form in which a record of this scheme travels. By default its wire form in DAG-CBOR.
     ///
     /// A form of one's own begins with the scheme's CID in binary, by which the reader finds the scheme.
-    fn marshal(&self, record: &SignedRecord) -> Vec<u8> {
-        record.encode().to_vec()
+    fn marshal(&self, record: &IprsRecord) -> Vec<u8> {
+        record.as_bytes().to_vec()
     }
 
     /// Reads what [`Scheme::marshal`] wrote, and checks all that needs neither the time nor the signature. The
@@ -79,8 +84,8 @@ pub trait Scheme: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`IprsError`] if it is not a record of this scheme.
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        UnverifiedRecord::decode(bytes)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        UnverifiedIprsRecord::decode(bytes)
     }
 }
 
@@ -144,13 +149,13 @@ impl Description {
 
 /// Reads a record in DAG-CBOR that must be one of `scheme`, whose claims `claims` reads.
 pub(super) fn unmarshal<C>(
-    scheme: &Description,
+    scheme: Cid,
     bytes: &[u8],
     claims: impl FnOnce(&Ipld) -> Result<C, IprsError>,
-) -> Result<UnverifiedRecord, IprsError> {
-    let unverified = UnverifiedRecord::decode(bytes)?;
+) -> Result<UnverifiedIprsRecord, IprsError> {
+    let unverified = UnverifiedIprsRecord::decode(bytes)?;
     let record = unverified.record();
-    if record.scheme != scheme.cid() {
+    if record.scheme != scheme {
         return Err(IprsError::OtherScheme(Box::new(record.scheme)));
     }
     claims(&record.validity)?;
@@ -159,11 +164,11 @@ pub(super) fn unmarshal<C>(
 
 /// The order of the built-in schemes: by version, then by what the scheme goes by, then by hash.
 pub(super) fn order_by<C: Ord>(
-    a: &SignedRecord,
-    b: &SignedRecord,
+    a: &IprsRecord,
+    b: &IprsRecord,
     claims: impl Fn(&Ipld) -> Result<C, IprsError>,
 ) -> Ordering {
-    let rank = |record: &SignedRecord| {
+    let rank = |record: &IprsRecord| {
         (record.version(), claims(&record.record().validity).ok(), record.cid())
     };
     rank(a).cmp(&rank(b))
@@ -175,5 +180,5 @@ pub(crate) fn scheme_of(bytes: &[u8]) -> Result<Cid, IprsError> {
     if bytes.first() == Some(&1) {
         return Cid::read_bytes(bytes).map_err(|_| IprsError::Expected("the CID of a scheme"));
     }
-    Ok(UnverifiedRecord::decode(bytes)?.record().scheme)
+    Ok(UnverifiedIprsRecord::decode(bytes)?.record().scheme)
 }

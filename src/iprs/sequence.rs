@@ -7,12 +7,13 @@
 //!
 //! **Spec.** The libp2p record module: of several records, the highest sequence wins.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::LazyLock};
 
+use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, Record, Scheme, SignedRecord, UnverifiedRecord,
+    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
     cbor::{Fields, map},
     scheme::{order_by, unmarshal},
 };
@@ -29,12 +30,12 @@ impl SequenceNumber {
     /// A record with this sequence number.
     pub fn record(value: impl Into<Ipld>, sequence: u64) -> Record {
         let validity = map([("sequence", Ipld::Integer(sequence.into()))]);
-        Record::new(Self.description().cid(), value, validity)
+        Record::new(Self.cid(), value, validity)
     }
 
     /// The sequence number of a record of this scheme; of others, nothing.
-    pub fn of(record: &SignedRecord) -> Option<u64> {
-        let is_own = record.scheme() == Self.description().cid();
+    pub fn of(record: &IprsRecord) -> Option<u64> {
+        let is_own = record.scheme() == Self.cid();
         is_own.then(|| read(&record.record().validity).ok()).flatten()
     }
 }
@@ -51,16 +52,21 @@ impl Scheme for SequenceNumber {
         Description::new("sequence-number")
     }
 
-    fn validate(&self, record: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn cid(&self) -> Cid {
+        static CID: LazyLock<Cid> = LazyLock::new(|| SequenceNumber.description().cid());
+        *CID
+    }
+
+    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         read(&record.record().validity)?;
         Ok(Validity::forever())
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         order_by(a, b, read)
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        unmarshal(&self.description(), bytes, read)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        unmarshal(self.cid(), bytes, read)
     }
 }

@@ -15,12 +15,13 @@
 //!
 //! **Spec.** IPRS, "Signed, expiring after a Time-To-Live".
 
-use std::{cmp::Ordering, time::Duration};
+use std::{cmp::Ordering, sync::LazyLock, time::Duration};
 
+use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, Record, Scheme, SignedRecord, UnverifiedRecord,
+    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
     cbor::{Fields, map},
     scheme::{order_by, unmarshal},
 };
@@ -30,6 +31,14 @@ use crate::{
 };
 
 /// The scheme of records that are valid for a time after they are first received.
+///
+/// A store remembers what it has received for [`receipt_memory`](crate::StoreConfig::receipt_memory), or for the
+/// TTL if that is longer, and in that time neither the record nor a worse one starts anew there. The bounds:
+///
+/// * nothing is remembered for longer than 30 days, so a TTL beyond that may start anew after them;
+/// * a record that is evicted because the store is full, or removed with
+///   [`SmartRecordStore::forget`](crate::SmartRecordStore::forget), is forgotten, and its time starts anew if it comes
+///   again; so it does at every replica that has never had it, and after a restart of one that stores in memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TtlSinceReceipt;
 
@@ -42,7 +51,7 @@ impl TtlSinceReceipt {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let validity = map([("ttl", Ipld::Integer(millis.into()))]);
         read(&validity)?;
-        Ok(Record::new(Self.description().cid(), value, validity))
+        Ok(Record::new(Self.cid(), value, validity))
     }
 }
 
@@ -61,16 +70,21 @@ impl Scheme for TtlSinceReceipt {
         Description::new("ttl-since-receipt")
     }
 
+    fn cid(&self) -> Cid {
+        static CID: LazyLock<Cid> = LazyLock::new(|| TtlSinceReceipt.description().cid());
+        *CID
+    }
+
     /// Always valid, as far as the record alone can tell.
-    fn validate(&self, record: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         Ok(Validity::since_receipt(read(&record.record().validity)?))
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         order_by(a, b, |_| Ok(()))
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
-        unmarshal(&self.description(), bytes, read)
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
+        unmarshal(self.cid(), bytes, read)
     }
 }

@@ -1,7 +1,7 @@
 //! What a manager has met before: so that it neither uses a sequence twice nor goes back.
 //!
-//! **Invariants.** What is known of a key only rises while it is remembered; at most [`CAPACITY`] keys are, and
-//! those used longest ago are forgotten first.
+//! **Invariants.** The sequences of a key only rise while it is remembered, and so does the best record until it
+//! expires; at most [`CAPACITY`] keys are remembered, and those used longest ago are forgotten first.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,11 +21,20 @@ pub(super) struct Known {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The last sequence that was given out, whatever became of it.
-    reserved: Option<u64>,
-    /// The best record that was met, without its signature, and when that was first.
-    met: Option<((u64, [u8; 32]), Timestamp)>,
+    /// The highest sequence that was given out, whatever became of it, or met in a record that has expired since.
+    last: Option<u64>,
+    met: Option<Met>,
     used: u64,
+}
+
+/// The best record that was met.
+#[derive(Debug)]
+struct Met {
+    /// What it says: its sequence and its hash.
+    content: (u64, [u8; 32]),
+    /// When it was met first.
+    first: Timestamp,
+    expires_at: Option<Timestamp>,
 }
 
 impl Known {
@@ -38,31 +47,45 @@ impl Known {
         now: Timestamp,
     ) -> Option<u64> {
         let entry = self.entry(key);
-        let met = entry.met.map(|((sequence, _), _)| sequence);
-        let last = found.max(met).max(entry.reserved);
+        let met = entry.met.as_ref().map(|met| met.content.0);
+        let last = found.max(met).max(entry.last);
         if last == Some(u64::MAX) {
             return None;
         }
         let next = Seq::next(last.map(Seq::from_micros), now).as_micros();
-        entry.reserved = Some(next);
+        entry.last = Some(next);
         Some(next)
     }
 
-    /// Takes note of a record; says when it was met first.
+    /// Takes note of a record that expires then; says when it was met first.
     ///
     /// # Errors
-    /// The sequence of a better one that was met before.
-    pub(super) fn meet(&mut self, record: &SignedRecord, now: Timestamp) -> Result<Timestamp, u64> {
+    /// The sequence of a better one that was met before and has not expired.
+    pub(super) fn meet(
+        &mut self,
+        record: &SignedRecord,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Timestamp, u64> {
         let entry = self.entry(record.key());
+        entry.drop_expired(now);
         let content = record.rank().of_content();
-        match entry.met {
-            Some((best, _)) if best > content => Err(best.0),
-            Some((best, first)) if best == content => Ok(first),
+        match &entry.met {
+            Some(met) if met.content > content => Err(met.content.0),
+            Some(met) if met.content == content => Ok(met.first),
             _ => {
-                entry.met = Some((content, now));
+                entry.met = Some(Met { content, first: now, expires_at });
                 Ok(now)
             }
         }
+    }
+
+    /// The sequence of the best record of a key that was met and has not expired.
+    pub(super) fn living(&mut self, key: &RecordKey, now: Timestamp) -> Option<u64> {
+        // Who asks for a key that nobody has shall not make others forgotten.
+        let entry = self.keys.get_mut(key)?;
+        entry.drop_expired(now);
+        entry.met.as_ref().map(|met| met.content.0)
     }
 
     fn entry(&mut self, key: &RecordKey) -> &mut Entry {
@@ -78,6 +101,15 @@ impl Known {
         let entry = self.keys.entry(key.clone()).or_default();
         entry.used = self.uses;
         entry
+    }
+}
+
+impl Entry {
+    /// Leaves nothing of a record that has expired but its sequence.
+    fn drop_expired(&mut self, now: Timestamp) {
+        if let Some(met) = self.met.take_if(|met| met.expires_at.is_some_and(|at| at <= now)) {
+            self.last = self.last.max(Some(met.content.0));
+        }
     }
 }
 
@@ -104,7 +136,7 @@ mod tests {
         assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 1));
         assert_eq!(known.reserve(&key, Some(NOW_MICROS + 8), NOW), Some(NOW_MICROS + 9));
         assert_eq!(known.reserve(&key, Some(3), Timestamp::EPOCH), Some(NOW_MICROS + 10));
-        known.meet(&record(&key, NOW_MICROS + 20), NOW).unwrap();
+        known.meet(&record(&key, NOW_MICROS + 20), None, NOW).unwrap();
         assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 21));
         assert_eq!(known.reserve(&key, Some(u64::MAX - 1), NOW), Some(u64::MAX));
         assert_eq!(known.reserve(&key, None, NOW), None);
@@ -114,10 +146,26 @@ mod tests {
     fn what_is_known_only_rises() {
         let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, 1), record(&key, 2));
-        assert_eq!(known.meet(&new, NOW), Ok(NOW));
-        assert_eq!(known.meet(&old, NOW), Err(2));
+        assert_eq!(known.living(&key, NOW), None);
+        assert_eq!(known.meet(&new, None, NOW), Ok(NOW));
+        assert_eq!(known.meet(&old, None, NOW), Err(2));
         let later = Timestamp::from_millis(NOW.as_millis() + 1);
-        assert_eq!(known.meet(&new, later), Ok(NOW), "when it was met first");
+        assert_eq!(known.meet(&new, None, later), Ok(NOW), "when it was met first");
+        assert_eq!(known.living(&key, Timestamp::MAX), Some(2));
+    }
+
+    #[test]
+    fn of_what_has_expired_only_the_sequence_is_known() {
+        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (old, new) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + 7));
+        let end = Timestamp::from_millis(NOW.as_millis() + 1);
+        known.meet(&new, Some(end), NOW).unwrap();
+        assert_eq!(known.meet(&old, None, NOW), Err(NOW_MICROS + 7));
+        assert_eq!(known.living(&key, NOW), Some(NOW_MICROS + 7));
+        assert_eq!(known.living(&key, end), None);
+        assert_eq!(known.meet(&old, None, end), Ok(end));
+        assert_eq!(known.living(&key, end), Some(NOW_MICROS));
+        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 8));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Records in a store of one's own, without a network.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use libp2p_identity::Keypair;
 use libp2p_kad::store::RecordStore;
@@ -27,11 +30,13 @@ impl<S> Clone for StoreBackend<S> {
 }
 
 impl StoreBackend {
-    /// Records in memory, within the bounds of [`StoreConfig::default`]. `validator` is to be the manager's.
+    /// Records in memory, within the bounds of [`StoreConfig::default`], but of any age: nobody else has them, who
+    /// would send them again. `validator` is to be the manager's.
     pub fn new(validator: impl Validator + 'static) -> Self {
         // Nobody ever hears of this peer; a store wants one to order its records.
         let local = Keypair::generate_ed25519().public().to_peer_id();
-        Self::over(SmartRecordStore::with_registry(local, validator, StoreConfig::default()))
+        let config = StoreConfig::default().with_max_age(Duration::MAX);
+        Self::over(SmartRecordStore::with_registry(local, validator, config))
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{
 /// What the answers to one question come to.
 #[derive(Debug)]
 pub(super) struct Survey {
-    pub(super) best: Option<SignedRecord>,
+    /// The best record, and when it expires.
+    pub(super) best: Option<(SignedRecord, Option<Timestamp>)>,
     pub(super) refused: Vec<(Holder, ValidationError)>,
     pub(super) behind: Vec<Holder>,
     /// The time that is left to the best record, as those say who have it; `None` if one of them sets no end.
@@ -33,23 +34,23 @@ impl Survey {
         // Most answers are the same: each value is checked once.
         let mut checked = HashMap::new();
         for Answer { value, .. } in &found.answers {
-            checked.entry(value).or_insert_with(|| rules.read(key, value, now));
+            checked.entry(value).or_insert_with(|| rules.admit(key, value, now));
         }
         let best = checked
             .values()
             .filter_map(|record| record.as_ref().ok())
-            .max_by_key(|record| record.rank())
-            .cloned();
+            .max_by_key(|(record, _)| record.rank())
+            .map(|(record, validity)| (record.clone(), validity.ends_at(now)));
 
         let mut refused = Vec::new();
         let mut behind = Vec::new();
         let mut lifetime = Some(Duration::ZERO);
         for Answer { holder, value, lifetime: left } in &found.answers {
             match checked.get(value) {
-                Some(Ok(record)) => {
+                Some(Ok((record, _))) => {
                     let is_best = best
                         .as_ref()
-                        .is_some_and(|b| b.rank().of_content() == record.rank().of_content());
+                        .is_some_and(|(b, _)| b.rank().of_content() == record.rank().of_content());
                     if is_best {
                         lifetime = lifetime.zip(*left).map(|(a, b)| a.max(b));
                     } else {
@@ -67,7 +68,7 @@ impl Survey {
     }
 
     pub(super) fn best_sequence(&self) -> Option<u64> {
-        self.best.as_ref().map(SignedRecord::sequence)
+        self.best.as_ref().map(|(record, _)| record.sequence())
     }
 
     /// How long a copy of the best record may be kept: as long as the others keep it, at most until it

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use ipld_core::ipld::Ipld;
 
 use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
-use crate::time::Timestamp;
+use crate::{dag_cbor, time::Timestamp};
 
 /// Why IPLD data is not a node, or a node cannot be written with an IPLD codec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +192,7 @@ impl Dict {
     /// # Errors
     /// [`IpldError`].
     pub fn from_dag_cbor(bytes: &[u8]) -> Result<Self, IpldError> {
-        serde_ipld_dagcbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
+        dag_cbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
     }
 }
 

@@ -108,10 +108,10 @@ impl HalfSigned {
     /// [`PresenceError`]; [`PresenceError::SurplusSignature`] if the node has signed already.
     pub fn decode(
         key: &PresenceKey,
-        bytes: Bytes,
+        bytes: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        let signed = Signed::decode(key, bytes, limits)?;
+        let signed = Signed::decode(key, bytes.into(), limits)?;
         let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
         if !signed.node_signature.is_empty() {
             return Err(PresenceError::SurplusSignature { party: Party::Node });
@@ -174,7 +174,7 @@ impl Announcement {
     /// [`PresenceError`]; [`PresenceError::Kind`] if it is a withdrawal.
     pub fn decode(
         key: &PresenceKey,
-        bytes: Bytes,
+        bytes: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         match Entry::decode(key, bytes, limits)? {

@@ -21,14 +21,18 @@ use crate::{
 
 /// Makes the announcements of one client under one key.
 ///
-/// A new one knows nothing of earlier announcements. After a restart, show it what the network holds with
-/// [`Announcer::resume`] before the first announcement: what was announced earlier with a longer lifetime could
-/// otherwise come back when the new one is gone.
+/// A new one knows nothing of earlier announcements, so it lets the first that it makes, and all that follow, be
+/// retained for as long as anything earlier could be: [`max_ttl`](PresenceLimits::max_ttl) from then on. Otherwise
+/// what was announced before a restart with a longer lifetime could come back when the new one is gone.
+///
+/// Show it what the network holds with [`Announcer::resume`] before the first announcement, and it goes by that: then
+/// nothing is retained for longer than it has to be, and the client's clock does not go back. A client that has never
+/// announced anything resumes from an empty record.
 pub struct Announcer {
     keypair: Keypair,
     limits: PresenceLimits,
     last: Option<Timestamp>,
-    /// The latest `retain_until` of anything signed earlier.
+    /// The latest `retain_until` of anything signed earlier; `None` while nothing is known of that.
     retain_until: Option<Timestamp>,
     /// Where the client is present, as far as it is known here.
     record: PresenceRecord,
@@ -64,12 +68,14 @@ impl Announcer {
         self.record.key()
     }
 
-    /// Takes note of the client's earlier announcements, so that new ones come after and outlive them.
+    /// Takes note of the client's earlier announcements, so that new ones come after and outlive them. These are taken
+    /// for all that there were: better join what several replicas answer.
     ///
     /// # Errors
     /// [`KeyMismatch`] if it is a record of another key.
     pub fn resume(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
         self.record.join(record.clone())?;
+        self.retain_until.get_or_insert(Timestamp::EPOCH);
         for entry in record.entries() {
             self.last = self.last.max(Some(entry.created_at()));
             self.retain_until = self.retain_until.max(Some(entry.retain_until()));
@@ -121,7 +127,7 @@ impl Announcer {
     ) -> Result<Withdrawal, AnnounceError> {
         let created_at = self.next(now);
         let longest = created_at.saturating_add(self.limits.max_ttl());
-        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
+        let retain_until = self.retained(created_at).max(longest);
         let withdrawal = Withdrawal::sign(
             self.record.key(),
             &self.keypair,
@@ -163,7 +169,7 @@ impl Announcer {
     ) -> Result<HalfSigned, AnnounceError> {
         let created_at = self.next(now);
         let expires_at = created_at.saturating_add(ttl);
-        let retain_until = self.retain_until.map_or(expires_at, |at| at.max(expires_at));
+        let retain_until = self.retained(created_at).max(expires_at);
         let offer = AnnouncementOffer {
             node,
             handshake_key,
@@ -183,6 +189,11 @@ impl Announcer {
             Some(last) => now.max(last.saturating_add(Duration::from_millis(1))),
             None => now,
         }
+    }
+
+    /// Until when anything that was signed before `created_at` is retained.
+    fn retained(&self, created_at: Timestamp) -> Timestamp {
+        self.retain_until.unwrap_or_else(|| created_at.saturating_add(self.limits.max_ttl()))
     }
 
     fn signed(&mut self, created_at: Timestamp, retain_until: Timestamp) {

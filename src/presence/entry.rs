@@ -172,10 +172,10 @@ impl Entry {
     /// [`PresenceError`].
     pub fn decode(
         key: &PresenceKey,
-        bytes: Bytes,
+        bytes: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        Signed::decode(key, bytes, limits)?.verify()
+        Signed::decode(key, bytes.into(), limits)?.verify()
     }
 
     pub(super) const fn signed(&self) -> &Signed {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::PresenceKey;
 use crate::{
-    record::{Limit, LimitExceeded, check},
+    record::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, check},
     settings::settings,
 };
 
@@ -37,7 +37,7 @@ pub struct PresenceLimits {
 impl Default for PresenceLimits {
     fn default() -> Self {
         Self {
-            key_bytes: 256,
+            key_bytes: DEFAULT_KEY_BYTES,
             record_bytes: 8 * 1_024,
             announcement_bytes: 2_816,
             nodes_per_client: 8,

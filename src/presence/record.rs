@@ -6,7 +6,10 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `Record`.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    ops::ControlFlow,
+};
 
 use libp2p_identity::PeerId;
 use prost::{Message as _, bytes::Bytes};
@@ -16,7 +19,7 @@ use super::{
 };
 use crate::{
     proto::presence as proto,
-    record::{KeyMismatch, Limit, LimitExceeded, check},
+    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, check},
     time::Timestamp,
 };
 
@@ -37,7 +40,7 @@ pub fn make_put_record(
     path: &PresenceKey,
     client: &PeerId,
     node: &PeerId,
-    signed_message: Bytes,
+    signed_message: impl Into<Bytes>,
     expires_at: Timestamp,
     limits: &PresenceLimits,
 ) -> Result<PresenceRecord, PresenceError> {
@@ -70,16 +73,20 @@ impl PresenceRecord {
     /// [`PresenceError`] if anything in it is not as it should be.
     pub fn decode(
         key: &PresenceKey,
-        value: Bytes,
+        value: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        let values = open(key, value, limits)?;
+        let values = open(key, value.into(), limits)?;
         check(Limit::NodesPerClient, values.len(), limits.nodes_per_client())?;
         let candidates = values
             .into_iter()
-            .map(|value| Signed::from_value(key, value, limits))
-            .collect::<Result<_, _>>()?;
-        let (record, refusal) = Self::gather(key, candidates, limits);
+            .map(|value| Ok((0, Signed::from_value(key, value, limits)?)))
+            .collect::<Result<_, PresenceError>>()?;
+        let mut refusal = None;
+        let record = Self::gather(key, candidates, limits, |error| {
+            refusal = Some(error);
+            ControlFlow::Break(())
+        });
         refusal.map_or(Ok(record), Err)
     }
 
@@ -92,7 +99,7 @@ impl PresenceRecord {
     ) -> Result<Self, PresenceError> {
         let mut candidates = Vec::new();
         let mut refusal = None;
-        for value in values {
+        for (origin, value) in values.into_iter().enumerate() {
             let opened = match open(key, Bytes::copy_from_slice(value), limits) {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -112,33 +119,38 @@ impl PresenceRecord {
                     Ok(signed)
                 });
                 match candidate {
-                    Ok(signed) => candidates.push(signed),
+                    Ok(signed) => candidates.push((origin, signed)),
                     Err(error) => {
                         refusal.get_or_insert(error);
                     }
                 }
             }
         }
-        let (record, later) = Self::gather(key, candidates, limits);
+        let record = Self::gather(key, candidates, limits, |error| {
+            refusal.get_or_insert(error);
+            ControlFlow::Continue(())
+        });
         if record.is_empty() {
-            return Err(refusal.or(later).unwrap_or(PresenceError::Empty));
+            return Err(refusal.unwrap_or(PresenceError::Empty));
         }
         Ok(record)
     }
 
-    /// The join of those of these candidates whose signatures are good, truncated; and why one of the rest was
-    /// refused. The newest are looked at first, so that what they hide or leave no room for is not
-    /// verified.
+    /// The join of those of these candidates, each with the number of the value in which it came, whose signatures
+    /// are good, truncated. What is refused is told, and may end it. The newest are looked at first, so that what
+    /// they hide or leave no room for is not verified; nor is the rest of a value of which
+    /// [`MAX_BAD_SIGNATURES`] were bad.
     fn gather(
         key: &PresenceKey,
-        mut candidates: Vec<Signed>,
+        mut candidates: Vec<(usize, Signed)>,
         limits: &PresenceLimits,
-    ) -> (Self, Option<PresenceError>) {
-        candidates.sort_by_cached_key(Signed::rank);
+        mut refuse: impl FnMut(PresenceError) -> ControlFlow<()>,
+    ) -> Self {
+        candidates.sort_by_cached_key(|(_, signed)| signed.rank());
         let mut record = Self::new(key.clone());
-        let mut refusal = None;
+        let mut bad = BTreeMap::<usize, usize>::new();
         let mut weight = 0_usize;
-        for signed in candidates.into_iter().rev() {
+        for (origin, signed) in candidates.into_iter().rev() {
             let node = signed.node();
             if record.entries.contains_key(&node) {
                 continue;
@@ -146,35 +158,37 @@ impl PresenceRecord {
             if !limits.stays(key, record.entries.len(), weight) {
                 let got = weight.saturating_add(signed.weight());
                 let limit = LimitExceeded::new(Limit::ValueBytes, got, limits.record_bytes());
-                refusal.get_or_insert(limit.into());
+                // Whatever comes after it has no room either.
+                let _ = refuse(limit.into());
                 break;
             }
+            let bad = bad.entry(origin).or_default();
             let added = signed.weight();
-            match signed.verify() {
+            let verified = if *bad < MAX_BAD_SIGNATURES {
+                signed.verify()
+            } else {
+                let got = bad.saturating_add(1);
+                Err(LimitExceeded::new(Limit::BadSignatures, got, MAX_BAD_SIGNATURES).into())
+            };
+            match verified {
                 Ok(entry) => {
                     weight = weight.saturating_add(added);
                     record.entries.insert(node, entry);
                 }
                 Err(error) => {
-                    refusal.get_or_insert(error);
+                    *bad = bad.saturating_add(1);
+                    if refuse(error).is_break() {
+                        break;
+                    }
                 }
             }
         }
-        (record, refusal)
+        record
     }
 
     /// The canonical wire form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut values: Vec<_> =
-            self.entries.values().map(|entry| entry.signed().to_value()).collect();
-        values.sort_by(|a, b| a.id2.cmp(&b.id2));
-        proto::Record {
-            key: self.key.as_str().to_owned(),
-            update_date: values.iter().map(|value| value.creation_date).max().unwrap_or_default(),
-            id1: self.key.client().to_string(),
-            values,
-        }
-        .encode_to_vec()
+        encode(&self.key, self.entries.values().map(|entry| entry.signed().to_value()).collect())
     }
 
     /// The key.
@@ -285,7 +299,8 @@ impl PresenceRecord {
         })
     }
 
-    /// Whether a replica may admit the record at `now`: none of it is from the future, and something lives.
+    /// Whether a replica may admit the record at `now`: none of it is from the future, and something is
+    /// retained.
     pub(crate) fn check_time(
         &self,
         now: Timestamp,
@@ -316,6 +331,38 @@ pub(crate) fn contains(
             .collect()
     };
     Ok(positions(part)?.is_subset(&positions(whole)?))
+}
+
+/// An encoded record, which has been checked before, without the values that may go at `now`; `None` if those are
+/// none, or all. No signature is checked.
+pub(crate) fn collect(
+    key: &PresenceKey,
+    value: &[u8],
+    now: Timestamp,
+    limits: &PresenceLimits,
+) -> Option<Vec<u8>> {
+    let all = open(key, Bytes::copy_from_slice(value), limits).ok()?;
+    let before = all.len();
+    let mut retained = Vec::with_capacity(before);
+    for value in all {
+        if Signed::from_value(key, value.clone(), limits).ok()?.message.retain_until > now {
+            retained.push(value);
+        }
+    }
+    let is_less = !retained.is_empty() && retained.len() < before;
+    is_less.then(|| encode(key, retained))
+}
+
+/// The canonical wire form of a record of these values.
+fn encode(key: &PresenceKey, mut values: Vec<proto::Value>) -> Vec<u8> {
+    values.sort_by(|a, b| a.id2.cmp(&b.id2));
+    proto::Record {
+        key: key.as_str().to_owned(),
+        update_date: values.iter().map(|value| value.creation_date).max().unwrap_or_default(),
+        id1: key.client().to_string(),
+        values,
+    }
+    .encode_to_vec()
 }
 
 /// The values of an encoded record whose own fields are as they should be.

@@ -14,7 +14,7 @@ pub mod head {
         #[prost(message, tag = "2")]
         Board(super::Board),
         #[prost(message, tag = "3")]
-        Opaque(super::Opaque),
+        Value(super::Value),
     }
 }
 /// The record is a smart record; its spaces are rows of their own.
@@ -36,7 +36,7 @@ pub struct Board {
 }
 /// The record is a single value of which only its validator knows the form.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Opaque {
+pub struct Value {
     #[prost(bytes = "bytes", tag = "1")]
     pub value: ::prost::bytes::Bytes,
     /// Binary peer id; empty when none is kept.
@@ -48,8 +48,12 @@ pub struct Opaque {
     /// Since when the value is known, where its life depends on that.
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<Receipt>,
+    /// Unix milliseconds until which the row stays, expired or not, because the time of this value, or of one that it
+    /// has replaced, ran since receipt.
+    #[prost(uint64, optional, tag = "5")]
+    pub remember_until: ::core::option::Option<u64>,
     /// Whether the local node wrote it.
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "6")]
     pub is_local: bool,
 }
 /// A value whose time runs since it was first received.

@@ -35,7 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            key_bytes: 256,
+            key_bytes: DEFAULT_KEY_BYTES,
             update_bytes: 2 * 1_024,
             updates_per_space: 64,
             space_bytes: 8 * 1_024,
@@ -89,6 +89,13 @@ impl Limits {
         check(Limit::KeyBytes, key.as_bytes().len(), self.key_bytes)
     }
 }
+
+/// Bad signatures in one value after which the rest of it is refused unread: whoever sends so many lies, and
+/// each costs as much as a good one.
+pub(crate) const MAX_BAD_SIGNATURES: usize = 16;
+
+/// The length of a key that every validator allows by default; [`Limits::key_bytes`] says why.
+pub(crate) const DEFAULT_KEY_BYTES: usize = 256;
 
 pub(crate) fn check(limit: Limit, got: usize, max: usize) -> Result<(), LimitExceeded> {
     if got > max {

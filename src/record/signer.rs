@@ -21,9 +21,13 @@ use crate::{key::RecordKey, node::Dict, time::Timestamp};
 
 /// Makes the updates of one writer under one key.
 ///
-/// A new one knows nothing of earlier updates. After a restart, show it what the network holds of the space
-/// with [`SpaceSigner::resume`] before the first write: what was written earlier with a longer lifetime could
-/// otherwise come back when the new update is gone.
+/// A new one knows nothing of earlier updates, so it lets the first that it makes, and all that follow, be retained
+/// for as long as anything earlier could be: [`max_ttl`](Limits::max_ttl) from then on. Otherwise what was written
+/// before a restart with a longer lifetime could come back when the new update is gone.
+///
+/// Show it what the network holds of the space with [`SpaceSigner::resume`] before the first write, and it goes by
+/// that: then nothing is retained for longer than it has to be, and `seq` comes after all that was written. A writer
+/// that has never written under the key resumes from an empty record.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +54,7 @@ pub struct SpaceSigner {
     keypair: Keypair,
     limits: Limits,
     last: Option<Seq>,
-    /// The latest `retain_until` of any earlier update.
+    /// The latest `retain_until` of any earlier update; `None` while nothing is known of that.
     retain_until: Option<Timestamp>,
     /// What the writer has said, as far as it is known here.
     space: Space,
@@ -73,11 +77,13 @@ impl SpaceSigner {
     }
 
     /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
-    /// A record of another key says nothing.
+    /// These are taken for all that there were: better join what several replicas answer. A record of another key says
+    /// nothing.
     pub fn resume(&mut self, record: &SmartRecord) {
         if *record.key() != self.key {
             return;
         }
+        self.retain_until.get_or_insert(Timestamp::EPOCH);
         if let Some(space) = record.space(&self.writer()) {
             self.space.join(space.clone());
             self.last = self.last.max(space.newest().map(|position| position.seq));
@@ -130,7 +136,7 @@ impl SpaceSigner {
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
         let longest = now.saturating_add(self.limits.max_ttl());
-        let retain_until = self.retain_until.map_or(longest, |at| at.max(longest));
+        let retain_until = self.retained(now).max(longest);
         self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, retain_until)
     }
 
@@ -141,8 +147,16 @@ impl SpaceSigner {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let retain_until = self.retain_until.map_or(expires_at, |at| at.max(expires_at));
+        if expires_at <= now {
+            return Err(UpdateError::Expired { retain_until: expires_at }.into());
+        }
+        let retain_until = self.retained(now).max(expires_at);
         self.sign(kind, document, now, expires_at, retain_until)
+    }
+
+    /// Until when anything that was signed before `now` is retained.
+    fn retained(&self, now: Timestamp) -> Timestamp {
+        self.retain_until.unwrap_or_else(|| now.saturating_add(self.limits.max_ttl()))
     }
 
     fn sign(
@@ -153,9 +167,6 @@ impl SpaceSigner {
         expires_at: Timestamp,
         retain_until: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        if retain_until <= now {
-            return Err(UpdateError::Expired { retain_until }.into());
-        }
         let update =
             Update { seq: Seq::next(self.last, now), expires_at, retain_until, kind, document };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
@@ -184,7 +195,15 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    /// Of a writer that has never written.
     fn signer(keypair: &Keypair) -> SpaceSigner {
+        let mut signer = restarted(keypair);
+        signer.resume(&SmartRecord::new("/sr/a".into()));
+        signer
+    }
+
+    /// Of a writer that may have written before.
+    fn restarted(keypair: &Keypair) -> SpaceSigner {
         SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default())
     }
 
@@ -205,17 +224,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_after_a_restart_outlives_what_was_written_before() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let long = signer(&keypair).merge(says("long"), now, 40 * HOUR).unwrap();
+        let (mut after, later) = (restarted(&keypair), now.saturating_add(HOUR));
+        for _ in 0..2 {
+            let short = after.replace(says("short"), later, Duration::from_secs(1)).unwrap();
+            assert_eq!(short.expires_at(), later.saturating_add(Duration::from_secs(1)));
+            assert!(short.retain_until() >= long.retain_until());
+        }
+        // Another's record says nothing, an empty one of this key that there was nothing.
+        let mut elsewhere = restarted(&keypair);
+        elsewhere.resume(&SmartRecord::new("/sr/b".into()));
+        let short = elsewhere.merge(says("1"), later, HOUR).unwrap();
+        assert_eq!(short.retain_until(), later.saturating_add(48 * HOUR));
+        let short = signer(&keypair).merge(says("1"), later, HOUR).unwrap();
+        assert_eq!(short.retain_until(), short.expires_at());
+        // Once nothing from before can be about any more, nothing is retained for the sake of it.
+        let much_later = later.saturating_add(48 * HOUR);
+        let next = after.merge(says("1"), much_later, HOUR).unwrap();
+        assert_eq!(next.retain_until(), next.expires_at());
+    }
+
+    #[test]
     fn a_withdrawal_outlives_what_the_signer_has_not_heard_of() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let keypair = Keypair::generate_ed25519();
         let mut before = signer(&keypair);
         let short = before.merge(says("1"), now, Duration::from_secs(60)).unwrap();
         let mut slice = SmartRecord::new("/sr/a".into());
-        slice.insert(before.writer(), short);
+        slice.insert(before.writer(), short).unwrap();
         let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
 
         // After a restart, all that a replica tells is the first of the two.
-        let mut after = signer(&keypair);
+        let mut after = restarted(&keypair);
         after.resume(&slice);
         let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
         assert!(withdrawal.retain_until() >= long.retain_until());
@@ -228,7 +271,7 @@ mod tests {
         let keypair = Keypair::generate_ed25519();
         let mut before = signer(&keypair);
         let known = before.merge(says("1"), now.saturating_add(HOUR), HOUR).unwrap();
-        let mut after = signer(&keypair);
+        let mut after = restarted(&keypair);
         after.resume(&before.record(now));
         let next = after.merge(says("2"), now, Duration::from_secs(1)).unwrap();
         assert!(next.seq() > known.seq());

@@ -105,7 +105,12 @@ impl Writer {
     /// The rank of this writer's space under a key, by which replicas choose the same spaces when a record
     /// has too many: `sha256(key ‖ writer)`.
     pub fn rank(&self, key: &RecordKey) -> [u8; 32] {
-        Sha256::new().chain_update(key.as_bytes()).chain_update(&self.0).finalize().into()
+        Self::rank_of(&self.0, key)
+    }
+
+    /// The rank of the space of the writer with this public key, which need not be one.
+    pub(crate) fn rank_of(public_key: &[u8], key: &RecordKey) -> [u8; 32] {
+        Sha256::new().chain_update(key.as_bytes()).chain_update(public_key).finalize().into()
     }
 
     /// Checks the writer's signature of `update` under `key`.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     key::RecordKey,
-    record::{Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq, check},
+    record::{
+        DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq,
+        check,
+    },
     settings::settings,
     time::Timestamp,
 };
@@ -31,7 +34,11 @@ pub struct SignedRecordLimits {
 
 impl Default for SignedRecordLimits {
     fn default() -> Self {
-        Self { key_bytes: 256, value_bytes: 6 * 1_024, max_clock_skew: Duration::from_secs(5 * 60) }
+        Self {
+            key_bytes: DEFAULT_KEY_BYTES,
+            value_bytes: 6 * 1_024,
+            max_clock_skew: Duration::from_secs(5 * 60),
+        }
     }
 }
 

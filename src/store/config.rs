@@ -57,6 +57,7 @@ pub struct StoreConfig {
     chunk_bytes: usize,
     slice_bytes: usize,
     max_events: usize,
+    max_age: Duration,
     receipt_memory: Duration,
     providers: MemoryStoreConfig,
 }
@@ -74,6 +75,7 @@ impl Default for StoreConfig {
             chunk_bytes: 15 * 1_024,
             slice_bytes: 8 * 1_024,
             max_events: 1_024,
+            max_age: Duration::from_secs(48 * 60 * 60),
             receipt_memory: Duration::from_secs(48 * 60 * 60),
             providers: MemoryStoreConfig::default(),
         }
@@ -111,11 +113,22 @@ settings! { StoreConfig:
     slice_bytes, with_slice_bytes: usize;
     /// How many events wait for each subscriber; more are lost, and counted. Defaults to 1,024.
     max_events, with_max_events: usize;
+    /// How long a value that is not a smart record is kept at most without being received again. Defaults to 48
+    /// hours, as long as Kademlia keeps a record. What an author has signed for years is gone after that unless the
+    /// author, or whoever cares, puts it again before; that holds for this node's own values, too.
+    ///
+    /// A value whose signed expiry is further off than this lives for as long as the lifetime that comes with it
+    /// through the DHT says; so replicas that send it to each other do not keep it alive among themselves. Two kinds
+    /// of values are not bounded by it: those whose validator bounds their expiry
+    /// ([`Validity::is_bounded`](crate::Validity::is_bounded): presence records), and those that nothing is known of
+    /// ([`AcceptAny`](crate::AcceptAny)), which live as in libp2p's `MemoryStore`. One whose time runs since its receipt may come back after this, for
+    /// what is left of its time. With [`Duration::MAX`] nothing is bounded.
+    max_age, with_max_age: Duration;
     /// How long, since it was first received, a value of
     /// [`ttl_since_receipt`](crate::Validity::ttl_since_receipt) is remembered at least, also after it has
     /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
-    /// its place. Defaults to 48 hours, as long as a copy can be about in a DHT of nodes that know nothing of
-    /// such values.
+    /// its place. One with a longer TTL is remembered for that, up to 30 days. Defaults to 48 hours, as long as a
+    /// copy can be about in a DHT of nodes that know nothing of such values.
     receipt_memory, with_receipt_memory: Duration;
 }
 

@@ -16,6 +16,7 @@ use libp2p_kad::{
 use super::{
     SmartRecordStore,
     event::{Origin, StoreEvent},
+    lock,
     read::wall_clock,
     storage::Storage,
     write::{Meta, WriteError},
@@ -34,7 +35,11 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     /// A slice of the record that fits into a reply, the whole if it is small. Each call moves on to the
     /// next slice.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
-        match self.answer(&key.into()) {
+        let now = self.clock.now();
+        if let Some(record) = lock(&self.answers).get(key, now) {
+            return Some(Cow::Owned(record));
+        }
+        match self.answer(&key.into(), now) {
             Ok(record) => record.map(Cow::Owned),
             Err(error) => {
                 self.read_failed(&error);

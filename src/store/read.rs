@@ -20,8 +20,11 @@ use super::{
 };
 use crate::{
     key::RecordKey,
-    proto::storage::{Board, Head, Opaque, head::Body},
-    record::{SmartRecord, View, chunk::Chunks},
+    proto::storage::{Head, Value, head::Body},
+    record::{
+        SmartRecord, View,
+        chunk::{Chunk, Chunks},
+    },
     time::Timestamp,
 };
 
@@ -45,12 +48,14 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Where laps begin and end: at the distance of the record from the local peer, which is as good as random.
-    const fn start(record: RecordId) -> SpaceId {
-        SpaceId(record.0)
+    /// Where laps begin and end: at a place as good as random. The distance itself would not do: those who hold a
+    /// record are the closest to its key, so in a large network their distances differ in the last bits only, and
+    /// all of them would begin with the same slice.
+    fn start(record: RecordId) -> SpaceId {
+        SpaceId(Sha256::digest(record.0).into())
     }
 
-    const fn new(record: RecordId, lap: u64) -> Self {
+    fn new(record: RecordId, lap: u64) -> Self {
         Self { space: Self::start(record), sent: 0, lap, slices: 0 }
     }
 
@@ -108,34 +113,76 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     /// The value to answer a GET with.
-    pub(super) fn answer(&self, key: &RecordKey) -> Result<Option<Record>, StorageError> {
-        let now = self.clock.now();
+    pub(super) fn answer(
+        &self,
+        key: &RecordKey,
+        now: Timestamp,
+    ) -> Result<Option<Record>, StorageError> {
         let id = self.record_id(key);
         let Some(part) = self.storage.get(&id.head())? else {
             return Ok(None);
         };
-        match rows::decode_head(&part)? {
-            Head { body: Some(Body::Board(board)), .. } => self.slice(key, id, board, now),
-            _ => Ok(self
-                .live_opaque(id, now)?
-                .and_then(|(_, opaque, expires_at)| opaque_record(key, &opaque, expires_at, now))),
+        let (record, until) = match rows::decode_head(&part)? {
+            Head { body: Some(Body::Board(board)), .. } => {
+                let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
+                let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
+                if rows.saturating_add(framing) > self.config.slice_bytes() {
+                    return self.slice(key, id, now);
+                }
+                self.whole(key, id, now)?
+            }
+            _ => match self.live_value(id, now)? {
+                Some((_, value, expires_at)) => {
+                    let record = value_record(key, &value, expires_at, now);
+                    (record, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
+                }
+                None => (None, None),
+            },
+        };
+        if let Some(record) = &record {
+            lock(&self.answers).insert(id, record.clone(), now, until);
         }
+        Ok(record)
     }
 
-    /// A slice of a smart record, the whole if it is small, and moves the cursor on.
+    /// A smart record that fits into one reply, and when it will be another.
+    fn whole(
+        &self,
+        key: &RecordKey,
+        id: RecordId,
+        now: Timestamp,
+    ) -> Result<(Option<Record>, Option<Timestamp>), StorageError> {
+        let mut chunk = Chunk::new(usize::MAX);
+        let (mut expires_at, mut until) = (None, None::<Timestamp>);
+        for part in self.spaces(id, SpaceId::HEAD) {
+            let (_, part) = part?;
+            let due_at = part.due_at;
+            // A row that cannot be read does not stand in the way of others.
+            let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
+            if let Ok(Some((bytes, at))) = live {
+                chunk.push(&bytes);
+                expires_at = expires_at.max(at);
+                until = until.into_iter().chain(due_at).min();
+            }
+        }
+        let expires = expires_at.and_then(|at| instant(at, now));
+        let record = (!chunk.is_empty()).then(|| Record {
+            key: key.into(),
+            value: chunk.into_bytes(),
+            publisher: None,
+            expires,
+        });
+        Ok((record, until))
+    }
+
+    /// A slice of a smart record, and moves the cursor on.
     fn slice(
         &self,
         key: &RecordKey,
         id: RecordId,
-        board: Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
-        let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
-        let whole = usize::try_from(board.bytes).unwrap_or(usize::MAX).saturating_add(framing);
         let mut cursor = Cursor::new(id, 0);
-        if whole <= self.config.slice_bytes() {
-            return Ok(self.slice_from(key, id, cursor, now)?.0);
-        }
         if let Some(saved) = lock(&self.cursors).get(&id) {
             cursor = *saved;
         }
@@ -247,8 +294,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let head = rows::decode_head(head)?;
         let key = RecordKey::new(head.key);
         match head.body {
-            Some(Body::Opaque(opaque)) => {
-                if let Some(record) = opaque_record(&key, &opaque, head_expires_at, now) {
+            Some(Body::Value(stored)) => {
+                if let Some(record) = value_record(&key, &stored, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
                         let seen = Seen { expires_at: at, taken_at: now, superseded: false };
                         // An earlier job may still be at it.
@@ -287,7 +334,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let id = self.record_id(key);
         let seen = lock(&self.snapshot).remove(&id);
-        if self.live_opaque(id, now)?.is_none() {
+        if self.live_value(id, now)?.is_none() {
             return self.collect_due(now, 256).map(drop);
         }
         match seen {
@@ -336,21 +383,21 @@ fn live_space(
     Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
 }
 
-fn opaque_record(
+fn value_record(
     key: &RecordKey,
-    opaque: &Opaque,
+    stored: &Value,
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Record> {
     let left = expires_at.map(|at| at.saturating_since(now));
-    let least = if opaque.expiry_is_signed { Duration::from_millis(1) } else { LEAST_TTL };
+    let least = if stored.expiry_is_signed { Duration::from_millis(1) } else { LEAST_TTL };
     if left.is_some_and(|left| left < least) {
         return None;
     }
     Some(Record {
         key: key.into(),
-        value: opaque.value.to_vec(),
-        publisher: PeerId::from_bytes(&opaque.publisher).ok(),
+        value: stored.value.to_vec(),
+        publisher: PeerId::from_bytes(&stored.publisher).ok(),
         expires: expires_at.and_then(|at| instant(at, now)),
     })
 }

@@ -4,8 +4,12 @@
 //! or until the lifetime that came with it has, whichever is earlier. Being sent again while it lives changes
 //! nothing. A value whose lifetime was cut short by whoever brought it first may come back, but its time ends
 //! when it would have; so nobody can suppress a value by bringing it with a short lifetime. What has expired is
-//! remembered for [`receipt_memory`](super::StoreConfig::receipt_memory), in its row: neither it nor anything
-//! worse comes in until then.
+//! remembered in its row for [`receipt_memory`](super::StoreConfig::receipt_memory) since it was received, or its
+//! TTL if that is longer (30 days at most): neither it nor anything worse comes in until then.
+//!
+//! What replaces a remembered value is better, and its row stays for as long as that of the replaced one would have.
+//! So the one row is enough to remember all that was ever in it: whatever of it comes again is worse than what is
+//! there, and stale.
 //!
 //! **Spec.** IPRS, "Signed, expiring after a Time-To-Live".
 
@@ -16,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     key::RecordKey,
-    proto::storage::{Opaque, Receipt},
+    proto::storage::{Receipt, Value},
     time::Timestamp,
     validator::{ValidationError, Validator, Validity},
 };
@@ -24,9 +28,8 @@ use crate::{
 /// A stored value that is not a smart record.
 pub(super) struct Kept {
     pub(super) key: Bytes,
-    pub(super) opaque: Opaque,
+    pub(super) stored: Value,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) forget_at: Option<Timestamp>,
 }
 
 impl Kept {
@@ -34,16 +37,19 @@ impl Kept {
         self.expires_at.is_none_or(|at| at > now)
     }
 
+    /// Until when the row stays for the sake of what is or was in it.
+    pub(super) fn remember_until(&self) -> Option<Timestamp> {
+        self.stored.remember_until.map(Timestamp::from_millis)
+    }
+
     /// Whether it is only remembered.
     pub(super) fn is_remembered_at(&self, now: Timestamp) -> bool {
-        !self.lives_at(now)
-            && self.opaque.receipt.is_some()
-            && self.forget_at.is_some_and(|at| at > now)
+        !self.lives_at(now) && self.remember_until().is_some_and(|at| at > now)
     }
 
     /// Since when a value of this identity is known, if it is this one.
     pub(super) fn first_seen_at(&self, identity: &[u8; 32]) -> Option<Timestamp> {
-        let receipt = self.opaque.receipt.as_ref()?;
+        let receipt = self.stored.receipt.as_ref()?;
         let is_same = receipt.identity == identity[..];
         is_same.then_some(Timestamp::from_millis(receipt.first_seen_at))
     }
@@ -57,8 +63,9 @@ impl Kept {
         validity: Validity,
         now: Timestamp,
     ) -> Result<(), ValidationError> {
-        if let Some(first_seen_at) = self.first_seen_at(&identity(validity, value)) {
-            let ttl = validity.ttl_since_receipt.unwrap_or_default();
+        if let Some(ttl) = validity.ttl_since_receipt
+            && let Some(first_seen_at) = self.first_seen_at(&identity(validity, value))
+        {
             let expired_at = first_seen_at.saturating_add(ttl);
             return if now < expired_at {
                 Ok(())
@@ -66,12 +73,23 @@ impl Kept {
                 Err(ValidationError::Expired { expired_at })
             };
         }
-        if validator.consolidate(key, &[value, &self.opaque.value])? == self.opaque.value {
+        let stored = &self.stored.value[..];
+        // What does not live by its receipt may come back; that what it has replaced is remembered is no fault
+        // of its own.
+        let may_return = || {
+            validity.ttl_since_receipt.is_none()
+                && (value == stored || validator.contains(key, stored, value))
+        };
+        if validator.consolidate(key, &[value, stored])? == stored && !may_return() {
             return Err(ValidationError::Stale);
         }
         Ok(())
     }
 }
+
+/// Nothing is remembered for longer, however long it may live: a row that is kept for a value that nobody sends any more
+/// is room that nobody else has, and whoever fills a store with such rows need do it only once. A guess.
+const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// When a value was first received, and how long it lives from then on.
 pub(super) struct Received {
@@ -83,6 +101,12 @@ pub(super) struct Received {
 impl Received {
     pub(super) fn ends_at(&self) -> Timestamp {
         self.first_seen_at.saturating_add(self.ttl)
+    }
+
+    /// Until when it has to be remembered: for `memory`, but not for less than its TTL, or its time could start
+    /// anew before it is over.
+    pub(super) fn remember_until(&self, memory: Duration) -> Timestamp {
+        self.first_seen_at.saturating_add(memory.max(self.ttl.min(LONGEST_MEMORY)))
     }
 
     pub(super) fn into_wire(self) -> Receipt {

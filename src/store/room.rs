@@ -262,7 +262,7 @@ impl<S: Storage> SmartRecordStore<S> {
     pub(super) fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
         let mut changes = plan.changes;
         changes.extend(plan.ledger.changes(&self.storage)?);
-        self.storage.apply(changes)
+        self.change(changes)
     }
 
     /// Forgets where reading and eviction of a record had come to.

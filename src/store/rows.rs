@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use prost::{
     Message,
     bytes::Bytes,
-    encoding::{WireType, decode_key, decode_varint},
+    encoding::{self, WireType},
 };
 
 use super::storage::{Part, StorageError, Usage};
@@ -21,7 +21,7 @@ use crate::{
     key::RecordKey,
     proto::{
         smart_record as wire,
-        storage::{Board, Head, Opaque, head::Body},
+        storage::{Board, Head, Value, head::Body},
     },
     record::{Space, Writer},
     time::Timestamp,
@@ -42,6 +42,66 @@ pub(super) fn decode_head(part: &Part<'_>) -> Result<Head, StorageError> {
 
 pub(super) fn decode_space(part: &Part<'_>) -> Result<wire::Space, StorageError> {
     wire::Space::decode(Bytes::copy_from_slice(&part.bytes)).map_err(|e| damaged(&e))
+}
+
+/// Whether all of these updates stand in a space's row, byte for byte. The row is not decoded for it. `false` may
+/// also mean that it cannot be read.
+pub(super) fn holds(part: &Part<'_>, updates: &[wire::SignedUpdate]) -> bool {
+    updates.iter().all(|update| {
+        let mut fields = Fields(&part.bytes);
+        fields.any(|(tag, signed)| {
+            tag == SPACE_UPDATES
+                && Fields(signed).eq([
+                    (SIGNED_UPDATE, &update.update[..]),
+                    (SIGNED_SIGNATURE, &update.signature[..]),
+                ])
+        })
+    })
+}
+
+/// The first space of an encoded smart record, and what follows it; `None` if it does not begin with one.
+pub(super) fn split_space(record: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Fields(record);
+    let (tag, space) = fields.next()?;
+    (tag == RECORD_SPACES).then_some((space, fields.0))
+}
+
+/// The public key of an encoded space; nothing if it does not begin with one.
+pub(super) fn public_key(space: &[u8]) -> &[u8] {
+    match Fields(space).next() {
+        Some((SPACE_PUBLIC_KEY, key)) => key,
+        _ => &[],
+    }
+}
+
+/// How many updates a space's row holds.
+pub(super) fn count_updates(space: &[u8]) -> usize {
+    Fields(space).filter(|(tag, _)| *tag == SPACE_UPDATES).count()
+}
+
+/// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature` in `proto/smart_record.proto`.
+const RECORD_SPACES: u32 = 1;
+const SPACE_PUBLIC_KEY: u32 = 1;
+const SPACE_UPDATES: u32 = 2;
+const SIGNED_UPDATE: u32 = 1;
+const SIGNED_SIGNATURE: u32 = 2;
+
+/// The length-delimited fields of a message, up to the first of another kind.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (tag, wire_type) = encoding::decode_key(&mut self.0).ok()?;
+        if wire_type != WireType::LengthDelimited {
+            return None;
+        }
+        let len = encoding::decode_varint(&mut self.0).ok()?;
+        let (field, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
+        self.0 = rest;
+        Some((tag, field))
+    }
 }
 
 /// The space in a row, and whose it is.
@@ -66,26 +126,21 @@ pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
 }
 
 /// The row of a value that expires at one instant and may be collected at another, not earlier one.
-pub(super) fn opaque_part(
+pub(super) fn value_part(
     key: &RecordKey,
-    opaque: Opaque,
+    stored: Value,
     expires_at: Option<Timestamp>,
     forget_at: Option<Timestamp>,
 ) -> Part<'static> {
     let head =
-        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Opaque(opaque)) };
+        Head { key: Bytes::copy_from_slice(key.as_bytes()), body: Some(Body::Value(stored)) };
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
 }
 
 /// Whose space a row is; `None` if it cannot be read.
 pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
-    let mut bytes = &part.bytes[..];
-    let (1, WireType::LengthDelimited) = decode_key(&mut bytes).ok()? else {
-        return None;
-    };
-    let len = usize::try_from(decode_varint(&mut bytes).ok()?).ok()?;
-    let writer = Writer::decode(Bytes::copy_from_slice(bytes.get(..len)?)).ok()?;
-    Some(writer.peer_id())
+    let writer = Writer::decode(Bytes::copy_from_slice(public_key(&part.bytes)));
+    writer.ok().map(|writer| writer.peer_id())
 }
 
 impl Board {

@@ -68,9 +68,18 @@ impl PartId {
 impl RecordId {
     /// The id of `key`'s record in the store of the peer `local`.
     pub fn new(local: &PeerId, key: &RecordKey) -> Self {
+        Self::at(&Self::place(local), key)
+    }
+
+    /// Where a peer stands among the digests of keys.
+    pub(super) fn place(local: &PeerId) -> [u8; 32] {
+        Sha256::digest(local.to_bytes()).into()
+    }
+
+    /// The id of `key`'s record in the store of the peer at `place`.
+    pub(super) fn at(place: &[u8; 32], key: &RecordKey) -> Self {
         let mut distance = key.digest();
-        let local: [u8; 32] = Sha256::digest(local.to_bytes()).into();
-        for (byte, other) in distance.iter_mut().zip(local) {
+        for (byte, other) in distance.iter_mut().zip(place) {
             *byte ^= other;
         }
         Self(distance)

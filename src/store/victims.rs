@@ -131,7 +131,7 @@ impl<S: Storage> SmartRecordStore<S> {
         if namespace.is_some() && RecordKey::new(head.key).namespace() != namespace {
             return Ok(None);
         }
-        if matches!(head.body, Some(Body::Opaque(opaque)) if opaque.is_local) {
+        if matches!(head.body, Some(Body::Value(value)) if value.is_local) {
             return Ok(None);
         }
         let board = self.board(record)?;
@@ -183,7 +183,7 @@ impl<S: Storage> SmartRecordStore<S> {
             return Ok(empty);
         };
         match rows::decode_head(&head) {
-            Ok(Head { body: Some(Body::Opaque(_)), .. }) => Ok(empty),
+            Ok(Head { body: Some(Body::Value(_)), .. }) => Ok(empty),
             Ok(Head { body: Some(Body::Board(board)), .. })
                 if board.protected_by == empty.protected_by =>
             {
@@ -250,7 +250,7 @@ impl<S: Storage> SmartRecordStore<S> {
             return (None, Payers::default());
         };
         let key = RecordKey::new(key);
-        let is_local = matches!(body, Some(Body::Opaque(opaque)) if opaque.is_local);
+        let is_local = matches!(body, Some(Body::Value(value)) if value.is_local);
         let payers = Payers {
             writer: is_local.then(|| TallyId::writer(&self.local)),
             namespace: namespace_tally(&key),

@@ -7,23 +7,18 @@
 //! **Spec.** `docs/design.md`, section "Store".
 
 use libp2p_identity::PeerId;
-use prost::{Message, bytes::Bytes};
+use prost::Message;
 
 use super::{
     SmartRecordStore, StorageError,
     event::{Origin, StoreEvent, count},
-    lock,
     plan::Place,
-    receipt::{Kept, Received, identity},
     rows,
-    storage::{RecordId, SpaceId, Storage},
+    storage::{PartId, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Head, Opaque, head::Body},
-    },
+    proto::smart_record as wire,
     record::Writer,
     time::Timestamp,
     validator::{Malformed, Refusals, Refused, SmartRecordValidator, ValidationError},
@@ -115,7 +110,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         match validator.smart_record(key) {
             Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_opaque(key, value, meta, now),
+            None => self.write_value(key, value, meta, now),
         }
     }
 
@@ -138,18 +133,29 @@ impl<S: Storage> SmartRecordStore<S> {
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
+        let record = self.record_id(key);
+        let (known, news) = self.without_known(record, key, value)?;
+        let mut report = WriteReport { known, ..WriteReport::default() };
+        if known > 0 && news.is_empty() {
+            self.commit()?;
+            count(&mut self.counters.known, known);
+            return Ok(report);
+        }
         let spaces = rules
-            .open(key, Bytes::copy_from_slice(value))
+            .open(key, news.into())
             .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
-        let mut report = WriteReport::default();
         let mut writers = Vec::new();
         let mut refusals = Refusals::default();
         let mut failure = None;
         // The lowest ranks first, so that of too many none comes in only to go again.
-        let mut spaces = rules.admit_writers(key, spaces, &mut refusals);
-        spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
-        for (writer, updates) in spaces {
-            match self.write_space(rules, key, &writer, updates, now, &mut refusals) {
+        let spaces = rules.admit_writers(key, spaces, &mut refusals);
+        let ranked =
+            spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
+        let mut spaces: Vec<_> = ranked.collect();
+        spaces.sort_unstable_by_key(|(rank, ..)| *rank);
+        for (rank, writer, updates) in spaces {
+            let id = record.part(SpaceId(rank));
+            match self.write_space(rules, key, id, &writer, updates, now, &mut refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
                         writers.push(writer.peer_id());
@@ -188,25 +194,58 @@ impl<S: Storage> SmartRecordStore<S> {
         }
     }
 
+    /// What is left of an encoded smart record without the spaces that are stored just as they came, and how many
+    /// updates these have. Two boards that meet differ in little, so most of one costs no more than a look.
+    fn without_known(
+        &self,
+        record: RecordId,
+        key: &RecordKey,
+        value: &[u8],
+    ) -> Result<(usize, Vec<u8>), StorageError> {
+        let mut known = 0_usize;
+        let mut news = Vec::new();
+        let mut rest = value;
+        while let Some((space, after)) = rows::split_space(rest) {
+            let (whole, _) = rest.split_at(rest.len().saturating_sub(after.len()));
+            rest = after;
+            let writer = rows::public_key(space);
+            let id = record.part(SpaceId(Writer::rank_of(writer, key)));
+            match self.storage.get(&id)? {
+                Some(part) if *part.bytes == *space => {
+                    known = known.saturating_add(rows::count_updates(space));
+                }
+                _ => news.extend_from_slice(whole),
+            }
+        }
+        // Whatever else there is, well formed or not, is judged with what is new.
+        news.extend_from_slice(rest);
+        Ok((known, news))
+    }
+
     /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
     /// known.
     fn write_space(
         &mut self,
         rules: &SmartRecordValidator,
         key: &RecordKey,
+        id: PartId,
         writer: &Writer,
         updates: Vec<wire::SignedUpdate>,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let id = self.record_id(key).part(SpaceId(writer.rank(key)));
+        let stored = match self.storage.get(&id)? {
+            // Most of what comes is there already, and costs no more than a look.
+            Some(part) if rows::holds(&part, &updates) => return Ok((0, updates.len())),
+            Some(part) => Some(rows::decode_space(&part)?),
+            None => None,
+        };
         let max_spaces = rules.limits().spaces_per_record();
-        let stored = self.storage.get(&id)?.map(|part| rows::decode_space(&part)).transpose()?;
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let place = Place { key, id, claim: &claim, max_spaces };
         if stored.is_none() {
             // There is no telling how much a writer that has a space here would add to it. Others need room at
             // least for the smallest update; where there is none, no signature is checked.
-            let claim = self.claim(key, Some(&writer.peer_id()));
-            let place = Place { key, id, claim: &claim, max_spaces };
             let least = updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0);
             let least = least.saturating_add(writer.as_bytes().len());
             if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
@@ -227,8 +266,6 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let claim = self.claim(key, Some(&writer.peer_id()));
-        let place = Place { key, id, claim: &claim, max_spaces };
         let part = rows::space_part(&space, writer);
         let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
         if let Err(limit) = self.carry_out(&claim, now, plan)? {
@@ -238,141 +275,5 @@ impl<S: Storage> SmartRecordStore<S> {
         count(&mut self.counters.collected, collected);
         count(&mut self.counters.superseded, superseded);
         Ok((merged.admitted, merged.known))
-    }
-
-    fn write_opaque(
-        &mut self,
-        key: &RecordKey,
-        value: &[u8],
-        meta: Meta,
-        now: Timestamp,
-    ) -> Result<WriteReport, WriteError> {
-        let validator = self.validator.clone();
-        let record = self.record_id(key);
-        if self.storage.get(&record.head())?.is_none() {
-            // Where there is no room, no signature is checked.
-            let opaque = Opaque {
-                value: Bytes::copy_from_slice(value),
-                is_local: meta.origin == Origin::Local,
-                ..Opaque::default()
-            };
-            let claim = self.opaque_claim(key, &opaque);
-            let part = rows::opaque_part(key, opaque, None, None);
-            let plan = |store: &Self, _| store.plan_opaque(&claim, part.clone());
-            self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
-        }
-        let mut validity = validator.validate(key, value, now)?;
-        let kept = self.stored_opaque(record)?;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
-            kept.admits(&*validator, key, value, validity, now)?;
-        }
-        let old = kept.as_ref().filter(|kept| kept.lives_at(now));
-        let mut best = Bytes::copy_from_slice(value);
-        let mut is_known = false;
-        if let Some(old) = old {
-            // The new value first: of equals, the newcomer wins.
-            let consolidated = validator.consolidate(key, &[value, &old.opaque.value])?;
-            is_known = consolidated == old.opaque.value;
-            if is_known
-                && consolidated != value
-                && !validator.contains(key, &old.opaque.value, value)
-            {
-                return Err(ValidationError::Stale.into());
-            }
-            if consolidated != value {
-                validity = validator.validate(key, &consolidated, now)?;
-                best = consolidated.into();
-            }
-        }
-        let receipt = validity.ttl_since_receipt.map(|ttl| {
-            let identity = identity(validity, &best);
-            let seen = kept.as_ref().and_then(|kept| kept.first_seen_at(&identity));
-            Received { first_seen_at: seen.unwrap_or(now), identity, ttl }
-        });
-        let expires_at = match (&receipt, old) {
-            // Being sent again neither prolongs what is left nor cuts it short.
-            (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
-                old.expires_at
-            }
-            (Some(receipt), _) => {
-                let bounds = [validity.expires_at, meta.expires_at, Some(receipt.ends_at())];
-                bounds.into_iter().flatten().min()
-            }
-            (None, Some(old))
-                if is_known && validity.expires_at.is_none() && !validity.keeps_publisher =>
-            {
-                // A lifetime that nobody has signed can be prolonged, but not cut short by a copy.
-                meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old))
-            }
-            (None, _) => validity.expires_at.or(meta.expires_at),
-        };
-        if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
-            return Err(ValidationError::Expired { expired_at }.into());
-        }
-        let forget_at = match &receipt {
-            Some(receipt) => {
-                let memory = self.config.receipt_memory();
-                expires_at.max(Some(receipt.first_seen_at.saturating_add(memory)))
-            }
-            None => expires_at,
-        };
-        let opaque = Opaque {
-            value: best,
-            publisher: match meta.publisher.filter(|_| validity.keeps_publisher) {
-                Some(publisher) => publisher.to_bytes().into(),
-                None => Bytes::new(),
-            },
-            expiry_is_signed: validity.expires_at.is_some() && receipt.is_none(),
-            receipt: receipt.map(Received::into_wire),
-            // What the local node wrote stays its own until something better takes its place.
-            is_local: meta.origin == Origin::Local
-                || is_known && old.is_some_and(|old| old.opaque.is_local),
-        };
-        let mut report = WriteReport::default();
-        if old.is_none_or(|old| old.opaque != opaque || old.expires_at != expires_at) {
-            let claim = self.opaque_claim(key, &opaque);
-            let part = rows::opaque_part(key, opaque, expires_at, forget_at);
-            let plan = |store: &Self, _| store.plan_opaque(&claim, part.clone());
-            self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
-            self.commit()?;
-            lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
-        }
-        if is_known {
-            report.known = 1;
-            count(&mut self.counters.known, 1);
-        } else {
-            report.stored = 1;
-            count(&mut self.counters.values, 1);
-            self.emit(&StoreEvent::Stored {
-                key: key.clone(),
-                writers: Vec::new(),
-                origin: meta.origin,
-            });
-        }
-        Ok(report)
-    }
-
-    /// The value under a record that is not a smart record, if it lives; with its key and expiry.
-    pub(super) fn live_opaque(
-        &self,
-        record: RecordId,
-        now: Timestamp,
-    ) -> Result<Option<(Bytes, Opaque, Option<Timestamp>)>, StorageError> {
-        let kept = self.stored_opaque(record)?.filter(|kept| kept.lives_at(now));
-        Ok(kept.map(|kept| (kept.key, kept.opaque, kept.expires_at)))
-    }
-
-    /// The value under a record that is not a smart record, whether it lives or not.
-    fn stored_opaque(&self, record: RecordId) -> Result<Option<Kept>, StorageError> {
-        let Some(part) = self.storage.get(&record.head())? else {
-            return Ok(None);
-        };
-        let (expires_at, forget_at) = (part.expires_at, part.due_at);
-        Ok(match rows::decode_head(&part)? {
-            Head { key, body: Some(Body::Opaque(opaque)) } => {
-                Some(Kept { key, opaque, expires_at, forget_at })
-            }
-            _ => None,
-        })
     }
 }

@@ -37,7 +37,7 @@ pub enum ValidationError {
     LimitExceeded(#[from] LimitExceeded),
     /// The writer may not write there.
     #[error("refused by policy: {0}")]
-    Refused(#[from] PolicyRefusal),
+    RefusedByPolicy(#[from] PolicyRefusal),
     /// Of a kind that this node does not know.
     #[error("unsupported: {0}")]
     Unsupported(String),
@@ -99,7 +99,7 @@ impl ValidationError {
             Self::Expired { .. } => Fault::Expired,
             Self::Stale => Fault::Stale,
             Self::LimitExceeded(_) => Fault::LimitExceeded,
-            Self::Refused(_) => Fault::RefusedByPolicy,
+            Self::RefusedByPolicy(_) => Fault::RefusedByPolicy,
             Self::Unsupported(_) => Fault::Unsupported,
             Self::NoValue => Fault::Caller,
         }

@@ -26,11 +26,26 @@ use crate::{
 pub struct IpnsValidator;
 
 impl IpnsValidator {
-    /// The record under a key, whether or not it has expired.
+    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<IpnsRecord, ValidationError> {
+        let record = self.decode(key, value)?;
+        record.check_expiry(now)?;
+        Ok(record)
+    }
+
+    /// Reads the record in a value and checks everything about it but whether it has expired.
     ///
     /// # Errors
     /// [`ValidationError`] if the key is not that of a name, or the value not a record of it.
-    pub fn read(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
+    pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
         let name = IpnsName::try_from(key).map_err(Malformed::other)?;
         Ok(IpnsRecord::decode(&name, Bytes::copy_from_slice(value))?)
     }
@@ -43,15 +58,13 @@ impl Validator for IpnsValidator {
         value: &[u8],
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
-        let record = self.read(key, value)?;
-        record.check_expiry(now)?;
-        Ok(Validity::until(record.eol().expires_at()))
+        Ok(Validity::until(self.read(key, value, now)?.eol().expires_at()))
     }
 
     /// Values that are not records of the name are passed over.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
-            self.read(key, value).map(|record| (record.sequence(), record.eol(), value))
+            self.decode(key, value).map(|record| (record.sequence(), record.eol(), value))
         })
     }
 }

@@ -7,11 +7,11 @@ use cid::Cid;
 use super::{Malformed, ValidationError, Validator, Validity, best_of};
 use crate::{
     iprs::{
-        Ancestry, Chain, DatetimeRange, IprsError, Scheme, SequenceNumber, SignedRecord,
+        Ancestry, Chain, DatetimeRange, IprsError, IprsRecord, Scheme, SequenceNumber,
         TtlSinceReceipt, scheme_of,
     },
     key::RecordKey,
-    record::{Admission, KeyOwner, Limit, check},
+    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, check},
     time::Timestamp,
 };
 
@@ -35,8 +35,8 @@ use crate::{
 /// let sign = |text, n| SequenceNumber::record(text, n).sign(&key, &keypair);
 /// let (old, new) = (sign("good morning", 1)?, sign("good night", 2)?);
 ///
-/// registry.validate(&key, old.encode(), Timestamp::EPOCH)?;
-/// assert_eq!(registry.select(&key, &[old.encode(), new.encode()])?, 1);
+/// registry.validate(&key, old.as_bytes(), Timestamp::EPOCH)?;
+/// assert_eq!(registry.select(&key, &[old.as_bytes(), new.as_bytes()])?, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -63,15 +63,15 @@ impl IprsValidator {
         Self {
             schemes: BTreeMap::new(),
             admission: Arc::new(KeyOwner),
-            max_bytes: SignedRecord::MAX_BYTES,
-            max_key_bytes: 256,
+            max_bytes: IprsRecord::MAX_BYTES,
+            max_key_bytes: DEFAULT_KEY_BYTES,
         }
     }
 
     /// Adds a scheme, in the place of one with the same CID.
     #[must_use]
     pub fn with_scheme(mut self, scheme: impl Scheme) -> Self {
-        self.schemes.insert(scheme.description().cid(), Arc::new(scheme));
+        self.schemes.insert(scheme.cid(), Arc::new(scheme));
         self
     }
 
@@ -82,7 +82,7 @@ impl IprsValidator {
         self
     }
 
-    /// How large a value may be, in bytes. Defaults to [`SignedRecord::MAX_BYTES`].
+    /// How large a value may be, in bytes. Defaults to [`IprsRecord::MAX_BYTES`].
     #[must_use]
     pub const fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
@@ -101,11 +101,36 @@ impl IprsValidator {
         self.schemes.keys()
     }
 
-    /// Reads a value and checks everything about it but whether its scheme calls it valid now.
+    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
-    pub fn read(&self, key: &RecordKey, value: &[u8]) -> Result<SignedRecord, ValidationError> {
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<IprsRecord, ValidationError> {
+        self.admit(key, value, now).map(|(record, _)| record)
+    }
+
+    fn admit(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(IprsRecord, Validity), ValidationError> {
+        let record = self.decode(key, value)?;
+        let mut validity = self.scheme(&record.scheme())?.validate(&record, now)?;
+        validity.identity = record.cid().hash().digest().try_into().ok();
+        Ok((record, validity))
+    }
+
+    /// Reads the record in a value and checks everything about it but whether its scheme calls it valid at any time.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IprsRecord, ValidationError> {
         check(Limit::KeyBytes, key.as_bytes().len(), self.max_key_bytes)?;
         check(Limit::ValueBytes, value.len(), self.max_bytes)?;
         let cid = scheme_of(value)?;
@@ -126,14 +151,14 @@ impl IprsValidator {
     ///
     /// # Errors
     /// [`ValidationError::Unsupported`] if the scheme is not known.
-    pub fn marshal(&self, record: &SignedRecord) -> Result<Vec<u8>, ValidationError> {
+    pub fn marshal(&self, record: &IprsRecord) -> Result<Vec<u8>, ValidationError> {
         Ok(self.scheme(&record.scheme())?.marshal(record))
     }
 
     /// Which of two records is better: by version, then by the CID of the scheme, then by the scheme's order. Only
     /// those with the same CID are equal.
-    pub fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
-        let place = |record: &SignedRecord| (record.version(), record.scheme());
+    pub fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
+        let place = |record: &IprsRecord| (record.version(), record.scheme());
         place(a)
             .cmp(&place(b))
             .then_with(|| {
@@ -148,7 +173,7 @@ impl IprsValidator {
     /// that are not good, or not of a chain, are left out.
     pub fn chain(&self, key: &RecordKey, values: &[&[u8]]) -> Chain {
         let mut chain = Chain::new(key.clone());
-        for record in values.iter().filter_map(|value| self.read(key, value).ok()) {
+        for record in values.iter().filter_map(|value| self.decode(key, value).ok()) {
             // What is of another scheme has no place in it.
             let _ = chain.insert(record);
         }
@@ -169,24 +194,21 @@ impl Validator for IprsValidator {
         value: &[u8],
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
-        let record = self.read(key, value)?;
-        let mut validity = self.scheme(&record.scheme())?.validate(&record, now)?;
-        validity.identity = record.cid().hash().digest().try_into().ok();
-        Ok(validity)
+        self.admit(key, value, now).map(|(_, validity)| validity)
     }
 
     /// As [`IprsValidator::order`] says; of several signatures of one record, the least. What is not good comes last,
     /// and it is an error if nothing is.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
-            self.read(key, value).map(|record| Ranked { record, validator: self })
+            self.decode(key, value).map(|record| Ranked { record, validator: self })
         })
     }
 }
 
 /// A record in the order of its validator.
 struct Ranked<'a> {
-    record: SignedRecord,
+    record: IprsRecord,
     validator: &'a IprsValidator,
 }
 

@@ -1,8 +1,8 @@
 //! The validator of presence records.
 //!
 //! **Invariants.** A valid value is canonical, all its announcements are signed by both parties, none is from the
-//! future, and at least one lives; the others may have expired. Nothing but `validate` and `read` looks at the
-//! time.
+//! future, and at least one is retained; the others may be due to go. Nothing but `validate`, `read` and `collect`
+//! looks at the time.
 //!
 //! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
 
@@ -77,7 +77,7 @@ impl Validator for PresenceValidator {
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
         let record = self.decode(&self.parse(key)?, value)?;
-        Ok(Validity::until(record.check_time(now, &self.limits)?))
+        Ok(Validity::until_within_limits(record.check_time(now, &self.limits)?))
     }
 
     /// For those who cannot consolidate: the record with the newest entry wins, then the one with more entries,
@@ -107,6 +107,10 @@ impl Validator for PresenceValidator {
         self.parse(key).is_ok_and(|key| {
             presence::contains(&key, whole, part, &self.limits).unwrap_or_default()
         })
+    }
+
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        presence::collect(&self.parse(key).ok()?, value, now, &self.limits)
     }
 }
 

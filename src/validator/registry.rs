@@ -142,6 +142,10 @@ impl Validator for Registry {
         self.find(key).is_ok_and(|validator| validator.contains(key, whole, part))
     }
 
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        self.find(key).ok()?.collect(key, value, now)
+    }
+
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         self.find(key).ok()?.smart_record(key)
     }
@@ -200,6 +204,49 @@ mod tests {
             Registry::empty().with("a/b", AcceptAny::default()).err(),
             Some(NamespaceError::HasSlash("a/b".into()))
         );
+    }
+
+    #[test]
+    fn what_is_asked_of_a_registry_is_asked_of_its_validator() {
+        /// Of which every answer can be told from the default.
+        struct Other;
+
+        impl Validator for Other {
+            fn validate(
+                &self,
+                _: &RecordKey,
+                _: &[u8],
+                _: Timestamp,
+            ) -> Result<Validity, ValidationError> {
+                Ok(Validity::forever())
+            }
+
+            fn select(&self, _: &RecordKey, _: &[&[u8]]) -> Result<usize, ValidationError> {
+                Ok(7)
+            }
+
+            fn consolidate(&self, _: &RecordKey, _: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+                Ok(b"all".to_vec())
+            }
+
+            fn contains(&self, _: &RecordKey, _: &[u8], _: &[u8]) -> bool {
+                true
+            }
+
+            fn collect(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Option<Vec<u8>> {
+                Some(b"rest".to_vec())
+            }
+        }
+
+        let registry = Registry::empty().with("other", std::sync::Arc::new(Other)).unwrap();
+        let key = RecordKey::new("/other/x");
+        assert!(registry.validate(&key, b"x", Timestamp::EPOCH).is_ok());
+        assert_eq!(registry.select(&key, &[b"x"]), Ok(7));
+        assert_eq!(registry.consolidate(&key, &[b"x"]), Ok(b"all".to_vec()));
+        assert!(registry.contains(&key, b"x", b"y"));
+        assert_eq!(registry.collect(&key, b"x", Timestamp::EPOCH), Some(b"rest".to_vec()));
+        assert!(!registry.contains(&"/else/x".into(), b"x", b"x"));
+        assert_eq!(registry.collect(&"/else/x".into(), b"x", Timestamp::EPOCH), None);
     }
 
     #[test]

@@ -27,6 +27,10 @@ impl<V: Validator + ?Sized> Validator for Arc<V> {
         (**self).contains(key, whole, part)
     }
 
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        (**self).collect(key, value, now)
+    }
+
     fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
         (**self).smart_record(key)
     }

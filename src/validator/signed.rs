@@ -92,11 +92,21 @@ impl SignedRecordValidator {
         value: &[u8],
         now: Timestamp,
     ) -> Result<SignedRecord, ValidationError> {
+        self.admit(key, value, now).map(|(record, _)| record)
+    }
+
+    /// As [`read`](Self::read), with what a store has to know.
+    pub(crate) fn admit(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(SignedRecord, Validity), ValidationError> {
         let unverified = self.open(key, value)?;
         self.check_times(unverified.claim(), now)?;
         let record = unverified.verify()?;
-        self.check_content(&record, now)?;
-        Ok(record)
+        let validity = self.check_content(&record, now)?;
+        Ok((record, validity))
     }
 
     /// Checks that a replica would admit a record under its own key at `now`. The signature of a
@@ -175,9 +185,7 @@ impl Validator for SignedRecordValidator {
         value: &[u8],
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
-        let unverified = self.open(key, value)?;
-        self.check_times(unverified.claim(), now)?;
-        self.check_content(&unverified.verify()?, now)
+        self.admit(key, value, now).map(|(_, validity)| validity)
     }
 
     /// The record of the highest [`Rank`](crate::signed::Rank). What is not a record of this key by someone

@@ -17,8 +17,8 @@ use crate::{
     key::RecordKey,
     proto::smart_record as proto,
     record::{
-        Admission, Joined, Limit, LimitExceeded, Limits, Open, SmartRecord, Space,
-        UnverifiedUpdate, UpdateError, Writer, decode_container,
+        Admission, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open, SmartRecord,
+        Space, UnverifiedUpdate, UpdateError, Writer, decode_container,
     },
     time::Timestamp,
 };
@@ -46,10 +46,6 @@ impl fmt::Debug for SmartRecordValidator {
             .finish()
     }
 }
-
-/// Bad signatures in one value after which the rest of it is refused unread: whoever sends so many lies, and
-/// each costs as much as a good one.
-const MAX_BAD_SIGNATURES: usize = 16;
 
 /// Parts of a record that were refused for the same kind of reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -311,7 +307,7 @@ impl Validator for SmartRecordValidator {
             return Err(refused.reason);
         }
         match record.spaces().filter_map(|(_, s)| s.retain_until()).max() {
-            Some(expires_at) => Ok(Validity::until(expires_at)),
+            Some(expires_at) => Ok(Validity::until_within_limits(expires_at)),
             None => Err(first.unwrap_or(Malformed::Empty.into())),
         }
     }
@@ -361,6 +357,12 @@ impl Validator for SmartRecordValidator {
             let known = whole.space(writer);
             space.updates().all(|u| known.is_some_and(|known| known.get(u.position()).is_some()))
         })
+    }
+
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        let mut record = self.salvage(key, value, None).ok()?;
+        let is_less = record.collect(now) > 0 && record.spaces().len() > 0;
+        is_less.then(|| record.encode())
     }
 
     fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {

@@ -83,7 +83,7 @@ proptest! {
             builder = builder.without_v1();
         }
         let signed = builder.sign(owner).unwrap();
-        let read = IpnsRecord::decode(&name(owner), signed.to_bytes()).unwrap();
+        let read = IpnsRecord::decode(&name(owner), signed.encode()).unwrap();
         prop_assert_eq!(&read, &signed);
         prop_assert_eq!(read.value(), value);
         prop_assert_eq!(read.sequence(), sequence);

@@ -62,7 +62,7 @@ fn of_the_records_of_a_name_the_highest_sequence_is_selected() {
         let records = records(&vector["key"]);
         let values: Vec<_> = records.iter().map(Vec::as_slice).collect();
         let best = IpnsValidator.select(&key, &values).unwrap();
-        let best = IpnsValidator.read(&key, values[best]).unwrap();
+        let best = IpnsValidator.decode(&key, values[best]).unwrap();
         assert_eq!(best.sequence(), u64::MAX);
     }
 }

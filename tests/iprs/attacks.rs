@@ -4,7 +4,7 @@ use libp2p_identity::Keypair;
 use libp2p_smart_record::{
     Fault, Open, RecordKey, ValidationError, Validator, WriteError,
     iprs::{
-        Ancestry, DatetimeRange, Ipld, IprsError, Record, Scheme, SequenceNumber, SignedRecord,
+        Ancestry, DatetimeRange, Ipld, IprsError, IprsRecord, Record, Scheme, SequenceNumber,
         TtlSinceReceipt,
     },
     record::{Limit, LimitExceeded},
@@ -12,7 +12,7 @@ use libp2p_smart_record::{
 
 use crate::support::*;
 
-fn hello() -> SignedRecord {
+fn hello() -> IprsRecord {
     sign(SequenceNumber::record("hello", 7))
 }
 
@@ -26,22 +26,22 @@ fn stale() -> WriteError {
 fn a_lower_sequence_number_is_stale() {
     let (mut store, _) = open_store(validator());
     let sequence = |n| sign(SequenceNumber::record("hello", n));
-    store.write(&key(), sequence(7).encode()).unwrap();
+    store.write(&key(), sequence(7).as_bytes()).unwrap();
     for lower in [0, 6] {
-        assert_eq!(store.write(&key(), sequence(lower).encode()), Err(stale()));
+        assert_eq!(store.write(&key(), sequence(lower).as_bytes()), Err(stale()));
     }
-    assert_eq!(store.write(&key(), sequence(7).encode()).unwrap().known, 1);
-    store.write(&key(), sequence(8).encode()).unwrap();
-    assert_eq!(store.write(&key(), sequence(7).encode()), Err(stale()));
-    store.write(&key(), sequence(u64::MAX).encode()).unwrap();
-    assert_eq!(stored(&store, &key()).unwrap(), sequence(u64::MAX).encode());
+    assert_eq!(store.write(&key(), sequence(7).as_bytes()).unwrap().known, 1);
+    store.write(&key(), sequence(8).as_bytes()).unwrap();
+    assert_eq!(store.write(&key(), sequence(7).as_bytes()), Err(stale()));
+    store.write(&key(), sequence(u64::MAX).as_bytes()).unwrap();
+    assert_eq!(stored(&store, &key()).unwrap(), sequence(u64::MAX).as_bytes());
 }
 
 #[test]
 fn a_lower_version_is_stale_whatever_its_scheme() {
     let (mut store, _) = open_store(validator());
     let best = SequenceNumber::record("hello", 0).with_version(2);
-    store.write(&key(), sign(best.clone()).encode()).unwrap();
+    store.write(&key(), sign(best.clone()).as_bytes()).unwrap();
     let forever = DatetimeRange::record("x", at(0), at(u64::MAX)).unwrap();
     for old in [
         SequenceNumber::record("old", u64::MAX),
@@ -50,7 +50,7 @@ fn a_lower_version_is_stale_whatever_its_scheme() {
         Ancestry::first("old"),
     ] {
         let old = sign(old.with_version(1));
-        assert_eq!(store.write(&key(), old.encode()), Err(stale()));
+        assert_eq!(store.write(&key(), old.as_bytes()), Err(stale()));
     }
     // And this is how an author changes the scheme.
     for (version, new) in [
@@ -60,7 +60,7 @@ fn a_lower_version_is_stale_whatever_its_scheme() {
         (6, SequenceNumber::record("new", 0)),
     ] {
         assert_eq!(
-            store.write(&key(), sign(new.with_version(version)).encode()).unwrap().stored,
+            store.write(&key(), sign(new.with_version(version)).as_bytes()).unwrap().stored,
             1
         );
     }
@@ -70,24 +70,24 @@ fn a_lower_version_is_stale_whatever_its_scheme() {
 fn a_record_under_another_key_of_the_same_author_is_forged() {
     let record = hello();
     for other in ["y", "", "x/"] {
-        refused_by(&validator(), &key_of(&alice(), other), record.encode(), NOW, Fault::Invalid);
+        refused_by(&validator(), &key_of(&alice(), other), record.as_bytes(), NOW, Fault::Invalid);
     }
     // In another namespace too, if the same validator answers for it.
     let elsewhere = RecordKey::new(format!("/other/{}/x", alice().public().to_peer_id()));
-    let reason = validator().validate(&elsewhere, record.encode(), at(NOW)).unwrap_err();
+    let reason = validator().validate(&elsewhere, record.as_bytes(), at(NOW)).unwrap_err();
     assert_eq!(reason.fault(), Fault::Invalid);
 }
 
 #[test]
 fn a_record_under_the_key_of_somebody_else_is_refused() {
     let theirs = key_of(&mallory(), "x");
-    refused_by(&validator(), &theirs, hello().encode(), NOW, Fault::RefusedByPolicy);
+    refused_by(&validator(), &theirs, hello().as_bytes(), NOW, Fault::RefusedByPolicy);
     let nobody_s = RecordKey::new("/iprs/x");
-    refused_by(&validator(), &nobody_s, hello().encode(), NOW, Fault::RefusedByPolicy);
+    refused_by(&validator(), &nobody_s, hello().as_bytes(), NOW, Fault::RefusedByPolicy);
     // Where everybody may write, the signature still binds the key.
     let open = validator().with_admission(Open);
-    refused_by(&open, &theirs, hello().encode(), NOW, Fault::Invalid);
-    refused_by(&open, &nobody_s, hello().encode(), NOW, Fault::Invalid);
+    refused_by(&open, &theirs, hello().as_bytes(), NOW, Fault::Invalid);
+    refused_by(&open, &nobody_s, hello().as_bytes(), NOW, Fault::Invalid);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_signature_made_for_another_protocol_is_forged() {
         ("libp2p-iprs", ""),
     ] {
         let message = envelope(domain, payload_type, &key(), record.block());
-        let mut outer = parse(record.encode());
+        let mut outer = parse(record.as_bytes());
         outer.insert("signature".to_owned(), Ipld::Bytes(alice().sign(&message).unwrap()));
         refused(&encode(&outer), Fault::Invalid);
     }
@@ -111,8 +111,8 @@ fn a_signature_made_for_another_protocol_is_forged() {
 #[test]
 fn mallory_cannot_write_under_alice_s_key() {
     let record = SequenceNumber::record("hello", 8).sign(&key(), &mallory()).unwrap();
-    refused(record.encode(), Fault::RefusedByPolicy);
-    accepted_by(&validator().with_admission(Open), &key(), record.encode(), NOW);
+    refused(record.as_bytes(), Fault::RefusedByPolicy);
+    accepted_by(&validator().with_admission(Open), &key(), record.as_bytes(), NOW);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_swapped_author_is_forged() {
     // Mallory's record with Alice's name on it, and Alice's with Mallory's.
     let mallory_s = SequenceNumber::record("hello", 8).sign(&key(), &mallory()).unwrap();
     for (record, author) in [(&mallory_s, alice()), (&hello(), mallory())] {
-        let mut outer = parse(record.encode());
+        let mut outer = parse(record.as_bytes());
         if let Some(Ipld::Map(object)) = outer.get_mut("record") {
             let author = author.public().encode_protobuf();
             object.insert("author".to_owned(), Ipld::Bytes(author));
@@ -133,7 +133,7 @@ fn a_swapped_author_is_forged() {
 #[test]
 fn a_swapped_signature_is_forged() {
     let other = sign(SequenceNumber::record("hello", 8));
-    let mut outer = parse(hello().encode());
+    let mut outer = parse(hello().as_bytes());
     for signature in [other.signature().to_vec(), vec![0; 64], vec![], vec![0; 1_024]] {
         outer.insert("signature".to_owned(), Ipld::Bytes(signature));
         refused(&encode(&outer), Fault::Invalid);
@@ -160,7 +160,7 @@ fn an_author_that_is_no_key_is_refused() {
 fn a_key_of_another_type_is_another_author() {
     for keypair in [Keypair::generate_secp256k1(), Keypair::generate_ecdsa(), rsa()] {
         let record = SequenceNumber::record("hello", 8).sign(&key(), &keypair).unwrap();
-        refused(record.encode(), Fault::RefusedByPolicy);
+        refused(record.as_bytes(), Fault::RefusedByPolicy);
     }
 }
 
@@ -169,39 +169,39 @@ fn a_key_of_another_type_is_another_author() {
 #[test]
 fn a_truncated_record_is_malformed() {
     let record = hello();
-    for len in 0..record.encode().len() {
-        refused(&record.encode()[..len], Fault::Malformed);
+    for len in 0..record.as_bytes().len() {
+        refused(&record.as_bytes()[..len], Fault::Malformed);
     }
 }
 
 #[test]
 fn no_changed_bit_is_accepted() {
     let record = hello();
-    for i in 0..record.encode().len() * 8 {
-        let mut value = record.encode().to_vec();
+    for i in 0..record.as_bytes().len() * 8 {
+        let mut value = record.as_bytes().to_vec();
         value[i / 8] ^= 1 << (i % 8);
         assert!(validator().validate(&key(), &value, at(NOW)).is_err(), "bit {i}");
         // And is never the best.
-        let values = [&value[..], record.encode()];
+        let values = [&value[..], record.as_bytes()];
         assert_eq!(validator().select(&key(), &values), Ok(1), "bit {i}");
     }
 }
 
 #[test]
 fn a_record_that_is_too_large_is_refused_before_it_is_read() {
-    let overhead = sign(SequenceNumber::record(vec![0; 4_096], 1)).encode().len() - 4_096;
+    let overhead = sign(SequenceNumber::record(vec![0; 4_096], 1)).as_bytes().len() - 4_096;
     let of_len = |len: usize| sign(SequenceNumber::record(vec![0; len - overhead], 1));
     let (fits, too_large) = (of_len(8_192), of_len(8_193));
-    assert_eq!(fits.encode().len(), 8_192);
-    accepted(fits.encode());
+    assert_eq!(fits.as_bytes().len(), 8_192);
+    accepted(fits.as_bytes());
     let limit = LimitExceeded { limit: Limit::ValueBytes, got: Some(8_193), max: 8_192 };
-    assert_eq!(refused(too_large.encode(), Fault::LimitExceeded), limit.clone().into());
+    assert_eq!(refused(too_large.as_bytes(), Fault::LimitExceeded), limit.clone().into());
     assert_eq!(refused(&[0xff; 8_193], Fault::LimitExceeded), limit.clone().into());
-    let read = SignedRecord::decode(&key(), too_large.encode(), SignedRecord::MAX_BYTES);
+    let read = IprsRecord::decode(&key(), too_large.encode(), IprsRecord::MAX_BYTES);
     assert_eq!(read, Err(IprsError::Limit(limit)));
 
     let generous = validator().with_max_bytes(8_193);
-    accepted_by(&generous, &key(), too_large.encode(), NOW);
+    accepted_by(&generous, &key(), too_large.as_bytes(), NOW);
 }
 
 #[test]
@@ -212,11 +212,11 @@ fn a_key_that_is_too_long_is_refused() {
         assert_eq!(key.as_bytes().len(), len);
         let record = SequenceNumber::record("hello", 1).sign(&key, &alice()).unwrap();
         match fault {
-            None => accepted_by(&validator(), &key, record.encode(), NOW),
+            None => accepted_by(&validator(), &key, record.as_bytes(), NOW),
             Some(fault) => {
-                refused_by(&validator(), &key, record.encode(), NOW, fault);
+                refused_by(&validator(), &key, record.as_bytes(), NOW, fault);
                 let generous = validator().with_max_key_bytes(len);
-                accepted_by(&generous, &key, record.encode(), NOW);
+                accepted_by(&generous, &key, record.as_bytes(), NOW);
             }
         }
     }
@@ -260,7 +260,7 @@ fn a_record_nested_too_deeply_is_malformed() {
         }
         SequenceNumber::record(value, 1)
     };
-    accepted(sign(nested(100)).encode());
+    accepted(sign(nested(100)).as_bytes());
     assert!(nested(300).sign(&key(), &alice()).is_err());
     let deep = [&[0x81; 8_000][..], &[0xf6]].concat();
     refused(&deep, Fault::Malformed);
@@ -275,7 +275,7 @@ fn extra_fields_are_malformed() {
     });
     refused(&value, Fault::Malformed);
     // Around it.
-    let mut outer = parse(record.encode());
+    let mut outer = parse(record.as_bytes());
     outer.insert("extra".to_owned(), Ipld::Null);
     refused(&encode(&outer), Fault::Malformed);
 }
@@ -308,7 +308,7 @@ fn missing_fields_are_malformed() {
         refused(&value, Fault::Malformed);
     }
     for field in ["record", "signature"] {
-        let mut outer = parse(record.encode());
+        let mut outer = parse(record.as_bytes());
         outer.remove(field).unwrap();
         refused(&encode(&outer), Fault::Malformed);
     }
@@ -345,7 +345,7 @@ fn around(object: &[u8]) -> Vec<u8> {
 #[test]
 fn other_encodings_of_a_record_are_malformed() {
     let record = hello();
-    assert_eq!(around(record.block()), record.encode());
+    assert_eq!(around(record.block()), record.as_bytes());
     let replaced = |from: &[u8], to: &[u8]| {
         let block = record.block();
         let i = block.windows(from.len()).position(|window| window == from).unwrap();
@@ -368,9 +368,9 @@ fn other_encodings_of_a_record_are_malformed() {
     let signature = [b"\x69signature\x58\x40", record.signature()].concat();
     let swapped = [b"\xa2", &signature[..], b"\x66record", record.block()].concat();
     refused(&swapped, Fault::Malformed);
-    refused(&[record.encode(), b"\x00"].concat(), Fault::Malformed);
+    refused(&[record.as_bytes(), b"\x00"].concat(), Fault::Malformed);
     // The scheme's CID before it, as other schemes have it.
-    refused(&[&record.scheme().to_bytes(), record.encode()].concat(), Fault::Malformed);
+    refused(&[&record.scheme().to_bytes(), record.as_bytes()].concat(), Fault::Malformed);
 }
 
 // Schemes
@@ -379,19 +379,19 @@ fn other_encodings_of_a_record_are_malformed() {
 fn an_unknown_scheme_is_unsupported() {
     let unknown = sign(SequenceNumber::record("about", 1)).cid();
     let record = sign(Record::new(unknown, "hello", map([("sequence", Ipld::Integer(7))])));
-    refused(record.encode(), Fault::Unsupported);
+    refused(record.as_bytes(), Fault::Unsupported);
     // Also with a coding of its own.
     refused(&[&unknown.to_bytes()[..], b"whatever"].concat(), Fault::Unsupported);
     assert!(validator().marshal(&record).is_err());
     let none = libp2p_smart_record::IprsValidator::empty();
-    refused_by(&none, &key(), hello().encode(), NOW, Fault::Unsupported);
+    refused_by(&none, &key(), hello().as_bytes(), NOW, Fault::Unsupported);
 }
 
 #[test]
 fn a_swapped_scheme_is_forged() {
     // A record that lives for a second would live for ever if the scheme could be changed.
     let record = sign(TtlSinceReceipt::record("hello", secs(1)).unwrap());
-    let mut outer = parse(record.encode());
+    let mut outer = parse(record.as_bytes());
     if let Some(Ipld::Map(object)) = outer.get_mut("record") {
         let scheme = SequenceNumber.description().cid();
         object.insert("scheme".to_owned(), Ipld::Link(scheme));
@@ -422,23 +422,23 @@ fn a_record_with_the_validity_of_another_scheme_is_malformed() {
 fn a_record_expires_at_the_end_of_its_range() {
     let record = sign(DatetimeRange::record("x", at(NOW), at(NOW + 1_000)).unwrap());
     for good in [NOW, NOW + 999] {
-        accepted_by(&validator(), &key(), record.encode(), good);
+        accepted_by(&validator(), &key(), record.as_bytes(), good);
     }
     for late in [NOW + 1_000, u64::MAX] {
-        let reason = refused_by(&validator(), &key(), record.encode(), late, Fault::Expired);
+        let reason = refused_by(&validator(), &key(), record.as_bytes(), late, Fault::Expired);
         assert_eq!(reason, ValidationError::Expired { expired_at: at(NOW + 1_000) });
     }
-    let validity = validator().validate(&key(), record.encode(), at(NOW)).unwrap();
+    let validity = validator().validate(&key(), record.as_bytes(), at(NOW)).unwrap();
     assert_eq!(validity.expires_at, Some(at(NOW + 1_000)));
 }
 
 #[test]
 fn a_record_from_the_future_is_refused_until_its_range_begins() {
     let record = sign(DatetimeRange::record("x", at(NOW), at(u64::MAX)).unwrap());
-    let reason = refused_by(&validator(), &key(), record.encode(), NOW - 1, Fault::LimitExceeded);
+    let reason = refused_by(&validator(), &key(), record.as_bytes(), NOW - 1, Fault::LimitExceeded);
     let limit = LimitExceeded { limit: Limit::ClockSkew, got: Some(1), max: 0 };
     assert_eq!(reason, limit.into());
-    accepted_by(&validator(), &key(), record.encode(), NOW);
+    accepted_by(&validator(), &key(), record.as_bytes(), NOW);
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn the_beginning_and_the_end_of_time_are_no_bounds() {
     let record = sign(DatetimeRange::record("x", at(0), at(u64::MAX)).unwrap());
     assert_eq!(record.record().validity, map([]));
     for now in [0, NOW, u64::MAX] {
-        let validity = validator().validate(&key(), record.encode(), at(now)).unwrap();
+        let validity = validator().validate(&key(), record.as_bytes(), at(now)).unwrap();
         assert_eq!(validity.expires_at, None);
     }
 }
@@ -474,7 +474,7 @@ fn a_range_that_contradicts_itself_is_malformed() {
 fn a_ttl_of_nothing_is_malformed() {
     assert!(TtlSinceReceipt::record("x", std::time::Duration::from_micros(999)).is_err());
     let record = sign(TtlSinceReceipt::record("x", std::time::Duration::from_millis(1)).unwrap());
-    validator().validate(&key(), record.encode(), at(NOW)).unwrap();
+    validator().validate(&key(), record.as_bytes(), at(NOW)).unwrap();
     refused(&with_validity(&record, map([("ttl", Ipld::Integer(0))])), Fault::Malformed);
 }
 
@@ -483,8 +483,8 @@ fn the_order_does_not_ask_whether_a_record_has_expired() {
     // Otherwise what is best would change as time passes, at another moment for each reader.
     let expired = sign(DatetimeRange::record("x", at(0), at(1)).unwrap().with_version(1));
     let good = sign(DatetimeRange::record("x", at(0), at(u64::MAX)).unwrap());
-    assert_eq!(validator().select(&key(), &[good.encode(), expired.encode()]), Ok(1));
+    assert_eq!(validator().select(&key(), &[good.as_bytes(), expired.as_bytes()]), Ok(1));
     // The one that lives longer is the better one of a version.
     let longer = sign(DatetimeRange::record("x", at(0), at(2)).unwrap().with_version(1));
-    assert_eq!(validator().select(&key(), &[longer.encode(), expired.encode()]), Ok(0));
+    assert_eq!(validator().select(&key(), &[longer.as_bytes(), expired.as_bytes()]), Ok(0));
 }

@@ -5,8 +5,7 @@ use libp2p_identity::Keypair;
 use libp2p_smart_record::{
     Cid, IprsValidator, RecordKey, Validator, Writer,
     iprs::{
-        Ancestry, DatetimeRange, Ipld, Record, Scheme, SequenceNumber, SignedRecord,
-        TtlSinceReceipt,
+        Ancestry, DatetimeRange, Ipld, IprsRecord, Record, Scheme, SequenceNumber, TtlSinceReceipt,
     },
 };
 use sha2::{Digest, Sha256};
@@ -58,7 +57,7 @@ fn the_record_object_is_the_map_that_the_documentation_says() {
         cbor(2, record.signature()),
     ]
     .concat();
-    assert_eq!(record.encode(), wire);
+    assert_eq!(record.as_bytes(), wire);
 
     // CID version 1, DAG-CBOR, SHA-256, 32 bytes.
     let cid = [&[1, 0x71, 0x12, 32], &Sha256::digest(&expected)[..]].concat();
@@ -86,6 +85,7 @@ fn each_scheme_has_a_well_known_cid() {
         .concat();
         assert_eq!(scheme.description().block(), block);
         assert_eq!(scheme.description().cid().to_string(), cid);
+        assert_eq!(scheme.cid().to_string(), cid);
     }
     assert_eq!(IprsValidator::default().schemes().count(), 4);
 }
@@ -107,8 +107,8 @@ fn all_types_of_keys_sign() {
         let key = key_of(&keypair, "x");
         let record = SequenceNumber::record("hello", 1).sign(&key, &keypair).unwrap();
         assert_eq!(*record.author(), Writer::from(&keypair.public()));
-        accepted_by(&validator(), &key, record.encode(), NOW);
-        assert_eq!(validator().read(&key, record.encode()), Ok(record));
+        accepted_by(&validator(), &key, record.as_bytes(), NOW);
+        assert_eq!(validator().decode(&key, record.as_bytes()), Ok(record));
     }
 }
 
@@ -150,7 +150,7 @@ fn what_dag_cbor_has_no_form_for_cannot_be_signed() {
     }
     for value in [Ipld::Float(-1.5), Ipld::Integer(u64::MAX.into()), Ipld::Link(scheme)] {
         let record = SequenceNumber::record(value.clone(), 1).sign(&key(), &alice()).unwrap();
-        let read = SignedRecord::decode(&key(), record.encode(), SignedRecord::MAX_BYTES).unwrap();
+        let read = IprsRecord::decode(&key(), record.encode(), IprsRecord::MAX_BYTES).unwrap();
         assert_eq!(*read.value(), value);
     }
 }
@@ -196,13 +196,13 @@ fn other_signature(der: &[u8]) -> Vec<u8> {
 }
 
 /// A record of an ECDSA author and what anybody can make of it: the lesser signature first.
-pub fn twins(record: Record) -> (RecordKey, SignedRecord, SignedRecord) {
+pub fn twins(record: Record) -> (RecordKey, IprsRecord, IprsRecord) {
     let keypair = Keypair::generate_ecdsa();
     let key = key_of(&keypair, "x");
     let one = record.sign(&key, &keypair).unwrap();
-    let mut outer = parse(one.encode());
+    let mut outer = parse(one.as_bytes());
     outer.insert("signature".to_owned(), Ipld::Bytes(other_signature(one.signature())));
-    let other = SignedRecord::decode(&key, &encode(&outer), SignedRecord::MAX_BYTES).unwrap();
+    let other = IprsRecord::decode(&key, encode(&outer), IprsRecord::MAX_BYTES).unwrap();
     assert_ne!(one, other);
     if one.signature() < other.signature() { (key, one, other) } else { (key, other, one) }
 }
@@ -214,7 +214,7 @@ fn another_valid_signature_makes_no_other_record() {
     assert!(validator().order(&lesser, &greater).is_eq());
     // Of the bytes, all replicas keep the same.
     for (values, best) in
-        [([lesser.encode(), greater.encode()], 0), ([greater.encode(), lesser.encode()], 1)]
+        [([lesser.as_bytes(), greater.as_bytes()], 0), ([greater.as_bytes(), lesser.as_bytes()], 1)]
     {
         assert_eq!(validator().select(&key, &values), Ok(best));
     }

@@ -6,8 +6,8 @@ use libp2p_identity::Keypair;
 use libp2p_smart_record::{
     Fault, IprsValidator, RecordKey, Validator,
     iprs::{
-        AdvanceError, Ancestry, Beacon, BeaconError, ChainBeacon, Cited, Freshness, Ipld, Scheme,
-        SequenceNumber, SignedRecord,
+        AdvanceError, Ancestry, Beacon, BeaconError, ChainBeacon, Cited, Freshness, Ipld,
+        IprsRecord, Scheme, SequenceNumber,
     },
 };
 
@@ -24,8 +24,8 @@ fn beacon_key() -> RecordKey {
 }
 
 /// The beacon's records of the first `n` rounds.
-fn rounds(n: u8) -> Vec<SignedRecord> {
-    let mut rounds: Vec<SignedRecord> = Vec::new();
+fn rounds(n: u8) -> Vec<IprsRecord> {
+    let mut rounds: Vec<IprsRecord> = Vec::new();
     for i in 0..n {
         let random = vec![i ^ 0xa5; 32];
         let record = match rounds.last() {
@@ -37,7 +37,7 @@ fn rounds(n: u8) -> Vec<SignedRecord> {
     rounds
 }
 
-fn beacon(rounds: &[SignedRecord]) -> ChainBeacon {
+fn beacon(rounds: &[IprsRecord]) -> ChainBeacon {
     let mut beacon = ChainBeacon::new(&rounds[0]).unwrap();
     for record in &rounds[1..] {
         assert_eq!(beacon.advance(record), Ok(true));
@@ -45,11 +45,11 @@ fn beacon(rounds: &[SignedRecord]) -> ChainBeacon {
     beacon
 }
 
-fn cited(record: &SignedRecord, round: u64) -> Cited {
+fn cited(record: &IprsRecord, round: u64) -> Cited {
     Cited { round, value: record.cid() }
 }
 
-fn knowing(rounds: &[SignedRecord]) -> (IprsValidator, Freshness) {
+fn knowing(rounds: &[IprsRecord]) -> (IprsValidator, Freshness) {
     let freshness = Freshness::new(beacon(rounds), THRESHOLD);
     (validator().with_scheme(freshness.clone()), freshness)
 }
@@ -61,9 +61,9 @@ fn a_record_is_fresh_up_to_the_threshold_and_stale_beyond() {
     for (round, is_fresh) in [(9, true), (7, true), (6, true), (5, false), (0, false)] {
         let record = sign(freshness.record("x", cited(&rounds[round], round as u64)));
         if is_fresh {
-            accepted_by(&validator, &key(), record.encode(), NOW);
+            accepted_by(&validator, &key(), record.as_bytes(), NOW);
         } else {
-            refused_by(&validator, &key(), record.encode(), NOW, Fault::Stale);
+            refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Stale);
         }
     }
 }
@@ -76,7 +76,7 @@ fn freshness_passes_as_the_beacon_moves_on() {
     let validator = validator().with_scheme(freshness.clone());
     let newest = shared.read().unwrap().newest();
     let record = sign(freshness.record("x", newest));
-    let fault = || validator.validate(&key(), record.encode(), at(NOW)).err().map(|e| e.fault());
+    let fault = || validator.validate(&key(), record.as_bytes(), at(NOW)).err().map(|e| e.fault());
     for (round, expected) in [(1, None), (4, None), (5, Some(Fault::Stale))] {
         for record in &rounds[2..=round] {
             shared.write().unwrap().advance(record).unwrap();
@@ -94,11 +94,11 @@ fn a_forged_beacon_value_is_refused() {
     let other = sign(SequenceNumber::record("x", 1));
     for value in [&rounds[8], &foreign, &other] {
         let record = sign(freshness.record("x", cited(value, 9)));
-        refused_by(&validator, &key(), record.encode(), NOW, Fault::Invalid);
+        refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
     }
     let raw = libp2p_smart_record::Cid::new_v1(0x55, *rounds[9].cid().hash());
     let record = sign(freshness.record("x", Cited { round: 9, value: raw }));
-    refused_by(&validator, &key(), record.encode(), NOW, Fault::Invalid);
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_old_value_under_a_new_round_is_refused() {
     let rounds = rounds(10);
     let (validator, freshness) = knowing(&rounds);
     let record = sign(freshness.record("x", cited(&rounds[2], 8)));
-    refused_by(&validator, &key(), record.encode(), NOW, Fault::Invalid);
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn a_beacon_value_from_the_future_is_unsupported_until_the_round_is_known() {
     let rounds = rounds(11);
     let (behind, freshness) = knowing(&rounds[..10]);
     let record = sign(freshness.record("x", cited(&rounds[10], 10)));
-    refused_by(&behind, &key(), record.encode(), NOW, Fault::Unsupported);
+    refused_by(&behind, &key(), record.as_bytes(), NOW, Fault::Unsupported);
     let forged = sign(freshness.record("x", cited(&rounds[9], u64::MAX)));
-    refused_by(&behind, &key(), forged.encode(), NOW, Fault::Unsupported);
+    refused_by(&behind, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
     let (knows, _) = knowing(&rounds);
-    accepted_by(&knows, &key(), record.encode(), NOW);
-    refused_by(&knows, &key(), forged.encode(), NOW, Fault::Unsupported);
+    accepted_by(&knows, &key(), record.as_bytes(), NOW);
+    refused_by(&knows, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn another_beacon_or_threshold_is_another_scheme() {
     for other in [&other_beacon, &other_threshold] {
         assert_ne!(other.description().cid(), freshness.description().cid());
         let record = sign(other.record("x", cited(&ours[1], 1)));
-        refused_by(&validator, &key(), record.encode(), NOW, Fault::Unsupported);
+        refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Unsupported);
     }
     // The same beacon at another round is the same.
     let ahead = Freshness::new(beacon(&rounds(9)), THRESHOLD);
@@ -164,9 +164,9 @@ fn the_later_round_is_the_better_record_whatever_the_beacon_says() {
     let rounds = rounds(10);
     let (validator, freshness) = knowing(&rounds[..5]);
     let [old, new] = [3, 4].map(|n| sign(freshness.record("x", cited(&rounds[n], n as u64))));
-    assert_eq!(validator.select(&key(), &[old.encode(), new.encode()]), Ok(1));
+    assert_eq!(validator.select(&key(), &[old.as_bytes(), new.as_bytes()]), Ok(1));
     let (later, _) = knowing(&rounds);
-    assert_eq!(later.select(&key(), &[old.encode(), new.encode()]), Ok(1));
+    assert_eq!(later.select(&key(), &[old.as_bytes(), new.as_bytes()]), Ok(1));
 }
 
 // The built-in beacon
@@ -190,7 +190,7 @@ fn a_beacon_moves_on_one_round_at_a_time() {
 fn a_beacon_s_authority_cannot_show_two_histories() {
     let rounds = rounds(5);
     let mut beacon = beacon(&rounds[..3]);
-    let other = |parent: &SignedRecord| {
+    let other = |parent: &IprsRecord| {
         Ancestry::child("other", parent).unwrap().sign(&beacon_key(), &authority()).unwrap()
     };
     // Another round 2, and a round 3 that follows on another round 2.
@@ -234,7 +234,7 @@ fn a_beacon_forgets_what_is_beyond_its_window() {
     let freshness = Freshness::new(beacon, 9);
     let record = sign(freshness.record("x", cited(&rounds[5], 5)));
     let validator = validator().with_scheme(freshness);
-    refused_by(&validator, &key(), record.encode(), NOW, Fault::Stale);
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Stale);
 }
 
 #[test]

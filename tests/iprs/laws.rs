@@ -5,8 +5,8 @@ use std::{cmp::Ordering, collections::BTreeSet};
 use libp2p_smart_record::{
     IprsValidator, Open, Validator,
     iprs::{
-        Ancestry, Chain, ChainBeacon, Cited, DatetimeRange, Freshness, Ipld, Record, Scheme,
-        SequenceNumber, SignedRecord, TtlSinceReceipt,
+        Ancestry, Chain, ChainBeacon, Cited, DatetimeRange, Freshness, Ipld, IprsRecord, Record,
+        Scheme, SequenceNumber, TtlSinceReceipt,
     },
 };
 use proptest::{collection, prelude::*, test_runner::FileFailurePersistence};
@@ -58,7 +58,7 @@ fn record() -> impl Strategy<Value = Record> {
     })
 }
 
-fn signed() -> impl Strategy<Value = SignedRecord> {
+fn signed() -> impl Strategy<Value = IprsRecord> {
     (record(), any::<bool>()).prop_map(|(record, by_alice)| {
         let keypair = if by_alice { alice() } else { mallory() };
         record.sign(&key(), &keypair).unwrap()
@@ -92,7 +92,7 @@ proptest! {
     #[test]
     fn the_order_is_total(a in signed(), b in signed(), c in signed()) {
         let validator = all_schemes();
-        let order = |a: &SignedRecord, b: &SignedRecord| validator.order(a, b);
+        let order = |a: &IprsRecord, b: &IprsRecord| validator.order(a, b);
         for (a, b) in [(&a, &b), (&b, &c), (&a, &c), (&a, &a)] {
             prop_assert_eq!(order(a, b), order(b, a).reverse());
             prop_assert_eq!(order(a, b) == Ordering::Equal, a.cid() == b.cid());
@@ -137,8 +137,8 @@ proptest! {
         junk in collection::vec(any::<u8>(), 0..40),
     ) {
         let validator = all_schemes();
-        let best = |records: &[SignedRecord], junk_first: bool| {
-            let mut values: Vec<&[u8]> = records.iter().map(SignedRecord::encode).collect();
+        let best = |records: &[IprsRecord], junk_first: bool| {
+            let mut values: Vec<&[u8]> = records.iter().map(IprsRecord::as_bytes).collect();
             values.insert(if junk_first { 0 } else { values.len() }, &junk);
             let index = validator.select(&key(), &values).unwrap();
             let first = values.iter().position(|value| *value == values[index]);
@@ -149,7 +149,7 @@ proptest! {
         let expected = best(&records, false);
         prop_assert_eq!(&best(&shuffled, true), &expected);
         // It is the greatest.
-        let read = validator.read(&key(), &expected).unwrap();
+        let read = validator.decode(&key(), &expected).unwrap();
         prop_assert!(records.iter().all(|r| validator.order(r, &read).is_le()));
         // And choosing from parts first gives the same.
         let (left, right) = shuffled.split_at(shuffled.len() / 2);
@@ -167,7 +167,7 @@ proptest! {
         let signed = sign(record.clone());
         prop_assert_eq!(signed.record(), &record);
         let bytes = validator.marshal(&signed).unwrap();
-        let read = validator.read(&key(), &bytes).unwrap();
+        let read = validator.decode(&key(), &bytes).unwrap();
         prop_assert_eq!(&read, &signed);
         prop_assert_eq!(read.cid(), signed.cid());
         prop_assert_eq!(validator.marshal(&read).unwrap(), bytes);
@@ -184,13 +184,13 @@ proptest! {
         changes in collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let validator = all_schemes();
-        let mut bytes = signed.encode().to_vec();
+        let mut bytes = signed.as_bytes().to_vec();
         for (index, byte) in changes {
             let len = bytes.len();
             bytes[index.index(len)] = byte;
         }
-        let read = validator.read(&key(), &bytes);
-        prop_assert_eq!(read.is_ok(), bytes == signed.encode());
+        let read = validator.decode(&key(), &bytes);
+        prop_assert_eq!(read.is_ok(), bytes == signed.as_bytes());
     }
 
     #[test]

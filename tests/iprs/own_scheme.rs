@@ -12,8 +12,8 @@ use std::{
 use libp2p_smart_record::{
     Fault, Timestamp, ValidationError, Validator, Validity, Writer,
     iprs::{
-        Description, Ipld, IprsError, Record, Scheme, SequenceNumber, SignedRecord,
-        UnverifiedRecord,
+        Description, Ipld, IprsError, IprsRecord, Record, Scheme, SequenceNumber,
+        UnverifiedIprsRecord,
     },
 };
 
@@ -37,7 +37,7 @@ impl UpToBlock {
         Self { height: Arc::new(AtomicU64::new(height)) }
     }
 
-    fn record(&self, value: &str, limit: u64) -> SignedRecord {
+    fn record(&self, value: &str, limit: u64) -> IprsRecord {
         sign(Record::new(self.description().cid(), value, Ipld::Integer(limit.into())))
     }
 }
@@ -47,19 +47,19 @@ impl Scheme for UpToBlock {
         Description::new("com.example.up-to-block").with_bytes("chain", *b"main")
     }
 
-    fn validate(&self, record: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         if limit(record.record())? < self.height.load(SeqCst) {
             return Err(ValidationError::Stale);
         }
         Ok(Validity::forever())
     }
 
-    fn order(&self, a: &SignedRecord, b: &SignedRecord) -> Ordering {
-        let rank = |r: &SignedRecord| (limit(r.record()).ok(), r.cid());
+    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
+        let rank = |r: &IprsRecord| (limit(r.record()).ok(), r.cid());
         rank(a).cmp(&rank(b))
     }
 
-    fn marshal(&self, record: &SignedRecord) -> Vec<u8> {
+    fn marshal(&self, record: &IprsRecord) -> Vec<u8> {
         let fields = Ipld::List(vec![
             Ipld::Bytes(record.author().as_bytes().to_vec()),
             Ipld::Bytes(record.signature().to_vec()),
@@ -71,7 +71,7 @@ impl Scheme for UpToBlock {
         [self.description().cid().to_bytes(), fields].concat()
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
         let scheme = self.description().cid();
         let fields = bytes
             .strip_prefix(&scheme.to_bytes()[..])
@@ -87,7 +87,7 @@ impl Scheme for UpToBlock {
         let version = u64::try_from(version).map_err(|_| IprsError::Expected("a version"))?;
         let record = Record { scheme, value, version, validity };
         limit(&record)?;
-        UnverifiedRecord::new(record, Writer::decode(author.into())?, signature.into())
+        UnverifiedIprsRecord::new(record, Writer::decode(author.into())?, signature.into())
     }
 }
 
@@ -97,9 +97,9 @@ fn a_scheme_of_one_s_own_brings_its_own_time_and_coding() {
     let validator = validator().with_scheme(scheme.clone());
     let record = scheme.record("hello", 101);
     let value = validator.marshal(&record).unwrap();
-    assert_ne!(value, record.encode());
-    assert!(value.len() < record.encode().len());
-    assert_eq!(validator.read(&key(), &value), Ok(record.clone()));
+    assert_ne!(value, record.as_bytes());
+    assert!(value.len() < record.as_bytes().len());
+    assert_eq!(validator.decode(&key(), &value), Ok(record.clone()));
     accepted_by(&validator, &key(), &value, NOW);
 
     scheme.height.store(101, SeqCst);
@@ -126,7 +126,7 @@ fn a_coding_of_one_s_own_is_guarded_like_the_others() {
         assert!(validator.validate(&key(), &value, at(NOW)).is_err(), "bit {bit}");
     }
     // One record has one form: that of its scheme, and no other.
-    refused_by(&validator, &key(), record.encode(), NOW, Fault::Malformed);
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Malformed);
     let padded = [&value[..], b"\x00"].concat();
     refused_by(&validator, &key(), &padded, NOW, Fault::Malformed);
     // And the key is bound, the size too.
@@ -144,23 +144,23 @@ impl Scheme for Careless {
         Description::new("com.example.careless")
     }
 
-    fn validate(&self, _: &SignedRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         Ok(Validity::forever())
     }
 
-    fn order(&self, _: &SignedRecord, _: &SignedRecord) -> Ordering {
+    fn order(&self, _: &IprsRecord, _: &IprsRecord) -> Ordering {
         Ordering::Equal
     }
 
-    fn marshal(&self, record: &SignedRecord) -> Vec<u8> {
-        [self.description().cid().to_bytes(), record.encode().to_vec()].concat()
+    fn marshal(&self, record: &IprsRecord) -> Vec<u8> {
+        [self.description().cid().to_bytes(), record.as_bytes().to_vec()].concat()
     }
 
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedRecord, IprsError> {
+    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
         // Passes over any padding, and does not look at the scheme.
         let start = self.description().cid().to_bytes().len();
         let body = bytes[start..].trim_ascii_start();
-        UnverifiedRecord::decode(body)
+        UnverifiedIprsRecord::decode(body)
     }
 }
 
@@ -172,11 +172,11 @@ fn a_careless_scheme_opens_no_door() {
     let value = validator.marshal(&record).unwrap();
     accepted_by(&validator, &key(), &value, NOW);
     // Padding that it would pass over.
-    let padded = [&cid.to_bytes()[..], b"   ", record.encode()].concat();
+    let padded = [&cid.to_bytes()[..], b"   ", record.as_bytes()].concat();
     refused_by(&validator, &key(), &padded, NOW, Fault::Malformed);
     // A record of another scheme in its clothes.
     let other = sign(SequenceNumber::record("hello", 1));
-    let disguised = [&cid.to_bytes()[..], other.encode()].concat();
+    let disguised = [&cid.to_bytes()[..], other.as_bytes()].concat();
     refused_by(&validator, &key(), &disguised, NOW, Fault::Malformed);
     // An order that ties what is not equal is completed by the hash.
     let another = sign(Record::new(cid, "world", Ipld::Null));

@@ -11,7 +11,7 @@ use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
     RecordKey, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp, ValidationError,
     Validator, Validity, WriteError, best_index,
-    iprs::{SequenceNumber, SignedRecord, TtlSinceReceipt},
+    iprs::{IprsRecord, SequenceNumber, TtlSinceReceipt},
     store::{
         MemoryStorage, StorageError, Usage,
         storage::{Change, Part, PartId, Parts, Storage, Tally, TallyId},
@@ -24,13 +24,13 @@ const MINUTE: u64 = 60_000;
 const MEMORY: u64 = 48 * 60 * MINUTE;
 
 /// A record that lives for a minute.
-fn minute() -> SignedRecord {
+fn minute() -> IprsRecord {
     sign(TtlSinceReceipt::record("hello", secs(60)).unwrap())
 }
 
 /// As Kademlia puts what a stranger sent with this lifetime.
-fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &SignedRecord, ttl: Option<u64>) {
-    let mut put = kad::Record::new(kad::RecordKey::from(record.key()), record.encode().to_vec());
+fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &IprsRecord, ttl: Option<u64>) {
+    let mut put = kad::Record::new(kad::RecordKey::from(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
 }
@@ -43,8 +43,8 @@ fn expired_at(millis: u64) -> Result<(), WriteError> {
     Err(ValidationError::Expired { expired_at: at(millis) }.into())
 }
 
-fn write(store: &mut SmartRecordStore, record: &SignedRecord) -> Result<(), WriteError> {
-    store.write(record.key(), record.encode()).map(drop)
+fn write(store: &mut SmartRecordStore, record: &IprsRecord) -> Result<(), WriteError> {
+    store.write(record.key(), record.as_bytes()).map(drop)
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn another_signature_of_the_same_record_does_not_start_the_time_anew() {
     write(&mut store, &greater).unwrap();
     clock.set(at(NOW + MINUTE / 2));
     // All replicas keep the lesser one, so it is news.
-    assert_eq!(store.write(&key, lesser.encode()).unwrap().stored, 1);
-    assert_eq!(stored(&store, &key).unwrap(), lesser.encode());
+    assert_eq!(store.write(&key, lesser.as_bytes()).unwrap().stored, 1);
+    assert_eq!(stored(&store, &key).unwrap(), lesser.as_bytes());
     assert_eq!(write(&mut store, &greater), Err(ValidationError::Stale.into()));
     clock.set(at(NOW + MINUTE));
     assert_eq!(stored(&store, &key), None);
@@ -206,8 +206,67 @@ fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
     clock.set(at(NOW + MEMORY));
     assert!(!lives(&store));
     // Nothing holds it for ever, live or remembered.
+    clock.set(at(NOW + 30 * 24 * 60 * MINUTE - 1));
+    assert_eq!(store.collect().unwrap(), 0);
+    clock.set(at(NOW + 30 * 24 * 60 * MINUTE));
     assert_eq!(store.collect().unwrap(), 1);
     assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn a_ttl_longer_than_the_memory_does_not_start_anew_after_it() {
+    let hours = |n: u64| n * 60 * MINUTE;
+    let record = sign(TtlSinceReceipt::record("hello", secs(100 * 3_600)).unwrap());
+    let (mut store, clock) = open_store(validator());
+    // Kademlia's own lifetime comes with it, and again when it has passed.
+    put(&mut store, &record, Some(48 * 3_600));
+    clock.set(at(NOW + hours(99)));
+    assert!(!lives(&store));
+    put(&mut store, &record, Some(48 * 3_600));
+    assert!(lives(&store));
+    clock.set(at(NOW + hours(100)));
+    assert!(!lives(&store));
+    assert_eq!(store.collect().unwrap(), 1);
+    // It is remembered for as long as it could live.
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn what_takes_its_place_does_not_make_a_store_forget_a_value() {
+    let version =
+        |n, ttl| sign(TtlSinceReceipt::record("hello", secs(ttl)).unwrap().with_version(n));
+    let old = version(1, 100 * 3_600);
+    // One whose time does not run since receipt, one that is remembered for less, and both.
+    let other = || sign(SequenceNumber::record("hello", 1).with_version(2));
+    for newer in [vec![other()], vec![version(2, 60)], vec![other(), version(3, 60)]] {
+        let (mut store, clock) = open_store(validator());
+        put(&mut store, &old, Some(60));
+        for record in &newer {
+            put(&mut store, record, Some(60));
+        }
+        for passed in [MINUTE, MEMORY, MEMORY + MINUTE, 100 * 60 * MINUTE - 1] {
+            clock.set(at(NOW + passed));
+            assert!(!lives(&store));
+            assert_eq!(store.collect().unwrap(), 0);
+            assert_eq!(write(&mut store, &old), Err(ValidationError::Stale.into()), "{passed}");
+        }
+        clock.set(at(NOW + 100 * 60 * MINUTE));
+        assert_eq!(store.collect().unwrap(), 1);
+    }
+}
+
+#[test]
+fn what_is_remembered_does_not_keep_out_what_has_replaced_it() {
+    let newer = sign(SequenceNumber::record("hello", 1).with_version(2));
+    let (mut store, clock) = open_store(validator());
+    put(&mut store, &minute(), None);
+    put(&mut store, &newer, Some(60));
+    clock.set(at(NOW + MINUTE));
+    assert!(!lives(&store));
+    // Its author publishes it again; it is no value whose time runs since receipt.
+    put(&mut store, &newer, Some(60));
+    assert!(lives(&store));
+    assert_eq!(write(&mut store, &minute()), Err(ValidationError::Stale.into()));
 }
 
 /// A storage that outlives its store.
@@ -279,7 +338,7 @@ fn a_restart_does_not_start_the_time_anew() {
     clock.set(at(NOW + MINUTE));
     let mut store = open();
     assert!(!lives(&store));
-    let again = store.write(&key(), minute().encode()).map(drop);
+    let again = store.write(&key(), minute().as_bytes()).map(drop);
     assert_eq!(again, expired_at(NOW + MINUTE));
 }
 
@@ -357,7 +416,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
     let there = swarms::ManualClock::at(at(MINUTE));
     swarms::within(async {
         let (a, b) = (start(here.clone()).await, start(there.clone()).await);
-        let (to, value) = (key.clone(), record.encode().to_vec());
+        let (to, value) = (key.clone(), record.as_bytes().to_vec());
         a.with(move |swarm| swarm.behaviour_mut().kad.store_mut().write(&to, &value).unwrap())
             .await
             .unwrap();
@@ -372,7 +431,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         there.advance(secs(60));
         let sender = swarms::start().await;
         swarms::connect(&sender, &b).await;
-        sender.put_to(b.peer(), &key, record.encode().to_vec()).await.unwrap();
+        sender.put_to(b.peer(), &key, record.as_bytes().to_vec()).await.unwrap();
         let at_b = left(&b, &key).await;
         assert!(at_b <= secs(120), "{at_b:?}");
 
@@ -399,7 +458,7 @@ async fn a_put_starts_the_time_at_the_receiver() {
         let b = start(there.clone()).await;
         swarms::connect(&sender, &b).await;
         // Kademlia claims its own 48 hours for it.
-        sender.put_to(b.peer(), &key, record.encode().to_vec()).await.unwrap();
+        sender.put_to(b.peer(), &key, record.as_bytes().to_vec()).await.unwrap();
         let at_b = left(&b, &key).await;
         assert!(at_b <= secs(600) && at_b > secs(540), "{at_b:?}");
     })

@@ -86,7 +86,9 @@ impl Author {
     pub fn new(seed: u8) -> Self {
         // Withdrawals of what the signer does not know are kept for `max_ttl`: keep that within the span.
         let limits = Limits::default().with_max_ttl(Duration::from_millis(SPAN / 2));
-        Self { signer: SpaceSigner::new(key(), keypair(seed), limits), now: 0 }
+        let mut signer = SpaceSigner::new(key(), keypair(seed), limits);
+        signer.resume(&SmartRecord::new(key()));
+        Self { signer, now: 0 }
     }
 
     pub fn act(&mut self, after: u64, act: &Act) -> (Writer, SignedUpdate) {
@@ -131,7 +133,7 @@ pub fn all_updates(histories: &[History]) -> Updates {
 pub fn record_of<'a>(updates: impl IntoIterator<Item = &'a (Writer, SignedUpdate)>) -> SmartRecord {
     let mut record = SmartRecord::new(key());
     for (writer, update) in updates {
-        record.insert(writer.clone(), update.clone());
+        record.insert(writer.clone(), update.clone()).unwrap();
     }
     record
 }

@@ -212,10 +212,55 @@ async fn a_rollback_is_noticed() {
     assert_eq!(manager.get(KEY).await, Err(rolled_back.clone()));
     assert_eq!(manager.has_record(KEY).await, Err(rolled_back));
     assert_eq!(shelf.take_corrections(), [], "the old one is not spread");
-    shelf.holds(&[]);
-    assert_eq!(manager.get(KEY).await, Ok(None));
     shelf.holds(&[(peer(10), value("newer", 3)), (peer(11), value("old", 1))]);
     assert_eq!(manager.get(KEY).await, Ok(Some(b"newer".to_vec())));
+}
+
+#[tokio::test]
+async fn what_is_known_and_not_found_is_withheld() {
+    let (manager, shelf) = manager();
+    assert_eq!(manager.get(KEY).await, Ok(None));
+    shelf.holds(&[(peer(10), value("new", 2))]);
+    manager.get(KEY).await.unwrap();
+    // No answer at all, or none that is good.
+    let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: 2 };
+    for answers in [vec![], vec![(peer(10), Bytes::from_static(b"garbage"))]] {
+        shelf.holds(&answers);
+        assert_eq!(manager.get(KEY).await, Err(withheld.clone()));
+        assert_eq!(manager.has_record(KEY).await, Err(withheld.clone()));
+    }
+    // It can be put anew all the same.
+    let published = manager.put(KEY, "mine").await.unwrap();
+    assert_eq!(published.record.sequence(), NOW_MICROS);
+    let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: NOW_MICROS };
+    assert_eq!(manager.get(KEY).await, Err(withheld));
+}
+
+#[tokio::test]
+async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
+    let brief = UnsignedRecord::new(KEY, "brief", 2)
+        .until(NOW.saturating_add(Duration::from_secs(10)))
+        .sign(&keypair(2), &SignedRecordLimits::default())
+        .unwrap();
+    let shelf = Shelf::default();
+    let clock = ManualClock::at(NOW);
+    let manager = RecordManager::with_clock(keypair(1), registry(), shelf.clone(), clock.clone());
+    shelf.holds(&[(peer(10), brief.encode())]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"brief".to_vec())));
+    clock.advance(Duration::from_secs(9));
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    assert!(matches!(manager.get(KEY).await, Err(ManagerError::RolledBack { .. })));
+    shelf.holds(&[]);
+    assert!(matches!(manager.get(KEY).await, Err(ManagerError::Withheld { .. })));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(manager.get(KEY).await, Ok(None));
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"old".to_vec())));
+    shelf.holds(&[]);
+    assert_eq!(
+        manager.get(KEY).await,
+        Err(ManagerError::Withheld { key: RecordKey::new(KEY), known: 1 })
+    );
 }
 
 #[tokio::test]

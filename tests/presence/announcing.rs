@@ -15,7 +15,15 @@ use crate::forge::{
     millis, node, now, validator,
 };
 
+/// Of a client that has never announced anything.
 fn announcer(client: &Keypair) -> Announcer {
+    let mut announcer = restarted(client);
+    announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
+    announcer
+}
+
+/// Of a client that may have announced something before.
+fn restarted(client: &Keypair) -> Announcer {
     Announcer::new(key_of(client), client.clone(), PresenceLimits::default()).unwrap()
 }
 
@@ -24,9 +32,9 @@ fn announce(announcer: &mut Announcer, node: &Keypair, now: Timestamp, ttl: i64)
     let (handshake, presence) = (exchange_key(8), exchange_key(9));
     let limits = PresenceLimits::default();
     let half = announcer.announce(&node.public(), handshake, presence, now, millis(ttl)).unwrap();
-    let half = HalfSigned::decode(announcer.key(), half.encode().into(), &limits).unwrap();
+    let half = HalfSigned::decode(announcer.key(), half.encode(), &limits).unwrap();
     let signed = half.countersign(node, handshake, now, &limits).unwrap();
-    let signed = Announcement::decode(announcer.key(), signed.encode().into(), &limits).unwrap();
+    let signed = Announcement::decode(announcer.key(), signed.encode(), &limits).unwrap();
     announcer.accept(signed.clone()).unwrap();
     signed
 }
@@ -96,7 +104,7 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     let mut announcer = announcer(&client());
     let old = announce(&mut announcer, &node(1), now(), 2 * HOUR);
     // The client has lost its memory and asks the network.
-    let mut second = self::announcer(&client());
+    let mut second = restarted(&client());
     second.resume(&announcer.record(now())).unwrap();
     let withdrawal = second.withdraw(&node(1).public(), now()).unwrap();
     assert_eq!(withdrawal.created_at(), at(NOW + 1));
@@ -108,6 +116,32 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     assert_eq!(again.created_at(), at(NOW + 2));
     assert_eq!(again.retain_until(), withdrawal.retain_until());
     assert_eq!(view(&second.record(now()), now()), [again]);
+}
+
+#[test]
+fn what_is_announced_after_a_restart_outlives_what_was_announced_before() {
+    let long = announce(&mut announcer(&client()), &node(1), now(), 40 * HOUR);
+    let (mut after, later) = (restarted(&client()), at(NOW + HOUR));
+    for n in 1..=2 {
+        let short = announce(&mut after, &node(n), later, TTL);
+        assert!(short.retain_until() >= long.retain_until());
+        assert_eq!(short.expires_at(), short.created_at().saturating_add(millis(TTL)));
+    }
+    // The old one, which the client has forgotten, comes too late as long as it lives.
+    let mut record = after.record(later);
+    record.insert(long.clone()).unwrap();
+    assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
+    record.collect(at(NOW + 40 * HOUR - 1));
+    record.insert(long).unwrap();
+    assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
+    // Once nothing from before can be about any more, nothing is kept for the sake of it.
+    let next = announce(&mut after, &node(1), at(NOW + 49 * HOUR), TTL);
+    assert_eq!(next.retain_until(), next.expires_at());
+    // Of another key one knows nothing.
+    let mut lost = restarted(&client());
+    assert!(lost.resume(&PresenceRecord::new(key_of(&mallory()))).is_err());
+    let short = announce(&mut lost, &node(1), now(), TTL);
+    assert_eq!(short.retain_until(), at(NOW + 48 * HOUR));
 }
 
 #[test]
@@ -221,12 +255,12 @@ fn a_put_record_is_made_of_what_belongs_together() {
     let limits = PresenceLimits::default();
     let make = |client: &Keypair, node: &Keypair, message: &Draft, expires_at| {
         let message = message.signed().encode_to_vec();
-        make_put_record(&key, &id(client), &id(node), message.into(), at(expires_at), &limits)
+        make_put_record(&key, &id(client), &id(node), message, at(expires_at), &limits)
     };
     for draft in [Draft::at(1), Draft::withdrawn(1)] {
         let record = make(&client(), &node(1), &draft, NOW + TTL).unwrap();
         assert_eq!(record.encode(), draft.encode());
-        let decoded = PresenceRecord::decode(&key, draft.encode().into(), &limits).unwrap();
+        let decoded = PresenceRecord::decode(&key, draft.encode(), &limits).unwrap();
         assert_eq!(decoded, record);
     }
     let good = Draft::at(1);

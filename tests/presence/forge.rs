@@ -393,7 +393,7 @@ pub fn accepted(value: &[u8]) {
 pub fn seen(value: &[u8], offset: i64) -> Vec<PeerId> {
     let record = libp2p_smart_record::presence::PresenceRecord::decode(
         &key_of(&client()),
-        value.to_vec().into(),
+        value.to_vec(),
         validator().limits(),
     )
     .unwrap();

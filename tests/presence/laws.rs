@@ -55,7 +55,7 @@ fn pool() -> &'static [Entry] {
                     draft = draft.signed_by(withdrawn.by_client, None);
                 }
                 for signed in [draft.signed(), draft.signed_again(200)] {
-                    let bytes = signed.encode_to_vec().into();
+                    let bytes = signed.encode_to_vec();
                     pool.push(Entry::decode(&our_key(), bytes, &limits(8, 0)).unwrap());
                 }
             }
@@ -99,7 +99,7 @@ fn join(rules: &PresenceValidator, values: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn positions(value: &[u8]) -> Vec<(libp2p_identity::PeerId, libp2p_smart_record::Timestamp)> {
-    PresenceRecord::decode(&our_key(), value.to_vec().into(), &limits(10, 0))
+    PresenceRecord::decode(&our_key(), value.to_vec(), &limits(10, 0))
         .unwrap()
         .entries()
         .map(|entry| (entry.node(), entry.created_at()))
@@ -134,7 +134,7 @@ proptest! {
         prop_assert_eq!(&join(&rules, &[all.clone(), ab.clone(), b]), &all);
         // What comes out of it is valid and within the limits.
         prop_assert!(all.len() <= limits.record_bytes());
-        let decoded = PresenceRecord::decode(&our_key(), all.into(), &limits).unwrap();
+        let decoded = PresenceRecord::decode(&our_key(), all, &limits).unwrap();
         prop_assert!(decoded.entries().len() <= limits.nodes_per_client());
         // And it is the join of the records.
         let mut joined = PresenceRecord::new(our_key());
@@ -193,7 +193,7 @@ proptest! {
     fn encoding_and_decoding_gives_the_same(set in picks(), limits in any_limits()) {
         let record = record_of(&set, &limits);
         let bytes = record.encode();
-        let decoded = PresenceRecord::decode(&our_key(), bytes.clone().into(), &limits).unwrap();
+        let decoded = PresenceRecord::decode(&our_key(), bytes.clone(), &limits).unwrap();
         prop_assert_eq!(&decoded, &record);
         prop_assert_eq!(decoded.encode(), bytes);
     }
@@ -213,6 +213,27 @@ proptest! {
         if let Ok(read) = rules.read(&key(), &record.encode(), now) {
             prop_assert!(read.view(now).eq(record.view(now)));
         }
+    }
+
+    #[test]
+    fn a_collected_value_reads_the_same(
+        set in picks(),
+        (a, b) in (0..3 * SPAN, 0..3 * SPAN),
+    ) {
+        let rules = PresenceValidator::new(limits(8, 0));
+        let (then, now) = (at(NOW + a.min(b)), at(NOW + a.max(b)));
+        let whole = record_of(&set, rules.limits());
+        let value = whole.encode();
+        let collected = rules.collect(&key(), &value, then);
+        // Something went, and something is left.
+        let left = whole.entries().filter(|entry| entry.retain_until() > then).count();
+        prop_assert_eq!(collected.is_some(), 0 < left && left < whole.entries().len());
+        let rest = collected.unwrap_or_else(|| value.clone());
+        prop_assert_eq!(rules.collect(&key(), &rest, then), None);
+        let read = |value: &[u8]| rules.read(&key(), value, now).ok();
+        prop_assert_eq!(read(&rest), read(&value));
+        let validate = |value: &[u8]| rules.validate(&key(), value, now).ok();
+        prop_assert_eq!(validate(&rest), validate(&value));
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn half() -> Vec<u8> {
 }
 
 fn decode_half(bytes: Vec<u8>) -> Result<HalfSigned, PresenceError> {
-    HalfSigned::decode(&key_of(&client()), bytes.into(), validator().limits())
+    HalfSigned::decode(&key_of(&client()), bytes, validator().limits())
 }
 
 #[test]
@@ -36,9 +36,8 @@ fn a_node_signs_only_what_the_client_has_signed() {
         Err(PresenceError::SurplusSignature { .. })
     ));
     assert_eq!(decode_half(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
-    let decode = |bytes: Vec<u8>| {
-        Announcement::decode(&key_of(&client()), bytes.into(), validator().limits())
-    };
+    let decode =
+        |bytes: Vec<u8>| Announcement::decode(&key_of(&client()), bytes, validator().limits());
     assert!(matches!(decode(half()), Err(PresenceError::HalfSigned { .. })));
     assert_eq!(decode(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
     assert!(decode(Draft::at(1).signed().encode_to_vec()).is_ok());

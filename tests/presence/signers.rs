@@ -1,6 +1,6 @@
 //! Who has signed, and who should have.
 
-use libp2p_smart_record::{Fault, Validator};
+use libp2p_smart_record::{Fault, PresenceValidator, Validator, presence::PresenceLimits};
 use prost::Message;
 
 use crate::forge::*;
@@ -148,6 +148,30 @@ fn a_node_of_small_order_signs_anything() {
     let value = draft.value_of(signed.encode_to_vec());
     let error = refused(&record([value]).encode_to_vec(), Fault::Invalid);
     says(&error, "of the node");
+}
+
+#[test]
+fn a_flood_of_forgeries_costs_what_sixteen_do() {
+    let limits = PresenceLimits::default().with_record_bytes(64 * 1_024).with_nodes_per_client(64);
+    let rules = PresenceValidator::new(limits);
+    let forged =
+        |n| Draft::at(n).made(1).signed_by(Some((mallory(), BY_CLIENT)), Some((node(n), BY_NODE)));
+    let good = |n| Draft::at(n);
+    let flood = |count: u8| {
+        let forgeries = (1..=count).map(forged);
+        records(&forgeries.chain([good(100)]).collect::<Vec<_>>())
+    };
+    // Fifteen bad signatures take nothing with them; after sixteen the rest is refused unread.
+    let read = rules.read(&key(), &flood(15), now()).unwrap();
+    assert_eq!(read.entries().len(), 1);
+    assert!(rules.read(&key(), &flood(16), now()).is_err());
+    // The values of others are none the worse for it, although what they say is older.
+    for order in [[0, 1], [1, 0]] {
+        let values = [flood(30), records(&[good(1).made(-1), good(101)])];
+        let values = order.map(|i| &values[i][..]);
+        let joined = rules.consolidate(&key(), &values).unwrap();
+        assert_eq!(joined, records(&[good(1).made(-1), good(101)]));
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{RecordKey, StoreEvent, ValidationError, store::Origin};
 
-use crate::forge::{Draft, HOUR, NOW, TTL, id, key, millis, node, records, replica, seen, stored};
+use crate::forge::{
+    Draft, HOUR, NOW, SKEW, TTL, id, key, millis, node, records, replica, seen, stored,
+};
 
 /// The nodes, in the order of a view.
 fn nodes(numbers: &[u8]) -> Vec<libp2p_identity::PeerId> {
@@ -76,6 +78,44 @@ fn a_part_of_what_is_stored_is_known_and_not_stale() {
     // And what adds something is news, however much of it is known.
     let more = records(&[Draft::at(1), Draft::at(4)]);
     assert_eq!(replica.write(&key(), &more).unwrap().stored, 1);
+}
+
+#[test]
+fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
+    let (mut replica, clock) = replica();
+    let (brief, long) = (Draft::at(1).living(TTL), Draft::at(2).living(HOUR));
+    let both = records(&[brief.clone(), long.clone()]);
+    replica.write(&key(), &both).unwrap();
+    clock.advance(millis(TTL));
+    let mut events = replica.subscribe();
+    // Whoever still has the expired one may say so as often as they like, alone or beside what lives.
+    for _ in 0..2 {
+        let report = replica.write(&key(), &both).unwrap();
+        assert_eq!((report.stored, report.known), (0, 1));
+        assert_eq!(stored(&replica, &key()), Some(long.encode()));
+        assert!(replica.write(&key(), &brief.encode()).is_err());
+        let refused = events.try_next().unwrap();
+        assert!(matches!(refused, StoreEvent::Refused { .. }), "{refused:?}");
+    }
+    assert_eq!(events.try_next(), None);
+    // What is news comes without it.
+    let more = Draft::at(3).living(HOUR);
+    assert_eq!(replica.write(&key(), &records(&[brief, more.clone()])).unwrap().stored, 1);
+    assert_eq!(stored(&replica, &key()), Some(records(&[long, more])));
+}
+
+#[test]
+fn what_is_retained_by_its_rules_is_kept_until_then() {
+    // By a client whose clock is ahead: longer than the store keeps what nobody bounds.
+    let (mut replica, clock) = replica();
+    let ahead = Draft::withdrawn(1).made(SKEW).living(48 * HOUR);
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::from(&key()), ahead.encode());
+    record.expires = Some(std::time::Instant::now() + millis(2_000));
+    replica.put(record).unwrap();
+    clock.advance(millis(SKEW + 48 * HOUR - 1));
+    assert_eq!(stored(&replica, &key()), Some(ahead.encode()));
+    clock.advance(millis(1));
+    assert_eq!(stored(&replica, &key()), None);
 }
 
 #[test]

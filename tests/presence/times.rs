@@ -1,6 +1,6 @@
 //! Good announcements at the wrong time.
 
-use libp2p_smart_record::{Fault, ValidationError, record::Limit};
+use libp2p_smart_record::{Fault, ValidationError, Validator, record::Limit};
 
 use crate::forge::*;
 
@@ -13,8 +13,13 @@ fn an_expired_announcement() {
     assert_eq!(error, ValidationError::Expired { expired_at: now() });
     assert!(validator().read(&key(), &draft.encode(), now()).is_err());
     accepted(&Draft::at(1).made(1 - TTL).encode());
-    // One that lives carries it along, but nobody sees it.
-    accepted(&records(&[draft, Draft::at(2)]));
+    // One that lives may bring it along, but nobody sees it, and no replica keeps it.
+    let both = records(&[draft, Draft::at(2)]);
+    validator().validate(&key(), &both, now()).unwrap();
+    assert_eq!(validator().consolidate(&key(), &[&both]).unwrap(), both);
+    let (mut replica, _) = replica();
+    replica.write(&key(), &both).unwrap();
+    assert_eq!(stored(&replica, &key()), Some(Draft::at(2).encode()));
     // Kept is not the same as present.
     let kept = Draft::at(1).made(-TTL).with(|m| m.retain_until = Some(NOW + 1));
     accepted(&kept.encode());

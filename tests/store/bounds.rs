@@ -113,13 +113,12 @@ fn no_byte_more_than_the_bound() {
 fn a_full_store_takes_what_makes_it_smaller() {
     // A board, and a value, that take nearly all there is. Writing less in their place needs no room.
     let key = RecordKey::new("/sr/a");
-    let (mut signer, now) =
-        (SpaceSigner::new(key.clone(), keypair(1), Limits::default()), Timestamp::from_millis(T0));
+    let (mut signer, now) = (signer(&key, 1, Limits::default()), Timestamp::from_millis(T0));
     let update = signer.merge(text(1_000), now, HOUR).unwrap();
     let withdrawal = signer.withdraw(now).unwrap();
     let encode = |update| {
         let mut record = SmartRecord::new(key.clone());
-        record.insert(signer.writer(), update);
+        record.insert(signer.writer(), update).unwrap();
         record.encode()
     };
     let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(1_500));
@@ -199,10 +198,10 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
     assert!(store.counters().refused[&Fault::LimitExceeded] > 0);
     // The expired take no one's place.
     clock.advance(Duration::from_secs(120));
-    let mut signer = SpaceSigner::new(key.clone(), keypair(99), limits);
+    let mut signer = signer(&key, 99, limits);
     let update = signer.merge(text(1), clock.now(), HOUR).unwrap();
     let mut late = SmartRecord::new(key.clone());
-    late.insert(signer.writer(), update);
+    late.insert(signer.writer(), update).unwrap();
     store.write(&key, &late.encode()).unwrap();
     assert_eq!(store.record(&key).unwrap(), Some(late));
 }
@@ -234,7 +233,7 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
         let live = one_space(&key, 2_000 + seed, 1, HOUR);
         put(&mut store, &key, live.clone());
         clock.advance(Duration::from_secs(21));
-        let mut signer = SpaceSigner::new(key.clone(), keypair(3_000 + seed), Limits::default());
+        let mut signer = signer(&key, 3_000 + seed, Limits::default());
         signer.merge(text(1), clock.now(), HOUR).unwrap();
         let new = signer.record(clock.now());
         assert_eq!(store.write(&key, &new.encode()).map(|report| report.stored), Ok(1));

@@ -13,6 +13,9 @@ pub struct Probe {
 pub struct ProbeState {
     pub gets: AtomicUsize,
     pub scans: AtomicUsize,
+    /// What was touched: rows, and the bytes in them.
+    pub read: Touched,
+    pub written: Touched,
     pub fail_reads: AtomicBool,
     pub fail_due: AtomicBool,
     /// How many more times `apply` works.
@@ -20,6 +23,25 @@ pub struct ProbeState {
     pub fail_applies: AtomicBool,
     pub commits: AtomicUsize,
     pub fail_commits: AtomicBool,
+}
+
+/// How many rows were touched, whether they were there or not, and how many bytes were in them.
+#[derive(Default)]
+pub struct Touched {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Touched {
+    fn add(&self, bytes: usize) {
+        self.rows.fetch_add(1, SeqCst);
+        self.bytes.fetch_add(bytes, SeqCst);
+    }
+
+    /// Rows and bytes since the last call.
+    pub fn take(&self) -> (usize, usize) {
+        (self.rows.swap(0, SeqCst), self.bytes.swap(0, SeqCst))
+    }
 }
 
 impl ProbeState {
@@ -51,25 +73,32 @@ impl Storage for Probe {
     fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
         self.state.gets.fetch_add(1, SeqCst);
         ProbeState::check(&self.state.fail_reads)?;
-        self.inner.get(id)
+        let part = self.inner.get(id)?;
+        self.state.read.add(part.as_ref().map_or(0, |part| part.bytes.len()));
+        Ok(part)
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
         self.state.scans.fetch_add(1, SeqCst);
         match ProbeState::check(&self.state.fail_reads) {
-            Ok(()) => self.inner.scan(from),
+            Ok(()) => Box::new(self.inner.scan(from).inspect(|part| {
+                self.state.read.add(part.as_ref().map_or(0, |(_, part)| part.bytes.len()));
+            })),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
         ProbeState::check(&self.state.fail_reads)?;
+        self.state.read.add(0);
         self.inner.last(up_to)
     }
 
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
         ProbeState::check(&self.state.fail_due)?;
-        self.inner.due(now, max)
+        let due = self.inner.due(now, max)?;
+        due.iter().for_each(|_| self.state.read.add(0));
+        Ok(due)
     }
 
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
@@ -80,11 +109,18 @@ impl Storage for Probe {
                 return Err(StorageError("on command".to_owned()));
             }
         }
+        for change in &changes {
+            self.state.written.add(match change {
+                Change::Set(_, part) => part.bytes.len(),
+                _ => 0,
+            });
+        }
         self.inner.apply(changes)
     }
 
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
         ProbeState::check(&self.state.fail_reads)?;
+        self.state.read.add(0);
         self.inner.tally(id)
     }
 

@@ -93,10 +93,10 @@ fn the_good_part_of_a_write_stays() {
 fn what_was_replaced_is_stale() {
     let (mut store, clock) = open_store(StoreConfig::default());
     let key = RecordKey::new("/sr/a");
-    let mut signer = SpaceSigner::new(key.clone(), keypair(1), Limits::default());
+    let mut signer = signer(&key, 1, Limits::default());
     let encode = |signer: &SpaceSigner, update| {
         let mut record = SmartRecord::new(key.clone());
-        record.insert(signer.writer(), update);
+        record.insert(signer.writer(), update).unwrap();
         record.encode()
     };
     let update = signer.merge(text(1), clock.now(), HOUR).unwrap();

@@ -35,7 +35,7 @@ struct Board {
 
 #[derive(Clone, PartialEq, Message)]
 struct Opaque {
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "6")]
     is_local: bool,
 }
 
@@ -177,8 +177,7 @@ fn tallies_and_heads_are_what_a_scan_gives() {
                 match step {
                     Step::Board { key, writer, size, ttl } => {
                         let key = RecordKey::new(format!("/sr/{key}"));
-                        let keypair = keypair(writer);
-                        let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+                        let mut signer = signer(&key, writer, Limits::default());
                         let ttl = Duration::from_secs(ttl);
                         signer.merge(text(size), clock.now(), ttl).unwrap();
                         put(&mut store, &key, signer.record(clock.now()).encode());

@@ -8,7 +8,7 @@ use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
     Fault, IprsValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, Timestamp,
     ValidationError, Validator,
-    iprs::{Ipld, Record, SignedRecord},
+    iprs::{Ipld, IprsRecord, Record},
     store::MemoryStorage,
 };
 
@@ -47,7 +47,7 @@ pub fn key() -> RecordKey {
 }
 
 /// Signed by Alice under her key.
-pub fn sign(record: Record) -> SignedRecord {
+pub fn sign(record: Record) -> IprsRecord {
     record.sign(&key(), &alice()).unwrap()
 }
 
@@ -91,10 +91,7 @@ pub fn signature(keypair: &Keypair, key: &RecordKey, object: &[u8]) -> Vec<u8> {
 }
 
 /// A record with something changed in its object and a good signature of Alice's for that.
-pub fn tampered(
-    record: &SignedRecord,
-    change: impl FnOnce(&mut BTreeMap<String, Ipld>),
-) -> Vec<u8> {
+pub fn tampered(record: &IprsRecord, change: impl FnOnce(&mut BTreeMap<String, Ipld>)) -> Vec<u8> {
     let mut object = parse(record.block());
     change(&mut object);
     let signature = signature(&alice(), record.key(), &encode(&object));
@@ -103,7 +100,7 @@ pub fn tampered(
 }
 
 /// A record whose validity is this, signed by Alice.
-pub fn with_validity(record: &SignedRecord, validity: Ipld) -> Vec<u8> {
+pub fn with_validity(record: &IprsRecord, validity: Ipld) -> Vec<u8> {
     tampered(record, |object| {
         object.insert("validity".to_owned(), validity);
     })

@@ -44,7 +44,17 @@ pub async fn start_at(
     config: StoreConfig,
     tweak: impl FnOnce(&mut kad::Config),
 ) -> Node {
-    let keypair = Keypair::generate_ed25519();
+    start_as(Keypair::generate_ed25519(), clock, validator, config, tweak).await
+}
+
+/// A node that is a certain peer.
+pub async fn start_as(
+    keypair: Keypair,
+    clock: impl Clock,
+    validator: impl Validator + 'static,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
     let local = keypair.public().to_peer_id();
     let storage = MemoryStorage::default();
     let store = SmartRecordStore::with_storage(local, validator, config, storage, clock);
@@ -70,9 +80,11 @@ pub async fn pair() -> (Node, Node) {
     (a, b)
 }
 
-/// A fresh writer under a key.
+/// A fresh writer under a key, which has never written before.
 pub fn signer(key: &RecordKey) -> SpaceSigner {
-    SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default())
+    let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
 }
 
 /// What the writer's space says with one update more, `text`, which lives for ten minutes.

@@ -335,7 +335,7 @@ impl Demo {
         let merged = read_merged(self.reader()?, &self.key).await?;
         let mut record = SmartRecord::new(self.key.clone());
         for update in merged.space(&writer).context("no space")?.updates() {
-            record.insert(writer.clone(), update.clone());
+            record.insert(writer.clone(), update.clone())?;
         }
         Ok(record)
     }

@@ -96,9 +96,14 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
     // The attacker signs with limits of its own.
     let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {
         let limits = Limits::default().with_update_bytes(1 << 20).with_max_ttl(Duration::MAX);
-        let mut record = SmartRecord::new(demo.key.clone());
-        record.insert(writer.clone(), update.sign(key, keypair, &limits)?);
-        Ok(record.encode())
+        let mut record = SmartRecord::new(key.clone());
+        record.insert(own.clone(), update.sign(key, keypair, &limits)?)?;
+        // A record does not say its key. Whose space it is, it does; all writers here have keys of one length.
+        let mut value = record.encode();
+        let at = value.windows(own.as_bytes().len()).position(|window| window == own.as_bytes());
+        let at = at.context("the writer is in the record")?;
+        value.splice(at..at + own.as_bytes().len(), writer.as_bytes().iter().copied());
+        Ok(value)
     };
     let small = || -> Dict { [("name", "mallory")].into_iter().collect() };
     let large: Dict = [("name", "x".repeat(2 * 1_024))].into_iter().collect();

@@ -1,0 +1,108 @@
+//! How costs grow: with the length of an update, the spaces of a board, and how much two boards differ in.
+//!
+//! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
+
+#[path = "../tests/support/clock.rs"]
+mod clock;
+#[path = "ratios/fixtures.rs"]
+#[allow(dead_code, reason = "the ratios use the rest")]
+mod fixtures;
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
+use libp2p_kad::{Record, store::RecordStore};
+use libp2p_smart_record::{
+    Dict, Limits, SmartRecordStore, SmartRecordValidator, SpaceSigner, Validator,
+};
+
+const SPACES: [u64; 4] = [1, 10, 100, 1_000];
+
+/// A store that holds a board, put as Kademlia would bring it.
+fn holding(spaces: u64) -> SmartRecordStore {
+    let (key, mut store) = (board_key(0), store());
+    for chunk in board(&key, 0..spaces).chunks(15 * 1_024) {
+        store.put(Record::new(&key, chunk)).unwrap();
+    }
+    store
+}
+
+fn admit(c: &mut Criterion) {
+    let mut group = c.benchmark_group("admit_by_update_bytes");
+    let (key, keypair) = (board_key(0), keypair(0));
+    for len in [16_usize, 64, 256, 1_024, 1_900] {
+        let mut signer = SpaceSigner::new(key.clone(), keypair.clone(), Limits::default());
+        signer.merge(Dict::from_iter([("text", "x".repeat(len))]), NOW, HOUR).unwrap();
+        let value = signer.record(NOW).encode();
+        group.throughput(Throughput::Bytes(value.len() as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(len), &value, |b, value| {
+            b.iter_batched(
+                || (store(), Record::new(&key, value.clone())),
+                |(mut store, record)| store.put(record),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+fn put(c: &mut Criterion) {
+    let mut group = c.benchmark_group("put_by_spaces_of_board");
+    let key = board_key(0);
+    for spaces in SPACES {
+        let mut store = holding(spaces);
+        let mut writers = spaces..;
+        group.bench_function(BenchmarkId::from_parameter(spaces), |b| {
+            b.iter_batched(
+                || Record::new(&key, value(&key, &keypair(writers.next().unwrap()), 0, HOUR)),
+                |record| store.put(record),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+fn get(c: &mut Criterion) {
+    let mut group = c.benchmark_group("get_by_spaces_of_board");
+    let key = (&board_key(0)).into();
+    for spaces in SPACES {
+        let store = holding(spaces);
+        group.bench_function(BenchmarkId::from_parameter(spaces), |b| {
+            b.iter(|| black_box(store.get(&key).unwrap().into_owned()));
+        });
+    }
+}
+
+fn join(c: &mut Criterion) {
+    let mut group = c.benchmark_group("join_1000_spaces_by_new_ones");
+    let key = board_key(0);
+    let one = board(&key, 0..1_000).encode();
+    for new in [0, 1, 10, 100] {
+        let other = board(&key, new..1_000 + new).encode();
+        group.bench_function(BenchmarkId::from_parameter(new), |b| {
+            b.iter_batched_ref(
+                || {
+                    let mut store = store();
+                    store.write(&key, &one).unwrap();
+                    store
+                },
+                |store| store.write(&key, &other).unwrap(),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+}
+
+fn consolidate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("consolidate_by_spaces");
+    let (key, validator) = (board_key(0), SmartRecordValidator::default());
+    for spaces in [1, 10, 100] {
+        let (one, other) = (board(&key, 0..spaces).encode(), board(&key, 1..spaces + 1).encode());
+        group.bench_function(BenchmarkId::from_parameter(spaces), |b| {
+            b.iter(|| validator.consolidate(&key, &[&one, &other]).unwrap());
+        });
+    }
+}
+
+criterion_group!(curves, admit, put, get, join, consolidate);
+criterion_main!(curves);

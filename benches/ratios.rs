@@ -1,0 +1,27 @@
+//! The figures that this crate promises, each a ratio measured in one run against the thing it is compared with.
+//!
+//! `cargo bench --all-features --bench ratios` prints a line for each, `name value unit (goal …)`;
+//! `cargo bench --all-features --bench ratios -- board` only those whose names contain `board`.
+
+#[path = "../tests/support/clock.rs"]
+mod clock;
+#[path = "ratios/fixtures.rs"]
+mod fixtures;
+#[path = "ratios/harness.rs"]
+mod harness;
+#[path = "ratios/large.rs"]
+mod large;
+#[path = "ratios/small.rs"]
+mod small;
+
+use harness::Harness;
+
+fn main() {
+    if large::is_child() {
+        return large::child();
+    }
+    let mut harness = Harness::from_args();
+    small::run(&mut harness);
+    large::run(&mut harness);
+    harness.finish();
+}

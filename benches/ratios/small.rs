@@ -1,0 +1,145 @@
+//! Figures of one core and a board or two.
+
+use std::{hint::black_box, thread, time::Duration};
+
+use libp2p_kad::{
+    Record,
+    store::{MemoryStore, MemoryStoreConfig, RecordStore},
+};
+use libp2p_smart_record::{RecordKey, SmartRecordStore, SmartRecordValidator, Validator};
+
+use crate::{
+    fixtures::{
+        Bare, HOUR, NOW, board, board_key, keypair, local, record, store, time, update, value,
+    },
+    harness::{Goal, Harness},
+};
+
+/// How many updates a round has.
+const UPDATES: u64 = 1_000;
+const ROUNDS: usize = 9;
+
+pub fn run(harness: &mut Harness) {
+    admission(harness);
+    boards(harness);
+    reading(harness);
+    two_cores(harness);
+}
+
+fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {
+    store.put(Record::new(&value.0, value.1.clone())).unwrap();
+}
+
+/// New updates, each of another writer and in a record of its own, and the same again.
+fn admission(harness: &mut Harness) {
+    let (new, known) = ("admit_new_update", "admit_known_update");
+    if !harness.wants(new) && !harness.wants(known) {
+        return;
+    }
+    let mut values = Vec::new();
+    let mut bare = Vec::new();
+    for n in 0..UPDATES {
+        let (key, keypair) = (board_key(n), keypair(n));
+        let update = update(&key, &keypair, 0, HOUR);
+        bare.push(Bare::new(&key, &keypair, &update));
+        values.push((key.clone(), record(&key, [(&keypair, update)]).encode()));
+    }
+    let verify = || time(&bare, Bare::verify);
+    harness.ratio(new, Goal::AtMost(1.20), ROUNDS, || {
+        let mut store = store();
+        let admit = time(&values, |value| put(&mut store, value));
+        assert_eq!(store.counters().admitted, UPDATES);
+        (admit, verify())
+    });
+    let mut store = store();
+    time(&values, |value| put(&mut store, value));
+    harness.ratio(known, Goal::AtMost(0.06), ROUNDS, || {
+        (time(&values, |value| put(&mut store, value)), verify())
+    });
+    assert_eq!(store.counters().admitted, UPDATES);
+}
+
+fn boards(harness: &mut Harness) {
+    let (into, join) = ("put_into_board_of_1000", "join_boards_differing_in_10");
+    if !harness.wants(into) && !harness.wants(join) {
+        return;
+    }
+    let key = board_key(0);
+    let mut store = store();
+    for chunk in board(&key, 0..1_000).chunks(15 * 1_024) {
+        store.put(Record::new(&key, chunk)).unwrap();
+    }
+    assert_eq!(store.counters().admitted, 1_000);
+    let mut writers = (1_000..).map(keypair);
+    harness.ratio(into, Goal::AtMost(1.10), ROUNDS, || {
+        let (mut large, mut small) = (Vec::new(), Vec::new());
+        for (n, keypair) in (1_000_000..).zip(writers.by_ref().take(100)) {
+            large.push((key.clone(), value(&key, &keypair, 0, HOUR)));
+            let empty = board_key(n);
+            small.push((empty.clone(), value(&empty, &keypair, 0, HOUR)));
+        }
+        let mut empty = crate::fixtures::store();
+        let full = time(&large, |value| put(&mut store, value));
+        assert_eq!(empty.counters().refused_total(), 0);
+        (full, time(&small, |value| put(&mut empty, value)))
+    });
+
+    let (one, other) = (board(&key, 0..1_000).encode(), board(&key, 10..1_010));
+    let keypairs: Vec<_> = (1_000..1_010).map(keypair).collect();
+    let bare: Vec<_> =
+        keypairs.iter().map(|k| Bare::new(&key, k, &update(&key, k, 0, HOUR))).collect();
+    let other = other.encode();
+    harness.ratio(join, Goal::AtMost(4.0), ROUNDS, || {
+        let mut store = crate::fixtures::store();
+        store.write(&key, &one).unwrap();
+        let joined = time([&other], |other| drop(store.write(&key, other).unwrap()));
+        (joined, time(&bare, Bare::verify))
+    });
+}
+
+/// A board of 20 spaces as Kademlia reads it, against bytes of the same length in libp2p's store.
+fn reading(harness: &mut Harness) {
+    let key = board_key(0);
+    let value = board(&key, 0..20).encode();
+    let mut ours = store();
+    let config = MemoryStoreConfig { max_value_bytes: value.len() + 1, ..Default::default() };
+    let mut theirs = MemoryStore::with_config(local(), config);
+    let record = Record::new(&key, value);
+    ours.put(record.clone()).unwrap();
+    theirs.put(record.clone()).unwrap();
+    assert_eq!(ours.get(&record.key).unwrap().value.len(), record.value.len());
+    let times = || 0..10_000;
+    harness.ratio("get_20_spaces", Goal::AtMost(2.0), ROUNDS, || {
+        let mine = time(times(), |_| drop(black_box(ours.get(&record.key).unwrap().into_owned())));
+        let other =
+            time(times(), |_| drop(black_box(theirs.get(&record.key).unwrap().into_owned())));
+        (mine, other)
+    });
+}
+
+/// One validator on two threads.
+fn two_cores(harness: &mut Harness) {
+    let name = "validate_on_two_cores";
+    if !harness.wants(name) {
+        return;
+    }
+    let validator = SmartRecordValidator::default();
+    let values: Vec<_> =
+        (0..1_000).map(|n| (board_key(n), value(&board_key(n), &keypair(n), 0, HOUR))).collect();
+    let validate = |values: &[(RecordKey, Vec<u8>)]| {
+        for (key, value) in values {
+            validator.validate(key, value, NOW).unwrap();
+        }
+    };
+    let (left, right) = values.split_at(values.len() / 2);
+    let on_two = || {
+        thread::scope(|scope| {
+            scope.spawn(|| validate(left));
+            validate(right);
+        });
+    };
+    harness.ratio(name, Goal::AtLeast(1.8), ROUNDS, || {
+        let one: Duration = time([()], |()| validate(&values));
+        (one, time([()], |()| on_two()))
+    });
+}

@@ -1,0 +1,68 @@
+//! Answers that were given before: a record that fits into one reply is put together once and not for every GET.
+//!
+//! **Invariants.** An answer is given again only while the record would give the same: until it is written to, or
+//! something in it expires. The clock may have gone back; then it is put together anew. The bytes kept are
+//! bounded.
+//!
+//! **Spec.** `docs/performance.md`.
+
+use std::collections::HashMap;
+
+use libp2p_kad::{Record, RecordKey as KadKey};
+
+use super::storage::RecordId;
+use crate::time::Timestamp;
+
+/// How many bytes of keys and values are kept; beyond that it begins anew.
+const MAX_BYTES: usize = 4 * 1_024 * 1_024;
+
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    by_key: HashMap<KadKey, Answer>,
+    keys: HashMap<RecordId, KadKey>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Answer {
+    record: Record,
+    made_at: Timestamp,
+    /// When it is no longer the answer; never if nothing in it expires.
+    until: Option<Timestamp>,
+}
+
+fn cost(record: &Record) -> usize {
+    record.value.len().saturating_add(record.key.as_ref().len())
+}
+
+impl Answers {
+    pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
+        let answer = self.by_key.get(key)?;
+        let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
+        is_current.then(|| answer.record.clone())
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        id: RecordId,
+        record: Record,
+        made_at: Timestamp,
+        until: Option<Timestamp>,
+    ) {
+        self.forget(id);
+        let bytes = self.bytes.saturating_add(cost(&record));
+        if bytes > MAX_BYTES {
+            *self = Self::default();
+        }
+        self.bytes = self.bytes.saturating_add(cost(&record));
+        self.keys.insert(id, record.key.clone());
+        self.by_key.insert(record.key.clone(), Answer { record, made_at, until });
+    }
+
+    pub(super) fn forget(&mut self, id: RecordId) {
+        let answer = self.keys.remove(&id).and_then(|key| self.by_key.remove(&key));
+        if let Some(answer) = answer {
+            self.bytes = self.bytes.saturating_sub(cost(&answer.record));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Values that are not smart records: one under a key, the best or all that is good together.
+//!
+//! **Invariants.** What is stored is valid when it is written. A value that says nothing new is known, one that is
+//! worse than what is stored is stale.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
+
+use prost::bytes::Bytes;
+
+use super::{
+    SmartRecordStore, StorageError,
+    event::{Origin, StoreEvent, count},
+    lock,
+    receipt::{Kept, Received, identity},
+    rows,
+    storage::{RecordId, Storage},
+    write::{Meta, WriteError, WriteReport},
+};
+use crate::{
+    key::RecordKey,
+    proto::storage::{Head, Value, head::Body},
+    time::Timestamp,
+    validator::ValidationError,
+};
+
+impl<S: Storage> SmartRecordStore<S> {
+    /// Stores a value if it is better than what is there, or together with it.
+    pub(super) fn write_value(
+        &mut self,
+        key: &RecordKey,
+        value: &[u8],
+        meta: Meta,
+        now: Timestamp,
+    ) -> Result<WriteReport, WriteError> {
+        let validator = self.validator.clone();
+        let record = self.record_id(key);
+        if self.storage.get(&record.head())?.is_none() {
+            // Where there is no room, no signature is checked.
+            let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
+            let claim = self.value_claim(key, &stored);
+            let part = rows::value_part(key, stored, None, None);
+            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
+            self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
+        }
+        let mut validity = validator.validate(key, value, now)?;
+        // From here on, what has expired in what comes and in what is there is gone from both.
+        let collected = |value| validator.collect(key, value, now);
+        let collected_value = collected(value);
+        let value = collected_value.as_deref().unwrap_or(value);
+        let kept = self.stored_value(record)?;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
+            kept.admits(&*validator, key, value, validity, now)?;
+        }
+        let old = kept.as_ref().filter(|kept| kept.lives_at(now));
+        let mut best = Bytes::copy_from_slice(value);
+        let mut is_known = false;
+        if let Some(old) = old {
+            let collected_old = collected(&old.stored.value);
+            let old = collected_old.as_deref().unwrap_or(&old.stored.value);
+            // The new value first: of equals, the newcomer wins.
+            let consolidated = validator.consolidate(key, &[value, old])?;
+            is_known = consolidated == old;
+            if is_known && consolidated != value && !validator.contains(key, old, value) {
+                return Err(ValidationError::Stale.into());
+            }
+            if consolidated != value {
+                validity = validator.validate(key, &consolidated, now)?;
+                best = consolidated.into();
+            }
+        }
+        let receipt = validity.ttl_since_receipt.map(|ttl| {
+            let identity = identity(validity, &best);
+            let seen = kept.as_ref().and_then(|kept| kept.first_seen_at(&identity));
+            Received { first_seen_at: seen.unwrap_or(now), identity, ttl }
+        });
+        let latest =
+            Some(now.saturating_add(self.config.max_age())).filter(|at| *at < Timestamp::MAX);
+        let is_for_the_value_to_say = validity
+            .expires_at
+            .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
+        let expires_at = match (&receipt, old) {
+            // Being sent again neither prolongs what is left nor cuts it short.
+            (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
+                old.expires_at
+            }
+            (Some(receipt), _) => {
+                earliest([validity.expires_at, meta.expires_at, Some(receipt.ends_at()), latest])
+            }
+            (None, _) if validity.keeps_publisher => validity.expires_at.or(meta.expires_at),
+            (None, _) if is_for_the_value_to_say => validity.expires_at,
+            (None, old) => {
+                let lifetime = match old.filter(|_| is_known) {
+                    // What nobody has signed can be prolonged, but not cut short by a copy.
+                    Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
+                    None => meta.expires_at,
+                };
+                earliest([validity.expires_at, lifetime, latest])
+            }
+        };
+        if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
+            return Err(ValidationError::Expired { expired_at }.into());
+        }
+        let remember_until = kept.as_ref().and_then(Kept::remember_until).max(
+            receipt.as_ref().map(|receipt| receipt.remember_until(self.config.receipt_memory())),
+        );
+        let forget_at = expires_at.map(|at| remember_until.map_or(at, |until| until.max(at)));
+        let stored = Value {
+            value: best,
+            publisher: match meta.publisher.filter(|_| validity.keeps_publisher) {
+                Some(publisher) => publisher.to_bytes().into(),
+                None => Bytes::new(),
+            },
+            expiry_is_signed: is_for_the_value_to_say && receipt.is_none(),
+            receipt: receipt.map(Received::into_wire),
+            remember_until: remember_until.map(Timestamp::as_millis),
+            // What the local node wrote stays its own until something better takes its place.
+            is_local: meta.origin == Origin::Local
+                || is_known && old.is_some_and(|old| old.stored.is_local),
+        };
+        let mut report = WriteReport::default();
+        if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
+            let claim = self.value_claim(key, &stored);
+            let part = rows::value_part(key, stored, expires_at, forget_at);
+            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
+            self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
+            self.commit()?;
+            lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
+        }
+        if is_known {
+            report.known = 1;
+            count(&mut self.counters.known, 1);
+        } else {
+            report.stored = 1;
+            count(&mut self.counters.values, 1);
+            self.emit(&StoreEvent::Stored {
+                key: key.clone(),
+                writers: Vec::new(),
+                origin: meta.origin,
+            });
+        }
+        Ok(report)
+    }
+
+    /// The value under a record that is not a smart record, if it lives; with its key and expiry.
+    pub(super) fn live_value(
+        &self,
+        record: RecordId,
+        now: Timestamp,
+    ) -> Result<Option<(Bytes, Value, Option<Timestamp>)>, StorageError> {
+        let kept = self.stored_value(record)?.filter(|kept| kept.lives_at(now));
+        Ok(kept.map(|kept| (kept.key, kept.stored, kept.expires_at)))
+    }
+
+    /// The value under a record that is not a smart record, whether it lives or not.
+    fn stored_value(&self, record: RecordId) -> Result<Option<Kept>, StorageError> {
+        let Some(part) = self.storage.get(&record.head())? else {
+            return Ok(None);
+        };
+        let expires_at = part.expires_at;
+        Ok(match rows::decode_head(&part)? {
+            Head { key, body: Some(Body::Value(stored)) } => Some(Kept { key, stored, expires_at }),
+            _ => None,
+        })
+    }
+}
+
+fn earliest<const N: usize>(bounds: [Option<Timestamp>; N]) -> Option<Timestamp> {
+    bounds.into_iter().flatten().min()
+}
