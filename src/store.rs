@@ -39,6 +39,7 @@ pub use self::{
     config::StoreConfig,
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
+    read::StoredValue,
     storage::{Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };

@@ -3,6 +3,8 @@
 
 #[path = "store/bounds.rs"]
 mod bounds;
+#[path = "store/checked.rs"]
+mod checked;
 #[path = "store/collection.rs"]
 mod collection;
 #[path = "store/conformance.rs"]

@@ -28,6 +28,16 @@ use crate::{
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
+/// A value of another kind than a smart record, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredValue {
+    /// The value.
+    pub value: Bytes,
+    /// When it expires, by its own word or by that of whoever sent it. `None`: no end is set.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// How far a large record has been handed out.
 ///
 /// The spaces are handed out in laps around the ring of their ranks, which begin at a place of the replica's own.
@@ -95,16 +105,13 @@ impl<S: Storage> SmartRecordStore<S> {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
-    /// The value under a key whose records are not kept space by space, and when it expires.
+    /// The value under a key whose records are not kept space by space.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
-    pub fn value(
-        &self,
-        key: &RecordKey,
-    ) -> Result<Option<(Vec<u8>, Option<Timestamp>)>, StorageError> {
+    pub fn value(&self, key: &RecordKey) -> Result<Option<StoredValue>, StorageError> {
         let value = self.live_opaque(self.record_id(key), self.clock.now())?;
-        Ok(value.map(|(_, opaque, expires_at)| (opaque.value.to_vec(), expires_at)))
+        Ok(value.map(|(_, opaque, expires_at)| StoredValue { value: opaque.value, expires_at }))
     }
 
     /// The record after this one in the order of distance from the local peer, or the first, whether it lives or not.
