@@ -45,10 +45,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut watch = watcher.watch("/sr/rooms/lobby").await?;
     let document: Dict = r#"{"name": "ada"}"#.parse()?;
     publisher.publish("/sr/rooms/lobby", document, Duration::from_secs(60)).await?;
+    // The first thing that it is told may be that there is nothing yet.
     while let Some(snapshot) = watch.next().await {
-        for (writer, space) in &snapshot.view() {
+        let view = snapshot.view();
+        for (writer, space) in &view {
             println!("{writer} says {}", space.document);
-            return Ok(());
+        }
+        if !view.is_empty() {
+            break;
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ mod ipld;
 mod json;
 mod merge;
 mod order;
+mod path;
 
 use std::collections::{BTreeMap, btree_map};
 
@@ -36,6 +37,7 @@ pub use self::{
     ipld::IpldError,
     json::JsonError,
     order::Float,
+    path::{Path, PathError},
 };
 use crate::time::Timestamp;
 

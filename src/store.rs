@@ -60,7 +60,7 @@ pub use self::{
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
-    read::LiveValue,
+    read::StoredValue,
     storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };

@@ -5,6 +5,8 @@
 mod ages;
 #[path = "store/bounds.rs"]
 mod bounds;
+#[path = "store/checked.rs"]
+mod checked;
 #[path = "store/collection.rs"]
 mod collection;
 #[path = "store/conformance.rs"]

@@ -55,10 +55,11 @@ impl<S: Storage> Behaviour<S> {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
-        worker.give(job).map_err(|_| {
-            inbound.leave();
-            InboundRefusal::Stopped
-        })
+        if worker.give(job) {
+            return Ok(());
+        }
+        inbound.leave();
+        Err(InboundRefusal::Stopped)
     }
 
     fn admit_provider(&mut self, record: kad::ProviderRecord) -> Result<(), InboundRefusal> {
@@ -91,10 +92,6 @@ impl<S: Storage> Behaviour<S> {
     pub(super) fn on_checked(&mut self, checked: Checked) {
         if let Some((inbound, _)) = &mut self.inbound {
             inbound.leave();
-        }
-        if checked.key().as_bytes().is_empty() {
-            // This is how Kademlia hands on a request without a record.
-            tracing::debug!("a request to store nothing");
         }
         if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
             tracing::debug!(%error, "an inbound record was not stored");

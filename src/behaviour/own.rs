@@ -213,14 +213,18 @@ pub(super) struct Undo {
 fn jittered(local: &PeerId, key: &RecordKey, duration: Duration) -> Duration {
     let hash = Sha256::new().chain_update(key.digest()).chain_update(local.to_bytes()).finalize();
     let [byte, ..]: [u8; 32] = hash.into();
-    let quarter = duration / 4;
-    let part = quarter.saturating_mul(u32::from(byte)) / 256;
+    // A quarter, times the byte, by 256.
+    let part = share(duration, 4 * 256).saturating_mul(u32::from(byte));
     duration.saturating_sub(part)
 }
 
 /// When a document that is kept is renewed: well before it expires, so that a lost run or two does no harm.
 fn half_life(local: &PeerId, key: &RecordKey, ttl: Duration) -> Duration {
-    jittered(local, key, ttl / 2)
+    jittered(local, key, share(ttl, 2))
+}
+
+fn share(duration: Duration, of: u32) -> Duration {
+    duration.checked_div(of).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub(super) struct Replicate {
 impl Replicate {
     pub(super) fn new(interval: Duration, now: Timestamp) -> Self {
         // Not at once: a node that has just started knows nobody.
-        Self { interval, cursor: None, next_at: now.saturating_add(interval / 2), round: 0 }
+        let half = interval.checked_div(2).unwrap_or_default();
+        Self { interval, cursor: None, next_at: now.saturating_add(half), round: 0 }
     }
 
     pub(super) fn next_at(&self) -> Timestamp {

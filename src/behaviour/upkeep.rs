@@ -162,8 +162,8 @@ impl<S: Storage> Behaviour<S> {
         match store.record(key) {
             Ok(Some(record)) => self.watches.on_record(key, &record, now),
             Ok(None) => {
-                if let Ok(Some(live)) = store.value(key) {
-                    self.watches.on_value(key, Some(live.value), now);
+                if let Ok(Some(stored)) = store.value(key) {
+                    self.watches.on_value(key, Some(stored.value), now);
                 }
             }
             Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),

@@ -74,7 +74,7 @@ impl Worker {
                     .name(name)
                     .spawn(move || futures::executor::block_on(work));
                 if let Err(error) = spawned {
-                    // Then jobs are handed back, and done on the swarm's task.
+                    // Then all that comes in is refused.
                     tracing::error!(%error, "no thread for validation");
                 }
             }
@@ -82,9 +82,9 @@ impl Worker {
         Self { jobs, done }
     }
 
-    /// Hands a job over; gives it back if the worker has ended.
-    pub(super) fn give(&self, job: Job) -> Result<(), Job> {
-        self.jobs.unbounded_send(job).map_err(mpsc::TrySendError::into_inner)
+    /// Hands a job over. Returns whether there is still a worker to do it.
+    pub(super) fn give(&self, job: Job) -> bool {
+        self.jobs.unbounded_send(job).is_ok()
     }
 }
 

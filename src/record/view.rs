@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, btree_map};
 use libp2p_identity::PeerId;
 
 use super::{seq::Seq, writer::Writer};
-use crate::{node::Dict, time::Timestamp};
+use crate::{
+    node::{Dict, Node, Path},
+    time::Timestamp,
+};
 
 /// A record at an instant: for each writer that says something then, what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -47,6 +50,22 @@ impl View {
             .iter()
             .find(|(candidate, _)| candidate.peer_id() == *writer)
             .map(|(_, space)| space)
+    }
+
+    /// What each writer says at `path`, the writers ordered by public key.
+    ///
+    /// ```
+    /// # use libp2p_smart_record::{View, node::PathError};
+    /// fn names(view: &View) -> Result<Vec<String>, PathError> {
+    ///     let path = "person/name".parse()?;
+    ///     Ok(view.select(&path).map(|(writer, name)| format!("{writer}: {name}")).collect())
+    /// }
+    /// # assert_eq!(names(&View::default()), Ok(Vec::new()));
+    /// ```
+    pub fn select(&self, path: &Path) -> impl Iterator<Item = (&Writer, &Node)> {
+        self.spaces.iter().flat_map(move |(writer, space)| {
+            space.document.select(path).map(move |node| (writer, node))
+        })
     }
 
     /// The writers and what they say, ordered by public key.

@@ -31,6 +31,16 @@ use crate::{
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
+/// A value of another kind than a smart record, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredValue {
+    /// The value.
+    pub value: Bytes,
+    /// When it expires, by its own word or by that of whoever sent it. `None`: no end is set.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// How far a large record has been handed out.
 ///
 /// The spaces are handed out in laps around the ring of their ranks, which begin at a place of the replica's own.
@@ -71,16 +81,6 @@ impl Cursor {
     }
 }
 
-/// A value that lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LiveValue {
-    /// Its bytes.
-    pub value: Bytes,
-    /// When it expires; `None` if nobody has said.
-    pub expires_at: Option<Timestamp>,
-}
-
 /// An answer, when what it says expires, and when it will be another.
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
@@ -117,9 +117,9 @@ impl<S: Storage> SmartRecordStore<S> {
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
-    pub fn value(&self, key: &RecordKey) -> Result<Option<LiveValue>, StorageError> {
+    pub fn value(&self, key: &RecordKey) -> Result<Option<StoredValue>, StorageError> {
         let value = self.live_value(self.record_id(key), self.clock.now())?;
-        Ok(value.map(|(_, stored, expires_at)| LiveValue { value: stored.value, expires_at }))
+        Ok(value.map(|(_, stored, expires_at)| StoredValue { value: stored.value, expires_at }))
     }
 
     /// The record after this one in the order of distance from the local peer, or the first, whether it lives or not.

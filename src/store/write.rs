@@ -165,6 +165,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// As [`write`](Self::write).
     pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
         let Checked { key, publisher, expires_at, body } = checked;
+        let publisher = publisher.or((origin == Origin::Local).then_some(self.local));
         let meta = Meta { origin, publisher, expires_at };
         let result = self.try_insert(&key, body, meta);
         self.report_failure(&key, meta.origin, &result);
@@ -177,8 +178,7 @@ impl<S: Storage> SmartRecordStore<S> {
         body: CheckedBody,
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
-        let now = self.clock.now();
-        self.collect_due(now, COLLECT_PER_WRITE)?;
+        let now = self.begin_write(key)?;
         let validator = self.validator.clone();
         match (body, validator.smart_record(key)) {
             (CheckedBody::Record(record, refusals), Some(rules)) => {
@@ -206,17 +206,23 @@ impl<S: Storage> SmartRecordStore<S> {
         value: &[u8],
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
+        let now = self.begin_write(key)?;
+        let validator = self.validator.clone();
+        match validator.smart_record(key) {
+            Some(rules) => self.write_smart_record(rules, key, value, meta, now),
+            None => self.write_value(key, value, None, meta, now),
+        }
+    }
+
+    /// What every write begins with. Returns the time.
+    fn begin_write(&mut self, key: &RecordKey) -> Result<Timestamp, WriteError> {
         if key.as_bytes().is_empty() {
             // This is how Kademlia hands on a request without a record.
             return Err(ValidationError::from(Malformed::other("an empty key")).into());
         }
         let now = self.clock.now();
         self.collect_due(now, COLLECT_PER_WRITE)?;
-        let validator = self.validator.clone();
-        match validator.smart_record(key) {
-            Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_value(key, value, None, meta, now),
-        }
+        Ok(now)
     }
 
     pub(super) fn refuse(
