@@ -132,7 +132,7 @@ impl<S: Storage> SmartRecordStore<S> {
             let part = rows::value_part(key, stored, expires_at, forget_at);
             let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
             self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
-            self.storage.commit()?;
+            self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {
