@@ -15,10 +15,10 @@ fn a_file_under_churn_stays_within_a_factor_of_its_contents() {
         let mut store =
             SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone());
         let mut largest = 0;
-        for n in 0..12_000_u64 {
+        for n in 0..6_000_u64 {
             // Values of all sizes; some expire, some are renewed, most are evicted.
             let mut record = Record::new(
-                kad_key(format!("/any/{}", n % 7_000)),
+                kad_key(format!("/any/{}", n % 3_500)),
                 vec![n as u8; (n * 37 % 2_000) as usize],
             );
             record.expires = Some(Instant::now() + Duration::from_secs(n * 13 % 500));
