@@ -60,6 +60,7 @@ pub use self::{
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
+    read::LiveValue,
     storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };

@@ -54,8 +54,8 @@ impl<S: Storage> Behaviour<S> {
             })
         } else {
             self.kad.store_mut().value(lookup.key()).map(|value| {
-                if let Some((value, expires_at)) = value {
-                    lookup.on_local_value(&value, expires_at, &*validator, now);
+                if let Some(live) = value {
+                    lookup.on_local_value(&live.value, live.expires_at, &*validator, now);
                 }
             })
         };
@@ -173,7 +173,7 @@ impl<S: Storage> Behaviour<S> {
                     .then(|| Checked::verified(record.clone()))
             }
             super::joined::Joined::Value(value) => {
-                let here = store.value(key).ok().flatten().map(|(value, _)| value);
+                let here = store.value(key).ok().flatten().map(|live| live.value);
                 let is_wanted = here.is_some() || (is_close && is_server);
                 value.as_ref().filter(|value| is_wanted && here.as_deref() != Some(&value[..])).map(
                     |value| {

@@ -13,7 +13,6 @@ use std::{
 use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
-use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Snapshot, event::count, own::Due, reading::Reader,
@@ -163,8 +162,8 @@ impl<S: Storage> Behaviour<S> {
         match store.record(key) {
             Ok(Some(record)) => self.watches.on_record(key, &record, now),
             Ok(None) => {
-                if let Ok(Some((value, _))) = store.value(key) {
-                    self.watches.on_value(key, Some(Bytes::from(value)), now);
+                if let Ok(Some(live)) = store.value(key) {
+                    self.watches.on_value(key, Some(live.value), now);
                 }
             }
             Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),

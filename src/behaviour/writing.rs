@@ -119,7 +119,7 @@ impl<S: Storage> Behaviour<S> {
             Some(record) => self.spread_of(record),
             None => match store.value(&key) {
                 Ok(stored) => {
-                    let expires_at = stored.and_then(|(_, expires_at)| expires_at);
+                    let expires_at = stored.and_then(|live| live.expires_at);
                     Spread::new(key.clone(), vec![value.clone()], expires_at)
                 }
                 Err(error) => return answer(reply, Err(error.into())),

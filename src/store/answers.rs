@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use libp2p_kad::{Record, RecordKey as KadKey};
 
-use super::storage::RecordId;
+use super::{read::instant, storage::RecordId};
 use crate::time::Timestamp;
 
 /// How many bytes of keys and values are kept; beyond that it begins anew.
@@ -26,6 +26,7 @@ pub(super) struct Answers {
 #[derive(Debug)]
 struct Answer {
     record: Record,
+    expires_at: Option<Timestamp>,
     made_at: Timestamp,
     /// When it is no longer the answer; never if nothing in it expires.
     until: Option<Timestamp>,
@@ -39,13 +40,16 @@ impl Answers {
     pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
         let answer = self.by_key.get(key)?;
         let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
-        is_current.then(|| answer.record.clone())
+        // The wall clock may have been set since, so what is left of the lifetime is counted anew.
+        let expires = answer.expires_at.and_then(|at| instant(at, now));
+        is_current.then(|| Record { expires, ..answer.record.clone() })
     }
 
     pub(super) fn insert(
         &mut self,
         id: RecordId,
         record: Record,
+        expires_at: Option<Timestamp>,
         made_at: Timestamp,
         until: Option<Timestamp>,
     ) {
@@ -56,7 +60,7 @@ impl Answers {
         }
         self.bytes = self.bytes.saturating_add(cost(&record));
         self.keys.insert(id, record.key.clone());
-        self.by_key.insert(record.key.clone(), Answer { record, made_at, until });
+        self.by_key.insert(record.key.clone(), Answer { record, expires_at, made_at, until });
     }
 
     pub(super) fn forget(&mut self, id: RecordId) {

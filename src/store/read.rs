@@ -71,6 +71,19 @@ impl Cursor {
     }
 }
 
+/// A value that lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LiveValue {
+    /// Its bytes.
+    pub value: Bytes,
+    /// When it expires; `None` if nobody has said.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An answer, when what it says expires, and when it will be another.
+type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
+
 impl<S: Storage> SmartRecordStore<S> {
     /// The smart record under `key`, whole, as this node knows it. `None` if there is none. A damaged space is
     /// left out, and counted among the storage's failures.
@@ -100,16 +113,13 @@ impl<S: Storage> SmartRecordStore<S> {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
-    /// The value under a key whose records are not kept space by space, and when it expires.
+    /// The value under a key whose records are not kept space by space.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
-    pub fn value(
-        &self,
-        key: &RecordKey,
-    ) -> Result<Option<(Vec<u8>, Option<Timestamp>)>, StorageError> {
+    pub fn value(&self, key: &RecordKey) -> Result<Option<LiveValue>, StorageError> {
         let value = self.live_value(self.record_id(key), self.clock.now())?;
-        Ok(value.map(|(_, opaque, expires_at)| (opaque.value.to_vec(), expires_at)))
+        Ok(value.map(|(_, stored, expires_at)| LiveValue { value: stored.value, expires_at }))
     }
 
     /// The record after this one in the order of distance from the local peer, or the first, whether it lives or not.
@@ -152,7 +162,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let Some(part) = self.storage.get(&id.head())? else {
             return Ok(None);
         };
-        let (record, until) = match rows::decode_head(&part)? {
+        let (record, expires_at, until) = match rows::decode_head(&part)? {
             Head { body: Some(Body::Board(board)), .. } => {
                 let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
@@ -164,24 +174,24 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => match self.live_value(id, now)? {
                 Some((_, value, expires_at)) => {
                     let record = value_record(key, &value, expires_at, now);
-                    (record, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
+                    (record, expires_at, expires_at.map(|at| at.saturating_sub(LEAST_TTL)))
                 }
-                None => (None, None),
+                None => (None, None, None),
             },
         };
         if let Some(record) = &record {
-            lock(&self.answers).insert(id, record.clone(), now, until);
+            lock(&self.answers).insert(id, record.clone(), expires_at, now, until);
         }
         Ok(record)
     }
 
-    /// A smart record that fits into one reply, and when it will be another.
+    /// A smart record that fits into one reply, when it expires, and when it will be another.
     fn whole(
         &self,
         key: &RecordKey,
         id: RecordId,
         now: Timestamp,
-    ) -> Result<(Option<Record>, Option<Timestamp>), StorageError> {
+    ) -> Result<Answered, StorageError> {
         let mut chunk = Chunk::new(usize::MAX);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         for part in self.spaces(id, SpaceId::HEAD) {
@@ -202,7 +212,7 @@ impl<S: Storage> SmartRecordStore<S> {
             publisher: None,
             expires,
         });
-        Ok((record, until))
+        Ok((record, expires_at, until))
     }
 
     /// A slice of a smart record, and moves the cursor on.

@@ -239,6 +239,9 @@ pub trait RowCheck: Send + Sync + 'static {
     fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict;
 }
 
+/// Notes by their names, in ascending order.
+pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An iterator over parts in ascending order.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
 
@@ -280,7 +283,7 @@ pub trait Storage: Send + 'static {
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be read.
-    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError>;
+    fn notes(&self) -> Result<Notes, StorageError>;
 
     /// Makes all of these changes, in this order, or none.
     ///

@@ -14,7 +14,7 @@ use super::{
     event::{Origin, StoreEvent, count},
     plan::Place,
     rows,
-    storage::{Part, PartId, RecordId, SpaceId, Storage},
+    storage::{Part, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
@@ -59,6 +59,14 @@ pub(super) struct Meta {
     pub(super) origin: Origin,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
+}
+
+/// What came for a record, before it is joined.
+struct Arrived {
+    spaces: Vec<(Writer, Incoming)>,
+    /// How many updates came that are stored already; they are not among the spaces.
+    known: usize,
+    refusals: Refusals,
 }
 
 /// The updates that came for a space.
@@ -175,15 +183,8 @@ impl<S: Storage> SmartRecordStore<S> {
         match (body, validator.smart_record(key)) {
             (CheckedBody::Record(record, refusals), Some(rules)) => {
                 let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
-                self.write_spaces(
-                    rules,
-                    key,
-                    spaces.collect(),
-                    WriteReport::default(),
-                    refusals,
-                    meta,
-                    now,
-                )
+                let arrived = Arrived { spaces: spaces.collect(), known: 0, refusals };
+                self.write_spaces(rules, key, arrived, meta, now)
             }
             (CheckedBody::Value(value, validity), None) => {
                 self.write_value(key, &value, Some(validity), meta, now)
@@ -239,11 +240,10 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let record = self.record_id(key);
         let (known, news) = self.without_known(record, key, value)?;
-        let report = WriteReport { known, ..WriteReport::default() };
         if known > 0 && news.is_empty() {
             self.storage.commit()?;
             count(&mut self.counters.known, known);
-            return Ok(report);
+            return Ok(WriteReport { known, ..WriteReport::default() });
         }
         let spaces = rules
             .open(key, news.into())
@@ -251,7 +251,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut refusals = Refusals::default();
         let spaces = rules.admit_writers(key, spaces, &mut refusals);
         let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
-        self.write_spaces(rules, key, spaces.collect(), report, refusals, meta, now)
+        let arrived = Arrived { spaces: spaces.collect(), known, refusals };
+        self.write_spaces(rules, key, arrived, meta, now)
     }
 
     /// Joins spaces into a record, and tells what came of it and of what was refused before.
@@ -259,12 +260,12 @@ impl<S: Storage> SmartRecordStore<S> {
         &mut self,
         rules: &SmartRecordValidator,
         key: &RecordKey,
-        spaces: Vec<(Writer, Incoming)>,
-        mut report: WriteReport,
-        mut refusals: Refusals,
+        arrived: Arrived,
         meta: Meta,
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
+        let Arrived { spaces, known, mut refusals } = arrived;
+        let mut report = WriteReport { known, ..WriteReport::default() };
         let mut writers = Vec::new();
         let mut failure = None;
         // The lowest ranks first, so that of too many none comes in only to go again.
@@ -274,8 +275,10 @@ impl<S: Storage> SmartRecordStore<S> {
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
         let record = self.record_id(key);
         for (rank, writer, updates) in spaces {
-            let id = record.part(SpaceId(rank));
-            match self.write_space(rules, key, id, &writer, updates, now, &mut refusals) {
+            let claim = self.claim(key, Some(&writer.peer_id()));
+            let (id, max_spaces) = (record.part(SpaceId(rank)), rules.limits().spaces_per_record());
+            let place = Place { key, id, claim: &claim, max_spaces };
+            match self.write_space(rules, &place, &writer, updates, now, &mut refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
                         writers.push(writer.peer_id());
@@ -347,17 +350,13 @@ impl<S: Storage> SmartRecordStore<S> {
     fn write_space(
         &mut self,
         rules: &SmartRecordValidator,
-        key: &RecordKey,
-        id: PartId,
+        place: &Place<'_>,
         writer: &Writer,
         updates: Incoming,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let claim = self.claim(key, Some(&writer.peer_id()));
-        let place =
-            Place { key, id, claim: &claim, max_spaces: rules.limits().spaces_per_record() };
-        let stored = match self.storage.get(&id)? {
+        let stored = match self.storage.get(&place.id)? {
             // Most of what comes is there already, and costs no more than a look.
             Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
             Some(part) => rows::decode_space(&part)?,
@@ -367,7 +366,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
                 let least = updates.least().saturating_add(writer.as_bytes().len());
-                if let Some(limit) = self.newcomer_refusal(&place, least, now)? {
+                if let Some(limit) = self.newcomer_refusal(place, least, now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
                     return Ok((0, 0));
                 }
@@ -377,7 +376,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let before = stored.updates.len();
         let merged = match updates {
             Incoming::Unverified(updates) => {
-                rules.merge_space(key, writer, updates, &stored, Some(now), refusals)
+                rules.merge_space(place.key, writer, updates, &stored, Some(now), refusals)
             }
             Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
         };
@@ -391,8 +390,8 @@ impl<S: Storage> SmartRecordStore<S> {
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
         let part = rows::space_part(&space, writer);
-        let plan = |store: &Self, clears| store.plan_space(&place, part.clone(), clears);
-        if let Err(limit) = self.carry_out(&claim, now, plan)? {
+        let plan = |store: &Self, clears| store.plan_space(place, part.clone(), clears);
+        if let Err(limit) = self.carry_out(place.claim, now, plan)? {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
