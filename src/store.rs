@@ -5,7 +5,7 @@
 //!
 //! **Invariants.** A remote write that is refused is answered as if it had been stored, because Kademlia wedges
 //! the connection otherwise; the refusal shows in [`StoreEvent`]s and [`Counters`]. Nothing expired is ever
-//! returned. Rows and bytes stay within [`StoreConfig`].
+//! returned. Rows and bytes stay within [`StoreConfig`], and what is protected there is never evicted.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
@@ -240,6 +240,14 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         }
         self.storage.apply(changes)
+    }
+
+    /// Makes what was applied last.
+    fn commit(&mut self) -> Result<(), StorageError> {
+        self.storage.commit().inspect_err(|_| {
+            // What was evicted may be back.
+            *lock(&self.horizons) = Horizons::default();
+        })
     }
 
     /// Takes note of a failure where there is no way to tell a subscriber.

@@ -28,7 +28,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// [`StorageError`] if it could not be removed.
     pub fn forget(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         self.drop_record(self.record_id(key))?;
-        self.storage.commit()
+        self.commit()
     }
 
     /// Removes everything that has expired; says how many updates and values. Writes do so on their way;
@@ -41,7 +41,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut collected = 0_usize;
         loop {
             let batch = self.collect_due(now, COLLECT_AT_ONCE)?;
-            self.storage.commit()?;
+            self.commit()?;
             if batch == 0 {
                 return Ok(collected);
             }
@@ -132,7 +132,7 @@ impl<S: Storage> SmartRecordStore<S> {
             None => plan.remove(id, old, payers),
         }
         let head = id.record.head();
-        match (key, old_head) {
+        match (&key, old_head) {
             (Some(key), Some(old)) if board.spaces > 0 => {
                 let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
                 plan.set(head, part, Some((old, head_payers)), head_payers);
@@ -146,7 +146,7 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         self.apply(plan)?;
         if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
-            lock(&self.horizons).notice(head);
+            lock(&self.horizons).notice(head, key.as_ref().and_then(RecordKey::namespace));
         }
         Ok(())
     }

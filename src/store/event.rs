@@ -56,7 +56,7 @@ pub enum StoreEvent {
         /// How many parts.
         count: usize,
     },
-    /// A record was removed to make room.
+    /// A record, or all of it that is not protected, was removed to make room.
     Evicted {
         /// Of the record.
         key: RecordKey,

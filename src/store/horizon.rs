@@ -133,7 +133,7 @@ mod tests {
             let last = |up_to| Ok(self.0.range(..=up_to).next_back().copied());
             let probe = |id: RecordId| {
                 self.1.set(self.1.get() + 1);
-                Ok((self.0.contains(&id) && id.0[1] % 2 == 0).then_some(()))
+                Ok((self.0.contains(&id) && id.0[1].is_multiple_of(2)).then_some(()))
             };
             let found = horizon.next(None, Some(above), last, probe).unwrap();
             assert_eq!(

@@ -79,7 +79,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     /// after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional form.
     fn remove(&mut self, key: &KadKey) {
         let removed = self.remove_expired(&key.into());
-        if let Err(error) = removed.and_then(|()| self.storage.commit()) {
+        if let Err(error) = removed.and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }
     }

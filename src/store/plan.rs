@@ -41,11 +41,15 @@ impl<S: Storage> SmartRecordStore<S> {
         let cost = rows::cost(least);
         let board = self.board(place.id.record)?;
         let usage = self.storage.usage();
-        let is_roomy = place.claim.namespace_quota.is_none()
-            && board.open_spaces() < place.max_spaces
+        let mut is_roomy = place.claim.namespace_quota.is_none()
             && board.open_cost().saturating_add(cost) <= self.config.max_record_bytes()
             && (board.spaces > 0 || usage.records < self.config.max_records())
             && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes();
+        if is_roomy && board.open_spaces() >= place.max_spaces && !place.claim.is_protected {
+            // If only the number is full, somebody may have to go for it.
+            let last = self.next_open_space(place.id.record, &board, None)?;
+            is_roomy = last.is_some_and(|last| last > place.id.space);
+        }
         if is_roomy {
             let mut ledger = Ledger::default();
             ledger.charge(place.id, least, place.claim.payers);
@@ -53,6 +57,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 return Ok(None);
             }
         }
+        // The same as with what it really is, but smaller.
         let part = Part { bytes: vec![0; least].into(), due_at: None, expires_at: None };
         let plan = |store: &Self, clears| store.plan_space(place, part.clone(), clears);
         Ok(self.make_room(place.claim, now, plan)?.err())

@@ -76,7 +76,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
     fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
         let noted = self.storage.apply(vec![Change::Note(name, note)]);
-        if let Err(error) = noted.and_then(|()| self.storage.commit()) {
+        if let Err(error) = noted.and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }
     }

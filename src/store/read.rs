@@ -292,7 +292,15 @@ impl<S: Storage> SmartRecordStore<S> {
     /// All that lives, in records that fit into Kademlia's packet: a large one comes as several of one key.
     pub(super) fn all_records(&self) -> impl Iterator<Item = Cow<'_, Record>> {
         let now = self.clock.now();
-        lock(&self.snapshot).retain(|_, seen| now.saturating_since(seen.taken_at) <= Seen::JOB);
+        {
+            let mut snapshot = lock(&self.snapshot);
+            snapshot.retain(|_, seen| now.saturating_since(seen.taken_at) <= Seen::JOB);
+            if snapshot.len() > self.config.max_records() {
+                // Many have gone since they were handed out; so there are never twice as many as records.
+                snapshot
+                    .retain(|id, _| self.storage.get(&id.head()).is_ok_and(|head| head.is_some()));
+            }
+        }
         let mut next = Some(PartId::MIN);
         let mut queue = VecDeque::new();
         std::iter::from_fn(move || {

@@ -246,7 +246,8 @@ impl<S: Storage> SmartRecordStore<S> {
                 .collect(),
         };
         self.apply(plan)?;
-        notices.into_iter().for_each(|id| lock(&self.horizons).notice(id));
+        let namespace = claim.namespace_quota.as_ref().map(|(name, _)| name.as_str());
+        notices.into_iter().for_each(|id| lock(&self.horizons).notice(id, namespace));
         count(&mut self.counters.spaces_evicted, evicted_spaces);
         for victim in victims {
             self.forget_places(victim);

@@ -139,8 +139,8 @@ pub(super) fn value_part(
 
 /// Whose space a row is; `None` if it cannot be read.
 pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
-    let writer = Writer::decode(Bytes::copy_from_slice(public_key(&part.bytes))).ok()?;
-    Some(writer.peer_id())
+    let writer = Writer::decode(Bytes::copy_from_slice(public_key(&part.bytes)));
+    writer.ok().map(|writer| writer.peer_id())
 }
 
 impl Board {

@@ -38,11 +38,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let record = self.record_id(key);
         if self.storage.get(&record.head())?.is_none() {
             // Where there is no room, no signature is checked.
-            let stored = Value {
-                value: Bytes::copy_from_slice(value),
-                is_local: meta.origin == Origin::Local,
-                ..Value::default()
-            };
+            let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, None, None);
             let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
@@ -136,7 +132,7 @@ impl<S: Storage> SmartRecordStore<S> {
             let part = rows::value_part(key, stored, expires_at, forget_at);
             let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
             self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
-            self.storage.commit()?;
+            self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         if is_known {

@@ -44,11 +44,14 @@ pub(super) struct Kind {
 
 impl Horizons {
     /// Takes note of a row that was written and is not protected, or of the head of a record of which nothing is
-    /// any more.
-    pub(super) fn notice(&mut self, id: PartId) {
+    /// any more; in a namespace, if that has a quota.
+    pub(super) fn notice(&mut self, id: PartId, namespace: Option<&str>) {
         if id.space == SpaceId::HEAD {
-            // Of another namespace, it is passed when it is come to.
-            self.records.values_mut().for_each(|horizon| horizon.notice(id.record));
+            for (kind, horizon) in &mut self.records {
+                if kind.namespace.is_none() || kind.namespace.as_deref() == namespace {
+                    horizon.notice(id.record);
+                }
+            }
         } else if let Some(horizon) = self.spaces.get_mut(&id.record) {
             horizon.notice(id.space);
         }
@@ -111,11 +114,15 @@ impl<S: Storage> SmartRecordStore<S> {
         let part = self.storage.get(&record.head())?;
         let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
         let Some(head) = head else {
-            // Damaged, or spaces without a head. Whose they are cannot be told.
+            // Damaged, or spaces without a head; of what namespace cannot be told.
             let mut rest = None;
             for part in self.parts_of(record).filter(|_| namespace.is_none()) {
-                let bytes = rows::cost(part?.1.bytes.len());
-                rest = Some(rest.unwrap_or(0_usize).saturating_add(bytes));
+                let (id, part) = part?;
+                let is_space = id.space != SpaceId::HEAD;
+                if !(is_space && rows::peer_of(&part).is_some_and(|w| self.protection.covers(&w))) {
+                    let bytes = rows::cost(part.bytes.len());
+                    rest = Some(rest.unwrap_or(0_usize).saturating_add(bytes));
+                }
             }
             let is_whole = part.is_some();
             return Ok(rest.map(|bytes| Victim { record, bytes, is_whole }));

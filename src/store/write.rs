@@ -241,7 +241,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let record = self.record_id(key);
         let (known, news) = self.without_known(record, key, value)?;
         if known > 0 && news.is_empty() {
-            self.storage.commit()?;
+            self.commit()?;
             count(&mut self.counters.known, known);
             return Ok(WriteReport { known, ..WriteReport::default() });
         }
@@ -293,7 +293,7 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         }
         // What came in before a failure stays.
-        if let Err(error) = self.storage.commit() {
+        if let Err(error) = self.commit() {
             failure.get_or_insert(error);
             report.stored = 0;
             writers.clear();

@@ -1,0 +1,254 @@
+//! A flood of updates from fresh keys, at one key and at as many keys as there are updates: the store stays within
+//! its bounds, what is protected stays as it is, and known writers hardly notice.
+//!
+//! By default with as many as a test may take. The whole, with its figures:
+//! `FLOOD=1000000 cargo test --release --test flood -- --nocapture`.
+
+#[path = "support/clock.rs"]
+mod clock;
+
+use std::{
+    fs,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clock::ManualClock;
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_kad::{self as kad, Record, store::RecordStore};
+use libp2p_smart_record::{
+    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore,
+    SpaceSigner, StoreConfig, Timestamp, store::MemoryStorage,
+};
+
+const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The protected writers: the local peer, and those on the list.
+const KNOWN: u64 = 8;
+/// The updates of each flood by default, and enough to fill a smaller store many times.
+const SCALED: u64 = 10_000;
+
+fn keypair(seed: u64) -> Keypair {
+    let mut secret = [7; 32];
+    secret[..8].copy_from_slice(&seed.to_le_bytes());
+    Keypair::ed25519_from_bytes(secret).unwrap()
+}
+
+fn text(bytes: usize) -> Dict {
+    [("text", "x".repeat(bytes))].into_iter().collect()
+}
+
+fn signer(key: &RecordKey, seed: u64) -> SpaceSigner {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(seed), Limits::default());
+    // It has never written there.
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
+}
+
+/// The bytes of memory that this process has; `None` where that cannot be told so.
+fn resident() -> Option<usize> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4_096)
+}
+
+type Store = SmartRecordStore<MemoryStorage>;
+
+fn open(config: &StoreConfig, clock: &ManualClock) -> Store {
+    let local = keypair(0).public().to_peer_id();
+    let registry = Registry::default().with_fallback(AcceptAny::default());
+    let storage = MemoryStorage::default();
+    SmartRecordStore::with_storage(local, registry, config.clone(), storage, clock.clone())
+}
+
+fn put(store: &mut Store, key: &RecordKey, value: Vec<u8>) {
+    store.put(Record::new(kad::RecordKey::from(key), value)).unwrap();
+}
+
+/// Spaces of writers that nobody knows, signed in a thread of their own.
+fn flood(
+    updates: u64,
+    key: impl Fn(u64) -> RecordKey + Send + 'static,
+) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
+    let (sender, receiver) = mpsc::sync_channel(16);
+    thread::spawn(move || {
+        let all: Vec<_> = (0..updates).collect();
+        for batch in all.chunks(64) {
+            let batch = batch.iter().map(|n| {
+                let key = key(*n);
+                let mut signer = signer(&key, 1_000_000 + n);
+                signer.merge(text(100), T0, HOUR).unwrap();
+                let value = signer.record(T0).encode();
+                (key, value)
+            });
+            if sender.send(batch.collect::<Vec<_>>()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver.into_iter().flatten()
+}
+
+/// What known writers have to say, update after update.
+struct Known(Vec<(RecordKey, SpaceSigner)>);
+
+impl Known {
+    fn next(&mut self, n: usize, now: Timestamp) -> (RecordKey, Vec<u8>) {
+        let len = self.0.len();
+        let (key, signer) = &mut self.0[n % len];
+        signer.replace(text(100 + n % 2), now, HOUR).unwrap();
+        (key.clone(), signer.record(now).encode())
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Floods a store, and says what it did to it.
+fn withstands(
+    shape: &str,
+    before: Option<usize>,
+    updates: u64,
+    key: impl Fn(u64) -> RecordKey + Send + 'static,
+) {
+    let listed: Vec<PeerId> = (1..KNOWN).map(|n| keypair(n).public().to_peer_id()).collect();
+    let mut config = StoreConfig::default().with_protected(listed);
+    if updates < 1_000_000 {
+        config = config
+            .with_max_records(512)
+            .with_max_bytes(256 * 1_024)
+            .with_max_record_bytes(128 * 1_024);
+    }
+    let clock = ManualClock::at(T0);
+    let mut store = open(&config, &clock);
+    let mut calm = open(&config, &clock);
+
+    // What is not to be touched: spaces at the place of the flood and at the farthest keys there are, and a value.
+    let mut places = vec![key(0)];
+    places.extend((0..16).map(|n| RecordKey::new(format!("/sr/protected/{n}"))));
+    let mut kept = Vec::new();
+    for place in &places {
+        for writer in 0..KNOWN {
+            let mut signer = signer(place, writer);
+            signer.merge(text(50), T0, HOUR).unwrap();
+            let record = signer.record(T0);
+            let space = record.space(&signer.writer()).unwrap().encode(&signer.writer());
+            put(&mut store, place, record.encode());
+            kept.push((place.clone(), signer.writer(), space));
+        }
+    }
+    let own = RecordKey::new("/any/own");
+    store.write(&own, b"own").unwrap();
+
+    // Known writers go on writing, to this store and to one that nobody floods.
+    let mut known = Known(
+        (0..KNOWN)
+            .map(|n| {
+                let key = match n % 2 {
+                    0 => RecordKey::new(format!("{}/known", key(0))),
+                    _ => RecordKey::new(format!("/sr/known/{n}")),
+                };
+                let signer = signer(&key, n);
+                (key, signer)
+            })
+            .collect(),
+    );
+    let (mut without, mut during) = (Vec::new(), Vec::new());
+    let every = (updates / 2_000).max(1);
+    let mut most = before;
+    let start = Instant::now();
+    let mut in_store = Duration::ZERO;
+    for (n, (key, value)) in flood(updates, key).enumerate() {
+        let begun = Instant::now();
+        put(&mut store, &key, value);
+        in_store += begun.elapsed();
+        if (n as u64).is_multiple_of(every) {
+            clock.advance(Duration::from_millis(1));
+            let (key, value) = known.next(during.len(), clock.now());
+            for (store, times) in [(&mut calm, &mut without), (&mut store, &mut during)] {
+                let value = value.clone();
+                let begun = Instant::now();
+                put(store, &key, value);
+                times.push(begun.elapsed());
+            }
+            let usage = store.usage();
+            assert!(usage.records <= config.max_records(), "{usage:?}");
+            assert!(usage.bytes <= config.max_bytes(), "{usage:?}");
+            most = most.max(resident());
+        }
+    }
+    let elapsed = start.elapsed();
+    let counters = store.counters();
+    assert_eq!(counters.admitted + counters.refused_total(), {
+        updates + kept.len() as u64 + during.len() as u64
+    });
+    // Nearly all of the flood was refused or has gone again.
+    assert!(
+        counters.refused_total() + counters.spaces_evicted + counters.records_evicted > updates / 2
+    );
+
+    for (place, writer, space) in &kept {
+        let record = store.record(place).unwrap().expect("a protected record");
+        let stored = record.space(writer).map(|space| space.encode(writer));
+        assert_eq!(stored.as_ref(), Some(space), "{writer} at {place}");
+    }
+    assert_eq!(store.get(&(&own).into()).unwrap().value, b"own");
+    for (key, signer) in &known.0 {
+        let now = clock.now();
+        let record = store.record(key).unwrap().expect("a known writer's record");
+        let space = record.space(&signer.writer()).map(|space| space.encode(&signer.writer()));
+        let said = signer.record(now);
+        let said = said.space(&signer.writer()).map(|space| space.encode(&signer.writer()));
+        assert_eq!(space, said);
+    }
+
+    let throughput =
+        |times: &[Duration]| times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64();
+    let mean = throughput(&during) / throughput(&without);
+    let ratio = median(&mut without).as_secs_f64() / median(&mut during).as_secs_f64();
+    let usage = store.usage();
+    let grown = most.zip(before).map(|(most, before)| most.saturating_sub(before));
+    println!(
+        "{shape}: {updates} updates in {elapsed:.1?}, {:.1?} each in the store; {} admitted, {} refused, {} spaces \
+         and {} records evicted",
+        in_store / u32::try_from(updates).unwrap(),
+        counters.admitted,
+        counters.refused_total(),
+        counters.spaces_evicted,
+        counters.records_evicted,
+    );
+    println!(
+        "{shape}: {} of {} records, {} of {} bytes; resident {:.1} MiB more, {:.2} of the bound",
+        usage.records,
+        config.max_records(),
+        usage.bytes,
+        config.max_bytes(),
+        grown.unwrap_or(0) as f64 / 1_048_576.0,
+        grown.unwrap_or(0) as f64 / config.max_bytes() as f64,
+    );
+    println!(
+        "{shape}: known writers' throughput with / without the flood: {ratio:.2} (median), {mean:.2} (mean)"
+    );
+    assert!(ratio >= 0.5, "known writers have {ratio:.2} of their throughput");
+    // The flood's own queue, and what the allocator keeps, come on top of the store.
+    let slack = 16 * 1_024 * 1_024;
+    if let Some(grown) = grown {
+        assert!(grown <= 2 * config.max_bytes() + slack, "{grown} bytes of memory");
+    }
+}
+
+/// One test, so that nothing else takes memory meanwhile.
+#[test]
+fn a_flood_stays_within_bounds_and_touches_nothing_protected() {
+    let updates = match std::env::var("FLOOD") {
+        Ok(updates) => updates.parse().expect("FLOOD is a number of updates"),
+        Err(_) => SCALED,
+    };
+    // What an earlier flood has left behind counts too.
+    let before = resident();
+    withstands("one key", before, updates, |_| RecordKey::new("/sr/flooded"));
+    withstands("as many keys", before, updates, |n| RecordKey::new(format!("/sr/flooded/{n}")));
+}
