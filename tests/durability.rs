@@ -165,10 +165,10 @@ fn kills() -> u64 {
 fn kill_again_and_again(mode: &str, check: impl Fn(&[Acknowledged], &BTreeMap<u64, u64>, u64)) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store");
-    let mut total = 0;
+    let (mut total, mut kept) = (0, 0);
     for round in 0..kills() / 2 {
         // Some are killed while they open the file.
-        let writes = round * 31 % 23;
+        let writes = round * 31 % 127;
         let (acknowledged, killed_at) = run_and_kill(&file, mode, round, writes);
         total += acknowledged.len();
         let mut store = open(&file, mode);
@@ -176,6 +176,7 @@ fn kill_again_and_again(mode: &str, check: impl Fn(&[Acknowledged], &BTreeMap<u6
         let found = stored(&store, round);
         assert!(found.values().all(|until| *until > now), "round {round}: expired, and back");
         check(&acknowledged, &found, killed_at);
+        kept += found.len();
         // Everything of this round, whatever of the last ones is left, can be written to again.
         assert_eq!(store.counters().storage_failures, 0);
         store.collect().unwrap();
@@ -186,8 +187,8 @@ fn kill_again_and_again(mode: &str, check: impl Fn(&[Acknowledged], &BTreeMap<u6
         store.write(&board(round, 0), &signer.record(now).encode()).unwrap();
         assert_eq!(store.counters().rows_discarded, 0, "round {round}: a bad row");
     }
-    println!("{mode}: {} kills, {total} acknowledged writes", kills() / 2);
-    assert!(total as u64 > kills());
+    println!("{mode}: {} kills, {total} writes acknowledged, {kept} read", kills() / 2);
+    assert!(total as u64 > kills() && kept as u64 > kills(), "{total} acknowledged, {kept} read");
 }
 
 /// Whether an update lives for long, so that it has to be there.

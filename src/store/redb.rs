@@ -143,10 +143,17 @@ impl RedbStorage {
 
     /// Passes on what reading a view gave. If that failed because the database is closed, it will be opened.
     fn read<T>(&self, view: &View, read: Result<T, StorageError>) -> Result<T, StorageError> {
-        if let Err(StorageError::Io(_) | StorageError::Full | StorageError::Closed) = &read {
-            self.shared.view_failed(view.number);
+        match read {
+            Err(StorageError::Closed) => {
+                self.shared.view_failed(view.number);
+                Err(self.shared.failure().unwrap_or(StorageError::Closed))
+            }
+            Err(error @ (StorageError::Io(_) | StorageError::Full)) => {
+                self.shared.view_failed(view.number);
+                Err(error)
+            }
+            read => read,
         }
-        read
     }
 
     /// The length of a row's part, good or not.

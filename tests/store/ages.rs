@@ -5,7 +5,7 @@ use libp2p_smart_record::{IpnsBuilder, IpnsName, PublicKeyValidator};
 
 fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
-    let storage = MemoryStorage::default();
+    let storage = new_storage();
     let registry = Registry::ipfs();
     let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
     (store, clock)

@@ -182,7 +182,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
         Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default();
-    let storage = MemoryStorage::default();
+    let storage = new_storage();
     let mut store =
         SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
     let key = RecordKey::new("/sr/crowd");
@@ -217,7 +217,7 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
             local(),
             registry,
             StoreConfig::default(),
-            MemoryStorage::default(),
+            new_storage(),
             clock.clone(),
         );
         // More rows elsewhere that are due earlier than a single write collects.

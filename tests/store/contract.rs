@@ -164,7 +164,8 @@ on_both_stores! {
 
 pub fn with_fallback_only(local: PeerId) -> SmartRecordStore {
     let registry = Registry::empty().with_fallback(AcceptAny::default());
-    SmartRecordStore::with_registry(local, registry, StoreConfig::default())
+    let config = StoreConfig::default();
+    SmartRecordStore::with_storage(local, registry, config, new_storage(), SystemClock)
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn the_protected_stand_beside_a_full_record() {
     let registry = Registry::empty().with("sr", rules).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((100..110).map(peer));
-    let storage = MemoryStorage::default();
+    let storage = new_storage();
     let mut store = SmartRecordStore::with_storage(local(), registry, config, storage, clock);
     let key = RecordKey::new("/sr/crowd");
     let mut crowd = SmartRecord::new(key.clone());

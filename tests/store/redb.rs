@@ -8,6 +8,14 @@ use super::*;
 mod conforming;
 #[path = "redb/device.rs"]
 mod device;
+#[path = "redb/failing.rs"]
+mod failing;
+#[path = "redb/growth.rs"]
+mod growth;
+#[path = "redb/opening.rs"]
+mod opening;
+#[path = "redb/rechecking.rs"]
+mod rechecking;
 
 use device::Device;
 
@@ -20,4 +28,18 @@ fn config(durability: Durability) -> RedbConfig {
 fn open_on(device: &Device, durability: Durability) -> Result<RedbStorage, StorageError> {
     let device = device.clone();
     RedbStorage::open_backend(move || Ok(device.clone()), local(), &config(durability))
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(Timestamp::from_millis(T0))
+}
+
+fn store_on(
+    device: &Device,
+    durability: Durability,
+    clock: &ManualClock,
+) -> SmartRecordStore<RedbStorage> {
+    let storage = open_on(device, durability).unwrap();
+    let config = StoreConfig::default();
+    SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
 }

@@ -35,7 +35,7 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// How long a write waits for room in mode [`Group`](Self::Group).
+    /// How long a write waits for room in mode [`Group`](Self::Group), for each space that it changes.
     pub const MAX_HOLD: Duration = Duration::from_millis(250);
 
     /// Group commit with a window of 100 ms and room for 16 MiB.

@@ -87,6 +87,11 @@ impl Shared {
         lock(&self.state).view.clone()
     }
 
+    /// Why what was handed over is not in the file.
+    pub(super) fn failure(&self) -> Option<StorageError> {
+        lock(&self.state).failure.clone()
+    }
+
     /// What was written since this was last asked.
     pub(super) fn news(&self) -> News {
         let mut state = lock(&self.state);

@@ -68,7 +68,7 @@ impl Storage for Reopened {
 #[test]
 fn redb_storage_conforms() {
     for durability in MODES {
-        conformance::run(96, || open_on(&Device::default(), durability).unwrap());
+        conformance::run(64, || open_on(&Device::default(), durability).unwrap());
     }
 }
 
@@ -77,14 +77,14 @@ fn redb_storage_conforms_while_groups_are_being_written() {
     // A window of nothing: the thread writes whenever it can.
     let window = Duration::ZERO;
     let durability = Durability::Group { window, max_bytes: 1 << 20 };
-    conformance::run(96, || open_on(&Device::default(), durability).unwrap());
+    conformance::run(64, || open_on(&Device::default(), durability).unwrap());
 }
 
 #[test]
 fn redb_storage_conforms_when_it_is_reopened() {
     for durability in MODES {
         for commits_all in [false, true] {
-            conformance::run(32, || Reopened::new(durability, commits_all));
+            conformance::run(12, || Reopened::new(durability, commits_all));
         }
     }
 }

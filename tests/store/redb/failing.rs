@@ -1,0 +1,314 @@
+//! A disk that fails, is full, hangs, or loses power.
+
+use super::{device::Faults, *};
+
+fn key(n: usize) -> RecordKey {
+    RecordKey::new(format!("/any/{n}"))
+}
+
+const WRITES_FAIL: Faults = Faults { writes: true, ..NONE };
+const SYNCS_FAIL: Faults = Faults { syncs: true, ..NONE };
+const READS_FAIL: Faults = Faults { reads: true, ..NONE };
+const NONE: Faults = Faults {
+    reads: false,
+    writes: false,
+    syncs: false,
+    bytes_left: None,
+    capacity: None,
+    syncs_hang: false,
+};
+
+/// Tries until it works: a storage opens its file again after a pause.
+fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never works again");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
+    for faults in [WRITES_FAIL, SYNCS_FAIL] {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, Durability::Immediate, &clock);
+        let mut heard = store.subscribe();
+        store.write(&key(1), b"one").unwrap();
+        let usage = store.usage();
+        events(&mut heard);
+        device.fail(faults);
+        for attempt in 0..3 {
+            let error = store.write(&key(2), b"two").unwrap_err();
+            let io = StorageError::Io(std::io::ErrorKind::Other);
+            assert_eq!(error, WriteError::Storage(io), "attempt {attempt}");
+            // Kademlia reads what is there, if it can be read at all.
+            assert!(store.get(&(&key(2)).into()).is_none());
+            assert!(store.get(&(&key(1)).into()).is_none_or(|record| record.value == b"one"));
+            assert_eq!(store.usage(), usage);
+        }
+        let told = events(&mut heard);
+        assert!(told.iter().all(|e| matches!(e, StoreEvent::StorageFailed { .. })), "{told:?}");
+        assert!(told.len() >= 3);
+        device.mend();
+        until_it_works(|| store.write(&key(2), b"two").ok());
+        drop(store);
+        let store = store_on(&device, Durability::Immediate, &clock);
+        assert_eq!(store.get(&(&key(1)).into()).unwrap().value, b"one");
+        assert_eq!(store.get(&(&key(2)).into()).unwrap().value, b"two");
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    for durability in [Durability::Immediate, EAGER] {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, durability, &clock);
+        store.write(&key(0), &[0; 1_000]).unwrap();
+        device.fail(Faults { capacity: Some(device.len()), ..NONE });
+        let (mut n, mut there) = (0, BTreeSet::from([0]));
+        let error = until_it_works(|| {
+            n += 1;
+            match store.write(&key(n), &[0; 50_000]) {
+                Ok(_) => {
+                    there.insert(n);
+                    None
+                }
+                // For a moment all that can be told is that there was a failure.
+                Err(WriteError::Storage(StorageError::Closed)) => None,
+                Err(error) => Some(error),
+            }
+        });
+        assert_eq!(error, WriteError::Storage(StorageError::Full));
+        device.mend();
+        until_it_works(|| store.write(&key(n), &[0; 50_000]).ok());
+        there.insert(n);
+        drop(store);
+        let store = store_on(&device, durability, &clock);
+        for n in there {
+            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+        }
+    }
+}
+
+/// Whatever is committed is written at once.
+const EAGER: Durability = Durability::Group { window: Duration::ZERO, max_bytes: 1 << 20 };
+
+#[test]
+fn a_group_that_cannot_be_written_stays_and_further_writes_are_refused() {
+    for faults in [WRITES_FAIL, SYNCS_FAIL] {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, EAGER, &clock);
+        let mut heard = store.subscribe();
+        device.fail(faults);
+        let mut n = 0;
+        let error = loop {
+            match store.write(&key(n + 1), b"value") {
+                Ok(_) => n += 1,
+                Err(WriteError::Storage(StorageError::Closed)) => {}
+                Err(error) => break error,
+            }
+            assert!(n < 1_000_000, "nothing fails");
+        };
+        assert_eq!(error, WriteError::Storage(StorageError::Io(std::io::ErrorKind::Other)));
+        let failed =
+            StoreEvent::StorageFailed { error: StorageError::Io(std::io::ErrorKind::Other) };
+        assert!(events(&mut heard).contains(&failed));
+        // What was acknowledged is there to be read.
+        for n in 1..=n {
+            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+        }
+        n += 1;
+        assert!(store.get(&(&key(n)).into()).is_none());
+        device.mend();
+        until_it_works(|| store.write(&key(n), b"value").ok());
+        drop(store);
+        let store = store_on(&device, EAGER, &clock);
+        assert_eq!(store.usage().records, n);
+        for n in 1..=n {
+            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+        }
+    }
+}
+
+#[test]
+fn dropping_a_store_with_a_broken_disk_ends() {
+    for durability in [Durability::Immediate, EAGER, Durability::group()] {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, durability, &clock);
+        device.fail(Faults { reads: true, syncs: true, ..WRITES_FAIL });
+        let _ = store.write(&key(1), b"value");
+        drop(store);
+        device.mend();
+        store_on(&device, durability, &clock);
+    }
+}
+
+#[test]
+fn what_waits_is_written_when_the_store_is_dropped() {
+    let (device, clock) = (Device::default(), clock());
+    let window = Duration::from_secs(3_600);
+    let mut store = store_on(&device, Durability::Group { window, max_bytes: 1 << 20 }, &clock);
+    let syncs = device.syncs();
+    store.write(&key(1), b"value").unwrap();
+    assert_eq!(device.syncs(), syncs);
+    drop(store);
+    let store = store_on(&device, Durability::Immediate, &clock);
+    assert!(store.get(&(&key(1)).into()).is_some());
+}
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up_until_too_much_waits() {
+    let (device, clock) = (Device::default(), clock());
+    let durability = Durability::Group { window: Duration::ZERO, max_bytes: 100_000 };
+    let mut store = store_on(&device, durability, &clock);
+    device.fail(Faults { syncs_hang: true, ..NONE });
+    let mut n = 0;
+    // Everything here happens while a sync does not return.
+    let error = loop {
+        n += 1;
+        let begun = Instant::now();
+        match store.write(&key(n), &[0; 1_000]) {
+            Ok(_) => assert!(store.get(&(&key(n)).into()).is_some()),
+            Err(error) => {
+                assert!(begun.elapsed() >= Durability::MAX_HOLD);
+                break error;
+            }
+        }
+    };
+    assert_eq!(error, WriteError::Storage(StorageError::Busy));
+    // A change weighs 256 bytes besides its own.
+    assert!((50..=120).contains(&n), "{n} writes");
+    device.mend();
+    until_it_works(|| store.write(&key(n), b"value").ok());
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
+    for durability in MODES {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, durability, &clock);
+        for n in 0..2_000 {
+            store.write(&key(n), &[0; 1_000]).unwrap();
+        }
+        drop(store);
+        // With less memory than there are rows.
+        let config = config(durability).with_cache_bytes(0);
+        let opened = device.clone();
+        let storage =
+            RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();
+        let store = SmartRecordStore::with_storage(
+            local(),
+            registry(),
+            StoreConfig::default(),
+            storage,
+            clock.clone(),
+        );
+        device.fail(READS_FAIL);
+        let answered = (0..2_000).filter(|n| store.get(&(&key(*n)).into()).is_some()).count();
+        assert!(answered < 2_000);
+        assert!(store.counters().storage_failures > 0);
+        device.mend();
+        until_it_works(|| store.get(&(&key(1)).into()));
+        assert_eq!((0..2_000).filter(|n| store.get(&(&key(*n)).into()).is_some()).count(), 2_000);
+    }
+}
+
+/// A cheap source of numbers that look random.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides as u64) as usize
+    }
+}
+
+#[test]
+fn a_write_torn_anywhere_and_a_loss_of_power_lose_nothing_acknowledged() {
+    let mut acknowledged = 0;
+    for seed in 0..25 {
+        let mut dice = Dice(seed * 0x9e37_79b9 + 1);
+        let (mut device, clock) = (Device::default(), clock());
+        let board = RecordKey::new("/sr/a");
+        let mut written = BTreeSet::new();
+        for round in 0..4 {
+            let mut store = store_on(&device, Durability::Immediate, &clock);
+            let there: BTreeSet<_> = store
+                .record(&board)
+                .unwrap()
+                .iter()
+                .flat_map(|record| {
+                    record.spaces().map(|(writer, _)| writer.peer_id()).collect::<Vec<_>>()
+                })
+                .collect();
+            assert!(there.is_superset(&written), "seed {seed}, round {round}");
+            device.fail(Faults { bytes_left: Some(dice.roll(200_000)), ..NONE });
+            for n in 0..40 {
+                let writer = round * 100 + n;
+                if store.write(&board, &one_space(&board, writer, 100, HOUR)).is_ok() {
+                    written.insert(peer(writer));
+                }
+            }
+            // The power goes before anything can be cleared up. Each write that was not synced has arrived, or a
+            // part of it has, or nothing.
+            let after = device.after_power_loss(|len| match dice.roll(3) {
+                0 => 0,
+                1 => len,
+                _ => dice.roll(len + 1),
+            });
+            drop(store);
+            device = after;
+        }
+        acknowledged += written.len();
+    }
+    assert!(acknowledged > 100, "{acknowledged}");
+}
+
+#[test]
+fn whatever_bit_of_the_file_is_flipped_nothing_wrong_is_served() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    let mut expected = SmartRecord::new(board.clone());
+    for writer in 1..=50 {
+        let value = one_space(&board, writer, 100, HOUR);
+        store.write(&board, &value).unwrap();
+        expected.join(decode(&board, &value)).unwrap();
+    }
+    drop(store);
+    let mut dice = Dice(7);
+    let (mut served, mut opened) = (0, 0);
+    for _ in 0..60 {
+        let copy = device.after_power_loss(|len| len);
+        copy.tamper(|bytes| {
+            for _ in 0..=dice.roll(20) {
+                let at = dice.roll(bytes.len().min(200_000));
+                bytes[at] ^= 1 << dice.roll(8);
+            }
+        });
+        // Without a panic, an error is all right; so is a part of the truth; anything else is not.
+        let Ok(storage) = open_on(&copy, Durability::Immediate) else {
+            continue;
+        };
+        opened += 1;
+        let config = StoreConfig::default();
+        let mut store =
+            SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+        if let Ok(Some(record)) = store.record(&board) {
+            served += record.spaces().len();
+            for (writer, space) in record.spaces() {
+                assert_eq!(Some(space), expected.space(writer));
+            }
+        }
+        let _ = store.write(&board, &one_space(&board, 99, 10, HOUR));
+        let _ = store.records().count();
+        let _ = store.collect();
+    }
+    println!("{opened} of 60 opened, {served} of {} spaces served", 50 * 60);
+    assert!(served > 0);
+}

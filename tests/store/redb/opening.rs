@@ -1,0 +1,235 @@
+//! Opening, closing, and what is there afterwards.
+
+use ::redb::{Database, TableDefinition};
+
+use super::*;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Does something to a database behind the storage's back.
+fn alter(device: &Device, change: impl FnOnce(&::redb::WriteTransaction)) {
+    let db = Database::builder().create_with_backend(device.clone()).unwrap();
+    let transaction = db.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+fn set_meta(device: &Device, name: &str, value: &[u8]) {
+    alter(device, |transaction| {
+        transaction.open_table(META).unwrap().insert(name, value).unwrap();
+    });
+}
+
+#[test]
+fn what_was_written_is_there_after_a_restart() {
+    for durability in MODES {
+        let (device, clock) = (Device::default(), clock());
+        let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+        let mut store = store_on(&device, durability, &clock);
+        for writer in 1..=20 {
+            store.write(&board, &one_space(&board, writer, 10, HOUR)).unwrap();
+        }
+        store.write(&value, b"value").unwrap();
+        store.write(&RecordKey::new("/any/gone"), b"gone").unwrap();
+        store.forget(&RecordKey::new("/any/gone")).unwrap();
+        let before = (store.record(&board).unwrap(), store.usage());
+        drop(store);
+        let store = store_on(&device, durability, &clock);
+        assert_eq!((store.record(&board).unwrap(), store.usage()), before);
+        assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+        assert!(store.get(&kad_key("/any/gone")).is_none());
+        assert_eq!(store.records().count(), 2);
+        assert_eq!(store.counters(), Default::default());
+    }
+}
+
+#[test]
+fn a_file_is_open_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let first = RedbStorage::open(&path, local(), &RedbConfig::default()).unwrap();
+    let second = || RedbStorage::open(&path, local(), &RedbConfig::default());
+    assert_eq!(second().unwrap_err(), StorageError::Locked);
+    drop(first);
+    second().unwrap();
+}
+
+#[test]
+fn what_is_not_a_storage_of_ours_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &std::path::Path| RedbStorage::open(path, local(), &RedbConfig::default());
+    let text = folder.path().join("text");
+    std::fs::write(&text, "a letter to a friend, longer than any header of a database ".repeat(99))
+        .unwrap();
+    let before = std::fs::read(&text).unwrap();
+    assert_eq!(open(&text).unwrap_err(), StorageError::NotAStorage);
+    assert_eq!(std::fs::read(&text).unwrap(), before);
+    assert_eq!(
+        open(folder.path()).unwrap_err(),
+        StorageError::Io(std::io::ErrorKind::IsADirectory)
+    );
+    let nowhere = folder.path().join("no such folder").join("store");
+    assert_eq!(open(&nowhere).unwrap_err(), StorageError::Io(std::io::ErrorKind::NotFound));
+
+    // Someone else's database, also one that has a table of the same name.
+    for name in ["theirs", "meta"] {
+        for other_types in [false, true] {
+            let device = Device::default();
+            alter(&device, |transaction| {
+                if other_types {
+                    let table = TableDefinition::<u64, u64>::new(name);
+                    transaction.open_table(table).unwrap().insert(1, 1).unwrap();
+                } else {
+                    let table = TableDefinition::<&str, &[u8]>::new(name);
+                    transaction.open_table(table).unwrap().insert("a", &[1][..]).unwrap();
+                }
+            });
+            let error = open_on(&device, Durability::Immediate).unwrap_err();
+            assert_eq!(error, StorageError::NotAStorage, "{name} {other_types}");
+        }
+    }
+}
+
+#[test]
+fn a_later_format_and_another_peer_s_file_are_refused() {
+    let (device, clock) = (Device::default(), clock());
+    let key = RecordKey::new("/any/a");
+    store_on(&device, Durability::Immediate, &clock).write(&key, b"value").unwrap();
+
+    let other = device.clone();
+    let error =
+        RedbStorage::open_backend(move || Ok(other.clone()), peer(1), &RedbConfig::default());
+    assert_eq!(error.unwrap_err(), StorageError::OtherPeer { owner: Box::new(local()) });
+
+    set_meta(&device, "format", &2_u32.to_le_bytes());
+    let error = open_on(&device, Durability::Immediate).unwrap_err();
+    assert_eq!(error, StorageError::NewerFormat { found: 2, known: 1 });
+    set_meta(&device, "format", b"nonsense");
+    let error = open_on(&device, Durability::Immediate).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+
+    // None of them has changed anything.
+    set_meta(&device, "format", &1_u32.to_le_bytes());
+    let store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.get(&(&key).into()).unwrap().value, b"value");
+}
+
+#[test]
+fn a_count_that_is_damaged_is_made_anew() {
+    let (device, clock) = (Device::default(), clock());
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    for n in 0..20 {
+        let key = RecordKey::new(format!("/sr/{}", n % 3));
+        store.write(&key, &one_space(&key, n, n as usize, HOUR)).unwrap();
+    }
+    let usage = store.usage();
+    drop(store);
+    set_meta(&device, "usage", &[0; 20]);
+    assert_eq!(store_on(&device, Durability::Immediate, &clock).usage(), usage);
+}
+
+#[test]
+fn what_has_expired_does_not_come_back() {
+    for durability in MODES {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, durability, &clock);
+        let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+        store.write(&board, &one_space(&board, 1, 10, Duration::from_secs(60))).unwrap();
+        store.write(&board, &one_space(&board, 2, 10, HOUR)).unwrap();
+        let mut record = Record::new(&value, b"value".to_vec());
+        record.expires = Some(Instant::now() + Duration::from_secs(60));
+        store.put(record).unwrap();
+        drop(store);
+
+        // It expires while nobody is there.
+        clock.advance(Duration::from_secs(61));
+        let mut store = store_on(&device, durability, &clock);
+        assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
+        assert!(store.get(&(&value).into()).is_none());
+        assert_eq!(store.records().count(), 1);
+        assert_eq!(store.collect(), Ok(2));
+        assert_eq!(store.usage().records, 1);
+        drop(store);
+
+        // Once it is collected, not even a clock that goes back brings it back.
+        clock.set(Timestamp::from_millis(T0));
+        let store = store_on(&device, durability, &clock);
+        assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
+        assert!(store.get(&(&value).into()).is_none());
+    }
+}
+
+#[test]
+fn jumps_of_the_clock_are_survived() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let value = one_space(&board, 1, 10, HOUR);
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    store.write(&board, &value).unwrap();
+    // A clock that goes back by a year: what was written stays, although it is from the future now.
+    for at in [T0 - 365 * 24 * 3_600_000, 0, T0] {
+        clock.set(Timestamp::from_millis(at));
+        drop(store);
+        store = store_on(&device, Durability::Immediate, &clock);
+        assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &value)));
+        store.collect().unwrap();
+        assert_eq!(store.counters().rows_discarded, 0);
+    }
+    // To the end of time and back: everything has expired, and can be written again.
+    clock.set(Timestamp::MAX);
+    drop(store);
+    store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.record(&board).unwrap(), None);
+    store.collect().unwrap();
+    assert_eq!(store.usage(), Usage::default());
+    clock.set(Timestamp::from_millis(T0));
+    drop(store);
+    store = store_on(&device, Durability::Immediate, &clock);
+    store.write(&board, &value).unwrap();
+    assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &value)));
+}
+
+#[test]
+fn the_local_node_s_provider_records_survive_a_restart() {
+    for durability in MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, clock) = (folder.path().join("store"), clock());
+        let open = || {
+            let storage = RedbStorage::open(&path, local(), &config(durability)).unwrap();
+            let config = StoreConfig::default();
+            SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+        };
+        let mut store = open();
+        let addresses = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
+        let provides = |key: &str, of, seconds: Option<u64>| {
+            let mut record = ProviderRecord::new(kad_key(key), of, addresses.clone());
+            record.expires = seconds.map(|s| Instant::now() + Duration::from_secs(s));
+            record
+        };
+        store.add_provider(provides("for ever", local(), None)).unwrap();
+        store.add_provider(provides("for an hour", local(), Some(3_600))).unwrap();
+        store.add_provider(provides("for a minute", local(), Some(60))).unwrap();
+        store.add_provider(provides("not any more", local(), None)).unwrap();
+        store.add_provider(provides("for ever", peer(1), None)).unwrap();
+        store.remove_provider(&kad_key("not any more"), &local());
+        drop(store);
+
+        clock.advance(Duration::from_secs(61));
+        let store = open();
+        let provided: BTreeMap<_, _> =
+            store.provided().map(|record| (record.key.to_vec(), record.into_owned())).collect();
+        assert_eq!(provided.len(), 2, "{provided:?}");
+        assert_eq!(provided[&b"for ever"[..]], provides("for ever", local(), None));
+        let hour = &provided[&b"for an hour"[..]];
+        assert_eq!((&hour.addresses, hour.provider), (&addresses, local()));
+        let left = hour.expires.unwrap().duration_since(Instant::now());
+        assert!((3_530..=3_540).contains(&left.as_secs()), "{left:?}");
+        // Other nodes tell again.
+        assert_eq!(store.providers(&kad_key("for ever")).len(), 1);
+        assert_eq!(store.counters().storage_failures, 0);
+        drop(store);
+        // What had expired is gone for good.
+        clock.set(Timestamp::from_millis(T0));
+        assert_eq!(open().provided().count(), 2);
+    }
+}

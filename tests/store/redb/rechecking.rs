@@ -1,0 +1,257 @@
+//! Rows of earlier sessions, read with the rules and the eyes of today.
+
+use ::redb::{Database, ReadableTable, TableDefinition};
+use libp2p_smart_record::{AllowList, record::Space, store::RowFault};
+
+use super::*;
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+/// A board of five writers and a value, as an earlier process left them.
+fn earlier(device: &Device, clock: &ManualClock) -> (RecordKey, RecordKey) {
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let mut store = store_on(device, Durability::Immediate, clock);
+    for writer in 1..=5 {
+        store.write(&board, &one_space(&board, writer, 10, HOUR)).unwrap();
+    }
+    store.write(&value, b"value").unwrap();
+    (board, value)
+}
+
+fn reopen(
+    device: &Device,
+    clock: &ManualClock,
+    validator: impl Validator + 'static,
+    config: RedbConfig,
+) -> SmartRecordStore<RedbStorage> {
+    let device = device.clone();
+    let storage = RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap();
+    SmartRecordStore::with_storage(
+        local(),
+        validator,
+        StoreConfig::default(),
+        storage,
+        clock.clone(),
+    )
+}
+
+fn immediate() -> RedbConfig {
+    config(Durability::Immediate)
+}
+
+fn writers(store: &SmartRecordStore<RedbStorage>, key: &RecordKey) -> Vec<PeerId> {
+    let record = store.record(key).unwrap();
+    let mut writers: Vec<_> =
+        record.iter().flat_map(|r| r.spaces()).map(|(w, _)| w.peer_id()).collect();
+    // Whatever way a record is read, it is the same.
+    let mut answered: Vec<_> = store
+        .get(&key.into())
+        .iter()
+        .flat_map(|record| {
+            decode(key, &record.value).spaces().map(|(w, _)| w.peer_id()).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut replicated: Vec<_> = store
+        .records()
+        .filter(|record| record.key == key.into())
+        .flat_map(|record| {
+            decode(key, &record.value).spaces().map(|(w, _)| w.peer_id()).collect::<Vec<_>>()
+        })
+        .collect();
+    for list in [&mut writers, &mut answered, &mut replicated] {
+        list.sort();
+    }
+    assert_eq!(writers, answered);
+    assert_eq!(writers, replicated);
+    writers
+}
+
+fn peers(seeds: &[u64]) -> Vec<PeerId> {
+    let mut peers: Vec<_> = seeds.iter().map(|seed| peer(*seed)).collect();
+    peers.sort();
+    peers
+}
+
+/// Writes something else, so that the store has an occasion to clear up.
+fn write_elsewhere(store: &mut SmartRecordStore<RedbStorage>) {
+    store.write(&RecordKey::new("/any/elsewhere"), b"something").unwrap();
+}
+
+fn discarded(heard: &mut Events) -> Vec<RowFault> {
+    events(heard)
+        .into_iter()
+        .filter_map(|event| match event {
+            StoreEvent::Discarded { fault, .. } => Some(fault),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Does something to the rows behind the storage's back.
+fn alter(device: &Device, change: impl Fn(&[u8], &mut Vec<u8>) -> bool) {
+    let db = Database::builder().create_with_backend(device.clone()).unwrap();
+    let transaction = db.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(ROWS).unwrap();
+        let rows = table.iter().unwrap().map(Result::unwrap);
+        let rows: Vec<_> =
+            rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect();
+        for (key, mut value) in rows {
+            if change(&key, &mut value) {
+                table.insert(&key[..], &value[..]).unwrap();
+            }
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn what_is_good_stays_however_little_is_remembered() {
+    for remembered in [0, 1, 1_000] {
+        let (device, clock) = (Device::default(), clock());
+        let (board, value) = earlier(&device, &clock);
+        let config = immediate().with_max_rechecked(remembered);
+        let mut store = reopen(&device, &clock, registry(), config);
+        for _ in 0..3 {
+            assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+            assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+            write_elsewhere(&mut store);
+        }
+        assert_eq!(store.counters().rows_discarded, 0);
+    }
+}
+
+#[test]
+fn who_may_not_write_any_more_is_not_read_any_more() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, value) = earlier(&device, &clock);
+    let allowed: AllowList = [1, 2].map(peer).into_iter().collect();
+    let rules = || SmartRecordValidator::new(Limits::default(), allowed.clone());
+    // And nothing but boards is known any more.
+    let registry = || Registry::empty().with("sr", rules()).unwrap();
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    let mut heard = store.subscribe();
+    let before = store.usage();
+    assert_eq!(writers(&store, &board), peers(&[1, 2]));
+    assert!(store.get(&(&value).into()).is_none());
+    // They are told, and go, at the next write.
+    let own = one_space(&board, 1, 20, HOUR);
+    let _ = store.write(&board, &own);
+    let told = discarded(&mut heard);
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.iter().all(|fault| matches!(fault, RowFault::Invalid(_))));
+    assert_eq!(store.counters().rows_discarded, 4);
+    assert!(store.usage().bytes < before.bytes);
+    drop(store);
+
+    // They do not come back with the old rules either.
+    let mut store = reopen(&device, &clock, super::registry(), immediate());
+    assert_eq!(writers(&store, &board), peers(&[1, 2]));
+    assert!(store.get(&(&value).into()).is_none());
+    // The counts are right: a board that is emptied goes whole.
+    clock.advance(2 * HOUR);
+    store.collect().unwrap();
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn stricter_limits_leave_what_is_within_them() {
+    let (device, clock) = (Device::default(), clock());
+    let board = RecordKey::new("/sr/a");
+    let mut signer = SpaceSigner::new(board.clone(), keypair(1), Limits::default());
+    for n in 0..10 {
+        signer.merge(text(n), clock.now(), HOUR).unwrap();
+    }
+    let value = signer.record(clock.now()).encode();
+    store_on(&device, Durability::Immediate, &clock).write(&board, &value).unwrap();
+    let limits = Limits::default().with_updates_per_space(3);
+    let rules = SmartRecordValidator::new(limits, Open);
+    let registry = Registry::empty().with("sr", rules).unwrap();
+    let mut store = reopen(&device, &clock, registry, immediate());
+    let updates = |store: &SmartRecordStore<RedbStorage>| {
+        let record = store.record(&board).unwrap().unwrap();
+        record.spaces().map(|(_, space): (_, &Space)| space.updates().len()).sum::<usize>()
+    };
+    assert_eq!(updates(&store), 3);
+    let _ = store.write(&RecordKey::new("/sr/b"), b"nothing");
+    assert_eq!(store.counters().rows_discarded, 1);
+    assert_eq!(updates(&store), 3);
+}
+
+#[test]
+fn a_forged_row_is_never_served() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, _) = earlier(&device, &clock);
+    // Someone writes rows with all checksums right, but cannot sign: a flipped bit in each signature or update.
+    let mut storage = open_on(&device, Durability::Immediate).unwrap();
+    let id = RecordId::new(&local(), &board);
+    let rows: Vec<_> = storage
+        .scan(&id.head())
+        .map(|row| row.unwrap())
+        .filter(|(id, _)| id.space != SpaceId::HEAD)
+        .map(|(id, part)| (id, Part { bytes: part.bytes.into_owned().into(), ..part }))
+        .collect();
+    for (n, (id, mut part)) in rows.into_iter().enumerate() {
+        let bytes = part.bytes.to_mut();
+        let at = bytes.len() - 1 - n * 20;
+        bytes[at] ^= 1;
+        storage.apply(vec![Change::Set(id, part)]).unwrap();
+    }
+    storage.commit().unwrap();
+    drop(storage);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    let mut heard = store.subscribe();
+    assert_eq!(writers(&store, &board), []);
+    write_elsewhere(&mut store);
+    assert_eq!(discarded(&mut heard).len(), 5);
+    assert!(store.get(&(&board).into()).is_none());
+    // The place is free again.
+    store.write(&board, &one_space(&board, 1, 10, HOUR)).unwrap();
+    assert_eq!(writers(&store, &board), peers(&[1]));
+}
+
+#[test]
+fn a_damaged_row_is_an_error_and_not_data() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, value) = earlier(&device, &clock);
+    for (is_head, left) in [(false, vec![]), (true, vec![])] {
+        alter(&device, |key, value| {
+            if (key.len() == 32) != is_head {
+                return false;
+            }
+            let at = value.len() - 3;
+            value[at] ^= 0x10;
+            true
+        });
+        let mut store = reopen(&device, &clock, registry(), immediate());
+        let mut heard = store.subscribe();
+        assert_eq!(writers(&store, &board), left);
+        assert_eq!(store.get(&(&value).into()).is_none(), is_head);
+        write_elsewhere(&mut store);
+        let told = discarded(&mut heard);
+        assert!(!told.is_empty() && told.iter().all(|fault| *fault == RowFault::Damaged));
+        // Writing there goes on.
+        for writer in 1..=5 {
+            store.write(&board, &one_space(&board, writer, 10, HOUR)).unwrap();
+        }
+        store.write(&value, b"value").unwrap();
+        assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+    }
+}
+
+#[test]
+fn a_damaged_row_goes_when_it_is_due_too() {
+    let (device, clock) = (Device::default(), clock());
+    earlier(&device, &clock);
+    alter(&device, |_, value| {
+        *value.last_mut().unwrap() ^= 1;
+        true
+    });
+    clock.advance(2 * HOUR);
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    while store.usage().bytes > 0 && store.counters().rows_discarded < 100 {
+        store.collect().unwrap();
+        let _ = store.records().count();
+    }
+    assert_eq!(store.usage(), Usage::default());
+}
