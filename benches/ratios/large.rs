@@ -146,8 +146,8 @@ mod disk {
             .map(|round| {
                 let mut disk = open(&folder.path().join(round.to_string()));
                 let mut memory = store();
-                let on_disk = time([()], |()| drop(fill(&mut disk, values.iter().cloned())));
-                let in_memory = time([()], |()| drop(fill(&mut memory, values.iter().cloned())));
+                let on_disk = time([()], |()| _ = fill(&mut disk, values.iter().cloned()));
+                let in_memory = time([()], |()| _ = fill(&mut memory, values.iter().cloned()));
                 assert_eq!(disk.counters().admitted, UPDATES);
                 in_memory.as_secs_f64() / on_disk.as_secs_f64()
             })
