@@ -63,8 +63,8 @@
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `cli` is for
-//! the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `node` adds
+//! `host::Node`, a ready swarm; `cli` is for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -92,6 +92,8 @@ pub mod behaviour;
 pub mod client;
 mod clock;
 mod dag_cbor;
+#[cfg(feature = "node")]
+pub mod host;
 pub mod ipns;
 pub mod iprs;
 mod key;

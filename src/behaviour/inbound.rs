@@ -57,11 +57,9 @@ impl Inbound {
         // A clock that was set back does not lock anybody out for longer than a burst.
         let full_at = full_at.min(now.saturating_add(self.burst));
         let next = full_at.saturating_add(self.spacing);
-        if next > now.saturating_add(self.burst) {
-            return Err(InboundRefusal::RateLimited);
-        }
-        self.sources.insert(source, next);
-        Ok(())
+        let is_over = next > now.saturating_add(self.burst);
+        self.sources.insert(source, if is_over { full_at } else { next });
+        if is_over { Err(InboundRefusal::RateLimited) } else { Ok(()) }
     }
 
     /// Takes a place in the queue.

@@ -232,8 +232,8 @@ impl Lookup {
     /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
     /// slice, until nothing new arrives.
     pub(super) fn on_round(&mut self) -> bool {
-        let again = self.may_be_sliced()
-            && self.news_in_round
+        let again = self.news_in_round
+            && self.may_be_incomplete()
             && !self.ended_early
             && self.rounds < self.bounds.rounds;
         if again {
@@ -243,7 +243,19 @@ impl Lookup {
         again
     }
 
-    /// Whether the record is larger than what one answer holds.
+    /// Whether there may be more than what has been shown. The slices of a large record have several sizes, the least
+    /// an eighth of the largest; but those of two replicas are not the same.
+    fn may_be_incomplete(&self) -> bool {
+        let Joined::Record(joined) = &self.joined else {
+            return false;
+        };
+        let len = self.joined.encoded_len();
+        let show_all = |said: &Said| matches!(said, Said::Record(said) if said == joined);
+        let agreed = self.said.len() > 1 && self.said.values().all(show_all);
+        len > self.bounds.slice_bytes / 8 && !(agreed && len <= self.bounds.slice_bytes)
+    }
+
+    /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
     pub(super) fn may_be_sliced(&self) -> bool {
         matches!(self.joined, Joined::Record(_))
             && self.joined.encoded_len() > self.bounds.slice_bytes

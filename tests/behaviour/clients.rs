@@ -111,7 +111,7 @@ async fn errors_say_what_is_wrong() {
     let setup = Setup { validator: std::sync::Arc::new(registry), ..Setup::default() };
     let a = setup.start().await;
     within(async {
-        let publish = async |key: &str, ttl| a.client.publish(key, says("x"), ttl).await;
+        let publish = |key: &'static str, ttl| a.client.publish(key, says("x"), ttl);
         let unregistered = publish("/unheard/of", MINUTE).await;
         assert_eq!(unregistered, Err(ClientError::Unregistered(RecordKey::new("/unheard/of"))));
         let refused = publish("/closed/x", MINUTE).await;

@@ -258,11 +258,6 @@ impl Peer {
         }
     }
 
-    /// The events that have come up to now.
-    pub fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
-    }
-
     /// Waits until the peer has taken in what the other one has sent.
     pub async fn until_stored(
         &mut self,
