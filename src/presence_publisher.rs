@@ -80,6 +80,7 @@ pub struct PresencePublisher {
 /// How keeping an announcement alive goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum PublisherState {
     /// The announcement was put into the DHT.
     Announced {

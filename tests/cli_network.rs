@@ -115,3 +115,24 @@ fn a_key_is_never_overwritten() {
     assert_eq!(run.status.code(), Some(1));
     assert_eq!(std::fs::read(file.path()).unwrap(), b"");
 }
+
+#[test]
+fn a_client_is_present_until_its_process_is_interrupted() {
+    let node = Running::start(&[]);
+    let hex = "09".repeat(32);
+    let mut announce = smart_record(&["presence", "announce", "--connect", &node.address]);
+    announce.args(["--presence-key", &hex, "--handshake-key", &hex, "--json"]);
+    let mut child = announce.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    let announced: Value = serde_json::from_str(&line).unwrap();
+    let client = announced["client"].as_str().unwrap();
+    let find = ["presence", "find", client, "--connect", &node.address, "--json"];
+    assert_eq!(json(&find), announced);
+
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(run(&find).status.code(), Some(3), "it was withdrawn");
+}

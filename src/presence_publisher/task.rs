@@ -145,6 +145,7 @@ impl Task {
 
     /// Up to a quarter before half of its life, so that clients that were started together, or found the network again
     /// together, do not all come at once. Which part of it is a hash of the key, so no randomness is needed.
+    #[expect(clippy::arithmetic_side_effects, reason = "divided by constants, which are not zero")]
     fn renew_after(&self) -> Duration {
         let hash: [u8; 32] = Sha256::digest(self.announcer.key().as_str()).into();
         let [byte, ..] = hash;

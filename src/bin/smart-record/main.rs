@@ -9,6 +9,7 @@ mod keys;
 mod network;
 mod node;
 mod output;
+mod presence;
 mod records;
 mod serve;
 
@@ -47,6 +48,9 @@ enum Command {
     Withdraw(records::Read),
     /// Shows what is in a file with a record.
     Inspect(inspect::Arguments),
+    /// Where clients can be reached.
+    #[command(subcommand)]
+    Presence(presence::Command),
     /// Keys to write with.
     #[command(subcommand)]
     Key(keys::Command),
@@ -66,6 +70,7 @@ async fn main() -> ExitCode {
         Command::Watch(arguments) => records::watch(arguments).await,
         Command::Withdraw(arguments) => records::withdraw(arguments).await,
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Presence(command) => presence::run(command).await,
         Command::Key(command) => keys::run(command),
     };
     match result {
