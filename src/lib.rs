@@ -58,13 +58,15 @@
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
+//! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store`, `manager`, `behaviour` and `client`) is pure: no clock, no I/O; `now` is an argument. Features: `redb` adds
-//! storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `cli` is for the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour`, `client` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
+//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `cli` is
+//! for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -100,6 +102,7 @@ mod key;
 pub mod manager;
 pub mod node;
 pub mod presence;
+pub mod presence_publisher;
 mod proto;
 pub mod record;
 mod settings;

@@ -182,6 +182,11 @@ impl Announcement {
             Entry::Withdrawn(_) => Err(PresenceError::Kind),
         }
     }
+
+    /// Whether it is what the client has signed there, and the node's signature added.
+    pub fn completes(&self, half: &HalfSigned) -> bool {
+        self.signed.key == half.signed.key && self.signed.message.bytes == half.signed.message.bytes
+    }
 }
 
 macro_rules! accessors {

@@ -68,6 +68,11 @@ impl Announcer {
         self.record.key()
     }
 
+    /// The limits of the DHT's replicas.
+    pub const fn limits(&self) -> &PresenceLimits {
+        &self.limits
+    }
+
     /// Takes note of the client's earlier announcements, so that new ones come after and outlive them. These are taken
     /// for all that there were: better join what several replicas answer.
     ///

@@ -1,0 +1,38 @@
+//! Smart records in a swarm that you already have: the lines marked `+` are all that is new.
+//!
+//! `cargo run --example existing_swarm`
+
+use std::{error::Error, time::Duration};
+
+use futures::StreamExt;
+use libp2p::{StreamProtocol, SwarmBuilder, noise, ping, swarm::NetworkBehaviour, tcp, yamux};
+
+#[derive(NetworkBehaviour)]
+struct MyBehaviour {
+    ping: ping::Behaviour,
+    records: libp2p_smart_record::Behaviour, // +, in the place of `kad::Behaviour`
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let keypair = libp2p::identity::Keypair::generate_ed25519();
+    let protocol = StreamProtocol::new("/existing-swarm-example/kad/1.0.0");
+    let (records, client) = libp2p_smart_record::Behaviour::new(keypair.clone(), protocol); // +
+    let behaviour = MyBehaviour { ping: ping::Behaviour::default(), records };
+    let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+        .with_behaviour(|_| behaviour)?
+        .build();
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
+    // What was done with Kademlia still is: `swarm.behaviour_mut().records.kad_mut()`.
+    tokio::spawn(async move { while swarm.next().await.is_some() {} });
+
+    // From anywhere in the app:
+    let document = r#"{"name": "ada", "seats": [1, 2]}"#.parse()?;
+    client.publish("/sr/rooms/lobby", document, Duration::from_secs(600)).await?;
+    for (writer, space) in &client.view("/sr/rooms/lobby").await? {
+        println!("{writer} says {}", space.document);
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! Presence from an app, in real swarms over TCP: each promise has a test of its own.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/clock.rs"]
+mod clock;
+#[path = "behaviour/peer.rs"]
+#[allow(dead_code, reason = "the tests of the behaviour use the rest")]
+mod peer;
+#[path = "support/swarms.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod swarms;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, pending, ready},
+};
+use libp2p::identity::{Keypair, PublicKey};
+use libp2p_smart_record::{
+    Clock, Registry, SystemClock,
+    presence::{
+        AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
+        PresenceLimits,
+    },
+    presence_publisher::{
+        LocalNode, NodeSigner, NodeSignerError, PresencePublisher, PublisherConfig, PublisherError,
+        PublisherState, find,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    clock::ManualClock,
+    peer::{MINUTE, Peer, Setup, mesh},
+    swarms::within,
+};
+
+async fn start() -> Peer {
+    Setup { validator: Arc::new(Registry::built_in()), ..Setup::default() }.start().await
+}
+
+async fn two() -> (Peer, Peer) {
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+fn exchange_key(n: u8) -> ExchangeKey {
+    x25519_dalek::x25519([n; 32], x25519_dalek::X25519_BASEPOINT_BYTES).try_into().unwrap()
+}
+
+fn local_node(peer: &Peer) -> LocalNode {
+    LocalNode::new(peer.keypair.clone(), exchange_key(1), PresenceLimits::default())
+}
+
+fn key_of(client: &Keypair) -> PresenceKey {
+    PresenceKey::of(client.public().to_peer_id())
+}
+
+/// Announces `client` with the peer's client.
+fn publish(
+    peer: &Peer,
+    client: &Keypair,
+    signer: impl NodeSigner,
+    config: PublisherConfig,
+) -> PresencePublisher {
+    let announcer =
+        Announcer::new(key_of(client), client.clone(), PresenceLimits::default()).unwrap();
+    let (publisher, task) =
+        PresencePublisher::new(peer.client.clone(), announcer, signer, exchange_key(2), config);
+    tokio::spawn(task);
+    publisher
+}
+
+async fn found(peer: &Peer, client: &Keypair) -> Vec<Announcement> {
+    find(&peer.client, &key_of(client), &PresenceLimits::default()).await.unwrap()
+}
+
+async fn announced(publisher: &mut PresencePublisher) -> Announcement {
+    match publisher.next().await {
+        Some(PublisherState::Announced { announcement, .. }) => announcement,
+        other => panic!("not announced: {other:?}"),
+    }
+}
+
+async fn failed(publisher: &mut PresencePublisher) -> PublisherError {
+    match publisher.next().await {
+        Some(PublisherState::Failed { error, .. }) => error,
+        other => panic!("did not fail: {other:?}"),
+    }
+}
+
+fn quick() -> PublisherConfig {
+    PublisherConfig::default().with_retry_delay(Duration::from_millis(50))
+}
+
+/// A signer that is a function.
+struct FnSigner<F>(LocalNode, F);
+
+type Signing = BoxFuture<'static, Result<Announcement, NodeSignerError>>;
+
+impl<F> NodeSigner for FnSigner<F>
+where
+    F: Fn(&LocalNode, HalfSigned) -> Signing + Send + Sync + 'static,
+{
+    fn public_key(&self) -> PublicKey {
+        self.0.public_key()
+    }
+
+    fn handshake_key(&self) -> ExchangeKey {
+        self.0.handshake_key()
+    }
+
+    fn countersign(
+        &self,
+        half: HalfSigned,
+    ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
+        (self.1)(&self.0, half)
+    }
+}
+
+#[tokio::test]
+async fn an_announced_client_is_found_until_it_withdraws() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        assert_eq!(found(&b, &client).await, []);
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let Some(PublisherState::Announced { announcement, peers }) = publisher.next().await else {
+            panic!("not announced");
+        };
+        assert_eq!(peers, [b.id]);
+        assert_eq!(found(&b, &client).await, [announcement.clone()]);
+        assert_eq!((announcement.node(), announcement.client()), (a.id, key_of(&client).client()));
+        assert_eq!(announcement.presence_key(), exchange_key(2));
+
+        let withdrawal = publisher.withdraw().await.unwrap();
+        assert_eq!(withdrawal.peers, [b.id]);
+        assert_eq!(found(&b, &client).await, []);
+        assert_eq!(found(&a, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_announcement_is_renewed_before_it_expires() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let ttl = Duration::from_secs(4);
+        let mut publisher = publish(&a, &client, local_node(&a), quick().with_ttl(ttl));
+        let first = announced(&mut publisher).await;
+        let second = announced(&mut publisher).await;
+        let after = second.created_at().saturating_since(first.created_at());
+        assert!((ttl * 3 / 8..=ttl * 3 / 4).contains(&after), "{after:?}");
+        assert!(second.expires_at() > first.expires_at());
+        assert_eq!(found(&b, &client).await, [second]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_dropped_withdraws() {
+    let (a, mut b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        announced(&mut publisher).await;
+        assert_eq!(found(&b, &client).await.len(), 1);
+        drop(publisher);
+        while !found(&b, &client).await.is_empty() {
+            b.until(|_| Some(())).await;
+        }
+    })
+    .await;
+}
+
+/// A node behind a connection: what goes over it is what is signed, and nothing else.
+struct RemoteNode {
+    public_key: PublicKey,
+    key: PresenceKey,
+    address: std::net::SocketAddr,
+}
+
+impl NodeSigner for RemoteNode {
+    fn public_key(&self) -> PublicKey {
+        self.public_key.clone()
+    }
+
+    fn handshake_key(&self) -> ExchangeKey {
+        exchange_key(1)
+    }
+
+    fn countersign(
+        &self,
+        half: HalfSigned,
+    ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
+        async move {
+            let mut answer = Vec::new();
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(&half.encode()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream.read_to_end(&mut answer).await.unwrap();
+            Announcement::decode(&self.key, answer, &PresenceLimits::default())
+                .map_err(|error| NodeSignerError::Unreachable { reason: error.to_string() })
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn node_and_client_may_be_two_processes() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (node, key) = (Keypair::generate_ed25519(), key_of(&client));
+        let public_key = node.public();
+        let hosted = key.clone();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            let limits = PresenceLimits::default();
+            let half = HalfSigned::decode(&hosted, bytes, &limits).unwrap();
+            let now = SystemClock.now();
+            let signed = half.countersign(&node, exchange_key(1), now, &limits).unwrap();
+            stream.write_all(&signed.encode()).await.unwrap();
+        });
+        let node_id = public_key.to_peer_id();
+        let mut publisher = publish(&a, &client, RemoteNode { public_key, key, address }, quick());
+        let announcement = announced(&mut publisher).await;
+        assert_eq!(announcement.node(), node_id);
+        assert_eq!(found(&b, &client).await, [announcement]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_is_asked_again() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let refusals = Mutex::new(3);
+        let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
+            let mut refusals = refusals.lock().unwrap();
+            if *refusals > 0 {
+                *refusals -= 1;
+                let reason = "not yet".to_owned();
+                return ready(Err(NodeSignerError::Refused { reason })).boxed();
+            }
+            ready(node.countersign(half).now_or_never().unwrap()).boxed()
+        });
+        let mut publisher = publish(&a, &client, signer, quick());
+        let mut delays = Vec::new();
+        let announcement = loop {
+            match publisher.next().await.unwrap() {
+                PublisherState::Failed { error, retry_in } => {
+                    assert!(
+                        matches!(error, PublisherError::Node(NodeSignerError::Refused { .. })),
+                        "{error:?}"
+                    );
+                    delays.push(retry_in.as_millis());
+                }
+                PublisherState::Announced { announcement, .. } => break announcement,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(delays, [50, 100, 200]);
+        assert_eq!(found(&b, &client).await, [announcement]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_holds_nothing_up() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let waited = Duration::from_millis(50);
+        let signer = FnSigner(local_node(&a), |_: &LocalNode, _| pending().boxed());
+        let mut publisher = publish(&a, &client, signer, quick().with_sign_timeout(waited));
+        assert_eq!(failed(&mut publisher).await, PublisherError::NodeTimedOut { waited });
+
+        let mut publisher = {
+            let signer = FnSigner(local_node(&a), |_: &LocalNode, _| pending().boxed());
+            publish(&a, &client, signer, quick().with_sign_timeout(60 * MINUTE))
+        };
+        assert!(publisher.next().now_or_never().is_none(), "it waits for the node");
+        let withdrawal = publisher.withdraw().await.unwrap();
+        assert_eq!(withdrawal.peers, [b.id], "it is withdrawn what the node may have signed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_client_has_not_just_signed_is_not_put() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let earlier: Mutex<Option<Announcement>> = Mutex::default();
+        let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
+            let signed = node.countersign(half).now_or_never().unwrap().unwrap();
+            // A good one, but the same for ever.
+            ready(Ok(earlier.lock().unwrap().get_or_insert(signed).clone())).boxed()
+        });
+        let ttl = Duration::from_secs(2);
+        let mut publisher = publish(&a, &client, signer, quick().with_ttl(ttl));
+        let first = announced(&mut publisher).await;
+        assert_eq!(failed(&mut publisher).await, PublisherError::OtherAnnouncement);
+        assert_eq!(found(&b, &client).await, [first]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_new_announcements_come_after_the_old_ones() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let first = announced(&mut publisher).await;
+        // It ends without withdrawing, and the clock of the new one is behind.
+        std::mem::forget(publisher);
+        let now = first.created_at().saturating_sub(MINUTE);
+        let late = quick().with_clock(ManualClock::at(now));
+        let mut publisher = publish(&b, &client, local_node(&a), late);
+        let second = announced(&mut publisher).await;
+        assert!(second.created_at() > first.created_at());
+        assert_eq!(found(&a, &client).await, [second]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_nobody_there_it_is_tried_again_soon() {
+    let (a, b) = (start().await, start().await);
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let Some(PublisherState::Announced { peers, .. }) = publisher.next().await else {
+            panic!("not announced");
+        };
+        assert_eq!(peers, []);
+        mesh(&[&a, &b]).await;
+        loop {
+            match publisher.next().await {
+                Some(PublisherState::Announced { peers, .. }) if peers == [b.id] => break,
+                Some(PublisherState::Announced { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(found(&b, &client).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_ends_when_the_behaviour_is_gone() {
+    let a = start().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        announced(&mut publisher).await;
+        let _client = a.stop();
+        while publisher.next().await.is_some() {}
+        assert_eq!(publisher.withdraw().await, Err(PublisherError::Stopped));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_replicas_would_refuse_is_told() {
+    let a = start().await;
+    within(async {
+        // A client cannot be present at itself.
+        let mut publisher = publish(&a, &a.keypair, local_node(&a), quick());
+        let error = failed(&mut publisher).await;
+        assert!(matches!(error, PublisherError::Announce(AnnounceError::Refused(_))), "{error:?}");
+    })
+    .await;
+}
