@@ -50,7 +50,7 @@ pub fn view_table(view: &View, now: Timestamp) -> Table {
     for (writer, space) in view {
         table.add_row([
             Cell::new(writer).fg(Color::Green),
-            Cell::new(&space.seq),
+            Cell::new(space.seq),
             Cell::new(format!("{} s", space.expires_at.saturating_since(now).as_secs())),
             Cell::new(&space.document),
         ]);
