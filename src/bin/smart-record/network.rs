@@ -17,7 +17,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct Network {
-    /// A node to begin with, as `smart-record node` prints it: it ends in /p2p/<peer id>. May be given again.
+    /// A node to begin with, as `smart-record node` prints it: it ends in `/p2p/<peer id>`. May be given again.
     #[arg(long, short, value_name = "ADDRESS")]
     pub connect: Vec<Multiaddr>,
     /// The file of the key to write with, from `smart-record key generate`; without it a fresh one.
