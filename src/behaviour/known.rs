@@ -96,7 +96,11 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn signer(key: &str) -> SpaceSigner {
-        SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default())
+        let mut signer =
+            SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
+        // It has never written before, so nothing older has to be outlived.
+        signer.resume(&SmartRecord::new(key.into()));
+        signer
     }
 
     fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {

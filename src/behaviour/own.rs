@@ -250,6 +250,8 @@ mod tests {
     #[test]
     fn a_space_is_sent_again_within_the_interval_until_it_has_expired() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        // It has never been written before, so nothing older has to be outlived.
+        spaces.resume(&key, &Limits::default(), &SmartRecord::new(key.clone()));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR * 3 / 4 - DELAY)), None);
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), Some((key.clone(), Due::Resend)));

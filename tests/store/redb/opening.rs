@@ -233,3 +233,41 @@ fn the_local_node_s_provider_records_survive_a_restart() {
         assert_eq!(open().provided().count(), 2);
     }
 }
+
+#[test]
+fn opening_reads_no_more_of_a_large_file_than_of_a_small_one() {
+    // Row by row, without a store: it is not about signatures.
+    let read_on_opening = |rows: u32, durability| {
+        let device = Device::default();
+        let mut storage = open_on(&device, durability).unwrap();
+        for chunk in (0..rows).collect::<Vec<_>>().chunks(500) {
+            let changes = chunk.iter().map(|n| {
+                let id = RecordId(std::array::from_fn(|i| {
+                    (n.wrapping_mul(2_654_435_761) >> (i % 4 * 8)) as u8
+                }));
+                let (bytes, at) =
+                    (vec![7; 300].into(), Some(Timestamp::from_millis(T0 + u64::from(*n))));
+                Change::Set(id.head(), Part { bytes, due_at: at, expires_at: at })
+            });
+            storage.apply(changes.collect()).unwrap();
+            storage.commit().unwrap();
+        }
+        // A crash leaves what has been written, without a word of farewell.
+        let mut crashed = device.after_power_loss(|len| len);
+        drop(storage);
+        [&device, &mut crashed].map(|device| {
+            device.take_bytes_read();
+            let storage = open_on(device, durability).unwrap();
+            assert!(storage.due(Timestamp::MAX, 1).unwrap().len() == 1);
+            device.take_bytes_read()
+        })
+    };
+    for durability in MODES {
+        let (small, large) =
+            (read_on_opening(500, durability), read_on_opening(20_000, durability));
+        println!("{durability:?}: after closing and after a crash {small:?} bytes, {large:?}");
+        for large in large {
+            assert!(large < 500_000, "{large} bytes read of some 8,000,000");
+        }
+    }
+}
