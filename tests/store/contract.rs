@@ -26,16 +26,15 @@ fn assert_same(found: Option<Cow<'_, Record>>, expected: &Record) {
 
 pub(super) fn put_get_remove<S: RecordStore>(make: impl Fn(PeerId) -> S) {
     let mut store = make(local());
-    for n in 0..12 {
-        let record = value_record(n);
+    let records: Vec<_> = (0..12).map(value_record).collect();
+    for record in &records {
         assert!(store.get(&record.key).is_none());
         store.put(record.clone()).unwrap();
-        assert_same(store.get(&record.key), &record);
+        assert_same(store.get(&record.key), record);
     }
     assert_eq!(store.records().count(), 12);
-    for n in 0..12 {
-        let record = value_record(n);
-        assert_same(store.records().find(|r| r.key == record.key), &record);
+    for record in &records {
+        assert_same(store.records().find(|r| r.key == record.key), record);
         store.remove(&record.key);
         assert!(store.get(&record.key).is_none());
         store.remove(&record.key);
