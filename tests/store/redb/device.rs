@@ -21,7 +21,6 @@ struct State {
     unsynced: Vec<Write>,
     faults: Faults,
     syncs: usize,
-    bytes_read: usize,
 }
 
 enum Write {
@@ -63,11 +62,6 @@ impl Device {
 
     pub fn syncs(&self) -> usize {
         self.0.0.lock().unwrap().syncs
-    }
-
-    /// How many bytes have been read since this was last asked.
-    pub fn take_bytes_read(&self) -> usize {
-        std::mem::take(&mut self.0.0.lock().unwrap().bytes_read)
     }
 
     /// Changes what is on the disk behind the database's back.
@@ -114,7 +108,7 @@ impl StorageBackend for Device {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.0.0.lock().unwrap();
+        let state = self.0.0.lock().unwrap();
         if state.faults.reads {
             return broken();
         }
@@ -123,7 +117,6 @@ impl StorageBackend for Device {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         out.copy_from_slice(bytes);
-        state.bytes_read += out.len();
         Ok(())
     }
 
