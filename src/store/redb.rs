@@ -69,6 +69,24 @@ pub struct RedbStorage {
     recheck: Recheck,
 }
 
+/// Makes the file beside its place and puts it there when it is whole: a process that is killed while it makes one must not
+/// leave half a file. Whoever else has made it meanwhile was first.
+fn make_file(builder: &::redb::Builder, path: &Path) -> Result<(), ::redb::DatabaseError> {
+    let io = |error: std::io::Error| ::redb::StorageError::Io(error);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    // Half a file of an earlier process, if there is any.
+    let _ = std::fs::remove_file(&beside);
+    drop(builder.create(&beside)?);
+    match std::fs::hard_link(&beside, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(_) => return Ok(std::fs::rename(&beside, path).map_err(io)?),
+        Ok(()) => {}
+    }
+    let _ = std::fs::remove_file(&beside);
+    Ok(())
+}
+
 impl RedbStorage {
     /// What a change weighs in memory besides its bytes: its id, three times, and pointers.
     const CHANGE: usize = 256;
@@ -86,7 +104,13 @@ impl RedbStorage {
         config: &RedbConfig,
     ) -> Result<Self, StorageError> {
         let path = path.as_ref().to_owned();
-        Self::open_by(Box::new(move |builder| builder.create(&path)), local, config)
+        let open: Opener = Box::new(move |builder| {
+            if !path.exists() {
+                make_file(builder, &path)?;
+            }
+            builder.create(&path)
+        });
+        Self::open_by(open, local, config)
     }
 
     /// Opens the storage of the peer `local` in what `open` opens, now and again after each failure: a disk that
