@@ -1,0 +1,82 @@
+//! The spaces of one record, in order.
+//!
+//! **Invariants.** A single one takes no allocation of its own: most records of most networks have one writer.
+//!
+//! **Spec.** `docs/design.md`, section "Store".
+
+use std::{collections::BTreeMap, mem};
+
+use crate::store::storage::SpaceId;
+
+/// A map by the id of the space.
+pub(super) enum Spaces<T> {
+    AtMostOne(Option<(SpaceId, T)>),
+    Many(BTreeMap<SpaceId, T>),
+}
+
+impl<T> Default for Spaces<T> {
+    fn default() -> Self {
+        Self::AtMostOne(None)
+    }
+}
+
+impl<T> Spaces<T> {
+    pub(super) fn get(&self, id: &SpaceId) -> Option<&T> {
+        match self {
+            Self::AtMostOne(one) => one.as_ref().filter(|(one, _)| one == id).map(|(_, row)| row),
+            Self::Many(many) => many.get(id),
+        }
+    }
+
+    /// Puts one in its place; returns the one that was there.
+    pub(super) fn insert(&mut self, id: SpaceId, row: T) -> Option<T> {
+        match self {
+            Self::Many(many) => many.insert(id, row),
+            Self::AtMostOne(Some((one, old))) if *one == id => Some(mem::replace(old, row)),
+            Self::AtMostOne(one) => {
+                match one.take() {
+                    None => *one = Some((id, row)),
+                    Some(first) => *self = Self::Many(BTreeMap::from([first, (id, row)])),
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &SpaceId) -> Option<T> {
+        match self {
+            Self::AtMostOne(one) => one.take_if(|(one, _)| one == id).map(|(_, row)| row),
+            Self::Many(many) => {
+                let removed = many.remove(id);
+                if many.len() <= 1 {
+                    *self = Self::AtMostOne(many.pop_first());
+                }
+                removed
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::AtMostOne(one) => one.is_none(),
+            Self::Many(many) => many.is_empty(),
+        }
+    }
+
+    /// Those from one on, in ascending order.
+    pub(super) fn range(&self, from: SpaceId) -> impl Iterator<Item = (&SpaceId, &T)> {
+        let (one, many) = match self {
+            Self::AtMostOne(one) => (one.as_ref().filter(|(id, _)| *id >= from), None),
+            Self::Many(many) => (None, Some(many.range(from..))),
+        };
+        one.map(|(id, row)| (id, row)).into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// The last at or before another.
+    pub(super) fn last(&self, up_to: &SpaceId) -> Option<&SpaceId> {
+        match self {
+            Self::AtMostOne(one) => one.as_ref().map(|(id, _)| id).filter(|id| *id <= up_to),
+            Self::Many(many) => many.range(..=up_to).next_back().map(|(id, _)| id),
+        }
+    }
+}
