@@ -118,6 +118,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
     protection: Protection,
+    /// What was evicted since the last commit.
+    evicted: Vec<RecordKey>,
     /// Where to look for what may go.
     horizons: Mutex<Horizons>,
 }
@@ -162,6 +164,7 @@ impl<S: Storage> SmartRecordStore<S> {
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
+            evicted: Vec::new(),
             horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
@@ -244,10 +247,15 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Makes what was applied last.
     fn commit(&mut self) -> Result<(), StorageError> {
+        let evicted = std::mem::take(&mut self.evicted);
         self.storage.commit().inspect_err(|_| {
             // What was evicted may be back.
             *lock(&self.horizons) = Horizons::default();
-        })
+        })?;
+        for key in evicted {
+            self.emit(&StoreEvent::Evicted { key });
+        }
+        Ok(())
     }
 
     /// Takes note of a failure where there is no way to tell a subscriber.

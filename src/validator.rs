@@ -79,6 +79,23 @@ pub trait Validator: Send + Sync {
         now: Timestamp,
     ) -> Result<Validity, ValidationError>;
 
+    /// Whether a value that was valid when it was stored would still be let in by the rules of today: its form, its
+    /// signatures, and who may write. A store asks this of what an earlier process has written. By default it is
+    /// what [`validate`](Self::validate) says; a validator that asks something besides the clock which may not be
+    /// known yet after a restart, or know less, has to define it.
+    ///
+    /// # Errors
+    /// [`ValidationError`]. That it has expired, or comes from the future, is no reason to remove it: the store
+    /// knows how long it lives.
+    fn revalidate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(), ValidationError> {
+        self.validate(key, value, now).map(drop)
+    }
+
     /// The index of the best of these values; of equally good ones, the first.
     ///
     /// # Errors

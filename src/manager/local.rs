@@ -13,7 +13,7 @@ use web_time::Instant;
 use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::{
     key::RecordKey,
-    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig, WriteError},
+    store::{MemoryStorage, Quota, SmartRecordStore, Storage, StoreConfig, WriteError},
     validator::Validator,
 };
 
@@ -31,11 +31,14 @@ impl<S> Clone for StoreBackend<S> {
 
 impl StoreBackend {
     /// Records in memory, within the bounds of [`StoreConfig::default`], but of any age: nobody else has them, who
-    /// would send them again. `validator` is to be the manager's.
+    /// would send them again. What does not fit any more is refused. `validator` is to be the manager's.
     pub fn new(validator: impl Validator + 'static) -> Self {
         // Nobody ever hears of this peer; a store wants one to order its records.
         let local = Keypair::generate_ed25519().public().to_peer_id();
         let config = StoreConfig::default().with_max_age(Duration::MAX);
+        // All that is put is the local node's own.
+        let all = Quota { count: usize::MAX, bytes: usize::MAX };
+        let config = config.with_protected_quota(all);
         Self::over(SmartRecordStore::with_registry(local, validator, config))
     }
 }

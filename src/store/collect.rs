@@ -58,7 +58,9 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Collects some of what has expired, not enough to hold anyone up.
     pub(crate) fn collect_some(&mut self) -> Result<usize, StorageError> {
-        self.collect_due(self.clock.now(), COLLECT_AT_ONCE)
+        let collected = self.collect_due(self.clock.now(), COLLECT_AT_ONCE)?;
+        self.commit()?;
+        Ok(collected)
     }
 
     /// Collects from at most `max` due parts; says how many updates and values went.
@@ -108,14 +110,13 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Puts the rest of a writer's space in the place of its row of `old` bytes, or removes it; with its head if
     /// it was the last.
-    pub(super) fn replace_space(
+    fn replace_space(
         &mut self,
         id: PartId,
         old: usize,
         writer: Option<PeerId>,
         rest: Option<Part<'static>>,
     ) -> Result<(), StorageError> {
-        let mut board = self.board(id.record)?;
         let mut plan = Plan::default();
         let head = self.storage.get(&id.record.head())?;
         let old_head = head.as_ref().map(|part| part.bytes.len());
@@ -123,13 +124,23 @@ impl<S: Storage> SmartRecordStore<S> {
         let (key, head_payers) = self.head_payers(head);
         let payers = Payers::of_space(head_payers.namespace, writer.as_ref());
         let is_protected = writer.is_some_and(|writer| self.protection.covers(&writer));
-        board.subtract(old, is_protected);
+        let mut board = match self.known_board(id.record)? {
+            Some(mut board) => {
+                board.subtract(old, is_protected);
+                board
+            }
+            None => self.count_board(id.record, Some(id.space))?,
+        };
         match rest {
             Some(part) => {
                 board.add(part.bytes.len(), is_protected);
                 plan.set(id, part, Some((old, payers)), payers);
             }
             None => plan.remove(id, old, payers),
+        }
+        if board.spaces == 0 && self.has_other_spaces(id)? {
+            // A head never goes before its spaces.
+            board = self.count_board(id.record, Some(id.space))?;
         }
         let head = id.record.head();
         match (&key, old_head) {
@@ -149,6 +160,15 @@ impl<S: Storage> SmartRecordStore<S> {
             lock(&self.horizons).notice(head, key.as_ref().and_then(RecordKey::namespace));
         }
         Ok(())
+    }
+
+    fn has_other_spaces(&self, id: PartId) -> Result<bool, StorageError> {
+        let last = self.last_space(id.record, SpaceId::MAX)?;
+        let other = match id.space.before() {
+            Some(before) if last == Some(id.space) => self.last_space(id.record, before)?,
+            _ => last,
+        };
+        Ok(other.is_some())
     }
 
     fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {

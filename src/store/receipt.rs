@@ -18,6 +18,7 @@ use std::time::Duration;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::Origin;
 use crate::{
     key::RecordKey,
     proto::storage::{Receipt, Value},
@@ -35,6 +36,16 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn lives_at(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| at > now)
+    }
+
+    /// Whether this value, come again, can change nothing: it lives, and what it says is all that counts.
+    pub(super) fn is_same(&self, value: &[u8], origin: Origin, now: Timestamp) -> bool {
+        self.lives_at(now)
+            && self.stored.value == value
+            && self.stored.expiry_is_signed
+            && self.stored.receipt.is_none()
+            && self.stored.publisher.is_empty()
+            && (self.stored.is_local || origin != Origin::Local)
     }
 
     /// Until when the row stays for the sake of what is or was in it.

@@ -9,15 +9,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p_identity::PeerId;
+use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore,
     event::StoreEvent,
+    lock,
+    quota::{Payers, namespace_tally},
     room::Plan,
     rows,
     storage::{
-        Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage, StorageError,
-        Verdict,
+        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage,
+        StorageError, Verdict,
     },
 };
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
     key::RecordKey,
     proto::{
         smart_record as wire,
-        storage::{Head, head::Body},
+        storage::{Board, Head, head::Body},
     },
     record::{Limit, LimitExceeded},
     validator::{MergedSpace, Refusals, SmartRecordValidator, ValidationError, Validator},
@@ -41,20 +44,27 @@ pub(super) struct Rules {
 impl RowCheck for Rules {
     fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict {
         let checked = if id.space == SpaceId::HEAD {
-            self.check_head(id.record, part).map(|()| None)
+            self.check_head(id.record, part)
         } else {
             self.check_space(id, part, head)
         };
         match checked {
-            Ok(None) => Verdict::Good,
-            Ok(Some((rest, fault))) => Verdict::Partly(rest, fault),
+            Ok(Checked::Good) => Verdict::Good,
+            Ok(Checked::Expired) => Verdict::Expired,
+            Ok(Checked::Partly(rest, fault)) => Verdict::Partly(rest, fault),
             Err(fault) => Verdict::Bad(fault),
         }
     }
 }
 
-/// What is good of a row, and what is wrong with the rest.
-type Rest = Option<(Part<'static>, RowFault)>;
+/// What is good of a row.
+enum Checked {
+    Good,
+    /// Nothing of it lives, so nobody has looked whether it was good.
+    Expired,
+    /// This, for the rest has a fault.
+    Partly(Part<'static>, RowFault),
+}
 
 impl From<StorageError> for RowFault {
     fn from(_: StorageError) -> Self {
@@ -63,27 +73,28 @@ impl From<StorageError> for RowFault {
 }
 
 impl Rules {
-    fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<(), RowFault> {
+    fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<Checked, RowFault> {
         let (key, body) = self.read_head(id, part)?;
         let rules = self.validator.smart_record(&key);
         match (body, rules) {
             (Body::Board(_), Some(rules)) => {
-                Ok(rules.limits().check_key(&key).map_err(ValidationError::from)?)
+                rules.limits().check_key(&key).map_err(ValidationError::from)?;
+                Ok(Checked::Good)
             }
             (Body::Value(stored), None) => {
                 let now = self.clock.now();
-                match self.validator.validate(&key, &stored.value, now) {
-                    // It is hidden by its row's expiry, and may have to be remembered.
-                    Err(ValidationError::Expired { .. })
-                        if part.expires_at.is_some_and(|at| at <= now) =>
-                    {
-                        Ok(())
-                    }
+                let has_expired = part.expires_at.is_some_and(|at| at <= now);
+                if has_expired && !stored.remember_until.is_some_and(|at| at > now.as_millis()) {
+                    return Ok(Checked::Expired);
+                }
+                match self.validator.revalidate(&key, &stored.value, now) {
+                    // It is hidden by its row's expiry, and has to be remembered.
+                    Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
                         limit: Limit::ClockSkew,
                         ..
                     }))
-                    | Ok(_) => Ok(()),
+                    | Ok(()) => Ok(Checked::Good),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -96,10 +107,15 @@ impl Rules {
         id: &PartId,
         part: &Part<'_>,
         head: Option<&Part<'_>>,
-    ) -> Result<Rest, RowFault> {
+    ) -> Result<Checked, RowFault> {
         // Without the key nothing can be said about a signature.
         let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
         let rules = self.validator.smart_record(&key).ok_or_else(of_another_kind)?;
+        if part.expires_at.is_some_and(|at| at <= self.clock.now())
+            && rows::read_space(part)?.1.retain_until() == part.expires_at
+        {
+            return Ok(Checked::Expired);
+        }
         let stored = rows::decode_space(part)?;
         let count = stored.updates.len();
         let (rest, space_id, refused) = self.readmit(rules, &key, stored)?;
@@ -107,10 +123,10 @@ impl Rules {
             return Err(RowFault::Damaged);
         }
         match (rest, refused) {
-            (Some((_, admitted)), None) if admitted == count => Ok(None),
+            (Some((_, admitted)), None) if admitted == count => Ok(Checked::Good),
             // Without a refusal, newer updates leave less room than they did.
             (Some((rest, _)), refused) => {
-                Ok(Some((rest, refused.unwrap_or(ValidationError::Stale).into())))
+                Ok(Checked::Partly(rest, refused.unwrap_or(ValidationError::Stale).into()))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
@@ -156,32 +172,81 @@ impl Rules {
 impl<S: Storage> SmartRecordStore<S> {
     /// Removes the rows that the storage has found to be bad.
     pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
-        for rejected in self.storage.take_rejected() {
-            self.discard(rejected)?;
+        let mut rejected = self.storage.take_rejected();
+        rejected.sort_unstable_by_key(|rejected| rejected.id);
+        for of_one in rejected.chunk_by(|a, b| a.id.record == b.id.record) {
+            self.discard(of_one)?;
         }
         Ok(())
     }
 
-    fn discard(&mut self, rejected: Rejected) -> Result<(), StorageError> {
-        let Rejected { id, part, bytes, fault, rest } = rejected;
-        let key = if id.space == SpaceId::HEAD {
-            let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
-            let (key, payers) = self.head_payers(head);
-            let mut plan = Plan::default();
-            match rest {
-                Some(rest) => plan.set(id, rest, Some((bytes, payers)), payers),
-                None => plan.remove(id, bytes, payers),
-            }
-            self.apply(plan)?;
-            key
-        } else {
-            let head = self.storage.get(&id.record.head())?;
-            let head = head.and_then(|head| rows::decode_head(&head).ok());
-            let writer = part.as_ref().and_then(rows::peer_of);
-            self.replace_space(id, bytes, writer, rest)?;
-            head.map(|head| RecordKey::new(head.key))
+    /// Makes a head for spaces whose own was damaged: without the key that stands in it they are nobody's.
+    pub(super) fn restore_head(&mut self, key: &RecordKey) -> Result<(), StorageError> {
+        let record = self.record_id(key);
+        if self.storage.get(&record.head())?.is_some()
+            || self.last_space(record, SpaceId::MAX)?.is_none()
+        {
+            return Ok(());
+        }
+        // With a head they can be read, and so counted.
+        let of_no_list = Board { protected_by: !self.protection.fingerprint, ..Board::default() };
+        let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+        self.change(vec![Change::Set(record.head(), head(of_no_list))])?;
+        let payers = Payers { writer: None, namespace: namespace_tally(key) };
+        let mut plan = Plan::default();
+        plan.set(record.head(), head(self.count_board(record, None)?), None, payers);
+        self.apply(plan)
+    }
+
+    /// Removes bad rows of one record. What its head says is counted anew: what was counted in it is not certain.
+    fn discard(&mut self, rejected: &[Rejected]) -> Result<(), StorageError> {
+        let Some(record) = rejected.first().map(|rejected| rejected.id.record) else {
+            return Ok(());
         };
-        self.emit(&StoreEvent::Discarded { key, fault });
+        let mut plan = Plan::default();
+        let head = self.storage.get(&record.head())?;
+        let old_head = head.as_ref().map(|part| part.bytes.len());
+        let (mut key, head_payers) =
+            self.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
+        let mut was_protected = false;
+        for Rejected { id, part, bytes, rest, .. } in rejected {
+            let payers = if id.space == SpaceId::HEAD {
+                let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
+                let (of_head, payers) = self.head_payers(head);
+                key = key.or(of_head);
+                payers
+            } else {
+                let writer = part.as_ref().and_then(rows::peer_of);
+                was_protected |= writer.is_some_and(|writer| self.protection.covers(&writer));
+                Payers::of_space(head_payers.namespace, writer.as_ref())
+            };
+            match rest {
+                Some(rest) => plan.set(*id, rest.clone(), Some((*bytes, payers)), payers),
+                None => plan.remove(*id, *bytes, payers),
+            }
+        }
+        let has_bad_space = rejected.iter().any(|rejected| rejected.id.space != SpaceId::HEAD);
+        let mut left = None;
+        if let (Some(key), Some(old), true) = (&key, old_head, has_bad_space) {
+            let board = self.count_board(record, None)?;
+            left = Some(board);
+            if board.spaces > 0 {
+                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
+                plan.set(record.head(), part, Some((old, head_payers)), head_payers);
+            } else {
+                plan.remove(record.head(), old, head_payers);
+            }
+        }
+        self.forget_places(record);
+        self.apply(plan)?;
+        if was_protected && left.is_some_and(|b| b.spaces > 0 && b.protected_spaces == 0) {
+            let namespace = key.as_ref().and_then(RecordKey::namespace);
+            lock(&self.horizons).notice(record.head(), namespace);
+        }
+        for Rejected { fault, .. } in rejected {
+            let fault = fault.clone();
+            self.emit(&StoreEvent::Discarded { key: key.clone(), fault });
+        }
         Ok(())
     }
 }

@@ -60,6 +60,8 @@ pub struct RedbStorage {
     uncommitted_bytes: usize,
     /// The number of the next commit.
     commit: u64,
+    /// A commit has failed with this, and what of it has reached the file is not known.
+    in_doubt: Option<StorageError>,
     usage: Usage,
     /// As of the last commit.
     committed_usage: Usage,
@@ -142,6 +144,7 @@ impl RedbStorage {
             uncommitted: Changes::default(),
             uncommitted_bytes: 0,
             commit: 1,
+            in_doubt: None,
             usage,
             committed_usage: usage,
             due_from: Mutex::new((0, [0; 40])),
@@ -354,10 +357,18 @@ impl Storage for RedbStorage {
     }
 
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
-        self.settle();
+        if let Some(failure) = &self.in_doubt {
+            self.shared.settle_doubt()?;
+            // These changes come from what was read before that was certain.
+            let failure = failure.clone();
+            self.in_doubt = None;
+            self.settle();
+            return Err(failure);
+        }
         if let Durability::Group { max_bytes, .. } = self.durability {
             self.shared.wait_for_room(max_bytes)?;
         }
+        self.settle();
         // All that can fail comes before the first change.
         let lens = changes
             .iter()
@@ -402,6 +413,7 @@ impl Storage for RedbStorage {
             if let Err(error) = self.shared.wait_for(commit) {
                 self.overlay.clear();
                 self.usage = self.committed_usage;
+                self.in_doubt = Some(error.clone());
                 return Err(error);
             }
             self.settle();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{StoreEvent, count},
+    event::count,
     lock,
     quota::{Claim, Ledger, Payers},
     rows,
@@ -25,6 +25,9 @@ use crate::{
 
 /// How many due parts are collected at once when room is needed.
 pub(super) const COLLECT_AT_ONCE: usize = 256;
+
+/// How many times a write that needs room does so; the next one goes on where it has stopped.
+const BATCHES_PER_WRITE: usize = 4;
 
 /// Changes that belong together, and what they do to the size of the store.
 #[derive(Debug, Default)]
@@ -113,7 +116,7 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
         plan: impl Fn(&Self, bool) -> Planned,
     ) -> Result<Result<(Plan, Vec<RecordId>), LimitExceeded>, StorageError> {
-        let mut may_collect = true;
+        let mut batches = 0_usize;
         let mut clears = false;
         loop {
             let outcome = match plan(self, clears)? {
@@ -126,9 +129,10 @@ impl<S: Storage> SmartRecordStore<S> {
             {
                 return Ok(outcome);
             }
-            if may_collect && !self.storage.due(now, 1)?.is_empty() {
+            if batches < BATCHES_PER_WRITE && !self.storage.due(now, 1)?.is_empty() {
                 // Once nothing more goes, that is no way to make room.
-                may_collect = self.collect_due(now, COLLECT_AT_ONCE)? > 0;
+                let has_gone = self.collect_due(now, COLLECT_AT_ONCE)? > 0;
+                batches = if has_gone { batches.saturating_add(1) } else { BATCHES_PER_WRITE };
             } else if outcome.is_err() && claim.is_protected && !clears {
                 clears = true;
             } else {
@@ -252,9 +256,7 @@ impl<S: Storage> SmartRecordStore<S> {
         for victim in victims {
             self.forget_places(victim);
         }
-        for key in evicted {
-            self.emit(&StoreEvent::Evicted { key });
-        }
+        self.evicted.extend(evicted);
         Ok(())
     }
 

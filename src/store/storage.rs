@@ -227,6 +227,9 @@ pub enum RowFault {
 pub enum Verdict {
     /// It is good.
     Good,
+    /// It has expired, and nobody has looked whether it was good. It may be given out, because who reads it hides
+    /// what has expired, but it is to be checked again the next time.
+    Expired,
     /// Only a part of it is.
     Partly(Part<'static>, RowFault),
     /// Nothing of it is.

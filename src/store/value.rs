@@ -36,7 +36,13 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let validator = self.validator.clone();
         let record = self.record_id(key);
-        if self.storage.get(&record.head())?.is_none() {
+        let kept = self.stored_value(record)?;
+        if kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now)) {
+            self.commit()?;
+            count(&mut self.counters.known, 1);
+            return Ok(WriteReport { known: 1, ..WriteReport::default() });
+        }
+        if kept.is_none() && self.storage.get(&record.head())?.is_none() {
             // Where there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let claim = self.value_claim(key, &stored);

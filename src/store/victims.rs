@@ -150,10 +150,7 @@ impl<S: Storage> SmartRecordStore<S> {
         board: &Board,
         below: Option<SpaceId>,
     ) -> Result<Option<SpaceId>, StorageError> {
-        let last = |up_to| {
-            let last = self.storage.last(&record.part(up_to))?;
-            Ok(last.filter(|l| l.record == record && l.space != SpaceId::HEAD).map(|l| l.space))
-        };
+        let last = |up_to| self.last_space(record, up_to);
         if board.protected_spaces == 0 {
             return match below {
                 Some(below) => below.before().map_or(Ok(None), last),
@@ -178,31 +175,58 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// What a record's head says, or would say if it could be read.
     pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
-        let empty = Board { protected_by: self.protection.fingerprint, ..Board::default() };
+        match self.known_board(record)? {
+            Some(board) => Ok(board),
+            None => self.count_board(record, None),
+        }
+    }
+
+    /// What a record's head says; `None` if its spaces have to be counted, because the head is damaged, or of
+    /// the time of another list.
+    pub(super) fn known_board(&self, record: RecordId) -> Result<Option<Board>, StorageError> {
+        let empty = self.empty_board();
         let Some(head) = self.storage.get(&record.head())? else {
-            return Ok(empty);
+            return Ok(Some(empty));
         };
-        match rows::decode_head(&head) {
-            Ok(Head { body: Some(Body::Value(_)), .. }) => Ok(empty),
-            Ok(Head { body: Some(Body::Board(board)), .. })
-                if board.protected_by == empty.protected_by =>
-            {
-                Ok(board)
+        Ok(match rows::decode_head(&head) {
+            Ok(Head { body: Some(Body::Value(_)), .. }) => Some(empty),
+            Ok(Head { body: Some(Body::Board(board)), .. }) => {
+                (board.protected_by == empty.protected_by).then_some(board)
             }
-            // Damaged, or of the time of another list.
-            _ => {
-                let mut board = empty;
-                for part in self.parts_of(record) {
-                    let (id, part) = part?;
-                    if id.space != SpaceId::HEAD {
-                        let writer = rows::peer_of(&part);
-                        let is_protected = writer.is_some_and(|w| self.protection.covers(&w));
-                        board.add(part.bytes.len(), is_protected);
-                    }
-                }
-                Ok(board)
+            _ => None,
+        })
+    }
+
+    /// Counts the spaces of a record, all but one.
+    pub(super) fn count_board(
+        &self,
+        record: RecordId,
+        except: Option<SpaceId>,
+    ) -> Result<Board, StorageError> {
+        let mut board = self.empty_board();
+        for part in self.parts_of(record) {
+            let (id, part) = part?;
+            if id.space != SpaceId::HEAD && Some(id.space) != except {
+                let writer = rows::peer_of(&part);
+                let is_protected = writer.is_some_and(|w| self.protection.covers(&w));
+                board.add(part.bytes.len(), is_protected);
             }
         }
+        Ok(board)
+    }
+
+    fn empty_board(&self) -> Board {
+        Board { protected_by: self.protection.fingerprint, ..Board::default() }
+    }
+
+    /// The last space of a record at or before another, good or not.
+    pub(super) fn last_space(
+        &self,
+        record: RecordId,
+        up_to: SpaceId,
+    ) -> Result<Option<SpaceId>, StorageError> {
+        let last = self.storage.last(&record.part(up_to))?;
+        Ok(last.filter(|l| l.record == record && l.space != SpaceId::HEAD).map(|l| l.space))
     }
 
     /// Plans that a record goes, all of it or what is not protected. Returns its key, if it can be read.
@@ -212,7 +236,7 @@ impl<S: Storage> SmartRecordStore<S> {
         spares: bool,
         plan: &mut Plan,
     ) -> Result<Option<RecordKey>, StorageError> {
-        let mut rest = Board { protected_by: self.protection.fingerprint, ..Board::default() };
+        let mut rest = self.empty_board();
         let mut head = None;
         let mut namespace = None;
         for part in self.parts_of(record) {

@@ -6,6 +6,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
+use std::collections::BTreeMap;
+
 use libp2p_identity::PeerId;
 use prost::Message;
 
@@ -28,6 +30,10 @@ use crate::{
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
+
+/// A space of one update has more bytes than this: a public key of 36 and a signature of 64. What is shorter is not looked
+/// for, so that a packet full of nothing costs no look-ups.
+const LEAST_SPACE: usize = 100;
 
 /// What became of a write of which at least a part was good.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -245,15 +251,24 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let record = self.record_id(key);
-        let (known, news) = self.without_known(record, key, value)?;
-        if known > 0 && news.is_empty() {
+        let news = match rules.limits().check_key(key) {
+            Ok(()) => self.without_known(record, key, value)?,
+            Err(limit) => Err(limit.into()),
+        };
+        let opened = news.and_then(|(known, news)| match rules.open(key, news.into()) {
+            // Nothing is left but what this version does not know, if anything.
+            Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
+                Ok((known, BTreeMap::new()))
+            }
+            opened => Ok((known, opened?)),
+        });
+        let (known, spaces) =
+            opened.inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
+        if spaces.is_empty() {
             self.commit()?;
             count(&mut self.counters.known, known);
             return Ok(WriteReport { known, ..WriteReport::default() });
         }
-        let spaces = rules
-            .open(key, news.into())
-            .inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
         let mut refusals = Refusals::default();
         let spaces = rules.admit_writers(key, spaces, &mut refusals);
         let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
@@ -280,6 +295,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut spaces: Vec<_> = ranked.collect();
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
         let record = self.record_id(key);
+        self.restore_head(key)?;
         for (rank, writer, updates) in spaces {
             let claim = self.claim(key, Some(&writer.peer_id()));
             let (id, max_spaces) = (record.part(SpaceId(rank)), rules.limits().spaces_per_record());
@@ -330,25 +346,26 @@ impl<S: Storage> SmartRecordStore<S> {
         record: RecordId,
         key: &RecordKey,
         value: &[u8],
-    ) -> Result<(usize, Vec<u8>), StorageError> {
+    ) -> Result<Result<(usize, Vec<u8>), ValidationError>, StorageError> {
         let mut known = 0_usize;
         let mut news = Vec::new();
         let mut rest = value;
         while let Some((space, after)) = rows::split_space(rest) {
             let (whole, _) = rest.split_at(rest.len().saturating_sub(after.len()));
             rest = after;
-            let writer = rows::public_key(space);
-            let id = record.part(SpaceId(Writer::rank_of(writer, key)));
-            match self.storage.get(&id)? {
-                Some(part) if *part.bytes == *space => {
+            if space.len() >= LEAST_SPACE {
+                let writer = rows::public_key(space);
+                let id = record.part(SpaceId(Writer::rank_of(writer, key)));
+                if self.storage.get(&id)?.is_some_and(|part| *part.bytes == *space) {
                     known = known.saturating_add(rows::count_updates(space));
+                    continue;
                 }
-                _ => news.extend_from_slice(whole),
             }
+            news.extend_from_slice(whole);
         }
         // Whatever else there is, well formed or not, is judged with what is new.
         news.extend_from_slice(rest);
-        Ok((known, news))
+        Ok(Ok((known, news)))
     }
 
     /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
@@ -365,6 +382,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let stored = match self.storage.get(&place.id)? {
             // Most of what comes is there already, and costs no more than a look.
             Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
+            // It may be unverified, and says nothing any more.
+            Some(part) if part.expires_at.is_some_and(|at| at <= now) => wire::Space::default(),
             Some(part) => rows::decode_space(&part)?,
             None => {
                 // It may be there, but no good.

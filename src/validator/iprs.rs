@@ -197,6 +197,16 @@ impl Validator for IprsValidator {
         self.admit(key, value, now).map(|(_, validity)| validity)
     }
 
+    /// What a scheme says of time is left out: a beacon, for instance, may be behind after a restart.
+    fn revalidate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<(), ValidationError> {
+        self.decode(key, value).map(drop)
+    }
+
     /// As [`IprsValidator::order`] says; of several signatures of one record, the least. What is not good comes last,
     /// and it is an error if nothing is.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {

@@ -130,6 +130,15 @@ impl Validator for Registry {
         self.find(key)?.validate(key, value, now)
     }
 
+    fn revalidate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(), ValidationError> {
+        self.find(key)?.revalidate(key, value, now)
+    }
+
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         self.find(key)?.select(key, values)
     }

@@ -15,6 +15,15 @@ impl<V: Validator + ?Sized> Validator for Arc<V> {
         (**self).validate(key, value, now)
     }
 
+    fn revalidate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(), ValidationError> {
+        (**self).revalidate(key, value, now)
+    }
+
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         (**self).select(key, values)
     }

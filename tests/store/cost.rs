@@ -33,7 +33,8 @@ fn a_put_into_a_board_of_a_thousand_spaces_touches_what_one_into_an_empty_board_
         "rows and bytes read, written: beside 1 space {one_read:?}, {one_written:?}; beside 1,000 {read:?}, {written:?}"
     );
     // Among them the space and the head of the record, which says how many spaces and bytes it has.
-    assert_eq!((read.0, written.0), (empty_reads, empty_writes));
+    assert!(read.0 <= empty_reads, "{} and {empty_reads} rows", read.0);
+    assert_eq!(written.0, empty_writes);
     assert_eq!((read.0, written.0), (one_read.0, one_written.0));
     // Larger numbers take a few bytes more, each time that the head is read or written.
     assert!(read.1 <= one_read.1 + 4 * read.0, "{} and {} bytes", read.1, one_read.1);

@@ -18,7 +18,8 @@ use crate::settings::settings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Each write is on disk before it is acknowledged. If it cannot be written, it fails and nothing of it stays.
+    /// Each write is on disk before it is acknowledged. If it cannot be written, it fails;
+    /// what of it has reached the file all the same is there once the file has been opened again.
     Immediate,
     /// Writes gather in memory, where they can be read, and a thread writes them.
     ///

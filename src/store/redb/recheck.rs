@@ -53,8 +53,14 @@ impl Recheck {
             return Some(part);
         };
         let hash = self.hasher.hash_one(id);
-        if lock(&self.seen).good.contains(&hash) {
-            return Some(part);
+        {
+            let seen = lock(&self.seen);
+            if seen.good.contains(&hash) {
+                return Some(part);
+            }
+            if let Some(rejected) = seen.rejected.get(id) {
+                return rejected.rest.clone();
+            }
         }
         let head = head();
         match check.check(id, &part, head.as_ref()) {
@@ -66,6 +72,7 @@ impl Recheck {
                 seen.good.insert(hash);
                 Some(part)
             }
+            Verdict::Expired => Some(part),
             Verdict::Partly(rest, fault) => {
                 let (id, bytes, rest) = (*id, part.bytes.len(), Some(rest));
                 self.reject(Rejected { id, part: Some(part), bytes, fault, rest: rest.clone() });

@@ -36,6 +36,10 @@ struct State {
     closing: bool,
     /// The view has failed; the database is to be opened again.
     view_failed: bool,
+    /// A write has failed, and whether it has reached the file is not known.
+    in_doubt: bool,
+    /// How often the file was opened again, or tried to be, for those who read.
+    looks: u64,
     view: Arc<View>,
     /// What is in the file, as of the view.
     usage: Usage,
@@ -152,6 +156,31 @@ impl Shared {
         }
     }
 
+    /// After a failed write nobody knows what of it has reached the file until that has been opened again: waits a little
+    /// while for it.
+    pub(super) fn settle_doubt(&self) -> Result<(), StorageError> {
+        let mut state = lock(&self.state);
+        if !state.in_doubt {
+            return Ok(());
+        }
+        let looks = state.looks;
+        state.view_failed = true;
+        self.to_do.notify_one();
+        let mut left = Durability::MAX_HOLD;
+        while state.in_doubt && state.looks == looks && !state.has_ended {
+            if left.is_zero() {
+                return Err(StorageError::Busy);
+            }
+            let begun = Instant::now();
+            state = wait(&self.done, state, left);
+            left = left.saturating_sub(begun.elapsed());
+        }
+        match state.in_doubt {
+            true => Err(state.failure.clone().unwrap_or(StorageError::Closed)),
+            false => Ok(()),
+        }
+    }
+
     /// Says that this view can no longer be read, so the database has to be opened again.
     pub(super) fn view_failed(&self, number: u64) {
         let mut state = lock(&self.state);
@@ -199,6 +228,8 @@ pub(super) fn spawn(
             hurry: false,
             closing: false,
             view_failed: false,
+            in_doubt: false,
+            looks: 0,
             view: Arc::new(view),
             usage,
             written: VecDeque::new(),
@@ -299,6 +330,7 @@ impl Writer {
                 tracing::warn!(%error, "writing failed");
                 state.failure = Some(error);
                 if self.durability == Durability::Immediate {
+                    state.in_doubt = true;
                     let dropped = std::mem::take(&mut self.unwritten);
                     state.last_failed = dropped.commit;
                     state.unwritten_bytes = state.unwritten_bytes.saturating_sub(dropped.bytes);
@@ -310,14 +342,26 @@ impl Writer {
 
     /// Opens the database again for those who read.
     fn look_again(&mut self) {
-        match self.disk.view() {
+        let seen = self.disk.view();
+        let mut state = lock(&self.shared.state);
+        state.looks = state.looks.wrapping_add(1);
+        match seen {
             Ok((view, usage)) => {
-                let mut state = lock(&self.shared.state);
                 state.view = Arc::new(view);
                 state.usage = usage;
+                if std::mem::take(&mut state.in_doubt) {
+                    state.failure = None;
+                }
             }
-            Err(error) => tracing::debug!(%error, "opening again failed"),
+            Err(error) => {
+                tracing::debug!(%error, "opening again failed");
+                if state.in_doubt {
+                    state.failure = Some(error);
+                }
+            }
         }
+        drop(state);
+        self.shared.done.notify_all();
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Faults {
     pub reads: bool,
     pub writes: bool,
     pub syncs: bool,
+    /// How many more syncs succeed.
+    pub syncs_left: Option<usize>,
     /// How many more bytes can be written before the disk breaks in the middle of a write.
     pub bytes_left: Option<usize>,
     /// How large the file can become.
@@ -138,9 +140,10 @@ impl StorageBackend for Device {
         while state.faults.syncs_hang {
             state = self.0.1.wait(state).unwrap();
         }
-        if state.faults.syncs || state.faults.writes {
+        if state.faults.syncs || state.faults.writes || state.faults.syncs_left == Some(0) {
             return broken();
         }
+        state.faults.syncs_left = state.faults.syncs_left.map(|left| left - 1);
         state.syncs += 1;
         let state = &mut *state;
         for write in state.unsynced.drain(..) {

@@ -13,6 +13,7 @@ const NONE: Faults = Faults {
     reads: false,
     writes: false,
     syncs: false,
+    syncs_left: None,
     bytes_left: None,
     capacity: None,
     syncs_hang: false,
@@ -58,6 +59,31 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
         let store = store_on(&device, Durability::Immediate, &clock);
         assert_eq!(store.get(&(&key(1)).into()).unwrap().value, b"one");
         assert_eq!(store.get(&(&key(2)).into()).unwrap().value, b"two");
+    }
+}
+
+#[test]
+fn what_a_failed_write_has_left_in_the_file_is_counted() {
+    for syncs in 0..8 {
+        let (device, clock) = (Device::default(), clock());
+        let mut store = store_on(&device, Durability::Immediate, &clock);
+        store.write(&key(1), b"one").unwrap();
+        device.fail(Faults { syncs_left: Some(syncs), ..NONE });
+        let mut failed = 0;
+        for n in 2..8 {
+            failed += usize::from(store.write(&key(n), &[0; 100]).is_err());
+        }
+        device.mend();
+        until_it_works(|| store.write(&key(8), b"last").ok());
+        let is_there = |n: &usize| store.get(&(&key(*n)).into()).is_some();
+        let (there, usage) = ((1..=8).filter(is_there).count(), store.usage());
+        assert_eq!(usage.records, there, "{failed} writes failed after {syncs} syncs");
+        assert_eq!(store.namespace_usage("any").unwrap().count as usize, there);
+        drop(store);
+        let storage = open_on(&device, Durability::Immediate).unwrap();
+        assert_eq!(storage.usage(), usage);
+        let rows = storage.scan(&PartId::MIN).map(|row| row.unwrap().1.bytes.len() + Usage::ROW);
+        assert_eq!(rows.sum::<usize>(), usage.bytes);
     }
 }
 

@@ -24,15 +24,19 @@ fn reopen(
     validator: impl Validator + 'static,
     config: RedbConfig,
 ) -> SmartRecordStore<RedbStorage> {
+    reopen_with(device, clock, validator, config, StoreConfig::default())
+}
+
+fn reopen_with(
+    device: &Device,
+    clock: &ManualClock,
+    validator: impl Validator + 'static,
+    config: RedbConfig,
+    store: StoreConfig,
+) -> SmartRecordStore<RedbStorage> {
     let device = device.clone();
     let storage = RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap();
-    SmartRecordStore::with_storage(
-        local(),
-        validator,
-        StoreConfig::default(),
-        storage,
-        clock.clone(),
-    )
+    SmartRecordStore::with_storage(local(), validator, store, storage, clock.clone())
 }
 
 fn immediate() -> RedbConfig {
@@ -151,6 +155,95 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     // The counts are right: a board that is emptied goes whole.
     clock.advance(2 * HOUR);
     store.collect().unwrap();
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn another_list_of_the_protected_and_another_of_who_may_write_lose_nobody_else() {
+    // Who may write no longer goes before or after the others write again.
+    for rewrites in [false, true] {
+        let (device, clock) = (Device::default(), clock());
+        let (board, _) = earlier(&device, &clock);
+        let allowed: AllowList = [2].map(peer).into_iter().collect();
+        let rules = SmartRecordValidator::new(Limits::default(), allowed);
+        let registry = Registry::empty().with("sr", rules).unwrap();
+        let registry = registry.with_fallback(AcceptAny::default());
+        let protects = StoreConfig::default().with_protected([peer(9)]);
+        let mut store = reopen_with(&device, &clock, registry, immediate(), protects);
+        if rewrites {
+            store.write(&board, &one_space(&board, 2, 20, HOUR)).unwrap();
+        }
+        assert_eq!(writers(&store, &board), peers(&[2]));
+        write_elsewhere(&mut store);
+        assert_eq!(writers(&store, &board), peers(&[2]));
+        drop(store);
+        let mut store = reopen(&device, &clock, super::registry(), immediate());
+        assert_eq!(writers(&store, &board), peers(&[2]));
+        clock.advance(2 * HOUR);
+        store.collect().unwrap();
+        assert_eq!(store.namespace_usage("sr").unwrap(), Tally::default());
+    }
+}
+
+#[test]
+fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
+    let (device, clock) = (Device::default(), clock());
+    let (board, _) = earlier(&device, &clock);
+    alter(&device, |key, value| {
+        let is_head = key.len() == 32;
+        if is_head {
+            *value.last_mut().unwrap() ^= 0x10;
+        }
+        is_head
+    });
+    let mut store = reopen(&device, &clock, registry(), immediate());
+    let short = Duration::from_secs(60);
+    store.write(&board, &one_space(&board, 6, 10, short)).unwrap();
+    assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5, 6]));
+    clock.advance(2 * short);
+    store.collect().unwrap();
+    assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+    drop(store);
+    let store = reopen(&device, &clock, registry(), immediate());
+    assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
+}
+
+/// Says how many signatures are checked.
+#[derive(Debug)]
+struct Counting(Registry, Arc<AtomicUsize>);
+
+impl Validator for Counting {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.1.fetch_add(1, SeqCst);
+        self.0.validate(key, value, now)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        self.0.select(key, values)
+    }
+}
+
+#[test]
+fn what_has_expired_goes_without_being_checked() {
+    let (device, clock) = (Device::default(), clock());
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    for n in 0..100 {
+        let mut record = Record::new(kad_key(format!("/any/{n}")), b"value".to_vec());
+        record.expires = Some(Instant::now() + Duration::from_secs(60));
+        store.put(record).unwrap();
+    }
+    drop(store);
+    clock.advance(HOUR);
+    let checked = Arc::new(AtomicUsize::new(0));
+    let validator = Counting(registry(), checked.clone());
+    let mut store = reopen(&device, &clock, validator, immediate());
+    assert_eq!(store.collect().unwrap(), 100);
+    assert_eq!(checked.load(SeqCst), 0);
     assert_eq!(store.usage(), Usage::default());
 }
 
