@@ -15,9 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AllowList, Fault, KeyOwner, Malformed, ManagerError, RecordKey, RecordManager, Registry,
-    SignedRecord, SignedRecordValidator, SmartRecordStore, StoreBackend, StoreConfig, Timestamp,
-    UnsignedRecord, ValidationError, WriteError, signed::SignedRecordLimits, store::MemoryStorage,
+    AcceptAny, AllowList, Fault, KeyOwner, Malformed, ManagerError, RecordKey, RecordManager,
+    Registry, SignedRecord, SignedRecordValidator, SmartRecordStore, StoreBackend, StoreConfig,
+    Timestamp, UnsignedRecord, ValidationError, WriteError, signed::SignedRecordLimits,
+    store::MemoryStorage,
 };
 use swarms::ManualClock;
 
@@ -76,6 +77,18 @@ async fn what_was_put_can_be_got() {
     assert_eq!(manager.get("/notes/test-key").await, Ok(Some(b"test-value".to_vec())));
     assert_eq!(manager.has_record("/notes/test-key").await, Ok(true));
     assert_eq!(manager.get("/notes/other-key").await, Ok(None));
+}
+
+#[test]
+fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
+    let config = StoreConfig::default();
+    let backend = StoreBackend::new(AcceptAny::default());
+    let mut store = backend.store();
+    for n in 0..config.max_records() {
+        store.write(&RecordKey::new(format!("/notes/{n}")), b"value").unwrap();
+    }
+    let refused = store.write(&RecordKey::new("/notes/one-more"), b"value").unwrap_err();
+    assert!(refused.to_string().contains("records"), "{refused}");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Rules {
             (Body::Value(stored), None) => {
                 let now = self.clock.now();
                 let has_expired = part.expires_at.is_some_and(|at| at <= now);
-                if has_expired && !stored.remember_until.is_some_and(|at| at > now.as_millis()) {
+                if has_expired && stored.remember_until.is_none_or(|at| at <= now.as_millis()) {
                     return Ok(Checked::Expired);
                 }
                 match self.validator.revalidate(&key, &stored.value, now) {

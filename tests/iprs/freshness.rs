@@ -123,6 +123,38 @@ fn a_beacon_value_from_the_future_is_unsupported_until_the_round_is_known() {
     refused_by(&knows, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
 }
 
+/// A record that was admitted stays over a restart whatever the beacon knows by then.
+#[cfg(feature = "redb")]
+#[test]
+fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
+    use libp2p_kad::store::RecordStore;
+    use libp2p_smart_record::{
+        Registry, SmartRecordStore, StoreConfig,
+        store::{RedbConfig, RedbStorage},
+    };
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let local = authority().public().to_peer_id();
+    let open = |validator: IprsValidator| {
+        let registry = Registry::default().with("iprs", validator).unwrap();
+        let storage = RedbStorage::open(&path, local, &RedbConfig::default()).unwrap();
+        let clock = crate::clock::ManualClock::at(at(NOW));
+        SmartRecordStore::with_storage(local, registry, StoreConfig::default(), storage, clock)
+    };
+    let rounds = rounds(20);
+    let (knows, freshness) = knowing(&rounds[..10]);
+    let record = sign(freshness.record("x", cited(&rounds[9], 9)));
+    open(knows).write(&key(), record.as_bytes()).unwrap();
+    // A round that is not known, and one that is past the threshold.
+    for known in [2, 20] {
+        let mut store = open(knowing(&rounds[..known]).0);
+        assert!(store.get(&(&key()).into()).is_some());
+        let _ = store.write(&RecordKey::new("/sr/elsewhere"), b"nothing");
+        assert_eq!(store.counters().rows_discarded, 0);
+    }
+}
+
 #[test]
 fn another_beacon_or_threshold_is_another_scheme() {
     let ours = rounds(2);

@@ -47,3 +47,54 @@ fn a_put_into_a_board_of_a_thousand_spaces_touches_what_one_into_an_empty_board_
     assert!(full_read.1 <= read.1 + 1_024, "{} bytes", full_read.1);
     assert!(full_written.0 <= written.0 + 2, "{} rows", full_written.0);
 }
+
+#[test]
+fn a_packet_of_nothing_costs_no_look_ups() {
+    let (mut store, touched, _) = probed(StoreConfig::default());
+    let short = RecordKey::new("/sr/board");
+    let long = RecordKey::new(format!("/sr/{}", "x".repeat(8_000)));
+    // Empty spaces, and ones with a public key of one byte.
+    for (key, space) in
+        [(&short, &[0x0a, 0][..]), (&short, &[0x0a, 3, 0x0a, 1, 7]), (&long, &[0x0a, 0])]
+    {
+        touched.read.take();
+        let packet = space.repeat(16_384 / space.len());
+        put(&mut store, key, packet);
+        let (rows, _) = touched.read.take();
+        assert!(rows <= 16, "{rows} rows for {space:?} under a key of {}", key.as_bytes().len());
+    }
+    assert_eq!(store.counters().refused[&Fault::Malformed], 2);
+    assert_eq!(store.counters().refused[&Fault::LimitExceeded], 1);
+}
+
+#[test]
+fn a_value_that_is_stored_is_not_validated_again() {
+    let asked = Arc::<AtomicUsize>::default();
+    let validator = CountingSigned(asked.clone());
+    let mut store = SmartRecordStore::with_registry(local(), validator, StoreConfig::default());
+    let key = RecordKey::new("/counted/x");
+    for _ in 0..3 {
+        put(&mut store, &key, b"1".to_vec());
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+    assert_eq!((store.counters().values, store.counters().known), (1, 2));
+}
+
+/// Counts how often it is asked for values that say themselves until when they live.
+struct CountingSigned(Arc<AtomicUsize>);
+
+impl Validator for CountingSigned {
+    fn validate(
+        &self,
+        _: &RecordKey,
+        _: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.0.fetch_add(1, SeqCst);
+        Ok(Validity::until_within_limits(now.saturating_add(HOUR)))
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values.iter())
+    }
+}

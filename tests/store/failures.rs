@@ -181,3 +181,25 @@ fn what_cannot_be_committed_is_not_told_as_stored() {
     assert_eq!((store.counters().admitted, store.counters().values), (0, 0));
     assert_eq!(store.counters().storage_failures, 2);
 }
+
+#[test]
+fn an_eviction_is_told_once_it_lasts() {
+    let (mut store, state, _) = probed(StoreConfig::default().with_max_records(3));
+    let mut heard = store.subscribe();
+    let keys = by_distance(5);
+    for key in &keys[1..4] {
+        put(&mut store, key, b"value".to_vec());
+    }
+    let evictions = |heard: &mut Events| {
+        events(heard).iter().filter(|e| matches!(e, StoreEvent::Evicted { .. })).count()
+    };
+    assert_eq!(evictions(&mut heard), 0);
+    state.fail_commits.store(true, SeqCst);
+    assert!(store.write(&keys[0], b"nearer").is_err());
+    assert_eq!((evictions(&mut heard), store.counters().records_evicted), (0, 0));
+    state.mend();
+    store.write(&keys[0], b"nearest").unwrap();
+    assert_eq!(evictions(&mut heard), 0, "the storage has kept what it said it could not");
+    put(&mut store, &keys[1], b"value".to_vec());
+    assert_eq!(store.usage().records, 3);
+}

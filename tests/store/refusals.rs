@@ -207,3 +207,16 @@ fn a_local_record_has_to_fit_into_a_chunk() {
     record.publisher = Some(local());
     assert!(store.put(record).is_ok());
 }
+
+#[test]
+fn what_is_known_is_known_beside_what_this_version_does_not_know() {
+    let (mut store, _) = open_store(StoreConfig::default());
+    let board = RecordKey::new("/sr/a");
+    let value = one_space(&board, 1, 10, HOUR);
+    store.write(&board, &value).unwrap();
+    // A field of the record that a later version may have added.
+    let later = [&value[..], &[0x7a, 1, 0]].concat();
+    let report = store.write(&board, &later).unwrap();
+    assert_eq!((report.stored, report.known), (0, 1));
+    assert_eq!(store.counters().refused_total(), 0);
+}
