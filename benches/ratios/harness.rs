@@ -10,6 +10,8 @@ use std::{
 pub enum Goal {
     AtMost(f64),
     AtLeast(f64),
+    /// It is there to be known.
+    None,
 }
 
 impl Goal {
@@ -17,6 +19,7 @@ impl Goal {
         match self {
             Self::AtMost(max) => value <= max,
             Self::AtLeast(min) => value >= min,
+            Self::None => true,
         }
     }
 }
@@ -26,6 +29,7 @@ impl Display for Goal {
         match self {
             Self::AtMost(max) => write!(f, "≤ {max}"),
             Self::AtLeast(min) => write!(f, "≥ {min}"),
+            Self::None => write!(f, "none"),
         }
     }
 }

@@ -115,6 +115,33 @@ fn reading(harness: &mut Harness) {
             time(times(), |_| drop(black_box(theirs.get(&record.key).unwrap().into_owned())));
         (mine, other)
     });
+    reading_for_the_first_time(harness);
+}
+
+/// The same of more records than the store keeps answers of, so that each is put together anew.
+fn reading_for_the_first_time(harness: &mut Harness) {
+    const RECORDS: u64 = 1_500;
+    let name = "get_20_spaces_for_the_first_time";
+    if !harness.wants(name) {
+        return;
+    }
+    let mut ours = store();
+    let config = MemoryStoreConfig { max_records: RECORDS as usize, ..Default::default() };
+    let mut theirs = MemoryStore::with_config(local(), config);
+    let keys: Vec<_> = (0..RECORDS)
+        .map(|n| {
+            let key = board_key(n);
+            let record = Record::new(&key, board(&key, 0..20).encode());
+            ours.put(record.clone()).unwrap();
+            theirs.put(record.clone()).unwrap();
+            record.key
+        })
+        .collect();
+    harness.ratio(name, Goal::None, ROUNDS, || {
+        let mine = time(&keys, |key| drop(black_box(ours.get(key).unwrap().into_owned())));
+        let other = time(&keys, |key| drop(black_box(theirs.get(key).unwrap().into_owned())));
+        (mine, other)
+    });
 }
 
 /// One validator on two threads.
