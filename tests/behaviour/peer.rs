@@ -1,10 +1,12 @@
 //! A peer of the tests: the behaviour beside identify and ping, in a swarm over TCP, as a task.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    allow_block_list::{self, BlockedPeers},
+    identify,
     identity::Keypair,
     kad, noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
@@ -17,7 +19,7 @@ use libp2p_smart_record::{
     store::{MemoryStorage, Origin},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -27,6 +29,8 @@ use crate::swarms::PROTOCOL;
 pub struct Composed {
     pub ping: ping::Behaviour,
     pub smart: Behaviour,
+    /// Closes connections to whom it is told to block, and opens none.
+    pub blocked: allow_block_list::Behaviour<BlockedPeers>,
     identify: identify::Behaviour,
 }
 
@@ -39,6 +43,7 @@ pub struct Peer {
     pub client: Client,
     pub keypair: Keypair,
     events: mpsc::UnboundedReceiver<Event>,
+    connected: watch::Receiver<BTreeSet<PeerId>>,
     tasks: mpsc::UnboundedSender<Task>,
     handle: JoinHandle<()>,
 }
@@ -133,6 +138,7 @@ impl Setup {
         let composed = Composed {
             ping: ping::Behaviour::default(),
             smart,
+            blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(agent),
         };
         let mut swarm = SwarmBuilder::with_existing_identity(keypair.clone())
@@ -157,8 +163,9 @@ impl Setup {
         };
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
-        let handle = tokio::spawn(run(swarm, inbox, outbox));
-        Peer { id, address, client, keypair, events, tasks, handle }
+        let (connections, connected) = watch::channel(BTreeSet::new());
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections));
+        Peer { id, address, client, keypair, events, connected, tasks, handle }
     }
 }
 
@@ -166,6 +173,7 @@ async fn run(
     mut swarm: Swarm<Composed>,
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
+    connections: watch::Sender<BTreeSet<PeerId>>,
 ) {
     loop {
         tokio::select! {
@@ -183,6 +191,9 @@ async fn run(
                     for address in info.listen_addrs {
                         swarm.behaviour_mut().smart.kad_mut().add_address(&peer_id, address);
                     }
+                }
+                SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+                    connections.send_replace(swarm.connected_peers().copied().collect());
                 }
                 _ => {}
             },
@@ -272,6 +283,11 @@ impl Peer {
             }
             self.until(|event| matches!(event, Event::Store(_)).then_some(())).await;
         }
+    }
+
+    /// Waits until the peers that it is connected with are as they should be.
+    pub async fn until_connected(&mut self, done: impl FnMut(&BTreeSet<PeerId>) -> bool) {
+        self.connected.wait_for(done).await.expect("the peer runs");
     }
 
     /// Stops the peer's task but keeps the client.
