@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{Origin, StoreEvent, count},
+    event::{Origin, StoreEvent},
     lock,
     receipt::{Kept, Received, identity},
     rows,
@@ -137,10 +137,10 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         if is_known {
             report.known = 1;
-            count(&mut self.counters.known, 1);
+            self.count(|c| &mut c.known, 1);
         } else {
             report.stored = 1;
-            count(&mut self.counters.values, 1);
+            self.count(|c| &mut c.values, 1);
             self.emit(&StoreEvent::Stored {
                 key: key.clone(),
                 writers: Vec::new(),

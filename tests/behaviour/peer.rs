@@ -15,7 +15,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
     StoreConfig, SystemClock, Validator,
-    behaviour::{AsyncValidator, BehaviourConfig, Event},
+    behaviour::{AsyncValidator, BehaviourConfig, Builder, Event},
     store::{MemoryStorage, Origin},
 };
 use tokio::{
@@ -56,6 +56,8 @@ pub struct Setup {
     pub validator: Arc<dyn Validator>,
     pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
     pub asks: Option<Box<dyn AsyncValidator>>,
+    /// What else is to be done when the behaviour is built.
+    pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
 }
 
 /// A clock that is a function.
@@ -95,6 +97,7 @@ impl Default for Setup {
             validator: Arc::new(Registry::default()),
             clock: Arc::new(|| SystemClock.now()),
             asks: None,
+            tweak: Box::new(|builder| builder),
         }
     }
 }
@@ -121,7 +124,7 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, validator, clock, asks } = self;
+        let Self { keypair, config, store, validator, clock, asks, tweak } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store = SmartRecordStore::with_storage(id, validator, store, storage, FnClock(clock));
@@ -132,7 +135,7 @@ impl Setup {
         if let Some(asks) = asks {
             builder = builder.with_async_validator(Asks(asks));
         }
-        let (mut smart, client) = builder.build();
+        let (mut smart, client) = tweak(builder).build();
         smart.kad_mut().set_mode(Some(kad::Mode::Server));
         let agent = identify::Config::new("/test/1.0.0".to_owned(), keypair.public());
         let composed = Composed {
