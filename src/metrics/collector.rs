@@ -4,6 +4,7 @@
 //! stored there does not.
 
 use std::{
+    collections::BTreeMap,
     fmt::Error,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -70,36 +71,71 @@ impl Collector {
     }
 }
 
-type Of<C> = (&'static str, &'static str, fn(&C) -> u64);
+/// A counter: its name, what it counts, and how much that is.
+type Count = (&'static str, &'static str, u64);
 
-const BEHAVIOUR: [Of<BehaviourCounters>; 8] = [
-    ("reads", "Reads that have ended, whoever asked for them", |c| c.reads),
-    ("lookups", "Lookups of Kademlia that reads took", |c| c.lookups),
-    ("bad_answers", "Answers to reads that were refused", |c| c.bad_answers),
-    ("withheld", "Writers of whom a read found less than was seen before", |c| c.withheld),
-    ("writes", "Writes by clients", |c| c.writes),
-    ("repairs", "Peers that were sent what they lacked", |c| c.repairs),
-    ("refreshes", "Own spaces sent again", |c| c.refreshes),
-    ("replications", "Turns of stored records to be replicated", |c| c.replications),
-];
+// Each field is named, so that none is forgotten.
+fn of_behaviour(counters: &BehaviourCounters) -> [Count; 8] {
+    let BehaviourCounters {
+        reads,
+        lookups,
+        bad_answers,
+        withheld,
+        writes,
+        repairs,
+        refreshes,
+        replications,
+        inbound_refused: _,
+    } = counters;
+    [
+        ("reads", "Reads that have ended, whoever asked for them", *reads),
+        ("lookups", "Lookups of Kademlia that reads took", *lookups),
+        ("bad_answers", "Answers to reads that were refused", *bad_answers),
+        ("withheld", "Writers of whom a read found less than was seen before", *withheld),
+        ("writes", "Writes by clients", *writes),
+        ("repairs", "Peers that were sent what they lacked", *repairs),
+        ("refreshes", "Own spaces sent again", *refreshes),
+        ("replications", "Turns of stored records to be replicated", *replications),
+    ]
+}
 
-const STORE: [Of<Counters>; 10] = [
-    ("store_admitted_updates", "Updates admitted to spaces", |c| c.admitted),
-    ("store_known", "Updates and values received again", |c| c.known),
-    ("store_values", "Values of other kinds stored", |c| c.values),
-    ("store_collected", "Updates and values collected after they had expired", |c| c.collected),
-    ("store_superseded_updates", "Updates dropped for newer ones", |c| c.superseded),
-    ("store_evicted_spaces", "Spaces dropped because their record had too many", |c| {
-        c.spaces_evicted
-    }),
-    ("store_evicted_records", "Records dropped because the store was full", |c| c.records_evicted),
-    ("store_discarded_rows", "Parts removed because they were damaged or are not admitted", |c| {
-        c.rows_discarded
-    }),
-    ("store_failures", "Failures of the storage", |c| c.storage_failures),
-    ("store_lost_events", "Events lost by subscribers that did not keep up", |c| c.events_lost),
-];
+fn of_store(counters: &Counters) -> [Count; 10] {
+    let Counters {
+        admitted,
+        known,
+        values,
+        refused: _,
+        collected,
+        superseded,
+        spaces_evicted,
+        records_evicted,
+        rows_discarded,
+        storage_failures,
+        events_lost,
+    } = counters;
+    [
+        ("store_admitted_updates", "Updates admitted to spaces", *admitted),
+        ("store_known", "Updates and values received again", *known),
+        ("store_values", "Values of other kinds stored", *values),
+        ("store_collected", "Updates and values collected after they had expired", *collected),
+        ("store_superseded_updates", "Updates dropped for newer ones", *superseded),
+        (
+            "store_evicted_spaces",
+            "Spaces dropped because their record had too many",
+            *spaces_evicted,
+        ),
+        ("store_evicted_records", "Records dropped because the store was full", *records_evicted),
+        (
+            "store_discarded_rows",
+            "Parts removed because they were damaged or are not admitted any more",
+            *rows_discarded,
+        ),
+        ("store_failures", "Failures of the storage", *storage_failures),
+        ("store_lost_events", "Events lost by subscribers that did not keep up", *events_lost),
+    ]
+}
 
+// These are shown from the beginning; others there may be once they have happened.
 const FAULTS: [Fault; 8] = [
     Fault::Malformed,
     Fault::Invalid,
@@ -125,23 +161,19 @@ impl prometheus_client::collector::Collector for Collector {
             let usage: Vec<_> = followed.stores.iter().filter_map(FollowedStore::usage).collect();
             (behaviours, stores, usage)
         };
-        encode_all(&mut encoder, &BEHAVIOUR, &behaviours)?;
+        encode_all(&mut encoder, of_behaviour, &behaviours)?;
+        let refused = by_kind(REFUSALS, behaviours.iter().map(|c| &c.inbound_refused));
         encode_labelled(
             &mut encoder,
             ("inbound_refused", "Inbound records refused unread", "reason"),
-            REFUSALS.map(|reason| {
-                let counts = behaviours.iter().filter_map(|c| c.inbound_refused.get(&reason));
-                (reason.as_str(), sum(counts.copied()))
-            }),
+            refused.iter().map(|(reason, count)| (reason.as_str(), *count)),
         )?;
-        encode_all(&mut encoder, &STORE, &stores)?;
+        encode_all(&mut encoder, of_store, &stores)?;
+        let refused = by_kind(FAULTS, stores.iter().map(|c| &c.refused));
         encode_labelled(
             &mut encoder,
             ("store_refused", "Values and updates refused, by class of reason", "fault"),
-            FAULTS.map(|fault| {
-                let counts = stores.iter().filter_map(|c| c.refused.get(&fault));
-                (fault.as_str(), sum(counts.copied()))
-            }),
+            refused.iter().map(|(fault, count)| (fault.as_str(), *count)),
         )?;
         let amount = |of: fn(&Usage) -> usize| {
             sum(usage.iter().map(|usage| u64::try_from(of(usage)).unwrap_or(u64::MAX)))
@@ -160,16 +192,33 @@ fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-fn encode_all<C>(
+fn by_kind<'a, K: Copy + Ord + 'a>(
+    kinds: impl IntoIterator<Item = K>,
+    counted: impl Iterator<Item = &'a BTreeMap<K, u64>>,
+) -> BTreeMap<K, u64> {
+    let mut all: BTreeMap<K, u64> = kinds.into_iter().map(|kind| (kind, 0)).collect();
+    for (kind, count) in counted.flatten() {
+        let sum = all.entry(*kind).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    all
+}
+
+fn encode_all<C: Default, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    counters: &[Of<C>],
+    counts: fn(&C) -> [Count; N],
     of: &[C],
 ) -> Result<(), Error> {
-    for (name, help, count) in counters {
-        let counter = ConstCounter::new(sum(of.iter().map(count)));
-        let metric =
-            encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Counter)?;
-        counter.encode(metric)?;
+    let mut all = counts(&C::default());
+    for of in of {
+        for ((.., sum), (.., count)) in all.iter_mut().zip(counts(of)) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+    for (name, help, sum) in all {
+        let help = format!("{help}.");
+        let metric = encoder.encode_descriptor(name, &help, None, MetricType::Counter)?;
+        ConstCounter::new(sum).encode(metric)?;
     }
     Ok(())
 }
