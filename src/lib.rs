@@ -64,7 +64,7 @@
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store`, `manager`, `behaviour`, `client` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
+//! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
 //! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
 //! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record` and adds nothing to the library.
 
