@@ -65,19 +65,19 @@ pub(crate) use self::{
 use self::{
     inbound::Inbound,
     known::Known,
-    lookup::{Bounds, Lookup},
+    lookup::Bounds,
     own::OwnSpaces,
-    reading::Reader,
+    reading::{Read, Reader},
     replicate::Replicate,
-    spread::Spread,
     watches::Watches,
     worker::Worker,
-    writing::Sender,
+    writing::Sending,
 };
 use crate::{
     client::{Client, Publication},
     clock::Clock,
     key::RecordKey,
+    meter::{Meter, Shared, Timed},
     store::{Events, MemoryStorage, SmartRecordStore, Storage},
     time::Timestamp,
     validator::Validator,
@@ -109,8 +109,8 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     store_events: Events,
     /// What the queries are for that were begun here.
     queries: HashMap<QueryId, Task>,
-    lookups: HashMap<u64, (Lookup, Reader)>,
-    spreads: HashMap<u64, (Spread, Sender)>,
+    lookups: HashMap<u64, Read>,
+    spreads: HashMap<u64, Sending>,
     next_id: u64,
     own: OwnSpaces,
     /// Writes to spaces of which the network has still to tell what they say already.
@@ -121,7 +121,8 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     inbound: Option<(Inbound, Worker)>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     events: VecDeque<Event>,
-    counters: BehaviourCounters,
+    counters: Shared<BehaviourCounters>,
+    meter: Meter,
     timer: Delay,
     timer_at: Option<Timestamp>,
 }
@@ -172,8 +173,12 @@ impl<S: Storage> Behaviour<S> {
     }
 
     /// How often what has happened.
-    pub const fn counters(&self) -> &BehaviourCounters {
-        &self.counters
+    pub fn counters(&self) -> BehaviourCounters {
+        self.counters.get()
+    }
+
+    fn count(&mut self, counter: impl FnOnce(&mut BehaviourCounters) -> &mut u64, by: usize) {
+        self.counters.change(|counters| event::count(counter(counters), by));
     }
 
     fn next_id(&mut self) -> u64 {
@@ -183,8 +188,8 @@ impl<S: Storage> Behaviour<S> {
 
     /// Whether a client's command can be begun.
     fn has_capacity(&self) -> bool {
-        let reads = self.lookups.values().filter(|(_, reader)| reader.is_client());
-        let writes = self.spreads.values().filter(|(_, sender)| sender.is_client());
+        let reads = self.lookups.values().filter(|read| read.reader.is_client());
+        let writes = self.spreads.values().filter(|sending| sending.sender.is_client());
         let waiting = self.waiting.values().map(Vec::len);
         let busy =
             waiting.fold(reads.count().saturating_add(writes.count()), usize::saturating_add);
@@ -205,6 +210,7 @@ impl<S: Storage> Behaviour<S> {
 
     /// The last client is gone.
     fn on_clients_gone(&mut self) {
+        tracing::debug!("the last client is gone");
         self.commands = None;
         self.own.clear();
         self.watches.clear();
@@ -268,6 +274,29 @@ impl<S: Storage> Behaviour<S> {
             return Poll::Ready(());
         }
         self.poll_upkeep(cx)
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(ToSwarm::GenerateEvent(event));
+            }
+            match self.kad.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
+                    if let Some(event) = self.on_kad_event(event) {
+                        return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
+                    }
+                    continue;
+                }
+                // There are no events left for this to change.
+                Poll::Ready(other) => return Poll::Ready(other.map_out(Event::Kad)),
+                Poll::Pending => {}
+            }
+            // What was begun here has Kademlia do something.
+            if self.poll_own(cx).is_pending() && self.events.is_empty() {
+                return Poll::Pending;
+            }
+        }
     }
 }
 
@@ -337,33 +366,19 @@ impl<S: Storage> NetworkBehaviour for Behaviour<S> {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
+        let begun = self.meter.begin();
         self.kad.on_connection_handler_event(peer, connection, event);
+        self.meter.end(Timed::Hold, begun);
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(ToSwarm::GenerateEvent(event));
-            }
-            match self.kad.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
-                    if let Some(event) = self.on_kad_event(event) {
-                        return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
-                    }
-                    continue;
-                }
-                // There are no events left for this to change.
-                Poll::Ready(other) => return Poll::Ready(other.map_out(Event::Kad)),
-                Poll::Pending => {}
-            }
-            // What was begun here has Kademlia do something.
-            if self.poll_own(cx).is_pending() && self.events.is_empty() {
-                return Poll::Pending;
-            }
-        }
+        let begun = self.meter.begin();
+        let polled = self.poll_all(cx);
+        self.meter.end(Timed::Hold, begun);
+        polled
     }
 }
 

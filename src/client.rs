@@ -12,18 +12,16 @@ mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use futures::{
-    SinkExt,
-    channel::{mpsc, oneshot},
-    lock::Mutex,
-};
+use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
+use tracing::Instrument;
 
 pub use self::{error::ClientError, watch::Watch};
 use crate::{
     behaviour::{Command, ReadPolicy, Reading, Reply, Write},
     key::RecordKey,
+    meter::{Meter, Timed},
     node::Dict,
     record::{Position, Seq, View, Writer},
     time::Timestamp,
@@ -59,6 +57,7 @@ struct Shared {
     // One sender for all: each clone of one would add a place to the queue.
     commands: Mutex<mpsc::Sender<Command>>,
     writer: Writer,
+    meter: Meter,
 }
 
 /// A write that was made.
@@ -100,9 +99,9 @@ impl PublishedUpdate {
 }
 
 impl Client {
-    pub(crate) fn new(writer: Writer) -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new(writer: Writer, meter: Meter) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared { commands: Mutex::new(commands), writer });
+        let shared = Arc::new(Shared { commands: Mutex::new(commands), writer, meter });
         (Self { shared }, inbox)
     }
 
@@ -179,7 +178,8 @@ impl Client {
         value: impl Into<Bytes>,
     ) -> Result<Publication, ClientError> {
         let (key, value) = (key.into(), value.into());
-        self.ask(|reply| Command::Put { key, value, reply }).await
+        let span = tracing::debug_span!("put", %key, bytes = value.len());
+        self.publish_by(|reply| Command::Put { key, value, reply }).instrument(span).await
     }
 
     /// Asks who has got what was published: a read of all peers closest to the key.
@@ -244,15 +244,36 @@ impl Client {
         key: RecordKey,
         policy: Option<ReadPolicy>,
     ) -> Result<Reading, ClientError> {
-        self.ask(|reply| Command::Read { key, policy, reply }).await
+        let span = tracing::debug_span!("get", %key);
+        let ask = self.ask(|reply| Command::Read { key, policy, reply });
+        ask.instrument(span).await
     }
 
     async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
-        self.ask(|reply| Command::Write { key, write, reply }).await
+        let span = tracing::debug_span!("write", %key, kind = write.as_str());
+        self.publish_by(|reply| Command::Write { key, write, reply }).instrument(span).await
+    }
+
+    /// Asks for a write, and says how it went and how long it took.
+    async fn publish_by(
+        &self,
+        command: impl FnOnce(Reply<Publication>) -> Command,
+    ) -> Result<Publication, ClientError> {
+        let meter = &self.shared.meter;
+        let begun = meter.begin();
+        let published = self.ask(command).await;
+        meter.end(Timed::Publish { is_done: published.is_ok() }, begun);
+        match &published {
+            Ok(Publication { peers, chunks, .. }) => {
+                tracing::debug!(peers = peers.len(), chunks, "published");
+            }
+            Err(error) => tracing::debug!(%error, "not published"),
+        }
+        published
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new();
         self.send(command(reply)).await?;
         answer.await.map_err(|_| ClientError::Stopped)?
     }

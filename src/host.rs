@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::{
     behaviour::{Behaviour, BehaviourConfig, Builder, Event},
     client::Client,
+    meter::Meter,
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
 
@@ -109,6 +110,7 @@ pub struct NodeBuilder<S: Storage = MemoryStorage> {
     external: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
+    meter: Meter,
 }
 
 impl Node {
@@ -172,6 +174,7 @@ impl NodeBuilder {
             external: Vec::new(),
             bootstrap: Vec::new(),
             mode: None,
+            meter: Meter::default(),
         }
     }
 }
@@ -179,9 +182,17 @@ impl NodeBuilder {
 impl<S: Storage> NodeBuilder<S> {
     /// The store, which has to be of the keypair's peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
         let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode }
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter }
+    }
+
+    /// Has `metrics` show what the node does, its events among it.
+    #[cfg(feature = "metrics")]
+    pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
+        self.records = self.records.with_metrics(metrics);
+        self.meter = Meter::of(metrics);
+        self
     }
 
     /// The settings of the behaviour.
@@ -226,7 +237,7 @@ impl<S: Storage> NodeBuilder<S> {
     /// # Errors
     /// [`HostError`] if an address is no good.
     pub async fn start(self) -> Result<Node, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
         if mode.is_some() {
@@ -269,17 +280,22 @@ impl<S: Storage> NodeBuilder<S> {
                         let reason = reason.err().map(|error| error.to_string());
                         return Err(HostError::Transport(reason.unwrap_or_default()));
                     }
-                    event => on_event(&mut swarm, event),
+                    event => on_event(&mut swarm, event, &meter),
                 }
             }
         }
         let (requests, inbox) = mpsc::channel(1);
-        let task = tokio::spawn(run(swarm, inbox));
+        tracing::info!(%peer, addresses = ?swarm.listeners().collect::<Vec<_>>(), "listens");
+        let task = tokio::spawn(run(swarm, inbox, meter));
         Ok(Node { client, peer, requests, task })
     }
 }
 
-async fn run<S: Storage>(mut swarm: Swarm<Composed<S>>, inbox: mpsc::Receiver<Request>) {
+async fn run<S: Storage>(
+    mut swarm: Swarm<Composed<S>>,
+    inbox: mpsc::Receiver<Request>,
+    meter: Meter,
+) {
     let mut inbox = inbox.fuse();
     loop {
         futures::select! {
@@ -293,25 +309,49 @@ async fn run<S: Storage>(mut swarm: Swarm<Composed<S>>, inbox: mpsc::Receiver<Re
                 None => {}
             },
             event = swarm.select_next_some().fuse() => match event {
-                SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
-                event => on_event(&mut swarm, event),
+                SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => {
+                    meter.event(&Event::ClientsGone);
+                    return;
+                }
+                event => on_event(&mut swarm, event, &meter),
             }
         }
     }
 }
 
-fn on_event<S: Storage>(swarm: &mut Swarm<Composed<S>>, event: SwarmEvent<HostEvent>) {
-    let SwarmEvent::Behaviour(HostEvent::Identify(event)) = event else {
-        return;
-    };
-    if let identify::Event::Received { peer_id, info, .. } = event {
-        let kad = swarm.behaviour_mut().records.kad_mut();
-        // Only those who speak the protocol are of use to Kademlia.
-        if info.protocols.iter().any(|protocol| kad.protocol_names().contains(protocol)) {
-            for address in info.listen_addrs {
-                kad.add_address(&peer_id, address);
+fn on_event<S: Storage>(
+    swarm: &mut Swarm<Composed<S>>,
+    event: SwarmEvent<HostEvent>,
+    meter: &Meter,
+) {
+    match event {
+        SwarmEvent::Behaviour(HostEvent::Records(event)) => meter.event(&event),
+        SwarmEvent::Behaviour(HostEvent::Identify(identify::Event::Received {
+            peer_id,
+            info,
+            ..
+        })) => {
+            let kad = swarm.behaviour_mut().records.kad_mut();
+            // Only those who speak the protocol are of use to Kademlia.
+            let is_of_use = info.protocols.iter().any(|it| kad.protocol_names().contains(it));
+            let addresses = info.listen_addrs.len();
+            tracing::debug!(peer = %peer_id, is_of_use, addresses, "a peer has identified itself");
+            if is_of_use {
+                for address in info.listen_addrs {
+                    kad.add_address(&peer_id, address);
+                }
             }
         }
+        SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
+            tracing::debug!(peer = %peer_id, connections = num_established, "connected");
+        }
+        SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
+            tracing::debug!(peer = %peer_id, connections = num_established, "disconnected");
+        }
+        SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            tracing::debug!(%peer, %error, "not connected");
+        }
+        _ => {}
     }
 }
 

@@ -64,9 +64,9 @@
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store`, `manager`, `behaviour`, `client` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
-//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `cli` is
-//! for the command `smart-record` and adds nothing to the library.
+//! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
+//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
+//! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record` and adds nothing to the library.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -100,6 +100,9 @@ pub mod ipns;
 pub mod iprs;
 mod key;
 pub mod manager;
+mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod node;
 pub mod presence;
 pub mod presence_publisher;

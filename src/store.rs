@@ -34,10 +34,7 @@ mod write;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use libp2p_identity::PeerId;
@@ -67,6 +64,7 @@ pub use self::{
 use crate::{
     clock::{Clock, SystemClock},
     key::RecordKey,
+    meter::{Meter, Shared, Timed},
     record::Limits,
     validator::{Registry, Validator},
 };
@@ -109,9 +107,10 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     storage: S,
     providers: MemoryStore,
     subscribers: Subscribers,
-    counters: Counters,
-    /// Failures of the storage on reading, which Kademlia does through a shared reference.
-    failed_reads: AtomicU64,
+    counters: Shared<Counters>,
+    meter: Meter,
+    /// How much is stored, for those who look from outside; kept only if the meter is on.
+    shown_usage: Shared<Usage>,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
     answers: Mutex<Answers>,
@@ -168,8 +167,9 @@ impl<S: Storage> SmartRecordStore<S> {
             horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
-            counters: Counters::default(),
-            failed_reads: AtomicU64::new(0),
+            counters: Shared::default(),
+            meter: Meter::default(),
+            shown_usage: Shared::default(),
             cursors: Mutex::default(),
             answers: Mutex::default(),
             snapshot: Mutex::default(),
@@ -198,15 +198,34 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// How often what has happened.
     pub fn counters(&self) -> Counters {
-        let mut counters = self.counters.clone();
-        let failed = self.failed_reads.load(Ordering::Relaxed);
-        counters.storage_failures = counters.storage_failures.saturating_add(failed);
-        counters
+        self.counters.get()
     }
 
     /// How much is stored.
     pub fn usage(&self) -> Usage {
         self.storage.usage()
+    }
+
+    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
+        self.measure_with(metrics);
+        self
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn measure_with(&mut self, metrics: &crate::metrics::Metrics) {
+        self.meter = Meter::of(metrics);
+        self.show_usage();
+        metrics.sources().follow_store(self.counters.share(), self.shown_usage.share());
+    }
+
+    fn show_usage(&mut self) {
+        if self.meter.is_on() {
+            let usage = self.storage.usage();
+            self.shown_usage.change(|shown| *shown = usage);
+        }
     }
 
     pub(crate) const fn local(&self) -> PeerId {
@@ -242,16 +261,23 @@ impl<S: Storage> SmartRecordStore<S> {
                 answers.forget(id.record);
             }
         }
-        self.storage.apply(changes)
+        let applied = self.storage.apply(changes);
+        self.show_usage();
+        applied
     }
 
     /// Makes what was applied last.
     fn commit(&mut self) -> Result<(), StorageError> {
         let evicted = std::mem::take(&mut self.evicted);
-        self.storage.commit().inspect_err(|_| {
+        let begun = self.meter.begin();
+        let committed = self.storage.commit();
+        self.meter.end(Timed::Commit, begun);
+        if committed.is_err() {
             // What was evicted may be back.
             *lock(&self.horizons) = Horizons::default();
-        })?;
+            self.show_usage();
+        }
+        committed?;
         for key in evicted {
             self.emit(&StoreEvent::Evicted { key });
         }
@@ -260,8 +286,12 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Takes note of a failure where there is no way to tell a subscriber.
     fn read_failed(&self, error: &StorageError) {
-        self.failed_reads.fetch_add(1, Ordering::Relaxed);
+        self.counters.change_through_shared(|c| event::count(&mut c.storage_failures, 1));
         tracing::warn!(%error, "a read failed");
+    }
+
+    fn count(&mut self, counter: impl FnOnce(&mut Counters) -> &mut u64, by: usize) {
+        self.counters.change(|counters| event::count(counter(counters), by));
     }
 
     fn emit(&mut self, event: &StoreEvent) {
@@ -270,25 +300,26 @@ impl<S: Storage> SmartRecordStore<S> {
                 tracing::debug!(%key, writers = writers.len(), "stored");
             }
             StoreEvent::Refused { key, reason, count, .. } => {
-                let counter = self.counters.refused.entry(reason.fault()).or_default();
-                event::count(counter, *count);
+                self.count(|c| c.refused.entry(reason.fault()).or_default(), *count);
                 tracing::debug!(%key, %reason, count, "refused");
             }
             StoreEvent::Evicted { key } => {
-                event::count(&mut self.counters.records_evicted, 1);
+                self.count(|c| &mut c.records_evicted, 1);
                 tracing::debug!(%key, "evicted");
             }
             StoreEvent::Discarded { key, fault } => {
-                event::count(&mut self.counters.rows_discarded, 1);
+                self.count(|c| &mut c.rows_discarded, 1);
                 tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
             }
             StoreEvent::StorageFailed { error } => {
-                event::count(&mut self.counters.storage_failures, 1);
+                self.count(|c| &mut c.storage_failures, 1);
                 tracing::warn!(%error, "storage failed");
             }
         }
         let lost = self.subscribers.send(event);
-        event::count(&mut self.counters.events_lost, lost);
+        if lost > 0 {
+            self.count(|c| &mut c.events_lost, lost);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod clients;
 #[path = "behaviour/liars.rs"]
 mod liars;
 #[path = "behaviour/peer.rs"]
+#[allow(dead_code, reason = "the test of a partition uses the rest")]
 mod peer;
 #[path = "behaviour/repairs.rs"]
 mod repairs;

@@ -6,7 +6,7 @@
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 
-use super::{Behaviour, Event, InboundRefusal, event::count, worker::Job};
+use super::{Behaviour, Event, InboundRefusal, worker::Job};
 use crate::{
     key::RecordKey,
     store::{Origin, Storage, wall_clock},
@@ -55,6 +55,7 @@ impl<S: Storage> Behaviour<S> {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
+        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "an inbound record");
         if worker.give(job) {
             return Ok(());
         }
@@ -81,7 +82,8 @@ impl<S: Storage> Behaviour<S> {
             }
             return;
         };
-        count(self.counters.inbound_refused.entry(reason).or_default(), 1);
+        self.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
+        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused unread");
         if self.last_refusal != refusal {
             self.last_refusal = refusal;
             self.events.push_back(Event::InboundRefused { source, reason });

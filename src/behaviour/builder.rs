@@ -18,8 +18,11 @@ use super::{
     watches::Watches,
     worker::{Setup, Worker},
 };
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::{
     client::Client,
+    meter::{Meter, Shared},
     record::Writer,
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
@@ -53,6 +56,8 @@ pub struct Builder<S: Storage = MemoryStorage> {
     config: BehaviourConfig,
     asks: Option<Arc<dyn AsyncValidator>>,
     executor: Option<Executor>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 impl Builder {
@@ -65,6 +70,8 @@ impl Builder {
             config: BehaviourConfig::default(),
             asks: None,
             executor: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -72,8 +79,17 @@ impl Builder {
 impl<S: Storage> Builder<S> {
     /// The store, in the place of one in memory for smart records under `/sr/…`. It has to be of the keypair's peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> Builder<T> {
-        let Self { keypair, store: _, protocol, kad_config, config, asks, executor } = self;
-        Builder { keypair, store, protocol, kad_config, config, asks, executor }
+        Builder {
+            keypair: self.keypair,
+            store,
+            protocol: self.protocol,
+            kad_config: self.kad_config,
+            config: self.config,
+            asks: self.asks,
+            executor: self.executor,
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics,
+        }
     }
 
     /// The protocol of the DHT. Defaults to that of the IPFS DHT.
@@ -112,9 +128,35 @@ impl<S: Storage> Builder<S> {
         self
     }
 
+    /// Has `metrics` show what the behaviour and its store do. It need not be told of anything but events, with
+    /// [`Recorder::record`](crate::metrics::Recorder::record).
+    #[cfg(feature = "metrics")]
+    pub fn with_metrics(mut self, metrics: &Metrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
+    /// What measures, and the counters that it shows.
+    #[cfg(feature = "metrics")]
+    fn meter(&mut self) -> (Meter, Shared<BehaviourCounters>) {
+        let counters = Shared::default();
+        let Some(metrics) = &self.metrics else {
+            return (Meter::default(), counters);
+        };
+        metrics.sources().follow_behaviour(counters.share());
+        self.store.measure_with(metrics);
+        (Meter::of(metrics), counters)
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    fn meter(&mut self) -> (Meter, Shared<BehaviourCounters>) {
+        (Meter::default(), Shared::default())
+    }
+
     /// The behaviour and a client.
-    pub fn build(self) -> (Behaviour<S>, Client) {
-        let Self { keypair, mut store, protocol, kad_config, config, asks, executor } = self;
+    pub fn build(mut self) -> (Behaviour<S>, Client) {
+        let (meter, counters) = self.meter();
+        let Self { keypair, mut store, protocol, kad_config, config, asks, executor, .. } = self;
         let (clock, validator) = (store.clock(), store.shared_validator());
         let store_events = store.subscribe();
         let local = store.local();
@@ -146,12 +188,13 @@ impl<S: Storage> Builder<S> {
                     asks,
                     clock: clock.clone(),
                     concurrency: config.inbound_concurrency(),
+                    meter: meter.clone(),
                 };
                 Some((inbound, Worker::start(setup, executor)))
             }
         };
         let now = clock.now();
-        let (client, commands) = Client::new(Writer::from(&keypair.public()));
+        let (client, commands) = Client::new(Writer::from(&keypair.public()), meter.clone());
         let behaviour = Behaviour {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
@@ -171,7 +214,8 @@ impl<S: Storage> Builder<S> {
             inbound,
             last_refusal: None,
             events: std::collections::VecDeque::new(),
-            counters: BehaviourCounters::default(),
+            counters,
+            meter,
             timer: Delay::new(Duration::ZERO),
             timer_at: None,
             clock,

@@ -17,7 +17,27 @@ use crate::{
     key::RecordKey,
 };
 
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, ClientError>>;
+/// Who waits for an answer, and within which span.
+pub(crate) struct Reply<T> {
+    sender: oneshot::Sender<Result<T, ClientError>>,
+    span: tracing::Span,
+}
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, ClientError>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { sender, span: tracing::Span::current() }, receiver)
+    }
+
+    pub(super) const fn span(&self) -> &tracing::Span {
+        &self.span
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_canceled()
+    }
+}
 
 /// What a client asks of a behaviour.
 pub(crate) enum Command {
@@ -41,5 +61,5 @@ impl fmt::Debug for Command {
 
 /// Answers whoever asked, who may have lost interest.
 pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, ClientError>) {
-    let _ = reply.send(result);
+    let _ = reply.sender.send(result);
 }

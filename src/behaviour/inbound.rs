@@ -28,6 +28,17 @@ pub enum InboundRefusal {
     Stopped,
 }
 
+impl InboundRefusal {
+    /// The reason in words, as a metric's label has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::QueueFull => "queue_full",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Bounds what comes in.
 #[derive(Debug)]
 pub(super) struct Inbound {

@@ -261,6 +261,16 @@ impl Lookup {
             && self.joined.encoded_len() > self.bounds.slice_bytes
     }
 
+    /// How many lookups of Kademlia it has taken so far.
+    pub(super) const fn lookups(&self) -> usize {
+        self.rounds
+    }
+
+    /// Who has given an answer that is no good, and what was wrong with it.
+    pub(super) fn refusal(&self, peer: &PeerId) -> Option<&ValidationError> {
+        self.refused.get(peer)
+    }
+
     /// How many peers have answered anything.
     pub(super) fn replies(&self) -> usize {
         self.answers.saturating_add(self.refused.len()).saturating_add(self.empty.len())

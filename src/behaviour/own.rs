@@ -30,6 +30,17 @@ pub(crate) enum Write {
     Withdraw,
 }
 
+impl Write {
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Merge(..) => "merge",
+            Self::Replace(..) => "replace",
+            Self::Keep(..) => "keep",
+            Self::Withdraw => "withdraw",
+        }
+    }
+}
+
 /// What is to be done for an own space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -237,6 +248,19 @@ mod tests {
 
     fn spaces() -> OwnSpaces {
         OwnSpaces::new(Keypair::generate_ed25519(), HOUR, DELAY)
+    }
+
+    #[test]
+    fn no_secret_shows() {
+        let keypair = Keypair::generate_ed25519();
+        let mut spaces = OwnSpaces::new(keypair.clone(), HOUR, DELAY);
+        let key = RecordKey::new("/sr/a");
+        let write = Write::Merge(says("x"), HOUR);
+        let undo = spaces.write(&key, &Limits::default(), &write, NOW).unwrap().2;
+        let secret = keypair.try_into_ed25519().unwrap();
+        let decimals = format!("{:?}", secret.secret().as_ref());
+        let shown = format!("{spaces:?} {undo:?}");
+        assert!(!shown.contains(decimals.trim_matches(['[', ']'])), "{shown}");
     }
 
     fn says(text: &str) -> Dict {

@@ -9,7 +9,6 @@ use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult}
 use super::{
     Behaviour, Event, ReadPolicy, Reply, Task,
     command::answer,
-    event::count,
     lookup::{Lookup, Reading, Repair},
     spread::Spread,
     writing::Sender,
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     client::ClientError,
     key::RecordKey,
+    meter::{Begun, Purpose, Timed},
     store::{Origin, Storage, StoredValue, wall_clock},
     time::Timestamp,
     validator::{Checked, Malformed, ValidationError},
@@ -36,14 +36,44 @@ impl Reader {
         matches!(self, Self::Client(_) | Self::Resume)
     }
 
-    fn is_gone(&self) -> bool {
-        matches!(self, Self::Client(reply) if reply.is_canceled())
+    pub(super) const fn purpose(&self) -> Purpose {
+        match self {
+            Self::Client(_) => Purpose::Client,
+            Self::Resume => Purpose::Resume,
+            Self::Watch => Purpose::Watch,
+            Self::Replication => Purpose::Replication,
+        }
     }
+
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Client(reply) if reply.is_gone())
+    }
+
+    fn span(&self, key: &RecordKey) -> tracing::Span {
+        let purpose = self.purpose().as_str();
+        match self {
+            Self::Client(reply) => {
+                tracing::debug_span!(parent: reply.span(), "read", %key, purpose)
+            }
+            _ => tracing::debug_span!(parent: None, "read", %key, purpose),
+        }
+    }
+}
+
+/// A read that is under way.
+pub(super) struct Read {
+    pub(super) lookup: Lookup,
+    pub(super) reader: Reader,
+    span: tracing::Span,
+    begun: Begun,
 }
 
 impl<S: Storage> Behaviour<S> {
     pub(super) fn begin_read(&mut self, key: RecordKey, policy: ReadPolicy, reader: Reader) {
         let now = self.clock.now();
+        let begun = self.meter.begin();
+        let span = reader.span(&key);
+        let _in_span = span.clone().entered();
         let validator = self.validator.clone();
         let mut lookup = Lookup::new(key, policy, self.bounds, &*validator);
         let local = if validator.smart_record(lookup.key()).is_some() {
@@ -65,13 +95,14 @@ impl<S: Storage> Behaviour<S> {
         }
         let id = self.next_id();
         self.ask(id, lookup.key());
-        self.lookups.insert(id, (lookup, reader));
+        self.lookups.insert(id, Read { lookup, reader, span, begun });
     }
 
     fn ask(&mut self, id: u64, key: &RecordKey) {
         let query = self.kad.get_record(key.into());
         self.queries.insert(query, Task::Lookup(id));
-        count(&mut self.counters.lookups, 1);
+        self.count(|c| &mut c.lookups, 1);
+        tracing::trace!("asks the peers closest to the key");
     }
 
     pub(super) fn on_lookup_progress(
@@ -82,15 +113,17 @@ impl<S: Storage> Behaviour<S> {
         is_last: bool,
     ) {
         let now = self.clock.now();
-        let Some((lookup, reader)) = self.lookups.get_mut(&id) else {
+        let Some(Read { lookup, reader, span, .. }) = self.lookups.get_mut(&id) else {
             return;
         };
+        let _in_span = span.clone().entered();
         let mut is_enough = reader.is_gone();
         let mut timed_out = false;
         match result {
             QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
                 // Without a peer it is our own copy, of which the lookup has the whole.
                 if let Some(peer) = found.peer {
+                    self.meter.answer(found.record.value.len());
                     is_enough |= take(lookup, peer, &found.record, &*self.validator, now);
                 }
             }
@@ -117,15 +150,18 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn end_read(&mut self, id: u64, timed_out: bool, now: Timestamp) {
-        let Some((lookup, reader)) = self.lookups.remove(&id) else {
+        let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) else {
             return;
         };
-        count(&mut self.counters.reads, 1);
+        self.count(|c| &mut c.reads, 1);
+        self.meter.end(Timed::Read(reader.purpose()), begun);
+        self.meter.lookups(reader.purpose(), lookup.lookups());
         let key = lookup.key().clone();
         let withheld =
             lookup.joined().record().map(|record| self.known.meet(record, now)).unwrap_or_default();
         if !withheld.is_empty() {
-            count(&mut self.counters.withheld, withheld.len());
+            self.count(|c| &mut c.withheld, withheld.len());
+            tracing::debug!(writers = withheld.len(), "less was found than was seen before");
             let writers = withheld.clone();
             self.events.push_back(Event::Withheld { key: key.clone(), writers });
         }
@@ -134,8 +170,18 @@ impl<S: Storage> Behaviour<S> {
         self.keep_here(&lookup, is_close, now);
         let is_large = lookup.may_be_sliced();
         let has_failed = timed_out && lookup.replies() == 0;
+        let lookups = lookup.lookups();
         let reading = lookup.into_reading(&repairs, withheld, now);
-        count(&mut self.counters.bad_answers, reading.refused.len());
+        self.count(|c| &mut c.bad_answers, reading.refused.len());
+        tracing::debug!(
+            lookups,
+            holders = reading.holders.len(),
+            stale = reading.stale.len(),
+            empty = reading.empty.len(),
+            refused = reading.refused.len(),
+            timed_out,
+            "read"
+        );
         match reader {
             Reader::Client(reply) if has_failed => answer(reply, Err(ClientError::TimedOut)),
             Reader::Client(reply) => answer(reply, Ok(reading)),
@@ -202,9 +248,15 @@ fn take(
     if record.key != kad::RecordKey::from(lookup.key()) {
         // Kademlia does not compare them.
         let error = ValidationError::from(Malformed::other("an answer of another key"));
+        tracing::debug!(%peer, %error, "a bad answer");
         lookup.on_bad_answer(peer, error);
         return false;
     }
     let expires_at = record.expires.map(|at| wall_clock(at, now));
-    lookup.on_answer(peer, &record.value, expires_at, validator, now)
+    let is_enough = lookup.on_answer(peer, &record.value, expires_at, validator, now);
+    match lookup.refusal(&peer) {
+        Some(error) => tracing::debug!(%peer, %error, "a bad answer"),
+        None => tracing::trace!(%peer, bytes = record.value.len(), "a good answer"),
+    }
+    is_enough
 }

@@ -28,8 +28,12 @@ impl Spread {
     }
 
     pub(super) fn to(mut self, peers: Vec<PeerId>) -> Self {
-        self.peers = peers;
+        self.set_peers(peers);
         self
+    }
+
+    pub(super) fn set_peers(&mut self, peers: Vec<PeerId>) {
+        self.peers = peers;
     }
 
     /// How many chunks are left to be sent.

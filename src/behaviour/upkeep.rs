@@ -14,10 +14,7 @@ use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
 
-use super::{
-    Behaviour, Event, ReadPolicy, Snapshot, event::count, own::Due, reading::Reader,
-    writing::Sender,
-};
+use super::{Behaviour, Event, ReadPolicy, Snapshot, own::Due, reading::Reader, writing::Sender};
 use crate::{
     client::latest,
     key::RecordKey,
@@ -65,7 +62,7 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn refresh_one(&mut self, now: Timestamp) -> bool {
-        let busy = self.spreads.values().filter(|(_, s)| matches!(s, Sender::Refresh)).count();
+        let busy = self.spreads.values().filter(|s| matches!(s.sender, Sender::Refresh)).count();
         if busy >= self.quarter() {
             return false;
         }
@@ -89,7 +86,8 @@ impl<S: Storage> Behaviour<S> {
 
     /// Gives the next stored record its turn.
     fn replicate_one(&mut self, now: Timestamp) -> bool {
-        let busy = self.lookups.values().filter(|(_, r)| matches!(r, Reader::Replication)).count();
+        let busy =
+            self.lookups.values().filter(|r| matches!(r.reader, Reader::Replication)).count();
         let records = self.kad.store_mut().usage().records;
         if busy >= self.quarter() || records == 0 {
             return false;
@@ -110,8 +108,10 @@ impl<S: Storage> Behaviour<S> {
             Ok(Some((id, key))) => {
                 replicate.took(Some(id));
                 let rank = rank(&mut self.kad, &self.local, &key);
-                if replicate.is_ours(&key, rank) {
-                    count(&mut self.counters.replications, 1);
+                let is_ours = replicate.is_ours(&key, rank);
+                tracing::trace!(%key, rank, is_ours, "a stored record has its turn");
+                if is_ours {
+                    self.count(|c| &mut c.replications, 1);
                     self.begin_read(key, ReadPolicy::All, Reader::Replication);
                 }
             }
@@ -142,6 +142,7 @@ impl<S: Storage> Behaviour<S> {
 
     pub(super) fn watch(&mut self, key: RecordKey, sender: latest::Sender<Arc<Snapshot>>) {
         let now = self.clock.now();
+        tracing::debug!(%key, "watched");
         if self.watches.add(key.clone(), sender, &*self.validator, now) {
             self.tell_watches(&key, now);
         }

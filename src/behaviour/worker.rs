@@ -11,6 +11,7 @@ use libp2p_identity::PeerId;
 use crate::{
     clock::Clock,
     key::RecordKey,
+    meter::{Meter, Timed},
     time::Timestamp,
     validator::{Checked, ValidationError, Validator},
 };
@@ -57,6 +58,7 @@ pub(super) struct Setup {
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) concurrency: usize,
+    pub(super) meter: Meter,
 }
 
 impl Worker {
@@ -116,7 +118,9 @@ async fn run(
 
 async fn check(setup: &Setup, job: Job) -> Checked {
     let Job { source, key, value, publisher, expires_at } = job;
+    let begun = setup.meter.begin();
     let checked = Checked::new(&*setup.validator, key.clone(), &value, setup.clock.now());
+    setup.meter.end(Timed::Validation, begun);
     let asked = match &setup.asks {
         Some(asks) if checked.has_good() => asks.validate(&key, &value, source).await,
         _ => Ok(()),

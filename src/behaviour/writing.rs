@@ -9,8 +9,8 @@ use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::{
-    Behaviour, Event, ReadPolicy, Reading, Reply, Task, Write, command::answer, event::count,
-    joined::chunks, reading::Reader, spread::Spread,
+    Behaviour, Event, ReadPolicy, Reading, Reply, Task, Write, command::answer, joined::chunks,
+    reading::Reader, spread::Spread,
 };
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
@@ -32,9 +32,29 @@ pub(super) enum Sender {
     Replication,
 }
 
+/// A write that is under way.
+pub(super) struct Sending {
+    pub(super) spread: Spread,
+    pub(super) sender: Sender,
+    span: tracing::Span,
+}
+
 impl Sender {
     pub(super) const fn is_client(&self) -> bool {
         matches!(self, Self::Client(..))
+    }
+
+    fn span(&self, spread: &Spread) -> tracing::Span {
+        let (key, chunks) = (&spread.key, spread.len());
+        let purpose = match self {
+            Self::Client(reply, _) => {
+                return tracing::debug_span!(parent: reply.span(), "spread", %key, chunks);
+            }
+            Self::Repair => "repair",
+            Self::Refresh => "refresh",
+            Self::Replication => "replication",
+        };
+        tracing::debug_span!(parent: None, "spread", %key, chunks, purpose)
     }
 }
 
@@ -93,7 +113,7 @@ impl<S: Storage> Behaviour<S> {
             self.own.undo(undo);
             return answer(reply, Err(error.into()));
         }
-        count(&mut self.counters.writes, 1);
+        self.count(|c| &mut c.writes, 1);
         self.known.meet(&record, now);
         let spread = self.spread_of(&record);
         let publication = Publication {
@@ -125,7 +145,7 @@ impl<S: Storage> Behaviour<S> {
                 Err(error) => return answer(reply, Err(error.into())),
             },
         };
-        count(&mut self.counters.writes, 1);
+        self.count(|c| &mut c.writes, 1);
         let chunks = spread.len();
         let value = record.is_none().then_some(value);
         let publication = Publication { key, update: None, value, peers: Vec::new(), chunks };
@@ -144,7 +164,8 @@ impl<S: Storage> Behaviour<S> {
         let id = self.next_id();
         let has_peers = !spread.peers().is_empty();
         let key = spread.key.as_bytes().to_vec();
-        self.spreads.insert(id, (spread, sender));
+        let span = sender.span(&spread);
+        self.spreads.insert(id, Sending { spread, sender, span });
         if has_peers {
             return self.continue_spread(id);
         }
@@ -163,21 +184,23 @@ impl<S: Storage> Behaviour<S> {
         // Kademlia would wait for an answer of our own for ever.
         let peers = peers.into_iter().map(|peer| peer.peer_id).filter(|peer| *peer != self.local);
         let peers: Vec<_> = peers.collect();
-        if let Some((spread, sender)) = self.spreads.remove(&id) {
-            self.spreads.insert(id, (spread.to(peers), sender));
+        if let Some(sending) = self.spreads.get_mut(&id) {
+            sending.spread.set_peers(peers);
             self.continue_spread(id);
         }
     }
 
     fn continue_spread(&mut self, id: u64) {
         let now = self.clock.now();
-        let Some((spread, _)) = self.spreads.get_mut(&id) else {
+        let Some(Sending { spread, span, .. }) = self.spreads.get_mut(&id) else {
             return;
         };
+        let _in_span = span.clone().entered();
         let left = spread.expires_at.map(|at| at.saturating_since(now));
         let Some((chunk, peers)) = spread.next() else {
             return self.end_spread(id);
         };
+        tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
         let record = kad::Record {
             key: kad::RecordKey::from(&spread.key),
             value: chunk.to_vec(),
@@ -192,7 +215,7 @@ impl<S: Storage> Behaviour<S> {
         let QueryResult::PutRecord(result) = result else {
             return;
         };
-        if let Some((spread, _)) = self.spreads.get_mut(&id)
+        if let Some(Sending { spread, .. }) = self.spreads.get_mut(&id)
             && let Err(
                 PutRecordError::QuorumFailed { success, .. }
                 | PutRecordError::Timeout { success, .. },
@@ -204,23 +227,24 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn end_spread(&mut self, id: u64) {
-        let Some((spread, sender)) = self.spreads.remove(&id) else {
+        let Some(Sending { spread, sender, .. }) = self.spreads.remove(&id) else {
             return;
         };
         let key = spread.key.clone();
         let peers: Vec<PeerId> = spread.into_peers();
+        tracing::debug!(peers = peers.len(), "spread");
         match sender {
             Sender::Client(reply, publication) => {
                 answer(reply, Ok(Publication { peers, ..publication }));
             }
             Sender::Repair => {
-                count(&mut self.counters.repairs, peers.len());
+                self.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
                     self.events.push_back(Event::Repaired { key, peers });
                 }
             }
             Sender::Refresh => {
-                count(&mut self.counters.refreshes, 1);
+                self.count(|c| &mut c.refreshes, 1);
                 self.events.push_back(Event::Refreshed { key, peers });
             }
             Sender::Replication => self.events.push_back(Event::Replicated { key }),

@@ -82,6 +82,15 @@ impl Task {
                     (PublisherState::Failed { error, retry_in }, retry_in)
                 }
             };
+            match &state {
+                PublisherState::Announced { announcement, peers } => {
+                    let (key, node) = (self.announcer.key(), announcement.node());
+                    tracing::debug!(%key, %node, peers = peers.len(), "announced");
+                }
+                PublisherState::Failed { error, retry_in } => {
+                    tracing::warn!(key = %self.announcer.key(), %error, ?retry_in, "not announced");
+                }
+            }
             self.states.send(state);
             self.wait(self.now().saturating_add(delay)).await;
         }
@@ -121,7 +130,9 @@ impl Task {
     async fn withdraw(&mut self) -> Result<Publication, PublisherError> {
         let now = self.now();
         self.announcer.withdraw(&self.signer.public_key(), now)?;
-        self.put().await
+        let publication = self.put().await?;
+        tracing::debug!(key = %self.announcer.key(), peers = publication.peers.len(), "withdrawn");
+        Ok(publication)
     }
 
     async fn put(&self) -> Result<Publication, PublisherError> {

@@ -10,7 +10,7 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{StoreEvent, count},
+    event::StoreEvent,
     lock,
     quota::Payers,
     room::{COLLECT_AT_ONCE, Plan},
@@ -80,7 +80,7 @@ impl<S: Storage> SmartRecordStore<S> {
             collected = collected.saturating_add(gone);
         }
         self.discard_rejected()?;
-        count(&mut self.counters.collected, collected);
+        self.count(|c| &mut c.collected, collected);
         Ok(collected)
     }
 

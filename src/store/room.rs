@@ -10,9 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    SmartRecordStore, StorageError,
-    event::count,
-    lock,
+    SmartRecordStore, StorageError, lock,
     quota::{Claim, Ledger, Payers},
     rows,
     storage::{Change, Part, PartId, RecordId, Storage},
@@ -252,7 +250,7 @@ impl<S: Storage> SmartRecordStore<S> {
         self.apply(plan)?;
         let namespace = claim.namespace_quota.as_ref().map(|(name, _)| name.as_str());
         notices.into_iter().for_each(|id| lock(&self.horizons).notice(id, namespace));
-        count(&mut self.counters.spaces_evicted, evicted_spaces);
+        self.count(|c| &mut c.spaces_evicted, evicted_spaces);
         for victim in victims {
             self.forget_places(victim);
         }

@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{Origin, StoreEvent, count},
+    event::{Origin, StoreEvent},
     lock,
     receipt::{Kept, Received, identity},
     rows,
@@ -39,7 +39,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let kept = self.stored_value(record)?;
         if kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now)) {
             self.commit()?;
-            count(&mut self.counters.known, 1);
+            self.count(|c| &mut c.known, 1);
             return Ok(WriteReport { known: 1, ..WriteReport::default() });
         }
         if kept.is_none() && self.storage.get(&record.head())?.is_none() {
@@ -143,10 +143,10 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         if is_known {
             report.known = 1;
-            count(&mut self.counters.known, 1);
+            self.count(|c| &mut c.known, 1);
         } else {
             report.stored = 1;
-            count(&mut self.counters.values, 1);
+            self.count(|c| &mut c.values, 1);
             self.emit(&StoreEvent::Stored {
                 key: key.clone(),
                 writers: Vec::new(),

@@ -13,13 +13,14 @@ use prost::Message;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{Origin, StoreEvent, count},
+    event::{Origin, StoreEvent},
     plan::Place,
     rows,
     storage::{Part, RecordId, SpaceId, Storage},
 };
 use crate::{
     key::RecordKey,
+    meter::Timed,
     proto::smart_record as wire,
     record::{Space, Writer},
     time::Timestamp,
@@ -141,7 +142,9 @@ impl<S: Storage> SmartRecordStore<S> {
         value: &[u8],
         meta: Meta,
     ) -> Result<WriteReport, WriteError> {
+        let begun = self.meter.begin();
         let result = self.try_write(key, value, meta);
+        self.meter.end(Timed::StoreWrite, begun);
         self.report_failure(key, meta.origin, &result);
         result
     }
@@ -173,7 +176,9 @@ impl<S: Storage> SmartRecordStore<S> {
         let Checked { key, publisher, expires_at, body } = checked;
         let publisher = publisher.or((origin == Origin::Local).then_some(self.local));
         let meta = Meta { origin, publisher, expires_at };
+        let begun = self.meter.begin();
         let result = self.try_insert(&key, body, meta);
+        self.meter.end(Timed::StoreWrite, begun);
         self.report_failure(&key, meta.origin, &result);
         result
     }
@@ -266,7 +271,7 @@ impl<S: Storage> SmartRecordStore<S> {
             opened.inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
         if spaces.is_empty() {
             self.commit()?;
-            count(&mut self.counters.known, known);
+            self.count(|c| &mut c.known, known);
             return Ok(WriteReport { known, ..WriteReport::default() });
         }
         let mut refusals = Refusals::default();
@@ -320,8 +325,8 @@ impl<S: Storage> SmartRecordStore<S> {
             report.stored = 0;
             writers.clear();
         }
-        count(&mut self.counters.admitted, report.stored);
-        count(&mut self.counters.known, report.known);
+        self.count(|c| &mut c.admitted, report.stored);
+        self.count(|c| &mut c.known, report.known);
         let first = refusals.first().cloned();
         for refused in refusals.into_entries() {
             let Refused { writer, reason, count } = refused;
@@ -420,8 +425,8 @@ impl<S: Storage> SmartRecordStore<S> {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
-        count(&mut self.counters.collected, collected);
-        count(&mut self.counters.superseded, superseded);
+        self.count(|c| &mut c.collected, collected);
+        self.count(|c| &mut c.superseded, superseded);
         Ok((merged.admitted, merged.known))
     }
 }

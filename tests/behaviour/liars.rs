@@ -138,6 +138,51 @@ async fn no_data_changes_nothing_and_is_told_to_be_empty() {
 }
 
 #[tokio::test]
+async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
+    let author = Keypair::generate_ed25519();
+    let elsewhere = RecordKey::new("/sr/behaviour/elsewhere");
+    let old = record(&key(), signed_ago(&key(), &author, "old", MINUTE).encode());
+    let other = signed(&elsewhere, &author, "elsewhere").encode();
+    let kinds = [
+        Some(old),
+        None,
+        Some(record(&key(), b"garbage".to_vec())),
+        Some(record(&elsewhere, other.clone())),
+        Some(record(&key(), other)),
+    ];
+    let (honest, reader) = (Peer::start().await, Peer::start().await);
+    let mut liars = Vec::new();
+    for answer in kinds.iter().cycle().take(2 * kinds.len()) {
+        let liar = liar(answer.clone()).await;
+        reader.add(liar.node.peer(), liar.node.address()).await;
+        liars.push(liar);
+    }
+    mesh(&[&honest, &reader]).await;
+    within(async {
+        let truth = signed(&key(), &author, "truth");
+        honest.store(&truth).await;
+        // Once as one who knows nothing, and once as one who has read it before.
+        for _ in 0..2 {
+            let reading = reader.client.get(key()).await.unwrap();
+            assert_eq!(texts(&reading.view()), ["truth"]);
+            assert_eq!(reading.snapshot.record.as_ref(), Some(&truth));
+            assert_eq!(
+                (reading.holders.len(), reading.stale.len(), reading.empty.len()),
+                (3, 2, 2),
+                "the honest one and those of old data; nobody else has it"
+            );
+            assert_eq!(reading.refused.len(), 6);
+            assert_eq!(reading.withheld, [], "somebody has shown it");
+        }
+        for peer in [&honest, &reader] {
+            assert_eq!(peer.stored(&key()).await.as_ref(), Some(&truth), "nor what is stored");
+            assert_eq!(peer.stored(&elsewhere).await, None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn one_who_withholds_what_was_seen_before_is_noticed() {
     let author = Keypair::generate_ed25519();
     let old = signed_ago(&key(), &author, "old", MINUTE);

@@ -1,10 +1,12 @@
 //! A peer of the tests: the behaviour beside identify and ping, in a swarm over TCP, as a task.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    allow_block_list::{self, BlockedPeers},
+    identify,
     identity::Keypair,
     kad, noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
@@ -13,11 +15,11 @@ use libp2p::{
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
     StoreConfig, SystemClock, Validator,
-    behaviour::{AsyncValidator, BehaviourConfig, Event},
+    behaviour::{AsyncValidator, BehaviourConfig, Builder, Event},
     store::{MemoryStorage, Origin},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -27,6 +29,8 @@ use crate::swarms::PROTOCOL;
 pub struct Composed {
     pub ping: ping::Behaviour,
     pub smart: Behaviour,
+    /// Closes connections to whom it is told to block, and opens none.
+    pub blocked: allow_block_list::Behaviour<BlockedPeers>,
     identify: identify::Behaviour,
 }
 
@@ -39,6 +43,7 @@ pub struct Peer {
     pub client: Client,
     pub keypair: Keypair,
     events: mpsc::UnboundedReceiver<Event>,
+    connected: watch::Receiver<BTreeSet<PeerId>>,
     tasks: mpsc::UnboundedSender<Task>,
     handle: JoinHandle<()>,
 }
@@ -51,6 +56,8 @@ pub struct Setup {
     pub validator: Arc<dyn Validator>,
     pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
     pub asks: Option<Box<dyn AsyncValidator>>,
+    /// What else is to be done when the behaviour is built.
+    pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
 }
 
 /// A clock that is a function.
@@ -90,6 +97,7 @@ impl Default for Setup {
             validator: Arc::new(Registry::default()),
             clock: Arc::new(|| SystemClock.now()),
             asks: None,
+            tweak: Box::new(|builder| builder),
         }
     }
 }
@@ -116,7 +124,7 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, validator, clock, asks } = self;
+        let Self { keypair, config, store, validator, clock, asks, tweak } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store = SmartRecordStore::with_storage(id, validator, store, storage, FnClock(clock));
@@ -127,12 +135,13 @@ impl Setup {
         if let Some(asks) = asks {
             builder = builder.with_async_validator(Asks(asks));
         }
-        let (mut smart, client) = builder.build();
+        let (mut smart, client) = tweak(builder).build();
         smart.kad_mut().set_mode(Some(kad::Mode::Server));
         let agent = identify::Config::new("/test/1.0.0".to_owned(), keypair.public());
         let composed = Composed {
             ping: ping::Behaviour::default(),
             smart,
+            blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(agent),
         };
         let mut swarm = SwarmBuilder::with_existing_identity(keypair.clone())
@@ -157,8 +166,9 @@ impl Setup {
         };
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
-        let handle = tokio::spawn(run(swarm, inbox, outbox));
-        Peer { id, address, client, keypair, events, tasks, handle }
+        let (connections, connected) = watch::channel(BTreeSet::new());
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections));
+        Peer { id, address, client, keypair, events, connected, tasks, handle }
     }
 }
 
@@ -166,6 +176,7 @@ async fn run(
     mut swarm: Swarm<Composed>,
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
+    connections: watch::Sender<BTreeSet<PeerId>>,
 ) {
     loop {
         tokio::select! {
@@ -183,6 +194,9 @@ async fn run(
                     for address in info.listen_addrs {
                         swarm.behaviour_mut().smart.kad_mut().add_address(&peer_id, address);
                     }
+                }
+                SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+                    connections.send_replace(swarm.connected_peers().copied().collect());
                 }
                 _ => {}
             },
@@ -272,6 +286,11 @@ impl Peer {
             }
             self.until(|event| matches!(event, Event::Store(_)).then_some(())).await;
         }
+    }
+
+    /// Waits until the peers that it is connected with are as they should be.
+    pub async fn until_connected(&mut self, done: impl FnMut(&BTreeSet<PeerId>) -> bool) {
+        self.connected.wait_for(done).await.expect("the peer runs");
     }
 
     /// Stops the peer's task but keeps the client.

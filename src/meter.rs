@@ -1,0 +1,163 @@
+//! What is measured where it happens, for whoever wants to know: counters that others may look at, and timings.
+//!
+//! **Invariants.** Without the feature `metrics` it is nothing: no clock is read, nothing is locked, nothing is shared.
+//! With it, that also holds for timings of which nobody wants to know.
+
+#[cfg(feature = "metrics")]
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+
+#[cfg(feature = "metrics")]
+use web_time::Instant;
+
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
+#[cfg(all(feature = "metrics", feature = "node"))]
+use crate::metrics::Recorder;
+
+#[cfg(feature = "metrics")]
+type Place<T> = Arc<Mutex<T>>;
+#[cfg(not(feature = "metrics"))]
+type Place<T> = Mutex<T>;
+
+/// A value that its owner changes, and that others see as it is now, if there are any.
+#[derive(Debug, Default)]
+pub(crate) struct Shared<T>(Place<T>);
+
+impl<T: Clone> Shared<T> {
+    pub(crate) fn get(&self) -> T {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut T)) {
+        #[cfg(feature = "metrics")]
+        self.change_through_shared(change);
+        #[cfg(not(feature = "metrics"))]
+        change(self.0.get_mut().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// As [`change`](Self::change), where there is no exclusive reference.
+    pub(crate) fn change_through_shared(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets somebody else look.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn share(&self) -> Arc<Mutex<T>> {
+        self.0.clone()
+    }
+}
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Purpose {
+    /// A client has asked.
+    Client,
+    /// A writer that wants to know what it has said before.
+    Resume,
+    /// A watched key.
+    Watch,
+    /// A stored record has its turn.
+    Replication,
+}
+
+impl Purpose {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Resume => "resume",
+            Self::Watch => "watch",
+            Self::Replication => "replication",
+        }
+    }
+}
+
+/// Something that takes time.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody wants to know"))]
+pub(crate) enum Timed {
+    /// A read, with all of its lookups.
+    Read(Purpose),
+    /// A write, as long as the client waits for it, and whether it was made.
+    Publish { is_done: bool },
+    /// One event that the swarm's task hands to the behaviour, or one poll of it.
+    Hold,
+    /// Validating one record off the swarm's task.
+    Validation,
+    /// Validating and joining one record into the store.
+    StoreWrite,
+    /// Handing what was changed to the storage to keep.
+    Commit,
+}
+
+/// When something began, if anybody wants to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun(#[cfg(feature = "metrics")] Option<Instant>);
+
+/// Takes measurements.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter(#[cfg(feature = "metrics")] Option<Metrics>);
+
+#[cfg(feature = "metrics")]
+impl Meter {
+    pub(crate) fn of(metrics: &Metrics) -> Self {
+        Self(Some(metrics.clone()))
+    }
+
+    pub(crate) const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn begin(&self) -> Begun {
+        Begun(self.0.as_ref().map(|_| Instant::now()))
+    }
+
+    pub(crate) fn end(&self, what: Timed, begun: Begun) {
+        if let (Some(metrics), Some(begun)) = (&self.0, begun.0) {
+            metrics.took(what, begun.elapsed());
+        }
+    }
+
+    /// A read took so many lookups.
+    pub(crate) fn lookups(&self, purpose: Purpose, lookups: usize) {
+        if let Some(metrics) = &self.0 {
+            metrics.looked_up(purpose, lookups);
+        }
+    }
+
+    /// An answer was of so many bytes.
+    pub(crate) fn answer(&self, bytes: usize) {
+        if let Some(metrics) = &self.0 {
+            metrics.answered(bytes);
+        }
+    }
+
+    /// The behaviour has told this.
+    #[cfg(feature = "node")]
+    pub(crate) fn event(&self, event: &crate::behaviour::Event) {
+        if let Some(metrics) = &self.0 {
+            metrics.record(event);
+        }
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+#[allow(clippy::unused_self, reason = "with the feature there is something to do")]
+impl Meter {
+    pub(crate) const fn is_on(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn begin(&self) -> Begun {
+        Begun()
+    }
+
+    pub(crate) const fn end(&self, _: Timed, _: Begun) {}
+
+    pub(crate) const fn lookups(&self, _: Purpose, _: usize) {}
+
+    pub(crate) const fn answer(&self, _: usize) {}
+
+    #[cfg(feature = "node")]
+    pub(crate) const fn event(&self, _: &crate::behaviour::Event) {}
+}
