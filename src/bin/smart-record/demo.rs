@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::error::ErrorKind;
 use futures::future::try_join_all;
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
@@ -22,7 +21,12 @@ use libp2p_smart_record::{
 use serde::Serialize;
 
 use self::report::Report;
-use crate::node::{Node, PROTOCOL};
+use crate::{
+    failure::Failure,
+    node::{Node, PROTOCOL},
+    output::{Format, print},
+    stop::Stop,
+};
 
 /// How long the writers' documents live.
 const TTL: Duration = Duration::from_secs(600);
@@ -41,37 +45,35 @@ pub struct Arguments {
     /// How many of the nodes write; at least 2, and at least one node is left to read only.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=63))]
     writers: u16,
-    /// Prints the outcome as one JSON object on standard output; progress goes to standard error.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Arguments {
-    fn check(&self) {
-        if self.writers >= self.nodes {
-            let message = format!(
-                "--writers {} leaves none of {} nodes to read only: use at most --writers {}",
-                self.writers,
-                self.nodes,
-                self.nodes.saturating_sub(1)
-            );
-            clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n")).exit();
+    fn check(&self) -> Result<(), Failure> {
+        let Self { nodes, writers } = *self;
+        if writers < nodes {
+            return Ok(());
         }
+        let most = nodes.saturating_sub(1);
+        Err(Failure::Arguments {
+            message: format!(
+                "--writers {writers} leaves none of {nodes} nodes to read only: use at most --writers {most}"
+            ),
+            hint: "or give more --nodes",
+        })
     }
 }
 
-/// What a shell expects of a command that was interrupted.
-const INTERRUPTED: u8 = 130;
-
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    arguments.check();
-    let report = Report::new(arguments.json);
+/// Plays the demo, its steps on standard error, and its outcome as one JSON object on standard output if that is wanted.
+pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
+    arguments.check()?;
+    let mut stop = Stop::new()?;
+    let report = Report::new(format);
     tokio::select! {
-        result = Demo::play(&arguments, &report) => result.map(|()| ExitCode::SUCCESS),
-        _ = tokio::signal::ctrl_c() => {
+        result = Demo::play(&arguments, &report, format) => result.map(|()| ExitCode::SUCCESS),
+        stopped = stop.asked() => {
             report.clear();
             eprintln!("interrupted");
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(stopped.code())
         }
     }
 }
@@ -105,17 +107,17 @@ struct Demo {
 
 impl Demo {
     /// Plays all steps, and says how far it came, whether or not each held.
-    async fn play(arguments: &Arguments, report: &Report) -> Result<()> {
+    async fn play(arguments: &Arguments, report: &Report, format: Format) -> Result<()> {
         let started = Instant::now();
         let (nodes, writers) = (usize::from(arguments.nodes), usize::from(arguments.writers));
         let mut demo = Self::start(nodes, writers, report).await?;
         let outcome = within("the demo", demo.steps(report)).await;
         demo.summary.seconds = (started.elapsed().as_secs_f64() * 100.0).round() / 100.0;
         report.clear();
-        if arguments.json {
-            println!("{}", serde_json::to_string(&demo.summary)?);
+        if format.is_json() {
+            print(&serde_json::to_string(&demo.summary)?)?;
         } else if outcome.is_ok() {
-            println!("\nEverything held, in {:.1} s.", demo.summary.seconds);
+            print(&format!("\nEverything held, in {:.1} s.", demo.summary.seconds))?;
         }
         outcome
     }
