@@ -20,3 +20,5 @@ mod peer;
 mod repairs;
 #[path = "behaviour/upkeep.rs"]
 mod upkeep;
+#[path = "behaviour/values.rs"]
+mod values;

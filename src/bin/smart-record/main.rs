@@ -14,7 +14,6 @@ mod failure;
 mod inspect;
 mod keys;
 mod network;
-mod node;
 mod output;
 mod presence;
 mod records;
