@@ -14,6 +14,8 @@ mod admission;
 mod clients;
 #[path = "behaviour/liars.rs"]
 mod liars;
+#[path = "behaviour/managers.rs"]
+mod managers;
 #[path = "behaviour/peer.rs"]
 mod peer;
 #[path = "behaviour/repairs.rs"]

@@ -89,7 +89,7 @@ pub enum Failure {
     #[error("the store {} could not be opened: {source}", .file.display())]
     Store { file: PathBuf, source: StorageError },
     #[error("{file} is no good record under {key}: {source}")]
-    BadRecord { file: String, key: String, source: ValidationError },
+    BadRecord { file: String, key: String, source: Box<ValidationError> },
     #[error("it was not withdrawn: told to stop again")]
     StoppedTwice,
 }

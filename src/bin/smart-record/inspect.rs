@@ -56,7 +56,7 @@ fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
     let content = Content::read(&key, &value, now).map_err(|source| Failure::BadRecord {
         file: file.to_owned(),
         key: under.to_owned(),
-        source,
+        source: Box::new(source),
     })?;
     show(&content, None, now, format)
 }

@@ -53,7 +53,7 @@ pub struct Put {
 
 #[derive(clap::Args)]
 pub struct Read {
-    /// The key, such as /sr/rooms/lobby, /ipns/<name>, /pk/<peer id>, /iprs/<peer id>/<name> or /presence/<peer id>/.
+    /// The key: /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME or /presence/PEER/.
     #[arg(value_name = "KEY")]
     key_of_record: String,
     #[command(flatten)]
