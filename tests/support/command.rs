@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdin, Command, Output, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
     time::Duration,
 };
 
@@ -85,12 +85,25 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Waits for the end, and returns the exit code.
+    pub fn end(mut self) -> Option<i32> {
+        // Its output has an end when it has.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end"),
+            }
+        }
+        self.child.wait().unwrap().code()
+    }
+
     /// Sends a signal, waits for the end, and returns the exit code.
     #[cfg(unix)]
-    pub fn stop(mut self, signal: rustix::process::Signal) -> Option<i32> {
+    pub fn stop(self, signal: rustix::process::Signal) -> Option<i32> {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
-        self.child.wait().unwrap().code()
+        self.end()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressFinish};
 use serde_json::Value;
 
 /// Work that takes no longer than this shows no progress.
@@ -126,12 +126,11 @@ pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T
     if let Ok(done) = tokio::time::timeout(QUICK, &mut work).await {
         return done;
     }
-    // It keeps silent where standard error is no terminal.
-    let spinner = ProgressBar::new_spinner().with_message(what);
+    // It keeps silent where standard error is no terminal, and goes also when this is dropped.
+    let spinner =
+        ProgressBar::new_spinner().with_message(what).with_finish(ProgressFinish::AndClear);
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let done = work.await;
-    spinner.finish_and_clear();
-    done
+    work.await
 }
 
 #[cfg(test)]

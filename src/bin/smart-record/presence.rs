@@ -86,10 +86,18 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
     let (mut publisher, task) =
         PresencePublisher::new(node.client().clone(), announcer, signer, presence_key, config);
     tokio::spawn(task);
+    let mut is_announced = false;
     loop {
+        let next = async {
+            match is_announced {
+                true => publisher.next().await,
+                false => progress("announcing", publisher.next()).await,
+            }
+        };
         tokio::select! {
-            state = publisher.next() => match state {
+            state = next => match state {
                 Some(PublisherState::Announced { announcement, peers }) => {
+                    is_announced |= !peers.is_empty();
                     if peers.is_empty() {
                         failure::warn(format.is_json(), "nobody took it yet; it is tried again");
                     } else {

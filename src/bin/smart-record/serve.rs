@@ -78,7 +78,7 @@ async fn serve<S: Storage>(
     }
     let work = async {
         // So that those it knows learn of it, and it of those close to it.
-        node.client().get(format!("/sr/{peer}").as_str()).await?;
+        progress("joining", node.client().get(format!("/sr/{peer}").as_str())).await?;
         if !network.connect.is_empty() && node.peers().await?.is_empty() {
             let message =
                 "nobody of --connect could be reached; others can reach this node all the same";
