@@ -65,8 +65,8 @@
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
 //! The core (all but `store`, `manager`, `behaviour`, `client` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
-//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `cli` is
-//! for the command `smart-record` and adds nothing to the library.
+//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `cli`
+//! is for the command `smart-record`, and brings both.
 
 #![forbid(unsafe_code)]
 #![warn(

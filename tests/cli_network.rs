@@ -13,7 +13,7 @@ mod storing;
 #[path = "cli_network/values.rs"]
 mod values;
 
-use command::{Running, failure, json, run, smart_record, text};
+use command::{NOBODY, Running, failure, json, run, smart_record, text};
 use serde_json::Value;
 
 const KEY: &str = "/sr/cli/board";
@@ -72,6 +72,7 @@ fn json_says_who_wrote_what_until_when_and_who_has_it() {
     assert_eq!(put["peers"], Value::from(vec![peer(&address)]));
     assert_eq!(put["confirmed"], put["peers"]);
     assert_eq!(put["chunks"], 1);
+    assert_eq!(put["document"], serde_json::from_str::<Value>(ADA).unwrap());
 
     let get = json(&["get", KEY, "--connect", &address]);
     let space = &get["spaces"][0];
@@ -148,6 +149,21 @@ fn who_speaks_another_protocol_is_told_so() {
         assert_eq!(failure["kind"], "unreachable");
         assert!(failure["hint"].as_str().unwrap().contains("--protocol"), "{failure}");
     }
+}
+
+#[test]
+fn a_node_that_finds_nobody_says_so_and_serves() {
+    let mut command = smart_record(&["node", "--json", "--connect", NOBODY]);
+    command.stderr(std::process::Stdio::piped());
+    let mut node = Running::spawn(command);
+    let started: Value = serde_json::from_str(&node.line()).unwrap();
+    let address = started["address"].as_str().unwrap();
+    assert!(address.ends_with(started["peer"].as_str().unwrap()));
+    let warning = command::lines(node.child.stderr.take().unwrap()).recv().unwrap();
+    let warning: Value = serde_json::from_str(&warning).unwrap();
+    assert_eq!(warning["kind"], "warning");
+    json(&["put", KEY, ADA, "--connect", address]);
+    assert_eq!(names(address), ["ada"]);
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
         return Err(Failure::NotSmart { key: key_of_record }.into());
     }
     let value = value.map(|file| read_file(&file)).transpose()?;
+    let put = document.as_ref().map(Dict::to_json);
     let node = network.join().await?;
     let client = node.client();
     let work = async {
@@ -92,7 +93,7 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
         true => Some(progress("reading it back", client.confirm(&publication)).await?),
         false => None,
     };
-    written(&publication, confirmed, &node, format).await
+    written(&publication, put, confirmed, &node, format).await
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -110,11 +111,12 @@ pub async fn withdraw(arguments: Read, format: Format) -> Result<ExitCode> {
     let publication = progress("withdrawing", node.client().withdraw(key))
         .await
         .with_context(|| format!("{key_of_record} could not be withdrawn"))?;
-    written(&publication, None, &node, format).await
+    written(&publication, None, None, &node, format).await
 }
 
 async fn written(
     publication: &Publication,
+    document: Option<Value>,
     confirmed: Option<Vec<PeerId>>,
     node: &Node,
     format: Format,
@@ -139,6 +141,7 @@ async fn written(
             fields.insert("writer".to_owned(), node.peer_id().to_string().into());
             fields.insert("seq".to_owned(), update.seq().to_string().into());
             fields.insert("expires_at".to_owned(), update.expires_at.to_string().into());
+            fields.insert("document".to_owned(), document.into());
         }
         fields.insert("chunks".to_owned(), publication.chunks.into());
         fields.insert("peers".to_owned(), peers(&publication.peers));
