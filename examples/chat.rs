@@ -22,7 +22,7 @@ const MESSAGE_TTL: Duration = Duration::from_secs(10 * 60);
 const NAME_TTL: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
-struct Arguments {
+pub struct Arguments {
     #[arg(long, default_value = "anonymous")]
     nick: String,
     #[arg(long, default_value = "lobby")]
@@ -77,7 +77,11 @@ fn names(snapshot: &Snapshot) -> BTreeSet<String> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    run(Arguments::parse()).await
+}
+
+/// Chats until Ctrl-D or Ctrl-C.
+pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = BehaviourConfig::default().with_watch_interval(Duration::from_secs(2));
     let builder = Node::builder()
         .with_protocol(PROTOCOL)

@@ -77,10 +77,7 @@ impl From<TransportError<std::io::Error>> for HostError {
 }
 
 /// What is asked of the node's task.
-enum Request {
-    Addresses(oneshot::Sender<Vec<Multiaddr>>),
-    Peers(oneshot::Sender<Vec<PeerId>>),
-}
+type Request<S> = Box<dyn FnOnce(&mut Swarm<Composed<S>>) + Send>;
 
 /// A running node of the DHT, on tokio.
 ///
@@ -94,10 +91,10 @@ enum Request {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Node {
+pub struct Node<S: Storage = MemoryStorage> {
     client: Client,
     peer: PeerId,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Request<S>>,
     task: JoinHandle<()>,
 }
 
@@ -118,7 +115,9 @@ impl Node {
     pub fn builder() -> NodeBuilder {
         NodeBuilder::with_keypair(Keypair::generate_ed25519())
     }
+}
 
+impl<S: Storage> Node<S> {
     /// The client; clone it freely.
     pub const fn client(&self) -> &Client {
         &self.client
@@ -134,7 +133,7 @@ impl Node {
     /// # Errors
     /// [`HostError::Stopped`].
     pub async fn addresses(&self) -> Result<Vec<Multiaddr>, HostError> {
-        self.ask(Request::Addresses).await
+        self.ask(|swarm| swarm.listeners().cloned().collect()).await
     }
 
     /// With whom it is connected.
@@ -142,7 +141,19 @@ impl Node {
     /// # Errors
     /// [`HostError::Stopped`].
     pub async fn peers(&self) -> Result<Vec<PeerId>, HostError> {
-        self.ask(Request::Peers).await
+        self.ask(|swarm| swarm.connected_peers().copied().collect()).await
+    }
+
+    /// Runs a function on the behaviour, where the swarm is polled: for what is asked of Kademlia itself, of the store, or
+    /// of the counters. Keep it short; the node does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Behaviour<S>) -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        self.ask(|swarm| work(&mut swarm.behaviour_mut().records)).await
     }
 
     /// Gives up the handle and waits for the task to end, which it does when all clones of the client are gone.
@@ -153,13 +164,17 @@ impl Node {
         let _ = task.await;
     }
 
-    async fn ask<T>(
+    async fn ask<T: Send + 'static>(
         &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+        work: impl FnOnce(&mut Swarm<Composed<S>>) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
+        let request: Request<S> = Box::new(move |swarm| {
+            // Whoever asked may have lost interest.
+            let _ = reply.send(work(swarm));
+        });
         let mut requests = self.requests.clone();
-        requests.send(request(reply)).await.map_err(|_| HostError::Stopped)?;
+        requests.send(request).await.map_err(|_| HostError::Stopped)?;
         answer.await.map_err(|_| HostError::Stopped)
     }
 }
@@ -180,7 +195,8 @@ impl NodeBuilder {
 }
 
 impl<S: Storage> NodeBuilder<S> {
-    /// The store, which has to be of the keypair's peer.
+    /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
+    /// peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
         let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
         let records = records.with_store(store);
@@ -236,7 +252,7 @@ impl<S: Storage> NodeBuilder<S> {
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
-    pub async fn start(self) -> Result<Node, HostError> {
+    pub async fn start(self) -> Result<Node<S>, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -293,20 +309,14 @@ impl<S: Storage> NodeBuilder<S> {
 
 async fn run<S: Storage>(
     mut swarm: Swarm<Composed<S>>,
-    inbox: mpsc::Receiver<Request>,
+    inbox: mpsc::Receiver<Request<S>>,
     meter: Meter,
 ) {
     let mut inbox = inbox.fuse();
     loop {
         futures::select! {
-            request = inbox.next() => match request {
-                Some(Request::Addresses(reply)) => {
-                    let _ = reply.send(swarm.listeners().cloned().collect());
-                }
-                Some(Request::Peers(reply)) => {
-                    let _ = reply.send(swarm.connected_peers().copied().collect());
-                }
-                None => {}
+            request = inbox.next() => if let Some(request) = request {
+                request(&mut swarm);
             },
             event = swarm.select_next_some().fuse() => match event {
                 SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => {
@@ -355,7 +365,7 @@ fn on_event<S: Storage>(
     }
 }
 
-impl fmt::Debug for Node {
+impl<S: Storage> fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("peer", &self.peer).finish_non_exhaustive()
     }

@@ -66,7 +66,7 @@
 //!
 //! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
 //! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
-//! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record` and adds nothing to the library.
+//! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record`, and brings `node` and `redb`.
 
 #![forbid(unsafe_code)]
 #![warn(

@@ -3,7 +3,8 @@
 //! A [`RecordManager`] signs what it puts, checks everything that it gets, and of several records takes the
 //! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
 //! [`SignedRecordValidator`]s that the user registers for namespaces. Where records are kept says its
-//! [`RecordBackend`]: [`StoreBackend`] or [`DhtBackend`].
+//! [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT, through a
+//! [`Client`](crate::Client), or, for a swarm with Kademlia alone, a [`DhtBackend`].
 //!
 //! To announce that one provides something, Kademlia has provider records of its own: use
 //! `kad::Behaviour::start_providing` and `get_providers`.
@@ -14,6 +15,7 @@
 //! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
 
 mod backend;
+mod client;
 mod dht;
 mod known;
 mod local;

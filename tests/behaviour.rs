@@ -14,6 +14,8 @@ mod admission;
 mod clients;
 #[path = "behaviour/liars.rs"]
 mod liars;
+#[path = "behaviour/managers.rs"]
+mod managers;
 #[path = "behaviour/peer.rs"]
 #[allow(dead_code, reason = "the test of a partition uses the rest")]
 mod peer;
@@ -21,3 +23,5 @@ mod peer;
 mod repairs;
 #[path = "behaviour/upkeep.rs"]
 mod upkeep;
+#[path = "behaviour/values.rs"]
+mod values;

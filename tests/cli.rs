@@ -1,22 +1,17 @@
-//! The command line, run as users run it.
+//! The command line, without a network.
 
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+#[path = "support/command.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod command;
 
+use command::{NOBODY, failure, json, run, smart_record, text};
 use serde_json::Value;
-
-fn smart_record(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_smart-record")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
 
 #[test]
 fn the_demo_keeps_its_promises() {
-    let run = smart_record(&["demo", "--nodes", "5", "--writers", "3", "--json"]);
+    let run = run(&["demo", "--nodes", "5", "--writers", "3", "--json"]);
     let (out, log) = (text(&run.stdout), text(&run.stderr));
     assert!(run.status.success(), "{log}");
     // One object and nothing else; what happens meanwhile goes to standard error.
@@ -36,7 +31,7 @@ fn the_demo_keeps_its_promises() {
 
 #[test]
 fn the_demo_shows_a_table_to_people() {
-    let run = smart_record(&["demo", "--nodes", "3", "--writers", "2"]);
+    let run = run(&["demo", "--nodes", "3", "--writers", "2"]);
     assert!(run.status.success(), "{}", text(&run.stderr));
     let out = text(&run.stdout);
     for column in ["writer", "seq", "expires in", "document"] {
@@ -53,20 +48,102 @@ fn wrong_arguments_are_explained() {
         (&["demo", "--nodes", "4", "--writers", "4"], "at most --writers 3"),
         (&["demo", "--nodes", "many"], "invalid"),
         (&["dmo"], "demo"),
+        (&["put", "/sr/a", "--connect", NOBODY], "DOCUMENT"),
+        (&["put", "/sr/a", "[1]", "--connect", NOBODY], "object"),
+        (&["put", "/sr/a", "{}", "--ttl", "soon", "--connect", NOBODY], "--ttl"),
+        (&["put", "/ipns/a", "{}", "--connect", NOBODY], "k51"),
+        (&["get", "/rooms/lobby", "--connect", NOBODY], "/sr/"),
+        (&["get", "/sr/lobby", "--connect", "/ip4/127.0.0.1/tcp/1"], "/p2p/"),
+        (&["node", "--sync"], "--store"),
+        (&["inspect", "Cargo.toml"], "--under"),
         (&[], "Usage"),
     ] {
-        let run = smart_record(arguments);
-        assert_eq!(run.status.code(), Some(2), "{arguments:?}");
+        let run = run(arguments);
         let log = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}: {log}");
         assert!(log.contains(hint), "{arguments:?}: {log}");
     }
 }
 
 #[test]
-fn help_goes_to_standard_output() {
+fn with_json_a_failure_is_one_object_on_standard_error() {
+    for (arguments, kind, code, hint) in [
+        (&["get", "/sr/a"][..], "arguments", 2, "--connect"),
+        (&["withdraw", "/sr/a", "--connect", NOBODY], "arguments", 2, "--key"),
+        (&["dmo"], "arguments", 2, "help"),
+        (&["demo", "--nodes", "4", "--writers", "4"], "arguments", 2, "--nodes"),
+        (&["get", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["watch", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["inspect", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["put", "/sr/a", "{}", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["put", "/sr/a", "{}", "--ttl", "90days", "--connect", NOBODY], "refused", 5, "--ttl"),
+        (&["inspect", "Cargo.toml", "--under", "/sr/a"], "refused", 5, "--under"),
+        (&["inspect", "/nowhere", "--under", "/sr/a"], "failed", 1, "name"),
+        (&["put", "/sr/a", "--value", "/nowhere", "--connect", NOBODY], "failed", 1, "name"),
+        (&["put", "/sr/a", "{}", "--key", "/nowhere"], "failed", 1, "key generate"),
+        (&["key", "show", "Cargo.toml"], "failed", 1, "key generate"),
+        (&["node", "--listen", "/ip4/203.0.113.1/tcp/0"], "failed", 1, "--listen"),
+        (&["node", "--store", "/nowhere/at/all"], "failed", 1, "another name"),
+    ] {
+        let failure = failure(arguments);
+        assert_eq!(failure["kind"], kind, "{arguments:?}: {failure}");
+        assert_eq!(failure["exit_code"], code, "{arguments:?}: {failure}");
+        assert!(!failure["message"].as_str().unwrap().is_empty(), "{arguments:?}");
+        assert!(failure["hint"].as_str().unwrap().contains(hint), "{arguments:?}: {failure}");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output_and_has_the_exit_codes() {
     for arguments in [&["--help"][..], &["demo", "--help"]] {
-        let run = smart_record(arguments);
+        let run = run(arguments);
         assert!(run.status.success());
         assert!(text(&run.stdout).contains("Usage: smart-record"));
     }
+    let help = text(&run(&["--help"]).stdout);
+    for code in
+        ["0    done", "1    failed", "2    wrong", "3    nothing", "4    nobody", "5    refused"]
+    {
+        assert!(help.contains(code), "{help}");
+    }
+}
+
+#[test]
+fn the_help_says_who_signs_for_the_node() {
+    let help = text(&run(&["presence", "announce", "--help"]).stdout);
+    assert!(help.contains("both are this process"), "{help}");
+}
+
+#[test]
+fn a_key_is_never_overwritten() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let failure = failure(&["key", "generate", file.path().to_str().unwrap()]);
+    assert_eq!(failure["exit_code"], 1);
+    assert_eq!(std::fs::read(file.path()).unwrap(), b"");
+}
+
+#[test]
+fn a_key_is_shown_as_it_was_made_and_is_its_owner_s_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ada.key");
+    let file = file.to_str().unwrap();
+    let made = json(&["key", "generate", file]);
+    assert_eq!(json(&["key", "show", file]), made);
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(file).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ada.key");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = smart_record(&["key", "generate", file.to_str().unwrap()]);
+    let run = command.stdout(writer).output().unwrap();
+    assert!(run.status.success());
+    assert_eq!(text(&run.stderr), "");
 }

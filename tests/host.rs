@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "redb")]
+use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, StreamProtocol, kad, multiaddr::Protocol};
+#[cfg(feature = "redb")]
+use libp2p_smart_record::SmartRecordStore;
 use libp2p_smart_record::host::{HostError, Node, NodeBuilder};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
@@ -59,6 +63,29 @@ async fn the_task_ends_with_the_last_client() {
     assert!(reading.unwrap().is_empty());
     drop(client);
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn a_node_keeps_its_records_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records");
+    let keypair = Keypair::generate_ed25519();
+    let start = async || {
+        let store = SmartRecordStore::open(&file, keypair.public().to_peer_id()).unwrap();
+        let builder = NodeBuilder::with_keypair(keypair.clone()).with_store(store);
+        builder.with_protocol(PROTOCOL).start().await.unwrap()
+    };
+    tokio::time::timeout(PATIENCE, async {
+        let node = start().await;
+        let document = [("text", "hello")].into_iter().collect();
+        node.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
+        node.ended().await;
+        let again = start().await;
+        assert_eq!(again.client().view("/sr/host").await.unwrap().len(), 1);
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

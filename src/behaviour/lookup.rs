@@ -80,6 +80,14 @@ impl Reading {
         self.snapshot.is_empty()
     }
 
+    /// What each holder answered, of a record that is not a smart record.
+    pub fn values(&self) -> impl Iterator<Item = (PeerId, &Bytes)> {
+        self.said.iter().filter_map(|(peer, said)| match said {
+            Said::Value(value) => Some((*peer, value)),
+            Said::Record(_) => None,
+        })
+    }
+
     /// The peers whose answers had this update in them.
     pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
         let has_it = |said: &Said| match said {

@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
-use crate::key::RecordKey;
+use crate::{key::RecordKey, validator::ValidationError};
 
 /// Where records are kept. Nobody has to trust it: the manager checks all that it answers.
 pub trait RecordBackend: Send + Sync {
@@ -42,6 +42,8 @@ pub struct Found {
     pub answers: Vec<Answer>,
     /// Those who should have a value and have none.
     pub missing: Vec<Holder>,
+    /// Those whose value the backend has found to be no good, and why.
+    pub refused: Vec<(Holder, ValidationError)>,
 }
 
 /// A value that somebody has.

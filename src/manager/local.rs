@@ -66,7 +66,7 @@ impl<S: Storage + Send> RecordBackend for StoreBackend<S> {
             value: Bytes::copy_from_slice(&record.value),
             lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),
         });
-        Ok(Found { answers: answer.into_iter().collect(), missing: Vec::new() })
+        Ok(Found { answers: answer.into_iter().collect(), ..Found::default() })
     }
 
     async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, Self::Error> {

@@ -42,7 +42,7 @@ impl Survey {
             .max_by_key(|(record, _)| record.rank())
             .map(|(record, validity)| (record.clone(), validity.ends_at(now)));
 
-        let mut refused = Vec::new();
+        let mut refused = found.refused;
         let mut behind = Vec::new();
         let mut lifetime = Some(Duration::ZERO);
         for Answer { holder, value, lifetime: left } in &found.answers {

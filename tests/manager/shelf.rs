@@ -170,7 +170,7 @@ async fn a_correction_lives_no_longer_than_what_it_copies() {
             lifetime: left.map(Duration::from_secs),
         });
         shelf.0.lock().unwrap().found =
-            Found { answers: answers.collect(), missing: vec![peer(11)] };
+            Found { answers: answers.collect(), missing: vec![peer(11)], ..Found::default() };
         manager.get(KEY).await.unwrap();
         let corrections = shelf.take_corrections();
         assert_eq!(corrections[0].lifetime, expected.map(Duration::from_secs));
@@ -334,7 +334,7 @@ async fn a_backend_need_not_correct() {
 
         async fn fetch(&self, _: &RecordKey) -> Result<Found, Infallible> {
             let answer = Answer { holder: peer(10), value: value("set", 1), lifetime: None };
-            Ok(Found { answers: vec![answer], missing: vec![Holder::Local] })
+            Ok(Found { answers: vec![answer], missing: vec![Holder::Local], ..Found::default() })
         }
 
         async fn store(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {

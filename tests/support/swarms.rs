@@ -10,7 +10,7 @@ use libp2p_smart_record::{
     StoreConfig, SystemClock, Validator, store::MemoryStorage,
 };
 
-#[path = "../../src/bin/smart-record/node.rs"]
+#[path = "node.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
 pub mod node;
 

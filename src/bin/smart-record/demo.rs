@@ -4,6 +4,7 @@
 //! error.
 
 mod attacks;
+mod nodes;
 mod report;
 
 use std::{
@@ -12,17 +13,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::error::ErrorKind;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Kind, Limits, List, Node as DocumentNode, RecordKey, SmartRecord,
-    SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, View,
+    Clock, Dict, Fault, Kind, List, Node as DocumentNode, RecordKey, SmartRecord, SystemClock,
+    Timestamp, View, Writer, host::Node,
 };
 use serde::Serialize;
 
 use self::report::Report;
-use crate::node::{Node, PROTOCOL};
+use crate::{
+    failure::Failure,
+    output::{Format, print},
+    stop::Stop,
+};
 
 /// How long the writers' documents live.
 const TTL: Duration = Duration::from_secs(600);
@@ -30,6 +34,8 @@ const TTL: Duration = Duration::from_secs(600);
 const SHORT_TTL: Duration = Duration::from_secs(3);
 /// What the writers call themselves, a number added.
 const NAME: &str = "writer ";
+/// How many reads may be needed until what they repair is repaired.
+const REPAIRS: usize = 10;
 /// How long it may take before the demo gives up.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -41,37 +47,35 @@ pub struct Arguments {
     /// How many of the nodes write; at least 2, and at least one node is left to read only.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=63))]
     writers: u16,
-    /// Prints the outcome as one JSON object on standard output; progress goes to standard error.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Arguments {
-    fn check(&self) {
-        if self.writers >= self.nodes {
-            let message = format!(
-                "--writers {} leaves none of {} nodes to read only: use at most --writers {}",
-                self.writers,
-                self.nodes,
-                self.nodes.saturating_sub(1)
-            );
-            clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n")).exit();
+    fn check(&self) -> Result<(), Failure> {
+        let Self { nodes, writers } = *self;
+        if writers < nodes {
+            return Ok(());
         }
+        let most = nodes.saturating_sub(1);
+        Err(Failure::Arguments {
+            message: format!(
+                "--writers {writers} leaves none of {nodes} nodes to read only: use at most --writers {most}"
+            ),
+            hint: "or give more --nodes",
+        })
     }
 }
 
-/// What a shell expects of a command that was interrupted.
-const INTERRUPTED: u8 = 130;
-
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    arguments.check();
-    let report = Report::new(arguments.json);
+/// Plays the demo, its steps on standard error, and its outcome as one JSON object on standard output if that is wanted.
+pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
+    arguments.check()?;
+    let mut stop = Stop::new()?;
+    let report = Report::new(format);
     tokio::select! {
-        result = Demo::play(&arguments, &report) => result.map(|()| ExitCode::SUCCESS),
-        _ = tokio::signal::ctrl_c() => {
+        result = Demo::play(&arguments, &report, format) => result.map(|()| ExitCode::SUCCESS),
+        stopped = stop.asked() => {
             report.clear();
             eprintln!("interrupted");
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(stopped.code())
         }
     }
 }
@@ -95,7 +99,7 @@ struct Demo {
     key: RecordKey,
     /// The first is the one through which all others joined, then come the writers; the last never writes.
     nodes: Vec<Node>,
-    signers: Vec<SpaceSigner>,
+    writers: Vec<Writer>,
     /// The peers closest to the key, in this order.
     replicas: Vec<PeerId>,
     /// What the second writer said before it withdrew.
@@ -105,17 +109,17 @@ struct Demo {
 
 impl Demo {
     /// Plays all steps, and says how far it came, whether or not each held.
-    async fn play(arguments: &Arguments, report: &Report) -> Result<()> {
+    async fn play(arguments: &Arguments, report: &Report, format: Format) -> Result<()> {
         let started = Instant::now();
         let (nodes, writers) = (usize::from(arguments.nodes), usize::from(arguments.writers));
         let mut demo = Self::start(nodes, writers, report).await?;
         let outcome = within("the demo", demo.steps(report)).await;
         demo.summary.seconds = (started.elapsed().as_secs_f64() * 100.0).round() / 100.0;
         report.clear();
-        if arguments.json {
-            println!("{}", serde_json::to_string(&demo.summary)?);
+        if format.is_json() {
+            print(&serde_json::to_string(&demo.summary)?)?;
         } else if outcome.is_ok() {
-            println!("\nEverything held, in {:.1} s.", demo.summary.seconds);
+            print(&format!("\nEverything held, in {:.1} s.", demo.summary.seconds))?;
         }
         outcome
     }
@@ -137,42 +141,34 @@ impl Demo {
     async fn start(count: usize, writers: usize, report: &Report) -> Result<Self> {
         let step = report.step(format!("Starting {count} nodes on loopback TCP"));
         let key = RecordKey::new("/sr/demo/board");
-        let keypairs: Vec<_> = (0..count).map(|_| Keypair::generate_ed25519()).collect();
-        let nodes = try_join_all(keypairs.iter().cloned().map(start_node)).await?;
-        let [first, rest @ ..] = &nodes[..] else {
-            bail!("a DHT has at least one node");
-        };
-        for node in rest {
-            node.add(first.peer(), first.address()).await?;
-        }
+        let fresh = Keypair::generate_ed25519;
+        let first = nodes::start(fresh(), None).await?;
+        let address = nodes::address(&first).await?;
+        let rest = (1..count).map(|_| nodes::start(fresh(), Some(&address)));
+        let mut nodes = try_join_all(rest).await?;
+        nodes.insert(0, first);
         // Each round lets every node hear of those that had joined before it.
-        let neighbours = rest.len().min(kad::K_VALUE.get());
+        let neighbours = (count - 1).min(kad::K_VALUE.get());
         within("joining", async {
             loop {
-                try_join_all(rest.iter().map(Node::bootstrap)).await?;
-                let known = try_join_all(nodes.iter().map(Node::known_peers)).await?;
+                let known = try_join_all(nodes.iter().map(nodes::look_around)).await?;
                 if known.iter().all(|known| *known >= neighbours) {
                     return Ok(());
                 }
             }
         })
         .await?;
-        step.done(format!(
-            "{count} nodes joined through one bootstrap node, {}",
-            short(&first.peer().to_string())
-        ));
-        let signers = keypairs
-            .into_iter()
-            .skip(1)
-            .take(writers)
-            .map(|keypair| SpaceSigner::new(key.clone(), keypair, Limits::default()))
-            .collect();
+        let peers: Vec<_> = nodes.iter().map(Node::peer_id).collect();
+        let first = peers.first().map(|peer| short(&peer.to_string())).unwrap_or_default();
+        step.done(format!("{count} nodes joined through one bootstrap node, {first}"));
+        let writer = |node: &Node| node.client().writer().clone();
+        let writers: Vec<_> = nodes.iter().skip(1).take(writers).map(writer).collect();
         let target = kad::KBucketKey::new(kad::RecordKey::from(&key));
-        let mut replicas: Vec<_> = nodes.iter().map(Node::peer).collect();
+        let mut replicas = peers;
         replicas.sort_by_key(|peer| kad::KBucketKey::from(*peer).distance(&target));
         replicas.truncate(kad::K_VALUE.get());
-        let summary = Summary { nodes: count, writers, ..Summary::default() };
-        Ok(Self { key, nodes, signers, replicas, withdrawn: None, summary })
+        let summary = Summary { nodes: count, writers: writers.len(), ..Summary::default() };
+        Ok(Self { key, nodes, writers, replicas, withdrawn: None, summary })
     }
 
     /// The node that never wrote.
@@ -182,43 +178,32 @@ impl Demo {
 
     /// The live ones of the nodes that the record was published to, the closest to its key first.
     fn replicas(&self) -> impl Iterator<Item = &Node> {
-        let find = |peer: &PeerId| self.nodes.iter().find(|node| node.peer() == *peer);
+        let find = |peer: &PeerId| self.nodes.iter().find(|node| node.peer_id() == *peer);
         self.replicas.iter().filter_map(find)
     }
 
-    /// Signs a document and puts it from its writer's own node. Returns at how many peers it is.
-    async fn write(&mut self, writer: usize, write: Write) -> Result<usize> {
-        let signer = self.signers.get_mut(writer).context("no such writer")?;
-        let now = SystemClock.now();
-        match write {
-            Write::Merge(document) => signer.merge(document, now, TTL),
-            Write::Withdraw => signer.withdraw(now),
-        }?;
-        let value = signer.record(now).encode();
-        let node = self.nodes.get(writer + 1).context("no such node")?;
-        Ok(node.put(&self.key, value).await?)
+    /// The node of a writer.
+    fn writer(&self, writer: usize) -> Result<&Node> {
+        self.nodes.get(writer + 1).context("no such node")
     }
 
     async fn publish(&mut self, report: &Report) -> Result<()> {
-        let step = report.step(format!("{} writers publish at once", self.signers.len()));
-        let now = SystemClock.now();
-        let mut puts = Vec::new();
-        for (i, signer) in self.signers.iter_mut().enumerate() {
+        let step = report.step(format!("{} writers publish at once", self.writers.len()));
+        let mut publishing = Vec::new();
+        for i in 0..self.writers.len() {
             let document: Dict = [
                 ("name", DocumentNode::from(format!("{NAME}{}", i + 1))),
                 ("seat", DocumentNode::from(i64::try_from(i)? + 1)),
             ]
             .into_iter()
             .collect();
-            signer.merge(document, now, TTL)?;
-            let value = signer.record(now).encode();
-            let node = self.nodes.get(i + 1).context("no such node")?;
-            puts.push(node.put(&self.key, value));
+            publishing.push(self.writer(i)?.client().publish(self.key.clone(), document, TTL));
         }
-        let answered = try_join_all(puts).await?;
+        let answered = try_join_all(publishing).await?;
         // A replica answers whether or not it has stored anything, so look.
-        let stored = try_join_all(self.replicas().map(|node| node.stored(&self.key))).await?;
-        let writers = self.signers.len();
+        let stored =
+            try_join_all(self.replicas().map(|node| nodes::stored(node, &self.key))).await?;
+        let writers = self.writers.len();
         let spaces = |record: &Option<SmartRecord>| record.as_ref().map_or(0, |r| r.spaces().len());
         let complete = stored.iter().filter(|record| spaces(record) == writers).count();
         ensure!(complete > 0, "no replica has all {writers} spaces");
@@ -238,7 +223,7 @@ impl Demo {
 
     /// What the node that never wrote reads, over the network, as one record.
     async fn read(&mut self) -> Result<View> {
-        let record = read_merged(self.reader()?, &self.key).await?;
+        let record = nodes::read(self.reader()?, &self.key).await?;
         let now = SystemClock.now();
         let view = record.view(now);
         for (_, space) in &view {
@@ -252,10 +237,10 @@ impl Demo {
         let view = self.read().await?;
         self.summary.spaces_read = view.len();
         ensure!(
-            view.len() == self.signers.len(),
+            view.len() == self.writers.len(),
             "{} of {} spaces were read",
             view.len(),
-            self.signers.len()
+            self.writers.len()
         );
         step.done(format!(
             "the last node, which never wrote, reads {} spaces from its peers",
@@ -268,7 +253,7 @@ impl Demo {
     async fn merge(&mut self, report: &Report) -> Result<()> {
         let step = report.step("A writer merges more into its space".to_owned());
         let more: Dict = [("mood", "cheerful")].into_iter().collect();
-        self.write(0, Write::Merge(more)).await?;
+        self.writer(0)?.client().publish(self.key.clone(), more, TTL).await?;
         let document = self.document_of(0).await?;
         let has = |name: &str| document.get(name).is_some();
         ensure!(has("name") && has("seat") && has("mood"), "merging gave {document}");
@@ -280,7 +265,7 @@ impl Demo {
         let step = report.step("A writer withdraws its space".to_owned());
         let before = self.read().await?.len();
         let replayed = self.space_of(1).await?;
-        self.write(1, Write::Withdraw).await?;
+        self.writer(1)?.client().withdraw(self.key.clone()).await?;
         let view = self.read().await?;
         ensure!(
             view.len() + 1 == before,
@@ -289,10 +274,14 @@ impl Demo {
         );
         // A replica that has missed the withdrawal sends what it holds.
         let reader = self.reader()?;
-        let mut others = self.replicas().map(Node::peer).filter(|peer| *peer != reader.peer());
+        let mut others = self.replicas().filter(|node| node.peer_id() != reader.peer_id());
         let replica = others.next().context("no other node is left")?;
         drop(others);
-        reader.put_to(replica, &self.key, replayed.encode()).await?;
+        let mut events = nodes::events(replica).await?;
+        nodes::send(reader, replica.peer_id(), &self.key, replayed.encode()).await?;
+        let refused = nodes::until(&mut events, attacks::refusal).await;
+        let is_stale = matches!(refused, Some((Fault::Stale, _)));
+        ensure!(is_stale, "the withdrawn space was not refused as stale: {refused:?}");
         let view = self.read().await?;
         ensure!(view.len() + 1 == before, "the withdrawn space came back");
         self.withdrawn = Some(replayed);
@@ -305,7 +294,7 @@ impl Demo {
         let until = SystemClock.now().saturating_add(SHORT_TTL);
         let blink: Dict =
             [("blink", DocumentNode::from(true).expires_at(until))].into_iter().collect();
-        self.write(0, Write::Merge(blink)).await?;
+        self.writer(0)?.client().publish(self.key.clone(), blink, TTL).await?;
         let before = self.document_of(0).await?;
         ensure!(before.get("blink").is_some(), "{before} lacks the node");
         tokio::time::sleep(until.saturating_since(SystemClock.now())).await;
@@ -323,7 +312,7 @@ impl Demo {
 
     /// What the reader sees of a writer's space.
     async fn document_of(&mut self, writer: usize) -> Result<Dict> {
-        let writer = self.signers.get(writer).context("no such writer")?.writer();
+        let writer = self.writers.get(writer).context("no such writer")?.clone();
         let view = self.read().await?;
         let space = view.get(&writer.peer_id()).context("the space is gone")?;
         Ok(space.document.clone())
@@ -331,8 +320,8 @@ impl Demo {
 
     /// A writer's space, as a record of its own.
     async fn space_of(&self, writer: usize) -> Result<SmartRecord> {
-        let writer = self.signers.get(writer).context("no such writer")?.writer();
-        let merged = read_merged(self.reader()?, &self.key).await?;
+        let writer = self.writers.get(writer).context("no such writer")?.clone();
+        let merged = nodes::read(self.reader()?, &self.key).await?;
         let mut record = SmartRecord::new(self.key.clone());
         for update in merged.space(&writer).context("no space")?.updates() {
             record.insert(writer.clone(), update.clone())?;
@@ -345,7 +334,7 @@ impl Demo {
         let step = report.step(format!("{lost} of {} nodes stop", self.nodes.len()));
         let before = self.read().await?.len();
         // The writers go first, so that what is read is held by others.
-        self.nodes.drain(1..=lost);
+        join_all(self.nodes.drain(1..=lost).map(Node::ended)).await;
         let view = self.read().await?;
         self.summary.spaces_after_loss = view.len();
         ensure!(view.len() == before, "{before} spaces before the loss, {} after", view.len());
@@ -362,13 +351,13 @@ impl Demo {
         let step = report.step("Comparing the live replicas".to_owned());
         let mut result = "hold the same view";
         self.summary.converged = self.agree().await?;
-        if !self.summary.converged && self.nodes.len() > kad::K_VALUE.get() {
-            // In a larger network a put may miss one of the closest; whoever reads can mend that.
-            result = "hold the same view, after the reader has sent them what it joined";
-            let record = read_merged(self.reader()?, &self.key).await?;
-            for chunk in record.chunks(StoreConfig::default().chunk_bytes()) {
-                self.reader()?.put(&self.key, chunk).await?;
+        for _ in 0..REPAIRS {
+            if self.summary.converged {
+                break;
             }
+            // In a larger network a write may miss one of the closest; whoever reads mends that.
+            result = "hold the same view, after reads have sent them what they lacked";
+            self.read().await?;
             self.summary.converged = self.agree().await?;
         }
         ensure!(self.summary.converged, "the replicas do not hold the same view");
@@ -378,44 +367,13 @@ impl Demo {
 
     /// Whether all live replicas hold the view that a reader sees.
     async fn agree(&mut self) -> Result<bool> {
-        let read = read_merged(self.reader()?, &self.key).await?;
-        let stored = try_join_all(self.replicas().map(|node| node.stored(&self.key))).await?;
+        let read = nodes::read(self.reader()?, &self.key).await?;
+        let stored =
+            try_join_all(self.replicas().map(|node| nodes::stored(node, &self.key))).await?;
         let now = SystemClock.now();
         let read = read.view(now);
         Ok(!read.is_empty()
             && stored.iter().all(|record| record.as_ref().is_some_and(|r| r.view(now) == read)))
-    }
-}
-
-enum Write {
-    Merge(Dict),
-    Withdraw,
-}
-
-async fn start_node(keypair: Keypair) -> Result<Node> {
-    let store = SmartRecordStore::new(keypair.public().to_peer_id());
-    let config = store.kad_config(PROTOCOL);
-    Ok(Node::start(keypair, store, config).await?)
-}
-
-/// Repeats a lookup and joins what other peers answer until that brings nothing new.
-async fn read_merged(node: &Node, key: &RecordKey) -> Result<SmartRecord> {
-    let rules = SmartRecordValidator::default();
-    let mut joined = SmartRecord::new(key.clone());
-    loop {
-        let before = joined.encode();
-        for (from, value) in node.lookup(key).await? {
-            // Not what the node knows itself: this is about the network. A replica may have nothing left that
-            // is good; that says nothing about the others.
-            if from.is_some()
-                && let Ok(record) = rules.read(key, &value, SystemClock.now())
-            {
-                joined.join(record)?;
-            }
-        }
-        if joined.encode() == before {
-            return Ok(joined);
-        }
     }
 }
 

@@ -1,34 +1,42 @@
 //! The command line of libp2p-smart-record.
+//!
+//! One module for each command, and what they share: `network` (getting in), `content` and `output` (what is shown),
+//! `failure` (how commands fail), `keys` (files and keys), `stop` (being told to end).
+//!
+//! **Invariants.** Standard output has results alone, with `--json` one JSON value a line; what else there is to say, failures
+//! and progress, goes to standard error. Each failure has a kind, an exit code and, where there is one, a remedy.
 
 #![forbid(unsafe_code)]
 
+mod content;
 mod demo;
 mod failure;
 mod inspect;
 mod keys;
 mod network;
-mod node;
 mod output;
 mod presence;
 mod records;
 mod serve;
+mod stop;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::{failure::Report, output::Format};
+
 /// Signed, mergeable, expiring records on a libp2p Kademlia DHT.
 #[derive(Parser)]
-#[command(
-    version,
-    about,
-    arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 nothing found, 4 nobody reached, 130 demo interrupted."
-)]
+#[command(version, about, arg_required_else_help = true, after_help = failure::HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// Prints JSON: results on standard output, one value a line; a failure on standard error.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -36,17 +44,17 @@ enum Command {
     /// Runs a DHT in this process and shows what smart records do: merge, withdraw, expire, refuse forgeries
     /// and survive the loss of nodes.
     Demo(demo::Arguments),
-    /// Runs a node of the DHT until Ctrl-C, and prints its addresses.
+    /// Runs a node of the DHT until it is told to stop, and prints its addresses.
     Node(serve::Arguments),
-    /// Merges a document into our space of a record.
+    /// Merges a document into our space of a smart record, or puts a value that is signed already.
     Put(records::Put),
-    /// Reads what each writer says under a key.
-    Get(records::Read),
-    /// Prints a record whenever it changes, until Ctrl-C.
+    /// Reads what is under a key.
+    Get(records::Get),
+    /// Prints a record whenever it changes, until it is told to stop.
     Watch(records::Read),
     /// Withdraws all that our space of a record says.
     Withdraw(records::Read),
-    /// Shows what is in a file with a record.
+    /// Shows all about a record: who says what until when, how large it is, and who has it.
     Inspect(inspect::Arguments),
     /// Where clients can be reached.
     #[command(subcommand)]
@@ -62,22 +70,26 @@ async fn main() -> ExitCode {
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let result = match Arguments::parse().command {
-        Command::Demo(arguments) => demo::run(arguments).await,
-        Command::Node(arguments) => serve::run(arguments).await,
-        Command::Put(arguments) => records::put(arguments).await,
-        Command::Get(arguments) => records::get(arguments).await,
-        Command::Watch(arguments) => records::watch(arguments).await,
-        Command::Withdraw(arguments) => records::withdraw(arguments).await,
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Presence(command) => presence::run(command).await,
-        Command::Key(command) => keys::run(command),
+    let Arguments { command, json } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::arguments(&error),
     };
-    match result {
+    match run(command, Format::choose(json)).await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            failure::Failure::code(&error)
-        }
+        Err(error) => Report::of(&error).print(json),
+    }
+}
+
+async fn run(command: Command, format: Format) -> Result<ExitCode> {
+    match command {
+        Command::Demo(arguments) => demo::run(arguments, format).await,
+        Command::Node(arguments) => serve::run(arguments, format).await,
+        Command::Put(arguments) => records::put(arguments, format).await,
+        Command::Get(arguments) => records::get(arguments, format).await,
+        Command::Watch(arguments) => records::watch(arguments, format).await,
+        Command::Withdraw(arguments) => records::withdraw(arguments, format).await,
+        Command::Inspect(arguments) => inspect::run(arguments, format).await,
+        Command::Presence(command) => presence::run(command, format).await,
+        Command::Key(command) => keys::run(command, format),
     }
 }

@@ -1,13 +1,14 @@
-//! What every command that goes to the network has in common: how it gets in, as whom, and how long it waits.
+//! What every command that goes to the network has in common: how it gets in, as whom, and who has answered.
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
     Registry, SmartRecordStore, StoreConfig,
-    behaviour::BehaviourConfig,
+    behaviour::{BehaviourConfig, Reading},
     host::{Node, NodeBuilder},
+    store::Storage,
 };
 
 use crate::{failure::Failure, keys};
@@ -26,9 +27,6 @@ pub struct Network {
     /// The protocol of the DHT; all who are to meet need the same.
     #[arg(long, default_value = "/smart-record/kad/1.0.0", value_parser = protocol)]
     protocol: StreamProtocol,
-    /// Prints JSON on standard output, one value a line.
-    #[arg(long)]
-    pub json: bool,
 }
 
 fn protocol(text: &str) -> Result<StreamProtocol, String> {
@@ -37,40 +35,37 @@ fn protocol(text: &str) -> Result<StreamProtocol, String> {
 
 impl Network {
     /// The key to write with.
-    pub fn keypair(&self) -> Result<Keypair> {
+    pub fn keypair(&self) -> Result<Keypair, Failure> {
         self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)
     }
 
     /// Joins the network for a while: others are not sent here.
     pub async fn join(&self) -> Result<Node> {
+        self.join_as(self.keypair()?).await
+    }
+
+    /// As [`join`](Self::join), with this key.
+    pub async fn join_as(&self, keypair: Keypair) -> Result<Node> {
         if self.connect.is_empty() {
             return Err(Failure::NoAddress.into());
         }
-        self.start(self.keypair()?, kad::Mode::Client, &[]).await
-    }
-
-    pub async fn start(
-        &self,
-        keypair: Keypair,
-        mode: kad::Mode,
-        listen: &[Multiaddr],
-    ) -> Result<Node> {
-        // A place for a store in a file: `SmartRecordStore::with_storage`.
         let peer = keypair.public().to_peer_id();
         let store =
             SmartRecordStore::with_registry(peer, Registry::built_in(), StoreConfig::default());
-        let mut builder = NodeBuilder::with_keypair(keypair)
+        Ok(self.builder(keypair, store).with_mode(kad::Mode::Client).start().await?)
+    }
+
+    /// A node in this network.
+    pub fn builder<S: Storage>(
+        &self,
+        keypair: Keypair,
+        store: SmartRecordStore<S>,
+    ) -> NodeBuilder<S> {
+        let builder = NodeBuilder::with_keypair(keypair)
             .with_store(store)
             .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))
-            .with_protocol(self.protocol.clone())
-            .with_mode(mode);
-        for address in listen {
-            builder = builder.listen_on(address.clone());
-        }
-        for address in &self.connect {
-            builder = builder.bootstrap(address.clone());
-        }
-        builder.start().await.context("the node could not be started")
+            .with_protocol(self.protocol.clone());
+        self.connect.iter().cloned().fold(builder, NodeBuilder::bootstrap)
     }
 }
 
@@ -78,6 +73,15 @@ impl Network {
 pub async fn check_reached(node: &Node) -> Result<()> {
     if node.peers().await?.is_empty() {
         return Err(Failure::Unreachable.into());
+    }
+    Ok(())
+}
+
+/// Fails if nobody has answered.
+pub async fn check_answered(node: &Node, reading: &Reading) -> Result<()> {
+    check_reached(node).await?;
+    if reading.holders.is_empty() && reading.empty.is_empty() && reading.refused.is_empty() {
+        return Err(Failure::NoAnswer.into());
     }
     Ok(())
 }

@@ -1,14 +1,124 @@
-//! What people and scripts see of a record, and of work that takes its time.
+//! How results are printed, and signs of life from work that takes its time.
+//!
+//! **Invariants.** Tables are for terminals alone, and so is colour, which `NO_COLOR` switches off; what is read by a program gets
+//! JSON or lines with tabs. Progress is for terminals alone.
 
-use std::time::Duration;
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use indicatif::ProgressBar;
-use libp2p_smart_record::{RecordKey, Timestamp, View};
-use serde_json::{Value, json};
+use indicatif::{ProgressBar, ProgressFinish};
+use serde_json::Value;
 
 /// Work that takes no longer than this shows no progress.
 const QUICK: Duration = Duration::from_secs(1);
+/// A table is at least this wide, in characters: some terminals say that they have no width at all.
+const MIN_WIDTH: u16 = 60;
+
+/// For whom results are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a script: one JSON value a line.
+    Json,
+    /// For a pipe or a file: one row a line, with tabs between the columns.
+    Plain,
+    /// For people on a terminal.
+    Table {
+        /// Whether they want colour.
+        colour: bool,
+    },
+}
+
+/// What people are shown of something.
+#[derive(Debug)]
+pub struct Rows {
+    pub header: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Format {
+    /// The format for this process's standard output.
+    pub fn choose(json: bool) -> Self {
+        let variable = |name| std::env::var_os(name);
+        Self::decide(
+            json,
+            io::stdout().is_terminal(),
+            variable("NO_COLOR").as_deref(),
+            variable("TERM").as_deref(),
+        )
+    }
+
+    fn decide(
+        json: bool,
+        is_terminal: bool,
+        no_color: Option<&OsStr>,
+        term: Option<&OsStr>,
+    ) -> Self {
+        if json {
+            return Self::Json;
+        }
+        if !is_terminal {
+            return Self::Plain;
+        }
+        let unwanted = no_color.is_some_and(|value| !value.is_empty());
+        Self::Table { colour: !unwanted && term != Some(OsStr::new("dumb")) }
+    }
+
+    pub fn is_json(self) -> bool {
+        self == Self::Json
+    }
+
+    /// Prints a result: in JSON, or a line for everyone else.
+    pub fn line(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        if self.is_json() { print(&json().to_string()) } else { print(&text()) }
+    }
+
+    /// Prints a result: in JSON, or rows for everyone else.
+    pub fn rows(self, json: impl FnOnce() -> Value, rows: impl FnOnce() -> Rows) -> io::Result<()> {
+        match self {
+            Self::Json => print(&json().to_string()),
+            Self::Plain => {
+                rows().rows.iter().try_for_each(|row| print(&row.join("\t").replace('\n', " ")))
+            }
+            Self::Table { colour } => print(&table(rows(), colour).to_string()),
+        }
+    }
+}
+
+/// A table as wide as the terminal.
+pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
+    let cell = |text: String, paint: Option<Color>| match paint.filter(|_| colour) {
+        Some(paint) => Cell::new(text).fg(paint),
+        None => Cell::new(text),
+    };
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(|title| cell((*title).to_owned(), Some(Color::Cyan))));
+    if let Some(width) = table.width() {
+        table.set_width(width.max(MIN_WIDTH));
+    }
+    for row in rows {
+        let paint = |column| if column == 0 { Some(Color::Green) } else { None };
+        table.add_row(row.into_iter().enumerate().map(|(column, text)| cell(text, paint(column))));
+    }
+    table
+}
+
+/// A line on standard output, which its reader may have closed.
+pub fn print(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
 
 /// Waits for `work`; on a terminal, with a sign of life if it takes long.
 pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T {
@@ -16,44 +126,31 @@ pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T
     if let Ok(done) = tokio::time::timeout(QUICK, &mut work).await {
         return done;
     }
-    let spinner = ProgressBar::new_spinner().with_message(what);
+    // It keeps silent where standard error is no terminal, and goes also when this is dropped.
+    let spinner =
+        ProgressBar::new_spinner().with_message(what).with_finish(ProgressFinish::AndClear);
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let done = work.await;
-    spinner.finish_and_clear();
-    done
+    work.await
 }
 
-/// A view as JSON.
-pub fn view_json(key: &RecordKey, view: &View) -> Value {
-    let spaces: Vec<_> = view
-        .iter()
-        .map(|(writer, space)| {
-            json!({
-                "writer": writer.to_string(),
-                "seq": space.seq.to_string(),
-                "expires_at": space.expires_at.to_string(),
-                "document": space.document.to_json(),
-            })
-        })
-        .collect();
-    json!({ "key": key.to_string(), "spaces": spaces })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A view as a table, in colour on a terminal.
-pub fn view_table(view: &View, now: Timestamp) -> Table {
-    let mut table = Table::new();
-    let header = ["writer", "seq", "expires in", "document"];
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.map(|title| Cell::new(title).fg(Color::Cyan)));
-    for (writer, space) in view {
-        table.add_row([
-            Cell::new(writer).fg(Color::Green),
-            Cell::new(space.seq),
-            Cell::new(format!("{} s", space.expires_at.saturating_since(now).as_secs())),
-            Cell::new(&space.document),
-        ]);
+    #[test]
+    fn tables_and_colour_are_for_terminals_and_no_color_is_respected() {
+        let decide = |json, is_terminal, no_color: Option<&str>, term: Option<&str>| {
+            Format::decide(json, is_terminal, no_color.map(OsStr::new), term.map(OsStr::new))
+        };
+        let (table, plain_table) =
+            (Format::Table { colour: true }, Format::Table { colour: false });
+        assert_eq!(decide(false, true, None, Some("xterm")), table);
+        assert_eq!(decide(false, true, None, None), table);
+        assert_eq!(decide(false, true, Some(""), None), table, "no-color.org: not an empty string");
+        assert_eq!(decide(false, true, Some("1"), None), plain_table);
+        assert_eq!(decide(false, true, None, Some("dumb")), plain_table);
+        assert_eq!(decide(false, false, None, Some("xterm")), Format::Plain);
+        assert_eq!(decide(true, true, None, None), Format::Json);
+        assert_eq!(decide(true, false, Some("1"), None), Format::Json);
     }
-    table
 }

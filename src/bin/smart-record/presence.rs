@@ -1,39 +1,35 @@
 //! `smart-record presence`: announces a client at a node in this process, and finds clients.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use futures::StreamExt;
-use libp2p::{PeerId, identity::Keypair, kad};
+use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
-    presence::{Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+    Clock, SystemClock,
+    presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };
-use serde_json::{Value, json};
 
 use crate::{
-    failure::Failure,
+    content,
+    failure::{self, Failure},
+    keys,
     network::{Network, check_reached},
-    output,
+    output::{Format, progress},
+    stop::Stop,
 };
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Announces the client with --key at a node that runs in this process, until Ctrl-C; then withdraws it.
-    Announce {
-        /// The client's X25519 public key, in hexadecimal.
-        #[arg(long, value_parser = exchange_key)]
-        presence_key: ExchangeKey,
-        /// The node's X25519 public key, in hexadecimal.
-        #[arg(long, value_parser = exchange_key)]
-        handshake_key: ExchangeKey,
-        /// How long it is found after an end without Ctrl-C.
-        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
-        ttl: Duration,
-        #[command(flatten)]
-        network: Network,
-    },
+    /// Announces a client at a node, keeps that alive until told to stop, and then withdraws it.
+    ///
+    /// Two sign an announcement, the client and the node at which it can be reached. Here both are this process: the client
+    /// has --key, the node --node-key. The nodes of --connect keep what was signed, and are not asked for a signature: there
+    /// is no protocol for that, so a client whose node is another process needs an app (`NodeSigner` in the
+    /// library).
+    Announce(Announce),
     /// Says at which nodes a client is present.
     Find {
         /// The client's peer id.
@@ -41,6 +37,24 @@ pub enum Command {
         #[command(flatten)]
         network: Network,
     },
+}
+
+#[derive(clap::Args)]
+pub struct Announce {
+    /// The client's X25519 public key, in hexadecimal.
+    #[arg(long, value_parser = exchange_key)]
+    presence_key: ExchangeKey,
+    /// The node's X25519 public key, in hexadecimal.
+    #[arg(long, value_parser = exchange_key)]
+    handshake_key: ExchangeKey,
+    /// The file of the node's key, from `smart-record key generate`; without it a fresh one.
+    #[arg(long, value_name = "FILE")]
+    node_key: Option<PathBuf>,
+    /// How long it is found after an end without a withdrawal, such as a crash.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    #[command(flatten)]
+    network: Network,
 }
 
 fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
@@ -51,26 +65,19 @@ fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
     ExchangeKey::try_from(&bytes[..]).map_err(|error| error.to_string())
 }
 
-pub async fn run(command: Command) -> Result<ExitCode> {
+pub async fn run(command: Command, format: Format) -> Result<ExitCode> {
     match command {
-        Command::Announce { presence_key, handshake_key, ttl, network } => {
-            announce(presence_key, handshake_key, ttl, network).await
-        }
-        Command::Find { client, network } => look(client, network).await,
+        Command::Announce(arguments) => announce(arguments, format).await,
+        Command::Find { client, network } => look(client, network, format).await,
     }
 }
 
-async fn announce(
-    presence_key: ExchangeKey,
-    handshake_key: ExchangeKey,
-    ttl: Duration,
-    network: Network,
-) -> Result<ExitCode> {
-    if network.connect.is_empty() {
-        return Err(Failure::NoAddress.into());
-    }
-    let (client, host) = (network.keypair()?, Keypair::generate_ed25519());
-    let node = network.start(host.clone(), kad::Mode::Client, &[]).await?;
+async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
+    let Announce { presence_key, handshake_key, node_key, ttl, network } = arguments;
+    let mut stop = Stop::new()?;
+    let client = network.keypair()?;
+    let host = node_key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)?;
+    let node = network.join_as(host.clone()).await?;
     let limits = PresenceLimits::default();
     let key = PresenceKey::of(client.public().to_peer_id());
     let announcer = Announcer::new(key, client, limits.clone())?;
@@ -79,55 +86,55 @@ async fn announce(
     let (mut publisher, task) =
         PresencePublisher::new(node.client().clone(), announcer, signer, presence_key, config);
     tokio::spawn(task);
+    let mut is_announced = false;
     loop {
+        let next = async {
+            match is_announced {
+                true => publisher.next().await,
+                false => progress("announcing", publisher.next()).await,
+            }
+        };
         tokio::select! {
-            state = publisher.next() => match state {
+            state = next => match state {
                 Some(PublisherState::Announced { announcement, peers }) => {
+                    is_announced |= !peers.is_empty();
                     if peers.is_empty() {
-                        eprintln!("nobody took it yet; it is tried again");
+                        failure::warn(format.is_json(), "nobody took it yet; it is tried again");
                     } else {
-                        show(&announcement, network.json);
+                        let rows = || content::announcements([&announcement], SystemClock.now());
+                        format.rows(|| content::announcement(&announcement), rows)?;
                     }
                 }
                 Some(PublisherState::Failed { error, retry_in }) => {
-                    eprintln!("{error}; tried again in {} s", retry_in.as_secs());
+                    let message = format!("{error}; tried again in {} s", retry_in.as_secs());
+                    failure::warn(format.is_json(), &message);
                 }
                 _ => return Ok(ExitCode::SUCCESS),
             },
-            _ = tokio::signal::ctrl_c() => break,
+            _ = stop.asked() => break,
         }
     }
-    output::progress("withdrawing", publisher.withdraw()).await.context("it was not withdrawn")?;
+    tokio::select! {
+        withdrawn = progress("withdrawing", publisher.withdraw()) => drop(withdrawn?),
+        _ = stop.asked() => return Err(Failure::StoppedTwice.into()),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(client: PeerId, network: Network) -> Result<ExitCode> {
+async fn look(client: PeerId, network: Network, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
     let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
-    let found = output::progress("looking", find(node.client(), &key, &limits)).await?;
+    let found = progress("looking", find(node.client(), &key, &limits)).await?;
     check_reached(&node).await?;
     if found.is_empty() {
         return Err(Failure::NotFound(key.to_string()).into());
     }
-    found.iter().for_each(|announcement| show(announcement, network.json));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show(announcement: &Announcement, json: bool) {
-    let hex = |key: ExchangeKey| -> String {
-        key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let found: Value = json!({
-        "client": announcement.client().to_string(),
-        "node": announcement.node().to_string(),
-        "expires_at": announcement.expires_at().to_string(),
-        "presence_key": hex(announcement.presence_key()),
-        "handshake_key": hex(announcement.handshake_key()),
-    });
-    if json {
-        println!("{found}");
+    if format.is_json() {
+        for announcement in &found {
+            format.line(|| content::announcement(announcement), String::new)?;
+        }
     } else {
-        let (client, node) = (announcement.client(), announcement.node());
-        println!("{client} is at {node} until {}", announcement.expires_at());
+        format.rows(Default::default, || content::announcements(&found, SystemClock.now()))?;
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,36 +1,99 @@
 //! `smart-record node`: a node of the DHT, until it is told to stop.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use libp2p::{Multiaddr, kad, multiaddr::Protocol};
+use libp2p_smart_record::{
+    Registry, SmartRecordStore, StoreConfig, SystemClock,
+    host::NodeBuilder,
+    store::{Durability, MemoryStorage, RedbConfig, RedbStorage, Storage},
+};
 use serde_json::json;
 
-use crate::network::Network;
+use crate::{
+    failure::{self, Failure},
+    keys,
+    network::Network,
+    output::{Format, progress},
+    stop::Stop,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Where to listen, TCP or QUIC. May be given again.
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
     listen: Vec<Multiaddr>,
+    /// Keeps the records in this file, which is made if it is not there, over restarts. It belongs to the node's key: that of
+    /// --key, or one that is made beside it the first time, in FILE.key.
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Has each write on disk before it is acknowledged. Otherwise a loss of power costs the last tenth of a second.
+    #[arg(long, requires = "store")]
+    sync: bool,
     #[command(flatten)]
     network: Network,
 }
 
-/// Prints the addresses, one a line, each as `--connect` takes it, and runs until Ctrl-C.
-pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { listen, network } = arguments;
-    let node = network.start(network.keypair()?, kad::Mode::Server, &listen).await?;
-    for address in node.addresses().await? {
-        let address = address.with(Protocol::P2p(node.peer_id())).to_string();
-        if network.json {
-            println!("{}", json!({ "address": address }));
-        } else {
-            println!("{address}");
+pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
+    let Arguments { listen, store, sync, network } = arguments;
+    let (rules, config) = (Registry::built_in(), StoreConfig::default());
+    let keypair = match (&store, &network.key) {
+        (Some(file), None) => keys::beside(file)?,
+        _ => network.keypair()?,
+    };
+    let local = keypair.public().to_peer_id();
+    match store {
+        None => {
+            let storage = MemoryStorage::default();
+            let store = SmartRecordStore::with_storage(local, rules, config, storage, SystemClock);
+            serve(network.builder(keypair, store), listen, &network, format).await
+        }
+        Some(file) => {
+            let durability = if sync { Durability::Immediate } else { Durability::group() };
+            let on_disk = RedbConfig::default().with_durability(durability);
+            let storage = RedbStorage::open(&file, local, &on_disk)
+                .map_err(|source| Failure::Store { file, source })?;
+            let store = SmartRecordStore::with_storage(local, rules, config, storage, SystemClock);
+            serve(network.builder(keypair, store), listen, &network, format).await
         }
     }
-    // So that those it knows learn of it, and it of those close to it.
-    node.client().get(format!("/sr/{}", node.peer_id()).as_str()).await?;
-    tokio::signal::ctrl_c().await?;
+}
+
+/// Prints the addresses, one a line, each as `--connect` takes it, and runs until it is told to stop.
+async fn serve<S: Storage>(
+    builder: NodeBuilder<S>,
+    listen: Vec<Multiaddr>,
+    network: &Network,
+    format: Format,
+) -> Result<ExitCode> {
+    let mut stop = Stop::new()?;
+    let builder = builder.with_mode(kad::Mode::Server);
+    let node = listen.into_iter().fold(builder, NodeBuilder::listen_on).start().await?;
+    let peer = node.peer_id();
+    for address in node.addresses().await? {
+        let address = address.with(Protocol::P2p(peer)).to_string();
+        let both = || json!({ "address": address, "peer": peer.to_string() });
+        format.line(both, || address.clone())?;
+    }
+    let work = async {
+        // So that those it knows learn of it, and it of those close to it.
+        progress("joining", node.client().get(format!("/sr/{peer}").as_str())).await?;
+        if !network.connect.is_empty() && node.peers().await?.is_empty() {
+            let message =
+                "nobody of --connect could be reached; others can reach this node all the same";
+            failure::warn(format.is_json(), message);
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        joined = work => {
+            joined?;
+            stop.asked().await;
+        }
+        _ = stop.asked() => {}
+    }
+    // What waits to be written is written before the store is closed.
+    progress("closing", node.ended()).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
-use libp2p_smart_record::{Timestamp, View};
+use libp2p_smart_record::{SpaceView, Timestamp, View, Writer};
+
+use crate::output::{self, Format, Rows};
 
 /// How many rows of a table are printed.
 const MAX_ROWS: usize = 20;
-/// A table is at least this wide, in characters.
-const MIN_WIDTH: u16 = 60;
 
 /// Where the steps and tables go.
 pub struct Report {
     spinner: ProgressBar,
-    json: bool,
+    format: Format,
 }
 
 /// A step that has been announced.
@@ -24,12 +23,12 @@ pub struct Step<'a> {
 }
 
 impl Report {
-    pub fn new(json: bool) -> Self {
+    pub fn new(format: Format) -> Self {
         let spinner = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             spinner.set_style(style);
         }
-        Self { spinner, json }
+        Self { spinner, format }
     }
 
     /// Announces a step. On a terminal it stays visible as long as it takes.
@@ -45,28 +44,24 @@ impl Report {
 
     /// Prints what a reader sees, unless standard output is for JSON.
     pub fn table(&self, view: &View, now: Timestamp) {
-        if self.json {
+        if self.format.is_json() {
             return;
         }
-        let mut table = Table::new();
-        table
-            .load_style(UTF8_FULL_CONDENSED)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["writer", "seq", "expires in", "document"]);
-        // Some terminals say that they have no width at all.
-        if let Some(width) = table.width() {
-            table.set_width(width.max(MIN_WIDTH));
-        }
-        for (writer, space) in view.iter().take(MAX_ROWS) {
+        let row = |(writer, space): (&Writer, &SpaceView)| {
             let left = space.expires_at.saturating_since(now);
-            table.add_row([
+            vec![
                 super::short(&writer.to_string()),
                 space.seq.to_string(),
                 format!("{} s", left.as_secs()),
                 space.document.to_string(),
-            ]);
-        }
-        println!("{table}");
+            ]
+        };
+        let rows = Rows {
+            header: vec!["writer", "seq", "expires in", "document"],
+            rows: view.iter().take(MAX_ROWS).map(row).collect(),
+        };
+        // The demo is for people, wherever it goes.
+        println!("{}", output::table(rows, self.format == Format::Table { colour: true }));
         if let Some(more) = view.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
             println!("and {more} more");
         }

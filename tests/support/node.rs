@@ -1,6 +1,5 @@
-//! A DHT node as a task: a swarm over real TCP with Noise and Yamux, and a handle to ask things of it.
-//!
-//! The tests use it too.
+//! A DHT node of a user who has replaced the store of a `kad::Behaviour` and nothing else: a swarm over real TCP with Noise and
+//! Yamux as a task, and a handle to ask things of it.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -22,7 +21,7 @@ use tokio::{
 };
 
 /// The protocol that these nodes speak, so that they keep to themselves.
-pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0.0");
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");
 
 /// Kademlia over a store of smart records, and identify, which tells it the peers' addresses.
 #[derive(NetworkBehaviour)]
@@ -74,7 +73,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         // Without a confirmed external address Kademlia would stay a client and answer nothing.
         kad.set_mode(Some(kad::Mode::Server));
         let identify = identify::Behaviour::new(identify::Config::new(
-            "/smart-record-demo/1.0.0".to_owned(),
+            "/smart-record-test/1.0.0".to_owned(),
             keypair.public(),
         ));
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
