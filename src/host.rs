@@ -4,16 +4,20 @@
 //!
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, io, net::IpAddr, time::Duration};
 
-use futures::{SinkExt, StreamExt, channel::mpsc, channel::oneshot, future::FutureExt};
+use futures::{
+    SinkExt, StreamExt,
+    channel::{mpsc, oneshot},
+    future::{BoxFuture, FutureExt},
+};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, identify,
     identity::Keypair,
     kad,
     multiaddr::Protocol,
     noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 use libp2p_swarm::StreamProtocol;
@@ -22,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::{
     behaviour::{Behaviour, BehaviourConfig, Builder, Event},
     client::Client,
+    services::{Dialer, Resolve, ServiceBuilder},
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
 
@@ -33,6 +38,7 @@ const IDLE: Duration = Duration::from_secs(60);
 struct Composed<S: Storage> {
     records: Behaviour<S>,
     identify: identify::Behaviour,
+    dialer: Toggle<Dialer>,
 }
 
 #[derive(Debug)]
@@ -51,6 +57,12 @@ impl From<Event> for HostEvent {
 impl From<identify::Event> for HostEvent {
     fn from(event: identify::Event) -> Self {
         Self::Identify(event)
+    }
+}
+
+impl From<Infallible> for HostEvent {
+    fn from(event: Infallible) -> Self {
+        match event {}
     }
 }
 
@@ -109,6 +121,7 @@ pub struct NodeBuilder<S: Storage = MemoryStorage> {
     external: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
+    service: Option<ServiceBuilder>,
 }
 
 impl Node {
@@ -172,6 +185,7 @@ impl NodeBuilder {
             external: Vec::new(),
             bootstrap: Vec::new(),
             mode: None,
+            service: None,
         }
     }
 }
@@ -179,9 +193,9 @@ impl NodeBuilder {
 impl<S: Storage> NodeBuilder<S> {
     /// The store, which has to be of the keypair's peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode }
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, service }
     }
 
     /// The settings of the behaviour.
@@ -221,12 +235,18 @@ impl<S: Storage> NodeBuilder<S> {
         self
     }
 
+    /// Has the node offer a service: see [`services`](crate::services). Its events are not to be had here.
+    pub fn with_service(mut self, service: ServiceBuilder) -> Self {
+        self.service = Some(service);
+        self
+    }
+
     /// Starts the node, and returns once it listens.
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
     pub async fn start(self) -> Result<Node, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
         if mode.is_some() {
@@ -241,7 +261,10 @@ impl<S: Storage> NodeBuilder<S> {
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
-        let composed = Composed { records, identify: identify::Behaviour::new(agent) };
+        let service = service.map(|service| service.build(&mut records, &client));
+        let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
+        let identify = identify::Behaviour::new(agent);
+        let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(
@@ -275,6 +298,10 @@ impl<S: Storage> NodeBuilder<S> {
         }
         let (requests, inbox) = mpsc::channel(1);
         let task = tokio::spawn(run(swarm, inbox));
+        if let Some(work) = work {
+            // It ends with the swarm.
+            tokio::spawn(work);
+        }
         Ok(Node { client, peer, requests, task })
     }
 }
@@ -312,6 +339,20 @@ fn on_event<S: Storage>(swarm: &mut Swarm<Composed<S>>, event: SwarmEvent<HostEv
                 kad.add_address(&peer_id, address);
             }
         }
+    }
+}
+
+/// Resolves names as the machine does, for a [service](NodeBuilder::with_service) that is to dial addresses with names in
+/// them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        // A port has to be named, and is ignored.
+        let host = (name.to_owned(), 0);
+        async move { Ok(tokio::net::lookup_host(host).await?.map(|found| found.ip()).collect()) }
+            .boxed()
     }
 }
 
