@@ -41,6 +41,13 @@ impl<K: Eq + Hash> RateLimit<K> {
         if open_at > now { Err(open_at) } else { Ok(()) }
     }
 
+    /// It was not done after all.
+    pub(crate) fn give_back(&mut self, who: &K) {
+        if let Some(full_at) = self.full_at.peek_mut(who) {
+            *full_at = full_at.saturating_sub(self.spacing);
+        }
+    }
+
     fn full_at(&self, who: &K, now: Timestamp) -> Timestamp {
         let full_at = self.full_at.peek(who).copied().unwrap_or(now).max(now);
         // A clock that was set back does not lock anybody out for longer than a burst.
@@ -70,6 +77,8 @@ mod tests {
         assert_eq!(limit.admit("b", now), Ok(()));
         assert_eq!(limit.admit("a", then), Ok(()));
         assert!(limit.admit("a", then).is_err());
+        limit.give_back(&"a");
+        assert_eq!(limit.admit("a", then), Ok(()));
     }
     #[test]
     fn the_number_that_is_remembered_is_bounded() {

@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** Pure: `now`, requests and outcomes come in, checks and findings go out. A request is checked once for all
 //! records and writers that make it, and not again before three quarters of the finding's life are over. Whatever is remembered
-//! is bounded: of checks that wait the newest are refused, and those that were made once make room for those that were not.
+//! is bounded: of checks that wait the newest are refused, and those that were made once, or had to be put off, make room for
+//! those that were not.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -41,6 +42,9 @@ struct Check {
     wants: BTreeMap<RecordKey, Want>,
     is_running: bool,
     was_checked: bool,
+    was_put_off: bool,
+    /// Whose turn it took.
+    turn_of: Option<PeerId>,
     found: Option<Finding>,
     /// When it is to be checked next.
     at: Timestamp,
@@ -130,7 +134,9 @@ impl Agenda {
             *known = want;
             return Ok(None);
         }
-        if self.keys.get(key).is_some_and(|of| of.len() >= self.config.max_of_record()) {
+        if self.keys.get(key).is_some_and(|of| of.len() >= self.config.max_of_record())
+            && !self.make_room_in(key, now)
+        {
             return Err(RequestRefusal::TooManyOfRecord);
         }
         let is_new = !self.checks.contains_key(request);
@@ -138,11 +144,12 @@ impl Agenda {
             published.map(|found| found.expires_at.saturating_sub(self.last_quarter()));
         let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
         if is_new && still_holds.is_none() {
-            self.check_waiting(want.writer)?;
+            self.check_waiting(request, want.writer)?;
         }
         let wants = self.keys.values().map(BTreeSet::len).fold(0, usize::saturating_add);
         let max = self.config.max_requests();
-        if (wants >= max || (is_new && self.checks.len() >= max)) && !self.make_room(request) {
+        let is_full = wants >= max || (is_new && self.checks.len() >= max);
+        if is_full && !self.make_room(request, |check| check.was_checked) {
             return Err(RequestRefusal::QueueFull);
         }
         self.last_order = self.last_order.saturating_add(1);
@@ -151,6 +158,8 @@ impl Agenda {
             wants: BTreeMap::new(),
             is_running: false,
             was_checked: still_holds.is_some(),
+            was_put_off: false,
+            turn_of: None,
             found: still_holds.cloned(),
             at: recheck_at.filter(|_| still_holds.is_some()).unwrap_or(now),
             order: self.last_order,
@@ -165,24 +174,25 @@ impl Agenda {
     }
 
     /// Whether one more may wait for its first check.
-    fn check_waiting(&self, writer: PeerId) -> Result<(), RequestRefusal> {
+    fn check_waiting(&mut self, request: &Predicate, writer: PeerId) -> Result<(), RequestRefusal> {
         let waiting = || self.checks.values().filter(|check| !check.was_checked);
         let is_of_writer = |check: &&Check| check.wants.values().any(|want| want.writer == writer);
         if waiting().filter(is_of_writer).count() >= self.config.max_waiting_of_writer() {
             return Err(RequestRefusal::TooManyWaitingOfWriter);
         }
-        if waiting().count() >= self.config.max_waiting() {
+        let is_full = waiting().count() >= self.config.max_waiting();
+        if is_full && !self.make_room(request, |check| !check.was_checked && check.was_put_off) {
             return Err(RequestRefusal::QueueFull);
         }
         Ok(())
     }
 
     /// Forgets the request that was checked the longest ago, rather one that nobody makes any more, and never this one.
-    fn make_room(&mut self, but: &Predicate) -> bool {
-        let may_go = |(request, check): &(&Predicate, &Check)| {
-            check.was_checked && !check.is_running && *request != but
-        };
-        let candidates = self.checks.iter().filter(may_go);
+    fn make_room(&mut self, but: &Predicate, may_go: impl Fn(&Check) -> bool) -> bool {
+        let candidates = self
+            .checks
+            .iter()
+            .filter(|(request, check)| may_go(check) && !check.is_running && *request != but);
         let oldest = candidates.min_by_key(|(_, c)| (!c.wants.is_empty(), c.at, c.order));
         let Some(request) = oldest.map(|(request, _)| request.clone()) else {
             return false;
@@ -191,6 +201,23 @@ impl Agenda {
         for key in check.into_iter().flat_map(|check| check.wants.into_keys()) {
             self.drop_key(&key, &request);
         }
+        true
+    }
+
+    /// Forgets the request of a record that was checked the longest ago, if its finding is past half of its life.
+    fn make_room_in(&mut self, key: &RecordKey, now: Timestamp) -> bool {
+        let soon = now.saturating_add(self.last_quarter());
+        let check = |request: &Predicate| self.checks.get(request);
+        let of = self.keys.get(key).into_iter().flatten();
+        let may_go = of.filter_map(|request| {
+            let check =
+                check(request).filter(|c| c.was_checked && !c.is_running && c.at <= soon)?;
+            Some((check.at, check.order, request))
+        });
+        let Some(oldest) = may_go.min().map(|(_, _, request)| request.clone()) else {
+            return false;
+        };
+        self.drop_want(key, &oldest);
         true
     }
 
@@ -244,6 +271,7 @@ impl Agenda {
                 match self.writers.admit(writer, now) {
                     Ok(()) => {
                         check.is_running = true;
+                        check.turn_of = Some(writer);
                         self.running = self.running.saturating_add(1);
                         // It was open.
                         let _ = self.all.admit((), now);
@@ -274,6 +302,11 @@ impl Agenda {
         let finding = match outcome {
             Outcome::Later(delay) => {
                 check.at = now.saturating_add(delay.max(SHORTEST_DELAY));
+                check.was_put_off = true;
+                self.all.give_back(&());
+                if let Some(writer) = check.turn_of.take() {
+                    self.writers.give_back(&writer);
+                }
                 return Vec::new();
             }
             Outcome::Unknown => None,
@@ -469,12 +502,41 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_only_so_many_answered() {
-        let mut agenda = Agenda::new(config());
-        let many = (0..40).map(|n| asked(n, PeerId::random())).collect();
-        let looked = agenda.on_record(&key(0), many, &[], NOW);
+    fn a_record_has_only_so_many_answered_and_then_others_have_their_turn() {
+        let mut agenda = Agenda::new(config().with_concurrency(100));
+        let many = |count| (0..count).map(|n| asked(n, PeerId::random())).collect::<Vec<_>>();
+        let looked = agenda.on_record(&key(0), many(40), &[], NOW);
         assert_eq!(looked.refused.len(), 24);
         assert!(looked.refused.iter().all(|(_, why)| *why == RequestRefusal::TooManyOfRecord));
+        let first = all_due(&mut agenda, NOW);
+        assert_eq!(first.len(), 16);
+        first.iter().for_each(|request| drop(agenda.on_outcome(request, yes(), NOW)));
+        agenda.on_record(&key(0), many(40), &[], after(19 * MINUTE));
+        assert!(all_due(&mut agenda, after(19 * MINUTE)).is_empty());
+        agenda.on_record(&key(0), many(40), &[], after(20 * MINUTE));
+        let then = all_due(&mut agenda, after(20 * MINUTE));
+        assert_eq!(then.len(), 16);
+        assert!(then.iter().all(|request| !first.contains(request)));
+    }
+
+    #[test]
+    fn what_is_put_off_takes_no_turn_and_no_room_from_others() {
+        let config = config()
+            .with_check_interval(MINUTE)
+            .with_check_burst(1)
+            .with_max_waiting(5)
+            .with_concurrency(1);
+        let mut agenda = Agenda::new(config);
+        for n in 0..5 {
+            agenda.on_record(&key(n), vec![asked(n as i64, PeerId::random())], &[], NOW);
+        }
+        for _ in 0..5 {
+            let (request, _) = agenda.next(NOW).expect("none has counted");
+            agenda.on_outcome(&request, Outcome::Later(MINUTE), NOW);
+        }
+        let looked = agenda.on_record(&key(9), vec![asked(9, PeerId::random())], &[], NOW);
+        assert_eq!(looked.refused, []);
+        assert_eq!(all_due(&mut agenda, NOW), [request(9)]);
     }
 
     #[test]

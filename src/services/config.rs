@@ -85,7 +85,8 @@ settings! { ServiceConfig:
     max_waiting, with_max_waiting: usize;
     /// How many of these for the same writer. Defaults to 8.
     max_waiting_of_writer, with_max_waiting_of_writer: usize;
-    /// How many requests of one record are answered, those that came first. Defaults to 16: so many findings and those of
+    /// How many requests of one record are answered at a time; those that came first, until others may have their turn when
+    /// half of a finding's life is over. Defaults to 16: so many findings and those of
     /// the run before them fit into a space of 8 KiB.
     max_of_record, with_max_of_record: usize;
     /// How many of these by the same writer. Defaults to 4.

@@ -255,3 +255,30 @@ impl fmt::Debug for Dialer {
         f.debug_struct("Dialer").field("dials", &self.dials.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(error: io::Error) -> Dialled {
+        let address = Multiaddr::empty();
+        judge(&DialError::Transport(vec![(address, TransportError::Other(error))]))
+    }
+
+    #[test]
+    fn only_what_is_not_for_want_of_something_here_counts_against_the_address() {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        for kind in [ConnectionRefused, HostUnreachable, TimedOut] {
+            assert_eq!(failed(io::Error::from(kind)), Dialled::Failed, "{kind:?}");
+        }
+        let unreachable = || io::Error::from(NetworkUnreachable);
+        assert_eq!(failed(unreachable()), Dialled::Unknown);
+        assert_eq!(failed(io::Error::other(io::Error::other(unreachable()))), Dialled::Unknown);
+        let unsupported = TransportError::MultiaddrNotSupported(Multiaddr::empty());
+        let unsupported = DialError::Transport(vec![(Multiaddr::empty(), unsupported)]);
+        assert_eq!(judge(&unsupported), Dialled::Unknown);
+        let address = Multiaddr::empty();
+        assert_eq!(judge(&DialError::LocalPeerId { address }), Dialled::Unknown);
+        assert_eq!(judge(&DialError::NoAddresses), Dialled::Unknown);
+    }
+}

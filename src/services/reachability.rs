@@ -28,6 +28,7 @@ use futures::{
     future::{BoxFuture, Either, select},
 };
 use futures_timer::Delay;
+use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -45,6 +46,8 @@ use crate::{
 
 /// Of how many hosts it is remembered when they were dialled: more than are dialled in an hour by default.
 const HOSTS: usize = 4_096;
+/// How many turns of a host are given away in advance.
+const LAST_TURN: u32 = 60;
 /// At how many IP addresses a name is dialled, one after the other.
 const ADDRESSES_OF_NAME: usize = 2;
 /// When to try again if too many dials are under way.
@@ -108,8 +111,37 @@ pub(super) struct Reachability {
     local: PeerId,
     dial: DialHandle,
     resolver: Option<Arc<dyn Resolve>>,
-    hosts: Mutex<RateLimit<HostId>>,
+    hosts: Mutex<Hosts>,
     clock: Arc<dyn Clock>,
+}
+
+/// How often each host is dialled.
+struct Hosts {
+    limit: RateLimit<HostId>,
+    interval: Duration,
+    /// Until when the turns of those hosts are given away that are asked for more often, so that those who have to wait come one
+    /// after the other.
+    taken_until: LruCache<HostId, Timestamp>,
+}
+
+impl Hosts {
+    fn new(policy: &DialPolicy) -> Self {
+        let interval = policy.host_interval();
+        let limit = RateLimit::new(HOSTS, interval, policy.host_burst());
+        Self { limit, interval, taken_until: LruCache::new(HOSTS) }
+    }
+
+    /// Takes a turn now, or says when to come again.
+    fn take_turn(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
+        let Err(open_at) = self.limit.admit(host, now) else {
+            return Ok(());
+        };
+        let after = self.taken_until.get(&host).map_or(open_at, |at| open_at.max(*at));
+        // Those who come later than that come together; by then most are gone.
+        let at = after.min(open_at.saturating_add(self.interval.saturating_mul(LAST_TURN)));
+        self.taken_until.insert(host, at.saturating_add(self.interval));
+        Err(at)
+    }
 }
 
 struct Tag {
@@ -125,7 +157,7 @@ impl Reachability {
         resolver: Option<Arc<dyn Resolve>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let hosts = RateLimit::new(HOSTS, policy.host_interval(), policy.host_burst());
+        let hosts = Hosts::new(&policy);
         Self { policy, local, dial, resolver, hosts: Mutex::new(hosts), clock }
     }
 
@@ -144,13 +176,21 @@ impl Reachability {
         let target = self.target(address).map_err(|_| Outcome::Unknown)?;
         let mut is_known = false;
         for ip in self.addresses(&target.host).await? {
-            self.take_turn(ip)?;
+            match (self.take_turn(ip), &target.host) {
+                (Ok(()), _) => {}
+                (Err(later), Host::Ip(_)) => return Err(later),
+                // It was resolved, so it counts; otherwise strangers could have names resolved without end.
+                (Err(_), Host::Name { .. }) => continue,
+            }
             let dial = self.dial.dial(target.peer, target.at(ip), is_fresh);
             match self.in_time(dial).await {
                 Some(Dialled::Reached) => return Ok(true),
                 Some(Dialled::Failed) | None => is_known = true,
                 Some(Dialled::Unknown) => {}
-                Some(Dialled::Busy) => return Err(Outcome::Later(BUSY_DELAY)),
+                Some(Dialled::Busy) if matches!(target.host, Host::Ip(_)) => {
+                    return Err(Outcome::Later(BUSY_DELAY));
+                }
+                Some(Dialled::Busy) => {}
             }
         }
         if is_known { Ok(false) } else { Err(Outcome::Unknown) }
@@ -177,7 +217,7 @@ impl Reachability {
         let now = self.clock.now();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let later = |at: Timestamp| Outcome::Later(at.saturating_since(now));
-        hosts.admit(HostId::of(ip), now).map_err(later)
+        hosts.take_turn(HostId::of(ip), now).map_err(later)
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
@@ -226,5 +266,28 @@ impl SmartTag for Tag {
             }
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_wait_for_a_host_come_one_after_the_other() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let minutes = |n: u64| now.saturating_add(Duration::from_secs(60 * n));
+        let mut hosts = Hosts::new(&DialPolicy::default());
+        let host = |ip: &str| HostId::of(ip.parse().unwrap());
+        for _ in 0..4 {
+            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Ok(()));
+        }
+        for n in 1..=50 {
+            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Err(minutes(n)));
+        }
+        for n in 1..=50 {
+            assert_eq!(hosts.take_turn(host("1.2.3.4"), minutes(n)), Ok(()));
+        }
+        assert_eq!(hosts.take_turn(host("1.2.3.5"), now), Ok(()), "another host");
     }
 }

@@ -50,7 +50,8 @@ pub trait SmartTag: Send + Sync + 'static {
         Ok(asked.clone())
     }
 
-    /// Checks. Give what changes from one finding to the next named arguments: those without a name are a set, to which
+    /// Checks. A finding that is longer than twice [`max_request_bytes`](super::ServiceConfig::max_request_bytes) is not
+    /// published. Give what changes from one finding to the next named arguments: those without a name are a set, to which
     /// a later finding of the same tag adds.
     fn check(&self, request: &Predicate) -> BoxFuture<'static, Outcome>;
 }
@@ -62,7 +63,8 @@ pub enum Outcome {
     Found(Predicate),
     /// Nothing is known; nothing is published. It is tried again when a finding would be checked again.
     Unknown,
-    /// Not now; it is tried again after this long, at least a second.
+    /// Nothing was done, and it does not count as a check; it is tried again after this long, at least a second. Meanwhile it
+    /// makes room for others if too many wait.
     Later(Duration),
 }
 
@@ -87,14 +89,15 @@ pub enum RequestRefusal {
     /// The writer has [`max_of_writer`](super::ServiceConfig::max_of_writer) others in the record.
     #[error("its writer has too many in the record")]
     TooManyOfWriter,
-    /// The record has [`max_of_record`](super::ServiceConfig::max_of_record) others.
+    /// The record has [`max_of_record`](super::ServiceConfig::max_of_record) others, of which none was checked longer ago than
+    /// half of a finding's life.
     #[error("there are too many in the record")]
     TooManyOfRecord,
     /// The writer has [`max_waiting_of_writer`](super::ServiceConfig::max_waiting_of_writer) others waiting, over all
     /// records.
     #[error("its writer has too many waiting")]
     TooManyWaitingOfWriter,
-    /// [`max_waiting`](super::ServiceConfig::max_waiting) others are waiting, or as many as
+    /// [`max_waiting`](super::ServiceConfig::max_waiting) others are waiting for their turn, or as many as
     /// [`max_requests`](super::ServiceConfig::max_requests) are known and none of them can go.
     #[error("too many are waiting")]
     QueueFull,

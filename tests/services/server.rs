@@ -13,7 +13,7 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_smart_record::{
-    Behaviour, Client, Dict, Node, Predicate, RecordKey,
+    Behaviour, Client, Dict, Node, Predicate, RecordKey, SmartRecord,
     behaviour::BehaviourConfig,
     services::{
         DialPolicy, Dialer, Finding, Service, ServiceBuilder, ServiceConfig, ServiceEvent,
@@ -88,6 +88,15 @@ fn quiet() -> BehaviourConfig {
 impl Server {
     /// A node that knows these others.
     pub async fn start(service: ServiceBuilder, others: &[&Server]) -> Self {
+        Self::start_with(service, others, None).await
+    }
+
+    /// A node that has this record in its store when the service begins.
+    pub async fn start_with(
+        service: ServiceBuilder,
+        others: &[&Server],
+        stored: Option<SmartRecord>,
+    ) -> Self {
         let keypair = Keypair::generate_ed25519();
         let id = keypair.public().to_peer_id();
         let (mut records, client) = Behaviour::builder(keypair.clone())
@@ -97,6 +106,9 @@ impl Server {
         records.kad_mut().set_mode(Some(kad::Mode::Server));
         for other in others {
             records.kad_mut().add_address(&other.id, other.address.clone());
+        }
+        if let Some(record) = stored {
+            records.store_mut().write(record.key(), &record.encode()).unwrap();
         }
         let Service { dialer, events, task, .. } = service.build(&mut records, &client);
         let composed = Composed { ping: ping::Behaviour::default(), records, dialer };

@@ -72,13 +72,24 @@ async fn a_tag_of_ones_own_is_answered() {
 #[tokio::test]
 async fn what_was_stored_before_the_service_began_is_answered_too() {
     within(async {
+        let asker = Server::plain(&[]).await;
+        asker.asks([shout("early")]).await;
+        let record = asker.client.stored(super::server::key()).await.unwrap();
+        let service = Service::builder().with_tag(Shout::default()).with_config(eager());
+        let mut service = Server::start_with(service, &[], record).await;
+        assert_eq!(service.published().await.request, shout("early"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_had_no_room_is_answered_later_though_the_record_does_not_change() {
+    within(async {
         let service = Service::builder().with_tag(Shout::default()).with_config(
-            // What is stored tells nothing of itself.
             eager().with_sweep_interval(Duration::from_millis(50)).with_max_waiting(1),
         );
         let mut service = Server::start(service, &[]).await;
         let asker = Server::plain(&[&service]).await;
-        // More at once than may wait: what is refused comes with a later sweep, without the record having changed.
         asker.asks([shout("a"), shout("b"), shout("c")]).await;
         let mut found: Vec<_> = Vec::new();
         while found.len() < 3 {
