@@ -102,6 +102,19 @@ async fn another_peer_at_the_address_is_not_the_one_that_was_meant() {
 }
 
 #[tokio::test]
+async fn a_dial_that_fails_does_not_count_against_the_peer_that_was_named() {
+    within(async {
+        let mut service = Server::start(reachability(), &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        let bystander = loopback(closed_port().await, asker.id);
+        asker.asks([dialable(&bystander)]).await;
+        assert_eq!(service.published().await.finding, about("notDialable", &bystander));
+        assert_eq!(service.failure().await, None, "Kademlia is told of nobody");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tarpit_ends_by_the_timeout() {
     within(async {
         let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -45,6 +45,7 @@ pub struct Server {
     pub events: ServiceEvents,
     dials: mpsc::UnboundedSender<(DialOpts, oneshot::Sender<()>)>,
     incoming: mpsc::UnboundedReceiver<()>,
+    failures: mpsc::UnboundedReceiver<Option<PeerId>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -132,30 +133,36 @@ impl Server {
         };
         let (dials, mut to_dial) = mpsc::unbounded_channel::<(DialOpts, oneshot::Sender<()>)>();
         let (outbox, incoming) = mpsc::unbounded_channel();
+        let (failed, failures) = mpsc::unbounded_channel();
         let run = async move {
             let mut waiting: Option<oneshot::Sender<()>> = None;
             loop {
-                tokio::select! {
-                               event = swarm.select_next_some() => {
-                                   match event {
-                        SwarmEvent::IncomingConnection { .. } => drop(outbox.send(())),
-                        SwarmEvent::ConnectionEstablished { .. } => {
-                            if let Some(reply) = waiting.take() {
-                                let _ = reply.send(());
-                            }
-                        }
-                        _ => {}
+                let event = tokio::select! {
+                    event = swarm.select_next_some() => event,
+                    Some((opts, reply)) = to_dial.recv() => {
+                        swarm.dial(opts).unwrap();
+                        waiting = Some(reply);
+                        continue;
                     }
+                };
+                match event {
+                    SwarmEvent::IncomingConnection { .. } => {
+                        let _ = outbox.send(());
+                    }
+                    SwarmEvent::OutgoingConnectionError { peer_id, .. } => {
+                        let _ = failed.send(peer_id);
+                    }
+                    SwarmEvent::ConnectionEstablished { .. } => {
+                        if let Some(reply) = waiting.take() {
+                            let _ = reply.send(());
+                        }
+                    }
+                    _ => {}
                 }
-                Some((opts, reply)) = to_dial.recv() => {
-                                   swarm.dial(opts).unwrap();
-                                   waiting = Some(reply);
-                               }
-                           }
             }
         };
         let tasks = [tokio::spawn(run), tokio::spawn(task)];
-        Self { id, address, client, events, dials, incoming, tasks }
+        Self { id, address, client, events, dials, incoming, failures, tasks }
     }
 
     /// A node without a service.
@@ -173,6 +180,11 @@ impl Server {
     /// How often somebody has begun to connect with it, since this was last asked.
     pub fn incoming(&mut self) -> usize {
         std::iter::from_fn(|| self.incoming.try_recv().ok()).count()
+    }
+
+    /// Against whom a dial counted that failed.
+    pub async fn failure(&mut self) -> Option<PeerId> {
+        self.failures.recv().await.unwrap()
     }
 
     /// Asks, in its own space.
