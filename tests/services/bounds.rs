@@ -51,8 +51,13 @@ async fn a_flood_of_requests_makes_few_dials() {
 #[tokio::test]
 async fn two_services_on_one_record_do_not_answer_each_other() {
     within(async {
-        let mut first = Server::start(reachability(), &[]).await;
-        let mut second = Server::start(reachability(), &[&first]).await;
+        let ttl = Duration::from_secs(2);
+        let service = || {
+            let config = eager().with_ttl(ttl);
+            Service::builder().with_reachability(open()).with_config(config)
+        };
+        let mut first = Server::start(service(), &[]).await;
+        let mut second = Server::start(service(), &[&first]).await;
         let asker = Server::plain(&[&first, &second]).await;
         asker.asks([dialable(&asker.address)]).await;
         let (a, b) = (first.published().await, second.published().await);
@@ -67,15 +72,20 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
                 asker.client.get(key()).await.unwrap();
             }
         }
+        assert_eq!(asker.reads().await.len(), 2);
+        asker.client.withdraw(key()).await.unwrap();
+        // If they answered each other, their findings would go on for ever.
+        while !asker.reads().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let quiet = async {
             tokio::select! {
-                event = first.event() => event,
-                event = second.event() => event,
+                finding = first.published() => finding,
+                finding = second.published() => finding,
             }
         };
-        let quiet = tokio::time::timeout(Duration::from_secs(2), quiet).await;
-        assert!(quiet.is_err(), "{quiet:?}");
-        assert_eq!(asker.reads().await.len(), 2);
+        let more = tokio::time::timeout(2 * ttl, quiet).await;
+        assert!(more.is_err(), "{more:?}");
     })
     .await;
 }
