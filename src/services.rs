@@ -23,7 +23,7 @@
 //! QUIC at a global IP address and an unprivileged port. One request is *one dial* (of a name, at most two) at each service that
 //! stores its record, and one more whenever three quarters of the finding's life ([`ServiceConfig::ttl`], 30 minutes) are over,
 //! as long as it is there: with services at all of the 20 replicas of a key, 20 dials every 22 minutes. The same request in other
-//! records, by other writers, or made again, costs no further dial at the same service. Whatever is asked, a service makes no more
+//! records, by other writers, or made again, costs no further dial at the same service while it is remembered. Whatever is asked, a service makes no more
 //! than one check a second in the long run, one a minute for the same writer, and dials the same host once a minute; at once, 16, 8
 //! and 4. A dial is a handshake of a few hundred bytes, and it is over within five seconds.
 //!
@@ -84,7 +84,8 @@ pub struct Service {
     pub dialer: Dialer,
     /// What happens; may be dropped.
     pub events: ServiceEvents,
-    /// Has to be spawned. It ends with the behaviour, or when the last [`Client`] is gone: a service does not count as one.
+    /// Has to be spawned. It ends with the behaviour, or with the next thing that it has to do after the last [`Client`] is
+    /// gone: a service does not count as one.
     pub task: BoxFuture<'static, ()>,
 }
 

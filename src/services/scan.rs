@@ -49,6 +49,11 @@ impl Scans {
         Some(key)
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.due.values().min().copied()
     }

@@ -42,8 +42,11 @@ use crate::{
 
 /// How many writes are under way at a time.
 const WRITES: usize = 4;
-/// How long from one record to the next when the store is gone through.
-const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// How long after a record was looked through the next is. Reading a large one takes the swarm's task some milliseconds, so it
+/// is held for a small part of the time, however many change.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// With so many waiting to be looked through, going through the store waits, too.
+const FEW: usize = 16;
 /// The timer never sleeps for longer, because a clock can be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How many bytes a space has in all with findings in it, if it says something else as well: less than half of what there is
@@ -73,6 +76,7 @@ pub(super) struct Task {
     agenda: Agenda,
     scans: Scans,
     looking: Option<BoxFuture<'static, Stored>>,
+    look_at: Timestamp,
     sweeping: Option<BoxFuture<'static, Next>>,
     swept: Option<RecordId>,
     sweep_at: Timestamp,
@@ -92,6 +96,7 @@ impl Task {
             agenda: Agenda::new(setup.config.clone()),
             scans: Scans::new(setup.config.scan_interval()),
             looking: None,
+            look_at: setup.clock.now(),
             sweeping: None,
             swept: None,
             sweep_at: setup.clock.now(),
@@ -158,7 +163,10 @@ impl Task {
             self.begin_write(key, now)?;
             return Ok(true);
         }
+        // A clock that was set back does not put it off for long.
+        self.look_at = self.look_at.min(now.saturating_add(LOOK_PAUSE));
         if self.looking.is_none()
+            && self.look_at <= now
             && let Some(key) = self.scans.take(now)
         {
             let client = self.client()?;
@@ -171,7 +179,8 @@ impl Task {
             );
             return Ok(true);
         }
-        if self.sweeping.is_none() && self.sweep_at <= now {
+        self.sweep_at = self.sweep_at.min(now.saturating_add(self.setup.config.sweep_interval()));
+        if self.may_sweep() && self.sweep_at <= now {
             let (client, after) = (self.client()?, self.swept);
             self.sweeping = Some(async move { client.next_stored(after).await }.boxed());
             return Ok(true);
@@ -189,8 +198,8 @@ impl Task {
         let next = [
             self.agenda.next_at(now),
             writes.map(|(_, (at, _))| *at).min().filter(|_| may_write),
-            self.scans.next_at().filter(|_| self.looking.is_none()),
-            Some(self.sweep_at).filter(|_| self.sweeping.is_none()),
+            self.scans.next_at().filter(|_| self.looking.is_none()).map(|at| at.max(self.look_at)),
+            Some(self.sweep_at).filter(|_| self.may_sweep()),
         ];
         let next = next.into_iter().flatten().min();
         let sleep = next.map_or(LONGEST_SLEEP, |at| at.saturating_since(now));
@@ -207,20 +216,24 @@ impl Task {
         Poll::Pending
     }
 
+    fn may_sweep(&self) -> bool {
+        self.sweeping.is_none() && self.scans.len() < FEW
+    }
+
     fn client(&self) -> Result<Client, Ended> {
         self.setup.client.upgrade().ok_or(Ended)
     }
 
     fn on_store_event(&mut self, event: StoreEvent) {
         match event {
-            StoreEvent::Stored { key, writers, .. } if !writers.is_empty() => self.look_at(key),
+            StoreEvent::Stored { key, writers, .. } if !writers.is_empty() => self.look_into(key),
             StoreEvent::Evicted { key } => self.agenda.forget_record(&key),
             _ => {}
         }
     }
 
     /// Has a record looked through soon, if the service could answer in it.
-    fn look_at(&mut self, key: RecordKey) {
+    fn look_into(&mut self, key: RecordKey) {
         let rules = self.setup.validator.smart_record(&key);
         if rules.is_some_and(|rules| rules.check_writer(&key, &self.setup.writer).is_ok()) {
             self.scans.add(key, self.setup.clock.now());
@@ -232,6 +245,8 @@ impl Task {
         key: &RecordKey,
         stored: Result<Option<SmartRecord>, ClientError>,
     ) -> Result<(), Ended> {
+        let now = self.setup.clock.now();
+        self.look_at = now.saturating_add(LOOK_PAUSE);
         let record = match stored {
             Ok(Some(record)) => record,
             Ok(None) => {
@@ -244,7 +259,6 @@ impl Task {
                 return Ok(());
             }
         };
-        let now = self.setup.clock.now();
         let view = record.view(now);
         let config = &self.setup.config;
         let (of_writer, bytes) = (config.max_of_writer(), config.max_request_bytes());
@@ -268,8 +282,8 @@ impl Task {
         match next {
             Ok(Some((id, key))) => {
                 self.swept = Some(id);
-                self.sweep_at = now.saturating_add(SWEEP_PAUSE);
-                self.look_at(key);
+                self.sweep_at = now;
+                self.look_into(key);
             }
             Err(ClientError::Stopped) => return Err(Ended),
             Ok(None) | Err(_) => {

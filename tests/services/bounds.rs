@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Dict, RecordKey,
@@ -75,8 +76,15 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
         assert_eq!(asker.reads().await.len(), 2);
         asker.client.withdraw(key()).await.unwrap();
         // If they answered each other, their findings would go on for ever.
-        while !asker.reads().await.is_empty() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut watch = asker.client.watch(key()).await.unwrap();
+        let mut were_there = false;
+        loop {
+            let view = watch.next().await.unwrap().view();
+            let are_there = findings(&view).count() > 0;
+            if were_there && !are_there {
+                break;
+            }
+            were_there = are_there;
         }
         let quiet = async {
             tokio::select! {
