@@ -58,11 +58,8 @@ pub use self::{
     lookup::{Reading, Snapshot},
     worker::{AsyncValidator, Executor},
 };
-pub(crate) use self::{
-    command::{Command, Reply},
-    own::Write,
-};
 use self::{
+    command::answer,
     inbound::Inbound,
     known::Known,
     lookup::Bounds,
@@ -73,8 +70,12 @@ use self::{
     worker::Worker,
     writing::Sending,
 };
+pub(crate) use self::{
+    command::{Command, Reply},
+    own::Write,
+};
 use crate::{
-    client::{Client, Publication},
+    client::{Client, ClientError, Publication},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
@@ -205,6 +206,14 @@ impl<S: Storage> Behaviour<S> {
                 self.begin_read(key, policy, Reader::Client(reply));
             }
             Command::Watch { key, sender } => self.watch(key, sender),
+            Command::Stored { key, reply } => {
+                let record = self.kad.store_mut().record(&key);
+                answer(reply, record.map_err(ClientError::from));
+            }
+            Command::NextStored { after, reply } => {
+                let next = self.kad.store_mut().next_record(after);
+                answer(reply, next.map_err(ClientError::from));
+            }
         }
     }
 

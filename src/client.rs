@@ -10,7 +10,11 @@ mod error;
 pub(crate) mod latest;
 mod watch;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
@@ -23,7 +27,8 @@ use crate::{
     key::RecordKey,
     meter::{Meter, Timed},
     node::Dict,
-    record::{Position, Seq, View, Writer},
+    record::{Position, Seq, SmartRecord, View, Writer},
+    store::storage::RecordId,
     time::Timestamp,
 };
 
@@ -239,6 +244,32 @@ impl Client {
         Ok(Watch::new(receiver))
     }
 
+    /// What our own store holds of a smart record, without asking anybody: `None` if nothing, or if it is a record of another
+    /// kind. A replica may know less than the network does, and one that is not a replica of the key may know nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] and [`ClientError::Stopped`].
+    pub async fn stored(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Option<SmartRecord>, ClientError> {
+        let key = key.into();
+        self.ask(|reply| Command::Stored { key, reply }).await
+    }
+
+    /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
+    pub(crate) async fn next_stored(
+        &self,
+        after: Option<RecordId>,
+    ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
+        self.ask(|reply| Command::NextStored { after, reply }).await
+    }
+
+    /// One that does not keep the behaviour's spaces alive.
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        WeakClient(Arc::downgrade(&self.shared))
+    }
+
     async fn read(
         &self,
         key: RecordKey,
@@ -281,6 +312,17 @@ impl Client {
     async fn send(&self, command: Command) -> Result<(), ClientError> {
         let mut commands = self.shared.commands.lock().await;
         commands.send(command).await.map_err(|_| ClientError::Stopped)
+    }
+}
+
+/// A client that goes with the last [`Client`].
+#[derive(Clone)]
+pub(crate) struct WeakClient(Weak<Shared>);
+
+impl WeakClient {
+    /// The client, if there is still another.
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        self.0.upgrade().map(|shared| Client { shared })
     }
 }
 

@@ -4,16 +4,20 @@
 //!
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, io, net::IpAddr, time::Duration};
 
-use futures::{SinkExt, StreamExt, channel::mpsc, channel::oneshot, future::FutureExt};
+use futures::{
+    SinkExt, StreamExt,
+    channel::{mpsc, oneshot},
+    future::{BoxFuture, FutureExt},
+};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, identify,
     identity::Keypair,
     kad,
     multiaddr::Protocol,
     noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 use libp2p_swarm::StreamProtocol;
@@ -23,6 +27,7 @@ use crate::{
     behaviour::{Behaviour, BehaviourConfig, Builder, Event},
     client::Client,
     meter::Meter,
+    services::{Dialer, Resolve, ServiceBuilder},
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
 
@@ -34,6 +39,7 @@ const IDLE: Duration = Duration::from_secs(60);
 struct Composed<S: Storage> {
     records: Behaviour<S>,
     identify: identify::Behaviour,
+    dialer: Toggle<Dialer>,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,12 @@ impl From<Event> for HostEvent {
 impl From<identify::Event> for HostEvent {
     fn from(event: identify::Event) -> Self {
         Self::Identify(event)
+    }
+}
+
+impl From<Infallible> for HostEvent {
+    fn from(event: Infallible) -> Self {
+        match event {}
     }
 }
 
@@ -108,6 +120,7 @@ pub struct NodeBuilder<S: Storage = MemoryStorage> {
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
     meter: Meter,
+    service: Option<ServiceBuilder>,
 }
 
 impl Node {
@@ -190,6 +203,7 @@ impl NodeBuilder {
             bootstrap: Vec::new(),
             mode: None,
             meter: Meter::default(),
+            service: None,
         }
     }
 }
@@ -198,9 +212,9 @@ impl<S: Storage> NodeBuilder<S> {
     /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
     /// peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
         let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter }
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter, service }
     }
 
     /// Has `metrics` show what the node does, its events among it.
@@ -248,12 +262,18 @@ impl<S: Storage> NodeBuilder<S> {
         self
     }
 
+    /// Has the node offer a service: see [`services`](crate::services). Its events are not to be had here.
+    pub fn with_service(mut self, service: ServiceBuilder) -> Self {
+        self.service = Some(service);
+        self
+    }
+
     /// Starts the node, and returns once it listens.
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
     pub async fn start(self) -> Result<Node<S>, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
         if mode.is_some() {
@@ -268,7 +288,10 @@ impl<S: Storage> NodeBuilder<S> {
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
-        let composed = Composed { records, identify: identify::Behaviour::new(agent) };
+        let service = service.map(|service| service.build(&mut records, &client));
+        let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
+        let identify = identify::Behaviour::new(agent);
+        let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(
@@ -303,6 +326,10 @@ impl<S: Storage> NodeBuilder<S> {
         let (requests, inbox) = mpsc::channel(1);
         tracing::info!(%peer, addresses = ?swarm.listeners().collect::<Vec<_>>(), "listens");
         let task = tokio::spawn(run(swarm, inbox, meter));
+        if let Some(work) = work {
+            // It ends with the swarm.
+            tokio::spawn(work);
+        }
         Ok(Node { client, peer, requests, task })
     }
 }
@@ -362,6 +389,20 @@ fn on_event<S: Storage>(
             tracing::debug!(%peer, %error, "not connected");
         }
         _ => {}
+    }
+}
+
+/// Resolves names as the machine does, for a [service](NodeBuilder::with_service) that is to dial addresses with names in
+/// them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        // A port has to be named, and is ignored.
+        let host = (name.to_owned(), 0);
+        async move { Ok(tokio::net::lookup_host(host).await?.map(|found| found.ip()).collect()) }
+            .boxed()
     }
 }
 
