@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    num::NonZeroUsize,
     task::Poll,
     thread,
     time::{Duration, Instant},
@@ -71,9 +72,11 @@ async fn listening<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
 /// A node of which the store is somebody's, and the queries that it is asked for.
 type Node<S> = Swarm<kad::Behaviour<S>>;
 
-/// Servers that know each other, and a client that knows them and stores nothing itself.
+/// Servers that know each other, and two clients that know them: one that writes, and one that reads and so keeps nothing
+/// itself.
 struct Network<S: RecordStore + Send + 'static> {
     client: Node<S>,
+    reader: Node<S>,
     servers: Vec<JoinHandle<()>>,
 }
 
@@ -97,9 +100,11 @@ impl<S: RecordStore + Send + 'static> Network<S> {
             node.behaviour_mut().set_mode(Some(Mode::Server));
             addresses.push((*node.local_peer_id(), listening(node).await));
         }
-        let mut client = node(NODES);
-        client.behaviour_mut().set_mode(Some(Mode::Client));
-        for node in nodes.iter_mut().chain([&mut client]) {
+        let (mut client, mut reader) = (node(NODES), node(NODES + 1));
+        for client in [&mut client, &mut reader] {
+            client.behaviour_mut().set_mode(Some(Mode::Client));
+        }
+        for node in nodes.iter_mut().chain([&mut client, &mut reader]) {
             for (peer, address) in &addresses {
                 node.behaviour_mut().add_address(peer, address.clone());
             }
@@ -110,56 +115,52 @@ impl<S: RecordStore + Send + 'static> Network<S> {
             }
         };
         let servers = nodes.into_iter().map(|node| tokio::spawn(serve(node))).collect();
-        Self { client, servers }
-    }
-
-    /// Until a query has ended, and how many answers it had.
-    async fn finish(&mut self, query: QueryId) -> usize {
-        let mut answers = 0;
-        loop {
-            let event = self.client.select_next_some().await;
-            let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed {
-                id, result, step, ..
-            }) = event
-            else {
-                continue;
-            };
-            if id != query {
-                continue;
-            }
-            match result {
-                kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(_))) => answers += 1,
-                kad::QueryResult::PutRecord(put) => assert!(put.is_ok(), "{put:?}"),
-                _ => {}
-            }
-            if step.last {
-                return answers;
-            }
-        }
+        Self { client, reader, servers }
     }
 
     async fn put(&mut self, records: &[Record]) -> Duration {
+        let quorum = Quorum::N(NonZeroUsize::new(NODES as usize).unwrap());
         let begun = Instant::now();
         for record in records {
             let behaviour = self.client.behaviour_mut();
-            let query = behaviour.put_record(record.clone(), Quorum::All).unwrap();
-            self.finish(query).await;
+            let query = behaviour.put_record(record.clone(), quorum).unwrap();
+            finish(&mut self.client, query).await;
         }
         begun.elapsed()
     }
 
     async fn get(&mut self, records: &[Record]) -> Duration {
-        // What the client keeps itself is not what is to be measured.
-        for record in records {
-            self.client.behaviour_mut().remove_record(&record.key);
-        }
         let begun = Instant::now();
         for record in records {
-            let query = self.client.behaviour_mut().get_record(record.key.clone());
-            let answers = self.finish(query).await;
+            let query = self.reader.behaviour_mut().get_record(record.key.clone());
+            let answers = finish(&mut self.reader, query).await;
             assert_eq!(answers as u64, NODES, "all servers have it");
         }
         begun.elapsed()
+    }
+}
+
+/// Until a query has ended, and how many answers it had.
+async fn finish<S: RecordStore + Send + 'static>(node: &mut Node<S>, query: QueryId) -> usize {
+    let mut answers = 0;
+    loop {
+        let event = node.select_next_some().await;
+        let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed { id, result, step, .. }) =
+            event
+        else {
+            continue;
+        };
+        if id != query {
+            continue;
+        }
+        match result {
+            kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(_))) => answers += 1,
+            kad::QueryResult::PutRecord(put) => assert!(put.is_ok(), "{put:?}"),
+            _ => {}
+        }
+        if step.last {
+            return answers;
+        }
     }
 }
 
