@@ -4,8 +4,10 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `lookup`, `joined`: a read and what the answers say together. `known`: who withholds. Pure.
-//! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. Pure.
+//! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
+//!   `repairs`: who was sent what was lacking. Pure.
+//! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `agenda`: what
+//!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
 //!
@@ -15,16 +17,20 @@
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
 mod admitting;
+mod agenda;
 mod builder;
 mod command;
 mod config;
 mod event;
 mod inbound;
 mod joined;
+mod kept;
 mod known;
 mod lookup;
+mod outcome;
 mod own;
 mod reading;
+mod repairs;
 mod replicate;
 mod spread;
 mod upkeep;
@@ -55,7 +61,7 @@ pub use self::{
     event::{BehaviourCounters, Event},
     inbound::InboundRefusal,
     known::Withheld,
-    lookup::{Reading, Snapshot},
+    outcome::{Reading, Snapshot},
     worker::{AsyncValidator, Executor},
 };
 pub(crate) use self::{
@@ -68,6 +74,7 @@ use self::{
     lookup::{Bounds, Lookup},
     own::OwnSpaces,
     reading::Reader,
+    repairs::Repairs,
     replicate::Replicate,
     spread::Spread,
     watches::Watches,
@@ -116,12 +123,15 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     /// Writes to spaces of which the network has still to tell what they say already.
     waiting: BTreeMap<RecordKey, Vec<(Write, Reply<Publication>)>>,
     known: Known,
+    repairs: Repairs,
     replicate: Option<Replicate>,
     watches: Watches,
     inbound: Option<(Inbound, Worker)>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     events: VecDeque<Event>,
     counters: BehaviourCounters,
+    /// The time when upkeep was done last, to notice that the clock was set back.
+    latest_poll: Timestamp,
     timer: Delay,
     timer_at: Option<Timestamp>,
 }
@@ -192,6 +202,9 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn on_command(&mut self, command: Command) {
+        if command.is_canceled() {
+            return;
+        }
         match command {
             Command::Write { key, write, reply } => self.begin_write(key, write, reply),
             Command::Put { key, value, reply } => self.put(key, value, reply),
@@ -201,14 +214,6 @@ impl<S: Storage> Behaviour<S> {
             }
             Command::Watch { key, sender } => self.watch(key, sender),
         }
-    }
-
-    /// The last client is gone.
-    fn on_clients_gone(&mut self) {
-        self.commands = None;
-        self.own.clear();
-        self.watches.clear();
-        self.events.push_back(Event::ClientsGone);
     }
 
     /// Takes care of an event of Kademlia; gives it back if it is the user's.

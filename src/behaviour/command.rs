@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,
-    lookup::{Reading, Snapshot},
+    outcome::{Reading, Snapshot},
     own::Write,
 };
 use crate::{
@@ -25,6 +25,17 @@ pub(crate) enum Command {
     Put { key: RecordKey, value: Bytes, reply: Reply<Publication> },
     Read { key: RecordKey, policy: Option<ReadPolicy>, reply: Reply<Reading> },
     Watch { key: RecordKey, sender: latest::Sender<Arc<Snapshot>> },
+}
+
+impl Command {
+    /// Whether whoever has given it has lost interest.
+    pub(super) fn is_canceled(&self) -> bool {
+        match self {
+            Self::Write { reply, .. } | Self::Put { reply, .. } => reply.is_canceled(),
+            Self::Read { reply, .. } => reply.is_canceled(),
+            Self::Watch { sender, .. } => sender.is_closed(),
+        }
+    }
 }
 
 impl fmt::Debug for Command {

@@ -1,16 +1,19 @@
 //! What several answers to one question say together.
 //!
 //! **Invariants.** Pure. Only what is good comes in: signed, for this key, not expired. In whatever order the answers
-//! come, the result is the same; what is in it already is not verified again.
+//! come, the result is the same; what is in it already is not verified again. A record is never larger than its limits
+//! allow.
 //!
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use prost::bytes::Bytes;
 
-use super::lookup::Snapshot;
+use super::outcome::Snapshot;
 use crate::{
     key::RecordKey,
-    record::{SmartRecord, Space, Writer},
+    record::{Limits, SmartRecord, Space, Writer},
     time::Timestamp,
     validator::{ValidationError, Validator},
 };
@@ -79,14 +82,15 @@ impl Joined {
         }
     }
 
-    /// Takes in a record that is known to be good. Returns whether it was news.
-    pub(super) fn join(&mut self, record: &SmartRecord) -> bool {
+    /// Takes in a record that is known to be good, as far as there is room for it.
+    pub(super) fn join(&mut self, record: &SmartRecord, limits: &Limits) {
         let Self::Record(joined) = self else {
-            return false;
+            return;
         };
-        let is_news = !contains(joined, record);
-        join(joined, record);
-        is_news
+        if !contains(joined, record) {
+            join(joined, record);
+            joined.truncate(limits);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -163,6 +167,22 @@ impl Joined {
 }
 
 impl Said {
+    /// A number by which it is recognised when it is said again.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Record(record) => {
+                for (writer, space) in record.spaces() {
+                    writer.as_bytes().hash(&mut hasher);
+                    space.newest().hash(&mut hasher);
+                    space.updates().len().hash(&mut hasher);
+                }
+            }
+            Self::Value(value) => value.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
     /// Adds what the same one has said in another answer.
     pub(super) fn and(&mut self, other: Self) {
         match (self, other) {
@@ -186,12 +206,26 @@ fn join(record: &mut SmartRecord, other: &SmartRecord) {
     }
 }
 
+/// The spaces of a record to which there is more than `other` has of them.
+pub(super) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
+    let mut more = SmartRecord::new(record.key().clone());
+    for (writer, space) in record.spaces() {
+        if !other.space(writer).is_some_and(|had| covers(had, space)) {
+            more.join_space(writer.clone(), space.clone());
+        }
+    }
+    more
+}
+
 fn contains(whole: &SmartRecord, part: &SmartRecord) -> bool {
     part.spaces().all(|(writer, space)| whole.space(writer).is_some_and(|had| covers(had, space)))
 }
 
 /// Whether joining `other` into `space` would add nothing.
 fn covers(space: &Space, other: &Space) -> bool {
+    if space == other {
+        return true;
+    }
     let mut joined = space.clone();
     joined.join(other.clone());
     joined.newest() == space.newest()

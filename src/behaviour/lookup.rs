@@ -1,102 +1,32 @@
 //! A read: gathers answers, decides when there are enough, and says who lacks what.
 //!
 //! **Invariants.** Pure: the answers and `now` come in, decisions go out. An answer that is no good, of whatever kind,
-//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to.
+//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to, and if it
+//! is not known who these are because the read has ended early, nobody who did not have the record already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,
-    joined::{Joined, Said},
+    joined::{Joined, Said, beyond},
     known::Withheld,
+    outcome::{Reading, Rules},
 };
 use crate::{
     key::RecordKey,
-    record::{Position, SmartRecord, View, Writer},
+    record::{SmartRecord, Writer},
     store::storage::RecordId,
     time::Timestamp,
     validator::{ValidationError, Validator},
 };
-
-/// A record as it was known at an instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Of the record.
-    pub key: RecordKey,
-    /// For a smart record all that was known of it; `None` for other kinds.
-    pub record: Option<SmartRecord>,
-    /// The value, for records of other kinds: the best that was known, or what several said together. `None` if there
-    /// was none, and for smart records.
-    pub value: Option<Bytes>,
-    /// The instant.
-    pub at: Timestamp,
-}
-
-impl Snapshot {
-    /// What a smart record said then; of other kinds nothing.
-    pub fn view(&self) -> View {
-        self.record.as_ref().map(|record| record.view(self.at)).unwrap_or_default()
-    }
-
-    /// Whether nothing was known.
-    pub fn is_empty(&self) -> bool {
-        self.value.is_none() && self.record.as_ref().is_none_or(|r| r.spaces().len() == 0)
-    }
-}
-
-/// What a read has come to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Reading {
-    /// All good answers together, with what this node knew itself.
-    pub snapshot: Snapshot,
-    /// The peers who gave a good answer.
-    pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind; they are sent what they lack.
-    pub stale: Vec<PeerId>,
-    /// The peers closest to the key who had nothing; they are sent the record.
-    pub empty: Vec<PeerId>,
-    /// The peers whose answers were no good, and what was wrong with them.
-    pub refused: Vec<(PeerId, ValidationError)>,
-    /// The writers of whom less was found than has been seen before: it was withheld, or rolled back.
-    pub withheld: Vec<Withheld>,
-    said: BTreeMap<PeerId, Said>,
-}
-
-impl Reading {
-    /// What a smart record said when it was read.
-    pub fn view(&self) -> View {
-        self.snapshot.view()
-    }
-
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.snapshot.is_empty()
-    }
-
-    /// The peers whose answers had this update in them.
-    pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        let has_it = |said: &Said| match said {
-            Said::Record(record) => {
-                record.space(writer).is_some_and(|space| space.get(position).is_some())
-            }
-            Said::Value(_) => false,
-        };
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
-    }
-
-    /// The peers whose answers had these bytes.
-    pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
-        let has_it = |said: &Said| matches!(said, Said::Value(said) if said == value);
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
-    }
-}
 
 /// What peers are to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +61,12 @@ pub(super) struct Lookup {
     without_news: usize,
     news_in_round: bool,
     rounds: usize,
+    /// It has ended before all peers closest to the key were asked.
     ended_early: bool,
+    /// It has ended although there may be more: the rounds have run out.
+    ran_out: bool,
+    /// What this node has stored.
+    here: Option<SmartRecord>,
     /// The latest end that holders of the value set to it, if none of them has set none.
     expires_at: Option<Timestamp>,
 }
@@ -156,6 +91,8 @@ impl Lookup {
             news_in_round: false,
             rounds: 1,
             ended_early: false,
+            ran_out: false,
+            here: None,
             expires_at: Some(Timestamp::EPOCH),
         }
     }
@@ -168,9 +105,46 @@ impl Lookup {
         &self.joined
     }
 
-    /// Takes note of what this node has itself.
-    pub(super) fn on_local(&mut self, record: &SmartRecord) {
-        self.joined.join(record);
+    /// Takes note of what this node has stored.
+    pub(super) fn on_local(&mut self, record: SmartRecord, validator: &dyn Validator) {
+        self.on_known(&record, validator);
+        self.here = Some(record);
+    }
+
+    /// Takes note of what this node knows without having it stored.
+    pub(super) fn on_known(&mut self, record: &SmartRecord, validator: &dyn Validator) {
+        if let Some(rules) = validator.smart_record(&self.key) {
+            self.joined.join(record, rules.limits());
+        }
+    }
+
+    pub(super) fn has_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// What was found that this node has not stored, space by space.
+    pub(super) fn news(&self) -> Option<SmartRecord> {
+        let joined = self.joined.record()?;
+        let news = match &self.here {
+            Some(here) => beyond(joined, here),
+            None => joined.clone(),
+        };
+        (news.spaces().len() > 0).then_some(news)
+    }
+
+    /// A peer who has answered with the newest of this space.
+    pub(super) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
+        let newest = self.joined.record()?.space(writer)?.newest();
+        let has_it = |said: &Said| {
+            matches!(said, Said::Record(record)
+                if record.space(writer).is_some_and(|space| space.newest() == newest))
+        };
+        self.said.iter().find(|(_, said)| has_it(said)).map(|(peer, _)| *peer)
+    }
+
+    /// A peer who has answered with a value.
+    pub(super) fn source(&self) -> Option<PeerId> {
+        self.said.keys().next().copied()
     }
 
     /// As [`on_local`](Self::on_local), of a value that is not a smart record.
@@ -229,13 +203,17 @@ impl Lookup {
         self.empty.extend(peers);
     }
 
+    /// It ends before all peers have been asked.
+    pub(super) fn end_early(&mut self) {
+        self.ended_early = true;
+    }
+
     /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
     /// slice, until nothing new arrives.
     pub(super) fn on_round(&mut self) -> bool {
-        let again = self.news_in_round
-            && self.may_be_incomplete()
-            && !self.ended_early
-            && self.rounds < self.bounds.rounds;
+        let is_wanted = self.news_in_round && self.may_be_incomplete() && !self.ended_early;
+        let again = is_wanted && self.rounds < self.bounds.rounds;
+        self.ran_out = is_wanted && !again;
         if again {
             self.rounds = self.rounds.saturating_add(1);
             self.news_in_round = false;
@@ -261,9 +239,24 @@ impl Lookup {
             && self.joined.encoded_len() > self.bounds.slice_bytes
     }
 
-    /// How many peers have answered anything.
-    pub(super) fn replies(&self) -> usize {
-        self.answers.saturating_add(self.refused.len()).saturating_add(self.empty.len())
+    /// Whether any peer has answered anything.
+    pub(super) fn has_replies(&self) -> bool {
+        self.was_heard() || !self.refused.is_empty()
+    }
+
+    /// Whether any peer has said what it has, or that it has nothing.
+    pub(super) fn was_heard(&self) -> bool {
+        self.answers > 0 || !self.empty.is_empty()
+    }
+
+    /// Whether what was found is all that the peers closest to the key would show.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.ended_early && !self.ran_out && self.was_heard()
+    }
+
+    /// What a peer has said; `None`: that it has nothing.
+    pub(super) fn said(&self, peer: &PeerId) -> Option<&Said> {
+        self.said.get(peer)
     }
 
     /// Whom to send what, and whether this node is one of the closest itself.
@@ -279,16 +272,15 @@ impl Lookup {
             Some(last) => distance(local) < distance(last),
             None => true,
         };
+        // After an early end it is not known who is among the closest.
+        let is_close = is_close && !self.ended_early;
         seen.truncate(self.bounds.closest);
-        // After an early end it is not known whether those who have nothing are among the closest, unless a holder
-        // is farther away.
-        let farthest_holder = self.said.keys().map(distance).max();
         let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
             let said = self.said.get(peer);
-            if said.is_none() && self.ended_early && Some(distance(peer)) > farthest_holder {
+            if said.is_none() && self.ended_early {
                 continue;
             }
             let lacking = || {
@@ -322,8 +314,10 @@ impl Lookup {
         self,
         repairs: &[Repair],
         withheld: Vec<Withheld>,
+        validator: Arc<dyn Validator>,
         now: Timestamp,
     ) -> Reading {
+        let is_complete = self.is_complete();
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
         let empty =
@@ -335,7 +329,9 @@ impl Lookup {
             empty,
             refused: self.refused.into_iter().collect(),
             withheld,
+            is_complete,
             said: self.said,
+            rules: Rules(validator),
         }
     }
 }

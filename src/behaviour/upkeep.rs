@@ -5,6 +5,7 @@
 //! wakes, and no longer than a minute ahead, because a clock can be set.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,7 +16,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
 
 use super::{
-    Behaviour, Event, ReadPolicy, Snapshot, event::count, own::Due, reading::Reader,
+    Behaviour, Event, ReadPolicy, Snapshot, Task, event::count, own::Due, reading::Reader,
     writing::Sender,
 };
 use crate::{
@@ -34,6 +35,15 @@ impl<S: Storage> Behaviour<S> {
     /// Does what is due; ready if there was something.
     pub(super) fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
+        if now < self.latest_poll {
+            self.own.on_clock_set_back(now);
+            self.watches.on_clock_set_back(now);
+        }
+        self.latest_poll = now;
+        if let Some((key, writers)) = self.watches.touched() {
+            self.tell_watches(&key, Some(&writers), now);
+            return Poll::Ready(());
+        }
         self.watches.expire(now);
         if self.refresh_one(now) || self.replicate_one(now) || self.ask_for_one(now) {
             return Poll::Ready(());
@@ -60,7 +70,26 @@ impl<S: Storage> Behaviour<S> {
         Poll::Pending
     }
 
-    fn quarter(&self) -> usize {
+    /// The last client is gone.
+    pub(super) fn on_clients_gone(&mut self) {
+        self.commands = None;
+        self.own.clear();
+        // Nobody waits for these any more, and what they would sign nobody would keep alive.
+        self.waiting.clear();
+        self.lookups.retain(|_, (_, reader)| !matches!(reader, Reader::Resume));
+        for (query, task) in &self.queries {
+            if let Task::Lookup(lookup) = task
+                && !self.lookups.contains_key(lookup)
+                && let Some(mut query) = self.kad.query_mut(query)
+            {
+                query.finish();
+            }
+        }
+        self.watches.clear();
+        self.events.push_back(Event::ClientsGone);
+    }
+
+    pub(super) fn quarter(&self) -> usize {
         (self.config.max_operations() / 4).max(1)
     }
 
@@ -91,7 +120,7 @@ impl<S: Storage> Behaviour<S> {
     fn replicate_one(&mut self, now: Timestamp) -> bool {
         let busy = self.lookups.values().filter(|(_, r)| matches!(r, Reader::Replication)).count();
         let records = self.kad.store_mut().usage().records;
-        if busy >= self.quarter() || records == 0 {
+        if busy >= self.quarter() || self.repairing() >= self.quarter() || records == 0 {
             return false;
         }
         let Some(replicate) = &mut self.replicate else {
@@ -143,23 +172,33 @@ impl<S: Storage> Behaviour<S> {
     pub(super) fn watch(&mut self, key: RecordKey, sender: latest::Sender<Arc<Snapshot>>) {
         let now = self.clock.now();
         if self.watches.add(key.clone(), sender, &*self.validator, now) {
-            self.tell_watches(&key, now);
+            self.tell_watches(&key, None, now);
         }
     }
 
     pub(super) fn on_store_event(&mut self, event: StoreEvent) {
-        if let StoreEvent::Stored { key, .. } = &event
+        if let StoreEvent::Stored { key, writers, .. } = &event
             && self.watches.is_watched(key)
         {
-            self.tell_watches(key, self.clock.now());
+            // They are told when the store has nothing more to tell for now.
+            self.watches.touch(key.clone(), writers.clone());
         }
         self.events.push_back(Event::Store(event));
     }
 
-    /// Tells those who watch a key what is stored under it here.
-    fn tell_watches(&mut self, key: &RecordKey, now: Timestamp) {
+    /// Tells those who watch a key what is stored under it here, of a smart record the spaces of these writers, or of all.
+    fn tell_watches(
+        &mut self,
+        key: &RecordKey,
+        writers: Option<&BTreeSet<PeerId>>,
+        now: Timestamp,
+    ) {
         let store = self.kad.store_mut();
-        match store.record(key) {
+        let record = match writers {
+            Some(writers) if !writers.is_empty() => store.record_of(key, writers),
+            _ => store.record(key),
+        };
+        match record {
             Ok(Some(record)) => self.watches.on_record(key, &record, now),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {

@@ -18,9 +18,12 @@ use crate::{
 /// Decides about records that a [`Validator`] has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).
 ///
+/// It decides about what is stored here, whether others send it or this node comes across it in reads of its own. What a
+/// read answers it does not decide.
+///
 /// It has to set itself a time limit: until it answers, the record has a place in the queue.
 pub trait AsyncValidator: Send + Sync + 'static {
-    /// Whether this record, which `source` has sent, may be stored.
+    /// Whether this record, which `source` has sent, or has answered a read with, may be stored.
     ///
     /// # Errors
     /// [`ValidationError`] if not.
@@ -49,6 +52,8 @@ pub(super) struct Job {
 pub(super) struct Worker {
     jobs: mpsc::UnboundedSender<Job>,
     pub(super) done: mpsc::UnboundedReceiver<Checked>,
+    /// Whether someone is asked about what is otherwise good.
+    pub(super) asks: bool,
 }
 
 /// What a worker needs to know.
@@ -65,6 +70,7 @@ impl Worker {
         // Neither is longer than the queue, which the behaviour counts.
         let (jobs, inbox) = mpsc::unbounded();
         let (outbox, done) = mpsc::unbounded();
+        let asks = setup.asks.is_some();
         let work = run(setup, inbox, outbox).boxed();
         match executor {
             Some(executor) => executor(work),
@@ -79,7 +85,7 @@ impl Worker {
                 }
             }
         }
-        Self { jobs, done }
+        Self { jobs, done, asks }
     }
 
     /// Hands a job over. Returns whether there is still a worker to do it.

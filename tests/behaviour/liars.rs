@@ -176,6 +176,56 @@ async fn one_who_withholds_what_was_seen_before_is_noticed() {
 }
 
 #[tokio::test]
+async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
+    let [one, other] = [(); 2].map(|()| signed(&key(), &Keypair::generate_ed25519(), "x"));
+    let mut both = one.clone();
+    both.join(other).unwrap();
+    let reader = Peer::start().await;
+    reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    within(async {
+        let whole = liar(Some(record(&key(), both.encode()))).await;
+        reader.add(whole.node.peer(), whole.node.address()).await;
+        assert_eq!(reader.client.view(key()).await.unwrap().len(), 2);
+        let gone = whole.node.peer();
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
+
+        // There is nobody to ask.
+        assert_eq!(reader.client.get(key()).await.unwrap().withheld, []);
+        // One was asked who has not heard of the other writer; there may be others.
+        let part = liar(Some(record(&key(), one.encode()))).await;
+        reader.add(part.node.peer(), part.node.address()).await;
+        let early = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
+        assert_eq!(early.withheld, []);
+        let all = reader.client.get(key()).await.unwrap();
+        assert_eq!(all.withheld.len(), 1, "now there are none");
+        assert_eq!(reader.smart(|smart| smart.counters().withheld).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_takes_no_repair_is_not_sent_it_with_every_read() {
+    let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
+    let reader = Peer::start().await;
+    reader.store(&truth).await;
+    let liar = liar(None).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        for _ in 0..5 {
+            let reading = reader.client.get(key()).await.unwrap();
+            assert_eq!(reading.empty, [liar.node.peer()]);
+        }
+        let sent = async || reader.smart(|smart| smart.counters().repairs).await;
+        while sent().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(liar.sent.lock().unwrap().len(), 1);
+        assert_eq!(reader.smart(|smart| smart.counters().repairs_put_off).await, 4);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_read_ends_with_its_policy() {
     let author = Keypair::generate_ed25519();
     let reader = Setup::with_config(quiet()).start().await;

@@ -13,7 +13,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
     StoreConfig, SystemClock, Validator,
-    behaviour::{AsyncValidator, BehaviourConfig, Event},
+    behaviour::{AsyncValidator, BehaviourConfig, Event, Executor},
     store::{MemoryStorage, Origin},
 };
 use tokio::{
@@ -51,6 +51,9 @@ pub struct Setup {
     pub validator: Arc<dyn Validator>,
     pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
     pub asks: Option<Box<dyn AsyncValidator>>,
+    pub executor: Option<Executor>,
+    /// After which time queries are given up. Kademlia looks at that only when it is polled, so the peer then is, often.
+    pub query_timeout: Option<Duration>,
 }
 
 /// A clock that is a function.
@@ -90,6 +93,8 @@ impl Default for Setup {
             validator: Arc::new(Registry::default()),
             clock: Arc::new(|| SystemClock.now()),
             asks: None,
+            executor: None,
+            query_timeout: None,
         }
     }
 }
@@ -116,14 +121,19 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, validator, clock, asks } = self;
+        let Self { keypair, config, store, validator, clock, asks, executor, query_timeout } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store = SmartRecordStore::with_storage(id, validator, store, storage, FnClock(clock));
+        let mut kad_config = store.kad_config(PROTOCOL);
+        query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
             .with_store(store)
-            .with_protocol(PROTOCOL)
+            .with_kad_config(kad_config)
             .with_config(config);
+        if let Some(executor) = executor {
+            builder = builder.with_executor(executor);
+        }
         if let Some(asks) = asks {
             builder = builder.with_async_validator(Asks(asks));
         }
@@ -157,7 +167,7 @@ impl Setup {
         };
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
-        let handle = tokio::spawn(run(swarm, inbox, outbox));
+        let handle = tokio::spawn(run(swarm, inbox, outbox, query_timeout));
         Peer { id, address, client, keypair, events, tasks, handle }
     }
 }
@@ -166,6 +176,7 @@ async fn run(
     mut swarm: Swarm<Composed>,
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
+    wake_every: Option<Duration>,
 ) {
     loop {
         tokio::select! {
@@ -190,6 +201,7 @@ async fn run(
                 Some(task) => task(&mut swarm),
                 None => return,
             },
+            () = tokio::time::sleep(wake_every.unwrap_or_default()), if wake_every.is_some() => {}
         }
     }
 }
@@ -283,6 +295,20 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.handle.abort();
+    }
+}
+
+/// A peer that nobody ever hears from: connections to it are not refused, and come to nothing.
+pub struct Silent(std::net::TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn address(&self) -> Multiaddr {
+        let port = self.0.local_addr().unwrap().port();
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
     }
 }
 
