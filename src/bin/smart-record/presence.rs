@@ -92,6 +92,7 @@ async fn announce(
                 Some(PublisherState::Failed { error, retry_in }) => {
                     eprintln!("{error}; tried again in {} s", retry_in.as_secs());
                 }
+                Some(PublisherState::GaveUp { error }) => return Err(error.into()),
                 _ => return Ok(ExitCode::SUCCESS),
             },
             _ = tokio::signal::ctrl_c() => break,
