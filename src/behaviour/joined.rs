@@ -232,3 +232,144 @@ fn covers(space: &Space, other: &Space) -> bool {
         && joined.updates().len() == space.updates().len()
         && joined.updates().zip(space.updates()).all(|(a, b)| a.position() == b.position())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::{
+        record::{Open, SpaceSigner},
+        validator::{Registry, SmartRecordValidator, Validity},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn key() -> RecordKey {
+        RecordKey::new("/sr/a")
+    }
+
+    /// What a new writer says, first and then.
+    fn says() -> (SmartRecord, SmartRecord) {
+        let mut signer = SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
+        let mut say = |text: &str| {
+            let document = [("text", text)].into_iter().collect();
+            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+            signer.record(NOW)
+        };
+        (say("first"), say("then"))
+    }
+
+    fn joined(registry: &Registry, records: &[&SmartRecord]) -> Joined {
+        let mut joined = Joined::new(registry, &key());
+        for record in records {
+            joined.take(registry, &key(), &record.encode(), NOW).unwrap();
+        }
+        joined
+    }
+
+    #[test]
+    fn in_whatever_order_answers_come_the_result_is_the_same_and_within_the_limits() {
+        let limits = Limits::default().with_spaces_per_record(2);
+        let small = SmartRecordValidator::new(limits, Open);
+        let small = Registry::empty().with("sr", small).unwrap();
+        let all: Vec<_> = (0..4).flat_map(|_| <[_; 2]>::from(says())).collect();
+        let forth: Vec<_> = all.iter().collect();
+        let back: Vec<_> = all.iter().rev().collect();
+        for (registry, spaces) in [(&Registry::default(), 4), (&small, 2)] {
+            let result = joined(registry, &forth);
+            assert_eq!(result, joined(registry, &back));
+            assert_eq!(result.record().unwrap().spaces().len(), spaces);
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_no_news_and_what_is_no_good_changes_nothing() {
+        let (registry, (first, then)) = (Registry::default(), says());
+        let mut known = joined(&registry, &[&then]);
+        let before = known.clone();
+        let mut is_news = |record: &SmartRecord| {
+            known.take(&registry, &key(), &record.encode(), NOW).map(|(_, is_news)| is_news)
+        };
+        assert_eq!((is_news(&then), is_news(&first)), (Ok(false), Ok(false)));
+        assert_eq!(is_news(&says().0), Ok(true));
+        let mut known = before.clone();
+        let late = NOW.saturating_add(Duration::from_secs(49 * 3_600));
+        assert!(known.take(&registry, &key(), &says().0.encode(), late).is_err(), "expired");
+        assert!(known.take(&registry, &key(), b"junk", NOW).is_err());
+        assert_eq!(known, before);
+    }
+
+    #[test]
+    fn who_lacks_what_is_told_exactly_from_a_whole_and_with_care_from_a_slice() {
+        let (registry, (first, then), other) = (Registry::default(), says(), says().0);
+        let all = joined(&registry, &[&then, &other]);
+        let lacking = |said: Option<&SmartRecord>, whole| {
+            let said = said.map(|said| Said::Record(said.clone()));
+            let chunks = all.lacking(&registry, &key(), said.as_ref(), whole, 15 * 1_024);
+            chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
+                let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
+                lacking.join(part.unwrap()).unwrap();
+                lacking
+            })
+        };
+        let (all, nothing) = (all.record().unwrap(), SmartRecord::new(key()));
+        for whole in [true, false] {
+            assert_eq!(lacking(None, whole), *all);
+            assert_eq!(lacking(Some(all), whole), nothing);
+        }
+        assert_eq!(lacking(Some(&first), true), *all);
+        assert_eq!(lacking(Some(&first), false), then, "the other may be in another slice");
+        assert_eq!(lacking(Some(&other), false), nothing);
+    }
+
+    /// The longer the better, unless it is empty.
+    struct Longest;
+
+    impl Validator for Longest {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            value: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            if value.is_empty() { Err(ValidationError::Stale) } else { Ok(Validity::forever()) }
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            crate::best_index(values.iter().map(|value| value.len()))
+        }
+    }
+
+    #[test]
+    fn of_values_the_best_stays_and_the_others_lack_it() {
+        let mut best = Joined::new(&Longest, &key());
+        let mut take = |value: &str| {
+            best.take(&Longest, &key(), value.as_bytes(), NOW).map(|(_, is_news)| is_news)
+        };
+        assert_eq!(
+            ["bb", "aa", "b", "ccc"].map(&mut take),
+            [Ok(true), Ok(false), Ok(false), Ok(true)]
+        );
+        assert!(take("").is_err());
+        let lacking = |said: &'static str| {
+            let said = Said::Value(Bytes::from(said));
+            best.lacking(&Longest, &key(), Some(&said), true, 1_024)
+        };
+        assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
+        assert!(lacking("ccc").is_empty());
+    }
+
+    #[test]
+    fn what_is_said_again_has_the_same_fingerprint() {
+        let (first, then) = says();
+        let of = |record: &SmartRecord| Said::Record(record.clone()).fingerprint();
+        assert_eq!(of(&first), of(&first));
+        assert_ne!(of(&first), of(&then));
+        assert_ne!(of(&first), of(&says().0));
+        let of = |value: &'static str| Said::Value(Bytes::from(value)).fingerprint();
+        assert!(of("a") == of("a") && of("a") != of("b"));
+    }
+}

@@ -335,3 +335,169 @@ impl Lookup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::{
+        record::{Limits, SpaceSigner},
+        validator::Registry,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const BOUNDS: Bounds = Bounds {
+        closest: 20,
+        slice_bytes: 8 * 1_024,
+        chunk_bytes: 15 * 1_024,
+        rounds: 4,
+        repair_chunks: 2,
+    };
+
+    fn board(writers: usize, bytes: usize) -> SmartRecord {
+        let mut board = SmartRecord::new("/sr/a".into());
+        for _ in 0..writers {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            let document = [("x", "x".repeat(bytes))].into_iter().collect();
+            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+            board.join(signer.record(NOW)).unwrap();
+        }
+        board
+    }
+
+    /// A lookup together with what it goes by.
+    struct Test(Lookup, Registry);
+
+    impl Test {
+        fn new(policy: ReadPolicy) -> Self {
+            let rules = Registry::default();
+            Self(Lookup::new("/sr/a".into(), policy, BOUNDS, &rules), rules)
+        }
+
+        fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
+            self.0.on_answer(peer, value, None, &self.1, NOW)
+        }
+
+        fn repairs(&self) -> (Vec<PeerId>, bool) {
+            let (repairs, is_close) = self.0.repairs(&PeerId::random(), &self.1);
+            (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
+        }
+    }
+
+    fn peers(n: usize) -> Vec<PeerId> {
+        std::iter::repeat_with(PeerId::random).take(n).collect()
+    }
+
+    #[test]
+    fn only_good_answers_count_and_bad_ones_change_nothing() {
+        let board = board(1, 1);
+        for (policy, good) in [(ReadPolicy::Replies(2), 2), (ReadPolicy::WithoutNews(2), 3)] {
+            let mut test = Test::new(policy);
+            for peer in peers(10) {
+                assert!(!test.answer(peer, b"garbage"));
+            }
+            assert!(!test.0.was_heard() && test.0.has_replies());
+            let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
+            let enough: Vec<_> = enough.collect();
+            assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
+            assert_eq!(test.0.joined().record(), Some(&board));
+            assert!(!test.0.is_complete());
+        }
+        let mut all = Test::new(ReadPolicy::All);
+        assert!(peers(30).into_iter().all(|peer| !all.answer(peer, &board.encode())));
+        assert!(all.0.is_complete());
+    }
+
+    #[test]
+    fn a_record_in_slices_is_asked_for_until_nothing_new_arrives_or_the_rounds_run_out() {
+        let (peer, board) = (PeerId::random(), board(40, 600));
+        let slices: Vec<_> = board.chunks(BOUNDS.slice_bytes).collect();
+        assert!(slices.len() > 3);
+        let mut test = Test::new(ReadPolicy::All);
+        for slice in &slices[..2] {
+            test.answer(peer, slice);
+            assert!(test.0.on_round());
+        }
+        test.answer(peer, &slices[1]);
+        assert!(!test.0.on_round(), "nothing new");
+        assert!(test.0.is_complete() && test.0.may_be_sliced());
+
+        let mut test = Test::new(ReadPolicy::All);
+        let again = slices.iter().map(|slice| {
+            test.answer(peer, slice);
+            test.0.on_round()
+        });
+        assert_eq!(again.take(4).collect::<Vec<_>>(), [true, true, true, false]);
+        assert!(!test.0.is_complete(), "there may be more");
+
+        let mut small = Test::new(ReadPolicy::All);
+        small.answer(peer, &super::tests::board(1, 1).encode());
+        assert!(!small.0.on_round(), "it was all there is");
+    }
+
+    #[test]
+    fn the_closest_who_are_behind_or_have_nothing_are_repaired_and_nobody_else() {
+        let (one, other) = (board(1, 1), board(1, 1));
+        let mut both = one.clone();
+        both.join(other).unwrap();
+        let mut test = Test::new(ReadPolicy::All);
+        let mut seen = peers(60);
+        seen.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        for (n, peer) in seen.iter().enumerate() {
+            match n % 3 {
+                0 => drop(test.answer(*peer, &both.encode())),
+                1 => drop(test.answer(*peer, &one.encode())),
+                _ => test.0.on_empty([*peer]),
+            }
+        }
+        let (mut repaired, is_close) = test.repairs();
+        repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
+        assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
+        let local = RecordId::new(&PeerId::random(), test.0.key());
+        assert!(!is_close || local < RecordId::new(&seen[40], test.0.key()), "of 60 it is rarely");
+    }
+
+    #[test]
+    fn after_an_early_end_nobody_who_had_nothing_is_among_the_closest() {
+        let (one, other) = (board(1, 1), board(1, 1));
+        let mut both = one.clone();
+        both.join(other).unwrap();
+        let [newest, stale, empty] = [(); 3].map(|()| PeerId::random());
+        let mut test = Test::new(ReadPolicy::All);
+        test.answer(newest, &both.encode());
+        test.answer(stale, &one.encode());
+        test.0.on_empty([empty]);
+        let (mut repaired, is_close) = test.repairs();
+        repaired.sort_unstable();
+        let mut expected = vec![stale, empty];
+        expected.sort_unstable();
+        assert_eq!((repaired, is_close), (expected, true), "there are no more than these");
+        test.0.end_early();
+        assert_eq!(test.repairs(), (vec![stale], false));
+    }
+
+    #[test]
+    fn what_is_not_stored_here_is_news_space_by_space() {
+        let (here, theirs) = (board(3, 1), board(2, 1));
+        let mut test = Test::new(ReadPolicy::All);
+        test.0.on_local(here.clone(), &test.1);
+        assert_eq!(test.0.news(), None);
+        let mut whole = here.clone();
+        whole.join(theirs.clone()).unwrap();
+        let peer = PeerId::random();
+        test.answer(peer, &whole.encode());
+        assert_eq!(test.0.news(), Some(theirs.clone()));
+        for (writer, _) in theirs.spaces() {
+            assert_eq!(test.0.source_of(writer), Some(peer));
+        }
+        let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
+        knowing.0.on_known(&whole, &knowing.1);
+        assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
+        assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
+    }
+}

@@ -18,6 +18,7 @@ use crate::{
     key::RecordKey,
     node::Dict,
     record::{Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
+    store::storage::RecordId,
     time::Timestamp,
 };
 
@@ -47,6 +48,9 @@ struct OwnSpace {
     /// What is signed anew, and when.
     kept: Option<(Kept, Timestamp)>,
     resend_at: Timestamp,
+    /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
+    /// for more.
+    reach: Option<RecordId>,
     /// Until then it is only known what the space says.
     is_written: bool,
 }
@@ -111,6 +115,7 @@ impl OwnSpaces {
             signer: SpaceSigner::new(key.clone(), keypair.clone(), limits.clone()),
             kept: None,
             resend_at: Timestamp::MAX,
+            reach: None,
             is_written: false,
         })
     }
@@ -152,6 +157,20 @@ impl OwnSpaces {
 
     fn plan(&mut self, key: &RecordKey) {
         self.agenda.set(key, self.spaces.get(key).map(OwnSpace::next_at));
+    }
+
+    /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
+    /// so: it is then served when the space is sent the next time, and that looks again.
+    pub(super) fn may_reach(&self, key: &RecordKey, distance: RecordId) -> bool {
+        let reach = self.spaces.get(key).and_then(|space| space.reach);
+        reach.is_none_or(|reach| distance <= reach)
+    }
+
+    /// Takes note of how far the farthest is of the peers closest to the key.
+    pub(super) fn set_reach(&mut self, key: &RecordKey, reach: Option<RecordId>) {
+        if let Some(space) = self.spaces.get_mut(key) {
+            space.reach = reach;
+        }
     }
 
     /// A peer has turned up that is one of the closest to the key.
@@ -197,6 +216,7 @@ impl OwnSpaces {
                 let is_left = space.kept.is_some() || space.signer.record(now).spaces().len() > 0;
                 let is_renewal = space.kept.as_ref().is_some_and(|(_, at)| *at <= now);
                 space.resend_at = resend_at;
+                space.reach = None;
                 is_left.then_some(if is_renewal { Due::Renew } else { Due::Resend })
             });
             if let Some(due) = due {
@@ -422,6 +442,18 @@ mod tests {
         spaces.renew(&key, earlier).unwrap();
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
+    }
+
+    #[test]
+    fn peers_that_are_not_among_the_closest_are_told_by_their_distance() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
+        let at = |byte| RecordId([byte; 32]);
+        assert!(spaces.may_reach(&key, at(9)), "nobody has looked yet");
+        spaces.set_reach(&key, Some(at(5)));
+        assert!(spaces.may_reach(&key, at(4)) && !spaces.may_reach(&key, at(6)));
+        assert!(spaces.due(NOW.saturating_add(HOUR)).is_some());
+        assert!(spaces.may_reach(&key, at(6)), "it is sent again, and peers may have gone");
     }
 
     #[test]

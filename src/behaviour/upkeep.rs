@@ -22,7 +22,7 @@ use super::{
 use crate::{
     client::latest,
     key::RecordKey,
-    store::{Storage, StoreEvent},
+    store::{Storage, StoreEvent, storage::RecordId},
     time::Timestamp,
 };
 
@@ -212,11 +212,15 @@ impl<S: Storage> Behaviour<S> {
     /// Own spaces to which a new peer is close are sent again.
     pub(super) fn on_new_peer(&mut self, peer: PeerId) {
         let now = self.clock.now();
-        let keys: Vec<_> = self.own.keys().cloned().collect();
+        let closer = |key: &RecordKey| self.own.may_reach(key, RecordId::new(&peer, key));
+        let keys: Vec<_> = self.own.keys().filter(|key| closer(key)).cloned().collect();
         for key in keys {
             let target = KBucketKey::new(key.as_bytes().to_vec());
-            let mut closest = self.kad.get_closest_local_peers(&target).take(self.bounds.closest);
-            if closest.any(|closest| *closest.preimage() == peer) {
+            let closest = self.kad.get_closest_local_peers(&target).take(self.bounds.closest);
+            let closest: Vec<_> = closest.map(KBucketKey::into_preimage).collect();
+            let farthest = closest.get(self.bounds.closest.saturating_sub(1));
+            self.own.set_reach(&key, farthest.map(|peer| RecordId::new(peer, &key)));
+            if closest.contains(&peer) {
                 self.own.on_new_peer(&key, now);
             }
         }
