@@ -71,9 +71,9 @@ pub(crate) use self::{
 use self::{
     inbound::Inbound,
     known::Known,
-    lookup::{Bounds, Lookup},
+    lookup::Bounds,
     own::OwnSpaces,
-    reading::Reader,
+    reading::{Read, Reader},
     repairs::Repairs,
     replicate::Replicate,
     spread::Spread,
@@ -116,7 +116,7 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     store_events: Events,
     /// What the queries are for that were begun here.
     queries: HashMap<QueryId, Task>,
-    lookups: HashMap<u64, (Lookup, Reader)>,
+    lookups: HashMap<u64, Read>,
     spreads: HashMap<u64, (Spread, Sender)>,
     next_id: u64,
     own: OwnSpaces,
@@ -193,7 +193,7 @@ impl<S: Storage> Behaviour<S> {
 
     /// Whether a client's command can be begun.
     fn has_capacity(&self) -> bool {
-        let reads = self.lookups.values().filter(|(_, reader)| reader.is_client());
+        let reads = self.lookups.values().filter(|read| read.reader.is_client());
         let writes = self.spreads.values().filter(|(_, sender)| sender.is_client());
         let waiting = self.waiting.values().map(Vec::len);
         let busy =
@@ -232,7 +232,7 @@ impl<S: Storage> Behaviour<S> {
                     self.queries.remove(&id);
                 }
                 match task {
-                    Task::Lookup(lookup) => self.on_lookup_progress(lookup, id, result, step.last),
+                    Task::Lookup(lookup) => self.on_lookup_progress(lookup, result, step.last),
                     Task::Closest(spread) => self.on_closest_peers(spread, result),
                     Task::Put(spread) => self.on_put(spread, &result),
                 }
@@ -260,6 +260,15 @@ impl<S: Storage> Behaviour<S> {
             && let Poll::Ready(Some(checked)) = worker.done.poll_next_unpin(cx)
         {
             self.on_checked(checked);
+            return Poll::Ready(());
+        }
+        if let Some((_, worker)) = &mut self.inbound
+            && let Poll::Ready(verdict) = worker.poll_verdict(cx)
+        {
+            match verdict {
+                Some(verdict) => self.on_verdict(verdict),
+                None => self.on_no_verdicts(),
+            }
             return Poll::Ready(());
         }
         if self.has_capacity()

@@ -147,6 +147,7 @@ impl<S: Storage> Builder<S> {
                     asks,
                     clock: clock.clone(),
                     concurrency: config.inbound_concurrency(),
+                    max_answering: queue,
                 };
                 Some((inbound, Worker::start(setup, executor)))
             }

@@ -29,6 +29,8 @@ pub enum Validation {
     /// Elsewhere, so that the swarm's task is not held up. Kademlia then answers the writer *before* the record
     /// is validated or stored: an `Ok` says nothing but that the request has arrived. Writers are limited in rate,
     /// each by itself, and the queue is bounded: with either exceeded, the newest records are refused and counted.
+    /// What others answer to reads is checked elsewhere too, in a queue of the same length; what does not find room there is
+    /// checked on the task.
     OffTask,
 }
 

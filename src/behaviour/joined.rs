@@ -40,45 +40,88 @@ impl Joined {
         }
     }
 
-    /// Takes an answer in. Returns what was good of it, and whether that was news.
+    /// What of this is of use to check an answer: of a record the spaces of those writers who have one in it.
+    pub(super) fn known_of(
+        &self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        value: &Bytes,
+    ) -> Self {
+        match (self, validator.smart_record(key)) {
+            (Self::Record(joined), Some(rules)) => {
+                let mut known = SmartRecord::new(key.clone());
+                // What cannot be read is refused when it is checked.
+                let spaces = rules.open(key, value.clone()).unwrap_or_default();
+                for writer in spaces.into_keys().filter_map(|writer| Writer::decode(writer).ok()) {
+                    if let Some(space) = joined.space(&writer) {
+                        known.join_space(writer, space.clone());
+                    }
+                }
+                Self::Record(known)
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// What is good of an answer. What stands in this is known to be good.
     ///
     /// # Errors
     /// [`ValidationError`] if nothing of it is good.
-    pub(super) fn take(
-        &mut self,
+    pub(super) fn check(
+        &self,
         validator: &dyn Validator,
         key: &RecordKey,
-        value: &[u8],
+        value: Bytes,
         now: Timestamp,
-    ) -> Result<(Said, bool), ValidationError> {
+    ) -> Result<Said, ValidationError> {
         match (self, validator.smart_record(key)) {
-            (Self::Record(joined), Some(rules)) => {
-                let said = rules.read_knowing(joined, value, now)?;
-                let is_news = !contains(joined, &said);
-                if is_news {
-                    join(joined, &said);
-                    joined.truncate(rules.limits());
-                }
-                Ok((Said::Record(said), is_news))
+            (Self::Record(known), Some(rules)) => {
+                rules.read_knowing(known, value, now).map(Said::Record)
             }
-            (Self::Value(best), _) => {
-                let said = Bytes::copy_from_slice(value);
-                if best.as_ref() == Some(&said) {
-                    return Ok((Said::Value(said), false));
-                }
-                validator.validate(key, value, now)?;
-                let better: Bytes = match best {
-                    // What is there comes first: of equals it stays.
-                    Some(best) => validator.consolidate(key, &[best, value])?.into(),
-                    None => said.clone(),
-                };
-                let is_news = best.as_ref() != Some(&better);
-                *best = Some(better);
-                Ok((Said::Value(said), is_news))
+            (Self::Value(Some(known)), _) if *known == value => Ok(Said::Value(value)),
+            (Self::Value(_), _) => {
+                validator.validate(key, &value, now)?;
+                Ok(Said::Value(value))
             }
             (Self::Record(_), None) => {
                 Err(ValidationError::Unsupported("no rules of smart records".to_owned()))
             }
+        }
+    }
+
+    /// Takes in what was good of an answer. Returns whether that was news.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
+    pub(super) fn take(
+        &mut self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        said: &Said,
+    ) -> Result<bool, ValidationError> {
+        match (self, said) {
+            (Self::Record(joined), Said::Record(said)) => {
+                let is_news = !contains(joined, said);
+                if is_news {
+                    join(joined, said);
+                    if let Some(rules) = validator.smart_record(key) {
+                        joined.truncate(rules.limits());
+                    }
+                }
+                Ok(is_news)
+            }
+            (Self::Value(best), Said::Value(said)) => {
+                let better: Bytes = match best {
+                    Some(best) if best == said => return Ok(false),
+                    // What is there comes first: of equals it stays.
+                    Some(best) => validator.consolidate(key, &[best, said])?.into(),
+                    None => said.clone(),
+                };
+                let is_news = best.as_ref() != Some(&better);
+                *best = Some(better);
+                Ok(is_news)
+            }
+            _ => Ok(false),
         }
     }
 
@@ -141,16 +184,15 @@ impl Joined {
     ) -> Vec<Bytes> {
         match (self, said) {
             (Self::Record(joined), None) => chunks(joined, chunk_bytes),
+            (Self::Record(joined), Some(Said::Record(said))) if whole => {
+                chunks(&beyond(joined, said), chunk_bytes)
+            }
             (Self::Record(joined), Some(Said::Record(said))) => {
                 let mut lacking = SmartRecord::new(key.clone());
-                for (writer, space) in joined.spaces() {
-                    let had = said.space(writer);
-                    let is_behind = match had {
-                        Some(had) if whole => !covers(had, space),
-                        Some(had) => had.newest() < space.newest(),
-                        None => whole,
-                    };
-                    if is_behind {
+                for (writer, had) in said.spaces() {
+                    if let Some(space) = joined.space(writer)
+                        && had.newest() < space.newest()
+                    {
                         lacking.join_space(writer.clone(), space.clone());
                     }
                 }
@@ -265,9 +307,26 @@ mod tests {
     fn joined(registry: &Registry, records: &[&SmartRecord]) -> Joined {
         let mut joined = Joined::new(registry, &key());
         for record in records {
-            joined.take(registry, &key(), &record.encode(), NOW).unwrap();
+            take(&mut joined, registry, record.encode(), NOW).unwrap();
         }
         joined
+    }
+
+    fn take(
+        joined: &mut Joined,
+        validator: &dyn Validator,
+        value: impl Into<Bytes>,
+        now: Timestamp,
+    ) -> Result<bool, ValidationError> {
+        let value = value.into();
+        let known = joined.known_of(validator, &key(), &value);
+        let said = known.check(validator, &key(), value.clone(), now);
+        assert_eq!(
+            said,
+            joined.check(validator, &key(), value, now),
+            "all that is of use is known"
+        );
+        joined.take(validator, &key(), &said?)
     }
 
     #[test]
@@ -290,15 +349,13 @@ mod tests {
         let (registry, (first, then)) = (Registry::default(), says());
         let mut known = joined(&registry, &[&then]);
         let before = known.clone();
-        let mut is_news = |record: &SmartRecord| {
-            known.take(&registry, &key(), &record.encode(), NOW).map(|(_, is_news)| is_news)
-        };
+        let mut is_news = |record: &SmartRecord| take(&mut known, &registry, record.encode(), NOW);
         assert_eq!((is_news(&then), is_news(&first)), (Ok(false), Ok(false)));
         assert_eq!(is_news(&says().0), Ok(true));
         let mut known = before.clone();
         let late = NOW.saturating_add(Duration::from_secs(49 * 3_600));
-        assert!(known.take(&registry, &key(), &says().0.encode(), late).is_err(), "expired");
-        assert!(known.take(&registry, &key(), b"junk", NOW).is_err());
+        assert!(take(&mut known, &registry, says().0.encode(), late).is_err(), "expired");
+        assert!(take(&mut known, &registry, "junk", NOW).is_err());
         assert_eq!(known, before);
     }
 
@@ -346,9 +403,7 @@ mod tests {
     #[test]
     fn of_values_the_best_stays_and_the_others_lack_it() {
         let mut best = Joined::new(&Longest, &key());
-        let mut take = |value: &str| {
-            best.take(&Longest, &key(), value.as_bytes(), NOW).map(|(_, is_news)| is_news)
-        };
+        let mut take = |value: &'static str| take(&mut best, &Longest, value, NOW);
         assert_eq!(
             ["bb", "aa", "b", "ccc"].map(&mut take),
             [Ok(true), Ok(false), Ok(false), Ok(true)]

@@ -155,21 +155,26 @@ impl Lookup {
         validator: &dyn Validator,
         now: Timestamp,
     ) {
-        if self.joined.take(validator, &self.key, value, now).is_ok() {
+        let said = self.joined.check(validator, &self.key, Bytes::copy_from_slice(value), now);
+        if said.is_ok_and(|said| self.joined.take(validator, &self.key, &said).is_ok()) {
             self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
         }
     }
 
-    /// Takes note of an answer. `expires_at` is what the holder says about it. Returns whether that is enough.
+    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether that is
+    /// enough.
     pub(super) fn on_answer(
         &mut self,
         peer: PeerId,
-        value: &[u8],
+        said: Result<Said, ValidationError>,
         expires_at: Option<Timestamp>,
         validator: &dyn Validator,
-        now: Timestamp,
     ) -> bool {
-        match self.joined.take(validator, &self.key, value, now) {
+        let taken = said.and_then(|said| {
+            let is_news = self.joined.take(validator, &self.key, &said)?;
+            Ok((said, is_news))
+        });
+        match taken {
             Ok((said, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
@@ -379,7 +384,9 @@ mod tests {
         }
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
-            self.0.on_answer(peer, value, None, &self.1, NOW)
+            let value = Bytes::copy_from_slice(value);
+            let said = self.0.joined().check(&self.1, self.0.key(), value, NOW);
+            self.0.on_answer(peer, said, None, &self.1)
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {

@@ -21,6 +21,7 @@ use super::{
     lookup::{Lookup, Repair},
     outcome::Reading,
     spread::Spread,
+    worker::{Answer, Verdict},
     writing::Sender,
 };
 use crate::{
@@ -31,6 +32,23 @@ use crate::{
     time::Timestamp,
     validator::{Checked, Malformed, ValidationError},
 };
+
+/// A read that is under way.
+pub(super) struct Read {
+    lookup: Lookup,
+    pub(super) reader: Reader,
+    query: QueryId,
+    /// How many answers are being checked elsewhere.
+    verdicts: usize,
+    /// The peers have been asked.
+    over: Option<Over>,
+}
+
+/// How asking the peers has ended.
+#[derive(Clone, Copy)]
+struct Over {
+    timed_out: bool,
+}
 
 /// Whom a read is for.
 pub(super) enum Reader {
@@ -80,66 +98,134 @@ impl<S: Storage> Behaviour<S> {
             lookup.on_known(record, &*validator);
         }
         let id = self.next_id();
-        self.ask(id, lookup.key());
-        self.lookups.insert(id, (lookup, reader));
+        let query = self.ask(id, lookup.key());
+        self.lookups.insert(id, Read { lookup, reader, query, verdicts: 0, over: None });
     }
 
-    fn ask(&mut self, id: u64, key: &RecordKey) {
+    fn ask(&mut self, id: u64, key: &RecordKey) -> QueryId {
         let query = self.kad.get_record(key.into());
         self.queries.insert(query, Task::Lookup(id));
         count(&mut self.counters.lookups, 1);
+        query
     }
 
-    pub(super) fn on_lookup_progress(
-        &mut self,
-        id: u64,
-        query: QueryId,
-        result: QueryResult,
-        is_last: bool,
-    ) {
-        let now = self.clock.now();
-        let Some((lookup, reader)) = self.lookups.get_mut(&id) else {
+    pub(super) fn on_lookup_progress(&mut self, id: u64, result: QueryResult, is_last: bool) {
+        if let QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) = result {
+            // Without a peer it is our own copy, of which the lookup has the whole.
+            let is_enough = found.peer.is_some_and(|peer| self.on_found(id, peer, found.record));
+            return self.end_if(id, is_enough);
+        }
+        let Some(read) = self.lookups.get_mut(&id) else {
             return;
         };
-        let mut is_enough = reader.is_gone();
         let mut timed_out = false;
         match result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
-                // Without a peer it is our own copy, of which the lookup has the whole.
-                if let Some(peer) = found.peer {
-                    is_enough |= take(lookup, peer, &found.record, &*self.validator, now);
-                }
-            }
             QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord {
                 cache_candidates,
-            })) => lookup.on_empty(cache_candidates.into_values()),
+            })) => read.lookup.on_empty(cache_candidates.into_values()),
             QueryResult::GetRecord(Err(GetRecordError::NotFound { closest_peers, .. })) => {
-                lookup.on_empty(closest_peers);
+                read.lookup.on_empty(closest_peers);
             }
-            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => timed_out = true,
+            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => {
+                read.lookup.end_early();
+                timed_out = true;
+            }
             _ => {}
         }
-        if !is_last {
-            if is_enough && let Some(mut query) = self.kad.query_mut(&query) {
-                lookup.end_early();
-                query.finish();
-            }
-            return;
+        if is_last {
+            read.over = Some(Over { timed_out });
+            self.end_round(id);
         }
-        if timed_out {
-            lookup.end_early();
-        }
-        if !is_enough && lookup.on_round() {
-            let key = lookup.key().clone();
-            return self.ask(id, &key);
-        }
-        self.end_read(id, timed_out, now);
     }
 
-    fn end_read(&mut self, id: u64, timed_out: bool, now: Timestamp) {
-        let Some((lookup, reader)) = self.lookups.remove(&id) else {
+    /// An answer has come. Returns whether that is enough.
+    fn on_found(&mut self, id: u64, peer: PeerId, record: kad::Record) -> bool {
+        let now = self.clock.now();
+        let Some(read) = self.lookups.get_mut(&id) else {
+            return false;
+        };
+        let lookup = &mut read.lookup;
+        if record.key != kad::RecordKey::from(lookup.key()) {
+            // Kademlia does not compare them.
+            let error = ValidationError::from(Malformed::other("an answer of another key"));
+            lookup.on_bad_answer(peer, error);
+            return false;
+        }
+        let expires_at = record.expires.map(|at| wall_clock(at, now));
+        let mut value = Bytes::from(record.value);
+        if let Some((_, worker)) = &mut self.inbound {
+            let key = lookup.key().clone();
+            let known = lookup.joined().known_of(&*self.validator, &key, &value);
+            match worker.read(Answer { read: id, peer, key, value, expires_at, known }) {
+                Ok(()) => {
+                    read.verdicts = read.verdicts.saturating_add(1);
+                    return false;
+                }
+                Err(given_back) => value = given_back,
+            }
+        }
+        let said = lookup.joined().check(&*self.validator, lookup.key(), value, now);
+        lookup.on_answer(peer, said, expires_at, &*self.validator)
+    }
+
+    /// An answer has been checked elsewhere.
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) {
+        let Verdict { read: id, peer, expires_at, said } = verdict;
+        if let Some(read) = self.lookups.get_mut(&id) {
+            read.verdicts = read.verdicts.saturating_sub(1);
+            let is_enough = read.lookup.on_answer(peer, said, expires_at, &*self.validator);
+            self.end_if(id, is_enough);
+            self.end_round(id);
+        }
+    }
+
+    /// What checks answers elsewhere has come to its end: those that it had are lost.
+    pub(super) fn on_no_verdicts(&mut self) {
+        let waiting = self.lookups.iter_mut().filter(|(_, read)| read.verdicts > 0);
+        let waiting: Vec<_> = waiting
+            .map(|(id, read)| {
+                read.verdicts = 0;
+                // There may have been anything in them.
+                read.lookup.end_early();
+                *id
+            })
+            .collect();
+        waiting.into_iter().for_each(|id| self.end_round(id));
+    }
+
+    /// Asks nobody any more if that is enough, or nobody waits for it.
+    fn end_if(&mut self, id: u64, is_enough: bool) {
+        if let Some(read) = self.lookups.get_mut(&id)
+            && read.over.is_none()
+            && (is_enough || read.reader.is_gone())
+            && let Some(mut query) = self.kad.query_mut(&read.query)
+        {
+            read.lookup.end_early();
+            query.finish();
+        }
+    }
+
+    /// Begins the next round, or ends the read, once the peers have been asked and their answers checked.
+    fn end_round(&mut self, id: u64) {
+        let Some(read) = self.lookups.get_mut(&id) else {
             return;
         };
+        let Some(Over { timed_out }) = read.over.filter(|_| read.verdicts == 0) else {
+            return;
+        };
+        if !read.reader.is_gone() && read.lookup.on_round() {
+            let key = read.lookup.key().clone();
+            let query = self.ask(id, &key);
+            if let Some(read) = self.lookups.get_mut(&id) {
+                (read.query, read.over) = (query, None);
+            }
+        } else if let Some(Read { lookup, reader, .. }) = self.lookups.remove(&id) {
+            self.end_read(lookup, reader, timed_out);
+        }
+    }
+
+    fn end_read(&mut self, lookup: Lookup, reader: Reader, timed_out: bool) {
+        let now = self.clock.now();
         count(&mut self.counters.reads, 1);
         let key = lookup.key().clone();
         let mut withheld =
@@ -180,7 +266,8 @@ impl<S: Storage> Behaviour<S> {
         for Repair { peers, chunks } in repairs {
             if self.repairing() >= self.quarter() {
                 // Another read will find that it is still lacking.
-                return count(&mut self.counters.repairs_put_off, peers.len());
+                count(&mut self.counters.repairs_put_off, peers.len());
+                continue;
             }
             let sent = fingerprint(chunks);
             let key = lookup.key();
@@ -260,22 +347,4 @@ fn fingerprint(chunks: &[Bytes]) -> u64 {
     let mut hasher = DefaultHasher::new();
     chunks.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Takes a reply of Kademlia in; returns whether the lookup has enough.
-fn take(
-    lookup: &mut Lookup,
-    peer: PeerId,
-    record: &kad::Record,
-    validator: &dyn crate::Validator,
-    now: Timestamp,
-) -> bool {
-    if record.key != kad::RecordKey::from(lookup.key()) {
-        // Kademlia does not compare them.
-        let error = ValidationError::from(Malformed::other("an answer of another key"));
-        lookup.on_bad_answer(peer, error);
-        return false;
-    }
-    let expires_at = record.expires.map(|at| wall_clock(at, now));
-    lookup.on_answer(peer, &record.value, expires_at, validator, now)
 }

@@ -16,7 +16,10 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
 
 use super::{
-    Behaviour, Event, ReadPolicy, Snapshot, Task, event::count, own::Due, reading::Reader,
+    Behaviour, Event, ReadPolicy, Snapshot, Task,
+    event::count,
+    own::Due,
+    reading::{Read, Reader},
     writing::Sender,
 };
 use crate::{
@@ -76,7 +79,7 @@ impl<S: Storage> Behaviour<S> {
         self.own.clear();
         // Nobody waits for these any more, and what they would sign nobody would keep alive.
         self.waiting.clear();
-        self.lookups.retain(|_, (_, reader)| !matches!(reader, Reader::Resume));
+        self.lookups.retain(|_, read| !matches!(read.reader, Reader::Resume));
         for (query, task) in &self.queries {
             if let Task::Lookup(lookup) = task
                 && !self.lookups.contains_key(lookup)
@@ -118,7 +121,8 @@ impl<S: Storage> Behaviour<S> {
 
     /// Gives the next stored record its turn.
     fn replicate_one(&mut self, now: Timestamp) -> bool {
-        let busy = self.lookups.values().filter(|(_, r)| matches!(r, Reader::Replication)).count();
+        let is_replication = |read: &&Read| matches!(read.reader, Reader::Replication);
+        let busy = self.lookups.values().filter(is_replication).count();
         let records = self.kad.store_mut().usage().records;
         if busy >= self.quarter() || self.repairing() >= self.quarter() || records == 0 {
             return false;

@@ -382,6 +382,20 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
+        let [a, b] = ["/sr/a", "/sr/b"].map(RecordKey::new);
+        let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
+        let mut watches = Watches::new(SECOND);
+        for writer in &writers {
+            watches.touch(a.clone(), vec![*writer]);
+        }
+        watches.touch(b.clone(), Vec::new());
+        assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
+        assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
+        assert_eq!(watches.touched(), None);
+    }
+
+    #[test]
     fn what_is_known_of_a_watched_record_stays_within_its_limits() {
         let key = RecordKey::new("/sr/a");
         let limits = Limits::default().with_spaces_per_record(8).with_updates_per_space(4);

@@ -6,11 +6,14 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SpaceSigner, StoreEvent, SystemClock, ValidationError,
-    behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
+    behaviour::{
+        AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, ReadPolicy, Validation,
+    },
 };
 use tokio::sync::Semaphore;
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use super::repairs::board;
 use crate::swarms::within;
 
 fn off_task() -> BehaviourConfig {
@@ -222,6 +225,72 @@ async fn when_validation_has_come_to_its_end_what_comes_in_is_refused() {
         }
         assert_eq!(refused(&b, InboundRefusal::Stopped).await, 2);
         b.client.publish(key(), says("own"), MINUTE).await.unwrap();
+    })
+    .await;
+}
+
+/// An executor that begins its work, or drops it, when it is told to.
+fn held() -> (Executor, tokio::sync::oneshot::Sender<bool>) {
+    let (go, is_to_go) = tokio::sync::oneshot::channel();
+    let executor: Executor = Box::new(|work| {
+        tokio::spawn(async move {
+            if is_to_go.await.unwrap() {
+                work.await;
+            }
+        });
+    });
+    (executor, go)
+}
+
+#[tokio::test]
+async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
+    for policy in [ReadPolicy::All, ReadPolicy::Replies(1)] {
+        let (executor, go) = held();
+        let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+        let (a, b) = (Peer::start().await, setup.start().await);
+        mesh(&[&a, &b]).await;
+        within(async {
+            a.store(&board(60, 600)).await;
+            let mut read = std::pin::pin!(b.client.get_with(key(), policy));
+            assert!(futures::poll!(&mut read).is_pending());
+            while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+                || b.smart(|smart| smart.counters().lookups).await == 0
+            {
+                tokio::task::yield_now().await;
+            }
+            assert!(futures::poll!(&mut read).is_pending(), "nobody has checked the answer");
+            // Nothing else waits for it.
+            assert!(b.client.get("/sr/inbound/else").await.unwrap().is_empty());
+            go.send(true).unwrap();
+            let reading = read.await.unwrap();
+            assert_eq!(reading.holders, [a.id]);
+            let all = policy == ReadPolicy::All;
+            assert_eq!((reading.view().len() == 60, reading.is_complete()), (all, all));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
+    let (executor, stop) = held();
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.store(&board(1, 1)).await;
+        let mut read = std::pin::pin!(b.client.get(key()));
+        assert!(futures::poll!(&mut read).is_pending());
+        while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+            || b.smart(|smart| smart.counters().lookups).await == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        stop.send(false).unwrap();
+        let lost = read.await.unwrap();
+        assert!(lost.is_empty() && !lost.is_complete());
+        // From now on they are checked on the task.
+        assert_eq!(b.client.view(key()).await.unwrap().len(), 1);
     })
     .await;
 }

@@ -368,6 +368,26 @@ async fn a_watch_tells_at_once_what_the_local_store_learns() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_of_writers_with_keys_of_every_kind() {
+    let b = Peer::start().await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        // The peer ids of the first two are the keys themselves, that of the last is a hash.
+        let keypairs =
+            [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()];
+        for (n, keypair) in keypairs.into_iter().enumerate() {
+            let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+            let now = SystemClock.now();
+            signer.merge(says("x"), now, MINUTE).unwrap();
+            b.store(&signer.record(now)).await;
+            assert_eq!(watch.next().await.unwrap().view().len(), n + 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
     let interval = Duration::from_millis(100);
     let a = Peer::start().await;

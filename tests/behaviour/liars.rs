@@ -16,7 +16,7 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock,
-    behaviour::{Event, ReadPolicy},
+    behaviour::{BehaviourConfig, Event, ReadPolicy, Validation},
 };
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
@@ -88,7 +88,15 @@ async fn read_beside(
     author: &Keypair,
     answer: Option<kad::Record>,
 ) -> (libp2p_smart_record::behaviour::Reading, Lying) {
-    let (honest, reader) = (Peer::start().await, Peer::start().await);
+    read_beside_with(quiet(), author, answer).await
+}
+
+async fn read_beside_with(
+    config: BehaviourConfig,
+    author: &Keypair,
+    answer: Option<kad::Record>,
+) -> (libp2p_smart_record::behaviour::Reading, Lying) {
+    let (honest, reader) = (Peer::start().await, Setup::with_config(config).start().await);
     let liar = liar(answer).await;
     mesh(&[&honest, &reader]).await;
     reader.add(liar.node.peer(), liar.node.address()).await;
@@ -128,6 +136,25 @@ async fn old_data_changes_nothing_and_is_told_to_be_stale() {
     let old = signed_ago(&key(), &author, "old", MINUTE);
     let (reading, liar) = read_beside(&author, Some(record(&key(), old.encode()))).await;
     assert_eq!(reading.stale, [liar.node.peer()]);
+}
+
+#[tokio::test]
+async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
+    let author = Keypair::generate_ed25519();
+    let config = quiet().with_validation(Validation::OffTask);
+    let old = signed_ago(&key(), &author, "old", MINUTE).encode();
+    let forged = signed(&"/sr/behaviour/elsewhere".into(), &author, "elsewhere").encode();
+    let fault = |reading: &libp2p_smart_record::behaviour::Reading| reading.refused[0].1.fault();
+    for (answer, expected) in
+        [(b"garbage".to_vec(), Some(Fault::Malformed)), (forged, Some(Fault::Invalid)), (old, None)]
+    {
+        let answer = Some(record(&key(), answer));
+        let (reading, liar) = read_beside_with(config.clone(), &author, answer).await;
+        match expected {
+            Some(expected) => assert_eq!(fault(&reading), expected),
+            None => assert_eq!(reading.stale, [liar.node.peer()]),
+        }
+    }
 }
 
 #[tokio::test]
