@@ -419,7 +419,7 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
             }
         }
         publisher.withdraw().await.unwrap();
-        let brief = PublisherConfig::default().with_ttl(Duration::from_millis(1));
+        let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
         let mut publisher = publish(&a, &client, local_node(&a), brief);
         let first = announced(&mut publisher).await;
         let next = announced(&mut publisher).await;
