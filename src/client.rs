@@ -1,8 +1,8 @@
 //! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::Behaviour).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
-//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on,
-//! except for a write once it was begun.
+//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on, or
+//! not begun at all, except for a write once it was signed or stored.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -153,8 +153,12 @@ impl Client {
     /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as there is a client and our
     /// space is not replaced or withdrawn. So `ttl` is for how long it outlives us.
     ///
+    /// What is kept under one key is one document: `document` is merged into it, and all of it has the longest `ttl` that any of
+    /// it was given. What is later published over a part of it takes that part's place and is not kept.
+    ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish); what is kept under a key has to fit into one update
+    /// ([`Limits::update_bytes`](crate::Limits::update_bytes)).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -164,7 +168,7 @@ impl Client {
         self.write(key.into(), Write::Keep(document, ttl)).await
     }
 
-    /// Withdraws all that our space says.
+    /// Withdraws all that our space says, also what is kept.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -176,7 +180,8 @@ impl Client {
     /// that is to be sent on. It is not kept alive.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our own store refuses it, and as [`publish`](Self::publish).
+    /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
+    /// ([`StoreConfig::chunk_bytes`](crate::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -203,6 +208,9 @@ impl Client {
     }
 
     /// Reads a record, with the policy of the behaviour.
+    ///
+    /// If no peer is known, or none could be connected to, it comes to what this node has itself, perhaps nothing:
+    /// see [`Reading::has_reached_anyone`].
     ///
     /// # Errors
     /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].

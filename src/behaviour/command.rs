@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,
-    lookup::{Reading, Snapshot},
+    outcome::{Reading, Snapshot},
     own::Write,
 };
 use crate::{
@@ -72,6 +72,19 @@ pub(crate) enum Command {
         after: Option<RecordId>,
         reply: Reply<Option<(RecordId, RecordKey)>>,
     },
+}
+
+impl Command {
+    /// Whether whoever has given it has lost interest.
+    pub(super) fn is_canceled(&self) -> bool {
+        match self {
+            Self::Write { reply, .. } | Self::Put { reply, .. } => reply.is_gone(),
+            Self::Read { reply, .. } => reply.is_gone(),
+            Self::Watch { sender, .. } => sender.is_closed(),
+            Self::Stored { reply, .. } => reply.is_gone(),
+            Self::NextStored { reply, .. } => reply.is_gone(),
+        }
+    }
 }
 
 impl fmt::Debug for Command {
