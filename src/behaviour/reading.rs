@@ -115,11 +115,14 @@ impl<S: Storage> Behaviour<S> {
             // Others may have it.
             tracing::warn!(%error, key = %lookup.key(), "our own copy could not be read");
         }
-        if matches!(reader, Reader::Watch)
-            && let Some(record) = self.watches.record(lookup.key())
-        {
-            // So that nothing of it is verified again, and none of it is news.
-            lookup.on_known(record, &*validator);
+        if matches!(reader, Reader::Watch) {
+            if let Some(record) = self.watches.record(lookup.key()) {
+                // So that nothing of it is verified again, and none of it is news.
+                lookup.on_known(record, &*validator);
+            } else if let Some((value, ends_at)) = self.watches.value(lookup.key(), now) {
+                // What lives is not forgotten because nobody says it for once, nor for something worse.
+                lookup.on_local_value(value, ends_at, &*validator, now);
+            }
         }
         let id = self.next_id();
         let query = self.ask(id, lookup.key());
@@ -282,6 +285,7 @@ impl<S: Storage> Behaviour<S> {
         let is_large = lookup.may_be_sliced();
         let has_failed = timed_out && !lookup.has_replies();
         let lookups = lookup.lookups();
+        let lifetime_ends_at = lookup.expires_at();
         let reading = lookup.into_reading(&repairs, withheld, self.validator.clone(), now);
         self.count(|c| &mut c.bad_answers, reading.refused.len());
         tracing::debug!(
@@ -299,7 +303,10 @@ impl<S: Storage> Behaviour<S> {
             Reader::Resume => self.end_resume(&key, &reading),
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
-                self.watches.on_asked(&key, found, now);
+                let value = reading.snapshot.value.as_ref();
+                let ends_at =
+                    value.and_then(|value| self.end_of(&key, value, lifetime_ends_at, now));
+                self.watches.on_asked(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(key, is_large),
         }
