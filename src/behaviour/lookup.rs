@@ -232,16 +232,17 @@ impl Lookup {
         let Joined::Record(joined) = &self.joined else {
             return false;
         };
-        let len = self.joined.encoded_len();
+        if self.may_be_sliced() {
+            return true;
+        }
         let show_all = |said: &Said| matches!(said, Said::Record(said) if said == joined);
         let agreed = self.said.len() > 1 && self.said.values().all(show_all);
-        len > self.bounds.slice_bytes / 8 && !(agreed && len <= self.bounds.slice_bytes)
+        !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
     /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
     pub(super) fn may_be_sliced(&self) -> bool {
-        matches!(self.joined, Joined::Record(_))
-            && self.joined.encoded_len() > self.bounds.slice_bytes
+        matches!(self.joined, Joined::Record(_)) && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
     /// How many lookups of Kademlia it has taken so far.

@@ -43,7 +43,10 @@ impl<S: Storage> Behaviour<S> {
             self.watches.on_clock_set_back(now);
         }
         self.latest_poll = now;
-        if let Some((key, writers)) = self.watches.touched() {
+        // Once all of what was read is stored.
+        if self.to_keep.is_empty()
+            && let Some((key, writers)) = self.watches.touched()
+        {
             self.tell_watches(&key, Some(&writers), now);
             return Poll::Ready(());
         }
