@@ -6,7 +6,7 @@
 //!
 //! * `lookup`, `joined`: a read and what the answers say together. `known`: who withholds. Pure.
 //! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. Pure.
-//! * `inbound`, `worker`: who may send how much; validation elsewhere.
+//! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
@@ -14,6 +14,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
+mod addresses;
 mod admitting;
 mod builder;
 mod command;
@@ -49,6 +50,18 @@ use libp2p_swarm::{
     derive_prelude::{Endpoint, Multiaddr, PortUse},
 };
 
+use self::{
+    addresses::Remotes,
+    inbound::Inbound,
+    known::Known,
+    lookup::Bounds,
+    own::OwnSpaces,
+    reading::{Read, Reader},
+    replicate::Replicate,
+    watches::Watches,
+    worker::Worker,
+    writing::Sending,
+};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, ReadPolicy, Validation},
@@ -61,17 +74,6 @@ pub use self::{
 pub(crate) use self::{
     command::{Command, Reply},
     own::Write,
-};
-use self::{
-    inbound::Inbound,
-    known::Known,
-    lookup::Bounds,
-    own::OwnSpaces,
-    reading::{Read, Reader},
-    replicate::Replicate,
-    watches::Watches,
-    worker::Worker,
-    writing::Sending,
 };
 use crate::{
     client::{Client, Publication},
@@ -97,6 +99,10 @@ use crate::{
 /// ```
 ///
 /// What concerns Kademlia itself, its peers, mode and other queries, is done through [`kad_mut`](Self::kad_mut).
+///
+/// Of the addresses that are added for a peer three stay, and no more than about 300 bytes of them: replies have to fit into
+/// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
+/// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour<S: Storage = MemoryStorage> {
     kad: libp2p_kad::Behaviour<SmartRecordStore<S>>,
     local: PeerId,
@@ -118,6 +124,7 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     known: Known,
     replicate: Option<Replicate>,
     watches: Watches,
+    remotes: Remotes,
     inbound: Option<(Inbound, Worker)>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     events: VecDeque<Event>,
@@ -243,8 +250,11 @@ impl<S: Storage> Behaviour<S> {
                 let request = self.admit_request(request);
                 Some(libp2p_kad::Event::InboundRequest { request })
             }
-            libp2p_kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
-                self.on_new_peer(peer);
+            libp2p_kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
+                self.trim_addresses(peer);
+                if is_new_peer {
+                    self.on_new_peer(peer);
+                }
                 Some(event)
             }
             event => Some(event),
@@ -357,6 +367,7 @@ impl<S: Storage> NetworkBehaviour for Behaviour<S> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.remotes.on_swarm_event(&event);
         self.kad.on_swarm_event(event);
     }
 
