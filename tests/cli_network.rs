@@ -167,6 +167,21 @@ fn a_node_that_finds_nobody_says_so_and_serves() {
 }
 
 #[test]
+fn a_node_serves_also_when_nobody_reads_its_addresses_any_more() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = smart_record(&["node", "--connect", NOBODY]);
+    command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    drop(reader);
+    let mut child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Told after the addresses.
+    let warning = command::lines(child.stderr.take().unwrap()).recv().unwrap();
+    assert!(warning.contains("can reach this node"), "{warning}");
+    assert!(child.try_wait().unwrap().is_none(), "it has ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_watch_shows_what_is_there_and_each_change() {
     let (_node, address) = Running::node(&[], &[]);
     let watch = Running::spawn(smart_record(&["watch", KEY, "--json", "--connect", &address]));
