@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many nodes the DHT has, from 3 to 64.
+    /// How many nodes the DHT has, from 3 to 64. All connect with all, so many take their time, most of all in a debug build.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=64))]
     nodes: u16,
     /// How many of the nodes write; at least 2, and at least one node is left to read only.
