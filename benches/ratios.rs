@@ -11,6 +11,8 @@ mod fixtures;
 mod harness;
 #[path = "ratios/large.rs"]
 mod large;
+#[path = "ratios/network.rs"]
+mod network;
 #[path = "ratios/small.rs"]
 mod small;
 
@@ -23,5 +25,6 @@ fn main() {
     let mut harness = Harness::from_args();
     small::run(&mut harness);
     large::run(&mut harness);
+    network::run(&mut harness);
     harness.finish();
 }

@@ -4,8 +4,10 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `lookup`, `joined`: a read and what the answers say together. `known`: who withholds. Pure.
-//! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. Pure.
+//! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
+//!   `repairs`: who was sent what was lacking. Pure.
+//! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `agenda`: what
+//!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
 //!
@@ -16,16 +18,20 @@
 
 mod addresses;
 mod admitting;
+mod agenda;
 mod builder;
 mod command;
 mod config;
 mod event;
 mod inbound;
 mod joined;
+mod kept;
 mod known;
 mod lookup;
+mod outcome;
 mod own;
 mod reading;
+mod repairs;
 mod replicate;
 mod spread;
 mod upkeep;
@@ -52,11 +58,13 @@ use libp2p_swarm::{
 
 use self::{
     addresses::Remotes,
+    command::answer,
     inbound::Inbound,
     known::Known,
     lookup::Bounds,
     own::OwnSpaces,
     reading::{Read, Reader},
+    repairs::Repairs,
     replicate::Replicate,
     watches::Watches,
     worker::Worker,
@@ -68,7 +76,7 @@ pub use self::{
     event::{BehaviourCounters, Event},
     inbound::InboundRefusal,
     known::Withheld,
-    lookup::{Reading, Snapshot},
+    outcome::{Reading, Snapshot},
     worker::{AsyncValidator, Executor},
 };
 pub(crate) use self::{
@@ -76,7 +84,7 @@ pub(crate) use self::{
     own::Write,
 };
 use crate::{
-    client::{Client, Publication},
+    client::{Client, ClientError, Publication},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
@@ -122,6 +130,7 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     /// Writes to spaces of which the network has still to tell what they say already.
     waiting: BTreeMap<RecordKey, Vec<(Write, Reply<Publication>)>>,
     known: Known,
+    repairs: Repairs,
     replicate: Option<Replicate>,
     watches: Watches,
     remotes: Remotes,
@@ -130,6 +139,8 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     events: VecDeque<Event>,
     counters: Shared<BehaviourCounters>,
     meter: Meter,
+    /// The time when upkeep was done last, to notice that the clock was set back.
+    latest_poll: Timestamp,
     timer: Delay,
     timer_at: Option<Timestamp>,
 }
@@ -204,6 +215,9 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn on_command(&mut self, command: Command) {
+        if command.is_canceled() {
+            return;
+        }
         match command {
             Command::Write { key, write, reply } => self.begin_write(key, write, reply),
             Command::Put { key, value, reply } => self.put(key, value, reply),
@@ -212,16 +226,15 @@ impl<S: Storage> Behaviour<S> {
                 self.begin_read(key, policy, Reader::Client(reply));
             }
             Command::Watch { key, sender } => self.watch(key, sender),
+            Command::Stored { key, reply } => {
+                let record = self.kad.store_mut().record(&key);
+                answer(reply, record.map_err(ClientError::from));
+            }
+            Command::NextStored { after, reply } => {
+                let next = self.kad.store_mut().next_record(after);
+                answer(reply, next.map_err(ClientError::from));
+            }
         }
-    }
-
-    /// The last client is gone.
-    fn on_clients_gone(&mut self) {
-        tracing::debug!("the last client is gone");
-        self.commands = None;
-        self.own.clear();
-        self.watches.clear();
-        self.events.push_back(Event::ClientsGone);
     }
 
     /// Takes care of an event of Kademlia; gives it back if it is the user's.
@@ -240,7 +253,7 @@ impl<S: Storage> Behaviour<S> {
                     self.queries.remove(&id);
                 }
                 match task {
-                    Task::Lookup(lookup) => self.on_lookup_progress(lookup, id, result, step.last),
+                    Task::Lookup(lookup) => self.on_lookup_progress(lookup, result, step.last),
                     Task::Closest(spread) => self.on_closest_peers(spread, result),
                     Task::Put(spread) => self.on_put(spread, &result),
                 }
@@ -271,6 +284,15 @@ impl<S: Storage> Behaviour<S> {
             && let Poll::Ready(Some(checked)) = worker.done.poll_next_unpin(cx)
         {
             self.on_checked(checked);
+            return Poll::Ready(());
+        }
+        if let Some((_, worker)) = &mut self.inbound
+            && let Poll::Ready(verdict) = worker.poll_verdict(cx)
+        {
+            match verdict {
+                Some(verdict) => self.on_verdict(verdict),
+                None => self.on_no_verdicts(),
+            }
             return Poll::Ready(());
         }
         if self.has_capacity()

@@ -1,8 +1,8 @@
 //! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::Behaviour).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
-//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on,
-//! except for a write once it was begun.
+//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on, or
+//! not begun at all, except for a write once it was signed or stored.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -10,7 +10,11 @@ mod error;
 pub(crate) mod latest;
 mod watch;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
@@ -23,7 +27,8 @@ use crate::{
     key::RecordKey,
     meter::{Meter, Timed},
     node::Dict,
-    record::{Position, Seq, View, Writer},
+    record::{Position, Seq, SmartRecord, View, Writer},
+    store::storage::RecordId,
     time::Timestamp,
 };
 
@@ -148,8 +153,12 @@ impl Client {
     /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as there is a client and our
     /// space is not replaced or withdrawn. So `ttl` is for how long it outlives us.
     ///
+    /// What is kept under one key is one document: `document` is merged into it, and all of it has the longest `ttl` that any of
+    /// it was given. What is later published over a part of it takes that part's place and is not kept.
+    ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish); what is kept under a key has to fit into one update
+    /// ([`Limits::update_bytes`](crate::Limits::update_bytes)).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -159,7 +168,7 @@ impl Client {
         self.write(key.into(), Write::Keep(document, ttl)).await
     }
 
-    /// Withdraws all that our space says.
+    /// Withdraws all that our space says, also what is kept.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -171,7 +180,8 @@ impl Client {
     /// that is to be sent on. It is not kept alive.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our own store refuses it, and as [`publish`](Self::publish).
+    /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
+    /// ([`StoreConfig::chunk_bytes`](crate::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -198,6 +208,9 @@ impl Client {
     }
 
     /// Reads a record, with the policy of the behaviour.
+    ///
+    /// If no peer is known, or none could be connected to, it comes to what this node has itself, perhaps nothing:
+    /// see [`Reading::has_reached_anyone`].
     ///
     /// # Errors
     /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
@@ -237,6 +250,32 @@ impl Client {
         let (sender, receiver) = latest::channel();
         self.send(Command::Watch { key: key.into(), sender }).await?;
         Ok(Watch::new(receiver))
+    }
+
+    /// What our own store holds of a smart record, without asking anybody: `None` if nothing, or if it is a record of another
+    /// kind. A replica may know less than the network does, and one that is not a replica of the key may know nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] and [`ClientError::Stopped`].
+    pub async fn stored(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Option<SmartRecord>, ClientError> {
+        let key = key.into();
+        self.ask(|reply| Command::Stored { key, reply }).await
+    }
+
+    /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
+    pub(crate) async fn next_stored(
+        &self,
+        after: Option<RecordId>,
+    ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
+        self.ask(|reply| Command::NextStored { after, reply }).await
+    }
+
+    /// One that does not keep the behaviour's spaces alive.
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        WeakClient(Arc::downgrade(&self.shared))
     }
 
     async fn read(
@@ -281,6 +320,17 @@ impl Client {
     async fn send(&self, command: Command) -> Result<(), ClientError> {
         let mut commands = self.shared.commands.lock().await;
         commands.send(command).await.map_err(|_| ClientError::Stopped)
+    }
+}
+
+/// A client that goes with the last [`Client`].
+#[derive(Clone)]
+pub(crate) struct WeakClient(Weak<Shared>);
+
+impl WeakClient {
+    /// The client, if there is still another.
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        self.0.upgrade().map(|shared| Client { shared })
     }
 }
 

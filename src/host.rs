@@ -1,11 +1,12 @@
 //! A ready swarm for those who have none: TCP and QUIC, Noise, Yamux, identify and the [`Behaviour`], as a task.
 //!
 //! The type is [`host::Node`](Node), a node of the DHT; [`crate::Node`] is a node of a document. `builder` sets it up,
-//! `task` runs it.
+//! `task` runs it; `resolver` looks up names.
 //!
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
 mod builder;
+mod resolver;
 mod task;
 
 use std::fmt;
@@ -14,8 +15,8 @@ use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
 
-pub use self::builder::NodeBuilder;
 use self::task::{Host, Request};
+pub use self::{builder::NodeBuilder, resolver::SystemResolver};
 use crate::{
     behaviour::Behaviour,
     client::Client,

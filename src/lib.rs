@@ -59,12 +59,13 @@
 //! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
+//! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
 //!
-//! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
+//! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics`, `services` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
 //! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
 //! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record`, and brings `node` and `redb`.
 
@@ -107,7 +108,9 @@ pub mod node;
 pub mod presence;
 pub mod presence_publisher;
 mod proto;
+mod rate;
 pub mod record;
+pub mod services;
 mod settings;
 pub mod shard;
 pub mod signed;

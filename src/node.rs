@@ -192,7 +192,7 @@ impl Kind {
     }
 
     /// The same content without any lifetime.
-    fn without_lifetimes(self) -> Self {
+    pub(crate) fn without_lifetimes(self) -> Self {
         let bare = |node: Node| Node::new(node.kind.without_lifetimes());
         match self {
             Self::List(list) => Self::List(list.into_iter().map(bare).collect()),

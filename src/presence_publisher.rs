@@ -35,7 +35,7 @@
 //! ```
 //!
 //! **Invariants.** What a node gives back is put only if it is what the client has signed. Nothing is put after the
-//! withdrawal. Each wait for somebody else is bounded.
+//! withdrawal. Each wait for somebody else is bounded. Whatever the settings are, it pauses before it tries again.
 //!
 //! **Spec.** `docs/design.md`, section "Presence from an app".
 
@@ -96,6 +96,12 @@ pub enum PublisherState {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// It could not be, and trying again would not help: the task has ended, which is the last that is told. An earlier
+    /// announcement holds until it expires.
+    GaveUp {
+        /// Why.
+        error: PublisherError,
+    },
 }
 
 /// Why a client could not be announced, or the announcement not be withdrawn.
@@ -125,9 +131,17 @@ pub enum PublisherError {
     Stopped,
 }
 
+impl PublisherError {
+    /// Whether it would be the same the next time: replicas would refuse what the settings ask for, such as a lifetime that
+    /// is too long or none at all, the client's key cannot sign, or the registry has no rules for presence.
+    pub const fn is_permanent(&self) -> bool {
+        matches!(self, Self::Announce(_) | Self::Client(ClientError::Unregistered(_)))
+    }
+}
+
 impl PresencePublisher {
-    /// A publisher and its task, which has to be spawned: it ends once the announcement is withdrawn, or the client's
-    /// behaviour is gone.
+    /// A publisher and its task, which has to be spawned: it ends once the announcement is withdrawn, the client's
+    /// behaviour is gone, or it is clear that there is nothing to be announced; see [`PublisherState::GaveUp`].
     ///
     /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`]. The
     /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](crate::Registry::built_in)
@@ -175,13 +189,18 @@ impl fmt::Debug for PresencePublisher {
 /// Where a client is present now, and with which keys; ordered by the peer id of the node. Nowhere is no error.
 ///
 /// # Errors
-/// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
+/// [`ClientError::TimedOut`] if nobody answered in time, [`ClientError::Unreachable`] if nobody could be asked and this node
+/// knows nothing itself, and [`ClientError::Stopped`].
 pub async fn find(
     client: &Client,
     key: &PresenceKey,
     limits: &PresenceLimits,
 ) -> Result<Vec<Announcement>, ClientError> {
-    let snapshot = client.get(key.as_record_key().clone()).await?.snapshot;
+    let reading = client.get(key.as_record_key().clone()).await?;
+    if reading.is_empty() && !reading.has_reached_anyone() {
+        return Err(ClientError::Unreachable);
+    }
+    let snapshot = reading.snapshot;
     let rules = PresenceValidator::new(limits.clone());
     // A value of which nothing is left that is good says nothing.
     let record =

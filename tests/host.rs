@@ -165,3 +165,49 @@ async fn bad_addresses_are_told() {
     let error = builder().listen_on(nowhere).start().await.unwrap_err();
     assert!(matches!(error, HostError::Transport(_)), "{error:?}");
 }
+
+async fn offers_a_service(listen: &str) {
+    use futures::StreamExt;
+    use libp2p_smart_record::services::{DialPolicy, Service, connectivity, dialable, findings};
+
+    tokio::time::timeout(PATIENCE, async {
+        let listen: Multiaddr = listen.parse().unwrap();
+        let policy = DialPolicy::default().with_private_addresses(true);
+        let service = Service::builder().with_reachability(policy);
+        let first =
+            builder().listen_on(listen.clone()).with_service(service).start().await.unwrap();
+        let address = full_address(&first).await;
+        let second = builder().listen_on(listen).bootstrap(address).start().await.unwrap();
+        let own = full_address(&second).await;
+        let document = [("a", dialable(&own)), ("b", connectivity(&own))].into_iter().collect();
+        second.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
+        let mut watch = second.client().watch("/sr/host").await.unwrap();
+        loop {
+            let view = watch.next().await.unwrap().view();
+            let mut found: Vec<_> =
+                findings(&view).map(|(by, found)| (by.peer_id(), found.finding.tag)).collect();
+            found.sort();
+            if found.len() == 2 {
+                let by = first.peer_id();
+                assert_eq!(found, [(by, "connected".to_owned()), (by, "dialed".to_owned())]);
+                break;
+            }
+        }
+        let client = first.client().clone();
+        let mut ended = std::pin::pin!(first.ended());
+        drop(client);
+        (&mut ended).await;
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_node_offers_a_service_over_tcp_and_ends_nevertheless() {
+    offers_a_service("/ip4/127.0.0.1/tcp/0").await;
+}
+
+#[tokio::test]
+async fn a_node_offers_a_service_over_quic() {
+    offers_a_service("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}

@@ -22,7 +22,7 @@ use futures::{
 };
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p_smart_record::{
-    Clock, Registry, SystemClock,
+    ClientError, Clock, Registry, SystemClock,
     presence::{
         AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
         PresenceLimits,
@@ -383,9 +383,59 @@ async fn what_replicas_would_refuse_is_told() {
     let a = start().await;
     within(async {
         // A client cannot be present at itself.
-        let mut publisher = publish(&a, &a.keypair, local_node(&a), quick());
-        let error = failed(&mut publisher).await;
-        assert!(matches!(error, PublisherError::Announce(AnnounceError::Refused(_))), "{error:?}");
+        let at_itself = publish(&a, &a.keypair, local_node(&a), quick());
+        // Nor for no time at all, or for ever.
+        let client = Keypair::generate_ed25519();
+        let ttls = [Duration::ZERO, 72 * 60 * MINUTE];
+        let for_ttls = ttls.map(|ttl| publish(&a, &client, local_node(&a), quick().with_ttl(ttl)));
+        for mut publisher in [at_itself].into_iter().chain(for_ttls) {
+            match publisher.next().await {
+                Some(PublisherState::GaveUp {
+                    error: PublisherError::Announce(AnnounceError::Refused(_)),
+                }) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(publisher.next().await, None, "it is not tried again");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
+    let a = start().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let signer = FnSigner(local_node(&a), |_: &LocalNode, _| {
+            let reason = "never".to_owned();
+            ready(Err(NodeSignerError::Refused { reason })).boxed()
+        });
+        let config = PublisherConfig::default().with_retry_delay(Duration::ZERO);
+        let mut publisher = publish(&a, &client, signer, config);
+        for _ in 0..3 {
+            match publisher.next().await {
+                Some(PublisherState::Failed { retry_in, .. }) => assert!(!retry_in.is_zero()),
+                other => panic!("{other:?}"),
+            }
+        }
+        publisher.withdraw().await.unwrap();
+        let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
+        let mut publisher = publish(&a, &client, local_node(&a), brief);
+        let first = announced(&mut publisher).await;
+        let next = announced(&mut publisher).await;
+        let after = next.created_at().saturating_since(first.created_at());
+        assert!(after >= Duration::from_secs(1), "{after:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_can_ask_nobody_does_not_say_that_a_client_is_nowhere() {
+    let a = start().await;
+    within(async {
+        let key = key_of(&Keypair::generate_ed25519());
+        let found = find(&a.client, &key, &PresenceLimits::default()).await;
+        assert_eq!(found, Err(ClientError::Unreachable));
     })
     .await;
 }

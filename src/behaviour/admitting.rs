@@ -1,7 +1,7 @@
 //! What others send, when it is validated off the swarm's task.
 //!
 //! **Invariants.** Both kinds of inbound writes are handled, records and provider records. Whatever is refused is
-//! counted.
+//! counted. If someone is to be asked, nothing of others is stored unasked, whether it was sent or read.
 
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
@@ -10,6 +10,7 @@ use super::{Behaviour, Event, InboundRefusal, worker::Job};
 use crate::{
     key::RecordKey,
     store::{Origin, Storage, wall_clock},
+    time::Timestamp,
     validator::Checked,
 };
 
@@ -61,6 +62,33 @@ impl<S: Storage> Behaviour<S> {
         }
         inbound.leave();
         Err(InboundRefusal::Stopped)
+    }
+
+    /// Whether someone is asked before anything of others is stored.
+    pub(super) fn is_asking(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|(_, worker)| worker.asks)
+    }
+
+    /// Has someone asked about what this node has read from `source`, and would store. With no room in the queue it is not
+    /// stored; another read will find it again.
+    pub(super) fn ask_about(
+        &mut self,
+        source: PeerId,
+        key: &RecordKey,
+        value: &[u8],
+        expires_at: Option<Timestamp>,
+    ) {
+        let Some((inbound, worker)) = &mut self.inbound else {
+            return;
+        };
+        if inbound.enter().is_err() {
+            return tracing::debug!(%key, "what was read is not kept: the queue is full");
+        }
+        let job =
+            Job { source, key: key.clone(), value: value.to_vec(), publisher: None, expires_at };
+        if !worker.give(job) {
+            inbound.leave();
+        }
     }
 
     fn admit_provider(&mut self, record: kad::ProviderRecord) -> Result<(), InboundRefusal> {

@@ -15,6 +15,7 @@ use super::{
     known::Known,
     lookup::Bounds,
     own::OwnSpaces,
+    repairs::Repairs,
     replicate::Replicate,
     watches::Watches,
     worker::{Setup, Worker},
@@ -190,6 +191,7 @@ impl<S: Storage> Builder<S> {
                     clock: clock.clone(),
                     concurrency: config.inbound_concurrency(),
                     meter: meter.clone(),
+                    max_answering: queue,
                 };
                 Some((inbound, Worker::start(setup, executor)))
             }
@@ -210,6 +212,7 @@ impl<S: Storage> Builder<S> {
             own: OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay()),
             waiting: std::collections::BTreeMap::new(),
             known: Known::new(config.max_known()),
+            repairs: Repairs::new(),
             replicate: config.replication_interval().map(|every| Replicate::new(every, now)),
             watches: Watches::new(config.watch_interval()),
             remotes: Remotes::default(),
@@ -218,6 +221,7 @@ impl<S: Storage> Builder<S> {
             events: std::collections::VecDeque::new(),
             counters,
             meter,
+            latest_poll: now,
             timer: Delay::new(Duration::ZERO),
             timer_at: None,
             clock,

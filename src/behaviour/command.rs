@@ -9,12 +9,14 @@ use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,
-    lookup::{Reading, Snapshot},
+    outcome::{Reading, Snapshot},
     own::Write,
 };
 use crate::{
     client::{ClientError, Publication, latest},
     key::RecordKey,
+    record::SmartRecord,
+    store::storage::RecordId,
 };
 
 /// Who waits for an answer, and within which span.
@@ -41,21 +43,61 @@ impl<T> Reply<T> {
 
 /// What a client asks of a behaviour.
 pub(crate) enum Command {
-    Write { key: RecordKey, write: Write, reply: Reply<Publication> },
-    Put { key: RecordKey, value: Bytes, reply: Reply<Publication> },
-    Read { key: RecordKey, policy: Option<ReadPolicy>, reply: Reply<Reading> },
-    Watch { key: RecordKey, sender: latest::Sender<Arc<Snapshot>> },
+    Write {
+        key: RecordKey,
+        write: Write,
+        reply: Reply<Publication>,
+    },
+    Put {
+        key: RecordKey,
+        value: Bytes,
+        reply: Reply<Publication>,
+    },
+    Read {
+        key: RecordKey,
+        policy: Option<ReadPolicy>,
+        reply: Reply<Reading>,
+    },
+    Watch {
+        key: RecordKey,
+        sender: latest::Sender<Arc<Snapshot>>,
+    },
+    /// What our own store has of a smart record.
+    Stored {
+        key: RecordKey,
+        reply: Reply<Option<SmartRecord>>,
+    },
+    /// The record in our own store after this one.
+    NextStored {
+        after: Option<RecordId>,
+        reply: Reply<Option<(RecordId, RecordKey)>>,
+    },
+}
+
+impl Command {
+    /// Whether whoever has given it has lost interest.
+    pub(super) fn is_canceled(&self) -> bool {
+        match self {
+            Self::Write { reply, .. } | Self::Put { reply, .. } => reply.is_gone(),
+            Self::Read { reply, .. } => reply.is_gone(),
+            Self::Watch { sender, .. } => sender.is_closed(),
+            Self::Stored { reply, .. } => reply.is_gone(),
+            Self::NextStored { reply, .. } => reply.is_gone(),
+        }
+    }
 }
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, key) = match self {
-            Self::Write { key, .. } => ("write", key),
-            Self::Put { key, .. } => ("put", key),
-            Self::Read { key, .. } => ("read", key),
-            Self::Watch { key, .. } => ("watch", key),
+            Self::Write { key, .. } => ("write", Some(key)),
+            Self::Put { key, .. } => ("put", Some(key)),
+            Self::Read { key, .. } => ("read", Some(key)),
+            Self::Watch { key, .. } => ("watch", Some(key)),
+            Self::Stored { key, .. } => ("look into the store", Some(key)),
+            Self::NextStored { .. } => ("go through the store", None),
         };
-        f.debug_struct("Command").field("to", &name).field("key", key).finish()
+        f.debug_struct("Command").field("to", &name).field("key", &key).finish()
     }
 }
 

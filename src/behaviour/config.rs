@@ -29,6 +29,8 @@ pub enum Validation {
     /// Elsewhere, so that the swarm's task is not held up. Kademlia then answers the writer *before* the record
     /// is validated or stored: an `Ok` says nothing but that the request has arrived. Writers are limited in rate,
     /// each by itself, and the queue is bounded: with either exceeded, the newest records are refused and counted.
+    /// What others answer to reads is checked elsewhere too, in a queue of the same length; what does not find room there is
+    /// checked on the task.
     OffTask,
 }
 
@@ -92,9 +94,10 @@ settings! { BehaviourConfig:
     /// How many chunks a read sends at most to each group of peers that lack the same. Defaults to 32, which is
     /// 480 KiB.
     repair_chunks, with_repair_chunks: usize;
-    /// Whether the network is asked for what the writer has said earlier before its first write under a key.
-    /// Defaults to true: otherwise a shorter-lived write after a restart could not hide a longer-lived one from
-    /// before it for as long as that lives.
+    /// Whether the network is asked for what the writer has said earlier before its first write under a key. If it is not,
+    /// or nobody could be reached, replicas keep the first update, and all that follow, for
+    /// [`Limits::max_ttl`](crate::Limits::max_ttl), because it may have to hide one from before a restart for that long.
+    /// Defaults to true, which costs a lookup.
     resume_before_write, with_resume_before_write: bool;
     /// How often the writer's own spaces are sent again at most; each a little earlier, so that not all go at
     /// once. Defaults to an hour, as Kademlia's replication has it.

@@ -74,6 +74,8 @@ pub struct BehaviourCounters {
     pub writes: u64,
     /// Peers that were sent what they lacked.
     pub repairs: u64,
+    /// Peers that were not, because they did not take it a short while ago or too many repairs were under way.
+    pub repairs_put_off: u64,
     /// Own spaces sent again.
     pub refreshes: u64,
     /// Turns of stored records to be replicated.

@@ -4,14 +4,13 @@
 //! bounded, and when it is full the newest are refused, so that what is waiting is done in its time. The number of
 //! sources that are remembered is bounded.
 //!
-//! **Spec.** The rate limit is the generic cell rate algorithm: a token bucket that remembers one instant.
+//! **Spec.** `docs/design.md`, section "Behaviour and client".
 
 use std::time::Duration;
 
-use hashlink::LruCache;
 use libp2p_identity::PeerId;
 
-use crate::time::Timestamp;
+use crate::{rate::RateLimit, time::Timestamp};
 
 /// How many sources are remembered; more than Kademlia keeps connections to, and some 100 KB.
 const SOURCES: usize = 1_024;
@@ -42,10 +41,7 @@ impl InboundRefusal {
 /// Bounds what comes in.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// When each source would be back at its full burst.
-    sources: LruCache<PeerId, Timestamp>,
-    spacing: Duration,
-    burst: Duration,
+    sources: RateLimit<PeerId>,
     waiting: usize,
     max_waiting: usize,
 }
@@ -53,24 +49,12 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(rate: u32, burst: u32, max_waiting: usize) -> Self {
         let spacing = Duration::from_secs(1).checked_div(rate).unwrap_or(Duration::MAX);
-        Self {
-            sources: LruCache::new(SOURCES),
-            spacing,
-            burst: spacing.saturating_mul(burst),
-            waiting: 0,
-            max_waiting,
-        }
+        Self { sources: RateLimit::new(SOURCES, spacing, burst), waiting: 0, max_waiting }
     }
 
     /// Whether the source may send one more now.
     pub(super) fn admit(&mut self, source: PeerId, now: Timestamp) -> Result<(), InboundRefusal> {
-        let full_at = self.sources.get(&source).copied().unwrap_or(now).max(now);
-        // A clock that was set back does not lock anybody out for longer than a burst.
-        let full_at = full_at.min(now.saturating_add(self.burst));
-        let next = full_at.saturating_add(self.spacing);
-        let is_over = next > now.saturating_add(self.burst);
-        self.sources.insert(source, if is_over { full_at } else { next });
-        if is_over { Err(InboundRefusal::RateLimited) } else { Ok(()) }
+        self.sources.admit(source, now).map_err(|_| InboundRefusal::RateLimited)
     }
 
     /// Takes a place in the queue.
@@ -120,14 +104,5 @@ mod tests {
         assert_eq!(inbound.enter(), Err(InboundRefusal::QueueFull));
         inbound.leave();
         assert_eq!(inbound.enter(), Ok(()));
-    }
-
-    #[test]
-    fn sources_are_forgotten_rather_than_kept_without_end() {
-        let mut inbound = Inbound::new(1, 1, 1);
-        for _ in 0..SOURCES * 2 {
-            inbound.admit(PeerId::random(), NOW).unwrap();
-        }
-        assert_eq!(inbound.sources.len(), SOURCES);
     }
 }

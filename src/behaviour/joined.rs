@@ -1,16 +1,19 @@
 //! What several answers to one question say together.
 //!
 //! **Invariants.** Pure. Only what is good comes in: signed, for this key, not expired. In whatever order the answers
-//! come, the result is the same; what is in it already is not verified again.
+//! come, the result is the same; what is in it already is not verified again. A record is never larger than its limits
+//! allow.
 //!
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use prost::bytes::Bytes;
 
-use super::lookup::Snapshot;
+use super::outcome::Snapshot;
 use crate::{
     key::RecordKey,
-    record::{SmartRecord, Space, Writer},
+    record::{Limits, SmartRecord, Space, Writer},
     time::Timestamp,
     validator::{ValidationError, Validator},
 };
@@ -37,41 +40,48 @@ impl Joined {
         }
     }
 
-    /// Takes an answer in. Returns what was good of it, and whether that was news.
+    /// What of this is of use to check an answer: of a record the spaces of those writers who have one in it.
+    pub(super) fn known_of(
+        &self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        value: &Bytes,
+    ) -> Self {
+        match (self, validator.smart_record(key)) {
+            (Self::Record(joined), Some(rules)) => {
+                let mut known = SmartRecord::new(key.clone());
+                // What cannot be read is refused when it is checked.
+                let spaces = rules.open(key, value.clone()).unwrap_or_default();
+                for writer in spaces.into_keys().filter_map(|writer| Writer::decode(writer).ok()) {
+                    if let Some(space) = joined.space(&writer) {
+                        known.join_space(writer, space.clone());
+                    }
+                }
+                Self::Record(known)
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// What is good of an answer. What stands in this is known to be good.
     ///
     /// # Errors
     /// [`ValidationError`] if nothing of it is good.
-    pub(super) fn take(
-        &mut self,
+    pub(super) fn check(
+        &self,
         validator: &dyn Validator,
         key: &RecordKey,
-        value: &[u8],
+        value: Bytes,
         now: Timestamp,
-    ) -> Result<(Said, bool), ValidationError> {
+    ) -> Result<Said, ValidationError> {
         match (self, validator.smart_record(key)) {
-            (Self::Record(joined), Some(rules)) => {
-                let said = rules.read_knowing(joined, value, now)?;
-                let is_news = !contains(joined, &said);
-                if is_news {
-                    join(joined, &said);
-                    joined.truncate(rules.limits());
-                }
-                Ok((Said::Record(said), is_news))
+            (Self::Record(known), Some(rules)) => {
+                rules.read_knowing(known, value, now).map(Said::Record)
             }
-            (Self::Value(best), _) => {
-                let said = Bytes::copy_from_slice(value);
-                if best.as_ref() == Some(&said) {
-                    return Ok((Said::Value(said), false));
-                }
-                validator.validate(key, value, now)?;
-                let better: Bytes = match best {
-                    // What is there comes first: of equals it stays.
-                    Some(best) => validator.consolidate(key, &[best, value])?.into(),
-                    None => said.clone(),
-                };
-                let is_news = best.as_ref() != Some(&better);
-                *best = Some(better);
-                Ok((Said::Value(said), is_news))
+            (Self::Value(Some(known)), _) if *known == value => Ok(Said::Value(value)),
+            (Self::Value(_), _) => {
+                validator.validate(key, &value, now)?;
+                Ok(Said::Value(value))
             }
             (Self::Record(_), None) => {
                 Err(ValidationError::Unsupported("no rules of smart records".to_owned()))
@@ -79,14 +89,51 @@ impl Joined {
         }
     }
 
-    /// Takes in a record that is known to be good. Returns whether it was news.
-    pub(super) fn join(&mut self, record: &SmartRecord) -> bool {
+    /// Takes in what was good of an answer. Returns whether that was news.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
+    pub(super) fn take(
+        &mut self,
+        validator: &dyn Validator,
+        key: &RecordKey,
+        said: &Said,
+    ) -> Result<bool, ValidationError> {
+        match (self, said) {
+            (Self::Record(joined), Said::Record(said)) => {
+                let is_news = !contains(joined, said);
+                if is_news {
+                    join(joined, said);
+                    if let Some(rules) = validator.smart_record(key) {
+                        joined.truncate(rules.limits());
+                    }
+                }
+                Ok(is_news)
+            }
+            (Self::Value(best), Said::Value(said)) => {
+                let better: Bytes = match best {
+                    Some(best) if best == said => return Ok(false),
+                    // What is there comes first: of equals it stays.
+                    Some(best) => validator.consolidate(key, &[best, said])?.into(),
+                    None => said.clone(),
+                };
+                let is_news = best.as_ref() != Some(&better);
+                *best = Some(better);
+                Ok(is_news)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes in a record that is known to be good, as far as there is room for it.
+    pub(super) fn join(&mut self, record: &SmartRecord, limits: &Limits) {
         let Self::Record(joined) = self else {
-            return false;
+            return;
         };
-        let is_news = !contains(joined, record);
-        join(joined, record);
-        is_news
+        if !contains(joined, record) {
+            join(joined, record);
+            joined.truncate(limits);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -137,16 +184,15 @@ impl Joined {
     ) -> Vec<Bytes> {
         match (self, said) {
             (Self::Record(joined), None) => chunks(joined, chunk_bytes),
+            (Self::Record(joined), Some(Said::Record(said))) if whole => {
+                chunks(&beyond(joined, said), chunk_bytes)
+            }
             (Self::Record(joined), Some(Said::Record(said))) => {
                 let mut lacking = SmartRecord::new(key.clone());
-                for (writer, space) in joined.spaces() {
-                    let had = said.space(writer);
-                    let is_behind = match had {
-                        Some(had) if whole => !covers(had, space),
-                        Some(had) => had.newest() < space.newest(),
-                        None => whole,
-                    };
-                    if is_behind {
+                for (writer, had) in said.spaces() {
+                    if let Some(space) = joined.space(writer)
+                        && had.newest() < space.newest()
+                    {
                         lacking.join_space(writer.clone(), space.clone());
                     }
                 }
@@ -163,6 +209,22 @@ impl Joined {
 }
 
 impl Said {
+    /// A number by which it is recognised when it is said again.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Record(record) => {
+                for (writer, space) in record.spaces() {
+                    writer.as_bytes().hash(&mut hasher);
+                    space.newest().hash(&mut hasher);
+                    space.updates().len().hash(&mut hasher);
+                }
+            }
+            Self::Value(value) => value.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
     /// Adds what the same one has said in another answer.
     pub(super) fn and(&mut self, other: Self) {
         match (self, other) {
@@ -186,15 +248,183 @@ fn join(record: &mut SmartRecord, other: &SmartRecord) {
     }
 }
 
+/// The spaces of a record to which there is more than `other` has of them.
+pub(super) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
+    let mut more = SmartRecord::new(record.key().clone());
+    for (writer, space) in record.spaces() {
+        if !other.space(writer).is_some_and(|had| covers(had, space)) {
+            more.join_space(writer.clone(), space.clone());
+        }
+    }
+    more
+}
+
 fn contains(whole: &SmartRecord, part: &SmartRecord) -> bool {
     part.spaces().all(|(writer, space)| whole.space(writer).is_some_and(|had| covers(had, space)))
 }
 
 /// Whether joining `other` into `space` would add nothing.
 fn covers(space: &Space, other: &Space) -> bool {
+    if space == other {
+        return true;
+    }
     let mut joined = space.clone();
     joined.join(other.clone());
     joined.newest() == space.newest()
         && joined.updates().len() == space.updates().len()
         && joined.updates().zip(space.updates()).all(|(a, b)| a.position() == b.position())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::{
+        record::{Open, SpaceSigner},
+        validator::{Registry, SmartRecordValidator, Validity},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn key() -> RecordKey {
+        RecordKey::new("/sr/a")
+    }
+
+    /// What a new writer says, first and then.
+    fn says() -> (SmartRecord, SmartRecord) {
+        let mut signer = SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
+        let mut say = |text: &str| {
+            let document = [("text", text)].into_iter().collect();
+            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+            signer.record(NOW)
+        };
+        (say("first"), say("then"))
+    }
+
+    fn joined(registry: &Registry, records: &[&SmartRecord]) -> Joined {
+        let mut joined = Joined::new(registry, &key());
+        for record in records {
+            take(&mut joined, registry, record.encode(), NOW).unwrap();
+        }
+        joined
+    }
+
+    fn take(
+        joined: &mut Joined,
+        validator: &dyn Validator,
+        value: impl Into<Bytes>,
+        now: Timestamp,
+    ) -> Result<bool, ValidationError> {
+        let value = value.into();
+        let known = joined.known_of(validator, &key(), &value);
+        let said = known.check(validator, &key(), value.clone(), now);
+        assert_eq!(
+            said,
+            joined.check(validator, &key(), value, now),
+            "all that is of use is known"
+        );
+        joined.take(validator, &key(), &said?)
+    }
+
+    #[test]
+    fn in_whatever_order_answers_come_the_result_is_the_same_and_within_the_limits() {
+        let limits = Limits::default().with_spaces_per_record(2);
+        let small = SmartRecordValidator::new(limits, Open);
+        let small = Registry::empty().with("sr", small).unwrap();
+        let all: Vec<_> = (0..4).flat_map(|_| <[_; 2]>::from(says())).collect();
+        let forth: Vec<_> = all.iter().collect();
+        let back: Vec<_> = all.iter().rev().collect();
+        for (registry, spaces) in [(&Registry::default(), 4), (&small, 2)] {
+            let result = joined(registry, &forth);
+            assert_eq!(result, joined(registry, &back));
+            assert_eq!(result.record().unwrap().spaces().len(), spaces);
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_no_news_and_what_is_no_good_changes_nothing() {
+        let (registry, (first, then)) = (Registry::default(), says());
+        let mut known = joined(&registry, &[&then]);
+        let before = known.clone();
+        let mut is_news = |record: &SmartRecord| take(&mut known, &registry, record.encode(), NOW);
+        assert_eq!((is_news(&then), is_news(&first)), (Ok(false), Ok(false)));
+        assert_eq!(is_news(&says().0), Ok(true));
+        let mut known = before.clone();
+        let late = NOW.saturating_add(Duration::from_secs(49 * 3_600));
+        assert!(take(&mut known, &registry, says().0.encode(), late).is_err(), "expired");
+        assert!(take(&mut known, &registry, "junk", NOW).is_err());
+        assert_eq!(known, before);
+    }
+
+    #[test]
+    fn who_lacks_what_is_told_exactly_from_a_whole_and_with_care_from_a_slice() {
+        let (registry, (first, then), other) = (Registry::default(), says(), says().0);
+        let all = joined(&registry, &[&then, &other]);
+        let lacking = |said: Option<&SmartRecord>, whole| {
+            let said = said.map(|said| Said::Record(said.clone()));
+            let chunks = all.lacking(&registry, &key(), said.as_ref(), whole, 15 * 1_024);
+            chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
+                let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
+                lacking.join(part.unwrap()).unwrap();
+                lacking
+            })
+        };
+        let (all, nothing) = (all.record().unwrap(), SmartRecord::new(key()));
+        for whole in [true, false] {
+            assert_eq!(lacking(None, whole), *all);
+            assert_eq!(lacking(Some(all), whole), nothing);
+        }
+        assert_eq!(lacking(Some(&first), true), *all);
+        assert_eq!(lacking(Some(&first), false), then, "the other may be in another slice");
+        assert_eq!(lacking(Some(&other), false), nothing);
+    }
+
+    /// The longer the better, unless it is empty.
+    struct Longest;
+
+    impl Validator for Longest {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            value: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            if value.is_empty() { Err(ValidationError::Stale) } else { Ok(Validity::forever()) }
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            crate::best_index(values.iter().map(|value| value.len()))
+        }
+    }
+
+    #[test]
+    fn of_values_the_best_stays_and_the_others_lack_it() {
+        let mut best = Joined::new(&Longest, &key());
+        let mut take = |value: &'static str| take(&mut best, &Longest, value, NOW);
+        assert_eq!(
+            ["bb", "aa", "b", "ccc"].map(&mut take),
+            [Ok(true), Ok(false), Ok(false), Ok(true)]
+        );
+        assert!(take("").is_err());
+        let lacking = |said: &'static str| {
+            let said = Said::Value(Bytes::from(said));
+            best.lacking(&Longest, &key(), Some(&said), true, 1_024)
+        };
+        assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
+        assert!(lacking("ccc").is_empty());
+    }
+
+    #[test]
+    fn what_is_said_again_has_the_same_fingerprint() {
+        let (first, then) = says();
+        let of = |record: &SmartRecord| Said::Record(record.clone()).fingerprint();
+        assert_eq!(of(&first), of(&first));
+        assert_ne!(of(&first), of(&then));
+        assert_ne!(of(&first), of(&says().0));
+        let of = |value: &'static str| Said::Value(Bytes::from(value)).fingerprint();
+        assert!(of("a") == of("a") && of("a") != of("b"));
+    }
 }

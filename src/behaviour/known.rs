@@ -1,7 +1,7 @@
 //! The highest position that was ever seen of each writer, so that whoever withholds or rolls back is noticed.
 //!
 //! **Invariants.** What is known of a writer under a key only rises while it is remembered. The number of writers is
-//! bounded; the keys used longest ago are forgotten first.
+//! bounded, and with it that of keys, because none is remembered without a writer; the keys used longest ago are forgotten first.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +47,9 @@ impl Known {
     /// Takes note of a record, and says whose newest update in it is behind what was seen before.
     pub(super) fn meet(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let withheld = self.compare(record, now);
+        if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
+            return withheld;
+        }
         let entry = self.keys.entry(record.key().clone()).or_insert_with(Entry::default);
         let before = entry.writers.len();
         entry.writers.retain(|_, (_, retain_until)| *retain_until > now);
@@ -56,7 +59,11 @@ impl Known {
                 *known = (known.0.max(newest), known.1.max(retain_until));
             }
         }
-        self.writers = self.writers.saturating_add(entry.writers.len()).saturating_sub(before);
+        let after = entry.writers.len();
+        self.writers = self.writers.saturating_add(after).saturating_sub(before);
+        if after == 0 {
+            self.keys.remove(record.key());
+        }
         while self.writers > self.max
             && let Some((_, oldest)) = self.keys.remove_lru()
         {
@@ -125,6 +132,21 @@ mod tests {
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
         assert_eq!(known.meet(&nothing, NOW), [silence]);
         assert_eq!(known.meet(&nothing, NOW.saturating_add(MINUTE)), []);
+    }
+
+    #[test]
+    fn keys_under_which_nothing_was_found_are_not_remembered() {
+        let mut known = Known::new(10);
+        for n in 0..1_000 {
+            known.meet(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
+        }
+        assert_eq!(known.keys.len(), 0);
+        let mut alice = signer("/sr/a");
+        let record = says(&mut alice, "x");
+        known.meet(&record, NOW);
+        assert_eq!((known.keys.len(), known.writers), (1, 1));
+        known.meet(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
+        assert_eq!((known.keys.len(), known.writers), (0, 0), "nor those of which all has expired");
     }
 
     #[test]

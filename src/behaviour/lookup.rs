@@ -1,110 +1,32 @@
 //! A read: gathers answers, decides when there are enough, and says who lacks what.
 //!
 //! **Invariants.** Pure: the answers and `now` come in, decisions go out. An answer that is no good, of whatever kind,
-//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to.
+//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to, and if it
+//! is not known who these are because the read has ended early, nobody who did not have the record already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,
-    joined::{Joined, Said},
+    joined::{Joined, Said, beyond},
     known::Withheld,
+    outcome::{Reading, Rules},
 };
 use crate::{
     key::RecordKey,
-    record::{Position, SmartRecord, View, Writer},
+    record::{SmartRecord, Writer},
     store::storage::RecordId,
     time::Timestamp,
     validator::{ValidationError, Validator},
 };
-
-/// A record as it was known at an instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Of the record.
-    pub key: RecordKey,
-    /// For a smart record all that was known of it; `None` for other kinds.
-    pub record: Option<SmartRecord>,
-    /// The value, for records of other kinds: the best that was known, or what several said together. `None` if there
-    /// was none, and for smart records.
-    pub value: Option<Bytes>,
-    /// The instant.
-    pub at: Timestamp,
-}
-
-impl Snapshot {
-    /// What a smart record said then; of other kinds nothing.
-    pub fn view(&self) -> View {
-        self.record.as_ref().map(|record| record.view(self.at)).unwrap_or_default()
-    }
-
-    /// Whether nothing was known.
-    pub fn is_empty(&self) -> bool {
-        self.value.is_none() && self.record.as_ref().is_none_or(|r| r.spaces().len() == 0)
-    }
-}
-
-/// What a read has come to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Reading {
-    /// All good answers together, with what this node knew itself.
-    pub snapshot: Snapshot,
-    /// The peers who gave a good answer.
-    pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind; they are sent what they lack.
-    pub stale: Vec<PeerId>,
-    /// The peers closest to the key who had nothing; they are sent the record.
-    pub empty: Vec<PeerId>,
-    /// The peers whose answers were no good, and what was wrong with them.
-    pub refused: Vec<(PeerId, ValidationError)>,
-    /// The writers of whom less was found than has been seen before: it was withheld, or rolled back.
-    pub withheld: Vec<Withheld>,
-    said: BTreeMap<PeerId, Said>,
-}
-
-impl Reading {
-    /// What a smart record said when it was read.
-    pub fn view(&self) -> View {
-        self.snapshot.view()
-    }
-
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.snapshot.is_empty()
-    }
-
-    /// What each holder answered, of a record that is not a smart record.
-    pub fn values(&self) -> impl Iterator<Item = (PeerId, &Bytes)> {
-        self.said.iter().filter_map(|(peer, said)| match said {
-            Said::Value(value) => Some((*peer, value)),
-            Said::Record(_) => None,
-        })
-    }
-
-    /// The peers whose answers had this update in them.
-    pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        let has_it = |said: &Said| match said {
-            Said::Record(record) => {
-                record.space(writer).is_some_and(|space| space.get(position).is_some())
-            }
-            Said::Value(_) => false,
-        };
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
-    }
-
-    /// The peers whose answers had these bytes.
-    pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
-        let has_it = |said: &Said| matches!(said, Said::Value(said) if said == value);
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
-    }
-}
 
 /// What peers are to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +61,12 @@ pub(super) struct Lookup {
     without_news: usize,
     news_in_round: bool,
     rounds: usize,
+    /// It has ended before all peers closest to the key were asked.
     ended_early: bool,
+    /// It has ended although there may be more: the rounds have run out.
+    ran_out: bool,
+    /// What this node has stored.
+    here: Option<SmartRecord>,
     /// The latest end that holders of the value set to it, if none of them has set none.
     expires_at: Option<Timestamp>,
 }
@@ -164,6 +91,8 @@ impl Lookup {
             news_in_round: false,
             rounds: 1,
             ended_early: false,
+            ran_out: false,
+            here: None,
             expires_at: Some(Timestamp::EPOCH),
         }
     }
@@ -176,9 +105,46 @@ impl Lookup {
         &self.joined
     }
 
-    /// Takes note of what this node has itself.
-    pub(super) fn on_local(&mut self, record: &SmartRecord) {
-        self.joined.join(record);
+    /// Takes note of what this node has stored.
+    pub(super) fn on_local(&mut self, record: SmartRecord, validator: &dyn Validator) {
+        self.on_known(&record, validator);
+        self.here = Some(record);
+    }
+
+    /// Takes note of what this node knows without having it stored.
+    pub(super) fn on_known(&mut self, record: &SmartRecord, validator: &dyn Validator) {
+        if let Some(rules) = validator.smart_record(&self.key) {
+            self.joined.join(record, rules.limits());
+        }
+    }
+
+    pub(super) fn has_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// What was found that this node has not stored, space by space.
+    pub(super) fn news(&self) -> Option<SmartRecord> {
+        let joined = self.joined.record()?;
+        let news = match &self.here {
+            Some(here) => beyond(joined, here),
+            None => joined.clone(),
+        };
+        (news.spaces().len() > 0).then_some(news)
+    }
+
+    /// A peer who has answered with the newest of this space.
+    pub(super) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
+        let newest = self.joined.record()?.space(writer)?.newest();
+        let has_it = |said: &Said| {
+            matches!(said, Said::Record(record)
+                if record.space(writer).is_some_and(|space| space.newest() == newest))
+        };
+        self.said.iter().find(|(_, said)| has_it(said)).map(|(peer, _)| *peer)
+    }
+
+    /// A peer who has answered with a value.
+    pub(super) fn source(&self) -> Option<PeerId> {
+        self.said.keys().next().copied()
     }
 
     /// As [`on_local`](Self::on_local), of a value that is not a smart record.
@@ -189,21 +155,26 @@ impl Lookup {
         validator: &dyn Validator,
         now: Timestamp,
     ) {
-        if self.joined.take(validator, &self.key, value, now).is_ok() {
+        let said = self.joined.check(validator, &self.key, Bytes::copy_from_slice(value), now);
+        if said.is_ok_and(|said| self.joined.take(validator, &self.key, &said).is_ok()) {
             self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
         }
     }
 
-    /// Takes note of an answer. `expires_at` is what the holder says about it. Returns whether that is enough.
+    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether that is
+    /// enough.
     pub(super) fn on_answer(
         &mut self,
         peer: PeerId,
-        value: &[u8],
+        said: Result<Said, ValidationError>,
         expires_at: Option<Timestamp>,
         validator: &dyn Validator,
-        now: Timestamp,
     ) -> bool {
-        match self.joined.take(validator, &self.key, value, now) {
+        let taken = said.and_then(|said| {
+            let is_news = self.joined.take(validator, &self.key, &said)?;
+            Ok((said, is_news))
+        });
+        match taken {
             Ok((said, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
@@ -237,13 +208,17 @@ impl Lookup {
         self.empty.extend(peers);
     }
 
+    /// It ends before all peers have been asked.
+    pub(super) fn end_early(&mut self) {
+        self.ended_early = true;
+    }
+
     /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
     /// slice, until nothing new arrives.
     pub(super) fn on_round(&mut self) -> bool {
-        let again = self.news_in_round
-            && self.may_be_incomplete()
-            && !self.ended_early
-            && self.rounds < self.bounds.rounds;
+        let is_wanted = self.news_in_round && self.may_be_incomplete() && !self.ended_early;
+        let again = is_wanted && self.rounds < self.bounds.rounds;
+        self.ran_out = is_wanted && !again;
         if again {
             self.rounds = self.rounds.saturating_add(1);
             self.news_in_round = false;
@@ -274,14 +249,24 @@ impl Lookup {
         self.rounds
     }
 
-    /// Who has given an answer that is no good, and what was wrong with it.
-    pub(super) fn refusal(&self, peer: &PeerId) -> Option<&ValidationError> {
-        self.refused.get(peer)
+    /// Whether any peer has answered anything.
+    pub(super) fn has_replies(&self) -> bool {
+        self.was_heard() || !self.refused.is_empty()
     }
 
-    /// How many peers have answered anything.
-    pub(super) fn replies(&self) -> usize {
-        self.answers.saturating_add(self.refused.len()).saturating_add(self.empty.len())
+    /// Whether any peer has said what it has, or that it has nothing.
+    pub(super) fn was_heard(&self) -> bool {
+        self.answers > 0 || !self.empty.is_empty()
+    }
+
+    /// Whether what was found is all that the peers closest to the key would show.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.ended_early && !self.ran_out && self.was_heard()
+    }
+
+    /// What a peer has said; `None`: that it has nothing.
+    pub(super) fn said(&self, peer: &PeerId) -> Option<&Said> {
+        self.said.get(peer)
     }
 
     /// Whom to send what, and whether this node is one of the closest itself.
@@ -297,16 +282,15 @@ impl Lookup {
             Some(last) => distance(local) < distance(last),
             None => true,
         };
+        // After an early end it is not known who is among the closest.
+        let is_close = is_close && !self.ended_early;
         seen.truncate(self.bounds.closest);
-        // After an early end it is not known whether those who have nothing are among the closest, unless a holder
-        // is farther away.
-        let farthest_holder = self.said.keys().map(distance).max();
         let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
             let said = self.said.get(peer);
-            if said.is_none() && self.ended_early && Some(distance(peer)) > farthest_holder {
+            if said.is_none() && self.ended_early {
                 continue;
             }
             let lacking = || {
@@ -340,8 +324,10 @@ impl Lookup {
         self,
         repairs: &[Repair],
         withheld: Vec<Withheld>,
+        validator: Arc<dyn Validator>,
         now: Timestamp,
     ) -> Reading {
+        let is_complete = self.is_complete();
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
         let empty =
@@ -353,7 +339,177 @@ impl Lookup {
             empty,
             refused: self.refused.into_iter().collect(),
             withheld,
+            is_complete,
             said: self.said,
+            rules: Rules(validator),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::{
+        record::{Limits, SpaceSigner},
+        validator::Registry,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const BOUNDS: Bounds = Bounds {
+        closest: 20,
+        slice_bytes: 8 * 1_024,
+        chunk_bytes: 15 * 1_024,
+        rounds: 4,
+        repair_chunks: 2,
+    };
+
+    fn board(writers: usize, bytes: usize) -> SmartRecord {
+        let mut board = SmartRecord::new("/sr/a".into());
+        for _ in 0..writers {
+            let keypair = Keypair::generate_ed25519();
+            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            let document = [("x", "x".repeat(bytes))].into_iter().collect();
+            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+            board.join(signer.record(NOW)).unwrap();
+        }
+        board
+    }
+
+    /// A lookup together with what it goes by.
+    struct Test(Lookup, Registry);
+
+    impl Test {
+        fn new(policy: ReadPolicy) -> Self {
+            let rules = Registry::default();
+            Self(Lookup::new("/sr/a".into(), policy, BOUNDS, &rules), rules)
+        }
+
+        fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
+            let value = Bytes::copy_from_slice(value);
+            let said = self.0.joined().check(&self.1, self.0.key(), value, NOW);
+            self.0.on_answer(peer, said, None, &self.1)
+        }
+
+        fn repairs(&self) -> (Vec<PeerId>, bool) {
+            let (repairs, is_close) = self.0.repairs(&PeerId::random(), &self.1);
+            (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
+        }
+    }
+
+    fn peers(n: usize) -> Vec<PeerId> {
+        std::iter::repeat_with(PeerId::random).take(n).collect()
+    }
+
+    #[test]
+    fn only_good_answers_count_and_bad_ones_change_nothing() {
+        let board = board(1, 1);
+        for (policy, good) in [(ReadPolicy::Replies(2), 2), (ReadPolicy::WithoutNews(2), 3)] {
+            let mut test = Test::new(policy);
+            for peer in peers(10) {
+                assert!(!test.answer(peer, b"garbage"));
+            }
+            assert!(!test.0.was_heard() && test.0.has_replies());
+            let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
+            let enough: Vec<_> = enough.collect();
+            assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
+            assert_eq!(test.0.joined().record(), Some(&board));
+            assert!(!test.0.is_complete());
+        }
+        let mut all = Test::new(ReadPolicy::All);
+        assert!(peers(30).into_iter().all(|peer| !all.answer(peer, &board.encode())));
+        assert!(all.0.is_complete());
+    }
+
+    #[test]
+    fn a_record_in_slices_is_asked_for_until_nothing_new_arrives_or_the_rounds_run_out() {
+        let (peer, board) = (PeerId::random(), board(40, 600));
+        let slices: Vec<_> = board.chunks(BOUNDS.slice_bytes).collect();
+        assert!(slices.len() > 3);
+        let mut test = Test::new(ReadPolicy::All);
+        for slice in &slices[..2] {
+            test.answer(peer, slice);
+            assert!(test.0.on_round());
+        }
+        test.answer(peer, &slices[1]);
+        assert!(!test.0.on_round(), "nothing new");
+        assert!(test.0.is_complete() && test.0.may_be_sliced());
+
+        let mut test = Test::new(ReadPolicy::All);
+        let again = slices.iter().map(|slice| {
+            test.answer(peer, slice);
+            test.0.on_round()
+        });
+        assert_eq!(again.take(4).collect::<Vec<_>>(), [true, true, true, false]);
+        assert!(!test.0.is_complete(), "there may be more");
+
+        let mut small = Test::new(ReadPolicy::All);
+        small.answer(peer, &super::tests::board(1, 1).encode());
+        assert!(!small.0.on_round(), "it was all there is");
+    }
+
+    #[test]
+    fn the_closest_who_are_behind_or_have_nothing_are_repaired_and_nobody_else() {
+        let (one, other) = (board(1, 1), board(1, 1));
+        let mut both = one.clone();
+        both.join(other).unwrap();
+        let mut test = Test::new(ReadPolicy::All);
+        let mut seen = peers(60);
+        seen.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        for (n, peer) in seen.iter().enumerate() {
+            match n % 3 {
+                0 => drop(test.answer(*peer, &both.encode())),
+                1 => drop(test.answer(*peer, &one.encode())),
+                _ => test.0.on_empty([*peer]),
+            }
+        }
+        let (mut repaired, is_close) = test.repairs();
+        repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
+        assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
+        let local = RecordId::new(&PeerId::random(), test.0.key());
+        assert!(!is_close || local < RecordId::new(&seen[40], test.0.key()), "of 60 it is rarely");
+    }
+
+    #[test]
+    fn after_an_early_end_nobody_who_had_nothing_is_among_the_closest() {
+        let (one, other) = (board(1, 1), board(1, 1));
+        let mut both = one.clone();
+        both.join(other).unwrap();
+        let [newest, stale, empty] = [(); 3].map(|()| PeerId::random());
+        let mut test = Test::new(ReadPolicy::All);
+        test.answer(newest, &both.encode());
+        test.answer(stale, &one.encode());
+        test.0.on_empty([empty]);
+        let (mut repaired, is_close) = test.repairs();
+        repaired.sort_unstable();
+        let mut expected = vec![stale, empty];
+        expected.sort_unstable();
+        assert_eq!((repaired, is_close), (expected, true), "there are no more than these");
+        test.0.end_early();
+        assert_eq!(test.repairs(), (vec![stale], false));
+    }
+
+    #[test]
+    fn what_is_not_stored_here_is_news_space_by_space() {
+        let (here, theirs) = (board(3, 1), board(2, 1));
+        let mut test = Test::new(ReadPolicy::All);
+        test.0.on_local(here.clone(), &test.1);
+        assert_eq!(test.0.news(), None);
+        let mut whole = here.clone();
+        whole.join(theirs.clone()).unwrap();
+        let peer = PeerId::random();
+        test.answer(peer, &whole.encode());
+        assert_eq!(test.0.news(), Some(theirs.clone()));
+        for (writer, _) in theirs.spaces() {
+            assert_eq!(test.0.source_of(writer), Some(peer));
+        }
+        let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
+        knowing.0.on_known(&whole, &knowing.1);
+        assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
+        assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
     }
 }

@@ -4,7 +4,7 @@
 //! is *kept* is also signed anew at half of its life.
 //!
 //! **Invariants.** Pure: `now` and the results come in, what is to be done goes out. Writes to one space are signed in the
-//! order they came. A write that is refused leaves no trace.
+//! order they came. A write that is refused leaves no trace. The work does not grow with the number of spaces.
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Behaviour and client".
 
@@ -13,10 +13,12 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use sha2::{Digest, Sha256};
 
+use super::{agenda::Agenda, kept::Kept};
 use crate::{
     key::RecordKey,
     node::Dict,
     record::{Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
+    store::storage::RecordId,
     time::Timestamp,
 };
 
@@ -25,7 +27,7 @@ use crate::{
 pub(crate) enum Write {
     Merge(Dict, Duration),
     Replace(Dict, Duration),
-    /// As `Merge`, and signed anew for as long as the space is not replaced or withdrawn.
+    /// As `Merge`, and signed anew for as long as nothing else takes its place.
     Keep(Dict, Duration),
     Withdraw,
 }
@@ -50,19 +52,18 @@ pub(super) enum Due {
     Renew,
 }
 
-#[derive(Clone, Debug)]
-struct Kept {
-    document: Dict,
-    ttl: Duration,
-    renew_at: Timestamp,
-}
-
 /// One own space.
 #[derive(Clone, Debug)]
 struct OwnSpace {
     signer: SpaceSigner,
-    kept: Vec<Kept>,
+    /// What is signed anew, and when.
+    kept: Option<(Kept, Timestamp)>,
     resend_at: Timestamp,
+    /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
+    /// for more.
+    reach: Option<RecordId>,
+    /// Until then it is only known what the space says.
+    is_written: bool,
 }
 
 /// All own spaces, by key.
@@ -73,20 +74,23 @@ pub(super) struct OwnSpaces {
     interval: Duration,
     topology_delay: Duration,
     spaces: BTreeMap<RecordKey, OwnSpace>,
+    agenda: Agenda,
 }
 
 impl OwnSpaces {
     pub(super) fn new(keypair: Keypair, interval: Duration, topology_delay: Duration) -> Self {
         let local = keypair.public().to_peer_id();
-        Self { keypair, local, interval, topology_delay, spaces: BTreeMap::new() }
+        let (spaces, agenda) = (BTreeMap::new(), Agenda::default());
+        Self { keypair, local, interval, topology_delay, spaces, agenda }
     }
 
     pub(super) fn public_key(&self) -> PublicKey {
         self.keypair.public()
     }
 
+    /// Whether the space was written to, so that all is known of it that there is.
     pub(super) fn knows(&self, key: &RecordKey) -> bool {
-        self.spaces.contains_key(key)
+        self.spaces.get(key).is_some_and(|space| space.is_written)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
@@ -96,19 +100,34 @@ impl OwnSpaces {
     /// Nothing is kept alive any more.
     pub(super) fn clear(&mut self) {
         self.spaces.clear();
+        self.agenda.clear();
     }
 
-    /// Takes note of what is known of the space already.
+    /// Takes note of all that the space says already.
     pub(super) fn resume(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
         self.space(key, limits).signer.resume(record);
+    }
+
+    /// Takes note of what the space says already, which may not be all.
+    pub(super) fn learn(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
+        self.space(key, limits).signer.learn(record);
+    }
+
+    /// Forgets a space that was not written to, so that before the next write it is looked up again.
+    pub(super) fn forget_unwritten(&mut self, key: &RecordKey) {
+        if !self.knows(key) {
+            self.spaces.remove(key);
+        }
     }
 
     fn space(&mut self, key: &RecordKey, limits: &Limits) -> &mut OwnSpace {
         let keypair = &self.keypair;
         self.spaces.entry(key.clone()).or_insert_with(|| OwnSpace {
             signer: SpaceSigner::new(key.clone(), keypair.clone(), limits.clone()),
-            kept: Vec::new(),
+            kept: None,
             resend_at: Timestamp::MAX,
+            reach: None,
+            is_written: false,
         })
     }
 
@@ -123,30 +142,46 @@ impl OwnSpaces {
         let resend_at = now.saturating_add(self.jittered(key, self.interval));
         let local = self.local;
         let space = self.space(key, limits);
-        let undo = Undo { key: key.clone(), space: space.clone() };
-        let update = match write {
-            Write::Merge(document, ttl) => space.signer.merge(document.clone(), now, *ttl),
-            Write::Keep(document, ttl) => {
-                let update = space.signer.merge(document.clone(), now, *ttl);
-                if update.is_ok() {
-                    let renew_at = now.saturating_add(half_life(&local, key, *ttl));
-                    space.kept.push(Kept { document: document.clone(), ttl: *ttl, renew_at });
-                }
-                update
+        let undo = Undo { key: key.clone(), space: space.is_written.then(|| space.clone()) };
+        let update = match space.sign(write, now, |ttl| half_life(&local, key, ttl)) {
+            Ok(update) => update,
+            Err(error) => {
+                self.forget_unwritten(key);
+                return Err(error);
             }
-            Write::Replace(document, ttl) => space.signer.replace(document.clone(), now, *ttl),
-            Write::Withdraw => space.signer.withdraw(now),
-        }?;
-        if matches!(write, Write::Replace(..) | Write::Withdraw) {
-            space.kept.clear();
-        }
+        };
         space.resend_at = resend_at;
-        Ok((update, space.signer.record(now), undo))
+        space.is_written = true;
+        let record = space.signer.record(now);
+        self.plan(key);
+        Ok((update, record, undo))
     }
 
     /// Undoes the last write.
     pub(super) fn undo(&mut self, undo: Undo) {
-        self.spaces.insert(undo.key, undo.space);
+        match undo.space {
+            Some(space) => drop(self.spaces.insert(undo.key.clone(), space)),
+            None => drop(self.spaces.remove(&undo.key)),
+        }
+        self.plan(&undo.key);
+    }
+
+    fn plan(&mut self, key: &RecordKey) {
+        self.agenda.set(key, self.spaces.get(key).map(OwnSpace::next_at));
+    }
+
+    /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
+    /// so: it is then served when the space is sent the next time, and that looks again.
+    pub(super) fn may_reach(&self, key: &RecordKey, distance: RecordId) -> bool {
+        let reach = self.spaces.get(key).and_then(|space| space.reach);
+        reach.is_none_or(|reach| distance <= reach)
+    }
+
+    /// Takes note of how far the farthest is of the peers closest to the key.
+    pub(super) fn set_reach(&mut self, key: &RecordKey, reach: Option<RecordId>) {
+        if let Some(space) = self.spaces.get_mut(key) {
+            space.reach = reach;
+        }
     }
 
     /// A peer has turned up that is one of the closest to the key.
@@ -157,42 +192,66 @@ impl OwnSpaces {
             // Not later than it would have been: those who come one by one do not put it off for ever.
             space.resend_at = space.resend_at.min(now.saturating_add(delay));
         }
+        self.plan(key);
+    }
+
+    /// The clock was set back: nothing waits for longer than it would have from now on.
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        let keys: Vec<_> = self.spaces.keys().cloned().collect();
+        for key in keys {
+            let latest = now.saturating_add(self.jittered(&key, self.interval));
+            let local = self.local;
+            if let Some(space) = self.spaces.get_mut(&key).filter(|space| space.is_written) {
+                space.resend_at = space.resend_at.min(latest);
+                if let Some((kept, renew_at)) = &mut space.kept {
+                    let latest = now.saturating_add(half_life(&local, &key, kept.ttl));
+                    *renew_at = latest.min(*renew_at);
+                }
+            }
+            self.plan(&key);
+        }
     }
 
     /// When there is something to do next.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.spaces.values().map(OwnSpace::next_at).min()
+        self.agenda.next_at()
     }
 
-    /// A space for which there is something to do; it will not be named again for the same reason. Spaces of which
-    /// nothing is left are dropped.
+    /// A space for which there is something to do. It is not named again for the same reason, if to be renewed once it was.
+    /// Spaces of which nothing is left are dropped.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Due)> {
         loop {
-            let (key, space) = self.spaces.iter().find(|(_, space)| space.next_at() <= now)?;
-            let key = key.clone();
-            let is_left = !space.kept.is_empty() || space.signer.record(now).spaces().len() > 0;
+            let key = self.agenda.due(now)?;
             let resend_at = now.saturating_add(self.jittered(&key, self.interval));
-            if !is_left {
-                self.spaces.remove(&key);
-                continue;
+            let due = self.spaces.get_mut(&key).and_then(|space| {
+                let is_left = space.kept.is_some() || space.signer.record(now).spaces().len() > 0;
+                let is_renewal = space.kept.as_ref().is_some_and(|(_, at)| *at <= now);
+                space.resend_at = resend_at;
+                space.reach = None;
+                is_left.then_some(if is_renewal { Due::Renew } else { Due::Resend })
+            });
+            if let Some(due) = due {
+                self.plan(&key);
+                return Some((key, due));
             }
-            let space = self.spaces.get_mut(&key)?;
-            let is_renewal = space.kept.iter().any(|kept| kept.renew_at <= now);
-            space.resend_at = resend_at;
-            return Some((key, if is_renewal { Due::Renew } else { Due::Resend }));
+            self.spaces.remove(&key);
+            self.plan(&key);
         }
     }
 
-    /// Signs anew what is kept under a key and past half of its life.
+    /// Signs anew what is kept under a key.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
+        let local = self.local;
         let Some(space) = self.spaces.get_mut(key) else {
             return Ok(());
         };
-        for kept in space.kept.iter_mut().filter(|kept| kept.renew_at <= now) {
-            kept.renew_at = now.saturating_add(half_life(&self.local, key, kept.ttl));
-            space.signer.merge(kept.document.clone(), now, kept.ttl)?;
+        let mut signed = Ok(());
+        if let Some((kept, renew_at)) = &mut space.kept {
+            *renew_at = now.saturating_add(half_life(&local, key, kept.ttl));
+            signed = kept.renew(&mut space.signer, now).map(drop);
         }
-        Ok(())
+        self.plan(key);
+        signed
     }
 
     /// The whole space under a key.
@@ -208,15 +267,47 @@ impl OwnSpaces {
 
 impl OwnSpace {
     fn next_at(&self) -> Timestamp {
-        self.kept.iter().map(|kept| kept.renew_at).fold(self.resend_at, Timestamp::min)
+        self.kept.as_ref().map_or(self.resend_at, |(_, renew_at)| self.resend_at.min(*renew_at))
+    }
+
+    /// Signs a write; `half_life` says after how much of a lifetime something is signed anew.
+    fn sign(
+        &mut self,
+        write: &Write,
+        now: Timestamp,
+        half_life: impl Fn(Duration) -> Duration,
+    ) -> Result<SignedUpdate, SignError> {
+        let kept = self.kept.clone();
+        let (update, kept) = match write {
+            Write::Merge(document, ttl) => {
+                let update = self.signer.merge(document.clone(), now, *ttl)?;
+                let left = |(kept, at): (Kept, _)| Some((kept.without(document)?, at));
+                (update, kept.and_then(left))
+            }
+            Write::Keep(document, ttl) => {
+                let kept = match kept {
+                    Some((kept, _)) => kept.and(document.clone(), *ttl),
+                    None => Kept::new(document.clone(), *ttl),
+                };
+                let update = kept.sign(&mut self.signer, now)?;
+                let renew_at = now.saturating_add(half_life(kept.ttl));
+                (update, Some((kept, renew_at)))
+            }
+            Write::Replace(document, ttl) => {
+                (self.signer.replace(document.clone(), now, *ttl)?, None)
+            }
+            Write::Withdraw => (self.signer.withdraw(now)?, None),
+        };
+        self.kept = kept;
+        Ok(update)
     }
 }
 
-/// A space as it was before a write.
+/// A space as it was before a write; `None`: there was none.
 #[derive(Debug)]
 pub(super) struct Undo {
     key: RecordKey,
-    space: OwnSpace,
+    space: Option<OwnSpace>,
 }
 
 /// Between three quarters and all of it, by key and peer: so neither all keys of a peer nor all peers of a key have their
@@ -320,6 +411,92 @@ mod tests {
         assert!(at <= NOW.saturating_add(2 * DELAY) && at >= NOW.saturating_add(DELAY));
         assert_eq!(spaces.due(at), Some((key, Due::Resend)));
         assert_eq!(spaces.due(at), None);
+    }
+
+    #[test]
+    fn what_is_kept_twice_is_one_document_in_which_the_later_wins() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        let minutes = |n: u32| n * Duration::from_secs(60);
+        for n in 0..100 {
+            let keep = Write::Keep(says(&n.to_string()), minutes(10 + n % 2));
+            write(&mut spaces, &key, keep);
+        }
+        let other = [("other", "kept too")].into_iter().collect();
+        write(&mut spaces, &key, Write::Keep(other, minutes(1)));
+        let mut now = NOW;
+        for _ in 0..10 {
+            now = spaces.next_at().unwrap();
+            assert_eq!(spaces.due(now), Some((key.clone(), Due::Renew)));
+            spaces.renew(&key, now).unwrap();
+            assert_eq!(spaces.due(now), None, "once for both");
+            let record = spaces.record(&key, now).unwrap();
+            let (_, space) = record.spaces().next().unwrap();
+            assert_eq!(space.updates().len(), 1, "renewals do not pile up");
+            let view = space.view(now).unwrap();
+            assert_eq!(view.document.get("text").unwrap().to_string(), "\"99\"");
+            assert_eq!(view.document.len(), 2);
+            assert_eq!(view.expires_at, now.saturating_add(minutes(11)), "the longer of the two");
+        }
+        let published_at = now;
+        // What is published over it stands, also after the next renewals, until it expires.
+        spaces
+            .write(&key, &Limits::default(), &Write::Merge(says("now"), minutes(20)), now)
+            .unwrap();
+        for _ in 0..2 {
+            now = spaces.next_at().unwrap();
+            assert_eq!(spaces.due(now), Some((key.clone(), Due::Renew)));
+            spaces.renew(&key, now).unwrap();
+            let view = spaces.record(&key, now).unwrap().view(now);
+            let document = &view.iter().next().unwrap().1.document;
+            assert_eq!(document.get("text").unwrap().to_string(), "\"now\"");
+            assert_eq!(document.len(), 2);
+        }
+        let end = published_at.saturating_add(minutes(20));
+        let view = spaces.record(&key, end).unwrap().view(end);
+        assert!(view.iter().all(|(_, space)| space.document.get("text").is_none()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_nothing() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Keep(says("x"), HOUR));
+        let earlier = NOW.saturating_sub(24 * HOUR);
+        spaces.on_clock_set_back(earlier);
+        assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
+        spaces.renew(&key, earlier).unwrap();
+        spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
+        assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
+    }
+
+    #[test]
+    fn peers_that_are_not_among_the_closest_are_told_by_their_distance() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
+        let at = |byte| RecordId([byte; 32]);
+        assert!(spaces.may_reach(&key, at(9)), "nobody has looked yet");
+        spaces.set_reach(&key, Some(at(5)));
+        assert!(spaces.may_reach(&key, at(4)) && !spaces.may_reach(&key, at(6)));
+        assert!(spaces.due(NOW.saturating_add(HOUR)).is_some());
+        assert!(spaces.may_reach(&key, at(6)), "it is sent again, and peers may have gone");
+    }
+
+    #[test]
+    fn a_first_write_that_was_refused_is_forgotten_with_what_was_known_for_it() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        let nothing = SmartRecord::new(key.clone());
+        spaces.resume(&key, &Limits::default(), &nothing);
+        let endless = Write::Merge(says("x"), 1_000 * HOUR);
+        assert!(spaces.write(&key, &Limits::default(), &endless, NOW).is_err());
+        assert!(!spaces.knows(&key) && spaces.spaces.is_empty());
+
+        spaces.resume(&key, &Limits::default(), &nothing);
+        assert!(!spaces.knows(&key), "nothing was written yet");
+        let good = Write::Merge(says("x"), HOUR);
+        let (_, _, undo) = spaces.write(&key, &Limits::default(), &good, NOW).unwrap();
+        assert!(spaces.knows(&key));
+        spaces.undo(undo);
+        assert!(!spaces.knows(&key) && spaces.spaces.is_empty());
+        assert_eq!(spaces.next_at(), None);
     }
 
     #[test]

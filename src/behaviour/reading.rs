@@ -1,26 +1,56 @@
 //! Reads, carried out with Kademlia.
 //!
 //! **Invariants.** A read ends, whatever is answered: when its peers have been asked, when its policy is satisfied, when
-//! nobody waits for it any more, or when Kademlia's query times out.
+//! nobody waits for it any more, or when Kademlia's query times out. One that ends before all were asked says nothing
+//! about what there is not. Repairs are bounded in number, and nobody is sent again and again what it does not take.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
+use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Reply, Task,
     command::answer,
-    lookup::{Lookup, Reading, Repair},
+    joined::{Joined, Said, chunks},
+    lookup::{Lookup, Repair},
+    outcome::Reading,
     spread::Spread,
+    worker::{Answer, Verdict},
     writing::Sender,
 };
 use crate::{
     client::ClientError,
     key::RecordKey,
     meter::{Begun, Purpose, Timed},
+    record::SmartRecord,
     store::{Origin, Storage, StoredValue, wall_clock},
     time::Timestamp,
     validator::{Checked, Malformed, ValidationError},
 };
+
+/// A read that is under way.
+pub(super) struct Read {
+    lookup: Lookup,
+    pub(super) reader: Reader,
+    query: QueryId,
+    /// How many answers are being checked elsewhere.
+    verdicts: usize,
+    /// The peers have been asked.
+    over: Option<Over>,
+    span: tracing::Span,
+    begun: Begun,
+}
+
+/// How asking the peers has ended.
+#[derive(Clone, Copy)]
+struct Over {
+    timed_out: bool,
+}
 
 /// Whom a read is for.
 pub(super) enum Reader {
@@ -60,14 +90,6 @@ impl Reader {
     }
 }
 
-/// A read that is under way.
-pub(super) struct Read {
-    pub(super) lookup: Lookup,
-    pub(super) reader: Reader,
-    span: tracing::Span,
-    begun: Begun,
-}
-
 impl<S: Storage> Behaviour<S> {
     pub(super) fn begin_read(&mut self, key: RecordKey, policy: ReadPolicy, reader: Reader) {
         let now = self.clock.now();
@@ -79,7 +101,7 @@ impl<S: Storage> Behaviour<S> {
         let local = if validator.smart_record(lookup.key()).is_some() {
             self.kad.store_mut().record(lookup.key()).map(|record| {
                 if let Some(record) = record {
-                    lookup.on_local(&record);
+                    lookup.on_local(record, &*validator);
                 }
             })
         } else {
@@ -93,72 +115,161 @@ impl<S: Storage> Behaviour<S> {
             // Others may have it.
             tracing::warn!(%error, key = %lookup.key(), "our own copy could not be read");
         }
+        if matches!(reader, Reader::Watch)
+            && let Some(record) = self.watches.record(lookup.key())
+        {
+            // So that nothing of it is verified again, and none of it is news.
+            lookup.on_known(record, &*validator);
+        }
         let id = self.next_id();
-        self.ask(id, lookup.key());
-        self.lookups.insert(id, Read { lookup, reader, span, begun });
+        let query = self.ask(id, lookup.key());
+        let read = Read { lookup, reader, query, verdicts: 0, over: None, span, begun };
+        self.lookups.insert(id, read);
     }
 
-    fn ask(&mut self, id: u64, key: &RecordKey) {
+    fn ask(&mut self, id: u64, key: &RecordKey) -> QueryId {
         let query = self.kad.get_record(key.into());
         self.queries.insert(query, Task::Lookup(id));
         self.count(|c| &mut c.lookups, 1);
         tracing::trace!("asks the peers closest to the key");
+        query
     }
 
-    pub(super) fn on_lookup_progress(
-        &mut self,
-        id: u64,
-        query: QueryId,
-        result: QueryResult,
-        is_last: bool,
-    ) {
-        let now = self.clock.now();
-        let Some(Read { lookup, reader, span, .. }) = self.lookups.get_mut(&id) else {
+    pub(super) fn on_lookup_progress(&mut self, id: u64, result: QueryResult, is_last: bool) {
+        if let QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) = result {
+            // Without a peer it is our own copy, of which the lookup has the whole.
+            let is_enough = found.peer.is_some_and(|peer| self.on_found(id, peer, found.record));
+            return self.end_if(id, is_enough);
+        }
+        let Some(read) = self.lookups.get_mut(&id) else {
             return;
         };
-        let _in_span = span.clone().entered();
-        let mut is_enough = reader.is_gone();
+        let _in_span = read.span.clone().entered();
         let mut timed_out = false;
         match result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
-                // Without a peer it is our own copy, of which the lookup has the whole.
-                if let Some(peer) = found.peer {
-                    self.meter.answer(found.record.value.len());
-                    is_enough |= take(lookup, peer, &found.record, &*self.validator, now);
-                }
-            }
             QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord {
                 cache_candidates,
-            })) => lookup.on_empty(cache_candidates.into_values()),
+            })) => read.lookup.on_empty(cache_candidates.into_values()),
             QueryResult::GetRecord(Err(GetRecordError::NotFound { closest_peers, .. })) => {
-                lookup.on_empty(closest_peers);
+                read.lookup.on_empty(closest_peers);
             }
-            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => timed_out = true,
+            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => {
+                read.lookup.end_early();
+                timed_out = true;
+            }
             _ => {}
         }
-        if !is_last {
-            if is_enough && let Some(mut query) = self.kad.query_mut(&query) {
-                query.finish();
-            }
-            return;
+        if is_last {
+            read.over = Some(Over { timed_out });
+            self.end_round(id);
         }
-        if !timed_out && !is_enough && lookup.on_round() {
-            let key = lookup.key().clone();
-            return self.ask(id, &key);
-        }
-        self.end_read(id, timed_out, now);
     }
 
-    fn end_read(&mut self, id: u64, timed_out: bool, now: Timestamp) {
-        let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) else {
+    /// An answer has come. Returns whether that is enough.
+    fn on_found(&mut self, id: u64, peer: PeerId, record: kad::Record) -> bool {
+        let now = self.clock.now();
+        let Some(read) = self.lookups.get_mut(&id) else {
+            return false;
+        };
+        let _in_span = read.span.clone().entered();
+        self.meter.answer(record.value.len());
+        let lookup = &mut read.lookup;
+        if record.key != kad::RecordKey::from(lookup.key()) {
+            // Kademlia does not compare them.
+            let error = ValidationError::from(Malformed::other("an answer of another key"));
+            tracing::debug!(%peer, %error, "a bad answer");
+            lookup.on_bad_answer(peer, error);
+            return false;
+        }
+        let expires_at = record.expires.map(|at| wall_clock(at, now));
+        let mut value = Bytes::from(record.value);
+        if let Some((_, worker)) = &mut self.inbound {
+            let key = lookup.key().clone();
+            let known = lookup.joined().known_of(&*self.validator, &key, &value);
+            match worker.read(Answer { read: id, peer, key, value, expires_at, known }) {
+                Ok(()) => {
+                    read.verdicts = read.verdicts.saturating_add(1);
+                    return false;
+                }
+                Err(given_back) => value = given_back,
+            }
+        }
+        let said = lookup.joined().check(&*self.validator, lookup.key(), value, now);
+        tell_answer(&peer, said.as_ref().err());
+        lookup.on_answer(peer, said, expires_at, &*self.validator)
+    }
+
+    /// An answer has been checked elsewhere.
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) {
+        let Verdict { read: id, peer, expires_at, said } = verdict;
+        if let Some(read) = self.lookups.get_mut(&id) {
+            let _in_span = read.span.clone().entered();
+            tell_answer(&peer, said.as_ref().err());
+            read.verdicts = read.verdicts.saturating_sub(1);
+            let is_enough = read.lookup.on_answer(peer, said, expires_at, &*self.validator);
+            self.end_if(id, is_enough);
+            self.end_round(id);
+        }
+    }
+
+    /// What checks answers elsewhere has come to its end: those that it had are lost.
+    pub(super) fn on_no_verdicts(&mut self) {
+        let waiting = self.lookups.iter_mut().filter(|(_, read)| read.verdicts > 0);
+        let waiting: Vec<_> = waiting
+            .map(|(id, read)| {
+                read.verdicts = 0;
+                // There may have been anything in them.
+                read.lookup.end_early();
+                *id
+            })
+            .collect();
+        waiting.into_iter().for_each(|id| self.end_round(id));
+    }
+
+    /// Asks nobody any more if that is enough, or nobody waits for it.
+    fn end_if(&mut self, id: u64, is_enough: bool) {
+        if let Some(read) = self.lookups.get_mut(&id)
+            && read.over.is_none()
+            && (is_enough || read.reader.is_gone())
+            && let Some(mut query) = self.kad.query_mut(&read.query)
+        {
+            read.lookup.end_early();
+            query.finish();
+        }
+    }
+
+    /// Begins the next round, or ends the read, once the peers have been asked and their answers checked.
+    fn end_round(&mut self, id: u64) {
+        let Some(read) = self.lookups.get_mut(&id) else {
             return;
         };
+        let Some(Over { timed_out }) = read.over.filter(|_| read.verdicts == 0) else {
+            return;
+        };
+        let _in_span = read.span.clone().entered();
+        if !read.reader.is_gone() && read.lookup.on_round() {
+            let key = read.lookup.key().clone();
+            let query = self.ask(id, &key);
+            if let Some(read) = self.lookups.get_mut(&id) {
+                (read.query, read.over) = (query, None);
+            }
+        } else if let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) {
+            self.meter.end(Timed::Read(reader.purpose()), begun);
+            self.meter.lookups(reader.purpose(), lookup.lookups());
+            self.end_read(lookup, reader, timed_out);
+        }
+    }
+
+    fn end_read(&mut self, lookup: Lookup, reader: Reader, timed_out: bool) {
+        let now = self.clock.now();
         self.count(|c| &mut c.reads, 1);
-        self.meter.end(Timed::Read(reader.purpose()), begun);
-        self.meter.lookups(reader.purpose(), lookup.lookups());
         let key = lookup.key().clone();
-        let withheld =
+        let mut withheld =
             lookup.joined().record().map(|record| self.known.meet(record, now)).unwrap_or_default();
+        // Nobody is accused of withholding what was not asked for to the end, or may stand in another slice.
+        let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
+        withheld
+            .retain(|withheld| lookup.was_heard() && (tells_absence || withheld.found.is_some()));
         if !withheld.is_empty() {
             self.count(|c| &mut c.withheld, withheld.len());
             tracing::debug!(writers = withheld.len(), "less was found than was seen before");
@@ -166,12 +277,12 @@ impl<S: Storage> Behaviour<S> {
             self.events.push_back(Event::Withheld { key: key.clone(), writers });
         }
         let (repairs, is_close) = lookup.repairs(&self.local, &*self.validator);
-        self.repair(&lookup, &repairs);
+        self.repair(&lookup, &repairs, now);
         self.keep_here(&lookup, is_close, now);
         let is_large = lookup.may_be_sliced();
-        let has_failed = timed_out && lookup.replies() == 0;
+        let has_failed = timed_out && !lookup.has_replies();
         let lookups = lookup.lookups();
-        let reading = lookup.into_reading(&repairs, withheld, now);
+        let reading = lookup.into_reading(&repairs, withheld, self.validator.clone(), now);
         self.count(|c| &mut c.bad_answers, reading.refused.len());
         tracing::debug!(
             lookups,
@@ -194,69 +305,101 @@ impl<S: Storage> Behaviour<S> {
         }
     }
 
-    fn repair(&mut self, lookup: &Lookup, repairs: &[Repair]) {
+    fn repair(&mut self, lookup: &Lookup, repairs: &[Repair], now: Timestamp) {
+        let expires_at = match lookup.joined().record() {
+            Some(record) => record.spaces().filter_map(|(_, s)| s.retain_until()).max(),
+            None => lookup.expires_at(),
+        };
         for Repair { peers, chunks } in repairs {
-            let expires_at = match lookup.joined().record() {
-                Some(record) => record.spaces().filter_map(|(_, s)| s.retain_until()).max(),
-                None => lookup.expires_at(),
-            };
-            let spread = Spread::new(lookup.key().clone(), chunks.clone(), expires_at);
-            self.begin_spread(spread.to(peers.clone()), Sender::Repair);
+            if self.repairing() >= self.quarter() {
+                // Another read will find that it is still lacking.
+                self.count(|c| &mut c.repairs_put_off, peers.len());
+                continue;
+            }
+            let sent = fingerprint(chunks);
+            let key = lookup.key();
+            let mut admitted = peers.clone();
+            admitted.retain(|peer| {
+                let had = lookup.said(peer).map_or(0, Said::fingerprint);
+                self.repairs.admit(key, *peer, had, sent, now)
+            });
+            let put_off = peers.len().saturating_sub(admitted.len());
+            self.count(|c| &mut c.repairs_put_off, put_off);
+            if !admitted.is_empty() {
+                let spread = Spread::new(key.clone(), chunks.clone(), expires_at);
+                self.begin_spread(spread.to(admitted), Sender::Repair);
+            }
         }
     }
 
     /// Stores here what was found if we have some of it, or are a server among the closest ourselves.
     fn keep_here(&mut self, lookup: &Lookup, is_close: bool, now: Timestamp) {
         let key = lookup.key();
-        let is_server = self.kad.mode() == kad::Mode::Server;
-        let store = self.kad.store_mut();
-        let checked = match lookup.joined() {
-            joined if joined.is_empty() => None,
-            super::joined::Joined::Record(record) => {
-                let here = store.record(key).ok().flatten();
-                let is_wanted = here.is_some() || (is_close && is_server);
-                (is_wanted && here.as_ref() != Some(record))
-                    .then(|| Checked::verified(record.clone()))
+        let is_ours = is_close && self.kad.mode() == kad::Mode::Server;
+        match lookup.joined() {
+            Joined::Record(_) if lookup.has_here() || is_ours => {
+                if let Some(news) = lookup.news() {
+                    self.take_record(lookup, news);
+                }
             }
-            super::joined::Joined::Value(value) => {
-                let here = store.value(key).ok().flatten().map(|here| here.value);
-                let is_wanted = here.is_some() || (is_close && is_server);
-                value.as_ref().filter(|value| is_wanted && here.as_ref() != Some(*value)).map(
-                    |value| {
-                        Checked::new(&*self.validator, key.clone(), value, now)
-                            .with_origin(None, lookup.expires_at())
-                    },
-                )
+            Joined::Value(Some(value)) => {
+                let here = self.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
+                if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
+                    self.take_value(lookup, value, now);
+                }
             }
-        };
-        if let Some(checked) = checked
-            && let Err(error) = store.insert(checked, Origin::Remote)
-        {
-            tracing::debug!(%error, %key, "what was read is not kept");
+            _ => {}
+        }
+    }
+
+    fn take_record(&mut self, lookup: &Lookup, news: SmartRecord) {
+        if !self.is_asking() {
+            return self.insert(Checked::verified(news));
+        }
+        let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
+        for (writer, space) in news.spaces() {
+            // What nobody has said now was asked about when it was said.
+            if let Some(source) = lookup.source_of(writer) {
+                let part = by_source.entry(source);
+                let part = part.or_insert_with(|| SmartRecord::new(news.key().clone()));
+                part.join_space(writer.clone(), space.clone());
+            }
+        }
+        for (source, part) in by_source {
+            for chunk in chunks(&part, self.bounds.chunk_bytes) {
+                self.ask_about(source, lookup.key(), &chunk, None);
+            }
+        }
+    }
+
+    fn take_value(&mut self, lookup: &Lookup, value: &[u8], now: Timestamp) {
+        let (key, expires_at) = (lookup.key(), lookup.expires_at());
+        if !self.is_asking() {
+            let checked = Checked::new(&*self.validator, key.clone(), value, now);
+            self.insert(checked.with_origin(None, expires_at));
+        } else if let Some(source) = lookup.source() {
+            self.ask_about(source, key, value, expires_at);
+        }
+    }
+
+    fn insert(&mut self, checked: Checked) {
+        if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
+            tracing::debug!(%error, "what was read is not kept");
         }
     }
 }
 
-/// Takes a reply of Kademlia in; returns whether the lookup has enough.
-fn take(
-    lookup: &mut Lookup,
-    peer: PeerId,
-    record: &kad::Record,
-    validator: &dyn crate::Validator,
-    now: Timestamp,
-) -> bool {
-    if record.key != kad::RecordKey::from(lookup.key()) {
-        // Kademlia does not compare them.
-        let error = ValidationError::from(Malformed::other("an answer of another key"));
-        tracing::debug!(%peer, %error, "a bad answer");
-        lookup.on_bad_answer(peer, error);
-        return false;
-    }
-    let expires_at = record.expires.map(|at| wall_clock(at, now));
-    let is_enough = lookup.on_answer(peer, &record.value, expires_at, validator, now);
-    match lookup.refusal(&peer) {
+/// Tells what became of an answer.
+fn tell_answer(peer: &PeerId, error: Option<&ValidationError>) {
+    match error {
         Some(error) => tracing::debug!(%peer, %error, "a bad answer"),
-        None => tracing::trace!(%peer, bytes = record.value.len(), "a good answer"),
+        None => tracing::trace!(%peer, "a good answer"),
     }
-    is_enough
+}
+
+/// A number by which what is sent is recognised when it is sent again.
+fn fingerprint(chunks: &[Bytes]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    chunks.hash(&mut hasher);
+    hasher.finish()
 }

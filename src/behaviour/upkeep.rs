@@ -5,6 +5,7 @@
 //! wakes, and no longer than a minute ahead, because a clock can be set.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -14,11 +15,16 @@ use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
 
-use super::{Behaviour, Event, ReadPolicy, Snapshot, own::Due, reading::Reader, writing::Sender};
+use super::{
+    Behaviour, Event, ReadPolicy, Snapshot, Task,
+    own::Due,
+    reading::{Read, Reader},
+    writing::Sender,
+};
 use crate::{
     client::latest,
     key::RecordKey,
-    store::{Storage, StoreEvent},
+    store::{Storage, StoreEvent, storage::RecordId},
     time::Timestamp,
 };
 
@@ -31,6 +37,15 @@ impl<S: Storage> Behaviour<S> {
     /// Does what is due; ready if there was something.
     pub(super) fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
+        if now < self.latest_poll {
+            self.own.on_clock_set_back(now);
+            self.watches.on_clock_set_back(now);
+        }
+        self.latest_poll = now;
+        if let Some((key, writers)) = self.watches.touched() {
+            self.tell_watches(&key, Some(&writers), now);
+            return Poll::Ready(());
+        }
         self.watches.expire(now);
         if self.refresh_one(now) || self.replicate_one(now) || self.ask_for_one(now) {
             return Poll::Ready(());
@@ -57,7 +72,26 @@ impl<S: Storage> Behaviour<S> {
         Poll::Pending
     }
 
-    fn quarter(&self) -> usize {
+    /// The last client is gone.
+    pub(super) fn on_clients_gone(&mut self) {
+        self.commands = None;
+        self.own.clear();
+        // Nobody waits for these any more, and what they would sign nobody would keep alive.
+        self.waiting.clear();
+        self.lookups.retain(|_, read| !matches!(read.reader, Reader::Resume));
+        for (query, task) in &self.queries {
+            if let Task::Lookup(lookup) = task
+                && !self.lookups.contains_key(lookup)
+                && let Some(mut query) = self.kad.query_mut(query)
+            {
+                query.finish();
+            }
+        }
+        self.watches.clear();
+        self.events.push_back(Event::ClientsGone);
+    }
+
+    pub(super) fn quarter(&self) -> usize {
         (self.config.max_operations() / 4).max(1)
     }
 
@@ -86,10 +120,10 @@ impl<S: Storage> Behaviour<S> {
 
     /// Gives the next stored record its turn.
     fn replicate_one(&mut self, now: Timestamp) -> bool {
-        let busy =
-            self.lookups.values().filter(|r| matches!(r.reader, Reader::Replication)).count();
+        let is_replication = |read: &&Read| matches!(read.reader, Reader::Replication);
+        let busy = self.lookups.values().filter(is_replication).count();
         let records = self.kad.store_mut().usage().records;
-        if busy >= self.quarter() || records == 0 {
+        if busy >= self.quarter() || self.repairing() >= self.quarter() || records == 0 {
             return false;
         }
         let Some(replicate) = &mut self.replicate else {
@@ -144,23 +178,33 @@ impl<S: Storage> Behaviour<S> {
         let now = self.clock.now();
         tracing::debug!(%key, "watched");
         if self.watches.add(key.clone(), sender, &*self.validator, now) {
-            self.tell_watches(&key, now);
+            self.tell_watches(&key, None, now);
         }
     }
 
     pub(super) fn on_store_event(&mut self, event: StoreEvent) {
-        if let StoreEvent::Stored { key, .. } = &event
+        if let StoreEvent::Stored { key, writers, .. } = &event
             && self.watches.is_watched(key)
         {
-            self.tell_watches(key, self.clock.now());
+            // They are told when the store has nothing more to tell for now.
+            self.watches.touch(key.clone(), writers.clone());
         }
         self.events.push_back(Event::Store(event));
     }
 
-    /// Tells those who watch a key what is stored under it here.
-    fn tell_watches(&mut self, key: &RecordKey, now: Timestamp) {
+    /// Tells those who watch a key what is stored under it here, of a smart record the spaces of these writers, or of all.
+    fn tell_watches(
+        &mut self,
+        key: &RecordKey,
+        writers: Option<&BTreeSet<PeerId>>,
+        now: Timestamp,
+    ) {
         let store = self.kad.store_mut();
-        match store.record(key) {
+        let record = match writers {
+            Some(writers) if !writers.is_empty() => store.record_of(key, writers),
+            _ => store.record(key),
+        };
+        match record {
             Ok(Some(record)) => self.watches.on_record(key, &record, now),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {
@@ -187,11 +231,15 @@ impl<S: Storage> Behaviour<S> {
     /// Own spaces to which a new peer is close are sent again.
     pub(super) fn on_new_peer(&mut self, peer: PeerId) {
         let now = self.clock.now();
-        let keys: Vec<_> = self.own.keys().cloned().collect();
+        let closer = |key: &RecordKey| self.own.may_reach(key, RecordId::new(&peer, key));
+        let keys: Vec<_> = self.own.keys().filter(|key| closer(key)).cloned().collect();
         for key in keys {
             let target = KBucketKey::new(key.as_bytes().to_vec());
-            let mut closest = self.kad.get_closest_local_peers(&target).take(self.bounds.closest);
-            if closest.any(|closest| *closest.preimage() == peer) {
+            let closest = self.kad.get_closest_local_peers(&target).take(self.bounds.closest);
+            let closest: Vec<_> = closest.map(KBucketKey::into_preimage).collect();
+            let farthest = closest.get(self.bounds.closest.saturating_sub(1));
+            self.own.set_reach(&key, farthest.map(|peer| RecordId::new(peer, &key)));
+            if closest.contains(&peer) {
                 self.own.on_new_peer(&key, now);
             }
         }

@@ -1,21 +1,31 @@
 //! The keys that clients watch.
 //!
 //! **Invariants.** Subscribers of one key share what is known of it and the lookups for it. Each is told when what is to
-//! be seen has changed, and only then; the first thing that it is told may be that there is nothing.
+//! be seen has changed, and only then; the first thing that it is told may be that there is nothing. What is known of a record
+//! stays within its limits. Of the keys that are to be looked up the one that has waited longest comes first; the work does
+//! not grow with their number.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
-use super::{joined::Joined, lookup::Snapshot};
+use super::{agenda::Agenda, joined::Joined, outcome::Snapshot};
 use crate::{
     client::latest::Sender,
     key::RecordKey,
     node::{Dict, Kind, Node},
-    record::{SmartRecord, View},
+    record::{Limits, SmartRecord, View},
     time::Timestamp,
     validator::Validator,
 };
+
+/// How often keys are looked for that nobody watches any more.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What subscribers are told of; it has changed if this has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +37,12 @@ enum Visible {
 #[derive(Debug)]
 struct Watched {
     joined: Joined,
+    limits: Limits,
     subscribers: Vec<Sender<Arc<Snapshot>>>,
     told: Option<(Visible, Arc<Snapshot>)>,
     /// Whether the network has been asked once.
     was_asked: bool,
     is_asking: bool,
-    ask_at: Timestamp,
-    /// When something that is to be seen expires.
-    expires_at: Option<Timestamp>,
 }
 
 /// All watched keys.
@@ -42,11 +50,27 @@ struct Watched {
 pub(super) struct Watches {
     interval: Duration,
     keys: BTreeMap<RecordKey, Watched>,
+    /// When which key is looked up.
+    lookups: Agenda,
+    /// When something that is to be seen expires.
+    ends: Agenda,
+    asking: usize,
+    /// Whose spaces our own store has learnt of, and nobody was told yet.
+    touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
+    sweep_at: Timestamp,
 }
 
 impl Watches {
-    pub(super) const fn new(interval: Duration) -> Self {
-        Self { interval, keys: BTreeMap::new() }
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            keys: BTreeMap::new(),
+            lookups: Agenda::default(),
+            ends: Agenda::default(),
+            asking: 0,
+            touched: BTreeMap::new(),
+            sweep_at: Timestamp::EPOCH,
+        }
     }
 
     /// Adds a subscriber. Returns whether it is the key's first, of which what is known should be told with
@@ -59,19 +83,21 @@ impl Watches {
         now: Timestamp,
     ) -> bool {
         let is_first = !self.keys.contains_key(&key);
-        let joined = Joined::new(validator, &key);
-        let watched = self.keys.entry(key).or_insert_with(|| Watched {
-            joined,
+        if is_first {
+            self.lookups.set(&key, Some(now));
+        }
+        let watched = self.keys.entry(key).or_insert_with_key(|key| Watched {
+            joined: Joined::new(validator, key),
+            limits: validator.smart_record(key).map(|r| r.limits().clone()).unwrap_or_default(),
             subscribers: Vec::new(),
             told: None,
             was_asked: false,
             is_asking: false,
-            ask_at: now,
-            expires_at: None,
         });
         if let Some((_, snapshot)) = &watched.told {
             sender.send(snapshot.clone());
         }
+        watched.subscribers.retain(|subscriber| !subscriber.is_closed());
         watched.subscribers.push(sender);
         is_first
     }
@@ -80,21 +106,36 @@ impl Watches {
         self.keys.contains_key(key)
     }
 
+    /// The smart record under a key as it is known.
+    pub(super) fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
+        self.keys.get(key)?.joined.record()
+    }
+
     /// Ends all streams.
     pub(super) fn clear(&mut self) {
-        self.keys.clear();
+        *self = Self::new(self.interval);
     }
 
     /// How many keys are being looked up.
-    pub(super) fn asking(&self) -> usize {
-        self.keys.values().filter(|watched| watched.is_asking).count()
+    pub(super) const fn asking(&self) -> usize {
+        self.asking
+    }
+
+    /// Our own store has learnt of these writers under a watched key.
+    pub(super) fn touch(&mut self, key: RecordKey, writers: Vec<PeerId>) {
+        self.touched.entry(key).or_default().extend(writers);
+    }
+
+    /// A key of which the store has learnt, and whose spaces have changed there since it was named the last time.
+    pub(super) fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
+        self.touched.pop_first()
     }
 
     /// A smart record is known to be at least this.
     pub(super) fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined.join(record);
-            watched.tell(key, now);
+            watched.joined.join(record, &watched.limits);
+            self.tell(key, now);
         }
     }
 
@@ -102,58 +143,101 @@ impl Watches {
     pub(super) fn on_value(&mut self, key: &RecordKey, value: Option<Bytes>, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined = Joined::Value(value);
-            watched.tell(key, now);
+            self.tell(key, now);
         }
     }
 
     /// The key has been looked up, with this result unless that failed.
     pub(super) fn on_asked(&mut self, key: &RecordKey, found: Option<&Snapshot>, now: Timestamp) {
-        let interval = self.interval;
-        if let Some(watched) = self.keys.get_mut(key) {
-            watched.is_asking = false;
-            watched.ask_at = now.saturating_add(interval);
-            if let Some(found) = found {
-                watched.was_asked = true;
-                match &found.record {
-                    Some(record) => drop(watched.joined.join(record)),
-                    None => watched.joined = Joined::Value(found.value.clone()),
-                }
-                watched.tell(key, now);
+        let Some(watched) = self.keys.get_mut(key) else {
+            // Nobody has watched it any more.
+            return;
+        };
+        if std::mem::take(&mut watched.is_asking) {
+            self.asking = self.asking.saturating_sub(1);
+        }
+        self.lookups.set(key, Some(now.saturating_add(self.interval)));
+        if let Some(found) = found {
+            watched.was_asked = true;
+            match &found.record {
+                Some(record) => watched.joined.join(record, &watched.limits),
+                None => watched.joined = Joined::Value(found.value.clone()),
             }
+            self.tell(key, now);
+        }
+    }
+
+    fn tell(&mut self, key: &RecordKey, now: Timestamp) {
+        if let Some(watched) = self.keys.get_mut(key) {
+            self.ends.set(key, watched.tell(key, now));
         }
     }
 
     /// When there is something to do next.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        let of = |watched: &Watched| {
-            let ask_at = (!watched.is_asking).then_some(watched.ask_at);
-            ask_at.into_iter().chain(watched.expires_at).min()
-        };
-        self.keys.values().filter_map(of).min()
+        self.lookups.next_at().into_iter().chain(self.ends.next_at()).min()
     }
 
     /// Tells what has changed because something has expired, and forgets keys that nobody watches any more.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        self.keys.retain(|key, watched| {
-            watched.subscribers.retain(|subscriber| !subscriber.is_closed());
-            if watched.expires_at.is_some_and(|at| at <= now) {
-                watched.tell(key, now);
+        while let Some(key) = self.ends.due(now) {
+            self.ends.set(&key, None);
+            self.tell(&key, now);
+        }
+        // Unless the clock was set back.
+        if now < self.sweep_at && self.sweep_at <= now.saturating_add(SWEEP) {
+            return;
+        }
+        self.sweep_at = now.saturating_add(SWEEP);
+        let is_left = |watched: &Watched| watched.subscribers.iter().any(|s| !s.is_closed());
+        let gone = self.keys.iter().filter(|(_, watched)| !is_left(watched));
+        let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.forget(key));
+    }
+
+    fn forget(&mut self, key: &RecordKey) {
+        if self.keys.remove(key).is_some_and(|watched| watched.is_asking) {
+            self.asking = self.asking.saturating_sub(1);
+        }
+        self.lookups.set(key, None);
+        self.ends.set(key, None);
+        self.touched.remove(key);
+    }
+
+    /// The clock was set back: nothing waits for longer than it would have from now on.
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        let keys: Vec<_> = self.keys.keys().cloned().collect();
+        for key in keys {
+            if self.keys.get(&key).is_some_and(|watched| !watched.is_asking) {
+                self.lookups.set(&key, Some(now));
             }
-            !watched.subscribers.is_empty()
-        });
+            self.tell(&key, now);
+        }
     }
 
     /// A key that is to be looked up now.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<RecordKey> {
-        let is_due = |watched: &Watched| !watched.is_asking && watched.ask_at <= now;
-        let (key, watched) = self.keys.iter_mut().find(|(_, watched)| is_due(watched))?;
-        watched.is_asking = true;
-        Some(key.clone())
+        loop {
+            let key = self.lookups.due(now)?;
+            self.lookups.set(&key, None);
+            let Some(watched) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            watched.subscribers.retain(|subscriber| !subscriber.is_closed());
+            if watched.subscribers.is_empty() {
+                self.forget(&key);
+                continue;
+            }
+            watched.is_asking = true;
+            self.asking = self.asking.saturating_add(1);
+            return Some(key);
+        }
     }
 }
 
 impl Watched {
-    fn tell(&mut self, key: &RecordKey, now: Timestamp) {
+    /// Tells the subscribers what is to be seen, if that has changed. Returns when something of it expires.
+    fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
         let snapshot = self.joined.clone().into_snapshot(key.clone(), now);
         if let Some(record) = &snapshot.record {
             self.joined = Joined::Record(record.clone());
@@ -162,7 +246,7 @@ impl Watched {
             Some(_) => Visible::View(snapshot.view()),
             None => Visible::Value(snapshot.value.clone()),
         };
-        self.expires_at = match &visible {
+        let ends_at = match &visible {
             Visible::View(view) => next_change(view, now),
             Visible::Value(_) => None,
         };
@@ -171,7 +255,7 @@ impl Watched {
             None => self.was_asked || !snapshot.is_empty(),
         };
         if !is_news {
-            return;
+            return ends_at;
         }
         let snapshot = Arc::new(snapshot);
         self.told = Some((visible, snapshot.clone()));
@@ -179,6 +263,7 @@ impl Watched {
         for subscriber in &self.subscribers {
             subscriber.send(snapshot.clone());
         }
+        ends_at
     }
 }
 
@@ -217,8 +302,8 @@ mod tests {
     use super::*;
     use crate::{
         client::latest,
-        record::{Limits, SpaceSigner},
-        validator::Registry,
+        record::{Open, SpaceSigner},
+        validator::{Registry, SmartRecordValidator},
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -261,7 +346,85 @@ mod tests {
             assert_eq!(told(&mut second), Some(writers));
         }
         drop((first, second));
-        watches.expire(NOW);
+        watches.expire(NOW.saturating_add(10 * SWEEP));
         assert!(!watches.is_watched(&key));
+        assert_eq!((watches.next_at(), watches.asking()), (None, 0), "nothing is left behind");
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_looked_up_first() {
+        let registry = Registry::default();
+        let mut watches = Watches::new(10 * SECOND);
+        let keys: Vec<_> = (0..100).map(|n| RecordKey::new(format!("/sr/{n:03}"))).collect();
+        let mut subscribers = Vec::new();
+        for key in &keys {
+            let (sender, subscriber) = latest::channel();
+            watches.add(key.clone(), sender, &registry, NOW);
+            subscribers.push(subscriber);
+        }
+        // Each lookup takes so long that the first keys are due again before the last have had their turn.
+        let mut asked = std::collections::BTreeSet::new();
+        for turn in 0..200 {
+            let now = NOW.saturating_add(turn * SECOND);
+            let key = watches.due(now).unwrap();
+            assert_eq!(watches.asking(), 1);
+            watches.on_asked(&key, None, now);
+            asked.insert(key);
+            if turn == 99 {
+                assert_eq!(asked.len(), 100, "each has had its turn");
+            }
+        }
+        watches.on_clock_set_back(NOW.saturating_sub(1_000 * SECOND));
+        assert!(
+            watches.due(NOW.saturating_sub(1_000 * SECOND)).is_some(),
+            "the clock was set back"
+        );
+    }
+
+    #[test]
+    fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
+        let [a, b] = ["/sr/a", "/sr/b"].map(RecordKey::new);
+        let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
+        let mut watches = Watches::new(SECOND);
+        for writer in &writers {
+            watches.touch(a.clone(), vec![*writer]);
+        }
+        watches.touch(b.clone(), Vec::new());
+        assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
+        assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
+        assert_eq!(watches.touched(), None);
+    }
+
+    #[test]
+    fn what_is_known_of_a_watched_record_stays_within_its_limits() {
+        let key = RecordKey::new("/sr/a");
+        let limits = Limits::default().with_spaces_per_record(8).with_updates_per_space(4);
+        let validator = SmartRecordValidator::new(limits.clone(), Open);
+        let registry = Registry::empty().with("sr", validator).unwrap();
+        let mut watches = Watches::new(10 * SECOND);
+        let (sender, _subscriber) = latest::channel();
+        watches.add(key.clone(), sender, &registry, NOW);
+        // One who writes every second, and a liar who comes with a new writer every time.
+        let mut honest = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), limits.clone());
+        for second in 0..30 {
+            let now = NOW.saturating_add(second * SECOND);
+            let mut liar =
+                SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), limits.clone());
+            for signer in [&mut honest, &mut liar] {
+                signer
+                    .merge([("n", i64::from(second))].into_iter().collect(), now, SECOND)
+                    .unwrap();
+                let snapshot = Snapshot {
+                    key: key.clone(),
+                    record: Some(signer.record(now)),
+                    value: None,
+                    at: now,
+                };
+                watches.on_asked(&key, Some(&snapshot), now);
+            }
+        }
+        let record = watches.record(&key).unwrap();
+        assert_eq!(record.spaces().len(), 8);
+        assert!(record.spaces().all(|(_, space)| space.updates().len() <= 4));
     }
 }

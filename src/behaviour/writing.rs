@@ -15,10 +15,10 @@ use super::{
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
-    record::{SmartRecord, Writer},
-    store::{Origin, Storage},
+    record::{Limit, LimitExceeded, SmartRecord, Writer},
+    store::{Origin, Storage, WriteError},
     time::Timestamp,
-    validator::Checked,
+    validator::{Checked, ValidationError},
 };
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
@@ -56,6 +56,11 @@ impl Sender {
         };
         tracing::debug_span!(parent: None, "spread", %key, chunks, purpose)
     }
+
+    /// Whether it brings others what they lack.
+    const fn is_repair(&self) -> bool {
+        matches!(self, Self::Repair | Self::Replication)
+    }
 }
 
 impl<S: Storage> Behaviour<S> {
@@ -75,7 +80,7 @@ impl<S: Storage> Behaviour<S> {
             return self.write(&key, &write, reply);
         }
         match self.kad.store_mut().record(&key) {
-            Ok(Some(record)) => self.own.resume(&key, rules.limits(), &record),
+            Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
             Ok(None) => {}
             Err(error) => return answer(reply, Err(error.into())),
         }
@@ -86,16 +91,23 @@ impl<S: Storage> Behaviour<S> {
         self.begin_read(key, ReadPolicy::All, Reader::Resume);
     }
 
-    /// The network has told what an own space says already.
+    /// The network has told what an own space says already, unless nobody was reached.
     pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
         let validator = self.validator.clone();
         if let (Some(rules), Some(record)) = (validator.smart_record(key), &reading.snapshot.record)
         {
-            self.own.resume(key, rules.limits(), record);
+            if reading.is_complete() {
+                self.own.resume(key, rules.limits(), record);
+            } else {
+                self.own.learn(key, rules.limits(), record);
+            }
         }
         for (write, reply) in self.waiting.remove(key).unwrap_or_default() {
-            self.write(key, &write, reply);
+            if !reply.is_gone() {
+                self.write(key, &write, reply);
+            }
         }
+        self.own.forget_unwritten(key);
     }
 
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
@@ -108,8 +120,7 @@ impl<S: Storage> Behaviour<S> {
             Ok(written) => written,
             Err(error) => return answer(reply, Err(error.into())),
         };
-        let stored = self.kad.store_mut().insert(Checked::verified(record.clone()), Origin::Local);
-        if let Err(error) = stored {
+        if let Err(error) = self.store_own(&record) {
             self.own.undo(undo);
             return answer(reply, Err(error.into()));
         }
@@ -126,11 +137,28 @@ impl<S: Storage> Behaviour<S> {
         self.begin_spread(spread, Sender::Client(reply, publication));
     }
 
+    /// Stores an own space of which something is new.
+    fn store_own(&mut self, record: &SmartRecord) -> Result<(), WriteError> {
+        let checked = Checked::verified(record.clone());
+        let report = self.kad.store_mut().insert(checked, Origin::Local)?;
+        match report.refused.into_iter().next() {
+            // What is new was refused; that earlier updates are known is no comfort.
+            Some((_, reason)) if report.stored == 0 => Err(reason.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a value as it is.
     pub(super) fn put(&mut self, key: RecordKey, value: Bytes, reply: Reply<Publication>) {
         let now = self.clock.now();
         let checked = Checked::new(&*self.validator, key.clone(), &value, now);
         let record = checked.record().cloned();
+        let (len, max) = (value.len(), self.bounds.chunk_bytes);
+        if record.is_none() && checked.has_good() && len > max {
+            // No packet carries it.
+            let limit = ValidationError::from(LimitExceeded::new(Limit::ChunkBytes, len, max));
+            return answer(reply, Err(limit.into()));
+        }
         let store = self.kad.store_mut();
         if let Err(error) = store.insert(checked, Origin::Local) {
             return answer(reply, Err(error.into()));
@@ -150,6 +178,11 @@ impl<S: Storage> Behaviour<S> {
         let value = record.is_none().then_some(value);
         let publication = Publication { key, update: None, value, peers: Vec::new(), chunks };
         self.begin_spread(spread, Sender::Client(reply, publication));
+    }
+
+    /// How many repairs are under way.
+    pub(super) fn repairing(&self) -> usize {
+        self.spreads.values().filter(|sending| sending.sender.is_repair()).count()
     }
 
     /// A record, ready to be sent.
@@ -259,10 +292,9 @@ impl<S: Storage> Behaviour<S> {
         let Some(record) = self.own.record(key, now) else {
             return;
         };
-        if let Err(error) =
-            self.kad.store_mut().insert(Checked::verified(record.clone()), Origin::Local)
-        {
-            tracing::warn!(%error, %key, "an own space is no longer stored here");
+        if let Err(error) = self.store_own(&record) {
+            // Others may still take it.
+            tracing::warn!(%error, %key, "our own store does not take an own space any more");
         }
         let spread = self.spread_of(&record);
         self.begin_spread(spread, Sender::Refresh);

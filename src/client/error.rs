@@ -29,6 +29,9 @@ pub enum ClientError {
     /// Nobody answered in time.
     #[error("the lookup timed out")]
     TimedOut,
+    /// No peer could be reached, so what there is in the network is not known.
+    #[error("no peer could be reached")]
+    Unreachable,
 }
 
 impl From<ValidationError> for ClientError {

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use futures::channel::mpsc;
 use libp2p::{
-    Multiaddr, SwarmBuilder, identify, identity::Keypair, kad, multiaddr::Protocol, noise, tcp,
-    yamux,
+    Multiaddr, SwarmBuilder, identify, identity::Keypair, kad, multiaddr::Protocol, noise,
+    swarm::behaviour::toggle::Toggle, tcp, yamux,
 };
 use libp2p_swarm::StreamProtocol;
 
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
     meter::Meter,
+    services::ServiceBuilder,
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
 
@@ -32,6 +33,7 @@ pub struct NodeBuilder<S: Storage = MemoryStorage> {
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
     meter: Meter,
+    service: Option<ServiceBuilder>,
 }
 
 impl NodeBuilder {
@@ -45,6 +47,7 @@ impl NodeBuilder {
             bootstrap: Vec::new(),
             mode: None,
             meter: Meter::default(),
+            service: None,
         }
     }
 }
@@ -53,9 +56,9 @@ impl<S: Storage> NodeBuilder<S> {
     /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
     /// peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
         let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter }
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter, service }
     }
 
     /// Has `metrics` show what the node does, its events among it.
@@ -106,12 +109,18 @@ impl<S: Storage> NodeBuilder<S> {
         self
     }
 
+    /// Has the node offer a service: see [`services`](crate::services). Its events are not to be had here.
+    pub fn with_service(mut self, service: ServiceBuilder) -> Self {
+        self.service = Some(service);
+        self
+    }
+
     /// Starts the node, and returns once it listens; with `0.0.0.0` or `::`, on all that this machine has.
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
     pub async fn start(self) -> Result<Node<S>, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
         // Kademlia would wait for somebody to confirm an external address, which takes autonat.
@@ -126,7 +135,10 @@ impl<S: Storage> NodeBuilder<S> {
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
-        let composed = Composed { records, identify: identify::Behaviour::new(agent) };
+        let service = service.map(|service| service.build(&mut records, &client));
+        let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
+        let identify = identify::Behaviour::new(agent);
+        let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(
@@ -148,6 +160,10 @@ impl<S: Storage> NodeBuilder<S> {
         let (requests, inbox) = mpsc::channel(1);
         tracing::info!(%peer, addresses = ?host.swarm.listeners().collect::<Vec<_>>(), "listens");
         let task = tokio::spawn(host.run(inbox));
+        if let Some(work) = work {
+            // It ends with the swarm.
+            tokio::spawn(work);
+        }
         Ok(Node { client, peer, requests, task })
     }
 }

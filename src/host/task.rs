@@ -2,13 +2,13 @@
 //!
 //! **Invariants.** It ends with the last client, and not before.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use futures::{FutureExt, StreamExt, channel::mpsc};
 use libp2p::{
     Multiaddr, PeerId, Swarm, identify,
     multiaddr::Protocol,
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -16,6 +16,7 @@ use super::HostError;
 use crate::{
     behaviour::{Behaviour, Event},
     meter::Meter,
+    services::Dialer,
     store::Storage,
 };
 
@@ -28,6 +29,7 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 pub(super) struct Composed<S: Storage> {
     pub(super) records: Behaviour<S>,
     pub(super) identify: identify::Behaviour,
+    pub(super) dialer: Toggle<Dialer>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,12 @@ impl From<Event> for HostEvent {
 impl From<identify::Event> for HostEvent {
     fn from(event: identify::Event) -> Self {
         Self::Identify(event)
+    }
+}
+
+impl From<Infallible> for HostEvent {
+    fn from(event: Infallible) -> Self {
+        match event {}
     }
 }
 

@@ -75,7 +75,7 @@ impl Collector {
 type Count = (&'static str, &'static str, u64);
 
 // Each field is named, so that none is forgotten.
-fn of_behaviour(counters: &BehaviourCounters) -> [Count; 8] {
+fn of_behaviour(counters: &BehaviourCounters) -> [Count; 9] {
     let BehaviourCounters {
         reads,
         lookups,
@@ -83,6 +83,7 @@ fn of_behaviour(counters: &BehaviourCounters) -> [Count; 8] {
         withheld,
         writes,
         repairs,
+        repairs_put_off,
         refreshes,
         replications,
         inbound_refused: _,
@@ -94,6 +95,11 @@ fn of_behaviour(counters: &BehaviourCounters) -> [Count; 8] {
         ("withheld", "Writers of whom a read found less than was seen before", *withheld),
         ("writes", "Writes by clients", *writes),
         ("repairs", "Peers that were sent what they lacked", *repairs),
+        (
+            "repairs_put_off",
+            "Peers that were not, because of what was sent before or is under way",
+            *repairs_put_off,
+        ),
         ("refreshes", "Own spaces sent again", *refreshes),
         ("replications", "Turns of stored records to be replicated", *replications),
     ]

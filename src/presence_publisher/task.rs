@@ -20,6 +20,10 @@ use crate::{
 
 /// The wall clock is looked at this often at least, because timers may stand still while the machine sleeps.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Nothing is renewed more often, however short its life is.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// Nor is anything tried again at once.
+const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) struct Task {
     client: Client,
@@ -62,12 +66,15 @@ impl Task {
         }
     }
 
-    /// Returns when the behaviour is gone.
+    /// Returns when the behaviour is gone, or trying again would not help.
     async fn keep_alive(&mut self) {
         self.resume().await;
         loop {
             let (state, delay) = match self.announce().await {
                 Err(PublisherError::Client(ClientError::Stopped)) => return,
+                Err(error) if error.is_permanent() => {
+                    return self.states.send(PublisherState::GaveUp { error });
+                }
                 Ok((announcement, peers)) => {
                     let delay = if peers.is_empty() {
                         self.retry_delay()
@@ -89,6 +96,9 @@ impl Task {
                 }
                 PublisherState::Failed { error, retry_in } => {
                     tracing::warn!(key = %self.announcer.key(), %error, ?retry_in, "not announced");
+                }
+                PublisherState::GaveUp { error } => {
+                    tracing::warn!(key = %self.announcer.key(), %error, "gave up announcing");
                 }
             }
             self.states.send(state);
@@ -161,13 +171,14 @@ impl Task {
         let hash: [u8; 32] = Sha256::digest(self.announcer.key().as_str()).into();
         let [byte, ..] = hash;
         let half = self.config.ttl() / 2;
-        half.saturating_sub((half / 4).saturating_mul(u32::from(byte)) / 256)
+        half.saturating_sub((half / 4).saturating_mul(u32::from(byte)) / 256).max(SHORTEST_LIFE)
     }
 
     /// When to try again, after one failure more.
     fn retry_delay(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        self.config.retry_delay().saturating_mul(factor).min(self.renew_after())
+        let delay = self.config.retry_delay().max(SHORTEST_RETRY);
+        delay.saturating_mul(factor).min(self.renew_after())
     }
 }

@@ -78,18 +78,33 @@ impl SpaceSigner {
     }
 
     /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
-    /// These are taken for all that there were: better join what several replicas answer. A record of another key says
-    /// nothing.
+    /// These are taken for all that there were: better join what several replicas answer, and if it may not be all,
+    /// [`learn`](Self::learn) it. A record of another key says nothing.
     pub fn resume(&mut self, record: &SmartRecord) {
+        if *record.key() == self.key {
+            self.retain_until.get_or_insert(Timestamp::EPOCH);
+            self.learn(record);
+        }
+    }
+
+    /// Takes note of some of the writer's earlier updates, without taking them for all that there were: what is written
+    /// next comes after these, and goes on to outlive whatever else there may have been. A record of another key says nothing.
+    pub fn learn(&mut self, record: &SmartRecord) {
         if *record.key() != self.key {
             return;
         }
-        self.retain_until.get_or_insert(Timestamp::EPOCH);
         if let Some(space) = record.space(&self.writer()) {
             self.space.join(space.clone());
             self.last = self.last.max(space.newest().map(|position| position.seq));
-            self.retain_until = self.retain_until.max(space.retain_until());
+            self.retain_until = self
+                .retain_until
+                .map(|until| space.retain_until().map_or(until, |at| until.max(at)));
         }
+    }
+
+    /// What the writer has said, as far as it is known here, whether it may go or not.
+    pub(crate) const fn space(&self) -> &Space {
+        &self.space
     }
 
     /// The writer's whole space, as far as it is known here, as a record to be put: all its updates that are
@@ -157,7 +172,11 @@ impl SpaceSigner {
 
     /// Until when anything that was signed before `now` is retained.
     fn retained(&self, now: Timestamp) -> Timestamp {
-        self.retain_until.unwrap_or_else(|| now.saturating_add(self.limits.max_ttl()))
+        self.retain_until.unwrap_or_else(|| {
+            let longest = now.saturating_add(self.limits.max_ttl());
+            // What was signed with a clock ahead of this one may be kept for longer still.
+            self.space.retain_until().map_or(longest, |at| at.max(longest))
+        })
     }
 
     fn sign(
@@ -285,6 +304,26 @@ mod tests {
         let mut elsewhere = SpaceSigner::new("/sr/b".into(), keypair, Limits::default());
         elsewhere.resume(&before.record(now));
         assert_eq!(elsewhere.merge(says("4"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+
+    #[test]
+    fn what_is_learnt_is_not_taken_for_all_that_there_was() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let known = signer(&keypair).merge(says("1"), now, HOUR).unwrap();
+        let mut part = SmartRecord::new("/sr/a".into());
+        let mut after = restarted(&keypair);
+        after.learn(&part);
+        part.insert(after.writer(), known.clone()).unwrap();
+        after.learn(&part);
+        let next = after.replace(says("2"), now, Duration::from_secs(1)).unwrap();
+        assert!(next.seq() > known.seq());
+        assert_eq!(next.retain_until(), now.saturating_add(48 * HOUR));
+        // Of a signer that knows all, it makes what comes next outlive what it has learnt.
+        let mut knowing = signer(&keypair);
+        knowing.learn(&part);
+        let next = knowing.replace(says("3"), now, Duration::from_secs(1)).unwrap();
+        assert_eq!(next.retain_until(), known.retain_until());
     }
 
     #[test]

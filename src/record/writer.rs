@@ -102,6 +102,14 @@ impl Writer {
         PeerId::from_bytes(&multihash).expect("a peer id")
     }
 
+    /// The writer with this peer id, if the id is the key itself and not a hash of it.
+    pub(crate) fn of_peer(peer: &PeerId) -> Option<Self> {
+        match peer.to_bytes().split_first_chunk::<2>()? {
+            ([0x00, _], key) => Self::decode(Bytes::copy_from_slice(key)).ok(),
+            _ => None,
+        }
+    }
+
     /// The rank of this writer's space under a key, by which replicas choose the same spaces when a record
     /// has too many: `sha256(key ‖ writer)`.
     pub fn rank(&self, key: &RecordKey) -> [u8; 32] {

@@ -22,7 +22,7 @@ use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
     record::{
-        SmartRecord, View,
+        SmartRecord, View, Writer,
         chunk::{Chunk, Chunks},
     },
     time::Timestamp,
@@ -100,6 +100,31 @@ impl<S: Storage> SmartRecordStore<S> {
             };
             space.collect(now);
             record.join_space(writer, space);
+        }
+        Ok((record.spaces().len() > 0).then_some(record))
+    }
+
+    /// As [`record`](Self::record), of these writers only, if their peer ids tell their keys; else the whole.
+    pub(crate) fn record_of<'a>(
+        &self,
+        key: &RecordKey,
+        writers: impl IntoIterator<Item = &'a PeerId>,
+    ) -> Result<Option<SmartRecord>, StorageError> {
+        let now = self.clock.now();
+        let id = self.record_id(key);
+        let mut record = SmartRecord::new(key.clone());
+        for peer in writers {
+            let Some(writer) = Writer::of_peer(peer) else {
+                return self.record(key);
+            };
+            let Some(part) = self.storage.get(&id.part(SpaceId(writer.rank(key))))? else {
+                continue;
+            };
+            let read = rows::read_space(&part).inspect_err(|error| self.read_failed(error));
+            if let Ok((writer, mut space)) = read {
+                space.collect(now);
+                record.join_space(writer, space);
+            }
         }
         Ok((record.spaces().len() > 0).then_some(record))
     }

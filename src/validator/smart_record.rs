@@ -288,12 +288,12 @@ impl SmartRecordValidator {
     pub(crate) fn read_knowing(
         &self,
         known: &SmartRecord,
-        value: &[u8],
+        value: Bytes,
         now: Timestamp,
     ) -> Result<SmartRecord, ValidationError> {
         let key = known.key();
         let mut refusals = Refusals::default();
-        let spaces = self.open(key, Bytes::copy_from_slice(value))?;
+        let spaces = self.open(key, value)?;
         let spaces = self.admit_writers(key, spaces, &mut refusals);
         let mut record = SmartRecord::new(key.clone());
         for (writer, mut updates) in spaces {

@@ -6,11 +6,14 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SpaceSigner, StoreEvent, SystemClock, ValidationError,
-    behaviour::{AsyncValidator, BehaviourConfig, Event, InboundRefusal, Validation},
+    behaviour::{
+        AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, ReadPolicy, Validation,
+    },
 };
 use tokio::sync::Semaphore;
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use super::repairs::board;
 use crate::swarms::within;
 
 fn off_task() -> BehaviourConfig {
@@ -164,6 +167,168 @@ async fn a_validator_may_ask_someone_and_refuse() {
             .await;
         assert_eq!(fault, Fault::Unsupported);
         assert_eq!(b.stored(&key).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_read_is_stored_only_if_the_validator_agrees() {
+    let gate = Arc::new(Semaphore::new(100));
+    let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
+    let (a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in [9, 8] {
+            let key = record(n).0;
+            let value = record(n).1;
+            let stored = key.clone();
+            a.smart(move |smart| smart.store_mut().write(&stored, &value).unwrap()).await;
+            // It is a server among the closest, so it would keep what it reads.
+            let reading = b.client.get(key.clone()).await.unwrap();
+            assert_eq!(reading.view().len(), 1, "what a read answers is not asked about");
+        }
+        b.until_stored(&record(8).0, |_| true).await;
+        assert_eq!(b.stored(&record(9).0).await, None, "it was asked about before");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn validation_runs_where_the_executor_puts_it() {
+    let (begun, was_begun) = tokio::sync::oneshot::channel();
+    let executor: Executor = Box::new(|work| {
+        begun.send(()).unwrap();
+        tokio::spawn(work);
+    });
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        was_begun.await.unwrap();
+        let (key, value) = record(1);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_validation_has_come_to_its_end_what_comes_in_is_refused() {
+    let executor: Executor = Box::new(drop);
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (mut a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in 0..2 {
+            let (key, value) = record(n);
+            send(&mut a, b.id, &key, value).await;
+        }
+        assert_eq!(refused(&b, InboundRefusal::Stopped).await, 2);
+        b.client.publish(key(), says("own"), MINUTE).await.unwrap();
+    })
+    .await;
+}
+
+/// An executor that begins its work, or drops it, when it is told to.
+fn held() -> (Executor, tokio::sync::oneshot::Sender<bool>) {
+    let (go, is_to_go) = tokio::sync::oneshot::channel();
+    let executor: Executor = Box::new(|work| {
+        tokio::spawn(async move {
+            if is_to_go.await.unwrap() {
+                work.await;
+            }
+        });
+    });
+    (executor, go)
+}
+
+#[tokio::test]
+async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
+    for policy in [ReadPolicy::All, ReadPolicy::Replies(1)] {
+        let (executor, go) = held();
+        let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+        let (a, b) = (Peer::start().await, setup.start().await);
+        mesh(&[&a, &b]).await;
+        within(async {
+            a.store(&board(60, 600)).await;
+            let mut read = std::pin::pin!(b.client.get_with(key(), policy));
+            assert!(futures::poll!(&mut read).is_pending());
+            while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+                || b.smart(|smart| smart.counters().lookups).await == 0
+            {
+                tokio::task::yield_now().await;
+            }
+            assert!(futures::poll!(&mut read).is_pending(), "nobody has checked the answer");
+            // Nothing else waits for it.
+            assert!(b.client.get("/sr/inbound/else").await.unwrap().is_empty());
+            go.send(true).unwrap();
+            let reading = read.await.unwrap();
+            assert_eq!(reading.holders, [a.id]);
+            let all = policy == ReadPolicy::All;
+            assert_eq!((reading.view().len() == 60, reading.is_complete()), (all, all));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
+    let (executor, stop) = held();
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.store(&board(1, 1)).await;
+        let mut read = std::pin::pin!(b.client.get(key()));
+        assert!(futures::poll!(&mut read).is_pending());
+        while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+            || b.smart(|smart| smart.counters().lookups).await == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        stop.send(false).unwrap();
+        let lost = read.await.unwrap();
+        assert!(lost.is_empty() && !lost.is_complete());
+        // From now on they are checked on the task.
+        assert_eq!(b.client.view(key()).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// Panics about some records.
+struct Panics;
+
+impl AsyncValidator for Panics {
+    fn validate<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        _: &'a [u8],
+        _: PeerId,
+    ) -> BoxFuture<'a, Result<(), ValidationError>> {
+        assert!(!key.path().ends_with(b"9"), "this is what the test is about");
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_validator_that_panics_takes_only_that_record_with_it() {
+    let config = quiet().with_inbound_queue(1);
+    let setup = Setup { asks: Some(Box::new(Panics)), ..Setup::with_config(config) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for _ in 0..3 {
+            let (key, value) = record(9);
+            send(&mut a, b.id, &key, value).await;
+            let fault = b.until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            });
+            assert_eq!(fault.await, Fault::Unsupported);
+        }
+        let (key, value) = record(8);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
     })
     .await;
 }

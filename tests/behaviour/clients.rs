@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use futures::{StreamExt, future::join_all};
-use libp2p::kad;
+use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    AllowList, ClientError, Fault, Limits, RecordKey, Registry, SignError, SmartRecordValidator,
-    StoreConfig, WriteError,
-    behaviour::{Event, ReadPolicy},
+    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError,
+    SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError,
+    Validator, Validity, WriteError,
+    behaviour::{BehaviourConfig, Event, ReadPolicy},
+    record::Limit,
+    store::Quota,
 };
 
-use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
+use super::peer::{MINUTE, Peer, Setup, Silent, key, mesh, quiet, says, texts};
 use crate::{clock::ManualClock, swarms::within};
 
 #[tokio::test]
@@ -105,6 +108,187 @@ async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_
 }
 
 #[tokio::test]
+async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_before() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let long = [("long", "x")].into_iter().collect();
+        let first = a.client.publish(key(), long, 30 * MINUTE).await.unwrap();
+        let keypair = a.keypair.clone();
+        drop(a);
+
+        // The new process knows nobody yet, and its store holds what another writer says.
+        let again = Setup { keypair, ..Setup::default() }.start().await;
+        let theirs = Peer::start().await;
+        theirs.client.publish(key(), says("theirs"), MINUTE).await.unwrap();
+        again.store(&theirs.stored(&key()).await.unwrap()).await;
+        again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        let stored = again.stored(&key()).await.unwrap();
+        let space = stored.space(again.client.writer()).unwrap();
+        assert!(space.retain_until().unwrap() >= first.update.unwrap().expires_at);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_that_our_own_store_refuses_fails_although_earlier_ones_are_known() {
+    let quota = Quota { count: 100, bytes: 1_000 };
+    let store = StoreConfig::default().with_writer_quota(quota).with_protected_quota(quota);
+    let a = Setup { store, ..Setup::default() }.start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("first"), MINUTE).await.unwrap();
+        let before = a.stored(&key()).await;
+        let large = [("large", "x".repeat(1_000))].into_iter().collect();
+        let refused = a.client.publish(key(), large, MINUTE).await;
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
+        assert_eq!(a.stored(&key()).await, before);
+        assert_eq!(b.stored(&key()).await, before, "nor is it sent");
+        a.client.replace(key(), says("second"), MINUTE).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["second"], "the next goes on");
+    })
+    .await;
+}
+
+/// Values are sets of bytes, and combine.
+struct Union;
+
+impl Validator for Union {
+    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
+    }
+
+    fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        let all: std::collections::BTreeSet<u8> = values.concat().into_iter().collect();
+        Ok(all.into_iter().collect())
+    }
+
+    fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        part.iter().all(|byte| whole.contains(byte))
+    }
+}
+
+fn uniting() -> Setup {
+    let registry = Registry::default().with("union", Union).unwrap();
+    Setup { validator: std::sync::Arc::new(registry), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn who_has_combined_a_value_with_others_has_it() {
+    let (a, b) = (uniting().start().await, uniting().start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        b.client.put("/union/x", "b").await.unwrap();
+        let publication = a.client.put("/union/x", "a").await.unwrap();
+        assert_eq!(publication.peers, [b.id]);
+        assert_eq!(a.client.confirm(&publication).await.unwrap(), [b.id], "it has \"ab\"");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_no_packet_carries_is_refused() {
+    let a = uniting().start().await;
+    within(async {
+        let refused = a.client.put("/union/x", vec![1; 15 * 1_024 + 1]).await;
+        assert!(
+            matches!(&refused, Err(ClientError::Refused(WriteError::Refused(
+                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == Limit::ChunkBytes),
+            "{refused:?}"
+        );
+        assert!(a.client.get("/union/x").await.unwrap().is_empty());
+        a.client.put("/union/x", vec![1; 15 * 1_024]).await.unwrap();
+    })
+    .await;
+}
+
+/// A peer that can reach nobody, and finds out after a while.
+async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
+    let query_timeout = Some(Duration::from_millis(300));
+    let peer = Setup { query_timeout, ..Setup::with_config(config) }.start().await;
+    let silent = Silent::start();
+    peer.add(libp2p::PeerId::random(), silent.address()).await;
+    (peer, silent)
+}
+
+#[tokio::test]
+async fn a_read_to_which_nobody_answers_times_out() {
+    let (a, _silent) = unheard(quiet()).await;
+    within(async {
+        assert_eq!(a.client.get(key()).await.unwrap_err(), ClientError::TimedOut);
+        let alone = Peer::start().await.client.get(key()).await.unwrap();
+        assert!(!alone.has_reached_anyone() && !alone.is_complete(), "there was nobody to ask");
+        let (b, c) = (Peer::start().await, Peer::start().await);
+        mesh(&[&b, &c]).await;
+        let reading = b.client.get(key()).await.unwrap();
+        assert!(
+            reading.has_reached_anyone() && reading.is_complete(),
+            "it says that it has nothing"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queued_call_that_was_dropped_is_not_carried_out() {
+    let (a, _silent) = unheard(quiet().with_max_operations(1)).await;
+    within(async {
+        let first = a.client.get("/sr/queued/first");
+        let dropped = a.client.publish("/sr/queued/dropped", says("x"), MINUTE);
+        let put = signed_by_another("/sr/queued/put");
+        let put = a.client.put("/sr/queued/put", put);
+        let mut first = std::pin::pin!(first);
+        {
+            let (mut dropped, mut put) = (std::pin::pin!(dropped), std::pin::pin!(put));
+            assert!(futures::poll!(&mut first).is_pending());
+            assert!(futures::poll!(&mut dropped).is_pending());
+            assert!(futures::poll!(&mut put).is_pending());
+        }
+        let mut last = std::pin::pin!(a.client.get("/sr/queued/last"));
+        assert!(futures::poll!(&mut last).is_pending());
+        assert_eq!(first.await.unwrap_err(), ClientError::TimedOut);
+        assert_eq!(last.await.unwrap_err(), ClientError::TimedOut);
+        assert_eq!(a.smart(|smart| smart.store_mut().usage().records).await, 0);
+    })
+    .await;
+}
+
+fn signed_by_another(key: &'static str) -> Vec<u8> {
+    let mut signer = SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
+    let now = SystemClock.now();
+    signer.merge(says("x"), now, MINUTE).unwrap();
+    signer.record(now).encode()
+}
+
+#[tokio::test]
+async fn with_the_last_client_gone_nothing_is_signed_any_more() {
+    let (mut a, _silent) = unheard(quiet()).await;
+    let b = Peer::start().await;
+    within(async {
+        // It waits for what the network knows of the space.
+        let client = std::mem::replace(&mut a.client, b.client.clone());
+        {
+            let mut write = std::pin::pin!(client.keep(key(), says("x"), MINUTE));
+            assert!(futures::poll!(&mut write).is_pending());
+            while a.smart(|smart| smart.counters().lookups).await == 0 {}
+        }
+        drop(client);
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+        while a.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(a.stored(&key()).await, None);
+        assert_eq!(a.smart(|smart| smart.counters().writes).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn errors_say_what_is_wrong() {
     let nobody = SmartRecordValidator::new(Limits::default(), AllowList::default());
     let registry = Registry::default().with("closed", nobody).unwrap();
@@ -184,6 +368,26 @@ async fn a_watch_tells_at_once_what_the_local_store_learns() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_of_writers_with_keys_of_every_kind() {
+    let b = Peer::start().await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        // The peer ids of the first two are the keys themselves, that of the last is a hash.
+        let keypairs =
+            [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()];
+        for (n, keypair) in keypairs.into_iter().enumerate() {
+            let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+            let now = SystemClock.now();
+            signer.merge(says("x"), now, MINUTE).unwrap();
+            b.store(&signer.record(now)).await;
+            assert_eq!(watch.next().await.unwrap().view().len(), n + 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
     let interval = Duration::from_millis(100);
     let a = Peer::start().await;
@@ -216,6 +420,55 @@ async fn a_watch_tells_when_something_expires() {
         clock.advance(MINUTE);
         a.wake().await;
         assert!(watch.next().await.unwrap().view().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_without_news_takes_one_lookup_each_time() {
+    let interval = Duration::from_millis(50);
+    let full = Peer::start().await;
+    let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(full.id, full.address.clone()).await;
+    within(async {
+        let board = super::repairs::board(60, 600);
+        full.store(&board).await;
+        let mut watch = b.client.watch(key()).await.unwrap();
+        while watch.next().await.unwrap().record.as_ref() != Some(&board) {}
+        let counts = async || {
+            let counters = b.smart(|smart| smart.counters().clone()).await;
+            (counters.reads, counters.lookups)
+        };
+        let before = counts().await;
+        assert!(before.1 > before.0, "the first took several");
+        while counts().await.0 < before.0 + 5 {
+            tokio::time::sleep(interval).await;
+        }
+        let after = counts().await;
+        assert!(after.1 - before.1 <= after.0 - before.0 + 1, "{before:?} {after:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_watched_keys_each_is_looked_up() {
+    let a = Peer::start().await;
+    let config = quiet().with_watch_interval(Duration::ZERO).with_max_operations(4);
+    let b = Setup::with_config(config).start().await;
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(a.id, a.address.clone()).await;
+    within(async {
+        let keys: Vec<_> = (0..30).map(|n| RecordKey::new(format!("/sr/watched/{n:02}"))).collect();
+        let watches = join_all(keys.iter().map(|key| b.client.watch(key.clone()))).await;
+        let mut watches: Vec<_> = watches.into_iter().map(Result::unwrap).collect();
+        for watch in &mut watches {
+            assert!(watch.next().await.unwrap().is_empty());
+        }
+        for (key, watch) in keys.iter().zip(&mut watches).rev() {
+            a.client.publish(key.clone(), says("x"), MINUTE).await.unwrap();
+            assert_eq!(texts(&watch.next().await.unwrap().view()), ["x"]);
+        }
     })
     .await;
 }

@@ -16,7 +16,7 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock,
-    behaviour::{Event, ReadPolicy},
+    behaviour::{BehaviourConfig, Event, ReadPolicy, Validation},
 };
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
@@ -88,7 +88,15 @@ async fn read_beside(
     author: &Keypair,
     answer: Option<kad::Record>,
 ) -> (libp2p_smart_record::behaviour::Reading, Lying) {
-    let (honest, reader) = (Peer::start().await, Peer::start().await);
+    read_beside_with(quiet(), author, answer).await
+}
+
+async fn read_beside_with(
+    config: BehaviourConfig,
+    author: &Keypair,
+    answer: Option<kad::Record>,
+) -> (libp2p_smart_record::behaviour::Reading, Lying) {
+    let (honest, reader) = (Peer::start().await, Setup::with_config(config).start().await);
     let liar = liar(answer).await;
     mesh(&[&honest, &reader]).await;
     reader.add(liar.node.peer(), liar.node.address()).await;
@@ -128,6 +136,25 @@ async fn old_data_changes_nothing_and_is_told_to_be_stale() {
     let old = signed_ago(&key(), &author, "old", MINUTE);
     let (reading, liar) = read_beside(&author, Some(record(&key(), old.encode()))).await;
     assert_eq!(reading.stale, [liar.node.peer()]);
+}
+
+#[tokio::test]
+async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
+    let author = Keypair::generate_ed25519();
+    let config = quiet().with_validation(Validation::OffTask);
+    let old = signed_ago(&key(), &author, "old", MINUTE).encode();
+    let forged = signed(&"/sr/behaviour/elsewhere".into(), &author, "elsewhere").encode();
+    let fault = |reading: &libp2p_smart_record::behaviour::Reading| reading.refused[0].1.fault();
+    for (answer, expected) in
+        [(b"garbage".to_vec(), Some(Fault::Malformed)), (forged, Some(Fault::Invalid)), (old, None)]
+    {
+        let answer = Some(record(&key(), answer));
+        let (reading, liar) = read_beside_with(config.clone(), &author, answer).await;
+        match expected {
+            Some(expected) => assert_eq!(fault(&reading), expected),
+            None => assert_eq!(reading.stale, [liar.node.peer()]),
+        }
+    }
 }
 
 #[tokio::test]
@@ -216,6 +243,56 @@ async fn one_who_withholds_what_was_seen_before_is_noticed() {
             let peer = liar.node.peer();
             reader.smart(move |smart| smart.kad_mut().remove_peer(&peer)).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
+    let [one, other] = [(); 2].map(|()| signed(&key(), &Keypair::generate_ed25519(), "x"));
+    let mut both = one.clone();
+    both.join(other).unwrap();
+    let reader = Peer::start().await;
+    reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    within(async {
+        let whole = liar(Some(record(&key(), both.encode()))).await;
+        reader.add(whole.node.peer(), whole.node.address()).await;
+        assert_eq!(reader.client.view(key()).await.unwrap().len(), 2);
+        let gone = whole.node.peer();
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
+
+        // There is nobody to ask.
+        assert_eq!(reader.client.get(key()).await.unwrap().withheld, []);
+        // One was asked who has not heard of the other writer; there may be others.
+        let part = liar(Some(record(&key(), one.encode()))).await;
+        reader.add(part.node.peer(), part.node.address()).await;
+        let early = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
+        assert_eq!(early.withheld, []);
+        let all = reader.client.get(key()).await.unwrap();
+        assert_eq!(all.withheld.len(), 1, "now there are none");
+        assert_eq!(reader.smart(|smart| smart.counters().withheld).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_takes_no_repair_is_not_sent_it_with_every_read() {
+    let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
+    let reader = Peer::start().await;
+    reader.store(&truth).await;
+    let liar = liar(None).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        for _ in 0..5 {
+            let reading = reader.client.get(key()).await.unwrap();
+            assert_eq!(reading.empty, [liar.node.peer()]);
+        }
+        let sent = async || reader.smart(|smart| smart.counters().repairs).await;
+        while sent().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(liar.sent.lock().unwrap().len(), 1);
+        assert_eq!(reader.smart(|smart| smart.counters().repairs_put_off).await, 4);
     })
     .await;
 }

@@ -15,7 +15,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
     StoreConfig, SystemClock, Validator,
-    behaviour::{AsyncValidator, BehaviourConfig, Builder, Event},
+    behaviour::{AsyncValidator, BehaviourConfig, Builder, Event, Executor},
     store::{MemoryStorage, Origin},
 };
 use tokio::{
@@ -58,6 +58,9 @@ pub struct Setup {
     pub asks: Option<Box<dyn AsyncValidator>>,
     /// What else is to be done when the behaviour is built.
     pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
+    pub executor: Option<Executor>,
+    /// After which time queries are given up. Kademlia looks at that only when it is polled, so the peer then is, often.
+    pub query_timeout: Option<Duration>,
 }
 
 /// A clock that is a function.
@@ -98,6 +101,8 @@ impl Default for Setup {
             clock: Arc::new(|| SystemClock.now()),
             asks: None,
             tweak: Box::new(|builder| builder),
+            executor: None,
+            query_timeout: None,
         }
     }
 }
@@ -124,14 +129,20 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, validator, clock, asks, tweak } = self;
+        let Self { keypair, config, store, validator, clock, asks, tweak, executor, query_timeout } =
+            self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store = SmartRecordStore::with_storage(id, validator, store, storage, FnClock(clock));
+        let mut kad_config = store.kad_config(PROTOCOL);
+        query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
             .with_store(store)
-            .with_protocol(PROTOCOL)
+            .with_kad_config(kad_config)
             .with_config(config);
+        if let Some(executor) = executor {
+            builder = builder.with_executor(executor);
+        }
         if let Some(asks) = asks {
             builder = builder.with_async_validator(Asks(asks));
         }
@@ -167,7 +178,7 @@ impl Setup {
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());
-        let handle = tokio::spawn(run(swarm, inbox, outbox, connections));
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, query_timeout));
         Peer { id, address, client, keypair, events, connected, tasks, handle }
     }
 }
@@ -177,6 +188,7 @@ async fn run(
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
     connections: watch::Sender<BTreeSet<PeerId>>,
+    wake_every: Option<Duration>,
 ) {
     loop {
         tokio::select! {
@@ -204,6 +216,7 @@ async fn run(
                 Some(task) => task(&mut swarm),
                 None => return,
             },
+            () = tokio::time::sleep(wake_every.unwrap_or_default()), if wake_every.is_some() => {}
         }
     }
 }
@@ -302,6 +315,20 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.handle.abort();
+    }
+}
+
+/// A peer that nobody ever hears from: connections to it are not refused, and come to nothing.
+pub struct Silent(std::net::TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn address(&self) -> Multiaddr {
+        let port = self.0.local_addr().unwrap().port();
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
     }
 }
 

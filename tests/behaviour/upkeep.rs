@@ -45,6 +45,29 @@ async fn what_is_kept_is_signed_anew_before_it_expires() {
 }
 
 #[tokio::test]
+async fn renewal_ends_with_the_last_client() {
+    let clock = ManualClock::at(NOW);
+    let (mut a, b) =
+        (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap();
+        clock.advance(5 * MINUTE);
+        a.wake().await;
+        assert_eq!(a.until(refreshed).await, [b.id]);
+        a.client = b.client.clone();
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+        for _ in 0..3 {
+            clock.advance(5 * MINUTE);
+            a.wake().await;
+        }
+        assert_eq!(a.smart(|smart| smart.counters().refreshes).await, 1);
+        assert!(b.client.view(key()).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_own_space_is_sent_again_once_an_interval() {
     let clock = ManualClock::at(NOW);
     let config = quiet().with_refresh_interval(60 * MINUTE);

@@ -223,7 +223,7 @@ impl Report {
 
 fn of_client(error: &ClientError) -> (Kind, Option<String>) {
     let (kind, hint) = match error {
-        ClientError::TimedOut => {
+        ClientError::TimedOut | ClientError::Unreachable => {
             (Kind::Unreachable, "check the address of --connect, and whether its node runs")
         }
         ClientError::Sign(_) => {

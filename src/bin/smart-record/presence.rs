@@ -109,6 +109,7 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
                     let message = format!("{error}; tried again in {} s", retry_in.as_secs());
                     failure::warn(format.is_json(), &message);
                 }
+                Some(PublisherState::GaveUp { error }) => return Err(error.into()),
                 _ => return Ok(ExitCode::SUCCESS),
             },
             _ = stop.asked() => break,

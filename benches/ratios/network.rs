@@ -1,0 +1,296 @@
+//! Figures of whole networks: swarms over TCP on one machine, with the store of this crate and with libp2p's own.
+
+use std::{
+    future::poll_fn,
+    num::NonZeroUsize,
+    task::Poll,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, executor::block_on};
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    identity::Keypair,
+    kad::{
+        self, Mode, QueryId, Quorum, Record,
+        store::{MemoryStore, RecordStore},
+    },
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
+use libp2p_smart_record::{
+    Behaviour, RecordKey, SmartRecord, SmartRecordStore, StoreEvent,
+    behaviour::{BehaviourConfig, Event, Validation},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{
+    clock::ManualClock,
+    fixtures::{HOUR, NOW, board, board_key, keypair, store_over, value},
+    harness::{Goal, Harness},
+};
+
+const NODES: u64 = 10;
+/// Records that a round puts, and gets.
+const RECORDS: u64 = 100;
+const ROUNDS: usize = 7;
+
+pub fn run(harness: &mut Harness) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(stores(harness));
+    runtime.block_on(async {
+        holds(harness, "longest_hold_inline", Validation::Inline, 5.0).await;
+        holds(harness, "longest_hold_off_the_task", Validation::OffTask, 1.0).await;
+    });
+    runtime.shutdown_background();
+}
+
+fn swarm<B: NetworkBehaviour>(keypair: Keypair, behaviour: B) -> Swarm<B> {
+    SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| behaviour)
+        .unwrap_or_else(|never| match never {})
+        .with_swarm_config(|config| config.with_idle_connection_timeout(HOUR))
+        .build()
+}
+
+/// Makes it listen, and says where.
+async fn listening<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            swarm.add_external_address(address.clone());
+            return address;
+        }
+    }
+}
+
+/// A node of which the store is somebody's, and the queries that it is asked for.
+type Node<S> = Swarm<kad::Behaviour<S>>;
+
+/// Servers that know each other, and two clients that know them: one that writes, and one that reads and so keeps nothing
+/// itself.
+struct Network<S: RecordStore + Send + 'static> {
+    client: Node<S>,
+    reader: Node<S>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl<S: RecordStore + Send + 'static> Drop for Network<S> {
+    fn drop(&mut self) {
+        self.servers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl<S: RecordStore + Send + 'static> Network<S> {
+    async fn new(make: impl Fn(PeerId) -> (S, kad::Config)) -> Self {
+        let node = |n: u64| {
+            let keypair = keypair(2_000_000 + n);
+            let peer = keypair.public().to_peer_id();
+            let (store, config) = make(peer);
+            swarm(keypair, kad::Behaviour::with_config(peer, store, config))
+        };
+        let mut nodes: Vec<Node<S>> = (0..NODES).map(node).collect();
+        let mut addresses = Vec::new();
+        for node in &mut nodes {
+            node.behaviour_mut().set_mode(Some(Mode::Server));
+            addresses.push((*node.local_peer_id(), listening(node).await));
+        }
+        let (mut client, mut reader) = (node(NODES), node(NODES + 1));
+        for client in [&mut client, &mut reader] {
+            client.behaviour_mut().set_mode(Some(Mode::Client));
+        }
+        for node in nodes.iter_mut().chain([&mut client, &mut reader]) {
+            for (peer, address) in &addresses {
+                node.behaviour_mut().add_address(peer, address.clone());
+            }
+        }
+        let serve = |mut node: Node<S>| async move {
+            loop {
+                node.select_next_some().await;
+            }
+        };
+        let servers = nodes.into_iter().map(|node| tokio::spawn(serve(node))).collect();
+        Self { client, reader, servers }
+    }
+
+    async fn put(&mut self, records: &[Record]) -> Duration {
+        let quorum = Quorum::N(NonZeroUsize::new(NODES as usize).unwrap());
+        let begun = Instant::now();
+        for record in records {
+            let behaviour = self.client.behaviour_mut();
+            let query = behaviour.put_record(record.clone(), quorum).unwrap();
+            finish(&mut self.client, query).await;
+        }
+        begun.elapsed()
+    }
+
+    async fn get(&mut self, records: &[Record]) -> Duration {
+        let begun = Instant::now();
+        for record in records {
+            let query = self.reader.behaviour_mut().get_record(record.key.clone());
+            let answers = finish(&mut self.reader, query).await;
+            assert_eq!(answers as u64, NODES, "all servers have it");
+        }
+        begun.elapsed()
+    }
+}
+
+/// Until a query has ended, and how many answers it had.
+async fn finish<S: RecordStore + Send + 'static>(node: &mut Node<S>, query: QueryId) -> usize {
+    let mut answers = 0;
+    loop {
+        let event = node.select_next_some().await;
+        let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed { id, result, step, .. }) =
+            event
+        else {
+            continue;
+        };
+        if id != query {
+            continue;
+        }
+        match result {
+            kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(_))) => answers += 1,
+            kad::QueryResult::PutRecord(put) => assert!(put.is_ok(), "{put:?}"),
+            _ => {}
+        }
+        if step.last {
+            return answers;
+        }
+    }
+}
+
+/// This store and libp2p's, in networks of the same form, by turns.
+async fn stores(harness: &mut Harness) {
+    let (puts, gets) = ("network_puts_per_second", "network_get_latency");
+    if !harness.wants(puts) && !harness.wants(gets) {
+        return;
+    }
+    let mut ours = Network::new(|_| {
+        let store: SmartRecordStore = store_over(Default::default(), ManualClock::at(NOW));
+        let config = store.kad_config(kad::PROTOCOL_NAME);
+        (store, config)
+    })
+    .await;
+    let mut theirs = Network::new(|peer| {
+        let config = kad::store::MemoryStoreConfig { max_records: 1 << 20, ..Default::default() };
+        (MemoryStore::with_config(peer, config), kad::Config::new(kad::PROTOCOL_NAME))
+    })
+    .await;
+    let (mut put, mut get) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS as u64 {
+        let records: Vec<_> = (round * RECORDS..(round + 1) * RECORDS)
+            .map(|n| (board_key(n), keypair(n)))
+            .map(|(key, keypair)| Record::new(&key, value(&key, &keypair, 0, HOUR)))
+            .collect();
+        let (our_put, their_put) = (ours.put(&records).await, theirs.put(&records).await);
+        let (our_get, their_get) = (ours.get(&records).await, theirs.get(&records).await);
+        // The first round connects everybody.
+        if round > 0 {
+            put.push(their_put.as_secs_f64() / our_put.as_secs_f64());
+            get.push(our_get.as_secs_f64() / their_get.as_secs_f64());
+        }
+    }
+    for (name, mut ratios, goal) in
+        [(puts, put, Goal::AtLeast(0.9)), (gets, get, Goal::AtMost(1.15))]
+    {
+        if harness.wants(name) {
+            ratios.sort_by(f64::total_cmp);
+            harness.report(name, ratios[ROUNDS / 2], "×", goal);
+        }
+    }
+}
+
+/// The longest time that one event holds a swarm's task while boards of 1,000 writers arrive: pushed by peers, and read
+/// by the node's own client. Of several runs the least, for what is ours to answer for occurs in each.
+async fn holds(harness: &mut Harness, name: &'static str, validation: Validation, goal: f64) {
+    if !harness.wants(name) {
+        return;
+    }
+    let boards: Vec<_> = (0..2).map(|n| (board_key(n), board(&board_key(n), 0..1_000))).collect();
+    let mut longest = f64::INFINITY;
+    for _ in 0..5 {
+        longest = longest.min(hold(&boards, validation).await.as_secs_f64() * 1_000.0);
+    }
+    harness.report(name, longest, "ms", Goal::AtMost(goal));
+}
+
+async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> Duration {
+    let server = |n: u64, validation: Validation| {
+        let keypair = keypair(3_000_000 + n);
+        let config = BehaviourConfig::default().with_validation(validation);
+        let store: SmartRecordStore = store_over(Default::default(), ManualClock::at(NOW));
+        let (behaviour, client) = Behaviour::builder(keypair.clone())
+            .with_protocol(kad::PROTOCOL_NAME)
+            .with_store(store)
+            .with_config(config)
+            .build();
+        let mut swarm = swarm(keypair, behaviour);
+        swarm.behaviour_mut().kad_mut().set_mode(Some(Mode::Server));
+        (swarm, client)
+    };
+    let (mut measured, client) = server(0, validation);
+    let address = listening(&mut measured).await;
+    let id = *measured.local_peer_id();
+    // One of the boards comes in pushes; the other has to be fetched from who has it.
+    let [(pushed, pushed_board), (fetched, fetched_board)] = boards else { return Duration::ZERO };
+    let (mut holder, _holder_client) = server(1, Validation::Inline);
+    for chunk in fetched_board.chunks(15 * 1_024) {
+        holder.behaviour_mut().store_mut().put(Record::new(fetched, chunk)).unwrap();
+    }
+    holder.behaviour_mut().kad_mut().add_address(&id, address.clone());
+    let kad = holder.behaviour_mut().kad_mut();
+    for chunk in pushed_board.chunks(15 * 1_024) {
+        kad.put_record_to(Record::new(pushed, chunk), [id].into_iter(), Quorum::One);
+    }
+    let holder = tokio::spawn(async move {
+        loop {
+            holder.select_next_some().await;
+        }
+    });
+    // A task, and a thread, that do nothing else: what is measured is one turn of the swarm.
+    let (stop, mut stopped) = mpsc::unbounded_channel::<()>();
+    let (done, mut is_done) = mpsc::unbounded_channel();
+    let key = pushed.clone();
+    let task = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let (mut longest, mut arrived) = (Duration::ZERO, 0);
+        block_on(poll_fn(|cx| {
+            if stopped.poll_recv(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            loop {
+                let begun = Instant::now();
+                let polled = measured.poll_next_unpin(cx);
+                longest = longest.max(begun.elapsed());
+                match polled {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(SwarmEvent::Behaviour(Event::Store(
+                        StoreEvent::Stored { key: stored, writers, .. },
+                    )))) if stored == key => {
+                        arrived += writers.len();
+                        if arrived == 1_000 {
+                            let _ = done.send(());
+                        }
+                    }
+                    Poll::Ready(_) => {}
+                }
+            }
+        }));
+        (longest, measured)
+    });
+    is_done.recv().await;
+    let read = client.get(fetched.clone()).await.unwrap();
+    assert_eq!(read.view().iter().len(), 1_000);
+    stop.send(()).unwrap();
+    let (longest, mut measured) = task.join().unwrap();
+    let stored = measured.behaviour_mut().store_mut().record(pushed).unwrap().unwrap();
+    assert_eq!(stored.spaces().len(), 1_000);
+    holder.abort();
+    longest
+}

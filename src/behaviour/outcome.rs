@@ -1,0 +1,130 @@
+//! What a read has come to.
+//!
+//! **Invariants.** A snapshot is a value: it does not change with what is learnt later.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use libp2p_identity::PeerId;
+use prost::bytes::Bytes;
+
+use super::{joined::Said, known::Withheld};
+use crate::{
+    key::RecordKey,
+    record::{Position, SmartRecord, View, Writer},
+    time::Timestamp,
+    validator::{ValidationError, Validator},
+};
+
+/// A record as it was known at an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Of the record.
+    pub key: RecordKey,
+    /// For a smart record all that was known of it; `None` for other kinds.
+    pub record: Option<SmartRecord>,
+    /// The value, for records of other kinds: the best that was known, or what several said together. `None` if there
+    /// was none, and for smart records.
+    pub value: Option<Bytes>,
+    /// The instant.
+    pub at: Timestamp,
+}
+
+impl Snapshot {
+    /// What a smart record said then; of other kinds nothing.
+    pub fn view(&self) -> View {
+        self.record.as_ref().map(|record| record.view(self.at)).unwrap_or_default()
+    }
+
+    /// Whether nothing was known.
+    pub fn is_empty(&self) -> bool {
+        self.value.is_none() && self.record.as_ref().is_none_or(|r| r.spaces().len() == 0)
+    }
+}
+
+/// What a read has come to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Reading {
+    /// All good answers together, with what this node knew itself.
+    pub snapshot: Snapshot,
+    /// The peers who gave a good answer.
+    pub holders: Vec<PeerId>,
+    /// Those of the holders closest to the key who were behind. They are sent what they lack, unless that was in vain
+    /// a short while ago.
+    pub stale: Vec<PeerId>,
+    /// Who of those that were asked had nothing; at most as many as are the closest to a key. They are sent the
+    /// record as those who were behind, if all of the closest have been asked.
+    pub empty: Vec<PeerId>,
+    /// The peers whose answers were no good, and what was wrong with them.
+    pub refused: Vec<(PeerId, ValidationError)>,
+    /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
+    /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
+    pub withheld: Vec<Withheld>,
+    pub(super) is_complete: bool,
+    pub(super) said: BTreeMap<PeerId, Said>,
+    pub(super) rules: Rules,
+}
+
+/// The rules that a record was read by.
+#[derive(Clone)]
+pub(super) struct Rules(pub(super) Arc<dyn Validator>);
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    /// What a smart record said when it was read.
+    pub fn view(&self) -> View {
+        self.snapshot.view()
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.is_empty()
+    }
+
+    /// Whether any other peer has answered, be it that it has nothing. If not, all that there is is what this node
+    /// knew itself.
+    pub fn has_reached_anyone(&self) -> bool {
+        !(self.holders.is_empty() && self.empty.is_empty() && self.refused.is_empty())
+    }
+
+    /// Whether all peers closest to the key that could be reached have been asked, and at least one of them has given a
+    /// good answer or said that it has nothing; a large record, until nothing new arrived.
+    pub const fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The peers whose answers had this update in them.
+    pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
+        let has_it = |said: &Said| match said {
+            Said::Record(record) => {
+                record.space(writer).is_some_and(|space| space.get(position).is_some())
+            }
+            Said::Value(_) => false,
+        };
+        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// What each holder answered, of a record that is not a smart record.
+    pub fn values(&self) -> impl Iterator<Item = (PeerId, &Bytes)> {
+        self.said.iter().filter_map(|(peer, said)| match said {
+            Said::Value(value) => Some((*peer, value)),
+            Said::Record(_) => None,
+        })
+    }
+
+    /// The peers whose answers said all that this value says: the same, or where values combine, one that contains it.
+    pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
+        let key = &self.snapshot.key;
+        let has_it = |said: &Said| match said {
+            Said::Value(said) => said == value || self.rules.0.contains(key, said, value),
+            Said::Record(_) => false,
+        };
+        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+    }
+}

@@ -1,0 +1,284 @@
+//! Dials addresses for a service, in the user's own swarm.
+//!
+//! **Invariants.** A dial is made only if a service asks for it, to one address that is an IP address, without the help of other
+//! behaviours, and by a fresh port. The peer is not named to the swarm but compared here: otherwise a dial that fails would count
+//! against the peer in Kademlia's queries under way, and strangers could have it fail. A connection that was made is closed at
+//! once. How many dials there are is bounded.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    error::Error,
+    fmt, io,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{
+    SinkExt, StreamExt,
+    channel::{mpsc, oneshot},
+    lock::Mutex,
+};
+use libp2p_core::{
+    ConnectedPoint, Endpoint, Multiaddr,
+    multiaddr::Protocol,
+    transport::{PortUse, TransportError},
+};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure,
+    FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    behaviour::ConnectionEstablished, dial_opts::DialOpts, dummy,
+};
+
+/// How many wait to be dialled; whoever has one more waits with it.
+const QUEUE: usize = 16;
+
+/// How a dial has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialled {
+    /// The peer has answered.
+    Reached,
+    /// Nobody has, or somebody else.
+    Failed,
+    /// This node could not try, or must not; that says nothing about the address.
+    Unknown,
+    /// Too many dials are under way.
+    Busy,
+}
+
+struct Ask {
+    peer: PeerId,
+    /// Without the peer.
+    address: Multiaddr,
+    /// Whether a connection that there is will not do.
+    is_fresh: bool,
+    reply: oneshot::Sender<Dialled>,
+}
+
+struct Dial {
+    peer: PeerId,
+    reply: oneshot::Sender<Dialled>,
+}
+
+/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the swarm beside
+/// [`Behaviour`](crate::Behaviour). It makes no events and does nothing of its own accord.
+pub struct Dialer {
+    asks: mpsc::Receiver<Ask>,
+    max_pending: usize,
+    dials: HashMap<ConnectionId, Dial>,
+    /// The connections that were dialled, by peer and address.
+    connections: HashMap<ConnectionId, (PeerId, Multiaddr)>,
+    actions: VecDeque<ToSwarm<Infallible, Infallible>>,
+}
+
+/// Asks a [`Dialer`].
+#[derive(Clone)]
+pub(super) struct DialHandle(Arc<Mutex<mpsc::Sender<Ask>>>);
+
+impl DialHandle {
+    /// Dials; with `is_fresh` also if there is a connection with that peer to that address already.
+    pub(super) async fn dial(&self, peer: PeerId, address: Multiaddr, is_fresh: bool) -> Dialled {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask { peer, address, is_fresh, reply };
+        if self.0.lock().await.send(ask).await.is_err() {
+            return Dialled::Unknown;
+        }
+        answer.await.unwrap_or(Dialled::Unknown)
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(max_pending: usize) -> (Self, DialHandle) {
+        let (sender, asks) = mpsc::channel(QUEUE);
+        let dialer = Self {
+            asks,
+            max_pending,
+            dials: HashMap::new(),
+            connections: HashMap::new(),
+            actions: VecDeque::new(),
+        };
+        (dialer, DialHandle(Arc::new(Mutex::new(sender))))
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        let Ask { peer, address, is_fresh, reply } = ask;
+        if reply.is_canceled() {
+            return;
+        }
+        let is_connected = || self.connections.values().any(|c| c.0 == peer && c.1 == address);
+        if !is_fresh && is_connected() {
+            return tell(reply, Dialled::Reached);
+        }
+        if self.dials.len() >= self.max_pending {
+            return tell(reply, Dialled::Busy);
+        }
+        let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+        self.dials.insert(opts.connection_id(), Dial { peer, reply });
+        self.actions.push_back(ToSwarm::Dial { opts });
+    }
+
+    fn on_established(&mut self, connection: ConnectionId, peer: PeerId, point: &ConnectedPoint) {
+        if let Some(dial) = self.dials.remove(&connection) {
+            let is_it = dial.peer == peer;
+            tell(dial.reply, if is_it { Dialled::Reached } else { Dialled::Failed });
+            let connection = CloseConnection::One(connection);
+            self.actions.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
+        } else if let ConnectedPoint::Dialer { address, .. } = point {
+            let is_peer = |part: &Protocol<'_>| matches!(part, Protocol::P2p(_));
+            let address = address.iter().take_while(|part| !is_peer(part)).collect();
+            self.connections.insert(connection, (peer, address));
+        }
+    }
+}
+
+fn tell(reply: oneshot::Sender<Dialled>, dialled: Dialled) {
+    // Whoever asked may have lost patience.
+    let _ = reply.send(dialled);
+}
+
+/// What a failure says about the address.
+fn judge(error: &DialError) -> Dialled {
+    match error {
+        DialError::WrongPeerId { .. } => Dialled::Failed,
+        DialError::Transport(errors) => {
+            if errors.iter().all(|(_, error)| is_ours(error)) {
+                Dialled::Unknown
+            } else {
+                Dialled::Failed
+            }
+        }
+        // Ourselves; another behaviour has said no; the swarm is being shut down.
+        _ => Dialled::Unknown,
+    }
+}
+
+/// Whether it is for want of something here: the transport, or a network.
+fn is_ours(error: &TransportError<io::Error>) -> bool {
+    let TransportError::Other(error) = error else {
+        return true;
+    };
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let ours = [
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::NetworkDown,
+            io::ErrorKind::AddrNotAvailable,
+            io::ErrorKind::AddrInUse,
+        ];
+        if kind.is_some_and(|kind| ours.contains(&kind)) {
+            return true;
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+impl NetworkBehaviour for Dialer {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => self.on_established(connection_id, peer_id, endpoint),
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.connections.remove(&connection_id);
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, error, .. }) => {
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    tracing::debug!(%error, "a dial for a service failed");
+                    tell(dial.reply, judge(error));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            match self.asks.poll_next_unpin(cx) {
+                Poll::Ready(Some(ask)) => self.on_ask(ask),
+                // The service has come to an end, or has nothing to ask.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("dials", &self.dials.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(error: io::Error) -> Dialled {
+        let address = Multiaddr::empty();
+        judge(&DialError::Transport(vec![(address, TransportError::Other(error))]))
+    }
+
+    #[test]
+    fn only_what_is_not_for_want_of_something_here_counts_against_the_address() {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        for kind in [ConnectionRefused, HostUnreachable, TimedOut] {
+            assert_eq!(failed(io::Error::from(kind)), Dialled::Failed, "{kind:?}");
+        }
+        let unreachable = || io::Error::from(NetworkUnreachable);
+        assert_eq!(failed(unreachable()), Dialled::Unknown);
+        assert_eq!(failed(io::Error::other(io::Error::other(unreachable()))), Dialled::Unknown);
+        let unsupported = TransportError::MultiaddrNotSupported(Multiaddr::empty());
+        let unsupported = DialError::Transport(vec![(Multiaddr::empty(), unsupported)]);
+        assert_eq!(judge(&unsupported), Dialled::Unknown);
+        let address = Multiaddr::empty();
+        assert_eq!(judge(&DialError::LocalPeerId { address }), Dialled::Unknown);
+        assert_eq!(judge(&DialError::NoAddresses), Dialled::Unknown);
+    }
+}
