@@ -143,7 +143,8 @@ fn people_get_one_line_for_each_writer_where_there_is_no_terminal() {
 #[test]
 fn who_speaks_another_protocol_is_told_so() {
     let (_node, address) = Running::node(&[], &[]);
-    for command in [&["get", KEY][..], &["put", KEY, ADA]] {
+    let client = command::NOBODY.rsplit('/').next().unwrap();
+    for command in [&["get", KEY][..], &["put", KEY, ADA], &["presence", "find", client]] {
         let elsewhere = ["--protocol", "/elsewhere/kad/1.0.0", "--connect", &address];
         let failure = failure(&[command, &elsewhere[..]].concat());
         assert_eq!(failure["kind"], "unreachable");
