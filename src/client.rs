@@ -8,6 +8,7 @@
 
 mod error;
 pub(crate) mod latest;
+mod sharded;
 mod watch;
 
 use std::{
@@ -21,7 +22,7 @@ use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 use tracing::Instrument;
 
-pub use self::{error::ClientError, watch::Watch};
+pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
     behaviour::{Command, ReadPolicy, Reading, Reply, Write},
     key::RecordKey,

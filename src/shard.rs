@@ -50,7 +50,7 @@ const SEGMENT: &str = "shard";
 /// signer.merge(r#"{"seat": 7}"#.parse()?, SystemClock.now(), Duration::from_secs(600))?;
 /// store.write(&key, &signer.record(SystemClock.now()).encode())?;
 ///
-/// // Read one writer: one key. Read all: every key, here from a store, else by lookups.
+/// // Read one writer: one key. Read all: every key, here from a store; over the network by `Client::get_sharded`.
 /// assert!(store.view(&topic.key_for(&writer))?.get(&writer).is_some());
 /// let mut board = ShardedRecord::new(topic.clone());
 /// for key in topic.keys() {

@@ -23,6 +23,8 @@ mod managers;
 mod peer;
 #[path = "behaviour/repairs.rs"]
 mod repairs;
+#[path = "behaviour/sharded.rs"]
+mod sharded;
 #[path = "behaviour/upkeep.rs"]
 mod upkeep;
 #[path = "behaviour/values.rs"]

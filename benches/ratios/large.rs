@@ -118,7 +118,7 @@ pub fn child() {
 mod disk {
     use std::path::Path;
 
-    use libp2p_smart_record::store::{RedbConfig, RedbStorage};
+    use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
 
     use super::*;
     use crate::fixtures::local;
@@ -129,7 +129,12 @@ mod disk {
     }
 
     fn open(path: &Path) -> SmartRecordStore<RedbStorage> {
-        let storage = RedbStorage::open(path, local(), &RedbConfig::default()).unwrap();
+        open_with(path, Durability::default())
+    }
+
+    fn open_with(path: &Path, durability: Durability) -> SmartRecordStore<RedbStorage> {
+        let config = RedbConfig::default().with_durability(durability);
+        let storage = RedbStorage::open(path, local(), &config).unwrap();
         store_over(storage, ManualClock::at(NOW))
     }
 
@@ -168,7 +173,11 @@ mod disk {
         let (path, copy) = (folder.path().join("store"), folder.path().join("crashed"));
         let mut store = open(&path);
         fill(&mut store, many(0..updates(), HOUR));
-        // What is in the file while it is open is what a killed process leaves.
+        drop(store);
+        // What is in the file while it is open is what a killed process leaves: one that has written since it was opened.
+        // Nothing may be on its way to the disk while the file is copied.
+        let mut store = open_with(&path, Durability::Immediate);
+        fill(&mut store, many(updates()..updates() + 1, HOUR));
         std::fs::copy(&path, &copy).unwrap();
         drop(store);
         for (name, path) in [(closed, &path), (crashed, &copy)] {

@@ -1,0 +1,78 @@
+//! Reading a topic that is spread over many keys.
+//!
+//! **Invariants.** A shard that could not be read is told, and does not stand in the way of the others.
+//!
+//! **Spec.** `docs/design.md`, section "Sharded keys".
+
+use futures::{StreamExt, stream};
+
+use super::{Client, ClientError};
+use crate::{
+    key::RecordKey,
+    record::View,
+    shard::{ShardedKey, ShardedRecord},
+    time::Timestamp,
+};
+
+/// How many shards are read at a time.
+const AT_ONCE: usize = 8;
+
+/// What reading all of a topic has come to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShardedReading {
+    /// What was found under its keys, together.
+    pub record: ShardedRecord,
+    /// The shards of which no peer has said anything, not even that it has nothing. What this node holds of them itself is in the
+    /// record.
+    pub unreached: Vec<RecordKey>,
+    /// The shards that could not be read, and why.
+    pub failed: Vec<(RecordKey, ClientError)>,
+    /// When the last of them was read.
+    pub at: Timestamp,
+}
+
+impl ShardedReading {
+    /// What the topic said then, as if it were one record.
+    pub fn view(&self) -> View {
+        self.record.view(self.at)
+    }
+}
+
+impl Client {
+    /// Reads all of a topic that is spread over many keys, eight at a time. To read what one writer says there, read
+    /// [`ShardedKey::key_for`] it; to write there, publish under the key for [`Client::peer_id`].
+    ///
+    /// It takes a read for each of the `2^bits` keys.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`]. What goes wrong with single shards stands in the outcome.
+    pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
+        let mut reading = ShardedReading {
+            record: ShardedRecord::new(topic.clone()),
+            unreached: Vec::new(),
+            failed: Vec::new(),
+            at: Timestamp::EPOCH,
+        };
+        let mut shards = stream::iter(topic.keys())
+            .map(|key| async { (key.clone(), self.get(key).await) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((key, read)) = shards.next().await {
+            match read {
+                Ok(read) => {
+                    if !read.has_reached_anyone() {
+                        reading.unreached.push(key);
+                    }
+                    reading.at = reading.at.max(read.snapshot.at);
+                    if let Some(record) = read.snapshot.record {
+                        // It is of this key, so it is a shard; who writes under a foreign one is left out.
+                        let _ = reading.record.join(record);
+                    }
+                }
+                Err(ClientError::Stopped) => return Err(ClientError::Stopped),
+                Err(error) => reading.failed.push((key, error)),
+            }
+        }
+        Ok(reading)
+    }
+}
