@@ -4,7 +4,7 @@
 
 use std::{error::Error, time::Duration};
 
-use libp2p::{StreamProtocol, kad, multiaddr::Protocol};
+use libp2p::{StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
     host::{Node, NodeBuilder},
     metrics::Metrics,
@@ -14,7 +14,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/metrics-example/kad/1.0.0");
 
 fn builder() -> Result<NodeBuilder, Box<dyn Error>> {
-    let builder = Node::builder().with_protocol(PROTOCOL).with_mode(kad::Mode::Server);
+    let builder = Node::builder().with_protocol(PROTOCOL);
     Ok(builder.listen_on("/ip4/127.0.0.1/tcp/0".parse()?))
 }
 

@@ -1,17 +1,18 @@
-//! A client is announced at its node, found by another peer, and withdrawn.
+//! A client is announced at its node, found by another peer, and withdrawn: at Enter, Ctrl-D or Ctrl-C.
 //!
 //! `cargo run --features node --example presence`
 
-use std::error::Error;
+use std::{error::Error, pin::pin};
 
 use futures::StreamExt;
-use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad, multiaddr::Protocol};
+use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, multiaddr::Protocol};
 use libp2p_smart_record::{
     Client, Registry, SmartRecordStore, StoreConfig,
     host::{Node, NodeBuilder},
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };
+use tokio::{signal::ctrl_c, sync::oneshot};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/presence-example/kad/1.0.0");
@@ -23,7 +24,6 @@ async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Node, Box<d
     let mut builder = NodeBuilder::with_keypair(keypair)
         .with_store(store)
         .with_protocol(PROTOCOL)
-        .with_mode(kad::Mode::Server)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse()?);
     if let Some(other) = other {
         builder = builder.bootstrap(other);
@@ -43,8 +43,25 @@ async fn look(reader: &Client, client: &PresenceKey) -> Result<(), Box<dyn Error
     Ok(())
 }
 
+/// Told when somebody has pressed Enter or Ctrl-D. A thread of its own waits for it, which does not keep us from ending.
+fn enter() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_line(&mut String::new());
+        sender.send(())
+    });
+    receiver
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    run().await
+}
+
+/// Announces, and withdraws when it is time.
+pub async fn run() -> Result<(), Box<dyn Error>> {
+    // Asked for once, so that it is noticed whatever goes on.
+    let mut stop = pin!(ctrl_c());
     let bob = start(Keypair::generate_ed25519(), None).await?;
     let address = bob.addresses().await?.into_iter().next().ok_or("bob listens nowhere")?;
     let address = address.with(Protocol::P2p(bob.peer_id()));
@@ -65,12 +82,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         PresencePublisher::new(client, announcer, signer, presence_key, config);
     tokio::spawn(task);
 
-    match publisher.next().await {
-        Some(PublisherState::Announced { peers, .. }) => println!("{} peers took it", peers.len()),
-        other => return Err(format!("not announced: {other:?}").into()),
-    }
-    look(bob.client(), &key).await?;
-    // A program that runs on waits for Ctrl-C here; the announcement is renewed meanwhile.
+    let work = async {
+        match publisher.next().await {
+            Some(PublisherState::Announced { peers, .. }) => {
+                println!("{} peers took it", peers.len());
+            }
+            other => return Err(format!("not announced: {other:?}").into()),
+        }
+        look(bob.client(), &key).await?;
+        println!("it is kept alive until you press Enter");
+        // Whatever it says, it is time.
+        let _ = enter().await;
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        _ = &mut stop => Ok(()),
+    };
     publisher.withdraw().await?;
-    look(bob.client(), &key).await
+    look(bob.client(), &key).await?;
+    ended
 }

@@ -8,7 +8,7 @@
 //!   `repairs`: who was sent what was lacking. Pure.
 //! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `agenda`: what
 //!   is to be done when. Pure.
-//! * `inbound`, `worker`: who may send how much; validation elsewhere.
+//! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
@@ -16,6 +16,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
+mod addresses;
 mod admitting;
 mod agenda;
 mod builder;
@@ -55,16 +56,8 @@ use libp2p_swarm::{
     derive_prelude::{Endpoint, Multiaddr, PortUse},
 };
 
-pub use self::{
-    builder::Builder,
-    config::{BehaviourConfig, ReadPolicy, Validation},
-    event::{BehaviourCounters, Event},
-    inbound::InboundRefusal,
-    known::Withheld,
-    outcome::{Reading, Snapshot},
-    worker::{AsyncValidator, Executor},
-};
 use self::{
+    addresses::Remotes,
     command::answer,
     inbound::Inbound,
     known::Known,
@@ -76,6 +69,15 @@ use self::{
     watches::Watches,
     worker::Worker,
     writing::Sending,
+};
+pub use self::{
+    builder::Builder,
+    config::{BehaviourConfig, ReadPolicy, Validation},
+    event::{BehaviourCounters, Event},
+    inbound::InboundRefusal,
+    known::Withheld,
+    outcome::{Reading, Snapshot},
+    worker::{AsyncValidator, Executor},
 };
 pub(crate) use self::{
     command::{Command, Reply},
@@ -106,6 +108,10 @@ use crate::{
 /// ```
 ///
 /// What concerns Kademlia itself, its peers, mode and other queries, is done through [`kad_mut`](Self::kad_mut).
+///
+/// Of the addresses that are added for a peer three stay, and no more than about 300 bytes of them: replies have to fit into
+/// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
+/// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour<S: Storage = MemoryStorage> {
     kad: libp2p_kad::Behaviour<SmartRecordStore<S>>,
     local: PeerId,
@@ -130,6 +136,7 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     repairs: Repairs,
     replicate: Option<Replicate>,
     watches: Watches,
+    remotes: Remotes,
     inbound: Option<(Inbound, Worker)>,
     last_refusal: Option<(PeerId, InboundRefusal)>,
     events: VecDeque<Event>,
@@ -259,8 +266,11 @@ impl<S: Storage> Behaviour<S> {
                 let request = self.admit_request(request);
                 Some(libp2p_kad::Event::InboundRequest { request })
             }
-            libp2p_kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
-                self.on_new_peer(peer);
+            libp2p_kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
+                self.trim_addresses(peer);
+                if is_new_peer {
+                    self.on_new_peer(peer);
+                }
                 Some(event)
             }
             event => Some(event),
@@ -386,6 +396,7 @@ impl<S: Storage> NetworkBehaviour for Behaviour<S> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.remotes.on_swarm_event(&event);
         self.kad.on_swarm_event(event);
     }
 

@@ -100,6 +100,12 @@ impl From<&str> for RecordKey {
     }
 }
 
+impl From<String> for RecordKey {
+    fn from(key: String) -> Self {
+        Self(key.into_bytes())
+    }
+}
+
 impl From<&libp2p_kad::RecordKey> for RecordKey {
     fn from(key: &libp2p_kad::RecordKey) -> Self {
         Self(key.to_vec())

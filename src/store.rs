@@ -182,6 +182,9 @@ impl<S: Storage> SmartRecordStore<S> {
     /// `/sr/…` can, inbound lifetimes are kept, and writes reach the store before they are answered.
     ///
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
+    ///
+    /// Besides, give `kad::Behaviour::add_address` no more than three addresses of a peer, some 300 bytes of them: they go into each
+    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
         match self.validator.smart_record(&key) {

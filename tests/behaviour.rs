@@ -8,6 +8,8 @@ mod clock;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod swarms;
 
+#[path = "behaviour/addresses.rs"]
+mod addresses;
 #[path = "behaviour/admission.rs"]
 mod admission;
 #[path = "behaviour/clients.rs"]

@@ -146,4 +146,11 @@ fn a_reader_that_has_gone_is_no_failure() {
     let run = command.stdout(writer).output().unwrap();
     assert!(run.status.success());
     assert_eq!(text(&run.stderr), "");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let both = writer.try_clone().unwrap();
+    let mut demo = smart_record(&["demo", "--nodes", "3", "--writers", "2"]);
+    let status = demo.stdout(writer).stderr(both).status().unwrap();
+    assert!(status.success(), "neither of its outputs was read: {status}");
 }

@@ -143,7 +143,8 @@ fn people_get_one_line_for_each_writer_where_there_is_no_terminal() {
 #[test]
 fn who_speaks_another_protocol_is_told_so() {
     let (_node, address) = Running::node(&[], &[]);
-    for command in [&["get", KEY][..], &["put", KEY, ADA]] {
+    let client = command::NOBODY.rsplit('/').next().unwrap();
+    for command in [&["get", KEY][..], &["put", KEY, ADA], &["presence", "find", client]] {
         let elsewhere = ["--protocol", "/elsewhere/kad/1.0.0", "--connect", &address];
         let failure = failure(&[command, &elsewhere[..]].concat());
         assert_eq!(failure["kind"], "unreachable");
@@ -164,6 +165,21 @@ fn a_node_that_finds_nobody_says_so_and_serves() {
     assert_eq!(warning["kind"], "warning");
     json(&["put", KEY, ADA, "--connect", address]);
     assert_eq!(names(address), ["ada"]);
+}
+
+#[test]
+fn a_node_serves_also_when_nobody_reads_its_addresses_any_more() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = smart_record(&["node", "--connect", NOBODY]);
+    command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    drop(reader);
+    let mut child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Told after the addresses.
+    let warning = command::lines(child.stderr.take().unwrap()).recv().unwrap();
+    assert!(warning.contains("can reach this node"), "{warning}");
+    assert!(child.try_wait().unwrap().is_none(), "it has ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

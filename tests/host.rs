@@ -3,7 +3,10 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 #[cfg(feature = "redb")]
 use libp2p::identity::Keypair;
@@ -16,7 +19,7 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn builder() -> NodeBuilder {
-    Node::builder().with_protocol(PROTOCOL).with_mode(kad::Mode::Server)
+    Node::builder().with_protocol(PROTOCOL)
 }
 
 async fn full_address(node: &Node) -> Multiaddr {
@@ -34,7 +37,8 @@ async fn publishes_and_reads(listen: &str) {
         let publication =
             second.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
         assert_eq!(publication.peers, [first.peer_id()]);
-        assert_eq!(first.client().view("/sr/host").await.unwrap().len(), 1);
+        let stored = first.run(|records| records.store_mut().view(&"/sr/host".into())).await;
+        assert_eq!(stored.unwrap().unwrap().len(), 1, "with no word about its mode");
         assert_eq!(second.peers().await.unwrap(), [first.peer_id()]);
     })
     .await
@@ -49,6 +53,70 @@ async fn two_nodes_meet_over_tcp() {
 #[tokio::test]
 async fn two_nodes_meet_over_quic() {
     publishes_and_reads("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}
+
+async fn mode(node: &Node) -> kad::Mode {
+    node.run(|records| records.kad().mode()).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_listens_serves_unless_told_otherwise() {
+    let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+    let listening = || builder().listen_on(loopback.clone());
+    assert_eq!(mode(&listening().start().await.unwrap()).await, kad::Mode::Server);
+    assert_eq!(mode(&builder().start().await.unwrap()).await, kad::Mode::Client);
+    let behind_a_nat = listening().with_mode(kad::Mode::Client).start().await.unwrap();
+    assert_eq!(mode(&behind_a_nat).await, kad::Mode::Client);
+}
+
+#[tokio::test]
+async fn a_node_that_listens_everywhere_says_so_at_once() {
+    let everywhere = "/ip4/0.0.0.0/tcp/0".parse().unwrap();
+    let node = builder().listen_on(everywhere).start().await.unwrap();
+    let addresses = node.addresses().await.unwrap();
+    let has = |ip: IpAddr| addresses.iter().any(|at| at.iter().next() == Some(ip.into()));
+    assert!(has(Ipv4Addr::LOCALHOST.into()), "{addresses:?}");
+    // By which this machine would reach others, if it is connected at all; nothing is sent.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if socket.connect("203.0.113.1:9").is_ok() {
+        let ip = socket.local_addr().unwrap().ip();
+        assert!(has(ip), "{addresses:?} lack {ip}");
+    }
+}
+
+#[tokio::test]
+async fn few_of_many_addresses_that_a_peer_claims_are_kept() {
+    tokio::time::timeout(PATIENCE, async {
+        let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let first = builder().listen_on(loopback.clone()).start().await.unwrap();
+        let mut boaster = builder().listen_on(loopback).bootstrap(full_address(&first).await);
+        for port in 1..=16 {
+            boaster =
+                boaster.with_external_address(format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());
+        }
+        let boaster = boaster.start().await.unwrap();
+        let works = full_address(&boaster).await;
+        let id = boaster.peer_id();
+        loop {
+            boaster.client().get("/sr/host").await.unwrap();
+            let of = first
+                .run(move |records| {
+                    let bucket = records.kad_mut().kbucket(id)?;
+                    let mut entries = bucket.iter();
+                    let entry = entries.find(|entry| *entry.node.key.preimage() == id)?;
+                    Some(entry.node.value.iter().cloned().collect::<Vec<_>>())
+                })
+                .await;
+            // Identify takes its time.
+            if let Some(addresses) = of.unwrap() {
+                assert_eq!(addresses.len(), 3, "{addresses:?}");
+                assert!(addresses.contains(&works), "{addresses:?}");
+                return;
+            }
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ mod disk {
     }
 
     fn open(path: &Path) -> SmartRecordStore<RedbStorage> {
-        open_with(path, Durability::default())
+        open_with(path, Durability::group())
     }
 
     fn open_with(path: &Path, durability: Durability) -> SmartRecordStore<RedbStorage> {

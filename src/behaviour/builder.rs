@@ -10,6 +10,7 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
+    addresses::Remotes,
     inbound::Inbound,
     known::Known,
     lookup::Bounds,
@@ -215,6 +216,7 @@ impl<S: Storage> Builder<S> {
             repairs: Repairs::new(),
             replicate: config.replication_interval().map(|every| Replicate::new(every, now)),
             watches: Watches::new(config.watch_interval()),
+            remotes: Remotes::default(),
             inbound,
             last_refusal: None,
             events: std::collections::VecDeque::new(),

@@ -1,5 +1,5 @@
 //! What a behaviour does of its own accord: keeping own spaces in the network, replicating what is stored here, looking up
-//! what is watched.
+//! what is watched, and keeping short what the routing table says of a peer.
 //!
 //! **Invariants.** Of each kind only so many are under way at a time. All of it goes by the store's clock; the timer only
 //! wakes, and no longer than a minute ahead, because a clock can be set.
@@ -252,6 +252,19 @@ impl<S: Storage> Behaviour<S> {
     ) -> Option<Timestamp> {
         let validity = self.validator.validate(key, value, now).ok()?;
         validity.expires_at.or(lifetime_ends_at)
+    }
+
+    /// Takes out of the routing table what is too much there of a peer's addresses.
+    pub(super) fn trim_addresses(&mut self, peer: PeerId) {
+        let Some(bucket) = self.kad.kbucket(peer) else {
+            return;
+        };
+        let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
+        let addresses = entry.iter().flat_map(|entry| entry.node.value.iter());
+        for address in self.remotes.surplus(&peer, addresses) {
+            // With its last one the peer goes, too.
+            self.kad.remove_address(&peer, &address);
+        }
     }
 
     /// Own spaces to which a new peer is close are sent again.

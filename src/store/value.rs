@@ -37,7 +37,9 @@ impl<S: Storage> SmartRecordStore<S> {
         let validator = self.validator.clone();
         let record = self.record_id(key);
         let kept = self.stored_value(record)?;
-        if kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now)) {
+        let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
+        // Unless a part of it has expired, which goes.
+        if is_same && validator.collect(key, value, now).is_none() {
             self.commit()?;
             self.count(|c| &mut c.known, 1);
             return Ok(WriteReport { known: 1, ..WriteReport::default() });

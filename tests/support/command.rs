@@ -98,11 +98,16 @@ impl Running {
         self.child.wait().unwrap().code()
     }
 
+    #[cfg(unix)]
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
     /// Sends a signal, waits for the end, and returns the exit code.
     #[cfg(unix)]
     pub fn stop(self, signal: rustix::process::Signal) -> Option<i32> {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).unwrap();
+        self.signal(signal);
         self.end()
     }
 }

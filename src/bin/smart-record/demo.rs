@@ -24,7 +24,7 @@ use serde::Serialize;
 use self::report::Report;
 use crate::{
     failure::Failure,
-    output::{Format, print},
+    output::{Format, print, say},
     stop::Stop,
 };
 
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many nodes the DHT has, from 3 to 64.
+    /// How many nodes the DHT has, from 3 to 64. All connect with all, so many take their time, most of all in a debug build.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=64))]
     nodes: u16,
     /// How many of the nodes write; at least 2, and at least one node is left to read only.
@@ -74,7 +74,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
         result = Demo::play(&arguments, &report, format) => result.map(|()| ExitCode::SUCCESS),
         stopped = stop.asked() => {
             report.clear();
-            eprintln!("interrupted");
+            say("interrupted");
             Ok(stopped.code())
         }
     }
@@ -246,7 +246,7 @@ impl Demo {
             "the last node, which never wrote, reads {} spaces from its peers",
             view.len()
         ));
-        report.table(&view, SystemClock.now());
+        report.table(&view, SystemClock.now())?;
         Ok(())
     }
 
@@ -342,7 +342,7 @@ impl Demo {
             "{lost} nodes stopped, writers among them; {} spaces are read all the same",
             view.len()
         ));
-        report.table(&view, SystemClock.now());
+        report.table(&view, SystemClock.now())?;
         Ok(())
     }
 

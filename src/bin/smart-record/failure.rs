@@ -9,6 +9,8 @@ use libp2p_smart_record::{
 };
 use serde_json::json;
 
+use crate::output::say;
+
 /// What stands under the help.
 pub const HELP: &str = "\
 Exit codes:
@@ -165,6 +167,12 @@ const fn storage_hint(error: &StorageError) -> &'static str {
     }
 }
 
+/// Whether it is that nobody reads our standard output any more.
+pub fn is_unread(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// What is told of a failure.
 #[derive(Debug)]
 pub struct Report {
@@ -178,9 +186,7 @@ pub struct Report {
 impl Report {
     pub fn of(error: &anyhow::Error) -> Self {
         let message = format!("{error:#}");
-        let is_unread = error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        let is_unread = is_unread(error);
         let (kind, hint) = if let Some(failure) = error.downcast_ref::<Failure>() {
             (failure.kind(), Some(failure.hint()))
         } else if let Some(error) = error.downcast_ref::<ClientError>() {
@@ -204,11 +210,11 @@ impl Report {
             let kind = kind.to_string();
             let failure =
                 json!({ "kind": kind, "message": message, "hint": hint, "exit_code": code });
-            eprintln!("{failure}");
+            say(&failure.to_string());
         } else {
-            eprintln!("error: {message}");
+            say(&format!("error: {message}"));
             if let Some(hint) = hint {
-                eprintln!("hint: {hint}");
+                say(&format!("hint: {hint}"));
             }
         }
         ExitCode::from(code)
@@ -217,7 +223,7 @@ impl Report {
 
 fn of_client(error: &ClientError) -> (Kind, Option<String>) {
     let (kind, hint) = match error {
-        ClientError::TimedOut => {
+        ClientError::TimedOut | ClientError::Unreachable => {
             (Kind::Unreachable, "check the address of --connect, and whether its node runs")
         }
         ClientError::Sign(_) => {
@@ -274,8 +280,8 @@ pub fn arguments(error: &clap::Error) -> ExitCode {
 /// Tells what went wrong without an end: it is tried again.
 pub fn warn(json: bool, message: &str) {
     if json {
-        eprintln!("{}", json!({ "kind": "warning", "message": message }));
+        say(&json!({ "kind": "warning", "message": message }).to_string());
     } else {
-        eprintln!("warning: {message}");
+        say(&format!("warning: {message}"));
     }
 }

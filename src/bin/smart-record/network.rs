@@ -80,7 +80,7 @@ pub async fn check_reached(node: &Node) -> Result<()> {
 /// Fails if nobody has answered.
 pub async fn check_answered(node: &Node, reading: &Reading) -> Result<()> {
     check_reached(node).await?;
-    if reading.holders.is_empty() && reading.empty.is_empty() && reading.refused.is_empty() {
+    if !reading.has_reached_anyone() {
         return Err(Failure::NoAnswer.into());
     }
     Ok(())

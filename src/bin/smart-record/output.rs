@@ -120,6 +120,11 @@ pub fn print(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// A line on standard error. If nobody reads it any more, nothing is lost.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Waits for `work`; on a terminal, with a sign of life if it takes long.
 pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);

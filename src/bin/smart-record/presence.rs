@@ -7,7 +7,7 @@ use clap::Subcommand;
 use futures::StreamExt;
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
-    Clock, SystemClock,
+    ClientError, Clock, SystemClock,
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };
@@ -125,8 +125,12 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
 async fn look(client: PeerId, network: Network, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
     let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
-    let found = progress("looking", find(node.client(), &key, &limits)).await?;
-    check_reached(&node).await?;
+    let found = progress("looking", find(node.client(), &key, &limits)).await;
+    if matches!(found, Err(ClientError::Unreachable)) {
+        check_reached(&node).await?;
+        return Err(Failure::NoAnswer.into());
+    }
+    let found = found?;
     if found.is_empty() {
         return Err(Failure::NotFound(key.to_string()).into());
     }

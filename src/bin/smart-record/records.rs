@@ -156,8 +156,12 @@ async fn written(
             Some(update) => format!("{}, seq {}", node.peer_id(), update.seq()),
             None => keys::show(&publication.key),
         };
-        let confirmed = confirmed.as_ref().map(|peers| format!("; {} have it", peers.len()));
-        format!("{whose}: taken by {taken} peers{}", confirmed.unwrap_or_default())
+        let confirmed = confirmed.as_ref().map(|peers| match peers.len() {
+            1 => "; 1 has it".to_owned(),
+            have => format!("; {have} have it"),
+        });
+        let peers = if taken == 1 { "peer" } else { "peers" };
+        format!("{whose}: taken by {taken} {peers}{}", confirmed.unwrap_or_default())
     };
     format.line(json, text)?;
     Ok(ExitCode::SUCCESS)

@@ -3,10 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use libp2p::{Multiaddr, kad, multiaddr::Protocol};
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_smart_record::{
     Registry, SmartRecordStore, StoreConfig, SystemClock,
-    host::NodeBuilder,
+    host::{Node, NodeBuilder},
     store::{Durability, MemoryStorage, RedbConfig, RedbStorage, Storage},
 };
 use serde_json::json;
@@ -68,21 +68,19 @@ async fn serve<S: Storage>(
     format: Format,
 ) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
-    let builder = builder.with_mode(kad::Mode::Server);
     let node = listen.into_iter().fold(builder, NodeBuilder::listen_on).start().await?;
-    let peer = node.peer_id();
-    for address in node.addresses().await? {
-        let address = address.with(Protocol::P2p(peer)).to_string();
-        let both = || json!({ "address": address, "peer": peer.to_string() });
-        format.line(both, || address.clone())?;
-    }
+    show(&node, format).await.or_else(unread)?;
     let work = async {
         // So that those it knows learn of it, and it of those close to it.
-        progress("joining", node.client().get(format!("/sr/{peer}").as_str())).await?;
+        let key = format!("/sr/{}", node.peer_id());
+        let joined = progress("joining", node.client().get(key)).await;
+        let mut trouble = joined.err().map(|error| error.to_string());
         if !network.connect.is_empty() && node.peers().await?.is_empty() {
-            let message =
-                "nobody of --connect could be reached; others can reach this node all the same";
-            failure::warn(format.is_json(), message);
+            trouble = Some("nobody of --connect could be reached".to_owned());
+        }
+        if let Some(trouble) = trouble {
+            let message = format!("{trouble}; others can reach this node all the same");
+            failure::warn(format.is_json(), &message);
         }
         anyhow::Ok(())
     };
@@ -96,4 +94,19 @@ async fn serve<S: Storage>(
     // What waits to be written is written before the store is closed.
     progress("closing", node.ended()).await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn show<S: Storage>(node: &Node<S>, format: Format) -> Result<()> {
+    let peer = node.peer_id();
+    for address in node.addresses().await? {
+        let address = address.with(Protocol::P2p(peer)).to_string();
+        let both = || json!({ "address": address, "peer": peer.to_string() });
+        format.line(both, || address.clone())?;
+    }
+    Ok(())
+}
+
+/// Whoever has read the first address may want no more of them, and use the node.
+fn unread(error: anyhow::Error) -> Result<()> {
+    if failure::is_unread(&error) { Ok(()) } else { Err(error) }
 }

@@ -40,8 +40,11 @@ async fn send_all(
     let victim = demo.replicas().next().context("no node is left")?;
     let mut events = nodes::events(victim).await?;
     let keypair = Keypair::generate_ed25519();
-    // It knows nobody else, so all goes over its one connection.
     let attacker = nodes::start(keypair.clone(), Some(&nodes::address(victim).await?)).await?;
+    // It is there once something was answered over it.
+    attacker.client().get(demo.key.clone()).await?;
+    let connections = attacker.connections(victim.peer_id()).await?;
+    ensure!(connections.len() == 1, "the attacker has {} connections", connections.len());
     for attack in attacks(demo, &keypair).await? {
         let step = report.step(format!("Attack: {}", attack.name));
         let before = nodes::stored(victim, &demo.key).await?;
@@ -63,7 +66,13 @@ async fn send_all(
     }
     let step = report.step("The attacker is still served".to_owned());
     serve(victim, &mut events, &attacker, &keypair).await?;
-    step.done("after that, a PUT and a GET of the same peer succeed".to_owned());
+    ensure!(
+        attacker.connections(victim.peer_id()).await? == connections,
+        "the attacker had to connect again"
+    );
+    step.done(
+        "after that, a PUT and a GET of the same peer succeed, over the one connection".to_owned(),
+    );
     Ok(())
 }
 

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Node> {
     let builder = NodeBuilder::with_keypair(keypair)
         .with_protocol(PROTOCOL)
-        .with_mode(kad::Mode::Server)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse()?);
     Ok(first.cloned().into_iter().fold(builder, NodeBuilder::bootstrap).start().await?)
 }

@@ -1,6 +1,6 @@
 //! What the demo prints: its steps as they go, on standard error, and tables of what a reader sees.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use libp2p_smart_record::{SpaceView, Timestamp, View, Writer};
@@ -34,7 +34,7 @@ impl Report {
     /// Announces a step. On a terminal it stays visible as long as it takes.
     pub fn step(&self, title: String) -> Step<'_> {
         if self.spinner.is_hidden() {
-            eprintln!("… {title}");
+            output::say(&format!("… {title}"));
         }
         self.spinner.reset_elapsed();
         self.spinner.set_message(title);
@@ -43,9 +43,9 @@ impl Report {
     }
 
     /// Prints what a reader sees, unless standard output is for JSON.
-    pub fn table(&self, view: &View, now: Timestamp) {
+    pub fn table(&self, view: &View, now: Timestamp) -> io::Result<()> {
         if self.format.is_json() {
-            return;
+            return Ok(());
         }
         let row = |(writer, space): (&Writer, &SpaceView)| {
             let left = space.expires_at.saturating_since(now);
@@ -61,9 +61,11 @@ impl Report {
             rows: view.iter().take(MAX_ROWS).map(row).collect(),
         };
         // The demo is for people, wherever it goes.
-        println!("{}", output::table(rows, self.format == Format::Table { colour: true }));
-        if let Some(more) = view.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
-            println!("and {more} more");
+        let table = output::table(rows, self.format == Format::Table { colour: true });
+        output::print(&table.to_string())?;
+        match view.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
+            Some(more) => output::print(&format!("and {more} more")),
+            None => Ok(()),
         }
     }
 
@@ -78,6 +80,6 @@ impl Step<'_> {
     pub fn done(self, result: String) {
         self.report.spinner.disable_steady_tick();
         self.report.spinner.finish_and_clear();
-        eprintln!("✓ {result}");
+        output::say(&format!("✓ {result}"));
     }
 }
