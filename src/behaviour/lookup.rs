@@ -486,8 +486,9 @@ mod tests {
         let mut both = one.clone();
         both.join(other).unwrap();
         let mut test = Test::new(ReadPolicy::All);
-        let mut seen = peers(60);
+        let mut seen = peers(62);
         seen.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        let (far, near) = (seen.pop().unwrap(), seen.remove(0));
         for (n, peer) in seen.iter().enumerate() {
             match n % 3 {
                 0 => drop(test.answer(*peer, &both.encode())),
@@ -495,12 +496,12 @@ mod tests {
                 _ => test.0.on_empty([*peer]),
             }
         }
-        let (mut repaired, is_close) = test.repairs();
+        let (mut repaired, _) = test.repairs();
         repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
         let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
         assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
-        let local = RecordId::new(&PeerId::random(), test.0.key());
-        assert!(!is_close || local < RecordId::new(&seen[40], test.0.key()), "of 60 it is rarely");
+        let is_close = |local| test.0.repairs(&local, &test.1).1;
+        assert!(is_close(near) && !is_close(far));
     }
 
     #[test]
