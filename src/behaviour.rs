@@ -88,6 +88,7 @@ use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
+    record::SmartRecord,
     store::{Events, MemoryStorage, SmartRecordStore, Storage},
     time::Timestamp,
     validator::Validator,
@@ -129,6 +130,8 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     own: OwnSpaces,
     /// Writes to spaces of which the network has still to tell what they say already.
     waiting: BTreeMap<RecordKey, Vec<(Write, Reply<Publication>)>>,
+    /// What was read and is to be stored, in pieces.
+    to_keep: VecDeque<SmartRecord>,
     known: Known,
     repairs: Repairs,
     replicate: Option<Replicate>,
@@ -326,6 +329,10 @@ impl<S: Storage> Behaviour<S> {
             }
             // What was begun here has Kademlia do something.
             if self.poll_own(cx).is_pending() && self.events.is_empty() {
+                if self.keep_a_piece() {
+                    // Others have their turn first.
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
         }

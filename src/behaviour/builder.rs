@@ -211,6 +211,7 @@ impl<S: Storage> Builder<S> {
             next_id: 0,
             own: OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay()),
             waiting: std::collections::BTreeMap::new(),
+            to_keep: std::collections::VecDeque::new(),
             known: Known::new(config.max_known()),
             repairs: Repairs::new(),
             replicate: config.replication_interval().map(|every| Replicate::new(every, now)),

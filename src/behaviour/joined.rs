@@ -162,13 +162,18 @@ impl Joined {
         Snapshot { key, record, value, at: now }
     }
 
-    pub(super) fn encoded_len(&self) -> usize {
+    /// Whether it is longer than so many bytes when it is encoded.
+    pub(super) fn exceeds(&self, bytes: usize) -> bool {
         match self {
             Self::Record(record) => record
                 .spaces()
-                .map(|(writer, space)| space.encode(writer).len().saturating_add(4))
-                .fold(0, usize::saturating_add),
-            Self::Value(value) => value.as_ref().map_or(0, Bytes::len),
+                .try_fold(0_usize, |len, (writer, space)| {
+                    let len = len.saturating_add(space.encode(writer).len()).saturating_add(4);
+                    // No more is looked at than it takes.
+                    (len <= bytes).then_some(len)
+                })
+                .is_none(),
+            Self::Value(value) => value.as_ref().is_some_and(|value| value.len() > bytes),
         }
     }
 
@@ -415,6 +420,17 @@ mod tests {
         };
         assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
         assert!(lacking("ccc").is_empty());
+    }
+
+    #[test]
+    fn its_length_is_known_without_encoding_more_than_it_takes() {
+        let registry = Registry::default();
+        let records: Vec<_> = (0..10).map(|_| says().0).collect();
+        let all = joined(&registry, &records.iter().collect::<Vec<_>>());
+        let len = all.record().unwrap().encode().len();
+        assert!(all.exceeds(len / 2) && all.exceeds(len - 1) && !all.exceeds(len + 40));
+        let value = Joined::Value(Some(Bytes::from("abc")));
+        assert!(value.exceeds(2) && !value.exceeds(3) && !Joined::Value(None).exceeds(0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     record::{SmartRecord, Writer},
     store::storage::RecordId,
     time::Timestamp,
-    validator::{ValidationError, Validator},
+    validator::{Fault, ValidationError, Validator},
 };
 
 /// What peers are to be sent.
@@ -232,16 +232,17 @@ impl Lookup {
         let Joined::Record(joined) = &self.joined else {
             return false;
         };
-        let len = self.joined.encoded_len();
+        if self.may_be_sliced() {
+            return true;
+        }
         let show_all = |said: &Said| matches!(said, Said::Record(said) if said == joined);
         let agreed = self.said.len() > 1 && self.said.values().all(show_all);
-        len > self.bounds.slice_bytes / 8 && !(agreed && len <= self.bounds.slice_bytes)
+        !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
     /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
     pub(super) fn may_be_sliced(&self) -> bool {
-        matches!(self.joined, Joined::Record(_))
-            && self.joined.encoded_len() > self.bounds.slice_bytes
+        matches!(self.joined, Joined::Record(_)) && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
     /// How many lookups of Kademlia it has taken so far.
@@ -269,14 +270,16 @@ impl Lookup {
         self.said.get(peer)
     }
 
-    /// Whom to send what, and whether this node is one of the closest itself.
+    /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have nothing; and whether this node is one of the closest itself.
     pub(super) fn repairs(&self, local: &PeerId, validator: &dyn Validator) -> (Vec<Repair>, bool) {
         if self.joined.is_empty() {
             return (Vec::new(), false);
         }
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
-        let mut seen: Vec<_> = self.said.keys().chain(&self.empty).collect();
-        seen.retain(|peer| *peer != local);
+        // Who has given a bad answer is one of the closest all the same.
+        let seen = self.said.keys().chain(&self.empty).chain(self.refused.keys());
+        let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
+        let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
         let is_close = match seen.get(self.bounds.closest.saturating_sub(1)) {
             Some(last) => distance(local) < distance(last),
@@ -290,7 +293,11 @@ impl Lookup {
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
             let said = self.said.get(peer);
-            if said.is_none() && self.ended_early {
+            let is_behind =
+                |error: &ValidationError| matches!(error.fault(), Fault::Expired | Fault::Stale);
+            if said.is_none()
+                && (self.ended_early || self.refused.get(peer).is_some_and(|e| !is_behind(e)))
+            {
                 continue;
             }
             let lacking = || {
@@ -402,6 +409,28 @@ mod tests {
 
     fn peers(n: usize) -> Vec<PeerId> {
         std::iter::repeat_with(PeerId::random).take(n).collect()
+    }
+
+    #[test]
+    fn whose_copy_has_expired_is_sent_the_record_and_who_lies_is_not() {
+        let board = board(1, 1);
+        let mut test = Test::new(ReadPolicy::All);
+        let peers = peers(BOUNDS.closest + 1);
+        let mut by_distance = peers.clone();
+        by_distance.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
+        let farthest = by_distance.pop().unwrap();
+        let [good, expired, liar, rest @ ..] = &by_distance[..] else { panic!() };
+        test.answer(*good, &board.encode());
+        let old = ValidationError::Expired { expired_at: NOW };
+        test.0.on_bad_answer(*expired, old);
+        test.answer(*liar, b"garbage");
+        for peer in rest {
+            test.answer(*peer, &board.encode());
+        }
+        // There are as many closer ones as there are to be.
+        test.0.on_empty([farthest]);
+        test.0.on_round();
+        assert_eq!(test.repairs().0, [*expired]);
     }
 
     #[test]

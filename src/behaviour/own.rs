@@ -93,8 +93,9 @@ impl OwnSpaces {
         self.spaces.get(key).is_some_and(|space| space.is_written)
     }
 
+    /// The keys of the spaces that were written to.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
-        self.spaces.keys()
+        self.spaces.iter().filter(|(_, space)| space.is_written).map(|(key, _)| key)
     }
 
     /// Nothing is kept alive any more.

@@ -33,6 +33,11 @@ use crate::{
     validator::{Checked, Malformed, ValidationError},
 };
 
+/// How many spaces are stored at a time: well below a millisecond's worth.
+const PIECE: usize = 32;
+/// How many such pieces may wait: 32 boards of the most spaces that there can be.
+const MAX_PIECES: usize = 1_024;
+
 /// A read that is under way.
 pub(super) struct Read {
     lookup: Lookup,
@@ -115,11 +120,14 @@ impl<S: Storage> Behaviour<S> {
             // Others may have it.
             tracing::warn!(%error, key = %lookup.key(), "our own copy could not be read");
         }
-        if matches!(reader, Reader::Watch)
-            && let Some(record) = self.watches.record(lookup.key())
-        {
-            // So that nothing of it is verified again, and none of it is news.
-            lookup.on_known(record, &*validator);
+        if matches!(reader, Reader::Watch) {
+            if let Some(record) = self.watches.record(lookup.key()) {
+                // So that nothing of it is verified again, and none of it is news.
+                lookup.on_known(record, &*validator);
+            } else if let Some((value, ends_at)) = self.watches.value(lookup.key(), now) {
+                // What lives is not forgotten because nobody says it for once, nor for something worse.
+                lookup.on_local_value(value, ends_at, &*validator, now);
+            }
         }
         let id = self.next_id();
         let query = self.ask(id, lookup.key());
@@ -282,6 +290,7 @@ impl<S: Storage> Behaviour<S> {
         let is_large = lookup.may_be_sliced();
         let has_failed = timed_out && !lookup.has_replies();
         let lookups = lookup.lookups();
+        let lifetime_ends_at = lookup.expires_at();
         let reading = lookup.into_reading(&repairs, withheld, self.validator.clone(), now);
         self.count(|c| &mut c.bad_answers, reading.refused.len());
         tracing::debug!(
@@ -299,7 +308,10 @@ impl<S: Storage> Behaviour<S> {
             Reader::Resume => self.end_resume(&key, &reading),
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
-                self.watches.on_asked(&key, found, now);
+                let value = reading.snapshot.value.as_ref();
+                let ends_at =
+                    value.and_then(|value| self.end_of(&key, value, lifetime_ends_at, now));
+                self.watches.on_asked(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(key, is_large),
         }
@@ -354,7 +366,7 @@ impl<S: Storage> Behaviour<S> {
 
     fn take_record(&mut self, lookup: &Lookup, news: SmartRecord) {
         if !self.is_asking() {
-            return self.insert(Checked::verified(news));
+            return self.keep(news);
         }
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
@@ -380,6 +392,38 @@ impl<S: Storage> Behaviour<S> {
         } else if let Some(source) = lookup.source() {
             self.ask_about(source, key, value, expires_at);
         }
+    }
+
+    /// Stores a record, at once if it is small; else piece by piece, so that other tasks have their turn in between.
+    fn keep(&mut self, news: SmartRecord) {
+        if news.spaces().len() <= PIECE {
+            return self.insert(Checked::verified(news));
+        }
+        let key = news.key().clone();
+        let mut piece = SmartRecord::new(key.clone());
+        for (writer, space) in news.into_spaces() {
+            piece.join_space(writer, space);
+            if piece.spaces().len() >= PIECE {
+                let whole = std::mem::replace(&mut piece, SmartRecord::new(key.clone()));
+                self.to_keep.push_back(whole);
+            }
+        }
+        if piece.spaces().len() > 0 {
+            self.to_keep.push_back(piece);
+        }
+        while self.to_keep.len() > MAX_PIECES {
+            // Another read will find it again.
+            self.to_keep.pop_front();
+        }
+    }
+
+    /// Stores the next piece of what was read. Returns whether there was one.
+    pub(super) fn keep_a_piece(&mut self) -> bool {
+        let Some(piece) = self.to_keep.pop_front() else {
+            return false;
+        };
+        self.insert(Checked::verified(piece));
+        true
     }
 
     fn insert(&mut self, checked: Checked) {

@@ -110,4 +110,15 @@ mod tests {
         assert!(turns.iter().all(|turns| *turns >= 49));
         assert!((3_500..3_700).contains(&turns.iter().sum::<usize>()), "{turns:?}");
     }
+
+    #[test]
+    fn an_empty_store_is_looked_at_once_an_interval() {
+        let interval = Duration::from_secs(60);
+        let mut replicate = Replicate::new(interval, NOW);
+        for _ in 0..3 {
+            let at = replicate.next_at();
+            assert!(replicate.due(at, 0).is_some());
+            assert_eq!(replicate.next_at(), at.saturating_add(interval));
+        }
+    }
 }

@@ -14,6 +14,7 @@ use std::{
 use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
+use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Snapshot, Task,
@@ -42,7 +43,10 @@ impl<S: Storage> Behaviour<S> {
             self.watches.on_clock_set_back(now);
         }
         self.latest_poll = now;
-        if let Some((key, writers)) = self.watches.touched() {
+        // Once all of what was read is stored.
+        if self.to_keep.is_empty()
+            && let Some((key, writers)) = self.watches.touched()
+        {
             self.tell_watches(&key, Some(&writers), now);
             return Poll::Ready(());
         }
@@ -57,9 +61,12 @@ impl<S: Storage> Behaviour<S> {
             }
             return Poll::Ready(());
         }
-        let next = [self.own.next_at(), self.watches.next_at()];
-        let replicate = self.replicate.as_ref().map(|replicate| replicate.next_at());
-        let next = next.into_iter().flatten().chain(replicate).min();
+        // What waits for something else to end is looked at again when that has.
+        let own = self.own.next_at().filter(|_| self.may_refresh());
+        let replicate = self.replicate.as_ref().filter(|_| self.may_replicate());
+        let replicate = replicate.map(|replicate| replicate.next_at());
+        let next = [own, self.watches.next_at(self.may_ask()), replicate];
+        let next = next.into_iter().flatten().min();
         let sleep = next.map_or(LONGEST_SLEEP, |at| at.saturating_since(now));
         let sleep = sleep.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let wake_at = now.saturating_add(sleep);
@@ -95,9 +102,23 @@ impl<S: Storage> Behaviour<S> {
         (self.config.max_operations() / 4).max(1)
     }
 
-    fn refresh_one(&mut self, now: Timestamp) -> bool {
+    fn may_refresh(&self) -> bool {
         let busy = self.spreads.values().filter(|s| matches!(s.sender, Sender::Refresh)).count();
-        if busy >= self.quarter() {
+        busy < self.quarter()
+    }
+
+    fn may_ask(&self) -> bool {
+        self.watches.asking() < self.quarter()
+    }
+
+    fn may_replicate(&self) -> bool {
+        let is_replication = |read: &&Read| matches!(read.reader, Reader::Replication);
+        let busy = self.lookups.values().filter(is_replication).count();
+        busy < self.quarter() && self.repairing() < self.quarter()
+    }
+
+    fn refresh_one(&mut self, now: Timestamp) -> bool {
+        if !self.may_refresh() {
             return false;
         }
         let Some((key, due)) = self.own.due(now) else {
@@ -108,7 +129,7 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn ask_for_one(&mut self, now: Timestamp) -> bool {
-        if self.watches.asking() >= self.quarter() {
+        if !self.may_ask() {
             return false;
         }
         let Some(key) = self.watches.due(now) else {
@@ -120,12 +141,11 @@ impl<S: Storage> Behaviour<S> {
 
     /// Gives the next stored record its turn.
     fn replicate_one(&mut self, now: Timestamp) -> bool {
-        let is_replication = |read: &&Read| matches!(read.reader, Reader::Replication);
-        let busy = self.lookups.values().filter(is_replication).count();
-        let records = self.kad.store_mut().usage().records;
-        if busy >= self.quarter() || self.repairing() >= self.quarter() || records == 0 {
+        if !self.may_replicate() {
             return false;
         }
+        // With an empty store it is nobody's turn, and the next is in an interval.
+        let records = self.kad.store_mut().usage().records;
         let Some(replicate) = &mut self.replicate else {
             return false;
         };
@@ -208,11 +228,30 @@ impl<S: Storage> Behaviour<S> {
             Ok(Some(record)) => self.watches.on_record(key, &record, now),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {
-                    self.watches.on_value(key, Some(stored.value), now);
+                    // More may be known than what is stored here.
+                    let known = self.watches.value(key, now);
+                    let best = known.and_then(|(known, _)| {
+                        self.validator.consolidate(key, &[&stored.value, known]).ok()
+                    });
+                    let best = best.map_or(stored.value, Bytes::from);
+                    let ends_at = self.end_of(key, &best, stored.expires_at, now);
+                    self.watches.on_value(key, best, ends_at, now);
                 }
             }
             Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
         }
+    }
+
+    /// When a value that is not a smart record ends: by its own word, or else by that of those who have it.
+    pub(super) fn end_of(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        lifetime_ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let validity = self.validator.validate(key, value, now).ok()?;
+        validity.expires_at.or(lifetime_ends_at)
     }
 
     /// Takes out of the routing table what is too much there of a peer's addresses.

@@ -37,6 +37,8 @@ enum Visible {
 #[derive(Debug)]
 struct Watched {
     joined: Joined,
+    /// When a value that is not a smart record ends; `None` if it does not, or there is none.
+    value_ends_at: Option<Timestamp>,
     limits: Limits,
     subscribers: Vec<Sender<Arc<Snapshot>>>,
     told: Option<(Visible, Arc<Snapshot>)>,
@@ -88,6 +90,7 @@ impl Watches {
         }
         let watched = self.keys.entry(key).or_insert_with_key(|key| Watched {
             joined: Joined::new(validator, key),
+            value_ends_at: None,
             limits: validator.smart_record(key).map(|r| r.limits().clone()).unwrap_or_default(),
             subscribers: Vec::new(),
             told: None,
@@ -139,16 +142,44 @@ impl Watches {
         }
     }
 
-    /// A value of another kind is stored here now.
-    pub(super) fn on_value(&mut self, key: &RecordKey, value: Option<Bytes>, now: Timestamp) {
+    /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
+    pub(super) fn value(
+        &self,
+        key: &RecordKey,
+        now: Timestamp,
+    ) -> Option<(&Bytes, Option<Timestamp>)> {
+        let watched = self.keys.get(key)?;
+        let Joined::Value(Some(value)) = &watched.joined else {
+            return None;
+        };
+        let lives = watched.value_ends_at.is_none_or(|at| at > now);
+        lives.then_some((value, watched.value_ends_at))
+    }
+
+    /// A value of another kind, and when it ends, is the best that is known now.
+    pub(super) fn on_value(
+        &mut self,
+        key: &RecordKey,
+        value: Bytes,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined = Joined::Value(value);
+            watched.joined = Joined::Value(Some(value));
+            watched.value_ends_at = ends_at;
             self.tell(key, now);
         }
     }
 
-    /// The key has been looked up, with this result unless that failed.
-    pub(super) fn on_asked(&mut self, key: &RecordKey, found: Option<&Snapshot>, now: Timestamp) {
+    /// The key has been looked up, with this result unless that failed. For other records than smart ones it has been put
+    /// together with what was [known](Self::value) before; `ends_at` is when it ends, if it does.
+    pub(super) fn on_asked(
+        &mut self,
+        key: &RecordKey,
+        found: Option<&Snapshot>,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let Some(watched) = self.keys.get_mut(key) else {
             // Nobody has watched it any more.
             return;
@@ -161,7 +192,10 @@ impl Watches {
             watched.was_asked = true;
             match &found.record {
                 Some(record) => watched.joined.join(record, &watched.limits),
-                None => watched.joined = Joined::Value(found.value.clone()),
+                None => {
+                    watched.joined = Joined::Value(found.value.clone());
+                    watched.value_ends_at = ends_at;
+                }
             }
             self.tell(key, now);
         }
@@ -173,9 +207,10 @@ impl Watches {
         }
     }
 
-    /// When there is something to do next.
-    pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.lookups.next_at().into_iter().chain(self.ends.next_at()).min()
+    /// When there is something to do next: to look something up, which may have to wait for others, or to tell.
+    pub(super) fn next_at(&self, may_ask: bool) -> Option<Timestamp> {
+        let lookup = self.lookups.next_at().filter(|_| may_ask);
+        lookup.into_iter().chain(self.ends.next_at()).min()
     }
 
     /// Tells what has changed because something has expired, and forgets keys that nobody watches any more.
@@ -238,6 +273,10 @@ impl Watches {
 impl Watched {
     /// Tells the subscribers what is to be seen, if that has changed. Returns when something of it expires.
     fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
+        if self.value_ends_at.is_some_and(|at| at <= now) {
+            self.joined = Joined::Value(None);
+            self.value_ends_at = None;
+        }
         let snapshot = self.joined.clone().into_snapshot(key.clone(), now);
         if let Some(record) = &snapshot.record {
             self.joined = Joined::Record(record.clone());
@@ -248,7 +287,7 @@ impl Watched {
         };
         let ends_at = match &visible {
             Visible::View(view) => next_change(view, now),
-            Visible::Value(_) => None,
+            Visible::Value(_) => self.value_ends_at,
         };
         let is_news = match &self.told {
             Some((told, _)) => *told != visible,
@@ -337,7 +376,7 @@ mod tests {
 
         assert_eq!(watches.due(NOW), Some(key.clone()));
         assert_eq!(watches.due(NOW), None, "one lookup for both");
-        watches.on_asked(&key, None, NOW);
+        watches.on_asked(&key, None, None, NOW);
 
         for (seconds, writers) in [(5, 1), (20, 0)] {
             let now = NOW.saturating_add(seconds * SECOND);
@@ -348,7 +387,7 @@ mod tests {
         drop((first, second));
         watches.expire(NOW.saturating_add(10 * SWEEP));
         assert!(!watches.is_watched(&key));
-        assert_eq!((watches.next_at(), watches.asking()), (None, 0), "nothing is left behind");
+        assert_eq!((watches.next_at(true), watches.asking()), (None, 0), "nothing is left behind");
     }
 
     #[test]
@@ -368,7 +407,7 @@ mod tests {
             let now = NOW.saturating_add(turn * SECOND);
             let key = watches.due(now).unwrap();
             assert_eq!(watches.asking(), 1);
-            watches.on_asked(&key, None, now);
+            watches.on_asked(&key, None, None, now);
             asked.insert(key);
             if turn == 99 {
                 assert_eq!(asked.len(), 100, "each has had its turn");
@@ -420,7 +459,7 @@ mod tests {
                     value: None,
                     at: now,
                 };
-                watches.on_asked(&key, Some(&snapshot), now);
+                watches.on_asked(&key, Some(&snapshot), None, now);
             }
         }
         let record = watches.record(&key).unwrap();

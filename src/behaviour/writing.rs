@@ -284,10 +284,24 @@ impl<S: Storage> Behaviour<S> {
         }
     }
 
+    /// Signs what is kept anew.
+    fn renew(&mut self, key: &RecordKey, now: Timestamp) {
+        // Another process may have written as the same writer: what has come here of that is not to be replaced.
+        let validator = self.validator.clone();
+        if let Some(rules) = validator.smart_record(key)
+            && let Ok(Some(record)) = self.kad.store_mut().record_of(key, [&self.local])
+        {
+            self.own.learn(key, rules.limits(), &record);
+        }
+        if let Err(error) = self.own.renew(key, now) {
+            tracing::warn!(%error, %key, "what is kept could not be signed anew");
+        }
+    }
+
     /// Sends an own space again, signed anew if it is to be kept.
     pub(super) fn refresh(&mut self, key: &RecordKey, renew: bool, now: Timestamp) {
-        if renew && let Err(error) = self.own.renew(key, now) {
-            tracing::warn!(%error, %key, "what is kept could not be signed anew");
+        if renew {
+            self.renew(key, now);
         }
         let Some(record) = self.own.record(key, now) else {
             return;

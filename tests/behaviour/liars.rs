@@ -259,6 +259,10 @@ async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
         reader.add(whole.node.peer(), whole.node.address()).await;
         assert_eq!(reader.client.view(key()).await.unwrap().len(), 2);
         let gone = whole.node.peer();
+        drop(whole);
+        while reader.with(move |swarm| swarm.is_connected(&gone)).await {
+            tokio::task::yield_now().await;
+        }
         reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
 
         // There is nobody to ask.

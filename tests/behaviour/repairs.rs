@@ -1,5 +1,6 @@
 //! Those who are behind, or have nothing, get what was read.
 
+use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Clock, Limits, SmartRecord, SpaceSigner, SystemClock,
@@ -55,6 +56,24 @@ async fn stale_and_empty_holders_get_the_joined_record() {
         for peer in [&stale, &empty, &reader] {
             assert_eq!(peer.stored(&key()).await, Some(both.clone()));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_record_that_was_read_is_kept_whole_and_told_to_watchers_when_all_of_it_is_there() {
+    let (reader, full) = (Peer::start().await, Peer::start().await);
+    mesh(&[&reader, &full]).await;
+    within(async {
+        let mut watch = reader.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        // Several pieces, the last of them full.
+        let board = board(96, 100);
+        full.store(&board).await;
+        let reading = reader.client.get(key()).await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(board.clone()));
+        assert_eq!(watch.next().await.unwrap().record, Some(board.clone()), "told once");
+        assert_eq!(reader.stored(&key()).await, Some(board));
     })
     .await;
 }

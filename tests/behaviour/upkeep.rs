@@ -45,6 +45,34 @@ async fn what_is_kept_is_signed_anew_before_it_expires() {
 }
 
 #[tokio::test]
+async fn renewals_take_in_what_another_process_has_written_as_the_same_writer() {
+    let clock = ManualClock::at(NOW);
+    let (mut a, b) =
+        (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.keep(key(), says("kept"), 10 * MINUTE).await.unwrap();
+        let mut other = SpaceSigner::new(key(), a.keypair.clone(), Limits::default());
+        clock.advance(MINUTE);
+        let document = [("other", "x")].into_iter().collect();
+        other.merge(document, NOW.saturating_add(MINUTE), 60 * MINUTE).unwrap();
+        let value = other.record(NOW.saturating_add(MINUTE)).encode();
+        b.client.put(key(), value).await.unwrap();
+        for _ in 0..4 {
+            clock.advance(5 * MINUTE);
+            a.wake().await;
+            assert_eq!(a.until(refreshed).await, [b.id]);
+        }
+        let stored = b.stored(&key()).await.unwrap();
+        let (_, space) = stored.spaces().next().unwrap();
+        assert_eq!(space.updates().len(), 1, "renewals do not pile up");
+        let document = space.view(NOW.saturating_add(21 * MINUTE)).unwrap().document;
+        assert!(document.get("text").is_some() && document.get("other").is_some(), "{document}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn renewal_ends_with_the_last_client() {
     let clock = ManualClock::at(NOW);
     let (mut a, b) =

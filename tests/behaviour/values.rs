@@ -1,8 +1,8 @@
 //! Records that are not smart records: one value each, selected or consolidated.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Bytes, ClientError, Clock, Fault, IpnsBuilder, IpnsName, IpnsRecord, PresenceValidator,
@@ -11,7 +11,7 @@ use libp2p_smart_record::{
     presence::{Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceRecord},
 };
 
-use super::peer::{MINUTE, Peer, Setup, mesh};
+use super::peer::{MINUTE, Peer, Setup, mesh, quiet};
 use crate::swarms::within;
 
 async fn start() -> Peer {
@@ -128,6 +128,40 @@ async fn a_watch_of_an_ipns_record_yields_each_better_one() {
         assert_eq!(watch.next().await.unwrap().value, Some(old.encode()));
         a.client.put(key.clone(), new.encode()).await.unwrap();
         assert_eq!(watch.next().await.unwrap().value, Some(new.encode()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_goes_neither_back_nor_forgets_what_lives() {
+    let (good, stale) = (start().await, start().await);
+    let config = quiet().with_watch_interval(Duration::from_millis(50)).with_repair_chunks(0);
+    let validator = Arc::new(Registry::built_in());
+    let reader = Setup { validator, ..Setup::with_config(config) }.start().await;
+    within(async {
+        let (key, old, new) = old_and_new();
+        give(&good, &key, new.encode()).await;
+        give(&stale, &key, old.encode()).await;
+        for peer in [&good, &stale] {
+            reader.add(peer.id, peer.address.clone()).await;
+        }
+        let mut watch = reader.client.watch(key.clone()).await.unwrap();
+        while watch.next().await.unwrap().value != Some(new.encode()) {}
+        // First only the old one is left, then nobody; nor does the reader keep a copy of its own.
+        for gone in [good, stale] {
+            drop(gone);
+            let mut reads = None;
+            while reads.is_none_or(|(first, now)| now < first + 3) {
+                let key = key.clone();
+                let count = reader.smart(move |smart| {
+                    smart.store_mut().forget(&key).unwrap();
+                    smart.counters().reads
+                });
+                let count = count.await;
+                reads = Some((reads.map_or(count, |(first, _)| first), count));
+            }
+            assert!(watch.next().now_or_never().is_none());
+        }
     })
     .await;
 }
