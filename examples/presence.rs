@@ -85,7 +85,7 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     let work = async {
         match publisher.next().await {
             Some(PublisherState::Announced { peers, .. }) => {
-                println!("{} peers took it", peers.len());
+                println!("taken by {} of the other peers", peers.len());
             }
             other => return Err(format!("not announced: {other:?}").into()),
         }
