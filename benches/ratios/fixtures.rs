@@ -80,11 +80,16 @@ pub fn store() -> SmartRecordStore {
 }
 
 pub fn store_over<S: Storage>(storage: S, clock: ManualClock) -> SmartRecordStore<S> {
+    store_of(local(), storage, clock)
+}
+
+/// A store of any peer.
+pub fn store_of<S: Storage>(local: PeerId, storage: S, clock: ManualClock) -> SmartRecordStore<S> {
     let config = StoreConfig::default().with_max_records(1 << 30).with_max_bytes(1 << 40);
     let limits = Limits::default().with_spaces_per_record(1 << 20);
     let rules = SmartRecordValidator::new(limits, Open);
     let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
-    SmartRecordStore::with_storage(local(), registry, config, storage, clock)
+    SmartRecordStore::with_storage(local, registry, config, storage, clock)
 }
 
 /// A signature that is to be checked with nothing around it.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, executor::block_on};
+use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder,
     identity::Keypair,
@@ -24,11 +24,11 @@ use libp2p_smart_record::{
     Behaviour, RecordKey, SmartRecord, SmartRecordStore, StoreEvent,
     behaviour::{BehaviourConfig, Event, Validation},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
 use crate::{
     clock::ManualClock,
-    fixtures::{HOUR, NOW, board, board_key, keypair, store_over, value},
+    fixtures::{HOUR, NOW, board, board_key, keypair, store_of, value},
     harness::{Goal, Harness},
 };
 
@@ -41,8 +41,10 @@ pub fn run(harness: &mut Harness) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(stores(harness));
     runtime.block_on(async {
-        holds(harness, "longest_hold_inline", Validation::Inline, 5.0).await;
-        holds(harness, "longest_hold_off_the_task", Validation::OffTask, 1.0).await;
+        let names = ["longest_hold_inline", "longest_hold_inline_when_reading"];
+        holds(harness, names, Validation::Inline, 5.0).await;
+        let names = ["longest_hold_off_the_task", "longest_hold_off_the_task_when_reading"];
+        holds(harness, names, Validation::OffTask, 1.0).await;
     });
     runtime.shutdown_background();
 }
@@ -170,8 +172,8 @@ async fn stores(harness: &mut Harness) {
     if !harness.wants(puts) && !harness.wants(gets) {
         return;
     }
-    let mut ours = Network::new(|_| {
-        let store: SmartRecordStore = store_over(Default::default(), ManualClock::at(NOW));
+    let mut ours = Network::new(|peer| {
+        let store: SmartRecordStore = store_of(peer, Default::default(), ManualClock::at(NOW));
         let config = store.kad_config(kad::PROTOCOL_NAME);
         (store, config)
     })
@@ -205,25 +207,35 @@ async fn stores(harness: &mut Harness) {
     }
 }
 
-/// The longest time that one event holds a swarm's task while boards of 1,000 writers arrive: pushed by peers, and read
-/// by the node's own client. Of several runs the least, for what is ours to answer for occurs in each.
-async fn holds(harness: &mut Harness, name: &'static str, validation: Validation, goal: f64) {
-    if !harness.wants(name) {
+/// The longest time that one event holds a swarm's task while a board of 1,000 writers arrives, and while the node's own
+/// client reads another from several holders: the medians of several runs.
+async fn holds(harness: &mut Harness, names: [&'static str; 2], validation: Validation, goal: f64) {
+    const RUNS: usize = 7;
+    if !names.iter().any(|name| harness.wants(name)) {
         return;
     }
     let boards: Vec<_> = (0..2).map(|n| (board_key(n), board(&board_key(n), 0..1_000))).collect();
-    let mut longest = f64::INFINITY;
-    for _ in 0..5 {
-        longest = longest.min(hold(&boards, validation).await.as_secs_f64() * 1_000.0);
+    let mut held = Vec::new();
+    for _ in 0..RUNS {
+        held.push(hold(&boards, validation).await);
     }
-    harness.report(name, longest, "ms", Goal::AtMost(goal));
+    for (phase, (name, goal)) in names.into_iter().zip([Goal::AtMost(goal), Goal::None]).enumerate()
+    {
+        held.sort_by_key(|phases| phases[phase]);
+        harness.report(name, held[RUNS / 2][phase].as_secs_f64() * 1_000.0, "ms", goal);
+    }
 }
 
-async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> Duration {
+/// How many have the board that is read.
+const HOLDERS: u64 = 5;
+
+async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [Duration; 2] {
     let server = |n: u64, validation: Validation| {
         let keypair = keypair(3_000_000 + n);
-        let config = BehaviourConfig::default().with_validation(validation);
-        let store: SmartRecordStore = store_over(Default::default(), ManualClock::at(NOW));
+        // Enough for five holders to show all of it.
+        let config = BehaviourConfig::default().with_validation(validation).with_read_rounds(64);
+        let peer = keypair.public().to_peer_id();
+        let store: SmartRecordStore = store_of(peer, Default::default(), ManualClock::at(NOW));
         let (behaviour, client) = Behaviour::builder(keypair.clone())
             .with_protocol(kad::PROTOCOL_NAME)
             .with_store(store)
@@ -237,37 +249,42 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> Du
     let address = listening(&mut measured).await;
     let id = *measured.local_peer_id();
     // One of the boards comes in pushes; the other has to be fetched from who has it.
-    let [(pushed, pushed_board), (fetched, fetched_board)] = boards else { return Duration::ZERO };
-    let (mut holder, _holder_client) = server(1, Validation::Inline);
-    for chunk in fetched_board.chunks(15 * 1_024) {
-        holder.behaviour_mut().store_mut().put(Record::new(fetched, chunk)).unwrap();
-    }
-    holder.behaviour_mut().kad_mut().add_address(&id, address.clone());
-    let kad = holder.behaviour_mut().kad_mut();
-    for chunk in pushed_board.chunks(15 * 1_024) {
-        kad.put_record_to(Record::new(pushed, chunk), [id].into_iter(), Quorum::One);
-    }
-    let holder = tokio::spawn(async move {
-        loop {
-            holder.select_next_some().await;
+    let [(pushed, pushed_board), (fetched, fetched_board)] = boards else { panic!("two boards") };
+    let mut holders = Vec::new();
+    for n in 1..=HOLDERS {
+        let (mut holder, client) = server(n, Validation::Inline);
+        for chunk in fetched_board.chunks(15 * 1_024) {
+            holder.behaviour_mut().store_mut().put(Record::new(fetched, chunk)).unwrap();
         }
-    });
+        let (peer, holder_address) = (*holder.local_peer_id(), listening(&mut holder).await);
+        measured.behaviour_mut().kad_mut().add_address(&peer, holder_address);
+        let kad = holder.behaviour_mut().kad_mut();
+        kad.add_address(&id, address.clone());
+        for chunk in pushed_board.chunks(15 * 1_024).filter(|_| n == 1) {
+            kad.put_record_to(Record::new(pushed, chunk), [id].into_iter(), Quorum::One);
+        }
+        holders.push(tokio::spawn(async move {
+            let _client = client;
+            loop {
+                holder.select_next_some().await;
+            }
+        }));
+    }
     // A task, and a thread, that do nothing else: what is measured is one turn of the swarm.
     let (stop, mut stopped) = mpsc::unbounded_channel::<()>();
     let (done, mut is_done) = mpsc::unbounded_channel();
     let key = pushed.clone();
+    let runtime = Handle::current();
     let task = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let _entered = runtime.enter();
-        let (mut longest, mut arrived) = (Duration::ZERO, 0);
-        block_on(poll_fn(|cx| {
+        let (mut longest, mut phase, mut arrived) = ([Duration::ZERO; 2], 0, 0);
+        runtime.block_on(poll_fn(|cx| {
             if stopped.poll_recv(cx).is_ready() {
                 return Poll::Ready(());
             }
             loop {
                 let begun = Instant::now();
                 let polled = measured.poll_next_unpin(cx);
-                longest = longest.max(begun.elapsed());
+                longest[phase] = longest[phase].max(begun.elapsed());
                 match polled {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Some(SwarmEvent::Behaviour(Event::Store(
@@ -275,6 +292,7 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> Du
                     )))) if stored == key => {
                         arrived += writers.len();
                         if arrived == 1_000 {
+                            phase = 1;
                             let _ = done.send(());
                         }
                     }
@@ -291,6 +309,6 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> Du
     let (longest, mut measured) = task.join().unwrap();
     let stored = measured.behaviour_mut().store_mut().record(pushed).unwrap().unwrap();
     assert_eq!(stored.spaces().len(), 1_000);
-    holder.abort();
+    holders.iter().for_each(JoinHandle::abort);
     longest
 }
