@@ -277,6 +277,11 @@ impl<S: Storage> Behaviour<S> {
         }
     }
 
+    /// What measures it.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// One thing to do besides Kademlia, if there is one.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {

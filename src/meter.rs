@@ -14,6 +14,7 @@ use web_time::Instant;
 use crate::metrics::Metrics;
 #[cfg(all(feature = "metrics", feature = "node"))]
 use crate::metrics::Recorder;
+use crate::services::ServiceCounters;
 
 #[cfg(feature = "metrics")]
 type Place<T> = Arc<Mutex<T>>;
@@ -132,6 +133,13 @@ impl Meter {
         }
     }
 
+    /// There is a service, which counts there.
+    pub(crate) fn follow_service(&self, counters: &Shared<ServiceCounters>) {
+        if let Some(metrics) = &self.0 {
+            metrics.sources().follow_service(counters.share());
+        }
+    }
+
     /// The behaviour has told this.
     #[cfg(feature = "node")]
     pub(crate) fn event(&self, event: &crate::behaviour::Event) {
@@ -157,6 +165,8 @@ impl Meter {
     pub(crate) const fn lookups(&self, _: Purpose, _: usize) {}
 
     pub(crate) const fn answer(&self, _: usize) {}
+
+    pub(crate) const fn follow_service(&self, _: &Shared<ServiceCounters>) {}
 
     #[cfg(feature = "node")]
     pub(crate) const fn event(&self, _: &crate::behaviour::Event) {}

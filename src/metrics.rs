@@ -4,7 +4,8 @@
 //! [`SmartRecordStore`] that is given it measures by itself:
 //!
 //! * *Counters and what is stored* are read when they are scraped, from where
-//!   [`Behaviour::counters`], [`SmartRecordStore::counters`] and [`SmartRecordStore::usage`] have them, so they are never behind.
+//!   [`Behaviour::counters`], [`SmartRecordStore::counters`] and [`SmartRecordStore::usage`] have them, so they are never behind;
+//!   those of [`services`](crate::services) that were built for the behaviour among it.
 //! * *Histograms* are filled where things happen: how long reads take and how many lookups, how long a client waits for
 //!   a write, how large answers are, how long the swarm's task is held, validation, writes and commits of the store.
 //! * *Events* are counted if the program hands them on with [`Recorder::record`]; that tells who wrote, and how many

@@ -48,6 +48,13 @@ impl<K: Eq + Hash> RateLimit<K> {
         }
     }
 
+    /// The clock was set back: nobody is locked out for longer than a burst from now on. Who is admitted is not in any case, but
+    /// those who are only ever [checked](Self::check) would be.
+    pub(crate) fn on_clock_set_back(&mut self, now: Timestamp) {
+        let latest = now.saturating_add(self.burst);
+        self.full_at.iter_mut().for_each(|(_, full_at)| *full_at = (*full_at).min(latest));
+    }
+
     fn full_at(&self, who: &K, now: Timestamp) -> Timestamp {
         let full_at = self.full_at.peek(who).copied().unwrap_or(now).max(now);
         // A clock that was set back does not lock anybody out for longer than a burst.
@@ -80,6 +87,18 @@ mod tests {
         limit.give_back(&"a");
         assert_eq!(limit.admit("a", then), Ok(()));
     }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nobody_out() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut limit = RateLimit::new(10, Duration::from_secs(10), 2);
+        while limit.admit("a", now).is_ok() {}
+        let then = now.saturating_sub(Duration::from_secs(3_600));
+        limit.on_clock_set_back(then);
+        assert!(limit.check(&"a", then).is_err());
+        assert_eq!(limit.check(&"a", then.saturating_add(Duration::from_secs(10))), Ok(()));
+    }
+
     #[test]
     fn the_number_that_is_remembered_is_bounded() {
         let mut limit = RateLimit::new(10, Duration::from_secs(10), 2);

@@ -25,22 +25,27 @@
 //! as long as it is there: with services at all of the 20 replicas of a key, 20 dials every 22 minutes. The same request in other
 //! records, by other writers, or made again, costs no further dial at the same service while it is remembered. Whatever is asked, a service makes no more
 //! than one check a second in the long run, one a minute for the same writer, and dials the same host once a minute; at once, 16, 8
-//! and 4. A dial is a handshake of a few hundred bytes, and it is over within five seconds.
+//! and 4. A dial is a handshake of a few hundred bytes, and it is over within five seconds. A connection that comes of it is left to
+//! the swarm's idle timeout.
 //!
-//! What a finding costs the network is one write: a lookup, and an update for each of the replicas. Findings of the same
-//! record go out together.
+//! What findings cost the network is writes: each is a lookup or two, and an update for each of the replicas. Findings of the same
+//! record go out together. A finding that is known already is written into each further record that asks for it, so writes have rates
+//! as checks have: one in two seconds in the long run, one a minute for the same writer; at once, 16 and 8. And findings live in no
+//! more than 512 records at a time ([`ServiceConfig::max_records`]), of which one writer keeps up some 30 by himself.
 //!
 //! **Invariants.** A service answers requests, never findings: neither its own nor those of others, so there are no loops. It writes to
 //! its own space only, and does not push out of it what else its node says there; nobody but itself can write there. What is
-//! remembered, waits and is under way is bounded ([`ServiceConfig`]).
+//! remembered, waits to be looked through, checked or written, and is under way is bounded ([`ServiceConfig`]).
 //!
 //! **Spec.** `docs/design.md`, section "Smart services".
 
 mod agenda;
 mod config;
+mod counters;
 mod dialer;
 mod filter;
 mod finding;
+mod outbox;
 mod reachability;
 mod request;
 mod scan;
@@ -59,6 +64,7 @@ use libp2p_identity::PeerId;
 
 pub use self::{
     config::ServiceConfig,
+    counters::ServiceCounters,
     dialer::Dialer,
     filter::{AddressRefusal, DialPolicy},
     finding::{FINDINGS, Finding, findings},
@@ -73,6 +79,7 @@ use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
     key::RecordKey,
+    meter::Shared,
     node::Predicate,
     store::Storage,
 };
@@ -132,6 +139,9 @@ pub enum ServiceError {
     /// It could not be written.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Findings live in as many records as [`max_records`](ServiceConfig::max_records) allows.
+    #[error("findings live in too many other records")]
+    TooManyRecords,
     /// This node says something else in its space of the record, and findings must not push that out.
     #[error("what this node says in the record leaves no room for findings")]
     NoRoom,
@@ -140,7 +150,17 @@ pub enum ServiceError {
 /// What happens in a service, as a stream; it ends with the service. Events that are not taken are lost, all but the first
 /// [`max_events`](ServiceConfig::max_events).
 #[must_use = "a stream does nothing unless it is polled"]
-pub struct ServiceEvents(mpsc::Receiver<ServiceEvent>);
+pub struct ServiceEvents {
+    inbox: mpsc::Receiver<ServiceEvent>,
+    counters: Arc<Shared<ServiceCounters>>,
+}
+
+impl ServiceEvents {
+    /// What the service has done so far, events that were lost among it.
+    pub fn counters(&self) -> ServiceCounters {
+        self.counters.get()
+    }
+}
 
 /// Sets up a [`Service`].
 #[derive(Default)]
@@ -196,7 +216,9 @@ impl ServiceBuilder {
             let local = client.peer_id();
             tags.extend(Reachability::new(policy, local, dial, resolver, clock.clone()).tags());
         }
-        let (events, outbox) = mpsc::channel(config.max_events());
+        let (events, inbox) = mpsc::channel(config.max_events());
+        let counters = Arc::new(Shared::default());
+        records.meter().follow_service(&counters);
         let setup = Setup {
             client: client.downgrade(),
             writer: client.writer().clone(),
@@ -206,8 +228,10 @@ impl ServiceBuilder {
             clock,
             stored,
             events,
+            counters: counters.clone(),
         };
-        Service { dialer, events: ServiceEvents(outbox), task: Task::new(setup).boxed() }
+        let events = ServiceEvents { inbox, counters };
+        Service { dialer, events, task: Task::new(setup).boxed() }
     }
 }
 
@@ -215,7 +239,7 @@ impl Stream for ServiceEvents {
     type Item = ServiceEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServiceEvent>> {
-        self.0.poll_next_unpin(cx)
+        self.inbox.poll_next_unpin(cx)
     }
 }
 

@@ -292,3 +292,39 @@ async fn a_ready_node_records_its_events_itself() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_service_does_is_scraped_with_what_its_node_does() {
+    use libp2p_smart_record::services::{DialPolicy, Service, dialable};
+
+    let scraper = Scraper::new();
+    within(async {
+        let service = Service::builder().with_reachability(DialPolicy::default());
+        let listen = || "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let node = host::Node::builder()
+            .with_metrics(&scraper.metrics)
+            .with_service(service)
+            .with_mode(kad::Mode::Server)
+            .listen_on(listen())
+            .start()
+            .await
+            .unwrap();
+        assert_eq!(scraper.scrape()["service_refused_total"], 0.0);
+        let address = node.addresses().await.unwrap().remove(0);
+        let asker = host::Node::builder()
+            .bootstrap(address.clone().with(Protocol::P2p(node.peer_id())))
+            .listen_on(listen())
+            .start()
+            .await
+            .unwrap();
+        let private = address.with(Protocol::P2p(asker.peer_id()));
+        let document = [("please", dialable(&private))].into_iter().collect();
+        asker.client().publish("/sr/service", document, MINUTE).await.unwrap();
+        while scraper.scrape()["service_refused_total"] == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(scraper.scrape()["service_looks_total"] >= 1.0);
+        assert_eq!(scraper.scrape()["service_checks_total"], 0.0);
+    })
+    .await;
+}

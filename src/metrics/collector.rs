@@ -17,6 +17,7 @@ use prometheus_client::{
 
 use crate::{
     behaviour::{BehaviourCounters, InboundRefusal},
+    services::ServiceCounters,
     store::{Counters, Usage},
     validator::Fault,
 };
@@ -29,6 +30,7 @@ pub(crate) struct Sources(Arc<Mutex<Followed>>);
 struct Followed {
     behaviours: Vec<Arc<Mutex<BehaviourCounters>>>,
     stores: Vec<FollowedStore>,
+    services: Vec<Arc<Mutex<ServiceCounters>>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Sources {
     pub(crate) fn follow_behaviour(&self, counters: Arc<Mutex<BehaviourCounters>>) {
         lock(&self.0).behaviours.push(counters);
+    }
+
+    pub(crate) fn follow_service(&self, counters: Arc<Mutex<ServiceCounters>>) {
+        lock(&self.0).services.push(counters);
     }
 
     /// A store is followed once, however often it is given.
@@ -141,6 +147,19 @@ fn of_store(counters: &Counters) -> [Count; 10] {
     ]
 }
 
+fn of_service(counters: &ServiceCounters) -> [Count; 7] {
+    let ServiceCounters { looks, checks, unknown, put_off, refused, published, failed } = counters;
+    [
+        ("service_looks", "Records looked through for requests", *looks),
+        ("service_checks", "Checks made for requests", *checks),
+        ("service_unknown", "Checks that have come to nothing", *unknown),
+        ("service_put_off", "Checks that were put off", *put_off),
+        ("service_refused", "Requests not checked, at each look", *refused),
+        ("service_published", "Findings published", *published),
+        ("service_failed", "Findings that could not be published", *failed),
+    ]
+}
+
 // These are shown from the beginning; others there may be once they have happened.
 const FAULTS: [Fault; 8] = [
     Fault::Malformed,
@@ -159,13 +178,14 @@ const REFUSALS: [InboundRefusal; 3] =
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         // Copies, so that nobody waits for a scrape.
-        let (behaviours, stores, usage) = {
+        let (behaviours, stores, services, usage) = {
             let followed = lock(&self.0.0);
             let behaviours: Vec<_> = followed.behaviours.iter().map(|c| lock(c).clone()).collect();
             let stores: Vec<_> =
                 followed.stores.iter().map(|store| lock(&store.counters).clone()).collect();
             let usage: Vec<_> = followed.stores.iter().filter_map(FollowedStore::usage).collect();
-            (behaviours, stores, usage)
+            let services: Vec<_> = followed.services.iter().map(|c| lock(c).clone()).collect();
+            (behaviours, stores, services, usage)
         };
         encode_all(&mut encoder, of_behaviour, &behaviours)?;
         let refused = by_kind(REFUSALS, behaviours.iter().map(|c| &c.inbound_refused));
@@ -181,6 +201,7 @@ impl prometheus_client::collector::Collector for Collector {
             ("store_refused", "Values and updates refused, by class of reason", "fault"),
             refused.iter().map(|(fault, count)| (fault.as_str(), *count)),
         )?;
+        encode_all(&mut encoder, of_service, &services)?;
         let amount = |of: fn(&Usage) -> usize| {
             sum(usage.iter().map(|usage| u64::try_from(of(usage)).unwrap_or(u64::MAX)))
         };

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     config::ServiceConfig,
-    finding::Finding,
+    finding::{self, Finding},
     request::Asked,
     tag::{Outcome, RequestRefusal},
 };
@@ -22,6 +22,11 @@ use crate::{key::RecordKey, node::Predicate, rate::RateLimit, time::Timestamp};
 
 /// What was put off waits for at least this long.
 const SHORTEST_DELAY: Duration = Duration::from_secs(1);
+/// How many of those who ask the same in a record are remembered, rather those who are not over their rate.
+const ASKERS: usize = 16;
+/// How many bytes the findings of a record take, with their requests: so much is written anew while so much is there, in a
+/// space of 8 KiB.
+const RECORD_BYTES: usize = 4_800;
 
 #[derive(Debug)]
 pub(super) struct Agenda {
@@ -53,16 +58,25 @@ struct Check {
 }
 
 /// That a record asks for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Want {
-    writer: PeerId,
+    /// By whom; it has its turn if one of them may.
+    askers: BTreeSet<PeerId>,
+    /// When the last of them has it no more.
     expires_at: Timestamp,
+}
+
+impl Check {
+    /// How many bytes the finding takes in a record; as long as there is none it is taken to be as long as the request.
+    fn cost(&self, request: &Predicate) -> usize {
+        finding::cost(request, self.found.as_ref().map_or(request, |found| &found.finding))
+    }
 }
 
 /// What a look at a record has come to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Looked {
-    /// What is known already of what it asks.
+    /// What is known already of what it asks, and is not said there.
     pub(super) known: Vec<Finding>,
     pub(super) refused: Vec<(PeerId, RequestRefusal)>,
 }
@@ -91,11 +105,10 @@ impl Agenda {
     ) -> Looked {
         let mut wants: BTreeMap<Predicate, (usize, Want)> = BTreeMap::new();
         for Asked { request, tag, writer, expires_at } in asked {
-            let want = Want { writer, expires_at };
-            let entry = wants.entry(request).or_insert((tag, want));
-            if entry.1.expires_at < expires_at {
-                entry.1 = want;
-            }
+            let none = || (tag, Want { askers: BTreeSet::new(), expires_at });
+            let (_, want) = wants.entry(request).or_insert_with(none);
+            want.expires_at = want.expires_at.max(expires_at);
+            want.askers.insert(writer);
         }
         for request in self.keys.get(key).cloned().unwrap_or_default() {
             if !wants.contains_key(&request) {
@@ -103,14 +116,33 @@ impl Agenda {
             }
         }
         let mut looked = Looked::default();
-        for (request, (tag, want)) in wants {
+        for (request, (tag, mut want)) in wants {
+            want.askers = self.some_askers(want.askers, now);
+            let askers = want.askers.clone();
             let published = published.iter().find(|found| found.request == request);
             match self.want(key, &request, tag, want, published, now) {
                 Ok(known) => looked.known.extend(known),
-                Err(refusal) => looked.refused.push((want.writer, refusal)),
+                Err(refusal) => {
+                    looked.refused.extend(askers.into_iter().map(|asker| (asker, refusal)));
+                }
             }
         }
         looked
+    }
+
+    fn some_askers(&self, askers: BTreeSet<PeerId>, now: Timestamp) -> BTreeSet<PeerId> {
+        if askers.len() <= ASKERS {
+            return askers;
+        }
+        let is_open = |asker: &PeerId| self.writers.check(asker, now).is_ok();
+        let (open, over): (Vec<_>, Vec<_>) = askers.into_iter().partition(is_open);
+        open.into_iter().chain(over).take(ASKERS).collect()
+    }
+
+    /// Who makes this request in this record.
+    pub(super) fn askers(&self, key: &RecordKey, request: &Predicate) -> BTreeSet<PeerId> {
+        let want = self.checks.get(request).and_then(|check| check.wants.get(key));
+        want.map(|want| want.askers.clone()).unwrap_or_default()
     }
 
     /// The record is stored here no more.
@@ -130,21 +162,30 @@ impl Agenda {
         published: Option<&Finding>,
         now: Timestamp,
     ) -> Result<Option<Finding>, RequestRefusal> {
-        if let Some(known) = self.checks.get_mut(request).and_then(|c| c.wants.get_mut(key)) {
-            *known = want;
-            return Ok(None);
-        }
-        if self.keys.get(key).is_some_and(|of| of.len() >= self.config.max_of_record())
-            && !self.make_room_in(key, now)
+        if let Some(check) = self.checks.get_mut(request)
+            && let Some(known) = check.wants.get_mut(key)
         {
-            return Err(RequestRefusal::TooManyOfRecord);
+            *known = want;
+            // It may not have been written, or have gone from there.
+            let is_said = |found: &Finding| {
+                published.is_some_and(|said| {
+                    said.expires_at > now && said.finding.tag == found.finding.tag
+                })
+            };
+            let found = check.found.as_ref();
+            return Ok(found.filter(|it| it.expires_at > now && !is_said(it)).cloned());
+        }
+        while !self.has_room_in(key, request) {
+            if !self.make_room_in(key, now) {
+                return Err(RequestRefusal::TooManyOfRecord);
+            }
         }
         let is_new = !self.checks.contains_key(request);
         let recheck_at =
             published.map(|found| found.expires_at.saturating_sub(self.last_quarter()));
         let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
         if is_new && still_holds.is_none() {
-            self.check_waiting(request, want.writer)?;
+            self.check_waiting(request, &want.askers)?;
         }
         let wants = self.keys.values().map(BTreeSet::len).fold(0, usize::saturating_add);
         let max = self.config.max_requests();
@@ -174,10 +215,17 @@ impl Agenda {
     }
 
     /// Whether one more may wait for its first check.
-    fn check_waiting(&mut self, request: &Predicate, writer: PeerId) -> Result<(), RequestRefusal> {
+    fn check_waiting(
+        &mut self,
+        request: &Predicate,
+        askers: &BTreeSet<PeerId>,
+    ) -> Result<(), RequestRefusal> {
         let waiting = || self.checks.values().filter(|check| !check.was_checked);
-        let is_of_writer = |check: &&Check| check.wants.values().any(|want| want.writer == writer);
-        if waiting().filter(is_of_writer).count() >= self.config.max_waiting_of_writer() {
+        let is_over = |asker: &PeerId| {
+            let is_his = |check: &&Check| check.wants.values().any(|w| w.askers.contains(asker));
+            waiting().filter(is_his).count() >= self.config.max_waiting_of_writer()
+        };
+        if askers.iter().all(is_over) {
             return Err(RequestRefusal::TooManyWaitingOfWriter);
         }
         let is_full = waiting().count() >= self.config.max_waiting();
@@ -202,6 +250,24 @@ impl Agenda {
             self.drop_key(&key, &request);
         }
         true
+    }
+
+    /// Whether the record may make one more request.
+    fn has_room_in(&self, key: &RecordKey, request: &Predicate) -> bool {
+        let Some(of) = self.keys.get(key) else {
+            return true;
+        };
+        let known = self.checks.get(request);
+        let cost = known.map_or_else(|| finding::cost(request, request), |it| it.cost(request));
+        let bytes = self.bytes_in(key).saturating_add(cost);
+        of.len() < self.config.max_of_record() && bytes <= RECORD_BYTES
+    }
+
+    /// How many bytes the findings of a record take.
+    fn bytes_in(&self, key: &RecordKey) -> usize {
+        let of = self.keys.get(key).into_iter().flatten();
+        let cost = |request: &Predicate| self.checks.get(request).map(|it| it.cost(request));
+        of.filter_map(cost).fold(0, usize::saturating_add)
     }
 
     /// Forgets the request of a record that was checked the longest ago, if its finding is past half of its life.
@@ -266,7 +332,8 @@ impl Agenda {
             let due = self.checks.iter_mut().filter(|(_, check)| is_due(check));
             let (request, check) = due.min_by_key(|(_, check)| (check.at, check.order))?;
             let mut open_at = Timestamp::MAX;
-            let writers: BTreeSet<_> = check.wants.values().map(|want| want.writer).collect();
+            let writers: BTreeSet<_> =
+                check.wants.values().flat_map(|want| &want.askers).copied().collect();
             for writer in writers {
                 match self.writers.admit(writer, now) {
                     Ok(()) => {
@@ -317,8 +384,33 @@ impl Agenda {
         check.was_checked = true;
         check.at = recheck_at;
         check.found = finding;
-        let found = check.found.iter();
-        found.flat_map(|found| check.wants.keys().map(|key| (key.clone(), found.clone()))).collect()
+        let Some(found) = check.found.clone() else {
+            return Vec::new();
+        };
+        let mut keys: Vec<_> = check.wants.keys().cloned().collect();
+        // A finding may be longer than it was taken to be.
+        keys.retain(|key| {
+            let has_room = self.bytes_in(key) <= RECORD_BYTES;
+            if !has_room {
+                self.drop_want(key, request);
+            }
+            has_room
+        });
+        keys.into_iter().map(|key| (key, found.clone())).collect()
+    }
+
+    /// The clock was set back: nothing waits for longer than it would have from now on.
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        self.all.on_clock_set_back(now);
+        self.writers.on_clock_set_back(now);
+        let until = now.saturating_add(self.config.ttl());
+        let latest = until.saturating_sub(self.last_quarter());
+        for check in self.checks.values_mut() {
+            check.at = check.at.min(latest);
+            if let Some(found) = &mut check.found {
+                found.expires_at = found.expires_at.min(until);
+            }
+        }
     }
 
     /// When there may be something to check next.
@@ -483,6 +575,89 @@ mod tests {
         assert!(due.contains(&request(50)));
         due.iter().for_each(|request| drop(agenda.on_outcome(request, yes(), NOW)));
         assert_eq!(all_due(&mut agenda, after(MINUTE)).len(), 1);
+    }
+
+    #[test]
+    fn asking_the_same_as_another_writer_does_not_have_him_refused_or_wait() {
+        let config = config().with_writer_interval(MINUTE).with_writer_burst(1);
+        let mut agenda = Agenda::new(config.with_max_waiting_of_writer(2));
+        let (greedy, other) = (PeerId::random(), PeerId::random());
+        for n in 0..5_usize {
+            agenda.on_record(&key(n), vec![asked(n as i64, greedy)], &[], NOW);
+        }
+        // The greedy one's expires last.
+        let mut others = asked(50, other);
+        others.expires_at = after(10 * MINUTE);
+        let both = || vec![others.clone(), asked(50, greedy)];
+        assert_eq!(agenda.on_record(&key(50), both(), &[], NOW).refused, []);
+        let greedy_alone = agenda.on_record(&key(51), vec![asked(51, greedy)], &[], NOW);
+        let over = RequestRefusal::TooManyWaitingOfWriter;
+        assert_eq!(greedy_alone.refused, [(greedy, over)]);
+        let due = all_due(&mut agenda, NOW);
+        assert_eq!((due.len(), due.contains(&request(50))), (2, true), "one turn for each of them");
+        assert_eq!(agenda.askers(&key(50), &request(50)), [greedy, other].into());
+    }
+
+    #[test]
+    fn of_many_who_ask_the_same_some_are_remembered_who_may_have_a_turn() {
+        let config = config().with_writer_interval(MINUTE).with_writer_burst(1);
+        let mut agenda = Agenda::new(config);
+        let over: Vec<_> = std::iter::repeat_with(PeerId::random).take(40).collect();
+        over.iter().for_each(|peer| agenda.writers.admit(*peer, NOW).unwrap());
+        let open = PeerId::random();
+        let all = over.into_iter().chain([open]).map(|peer| asked(1, peer)).collect();
+        agenda.on_record(&key(0), all, &[], NOW);
+        let askers = agenda.askers(&key(0), &request(1));
+        assert_eq!((askers.len(), askers.contains(&open)), (16, true));
+    }
+
+    #[test]
+    fn a_finding_that_is_not_there_any_more_is_published_again() {
+        let mut agenda = Agenda::new(config());
+        let asker = PeerId::random();
+        assert_eq!(agenda.on_record(&key(0), vec![asked(1, asker)], &[], NOW).known, []);
+        assert_eq!(all_due(&mut agenda, NOW).len(), 1);
+        let published = agenda.on_outcome(&request(1), yes(), NOW);
+        let found = &published[0].1;
+        let mut look = |published: &[Finding], now| {
+            agenda.on_record(&key(0), vec![asked(1, asker)], published, now).known
+        };
+        assert_eq!(look(std::slice::from_ref(found), after(MINUTE)), []);
+        assert_eq!(look(&[], after(2 * MINUTE)), std::slice::from_ref(found));
+        assert_eq!(look(&[], after(40 * MINUTE)), [], "it has expired");
+    }
+
+    #[test]
+    fn the_findings_of_a_record_are_bounded_in_bytes_too() {
+        let mut agenda = Agenda::new(config().with_concurrency(100));
+        let long = "x".repeat(250);
+        let asked = |n: i64| {
+            let request = Predicate::new("ask").with(n).with_named("text", long.clone());
+            Asked { request, tag: 0, writer: PeerId::random(), expires_at: after(MINUTE) }
+        };
+        let looked = agenda.on_record(&key(0), (0..16).map(asked).collect(), &[], NOW);
+        assert!((7..11).contains(&looked.refused.len()), "{}", looked.refused.len());
+        assert!(agenda.bytes_in(&key(0)) <= RECORD_BYTES);
+        // Findings that are twice as long.
+        let found = || Outcome::Found(Predicate::new("yes").with_named("text", "x".repeat(600)));
+        let due = all_due(&mut agenda, NOW);
+        let published: usize =
+            due.iter().map(|request| agenda.on_outcome(request, found(), NOW).len()).sum();
+        assert!((2..due.len()).contains(&published), "{published}");
+        assert!(agenda.bytes_in(&key(0)) <= RECORD_BYTES);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_put_checks_off() {
+        // With rates, of which the burst is used up.
+        let config = ServiceConfig::default().with_ttl(40 * MINUTE).with_check_burst(1);
+        let mut agenda = Agenda::new(config.with_writer_burst(1));
+        agenda.on_record(&key(0), vec![asked(1, PeerId::random())], &[], NOW);
+        assert_eq!(all_due(&mut agenda, NOW).len(), 1);
+        agenda.on_outcome(&request(1), yes(), NOW);
+        let then = NOW.saturating_sub(1_000 * MINUTE);
+        agenda.on_clock_set_back(then);
+        assert_eq!(all_due(&mut agenda, then.saturating_add(30 * MINUTE)).len(), 1);
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! **Invariants.** A dial is made only if a service asks for it, to one address that is an IP address, without the help of other
 //! behaviours, and by a fresh port. The peer is not named to the swarm but compared here: otherwise a dial that fails would count
-//! against the peer in Kademlia's queries under way, and strangers could have it fail. A connection that was made is closed at
-//! once. How many dials there are is bounded.
+//! against the peer in Kademlia's queries under way, and strangers could have it fail. For the same reason a connection that was made
+//! is not closed here, whoever has answered, but left to the swarm's idle timeout: Kademlia may have begun to use it. How many dials
+//! there are is bounded.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     convert::Infallible,
     error::Error,
     fmt, io,
-    sync::Arc,
+    net::IpAddr,
+    sync::{self, Arc, PoisonError},
     task::{Context, Poll},
 };
 
@@ -26,9 +28,12 @@ use libp2p_core::{
 };
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
-    CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure,
-    FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-    behaviour::ConnectionEstablished, dial_opts::DialOpts, dummy,
+    ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure, ExpiredListenAddr,
+    ExternalAddrExpired, FromSwarm, NetworkBehaviour, NewListenAddr, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+    behaviour::{ConnectionEstablished, ExternalAddrConfirmed},
+    dial_opts::DialOpts,
+    dummy,
 };
 
 /// How many wait to be dialled; whoever has one more waits with it.
@@ -70,18 +75,55 @@ pub struct Dialer {
     /// The connections that were dialled, by peer and address.
     connections: HashMap<ConnectionId, (PeerId, Multiaddr)>,
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
+    listening: HashSet<Multiaddr>,
+    external: HashSet<Multiaddr>,
+    own: OwnIps,
+}
+
+/// The IP addresses at which the swarm listens, or is known to others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnIps(Arc<sync::Mutex<BTreeSet<IpAddr>>>);
+
+impl OwnIps {
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&ip.to_canonical())
+    }
+
+    fn set(&self, ips: BTreeSet<IpAddr>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ips;
+    }
+}
+
+/// The IP address of a swarm that has this address, unless that is a relay's.
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return None;
+    }
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    }
 }
 
 /// Asks a [`Dialer`].
 #[derive(Clone)]
-pub(super) struct DialHandle(Arc<Mutex<mpsc::Sender<Ask>>>);
+pub(super) struct DialHandle {
+    asks: Arc<Mutex<mpsc::Sender<Ask>>>,
+    own: OwnIps,
+}
 
 impl DialHandle {
+    /// Whether that is the swarm's own IP address.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.contains(ip)
+    }
+
     /// Dials; with `is_fresh` also if there is a connection with that peer to that address already.
     pub(super) async fn dial(&self, peer: PeerId, address: Multiaddr, is_fresh: bool) -> Dialled {
         let (reply, answer) = oneshot::channel();
         let ask = Ask { peer, address, is_fresh, reply };
-        if self.0.lock().await.send(ask).await.is_err() {
+        if self.asks.lock().await.send(ask).await.is_err() {
             return Dialled::Unknown;
         }
         answer.await.unwrap_or(Dialled::Unknown)
@@ -91,14 +133,18 @@ impl DialHandle {
 impl Dialer {
     pub(super) fn new(max_pending: usize) -> (Self, DialHandle) {
         let (sender, asks) = mpsc::channel(QUEUE);
+        let own = OwnIps::default();
         let dialer = Self {
             asks,
             max_pending,
             dials: HashMap::new(),
             connections: HashMap::new(),
             actions: VecDeque::new(),
+            listening: HashSet::new(),
+            external: HashSet::new(),
+            own: own.clone(),
         };
-        (dialer, DialHandle(Arc::new(Mutex::new(sender))))
+        (dialer, DialHandle { asks: Arc::new(Mutex::new(sender)), own })
     }
 
     fn on_ask(&mut self, ask: Ask) {
@@ -122,13 +168,16 @@ impl Dialer {
         if let Some(dial) = self.dials.remove(&connection) {
             let is_it = dial.peer == peer;
             tell(dial.reply, if is_it { Dialled::Reached } else { Dialled::Failed });
-            let connection = CloseConnection::One(connection);
-            self.actions.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
-        } else if let ConnectedPoint::Dialer { address, .. } = point {
+        }
+        if let ConnectedPoint::Dialer { address, .. } = point {
             let is_peer = |part: &Protocol<'_>| matches!(part, Protocol::P2p(_));
             let address = address.iter().take_while(|part| !is_peer(part)).collect();
             self.connections.insert(connection, (peer, address));
         }
+    }
+
+    fn on_own_addresses(&self) {
+        self.own.set(self.listening.iter().chain(&self.external).filter_map(ip_of).collect());
     }
 }
 
@@ -220,6 +269,22 @@ impl NetworkBehaviour for Dialer {
                     tell(dial.reply, judge(error));
                 }
             }
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) => {
+                self.listening.insert(addr.clone());
+                self.on_own_addresses();
+            }
+            FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. }) => {
+                self.listening.remove(addr);
+                self.on_own_addresses();
+            }
+            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr }) => {
+                self.external.insert(addr.clone());
+                self.on_own_addresses();
+            }
+            FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr }) => {
+                self.external.remove(addr);
+                self.on_own_addresses();
+            }
             _ => {}
         }
     }
@@ -258,11 +323,35 @@ impl fmt::Debug for Dialer {
 
 #[cfg(test)]
 mod tests {
+    use libp2p_core::transport::ListenerId;
+
     use super::*;
 
     fn failed(error: io::Error) -> Dialled {
         let address = Multiaddr::empty();
         judge(&DialError::Transport(vec![(address, TransportError::Other(error))]))
+    }
+
+    #[test]
+    fn it_knows_the_swarms_own_ip_addresses_but_not_those_of_relays() {
+        let (mut dialer, handle) = Dialer::new(1);
+        let at = |address: &str| address.parse::<Multiaddr>().unwrap();
+        let [listening, mapped] = ["/ip4/1.2.3.4/tcp/4001", "/ip6/::ffff:1.2.3.5/tcp/4001"].map(at);
+        let relay = format!("/ip4/5.6.7.8/tcp/4001/p2p/{}/p2p-circuit", PeerId::random());
+        let listener_id = ListenerId::next();
+        for addr in [&listening, &at(&relay)] {
+            let new = NewListenAddr { listener_id, addr };
+            dialer.on_swarm_event(FromSwarm::NewListenAddr(new));
+        }
+        let confirmed = ExternalAddrConfirmed { addr: &mapped };
+        dialer.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+        let own = || ["1.2.3.4", "1.2.3.5", "5.6.7.8"].map(|ip| handle.is_own(ip.parse().unwrap()));
+        assert_eq!(own(), [true, true, false]);
+        let expired = ExpiredListenAddr { listener_id, addr: &listening };
+        dialer.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
+        let expired = ExternalAddrExpired { addr: &mapped };
+        dialer.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
+        assert_eq!(own(), [false; 3]);
     }
 
     #[test]

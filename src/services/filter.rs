@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** Pure. What is not known to be harmless is refused: only TCP and QUIC to an address that anybody on the
 //! internet could dial as well, with the peer named, and nothing relayed. An IPv6 address that stands for an IPv4 address is judged as
-//! that one.
+//! that one; with a prefix of NAT64 that a network has chosen for itself it cannot be told, and passes for a global one, so where
+//! there is such a gateway it has to refuse private IPv4 addresses itself.
 //!
 //! **Spec.** The IANA special-purpose address registries:
 //! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
@@ -86,6 +87,10 @@ pub enum AddressRefusal {
     /// Not everybody on the internet could dial it.
     #[error("the address is not a global one")]
     NotGlobal,
+    /// It is at an IP address of the service's own swarm: from there the machine may let things be reached that it lets nobody
+    /// else reach. Not with [`private_addresses`](DialPolicy::private_addresses).
+    #[error("the address is on the service's own host")]
+    OwnHost,
     /// Its port is below 1,024, or zero.
     #[error("port {0} is not dialled")]
     Port(u16),

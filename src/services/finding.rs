@@ -80,12 +80,16 @@ pub(super) fn document<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> D
 }
 
 /// How many of these, from the first, go into one update; at least one.
-pub(super) fn fit_into_an_update(findings: &[Finding]) -> usize {
+pub(super) fn fit_into_an_update<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> usize {
     let mut bytes = 0_usize;
     let fits = |found: &&Finding| {
-        let len = encoded_len(&found.request).saturating_add(encoded_len(&found.finding));
-        bytes = bytes.saturating_add(len).saturating_add(16);
+        bytes = bytes.saturating_add(cost(&found.request, &found.finding));
         bytes <= UPDATE_BYTES
     };
-    findings.iter().take_while(fits).count().max(1)
+    findings.into_iter().take_while(fits).count().max(1)
+}
+
+/// How many bytes a finding takes, with its request.
+pub(super) fn cost(request: &Predicate, finding: &Predicate) -> usize {
+    encoded_len(request).saturating_add(encoded_len(finding)).saturating_add(16)
 }

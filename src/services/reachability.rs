@@ -19,7 +19,7 @@
 use std::{
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     dialer::{DialHandle, Dialled},
-    filter::{DialPolicy, Host, HostId, Target},
+    filter::{AddressRefusal, DialPolicy, Host, HostId, Target},
     tag::{Outcome, RequestRefusal, SmartTag},
 };
 use crate::{
@@ -52,6 +52,8 @@ const LAST_TURN: u32 = 60;
 const ADDRESSES_OF_NAME: usize = 2;
 /// When to try again if too many dials are under way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
+/// And if that has to be resolved again: strangers should not have names resolved without end.
+const BUSY_DELAY_OF_NAME: Duration = Duration::from_secs(30);
 
 /// Resolves names, so that a service may dial addresses that have one (`/dns4/…`).
 pub trait Resolve: Send + Sync + 'static {
@@ -142,6 +144,11 @@ impl Hosts {
         self.taken_until.insert(host, at.saturating_add(self.interval));
         Err(at)
     }
+
+    /// The host was not dialled after all.
+    fn give_back(&mut self, host: HostId) {
+        self.limit.give_back(&host);
+    }
 }
 
 struct Tag {
@@ -168,13 +175,23 @@ impl Reachability {
     }
 
     fn target(&self, address: &Multiaddr) -> Result<Target, RequestRefusal> {
-        Ok(self.policy.target(address, self.local, self.resolver.is_some())?)
+        let target = self.policy.target(address, self.local, self.resolver.is_some())?;
+        if let Host::Ip(ip) = target.host {
+            self.check_own(ip)?;
+        }
+        Ok(target)
+    }
+
+    /// Whether this IP address is somebody else's, or it does not matter.
+    fn check_own(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
+        let is_own = !self.policy.private_addresses() && self.dial.is_own(ip);
+        if is_own { Err(AddressRefusal::OwnHost) } else { Ok(()) }
     }
 
     /// Whether the peer is reached; if nothing is known, an outcome that says so.
     async fn check(&self, address: &Multiaddr, is_fresh: bool) -> Result<bool, Outcome> {
         let target = self.target(address).map_err(|_| Outcome::Unknown)?;
-        let mut is_known = false;
+        let (mut is_known, mut was_busy) = (false, false);
         for ip in self.addresses(&target.host).await? {
             match (self.take_turn(ip), &target.host) {
                 (Ok(()), _) => {}
@@ -187,13 +204,18 @@ impl Reachability {
                 Some(Dialled::Reached) => return Ok(true),
                 Some(Dialled::Failed) | None => is_known = true,
                 Some(Dialled::Unknown) => {}
-                Some(Dialled::Busy) if matches!(target.host, Host::Ip(_)) => {
-                    return Err(Outcome::Later(BUSY_DELAY));
+                Some(Dialled::Busy) => {
+                    self.hosts().give_back(HostId::of(ip));
+                    was_busy = true;
                 }
-                Some(Dialled::Busy) => {}
             }
         }
-        if is_known { Ok(false) } else { Err(Outcome::Unknown) }
+        match (is_known, was_busy, &target.host) {
+            (true, ..) => Ok(false),
+            (false, true, Host::Ip(_)) => Err(Outcome::Later(BUSY_DELAY)),
+            (false, true, Host::Name { .. }) => Err(Outcome::Later(BUSY_DELAY_OF_NAME)),
+            (false, false, _) => Err(Outcome::Unknown),
+        }
     }
 
     /// The IP addresses of a host that may be dialled.
@@ -208,16 +230,21 @@ impl Reachability {
         let Some(Ok(addresses)) = self.in_time(resolver.resolve(name)).await else {
             return Err(Outcome::Unknown);
         };
-        let may_be =
-            |ip: &IpAddr| (if ip.is_ipv4() { v4 } else { v6 }) && self.policy.check_ip(*ip).is_ok();
+        let may_be = |ip: &IpAddr| {
+            let is_of_kind = if ip.is_ipv4() { v4 } else { v6 };
+            is_of_kind && self.policy.check_ip(*ip).is_ok() && self.check_own(*ip).is_ok()
+        };
         Ok(addresses.into_iter().filter(may_be).take(ADDRESSES_OF_NAME).collect())
     }
 
     fn take_turn(&self, ip: IpAddr) -> Result<(), Outcome> {
         let now = self.clock.now();
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let later = |at: Timestamp| Outcome::Later(at.saturating_since(now));
-        hosts.take_turn(HostId::of(ip), now).map_err(later)
+        self.hosts().take_turn(HostId::of(ip), now).map_err(later)
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
@@ -272,6 +299,65 @@ impl SmartTag for Tag {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::dialer::Dialer;
+
+    struct Names;
+
+    impl Resolve for Names {
+        fn resolve(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            async { Ok(vec![IpAddr::from([1, 2, 3, 4])]) }.boxed()
+        }
+    }
+
+    #[test]
+    fn what_was_not_dialled_because_too_much_is_under_way_takes_no_turn_of_the_host() {
+        let (mut dialer, dial) = Dialer::new(0);
+        let (policy, clock) = (DialPolicy::default(), Arc::new(crate::clock::SystemClock));
+        let names = Some(Arc::new(Names) as Arc<dyn Resolve>);
+        let reachability = Reachability::new(policy, PeerId::random(), dial, names, clock);
+        let check = |host: &str| {
+            let address = format!("/{host}/tcp/4001/p2p/{}", PeerId::random());
+            let address: Multiaddr = address.parse().unwrap();
+            let reachability = &reachability;
+            async move { reachability.check(&address, true).await }
+        };
+        let checks = async {
+            for _ in 0..20 {
+                assert_eq!(check("ip4/1.2.3.4").await, Err(Outcome::Later(BUSY_DELAY)));
+                assert_eq!(check("dns4/a.test").await, Err(Outcome::Later(BUSY_DELAY_OF_NAME)));
+            }
+        };
+        let work = std::future::poll_fn(|cx| {
+            // It is busy, so there is nothing for the swarm to do.
+            assert!(libp2p_swarm::NetworkBehaviour::poll(&mut dialer, cx).is_pending());
+            std::task::Poll::<()>::Pending
+        });
+        futures::executor::block_on(select(Box::pin(checks), work));
+    }
+
+    #[test]
+    fn the_services_own_host_is_not_dialled_by_its_address_or_by_a_name() {
+        let own = "/ip4/1.2.3.4/tcp/4001".parse().unwrap();
+        let with = |policy: DialPolicy| {
+            let (mut dialer, dial) = Dialer::new(1);
+            let confirmed = libp2p_swarm::behaviour::ExternalAddrConfirmed { addr: &own };
+            let event = libp2p_swarm::FromSwarm::ExternalAddrConfirmed(confirmed);
+            libp2p_swarm::NetworkBehaviour::on_swarm_event(&mut dialer, event);
+            let clock = Arc::new(crate::clock::SystemClock);
+            Reachability::new(policy, PeerId::random(), dial, Some(Arc::new(Names)), clock)
+        };
+        let at = |ip: &str| format!("/ip4/{ip}/tcp/5001/p2p/{}", PeerId::random()).parse().unwrap();
+        let name = Host::Name { name: "a.test".to_owned(), v4: true, v6: true };
+        let strict = with(DialPolicy::default());
+        let refusal = |ip: &str| strict.target(&at(ip)).err();
+        assert_eq!(refusal("1.2.3.4"), Some(RequestRefusal::Address(AddressRefusal::OwnHost)));
+        assert_eq!(refusal("1.2.3.5"), None);
+        let resolved = futures::executor::block_on(strict.addresses(&name));
+        assert_eq!(resolved, Ok(Vec::new()));
+        let open = with(DialPolicy::default().with_private_addresses(true));
+        assert!(open.target(&at("1.2.3.4")).is_ok());
+        assert_eq!(futures::executor::block_on(open.addresses(&name)).unwrap().len(), 1);
+    }
 
     #[test]
     fn those_who_wait_for_a_host_come_one_after_the_other() {

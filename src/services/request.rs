@@ -1,10 +1,12 @@
 //! The requests in a record.
 //!
 //! **Invariants.** Pure. What stands under [`FINDINGS`](super::FINDINGS) at the root of a document is never a request, whoever wrote
-//! it, so no service answers another, or itself. How many of a writer are looked at is bounded.
+//! it, so no service answers another, or itself. A request at which its tag panics is malformed. How many of a writer are looked at is bounded.
 //!
 //! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and values of Dicts and in Lists, not
 //! within other predicates.
+
+use std::panic::AssertUnwindSafe;
 
 use libp2p_identity::PeerId;
 
@@ -81,7 +83,8 @@ fn canonical(
         if bytes > max { Err(RequestRefusal::TooLong { bytes, max }) } else { Ok(()) }
     };
     check_length(asked)?;
-    let request = tag.request(&without_lifetimes(asked))?;
+    let canonical = AssertUnwindSafe(|| tag.request(&without_lifetimes(asked)));
+    let request = std::panic::catch_unwind(canonical).unwrap_or(Err(RequestRefusal::Malformed))?;
     check_length(&request)?;
     Ok(without_lifetimes(&request))
 }

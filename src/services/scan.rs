@@ -49,9 +49,10 @@ impl Scans {
         Some(key)
     }
 
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.due.len()
+    /// The clock was set back: nothing waits for longer than it would have from now on.
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        let latest = now.saturating_add(self.interval);
+        self.due.values_mut().for_each(|at| *at = (*at).min(latest));
     }
 
     pub(super) fn next_at(&self) -> Option<Timestamp> {

@@ -1,10 +1,11 @@
 //! The task of a service: looks at what is stored, has it checked, and publishes what was found.
 //!
-//! **Invariants.** Only so much is under way at a time: one look, [`concurrency`](ServiceConfig::concurrency) checks, [`WRITES`] writes.
-//! The service never pushes what others of this node say in the same space out of it.
+//! **Invariants.** Only so much is under way at a time: one look, [`concurrency`](ServiceConfig::concurrency) checks, some writes.
+//! The service never pushes what others of this node say in the same space out of it. A tag that panics has found nothing.
+//! Going through the store goes on however many records change meanwhile.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -24,7 +25,9 @@ use super::{
     ServiceError, ServiceEvent,
     agenda::Agenda,
     config::ServiceConfig,
+    counters::ServiceCounters,
     finding::{self, FINDINGS, Finding},
+    outbox::Outbox,
     request::{Requests, encoded_len, requests, without_lifetimes},
     scan::Scans,
     tag::{Outcome, SmartTag},
@@ -33,6 +36,7 @@ use crate::{
     client::{Client, ClientError, Publication, WeakClient},
     clock::Clock,
     key::RecordKey,
+    meter::Shared,
     node::{Kind, Predicate},
     record::{SmartRecord, Writer},
     store::{self, StoreEvent, storage::RecordId},
@@ -40,13 +44,11 @@ use crate::{
     validator::Validator,
 };
 
-/// How many writes are under way at a time.
-const WRITES: usize = 4;
 /// How long after a record was looked through the next is. Reading a large one takes the swarm's task some milliseconds, so it
 /// is held for a small part of the time, however many change.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// With so many waiting to be looked through, going through the store waits, too.
-const FEW: usize = 16;
+/// After so many looks at what has changed, one goes to what is found by going through the store.
+const LOOKS_PER_SWEPT: u32 = 8;
 /// The timer never sleeps for longer, because a clock can be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How many bytes a space has in all with findings in it, if it says something else as well: less than half of what there is
@@ -68,6 +70,7 @@ pub(super) struct Setup {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stored: store::Events,
     pub(super) events: mpsc::Sender<ServiceEvent>,
+    pub(super) counters: Arc<Shared<ServiceCounters>>,
 }
 
 pub(super) struct Task {
@@ -76,34 +79,42 @@ pub(super) struct Task {
     agenda: Agenda,
     scans: Scans,
     looking: Option<BoxFuture<'static, Stored>>,
+    /// When the last look began, and when the next may.
+    looked_at: Timestamp,
     look_at: Timestamp,
     sweeping: Option<BoxFuture<'static, Next>>,
+    /// Up to where the store was gone through, and what of it is to be looked through next.
     swept: Option<RecordId>,
+    swept_key: Option<RecordKey>,
     sweep_at: Timestamp,
+    looks_since_swept: u32,
     checks: FuturesUnordered<BoxFuture<'static, (Predicate, Outcome)>>,
-    /// What is to be published, and when.
-    pending: BTreeMap<RecordKey, (Timestamp, Vec<Finding>)>,
-    writing: BTreeSet<RecordKey>,
+    outbox: Outbox,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
+    last_now: Timestamp,
     timer: Delay,
     timer_at: Option<Timestamp>,
 }
 
 impl Task {
     pub(super) fn new(setup: Setup) -> Self {
+        let now = setup.clock.now();
         Self {
             local: setup.writer.peer_id(),
             agenda: Agenda::new(setup.config.clone()),
             scans: Scans::new(setup.config.scan_interval()),
             looking: None,
-            look_at: setup.clock.now(),
+            looked_at: now,
+            look_at: now,
             sweeping: None,
             swept: None,
-            sweep_at: setup.clock.now(),
+            swept_key: None,
+            sweep_at: now,
+            looks_since_swept: 0,
             checks: FuturesUnordered::new(),
-            pending: BTreeMap::new(),
-            writing: BTreeSet::new(),
+            outbox: Outbox::new(&setup.config),
             writes: FuturesUnordered::new(),
+            last_now: now,
             timer: Delay::new(Duration::ZERO),
             timer_at: None,
             setup,
@@ -112,8 +123,21 @@ impl Task {
 
     fn tell(&mut self, event: ServiceEvent) {
         tracing::debug!(?event, "service");
+        self.count(|counters| match event {
+            ServiceEvent::Published { .. } => &mut counters.published,
+            ServiceEvent::Refused { .. } => &mut counters.refused,
+            ServiceEvent::Unknown { .. } => &mut counters.unknown,
+            ServiceEvent::Failed { .. } => &mut counters.failed,
+        });
         // Whoever does not listen, or does not keep up, loses it.
         let _ = self.setup.events.try_send(event);
+    }
+
+    fn count(&self, which: impl FnOnce(&mut ServiceCounters) -> &mut u64) {
+        self.setup.counters.change_through_shared(|counters| {
+            let count = which(counters);
+            *count = count.saturating_add(1);
+        });
     }
 
     /// One thing to do, if there is one; an error at the end.
@@ -155,20 +179,24 @@ impl Task {
 
     /// Begins something that is due; says whether there was something.
     fn begin(&mut self, now: Timestamp) -> Result<bool, Ended> {
+        if now < self.last_now {
+            self.on_clock_set_back(now);
+        }
+        self.last_now = now;
         if let Some((request, tag)) = self.agenda.next(now) {
             self.begin_check(request, tag);
             return Ok(true);
         }
-        if let Some(key) = self.due_write(now) {
-            self.begin_write(key, now)?;
+        if let Some((key, found)) = self.outbox.next(now) {
+            self.begin_write(key, found, now)?;
             return Ok(true);
         }
-        // A clock that was set back does not put it off for long.
-        self.look_at = self.look_at.min(now.saturating_add(LOOK_PAUSE));
         if self.looking.is_none()
             && self.look_at <= now
-            && let Some(key) = self.scans.take(now)
+            && let Some(key) = self.next_look(now)
         {
+            self.looked_at = now;
+            self.count(|counters| &mut counters.looks);
             let client = self.client()?;
             self.looking = Some(
                 async move {
@@ -179,7 +207,6 @@ impl Task {
             );
             return Ok(true);
         }
-        self.sweep_at = self.sweep_at.min(now.saturating_add(self.setup.config.sweep_interval()));
         if self.may_sweep() && self.sweep_at <= now {
             let (client, after) = (self.client()?, self.swept);
             self.sweeping = Some(async move { client.next_stored(after).await }.boxed());
@@ -188,17 +215,39 @@ impl Task {
         Ok(false)
     }
 
+    /// The clock was set back: nothing waits for longer than it would have from now on.
+    fn on_clock_set_back(&mut self, now: Timestamp) {
+        self.agenda.on_clock_set_back(now);
+        self.outbox.on_clock_set_back(now);
+        self.scans.on_clock_set_back(now);
+        self.look_at = self.look_at.min(now.saturating_add(LOOK_PAUSE));
+        self.looked_at = self.looked_at.min(now);
+        self.sweep_at = self.sweep_at.min(now.saturating_add(self.setup.config.sweep_interval()));
+    }
+
+    /// The record to be looked through now: one that has changed, or one that going through the store has come to, which
+    /// waits for some of the others, not for all.
+    fn next_look(&mut self, now: Timestamp) -> Option<RecordKey> {
+        if (self.looks_since_swept < LOOKS_PER_SWEPT || self.swept_key.is_none())
+            && let Some(key) = self.scans.take(now)
+        {
+            self.looks_since_swept = self.looks_since_swept.saturating_add(1);
+            return Some(key);
+        }
+        self.looks_since_swept = 0;
+        self.swept_key.take()
+    }
+
     /// Waits for the next thing that is due.
     fn sleep(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         if self.timer_at.is_some() && self.timer.poll_unpin(cx).is_ready() {
             self.timer_at = None;
         }
-        let may_write = self.writes.len() < WRITES;
-        let writes = self.pending.iter().filter(|(key, _)| !self.writing.contains(*key));
+        let look_at = self.swept_key.as_ref().map(|_| now).or_else(|| self.scans.next_at());
         let next = [
             self.agenda.next_at(now),
-            writes.map(|(_, (at, _))| *at).min().filter(|_| may_write),
-            self.scans.next_at().filter(|_| self.looking.is_none()).map(|at| at.max(self.look_at)),
+            self.outbox.next_at(now),
+            look_at.filter(|_| self.looking.is_none()).map(|at| at.max(self.look_at)),
             Some(self.sweep_at).filter(|_| self.may_sweep()),
         ];
         let next = next.into_iter().flatten().min();
@@ -217,7 +266,7 @@ impl Task {
     }
 
     fn may_sweep(&self) -> bool {
-        self.sweeping.is_none() && self.scans.len() < FEW
+        self.sweeping.is_none() && self.swept_key.is_none()
     }
 
     fn client(&self) -> Result<Client, Ended> {
@@ -227,17 +276,27 @@ impl Task {
     fn on_store_event(&mut self, event: StoreEvent) {
         match event {
             StoreEvent::Stored { key, writers, .. } if !writers.is_empty() => self.look_into(key),
-            StoreEvent::Evicted { key } => self.agenda.forget_record(&key),
+            StoreEvent::Evicted { key } => self.forget(&key),
             _ => {}
         }
     }
 
     /// Has a record looked through soon, if the service could answer in it.
     fn look_into(&mut self, key: RecordKey) {
-        let rules = self.setup.validator.smart_record(&key);
-        if rules.is_some_and(|rules| rules.check_writer(&key, &self.setup.writer).is_ok()) {
+        if self.may_answer_in(&key) {
             self.scans.add(key, self.setup.clock.now());
         }
+    }
+
+    fn may_answer_in(&self, key: &RecordKey) -> bool {
+        let rules = self.setup.validator.smart_record(key);
+        rules.is_some_and(|rules| rules.check_writer(key, &self.setup.writer).is_ok())
+    }
+
+    /// The record is not stored here any more.
+    fn forget(&mut self, key: &RecordKey) {
+        self.agenda.forget_record(key);
+        self.outbox.keep(key, |_| false);
     }
 
     fn on_looked(
@@ -250,7 +309,7 @@ impl Task {
         let record = match stored {
             Ok(Some(record)) => record,
             Ok(None) => {
-                self.agenda.forget_record(key);
+                self.forget(key);
                 return Ok(());
             }
             Err(ClientError::Stopped) => return Err(Ended),
@@ -269,7 +328,15 @@ impl Task {
             .flat_map(|space| finding::in_document(&space.document, space.expires_at))
             .collect();
         let looked = self.agenda.on_record(key, asked, &published, now);
-        looked.known.into_iter().for_each(|found| self.publish(key.clone(), found, now));
+        let agenda = &self.agenda;
+        self.outbox.keep(key, |request| !agenda.askers(key, request).is_empty());
+        if let Some(until) = published.iter().map(|found| found.expires_at).max() {
+            self.outbox.on_published(key, until, now);
+        }
+        // If it was written meanwhile, that is a change, and it is looked through again.
+        if !self.outbox.was_written_since(key, self.looked_at) {
+            looked.known.into_iter().for_each(|found| self.publish(key, found, now));
+        }
         refused.extend(looked.refused);
         for (writer, reason) in refused {
             self.tell(ServiceEvent::Refused { key: key.clone(), writer, reason });
@@ -283,7 +350,7 @@ impl Task {
             Ok(Some((id, key))) => {
                 self.swept = Some(id);
                 self.sweep_at = now;
-                self.look_into(key);
+                self.swept_key = Some(key).filter(|key| self.may_answer_in(key));
             }
             Err(ClientError::Stopped) => return Err(Ended),
             Ok(None) | Err(_) => {
@@ -298,10 +365,14 @@ impl Task {
         let Some(tag) = self.setup.tags.get(tag) else {
             return;
         };
-        let (check, timeout) = (tag.check(&request), self.setup.config.check_timeout());
+        let begin = AssertUnwindSafe(|| tag.check(&request));
+        let check = std::panic::catch_unwind(begin)
+            .unwrap_or_else(|_| std::future::ready(Outcome::Unknown).boxed());
+        let check = AssertUnwindSafe(check).catch_unwind();
+        let timeout = self.setup.config.check_timeout();
         let check = async move {
             let outcome = match select(check, Delay::new(timeout)).await {
-                Either::Left((outcome, _)) => outcome,
+                Either::Left((outcome, _)) => outcome.unwrap_or(Outcome::Unknown),
                 Either::Right(_) => Outcome::Unknown,
             };
             (request, outcome)
@@ -323,45 +394,36 @@ impl Task {
             }
             outcome => outcome,
         };
+        self.count(|counters| match outcome {
+            Outcome::Later(_) => &mut counters.put_off,
+            _ => &mut counters.checks,
+        });
         if outcome == Outcome::Unknown {
             self.tell(ServiceEvent::Unknown { request: request.clone() });
         }
         for (key, found) in self.agenda.on_outcome(request, outcome, now) {
-            self.publish(key, found, now);
+            self.publish(&key, found, now);
         }
     }
 
     /// Has a finding published soon, with others in the same record.
-    fn publish(&mut self, key: RecordKey, found: Finding, now: Timestamp) {
-        let at = now.saturating_add(self.setup.config.write_delay());
-        let (_, pending) = self.pending.entry(key).or_insert_with(|| (at, Vec::new()));
-        pending.retain(|other| other.request != found.request);
-        pending.push(found);
-    }
-
-    fn due_write(&self, now: Timestamp) -> Option<RecordKey> {
-        if self.writes.len() >= WRITES {
-            return None;
+    fn publish(&mut self, key: &RecordKey, found: Finding, now: Timestamp) {
+        let askers = self.agenda.askers(key, &found.request);
+        if self.outbox.add(key, found, askers, now).is_err() {
+            let error = ServiceError::TooManyRecords;
+            self.tell(ServiceEvent::Failed { key: key.clone(), error });
         }
-        let is_due = |(key, (at, _)): &(&RecordKey, &(Timestamp, Vec<Finding>))| {
-            *at <= now && !self.writing.contains(*key)
-        };
-        self.pending.iter().find(is_due).map(|(key, _)| key.clone())
     }
 
-    fn begin_write(&mut self, key: RecordKey, now: Timestamp) -> Result<(), Ended> {
+    fn begin_write(
+        &mut self,
+        key: RecordKey,
+        found: Vec<Finding>,
+        now: Timestamp,
+    ) -> Result<(), Ended> {
         let client = self.client()?;
-        let (_, mut found) = self.pending.remove(&key).unwrap_or((now, Vec::new()));
-        found.retain(|found| found.expires_at > now);
-        let rest = found.split_off(finding::fit_into_an_update(&found).min(found.len()));
-        if !rest.is_empty() {
-            self.pending.insert(key.clone(), (now, rest));
-        }
-        let Some(last) = found.iter().map(|found| found.expires_at).max() else {
-            return Ok(());
-        };
+        let last = found.iter().map(|found| found.expires_at).max().unwrap_or(now);
         let (ttl, writer) = (last.saturating_since(now), self.setup.writer.clone());
-        self.writing.insert(key.clone());
         let write = async move {
             let written = write(client, &writer, &key, &found, now, ttl).await;
             (key, found, written)
@@ -371,7 +433,7 @@ impl Task {
     }
 
     fn on_written(&mut self, (key, found, written): Written) -> Result<(), Ended> {
-        self.writing.remove(&key);
+        self.outbox.on_written(&key, self.setup.clock.now());
         match written {
             Ok(Publication { peers, .. }) => {
                 for finding in found {

@@ -2,16 +2,31 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
 use libp2p_smart_record::{
-    Dict, RecordKey,
-    services::{DialPolicy, RequestRefusal, Service, ServiceEvent, dialable, findings},
+    Dict, Predicate, RecordKey,
+    services::{
+        DialPolicy, Outcome, RequestRefusal, Service, ServiceEvent, SmartTag, dialable, findings,
+    },
 };
 use tokio::net::TcpListener;
 
 use super::server::{MINUTE, Server, asking, eager, key, open, reachability};
 use crate::swarms::within;
+
+/// Answers `ask` with `yes`.
+struct Yes;
+
+impl SmartTag for Yes {
+    fn tag(&self) -> &str {
+        "ask"
+    }
+
+    fn check(&self, _: &Predicate) -> BoxFuture<'static, Outcome> {
+        async { Outcome::Found(Predicate::new("yes")) }.boxed()
+    }
+}
 
 #[tokio::test]
 async fn a_flood_of_requests_makes_few_dials() {
@@ -45,6 +60,60 @@ async fn a_flood_of_requests_makes_few_dials() {
             dials += 1;
         }
         assert!((1..=4).contains(&dials), "{dials} dials for {asked} requests to one host");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wait() {
+    within(async {
+        // As by default.
+        let service = Service::builder().with_tag(Yes);
+        let mut service = Server::start(service, &[]).await;
+        let [greedy, other] = [Server::plain(&[&service]).await, Server::plain(&[&service]).await];
+        for n in 0..60 {
+            let key = RecordKey::new(format!("/sr/many/{n}"));
+            let document = asking([Predicate::new("ask")]);
+            greedy.client.publish(key, document, MINUTE).await.unwrap();
+        }
+        other.asks([Predicate::new("ask").with("something else")]).await;
+        let mut writes = 0;
+        loop {
+            match service.event().await {
+                ServiceEvent::Published { key: at, .. } if at == key() => break,
+                ServiceEvent::Published { .. } => writes += 1,
+                _ => {}
+            }
+        }
+        assert!((1..=8).contains(&writes), "{writes} writes for 60 records");
+        assert!(service.events.counters().looks > 60, "all were looked through");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_store_is_gone_through_even_if_other_records_change_all_the_time() {
+    within(async {
+        let asker = Server::plain(&[]).await;
+        asker.asks([Predicate::new("ask")]).await;
+        let early = asker.client.stored(key()).await.unwrap();
+        let config = eager().with_scan_interval(Duration::ZERO);
+        let service = Service::builder().with_tag(Yes).with_config(config);
+        let mut service = Server::start_with(service, &[], early).await;
+        let busy = {
+            let client = service.client.clone();
+            async move {
+                for n in 0_u64.. {
+                    let key = RecordKey::new(format!("/sr/busy/{}", n % 40));
+                    let said: Dict = [("n", n.to_string())].into_iter().collect();
+                    client.publish(key, said, MINUTE).await.unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            () = busy => unreachable!("it goes on for ever"),
+            finding = service.published() => assert_eq!(finding.request, Predicate::new("ask")),
+        }
     })
     .await;
 }

@@ -1,15 +1,16 @@
 //! What `connectivity` and `dialable` find.
 
-use std::time::Duration;
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Predicate,
-    services::{connectivity, dialable},
+    Dict, Predicate, RecordKey,
+    services::{Resolve, Service, connectivity, dialable},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
-use super::server::{Server, about, eager, open, reachability};
+use super::server::{MINUTE, Server, about, eager, open, reachability};
 use crate::swarms::within;
 
 /// What a service finds for a request by another peer, and what a third one reads.
@@ -28,13 +29,28 @@ fn loopback(port: u16, peer: PeerId) -> Multiaddr {
     format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer}").parse().unwrap()
 }
 
+/// Resolves names when it is told to.
+#[derive(Clone, Default)]
+struct Gate(Arc<Notify>);
+
+impl Resolve for Gate {
+    fn resolve(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let gate = self.0.clone();
+        async move {
+            gate.notified().await;
+            Ok(vec![IpAddr::from([127, 0, 0, 1])])
+        }
+        .boxed()
+    }
+}
+
 /// A port on which nobody listens.
 async fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
-async fn an_address_that_is_reachable_is_dialed_and_the_connection_closed() {
+async fn an_address_that_is_reachable_is_dialed_once() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let mut target = Server::plain(&[]).await;
@@ -115,6 +131,37 @@ async fn a_dial_that_fails_does_not_count_against_the_peer_that_was_named() {
 }
 
 #[tokio::test]
+async fn a_dial_of_a_peer_does_not_break_a_read_that_is_under_way_to_it() {
+    within(async {
+        let mut target = Server::plain(&[]).await;
+        let key = RecordKey::new("/sr/services/read");
+        let said: Dict = [("name", "the target")].into_iter().collect();
+        target.client.publish(key.clone(), said, MINUTE).await.unwrap();
+        let Some(Protocol::Tcp(port)) = target.address.iter().nth(1) else { panic!() };
+        let address = format!("/dns4/target.test/tcp/{port}/p2p/{}", target.id).parse().unwrap();
+        let asker = Server::plain(&[]).await;
+        asker.asks([dialable(&address)]).await;
+        let asked = asker.client.stored(super::server::key()).await.unwrap();
+        // Kademlia knows an address of the target where nobody answers.
+        let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        target.address = loopback(tarpit.local_addr().unwrap().port(), target.id);
+        let (gate, config) = (Gate::default(), eager().with_check_timeout(MINUTE));
+        let policy = open().with_timeout(Duration::from_secs(10));
+        let service = Service::builder().with_reachability(policy).with_resolver(gate.clone());
+        let mut service = Server::start_with(service.with_config(config), &[&target], asked).await;
+        let client = service.client.clone();
+        let reading = tokio::spawn(async move { client.view(key).await });
+        let _hanging = tarpit.accept().await.unwrap();
+        // The read waits for a connection, and the first that there is is the dialer's.
+        gate.0.notify_one();
+        let view = reading.await.unwrap().unwrap();
+        assert_eq!(view.iter().count(), 1, "the target has answered");
+        assert_eq!(service.published().await.finding, about("dialed", &address));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tarpit_ends_by_the_timeout() {
     within(async {
         let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -126,7 +173,7 @@ async fn a_tarpit_ends_by_the_timeout() {
             }
         });
         let policy = open().with_timeout(Duration::from_millis(300));
-        let service = libp2p_smart_record::services::Service::builder();
+        let service = Service::builder();
         let service = service.with_reachability(policy).with_config(eager());
         let mut service = Server::start(service, &[]).await;
         let started = std::time::Instant::now();
@@ -157,7 +204,7 @@ async fn requests_in_the_form_of_go_are_understood() {
 async fn a_finding_changes_when_what_it_says_does_and_ends_when_nobody_asks() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(4));
-        let service = libp2p_smart_record::services::Service::builder();
+        let service = Service::builder();
         let service = service.with_reachability(open()).with_config(config);
         let mut service = Server::start(service, &[]).await;
         let target = Server::plain(&[]).await;

@@ -68,6 +68,7 @@ pub fn eager() -> ServiceConfig {
     ServiceConfig::default()
         .with_check_interval(Duration::ZERO)
         .with_writer_interval(Duration::ZERO)
+        .with_write_interval(Duration::ZERO)
         .with_scan_interval(Duration::from_millis(10))
         .with_write_delay(Duration::from_millis(10))
 }

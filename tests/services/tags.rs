@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use libp2p_smart_record::{
     Kind, Predicate,
-    services::{Outcome, Service, ServiceEvent, SmartTag},
+    services::{Outcome, RequestRefusal, Service, ServiceEvent, SmartTag},
 };
 
 use super::server::{Server, eager};
@@ -47,6 +47,29 @@ impl SmartTag for Hang {
     fn check(&self, _: &Predicate) -> BoxFuture<'static, Outcome> {
         std::future::pending().boxed()
     }
+}
+
+/// Panics at `panic(; when=…)`, at once or later.
+struct Panic;
+
+impl SmartTag for Panic {
+    fn tag(&self) -> &str {
+        "panic"
+    }
+
+    fn request(&self, asked: &Predicate) -> Result<Predicate, RequestRefusal> {
+        assert_ne!(*asked, panic_when("asked"), "of the test");
+        Ok(asked.clone())
+    }
+
+    fn check(&self, request: &Predicate) -> BoxFuture<'static, Outcome> {
+        assert_ne!(*request, panic_when("begun"), "of the test");
+        async { panic!("of the test") }.boxed()
+    }
+}
+
+fn panic_when(when: &str) -> Predicate {
+    Predicate::new("panic").with_named("when", when)
 }
 
 fn shout(text: &str) -> Predicate {
@@ -114,6 +137,36 @@ async fn a_check_that_hangs_is_given_up() {
         assert_eq!(service.event().await, ServiceEvent::Unknown { request });
         asker.asks([shout("next")]).await;
         assert_eq!(service.published().await.request, shout("next"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tag_that_panics_has_found_nothing_and_does_not_end_the_service() {
+    within(async {
+        let service = Service::builder().with_tag(Panic).with_tag(Shout::default());
+        let mut service = Server::start(service.with_config(eager()), &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        asker.asks([panic_when("asked")]).await;
+        let event = service.event().await;
+        let refused = matches!(&event, ServiceEvent::Refused { reason, .. } if *reason == RequestRefusal::Malformed);
+        assert!(refused, "{event:?}");
+        for request in [panic_when("begun"), panic_when("checked")] {
+            let document = super::server::asking([request.clone()]);
+            let (key, minute) = (super::server::key(), super::server::MINUTE);
+            asker.client.replace(key, document, minute).await.unwrap();
+            loop {
+                if let ServiceEvent::Unknown { request: unknown } = service.event().await {
+                    assert_eq!(unknown, request);
+                    break;
+                }
+            }
+        }
+        asker.asks([shout("next")]).await;
+        assert_eq!(service.published().await.request, shout("next"));
+        let counters = service.events.counters();
+        assert_eq!((counters.checks, counters.unknown, counters.published), (3, 2, 1));
+        assert!(counters.refused >= 1 && counters.looks >= 4);
     })
     .await;
 }
