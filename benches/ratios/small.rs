@@ -146,10 +146,27 @@ fn reading_for_the_first_time(harness: &mut Harness) {
 
 /// One validator on two threads.
 fn two_cores(harness: &mut Harness) {
-    let name = "validate_on_two_cores";
-    if !harness.wants(name) {
+    let (name, bare) = ("validate_on_two_cores", "verify_strict_on_two_cores");
+    if !harness.wants(name) && !harness.wants(bare) {
         return;
     }
+    // What the machine gives to two threads that share nothing at all.
+    let signatures: Vec<_> = (0..1_000)
+        .map(|n| (board_key(n), keypair(n)))
+        .map(|(key, keypair)| Bare::new(&key, &keypair, &update(&key, &keypair, 0, HOUR)))
+        .collect();
+    let verify = |signatures: &[Bare]| signatures.iter().for_each(Bare::verify);
+    let (left, right) = signatures.split_at(signatures.len() / 2);
+    harness.ratio(bare, Goal::None, ROUNDS, || {
+        let one = time([()], |()| verify(&signatures));
+        let two = time([()], |()| {
+            thread::scope(|scope| {
+                scope.spawn(|| verify(left));
+                verify(right);
+            });
+        });
+        (one, two)
+    });
     let validator = SmartRecordValidator::default();
     let values: Vec<_> =
         (0..1_000).map(|n| (board_key(n), value(&board_key(n), &keypair(n), 0, HOUR))).collect();
