@@ -6,7 +6,7 @@
 //!
 //! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
 //!   `repairs`: who was sent what was lacking. Pure.
-//! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `agenda`: what
+//! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
 //!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
@@ -18,7 +18,6 @@
 
 mod addresses;
 mod admitting;
-mod agenda;
 mod builder;
 mod command;
 mod config;
@@ -34,6 +33,7 @@ mod reading;
 mod repairs;
 mod replicate;
 mod spread;
+mod turns;
 mod upkeep;
 mod watches;
 mod worker;

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use sha2::{Digest, Sha256};
 
-use super::{agenda::Agenda, kept::Kept};
+use super::{kept::Kept, turns::Turns};
 use crate::{
     key::RecordKey,
     node::Dict,
@@ -74,14 +74,14 @@ pub(super) struct OwnSpaces {
     interval: Duration,
     topology_delay: Duration,
     spaces: BTreeMap<RecordKey, OwnSpace>,
-    agenda: Agenda,
+    turns: Turns,
 }
 
 impl OwnSpaces {
     pub(super) fn new(keypair: Keypair, interval: Duration, topology_delay: Duration) -> Self {
         let local = keypair.public().to_peer_id();
-        let (spaces, agenda) = (BTreeMap::new(), Agenda::default());
-        Self { keypair, local, interval, topology_delay, spaces, agenda }
+        let (spaces, turns) = (BTreeMap::new(), Turns::default());
+        Self { keypair, local, interval, topology_delay, spaces, turns }
     }
 
     pub(super) fn public_key(&self) -> PublicKey {
@@ -101,7 +101,7 @@ impl OwnSpaces {
     /// Nothing is kept alive any more.
     pub(super) fn clear(&mut self) {
         self.spaces.clear();
-        self.agenda.clear();
+        self.turns.clear();
     }
 
     /// Takes note of all that the space says already.
@@ -168,7 +168,7 @@ impl OwnSpaces {
     }
 
     fn plan(&mut self, key: &RecordKey) {
-        self.agenda.set(key, self.spaces.get(key).map(OwnSpace::next_at));
+        self.turns.set(key, self.spaces.get(key).map(OwnSpace::next_at));
     }
 
     /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
@@ -215,14 +215,14 @@ impl OwnSpaces {
 
     /// When there is something to do next.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.agenda.next_at()
+        self.turns.next_at()
     }
 
     /// A space for which there is something to do. It is not named again for the same reason, if to be renewed once it was.
     /// Spaces of which nothing is left are dropped.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Due)> {
         loop {
-            let key = self.agenda.due(now)?;
+            let key = self.turns.due(now)?;
             let resend_at = now.saturating_add(self.jittered(&key, self.interval));
             let due = self.spaces.get_mut(&key).and_then(|space| {
                 let is_left = space.kept.is_some() || space.signer.record(now).spaces().len() > 0;

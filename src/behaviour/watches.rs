@@ -14,7 +14,7 @@ use std::{
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
-use super::{agenda::Agenda, joined::Joined, outcome::Snapshot};
+use super::{joined::Joined, outcome::Snapshot, turns::Turns};
 use crate::{
     client::latest::Sender,
     key::RecordKey,
@@ -53,9 +53,9 @@ pub(super) struct Watches {
     interval: Duration,
     keys: BTreeMap<RecordKey, Watched>,
     /// When which key is looked up.
-    lookups: Agenda,
+    lookups: Turns,
     /// When something that is to be seen expires.
-    ends: Agenda,
+    ends: Turns,
     asking: usize,
     /// Whose spaces our own store has learnt of, and nobody was told yet.
     touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
@@ -67,8 +67,8 @@ impl Watches {
         Self {
             interval,
             keys: BTreeMap::new(),
-            lookups: Agenda::default(),
-            ends: Agenda::default(),
+            lookups: Turns::default(),
+            ends: Turns::default(),
             asking: 0,
             touched: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,

@@ -47,8 +47,6 @@ use crate::{
 /// How long after a record was looked through the next is. Reading a large one takes the swarm's task some milliseconds, so it
 /// is held for a small part of the time, however many change.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// After so many looks at what has changed, one goes to what is found by going through the store.
-const LOOKS_PER_SWEPT: u32 = 8;
 /// The timer never sleeps for longer, because a clock can be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How many bytes a space has in all with findings in it, if it says something else as well: less than half of what there is
@@ -83,11 +81,6 @@ pub(super) struct Task {
     looked_at: Timestamp,
     look_at: Timestamp,
     sweeping: Option<BoxFuture<'static, Next>>,
-    /// Up to where the store was gone through, and what of it is to be looked through next.
-    swept: Option<RecordId>,
-    swept_key: Option<RecordKey>,
-    sweep_at: Timestamp,
-    looks_since_swept: u32,
     checks: FuturesUnordered<BoxFuture<'static, (Predicate, Outcome)>>,
     outbox: Outbox,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
@@ -102,15 +95,11 @@ impl Task {
         Self {
             local: setup.writer.peer_id(),
             agenda: Agenda::new(setup.config.clone()),
-            scans: Scans::new(setup.config.scan_interval()),
+            scans: Scans::new(setup.config.scan_interval(), setup.config.sweep_interval(), now),
             looking: None,
             looked_at: now,
             look_at: now,
             sweeping: None,
-            swept: None,
-            swept_key: None,
-            sweep_at: now,
-            looks_since_swept: 0,
             checks: FuturesUnordered::new(),
             outbox: Outbox::new(&setup.config),
             writes: FuturesUnordered::new(),
@@ -193,7 +182,7 @@ impl Task {
         }
         if self.looking.is_none()
             && self.look_at <= now
-            && let Some(key) = self.next_look(now)
+            && let Some(key) = self.scans.take(now)
         {
             self.looked_at = now;
             self.count(|counters| &mut counters.looks);
@@ -207,8 +196,8 @@ impl Task {
             );
             return Ok(true);
         }
-        if self.may_sweep() && self.sweep_at <= now {
-            let (client, after) = (self.client()?, self.swept);
+        if self.sweep_at().is_some_and(|at| at <= now) {
+            let (client, after) = (self.client()?, self.scans.swept());
             self.sweeping = Some(async move { client.next_stored(after).await }.boxed());
             return Ok(true);
         }
@@ -222,20 +211,6 @@ impl Task {
         self.scans.on_clock_set_back(now);
         self.look_at = self.look_at.min(now.saturating_add(LOOK_PAUSE));
         self.looked_at = self.looked_at.min(now);
-        self.sweep_at = self.sweep_at.min(now.saturating_add(self.setup.config.sweep_interval()));
-    }
-
-    /// The record to be looked through now: one that has changed, or one that going through the store has come to, which
-    /// waits for some of the others, not for all.
-    fn next_look(&mut self, now: Timestamp) -> Option<RecordKey> {
-        if (self.looks_since_swept < LOOKS_PER_SWEPT || self.swept_key.is_none())
-            && let Some(key) = self.scans.take(now)
-        {
-            self.looks_since_swept = self.looks_since_swept.saturating_add(1);
-            return Some(key);
-        }
-        self.looks_since_swept = 0;
-        self.swept_key.take()
     }
 
     /// Waits for the next thing that is due.
@@ -243,12 +218,12 @@ impl Task {
         if self.timer_at.is_some() && self.timer.poll_unpin(cx).is_ready() {
             self.timer_at = None;
         }
-        let look_at = self.swept_key.as_ref().map(|_| now).or_else(|| self.scans.next_at());
+        let look_at = self.scans.next_at(now);
         let next = [
             self.agenda.next_at(now),
             self.outbox.next_at(now),
             look_at.filter(|_| self.looking.is_none()).map(|at| at.max(self.look_at)),
-            Some(self.sweep_at).filter(|_| self.may_sweep()),
+            self.sweep_at(),
         ];
         let next = next.into_iter().flatten().min();
         let sleep = next.map_or(LONGEST_SLEEP, |at| at.saturating_since(now));
@@ -265,8 +240,9 @@ impl Task {
         Poll::Pending
     }
 
-    fn may_sweep(&self) -> bool {
-        self.sweeping.is_none() && self.swept_key.is_none()
+    /// When the sweep goes on; while it looks for the next record, not at any time.
+    fn sweep_at(&self) -> Option<Timestamp> {
+        self.scans.sweep_at().filter(|_| self.sweeping.is_none())
     }
 
     fn client(&self) -> Result<Client, Ended> {
@@ -346,18 +322,12 @@ impl Task {
 
     fn on_swept(&mut self, next: Next) -> Result<(), Ended> {
         let now = self.setup.clock.now();
-        match next {
-            Ok(Some((id, key))) => {
-                self.swept = Some(id);
-                self.sweep_at = now;
-                self.swept_key = Some(key).filter(|key| self.may_answer_in(key));
-            }
+        let next = match next {
+            Ok(next) => next.map(|(id, key)| (id, Some(key).filter(|key| self.may_answer_in(key)))),
             Err(ClientError::Stopped) => return Err(Ended),
-            Ok(None) | Err(_) => {
-                self.swept = None;
-                self.sweep_at = now.saturating_add(self.setup.config.sweep_interval());
-            }
-        }
+            Err(_) => None,
+        };
+        self.scans.on_swept(next, now);
         Ok(())
     }
 

@@ -60,7 +60,6 @@ impl<S: Storage> SmartRecordStore<S> {
         let collected = |value| validator.collect(key, value, now);
         let collected_value = collected(value);
         let value = collected_value.as_deref().unwrap_or(value);
-        let kept = self.stored_value(record)?;
         if kept.is_none() {
             // It may be there, but no good.
             self.discard_rejected()?;

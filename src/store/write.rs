@@ -256,17 +256,19 @@ impl<S: Storage> SmartRecordStore<S> {
         now: Timestamp,
     ) -> Result<WriteReport, WriteError> {
         let record = self.record_id(key);
-        let news = match rules.limits().check_key(key) {
-            Ok(()) => self.without_known(record, key, value)?,
+        let opened = match rules.limits().check_key(key) {
             Err(limit) => Err(limit.into()),
-        };
-        let opened = news.and_then(|(known, news)| match rules.open(key, news.into()) {
-            // Nothing is left but what this version does not know, if anything.
-            Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
-                Ok((known, BTreeMap::new()))
+            Ok(()) => {
+                let (known, news) = self.without_known(record, key, value)?;
+                match rules.open(key, news.into()) {
+                    // Nothing is left but what this version does not know, if anything.
+                    Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
+                        Ok((known, BTreeMap::new()))
+                    }
+                    opened => opened.map(|spaces| (known, spaces)),
+                }
             }
-            opened => Ok((known, opened?)),
-        });
+        };
         let (known, spaces) =
             opened.inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
         if spaces.is_empty() {
@@ -351,7 +353,7 @@ impl<S: Storage> SmartRecordStore<S> {
         record: RecordId,
         key: &RecordKey,
         value: &[u8],
-    ) -> Result<Result<(usize, Vec<u8>), ValidationError>, StorageError> {
+    ) -> Result<(usize, Vec<u8>), StorageError> {
         let mut known = 0_usize;
         let mut news = Vec::new();
         let mut rest = value;
@@ -370,7 +372,7 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         // Whatever else there is, well formed or not, is judged with what is new.
         news.extend_from_slice(rest);
-        Ok(Ok((known, news)))
+        Ok((known, news))
     }
 
     /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many

@@ -9,12 +9,12 @@ use crate::{key::RecordKey, time::Timestamp};
 
 /// Instants by key, and keys by instant.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct Turns {
     at: BTreeMap<RecordKey, Timestamp>,
     order: BTreeSet<(Timestamp, RecordKey)>,
 }
 
-impl Agenda {
+impl Turns {
     /// Sets when the key has its turn; `None`: not at all.
     pub(super) fn set(&mut self, key: &RecordKey, at: Option<Timestamp>) {
         if self.at.get(key).copied() == at {
@@ -56,16 +56,16 @@ mod tests {
     fn who_has_waited_longest_comes_first_whatever_its_key() {
         let [a, b, c] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let at = Timestamp::from_millis;
-        let mut agenda = Agenda::default();
-        agenda.set(&a, Some(at(30)));
-        agenda.set(&b, Some(at(20)));
-        agenda.set(&c, Some(at(10)));
-        assert_eq!((agenda.next_at(), agenda.due(at(9))), (Some(at(10)), None));
-        assert_eq!(agenda.due(at(100)), Some(c.clone()));
-        agenda.set(&c, Some(at(40)));
-        assert_eq!(agenda.due(at(100)), Some(b.clone()));
-        agenda.set(&b, None);
-        assert_eq!(agenda.due(at(100)), Some(a));
-        assert_eq!((agenda.at.len(), agenda.order.len()), (2, 2), "nothing is left behind");
+        let mut turns = Turns::default();
+        turns.set(&a, Some(at(30)));
+        turns.set(&b, Some(at(20)));
+        turns.set(&c, Some(at(10)));
+        assert_eq!((turns.next_at(), turns.due(at(9))), (Some(at(10)), None));
+        assert_eq!(turns.due(at(100)), Some(c.clone()));
+        turns.set(&c, Some(at(40)));
+        assert_eq!(turns.due(at(100)), Some(b.clone()));
+        turns.set(&b, None);
+        assert_eq!(turns.due(at(100)), Some(a));
+        assert_eq!((turns.at.len(), turns.order.len()), (2, 2), "nothing is left behind");
     }
 }
