@@ -32,11 +32,14 @@ const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The protected writers: the local peer, and those on the list.
 const KNOWN: u64 = 8;
-/// What there is beside rows and a cache: the queue of the flood, the times that are taken here, answers, places.
-const SLACK: usize = 2 * 1_024 * 1_024;
+/// What there is for each store beside its rows or its cache: answers, places; and the queue of the flood.
+const SLACK: usize = 1_536 * 1_024;
 /// What a store on disk may keep in memory.
 #[cfg(feature = "redb")]
 const CACHE: usize = 1_024 * 1_024;
+/// What a file has before there is anything to speak of in it: redb's regions and its log of what is free.
+#[cfg(feature = "redb")]
+const LEAST_FILE: usize = 2 * 1_024 * 1_024;
 /// The updates of each flood by default, and enough to fill a smaller store many times.
 const SCALED: u64 = 10_000;
 
@@ -133,12 +136,14 @@ fn withstands<S: Storage>(
     let before = allocated();
     let listed: Vec<PeerId> = (1..KNOWN).map(|n| keypair(n).public().to_peer_id()).collect();
     let mut config = StoreConfig::default().with_protected(listed);
-    if updates < 1_000_000 {
-        config = config
+    config = match updates < 1_000_000 {
+        true => config
             .with_max_records(512)
             .with_max_bytes(256 * 1_024)
-            .with_max_record_bytes(128 * 1_024);
-    }
+            .with_max_record_bytes(128 * 1_024),
+        // So many that bytes run out first.
+        false => config.with_max_records(updates as usize),
+    };
     let clock = ManualClock::at(T0);
     let mut store = open(storage(), &config, &clock);
     let mut calm = open(storage(), &config, &clock);
@@ -279,7 +284,7 @@ fn floods<S: Storage>(name: &str, storage: impl Fn() -> S, check: impl Fn(Outcom
 #[test]
 fn a_flood_stays_within_bounds_and_touches_nothing_protected() {
     floods("memory", MemoryStorage::default, |Outcome { max_bytes, grown }| {
-        assert!(grown <= max_bytes + SLACK, "{grown} bytes of memory");
+        assert!(grown <= max_bytes + 2 * SLACK, "{grown} bytes of memory");
     });
     #[cfg(feature = "redb")]
     on_disk();
@@ -304,8 +309,8 @@ fn on_disk() {
         let largest = files.borrow().iter().map(|file| fs::metadata(file).unwrap().len()).max();
         let largest = largest.unwrap() as usize;
         println!("disk: the file has {:.2} of the bound", largest as f64 / max_bytes as f64);
-        assert!(largest <= 4 * max_bytes + 4 * 1_024 * 1_024, "{largest} bytes of disk");
+        assert!(largest <= max_bytes + LEAST_FILE, "{largest} bytes of disk");
         // Of the flooded store, and of the one that nobody floods.
-        assert!(grown <= 2 * CACHE + SLACK, "{grown} bytes of memory");
+        assert!(grown <= 2 * (CACHE + SLACK), "{grown} bytes of memory");
     });
 }

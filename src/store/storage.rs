@@ -178,8 +178,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What a row counts besides its bytes: its id, twice for the expiry index.
-    pub const ROW: usize = 128;
+    /// What a row counts besides its bytes: its places in trees and indices, which take no more than this, on average
+    /// over the rows of a store.
+    pub const ROW: usize = 320;
 
     /// Counts a row of so many bytes.
     pub(super) fn add(&mut self, is_head: bool, bytes: usize) {

@@ -121,13 +121,14 @@ fn a_full_store_takes_what_makes_it_smaller() {
         record.insert(signer.writer(), update).unwrap();
         record.encode()
     };
-    let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(1_500));
+    let max = 1_250 + 2 * Usage::ROW;
+    let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(max));
     store.write(&key, &encode(update)).unwrap();
     assert_eq!(store.view(&key).unwrap().len(), 1);
     store.write(&key, &encode(withdrawal)).unwrap();
     assert!(store.view(&key).unwrap().is_empty());
 
-    let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(1_500));
+    let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(max));
     let key = RecordKey::new("/any/a");
     store.write(&key, &[1; 1_200]).unwrap();
     store.write(&key, &[2; 1_100]).unwrap();

@@ -1,0 +1,78 @@
+//! What rows are counted for and what they take: a store in memory stays within its bound in earnest.
+
+#[path = "support/clock.rs"]
+mod clock;
+
+use std::{alloc::System, time::Duration};
+
+use clock::ManualClock;
+use libp2p_identity::Keypair;
+use libp2p_kad::{Record, store::RecordStore};
+use libp2p_smart_record::{
+    AcceptAny, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
+    Timestamp, store::MemoryStorage,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Just after the largest of the hash tables has grown, which is when rows take the most.
+const ROWS: u64 = 3_600;
+
+fn allocated() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
+}
+
+fn keypair(seed: u64) -> Keypair {
+    let mut secret = [7; 32];
+    secret[..8].copy_from_slice(&seed.to_le_bytes());
+    Keypair::ed25519_from_bytes(secret).unwrap()
+}
+
+/// The smallest that a writer can sign.
+fn space(key: &RecordKey, seed: u64) -> Vec<u8> {
+    let mut signer = SpaceSigner::new(key.clone(), keypair(seed), Limits::default());
+    signer.merge(Dict::default(), T0, HOUR).unwrap();
+    signer.record(T0).encode()
+}
+
+/// The bytes that a store of these takes, and those that it counts.
+fn filled(values: impl Fn(u64) -> (RecordKey, Vec<u8>)) -> (usize, usize) {
+    let local = keypair(u64::MAX).public().to_peer_id();
+    let registry = Registry::default().with_fallback(AcceptAny::default());
+    let config = StoreConfig::default();
+    let storage = MemoryStorage::default();
+    let clock = ManualClock::at(T0);
+    let mut store = SmartRecordStore::with_storage(local, registry, config, storage, clock);
+    let before = allocated();
+    for n in 0..ROWS {
+        let (key, value) = values(n);
+        store.put(Record::new(&key, value)).unwrap();
+    }
+    (allocated() - before, store.usage().bytes)
+}
+
+/// One test, so that nothing else takes memory meanwhile.
+#[test]
+fn rows_take_no_more_memory_than_they_count() {
+    let of_its_own = |n| RecordKey::new(format!("/sr/{n}"));
+    let shared = |n| RecordKey::new(format!("/sr/{}", n / 1_000));
+    let opaque = |n| RecordKey::new(format!("/any/{n}"));
+    let shapes: [(&str, &dyn Fn(u64) -> (RecordKey, Vec<u8>)); 3] = [
+        ("records of one space", &|n| (of_its_own(n), space(&of_its_own(n), n))),
+        ("boards of 1,000 spaces", &|n| (shared(n), space(&shared(n), n))),
+        ("values", &|n| (opaque(n), vec![7; 10])),
+    ];
+    for (shape, values) in shapes {
+        let (taken, counted) = filled(values);
+        let ratio = taken as f64 / counted as f64;
+        println!("{shape}: {taken} bytes taken, {counted} counted: {ratio:.2}");
+        assert!(taken <= counted, "{shape}: {taken} bytes taken, {counted} counted");
+        // Nor is much of the bound left unused.
+        assert!(2 * taken >= counted, "{shape}: {taken} bytes taken, {counted} counted");
+    }
+}
