@@ -32,7 +32,7 @@ mod victims;
 mod write;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -119,6 +119,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     protection: Protection,
     /// What was evicted since the last commit.
     evicted: Vec<RecordKey>,
+    /// Notes that may not have been written, because the storage has failed.
+    unnoted: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Where to look for what may go.
     horizons: Mutex<Horizons>,
 }
@@ -164,6 +166,7 @@ impl<S: Storage> SmartRecordStore<S> {
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
             evicted: Vec::new(),
+            unnoted: BTreeMap::new(),
             horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
@@ -265,6 +268,7 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         }
         let applied = self.storage.apply(changes);
+        answers.on_write(applied.is_ok());
         self.show_usage();
         applied
     }
@@ -275,9 +279,12 @@ impl<S: Storage> SmartRecordStore<S> {
         let begun = self.meter.begin();
         let committed = self.storage.commit();
         self.meter.end(Timed::Commit, begun);
-        if committed.is_err() {
-            // What was evicted may be back.
+        if committed.is_ok() {
+            self.unnoted.clear();
+        } else {
+            // What was evicted may be back, and what was written gone.
             *lock(&self.horizons) = Horizons::default();
+            lock(&self.answers).on_write(false);
             self.show_usage();
         }
         committed?;

@@ -41,7 +41,7 @@ const CACHE: usize = 1_024 * 1_024;
 #[cfg(feature = "redb")]
 const LEAST_FILE: usize = 2 * 1_024 * 1_024;
 /// The updates of each flood by default, and enough to fill a smaller store many times.
-const SCALED: u64 = 10_000;
+const SCALED: u64 = 12_000;
 
 fn keypair(seed: u64) -> Keypair {
     let mut secret = [7; 32];
@@ -138,9 +138,9 @@ fn withstands<S: Storage>(
     let mut config = StoreConfig::default().with_protected(listed);
     config = match updates < 1_000_000 {
         true => config
-            .with_max_records(512)
-            .with_max_bytes(256 * 1_024)
-            .with_max_record_bytes(128 * 1_024),
+            .with_max_records(8 * 1_024)
+            .with_max_bytes(4 * 1_024 * 1_024)
+            .with_max_record_bytes(1_024 * 1_024),
         // So many that bytes run out first.
         false => config.with_max_records(updates as usize),
     };
@@ -261,7 +261,10 @@ fn withstands<S: Storage>(
         "{shape}: puts of known writers per second of the store's time, with / without the flood: {ratio:.2} (median), \
          {mean:.2} (mean)"
     );
-    assert!(ratio >= 0.5, "known writers have {ratio:.2} of their throughput");
+    assert!(
+        ratio >= 0.5 && mean >= 0.5,
+        "known writers have {ratio:.2} or {mean:.2} of their throughput"
+    );
     Outcome { max_bytes: config.max_bytes(), grown }
 }
 

@@ -3,7 +3,10 @@
 #[path = "support/clock.rs"]
 mod clock;
 
-use std::{alloc::System, time::Duration};
+use std::{
+    alloc::System,
+    time::{Duration, Instant},
+};
 
 use clock::ManualClock;
 use libp2p_identity::Keypair;
@@ -40,8 +43,10 @@ fn space(key: &RecordKey, seed: u64) -> Vec<u8> {
     signer.record(T0).encode()
 }
 
+type Values<'a> = &'a dyn Fn(u64) -> (RecordKey, Vec<u8>);
+
 /// The bytes that a store of these takes, and those that it counts.
-fn filled(values: impl Fn(u64) -> (RecordKey, Vec<u8>)) -> (usize, usize) {
+fn filled(values: Values<'_>, expires: Option<Instant>) -> (usize, usize) {
     let local = keypair(u64::MAX).public().to_peer_id();
     let registry = Registry::default().with_fallback(AcceptAny::default());
     let config = StoreConfig::default();
@@ -51,7 +56,7 @@ fn filled(values: impl Fn(u64) -> (RecordKey, Vec<u8>)) -> (usize, usize) {
     let before = allocated();
     for n in 0..ROWS {
         let (key, value) = values(n);
-        store.put(Record::new(&key, value)).unwrap();
+        store.put(Record { expires, ..Record::new(&key, value) }).unwrap();
     }
     (allocated() - before, store.usage().bytes)
 }
@@ -62,13 +67,17 @@ fn rows_take_no_more_memory_than_they_count() {
     let of_its_own = |n| RecordKey::new(format!("/sr/{n}"));
     let shared = |n| RecordKey::new(format!("/sr/{}", n / 1_000));
     let opaque = |n| RecordKey::new(format!("/any/{n}"));
-    let shapes: [(&str, &dyn Fn(u64) -> (RecordKey, Vec<u8>)); 3] = [
-        ("records of one space", &|n| (of_its_own(n), space(&of_its_own(n), n))),
-        ("boards of 1,000 spaces", &|n| (shared(n), space(&shared(n), n))),
-        ("values", &|n| (opaque(n), vec![7; 10])),
+    let strange = |n| RecordKey::new(format!("/{n}/any"));
+    let soon = Some(Instant::now() + HOUR);
+    let shapes: [(&str, Values<'_>, Option<Instant>); 5] = [
+        ("records of one space", &|n| (of_its_own(n), space(&of_its_own(n), n)), None),
+        ("boards of 1,000 spaces", &|n| (shared(n), space(&shared(n), n)), None),
+        ("values", &|n| (opaque(n), vec![7; 10]), None),
+        ("values that expire", &|n| (opaque(n), vec![7; 10]), soon),
+        ("each in a namespace of its own", &|n| (strange(n), vec![7; 10]), soon),
     ];
-    for (shape, values) in shapes {
-        let (taken, counted) = filled(values);
+    for (shape, values, expires) in shapes {
+        let (taken, counted) = filled(values, expires);
         let ratio = taken as f64 / counted as f64;
         println!("{shape}: {taken} bytes taken, {counted} counted: {ratio:.2}");
         assert!(taken <= counted, "{shape}: {taken} bytes taken, {counted} counted");

@@ -1,6 +1,6 @@
 //! Figures of a million updates.
 
-use std::{env, process::Command, sync::mpsc, thread, time::Duration};
+use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
 
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{RecordKey, SmartRecordStore, store::Storage};
@@ -18,7 +18,7 @@ fn updates() -> u64 {
 
 /// How many updates the process whose memory is measured holds.
 const RESIDENT: u64 = 100_000;
-/// By this the child knows what it is for.
+/// By this the child knows what it is for: how many spaces a record has.
 const CHILD: &str = "RATIOS_CHILD";
 
 pub fn run(harness: &mut Harness) {
@@ -29,11 +29,19 @@ pub fn run(harness: &mut Harness) {
 }
 
 /// Boards of 1,000 writers with one update each, made by a thread of their own.
-fn many(range: std::ops::Range<u64>, ttl: Duration) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
+fn many(range: Range<u64>, ttl: Duration) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
+    many_of(1_000, range, ttl)
+}
+
+fn many_of(
+    spaces: u64,
+    range: Range<u64>,
+    ttl: Duration,
+) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
     let (sender, receiver) = mpsc::sync_channel(1_024);
     thread::spawn(move || {
         for n in range {
-            let key = board_key(n / 1_000);
+            let key = board_key(n / spaces);
             let value = value(&key, &keypair(n), 0, ttl);
             if sender.send((key, value)).is_err() {
                 return;
@@ -56,7 +64,7 @@ fn fill<S: Storage>(
         .sum()
 }
 
-/// A thousand that have expired, among a million that have not and alone.
+/// A thousand that have expired, each in another board: among a million that have not, and with nothing else in the store.
 fn collection(harness: &mut Harness) {
     const ROUNDS: u64 = 7;
     let name = "collect_1000_of_1000000";
@@ -66,19 +74,24 @@ fn collection(harness: &mut Harness) {
     let clock = ManualClock::at(NOW);
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let mut large = store_over(Default::default(), clock.clone());
-    let mut small = store_over(Default::default(), clock.clone());
     fill(&mut large, many(0..updates(), HOUR));
-    // Spread over the boards, and in boards of their own.
-    for round in 0..=ROUNDS {
-        for n in 0..1_000 {
-            let keypair = keypair(10_000_000 + round * 1_000 + n);
-            let ttl = minutes(round + 1);
-            let (among, alone) = (board_key(n * updates() / 1_000_000), board_key(n));
-            large.put(Record::new(&among, value(&among, &keypair, 0, ttl))).unwrap();
-            small.put(Record::new(&alone, value(&alone, &keypair, 0, ttl))).unwrap();
-        }
+    // The thousand that expire in one minute, spread over so many boards.
+    let expiring = |minute: u64| {
+        (0..1_000).map(move |n| {
+            let keypair = keypair(10_000_000 + minute * 1_000 + n);
+            let key = board_key(n * updates() / 1_000_000);
+            let value = value(&key, &keypair, 0, minutes(minute));
+            (key, value)
+        })
+    };
+    for minute in 1..=ROUNDS + 1 {
+        fill(&mut large, expiring(minute));
     }
+    let mut minute = 0;
     harness.ratio(name, Goal::AtMost(1.5), ROUNDS as usize, || {
+        minute += 1;
+        let mut small = store_over(Default::default(), clock.clone());
+        fill(&mut small, expiring(minute));
         clock.advance(minutes(1));
         let collect =
             |store: &mut SmartRecordStore| time([()], |()| assert_eq!(store.collect(), Ok(1_000)));
@@ -88,13 +101,18 @@ fn collection(harness: &mut Harness) {
 
 /// What the memory of a process grows by, with nothing else in it.
 fn resident(harness: &mut Harness) {
-    let name = "resident_bytes_per_wire_byte";
-    if !harness.wants(name) {
-        return;
+    for (name, spaces, goal) in [
+        ("resident_bytes_per_wire_byte", 1_000, Goal::AtMost(2.0)),
+        ("resident_bytes_per_wire_byte_of_records_of_one_space", 1, Goal::None),
+    ] {
+        if !harness.wants(name) {
+            continue;
+        }
+        let child = env::current_exe().unwrap();
+        let child = Command::new(child).env(CHILD, spaces.to_string()).output().unwrap();
+        let ratio = String::from_utf8(child.stdout).unwrap();
+        harness.report(name, ratio.trim().parse().unwrap(), "×", goal);
     }
-    let child = Command::new(env::current_exe().unwrap()).env(CHILD, "1").output().unwrap();
-    let ratio = String::from_utf8(child.stdout).unwrap();
-    harness.report(name, ratio.trim().parse().unwrap(), "×", Goal::AtMost(2.0));
 }
 
 pub fn is_child() -> bool {
@@ -103,12 +121,14 @@ pub fn is_child() -> bool {
 
 /// Prints the resident bytes of a store for each byte that came over the wire.
 pub fn child() {
+    let spaces: u64 = env::var(CHILD).unwrap().parse().unwrap();
+    let values = |range| many_of(spaces, range, HOUR);
     let resident = || memory_stats::memory_stats().unwrap().physical_mem as f64;
     let mut store = store();
     // What the process needs anyway is there after the first.
-    fill(&mut store, many(0..1_000, HOUR));
+    fill(&mut store, values(0..1_000));
     let before = resident();
-    let wire = fill(&mut store, many(1_000..RESIDENT + 1_000, HOUR));
+    let wire = fill(&mut store, values(1_000..RESIDENT + 1_000));
     println!("{}", (resident() - before) / wire as f64);
     assert_eq!(store.counters().admitted, RESIDENT + 1_000);
 }
@@ -180,9 +200,15 @@ mod disk {
         fill(&mut store, many(updates()..updates() + 1, HOUR));
         std::fs::copy(&path, &copy).unwrap();
         drop(store);
+        // What is still to be written of the copy is not the store's.
+        std::fs::File::open(&copy).unwrap().sync_all().unwrap();
         for (name, path) in [(closed, &path), (crashed, &copy)] {
             let key = (&board_key(0)).into();
-            let taken = time([()], |()| assert!(open(path).get(&key).is_some()));
+            let mut opened = None;
+            let taken = time([()], |()| {
+                let store = opened.insert(open(path));
+                assert!(store.get(&key).is_some());
+            });
             harness.report(name, taken.as_secs_f64(), "s", Goal::AtMost(1.0));
         }
     }

@@ -121,6 +121,17 @@ impl OwnSpaces {
         }
     }
 
+    /// Whether nothing can be signed, because what was signed before seems to come from the future.
+    pub(super) fn is_ahead(&self, key: &RecordKey, now: Timestamp) -> bool {
+        self.spaces.get(key).is_some_and(|space| space.signer.is_ahead(now))
+    }
+
+    /// Begins anew with a space.
+    pub(super) fn forget(&mut self, key: &RecordKey) {
+        self.spaces.remove(key);
+        self.plan(key);
+    }
+
     fn space(&mut self, key: &RecordKey, limits: &Limits) -> &mut OwnSpace {
         let keypair = &self.keypair;
         self.spaces.entry(key.clone()).or_insert_with(|| OwnSpace {
@@ -464,9 +475,11 @@ mod tests {
         let earlier = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(earlier);
         assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
-        spaces.renew(&key, earlier).unwrap();
+        // Nobody else would take what is signed now; it is tried again, in case the clock was right before.
+        assert!(spaces.is_ahead(&key, earlier) && spaces.renew(&key, earlier).is_err());
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
+        spaces.renew(&key, NOW).unwrap();
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl<S: Storage> Behaviour<S> {
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.push((write, reply));
         }
+        if self.own.is_ahead(&key, self.clock.now())
+            && matches!(self.kad.store_mut().record_of(&key, [&self.local]), Ok(None))
+        {
+            // The store was told to forget what was signed when the clock was wrong.
+            self.own.forget(&key);
+        }
         if self.own.knows(&key) {
             return self.write(&key, &write, reply);
         }

@@ -1,6 +1,6 @@
 //! Reading a topic that is spread over many keys.
 //!
-//! **Invariants.** A shard that could not be read is told, and does not stand in the way of the others.
+//! **Invariants.** A shard that could not be read, or not to its end, is told, and does not stand in the way of the others.
 //!
 //! **Spec.** `docs/design.md`, section "Sharded keys".
 
@@ -26,6 +26,10 @@ pub struct ShardedReading {
     /// The shards of which no peer has said anything, not even that it has nothing. What this node holds of them itself is in the
     /// record.
     pub unreached: Vec<RecordKey>,
+    /// The shards of which there may be more than was found: see [`Reading::is_complete`](crate::Reading::is_complete).
+    /// How far one reading goes says [`BehaviourConfig::read_rounds`](crate::BehaviourConfig::read_rounds); reading such a
+    /// shard again brings other slices of it, to be [`join`](ShardedRecord::join)ed.
+    pub incomplete: Vec<RecordKey>,
     /// The shards that could not be read, and why.
     pub failed: Vec<(RecordKey, ClientError)>,
     /// When the last of them was read.
@@ -36,6 +40,11 @@ impl ShardedReading {
     /// What the topic said then, as if it were one record.
     pub fn view(&self) -> View {
         self.record.view(self.at)
+    }
+
+    /// Whether every shard has been read to its end.
+    pub const fn is_complete(&self) -> bool {
+        self.unreached.is_empty() && self.incomplete.is_empty() && self.failed.is_empty()
     }
 }
 
@@ -51,6 +60,7 @@ impl Client {
         let mut reading = ShardedReading {
             record: ShardedRecord::new(topic.clone()),
             unreached: Vec::new(),
+            incomplete: Vec::new(),
             failed: Vec::new(),
             at: Timestamp::EPOCH,
         };
@@ -62,6 +72,8 @@ impl Client {
                 Ok(read) => {
                     if !read.has_reached_anyone() {
                         reading.unreached.push(key);
+                    } else if !read.is_complete() {
+                        reading.incomplete.push(key);
                     }
                     reading.at = reading.at.max(read.snapshot.at);
                     if let Some(record) = read.snapshot.record {

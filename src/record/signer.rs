@@ -11,7 +11,7 @@ use libp2p_identity::Keypair;
 
 use super::{
     SmartRecord,
-    limits::Limits,
+    limits::{Limit, LimitExceeded, Limits},
     seq::Seq,
     space::Space,
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
@@ -122,7 +122,8 @@ impl SpaceSigner {
     ///
     /// # Errors
     /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
-    /// sign.
+    /// sign; [`Limit::ClockSkew`] if the space has an update that was signed with a clock far ahead of this one. Nobody else
+    /// has taken that: whoever has it, a store of this node perhaps, should [`forget`](crate::SmartRecordStore::forget) it.
     pub fn merge(
         &mut self,
         document: Dict,
@@ -179,6 +180,18 @@ impl SpaceSigner {
         })
     }
 
+    /// How far ahead of `now` the next update would be, and may be.
+    fn lead(&self, now: Timestamp) -> (Duration, Duration) {
+        let seq = Seq::next(self.last, now);
+        (seq.issued_at().saturating_since(now), self.limits.max_clock_skew())
+    }
+
+    /// Whether nothing can be signed at `now`, because the last update seems to come from the future.
+    pub(crate) fn is_ahead(&self, now: Timestamp) -> bool {
+        let (lead, max) = self.lead(now);
+        lead > max
+    }
+
     fn sign(
         &mut self,
         kind: UpdateKind,
@@ -187,8 +200,13 @@ impl SpaceSigner {
         expires_at: Timestamp,
         retain_until: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let update =
-            Update { seq: Seq::next(self.last, now), expires_at, retain_until, kind, document };
+        let seq = Seq::next(self.last, now);
+        let (lead, max) = self.lead(now);
+        if lead > max {
+            let limit = LimitExceeded::of_duration(Limit::ClockSkew, lead, max);
+            return Err(UpdateError::from(limit).into());
+        }
+        let update = Update { seq, expires_at, retain_until, kind, document };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         self.last = Some(update.seq);
         self.retain_until = Some(update.retain_until);
@@ -244,6 +262,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_signed_that_replicas_would_take_for_the_future() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let skew = Limits::default().max_clock_skew();
+        // With a clock that was ahead by as much as is allowed, and then by a millisecond more.
+        signer.merge(says("ahead"), now.saturating_add(skew), HOUR).unwrap();
+        let earlier = now.saturating_add(Duration::from_millis(1));
+        signer.merge(says("still taken"), earlier, HOUR).unwrap();
+        let before = signer.record(now);
+        let limit =
+            LimitExceeded::of_duration(Limit::ClockSkew, skew + Duration::from_millis(1), skew);
+        let just_before = Timestamp::from_millis(now.as_millis() - 1);
+        for signed in [signer.merge(says("x"), just_before, HOUR), signer.withdraw(just_before)] {
+            assert_eq!(signed, Err(UpdateError::from(limit.clone()).into()));
+        }
+        assert_eq!(signer.record(now), before);
+    }
+
+    #[test]
     fn what_is_written_after_a_restart_outlives_what_was_written_before() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let keypair = Keypair::generate_ed25519();
@@ -290,7 +327,8 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let keypair = Keypair::generate_ed25519();
         let mut before = signer(&keypair);
-        let known = before.merge(says("1"), now.saturating_add(HOUR), HOUR).unwrap();
+        let ahead = Limits::default().max_clock_skew() / 2;
+        let known = before.merge(says("1"), now.saturating_add(ahead), HOUR).unwrap();
         let mut after = restarted(&keypair);
         after.resume(&before.record(now));
         let next = after.merge(says("2"), now, Duration::from_secs(1)).unwrap();

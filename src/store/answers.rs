@@ -1,8 +1,9 @@
 //! Answers that were given before: a record that fits into one reply is put together once and not for every GET.
 //!
 //! **Invariants.** An answer is given again only while the record would give the same: until it is written to, or
-//! something in it expires. The clock may have gone back; then it is put together anew. The bytes kept are
-//! bounded.
+//! something in it expires. The clock may have gone back; then it is put together anew. After a failed write nothing is
+//! kept until one has gone well: what a failed one has left is not certain, and may turn up later. The bytes kept
+//! are bounded.
 //!
 //! **Spec.** `docs/performance.md`.
 
@@ -21,6 +22,7 @@ pub(super) struct Answers {
     by_key: HashMap<KadKey, Answer>,
     keys: HashMap<RecordId, KadKey>,
     bytes: usize,
+    is_in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,9 @@ impl Answers {
         made_at: Timestamp,
         until: Option<Timestamp>,
     ) {
+        if self.is_in_doubt {
+            return;
+        }
         self.forget(id);
         let bytes = self.bytes.saturating_add(cost(&record));
         if bytes > MAX_BYTES {
@@ -61,6 +66,14 @@ impl Answers {
         self.bytes = self.bytes.saturating_add(cost(&record));
         self.keys.insert(id, record.key.clone());
         self.by_key.insert(record.key.clone(), Answer { record, expires_at, made_at, until });
+    }
+
+    /// A write has gone well, or not.
+    pub(super) fn on_write(&mut self, is_good: bool) {
+        if !is_good {
+            *self = Self::default();
+        }
+        self.is_in_doubt = !is_good;
     }
 
     pub(super) fn forget(&mut self, id: RecordId) {

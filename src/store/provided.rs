@@ -1,7 +1,8 @@
 //! The local node's own provider records, which outlive the process if the storage does.
 //!
 //! **Invariants.** Kademlia asks libp2p's `MemoryStore`; the notes are only what it is filled from when the store is
-//! made. Those of other nodes are not kept: they tell again.
+//! made. What could not be noted is noted with the next write that goes well. Those of other nodes are not kept: they
+//! tell again.
 //!
 //! **Spec.** `proto/storage.proto`.
 
@@ -75,9 +76,19 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
-        let noted = self.storage.apply(vec![Change::Note(name, note)]);
-        if let Err(error) = noted.and_then(|()| self.commit()) {
+        self.unnoted.insert(name, note);
+        if let Err(error) = self.catch_up_on_notes().and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }
+    }
+
+    /// Applies the notes that are not sure to be in the storage; they are once they have been committed.
+    pub(super) fn catch_up_on_notes(&mut self) -> Result<(), StorageError> {
+        if self.unnoted.is_empty() {
+            return Ok(());
+        }
+        let notes = self.unnoted.iter();
+        let changes = notes.map(|(name, note)| Change::Note(name.clone(), note.clone())).collect();
+        self.change(changes)
     }
 }

@@ -24,6 +24,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use libp2p_identity::PeerId;
@@ -62,6 +63,8 @@ pub struct RedbStorage {
     commit: u64,
     /// A commit has failed with this, and what of it has reached the file is not known.
     in_doubt: Option<StorageError>,
+    /// How long what is applied before the next commit may wait for room.
+    hold_left: Duration,
     usage: Usage,
     /// As of the last commit.
     committed_usage: Usage,
@@ -98,7 +101,7 @@ impl RedbStorage {
     /// # Errors
     /// [`StorageError`]: [`Locked`](StorageError::Locked) if it is open already, here or in another process,
     /// [`OtherPeer`](StorageError::OtherPeer) if it belongs to another peer,
-    /// [`NewerFormat`](StorageError::NewerFormat) and [`NotAStorage`](StorageError::NotAStorage) if this version
+    /// [`OtherFormat`](StorageError::OtherFormat) and [`NotAStorage`](StorageError::NotAStorage) if this version
     /// cannot read it, and whatever the disk says.
     pub fn open(
         path: impl AsRef<Path>,
@@ -145,6 +148,7 @@ impl RedbStorage {
             uncommitted_bytes: 0,
             commit: 1,
             in_doubt: None,
+            hold_left: Durability::MAX_HOLD,
             usage,
             committed_usage: usage,
             due_from: Mutex::new((0, [0; 40])),
@@ -195,11 +199,27 @@ impl RedbStorage {
     }
 
     /// The part in a row of the file, if it may be given out.
-    fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
-        let Some((session, part)) = read_row(id, value) else {
+    fn merged(&self, from: &PartId, checks: bool) -> Parts<'_> {
+        Box::new(Merged {
+            storage: self,
+            overlay: self.overlay.rows(*from..).peekable(),
+            disk: Reading::NotBegun(*from),
+            view: self.shared.view(),
+            checks,
+        })
+    }
+
+    /// What a row says, and in which session it was written; `None` if it is damaged.
+    fn row_of(&self, id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)> {
+        let row = read_row(id, value);
+        if row.is_none() {
             self.recheck.damaged(*id, part_len(value));
-            return None;
-        };
+        }
+        row
+    }
+
+    fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
+        let (session, part) = self.row_of(id, value)?;
         if session == self.session {
             return Some(part);
         }
@@ -288,12 +308,11 @@ impl Storage for RedbStorage {
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
-        Box::new(Merged {
-            storage: self,
-            overlay: self.overlay.rows(*from..).peekable(),
-            disk: Reading::NotBegun(*from),
-            view: self.shared.view(),
-        })
+        self.merged(from, true)
+    }
+
+    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
+        self.merged(from, false)
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
@@ -366,7 +385,11 @@ impl Storage for RedbStorage {
             return Err(failure);
         }
         if let Durability::Group { max_bytes, .. } = self.durability {
-            self.shared.wait_for_room(max_bytes)?;
+            let room = self.shared.wait_for_room(max_bytes, &mut self.hold_left);
+            if room.is_err() {
+                self.hold_left = Durability::MAX_HOLD;
+            }
+            room?;
         }
         self.settle();
         // All that can fail comes before the first change.
@@ -397,6 +420,7 @@ impl Storage for RedbStorage {
     }
 
     fn commit(&mut self) -> Result<(), StorageError> {
+        self.hold_left = Durability::MAX_HOLD;
         if self.uncommitted.is_empty() {
             return Ok(());
         }
@@ -460,6 +484,8 @@ struct Merged<'a, O: Iterator> {
     overlay: Peekable<O>,
     disk: Reading,
     view: Arc<View>,
+    /// Whether rows of earlier sessions are to be good.
+    checks: bool,
 }
 
 /// How far the file has been read.
@@ -509,7 +535,10 @@ impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Merged<'a, O> {
             let Some(id) = in_file else {
                 return Ok(None);
             };
-            let part = self.storage.part_of(&self.view, &id, &value);
+            let part = match self.checks {
+                true => self.storage.part_of(&self.view, &id, &value),
+                false => self.storage.row_of(&id, &value).map(|(_, part)| part),
+            };
             self.advance()?;
             if let Some(part) = part {
                 return Ok(Some((id, part)));

@@ -17,6 +17,7 @@ use super::{
     victims::{Kind, Victim},
 };
 use crate::{
+    key::RecordKey,
     record::{Limit, LimitExceeded},
     time::Timestamp,
 };
@@ -26,6 +27,11 @@ pub(super) const COLLECT_AT_ONCE: usize = 256;
 
 /// How many times a write that needs room does so; the next one goes on where it has stopped.
 const BATCHES_PER_WRITE: usize = 4;
+
+/// How many records a write evicts at most of those that are over the bounds before it.
+const SHED_PER_WRITE: usize = 16;
+/// After how many bytes of these it stops, because some records are large.
+const SHED_BYTES: usize = 256 * 1_024;
 
 /// Changes that belong together, and what they do to the size of the store.
 #[derive(Debug, Default)]
@@ -66,6 +72,10 @@ impl Plan {
     fn grows(&self) -> bool {
         self.is_new_record || self.added > self.removed
     }
+
+    fn growth(&self) -> usize {
+        self.added.saturating_sub(self.removed)
+    }
 }
 
 /// A plan, or which bound of the record forbids it.
@@ -92,6 +102,50 @@ impl Excess {
 }
 
 impl<S: Storage> SmartRecordStore<S> {
+    /// Evicts some of what a store holds beyond its bounds, or those of the namespace that is written to, because these
+    /// were wider when it was opened the last time. The record that is written to stays.
+    pub(super) fn shed(&mut self, key: &RecordKey) -> Result<(), StorageError> {
+        let usage = self.storage.usage();
+        let is_over =
+            usage.bytes > self.config.max_bytes() || usage.records > self.config.max_records();
+        if !is_over && key.namespace().is_none_or(|n| self.config.namespace_quota(n).is_none()) {
+            return Ok(());
+        }
+        // Everything makes room for the local peer.
+        let claim = self.claim(key, Some(&self.local));
+        for _ in 0..SHED_PER_WRITE {
+            let Some(kind) = self.excess_kind(&claim)? else {
+                return Ok(());
+            };
+            let Some(victim) = self.next_victim(&claim, &kind, None)? else {
+                return Ok(());
+            };
+            self.evict_and_apply(&claim, Plan::default(), vec![victim.record])?;
+            if usage.bytes.saturating_sub(self.storage.usage().bytes) >= SHED_BYTES {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What there is too much of, if of anything.
+    fn excess_kind(&self, claim: &Claim) -> Result<Option<Kind>, StorageError> {
+        let usage = self.storage.usage();
+        let has_too_many_bytes = usage.bytes > self.config.max_bytes();
+        if has_too_many_bytes || usage.records > self.config.max_records() {
+            return Ok(Some(Kind { namespace: None, only_whole: !has_too_many_bytes }));
+        }
+        let (Some((name, quota)), Some(tally)) = (&claim.namespace_quota, &claim.payers.namespace)
+        else {
+            return Ok(None);
+        };
+        let tally = self.storage.tally(tally)?;
+        let exceeds = |got: u64, max: usize| usize::try_from(got).unwrap_or(usize::MAX) > max;
+        let has_too_many_bytes = exceeds(tally.bytes, quota.bytes);
+        Ok((has_too_many_bytes || exceeds(tally.count, quota.count))
+            .then(|| Kind { namespace: Some(name.clone()), only_whole: !has_too_many_bytes }))
+    }
+
     /// Carries out a plan, made anew whenever what it was made from has changed, or says which bound forbids it.
     /// The plan's second argument is whether to clear the record of all that is not protected.
     pub(super) fn carry_out(
@@ -164,7 +218,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 claim,
                 Some(name),
                 (got, (quota.count, quota.bytes), limits),
-                plan.is_new_record,
+                plan,
                 &mut victims,
             )?;
             if let Some(limit) = refusal {
@@ -176,13 +230,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
         let max = (self.config.max_records(), self.config.max_bytes());
         let limits = (Limit::StoreRecords, Limit::StoreBytes);
-        let refusal = self.choose(
-            claim,
-            None,
-            ((records, bytes), max, limits),
-            plan.is_new_record,
-            &mut victims,
-        )?;
+        let refusal =
+            self.choose(claim, None, ((records, bytes), max, limits), plan, &mut victims)?;
         Ok(match refusal {
             Some(limit) => Err(limit),
             None => Ok(victims.into_keys().rev().collect()),
@@ -196,12 +245,13 @@ impl<S: Storage> SmartRecordStore<S> {
         claim: &Claim,
         namespace: Option<&str>,
         (got, max, limits): ((usize, usize), (usize, usize), (Limit, Limit)),
-        is_new_record: bool,
+        plan: &Plan,
         victims: &mut BTreeMap<RecordId, Victim>,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        // Who brings no record is not to blame that there are too many.
-        let records = if is_new_record { got.0.saturating_sub(max.0) } else { 0 };
-        let all = Excess { records, bytes: got.1.saturating_sub(max.1) };
+        // A write makes room for what it brings, not for what was too much before.
+        let records = got.0.saturating_sub(max.0).min(usize::from(plan.is_new_record));
+        let bytes = got.1.saturating_sub(max.1).min(plan.growth());
+        let all = Excess { records, bytes };
         let mut excess = victims.values().fold(all, |excess, victim| excess.without(victim));
         let namespace = namespace.map(str::to_owned);
         let mut kind = Kind { namespace, only_whole: excess.bytes == 0 };

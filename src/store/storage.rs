@@ -180,7 +180,7 @@ pub struct Usage {
 impl Usage {
     /// What a row counts besides its bytes: its places in trees and indices, which take no more than this, on average
     /// over the rows of a store.
-    pub const ROW: usize = 320;
+    pub const ROW: usize = 448;
 
     /// Counts a row of so many bytes.
     pub(super) fn add(&mut self, is_head: bool, bytes: usize) {
@@ -263,6 +263,12 @@ pub trait Storage: Send + 'static {
 
     /// The parts from `from` on, in ascending order.
     fn scan(&self, from: &PartId) -> Parts<'_>;
+
+    /// As [`scan`](Self::scan), for parts that are to be removed: none of them is checked for that. By default it is the
+    /// same.
+    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
+        self.scan(from)
+    }
 
     /// The last part at or before `up_to`.
     ///

@@ -239,7 +239,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut rest = self.empty_board();
         let mut head = None;
         let mut namespace = None;
-        for part in self.parts_of(record) {
+        let parts = self.storage.scan_unchecked(&record.head());
+        for part in parts.take_while(|p| p.as_ref().map_or(true, |(id, _)| id.record == record)) {
             let (id, part) = part?;
             let bytes = part.bytes.len();
             if id.space == SpaceId::HEAD {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     key::RecordKey,
-    meter::Timed,
+    meter::{Begun, Timed},
     proto::smart_record as wire,
     record::{Space, Writer},
     time::Timestamp,
@@ -144,8 +144,25 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<WriteReport, WriteError> {
         let begun = self.meter.begin();
         let result = self.try_write(key, value, meta);
+        self.end_write(key, meta.origin, begun, result)
+    }
+
+    /// What every write ends with: what went on its way has gone for good, whatever has become of the write.
+    fn end_write(
+        &mut self,
+        key: &RecordKey,
+        origin: Origin,
+        begun: Begun,
+        result: Result<WriteReport, WriteError>,
+    ) -> Result<WriteReport, WriteError> {
+        let result = match result {
+            Err(WriteError::Refused(reason)) => {
+                Err(self.commit().map_or_else(WriteError::Storage, |()| reason.into()))
+            }
+            result => result,
+        };
         self.meter.end(Timed::StoreWrite, begun);
-        self.report_failure(key, meta.origin, &result);
+        self.report_failure(key, origin, &result);
         result
     }
 
@@ -178,9 +195,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let meta = Meta { origin, publisher, expires_at };
         let begun = self.meter.begin();
         let result = self.try_insert(&key, body, meta);
-        self.meter.end(Timed::StoreWrite, begun);
-        self.report_failure(&key, meta.origin, &result);
-        result
+        self.end_write(&key, meta.origin, begun, result)
     }
 
     fn try_insert(
@@ -232,7 +247,9 @@ impl<S: Storage> SmartRecordStore<S> {
             return Err(ValidationError::from(Malformed::other("an empty key")).into());
         }
         let now = self.clock.now();
+        self.catch_up_on_notes()?;
         self.collect_due(now, COLLECT_PER_WRITE)?;
+        self.shed(key)?;
         Ok(now)
     }
 

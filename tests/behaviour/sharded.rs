@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use libp2p_smart_record::{ClientError, Limits, RecordKey, ShardedKey};
+use libp2p_identity::Keypair;
+use libp2p_smart_record::{
+    ClientError, Clock, Limits, RecordKey, ShardedKey, SmartRecord, SpaceSigner, SystemClock,
+};
 
-use super::peer::{MINUTE, Setup, key, mesh, says};
+use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
 use crate::swarms::within;
 
 #[tokio::test]
@@ -49,6 +52,48 @@ async fn shards_of_which_nobody_says_anything_are_told() {
         let client = alone.client.clone();
         drop(alone);
         assert!(matches!(client.get_sharded(&topic).await, Err(ClientError::Stopped)));
+    })
+    .await;
+}
+
+/// What a shard has of so many writers with some 600 bytes each.
+fn shard_of(topic: &ShardedKey, shard: &RecordKey, writers: usize) -> SmartRecord {
+    let now = SystemClock.now();
+    let mut record = SmartRecord::new(shard.clone());
+    let keypairs = (0..writers).map(|_| Keypair::generate_ed25519());
+    for keypair in keypairs.filter(|k| topic.key_for(&k.public().to_peer_id()) == *shard) {
+        let mut signer = SpaceSigner::new(shard.clone(), keypair, Limits::default());
+        signer.merge(says(&"x".repeat(600)), now, 10 * MINUTE).unwrap();
+        record.join(signer.record(now)).unwrap();
+    }
+    record
+}
+
+#[tokio::test]
+async fn a_shard_that_was_not_read_to_its_end_is_told() {
+    let config = quiet().with_read_rounds(2);
+    let (reader, holder) = (Setup::with_config(config).start().await, Peer::start().await);
+    mesh(&[&reader, &holder]).await;
+    within(async {
+        let topic = ShardedKey::new(key(), 1, &Limits::default()).unwrap();
+        let shards: Vec<_> = topic.keys().collect();
+        let board = shard_of(&topic, &shards[0], 200);
+        holder.store(&board).await;
+        let read = reader.client.get_sharded(&topic).await.unwrap();
+        assert_eq!(read.incomplete, [shards[0].clone()]);
+        assert!(read.unreached.is_empty() && read.failed.is_empty() && !read.is_complete());
+        // Two slices, and then two others.
+        let found = read.record.spaces().count();
+        assert!(found > 10 && found < 40, "{found}");
+        let mut whole = read.record;
+        for _ in 0..10 {
+            if let Some(record) =
+                reader.client.get(shards[0].clone()).await.unwrap().snapshot.record
+            {
+                whole.join(record).unwrap();
+            }
+        }
+        assert_eq!(whole.spaces().count(), board.spaces().len());
     })
     .await;
 }

@@ -202,3 +202,21 @@ async fn junk_does_not_keep_a_record_from_being_replicated() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_wrong_is_told_and_can_be_forgotten() {
+    let clock = ManualClock::at(NOW.saturating_add(24 * 60 * MINUTE));
+    let author = Setup::with_config(quiet()).at(&clock).start().await;
+    within(async {
+        author.client.publish(key(), says("tomorrow"), MINUTE).await.unwrap();
+        clock.set(NOW);
+        // Nobody else would take what comes after that, so nobody is told that it has been published.
+        let error = author.client.publish(key(), says("today"), MINUTE).await.unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("the lead over our clock"), "{error}");
+        author.smart(|smart| smart.store_mut().forget(&key())).await.unwrap();
+        author.client.publish(key(), says("today"), MINUTE).await.unwrap();
+        assert_eq!(texts(&author.client.view(key()).await.unwrap()), ["today"]);
+    })
+    .await;
+}

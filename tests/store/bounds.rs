@@ -128,6 +128,7 @@ fn a_full_store_takes_what_makes_it_smaller() {
     store.write(&key, &encode(withdrawal)).unwrap();
     assert!(store.view(&key).unwrap().is_empty());
 
+    let max = 1_300 + Usage::ROW;
     let (mut store, _) = open_store(StoreConfig::default().with_max_bytes(max));
     let key = RecordKey::new("/any/a");
     store.write(&key, &[1; 1_200]).unwrap();

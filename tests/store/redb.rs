@@ -12,12 +12,16 @@ mod device;
 mod failing;
 #[path = "redb/growth.rs"]
 mod growth;
+#[path = "redb/mending.rs"]
+mod mending;
 #[path = "redb/opening.rs"]
 mod opening;
 #[path = "redb/rechecking.rs"]
 mod rechecking;
 
 use device::Device;
+
+type Store = SmartRecordStore<RedbStorage>;
 
 const MODES: [Durability; 2] = [Durability::Immediate, Durability::group()];
 

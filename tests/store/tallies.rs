@@ -131,6 +131,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 20..160)
 }
 
+/// Of the whole store: eight rows of a usual size.
+const MAX_BYTES: usize = 4_976 + 8 * Usage::ROW;
+
 fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore<Probe>, Arc<probe::ProbeState>) {
     let limits = Limits::default().with_spaces_per_record(3);
     let registry = Registry::empty()
@@ -139,12 +142,12 @@ fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore<Probe>, Arc<pro
         .with_fallback(AcceptAny::default());
     let config = StoreConfig::default()
         .with_max_records(4)
-        .with_max_bytes(6_000)
-        .with_max_record_bytes(1_800)
-        .with_writer_quota(Quota { count: 1, bytes: 900 })
-        .with_protected_quota(Quota { count: 3, bytes: 2_000 })
-        .with_namespace_quota("any", Quota { count: 3, bytes: 2_500 })
-        .with_namespace_quota("sr", Quota { count: 2, bytes: 5_000 })
+        .with_max_bytes(MAX_BYTES)
+        .with_max_record_bytes(900 + 3 * Usage::ROW)
+        .with_writer_quota(Quota { count: 1, bytes: 644 + 2 * Usage::ROW })
+        .with_protected_quota(Quota { count: 3, bytes: 1_616 + 3 * Usage::ROW })
+        .with_namespace_quota("any", Quota { count: 3, bytes: 2_116 + 3 * Usage::ROW })
+        .with_namespace_quota("sr", Quota { count: 2, bytes: 4_232 + 6 * Usage::ROW })
         .with_protected(PROTECTED[..1].iter().copied().map(peer));
     let probe = Probe::over(rows.share());
     let state = probe.state();
@@ -208,7 +211,7 @@ fn tallies_and_heads_are_what_a_scan_gives() {
                 }
                 check(&rows)?;
                 let usage = store.usage();
-                prop_assert!(usage.records <= 4 && usage.bytes <= 6_000);
+                prop_assert!(usage.records <= 4 && usage.bytes <= MAX_BYTES);
                 for event in events(&mut heard) {
                     if let StoreEvent::Refused {
                         reason: ValidationError::LimitExceeded(limit),

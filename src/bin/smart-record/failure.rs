@@ -159,7 +159,9 @@ const fn storage_hint(error: &StorageError) -> &'static str {
             "give --key the key that it was made with, or another file with --store"
         }
         StorageError::NotAStorage => "give a file that a node has made, or one that is not there",
-        StorageError::NewerFormat { .. } => "use the version that has made it, or a later one",
+        StorageError::OtherFormat { .. } => {
+            "use the version that has made it, or give another file"
+        }
         StorageError::Full => "make room on the disk",
         _ => {
             "check the disk and who may use the file; a node can do without --store, or with another file"

@@ -215,8 +215,8 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
         let mut table = transaction.open_table(META).map_err(not_opened)?;
         match number(&table, meta::FORMAT)? {
             None if !is_new => return Err(StorageError::NotAStorage),
-            Some(found) if found > FORMAT => {
-                return Err(StorageError::NewerFormat { found, known: FORMAT });
+            Some(found) if found != FORMAT => {
+                return Err(StorageError::OtherFormat { found, known: FORMAT });
             }
             _ => {}
         }

@@ -26,8 +26,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// The format that this version writes, and the latest that it reads.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this version writes and reads. What rows count ([`Usage::ROW`]) is a part of it, because it stands in
+/// the usage and the tallies of the file.
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) type DueKey = [u8; 40];
 

@@ -26,12 +26,12 @@ pub enum StorageError {
     /// The file is something else than a storage of this crate.
     #[error("not a storage of records")]
     NotAStorage,
-    /// The file was written by a later version of this crate.
-    #[error("of format {found}; this version knows formats up to {known}")]
-    NewerFormat {
+    /// The file was written by another version of this crate.
+    #[error("of format {found}; this version knows format {known}")]
+    OtherFormat {
         /// The format of the file.
         found: u32,
-        /// The latest format that this version reads.
+        /// The format that this version reads.
         known: u32,
     },
     /// The file belongs to another peer, from which its rows are ordered by distance.

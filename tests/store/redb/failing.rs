@@ -20,7 +20,7 @@ const NONE: Faults = Faults {
 };
 
 /// Tries until it works: a storage opens its file again after a pause.
-fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(done) = attempt() {

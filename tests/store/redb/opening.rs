@@ -91,7 +91,7 @@ fn what_is_not_a_storage_of_ours_is_left_alone() {
 }
 
 #[test]
-fn a_later_format_and_another_peer_s_file_are_refused() {
+fn another_format_and_another_peer_s_file_are_refused() {
     let (device, clock) = (Device::default(), clock());
     let key = RecordKey::new("/any/a");
     store_on(&device, Durability::Immediate, &clock).write(&key, b"value").unwrap();
@@ -101,15 +101,17 @@ fn a_later_format_and_another_peer_s_file_are_refused() {
         RedbStorage::open_backend(move || Ok(other.clone()), peer(1), &RedbConfig::default());
     assert_eq!(error.unwrap_err(), StorageError::OtherPeer { owner: Box::new(local()) });
 
-    set_meta(&device, "format", &2_u32.to_le_bytes());
-    let error = open_on(&device, Durability::Immediate).unwrap_err();
-    assert_eq!(error, StorageError::NewerFormat { found: 2, known: 1 });
+    for found in [1_u32, 3] {
+        set_meta(&device, "format", &found.to_le_bytes());
+        let error = open_on(&device, Durability::Immediate).unwrap_err();
+        assert_eq!(error, StorageError::OtherFormat { found, known: 2 });
+    }
     set_meta(&device, "format", b"nonsense");
     let error = open_on(&device, Durability::Immediate).unwrap_err();
     assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
 
     // None of them has changed anything.
-    set_meta(&device, "format", &1_u32.to_le_bytes());
+    set_meta(&device, "format", &2_u32.to_le_bytes());
     let store = store_on(&device, Durability::Immediate, &clock);
     assert_eq!(store.get(&(&key).into()).unwrap().value, b"value");
 }
