@@ -4,29 +4,30 @@
 //! By default with as many as a test may take. The whole, with its figures:
 //! `FLOOD=1000000 cargo test --release --test flood -- --nocapture`.
 
+#[path = "support/allocated.rs"]
+mod allocated;
 #[path = "support/clock.rs"]
 mod clock;
+#[path = "support/writers.rs"]
+mod writers;
 
 use std::{
-    alloc::System,
     path::PathBuf,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
+use allocated::allocated;
 use clock::ManualClock;
-use libp2p_identity::{Keypair, PeerId};
+use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore,
     SpaceSigner, StoreConfig, Timestamp,
     store::{MemoryStorage, Storage},
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use writers::keypair;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -43,12 +44,6 @@ const LEAST_FILE: usize = 2 * 1_024 * 1_024;
 /// The updates of each flood by default, and enough to fill a smaller store many times.
 const SCALED: u64 = 12_000;
 
-fn keypair(seed: u64) -> Keypair {
-    let mut secret = [7; 32];
-    secret[..8].copy_from_slice(&seed.to_le_bytes());
-    Keypair::ed25519_from_bytes(secret).unwrap()
-}
-
 fn text(bytes: usize) -> Dict {
     [("text", "x".repeat(bytes))].into_iter().collect()
 }
@@ -58,12 +53,6 @@ fn signer(key: &RecordKey, seed: u64) -> SpaceSigner {
     // It has never written there.
     signer.resume(&SmartRecord::new(key.clone()));
     signer
-}
-
-/// The bytes that are allocated now. What a reallocation adds or takes away is among either number already.
-fn allocated() -> usize {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
 fn local() -> PeerId {

@@ -1,40 +1,27 @@
 //! What rows are counted for and what they take: a store in memory stays within its bound in earnest.
 
+#[path = "support/allocated.rs"]
+mod allocated;
 #[path = "support/clock.rs"]
 mod clock;
+#[path = "support/writers.rs"]
+mod writers;
 
-use std::{
-    alloc::System,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use allocated::allocated;
 use clock::ManualClock;
-use libp2p_identity::Keypair;
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{
     AcceptAny, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
     Timestamp, store::MemoryStorage,
 };
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+use writers::keypair;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Just after the largest of the hash tables has grown, which is when rows take the most.
 const ROWS: u64 = 3_600;
-
-fn allocated() -> usize {
-    let stats = ALLOCATOR.stats();
-    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
-}
-
-fn keypair(seed: u64) -> Keypair {
-    let mut secret = [7; 32];
-    secret[..8].copy_from_slice(&seed.to_le_bytes());
-    Keypair::ed25519_from_bytes(secret).unwrap()
-}
 
 /// The smallest that a writer can sign.
 fn space(key: &RecordKey, seed: u64) -> Vec<u8> {

@@ -89,30 +89,10 @@ impl<S: Storage> SmartRecordStore<S> {
             let seen = kept.as_ref().and_then(|kept| kept.first_seen_at(&identity));
             Received { first_seen_at: seen.unwrap_or(now), identity, ttl }
         });
-        let latest =
-            Some(now.saturating_add(self.config.max_age())).filter(|at| *at < Timestamp::MAX);
-        let is_for_the_value_to_say = validity
-            .expires_at
-            .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
-        let expires_at = match (&receipt, old) {
-            // Being sent again neither prolongs what is left nor cuts it short.
-            (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
-                old.expires_at
-            }
-            (Some(receipt), _) => {
-                earliest([validity.expires_at, meta.expires_at, Some(receipt.ends_at()), latest])
-            }
-            (None, _) if validity.keeps_publisher => validity.expires_at.or(meta.expires_at),
-            (None, _) if is_for_the_value_to_say => validity.expires_at,
-            (None, old) => {
-                let lifetime = match old.filter(|_| is_known) {
-                    // What nobody has signed can be prolonged, but not cut short by a copy.
-                    Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
-                    None => meta.expires_at,
-                };
-                earliest([validity.expires_at, lifetime, latest])
-            }
-        };
+        let lifetime = Lifetime { validity, meta, receipt: receipt.as_ref(), old, is_known };
+        let latest = now.saturating_add(self.config.max_age());
+        let (expires_at, expiry_is_signed) =
+            lifetime.end(Some(latest).filter(|at| *at < Timestamp::MAX));
         if let Some(expired_at) = expires_at.filter(|at| *at <= now) {
             return Err(ValidationError::Expired { expired_at }.into());
         }
@@ -126,7 +106,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 Some(publisher) => publisher.to_bytes().into(),
                 None => Bytes::new(),
             },
-            expiry_is_signed: is_for_the_value_to_say && receipt.is_none(),
+            expiry_is_signed,
             receipt: receipt.map(Received::into_wire),
             remember_until: remember_until.map(Timestamp::as_millis),
             // What the local node wrote stays its own until something better takes its place.
@@ -177,6 +157,47 @@ impl<S: Storage> SmartRecordStore<S> {
             Head { key, body: Some(Body::Value(stored)) } => Some(Kept { key, stored, expires_at }),
             _ => None,
         })
+    }
+}
+
+/// What decides how long a value lives here.
+struct Lifetime<'a> {
+    validity: Validity,
+    meta: Meta,
+    receipt: Option<&'a Received>,
+    /// What was stored and lives.
+    old: Option<&'a Kept>,
+    /// Whether that says the same.
+    is_known: bool,
+}
+
+impl Lifetime<'_> {
+    /// When it ends, `latest` at last, and whether that is what the value's author has signed.
+    fn end(&self, latest: Option<Timestamp>) -> (Option<Timestamp>, bool) {
+        let Self { validity, meta, receipt, old, is_known } = self;
+        let is_for_the_value_to_say = validity
+            .expires_at
+            .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
+        let expires_at = match (receipt, old) {
+            // Being sent again neither prolongs what is left nor cuts it short.
+            (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
+                old.expires_at
+            }
+            (Some(receipt), _) => {
+                earliest([validity.expires_at, meta.expires_at, Some(receipt.ends_at()), latest])
+            }
+            (None, _) if validity.keeps_publisher => validity.expires_at.or(meta.expires_at),
+            (None, _) if is_for_the_value_to_say => validity.expires_at,
+            (None, old) => {
+                let lifetime = match old.filter(|_| *is_known) {
+                    // What nobody has signed can be prolonged, but not cut short by a copy.
+                    Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
+                    None => meta.expires_at,
+                };
+                earliest([validity.expires_at, lifetime, latest])
+            }
+        };
+        (expires_at, is_for_the_value_to_say && receipt.is_none())
     }
 }
 
