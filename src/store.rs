@@ -32,7 +32,7 @@ mod victims;
 mod write;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -47,6 +47,7 @@ pub use self::redb::{Durability, RedbConfig, RedbStorage};
 use self::{
     answers::Answers,
     event::Subscribers,
+    provided::Unnoted,
     quota::Protection,
     read::{Cursor, Seen},
     recheck::Rules,
@@ -120,7 +121,7 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     /// What was evicted since the last commit.
     evicted: Vec<RecordKey>,
     /// Notes that may not have been written, because the storage has failed.
-    unnoted: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    unnoted: Unnoted,
     /// Where to look for what may go.
     horizons: Mutex<Horizons>,
 }
@@ -166,7 +167,7 @@ impl<S: Storage> SmartRecordStore<S> {
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
             evicted: Vec::new(),
-            unnoted: BTreeMap::new(),
+            unnoted: Unnoted::default(),
             horizons: Mutex::default(),
             config,
             subscribers: Subscribers::default(),
@@ -279,9 +280,8 @@ impl<S: Storage> SmartRecordStore<S> {
         let begun = self.meter.begin();
         let committed = self.storage.commit();
         self.meter.end(Timed::Commit, begun);
-        if committed.is_ok() {
-            self.unnoted.clear();
-        } else {
+        self.unnoted.on_commit(committed.is_ok());
+        if committed.is_err() {
             // What was evicted may be back, and what was written gone.
             *lock(&self.horizons) = Horizons::default();
             lock(&self.answers).on_write(false);

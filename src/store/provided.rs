@@ -6,6 +6,8 @@
 //!
 //! **Spec.** `proto/storage.proto`.
 
+use std::collections::BTreeMap;
+
 use libp2p_kad::{ProviderRecord, RecordKey as KadKey, store::RecordStore};
 use prost::{Message, bytes::Bytes};
 
@@ -18,6 +20,22 @@ use super::{
 use crate::{proto::storage::Provider, time::Timestamp};
 
 const PREFIX: &[u8] = b"provider/";
+
+/// Notes that are not sure to be in the storage.
+#[derive(Debug, Default)]
+pub(super) struct Unnoted {
+    notes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    are_applied: bool,
+}
+
+impl Unnoted {
+    /// What has been applied was committed, or has gone again.
+    pub(super) fn on_commit(&mut self, is_good: bool) {
+        if std::mem::take(&mut self.are_applied) && is_good {
+            self.notes.clear();
+        }
+    }
+}
 
 fn name(key: &KadKey) -> Vec<u8> {
     [PREFIX, key.as_ref()].concat()
@@ -76,7 +94,7 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
-        self.unnoted.insert(name, note);
+        self.unnoted.notes.insert(name, note);
         if let Err(error) = self.catch_up_on_notes().and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }
@@ -84,11 +102,13 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Applies the notes that are not sure to be in the storage; they are once they have been committed.
     pub(super) fn catch_up_on_notes(&mut self) -> Result<(), StorageError> {
-        if self.unnoted.is_empty() {
+        if self.unnoted.notes.is_empty() {
             return Ok(());
         }
-        let notes = self.unnoted.iter();
+        let notes = self.unnoted.notes.iter();
         let changes = notes.map(|(name, note)| Change::Note(name.clone(), note.clone())).collect();
-        self.change(changes)
+        self.change(changes)?;
+        self.unnoted.are_applied = true;
+        Ok(())
     }
 }
