@@ -16,6 +16,8 @@ mod growth;
 mod opening;
 #[path = "redb/rechecking.rs"]
 mod rechecking;
+#[path = "redb/reopened.rs"]
+mod reopened;
 
 use device::Device;
 
