@@ -112,9 +112,18 @@ fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     (begun.elapsed(), given)
 }
 
+/// Mends the disk when the test is over, however it ends: a storage waits for it when it is dropped.
+struct Mends(Device);
+
+impl Drop for Mends {
+    fn drop(&mut self) {
+        self.0.mend();
+    }
+}
+
 /// A disk that hangs, with a store in which too much waits for it. In the file are the values 0 to 39, which expire
 /// after a minute; in memory are those from 40 on. Says how many values there are.
-fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorage>, usize) {
+fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorage>, Mends, usize) {
     // Nothing of the file is kept in memory.
     let (opened, config) = (device.clone(), config(NARROW).with_cache_bytes(0));
     let storage = RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();
@@ -127,6 +136,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorag
         store.put(record).unwrap();
     }
     until_it_survives(device, &key(39));
+    let mends = Mends(device.clone());
     device.fail(HANGS);
     let mut n = 40;
     // Everything here happens while a sync does not return.
@@ -143,13 +153,13 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorag
     // A change weighs 256 bytes besides its own.
     assert!((90..=160).contains(&n), "{n} writes");
     assert!(device.await_hang(Duration::ZERO));
-    (store, n)
+    (store, mends, n)
 }
 
 #[test]
 fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
     let (device, clock) = (Device::default(), clock());
-    let (mut store, n) = hanging(&device, &clock);
+    let (mut store, _mends, n) = hanging(&device, &clock);
     let busy = StorageError::Busy;
     let held_once = |what: &str, held: Duration| {
         println!("{what}: held for {held:?}");
@@ -209,7 +219,7 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
     let twenty: Vec<u8> = (1..=20).flat_map(|n| one_space(&board, n, 10, HOUR)).collect();
     let waited = (0..TRIES).any(|_| {
         let (device, clock) = (Device::default(), clock());
-        let (mut store, _) = hanging(&device, &clock);
+        let (mut store, _mends, _) = hanging(&device, &clock);
         let mending = device.clone();
         let mender = std::thread::spawn(move || {
             // That the write waits cannot be seen from outside.
@@ -229,6 +239,7 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
 fn committing_to_a_disk_that_hangs_waits_for_nothing() {
     let device = Device::default();
     let mut storage = open_on(&device, NARROW).unwrap();
+    let _mends = Mends(device.clone());
     device.fail(HANGS);
     let mut longest = Duration::ZERO;
     let refused = (0..=u8::MAX).find_map(|n| {
@@ -247,5 +258,4 @@ fn committing_to_a_disk_that_hangs_waits_for_nothing() {
     let (held, error) = refused.expect("it takes whatever it is given");
     assert_eq!(error, StorageError::Busy);
     assert!((Durability::MAX_HOLD..2 * Durability::MAX_HOLD).contains(&held), "{held:?}");
-    device.mend();
 }
