@@ -43,6 +43,11 @@ mod clock;
 use common::*;
 use libp2p_smart_record::SmartRecordStore;
 
-fn new_storage() -> MemoryStorage {
+type TestStorage = MemoryStorage;
+
+fn new_storage() -> TestStorage {
     MemoryStorage::default()
 }
+
+/// What is in memory cannot be closed and opened again.
+fn reopen(_: &mut TestStorage) {}

@@ -6,19 +6,24 @@
 mod ages;
 #[path = "store/bounds.rs"]
 mod bounds;
+#[path = "store/checked.rs"]
+mod checked;
 #[path = "store/collection.rs"]
 mod collection;
 #[path = "store/common.rs"]
 mod common;
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/cost.rs"]
+mod cost;
 #[path = "store/redb/device.rs"]
-#[allow(dead_code, reason = "nothing fails here")]
+#[allow(dead_code, reason = "this disk does not fail")]
 mod device;
 #[path = "store/events.rs"]
 mod events;
+#[path = "store/failures.rs"]
+mod failures;
 #[path = "store/probe.rs"]
-#[allow(dead_code, reason = "nothing fails here")]
 mod probe;
 #[path = "store/quotas.rs"]
 mod quotas;
@@ -26,21 +31,31 @@ mod quotas;
 mod refusals;
 #[path = "store/removal.rs"]
 mod removal;
+#[path = "store/redb/reopened.rs"]
+#[allow(dead_code, reason = "it is reopened when it is told to")]
+mod reopened;
 #[path = "store/slices.rs"]
 mod slices;
+#[path = "store/tallies.rs"]
+mod tallies;
 
 #[path = "support/clock.rs"]
 mod clock;
 
 use common::*;
+use device::Device;
 use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
+use reopened::{Reopened, Reopens};
 
-type SmartRecordStore<S = RedbStorage> = libp2p_smart_record::SmartRecordStore<S>;
+type SmartRecordStore<S = TestStorage> = libp2p_smart_record::SmartRecordStore<S>;
+type TestStorage = Reopened;
 
 /// A storage whose thread writes whatever is committed at once, so that it does while the tests go on.
-fn new_storage() -> RedbStorage {
+fn new_storage() -> TestStorage {
     let durability = Durability::Group { window: Duration::ZERO, max_bytes: 1 << 24 };
-    let config = RedbConfig::default().with_durability(durability);
-    let device = device::Device::default();
-    RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap()
+    Reopened::new(RedbConfig::default().with_durability(durability), Reopens::WhenTold)
+}
+
+fn reopen(storage: &mut TestStorage) {
+    storage.reopen();
 }

@@ -24,7 +24,6 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use libp2p_identity::PeerId;
@@ -63,8 +62,6 @@ pub struct RedbStorage {
     commit: u64,
     /// A commit has failed with this, and what of it has reached the file is not known.
     in_doubt: Option<StorageError>,
-    /// How long what is applied before the next commit may wait for room.
-    hold_left: Duration,
     usage: Usage,
     /// As of the last commit.
     committed_usage: Usage,
@@ -148,7 +145,6 @@ impl RedbStorage {
             uncommitted_bytes: 0,
             commit: 1,
             in_doubt: None,
-            hold_left: Durability::MAX_HOLD,
             usage,
             committed_usage: usage,
             due_from: Mutex::new((0, [0; 40])),
@@ -385,11 +381,7 @@ impl Storage for RedbStorage {
             return Err(failure);
         }
         if let Durability::Group { max_bytes, .. } = self.durability {
-            let room = self.shared.wait_for_room(max_bytes, &mut self.hold_left);
-            if room.is_err() {
-                self.hold_left = Durability::MAX_HOLD;
-            }
-            room?;
+            self.shared.wait_for_room(max_bytes)?;
         }
         self.settle();
         // All that can fail comes before the first change.
@@ -420,7 +412,6 @@ impl Storage for RedbStorage {
     }
 
     fn commit(&mut self) -> Result<(), StorageError> {
-        self.hold_left = Durability::MAX_HOLD;
         if self.uncommitted.is_empty() {
             return Ok(());
         }

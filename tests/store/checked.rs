@@ -54,8 +54,9 @@ impl Validator for Counting {
 fn what_was_checked_is_not_checked_again() {
     let asked = Arc::<AtomicUsize>::default();
     let validator = Arc::new(Counting(asked.clone()));
+    let (config, storage) = (StoreConfig::default(), new_storage());
     let mut store =
-        SmartRecordStore::with_registry(local(), validator.clone(), StoreConfig::default());
+        SmartRecordStore::with_storage(local(), validator.clone(), config, storage, SystemClock);
     let key = RecordKey::new("/counted/x");
     let checked = Checked::new(&*validator, key, b"1", Timestamp::from_millis(T0));
     assert_eq!(asked.load(SeqCst), 1);

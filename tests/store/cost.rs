@@ -71,7 +71,9 @@ fn a_packet_of_nothing_costs_no_look_ups() {
 fn a_value_that_is_stored_is_not_validated_again() {
     let asked = Arc::<AtomicUsize>::default();
     let validator = CountingSigned(asked.clone());
-    let mut store = SmartRecordStore::with_registry(local(), validator, StoreConfig::default());
+    let (config, storage) = (StoreConfig::default(), new_storage());
+    let mut store =
+        SmartRecordStore::with_storage(local(), validator, config, storage, SystemClock);
     let key = RecordKey::new("/counted/x");
     for _ in 0..3 {
         put(&mut store, &key, b"1".to_vec());

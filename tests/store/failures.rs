@@ -117,13 +117,18 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
         (Some(clock.now()), "due from the beginning"),
         (Some(later), "due later"),
     ] {
-        for part in [id.head(), id.part(SpaceId([0; 32].map(|b: u8| b + 1))), id.part(SpaceId::MAX)]
+        let parts = [id.head(), id.part(SpaceId([1; 32])), id.part(SpaceId::MAX)];
+        for (part, is_of_before) in parts.into_iter().flat_map(|part| [(part, false), (part, true)])
         {
-            let mut storage = MemoryStorage::default();
+            let mut storage = new_storage();
             storage.apply(vec![damaged(part, due_at)]).unwrap();
             // Two orphans: a space without a head, far away and near.
             let far = RecordId([0xff; 32]).part(SpaceId::MAX);
             storage.apply(vec![damaged(far, due_at)]).unwrap();
+            if is_of_before {
+                storage.commit().unwrap();
+                reopen(&mut storage);
+            }
             let config = StoreConfig::default().with_max_records(2).with_max_bytes(4_096);
             let clock = ManualClock::at(Timestamp::from_millis(T0));
             let mut store =

@@ -1,6 +1,9 @@
 //! A storage that counts what it is asked, and fails on command.
 
+use libp2p_smart_record::store::storage::{Rejected, RowCheck};
+
 use super::*;
+use crate::{TestStorage, new_storage, reopen};
 
 /// A storage that counts what it is asked, and fails on command.
 #[derive(Default)]
@@ -138,6 +141,14 @@ impl Storage for Probe {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
+        self.inner.set_check(check);
+    }
+
+    fn take_rejected(&mut self) -> Vec<Rejected> {
+        self.inner.take_rejected()
+    }
 }
 
 impl Probe {
@@ -150,13 +161,23 @@ impl Probe {
     }
 }
 
-/// Rows in memory that outlive a store, and can be looked at while it works.
-#[derive(Default)]
-pub struct Shared(Arc<Mutex<MemoryStorage>>);
+/// Rows that outlive a store, and can be looked at while it works.
+pub struct Shared(Arc<Mutex<TestStorage>>);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(new_storage())))
+    }
+}
 
 impl Shared {
     pub fn share(&self) -> Self {
         Self(self.0.clone())
+    }
+
+    /// Closes the storage and opens it again, where it can be closed.
+    pub fn reopen(&self) {
+        reopen(&mut self.0.lock().unwrap());
     }
 }
 
@@ -208,6 +229,14 @@ impl Storage for Shared {
 
     fn usage(&self) -> Usage {
         self.0.lock().unwrap().usage()
+    }
+
+    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
+        self.0.lock().unwrap().set_check(check);
+    }
+
+    fn take_rejected(&mut self) -> Vec<Rejected> {
+        self.0.lock().unwrap().take_rejected()
     }
 }
 

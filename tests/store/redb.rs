@@ -18,6 +18,10 @@ mod mending;
 mod opening;
 #[path = "redb/rechecking.rs"]
 mod rechecking;
+#[path = "redb/reopened.rs"]
+mod reopened;
+#[path = "redb/waiting.rs"]
+mod waiting;
 
 use device::Device;
 
@@ -27,6 +31,22 @@ const MODES: [Durability; 2] = [Durability::Immediate, Durability::group()];
 
 fn config(durability: Durability) -> RedbConfig {
     RedbConfig::default().with_durability(durability).with_cache_bytes(1 << 20)
+}
+
+fn key(n: usize) -> RecordKey {
+    RecordKey::new(format!("/any/{n}"))
+}
+
+/// Tries until it works: a storage opens its file again after a pause.
+fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never works again");
+        std::thread::yield_now();
+    }
 }
 
 fn open_on(device: &Device, durability: Durability) -> Result<RedbStorage, StorageError> {

@@ -205,6 +205,7 @@ fn tallies_and_heads_are_what_a_scan_gives() {
                         let (records, spaces) = evicted.get();
                         let records = records + counters.records_evicted;
                         evicted.set((records, spaces + counters.spaces_evicted));
+                        rows.reopen();
                         (store, state) = open(&rows, &clock);
                         heard = store.subscribe();
                     }

@@ -36,7 +36,8 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// How long a write waits for room in mode [`Group`](Self::Group), for each space that it changes.
+    /// How long a write waits for room in mode [`Group`](Self::Group): once, however many spaces it changes,
+    /// because nothing is handed to the disk before it ends.
     pub const MAX_HOLD: Duration = Duration::from_millis(250);
 
     /// Group commit with a window of 100 ms and room for 16 MiB.

@@ -133,13 +133,10 @@ impl Shared {
         }
     }
 
-    /// Waits until less than `max_bytes` wait to be written, but no longer than what is `left`, which is less afterwards.
-    pub(super) fn wait_for_room(
-        &self,
-        max_bytes: usize,
-        left: &mut Duration,
-    ) -> Result<(), StorageError> {
+    /// Waits a little while until less than `max_bytes` wait to be written. Room that was found stays until the next commit.
+    pub(super) fn wait_for_room(&self, max_bytes: usize) -> Result<(), StorageError> {
         let mut state = lock(&self.state);
+        let mut left = Durability::MAX_HOLD;
         loop {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
@@ -154,8 +151,8 @@ impl Shared {
                 return Err(StorageError::Busy);
             }
             let begun = Instant::now();
-            state = wait(&self.done, state, *left);
-            *left = left.saturating_sub(begun.elapsed());
+            state = wait(&self.done, state, left);
+            left = left.saturating_sub(begun.elapsed());
         }
     }
 

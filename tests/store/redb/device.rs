@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
 
 use ::redb::StorageBackend;
@@ -21,6 +22,8 @@ struct State {
     unsynced: Vec<Write>,
     faults: Faults,
     syncs: usize,
+    /// How many syncs do not return at the moment.
+    hanging: usize,
 }
 
 enum Write {
@@ -64,6 +67,22 @@ impl Device {
 
     pub fn syncs(&self) -> usize {
         self.0.0.lock().unwrap().syncs
+    }
+
+    /// Waits until there have been more syncs than so many; says whether there have.
+    pub fn await_syncs(&self, more_than: usize, at_most: Duration) -> bool {
+        self.wait_while(at_most, |state| state.syncs <= more_than)
+    }
+
+    /// Waits until a sync hangs; says whether one does.
+    pub fn await_hang(&self, at_most: Duration) -> bool {
+        self.wait_while(at_most, |state| state.hanging == 0)
+    }
+
+    fn wait_while(&self, at_most: Duration, holds: impl Fn(&State) -> bool) -> bool {
+        let state = self.0.0.lock().unwrap();
+        let waited = self.0.1.wait_timeout_while(state, at_most, |state| holds(state));
+        !waited.unwrap().1.timed_out()
     }
 
     /// Changes what is on the disk behind the database's back.
@@ -137,14 +156,18 @@ impl StorageBackend for Device {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.0.lock().unwrap();
+        state.hanging += 1;
+        self.0.1.notify_all();
         while state.faults.syncs_hang {
             state = self.0.1.wait(state).unwrap();
         }
+        state.hanging -= 1;
         if state.faults.syncs || state.faults.writes || state.faults.syncs_left == Some(0) {
             return broken();
         }
         state.faults.syncs_left = state.faults.syncs_left.map(|left| left - 1);
         state.syncs += 1;
+        self.0.1.notify_all();
         let state = &mut *state;
         for write in state.unsynced.drain(..) {
             match write {

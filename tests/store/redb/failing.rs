@@ -1,10 +1,6 @@
-//! A disk that fails, is full, hangs, or loses power.
+//! A disk that fails, is full, or loses power.
 
 use super::{device::Faults, *};
-
-fn key(n: usize) -> RecordKey {
-    RecordKey::new(format!("/any/{n}"))
-}
 
 const WRITES_FAIL: Faults = Faults { writes: true, ..NONE };
 const SYNCS_FAIL: Faults = Faults { syncs: true, ..NONE };
@@ -18,18 +14,6 @@ const NONE: Faults = Faults {
     capacity: None,
     syncs_hang: false,
 };
-
-/// Tries until it works: a storage opens its file again after a pause.
-pub fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(done) = attempt() {
-            return done;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never works again");
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
@@ -170,45 +154,6 @@ fn dropping_a_store_with_a_broken_disk_ends() {
         device.mend();
         store_on(&device, durability, &clock);
     }
-}
-
-#[test]
-fn what_waits_is_written_when_the_store_is_dropped() {
-    let (device, clock) = (Device::default(), clock());
-    let window = Duration::from_secs(3_600);
-    let mut store = store_on(&device, Durability::Group { window, max_bytes: 1 << 20 }, &clock);
-    let syncs = device.syncs();
-    store.write(&key(1), b"value").unwrap();
-    assert_eq!(device.syncs(), syncs);
-    drop(store);
-    let store = store_on(&device, Durability::Immediate, &clock);
-    assert!(store.get(&(&key(1)).into()).is_some());
-}
-
-#[test]
-fn a_disk_that_hangs_holds_nobody_up_until_too_much_waits() {
-    let (device, clock) = (Device::default(), clock());
-    let durability = Durability::Group { window: Duration::ZERO, max_bytes: 100_000 };
-    let mut store = store_on(&device, durability, &clock);
-    device.fail(Faults { syncs_hang: true, ..NONE });
-    let mut n = 0;
-    // Everything here happens while a sync does not return.
-    let error = loop {
-        n += 1;
-        let begun = Instant::now();
-        match store.write(&key(n), &[0; 1_000]) {
-            Ok(_) => assert!(store.get(&(&key(n)).into()).is_some()),
-            Err(error) => {
-                assert!(begun.elapsed() >= Durability::MAX_HOLD);
-                break error;
-            }
-        }
-    };
-    assert_eq!(error, WriteError::Storage(StorageError::Busy));
-    // A change weighs 256 bytes besides its own.
-    assert!((50..=120).contains(&n), "{n} writes");
-    device.mend();
-    until_it_works(|| store.write(&key(n), b"value").ok());
 }
 
 #[test]

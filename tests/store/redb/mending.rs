@@ -1,6 +1,6 @@
 //! What is made good again: after a failure, and in a store that was opened with narrower bounds.
 
-use super::{device::Faults, failing::until_it_works, *};
+use super::{device::Faults, *};
 
 fn faults(syncs_left: usize) -> Faults {
     Faults { syncs_left: Some(syncs_left), ..Faults::default() }

@@ -1,0 +1,97 @@
+//! A storage on a disk that is closed and opened again.
+
+use libp2p_smart_record::store::storage::{Rejected, RowCheck};
+
+use super::*;
+
+/// When it is, besides when it is told to.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Reopens {
+    WhenTold,
+    AtCommits,
+    /// Each change is committed at once.
+    AtChanges,
+}
+
+pub struct Reopened {
+    inner: Option<RedbStorage>,
+    device: Device,
+    config: RedbConfig,
+    reopens: Reopens,
+}
+
+impl Reopened {
+    pub fn new(config: RedbConfig, reopens: Reopens) -> Self {
+        let mut storage = Self { inner: None, device: Device::default(), config, reopens };
+        storage.reopen();
+        storage
+    }
+
+    /// Closes it, and opens what it has left.
+    pub fn reopen(&mut self) {
+        self.inner = None;
+        let device = self.device.clone();
+        let opened =
+            RedbStorage::open_backend(move || Ok(device.clone()), local(), &self.config).unwrap();
+        self.inner = Some(opened);
+    }
+
+    fn inner(&self) -> &RedbStorage {
+        self.inner.as_ref().unwrap()
+    }
+
+    fn inner_mut(&mut self) -> &mut RedbStorage {
+        self.inner.as_mut().unwrap()
+    }
+}
+
+impl Storage for Reopened {
+    fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError> {
+        self.inner().get(id)
+    }
+
+    fn scan(&self, from: &PartId) -> Parts<'_> {
+        self.inner().scan(from)
+    }
+
+    fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
+        self.inner().last(up_to)
+    }
+
+    fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError> {
+        self.inner().due(now, max)
+    }
+
+    fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
+        self.inner().tally(id)
+    }
+
+    fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        self.inner().notes()
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
+        self.inner_mut().apply(changes)?;
+        if self.reopens == Reopens::AtChanges { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        self.inner_mut().commit()?;
+        if self.reopens != Reopens::WhenTold {
+            self.reopen();
+        }
+        Ok(())
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner().usage()
+    }
+
+    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
+        self.inner_mut().set_check(check);
+    }
+
+    fn take_rejected(&mut self) -> Vec<Rejected> {
+        self.inner_mut().take_rejected()
+    }
+}

@@ -1,0 +1,261 @@
+//! How long anybody waits: a group for its window, and whoever writes or reads for a disk that hangs.
+
+use super::{device::Faults, *};
+
+/// What it may take, besides its window, until a group is in a file in memory.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// How often something is tried that has to be quick, because the machine may have been busy.
+const TRIES: usize = 20;
+
+const HANGS: Faults = Faults {
+    reads: false,
+    writes: false,
+    syncs: false,
+    syncs_left: None,
+    bytes_left: None,
+    capacity: None,
+    syncs_hang: true,
+};
+
+/// Whether a value is there if the power goes now, and with it all that is not synced.
+fn survives(device: &Device, key: &RecordKey) -> bool {
+    let after = store_on(&device.after_power_loss(|_| 0), Durability::Immediate, &clock());
+    after.get(&key.into()).is_some()
+}
+
+/// Waits, sync by sync, until a value survives a loss of power.
+fn until_it_survives(device: &Device, key: &RecordKey) {
+    loop {
+        let syncs = device.syncs();
+        if survives(device, key) {
+            return;
+        }
+        let is_synced = device.await_syncs(syncs, Duration::from_secs(10));
+        assert!(is_synced, "nothing is ever written");
+    }
+}
+
+/// Tries until a write was on the disk after not much more than the window; never may it have been before.
+fn takes_a_window(window: Duration, mut attempt: impl FnMut() -> Duration) {
+    let mut shortest = Duration::MAX;
+    for _ in 0..TRIES {
+        let took = attempt();
+        assert!(took >= window, "after {took:?}, with a window of {window:?}");
+        shortest = shortest.min(took);
+        if shortest <= window + SLACK {
+            return;
+        }
+    }
+    panic!("at the soonest after {shortest:?}, with a window of {window:?}");
+}
+
+#[test]
+fn a_write_survives_a_loss_of_power_one_window_later() {
+    for window in [50, 400].map(Duration::from_millis) {
+        takes_a_window(window, || {
+            let (device, clock) = (Device::default(), clock());
+            let durability = Durability::Group { window, max_bytes: 1 << 20 };
+            let mut store = store_on(&device, durability, &clock);
+            let begun = Instant::now();
+            store.write(&key(1), b"value").unwrap();
+            until_it_survives(&device, &key(1));
+            begun.elapsed()
+        });
+    }
+}
+
+#[test]
+fn further_writes_do_not_put_off_a_group() {
+    let window = Duration::from_millis(200);
+    takes_a_window(window, || {
+        let (device, clock) = (Device::default(), clock());
+        // So much that it is never the reason to write.
+        let durability = Durability::Group { window, max_bytes: usize::MAX };
+        let mut store = store_on(&device, durability, &clock);
+        let (begun, mut syncs) = (Instant::now(), device.syncs());
+        store.write(&key(0), b"value").unwrap();
+        for n in 1.. {
+            store.write(&key(1 + n % 10), &n.to_le_bytes()).unwrap();
+            if device.syncs() > syncs {
+                syncs = device.syncs();
+                if survives(&device, &key(0)) {
+                    break;
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "{n} writes put it off");
+        }
+        begun.elapsed()
+    });
+}
+
+#[test]
+fn what_waits_is_written_when_the_store_is_dropped() {
+    let (device, clock) = (Device::default(), clock());
+    let window = Duration::from_secs(3_600);
+    let mut store = store_on(&device, Durability::Group { window, max_bytes: 1 << 20 }, &clock);
+    let syncs = device.syncs();
+    store.write(&key(1), b"value").unwrap();
+    assert_eq!(device.syncs(), syncs);
+    drop(store);
+    let store = store_on(&device, Durability::Immediate, &clock);
+    assert!(store.get(&(&key(1)).into()).is_some());
+}
+
+/// Room for little, and no window.
+const NARROW: Durability = Durability::Group { window: Duration::ZERO, max_bytes: 100_000 };
+
+/// How long a call held its caller, and what it gave.
+fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = Instant::now();
+    let given = call();
+    (begun.elapsed(), given)
+}
+
+/// Mends the disk when the test is over, however it ends: a storage waits for it when it is dropped.
+struct Mends(Device);
+
+impl Drop for Mends {
+    fn drop(&mut self) {
+        self.0.mend();
+    }
+}
+
+/// A disk that hangs, with a store in which too much waits for it. In the file are the values 0 to 39, which expire
+/// after a minute; in memory are those from 40 on. Says how many values there are.
+fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorage>, Mends, usize) {
+    // Nothing of the file is kept in memory.
+    let (opened, config) = (device.clone(), config(NARROW).with_cache_bytes(0));
+    let storage = RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();
+    let config = StoreConfig::default();
+    let mut store =
+        SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+    for n in 0..40 {
+        let mut record = Record::new(kad_key(key(n).as_bytes()), vec![0; 1_000]);
+        record.expires = Some(Instant::now() + Duration::from_secs(60));
+        store.put(record).unwrap();
+    }
+    until_it_survives(device, &key(39));
+    let mends = Mends(device.clone());
+    device.fail(HANGS);
+    let mut n = 40;
+    // Everything here happens while a sync does not return.
+    let error = loop {
+        let (held, written) = timed(|| store.write(&key(n), &[0; 1_000]));
+        match written {
+            Ok(_) => assert!(held < Durability::MAX_HOLD, "held for {held:?} with room left"),
+            Err(error) => break error,
+        }
+        assert!(store.get(&(&key(n)).into()).is_some());
+        n += 1;
+    };
+    assert_eq!(error, WriteError::Storage(StorageError::Busy));
+    // A change weighs 256 bytes besides its own.
+    assert!((90..=160).contains(&n), "{n} writes");
+    assert!(device.await_hang(Duration::ZERO));
+    (store, mends, n)
+}
+
+#[test]
+fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
+    let (device, clock) = (Device::default(), clock());
+    let (mut store, _mends, n) = hanging(&device, &clock);
+    let busy = StorageError::Busy;
+    let held_once = |what: &str, held: Duration| {
+        println!("{what}: held for {held:?}");
+        assert!(held >= Durability::MAX_HOLD, "{what}: held for {held:?}");
+        assert!(held < 2 * Durability::MAX_HOLD, "{what}: held for {held:?}");
+    };
+
+    let (held, answers) =
+        timed(|| (0..n).filter(|n| store.get(&(&key(*n)).into()).is_some()).count());
+    assert_eq!(answers, n, "in the file and in memory");
+    assert!(held < Durability::MAX_HOLD, "{n} reads: {held:?}");
+    let (held, records) = timed(|| store.records().count());
+    assert_eq!(records, n);
+    assert!(held < Durability::MAX_HOLD, "a scan: {held:?}");
+
+    let (held, written) = timed(|| store.write(&key(n), b"value"));
+    assert_eq!(written, Err(WriteError::Storage(busy.clone())));
+    held_once("a value", held);
+
+    // However many spaces it changes.
+    let board = RecordKey::new("/sr/a");
+    let twenty: Vec<u8> = (1..=20).flat_map(|n| one_space(&board, n, 10, HOUR)).collect();
+    let (held, written) = timed(|| store.write(&board, &twenty));
+    assert_eq!(written, Err(WriteError::Storage(busy.clone())));
+    held_once("twenty spaces", held);
+
+    let (held, put) = timed(|| store.put(Record::new(kad_key(key(n).as_bytes()), vec![0])));
+    assert!(put.is_ok(), "a stranger learns nothing of it");
+    held_once("a stranger's value", held);
+
+    let (held, forgotten) = timed(|| store.forget(&key(50)));
+    assert_eq!(forgotten, Err(busy.clone()));
+    held_once("a removal", held);
+
+    let provider = ProviderRecord::new(kad_key("/any/provided"), local(), Vec::new());
+    let (held, _) = timed(|| store.add_provider(provider));
+    assert!(held < 2 * Durability::MAX_HOLD, "a provider: held for {held:?}");
+
+    // Or collects on its way.
+    clock.advance(Duration::from_secs(61));
+    let (held, written) = timed(|| store.write(&key(n), b"value"));
+    assert_eq!(written, Err(WriteError::Storage(busy.clone())));
+    held_once("a value after forty have expired", held);
+    let (held, collected) = timed(|| store.collect());
+    assert_eq!(collected, Err(busy));
+    held_once("a collection", held);
+
+    device.mend();
+    until_it_works(|| store.write(&key(n), b"value").ok());
+    assert_eq!(store.collect(), Ok(8));
+    assert_eq!(store.records().count(), n - 39);
+}
+
+#[test]
+fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
+    let board = RecordKey::new("/sr/a");
+    let twenty: Vec<u8> = (1..=20).flat_map(|n| one_space(&board, n, 10, HOUR)).collect();
+    let waited = (0..TRIES).any(|_| {
+        let (device, clock) = (Device::default(), clock());
+        let (mut store, _mends, _) = hanging(&device, &clock);
+        let mending = device.clone();
+        let mender = std::thread::spawn(move || {
+            // That the write waits cannot be seen from outside.
+            std::thread::sleep(Durability::MAX_HOLD / 5);
+            mending.mend();
+        });
+        let (held, written) = timed(|| store.write(&board, &twenty));
+        mender.join().unwrap();
+        assert!(held < 2 * Durability::MAX_HOLD, "held for {held:?}");
+        // On a busy machine the disk may have been mended too late, or before it was written to.
+        written.is_ok() && held >= Durability::MAX_HOLD / 10
+    });
+    assert!(waited);
+}
+
+#[test]
+fn committing_to_a_disk_that_hangs_waits_for_nothing() {
+    let device = Device::default();
+    let mut storage = open_on(&device, NARROW).unwrap();
+    let _mends = Mends(device.clone());
+    device.fail(HANGS);
+    let mut longest = Duration::ZERO;
+    let refused = (0..=u8::MAX).find_map(|n| {
+        let part = Part { bytes: vec![n; 1_000].into(), due_at: None, expires_at: None };
+        let id = RecordId([n; 32]).head();
+        let (held, applied) = timed(|| storage.apply(vec![Change::Set(id, part)]));
+        if let Err(error) = applied {
+            return Some((held, error));
+        }
+        let (held, committed) = timed(|| storage.commit());
+        assert_eq!(committed, Ok(()));
+        longest = longest.max(held);
+        None
+    });
+    assert!(longest < Durability::MAX_HOLD, "a commit was held for {longest:?}");
+    let (held, error) = refused.expect("it takes whatever it is given");
+    assert_eq!(error, StorageError::Busy);
+    assert!((Durability::MAX_HOLD..2 * Durability::MAX_HOLD).contains(&held), "{held:?}");
+}
