@@ -11,7 +11,7 @@ pub mod clock;
 pub mod damage;
 pub mod documents;
 #[path = "../../tests/support/forge.rs"]
-#[allow(missing_debug_implementations, reason = "it is the tests'")]
+#[allow(missing_debug_implementations, clippy::new_without_default, reason = "it is the tests'")]
 pub mod forge;
 pub mod laws;
 pub mod requests;
