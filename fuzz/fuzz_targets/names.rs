@@ -19,19 +19,49 @@ use libp2p_smart_record_fuzz::{author, documents::Document};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// What stands before the text.
-    prefix: u8,
-    owner: u8,
     bits: u8,
-    bytes: &'a [u8],
     document: Document,
+    parts: Vec<Part<'a>>,
 }
 
+#[derive(Arbitrary, Debug)]
+enum Part<'a> {
+    Word(u8),
+    Peer(u8),
+    Raw(&'a [u8]),
+}
+
+/// What the fuzzer would take long to find.
+const WORDS: [&str; 20] = [
+    "/",
+    "*",
+    "()",
+    "a",
+    "/presence/",
+    "/sr/",
+    "/ipns/",
+    "/shard/",
+    "16",
+    "/p2p/",
+    "/ip4/1.2.3.4",
+    "/ip6/::1",
+    "/tcp/4001",
+    "/udp/4001",
+    "/quic-v1",
+    "/p2p-circuit",
+    "2023-11-14T22:13:20",
+    ".5",
+    "Z",
+    "+01:00",
+];
+
 fuzz_target!(|input: Input| {
-    let owner = author(input.owner).peer_id();
-    let prefixes = [String::new(), format!("/presence/{owner}/"), "/sr/".into(), "/ipns/".into()];
-    let prefix = &prefixes[usize::from(input.prefix) % prefixes.len()];
-    let bytes = [prefix.as_bytes(), input.bytes].concat();
+    let bytes = input.parts.iter().map(|part| match part {
+        Part::Word(at) => WORDS[usize::from(*at) % WORDS.len()].as_bytes().to_vec(),
+        Part::Peer(number) => author(*number).peer_id().to_string().into_bytes(),
+        Part::Raw(bytes) => bytes.to_vec(),
+    });
+    let bytes = bytes.collect::<Vec<_>>().concat();
     check_key(&RecordKey::new(bytes.clone()), input.bits);
     let Ok(text) = str::from_utf8(&bytes) else {
         return;

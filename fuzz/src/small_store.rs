@@ -44,7 +44,7 @@ pub enum Step {
     Collect,
 }
 
-const MAX: Quota = Quota { count: 4, bytes: 6_000 };
+const MAX: Quota = Quota { count: 4, bytes: 3_500 };
 const OF_WRITER: Quota = Quota { count: 2, bytes: 1_200 };
 const OF_VALUES: Quota = Quota { count: 3, bytes: 2_500 };
 
