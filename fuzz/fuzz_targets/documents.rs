@@ -1,0 +1,68 @@
+//! Documents: one order, one canonical form, faithful encodings, and merging that knows what it has merged.
+
+#![no_main]
+
+use std::{cmp::Ordering, str};
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use libp2p_smart_record::{
+    Dict, List, Node,
+    node::{DocumentLimits, codec},
+};
+use libp2p_smart_record_fuzz::documents::Document;
+
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    documents: [Document; 3],
+    bytes: &'a [u8],
+}
+
+const LIMITS: DocumentLimits = DocumentLimits { depth: 256, nodes: 1 << 20 };
+
+/// Every form of a document says the same.
+fn check_forms(document: &Dict) {
+    let node = Node::new(document.clone());
+    let bytes = codec::encode(document);
+    assert_eq!(codec::decode(&bytes, LIMITS).as_ref(), Ok(document));
+    assert_eq!(Dict::from_ipld(document.to_ipld()).as_ref(), Ok(document));
+    let json: Dict = document.to_json().to_string().parse().expect("its JSON");
+    assert_eq!(Node::new(json.clone()).cmp_content(&node), Ordering::Equal);
+    assert_eq!(json.to_json(), document.to_json());
+    // These two have no form for infinite Floats.
+    if let Ok(bytes) = document.to_dag_cbor() {
+        assert_eq!(Dict::from_dag_cbor(&bytes).as_ref(), Ok(document));
+        let text = document.to_dag_json().expect("what DAG-CBOR has a form for");
+        assert_eq!(Dict::from_dag_json(&text).as_ref(), Ok(document));
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let [a, b, c] = input.documents.map(|document| Node::new(document.0));
+    for (x, y, z) in [(&a, &b, &c), (&b, &c, &a), (&c, &a, &b), (&a, &a, &b)] {
+        assert_eq!(x.cmp(y), y.cmp(x).reverse());
+        assert_eq!(x.cmp(y) == Ordering::Equal, x == y);
+        assert_eq!(x == y, codec::encode(&pair(x)) == codec::encode(&pair(y)));
+        assert!(!(x <= y && y <= z) || x <= z);
+        let (xy, yx) = (union([x, y]), union([y, x]));
+        assert_eq!(xy, yx);
+        assert_eq!(union(xy.iter().chain([z])), union([x, y, z, x]));
+        check_forms(&pair(x));
+    }
+    if let Ok(document) = codec::decode(input.bytes, LIMITS) {
+        assert_eq!(codec::encode(&document), input.bytes);
+        check_forms(&document);
+    }
+    let text = str::from_utf8(input.bytes).ok().and_then(|text| text.parse().ok());
+    let others =
+        [Dict::from_dag_cbor(input.bytes).ok(), Dict::from_dag_json(input.bytes).ok(), text];
+    others.iter().flatten().for_each(check_forms);
+});
+
+fn pair(node: &Node) -> Dict {
+    [("k", node.clone())].into_iter().collect()
+}
+
+fn union<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> List {
+    nodes.into_iter().cloned().collect()
+}

@@ -1,0 +1,58 @@
+//! A smart record: what is read of any value is canonical, and joining is a semilattice.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use libp2p_smart_record::{Limits, SmartRecord, SmartRecordValidator, Validator, record::Open};
+use libp2p_smart_record_fuzz::{
+    forge::{NOW, at, key},
+    laws::Laws,
+    updates::{Packed, Said},
+};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    said: Vec<Said>,
+    packed: [Packed; 3],
+    raw: Vec<u8>,
+    /// Seconds.
+    later: u16,
+}
+
+fuzz_target!(|input: Input| {
+    let key = key();
+    let now = at(NOW + 1_000 * u64::from(input.later));
+    // Few of everything, so that small records are full.
+    let limits = Limits::default()
+        .with_spaces_per_record(3)
+        .with_updates_per_space(2)
+        .with_space_bytes(300)
+        .with_update_bytes(200);
+    let validator = SmartRecordValidator::new(limits.clone(), Open);
+    let signed: Vec<_> = input.said.iter().take(4).map(|said| said.sign(&key)).collect();
+    let values = input.packed.map(|packed| packed.encode(&signed));
+    let [a, b, c] = &values;
+
+    Laws { validator: &validator, key: &key, now, combines: true }.check(&[a, b, c, &input.raw]);
+
+    let join = |values: &[&[u8]]| validator.consolidate(&key, values);
+    if let (Ok(ab), Ok(bc)) = (join(&[a, b]), join(&[b, c])) {
+        assert_eq!(join(&[&ab, c]), join(&[a, &bc]));
+    }
+
+    for value in values.iter().chain([&input.raw]) {
+        let Ok(record) = validator.read(&key, value, now) else {
+            continue;
+        };
+        let bytes = record.encode();
+        assert_eq!(SmartRecord::decode(&key, bytes.clone(), &limits).as_ref(), Ok(&record));
+        assert_eq!(validator.read(&key, &bytes, now).as_ref(), Ok(&record));
+        assert_eq!(join(&[&bytes]), Ok(bytes.clone()));
+        validator.validate(&key, &bytes, now).expect("what was read is valid");
+        if let Some(rest) = validator.collect(&key, &bytes, now) {
+            let rest = SmartRecord::decode(&key, rest, &limits).expect("what is left is a record");
+            assert_eq!(rest.view(now), record.view(now));
+        }
+    }
+});

@@ -1,0 +1,111 @@
+//! What holds for every validator, whatever bytes it is given.
+
+use libp2p_smart_record::{Fault, RecordKey, Timestamp, Validator};
+
+/// A validator, a key and an instant.
+#[derive(Clone, Copy)]
+pub struct Laws<'a> {
+    pub validator: &'a dyn Validator,
+    pub key: &'a RecordKey,
+    pub now: Timestamp,
+    /// Whether values combine rather than that one is selected.
+    pub combines: bool,
+}
+
+impl std::fmt::Debug for Laws<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Laws").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Laws<'_> {
+    /// Checks all of them on these values.
+    pub fn check(&self, values: &[&[u8]]) {
+        values.iter().for_each(|value| self.check_one(value));
+        self.check_selection(values);
+        self.check_join(values);
+    }
+
+    /// An accepted value is accepted in each other way, and so is what is left of it.
+    fn check_one(&self, value: &[u8]) {
+        let Self { validator, key, now, .. } = *self;
+        if validator.validate(key, value, now).is_err() {
+            return;
+        }
+        assert_eq!(validator.revalidate(key, value, now), Ok(()));
+        assert_eq!(validator.select(key, &[value, value]), Ok(0));
+        assert!(validator.contains(key, value, value));
+        let whole = validator.consolidate(key, &[value]).expect("what is valid consolidates");
+        assert!(self.combines || whole == value);
+        self.check_lifetime(&whole);
+        if let Some(rest) = validator.collect(key, value, now) {
+            validator.validate(key, &rest, now).expect("what is left is valid");
+            assert_eq!(validator.collect(key, &rest, now), None);
+            assert!(validator.contains(key, value, &rest));
+        }
+    }
+
+    /// A consolidated value is valid until it expires.
+    fn check_lifetime(&self, value: &[u8]) {
+        let validate = |at| self.validator.validate(self.key, value, at);
+        let validity = match validate(self.now) {
+            Ok(validity) => validity,
+            // Of too much to keep, consolidating may have kept what has expired: it knows no time.
+            Err(error) => {
+                return assert!(self.combines && error.fault() == Fault::Expired, "{error}");
+            }
+        };
+        if let Some(at) = validity.expires_at {
+            assert!(at > self.now, "valid at {}, and expired at {at}", self.now);
+            let before = Timestamp::from_millis(at.as_millis() - 1);
+            assert!(validate(before).is_ok(), "invalid before {at}");
+            assert_eq!(validate(at).map_err(|error| error.fault()), Err(Fault::Expired), "at {at}");
+        }
+    }
+
+    /// Nothing is better than what is selected, and of equal ones it is the first.
+    fn check_selection(&self, values: &[&[u8]]) {
+        let select = |values: &[&[u8]]| self.validator.select(self.key, values);
+        let Ok(best) = select(values) else {
+            assert!(values.iter().all(|value| select(&[value]).is_err()));
+            return;
+        };
+        let winner = values[best];
+        for (at, value) in values.iter().enumerate() {
+            assert_eq!(select(&[winner, value]), Ok(0));
+            assert!(at >= best || select(&[value, winner]) == Ok(1));
+        }
+        let reversed: Vec<&[u8]> = values.iter().rev().copied().collect();
+        let other = reversed[select(&reversed).expect("there is one that is good")];
+        assert_eq!(select(&[other, winner]), Ok(0));
+    }
+
+    /// Joining again adds nothing; where values combine, their order does not matter.
+    fn check_join(&self, values: &[&[u8]]) {
+        let join = |values: &[&[u8]]| self.validator.consolidate(self.key, values);
+        let Ok(whole) = join(values) else {
+            assert!(values.iter().all(|value| join(&[value]).is_err()));
+            return;
+        };
+        let same = Ok(whole.clone());
+        assert_eq!(join(&[&whole]), same);
+        for value in values {
+            assert_eq!(join(&[&whole, value]), same);
+            assert!(!self.combines || join(&[value, &whole]) == same);
+            // What one contains of another adds nothing to it.
+            let adds = |other: &&[u8]| join(&[value, other]) != join(&[value]);
+            let contained = values.iter().filter(|other| self.contains(value, other));
+            assert!(!contained.copied().any(|other| adds(&other)));
+        }
+        if self.combines {
+            let reversed: Vec<&[u8]> = values.iter().rev().copied().collect();
+            assert_eq!(join(&reversed), same);
+        }
+    }
+
+    /// Whether both are valid, and `part` is contained in `whole`.
+    fn contains(&self, whole: &[u8], part: &[u8]) -> bool {
+        let is_valid = |value| self.validator.validate(self.key, value, self.now).is_ok();
+        is_valid(whole) && is_valid(part) && self.validator.contains(self.key, whole, part)
+    }
+}
