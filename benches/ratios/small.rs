@@ -17,7 +17,7 @@ use crate::{
 
 /// How many updates a round has.
 const UPDATES: u64 = 1_000;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 51;
 
 pub fn run(harness: &mut Harness) {
     admission(harness);
