@@ -5,6 +5,9 @@ use super::{device::Faults, *};
 /// What it may take, besides its window, until a group is in a file in memory.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// What a busy machine may take for a call that waits for nothing. Far below what a hold for each of many would come to.
+const LOAD: Duration = Duration::from_secs(1);
+
 /// How often something is tried that has to be quick, because the machine may have been busy.
 const TRIES: usize = 20;
 
@@ -143,7 +146,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorag
     let error = loop {
         let (held, written) = timed(|| store.write(&key(n), &[0; 1_000]));
         match written {
-            Ok(_) => assert!(held < Durability::MAX_HOLD, "held for {held:?} with room left"),
+            Ok(_) => assert!(held < LOAD, "held for {held:?} with room left"),
             Err(error) => break error,
         }
         assert!(store.get(&(&key(n)).into()).is_some());
@@ -164,16 +167,16 @@ fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
     let held_once = |what: &str, held: Duration| {
         println!("{what}: held for {held:?}");
         assert!(held >= Durability::MAX_HOLD, "{what}: held for {held:?}");
-        assert!(held < 2 * Durability::MAX_HOLD, "{what}: held for {held:?}");
+        assert!(held < Durability::MAX_HOLD + LOAD, "{what}: held for {held:?}");
     };
 
     let (held, answers) =
         timed(|| (0..n).filter(|n| store.get(&(&key(*n)).into()).is_some()).count());
     assert_eq!(answers, n, "in the file and in memory");
-    assert!(held < Durability::MAX_HOLD, "{n} reads: {held:?}");
+    assert!(held < LOAD, "{n} reads: {held:?}");
     let (held, records) = timed(|| store.records().count());
     assert_eq!(records, n);
-    assert!(held < Durability::MAX_HOLD, "a scan: {held:?}");
+    assert!(held < LOAD, "a scan: {held:?}");
 
     let (held, written) = timed(|| store.write(&key(n), b"value"));
     assert_eq!(written, Err(WriteError::Storage(busy.clone())));
@@ -196,7 +199,7 @@ fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
 
     let provider = ProviderRecord::new(kad_key("/any/provided"), local(), Vec::new());
     let (held, _) = timed(|| store.add_provider(provider));
-    assert!(held < 2 * Durability::MAX_HOLD, "a provider: held for {held:?}");
+    assert!(held < Durability::MAX_HOLD + LOAD, "a provider: held for {held:?}");
 
     // Or collects on its way.
     clock.advance(Duration::from_secs(61));
@@ -228,7 +231,7 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
         });
         let (held, written) = timed(|| store.write(&board, &twenty));
         mender.join().unwrap();
-        assert!(held < 2 * Durability::MAX_HOLD, "held for {held:?}");
+        assert!(held < Durability::MAX_HOLD + LOAD, "held for {held:?}");
         // On a busy machine the disk may have been mended too late, or before it was written to.
         written.is_ok() && held >= Durability::MAX_HOLD / 10
     });
@@ -254,8 +257,8 @@ fn committing_to_a_disk_that_hangs_waits_for_nothing() {
         longest = longest.max(held);
         None
     });
-    assert!(longest < Durability::MAX_HOLD, "a commit was held for {longest:?}");
+    assert!(longest < LOAD, "a commit was held for {longest:?}");
     let (held, error) = refused.expect("it takes whatever it is given");
     assert_eq!(error, StorageError::Busy);
-    assert!((Durability::MAX_HOLD..2 * Durability::MAX_HOLD).contains(&held), "{held:?}");
+    assert!((Durability::MAX_HOLD..Durability::MAX_HOLD + LOAD).contains(&held), "{held:?}");
 }
