@@ -118,6 +118,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
     protection: Protection,
+    /// Whether anything was applied since the last commit.
+    has_changed: bool,
     /// What was evicted since the last commit.
     evicted: Vec<RecordKey>,
     /// Notes that may not have been written, because the storage has failed.
@@ -166,6 +168,7 @@ impl<S: Storage> SmartRecordStore<S> {
             storage,
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
+            has_changed: false,
             evicted: Vec::new(),
             unnoted: Unnoted::default(),
             horizons: Mutex::default(),
@@ -269,13 +272,19 @@ impl<S: Storage> SmartRecordStore<S> {
             }
         }
         let applied = self.storage.apply(changes);
-        answers.on_write(applied.is_ok());
+        if applied.is_ok() {
+            answers.on_write(true);
+            self.has_changed = true;
+        }
         self.show_usage();
         applied
     }
 
     /// Makes what was applied last.
     fn commit(&mut self) -> Result<(), StorageError> {
+        if !std::mem::take(&mut self.has_changed) {
+            return Ok(());
+        }
         let evicted = std::mem::take(&mut self.evicted);
         let begun = self.meter.begin();
         let committed = self.storage.commit();

@@ -126,10 +126,11 @@ impl OwnSpaces {
         self.spaces.get(key).is_some_and(|space| space.signer.is_ahead(now))
     }
 
-    /// Begins anew with a space.
-    pub(super) fn forget(&mut self, key: &RecordKey) {
-        self.spaces.remove(key);
-        self.plan(key);
+    /// Begins anew with a space; what is kept in it goes on to be.
+    pub(super) fn begin_anew(&mut self, key: &RecordKey, limits: &Limits) {
+        if let Some(space) = self.spaces.get_mut(key) {
+            space.signer = SpaceSigner::new(key.clone(), self.keypair.clone(), limits.clone());
+        }
     }
 
     fn space(&mut self, key: &RecordKey, limits: &Limits) -> &mut OwnSpace {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
-    record::{Limit, LimitExceeded, SmartRecord, Writer},
+    record::{Limit, LimitExceeded, Limits, SmartRecord, Writer},
     store::{Origin, Storage, WriteError},
     time::Timestamp,
     validator::{Checked, ValidationError},
@@ -76,12 +76,7 @@ impl<S: Storage> Behaviour<S> {
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.push((write, reply));
         }
-        if self.own.is_ahead(&key, self.clock.now())
-            && matches!(self.kad.store_mut().record_of(&key, [&self.local]), Ok(None))
-        {
-            // The store was told to forget what was signed when the clock was wrong.
-            self.own.forget(&key);
-        }
+        self.leave_the_future(&key, rules.limits());
         if self.own.knows(&key) {
             return self.write(&key, &write, reply);
         }
@@ -95,6 +90,15 @@ impl<S: Storage> Behaviour<S> {
         }
         self.waiting.insert(key.clone(), vec![(write, reply)]);
         self.begin_read(key, ReadPolicy::All, Reader::Resume);
+    }
+
+    /// Begins anew with an own space that was signed when the clock was far ahead, once the store was told to forget it.
+    fn leave_the_future(&mut self, key: &RecordKey, limits: &Limits) {
+        if self.own.is_ahead(key, self.clock.now())
+            && matches!(self.kad.store_mut().record_of(key, [&self.local]), Ok(None))
+        {
+            self.own.begin_anew(key, limits);
+        }
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
@@ -294,10 +298,11 @@ impl<S: Storage> Behaviour<S> {
     fn renew(&mut self, key: &RecordKey, now: Timestamp) {
         // Another process may have written as the same writer: what has come here of that is not to be replaced.
         let validator = self.validator.clone();
-        if let Some(rules) = validator.smart_record(key)
-            && let Ok(Some(record)) = self.kad.store_mut().record_of(key, [&self.local])
-        {
-            self.own.learn(key, rules.limits(), &record);
+        if let Some(rules) = validator.smart_record(key) {
+            if let Ok(Some(record)) = self.kad.store_mut().record_of(key, [&self.local]) {
+                self.own.learn(key, rules.limits(), &record);
+            }
+            self.leave_the_future(key, rules.limits());
         }
         if let Err(error) = self.own.renew(key, now) {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");

@@ -39,6 +39,7 @@ impl<S: Storage> SmartRecordStore<S> {
     pub fn collect(&mut self) -> Result<usize, StorageError> {
         let now = self.clock.now();
         let mut collected = 0_usize;
+        self.catch_up_on_notes()?;
         loop {
             let batch = self.collect_due(now, COLLECT_AT_ONCE)?;
             self.commit()?;
@@ -58,6 +59,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Collects some of what has expired, not enough to hold anyone up.
     pub(crate) fn collect_some(&mut self) -> Result<usize, StorageError> {
+        self.catch_up_on_notes()?;
         let collected = self.collect_due(self.clock.now(), COLLECT_AT_ONCE)?;
         self.commit()?;
         Ok(collected)

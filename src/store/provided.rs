@@ -95,6 +95,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
     fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
         self.unnoted.notes.insert(name, note);
+        self.unnoted.are_applied = false;
         if let Err(error) = self.catch_up_on_notes().and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }

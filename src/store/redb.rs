@@ -194,7 +194,7 @@ impl RedbStorage {
         }
     }
 
-    /// The part in a row of the file, if it may be given out.
+    /// The rows from one on; of those of earlier sessions, if it `checks` them, the good ones.
     fn merged(&self, from: &PartId, checks: bool) -> Parts<'_> {
         Box::new(Merged {
             storage: self,
@@ -214,6 +214,7 @@ impl RedbStorage {
         row
     }
 
+    /// The part in a row of the file, if it may be given out.
     fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
         let (session, part) = self.row_of(id, value)?;
         if session == self.session {

@@ -104,7 +104,7 @@ impl Excess {
 impl<S: Storage> SmartRecordStore<S> {
     /// Evicts some of what a store holds beyond its bounds, or those of the namespace that is written to, because these
     /// were wider when it was opened the last time. The record that is written to stays.
-    pub(super) fn shed(&mut self, key: &RecordKey) -> Result<(), StorageError> {
+    pub(super) fn shed(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), StorageError> {
         let usage = self.storage.usage();
         let is_over =
             usage.bytes > self.config.max_bytes() || usage.records > self.config.max_records();
@@ -113,6 +113,12 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         // Everything makes room for the local peer.
         let claim = self.claim(key, Some(&self.local));
+        if self.excess_kind(&claim)?.is_some()
+            && !self.storage.due(now, 1)?.is_empty()
+            && self.collect_due(now, COLLECT_AT_ONCE)? > 0
+        {
+            return Ok(());
+        }
         for _ in 0..SHED_PER_WRITE {
             let Some(kind) = self.excess_kind(&claim)? else {
                 return Ok(());

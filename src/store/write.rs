@@ -155,12 +155,11 @@ impl<S: Storage> SmartRecordStore<S> {
         begun: Begun,
         result: Result<WriteReport, WriteError>,
     ) -> Result<WriteReport, WriteError> {
-        let result = match result {
-            Err(WriteError::Refused(reason)) => {
-                Err(self.commit().map_or_else(WriteError::Storage, |()| reason.into()))
-            }
-            result => result,
-        };
+        if let Err(WriteError::Refused(_)) = &result
+            && let Err(error) = self.commit()
+        {
+            self.emit(&StoreEvent::StorageFailed { error });
+        }
         self.meter.end(Timed::StoreWrite, begun);
         self.report_failure(key, origin, &result);
         result
@@ -249,7 +248,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         self.catch_up_on_notes()?;
         self.collect_due(now, COLLECT_PER_WRITE)?;
-        self.shed(key)?;
+        self.shed(key, now)?;
         Ok(now)
     }
 

@@ -82,13 +82,11 @@ impl Storage for Probe {
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
-        self.state.scans.fetch_add(1, SeqCst);
-        match ProbeState::check(&self.state.fail_reads) {
-            Ok(()) => Box::new(self.inner.scan(from).inspect(|part| {
-                self.state.read.add(part.as_ref().map_or(0, |(_, part)| part.bytes.len()));
-            })),
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
+        self.watched(|| self.inner.scan(from))
+    }
+
+    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
+        self.watched(|| self.inner.scan_unchecked(from))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
@@ -152,6 +150,17 @@ impl Storage for Probe {
 }
 
 impl Probe {
+    fn watched<'a>(&self, scan: impl FnOnce() -> Parts<'a>) -> Parts<'a> {
+        self.state.scans.fetch_add(1, SeqCst);
+        let state = self.state.clone();
+        match ProbeState::check(&self.state.fail_reads) {
+            Ok(()) => Box::new(scan().inspect(move |part| {
+                state.read.add(part.as_ref().map_or(0, |(_, part)| part.bytes.len()));
+            })),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
     pub fn over(inner: Shared) -> Self {
         Self { inner, state: Arc::default() }
     }
@@ -171,6 +180,22 @@ impl Default for Shared {
 }
 
 impl Shared {
+    fn one_by_one(
+        &self,
+        from: PartId,
+        scan: impl for<'a> Fn(&'a TestStorage, &PartId) -> Parts<'a> + 'static,
+    ) -> Parts<'_> {
+        let mut seen: Option<PartId> = None;
+        Box::new(std::iter::from_fn(move || {
+            let storage = self.0.lock().unwrap();
+            let mut rest = scan(&storage, seen.as_ref().unwrap_or(&from));
+            let next = rest.find(|part| part.as_ref().is_ok_and(|(id, _)| Some(*id) != seen));
+            let (id, part) = next?.ok()?;
+            seen = Some(id);
+            Some(Ok((id, owned(part))))
+        }))
+    }
+
     pub fn share(&self) -> Self {
         Self(self.0.clone())
     }
@@ -191,16 +216,11 @@ impl Storage for Shared {
     }
 
     fn scan(&self, from: &PartId) -> Parts<'_> {
-        let mut seen: Option<PartId> = None;
-        let from = *from;
-        Box::new(std::iter::from_fn(move || {
-            let storage = self.0.lock().unwrap();
-            let mut rest = storage.scan(seen.as_ref().unwrap_or(&from));
-            let next = rest.find(|part| part.as_ref().is_ok_and(|(id, _)| Some(*id) != seen));
-            let (id, part) = next?.ok()?;
-            seen = Some(id);
-            Some(Ok((id, owned(part))))
-        }))
+        self.one_by_one(*from, |storage, from| storage.scan(from))
+    }
+
+    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
+        self.one_by_one(*from, |storage, from| storage.scan_unchecked(from))
     }
 
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// How much larger the file may be than the most that it has held, and what it needs anyway: see `docs/design.md`.
-const FACTOR: u64 = 4;
+const FACTOR: u64 = 6;
 const BASE: u64 = 2 << 20;
 
 /// The largest that a file has been, and the most that was stored in it.

@@ -59,6 +59,12 @@ fn what_a_node_provides_is_noted_once_the_disk_works_again() {
         drop(store);
         store = store_on(&device, durability, &clock);
         device.fail(faults(0));
+        // Until the storage has noticed.
+        let mut n = 0_u64;
+        until_it_works(|| {
+            n += 1;
+            store.write(&RecordKey::new("/any/b"), &n.to_le_bytes()).err()
+        });
         // Kademlia has them; only the disk has not.
         store.add_provider(provides("meanwhile")).unwrap();
         store.remove_provider(&kad_key("before"), &local());
@@ -77,6 +83,26 @@ fn what_a_node_provides_is_noted_once_the_disk_works_again() {
 fn reopened(device: &Device, config: StoreConfig, clock: &ManualClock) -> Store {
     let storage = open_on(device, Durability::Immediate).unwrap();
     SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+}
+
+#[test]
+fn what_has_expired_goes_before_what_is_beyond_narrower_bounds() {
+    let (device, clock) = (Device::default(), clock());
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    for n in 0..900 {
+        let key = RecordKey::new(format!("/any/{n}"));
+        let ttl = Duration::from_secs(if n < 600 { 60 } else { 3_600 });
+        let expires = Some(Instant::now() + ttl);
+        store.put(Record { expires, ..Record::new(&key, vec![0; 10]) }).unwrap();
+    }
+    drop(store);
+    clock.advance(Duration::from_secs(61));
+    let mut store = reopened(&device, StoreConfig::default().with_max_records(400), &clock);
+    for n in 0..20 {
+        store.write(&RecordKey::new(format!("/any/new/{n}")), b"value").unwrap();
+    }
+    assert_eq!(store.counters().records_evicted, 0);
+    assert_eq!(store.usage().records, 320);
 }
 
 #[test]

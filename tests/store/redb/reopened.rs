@@ -54,6 +54,10 @@ impl Storage for Reopened {
         self.inner().scan(from)
     }
 
+    fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
+        self.inner().scan_unchecked(from)
+    }
+
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError> {
         self.inner().last(up_to)
     }

@@ -231,9 +231,9 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
         });
         let (held, written) = timed(|| store.write(&board, &twenty));
         mender.join().unwrap();
-        assert!(held < Durability::MAX_HOLD + LOAD, "held for {held:?}");
         // On a busy machine the disk may have been mended too late, or before it was written to.
-        written.is_ok() && held >= Durability::MAX_HOLD / 10
+        let is_held = held >= Durability::MAX_HOLD / 10 && held < Durability::MAX_HOLD;
+        written.is_ok() && is_held
     });
     assert!(waited);
 }
