@@ -6,6 +6,9 @@
 
 #![cfg(feature = "redb")]
 
+#[path = "support/writers.rs"]
+mod writers;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     env,
@@ -16,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p_identity::{Keypair, PeerId};
+use libp2p_identity::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
     SystemClock, Timestamp,
@@ -25,6 +28,7 @@ use libp2p_smart_record::{
         storage::{PartId, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
+use writers::keypair;
 
 const FILE: &str = "DURABILITY_FILE";
 const MODE: &str = "DURABILITY_MODE";
@@ -37,12 +41,6 @@ const NUMBERS: u64 = 1_000_000;
 /// For how many rounds updates have to be there. Older ones go, or the store would be full some day and evict what
 /// it has acknowledged.
 const KEPT_ROUNDS: u64 = 20;
-
-fn keypair(seed: u64) -> Keypair {
-    let mut secret = [7; 32];
-    secret[..8].copy_from_slice(&seed.to_le_bytes());
-    Keypair::ed25519_from_bytes(secret).unwrap()
-}
 
 fn local() -> PeerId {
     keypair(u64::MAX).public().to_peer_id()

@@ -180,16 +180,19 @@ impl SpaceSigner {
         })
     }
 
-    /// How far ahead of `now` the next update would be, and may be.
-    fn lead(&self, now: Timestamp) -> (Duration, Duration) {
+    /// The clock of the next update, if replicas would not take it for the future.
+    fn next_seq(&self, now: Timestamp) -> Result<Seq, LimitExceeded> {
         let seq = Seq::next(self.last, now);
-        (seq.issued_at().saturating_since(now), self.limits.max_clock_skew())
+        let (lead, max) = (seq.issued_at().saturating_since(now), self.limits.max_clock_skew());
+        if lead > max {
+            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max));
+        }
+        Ok(seq)
     }
 
     /// Whether nothing can be signed at `now`, because the last update seems to come from the future.
     pub(crate) fn is_ahead(&self, now: Timestamp) -> bool {
-        let (lead, max) = self.lead(now);
-        lead > max
+        self.next_seq(now).is_err()
     }
 
     fn sign(
@@ -200,12 +203,7 @@ impl SpaceSigner {
         expires_at: Timestamp,
         retain_until: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let seq = Seq::next(self.last, now);
-        let (lead, max) = self.lead(now);
-        if lead > max {
-            let limit = LimitExceeded::of_duration(Limit::ClockSkew, lead, max);
-            return Err(UpdateError::from(limit).into());
-        }
+        let seq = self.next_seq(now).map_err(UpdateError::from)?;
         let update = Update { seq, expires_at, retain_until, kind, document };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         self.last = Some(update.seq);

@@ -15,7 +15,7 @@ use super::{
     quota::Payers,
     room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{Part, PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, Parts, RecordId, SpaceId, Storage},
 };
 use crate::{key::RecordKey, time::Timestamp};
 
@@ -187,8 +187,14 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         record: RecordId,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        self.storage
-            .scan(&record.head())
-            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
+        of_one(record, self.storage.scan(&record.head()))
     }
+}
+
+/// The parts up to the last of a record.
+pub(super) fn of_one(
+    record: RecordId,
+    parts: Parts<'_>,
+) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+    parts.take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
 }

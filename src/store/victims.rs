@@ -11,6 +11,7 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
+    collect::of_one,
     horizon::Horizon,
     lock,
     quota::{Claim, Payers, namespace_tally},
@@ -239,8 +240,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut rest = self.empty_board();
         let mut head = None;
         let mut namespace = None;
-        let parts = self.storage.scan_unchecked(&record.head());
-        for part in parts.take_while(|p| p.as_ref().map_or(true, |(id, _)| id.record == record)) {
+        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
             let (id, part) = part?;
             let bytes = part.bytes.len();
             if id.space == SpaceId::HEAD {

@@ -3,6 +3,9 @@
 
 #![allow(unused_imports, dead_code, reason = "each file of tests uses a part of it")]
 
+#[path = "../support/writers.rs"]
+mod writers;
+
 pub use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -44,16 +47,12 @@ pub use crate::{
     slices::large_board,
 };
 
+pub use writers::keypair;
+
 /// The time at which every test begins.
 pub const T0: u64 = 1_700_000_000_000;
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
-
-pub fn keypair(seed: u64) -> Keypair {
-    let mut secret = [7; 32];
-    secret[..8].copy_from_slice(&seed.to_le_bytes());
-    Keypair::ed25519_from_bytes(secret).unwrap()
-}
 
 pub fn peer(seed: u64) -> PeerId {
     keypair(seed).public().to_peer_id()

@@ -58,12 +58,17 @@ fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(T0))
 }
 
-fn store_on(
+fn store_on(device: &Device, durability: Durability, clock: &ManualClock) -> Store {
+    store_within(StoreConfig::default(), device, durability, clock)
+}
+
+/// A store with bounds of its own.
+fn store_within(
+    bounds: StoreConfig,
     device: &Device,
     durability: Durability,
     clock: &ManualClock,
-) -> SmartRecordStore<RedbStorage> {
+) -> Store {
     let storage = open_on(device, durability).unwrap();
-    let config = StoreConfig::default();
-    SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+    SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone())
 }

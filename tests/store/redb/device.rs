@@ -47,6 +47,18 @@ pub struct Faults {
     pub syncs_hang: bool,
 }
 
+impl Faults {
+    pub const NONE: Self = Self {
+        reads: false,
+        writes: false,
+        syncs: false,
+        syncs_left: None,
+        bytes_left: None,
+        capacity: None,
+        syncs_hang: false,
+    };
+}
+
 fn broken<T>() -> io::Result<T> {
     Err(io::Error::other("on command"))
 }

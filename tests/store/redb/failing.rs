@@ -2,18 +2,9 @@
 
 use super::{device::Faults, *};
 
-const WRITES_FAIL: Faults = Faults { writes: true, ..NONE };
-const SYNCS_FAIL: Faults = Faults { syncs: true, ..NONE };
-const READS_FAIL: Faults = Faults { reads: true, ..NONE };
-const NONE: Faults = Faults {
-    reads: false,
-    writes: false,
-    syncs: false,
-    syncs_left: None,
-    bytes_left: None,
-    capacity: None,
-    syncs_hang: false,
-};
+const WRITES_FAIL: Faults = Faults { writes: true, ..Faults::NONE };
+const SYNCS_FAIL: Faults = Faults { syncs: true, ..Faults::NONE };
+const READS_FAIL: Faults = Faults { reads: true, ..Faults::NONE };
 
 #[test]
 fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
@@ -52,7 +43,7 @@ fn what_a_failed_write_has_left_in_the_file_is_counted() {
         let (device, clock) = (Device::default(), clock());
         let mut store = store_on(&device, Durability::Immediate, &clock);
         store.write(&key(1), b"one").unwrap();
-        device.fail(Faults { syncs_left: Some(syncs), ..NONE });
+        device.fail(Faults { syncs_left: Some(syncs), ..Faults::NONE });
         let mut failed = 0;
         for n in 2..8 {
             failed += usize::from(store.write(&key(n), &[0; 100]).is_err());
@@ -77,7 +68,7 @@ fn a_full_disk_is_told_and_survived() {
         let (device, clock) = (Device::default(), clock());
         let mut store = store_on(&device, durability, &clock);
         store.write(&key(0), &[0; 1_000]).unwrap();
-        device.fail(Faults { capacity: Some(device.len()), ..NONE });
+        device.fail(Faults { capacity: Some(device.len()), ..Faults::NONE });
         let (mut n, mut there) = (0, BTreeSet::from([0]));
         let error = until_it_works(|| {
             n += 1;
@@ -218,7 +209,7 @@ fn a_write_torn_anywhere_and_a_loss_of_power_lose_nothing_acknowledged() {
                 })
                 .collect();
             assert!(there.is_superset(&written), "seed {seed}, round {round}");
-            device.fail(Faults { bytes_left: Some(dice.roll(200_000)), ..NONE });
+            device.fail(Faults { bytes_left: Some(dice.roll(200_000)), ..Faults::NONE });
             for n in 0..40 {
                 let writer = round * 100 + n;
                 if store.write(&board, &one_space(&board, writer, 100, HOUR)).is_ok() {

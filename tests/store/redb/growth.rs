@@ -29,9 +29,7 @@ fn a_file_under_churn_stays_within_a_factor_of_the_most_that_was_in_it() {
     for durability in MODES {
         let (device, clock) = (Device::default(), clock());
         let bounds = StoreConfig::default().with_max_bytes(2 << 20);
-        let storage = open_on(&device, durability).unwrap();
-        let mut store =
-            SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone());
+        let mut store = store_within(bounds, &device, durability, &clock);
         let mut largest = Largest::default();
         for n in 0..6_000_u64 {
             // Values of all sizes; some expire, some are renewed, most are evicted.

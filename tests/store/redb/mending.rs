@@ -3,7 +3,7 @@
 use super::{device::Faults, *};
 
 fn faults(syncs_left: usize) -> Faults {
-    Faults { syncs_left: Some(syncs_left), ..Faults::default() }
+    Faults { syncs_left: Some(syncs_left), ..Faults::NONE }
 }
 
 #[test]
@@ -79,12 +79,6 @@ fn what_a_node_provides_is_noted_once_the_disk_works_again() {
     }
 }
 
-/// A store over what another has left, with bounds of its own.
-fn reopened(device: &Device, config: StoreConfig, clock: &ManualClock) -> Store {
-    let storage = open_on(device, Durability::Immediate).unwrap();
-    SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
-}
-
 #[test]
 fn what_has_expired_goes_before_what_is_beyond_narrower_bounds() {
     let (device, clock) = (Device::default(), clock());
@@ -97,7 +91,12 @@ fn what_has_expired_goes_before_what_is_beyond_narrower_bounds() {
     }
     drop(store);
     clock.advance(Duration::from_secs(61));
-    let mut store = reopened(&device, StoreConfig::default().with_max_records(400), &clock);
+    let mut store = store_within(
+        StoreConfig::default().with_max_records(400),
+        &device,
+        Durability::Immediate,
+        &clock,
+    );
     for n in 0..20 {
         store.write(&RecordKey::new(format!("/any/new/{n}")), b"value").unwrap();
     }
@@ -126,7 +125,7 @@ fn what_is_beyond_narrower_bounds_goes_little_by_little() {
     ];
     for config in narrow {
         let device = device.after_power_loss(|len| len);
-        let mut store = reopened(&device, config.clone(), &clock);
+        let mut store = store_within(config, &device, Durability::Immediate, &clock);
         let mut heard = store.subscribe();
         assert_eq!(store.usage(), all, "nothing goes while it is opened");
         let mut writes = 0;

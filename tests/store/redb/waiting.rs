@@ -11,15 +11,7 @@ const LOAD: Duration = Duration::from_secs(1);
 /// How often something is tried that has to be quick, because the machine may have been busy.
 const TRIES: usize = 20;
 
-const HANGS: Faults = Faults {
-    reads: false,
-    writes: false,
-    syncs: false,
-    syncs_left: None,
-    bytes_left: None,
-    capacity: None,
-    syncs_hang: true,
-};
+const HANGS: Faults = Faults { syncs_hang: true, ..Faults::NONE };
 
 /// Whether a value is there if the power goes now, and with it all that is not synced.
 fn survives(device: &Device, key: &RecordKey) -> bool {
