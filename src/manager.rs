@@ -26,8 +26,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use libp2p_identity::Keypair;
-use prost::bytes::Bytes;
 
 pub use self::{
     backend::{Answer, Correction, Found, Holder, RecordBackend},
@@ -327,6 +327,7 @@ impl<B: RecordBackend> RecordManager<B> {
         self.inner
             .validator
             .signed_record(key)
+            .and_then(|rules| rules.downcast_ref())
             .ok_or_else(|| ManagerError::Unregistered(key.clone()))
     }
 }

@@ -44,7 +44,7 @@ use crate::{
 };
 
 async fn start() -> Peer {
-    Setup { validator: Arc::new(Registry::built_in()), ..Setup::default() }.start().await
+    Setup { validator: Arc::new(libp2p_smart_record::built_in()), ..Setup::default() }.start().await
 }
 
 async fn two() -> (Peer, Peer) {

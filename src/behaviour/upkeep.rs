@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
-use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Snapshot, Task,

@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{joined::Joined, outcome::Snapshot, turns::Turns};
 use crate::{

@@ -3,9 +3,9 @@
 //! **Invariants.** What is sent is in our own store first, so it is what others will take. What goes out has no publisher,
 //! so that those who write receive what others write.
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
-use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::{
@@ -245,7 +245,7 @@ impl<S: Storage> Behaviour<S> {
         };
         tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
         let record = kad::Record {
-            key: kad::RecordKey::from(&spread.key),
+            key: kad::RecordKey::new(&spread.key),
             value: chunk.to_vec(),
             publisher: None,
             expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),

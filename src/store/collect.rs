@@ -5,8 +5,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,

@@ -5,7 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,

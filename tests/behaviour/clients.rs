@@ -520,7 +520,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
         // A query of the user's own shows in the events, those of the behaviour's do not.
         a.client.publish(key(), says("x"), MINUTE).await.unwrap();
         a.client.get(key()).await.unwrap();
-        let id = a.smart(|smart| smart.kad_mut().get_record((&key()).into())).await;
+        let id = a.smart(|smart| smart.kad_mut().get_record(kad::RecordKey::new(&key()))).await;
         let seen = a
             .until(|event| match event {
                 Event::Kad(kad::Event::OutboundQueryProgressed { id, .. }) => Some(*id),

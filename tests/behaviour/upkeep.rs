@@ -181,7 +181,7 @@ async fn junk_does_not_keep_a_record_from_being_replicated() {
         let key = libp2p_smart_record::RecordKey::new("/sr/replicated/0");
         // Kademlia's own job would leave the record out of its next run for that.
         let (junk, peer) =
-            (kad::Record::new(kad::RecordKey::from(&key), b"junk".to_vec()), replica.id);
+            (kad::Record::new(kad::RecordKey::new(&key), b"junk".to_vec()), replica.id);
         for _ in 0..3 {
             let junk = junk.clone();
             empty
