@@ -110,6 +110,7 @@ pub mod presence_publisher;
 mod proto;
 mod rate;
 pub mod record;
+mod schedule;
 pub mod services;
 mod settings;
 pub mod shard;
