@@ -105,6 +105,7 @@ pub mod metrics;
 pub mod presence_publisher;
 mod proto;
 mod rate;
+mod schedule;
 pub mod services;
 pub mod store;
 

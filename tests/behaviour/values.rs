@@ -6,7 +6,7 @@ use futures::{FutureExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Bytes, ClientError, Clock, Fault, IpnsBuilder, IpnsName, IpnsRecord, PresenceValidator,
-    PublicKeyValidator, RecordKey, Registry, SystemClock, WriteError,
+    PublicKeyValidator, RecordKey, SystemClock, WriteError,
     behaviour::Event,
     presence::{Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceRecord},
 };

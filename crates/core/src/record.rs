@@ -7,7 +7,8 @@
 //! * [`Space`]: how updates join, when they may go, what a reader sees of them.
 //! * [`SmartRecord`]: the spaces under one key.
 //! * [`View`]: a record at an instant.
-//! * [`SpaceSigner`]: the writing side.
+//! * [`SpaceSigner`]: the writing side. [`SigningHistory`]: what a signer knows of what it has signed. [`KeptDocument`]: what is
+//!   signed anew before it expires.
 //! * [`Limits`], [`Admission`]: how much, and who.
 //!
 //! **Invariants.** The core reads no clock: `now` is an argument. Joining takes none, so replicas that have
@@ -17,6 +18,8 @@
 
 mod admission;
 pub mod chunk;
+mod history;
+mod kept;
 mod limits;
 mod seq;
 mod signer;
@@ -33,6 +36,8 @@ use prost::Message;
 
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
+    history::SigningHistory,
+    kept::KeptDocument,
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     signer::SpaceSigner,

@@ -42,6 +42,12 @@ impl Seq {
         last.map_or(now, |last| now.max(Self(last.0.saturating_add(1))))
     }
 
+    /// The last clock that is issued at `at`: what comes after it is issued a millisecond later. It stands for that of
+    /// records that carry milliseconds.
+    pub const fn last_at(at: Timestamp) -> Self {
+        Self(at.as_millis().saturating_mul(1_000).saturating_add(999))
+    }
+
     /// The time of issue, rounded down to milliseconds.
     pub const fn issued_at(self) -> Timestamp {
         Timestamp::from_millis(self.0 / 1_000)

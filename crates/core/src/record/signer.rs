@@ -3,7 +3,7 @@
 //! **Invariants.** `seq` grows with every update; `retain_until` never decreases, so that an update outlives
 //! everything that it hides, and nothing that was withdrawn comes back.
 //!
-//! **Spec.** `docs/design.md`, section "Update".
+//! **Spec.** `docs/design.md`, sections "Update" and "Signing".
 
 use std::{fmt, time::Duration};
 
@@ -11,8 +11,8 @@ use libp2p_identity::Keypair;
 
 use super::{
     SmartRecord,
-    limits::{Limit, LimitExceeded, Limits},
-    seq::Seq,
+    history::SigningHistory,
+    limits::Limits,
     space::Space,
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
@@ -54,9 +54,7 @@ pub struct SpaceSigner {
     key: RecordKey,
     keypair: Keypair,
     limits: Limits,
-    last: Option<Seq>,
-    /// The latest `retain_until` of any earlier update; `None` while nothing is known of that.
-    retain_until: Option<Timestamp>,
+    history: SigningHistory,
     /// What the writer has said, as far as it is known here.
     space: Space,
 }
@@ -64,7 +62,8 @@ pub struct SpaceSigner {
 impl SpaceSigner {
     /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
-        Self { key, keypair, limits, last: None, retain_until: None, space: Space::new() }
+        let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
+        Self { key, keypair, limits, history, space: Space::new() }
     }
 
     /// The key of the record.
@@ -82,23 +81,39 @@ impl SpaceSigner {
     /// [`learn`](Self::learn) it. A record of another key says nothing.
     pub fn resume(&mut self, record: &SmartRecord) {
         if *record.key() == self.key {
-            self.retain_until.get_or_insert(Timestamp::EPOCH);
             self.learn(record);
+            self.history.complete();
         }
     }
 
     /// Takes note of some of the writer's earlier updates, without taking them for all that there were: what is written
     /// next comes after these, and goes on to outlive whatever else there may have been. A record of another key says nothing.
     pub fn learn(&mut self, record: &SmartRecord) {
-        if *record.key() != self.key {
-            return;
-        }
-        if let Some(space) = record.space(&self.writer()) {
+        if *record.key() == self.key
+            && let Some(space) = record.space(&self.writer())
+        {
             self.space.join(space.clone());
-            self.last = self.last.max(space.newest().map(|position| position.seq));
-            self.retain_until = self
-                .retain_until
-                .map(|until| space.retain_until().map_or(until, |at| until.max(at)));
+            learn(&mut self.history, space);
+        }
+    }
+
+    /// Whether nothing can be signed at `now`, because the last update seems to come from the future: it was signed with a
+    /// clock that was ahead of this one by more than replicas allow.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.history.is_ahead(now)
+    }
+
+    /// Forgets the updates for which the signer [is ahead](Self::is_ahead) of `now`, after the clock was set right. Replicas
+    /// have refused them. A store of this node may have taken them: see
+    /// [`SmartRecordStore::forget_space`](crate::SmartRecordStore::forget_space). What is written next is retained as if
+    /// nothing of the past were known.
+    ///
+    /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
+    pub fn forget_future(&mut self, now: Timestamp) {
+        if self.is_ahead(now) {
+            self.space.forget_after(self.history.latest(now));
+            self.history.forget();
+            learn(&mut self.history, &self.space);
         }
     }
 
@@ -122,8 +137,7 @@ impl SpaceSigner {
     ///
     /// # Errors
     /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
-    /// sign; [`Limit::ClockSkew`] if the space has an update that was signed with a clock far ahead of this one. Nobody else
-    /// has taken that: whoever has it, a store of this node perhaps, should `forget` it.
+    /// sign; [`Limit::ClockSkew`](super::Limit::ClockSkew) if the signer [is ahead](Self::is_ahead) of `now`.
     pub fn merge(
         &mut self,
         document: Dict,
@@ -153,8 +167,7 @@ impl SpaceSigner {
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
         let longest = now.saturating_add(self.limits.max_ttl());
-        let retain_until = self.retained(now).max(longest);
-        self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, retain_until)
+        self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, longest)
     }
 
     fn update(
@@ -167,34 +180,10 @@ impl SpaceSigner {
         if expires_at <= now {
             return Err(UpdateError::Expired { retain_until: expires_at }.into());
         }
-        let retain_until = self.retained(now).max(expires_at);
-        self.sign(kind, document, now, expires_at, retain_until)
+        self.sign(kind, document, now, expires_at, expires_at)
     }
 
-    /// Until when anything that was signed before `now` is retained.
-    fn retained(&self, now: Timestamp) -> Timestamp {
-        self.retain_until.unwrap_or_else(|| {
-            let longest = now.saturating_add(self.limits.max_ttl());
-            // What was signed with a clock ahead of this one may be kept for longer still.
-            self.space.retain_until().map_or(longest, |at| at.max(longest))
-        })
-    }
-
-    /// The clock of the next update, if replicas would not take it for the future.
-    fn next_seq(&self, now: Timestamp) -> Result<Seq, LimitExceeded> {
-        let seq = Seq::next(self.last, now);
-        let (lead, max) = (seq.issued_at().saturating_since(now), self.limits.max_clock_skew());
-        if lead > max {
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max));
-        }
-        Ok(seq)
-    }
-
-    /// Whether nothing can be signed at `now`, because the last update seems to come from the future.
-    pub fn is_ahead(&self, now: Timestamp) -> bool {
-        self.next_seq(now).is_err()
-    }
-
+    /// Signs an update that is retained at least until then, and as long as anything before it.
     fn sign(
         &mut self,
         kind: UpdateKind,
@@ -203,15 +192,21 @@ impl SpaceSigner {
         expires_at: Timestamp,
         retain_until: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let seq = self.next_seq(now).map_err(UpdateError::from)?;
+        let seq = self.history.next(now).map_err(UpdateError::from)?;
+        let retain_until = retain_until.max(self.history.retain_until(seq));
         let update = Update { seq, expires_at, retain_until, kind, document };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
-        self.last = Some(update.seq);
-        self.retain_until = Some(update.retain_until);
+        self.history.signed(seq, retain_until);
         self.space.collect(now);
         self.space.insert(signed.clone());
         self.space.truncate(&self.limits);
         Ok(signed)
+    }
+}
+
+fn learn(history: &mut SigningHistory, space: &Space) {
+    if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
+        history.learn(newest.seq, retain_until);
     }
 }
 
@@ -220,14 +215,17 @@ impl fmt::Debug for SpaceSigner {
         f.debug_struct("SpaceSigner")
             .field("key", &self.key)
             .field("writer", &self.writer())
-            .field("last", &self.last)
+            .field("history", &self.history)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Limit, LimitExceeded, Seq},
+        *,
+    };
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -360,6 +358,30 @@ mod tests {
         knowing.learn(&part);
         let next = knowing.replace(says("3"), now, Duration::from_secs(1)).unwrap();
         assert_eq!(next.retain_until(), known.retain_until());
+    }
+
+    #[test]
+    fn case_24_what_was_signed_with_a_clock_that_was_ahead_is_forgotten_and_the_rest_stays() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let right = signer.merge(says("right"), now, HOUR).unwrap();
+        signer.merge(says("ahead"), now.saturating_add(HOUR), HOUR).unwrap();
+        let later = now.saturating_add(Duration::from_secs(60));
+        assert!(signer.is_ahead(later));
+        assert!(signer.merge(says("x"), later, HOUR).is_err());
+        signer.forget_future(later);
+        assert!(!signer.is_ahead(later));
+        let record = signer.record(later);
+        assert_eq!(record.space(&signer.writer()).unwrap().updates().collect::<Vec<_>>(), [&right]);
+        let next = signer.replace(says("again"), later, Duration::from_secs(1)).unwrap();
+        assert_eq!(next.seq(), Seq::next(None, later));
+        // Somebody may yet show what is forgotten, once its time has come.
+        assert_eq!(next.retain_until(), later.saturating_add(48 * HOUR));
+        // With a clock that is right there is nothing to forget.
+        let before = signer.clone();
+        signer.forget_future(later);
+        assert_eq!(signer.record(later), before.record(later));
+        assert_eq!(signer.history, before.history);
     }
 
     #[test]

@@ -163,6 +163,11 @@ impl Space {
         before.saturating_sub(self.updates.len())
     }
 
+    /// Drops the updates that were issued after `latest`.
+    pub(super) fn forget_after(&mut self, latest: Timestamp) {
+        self.updates.retain(|update| update.seq().issued_at() <= latest);
+    }
+
     /// What a reader sees of the space at `now`; `None` if nothing of it lives.
     pub fn view(&self, now: Timestamp) -> Option<SpaceView> {
         // An update that may go at `now` counts as gone, so that collecting changes no view.

@@ -4,7 +4,7 @@
 //! whichever node, so that what is newer outlives everything that it hides or takes the room of, and nothing
 //! that was withdrawn comes back.
 //!
-//! **Spec.** `docs/design.md`, section "Update".
+//! **Spec.** `docs/design.md`, section "Signing".
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
 };
 use crate::{
-    record::{KeyMismatch, Writer},
+    record::{KeyMismatch, Seq, SigningHistory, Writer},
     time::Timestamp,
 };
 
@@ -31,9 +31,7 @@ use crate::{
 pub struct Announcer {
     keypair: Keypair,
     limits: PresenceLimits,
-    last: Option<Timestamp>,
-    /// The latest `retain_until` of anything signed earlier; `None` while nothing is known of that.
-    retain_until: Option<Timestamp>,
+    history: SigningHistory,
     /// Where the client is present, as far as it is known here.
     record: PresenceRecord,
 }
@@ -59,8 +57,9 @@ impl Announcer {
             }
             .into());
         }
+        let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
         let record = PresenceRecord::new(key);
-        Ok(Self { keypair, limits, last: None, retain_until: None, record })
+        Ok(Self { keypair, limits, history, record })
     }
 
     /// The key of the record.
@@ -74,18 +73,44 @@ impl Announcer {
     }
 
     /// Takes note of the client's earlier announcements, so that new ones come after and outlive them. These are taken
-    /// for all that there were: better join what several replicas answer.
+    /// for all that there were: better join what several replicas answer, and if it may not be all,
+    /// [`learn`](Self::learn) it.
     ///
     /// # Errors
     /// [`KeyMismatch`] if it is a record of another key.
     pub fn resume(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
-        self.record.join(record.clone())?;
-        self.retain_until.get_or_insert(Timestamp::EPOCH);
-        for entry in record.entries() {
-            self.last = self.last.max(Some(entry.created_at()));
-            self.retain_until = self.retain_until.max(Some(entry.retain_until()));
-        }
+        self.learn(record)?;
+        self.history.complete();
         Ok(())
+    }
+
+    /// Takes note of some of the client's earlier announcements, without taking them for all that there were: what is
+    /// announced next comes after these, and goes on to outlive whatever else there may have been.
+    ///
+    /// # Errors
+    /// [`KeyMismatch`] if it is a record of another key.
+    pub fn learn(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
+        self.record.join(record.clone())?;
+        learn(&mut self.history, record);
+        Ok(())
+    }
+
+    /// Whether nothing can be signed at `now`, because the last announcement seems to come from the future: it was signed
+    /// with a clock that was ahead of this one by more than replicas allow.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.history.is_ahead(now)
+    }
+
+    /// Forgets the announcements for which the announcer [is ahead](Self::is_ahead) of `now`, after the clock was set right.
+    /// Replicas have refused them. What is announced next is retained as if nothing of the past were known.
+    ///
+    /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
+    pub fn forget_future(&mut self, now: Timestamp) {
+        if self.is_ahead(now) {
+            self.record.forget_after(self.history.latest(now));
+            self.history.forget();
+            learn(&mut self.history, &self.record);
+        }
     }
 
     /// Announces the client at `node` for `ttl` from `now` on, with these X25519 keys. The node has to
@@ -93,7 +118,8 @@ impl Announcer {
     ///
     /// # Errors
     /// [`AnnounceError`] if replicas would refuse it (too long a `ttl` or none at all, or a node that is the
-    /// client itself) or the key cannot sign.
+    /// client itself) or the key cannot sign; [`Limit::ClockSkew`](crate::record::Limit::ClockSkew) if the announcer
+    /// [is ahead](Self::is_ahead) of `now`.
     pub fn announce(
         &mut self,
         node: &PublicKey,
@@ -130,9 +156,9 @@ impl Announcer {
         node: &PublicKey,
         now: Timestamp,
     ) -> Result<Withdrawal, AnnounceError> {
-        let created_at = self.next(now);
-        let longest = created_at.saturating_add(self.limits.max_ttl());
-        let retain_until = self.retained(created_at).max(longest);
+        let seq = self.next(now)?;
+        let created_at = seq.issued_at();
+        let retain_until = self.history.retain_until(seq).max(self.history.longest(seq));
         let withdrawal = Withdrawal::sign(
             self.record.key(),
             &self.keypair,
@@ -141,7 +167,7 @@ impl Announcer {
             retain_until,
             &self.limits,
         )?;
-        self.signed(created_at, retain_until);
+        self.history.signed(Seq::last_at(created_at), retain_until);
         self.record.insert_unchecked(withdrawal.clone().into());
         Ok(withdrawal)
     }
@@ -172,9 +198,10 @@ impl Announcer {
         now: Timestamp,
         ttl: Duration,
     ) -> Result<HalfSigned, AnnounceError> {
-        let created_at = self.next(now);
+        let seq = self.next(now)?;
+        let created_at = seq.issued_at();
         let expires_at = created_at.saturating_add(ttl);
-        let retain_until = self.retained(created_at).max(expires_at);
+        let retain_until = self.history.retain_until(seq).max(expires_at);
         let offer = AnnouncementOffer {
             node,
             handshake_key,
@@ -184,26 +211,20 @@ impl Announcer {
             retain_until,
         };
         let half = offer.sign(self.record.key(), &self.keypair, &self.limits)?;
-        self.signed(created_at, retain_until);
+        self.history.signed(Seq::last_at(created_at), retain_until);
         Ok(half)
     }
 
-    /// The time of what is signed next: now, or just after what was signed last.
-    fn next(&self, now: Timestamp) -> Timestamp {
-        match self.last {
-            Some(last) => now.max(last.saturating_add(Duration::from_millis(1))),
-            None => now,
-        }
+    /// The clock of what is signed next.
+    fn next(&self, now: Timestamp) -> Result<Seq, PresenceError> {
+        Ok(self.history.next(now)?)
     }
+}
 
-    /// Until when anything that was signed before `created_at` is retained.
-    fn retained(&self, created_at: Timestamp) -> Timestamp {
-        self.retain_until.unwrap_or_else(|| created_at.saturating_add(self.limits.max_ttl()))
-    }
-
-    fn signed(&mut self, created_at: Timestamp, retain_until: Timestamp) {
-        self.last = Some(created_at);
-        self.retain_until = Some(retain_until);
+/// The messages carry milliseconds: what is signed next is a millisecond later.
+fn learn(history: &mut SigningHistory, record: &PresenceRecord) {
+    for entry in record.entries() {
+        history.learn(Seq::last_at(entry.created_at()), entry.retain_until());
     }
 }
 
@@ -211,7 +232,7 @@ impl fmt::Debug for Announcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Announcer")
             .field("key", self.key())
-            .field("last", &self.last)
+            .field("history", &self.history)
             .finish_non_exhaustive()
     }
 }

@@ -290,6 +290,11 @@ impl PresenceRecord {
         before.saturating_sub(self.entries.len())
     }
 
+    /// Drops the entries that were made after `latest`.
+    pub(super) fn forget_after(&mut self, latest: Timestamp) {
+        self.entries.retain(|_, entry| entry.created_at() <= latest);
+    }
+
     /// What a reader sees at `now`: where the client is present, ordered by the peer id of the node. What has
     /// expired or was withdrawn is hidden.
     pub fn view(&self, now: Timestamp) -> impl Iterator<Item = &Announcement> {

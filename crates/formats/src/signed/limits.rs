@@ -73,7 +73,7 @@ impl SignedRecordLimits {
         check(Limit::ContentBytes, value, self.value_bytes)
     }
 
-    pub(crate) fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
+    pub fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
         let lead = Seq::from_micros(sequence).issued_at().saturating_since(now);
         if lead > self.max_clock_skew {
             return Err(LimitExceeded {

@@ -1,45 +1,75 @@
-//! What a writer keeps in its space: one document, signed anew for as long as there is a client.
+//! A document that its writer keeps in its space: it is signed anew before it expires.
 //!
-//! **Invariants.** Pure. There is one such document for each space, which fits into one update; keeping more merges into it,
-//! the later winning. What is published over a part of it takes that part's place, and is not kept. Signing anew changes
-//! nothing of what is to be seen but for how long.
+//! **Invariants.** Signing anew changes nothing of what a reader sees but for how long. What is published over a part of a
+//! kept document takes the place of that part, and is not kept.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Keeping".
 
 use std::time::Duration;
 
+use super::{SignError, SignedUpdate, SpaceSigner, UpdateError};
 use crate::{
     node::{Dict, Kind, Node, Predicate, merge_documents, resolve_document, visible_document},
-    record::{SignError, SignedUpdate, SpaceSigner, UpdateError},
     time::Timestamp,
 };
 
-/// A document that is signed anew.
-#[derive(Clone, Debug)]
-pub(super) struct Kept {
+/// A document that is signed anew before it expires.
+///
+/// There is one for each space: several would each be renewed over the others. A renewal is one update in the place of all
+/// that the space says, so renewals do not pile up.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_identity::Keypair;
+/// use smart_record_core::{Dict, KeptDocument, Limits, SmartRecord, SpaceSigner, Timestamp};
+///
+/// let (key, minute) = ("/sr/rooms/lobby".into(), Duration::from_secs(60));
+/// let mut signer = SpaceSigner::new(key, Keypair::generate_ed25519(), Limits::default());
+/// let kept = KeptDocument::new([("name", "ada")].into_iter().collect(), 10 * minute);
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// kept.sign(&mut signer, now)?;
+///
+/// let later = now.saturating_add(5 * minute);
+/// let renewed = kept.renew(&mut signer, later)?;
+/// assert_eq!(renewed.expires_at(), later.saturating_add(10 * minute));
+/// # Ok::<(), smart_record_core::SignError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptDocument {
     document: Dict,
-    pub(super) ttl: Duration,
+    ttl: Duration,
 }
 
-impl Kept {
-    pub(super) const fn new(document: Dict, ttl: Duration) -> Self {
+impl KeptDocument {
+    /// Keeps `document`, which lives for `ttl` from when it is signed.
+    pub const fn new(document: Dict, ttl: Duration) -> Self {
         Self { document, ttl }
     }
 
-    /// Keeps this as well, and all for as long as the longer lived of the two.
-    pub(super) fn and(self, document: Dict, ttl: Duration) -> Self {
+    /// How long it lives from when it is signed.
+    pub const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Keeps `document` as well, merged into this one. Both live for the longer of the two times.
+    #[must_use]
+    pub fn and(self, document: Dict, ttl: Duration) -> Self {
         Self { document: merge_documents(self.document, document), ttl: self.ttl.max(ttl) }
     }
 
-    /// What is left to be kept after `newer` was published over it, if anything is.
-    pub(super) fn without(self, newer: &Dict) -> Option<Self> {
-        let document = without(self.document.clone(), newer);
-        let is_gone = document.is_empty() && !self.document.is_empty();
-        (!is_gone).then_some(Self { document, ttl: self.ttl })
+    /// What is left to be kept after `newer` was published over it; `None` if nothing is.
+    #[must_use]
+    pub fn without(self, newer: &Dict) -> Option<Self> {
+        let was_empty = self.document.is_empty();
+        let document = without(self.document, newer);
+        (was_empty || !document.is_empty()).then_some(Self { document, ttl: self.ttl })
     }
 
-    /// Signs it for the first time.
-    pub(super) fn sign(
+    /// Signs it for the first time, merged into the space.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn sign(
         &self,
         signer: &mut SpaceSigner,
         now: Timestamp,
@@ -49,7 +79,10 @@ impl Kept {
 
     /// Signs it anew, as one update in the place of all that the space says, which says the same; if that does not fit
     /// into one, as one update more.
-    pub(super) fn renew(
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn renew(
         &self,
         signer: &mut SpaceSigner,
         now: Timestamp,
@@ -122,8 +155,10 @@ fn node_inheriting(node: Node, parent: Timestamp) -> Node {
 mod tests {
     use libp2p_identity::Keypair;
 
-    use super::*;
-    use crate::record::{Limits, SmartRecord};
+    use super::{
+        super::{Limits, SmartRecord, Space},
+        *,
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -145,13 +180,13 @@ mod tests {
         let long = document(r#"{"long": {"a": 1, "b": [1, {"x": "y"}]}, "set": [1]}"#);
         signer.merge(long, NOW, 10 * MINUTE).unwrap();
         signer.merge(document(r#"{"short": 1, "set": [2]}"#), NOW, 3 * MINUTE).unwrap();
-        let kept = Kept::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
+        let kept = KeptDocument::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
         kept.sign(&mut signer, NOW).unwrap();
         let before = signer.space().clone();
         let later = NOW.saturating_add(2 * MINUTE);
         kept.renew(&mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
-        let said = |space: &crate::record::Space, minutes| {
+        let said = |space: &Space, minutes| {
             let at = NOW.saturating_add(minutes * MINUTE);
             space.view(at).unwrap().document.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>()
         };
@@ -170,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_is_published_over_a_part_takes_its_place_and_is_not_kept() {
-        let kept = Kept::new(document(r#"{"a": 1, "b": {"x": 1, "y": 2}, "set": [1]}"#), MINUTE);
+        let kept =
+            KeptDocument::new(document(r#"{"a": 1, "b": {"x": 1, "y": 2}, "set": [1]}"#), MINUTE);
         let left = kept.without(&document(r#"{"a": 2, "b": {"x": 3}, "set": [2], "new": 1}"#));
         let left = left.unwrap();
         assert_eq!(left.document, document(r#"{"b": {"y": 2}, "set": [1]}"#));
@@ -185,7 +221,7 @@ mod tests {
             let large = [(name, "x".repeat(1_500))].into_iter().collect();
             signer.merge(large, NOW, 10 * MINUTE).unwrap();
         }
-        let kept = Kept::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
+        let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
         kept.renew(&mut signer, NOW).unwrap();
         assert_eq!(signer.space().updates().len(), 3);
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 3);
