@@ -61,6 +61,7 @@
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
+//! | [`rate`], [`dag_cbor`], [`settings!`] | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
@@ -94,7 +95,7 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
-mod dag_cbor;
+pub mod dag_cbor;
 #[cfg(feature = "node")]
 pub mod host;
 pub mod ipns;
@@ -102,13 +103,11 @@ pub mod iprs;
 mod key;
 pub mod manager;
 mod meter;
-#[cfg(feature = "metrics")]
-pub mod metrics;
 pub mod node;
 pub mod presence;
 pub mod presence_publisher;
 mod proto;
-mod rate;
+pub mod rate;
 pub mod record;
 pub mod services;
 mod settings;
@@ -123,6 +122,8 @@ pub use cid::Cid;
 #[doc(no_inline)]
 pub use prost::bytes::Bytes;
 
+#[cfg(feature = "metrics")]
+pub use crate::meter::metrics;
 pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
