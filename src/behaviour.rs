@@ -276,9 +276,11 @@ impl<S: Storage> Behaviour<S> {
         }
     }
 
-    /// What measures it.
-    pub(crate) const fn meter(&self) -> &Meter {
-        &self.meter
+    /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
+    /// can be shown there, too, as a [`Source`](crate::metrics::Source).
+    #[cfg(feature = "metrics")]
+    pub const fn metrics(&self) -> Option<&crate::metrics::Metrics> {
+        self.meter.metrics()
     }
 
     /// One thing to do besides Kademlia, if there is one.

@@ -61,6 +61,7 @@
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
+//! | [`rate`], [`dag_cbor`], [`settings!`] | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
@@ -99,12 +100,10 @@ pub mod host;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
-#[cfg(feature = "metrics")]
-pub mod metrics;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
-mod rate;
+pub mod rate;
 mod schedule;
 pub mod services;
 pub mod store;
@@ -146,6 +145,8 @@ pub use bytes::Bytes;
 
 #[cfg(feature = "ipns")]
 pub use crate::ipns::{IpnsBuilder, IpnsName, IpnsRecord};
+#[cfg(feature = "metrics")]
+pub use crate::meter::metrics;
 #[doc(no_inline)]
 pub use crate::node::Cid;
 pub use crate::{

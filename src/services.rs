@@ -55,7 +55,7 @@ mod task;
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -79,7 +79,6 @@ use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
     key::RecordKey,
-    meter::Shared,
     node::Predicate,
     store::Storage,
 };
@@ -152,13 +151,13 @@ pub enum ServiceError {
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct ServiceEvents {
     inbox: mpsc::Receiver<ServiceEvent>,
-    counters: Arc<Shared<ServiceCounters>>,
+    counters: Arc<Mutex<ServiceCounters>>,
 }
 
 impl ServiceEvents {
     /// What the service has done so far, events that were lost among it.
     pub fn counters(&self) -> ServiceCounters {
-        self.counters.get()
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -217,8 +216,11 @@ impl ServiceBuilder {
             tags.extend(Reachability::new(policy, local, dial, resolver, clock.clone()).tags());
         }
         let (events, inbox) = mpsc::channel(config.max_events());
-        let counters = Arc::new(Shared::default());
-        records.meter().follow_service(&counters);
+        let counters = Arc::<Mutex<ServiceCounters>>::default();
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = records.metrics() {
+            metrics.add_source(counters.clone());
+        }
         let setup = Setup {
             client: client.downgrade(),
             writer: client.writer().clone(),

@@ -110,8 +110,8 @@ pub struct SmartRecordStore<S = MemoryStorage> {
     subscribers: Subscribers,
     counters: Shared<Counters>,
     meter: Meter,
-    /// How much is stored, for those who look from outside; kept only if the meter is on.
-    shown_usage: Shared<Usage>,
+    /// How much was stored at the last commit, for those who look from outside.
+    committed: Shared<Usage>,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
     answers: Mutex<Answers>,
@@ -161,6 +161,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
+            committed: Shared::new(storage.usage()),
             place: RecordId::place(&local),
             local,
             validator,
@@ -176,7 +177,6 @@ impl<S: Storage> SmartRecordStore<S> {
             subscribers: Subscribers::default(),
             counters: Shared::default(),
             meter: Meter::default(),
-            shown_usage: Shared::default(),
             cursors: Mutex::default(),
             answers: Mutex::default(),
             snapshot: Mutex::default(),
@@ -220,22 +220,14 @@ impl<S: Storage> SmartRecordStore<S> {
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
-        self.measure_with(metrics);
+        self.measure_with(Meter::of(metrics));
         self
     }
 
-    #[cfg(feature = "metrics")]
-    pub(crate) fn measure_with(&mut self, metrics: &crate::metrics::Metrics) {
-        self.meter = Meter::of(metrics);
-        self.show_usage();
-        metrics.sources().follow_store(self.counters.share(), self.shown_usage.share());
-    }
-
-    fn show_usage(&mut self) {
-        if self.meter.is_on() {
-            let usage = self.storage.usage();
-            self.shown_usage.change(|shown| *shown = usage);
-        }
+    pub(crate) fn measure_with(&mut self, meter: Meter) {
+        meter.show(&self.counters);
+        meter.show(&self.committed);
+        self.meter = meter;
     }
 
     pub(crate) const fn local(&self) -> PeerId {
@@ -276,7 +268,6 @@ impl<S: Storage> SmartRecordStore<S> {
             answers.on_write(true);
             self.has_changed = true;
         }
-        self.show_usage();
         applied
     }
 
@@ -294,8 +285,9 @@ impl<S: Storage> SmartRecordStore<S> {
             // What was evicted may be back, and what was written gone.
             *lock(&self.horizons) = Horizons::default();
             lock(&self.answers).on_write(false);
-            self.show_usage();
         }
+        let usage = self.storage.usage();
+        self.committed.change(|committed| *committed = usage);
         committed?;
         for key in evicted {
             self.emit(&StoreEvent::Evicted { key });

@@ -11,14 +11,19 @@ mod peer;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod swarms;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use libp2p::{StreamProtocol, identity::Keypair, kad, multiaddr::Protocol};
 use libp2p_smart_record::{
-    ClientError, Clock, RecordKey, SmartRecordStore, StoreEvent, SystemClock,
+    Behaviour, ClientError, Clock, RecordKey, SmartRecordStore, StoreEvent, SystemClock,
     behaviour::{BehaviourConfig, Event, Validation},
     host,
-    metrics::{Metrics, Recorder},
+    metrics::{Metrics, Sample, Source},
+    services::{DialPolicy, Service, dialable},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
@@ -104,13 +109,8 @@ async fn what_is_scraped_is_what_happened() {
         let reading = a.client.get(key()).await.unwrap();
         assert_eq!(reading.holders, [b.id]);
         send(&mut b, &a, b"junk").await;
-        let event = a
-            .until(|event| match event {
-                Event::Store(refused @ StoreEvent::Refused { .. }) => Some(refused.clone()),
-                _ => None,
-            })
+        a.until(|event| matches!(event, Event::Store(StoreEvent::Refused { .. })).then_some(()))
             .await;
-        scraper.metrics.record(&Event::Store(event));
 
         let (counters, store, usage) = a
             .smart(|smart| {
@@ -133,9 +133,6 @@ async fn what_is_scraped_is_what_happened() {
         assert_eq!(count("store_records"), 1);
         assert!(usage.bytes > 0);
         assert_eq!(count("store_size_bytes"), usage.bytes as u64);
-        let labels = r#"{event="refused",origin="remote",fault="malformed"}"#;
-        assert_eq!(count(&format!("store_events_total{labels}")), 1);
-
         for purpose in ["client", "resume"] {
             assert_eq!(count(&format!("read_duration_seconds_count{{purpose=\"{purpose}\"}}")), 1);
             assert_eq!(count(&format!("read_lookups_sum{{purpose=\"{purpose}\"}}")), 1);
@@ -183,6 +180,25 @@ async fn validation_off_the_task_and_refusals_unread_show() {
 }
 
 #[tokio::test]
+async fn how_many_peers_took_a_repair_is_scraped() {
+    let scraper = Scraper::new();
+    let (mut a, b) = (scraper.start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        assert_eq!(scraper.scrape()["repaired_peers_count"], 0.0);
+        let late = Peer::start().await;
+        mesh(&[&a, &late]).await;
+        a.client.get(key()).await.unwrap();
+        a.until(|event| matches!(event, Event::Repaired { .. }).then_some(())).await;
+        let scraped = scraper.scrape();
+        assert_eq!((scraped["repaired_peers_count"], scraped["repaired_peers_sum"]), (1.0, 1.0));
+        assert_eq!(scraped["repairs_total"], 1.0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_series_is_for_a_key_or_a_peer() {
     let scraper = Scraper::new();
     let (a, b) = (scraper.start().await, Peer::start().await);
@@ -211,9 +227,9 @@ async fn no_series_is_for_a_key_or_a_peer() {
 #[test]
 fn names_and_units_are_as_openmetrics_has_them() {
     let scraper = Scraper::new();
-    for event in [Event::ClientsGone, Event::Replicated { key: key() }] {
-        scraper.metrics.record(&event);
-    }
+    let builder = Behaviour::builder(Keypair::generate_ed25519()).with_metrics(&scraper.metrics);
+    let (mut behaviour, client) = builder.build();
+    let _service = Service::builder().build(&mut behaviour, &client);
     let text = scraper.text();
     assert!(text.ends_with("# EOF\n"));
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -264,8 +280,49 @@ fn a_store_alone_is_shown_once_and_its_counters_outlive_it() {
     assert_eq!(shown("store_size_bytes"), 0);
 }
 
+/// A source of one's own.
+#[derive(Debug)]
+struct Visits {
+    all: u64,
+    now: u64,
+}
+
+impl Source for Visits {
+    fn samples(&self) -> Vec<Sample> {
+        let labelled = |label| move |sample: Sample| sample.with_label("room", label);
+        vec![
+            labelled("hall")(Sample::counter("visits", "Visits", self.all)),
+            Sample::gauge("visitors", "Visitors", self.now),
+        ]
+    }
+}
+
+#[test]
+fn sources_are_added_up_and_what_those_that_are_gone_have_counted_stays() {
+    let scraper = Scraper::new();
+    let shown = || {
+        let scraped = scraper.scrape();
+        (scraped["visits_total{room=\"hall\"}"], scraped["visitors"])
+    };
+    let [one, two] = [(3, 2), (4, 1)].map(|(all, now)| Arc::new(Mutex::new(Visits { all, now })));
+    for source in [&one, &two, &one] {
+        scraper.metrics.add_source(source.clone());
+    }
+    assert_eq!(shown(), (7.0, 3.0));
+    one.lock().unwrap().all += 10;
+    assert_eq!(shown(), (17.0, 3.0));
+    let gone = Arc::downgrade(&one);
+    drop(one);
+    for _ in 0..2 {
+        assert_eq!(shown(), (17.0, 1.0));
+        assert!(gone.upgrade().is_none(), "nor is it kept");
+    }
+    drop(two);
+    assert_eq!(shown(), (17.0, 0.0));
+}
+
 #[tokio::test]
-async fn a_ready_node_records_its_events_itself() {
+async fn what_a_ready_node_does_is_scraped() {
     let protocol = StreamProtocol::new("/metrics-test/kad/1.0.0");
     let builder = || {
         let builder = host::Node::builder().with_protocol(protocol.clone());
@@ -279,24 +336,15 @@ async fn a_ready_node_records_its_events_itself() {
         let address = address.with(Protocol::P2p(node.peer_id()));
         let other = builder().bootstrap(address).start().await.unwrap();
         other.client().publish(key(), says("x"), Duration::from_secs(60)).await.unwrap();
-        let labels = r#"{event="stored",origin="remote",fault=""}"#;
-        // It has acknowledged the write; that it tells of it may take a moment longer.
-        while scraper.scrape().get(&format!("store_events_total{labels}")) != Some(&1.0) {
-            node.peers().await.unwrap();
-        }
-        let client = node.client().clone();
-        let ended = tokio::spawn(node.ended());
-        drop(client);
-        ended.await.unwrap();
-        assert_eq!(scraper.scrape()["events_total{event=\"clients_gone\"}"] as u64, 1);
+        assert_eq!(scraper.scrape()["store_admitted_updates_total"], 1.0);
+        node.client().get(key()).await.unwrap();
+        assert_eq!(scraper.scrape()["reads_total"], 1.0);
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_a_service_does_is_scraped_with_what_its_node_does() {
-    use libp2p_smart_record::services::{DialPolicy, Service, dialable};
-
     let scraper = Scraper::new();
     within(async {
         let service = Service::builder().with_reachability(DialPolicy::default());

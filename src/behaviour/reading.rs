@@ -26,7 +26,7 @@ use super::{
 use crate::{
     client::ClientError,
     key::RecordKey,
-    meter::{Begun, Purpose, Timed},
+    meter::{Amount, Begun, Purpose, Timed},
     record::SmartRecord,
     store::{Origin, Storage, StoredValue, wall_clock},
     time::Timestamp,
@@ -180,7 +180,7 @@ impl<S: Storage> Behaviour<S> {
             return false;
         };
         let _in_span = read.span.clone().entered();
-        self.meter.answer(record.value.len());
+        self.meter.note(Amount::AnswerBytes(record.value.len()));
         let lookup = &mut read.lookup;
         if record.key != kad::RecordKey::new(lookup.key()) {
             // Kademlia does not compare them.
@@ -263,7 +263,7 @@ impl<S: Storage> Behaviour<S> {
             }
         } else if let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) {
             self.meter.end(Timed::Read(reader.purpose()), begun);
-            self.meter.lookups(reader.purpose(), lookup.lookups());
+            self.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
             self.end_read(lookup, reader, timed_out);
         }
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
+    meter::Amount,
     record::{Limit, LimitExceeded, SmartRecord, Writer},
     store::{Origin, Storage, WriteError},
     time::Timestamp,
@@ -318,11 +319,13 @@ impl<S: Storage> Behaviour<S> {
             Sender::Repair => {
                 self.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
+                    self.meter.note(Amount::RepairedPeers(peers.len()));
                     self.events.push_back(Event::Repaired { key, peers });
                 }
             }
             Sender::Refresh => {
                 self.count(|c| &mut c.refreshes, 1);
+                self.meter.note(Amount::RefreshedPeers(peers.len()));
                 self.events.push_back(Event::Refreshed { key, peers });
             }
             Sender::Replication => self.events.push_back(Event::Replicated { key }),

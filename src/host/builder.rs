@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
-    meter::Meter,
     services::ServiceBuilder,
     store::{MemoryStorage, SmartRecordStore, Storage},
 };
@@ -32,7 +31,6 @@ pub struct NodeBuilder<S: Storage = MemoryStorage> {
     external: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
-    meter: Meter,
     service: Option<ServiceBuilder>,
 }
 
@@ -46,7 +44,6 @@ impl NodeBuilder {
             external: Vec::new(),
             bootstrap: Vec::new(),
             mode: None,
-            meter: Meter::default(),
             service: None,
         }
     }
@@ -56,16 +53,15 @@ impl<S: Storage> NodeBuilder<S> {
     /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
     /// peer.
     pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode, meter, service }
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, service }
     }
 
-    /// Has `metrics` show what the node does, its events among it.
+    /// Has `metrics` show what the node does.
     #[cfg(feature = "metrics")]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
         self.records = self.records.with_metrics(metrics);
-        self.meter = Meter::of(metrics);
         self
     }
 
@@ -120,7 +116,7 @@ impl<S: Storage> NodeBuilder<S> {
     /// # Errors
     /// [`HostError`] if an address is no good.
     pub async fn start(self) -> Result<Node<S>, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode, meter, service } = self;
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
         // Kademlia would wait for somebody to confirm an external address, which takes autonat.
@@ -152,7 +148,7 @@ impl<S: Storage> NodeBuilder<S> {
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
             .build();
-        let mut host = Host::new(swarm, meter);
+        let mut host = Host::new(swarm);
         external.into_iter().for_each(|address| host.swarm.add_external_address(address));
         for address in listen {
             host.listen(address).await?;

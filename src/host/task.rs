@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout_at};
 use super::HostError;
 use crate::{
     behaviour::{Behaviour, Event},
-    meter::Meter,
     services::Dialer,
     store::Storage,
 };
@@ -65,12 +64,11 @@ pub(super) struct Host<S: Storage> {
     pub(super) swarm: Swarm<Composed<S>>,
     /// Of each peer, the oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
-    meter: Meter,
 }
 
 impl<S: Storage> Host<S> {
-    pub(super) fn new(swarm: Swarm<Composed<S>>, meter: Meter) -> Self {
-        Self { swarm, connections: HashMap::new(), meter }
+    pub(super) fn new(swarm: Swarm<Composed<S>>) -> Self {
+        Self { swarm, connections: HashMap::new() }
     }
 
     pub(super) fn records(&mut self) -> &mut Behaviour<S> {
@@ -125,10 +123,7 @@ impl<S: Storage> Host<S> {
                     request(&mut self);
                 },
                 event = self.swarm.select_next_some().fuse() => match event {
-                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => {
-                        self.meter.event(&Event::ClientsGone);
-                        return;
-                    }
+                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
                     event => self.on_event(event),
                 }
             }
@@ -137,7 +132,6 @@ impl<S: Storage> Host<S> {
 
     fn on_event(&mut self, event: SwarmEvent<HostEvent>) {
         match event {
-            SwarmEvent::Behaviour(HostEvent::Records(event)) => self.meter.event(&event),
             SwarmEvent::Behaviour(HostEvent::Identify(identify::Event::Received {
                 peer_id,
                 info,

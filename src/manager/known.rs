@@ -4,7 +4,7 @@
 //! expires; at most [`CAPACITY`] keys are remembered, and those used longest ago are forgotten first. What replicas refuse
 //! because it comes from the future, after a clock that was far ahead was set right, is forgotten.
 
-use std::collections::{BTreeMap, HashMap};
+use hashlink::LruCache;
 
 use crate::{
     key::RecordKey,
@@ -17,12 +17,13 @@ use crate::{
 const CAPACITY: usize = 4_096;
 
 /// What is known of the records of a manager's keys.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    keys: HashMap<RecordKey, Entry>,
-    /// The keys by when they were used last.
-    by_use: BTreeMap<u64, RecordKey>,
-    uses: u64,
+#[derive(Debug)]
+pub(super) struct Known(LruCache<RecordKey, Entry>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(LruCache::new(CAPACITY))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +31,6 @@ struct Entry {
     /// The highest sequence that was given out, whatever became of it, or met in a record that has expired since.
     last: Option<u64>,
     met: Option<Met>,
-    used: u64,
 }
 
 /// The best record that was met.
@@ -98,25 +98,18 @@ impl Known {
         limits: &SignedRecordLimits,
     ) -> Option<u64> {
         // Who asks for a key that nobody has shall not make others forgotten.
-        let entry = self.keys.get_mut(key)?;
+        let entry = self.0.peek_mut(key)?;
         entry.forget_future(now, limits);
         entry.drop_expired(now);
         entry.met.as_ref().map(|met| met.content.0)
     }
 
     fn entry(&mut self, key: &RecordKey) -> &mut Entry {
-        self.uses = self.uses.saturating_add(1);
-        if let Some(entry) = self.keys.get(key) {
-            self.by_use.remove(&entry.used);
-        } else if self.keys.len() >= CAPACITY
-            && let Some((_, oldest)) = self.by_use.pop_first()
-        {
-            self.keys.remove(&oldest);
+        // The entry alone would make no room, but it is what counts as a use.
+        if !self.0.contains_key(key) {
+            self.0.insert(key.clone(), Entry::default());
         }
-        self.by_use.insert(self.uses, key.clone());
-        let entry = self.keys.entry(key.clone()).or_default();
-        entry.used = self.uses;
-        entry
+        self.0.entry(key.clone()).or_insert_with(Entry::default)
     }
 }
 
@@ -230,8 +223,8 @@ mod tests {
         }
         known.reserve(&key(0), None, Timestamp::EPOCH, &limits());
         known.reserve(&key(CAPACITY), None, Timestamp::EPOCH, &limits());
-        assert_eq!((known.keys.len(), known.by_use.len()), (CAPACITY, CAPACITY));
-        assert!(known.keys.contains_key(&key(0)));
-        assert!(!known.keys.contains_key(&key(1)));
+        assert_eq!(known.0.len(), CAPACITY);
+        assert!(known.0.contains_key(&key(0)));
+        assert!(!known.0.contains_key(&key(1)));
     }
 }

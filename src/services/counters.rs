@@ -2,6 +2,9 @@
 //!
 //! **Invariants.** They only grow.
 
+#[cfg(feature = "metrics")]
+use crate::metrics::{Sample, Source};
+
 /// Counters of a [`Service`](super::Service) since it was built. With the feature `metrics`, a service of a behaviour that is
 /// given a `Metrics` is shown by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,4 +24,22 @@ pub struct ServiceCounters {
     pub published: u64,
     /// Writes of findings that have failed, and findings for which there was no room.
     pub failed: u64,
+}
+
+#[cfg(feature = "metrics")]
+impl Source for ServiceCounters {
+    fn samples(&self) -> Vec<Sample> {
+        // Each field is named, so that none is forgotten.
+        let Self { looks, checks, unknown, put_off, refused, published, failed } = self;
+        let counts = [
+            ("service_looks", "Records looked through for requests", looks),
+            ("service_checks", "Checks made for requests", checks),
+            ("service_unknown", "Checks that have come to nothing", unknown),
+            ("service_put_off", "Checks that were put off", put_off),
+            ("service_refused", "Requests not checked, at each look", refused),
+            ("service_published", "Findings published", published),
+            ("service_failed", "Findings that could not be published", failed),
+        ];
+        counts.map(|(name, help, count)| Sample::counter(name, help, *count)).into()
+    }
 }

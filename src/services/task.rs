@@ -7,7 +7,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,7 +36,6 @@ use crate::{
     client::{Client, ClientError, Publication, WeakClient},
     clock::Clock,
     key::RecordKey,
-    meter::Shared,
     node::{Kind, Predicate},
     record::{SmartRecord, Writer},
     store::{self, StoreEvent, storage::RecordId},
@@ -68,7 +67,7 @@ pub(super) struct Setup {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stored: store::Events,
     pub(super) events: mpsc::Sender<ServiceEvent>,
-    pub(super) counters: Arc<Shared<ServiceCounters>>,
+    pub(super) counters: Arc<Mutex<ServiceCounters>>,
 }
 
 pub(super) struct Task {
@@ -123,10 +122,9 @@ impl Task {
     }
 
     fn count(&self, which: impl FnOnce(&mut ServiceCounters) -> &mut u64) {
-        self.setup.counters.change_through_shared(|counters| {
-            let count = which(counters);
-            *count = count.saturating_add(1);
-        });
+        let mut counters = self.setup.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = which(&mut counters);
+        *count = count.saturating_add(1);
     }
 
     /// One thing to do, if there is one; an error at the end.

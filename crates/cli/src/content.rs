@@ -252,7 +252,7 @@ fn scheme(record: &IprsRecord) -> String {
     ];
     known
         .iter()
-        .find(|(_, scheme)| scheme.cid() == record.scheme())
+        .find(|(_, scheme)| scheme.description().cid() == record.scheme())
         .map_or_else(|| record.scheme().to_string(), |(name, _)| (*name).to_owned())
 }
 

@@ -8,7 +8,7 @@
 //!
 //! **Spec.** [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
 
-use std::{collections::BTreeMap, convert::Infallible, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;
@@ -16,11 +16,28 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_ipld_dagcbor::DecodeError;
 
-/// The data in these bytes.
-pub fn from_slice(bytes: &[u8]) -> Result<Ipld, DecodeError<Infallible>> {
-    serde_ipld_dagcbor::from_slice::<Data>(bytes).map(|Data(data)| data)
+/// Why bytes are not DAG-CBOR.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(String);
+
+/// Reads the data in these bytes, in time and memory in proportion to them.
+///
+/// ```
+/// use smart_record_core::dag_cbor;
+/// use ipld_core::ipld::Ipld;
+///
+/// assert_eq!(dag_cbor::from_slice(&[0x81, 0x17]), Ok(Ipld::List(vec![Ipld::Integer(23)])));
+/// assert!(dag_cbor::from_slice(&[0x9b, 0xff]).is_err());
+/// ```
+///
+/// # Errors
+/// [`DecodeError`] if they are not one item of DAG-CBOR and nothing else.
+pub fn from_slice(bytes: &[u8]) -> Result<Ipld, DecodeError> {
+    let Data(data) =
+        serde_ipld_dagcbor::from_slice(bytes).map_err(|e| DecodeError(e.to_string()))?;
+    Ok(data)
 }
 
 struct Data(Ipld);

@@ -69,6 +69,18 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All classes.
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::Invalid,
+        Self::Expired,
+        Self::Stale,
+        Self::LimitExceeded,
+        Self::RefusedByPolicy,
+        Self::Unsupported,
+        Self::Caller,
+    ];
+
     /// The class in words, as a metric's label has it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -17,15 +17,13 @@
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
-use std::{cmp::Ordering, sync::LazyLock};
-
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
-    cbor::{self, Fields, map},
-    scheme::{order_by, unmarshal},
+    Description, IprsError, IprsRecord, Record, Scheme,
+    cbor::{self, map},
+    scheme::claims,
 };
 use crate::{
     time::Timestamp,
@@ -40,7 +38,7 @@ impl Ancestry {
     /// The first record of a chain.
     pub fn first(value: impl Into<Ipld>) -> Record {
         let validity = map([("height", Ipld::Integer(0))]);
-        Record::new(Self.cid(), value, validity)
+        Record::new(Self.description().cid(), value, validity)
     }
 
     /// The next record of a chain, of the same version as its parent.
@@ -55,8 +53,7 @@ impl Ancestry {
             .ok_or(IprsError::Contradiction("the chain has the greatest height"))?;
         let validity =
             map([("height", Ipld::Integer(height.into())), ("parent", Ipld::Link(parent.cid()))]);
-        let record = Record::new(Self.cid(), value, validity);
-        Ok(record.with_version(parent.version()))
+        Ok(Record::new(parent.scheme(), value, validity).with_version(parent.version()))
     }
 }
 
@@ -68,18 +65,19 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The place of a record of whatever scheme.
     pub(super) fn of(record: &IprsRecord) -> Result<Self, IprsError> {
-        if record.scheme() != Ancestry.cid() {
+        if record.scheme() != Ancestry.description().cid() {
             return Err(IprsError::OtherScheme(Box::new(record.scheme())));
         }
-        Self::read(&record.record().validity)
+        Self::read(record.record())
     }
 
-    fn read(validity: &Ipld) -> Result<Self, IprsError> {
-        let mut fields = Fields::of(validity.clone(), "validity: a map")?;
-        let place =
-            Self { height: fields.integer("height")?, parent: fields.optional_link("parent")? };
-        fields.finish()?;
+    /// The place of a record that is known to be of this scheme.
+    pub(super) fn read(record: &Record) -> Result<Self, IprsError> {
+        let place = claims(record, |fields| {
+            Ok(Self { height: fields.integer("height")?, parent: fields.optional_link("parent")? })
+        })?;
         if place.parent.is_some() != (place.height > 0) {
             return Err(IprsError::Contradiction(
                 "a height without a parent, or a parent without a height",
@@ -97,21 +95,11 @@ impl Scheme for Ancestry {
         Description::new("ancestry-chain")
     }
 
-    fn cid(&self) -> Cid {
-        static CID: LazyLock<Cid> = LazyLock::new(|| Ancestry.description().cid());
-        *CID
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(vec![Place::read(record)?.height])
     }
 
-    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-        Place::of(record)?;
+    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         Ok(Validity::forever())
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        order_by(a, b, |validity| Place::read(validity).map(|place| place.height))
-    }
-
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        unmarshal(self.cid(), bytes, Place::read)
     }
 }

@@ -6,14 +6,17 @@
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, btree_map},
+};
 
 use cid::Cid;
 
-use super::{Ancestry, IprsError, IprsRecord, Scheme, ancestry::Place};
+use super::{IprsError, IprsRecord, ancestry::Place};
 use crate::key::RecordKey;
 
-/// Records of the [`Ancestry`] scheme under one key.
+/// Records of the [`Ancestry`](super::Ancestry) scheme under one key.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -169,9 +172,9 @@ impl Chain {
         self.records.get(cid)
     }
 
-    /// The best record, as [`Ancestry`] orders them; forks are decided by this.
+    /// The best record; forks are decided by this.
     pub fn head(&self) -> Option<&IprsRecord> {
-        self.records.values().max_by(|a, b| Ancestry.order(a, b))
+        self.records.values().max_by_key(rank)
     }
 
     /// How far back a record can be followed. `None` if the record itself is not known.
@@ -240,7 +243,7 @@ impl Chain {
             .into_iter()
             .filter(|(_, children)| children.len() > 1)
             .map(|(parent, mut children)| {
-                children.sort_by(|a, b| Ancestry.order(b, a));
+                children.sort_by_key(|child| Reverse(rank(child)));
                 Fork { parent, children: children.into_iter().map(IprsRecord::cid).collect() }
             })
             .collect()
@@ -252,7 +255,7 @@ impl Chain {
             self.records.keys().filter_map(|cid| self.parent(cid)?).collect();
         let mut tips: Vec<_> =
             self.records.values().filter(|record| !parents.contains(&record.cid())).collect();
-        tips.sort_by(|a, b| Ancestry.order(b, a));
+        tips.sort_by_key(|tip| Reverse(rank(tip)));
         tips
     }
 
@@ -267,11 +270,12 @@ impl Chain {
     pub fn lies(&self) -> Vec<Lie> {
         let mut lies = Vec::new();
         for (cid, record) in &self.records {
-            let Ok(Place { height: claimed, parent: Some(parent) }) = Place::of(record) else {
+            let Ok(Place { height: claimed, parent: Some(parent) }) = Place::read(record.record())
+            else {
                 continue;
             };
             let Some(parent) = self.records.get(&parent) else { continue };
-            let Ok(place) = Place::of(parent) else { continue };
+            let Ok(place) = Place::read(parent.record()) else { continue };
             let expected = place.height.checked_add(1);
             if expected != Some(claimed) {
                 lies.push(Lie::Height { record: *cid, claimed, expected });
@@ -286,7 +290,13 @@ impl Chain {
 
     /// The parent's CID of a known record, which the first one of a chain does not have.
     fn parent(&self, cid: &Cid) -> Option<Option<Cid>> {
-        let place = Place::of(self.records.get(cid)?).ok()?;
+        let place = Place::read(self.records.get(cid)?.record()).ok()?;
         Some(place.parent)
     }
+}
+
+/// The order of the scheme. Each record of a chain has a place: that was checked when it was inserted.
+fn rank(record: &&IprsRecord) -> (u64, Option<u64>, Cid) {
+    let height = Place::read(record.record()).ok().map(|place| place.height);
+    (record.version(), height, record.cid())
 }

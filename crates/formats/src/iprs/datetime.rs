@@ -14,16 +14,9 @@
 //!
 //! **Spec.** IPRS, "Signed, valid within a datetime range".
 
-use std::{cmp::Ordering, sync::LazyLock};
-
-use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{
-    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
-    cbor::{Fields, map},
-    scheme::{order_by, unmarshal},
-};
+use super::{Description, IprsError, IprsRecord, Record, Scheme, scheme::claims};
 use crate::{
     record::{Limit, LimitExceeded},
     time::Timestamp,
@@ -48,42 +41,35 @@ impl DatetimeRange {
         not_before: Timestamp,
         not_after: Timestamp,
     ) -> Result<Record, IprsError> {
-        let range = Range { not_after, not_before };
+        let range = Range { not_before, not_after };
         range.check()?;
-        let mut fields = map([]);
-        if let Ipld::Map(fields) = &mut fields {
-            for (name, at, unbounded) in
-                [(NOT_BEFORE, not_before, Timestamp::EPOCH), (NOT_AFTER, not_after, Timestamp::MAX)]
-            {
-                if at != unbounded {
-                    fields.insert(name.to_owned(), Ipld::Integer(at.as_millis().into()));
-                }
-            }
-        }
-        Ok(Record::new(Self.cid(), value, fields))
+        let bounds =
+            [(NOT_BEFORE, not_before, Timestamp::EPOCH), (NOT_AFTER, not_after, Timestamp::MAX)];
+        let bounded = bounds.into_iter().filter(|(_, at, unbounded)| at != unbounded);
+        let fields =
+            bounded.map(|(name, at, _)| (name.to_owned(), Ipld::Integer(at.as_millis().into())));
+        Ok(Record::new(Self.description().cid(), value, Ipld::Map(fields.collect())))
     }
 }
 
-/// Ordered as records are.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 struct Range {
-    not_after: Timestamp,
     not_before: Timestamp,
+    not_after: Timestamp,
 }
 
 impl Range {
-    fn read(validity: &Ipld) -> Result<Self, IprsError> {
-        let mut fields = Fields::of(validity.clone(), "validity: a map")?;
-        let not_before = fields.optional_integer(NOT_BEFORE)?;
-        let not_after = fields.optional_integer(NOT_AFTER)?;
-        fields.finish()?;
+    fn read(record: &Record) -> Result<Self, IprsError> {
+        let (not_before, not_after) = claims(record, |fields| {
+            Ok((fields.optional_integer(NOT_BEFORE)?, fields.optional_integer(NOT_AFTER)?))
+        })?;
         if not_before == Some(0) || not_after == Some(u64::MAX) {
             // Unbounded has one form.
             return Err(IprsError::NotCanonical);
         }
         let range = Self {
-            not_after: not_after.map_or(Timestamp::MAX, Timestamp::from_millis),
             not_before: Timestamp::from_millis(not_before.unwrap_or(0)),
+            not_after: not_after.map_or(Timestamp::MAX, Timestamp::from_millis),
         };
         range.check()?;
         Ok(range)
@@ -102,13 +88,13 @@ impl Scheme for DatetimeRange {
         Description::new("datetime-range")
     }
 
-    fn cid(&self) -> Cid {
-        static CID: LazyLock<Cid> = LazyLock::new(|| DatetimeRange.description().cid());
-        *CID
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        let range = Range::read(record)?;
+        Ok(vec![range.not_after.as_millis(), range.not_before.as_millis()])
     }
 
     fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError> {
-        let range = Range::read(&record.record().validity)?;
+        let range = Range::read(record.record())?;
         if now < range.not_before {
             return Err(ValidationError::LimitExceeded(LimitExceeded {
                 limit: Limit::ClockSkew,
@@ -123,13 +109,5 @@ impl Scheme for DatetimeRange {
             Timestamp::MAX => Validity::forever(),
             not_after => Validity::until(not_after),
         })
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        order_by(a, b, Range::read)
-    }
-
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        unmarshal(self.cid(), bytes, Range::read)
     }
 }

@@ -15,7 +15,6 @@
 //! **Spec.** IPRS, "Signed, with cryptographic freshness".
 
 use std::{
-    cmp::Ordering,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -23,11 +22,7 @@ use std::{
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{
-    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
-    cbor::{Fields, map},
-    scheme::{order_by, unmarshal},
-};
+use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
 use crate::{
     time::Timestamp,
     validator::{ValidationError, Validity},
@@ -90,14 +85,12 @@ pub enum BeaconError {
 pub struct Freshness {
     beacon: Arc<dyn Beacon>,
     threshold: u64,
-    cid: Cid,
 }
 
 impl Freshness {
     /// Records are fresh while the value they cite is at most `threshold` rounds old.
     pub fn new(beacon: impl Beacon, threshold: u64) -> Self {
-        let cid = describe(beacon.id(), threshold).cid();
-        Self { beacon: Arc::new(beacon), threshold, cid }
+        Self { beacon: Arc::new(beacon), threshold }
     }
 
     /// A record that cites this value.
@@ -106,35 +99,30 @@ impl Freshness {
             ("beacon", Ipld::Link(cited.value)),
             ("round", Ipld::Integer(cited.round.into())),
         ]);
-        Record::new(self.cid, value, validity)
+        Record::new(self.description().cid(), value, validity)
     }
 }
 
-fn describe(beacon: Cid, threshold: u64) -> Description {
-    Description::new("cryptographic-freshness")
-        .with_link("beacon", beacon)
-        .with_integer("threshold", threshold)
-}
-
-fn read(validity: &Ipld) -> Result<Cited, IprsError> {
-    let mut fields = Fields::of(validity.clone(), "validity: a map")?;
-    let cited = Cited { round: fields.integer("round")?, value: fields.link("beacon")? };
-    fields.finish()?;
-    Ok(cited)
+fn read(record: &Record) -> Result<Cited, IprsError> {
+    claims(record, |fields| {
+        Ok(Cited { round: fields.integer("round")?, value: fields.link("beacon")? })
+    })
 }
 
 impl Scheme for Freshness {
     /// The parameters are the beacon and the threshold.
     fn description(&self) -> Description {
-        describe(self.beacon.id(), self.threshold)
+        Description::new("cryptographic-freshness")
+            .with_link("beacon", self.beacon.id())
+            .with_integer("threshold", self.threshold)
     }
 
-    fn cid(&self) -> Cid {
-        self.cid
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(vec![read(record)?.round])
     }
 
     fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-        match self.beacon.age(&read(&record.record().validity)?) {
+        match self.beacon.age(&read(record.record())?) {
             Ok(age) if age <= self.threshold => Ok(Validity::forever()),
             Ok(_) | Err(BeaconError::TooOld { .. }) => Err(ValidationError::Stale),
             Err(error @ BeaconError::Forged { .. }) => {
@@ -144,14 +132,6 @@ impl Scheme for Freshness {
                 Err(ValidationError::Unsupported(error.to_string()))
             }
         }
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        order_by(a, b, |validity| read(validity).map(|cited| cited.round))
-    }
-
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        unmarshal(self.cid, bytes, read)
     }
 }
 

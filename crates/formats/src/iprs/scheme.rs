@@ -1,18 +1,21 @@
 //! Validity schemes: how a record's validity is calculated, and which of two is better.
 //!
 //! **Invariants.** A scheme is known by the CID of its [`Description`], so two schemes that differ in a parameter
-//! differ in their CID. `order` looks at the two records alone.
+//! differ in their CID. A record's rank depends on the record alone.
 //!
 //! **Spec.** [IPRS, "The
 //! Interface"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system):
 //! Validator, Order, Marshal, Unmarshal.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{IprsError, IprsRecord, UnverifiedIprsRecord, cbor};
+use super::{
+    IprsError, IprsRecord, Record, UnverifiedIprsRecord,
+    cbor::{self, Fields},
+};
 use crate::{
     time::Timestamp,
     validator::{ValidationError, Validity},
@@ -21,32 +24,30 @@ use crate::{
 /// A validity scheme: the four functions of the spec.
 ///
 /// It is here that users bring in their own trust and time: a scheme may know of authorities, counters or
-/// clocks other than `now`. What it needs to know of a record stands in [`Record::validity`](super::Record).
+/// clocks other than `now`. What it needs to know of a record stands in [`Record::validity`].
 ///
 /// ```
-/// use std::cmp::Ordering;
 /// use smart_record_core::{Timestamp, ValidationError, Validity};
-/// use smart_record_formats::iprs::{Description, Ipld, IprsRecord, Record, Scheme};
+/// use smart_record_formats::iprs::{Description, Ipld, IprsError, IprsRecord, Record, Scheme};
 ///
-/// /// Records are valid for ever; the one with the longer text is better.
+/// /// Records of texts, valid for ever; the longer text is better.
 /// #[derive(Debug)]
 /// struct Longest;
-///
-/// fn len(record: &IprsRecord) -> usize {
-///     record.block().len()
-/// }
 ///
 /// impl Scheme for Longest {
 ///     fn description(&self) -> Description {
 ///         Description::new("com.example.longest")
 ///     }
 ///
-///     fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-///         Ok(Validity::forever())
+///     fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+///         match &record.value {
+///             Ipld::String(text) => Ok(vec![text.len() as u64]),
+///             _ => Err(IprsError::Expected("a text")),
+///         }
 ///     }
 ///
-///     fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-///         len(a).cmp(&len(b)).then(a.cid().cmp(&b.cid()))
+///     fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+///         Ok(Validity::forever())
 ///     }
 /// }
 /// # let _ = (Longest, Record::new(Longest.description().cid(), "value", Ipld::Null));
@@ -55,20 +56,21 @@ pub trait Scheme: Send + Sync + fmt::Debug + 'static {
     /// What the scheme is, with its parameters; the CID of this is the scheme's.
     fn description(&self) -> Description;
 
-    /// The CID of the description. It is asked for with every record; a scheme may keep it instead of hashing anew.
-    fn cid(&self) -> Cid {
-        self.description().cid()
-    }
+    /// The rank of a record within its version. Ranks are compared as lists: the greater is the better, and of equal
+    /// ones the CID of the record decides.
+    ///
+    /// It is also the check of all that needs neither the time nor the signature: a record without a rank is not one of
+    /// this scheme. It depends on the record alone, and so is the same at any time and on every machine.
+    ///
+    /// # Errors
+    /// [`IprsError`] if the record does not say what this scheme goes by.
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError>;
 
-    /// Whether the record may be used at `now`. The signature has been checked.
+    /// Whether the record may be used at `now`. It has a rank, and its signature has been checked.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
     fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError>;
-
-    /// Which of two records of this scheme is better: the greater one. A total order, the same at any time and
-    /// on every machine, in which only records with the same CID are equal.
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering;
 
     /// The form in which a record of this scheme travels. By default its wire form in DAG-CBOR.
     ///
@@ -77,11 +79,10 @@ pub trait Scheme: Send + Sync + fmt::Debug + 'static {
         record.as_bytes().to_vec()
     }
 
-    /// Reads what [`Scheme::marshal`] wrote, and checks all that needs neither the time nor the signature. The
-    /// size of `bytes` has been checked.
+    /// Reads what [`Scheme::marshal`] wrote. The size of `bytes` has been checked.
     ///
     /// # Errors
-    /// [`IprsError`] if it is not a record of this scheme.
+    /// [`IprsError`] if it is not a record in the scheme's form.
     fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
         UnverifiedIprsRecord::decode(bytes)
     }
@@ -145,31 +146,15 @@ impl Description {
     }
 }
 
-/// Reads a record in DAG-CBOR that must be one of `scheme`, whose claims `claims` reads.
-pub(super) fn unmarshal<C>(
-    scheme: Cid,
-    bytes: &[u8],
-    claims: impl FnOnce(&Ipld) -> Result<C, IprsError>,
-) -> Result<UnverifiedIprsRecord, IprsError> {
-    let unverified = UnverifiedIprsRecord::decode(bytes)?;
-    let record = unverified.record();
-    if record.scheme != scheme {
-        return Err(IprsError::OtherScheme(Box::new(record.scheme)));
-    }
-    claims(&record.validity)?;
-    Ok(unverified)
-}
-
-/// The order of the built-in schemes: by version, then by what the scheme goes by, then by hash.
-pub(super) fn order_by<C: Ord>(
-    a: &IprsRecord,
-    b: &IprsRecord,
-    claims: impl Fn(&Ipld) -> Result<C, IprsError>,
-) -> Ordering {
-    let rank = |record: &IprsRecord| {
-        (record.version(), claims(&record.record().validity).ok(), record.cid())
-    };
-    rank(a).cmp(&rank(b))
+/// Reads the claims in a record's `validity`: a map of which `read` leaves nothing.
+pub(super) fn claims<C>(
+    record: &Record,
+    read: impl FnOnce(&mut Fields) -> Result<C, IprsError>,
+) -> Result<C, IprsError> {
+    let mut fields = Fields::of(record.validity.clone(), "validity: a map")?;
+    let claims = read(&mut fields)?;
+    fields.finish()?;
+    Ok(claims)
 }
 
 /// The CID of the scheme of a record in whatever form its scheme gives it. The size of `bytes` has been checked.

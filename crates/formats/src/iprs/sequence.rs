@@ -7,16 +7,9 @@
 //!
 //! **Spec.** The libp2p record module: of several records, the highest sequence wins.
 
-use std::{cmp::Ordering, sync::LazyLock};
-
-use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{
-    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
-    cbor::{Fields, map},
-    scheme::{order_by, unmarshal},
-};
+use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
 use crate::{
     time::Timestamp,
     validator::{ValidationError, Validity},
@@ -30,21 +23,18 @@ impl SequenceNumber {
     /// A record with this sequence number.
     pub fn record(value: impl Into<Ipld>, sequence: u64) -> Record {
         let validity = map([("sequence", Ipld::Integer(sequence.into()))]);
-        Record::new(Self.cid(), value, validity)
+        Record::new(Self.description().cid(), value, validity)
     }
 
     /// The sequence number of a record of this scheme; of others, nothing.
     pub fn of(record: &IprsRecord) -> Option<u64> {
-        let is_own = record.scheme() == Self.cid();
-        is_own.then(|| read(&record.record().validity).ok()).flatten()
+        let is_own = record.scheme() == Self.description().cid();
+        is_own.then(|| read(record.record()).ok()).flatten()
     }
 }
 
-fn read(validity: &Ipld) -> Result<u64, IprsError> {
-    let mut fields = Fields::of(validity.clone(), "validity: a map")?;
-    let sequence = fields.integer("sequence")?;
-    fields.finish()?;
-    Ok(sequence)
+fn read(record: &Record) -> Result<u64, IprsError> {
+    claims(record, |fields| fields.integer("sequence"))
 }
 
 impl Scheme for SequenceNumber {
@@ -52,21 +42,11 @@ impl Scheme for SequenceNumber {
         Description::new("sequence-number")
     }
 
-    fn cid(&self) -> Cid {
-        static CID: LazyLock<Cid> = LazyLock::new(|| SequenceNumber.description().cid());
-        *CID
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(vec![read(record)?])
     }
 
-    fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-        read(&record.record().validity)?;
+    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         Ok(Validity::forever())
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        order_by(a, b, read)
-    }
-
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        unmarshal(self.cid(), bytes, read)
     }
 }

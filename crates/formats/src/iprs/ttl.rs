@@ -15,16 +15,11 @@
 //!
 //! **Spec.** IPRS, "Signed, expiring after a Time-To-Live".
 
-use std::{cmp::Ordering, sync::LazyLock, time::Duration};
+use std::time::Duration;
 
-use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::{
-    Description, IprsError, IprsRecord, Record, Scheme, UnverifiedIprsRecord,
-    cbor::{Fields, map},
-    scheme::{order_by, unmarshal},
-};
+use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
 use crate::{
     time::Timestamp,
     validator::{ValidationError, Validity},
@@ -50,19 +45,17 @@ impl TtlSinceReceipt {
     pub fn record(value: impl Into<Ipld>, ttl: Duration) -> Result<Record, IprsError> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let validity = map([("ttl", Ipld::Integer(millis.into()))]);
-        read(&validity)?;
-        Ok(Record::new(Self.cid(), value, validity))
+        let record = Record::new(Self.description().cid(), value, validity);
+        read(&record)?;
+        Ok(record)
     }
 }
 
-fn read(validity: &Ipld) -> Result<Duration, IprsError> {
-    let mut fields = Fields::of(validity.clone(), "validity: a map")?;
-    let millis = fields.integer("ttl")?;
-    fields.finish()?;
-    if millis == 0 {
-        return Err(IprsError::Contradiction("a TTL of nothing"));
+fn read(record: &Record) -> Result<Duration, IprsError> {
+    match claims(record, |fields| fields.integer("ttl"))? {
+        0 => Err(IprsError::Contradiction("a TTL of nothing")),
+        millis => Ok(Duration::from_millis(millis)),
     }
-    Ok(Duration::from_millis(millis))
 }
 
 impl Scheme for TtlSinceReceipt {
@@ -70,21 +63,12 @@ impl Scheme for TtlSinceReceipt {
         Description::new("ttl-since-receipt")
     }
 
-    fn cid(&self) -> Cid {
-        static CID: LazyLock<Cid> = LazyLock::new(|| TtlSinceReceipt.description().cid());
-        *CID
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        read(record).map(|_| Vec::new())
     }
 
     /// Always valid, as far as the record alone can tell.
     fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-        Ok(Validity::since_receipt(read(&record.record().validity)?))
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        order_by(a, b, |_| Ok(()))
-    }
-
-    fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        unmarshal(self.cid(), bytes, read)
+        Ok(Validity::since_receipt(read(record.record())?))
     }
 }

@@ -1,6 +1,11 @@
 //! The validator of IPRS records.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+};
 
 use cid::Cid;
 
@@ -70,7 +75,7 @@ impl IprsValidator {
     /// Adds a scheme, in the place of one with the same CID.
     #[must_use]
     pub fn with_scheme(mut self, scheme: impl Scheme) -> Self {
-        self.schemes.insert(scheme.cid(), Arc::new(scheme));
+        self.schemes.insert(scheme.description().cid(), Arc::new(scheme));
         self
     }
 
@@ -138,6 +143,7 @@ impl IprsValidator {
         if unverified.record().scheme != cid {
             return Err(IprsError::OtherScheme(Box::new(unverified.record().scheme)).into());
         }
+        scheme.rank(unverified.record())?;
         self.admission.admit(key, unverified.author())?;
         let record = unverified.verify(key)?;
         if scheme.marshal(&record) != value {
@@ -154,18 +160,17 @@ impl IprsValidator {
         Ok(self.scheme(&record.scheme())?.marshal(record))
     }
 
-    /// Which of two records is better: by version, then by the CID of the scheme, then by the scheme's order. Only
-    /// those with the same CID are equal.
+    /// Which of two records is better: by version, then by the CID of the scheme, then by the scheme's
+    /// [rank](Scheme::rank), then by the CID of the record. Only those with the same CID are equal.
     pub fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        let place = |record: &IprsRecord| (record.version(), record.scheme());
-        place(a)
-            .cmp(&place(b))
-            .then_with(|| {
-                // A record of an unknown scheme cannot be read in the first place.
-                let scheme = self.schemes.get(&a.scheme());
-                scheme.map_or(Ordering::Equal, |scheme| scheme.order(a, b))
-            })
-            .then_with(|| a.cid().cmp(&b.cid()))
+        self.rank(a).cmp(&self.rank(b))
+    }
+
+    fn rank(&self, record: &IprsRecord) -> impl Ord + use<> {
+        // A record of an unknown scheme cannot be read in the first place.
+        let scheme = self.schemes.get(&record.scheme());
+        let rank = scheme.and_then(|scheme| scheme.rank(record.record()).ok());
+        (record.version(), record.scheme(), rank, record.cid())
     }
 
     /// What these values, for instance the answers of a lookup, tell of the ancestry chain under a key. Values
@@ -210,38 +215,11 @@ impl Validator for IprsValidator {
     /// and it is an error if nothing is.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
-            self.decode(key, value).map(|record| Ranked { record, validator: self })
+            let record = self.decode(key, value)?;
+            Ok((self.rank(&record), Reverse(record.signature().to_vec())))
         })
     }
 }
-
-/// A record in the order of its validator.
-struct Ranked<'a> {
-    record: IprsRecord,
-    validator: &'a IprsValidator,
-}
-
-impl Ord for Ranked<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.validator
-            .order(&self.record, &other.record)
-            .then_with(|| other.record.signature().cmp(self.record.signature()))
-    }
-}
-
-impl PartialOrd for Ranked<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ranked<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Ranked<'_> {}
 
 impl From<IprsError> for ValidationError {
     fn from(error: IprsError) -> Self {

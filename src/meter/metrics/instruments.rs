@@ -1,4 +1,4 @@
-//! What is filled when something happens: histograms, and counters of events.
+//! What is filled when something happens: histograms.
 //!
 //! **Invariants.** Labels are of types with few values.
 
@@ -7,18 +7,13 @@ use std::time::Duration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
-        counter::Counter,
         family::Family,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
 
-use crate::{
-    behaviour::Event,
-    meter::{Purpose, Timed},
-    store::{Origin, StoreEvent},
-};
+use crate::meter::{Amount, Purpose, Timed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReadLabels {
@@ -28,19 +23,6 @@ struct ReadLabels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PublishLabels {
     outcome: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    event: &'static str,
-}
-
-/// `origin` is empty where it cannot be told, as is `fault` where there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StoreEventLabels {
-    event: &'static str,
-    origin: &'static str,
-    fault: &'static str,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -55,10 +37,8 @@ pub(super) struct Instruments {
     validation_duration: Histogram,
     store_write_duration: Histogram,
     store_commit_duration: Histogram,
-    events: Family<EventLabels, Counter>,
     repaired_peers: Histogram,
     refreshed_peers: Histogram,
-    store_events: Family<StoreEventLabels, Counter>,
 }
 
 /// 1 ms to 32 s: from a neighbour to a query that times out.
@@ -107,10 +87,8 @@ impl Instruments {
             validation_duration: machine_time(),
             store_write_duration: disk_time(),
             store_commit_duration: disk_time(),
-            events: Family::default(),
             repaired_peers: peers(),
             refreshed_peers: peers(),
-            store_events: Family::default(),
         };
         these.register(registry);
         these
@@ -170,12 +148,6 @@ impl Instruments {
             "How many peers took an own space that was sent again",
             self.refreshed_peers.clone(),
         );
-        registry.register("events", "Events of the behaviour", self.events.clone());
-        registry.register(
-            "store_events",
-            "Events of the store; for refusals, how many parts",
-            self.store_events.clone(),
-        );
     }
 
     pub(super) fn took(&self, what: Timed, duration: Duration) {
@@ -195,51 +167,15 @@ impl Instruments {
         }
     }
 
-    pub(super) fn looked_up(&self, purpose: Purpose, lookups: usize) {
-        self.read_lookups.get_or_create(&purpose.into()).observe(float(lookups));
-    }
-
-    pub(super) fn answered(&self, bytes: usize) {
-        self.answer_size.observe(float(bytes));
-    }
-
-    pub(super) fn record(&self, event: &Event) {
-        let event = match event {
-            // Those of the store are counted apart from these; Kademlia's are for others to count.
-            Event::Kad(_) | Event::Store(_) => return,
-            Event::Withheld { .. } => "withheld",
-            Event::Repaired { peers, .. } => {
-                self.repaired_peers.observe(float(peers.len()));
-                "repaired"
+    pub(super) fn noted(&self, amount: Amount) {
+        match amount {
+            Amount::Lookups(purpose, lookups) => {
+                self.read_lookups.get_or_create(&purpose.into()).observe(float(lookups));
             }
-            Event::Refreshed { peers, .. } => {
-                self.refreshed_peers.observe(float(peers.len()));
-                "refreshed"
-            }
-            Event::Replicated { .. } => "replicated",
-            Event::InboundRefused { .. } => "inbound_refused",
-            Event::ClientsGone => "clients_gone",
-        };
-        self.events.get_or_create(&EventLabels { event }).inc();
-    }
-
-    pub(super) fn record_store(&self, event: &StoreEvent) {
-        let (event, origin, fault, count) = match event {
-            StoreEvent::Stored { origin, .. } => ("stored", Some(*origin), "", 1),
-            StoreEvent::Refused { origin, reason, count, .. } => {
-                ("refused", Some(*origin), reason.fault().as_str(), *count)
-            }
-            StoreEvent::Evicted { .. } => ("evicted", None, "", 1),
-            StoreEvent::Discarded { .. } => ("discarded", None, "", 1),
-            StoreEvent::StorageFailed { .. } => ("storage_failed", None, "", 1),
-        };
-        let origin = match origin {
-            Some(Origin::Local) => "local",
-            Some(Origin::Remote) => "remote",
-            None => "",
-        };
-        let labels = StoreEventLabels { event, origin, fault };
-        self.store_events.get_or_create(&labels).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+            Amount::AnswerBytes(bytes) => self.answer_size.observe(float(bytes)),
+            Amount::RepairedPeers(peers) => self.repaired_peers.observe(float(peers)),
+            Amount::RefreshedPeers(peers) => self.refreshed_peers.observe(float(peers)),
+        }
     }
 }
 
