@@ -26,9 +26,9 @@ use super::{
     agenda::Agenda,
     config::ServiceConfig,
     counters::ServiceCounters,
-    finding::{self, FINDINGS, Finding},
+    finding::{self, FINDINGS, Finding, encoded_len},
     outbox::Outbox,
-    request::{Requests, encoded_len, requests, without_lifetimes},
+    request::{Requests, requests},
     scan::Scans,
     tag::{Outcome, SmartTag},
 };
@@ -347,7 +347,7 @@ impl Task {
         let now = self.setup.clock.now();
         let outcome = match outcome {
             Outcome::Found(found) => {
-                let found = without_lifetimes(&found);
+                let found = found.without_lifetimes();
                 // One that does not fit into an update cannot be published.
                 if encoded_len(&found) > self.setup.config.max_request_bytes().saturating_mul(2) {
                     Outcome::Unknown
