@@ -119,6 +119,8 @@ mod tests {
     use futures::{FutureExt, future::BoxFuture};
     use libp2p_identity::Keypair;
 
+    use libp2p_smart_record::Dict;
+
     use super::*;
     use crate::{Outcome, finding::Finding};
     use libp2p_smart_record::{Limits, RecordKey, SpaceSigner};
