@@ -81,7 +81,6 @@ use crate::{
     key::RecordKey,
     meter::Shared,
     node::Predicate,
-    store::Storage,
 };
 
 /// A service: the parts of it, for whoever has the swarm.
@@ -205,7 +204,7 @@ impl ServiceBuilder {
     }
 
     /// The service of the node that has this behaviour, and writes with this client of it.
-    pub fn build<S: Storage>(self, records: &mut Behaviour<S>, client: &Client) -> Service {
+    pub fn build(self, records: &mut Behaviour, client: &Client) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
         let (clock, validator, stored) =

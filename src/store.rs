@@ -98,14 +98,14 @@ use crate::{
 /// assert!(matches!(events.try_next(), Some(StoreEvent::Refused { .. })));
 /// assert_eq!(store.counters().refused_total(), 1);
 /// ```
-pub struct SmartRecordStore<S = MemoryStorage> {
+pub struct SmartRecordStore {
     local: PeerId,
     /// The digest of the local peer.
     place: [u8; 32],
     config: StoreConfig,
     validator: Arc<dyn Validator>,
     clock: Arc<dyn Clock>,
-    storage: S,
+    storage: Box<dyn Storage>,
     providers: MemoryStore,
     subscribers: Subscribers,
     counters: Shared<Counters>,
@@ -142,9 +142,7 @@ impl SmartRecordStore {
     ) -> Self {
         Self::with_storage(local, validator, config, MemoryStorage::default(), SystemClock)
     }
-}
 
-impl<S: Storage> SmartRecordStore<S> {
     /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
     /// records, each part checked by `validator` when it is first read, and the provider records of the local
     /// node. What of the latter cannot be read is counted among the storage's failures.
@@ -152,12 +150,11 @@ impl<S: Storage> SmartRecordStore<S> {
         local: PeerId,
         validator: impl Validator + 'static,
         config: StoreConfig,
-        storage: S,
+        mut storage: impl Storage,
         clock: impl Clock,
     ) -> Self {
         let validator: Arc<dyn Validator> = Arc::new(validator);
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let mut storage = storage;
         let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
@@ -165,7 +162,7 @@ impl<S: Storage> SmartRecordStore<S> {
             local,
             validator,
             clock,
-            storage,
+            storage: Box::new(storage),
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
             has_changed: false,
@@ -347,11 +344,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {
+impl fmt::Debug for SmartRecordStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SmartRecordStore")
             .field("local", &self.local)
-            .field("storage", &self.storage)
+            .field("usage", &self.usage())
             .finish_non_exhaustive()
     }
 }

@@ -41,7 +41,6 @@ mod tallies;
 mod clock;
 
 use common::*;
-use libp2p_smart_record::SmartRecordStore;
 
 type TestStorage = MemoryStorage;
 

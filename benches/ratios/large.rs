@@ -3,7 +3,7 @@
 use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
 
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{RecordKey, SmartRecordStore, store::Storage};
+use libp2p_smart_record::{RecordKey, SmartRecordStore};
 
 use crate::{
     clock::ManualClock,
@@ -51,10 +51,7 @@ fn many_of(
     receiver.into_iter()
 }
 
-fn fill<S: Storage>(
-    store: &mut SmartRecordStore<S>,
-    values: impl Iterator<Item = (RecordKey, Vec<u8>)>,
-) -> usize {
+fn fill(store: &mut SmartRecordStore, values: impl Iterator<Item = (RecordKey, Vec<u8>)>) -> usize {
     values
         .map(|(key, value)| {
             let len = value.len();
@@ -148,11 +145,11 @@ mod disk {
         reopening(harness);
     }
 
-    fn open(path: &Path) -> SmartRecordStore<RedbStorage> {
+    fn open(path: &Path) -> SmartRecordStore {
         open_with(path, Durability::group())
     }
 
-    fn open_with(path: &Path, durability: Durability) -> SmartRecordStore<RedbStorage> {
+    fn open_with(path: &Path, durability: Durability) -> SmartRecordStore {
         let config = RedbConfig::default().with_durability(durability);
         let storage = RedbStorage::open(path, local(), &config).unwrap();
         store_over(storage, ManualClock::at(NOW))

@@ -54,19 +54,19 @@ fn key(number: u8) -> RecordKey {
 
 /// The store, and the clock that it goes by.
 #[derive(Debug)]
-pub struct SmallStore<S> {
-    pub store: SmartRecordStore<S>,
+pub struct SmallStore {
+    pub store: SmartRecordStore,
     pub clock: ManualClock,
 }
 
-impl<S: Storage> SmallStore<S> {
+impl SmallStore {
     /// The peer whose store it is.
     pub fn local() -> PeerId {
         AUTHORS[1].peer_id()
     }
 
     /// Nothing is in it yet.
-    pub fn over(storage: S) -> Self {
+    pub fn over(storage: impl Storage) -> Self {
         let limits = Limits::default().with_spaces_per_record(3).with_updates_per_space(3);
         let registry = Registry::empty()
             .with("sr", SmartRecordValidator::new(limits, Open))

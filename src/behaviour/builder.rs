@@ -26,7 +26,7 @@ use crate::{
     client::Client,
     meter::{Meter, Shared},
     record::Writer,
-    store::{MemoryStorage, SmartRecordStore, Storage},
+    store::SmartRecordStore,
 };
 
 /// Sets up a [`Behaviour`].
@@ -50,9 +50,9 @@ use crate::{
 /// # let _ = (behaviour, client);
 /// ```
 #[must_use = "call `build`"]
-pub struct Builder<S: Storage = MemoryStorage> {
+pub struct Builder {
     keypair: Keypair,
-    store: SmartRecordStore<S>,
+    store: SmartRecordStore,
     protocol: StreamProtocol,
     kad_config: Option<kad::Config>,
     config: BehaviourConfig,
@@ -76,22 +76,11 @@ impl Builder {
             metrics: None,
         }
     }
-}
 
-impl<S: Storage> Builder<S> {
     /// The store, in the place of one in memory for smart records under `/sr/…`. It has to be of the keypair's peer.
-    pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> Builder<T> {
-        Builder {
-            keypair: self.keypair,
-            store,
-            protocol: self.protocol,
-            kad_config: self.kad_config,
-            config: self.config,
-            asks: self.asks,
-            executor: self.executor,
-            #[cfg(feature = "metrics")]
-            metrics: self.metrics,
-        }
+    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
+        self.store = store;
+        self
     }
 
     /// The protocol of the DHT. Defaults to that of the IPFS DHT.
@@ -156,7 +145,7 @@ impl<S: Storage> Builder<S> {
     }
 
     /// The behaviour and a client.
-    pub fn build(mut self) -> (Behaviour<S>, Client) {
+    pub fn build(mut self) -> (Behaviour, Client) {
         let (meter, counters) = self.meter();
         let Self { keypair, mut store, protocol, kad_config, config, asks, executor, .. } = self;
         let (clock, validator) = (store.clock(), store.shared_validator());
@@ -232,7 +221,7 @@ impl<S: Storage> Builder<S> {
     }
 }
 
-impl<S: Storage> fmt::Debug for Builder<S> {
+impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
     }

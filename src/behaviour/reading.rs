@@ -28,7 +28,7 @@ use crate::{
     key::RecordKey,
     meter::{Begun, Purpose, Timed},
     record::SmartRecord,
-    store::{Origin, Storage, StoredValue, wall_clock},
+    store::{Origin, StoredValue, wall_clock},
     time::Timestamp,
     validator::{Checked, Malformed, ValidationError},
 };
@@ -95,7 +95,7 @@ impl Reader {
     }
 }
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     pub(super) fn begin_read(&mut self, key: RecordKey, policy: ReadPolicy, reader: Reader) {
         let now = self.clock.now();
         let begun = self.meter.begin();

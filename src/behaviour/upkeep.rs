@@ -25,7 +25,7 @@ use super::{
 use crate::{
     client::latest,
     key::RecordKey,
-    store::{Storage, StoreEvent, storage::RecordId},
+    store::{StoreEvent, storage::RecordId},
     time::Timestamp,
 };
 
@@ -34,7 +34,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Nor for less: what could not be begun for want of room waits for something else to end.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     /// Does what is due; ready if there was something.
     pub(super) fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
@@ -286,8 +286,8 @@ impl<S: Storage> Behaviour<S> {
 }
 
 /// How many peers that we know are closer to the key than we are.
-fn rank<S: Storage>(
-    kad: &mut kad::Behaviour<crate::SmartRecordStore<S>>,
+fn rank(
+    kad: &mut kad::Behaviour<crate::SmartRecordStore>,
     local: &PeerId,
     key: &RecordKey,
 ) -> usize {

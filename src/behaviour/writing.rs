@@ -16,7 +16,7 @@ use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
     record::{Limit, LimitExceeded, Limits, SmartRecord, Writer},
-    store::{Origin, Storage, WriteError},
+    store::{Origin, WriteError},
     time::Timestamp,
     validator::{Checked, ValidationError},
 };
@@ -63,7 +63,7 @@ impl Sender {
     }
 }
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     /// Writes to an own space, once it is known what it says already.
     pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
         let validator = self.validator.clone();

@@ -17,7 +17,6 @@ use crate::{
     behaviour::{Behaviour, Event},
     meter::Meter,
     services::Dialer,
-    store::Storage,
 };
 
 /// The addresses of a machine become known one by one, and nothing says which is the last: so long after one it is waited for
@@ -26,8 +25,8 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
 #[derive(NetworkBehaviour)]
 #[behaviour(to_swarm = "HostEvent")]
-pub(super) struct Composed<S: Storage> {
-    pub(super) records: Behaviour<S>,
+pub(super) struct Composed {
+    pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
 }
@@ -58,22 +57,22 @@ impl From<Infallible> for HostEvent {
 }
 
 /// What is asked of the node's task.
-pub(super) type Request<S> = Box<dyn FnOnce(&mut Host<S>) + Send>;
+pub(super) type Request = Box<dyn FnOnce(&mut Host) + Send>;
 
 /// The swarm of a node, and what its events tell.
-pub(super) struct Host<S: Storage> {
-    pub(super) swarm: Swarm<Composed<S>>,
+pub(super) struct Host {
+    pub(super) swarm: Swarm<Composed>,
     /// Of each peer, the oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     meter: Meter,
 }
 
-impl<S: Storage> Host<S> {
-    pub(super) fn new(swarm: Swarm<Composed<S>>, meter: Meter) -> Self {
+impl Host {
+    pub(super) fn new(swarm: Swarm<Composed>, meter: Meter) -> Self {
         Self { swarm, connections: HashMap::new(), meter }
     }
 
-    pub(super) fn records(&mut self) -> &mut Behaviour<S> {
+    pub(super) fn records(&mut self) -> &mut Behaviour {
         &mut self.swarm.behaviour_mut().records
     }
 
@@ -117,7 +116,7 @@ impl<S: Storage> Host<S> {
         }
     }
 
-    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request<S>>) {
+    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request>) {
         let mut inbox = inbox.fuse();
         loop {
             futures::select! {

@@ -13,20 +13,14 @@ use web_time::Instant;
 use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::{
     key::RecordKey,
-    store::{MemoryStorage, Quota, SmartRecordStore, Storage, StoreConfig, WriteError},
+    store::{Quota, SmartRecordStore, StoreConfig, WriteError},
     validator::Validator,
 };
 
 /// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
-#[derive(Debug)]
-pub struct StoreBackend<S = MemoryStorage> {
-    store: Arc<Mutex<SmartRecordStore<S>>>,
-}
-
-impl<S> Clone for StoreBackend<S> {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone() }
-    }
+#[derive(Clone, Debug)]
+pub struct StoreBackend {
+    store: Arc<Mutex<SmartRecordStore>>,
 }
 
 impl StoreBackend {
@@ -41,22 +35,20 @@ impl StoreBackend {
         let config = config.with_protected_quota(all);
         Self::over(SmartRecordStore::with_registry(local, validator, config))
     }
-}
 
-impl<S: Storage> StoreBackend<S> {
     /// Records in this store, whose validator is to be the manager's.
-    pub fn over(store: SmartRecordStore<S>) -> Self {
+    pub fn over(store: SmartRecordStore) -> Self {
         Self { store: Arc::new(Mutex::new(store)) }
     }
 
     /// The store. Whoever holds it holds up the manager.
-    pub fn store(&self) -> MutexGuard<'_, SmartRecordStore<S>> {
+    pub fn store(&self) -> MutexGuard<'_, SmartRecordStore> {
         // A store has no state that a panic could leave half-changed: its storage applies a write as a whole.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Storage + Send> RecordBackend for StoreBackend<S> {
+impl RecordBackend for StoreBackend {
     type Error = WriteError;
 
     async fn fetch(&self, key: &RecordKey) -> Result<Found, Self::Error> {

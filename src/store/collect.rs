@@ -15,11 +15,11 @@ use super::{
     quota::Payers,
     room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{Part, PartId, Parts, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, Parts, RecordId, SpaceId},
 };
 use crate::{key::RecordKey, time::Timestamp};
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
     /// bring it back; to withdraw a space everywhere, publish
     /// [`SpaceSigner::withdraw`](crate::SpaceSigner::withdraw).

@@ -18,7 +18,6 @@ use super::{
     event::{Origin, StoreEvent},
     lock,
     read::wall_clock,
-    storage::Storage,
     write::{Meta, WriteError},
 };
 use crate::{
@@ -28,7 +27,7 @@ use crate::{
     validator::ValidationError,
 };
 
-impl<S: Storage> RecordStore for SmartRecordStore<S> {
+impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
     type ProvidedIter<'a> = <store::MemoryStore as RecordStore>::ProvidedIter<'a>;
 
@@ -114,7 +113,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Whether a value is one that is kept as libp2p's `MemoryStore` keeps it, too large or not.
     fn is_unchecked(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> bool {
         self.validator.smart_record(key).is_none()

@@ -12,7 +12,7 @@ use super::{
     quota::{Claim, Ledger, Payers},
     room::{Plan, Planned},
     rows,
-    storage::{Part, PartId, Storage},
+    storage::{Part, PartId},
 };
 use crate::{
     key::RecordKey,
@@ -30,7 +30,7 @@ pub(super) struct Place<'a> {
     pub(super) max_spaces: usize,
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Why a space of at least so many bytes that is not there yet cannot come in.
     pub(super) fn newcomer_refusal(
         &mut self,
@@ -53,7 +53,7 @@ impl<S: Storage> SmartRecordStore<S> {
         if is_roomy {
             let mut ledger = Ledger::default();
             ledger.charge(place.id, least, place.claim.payers);
-            if place.claim.writer_refusal(&self.storage, &ledger)?.is_none() {
+            if place.claim.writer_refusal(&*self.storage, &ledger)?.is_none() {
                 return Ok(None);
             }
         }

@@ -16,7 +16,7 @@ use web_time::Instant;
 
 use super::{
     SmartRecordStore, StorageError, lock, rows,
-    storage::{Part, PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::{
     key::RecordKey,
@@ -84,7 +84,7 @@ impl Cursor {
 /// An answer, when what it says expires, and when it will be another.
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// The smart record under `key`, whole, as this node knows it. `None` if there is none. A damaged space is
     /// left out, and counted among the storage's failures.
     ///

@@ -19,8 +19,8 @@ use super::{
     room::Plan,
     rows,
     storage::{
-        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage,
-        StorageError, Verdict,
+        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, StorageError,
+        Verdict,
     },
 };
 use crate::{
@@ -169,7 +169,7 @@ impl Rules {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Removes the rows that the storage has found to be bad.
     pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
         let mut rejected = self.storage.take_rejected();

@@ -13,7 +13,7 @@ use super::{
     lock,
     receipt::{Kept, Received, identity},
     rows,
-    storage::{RecordId, Storage},
+    storage::RecordId,
     write::{Meta, WriteError, WriteReport},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     validator::{ValidationError, Validity},
 };
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
     /// validated again.
     pub(super) fn write_value(

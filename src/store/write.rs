@@ -16,7 +16,7 @@ use super::{
     event::{Origin, StoreEvent},
     plan::Place,
     rows,
-    storage::{Part, RecordId, SpaceId, Storage},
+    storage::{Part, RecordId, SpaceId},
 };
 use crate::{
     key::RecordKey,
@@ -123,7 +123,7 @@ impl From<Space> for Incoming {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
     /// there; for others the value, if it is better than what is there.
     ///

@@ -29,13 +29,13 @@ fn minute() -> IprsRecord {
 }
 
 /// As Kademlia puts what a stranger sent with this lifetime.
-fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &IprsRecord, ttl: Option<u64>) {
+fn put(store: &mut SmartRecordStore, record: &IprsRecord, ttl: Option<u64>) {
     let mut put = kad::Record::new(kad::RecordKey::from(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
 }
 
-fn lives<S: Storage>(store: &SmartRecordStore<S>) -> bool {
+fn lives(store: &SmartRecordStore) -> bool {
     store.get(&(&key()).into()).is_some()
 }
 

@@ -134,7 +134,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Of the whole store: eight rows of a usual size.
 const MAX_BYTES: usize = 4_976 + 8 * Usage::ROW;
 
-fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore<Probe>, Arc<probe::ProbeState>) {
+fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::ProbeState>) {
     let limits = Limits::default().with_spaces_per_record(3);
     let registry = Registry::empty()
         .with("sr", SmartRecordValidator::new(limits, Open))

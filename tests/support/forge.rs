@@ -302,7 +302,7 @@ pub fn at(millis: u64) -> Timestamp {
 
 /// A replica: a store as Kademlia uses it.
 pub struct Replica {
-    pub store: SmartRecordStore<MemoryStorage>,
+    pub store: SmartRecordStore,
     pub clock: ManualClock,
     events: Events,
 }

@@ -8,7 +8,6 @@ use libp2p_smart_record::{
     Registry, SmartRecordStore, StoreConfig,
     behaviour::{BehaviourConfig, Reading},
     host::{Node, NodeBuilder},
-    store::Storage,
 };
 
 use crate::{failure::Failure, keys};
@@ -56,11 +55,7 @@ impl Network {
     }
 
     /// A node in this network.
-    pub fn builder<S: Storage>(
-        &self,
-        keypair: Keypair,
-        store: SmartRecordStore<S>,
-    ) -> NodeBuilder<S> {
+    pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> NodeBuilder {
         let builder = NodeBuilder::with_keypair(keypair)
             .with_store(store)
             .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))

@@ -23,7 +23,7 @@ fn reopen(
     clock: &ManualClock,
     validator: impl Validator + 'static,
     config: RedbConfig,
-) -> SmartRecordStore<RedbStorage> {
+) -> SmartRecordStore {
     reopen_with(device, clock, validator, config, StoreConfig::default())
 }
 
@@ -33,7 +33,7 @@ fn reopen_with(
     validator: impl Validator + 'static,
     config: RedbConfig,
     store: StoreConfig,
-) -> SmartRecordStore<RedbStorage> {
+) -> SmartRecordStore {
     let device = device.clone();
     let storage = RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap();
     SmartRecordStore::with_storage(local(), validator, store, storage, clock.clone())
@@ -43,7 +43,7 @@ fn immediate() -> RedbConfig {
     config(Durability::Immediate)
 }
 
-fn writers(store: &SmartRecordStore<RedbStorage>, key: &RecordKey) -> Vec<PeerId> {
+fn writers(store: &SmartRecordStore, key: &RecordKey) -> Vec<PeerId> {
     let record = store.record(key).unwrap();
     let mut writers: Vec<_> =
         record.iter().flat_map(|r| r.spaces()).map(|(w, _)| w.peer_id()).collect();
@@ -77,7 +77,7 @@ fn peers(seeds: &[u64]) -> Vec<PeerId> {
 }
 
 /// Writes something else, so that the store has an occasion to clear up.
-fn write_elsewhere(store: &mut SmartRecordStore<RedbStorage>) {
+fn write_elsewhere(store: &mut SmartRecordStore) {
     store.write(&RecordKey::new("/any/elsewhere"), b"something").unwrap();
 }
 
@@ -261,7 +261,7 @@ fn stricter_limits_leave_what_is_within_them() {
     let rules = SmartRecordValidator::new(limits, Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     let mut store = reopen(&device, &clock, registry, immediate());
-    let updates = |store: &SmartRecordStore<RedbStorage>| {
+    let updates = |store: &SmartRecordStore| {
         let record = store.record(&board).unwrap().unwrap();
         record.spaces().map(|(_, space): (_, &Space)| space.updates().len()).sum::<usize>()
     };
