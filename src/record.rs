@@ -41,7 +41,7 @@ pub use self::{
     writer::{BadSignature, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Writer, WriterError},
 };
 pub(crate) use self::{
-    limits::{DEFAULT_KEY_BYTES, MAX_BAD_SIGNATURES, check},
+    limits::{DEFAULT_KEY_BYTES, MAX_BAD_SIGNATURES},
     update::UnverifiedUpdate,
     writer::{
         MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, check_signature_len, envelope_bytes,

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
-    record::{Limit, LimitExceeded, Limits, SmartRecord, Writer},
-    store::{Origin, WriteError},
+    record::{LimitExceeded, Limits, SmartRecord, Writer},
+    store::{Origin, StoreConfig, WriteError},
     time::Timestamp,
     validator::{Checked, ValidationError},
 };
@@ -166,7 +166,8 @@ impl Behaviour {
         let (len, max) = (value.len(), self.bounds.chunk_bytes);
         if record.is_none() && checked.has_good() && len > max {
             // No packet carries it.
-            let limit = ValidationError::from(LimitExceeded::new(Limit::ChunkBytes, len, max));
+            let limit =
+                ValidationError::from(LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max));
             return answer(reply, Err(limit.into()));
         }
         let store = self.kad.store_mut();

@@ -122,7 +122,7 @@ impl SpaceSigner {
     ///
     /// # Errors
     /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
-    /// sign; [`Limit::ClockSkew`] if the space has an update that was signed with a clock far ahead of this one. Nobody else
+    /// sign; [`Limit::CLOCK_SKEW`] if the space has an update that was signed with a clock far ahead of this one. Nobody else
     /// has taken that: whoever has it, a store of this node perhaps, should [`forget`](crate::SmartRecordStore::forget) it.
     pub fn merge(
         &mut self,
@@ -185,7 +185,7 @@ impl SpaceSigner {
         let seq = Seq::next(self.last, now);
         let (lead, max) = (seq.issued_at().saturating_since(now), self.limits.max_clock_skew());
         if lead > max {
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max));
+            return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max));
         }
         Ok(seq)
     }
@@ -270,7 +270,7 @@ mod tests {
         signer.merge(says("still taken"), earlier, HOUR).unwrap();
         let before = signer.record(now);
         let limit =
-            LimitExceeded::of_duration(Limit::ClockSkew, skew + Duration::from_millis(1), skew);
+            LimitExceeded::of_duration(Limit::CLOCK_SKEW, skew + Duration::from_millis(1), skew);
         let just_before = Timestamp::from_millis(now.as_millis() - 1);
         for signed in [signer.merge(says("x"), just_before, HOUR), signer.withdraw(just_before)] {
             assert_eq!(signed, Err(UpdateError::from(limit.clone()).into()));

@@ -13,7 +13,7 @@ use prost::{Message, bytes::Bytes};
 use sha2::{Digest, Sha256};
 
 use super::{
-    limits::{Limit, LimitExceeded, Limits, check},
+    limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
 };
@@ -100,8 +100,8 @@ impl From<NodeError> for UpdateError {
             })
         };
         match error {
-            NodeError::TooDeep { max } => limit(Limit::DocumentDepth, max),
-            NodeError::TooManyNodes { max } => limit(Limit::DocumentNodes, max),
+            NodeError::TooDeep { max } => limit(Limit::DOCUMENT_DEPTH, max),
+            NodeError::TooManyNodes { max } => limit(Limit::DOCUMENT_NODES, max),
             other => Self::Document(other),
         }
     }
@@ -168,7 +168,7 @@ impl UnverifiedUpdate {
         signature: Bytes,
         limits: &Limits,
     ) -> Result<Self, UpdateError> {
-        check(Limit::UpdateBytes, bytes.len(), limits.update_bytes())?;
+        Limit::UPDATE_BYTES.check(bytes.len(), limits.update_bytes())?;
         check_signature_len(&signature)?;
         let wire = proto::Update::decode(bytes.clone())?;
         if wire.encode_to_vec() != bytes {
@@ -198,7 +198,7 @@ impl UnverifiedUpdate {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
             let max = limits.max_clock_skew();
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max).into());
+            return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max).into());
         }
         if self.0.retain_until <= now {
             return Err(UpdateError::Expired { retain_until: self.0.retain_until });
@@ -210,7 +210,7 @@ impl UnverifiedUpdate {
         let issued_at = self.0.position.seq.issued_at();
         let ttl = self.0.retain_until.saturating_since(issued_at);
         if ttl > limits.max_ttl() {
-            return Err(LimitExceeded::of_duration(Limit::Ttl, ttl, limits.max_ttl()).into());
+            return Err(LimitExceeded::of_duration(Limit::TTL, ttl, limits.max_ttl()).into());
         }
         Ok(())
     }

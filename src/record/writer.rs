@@ -14,7 +14,7 @@ use libp2p_identity::{PeerId, PublicKey};
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::limits::{Limit, LimitExceeded, check};
+use super::limits::{Limit, LimitExceeded};
 use crate::key::RecordKey;
 
 /// The domain of the signatures, as RFC 0002 separates them.
@@ -63,7 +63,7 @@ impl Writer {
     /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
     /// signature, not here.
     pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
-        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
+        Limit::PUBLIC_KEY_BYTES.check(encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
         if let Some(key) = ed25519_key(&encoded) {
             return if is_reduced(key) {
                 Ok(Self(encoded))
@@ -163,7 +163,7 @@ impl Writer {
 }
 
 pub(crate) fn check_signature_len(signature: &[u8]) -> Result<(), LimitExceeded> {
-    check(Limit::SignatureBytes, signature.len(), MAX_SIGNATURE_BYTES)
+    Limit::SIGNATURE_BYTES.check(signature.len(), MAX_SIGNATURE_BYTES)
 }
 
 fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {

@@ -14,18 +14,13 @@ use libp2p_kad::{
 };
 
 use super::{
-    SmartRecordStore,
+    SmartRecordStore, StoreConfig,
     event::{Origin, StoreEvent},
     lock,
     read::wall_clock,
     write::{Meta, WriteError},
 };
-use crate::{
-    key::RecordKey,
-    record::{Limit, LimitExceeded},
-    time::Timestamp,
-    validator::ValidationError,
-};
+use crate::{key::RecordKey, record::LimitExceeded, time::Timestamp, validator::ValidationError};
 
 impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
@@ -64,7 +59,7 @@ impl RecordStore for SmartRecordStore {
         let (len, max) = (record.value.len(), self.config.chunk_bytes());
         if is_local && len > max && !self.is_unchecked(&key, &record.value, now) {
             // Kademlia would send it as it is, and every remote would fail to read the packet.
-            let limit = LimitExceeded::new(Limit::ChunkBytes, len, max);
+            let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
             self.refuse(&key, Origin::Local, None, limit.into(), 1);
             return Err(store::Error::ValueTooLarge);
         }
@@ -125,7 +120,7 @@ impl SmartRecordStore {
 fn kad_error(error: &WriteError) -> store::Error {
     match error {
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded { limit, .. }))
-            if !limit.is_of_room() =>
+            if !StoreConfig::ROOM.contains(limit) =>
         {
             store::Error::ValueTooLarge
         }

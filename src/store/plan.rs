@@ -8,7 +8,7 @@
 use prost::bytes::Bytes;
 
 use super::{
-    SmartRecordStore, StorageError,
+    SmartRecordStore, StorageError, StoreConfig,
     quota::{Claim, Ledger, Payers},
     room::{Plan, Planned},
     rows,
@@ -87,9 +87,9 @@ impl SmartRecordStore {
         loop {
             let (spaces, bytes) = (board.open_spaces(), board.open_cost());
             let excess = if spaces > max_spaces {
-                Some(LimitExceeded::new(Limit::SpacesPerRecord, spaces, max_spaces))
+                Some(LimitExceeded::new(Limit::SPACES_PER_RECORD, spaces, max_spaces))
             } else if bytes > max_bytes {
-                Some(LimitExceeded::new(Limit::RecordBytes, bytes, max_bytes))
+                Some(LimitExceeded::new(StoreConfig::RECORD_BYTES, bytes, max_bytes))
             } else {
                 None
             };

@@ -16,14 +16,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     SmartRecordStore, StorageError,
-    config::Quota,
+    config::{Quota, StoreConfig},
     rows,
     storage::{Change, PartId, RecordId, SpaceId, Storage, Tally, TallyId},
 };
-use crate::{
-    key::RecordKey,
-    record::{Limit, LimitExceeded},
-};
+use crate::{key::RecordKey, record::LimitExceeded};
 
 /// The writers whose spaces are kept before all others: the local peer and those that the user has listed.
 #[derive(Debug)]
@@ -168,8 +165,8 @@ impl Claim {
         };
         let (tally, [more_spaces, more_bytes]) = ledger.after(storage, writer)?;
         let Quota { count, bytes } = self.writer_quota;
-        let spaces = more_spaces.then_some((Limit::WriterSpaces, tally.count, count));
-        let bytes = more_bytes.then_some((Limit::WriterBytes, tally.bytes, bytes));
+        let spaces = more_spaces.then_some((StoreConfig::WRITER_SPACES, tally.count, count));
+        let bytes = more_bytes.then_some((StoreConfig::WRITER_BYTES, tally.bytes, bytes));
         let refusals = [spaces, bytes].into_iter().flatten();
         let mut refusals = refusals.map(|(limit, got, max)| {
             let max = u64::try_from(max).unwrap_or(u64::MAX);

@@ -91,7 +91,7 @@ impl Rules {
                     // It is hidden by its row's expiry, and has to be remembered.
                     Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
-                        limit: Limit::ClockSkew,
+                        limit: Limit::CLOCK_SKEW,
                         ..
                     }))
                     | Ok(()) => Ok(Checked::Good),

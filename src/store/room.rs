@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    SmartRecordStore, StorageError, lock,
+    SmartRecordStore, StorageError, StoreConfig, lock,
     quota::{Claim, Ledger, Payers},
     rows,
     storage::{Change, Part, PartId, RecordId},
@@ -219,7 +219,7 @@ impl SmartRecordStore {
             let (after, _) = plan.ledger.after(&*self.storage, tally)?;
             let as_usize = |n| usize::try_from(n).unwrap_or(usize::MAX);
             let got = (as_usize(after.count), as_usize(after.bytes));
-            let limits = (Limit::NamespaceRecords, Limit::NamespaceBytes);
+            let limits = (StoreConfig::NAMESPACE_RECORDS, StoreConfig::NAMESPACE_BYTES);
             let refusal = self.choose(
                 claim,
                 Some(name),
@@ -235,7 +235,7 @@ impl SmartRecordStore {
         let records = usage.records.saturating_add(usize::from(plan.is_new_record));
         let bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
         let max = (self.config.max_records(), self.config.max_bytes());
-        let limits = (Limit::StoreRecords, Limit::StoreBytes);
+        let limits = (StoreConfig::STORE_RECORDS, StoreConfig::STORE_BYTES);
         let refusal =
             self.choose(claim, None, ((records, bytes), max, limits), plan, &mut victims)?;
         Ok(match refusal {

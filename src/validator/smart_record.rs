@@ -216,7 +216,7 @@ impl SmartRecordValidator {
             }
             if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
                 let limit = LimitExceeded::new(
-                    Limit::BadSignatures,
+                    Limit::BAD_SIGNATURES,
                     refusals.bad_signatures.saturating_add(1),
                     MAX_BAD_SIGNATURES,
                 );
@@ -346,7 +346,8 @@ impl SmartRecordValidator {
             // Before anything is verified, only those are left that could stay.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
             for (writer, updates) in spaces.drain(max..) {
-                let limit = LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max);
+                let limit =
+                    LimitExceeded::new(Limit::SPACES_PER_RECORD, max.saturating_add(1), max);
                 refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
             }
         }

@@ -76,7 +76,7 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
 
 fn too_many() -> ValidationError {
     LimitExceeded {
-        limit: Limit::SpacesPerRecord,
+        limit: Limit::SPACES_PER_RECORD,
         got: Some(SPACES as u64 + 1),
         max: SPACES as u64,
     }

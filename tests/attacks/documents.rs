@@ -157,7 +157,7 @@ fn an_unknown_kind_of_update_is_unsupported() {
 fn a_document_is_at_most_sixteen_nodes_deep() {
     accepted(alice().says(&Update::of(nested(16))));
     let reason = refused(alice().says(&Update::of(nested(17))), Fault::LimitExceeded);
-    let expected = LimitExceeded { limit: Limit::DocumentDepth, got: None, max: 16 };
+    let expected = LimitExceeded { limit: Limit::DOCUMENT_DEPTH, got: None, max: 16 };
     assert_eq!(reason, expected.into());
 }
 
@@ -206,7 +206,7 @@ fn a_document_has_at_most_1024_nodes() {
     accepted_under(&key(), &rules, of(1_024), neighbour().1);
     let reason =
         refused_under(&key(), &rules, of(1_025), neighbour(), Fault::LimitExceeded, Seen::Always);
-    let mut expected = LimitExceeded { limit: Limit::DocumentNodes, got: None, max: 1_024 };
+    let mut expected = LimitExceeded { limit: Limit::DOCUMENT_NODES, got: None, max: 1_024 };
     assert_eq!(reason, expected.clone().into());
 
     // And a tighter bound with the default size.

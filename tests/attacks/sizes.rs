@@ -26,7 +26,7 @@ fn a_key_is_at_most_256_bytes() {
         let key = RecordKey::new(format!("/sr/{}", "x".repeat(len - 4)));
         let value =
             encode([alice().space([alice().sign_under(key.as_bytes(), &Update::saying(1))])]);
-        let expected = over(Limit::KeyBytes, 257, 256);
+        let expected = over(Limit::KEY_BYTES, 257, 256);
         let mut replica = Replica::new();
         replica.put(&key, value.clone());
         if fits {
@@ -51,7 +51,7 @@ fn an_update_is_at_most_2048_bytes() {
     assert_eq!(largest.encoded_len(), 2_048);
     accepted(alice().says(&largest));
     let reason = refused(alice().says(&Update::of_len(2_049)), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::UpdateBytes, 2_049, 2_048));
+    assert_eq!(reason, over(Limit::UPDATE_BYTES, 2_049, 2_048));
     refused(alice().says(&Update::of_len(60_000)), Fault::LimitExceeded);
 }
 
@@ -68,7 +68,7 @@ fn a_signature_is_at_most_1024_bytes() {
             refused(with(len), Fault::Invalid);
         }
         let reason = refused(with(1_025), Fault::LimitExceeded);
-        assert_eq!(reason, over(Limit::SignatureBytes, 1_025, 1_024));
+        assert_eq!(reason, over(Limit::SIGNATURE_BYTES, 1_025, 1_024));
     }
 }
 
@@ -84,7 +84,7 @@ fn a_public_key_is_at_most_1152_bytes() {
     let reason = refused(with(1_152), Fault::Malformed);
     assert!(matches!(reason, ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))));
     let reason = refused(with(1_153), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::PublicKeyBytes, 1_153, 1_152));
+    assert_eq!(reason, over(Limit::PUBLIC_KEY_BYTES, 1_153, 1_152));
 }
 
 /// Whether the space holds exactly these updates.

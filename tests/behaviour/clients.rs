@@ -9,7 +9,6 @@ use libp2p_smart_record::{
     SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError,
     Validator, Validity, WriteError,
     behaviour::{BehaviourConfig, Event, ReadPolicy},
-    record::Limit,
     store::Quota,
 };
 
@@ -198,7 +197,7 @@ async fn a_value_that_no_packet_carries_is_refused() {
         let refused = a.client.put("/union/x", vec![1; 15 * 1_024 + 1]).await;
         assert!(
             matches!(&refused, Err(ClientError::Refused(WriteError::Refused(
-                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == Limit::ChunkBytes),
+                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == StoreConfig::CHUNK_BYTES),
             "{refused:?}"
         );
         assert!(a.client.get("/union/x").await.unwrap().is_empty());

@@ -17,7 +17,7 @@ fn room_is_made_from_the_far_end() {
     assert!(matches!(events(&mut heard)[..], [_, _, _]));
 
     // Farther than all: refused, and nothing goes.
-    let full = LimitExceeded { limit: Limit::StoreRecords, got: Some(4), max: 3 };
+    let full = LimitExceeded { limit: StoreConfig::STORE_RECORDS, got: Some(4), max: 3 };
     put(&mut store, &keys[4], b"value".to_vec());
     let refused = StoreEvent::Refused {
         key: keys[4].clone(),
@@ -80,7 +80,10 @@ fn bytes_are_bounded_too() {
     assert!(matches!(
         &events(&mut more)[..],
         [StoreEvent::Refused {
-            reason: ValidationError::LimitExceeded(LimitExceeded { limit: Limit::StoreBytes, .. }),
+            reason: ValidationError::LimitExceeded(LimitExceeded {
+                limit: StoreConfig::STORE_BYTES,
+                ..
+            }),
             ..
         }]
     ));

@@ -40,8 +40,8 @@ fn a_writer_stays_within_its_quota() {
     let keys = boards(8);
     let one = one_space(&keys[0], 1, 100, HOUR).len() + Usage::ROW;
     for (quota, limit) in [
-        (Quota { count: 3, ..FREE }, Limit::WriterSpaces),
-        (Quota { bytes: 3 * one + 20, ..FREE }, Limit::WriterBytes),
+        (Quota { count: 3, ..FREE }, StoreConfig::WRITER_SPACES),
+        (Quota { bytes: 3 * one + 20, ..FREE }, StoreConfig::WRITER_BYTES),
     ] {
         let (mut store, clock) = open_store(StoreConfig::default().with_writer_quota(quota));
         let mut heard = store.subscribe();
@@ -100,7 +100,7 @@ fn of_a_record_with_too_many_bytes_the_lowest_ranks_stay() {
         // Who has no room costs no signature.
         refusals(&mut heard);
         put(&mut store, &key, forged(&key, by_rank[11]));
-        assert_eq!(refusals(&mut heard), [Limit::RecordBytes]);
+        assert_eq!(refusals(&mut heard), [StoreConfig::RECORD_BYTES]);
     }
 }
 
@@ -134,8 +134,11 @@ fn of_a_full_namespace_the_nearest_stay() {
             assert_eq!(store.namespace_usage("any").unwrap().count, 4);
             assert_eq!(store.namespace_usage("sr").unwrap().count, 3);
             if nearest_first {
-                let limit =
-                    if quota.count == 4 { Limit::NamespaceRecords } else { Limit::NamespaceBytes };
+                let limit = if quota.count == 4 {
+                    StoreConfig::NAMESPACE_RECORDS
+                } else {
+                    StoreConfig::NAMESPACE_BYTES
+                };
                 assert_eq!(refusals(&mut heard), [limit; 8]);
             }
         }
@@ -154,12 +157,12 @@ fn a_full_store_checks_no_signatures() {
     for key in &keys[2..] {
         put(&mut store, key, forged(key, 2));
     }
-    assert_eq!(refusals(&mut heard), [Limit::StoreRecords; 2]);
+    assert_eq!(refusals(&mut heard), [StoreConfig::STORE_RECORDS; 2]);
     // The same for values: `Number` would say that this is none.
     let far = (0..).map(|n| RecordKey::new(format!("/number/{n}")));
     let mut far = far.filter(|k| RecordId::new(&local(), k) > RecordId::new(&local(), &keys[1]));
     put(&mut store, &far.next().unwrap(), b"not a number".to_vec());
-    assert_eq!(refusals(&mut heard), [Limit::StoreRecords]);
+    assert_eq!(refusals(&mut heard), [StoreConfig::STORE_RECORDS]);
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn the_protected_are_not_evicted_and_find_room() {
             put(&mut store, key, one_space(key, 1, 100, HOUR));
         }
         let refused = refusals(&mut heard);
-        let limit = if by_bytes { Limit::StoreBytes } else { Limit::StoreRecords };
+        let limit = if by_bytes { StoreConfig::STORE_BYTES } else { StoreConfig::STORE_RECORDS };
         assert!(!refused.is_empty() && refused.iter().all(|l| *l == limit), "{refused:?}");
         assert!(near.iter().all(|key| writers(&store, key).is_empty()));
         assert!(store.usage().records <= 10 && store.usage().bytes <= 10 * row);
@@ -303,7 +306,7 @@ fn what_the_local_node_wrote_is_its_own() {
     assert!(matches!(
         refused,
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded {
-            limit: Limit::WriterSpaces,
+            limit: StoreConfig::WRITER_SPACES,
             ..
         }))
     ));
