@@ -6,14 +6,15 @@ use std::{error::Error, time::Duration};
 
 use libp2p::{identity::Keypair, kad, kad::store::RecordStore};
 use libp2p_smart_record::{
-    Clock, IpnsBuilder, IpnsName, IpnsRecord, Registry, SmartRecordStore, StoreConfig, SystemClock,
+    Clock, IpnsBuilder, IpnsName, IpnsRecord, SmartRecordStore, StoreConfig, SystemClock,
+    namespaces,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let mut store =
-        SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+        SmartRecordStore::with_registry(local, namespaces::ipfs(), StoreConfig::default());
 
     // The owner of a key signs what its name points to, then something newer.
     let owner = Keypair::generate_ed25519();

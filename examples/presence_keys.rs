@@ -48,7 +48,8 @@ fn meet(
 
 fn main() -> Result<(), Box<dyn Error>> {
     let local = Keypair::generate_ed25519().public().to_peer_id();
-    let registry = Registry::default().with(Registry::PRESENCE, PresenceValidator::default())?;
+    let registry =
+        Registry::default().with(PresenceKey::NAMESPACE, PresenceValidator::default())?;
     let mut dht = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
     let (alice, alice_secret) = announce(&mut dht)?;
     let (bob, bob_secret) = announce(&mut dht)?;

@@ -9,13 +9,13 @@ use libp2p::{
     kad,
     kad::store::RecordStore,
 };
-use libp2p_smart_record::{PublicKeyValidator, Registry, SmartRecordStore, StoreConfig};
+use libp2p_smart_record::{PublicKeyValidator, SmartRecordStore, StoreConfig, namespaces};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let mut store =
-        SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+        SmartRecordStore::with_registry(local, namespaces::ipfs(), StoreConfig::default());
 
     // The peer id of a key like this one is a hash, from which nobody gets the key back.
     let owner = Keypair::generate_ecdsa().public();

@@ -91,7 +91,7 @@ use crate::{
     record::SmartRecord,
     store::{Events, SmartRecordStore},
     time::Timestamp,
-    validator::Validator,
+    validator::Registry,
 };
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
@@ -118,7 +118,7 @@ pub struct Behaviour {
     config: BehaviourConfig,
     bounds: Bounds,
     clock: Arc<dyn Clock>,
-    validator: Arc<dyn Validator>,
+    registry: Registry,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,

@@ -14,7 +14,7 @@
 //!    reads and watches.
 //!
 //! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! reads each answer of a GET with [`SmartRecordValidator::read`], joins the [`SmartRecord`]s, and looks at the
+//! reads each answer of a GET with [`SpaceRules::read`], joins the [`SmartRecord`]s, and looks at the
 //! [`View`].
 //!
 //! ```
@@ -104,6 +104,7 @@ pub mod manager;
 mod meter;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod namespaces;
 pub mod node;
 pub mod presence;
 pub mod presence_publisher;
@@ -143,8 +144,8 @@ pub use crate::{
     signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     validator::{
-        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
-        PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
-        Validator, Validity, best_index,
+        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, Namespace, Namespaces,
+        PresenceValidator, PublicKeyValidator, Registry, SignedRecordValidator, SpaceRules,
+        ValidationError, Validator, Validity, best_index,
     },
 };

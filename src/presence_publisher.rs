@@ -144,7 +144,7 @@ impl PresencePublisher {
     /// behaviour is gone, or it is clear that there is nothing to be announced; see [`PublisherState::GaveUp`].
     ///
     /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`]. The
-    /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](crate::Registry::built_in)
+    /// registry of the behaviour needs the rules of presence records, as [`namespaces::built_in`](crate::namespaces::built_in)
     /// has them.
     pub fn new(
         client: Client,

@@ -100,7 +100,7 @@ impl SmartRecord {
 
     /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
     /// of it is refused. What is expired or from the future passes. To read what the network answers, use
-    /// [`SmartRecordValidator::read`](crate::SmartRecordValidator::read), which takes what is good at a time.
+    /// [`SpaceRules::read`](crate::SpaceRules::read), which takes what is good at a time.
     ///
     /// # Errors
     /// [`RecordError`] if anything in it is not as it should be.
@@ -160,6 +160,11 @@ impl SmartRecord {
     /// The space of a writer.
     pub fn space(&self, writer: &Writer) -> Option<&Space> {
         self.spaces.get(writer)
+    }
+
+    /// The instant at which its last update may go.
+    pub fn retain_until(&self) -> Option<Timestamp> {
+        self.spaces.values().filter_map(Space::retain_until).max()
     }
 
     /// Joins one update into its writer's space.

@@ -207,8 +207,8 @@ impl ServiceBuilder {
     pub fn build(self, records: &mut Behaviour, client: &Client) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
-        let (clock, validator, stored) =
-            (store.clock(), store.shared_validator(), store.subscribe());
+        let (clock, registry, stored) =
+            (store.clock(), store.registry().clone(), store.subscribe());
         let max_pending = policy.as_ref().map_or(0, DialPolicy::max_pending);
         let (dialer, dial) = Dialer::new(max_pending);
         if let Some(policy) = policy {
@@ -223,7 +223,7 @@ impl ServiceBuilder {
             writer: client.writer().clone(),
             tags,
             config,
-            validator,
+            registry,
             clock,
             stored,
             events,

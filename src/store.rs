@@ -67,7 +67,7 @@ use crate::{
     key::RecordKey,
     meter::{Meter, Shared, Timed},
     record::Limits,
-    validator::{Registry, Validator},
+    validator::{Namespace, Registry},
 };
 
 /// A record store for Kademlia whose records are validated, merged and expired.
@@ -103,7 +103,7 @@ pub struct SmartRecordStore {
     /// The digest of the local peer.
     place: [u8; 32],
     config: StoreConfig,
-    validator: Arc<dyn Validator>,
+    registry: Registry,
     clock: Arc<dyn Clock>,
     storage: Box<dyn Storage>,
     providers: MemoryStore,
@@ -134,33 +134,28 @@ impl SmartRecordStore {
         Self::with_registry(local, Registry::default(), StoreConfig::default())
     }
 
-    /// A store in memory for the records that `validator`, usually a [`Registry`], accepts.
-    pub fn with_registry(
-        local: PeerId,
-        validator: impl Validator + 'static,
-        config: StoreConfig,
-    ) -> Self {
-        Self::with_storage(local, validator, config, MemoryStorage::default(), SystemClock)
+    /// A store in memory for the records of these namespaces.
+    pub fn with_registry(local: PeerId, registry: Registry, config: StoreConfig) -> Self {
+        Self::with_storage(local, registry, config, MemoryStorage::default(), SystemClock)
     }
 
     /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
-    /// records, each part checked by `validator` when it is first read, and the provider records of the local
+    /// records, each part checked by the registry's rules when it is first read, and the provider records of the local
     /// node. What of the latter cannot be read is counted among the storage's failures.
     pub fn with_storage(
         local: PeerId,
-        validator: impl Validator + 'static,
+        registry: Registry,
         config: StoreConfig,
         mut storage: impl Storage,
         clock: impl Clock,
     ) -> Self {
-        let validator: Arc<dyn Validator> = Arc::new(validator);
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
+        let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
             place: RecordId::place(&local),
             local,
-            validator,
+            registry,
             clock,
             storage: Box::new(storage),
             providers: MemoryStore::with_config(local, config.providers().clone()),
@@ -191,9 +186,9 @@ impl SmartRecordStore {
     /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
-        match self.validator.smart_record(&key) {
-            Some(rules) => self.config.kad_config(protocol, rules.limits()),
-            None => self.config.kad_config(protocol, &Limits::default()),
+        match self.registry.resolve(&key) {
+            Ok(Namespace::Spaces(rules)) => self.config.kad_config(protocol, rules.limits()),
+            _ => self.config.kad_config(protocol, &Limits::default()),
         }
     }
 
@@ -243,17 +238,13 @@ impl SmartRecordStore {
         &self.config
     }
 
-    pub(crate) fn shared_validator(&self) -> Arc<dyn Validator> {
-        self.validator.clone()
-    }
-
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
-    /// The validator.
-    pub fn validator(&self) -> &dyn Validator {
-        &*self.validator
+    /// What is registered for which namespace.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     fn record_id(&self, key: &RecordKey) -> RecordId {

@@ -22,7 +22,7 @@ use futures::{
 };
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p_smart_record::{
-    ClientError, Clock, Registry, SystemClock,
+    ClientError, Clock, SystemClock, namespaces,
     presence::{
         AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
         PresenceLimits,
@@ -44,7 +44,7 @@ use crate::{
 };
 
 async fn start() -> Peer {
-    Setup { validator: Arc::new(Registry::built_in()), ..Setup::default() }.start().await
+    Setup { registry: namespaces::built_in(), ..Setup::default() }.start().await
 }
 
 async fn two() -> (Peer, Peer) {

@@ -23,9 +23,10 @@ use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p_identity::{ecdsa, secp256k1};
 use libp2p_smart_record::{
-    Behaviour, Limits, RecordKey, RecordManager, Registry, SignedRecordValidator, SpaceSigner,
-    StoreBackend,
+    Behaviour, Limits, Namespaces, RecordKey, RecordManager, Registry, SignedRecordValidator,
+    SpaceSigner, StoreBackend,
     behaviour::Validation,
+    namespaces,
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };
@@ -154,9 +155,9 @@ fn a_secret_would_be_found_in_any_form() {
 }
 
 async fn start(keypair: Keypair, validation: Validation) -> Peer {
-    let validator = Arc::new(Registry::built_in());
+    let registry = namespaces::built_in();
     let config = quiet().with_validation(validation);
-    Setup { keypair, validator, config, ..Setup::default() }.start().await
+    Setup { keypair, registry, config, ..Setup::default() }.start().await
 }
 
 /// Writes, reads, watches, is refused, announces and withdraws: all that involves a secret.
@@ -260,9 +261,9 @@ async fn debug_shows_no_secret() {
         PublisherConfig::default(),
     );
     all.push(shown(&publisher));
-    let validator = SignedRecordValidator::default();
-    let backend = StoreBackend::new(validator.clone());
-    let manager = RecordManager::new(keypair.clone(), validator, backend);
+    let rules = Namespaces::empty().with_fallback(SignedRecordValidator::default());
+    let backend = StoreBackend::new(Registry::default());
+    let manager = RecordManager::new(keypair.clone(), rules, backend);
     all.push(shown(&manager));
     #[cfg(feature = "node")]
     {

@@ -34,14 +34,14 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, Registry, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation},
+///     Behaviour, SmartRecordStore, StoreConfig,
+///     behaviour::{BehaviourConfig, Validation}, namespaces,
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let local = keypair.public().to_peer_id();
-/// let store = SmartRecordStore::with_registry(local, Registry::built_in(), StoreConfig::default());
+/// let store = SmartRecordStore::with_registry(local, namespaces::built_in(), StoreConfig::default());
 /// let (behaviour, client) = Behaviour::builder(keypair)
 ///     .with_store(store)
 ///     .with_protocol(StreamProtocol::new("/my-app/kad/1.0.0"))
@@ -148,7 +148,7 @@ impl Builder {
     pub fn build(mut self) -> (Behaviour, Client) {
         let (meter, counters) = self.meter();
         let Self { keypair, mut store, protocol, kad_config, config, asks, executor, .. } = self;
-        let (clock, validator) = (store.clock(), store.shared_validator());
+        let (clock, registry) = (store.clock(), store.registry().clone());
         let store_events = store.subscribe();
         let local = store.local();
         let bounds = Bounds {
@@ -175,7 +175,7 @@ impl Builder {
                 let queue = config.inbound_queue();
                 let inbound = Inbound::new(config.inbound_rate(), config.inbound_burst(), queue);
                 let setup = Setup {
-                    validator: validator.clone(),
+                    registry: registry.clone(),
                     asks,
                     clock: clock.clone(),
                     concurrency: config.inbound_concurrency(),
@@ -191,7 +191,7 @@ impl Builder {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
             bounds,
-            validator,
+            registry,
             commands: Some(commands),
             store_events,
             queries: HashMap::new(),

@@ -27,6 +27,7 @@ use crate::{
     key::RecordKey,
     store::{StoreEvent, storage::RecordId},
     time::Timestamp,
+    validator::Validated,
 };
 
 /// The timer never sleeps for longer.
@@ -197,8 +198,11 @@ impl Behaviour {
     pub(super) fn watch(&mut self, key: RecordKey, sender: latest::Sender<Arc<Snapshot>>) {
         let now = self.clock.now();
         tracing::debug!(%key, "watched");
-        if self.watches.add(key.clone(), sender, &*self.validator, now) {
-            self.tell_watches(&key, None, now);
+        match self.watches.add(key.clone(), sender, &self.registry, now) {
+            Ok(true) => self.tell_watches(&key, None, now),
+            Ok(false) => {}
+            // The stream ends.
+            Err(error) => tracing::debug!(%error, %key, "not watched"),
         }
     }
 
@@ -231,7 +235,7 @@ impl Behaviour {
                     // More may be known than what is stored here.
                     let known = self.watches.value(key, now);
                     let best = known.and_then(|(known, _)| {
-                        self.validator.consolidate(key, &[&stored.value, known]).ok()
+                        self.registry.consolidate(key, &[&stored.value, known]).ok()
                     });
                     let best = best.map_or(stored.value, Bytes::from);
                     let ends_at = self.end_of(key, &best, stored.expires_at, now);
@@ -250,8 +254,10 @@ impl Behaviour {
         lifetime_ends_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let validity = self.validator.validate(key, value, now).ok()?;
-        validity.expires_at.or(lifetime_ends_at)
+        match self.registry.validate(key, value, now).ok()? {
+            Validated::Value(validity) => validity.expires_at.or(lifetime_ends_at),
+            Validated::Record(_) => None,
+        }
     }
 
     /// Takes out of the routing table what is too much there of a peer's addresses.

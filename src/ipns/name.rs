@@ -11,7 +11,7 @@ use cid::{Cid, multibase::Base};
 use libp2p_identity::{PeerId, PublicKey};
 use prost::bytes::Bytes;
 
-use crate::{key::RecordKey, validator::Registry};
+use crate::key::RecordKey;
 
 /// The multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;
@@ -46,6 +46,9 @@ pub enum NameError {
 }
 
 impl IpnsName {
+    /// The namespace of IPNS records.
+    pub const NAMESPACE: &str = "ipns";
+
     /// The peer id of the key that signs.
     pub const fn peer_id(&self) -> PeerId {
         self.0
@@ -53,7 +56,7 @@ impl IpnsName {
 
     /// The key of its record in a DHT: `/ipns/` and the bytes, not the text, of the peer id.
     pub fn key(&self) -> RecordKey {
-        let mut key = format!("/{}/", Registry::IPNS).into_bytes();
+        let mut key = format!("/{}/", Self::NAMESPACE).into_bytes();
         key.extend(self.0.to_bytes());
         RecordKey::new(key)
     }

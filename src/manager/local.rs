@@ -14,7 +14,7 @@ use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::{
     key::RecordKey,
     store::{Quota, SmartRecordStore, StoreConfig, WriteError},
-    validator::Validator,
+    validator::Registry,
 };
 
 /// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
@@ -25,18 +25,18 @@ pub struct StoreBackend {
 
 impl StoreBackend {
     /// Records in memory, within the bounds of [`StoreConfig::default`], but of any age: nobody else has them, who
-    /// would send them again. What does not fit any more is refused. `validator` is to be the manager's.
-    pub fn new(validator: impl Validator + 'static) -> Self {
+    /// would send them again. What does not fit any more is refused. The registry has the manager's rules.
+    pub fn new(registry: Registry) -> Self {
         // Nobody ever hears of this peer; a store wants one to order its records.
         let local = Keypair::generate_ed25519().public().to_peer_id();
         let config = StoreConfig::default().with_max_age(Duration::MAX);
         // All that is put is the local node's own.
         let all = Quota { count: usize::MAX, bytes: usize::MAX };
         let config = config.with_protected_quota(all);
-        Self::over(SmartRecordStore::with_registry(local, validator, config))
+        Self::over(SmartRecordStore::with_registry(local, registry, config))
     }
 
-    /// Records in this store, whose validator is to be the manager's.
+    /// Records in this store, whose registry has the manager's rules.
     pub fn over(store: SmartRecordStore) -> Self {
         Self { store: Arc::new(Mutex::new(store)) }
     }

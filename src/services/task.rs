@@ -41,7 +41,7 @@ use crate::{
     record::{SmartRecord, Writer},
     store::{self, StoreEvent, storage::RecordId},
     time::Timestamp,
-    validator::Validator,
+    validator::{Namespace, Registry},
 };
 
 /// How long after a record was looked through the next is. Reading a large one takes the swarm's task some milliseconds, so it
@@ -64,7 +64,7 @@ pub(super) struct Setup {
     pub(super) writer: Writer,
     pub(super) tags: Vec<Box<dyn SmartTag>>,
     pub(super) config: ServiceConfig,
-    pub(super) validator: Arc<dyn Validator>,
+    pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stored: store::Events,
     pub(super) events: mpsc::Sender<ServiceEvent>,
@@ -265,8 +265,10 @@ impl Task {
     }
 
     fn may_answer_in(&self, key: &RecordKey) -> bool {
-        let rules = self.setup.validator.smart_record(key);
-        rules.is_some_and(|rules| rules.check_writer(key, &self.setup.writer).is_ok())
+        match self.setup.registry.resolve(key) {
+            Ok(Namespace::Spaces(rules)) => rules.check_writer(key, &self.setup.writer).is_ok(),
+            _ => false,
+        }
     }
 
     /// The record is not stored here any more.

@@ -20,7 +20,12 @@ use super::{
     read::wall_clock,
     write::{Meta, WriteError},
 };
-use crate::{key::RecordKey, record::LimitExceeded, time::Timestamp, validator::ValidationError};
+use crate::{
+    key::RecordKey,
+    record::LimitExceeded,
+    time::Timestamp,
+    validator::{Namespace, ValidationError},
+};
 
 impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
@@ -111,8 +116,12 @@ impl RecordStore for SmartRecordStore {
 impl SmartRecordStore {
     /// Whether a value is one that is kept as libp2p's `MemoryStore` keeps it, too large or not.
     fn is_unchecked(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> bool {
-        self.validator.smart_record(key).is_none()
-            && self.validator.validate(key, value, now).is_ok_and(|v| v.keeps_publisher)
+        match self.registry.resolve(key) {
+            Ok(Namespace::Value(validator)) => {
+                validator.validate(key, value, now).is_ok_and(|validity| validity.keeps_publisher)
+            }
+            _ => false,
+        }
     }
 }
 

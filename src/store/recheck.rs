@@ -31,13 +31,13 @@ use crate::{
         storage::{Board, Head, head::Body},
     },
     record::{Limit, LimitExceeded},
-    validator::{MergedSpace, Refusals, SmartRecordValidator, ValidationError, Validator},
+    validator::{MergedSpace, Namespace, Refusals, Registry, SpaceRules, ValidationError},
 };
 
 /// The rules of the store that has the storage.
 pub(super) struct Rules {
     pub(super) local: PeerId,
-    pub(super) validator: Arc<dyn Validator>,
+    pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -75,19 +75,18 @@ impl From<StorageError> for RowFault {
 impl Rules {
     fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<Checked, RowFault> {
         let (key, body) = self.read_head(id, part)?;
-        let rules = self.validator.smart_record(&key);
-        match (body, rules) {
-            (Body::Board(_), Some(rules)) => {
+        match (body, self.registry.resolve(&key)?) {
+            (Body::Board(_), Namespace::Spaces(rules)) => {
                 rules.limits().check_key(&key).map_err(ValidationError::from)?;
                 Ok(Checked::Good)
             }
-            (Body::Value(stored), None) => {
+            (Body::Value(stored), Namespace::Value(validator)) => {
                 let now = self.clock.now();
                 let has_expired = part.expires_at.is_some_and(|at| at <= now);
                 if has_expired && stored.remember_until.is_none_or(|at| at <= now.as_millis()) {
                     return Ok(Checked::Expired);
                 }
-                match self.validator.revalidate(&key, &stored.value, now) {
+                match validator.revalidate(&key, &stored.value, now) {
                     // It is hidden by its row's expiry, and has to be remembered.
                     Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
@@ -110,7 +109,9 @@ impl Rules {
     ) -> Result<Checked, RowFault> {
         // Without the key nothing can be said about a signature.
         let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
-        let rules = self.validator.smart_record(&key).ok_or_else(of_another_kind)?;
+        let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
+            return Err(of_another_kind().into());
+        };
         if part.expires_at.is_some_and(|at| at <= self.clock.now())
             && rows::read_space(part)?.1.retain_until() == part.expires_at
         {
@@ -138,7 +139,7 @@ impl Rules {
     #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
     fn readmit(
         &self,
-        rules: &SmartRecordValidator,
+        rules: &SpaceRules,
         key: &RecordKey,
         stored: wire::Space,
     ) -> Result<(Option<(Part<'static>, usize)>, SpaceId, Option<ValidationError>), RowFault> {
@@ -251,7 +252,7 @@ impl SmartRecordStore {
     }
 }
 
-/// The namespace held something else, or nothing is known about it.
+/// The namespace held something else.
 fn of_another_kind() -> ValidationError {
     ValidationError::Unsupported("the namespace is of another kind now".to_owned())
 }

@@ -9,18 +9,18 @@ use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{Origin, StoreEvent},
+    event::Origin,
     lock,
     receipt::{Kept, Received, identity},
     rows,
     storage::RecordId,
-    write::{Meta, WriteError, WriteReport},
+    write::{Meta, Outcome, WriteError},
 };
 use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
     time::Timestamp,
-    validator::{ValidationError, Validity},
+    validator::{ValidationError, Validator, Validity},
 };
 
 impl SmartRecordStore {
@@ -28,21 +28,19 @@ impl SmartRecordStore {
     /// validated again.
     pub(super) fn write_value(
         &mut self,
+        validator: &dyn Validator,
         key: &RecordKey,
         value: &[u8],
         checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
-    ) -> Result<WriteReport, WriteError> {
-        let validator = self.validator.clone();
+    ) -> Result<Outcome, WriteError> {
         let record = self.record_id(key);
         let kept = self.stored_value(record)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
         // Unless a part of it has expired, which goes.
         if is_same && validator.collect(key, value, now).is_none() {
-            self.commit()?;
-            self.count(|c| &mut c.known, 1);
-            return Ok(WriteReport { known: 1, ..WriteReport::default() });
+            return Ok(Outcome { known: 1, ..Outcome::default() });
         }
         if kept.is_none() && self.storage.get(&record.head())?.is_none() {
             // Where there is no room, no signature is checked.
@@ -65,7 +63,7 @@ impl SmartRecordStore {
             self.discard_rejected()?;
         }
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
-            kept.admits(&*validator, key, value, validity, now)?;
+            kept.admits(validator, key, value, validity, now)?;
         }
         let old = kept.as_ref().filter(|kept| kept.lives_at(now));
         let mut best = Bytes::copy_from_slice(value);
@@ -113,7 +111,6 @@ impl SmartRecordStore {
             is_local: meta.origin == Origin::Local
                 || is_known && old.is_some_and(|old| old.stored.is_local),
         };
-        let mut report = WriteReport::default();
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, expires_at, forget_at);
@@ -122,19 +119,8 @@ impl SmartRecordStore {
             self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
-        if is_known {
-            report.known = 1;
-            self.count(|c| &mut c.known, 1);
-        } else {
-            report.stored = 1;
-            self.count(|c| &mut c.values, 1);
-            self.emit(&StoreEvent::Stored {
-                key: key.clone(),
-                writers: Vec::new(),
-                origin: meta.origin,
-            });
-        }
-        Ok(report)
+        let (stored, known) = if is_known { (0, 1) } else { (1, 0) };
+        Ok(Outcome { stored, known, is_value: true, ..Outcome::default() })
     }
 
     /// The value under a record that is not a smart record, if it lives; with its key and expiry.

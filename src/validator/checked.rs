@@ -10,7 +10,7 @@ use std::fmt;
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
-use super::{Refusals, ValidationError, Validator, Validity};
+use super::{Namespace, Refusals, Registry, ValidationError, Validity};
 use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
@@ -44,26 +44,18 @@ pub(crate) enum CheckedBody {
 }
 
 impl Checked {
-    /// Checks a value as a store with this validator does. Give it to that store soon: what expires meanwhile
+    /// Checks a value as a store with this registry does. Give it to that store soon: what expires meanwhile
     /// is dropped there.
-    pub fn new(
-        validator: &(impl Validator + ?Sized),
-        key: RecordKey,
-        value: &[u8],
-        now: Timestamp,
-    ) -> Self {
-        let body = match validator.smart_record(&key) {
-            Some(rules) => rules
+    pub fn new(registry: &Registry, key: RecordKey, value: &[u8], now: Timestamp) -> Self {
+        let checked = registry.resolve(&key).and_then(|namespace| match namespace {
+            Namespace::Spaces(rules) => rules
                 .sift(&key, value, Some(now))
-                .map_or_else(CheckedBody::Refused, |(record, refusals)| {
-                    CheckedBody::Record(record, refusals)
-                }),
-            None => {
-                validator.validate(&key, value, now).map_or_else(CheckedBody::Refused, |validity| {
-                    CheckedBody::Value(Bytes::copy_from_slice(value), validity)
-                })
-            }
-        };
+                .map(|(record, refusals)| CheckedBody::Record(record, refusals)),
+            Namespace::Value(validator) => validator
+                .validate(&key, value, now)
+                .map(|validity| CheckedBody::Value(Bytes::copy_from_slice(value), validity)),
+        });
+        let body = checked.unwrap_or_else(CheckedBody::Refused);
         Self { key, publisher: None, expires_at: None, body }
     }
 

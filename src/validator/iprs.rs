@@ -26,7 +26,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     IprsValidator, RecordKey, Registry, Timestamp, Validator, iprs::SequenceNumber,
+///     IprsValidator, RecordKey, Registry, Timestamp, iprs::SequenceNumber,
 /// };
 ///
 /// let registry = Registry::default().with("iprs", IprsValidator::default())?;
@@ -58,6 +58,9 @@ impl Default for IprsValidator {
 }
 
 impl IprsValidator {
+    /// The namespace of IPRS records.
+    pub const NAMESPACE: &str = "iprs";
+
     /// A validator that knows no scheme.
     pub fn empty() -> Self {
         Self {

@@ -10,7 +10,7 @@
 use libp2p_identity::PublicKey;
 use prost::bytes::Bytes;
 
-use super::{Malformed, Registry, ValidationError, Validator, Validity};
+use super::{Malformed, ValidationError, Validator, Validity};
 use crate::{key::RecordKey, record::Writer, time::Timestamp};
 
 /// Validates public keys under `/pk/<peer id>`.
@@ -31,15 +31,18 @@ use crate::{key::RecordKey, record::Writer, time::Timestamp};
 pub struct PublicKeyValidator;
 
 impl PublicKeyValidator {
+    /// The namespace of public keys.
+    pub const NAMESPACE: &str = "pk";
+
     /// The key under which a public key is kept.
     pub fn key(public_key: &PublicKey) -> RecordKey {
-        let mut key = format!("/{}/", Registry::PUBLIC_KEYS).into_bytes();
+        let mut key = format!("/{}/", Self::NAMESPACE).into_bytes();
         key.extend(public_key.to_peer_id().to_bytes());
         RecordKey::new(key)
     }
 
     fn check(key: &RecordKey, value: &[u8]) -> Result<(), ValidationError> {
-        if key.namespace() != Some(Registry::PUBLIC_KEYS) {
+        if key.namespace() != Some(Self::NAMESPACE) {
             return Err(Malformed::other("not a key of a public key").into());
         }
         let owner = Writer::decode(Bytes::copy_from_slice(value))?.peer_id();

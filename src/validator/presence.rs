@@ -20,9 +20,9 @@ use crate::{
 /// The rules of presence records, under `presence` or any other namespace that a user chooses.
 ///
 /// ```
-/// use libp2p_smart_record::{PresenceValidator, Registry};
+/// use libp2p_smart_record::{PresenceValidator, Registry, presence::PresenceKey};
 ///
-/// let registry = Registry::default().with(Registry::PRESENCE, PresenceValidator::default())?;
+/// let registry = Registry::default().with(PresenceKey::NAMESPACE, PresenceValidator::default())?;
 /// # let _ = registry;
 /// # Ok::<(), libp2p_smart_record::NamespaceError>(())
 /// ```

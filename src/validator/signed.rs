@@ -215,10 +215,6 @@ impl Validator for SignedRecordValidator {
         }
         Err(first_error.unwrap_or(ValidationError::NoValue))
     }
-
-    fn signed_record(&self, _: &RecordKey) -> Option<&SignedRecordValidator> {
-        Some(self)
-    }
 }
 
 impl fmt::Debug for SignedRecordValidator {

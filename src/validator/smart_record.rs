@@ -1,4 +1,4 @@
-//! The validator of smart records.
+//! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update takes no good one with it, except that
 //! after 16 bad signatures the rest of a value is refused unread. What is cheap
@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Fault, Malformed, ValidationError, Validator, Validity, best_of};
+use super::{Fault, Malformed, ValidationError, best_of};
 use crate::{
     key::RecordKey,
     proto::smart_record as proto,
@@ -25,22 +25,43 @@ use crate::{
 
 /// The rules of smart records: the limits, and who may write. Registered under `sr` by default, and under
 /// any other namespace that a user chooses.
+///
+/// They are not a [`Validator`](super::Validator): a store keeps such records space by space, and not by what a
+/// validator says of whole values. Who may write is decided by an [`Admission`]; what comes in can be seen in the
+/// events of the store. A validator that forwards to them cannot be written:
+///
+/// ```compile_fail,E0308
+/// use libp2p_smart_record::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(SpaceRules);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+/// ```
 #[derive(Clone)]
-pub struct SmartRecordValidator {
+pub struct SpaceRules {
     limits: Limits,
     admission: Arc<dyn Admission>,
 }
 
-impl Default for SmartRecordValidator {
+impl Default for SpaceRules {
     /// The default limits; everybody may write.
     fn default() -> Self {
         Self::new(Limits::default(), Open)
     }
 }
 
-impl fmt::Debug for SmartRecordValidator {
+impl fmt::Debug for SpaceRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SmartRecordValidator")
+        f.debug_struct("SpaceRules")
             .field("limits", &self.limits)
             .field("admission", &self.admission)
             .finish()
@@ -99,7 +120,7 @@ pub(crate) struct MergedSpace {
     pub(crate) known: usize,
 }
 
-impl SmartRecordValidator {
+impl SpaceRules {
     /// Rules with these limits and this policy.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission) }
@@ -376,33 +397,37 @@ impl SmartRecordValidator {
         }
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
-}
 
-impl Validator for SmartRecordValidator {
-    /// Everything in the record has to be good; only what has expired, or is hidden by something newer, may
-    /// be there beside what is not.
-    fn validate(
+    /// Reads a record of which everything is good; only what has expired, or is hidden by something newer, may be in
+    /// the value beside what is not. It is left out of the record.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn validate(
         &self,
         key: &RecordKey,
         value: &[u8],
         now: Timestamp,
-    ) -> Result<Validity, ValidationError> {
+    ) -> Result<SmartRecord, ValidationError> {
         let (record, refusals) = self.sift(key, value, Some(now))?;
-        let first = refusals.first.clone();
+        let first = refusals.first().cloned();
         let tolerable =
             |refused: &Refused| matches!(refused.reason.fault(), Fault::Expired | Fault::Stale);
         if let Some(refused) = refusals.into_entries().find(|refused| !tolerable(refused)) {
             return Err(refused.reason);
         }
-        match record.spaces().filter_map(|(_, s)| s.retain_until()).max() {
-            Some(expires_at) => Ok(Validity::until_within_limits(expires_at)),
-            None => Err(first.unwrap_or(Malformed::Empty.into())),
+        if record.spaces().len() == 0 {
+            return Err(first.unwrap_or(Malformed::Empty.into()));
         }
+        Ok(record)
     }
 
-    /// For those who cannot consolidate: the record with the newest update wins, then the one with more
-    /// updates, then by the hash of the canonical form.
-    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+    /// The index of the best of these values, for those who cannot consolidate: the record with the newest update
+    /// wins, then the one with more updates, then by the hash of the canonical form.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if there is no value, or nothing good in any.
+    pub fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
             let record = self.salvage(key, value, None)?;
             let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
@@ -412,16 +437,22 @@ impl Validator for SmartRecordValidator {
         })
     }
 
-    /// The join of all that is good in these values, in canonical form. What is not good is left out; if
-    /// nothing is, that is an error.
-    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+    /// The join of all that is good in these values, in canonical form. What is not good is left out.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is good.
+    pub fn consolidate(
+        &self,
+        key: &RecordKey,
+        values: &[&[u8]],
+    ) -> Result<Vec<u8>, ValidationError> {
         let mut joined = SmartRecord::new(key.clone());
         let mut first_error = None;
         for value in values {
             match self.salvage(key, value, None) {
                 Ok(record) => {
-                    for (writer, space) in record.spaces() {
-                        joined.join_space(writer.clone(), space.clone());
+                    for (writer, space) in record.into_spaces() {
+                        joined.join_space(writer, space);
                     }
                 }
                 Err(error) => {
@@ -434,26 +465,5 @@ impl Validator for SmartRecordValidator {
         }
         joined.truncate(&self.limits);
         Ok(joined.encode())
-    }
-
-    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
-        let (Ok(whole), Ok(part)) = (self.salvage(key, whole, None), self.salvage(key, part, None))
-        else {
-            return false;
-        };
-        part.spaces().all(|(writer, space)| {
-            let known = whole.space(writer);
-            space.updates().all(|u| known.is_some_and(|known| known.get(u.position()).is_some()))
-        })
-    }
-
-    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
-        let mut record = self.salvage(key, value, None).ok()?;
-        let is_less = record.collect(now) > 0 && record.spaces().len() > 0;
-        is_less.then(|| record.encode())
-    }
-
-    fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {
-        Some(self)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use libp2p_smart_record::{
-    Fault, SmartRecordValidator, StoreEvent, ValidationError, Validator,
+    Fault, Registry, SpaceRules, StoreConfig, StoreEvent, ValidationError, Validator,
     record::{Limit, LimitExceeded},
     store::Usage,
 };
@@ -110,7 +110,7 @@ fn of_a_crowd_the_join_keeps_the_lowest_ranks() {
 
 #[test]
 fn a_record_has_at_most_1024_spaces() {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let whole = encode(crowd()[..SPACES].to_vec());
     assert!(rules.validate(&key(), &whole, at(NOW)).is_ok());
     let over = encode(crowd()[..=SPACES].to_vec());

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use libp2p_smart_record::{
-    Fault, Limits, Malformed, Open, RecordKey, Registry, SmartRecordValidator, ValidationError,
-    Validator,
+    Fault, Limits, Malformed, Open, RecordKey, Registry, SpaceRules, ValidationError, Validator,
     record::{Limit, LimitExceeded, UpdateError, WriterError},
 };
 use prost::Message;
@@ -21,7 +20,7 @@ fn over(limit: Limit, got: u64, max: u64) -> ValidationError {
 
 #[test]
 fn a_key_is_at_most_256_bytes() {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     for (len, fits) in [(256, true), (257, false)] {
         let key = RecordKey::new(format!("/sr/{}", "x".repeat(len - 4)));
         let value =
@@ -164,7 +163,7 @@ fn limits_of_zero_still_hold() {
         none().with_key_bytes(0),
         none().with_max_ttl(Duration::ZERO),
     ] {
-        let rules = SmartRecordValidator::new(limits.clone(), Open);
+        let rules = SpaceRules::new(limits.clone(), Open);
         let value = encode([alice().says(&Update::saying(1))]);
         assert!(rules.validate(&key(), &value, at(NOW)).is_err());
         let registry = Registry::default().with("sr", rules).unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::{StreamExt, future::join_all};
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError,
-    SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, WriteError,
+    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError, SpaceRules,
+    SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity,
+    WriteError,
     behaviour::{BehaviourConfig, Event, ReadPolicy},
     store::Quota,
 };
@@ -289,7 +289,7 @@ async fn with_the_last_client_gone_nothing_is_signed_any_more() {
 
 #[tokio::test]
 async fn errors_say_what_is_wrong() {
-    let nobody = SmartRecordValidator::new(Limits::default(), AllowList::default());
+    let nobody = SpaceRules::new(Limits::default(), AllowList::default());
     let registry = Registry::default().with("closed", nobody).unwrap();
     let setup = Setup { validator: std::sync::Arc::new(registry), ..Setup::default() };
     let a = setup.start().await;

@@ -360,7 +360,7 @@ fn any_validator_can_let_the_time_run_from_receipt() {
     let clock = ManualClock::at(at(NOW));
     let mut store = SmartRecordStore::with_storage(
         alice().public().to_peer_id(),
-        Minute,
+        Registry::empty().with("minute", Minute).unwrap(),
         StoreConfig::default(),
         MemoryStorage::default(),
         clock.clone(),

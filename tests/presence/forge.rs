@@ -319,7 +319,7 @@ pub fn validator() -> PresenceValidator {
 
 /// Presence beside smart records.
 pub fn registry() -> Registry {
-    Registry::default().with(Registry::PRESENCE, validator()).unwrap()
+    Registry::default().with(PresenceKey::NAMESPACE, validator()).unwrap()
 }
 
 /// A replica whose clock stands at [`NOW`].

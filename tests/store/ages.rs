@@ -1,12 +1,12 @@
 //! How old a value gets that its author has signed for longer than Kademlia keeps a record.
 
 use super::*;
-use libp2p_smart_record::{IpnsBuilder, IpnsName, PublicKeyValidator};
+use libp2p_smart_record::{IpnsBuilder, IpnsName, PublicKeyValidator, StoreConfig, namespaces};
 
 fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = new_storage();
-    let registry = Registry::ipfs();
+    let registry = namespaces::ipfs();
     let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
     (store, clock)
 }

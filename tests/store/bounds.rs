@@ -183,8 +183,7 @@ fn no_flood_exceeds_the_bounds() {
 #[test]
 fn of_too_many_spaces_the_lowest_ranks_stay() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let registry =
-        Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default();
     let storage = new_storage();
@@ -214,7 +213,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
 #[test]
 fn the_expired_take_no_one_s_place_in_a_full_record() {
     let limits = Limits::default().with_spaces_per_record(8);
-    let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
+    let rules = SpaceRules::new(limits, libp2p_smart_record::Open);
     for seed in 0..8 {
         let registry = Registry::empty().with("sr", rules.clone()).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(T0));

@@ -23,8 +23,8 @@ pub use libp2p_kad::{
 };
 pub use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
-    SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig, StoreEvent, SystemClock,
-    Timestamp, ValidationError, Validator, Validity, WriteError, Writer, best_index,
+    SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, StoreEvent, SystemClock, Timestamp,
+    ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
         Events, MemoryStorage, Origin, Quota, StorageError, Usage,

@@ -235,7 +235,7 @@ fn of_a_shared_record_only_what_is_not_protected_goes() {
 #[test]
 fn the_protected_stand_beside_a_full_record() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let rules = SmartRecordValidator::new(limits.clone(), Open);
+    let rules = SpaceRules::new(limits.clone(), Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((100..110).map(peer));
@@ -259,7 +259,7 @@ fn the_protected_stand_beside_a_full_record() {
 #[test]
 fn a_changed_list_of_the_protected_counts_at_once() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let rules = SmartRecordValidator::new(limits, Open);
+    let rules = SpaceRules::new(limits, Open);
     let key = RecordKey::new("/sr/crowd");
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = Shared::default();
@@ -355,7 +355,7 @@ fn eviction_does_not_walk_past_the_protected_each_time() {
 fn a_full_board_does_not_walk_past_the_protected_each_time() {
     let limits = Limits::default().with_spaces_per_record(4);
     let counting = Counting::default();
-    let rules = SmartRecordValidator::new(limits, counting.clone());
+    let rules = SpaceRules::new(limits, counting.clone());
     let registry = Registry::empty().with("sr", rules).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((0..300).map(peer));

@@ -137,7 +137,7 @@ const MAX_BYTES: usize = 4_976 + 8 * Usage::ROW;
 fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::ProbeState>) {
     let limits = Limits::default().with_spaces_per_record(3);
     let registry = Registry::empty()
-        .with("sr", SmartRecordValidator::new(limits, Open))
+        .with("sr", SpaceRules::new(limits, Open))
         .unwrap()
         .with_fallback(AcceptAny::default());
     let config = StoreConfig::default()

@@ -5,7 +5,7 @@ pub use crate::clock::ManualClock;
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Fault, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, Timestamp,
+    Fault, RecordKey, SmartRecordStore, StoreConfig, StoreEvent, Timestamp, namespaces,
     store::{Events, MemoryStorage},
 };
 
@@ -49,7 +49,7 @@ impl Node {
         let clock = ManualClock::at(at(NOW));
         let mut store = SmartRecordStore::with_storage(
             ed25519(255).public().to_peer_id(),
-            Registry::ipfs(),
+            namespaces::ipfs(),
             StoreConfig::default(),
             MemoryStorage::default(),
             clock.clone(),

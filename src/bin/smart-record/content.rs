@@ -5,10 +5,12 @@
 use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
-    IpnsRecord, IpnsValidator, IprsValidator, PresenceValidator, RecordKey, Registry, SmartRecord,
-    SmartRecordValidator, Timestamp, ValidationError, Validator, Validity,
+    IpnsName, IpnsRecord, IpnsValidator, IprsValidator, PresenceValidator, PublicKeyValidator,
+    RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
     behaviour::Snapshot,
     iprs::{Ancestry, DatetimeRange, IprsRecord, Scheme, SequenceNumber, TtlSinceReceipt},
+    namespaces,
+    presence::PresenceKey,
     presence::{Announcement, ExchangeKey, PresenceRecord},
 };
 use serde_json::{Map, Value, json};
@@ -41,21 +43,19 @@ impl Content {
             ValidationError::Unsupported(format!("no rules of records under /{namespace}/…"))
         };
         let kind = match key.namespace().ok_or_else(unsupported)? {
-            Registry::SMART_RECORDS => {
-                Kind::Smart(SmartRecordValidator::default().read(key, value, now)?)
-            }
-            Registry::PUBLIC_KEYS => {
-                Registry::built_in().validate(key, value, now)?;
+            Registry::SMART_RECORDS => Kind::Smart(SpaceRules::default().read(key, value, now)?),
+            PublicKeyValidator::NAMESPACE => {
+                namespaces::built_in().validate(key, value, now)?;
                 let public_key = PublicKey::try_decode_protobuf(value)
                     .map_err(|error| ValidationError::Invalid(error.to_string()))?;
                 Kind::PublicKey(public_key)
             }
-            Registry::IPNS => Kind::Ipns(IpnsValidator.read(key, value, now)?),
-            Registry::IPRS => {
+            IpnsName::NAMESPACE => Kind::Ipns(IpnsValidator.read(key, value, now)?),
+            IprsValidator::NAMESPACE => {
                 let rules = IprsValidator::default();
                 Kind::Iprs(rules.read(key, value, now)?, rules.validate(key, value, now)?)
             }
-            Registry::PRESENCE => {
+            PresenceKey::NAMESPACE => {
                 Kind::Presence(PresenceValidator::default().read(key, value, now)?)
             }
             _ => return Err(unsupported()),
@@ -177,7 +177,7 @@ pub fn nothing(key: &RecordKey) -> Map<String, Value> {
     let mut fields = about(key);
     match key.namespace() {
         Some(Registry::SMART_RECORDS) => fields.insert("spaces".to_owned(), json!([])),
-        Some(Registry::PRESENCE) => fields.insert("announcements".to_owned(), json!([])),
+        Some(PresenceKey::NAMESPACE) => fields.insert("announcements".to_owned(), json!([])),
         _ => fields.insert("value".to_owned(), Value::Null),
     };
     fields

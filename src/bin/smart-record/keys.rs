@@ -10,7 +10,9 @@ use std::{
 use anyhow::Result;
 use clap::Subcommand;
 use libp2p::{PeerId, identity::Keypair};
-use libp2p_smart_record::{IpnsName, RecordKey, Registry};
+use libp2p_smart_record::{
+    IpnsName, IprsValidator, PublicKeyValidator, RecordKey, Registry, presence::PresenceKey,
+};
 use serde_json::json;
 
 use crate::{failure::Failure, output::Format};
@@ -75,21 +77,24 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
     let path = || std::str::from_utf8(key.path()).ok();
     let unknown = || Failure::UnknownKey(text.to_owned());
     match key.namespace() {
-        Some(Registry::SMART_RECORDS | Registry::IPRS | Registry::PRESENCE) => Ok(key),
-        Some(Registry::IPNS) => {
+        Some(Registry::SMART_RECORDS | IprsValidator::NAMESPACE | PresenceKey::NAMESPACE) => {
+            Ok(key)
+        }
+        Some(IpnsName::NAMESPACE) => {
             text.parse::<IpnsName>().map(|name| name.key()).map_err(|error| Failure::Arguments {
                 message: error.to_string(),
                 hint: "write /ipns/ and a name such as k51… or 12D3Koo…",
             })
         }
-        Some(Registry::PUBLIC_KEYS) => {
+        Some(PublicKeyValidator::NAMESPACE) => {
             let peer = path().and_then(|path| path.parse::<PeerId>().ok()).ok_or_else(|| {
                 Failure::Arguments {
                     message: format!("{text} has no peer id in it"),
                     hint: "write /pk/ and the peer id whose key it is",
                 }
             })?;
-            RecordKey::from_parts(Registry::PUBLIC_KEYS, peer.to_bytes()).map_err(|_| unknown())
+            RecordKey::from_parts(PublicKeyValidator::NAMESPACE, peer.to_bytes())
+                .map_err(|_| unknown())
         }
         _ => Err(unknown()),
     }
@@ -98,8 +103,10 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
 /// The key as [`parse`] reads it.
 pub fn show(key: &RecordKey) -> String {
     match key.namespace() {
-        Some(Registry::IPNS) => IpnsName::try_from(key).ok().map(|name| format!("/ipns/{name}")),
-        Some(Registry::PUBLIC_KEYS) => {
+        Some(IpnsName::NAMESPACE) => {
+            IpnsName::try_from(key).ok().map(|name| format!("/ipns/{name}"))
+        }
+        Some(PublicKeyValidator::NAMESPACE) => {
             PeerId::from_bytes(key.path()).ok().map(|peer| format!("/pk/{peer}"))
         }
         _ => None,

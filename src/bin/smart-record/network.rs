@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Registry, SmartRecordStore, StoreConfig,
+    SmartRecordStore, StoreConfig,
     behaviour::{BehaviourConfig, Reading},
     host::{Node, NodeBuilder},
+    namespaces,
 };
 
 use crate::{failure::Failure, keys};
@@ -50,7 +51,7 @@ impl Network {
         }
         let peer = keypair.public().to_peer_id();
         let store =
-            SmartRecordStore::with_registry(peer, Registry::built_in(), StoreConfig::default());
+            SmartRecordStore::with_registry(peer, namespaces::built_in(), StoreConfig::default());
         Ok(self.builder(keypair, store).with_mode(kad::Mode::Client).start().await?)
     }
 

@@ -5,8 +5,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Registry, SmartRecordStore, StoreConfig, SystemClock,
+    SmartRecordStore, StoreConfig, SystemClock,
     host::{Node, NodeBuilder},
+    namespaces,
     store::{Durability, RedbConfig, RedbStorage},
 };
 use serde_json::json;
@@ -37,7 +38,7 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     let Arguments { listen, store, sync, network } = arguments;
-    let (rules, config) = (Registry::built_in(), StoreConfig::default());
+    let (rules, config) = (namespaces::built_in(), StoreConfig::default());
     let keypair = match (&store, &network.key) {
         (Some(file), None) => keys::beside(file)?,
         _ => network.keypair()?,
