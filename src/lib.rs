@@ -142,9 +142,9 @@ pub use crate::{
     },
     shard::{ShardedKey, ShardedRecord},
     signed::{SignedRecord, UnsignedRecord},
-    store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
+    store::{Checked, Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
     validator::{
-        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, Namespace, Namespaces,
+        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, Namespace, Namespaces,
         PresenceValidator, PublicKeyValidator, Registry, SignedRecordValidator, SpaceRules,
         ValidationError, Validator, Validity, best_index,
     },

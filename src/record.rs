@@ -16,7 +16,9 @@
 //! **Spec.** `docs/design.md`, section "The smart record".
 
 mod admission;
-pub(crate) mod chunk;
+mod chunk;
+mod encoded;
+mod incoming;
 mod limits;
 mod seq;
 mod signer;
@@ -32,6 +34,9 @@ use prost::{Message, bytes::Bytes};
 
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
+    chunk::Chunks,
+    encoded::EncodedSpace,
+    incoming::{Incoming, UnverifiedSpace},
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     signer::SpaceSigner,
@@ -41,6 +46,7 @@ pub use self::{
     writer::{BadSignature, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Writer, WriterError},
 };
 pub(crate) use self::{
+    incoming::decode_container,
     limits::{DEFAULT_KEY_BYTES, MAX_BAD_SIGNATURES},
     update::UnverifiedUpdate,
     writer::{
@@ -113,7 +119,7 @@ impl SmartRecord {
         limits.check_key(key)?;
         for (public_key, updates) in decode_container(value.into())? {
             let writer = Writer::decode(public_key)?;
-            for wire in updates {
+            for wire in updates.into_updates() {
                 let update =
                     SignedUpdate::decode(key, &writer, wire.update, wire.signature, limits)
                         .map_err(|error| RecordError::Update {
@@ -140,7 +146,7 @@ impl SmartRecord {
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
         let spaces =
             self.spaces.iter().map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
-        chunk::Chunks::new(spaces, max_bytes)
+        Chunks::new(spaces, max_bytes)
     }
 
     /// The key.
@@ -153,7 +159,8 @@ impl SmartRecord {
         self.spaces.iter()
     }
 
-    pub(crate) fn into_spaces(self) -> btree_map::IntoIter<Writer, Space> {
+    /// The spaces, ordered by writer.
+    pub fn into_spaces(self) -> btree_map::IntoIter<Writer, Space> {
         self.spaces.into_iter()
     }
 
@@ -181,8 +188,9 @@ impl SmartRecord {
         self.spaces.entry(writer).or_default().insert(update)
     }
 
-    /// Joins a space into that of its writer.
-    pub(crate) fn join_space(&mut self, writer: Writer, space: Space) {
+    /// Joins a space into that of its writer. That its updates are the writer's under this record's key is not verified;
+    /// [`insert`](Self::insert) does.
+    pub fn join_space(&mut self, writer: Writer, space: Space) {
         if !space.is_empty() {
             self.spaces.entry(writer).or_default().join(space);
         }
@@ -237,23 +245,6 @@ impl SmartRecord {
             .filter_map(|(writer, space)| Some((writer.clone(), space.view(now)?)))
             .collect()
     }
-}
-
-/// The updates in an encoded record, as they came, by public key. Spaces without updates say nothing and are
-/// dropped.
-pub(crate) fn decode_container(
-    value: Bytes,
-) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, RecordError> {
-    let mut spaces = BTreeMap::<_, Vec<_>>::new();
-    for space in proto::SmartRecord::decode(value)?.spaces {
-        if !space.updates.is_empty() {
-            spaces.entry(space.public_key).or_default().extend(space.updates);
-        }
-    }
-    if spaces.is_empty() {
-        return Err(RecordError::Empty);
-    }
-    Ok(spaces)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
 mod answers;
+mod checked;
 mod collect;
 mod config;
 mod event;
@@ -55,6 +56,7 @@ use self::{
     victims::Horizons,
 };
 pub use self::{
+    checked::Checked,
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,

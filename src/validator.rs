@@ -10,7 +10,6 @@
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;
-mod checked;
 mod error;
 mod ipns;
 mod iprs;
@@ -25,7 +24,6 @@ use std::time::Duration;
 
 pub use self::{
     any::AcceptAny,
-    checked::Checked,
     error::{Fault, Malformed, ValidationError},
     ipns::IpnsValidator,
     iprs::IprsValidator,
@@ -33,11 +31,7 @@ pub use self::{
     presence::PresenceValidator,
     registry::{Namespace, Namespaces, Registry, Validated},
     signed::SignedRecordValidator,
-    smart_record::SpaceRules,
-};
-pub(crate) use self::{
-    checked::CheckedBody,
-    smart_record::{MergedSpace, Refusals, Refused},
+    smart_record::{MergedSpace, Refusals, Refused, SpaceRules},
 };
 use crate::{key::RecordKey, time::Timestamp};
 

@@ -9,9 +9,8 @@ use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 use super::{Behaviour, Event, InboundRefusal, worker::Job};
 use crate::{
     key::RecordKey,
-    store::{Origin, wall_clock},
+    store::{Checked, Origin, wall_clock},
     time::Timestamp,
-    validator::Checked,
 };
 
 impl Behaviour {

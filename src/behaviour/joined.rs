@@ -17,7 +17,7 @@ use prost::bytes::Bytes;
 use super::outcome::Snapshot;
 use crate::{
     key::RecordKey,
-    record::{SmartRecord, Space, Writer},
+    record::{EncodedSpace, SmartRecord, Space, Writer},
     time::Timestamp,
     validator::{Namespace, Registry, SpaceRules, ValidationError, Validator},
 };
@@ -55,10 +55,13 @@ impl Joined {
             return self.clone();
         };
         let mut known = SmartRecord::new(joined.key().clone());
-        // What cannot be read is refused when it is checked.
-        let spaces = rules.open(joined.key(), value.clone()).unwrap_or_default();
-        for writer in spaces.into_keys().filter_map(|writer| Writer::decode(writer).ok()) {
-            if let Some(space) = joined.space(&writer) {
+        let mut rest = &value[..];
+        while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
+            rest = after;
+            // What cannot be read is refused when it is checked.
+            if let Ok(writer) = encoded.writer()
+                && let Some(space) = joined.space(&writer)
+            {
                 known.join_space(writer, space.clone());
             }
         }

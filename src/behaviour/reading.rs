@@ -28,9 +28,9 @@ use crate::{
     key::RecordKey,
     meter::{Begun, Purpose, Timed},
     record::SmartRecord,
-    store::{Origin, StoredValue, wall_clock},
+    store::{Checked, Origin, StoredValue, wall_clock},
     time::Timestamp,
-    validator::{Checked, Malformed, ValidationError},
+    validator::{Malformed, ValidationError},
 };
 
 /// How many spaces are stored at a time: well below a millisecond's worth.

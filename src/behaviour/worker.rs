@@ -23,8 +23,9 @@ use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Timed},
+    store::Checked,
     time::Timestamp,
-    validator::{Checked, Registry, ValidationError},
+    validator::{Registry, ValidationError},
 };
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,

@@ -16,9 +16,9 @@ use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
     record::{LimitExceeded, Limits, SmartRecord, Writer},
-    store::{Origin, StoreConfig, WriteError},
+    store::{Checked, Origin, StoreConfig, WriteError},
     time::Timestamp,
-    validator::{Checked, Namespace, ValidationError},
+    validator::{Namespace, ValidationError},
 };
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.

@@ -14,27 +14,22 @@ use crate::proto::smart_record as proto;
 const SPACES: u32 = 1;
 
 /// Gathers encoded spaces up to a size.
-#[derive(Debug)]
-pub(crate) struct Chunk {
+struct Chunk {
     max: usize,
     bytes: Vec<u8>,
 }
 
 impl Chunk {
-    pub(crate) const fn new(max: usize) -> Self {
+    const fn new(max: usize) -> Self {
         Self { max, bytes: Vec::new() }
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// Adds an encoded space if it fits.
-    pub(crate) fn push(&mut self, space: &[u8]) -> bool {
+    fn push(&mut self, space: &[u8]) -> bool {
         let fits = self.fits(space.len());
         if fits {
             self.append(space);
@@ -44,7 +39,7 @@ impl Chunk {
 
     /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
     /// least one if the chunk is empty. Returns how many have gone out then.
-    pub(crate) fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
+    fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
         let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
         let mut size = part.encoded_len();
         for update in space.updates.iter().rev().skip(sent) {
@@ -85,8 +80,23 @@ fn framed_len(len: usize) -> usize {
     len.saturating_add(varint).saturating_add(1)
 }
 
-/// Packs encoded spaces, each with a mark of the caller's, into chunks of at most `max` bytes.
-pub(crate) struct Chunks<T, I> {
+/// Packs encoded spaces, each with a mark of the caller's, into records of at most a number of bytes.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{Bytes, Limits, RecordKey, SmartRecord, SpaceSigner, Timestamp, record::Chunks};
+///
+/// let (key, now) = (RecordKey::new("/sr/lobby"), Timestamp::from_millis(1_700_000_000_000));
+/// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+/// signer.merge([("n", 1)].into_iter().collect(), now, std::time::Duration::from_secs(60))?;
+/// let record = signer.record(now);
+/// let spaces = record.spaces().map(|(writer, space)| (writer, Bytes::from(space.encode(writer))));
+/// let chunks: Vec<_> = Chunks::new(spaces, 1_024).collect();
+/// assert_eq!(chunks, [record.encode()]);
+/// # Ok::<(), libp2p_smart_record::SignError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Chunks<T, I> {
     spaces: I,
     max: usize,
     /// The space to begin with, if only a part of it is to be sent.
@@ -98,12 +108,14 @@ pub(crate) struct Chunks<T, I> {
 }
 
 impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
-    pub(crate) const fn new(spaces: I, max: usize) -> Self {
+    /// The spaces, in chunks of at most `max` bytes; a single update that is larger has one of its own.
+    pub const fn new(spaces: I, max: usize) -> Self {
         Self { spaces, max, resume: None, sent: 0, rest: None }
     }
 
     /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
-    pub(crate) fn resume(mut self, space: T, sent: usize) -> Self {
+    #[must_use]
+    pub fn resume(mut self, space: T, sent: usize) -> Self {
         self.resume = Some(space);
         self.sent = sent;
         self
@@ -111,7 +123,7 @@ impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
 
     /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when
     /// everything has been.
-    pub(crate) fn position(&self) -> Option<(&T, usize)> {
+    pub fn position(&self) -> Option<(&T, usize)> {
         self.rest.as_ref().map(|(mark, _)| (mark, self.sent))
     }
 }
@@ -145,7 +157,7 @@ impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
             }
             self.sent = 0;
         }
-        (!chunk.is_empty()).then(|| chunk.into_bytes())
+        (!chunk.is_empty()).then_some(chunk.bytes)
     }
 }
 

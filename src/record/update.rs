@@ -305,6 +305,11 @@ impl SignedUpdate {
         })
     }
 
+    /// Whether it is this one, byte for byte.
+    pub(crate) fn is(&self, wire: &proto::SignedUpdate) -> bool {
+        self.bytes == wire.update && self.signature == wire.signature
+    }
+
     pub(crate) fn to_wire(&self) -> proto::SignedUpdate {
         proto::SignedUpdate { update: self.bytes.clone(), signature: self.signature.clone() }
     }

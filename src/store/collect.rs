@@ -92,7 +92,7 @@ impl SmartRecordStore {
         };
         let old = part.bytes.len();
         let writer = rows::peer_of(&part);
-        let read = rows::read_space(&part);
+        let read = rows::read_owned_space(&part);
         drop(part);
         let (collected, rest) = match read {
             Ok((writer, mut space)) => {

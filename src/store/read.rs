@@ -21,10 +21,7 @@ use super::{
 use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
-    record::{
-        SmartRecord, View, Writer,
-        chunk::{Chunk, Chunks},
-    },
+    record::{Chunks, SmartRecord, View, Writer},
     time::Timestamp,
 };
 
@@ -94,7 +91,8 @@ impl SmartRecordStore {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
         for part in self.spaces(self.record_id(key), SpaceId::HEAD) {
-            let read = rows::read_space(&part?.1).inspect_err(|error| self.read_failed(error));
+            let read =
+                rows::read_owned_space(&part?.1).inspect_err(|error| self.read_failed(error));
             let Ok((writer, mut space)) = read else {
                 continue;
             };
@@ -120,7 +118,7 @@ impl SmartRecordStore {
             let Some(part) = self.storage.get(&id.part(SpaceId(writer.rank(key))))? else {
                 continue;
             };
-            let read = rows::read_space(&part).inspect_err(|error| self.read_failed(error));
+            let read = rows::read_owned_space(&part).inspect_err(|error| self.read_failed(error));
             if let Ok((writer, mut space)) = read {
                 space.collect(now);
                 record.join_space(writer, space);
@@ -217,7 +215,7 @@ impl SmartRecordStore {
         id: RecordId,
         now: Timestamp,
     ) -> Result<Answered, StorageError> {
-        let mut chunk = Chunk::new(usize::MAX);
+        let mut spaces = Vec::new();
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         for part in self.spaces(id, SpaceId::HEAD) {
             let (_, part) = part?;
@@ -225,18 +223,14 @@ impl SmartRecordStore {
             // A row that cannot be read does not stand in the way of others.
             let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
             if let Ok(Some((bytes, at))) = live {
-                chunk.push(&bytes);
+                spaces.push(((), bytes));
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
         }
         let expires = expires_at.and_then(|at| instant(at, now));
-        let record = (!chunk.is_empty()).then(|| Record {
-            key: key.into(),
-            value: chunk.into_bytes(),
-            publisher: None,
-            expires,
-        });
+        let value = Chunks::new(spaces.into_iter(), usize::MAX).next();
+        let record = value.map(|value| Record { key: key.into(), value, publisher: None, expires });
         Ok((record, expires_at, until))
     }
 
@@ -443,7 +437,7 @@ fn live_space(
         let bytes = Bytes::from(part.bytes.into_owned());
         return Ok(Some((bytes, part.expires_at)));
     }
-    let (writer, mut space) = rows::read_space(&part)?;
+    let (writer, mut space) = rows::read_owned_space(&part)?;
     space.collect(now);
     Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
 }

@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
@@ -26,12 +26,9 @@ use super::{
 use crate::{
     clock::Clock,
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Board, Head, head::Body},
-    },
-    record::{Limit, LimitExceeded},
-    validator::{MergedSpace, Namespace, Refusals, Registry, SpaceRules, ValidationError},
+    proto::storage::{Board, Head, head::Body},
+    record::{Chunks, Limit, LimitExceeded},
+    validator::{Namespace, Registry, ValidationError},
 };
 
 /// The rules of the store that has the storage.
@@ -113,50 +110,32 @@ impl Rules {
             return Err(of_another_kind().into());
         };
         if part.expires_at.is_some_and(|at| at <= self.clock.now())
-            && rows::read_space(part)?.1.retain_until() == part.expires_at
+            && rows::read_space(part)?.retain_until() == part.expires_at
         {
             return Ok(Checked::Expired);
         }
-        let stored = rows::decode_space(part)?;
-        let count = stored.updates.len();
-        let (rest, space_id, refused) = self.readmit(rules, &key, stored)?;
-        if space_id != id.space {
+        let encoded = rows::encoded(part);
+        if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
         }
-        match (rest, refused) {
-            (Some((_, admitted)), None) if admitted == count => Ok(Checked::Good),
+        let space = Bytes::copy_from_slice(&part.bytes);
+        let record = Chunks::new([((), space)].into_iter(), usize::MAX).next().unwrap_or_default();
+        let (record, refusals) = match rules.sift(&key, &record, None) {
+            Err(ValidationError::Malformed(_)) => return Err(RowFault::Damaged),
+            sifted => sifted?,
+        };
+        match (record.into_spaces().next(), refusals.first().cloned()) {
+            (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
+                Ok(Checked::Good)
+            }
             // Without a refusal, newer updates leave less room than they did.
-            (Some((rest, _)), refused) => {
-                Ok(Checked::Partly(rest, refused.unwrap_or(ValidationError::Stale).into()))
+            (Some((writer, rest)), refused) => {
+                let fault = refused.unwrap_or(ValidationError::Stale).into();
+                Ok(Checked::Partly(rows::space_part(&rest, &writer), fault))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
         }
-    }
-
-    /// What would be admitted of a space, with the number of its updates; the space's id; and the first reason
-    /// why something would not.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-    fn readmit(
-        &self,
-        rules: &SpaceRules,
-        key: &RecordKey,
-        stored: wire::Space,
-    ) -> Result<(Option<(Part<'static>, usize)>, SpaceId, Option<ValidationError>), RowFault> {
-        let mut refusals = Refusals::default();
-        let spaces = BTreeMap::from([(stored.public_key, stored.updates)]);
-        let admitted = rules.admit_writers(key, spaces, &mut refusals).pop();
-        let Some((writer, updates)) = admitted else {
-            return Err(refusals.first().cloned().map_or(RowFault::Damaged, RowFault::Invalid));
-        };
-        let nothing = wire::Space::default();
-        let MergedSpace { space, .. } = rules
-            .merge_space(key, &writer, updates, &nothing, None, &mut refusals)
-            .map_err(|_| RowFault::Damaged)?;
-        let rest = space
-            .filter(|space| !space.is_empty())
-            .map(|space| (rows::space_part(&space, &writer), space.updates().len()));
-        Ok((rest, SpaceId(writer.rank(key)), refusals.first().cloned()))
     }
 
     /// The key and the body of a head, if it is that of this record.

@@ -6,26 +6,22 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use libp2p_identity::PeerId;
-use prost::Message;
-
 use super::{
     SmartRecordStore, StorageError,
+    checked::{Checked, CheckedBody},
     event::{Origin, StoreEvent},
     plan::Place,
     rows,
-    storage::{Part, RecordId, SpaceId},
+    storage::{RecordId, SpaceId},
 };
 use crate::{
     key::RecordKey,
     meter::{Begun, Timed},
-    proto::smart_record as wire,
-    record::{Space, Writer},
+    record::{EncodedSpace, Incoming, Space, Writer},
     time::Timestamp,
-    validator::{
-        Checked, CheckedBody, Malformed, Namespace, Refusals, Refused, SpaceRules, ValidationError,
-    },
+    validator::{Malformed, Namespace, Refusals, Refused, SpaceRules, ValidationError},
 };
+use libp2p_identity::PeerId;
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
@@ -98,53 +94,6 @@ struct Arrived {
     /// How many updates came that are stored already; they are not among the spaces.
     known: usize,
     refusals: Refusals,
-}
-
-/// The updates that came for a space.
-enum Incoming {
-    Unverified(Vec<wire::SignedUpdate>),
-    Verified(Space),
-}
-
-impl Incoming {
-    fn len(&self) -> usize {
-        match self {
-            Self::Unverified(updates) => updates.len(),
-            Self::Verified(space) => space.updates().len(),
-        }
-    }
-
-    /// Whether all of them stand in a row.
-    fn are_in(&self, part: &Part<'_>) -> bool {
-        match self {
-            Self::Unverified(updates) => rows::holds(part, updates),
-            Self::Verified(_) => false,
-        }
-    }
-
-    /// The length of the shortest.
-    fn least(&self) -> usize {
-        match self {
-            Self::Unverified(updates) => {
-                updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0)
-            }
-            Self::Verified(space) => {
-                space.updates().map(|update| update.as_bytes().len()).min().unwrap_or(0)
-            }
-        }
-    }
-}
-
-impl From<Vec<wire::SignedUpdate>> for Incoming {
-    fn from(updates: Vec<wire::SignedUpdate>) -> Self {
-        Self::Unverified(updates)
-    }
-}
-
-impl From<Space> for Incoming {
-    fn from(space: Space) -> Self {
-        Self::Verified(space)
-    }
 }
 
 impl SmartRecordStore {
@@ -233,7 +182,8 @@ impl SmartRecordStore {
         let registry = self.registry.clone();
         match (body, registry.resolve(key)?) {
             (CheckedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
-                let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
+                let spaces = record.into_spaces();
+                let spaces = spaces.map(|(writer, space)| (writer, Incoming::Verified(space)));
                 let arrived = Arrived { spaces: spaces.collect(), known: 0, refusals };
                 Ok(self.write_spaces(rules, key, arrived, now)?)
             }
@@ -296,14 +246,15 @@ impl SmartRecordStore {
         rules.limits().check_key(key).map_err(ValidationError::from)?;
         let (known, news) = self.without_known(self.record_id(key), key, value)?;
         let mut refusals = Refusals::default();
-        let spaces = match rules.open(key, news.into()) {
+        let spaces = match rules.open(key, news.into(), &mut refusals) {
             // Nothing is left but what this version does not know, if anything.
             Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
                 return Ok(Outcome { known, ..Outcome::default() });
             }
-            opened => rules.admit_writers(key, opened?, &mut refusals),
+            opened => opened?,
         };
-        let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
+        let spaces = spaces.into_iter();
+        let spaces = spaces.map(|(writer, updates)| (writer, Incoming::Unverified(updates)));
         let arrived = Arrived { spaces: spaces.collect(), known, refusals };
         Ok(self.write_spaces(rules, key, arrived, now)?)
     }
@@ -358,14 +309,13 @@ impl SmartRecordStore {
         let mut known = 0_usize;
         let mut news = Vec::new();
         let mut rest = value;
-        while let Some((space, after)) = rows::split_space(rest) {
+        while let Some((space, after)) = EncodedSpace::split_first(rest) {
             let (whole, _) = rest.split_at(rest.len().saturating_sub(after.len()));
             rest = after;
-            if space.len() >= LEAST_SPACE {
-                let writer = rows::public_key(space);
-                let id = record.part(SpaceId(Writer::rank_of(writer, key)));
-                if self.storage.get(&id)?.is_some_and(|part| *part.bytes == *space) {
-                    known = known.saturating_add(rows::count_updates(space));
+            if space.as_bytes().len() >= LEAST_SPACE {
+                let id = record.part(SpaceId(space.rank(key)));
+                if self.storage.get(&id)?.is_some_and(|part| rows::encoded(&part) == space) {
+                    known = known.saturating_add(space.update_count());
                     continue;
                 }
             }
@@ -389,31 +339,27 @@ impl SmartRecordStore {
     ) -> Result<(usize, usize), StorageError> {
         let stored = match self.storage.get(&place.id)? {
             // Most of what comes is there already, and costs no more than a look.
-            Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
+            Some(part) if updates.is_in(rows::encoded(&part)) => {
+                return Ok((0, updates.update_count()));
+            }
             // It may be unverified, and says nothing any more.
-            Some(part) if part.expires_at.is_some_and(|at| at <= now) => wire::Space::default(),
-            Some(part) => rows::decode_space(&part)?,
+            Some(part) if part.expires_at.is_some_and(|at| at <= now) => Space::new(),
+            Some(part) => rows::read_space(&part)?,
             None => {
                 // It may be there, but no good.
                 self.discard_rejected()?;
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
-                let least = updates.least().saturating_add(writer.as_bytes().len());
+                let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
                 if let Some(limit) = self.newcomer_refusal(place, least, now)? {
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                    refusals.push(Some(writer.peer_id()), limit.into(), updates.update_count());
                     return Ok((0, 0));
                 }
-                wire::Space::default()
+                Space::new()
             }
         };
-        let before = stored.updates.len();
-        let merged = match updates {
-            Incoming::Unverified(updates) => {
-                rules.merge_space(place.key, writer, updates, &stored, Some(now), refusals)
-            }
-            Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
-        };
-        let merged = merged.map_err(|error| rows::damaged(&error))?;
+        let before = stored.updates().len();
+        let merged = rules.merge(place.key, writer, stored, updates, Some(now), refusals);
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };

@@ -15,10 +15,9 @@ use sha2::{Digest, Sha256};
 use super::{Fault, Malformed, ValidationError, best_of};
 use crate::{
     key::RecordKey,
-    proto::smart_record as proto,
     record::{
-        Admission, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open, SmartRecord,
-        Space, UnverifiedUpdate, UpdateError, Writer, decode_container,
+        Admission, Incoming, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
+        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, decode_container,
     },
     time::Timestamp,
 };
@@ -70,17 +69,18 @@ impl fmt::Debug for SpaceRules {
 
 /// Parts of a record that were refused for the same kind of reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub struct Refused {
     /// In whose space they stood, where that can be told.
-    pub(crate) writer: Option<PeerId>,
+    pub writer: Option<PeerId>,
     /// The reason for the first of them.
-    pub(crate) reason: ValidationError,
-    pub(crate) count: usize,
+    pub reason: ValidationError,
+    /// How many they are.
+    pub count: usize,
 }
 
 /// What was refused of a value: one entry for each writer and class of reason, however many parts.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals {
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
     entries: BTreeMap<(Option<PeerId>, Fault), Refused>,
     /// The first reason of all.
     first: Option<ValidationError>,
@@ -88,7 +88,8 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    pub(crate) fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
+    /// Adds `count` parts.
+    pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
         }
@@ -100,24 +101,36 @@ impl Refusals {
         entry.count = entry.count.saturating_add(count);
     }
 
-    pub(crate) fn first(&self) -> Option<&ValidationError> {
+    /// The first reason of all.
+    pub fn first(&self) -> Option<&ValidationError> {
         self.first.as_ref()
     }
 
-    pub(crate) fn into_entries(self) -> impl Iterator<Item = Refused> {
+    /// The entries, by writer and class.
+    pub fn into_entries(self) -> impl Iterator<Item = Refused> {
         self.entries.into_values()
     }
 }
 
 /// A space after what came was joined into what was stored.
-#[derive(Debug)]
-pub(crate) struct MergedSpace {
+#[derive(Clone, Debug, Default)]
+pub struct MergedSpace {
     /// The whole, if anything in it has changed.
-    pub(crate) space: Option<Space>,
+    pub space: Option<Space>,
     /// How many updates are new.
-    pub(crate) admitted: usize,
+    pub admitted: usize,
     /// How many were there already.
-    pub(crate) known: usize,
+    pub known: usize,
+}
+
+impl MergedSpace {
+    fn with(mut self, mut space: Space, has_changed: bool, limits: &Limits) -> Self {
+        if has_changed {
+            space.truncate(limits);
+            self.space = Some(space);
+        }
+        self
+    }
 }
 
 impl SpaceRules {
@@ -146,23 +159,18 @@ impl SpaceRules {
         self.salvage(key, value, Some(now))
     }
 
-    /// The updates in a value by public key, not yet looked into.
-    pub(crate) fn open(
+    /// What came in a value for each of the writers who may write under `key`, not verified yet.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
+    pub fn open(
         &self,
         key: &RecordKey,
         value: Bytes,
-    ) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, ValidationError> {
-        self.limits.check_key(key)?;
-        Ok(decode_container(value)?)
-    }
-
-    /// Those of the writers who may write under `key`, with the updates that came for them.
-    pub(crate) fn admit_writers(
-        &self,
-        key: &RecordKey,
-        spaces: BTreeMap<Bytes, Vec<proto::SignedUpdate>>,
         refusals: &mut Refusals,
-    ) -> Vec<(Writer, Vec<proto::SignedUpdate>)> {
+    ) -> Result<Vec<(Writer, UnverifiedSpace)>, ValidationError> {
+        self.limits.check_key(key)?;
+        let spaces = decode_container(value)?;
         let mut admitted = Vec::with_capacity(spaces.len());
         for (public_key, updates) in spaces {
             match Writer::decode(public_key) {
@@ -175,33 +183,51 @@ impl SpaceRules {
                 },
             }
         }
-        admitted
+        Ok(admitted)
     }
 
-    /// Joins the good ones of these updates into what is stored of their writer's space. Without `now`, the
-    /// time is left out of account.
-    pub(crate) fn merge_space(
+    /// Joins what is good of what came into what is stored of its writer's space. Without `now`, the time is left out of
+    /// account.
+    pub fn merge(
         &self,
         key: &RecordKey,
         writer: &Writer,
-        updates: Vec<proto::SignedUpdate>,
-        stored: &proto::Space,
+        stored: Space,
+        incoming: Incoming,
         now: Option<Timestamp>,
         refusals: &mut Refusals,
-    ) -> Result<MergedSpace, UpdateError> {
-        let (known, new): (Vec<_>, Vec<_>) =
-            updates.into_iter().partition(|update| stored.updates.contains(update));
-        let mut merged = MergedSpace { space: None, admitted: 0, known: known.len() };
-        if new.is_empty() {
-            return Ok(merged);
+    ) -> MergedSpace {
+        match incoming {
+            Incoming::Unverified(updates) => {
+                self.merge_unverified(key, writer, stored, updates, now, refusals)
+            }
+            Incoming::Verified(updates) => {
+                self.merge_verified(writer, stored, updates, now, refusals)
+            }
         }
+    }
+
+    fn merge_unverified(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+        mut space: Space,
+        updates: UnverifiedSpace,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
         let peer = writer.peer_id();
         let refuse = |refusals: &mut Refusals, error| {
             let reason = ValidationError::of_update(Box::new(peer), error);
             refusals.push(Some(peer), reason, 1);
         };
-        let mut candidates = Vec::with_capacity(new.len());
-        for wire in new {
+        let mut candidates = Vec::with_capacity(updates.len());
+        for wire in updates.into_updates() {
+            if space.updates().any(|update| update.is(&wire)) {
+                merged.known = merged.known.saturating_add(1);
+                continue;
+            }
             let checked = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
                 .and_then(|update| {
                     now.map_or(Ok(()), |now| update.check_time(now, &self.limits))?;
@@ -218,7 +244,6 @@ impl SpaceRules {
             order.then_with(|| a.signature().cmp(b.signature()))
         });
 
-        let mut space = Space::from_stored(stored.clone())?;
         let mut changed = false;
         for update in candidates {
             let position = update.position();
@@ -258,31 +283,25 @@ impl SpaceRules {
                 }
             }
         }
-        if changed {
-            space.truncate(&self.limits);
-            merged.space = Some(space);
-        }
-        Ok(merged)
+        merged.with(space, changed, &self.limits)
     }
 
-    /// As [`merge_space`](Self::merge_space), of updates that were verified before.
-    pub(crate) fn merge_verified(
+    fn merge_verified(
         &self,
         writer: &Writer,
+        mut space: Space,
         updates: Space,
-        stored: proto::Space,
-        now: Timestamp,
+        now: Option<Timestamp>,
         refusals: &mut Refusals,
-    ) -> Result<MergedSpace, UpdateError> {
-        let mut merged = MergedSpace { space: None, admitted: 0, known: 0 };
-        let mut space = Space::from_stored(stored)?;
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
         let mut changed = false;
         let mut refuse = |reason| refusals.push(Some(writer.peer_id()), reason, 1);
         for update in updates.into_updates() {
-            let position = update.position();
+            let (position, retain_until) = (update.position(), update.retain_until());
             let is_there = space.get(position).is_some();
-            if update.retain_until() <= now {
-                refuse(ValidationError::Expired { expired_at: update.retain_until() });
+            if now.is_some_and(|now| retain_until <= now) {
+                refuse(ValidationError::Expired { expired_at: retain_until });
             } else if !is_there && !space.has_room_for(update.kind(), position, &self.limits) {
                 refuse(ValidationError::Stale);
             } else {
@@ -298,15 +317,14 @@ impl SpaceRules {
                 }
             }
         }
-        if changed {
-            space.truncate(&self.limits);
-            merged.space = Some(space);
-        }
-        Ok(merged)
+        merged.with(space, changed, &self.limits)
     }
 
-    /// As [`read`](Self::read), but what stands in `known` as well is not verified again.
-    pub(crate) fn read_knowing(
+    /// As [`read`](Self::read), but what stands in `known`, which is of the same key, is not verified again.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_knowing(
         &self,
         known: &SmartRecord,
         value: Bytes,
@@ -314,24 +332,15 @@ impl SpaceRules {
     ) -> Result<SmartRecord, ValidationError> {
         let key = known.key();
         let mut refusals = Refusals::default();
-        let spaces = self.open(key, value)?;
-        let spaces = self.admit_writers(key, spaces, &mut refusals);
         let mut record = SmartRecord::new(key.clone());
-        for (writer, mut updates) in spaces {
-            let mut space = Space::new();
-            for update in known.space(&writer).into_iter().flat_map(Space::updates) {
-                let wire = update.to_wire();
-                let before = updates.len();
-                updates.retain(|candidate| *candidate != wire);
-                if updates.len() < before && update.retain_until() > now {
-                    space.insert(update.clone());
-                }
-            }
-            let nothing = proto::Space::default();
-            let merged =
-                self.merge_space(key, &writer, updates, &nothing, Some(now), &mut refusals);
-            // What is stored of it is nothing, and that can be read.
-            if let Ok(MergedSpace { space: Some(new), .. }) = merged {
+        for (writer, mut updates) in self.open(key, value, &mut refusals)? {
+            let mut space = match known.space(&writer) {
+                Some(known) => updates.take_known(known, now),
+                None => Space::new(),
+            };
+            let (nothing, now) = (Space::new(), Some(now));
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(new) = merged.space {
                 space.join(new);
             }
             record.join_space(writer, space);
@@ -342,26 +351,28 @@ impl SpaceRules {
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 
-    /// Whether a writer may write under a key.
-    pub(crate) fn check_writer(
-        &self,
-        key: &RecordKey,
-        writer: &Writer,
-    ) -> Result<(), ValidationError> {
+    /// Checks that a writer may write under a key.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if it may not, or the key is too long.
+    pub fn check_writer(&self, key: &RecordKey, writer: &Writer) -> Result<(), ValidationError> {
         self.limits.check_key(key)?;
         Ok(self.admission.admit(key, writer)?)
     }
 
-    /// The good parts of a value as a record, and what was refused.
-    pub(crate) fn sift(
+    /// The good parts of a value as a record, which may be empty, and what was refused. Without `now`, the time is left
+    /// out of account.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
+    pub fn sift(
         &self,
         key: &RecordKey,
         value: &[u8],
         now: Option<Timestamp>,
     ) -> Result<(SmartRecord, Refusals), ValidationError> {
         let mut refusals = Refusals::default();
-        let spaces = self.open(key, Bytes::copy_from_slice(value))?;
-        let mut spaces = self.admit_writers(key, spaces, &mut refusals);
+        let mut spaces = self.open(key, Bytes::copy_from_slice(value), &mut refusals)?;
         let max = self.limits.spaces_per_record();
         if spaces.len() > max {
             // Before anything is verified, only those are left that could stay.
@@ -374,10 +385,9 @@ impl SpaceRules {
         }
         let mut record = SmartRecord::new(key.clone());
         for (writer, updates) in spaces {
-            let nothing = proto::Space::default();
-            let merged = self.merge_space(key, &writer, updates, &nothing, now, &mut refusals);
-            // What is stored of it is nothing, and that can be read.
-            if let Ok(MergedSpace { space: Some(space), .. }) = merged {
+            let nothing = Space::new();
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(space) = merged.space {
                 record.join_space(writer, space);
             }
         }

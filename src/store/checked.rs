@@ -10,8 +10,12 @@ use std::fmt;
 use libp2p_identity::PeerId;
 use prost::bytes::Bytes;
 
-use super::{Namespace, Refusals, Registry, ValidationError, Validity};
-use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
+use crate::{
+    key::RecordKey,
+    record::SmartRecord,
+    time::Timestamp,
+    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+};
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
 ///
@@ -31,13 +35,13 @@ use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
 /// ```
 #[must_use = "give it to `SmartRecordStore::insert`"]
 pub struct Checked {
-    pub(crate) key: RecordKey,
-    pub(crate) publisher: Option<PeerId>,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) body: CheckedBody,
+    pub(super) key: RecordKey,
+    pub(super) publisher: Option<PeerId>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) body: CheckedBody,
 }
 
-pub(crate) enum CheckedBody {
+pub(super) enum CheckedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),
     Refused(ValidationError),
