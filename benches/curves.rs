@@ -13,7 +13,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{Dict, Limits, SmartRecordStore, SpaceRules, SpaceSigner, Validator};
+use libp2p_smart_record::{Dict, Limits, SmartRecordStore, SpaceRules, SpaceSigner};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, SmartRecord, SmartRecordStore, SpaceSigner, StoreConfig,
-    SystemClock, Timestamp,
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules,
+    SpaceSigner, StoreConfig, SystemClock, Timestamp,
 };
 use swarms::{Node, start_as};
 

@@ -11,7 +11,7 @@ mod shelf;
 #[allow(dead_code, reason = "the tests of smart records use the rest")]
 mod swarms;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
@@ -148,7 +148,7 @@ async fn a_clock_that_is_behind_makes_no_lower_sequence() {
     let (alice, bob, _) = two_authors();
     alice.put("/notes/a", "1").await.unwrap();
     let behind = ManualClock::at(NOW.saturating_sub(Duration::from_secs(60)));
-    let late = RecordManager::with_clock(keypair(2), registry(), bob.backend().clone(), behind);
+    let late = RecordManager::with_clock(keypair(2), rules(), bob.backend().clone(), behind);
     let published = late.put("/notes/a", "2").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 1);
     assert_eq!(alice.get("/notes/a").await, Ok(Some(b"2".to_vec())));

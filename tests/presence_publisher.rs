@@ -11,10 +11,7 @@ mod peer;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod swarms;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use futures::{
     FutureExt, StreamExt,

@@ -23,7 +23,7 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     AcceptAny, Clock, Fault, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules,
-    StoreConfig, StoreEvent, SystemClock, Validator,
+    StoreConfig, StoreEvent, SystemClock,
 };
 use swarms::{
     ManualClock, Node, PROTOCOL, connect, node::NodeError, pair, says, signer, start, start_at,

@@ -526,7 +526,7 @@ mod tests {
             assert_eq!(test.0.source_of(writer), Some(peer));
         }
         let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
-        knowing.0.on_known(&whole, &knowing.1);
+        knowing.0.on_known(&whole);
         assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
         assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
     }

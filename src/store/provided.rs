@@ -15,7 +15,7 @@ use super::{
     SmartRecordStore,
     event::StoreEvent,
     read::{instant, wall_clock},
-    storage::{Change, Storage, StorageError},
+    storage::{Change, StorageError},
 };
 use crate::{proto::storage::Provider, time::Timestamp};
 

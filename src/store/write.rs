@@ -72,9 +72,9 @@ pub(super) struct Outcome {
     /// Whether it is about a value that is not a smart record.
     pub(super) is_value: bool,
     /// The writers whose spaces have grown.
-    writers: Vec<PeerId>,
-    refusals: Refusals,
-    failure: Option<StorageError>,
+    pub(super) writers: Vec<PeerId>,
+    pub(super) refusals: Refusals,
+    pub(super) failure: Option<StorageError>,
 }
 
 impl From<WriteError> for Outcome {

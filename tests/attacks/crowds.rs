@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use libp2p_smart_record::{
-    Fault, Registry, SpaceRules, StoreConfig, StoreEvent, ValidationError, Validator,
+    Fault, SpaceRules, StoreEvent, ValidationError,
     record::{Limit, LimitExceeded},
     store::Usage,
 };

@@ -2,7 +2,7 @@
 
 use libp2p_core::SignedEnvelope;
 use libp2p_smart_record::{
-    AllowList, Fault, KeyOwner, Limits, RecordKey, SpaceRules, ValidationError, Validator,
+    AllowList, Fault, KeyOwner, Limits, RecordKey, SpaceRules, ValidationError,
     record::PolicyRefusal,
 };
 use prost::Message;

@@ -1,7 +1,7 @@
 //! Values that are nothing.
 
 use libp2p_smart_record::{
-    Fault, Malformed, SpaceRules, ValidationError, Validator,
+    Fault, Malformed, SpaceRules, ValidationError,
     record::{UpdateError, WriterError},
 };
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p_smart_record::{
-    Fault, Limits, Malformed, Open, RecordKey, Registry, SpaceRules, ValidationError, Validator,
+    Fault, Limits, Malformed, Open, RecordKey, Registry, SpaceRules, ValidationError,
     record::{Limit, LimitExceeded, UpdateError, WriterError},
 };
 use prost::Message;

@@ -174,7 +174,7 @@ impl Validator for Union {
 
 fn uniting() -> Setup {
     let registry = Registry::default().with("union", Union).unwrap();
-    Setup { validator: std::sync::Arc::new(registry), ..Setup::default() }
+    Setup { registry, ..Setup::default() }
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn with_the_last_client_gone_nothing_is_signed_any_more() {
 async fn errors_say_what_is_wrong() {
     let nobody = SpaceRules::new(Limits::default(), AllowList::default());
     let registry = Registry::default().with("closed", nobody).unwrap();
-    let setup = Setup { validator: std::sync::Arc::new(registry), ..Setup::default() };
+    let setup = Setup { registry, ..Setup::default() };
     let a = setup.start().await;
     within(async {
         let publish = |key: &'static str, ttl| a.client.publish(key, says("x"), ttl);

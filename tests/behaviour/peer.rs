@@ -14,7 +14,7 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    StoreConfig, SystemClock, Validator,
+    StoreConfig, SystemClock,
     behaviour::{AsyncValidator, BehaviourConfig, Builder, Event, Executor},
     store::{MemoryStorage, Origin},
 };

@@ -1,6 +1,6 @@
 //! Records that are not smart records: one value each, selected or consolidated.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::identity::Keypair;

@@ -9,8 +9,8 @@ use futures::StreamExt;
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    RecordKey, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, WriteError, best_index,
+    RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp,
+    ValidationError, Validator, Validity, WriteError, best_index,
     iprs::{IprsRecord, SequenceNumber, TtlSinceReceipt},
     store::{
         MemoryStorage, StorageError, Usage,

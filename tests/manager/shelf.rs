@@ -244,7 +244,7 @@ async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
         .unwrap();
     let shelf = Shelf::default();
     let clock = ManualClock::at(NOW);
-    let manager = RecordManager::with_clock(keypair(1), registry(), shelf.clone(), clock.clone());
+    let manager = RecordManager::with_clock(keypair(1), rules(), shelf.clone(), clock.clone());
     shelf.holds(&[(peer(10), brief.encode())]);
     assert_eq!(manager.get(KEY).await, Ok(Some(b"brief".to_vec())));
     clock.advance(Duration::from_secs(9));

@@ -230,16 +230,15 @@ fn tallies_and_heads_are_what_a_scan_gives() {
             check(&rows)
         })
         .unwrap();
-    use Limit::*;
     let expected = [
-        SpacesPerRecord,
-        RecordBytes,
-        WriterSpaces,
-        WriterBytes,
-        NamespaceRecords,
-        NamespaceBytes,
-        StoreRecords,
-        StoreBytes,
+        Limit::SPACES_PER_RECORD,
+        StoreConfig::RECORD_BYTES,
+        StoreConfig::WRITER_SPACES,
+        StoreConfig::WRITER_BYTES,
+        StoreConfig::NAMESPACE_RECORDS,
+        StoreConfig::NAMESPACE_BYTES,
+        StoreConfig::STORE_RECORDS,
+        StoreConfig::STORE_BYTES,
     ];
     assert_eq!(seen.into_inner(), expected.into_iter().collect());
     let (records, spaces) = evicted.get();

@@ -9,7 +9,7 @@ use libp2p_identity::{Keypair, PeerId, ecdsa, secp256k1};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
     Fault, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules, StoreConfig,
-    StoreEvent, Timestamp, ValidationError, Validator, View, Writer,
+    StoreEvent, Timestamp, ValidationError, View, Writer,
     record::SignedUpdate as Signed,
     store::{Events, MemoryStorage, Origin},
 };
