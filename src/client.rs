@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 use tracing::Instrument;
 
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
@@ -263,11 +263,26 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, reply }).await
+        self.ask(|reply| Command::Stored { key, writer: None, reply }).await
+    }
+
+    /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
+    /// for instance, beside a record that has no place for it: see
+    /// [`StoreConfig::with_protected`](crate::StoreConfig::with_protected).
+    ///
+    /// # Errors
+    /// As [`stored`](Self::stored).
+    pub async fn stored_of(
+        &self,
+        key: impl Into<RecordKey>,
+        writer: PeerId,
+    ) -> Result<Option<SmartRecord>, ClientError> {
+        let key = key.into();
+        self.ask(|reply| Command::Stored { key, writer: Some(writer), reply }).await
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
-    pub(crate) async fn next_stored(
+    pub async fn next_stored(
         &self,
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
@@ -275,7 +290,7 @@ impl Client {
     }
 
     /// One that does not keep the behaviour's spaces alive.
-    pub(crate) fn downgrade(&self) -> WeakClient {
+    pub fn downgrade(&self) -> WeakClient {
         WeakClient(Arc::downgrade(&self.shared))
     }
 
@@ -326,11 +341,11 @@ impl Client {
 
 /// A client that goes with the last [`Client`].
 #[derive(Clone)]
-pub(crate) struct WeakClient(Weak<Shared>);
+pub struct WeakClient(Weak<Shared>);
 
 impl WeakClient {
     /// The client, if there is still another.
-    pub(crate) fn upgrade(&self) -> Option<Client> {
+    pub fn upgrade(&self) -> Option<Client> {
         self.0.upgrade().map(|shared| Client { shared })
     }
 }

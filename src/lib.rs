@@ -61,6 +61,7 @@
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
+//! | [`rate`], [`dag_cbor`], [`settings!`] | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
 //!
 //! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
 //! what belongs to them (errors, limits, parts) is in the module alone.
@@ -94,36 +95,60 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
-mod dag_cbor;
-#[cfg(feature = "node")]
-pub mod host;
-pub mod ipns;
-pub mod iprs;
-mod key;
+#[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
-#[cfg(feature = "metrics")]
-pub mod metrics;
-pub mod namespaces;
-pub mod node;
-pub mod presence;
+#[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
-mod rate;
-pub mod record;
-pub mod services;
-mod settings;
-pub mod shard;
-pub mod signed;
+pub mod rate;
+mod schedule;
 pub mod store;
-mod time;
-pub mod validator;
+
+pub use smart_record_core::settings;
+use smart_record_core::{key, time};
+#[doc(inline)]
+pub use smart_record_core::{node, record, shard};
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
+#[doc(inline)]
+pub use smart_record_formats::built_in;
+#[cfg(feature = "iprs")]
+#[doc(inline)]
+pub use smart_record_formats::iprs;
+#[cfg(feature = "presence")]
+#[doc(inline)]
+pub use smart_record_formats::presence;
+#[cfg(feature = "signed")]
+#[doc(inline)]
+pub use smart_record_formats::signed;
+#[cfg(feature = "ipns")]
+#[doc(inline)]
+pub use smart_record_formats::{ipfs, ipns, pk};
+
+/// Validators.
+pub mod validator {
+    pub use smart_record_core::validator::*;
+    #[cfg(feature = "iprs")]
+    pub use smart_record_formats::iprs::IprsValidator;
+    #[cfg(feature = "presence")]
+    pub use smart_record_formats::presence::PresenceValidator;
+    #[cfg(feature = "signed")]
+    pub use smart_record_formats::signed::SignedRecordValidator;
+    #[cfg(feature = "ipns")]
+    pub use smart_record_formats::{ipns::IpnsValidator, pk::PublicKeyValidator};
+}
+
+pub use smart_record_core::*;
 
 #[doc(no_inline)]
-pub use cid::Cid;
-#[doc(no_inline)]
-pub use prost::bytes::Bytes;
+pub use bytes::Bytes;
 
+#[cfg(feature = "ipns")]
+pub use crate::ipns::{IpnsBuilder, IpnsName, IpnsRecord};
+#[cfg(feature = "metrics")]
+pub use crate::meter::metrics;
+#[doc(no_inline)]
+pub use crate::node::Cid;
 pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
@@ -131,21 +156,19 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };
+#[cfg(feature = "signed")]
+pub use crate::{
+    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
+    signed::{SignedRecord, UnsignedRecord},
+};
 #[doc(no_inline)]
 pub use crate::{
-    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
-    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
     shard::{ShardedKey, ShardedRecord},
-    signed::{SignedRecord, UnsignedRecord},
-    store::{Checked, Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
-    validator::{
-        AcceptAny, Fault, IpnsValidator, IprsValidator, Malformed, Namespace, Namespaces,
-        PresenceValidator, PublicKeyValidator, Registry, SignedRecordValidator, SpaceRules,
-        ValidationError, Validator, Validity, best_index,
-    },
+    store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
+    validator::*,
 };

@@ -1,7 +1,10 @@
-//! What is measured where it happens, for whoever wants to know: counters that others may look at, and timings.
+//! Measurements: counters that others may look at, durations and amounts.
 //!
 //! **Invariants.** Without the feature `metrics` it is nothing: no clock is read, nothing is locked, nothing is shared.
-//! With it, that also holds for timings of which nobody wants to know.
+//! With it, that also holds for durations and amounts that nobody has asked for.
+
+#[cfg(feature = "metrics")]
+pub mod metrics;
 
 #[cfg(feature = "metrics")]
 use std::sync::Arc;
@@ -11,21 +14,22 @@ use std::sync::{Mutex, PoisonError};
 use web_time::Instant;
 
 #[cfg(feature = "metrics")]
-use crate::metrics::Metrics;
-#[cfg(all(feature = "metrics", feature = "node"))]
-use crate::metrics::Recorder;
-use crate::services::ServiceCounters;
+use self::metrics::{Metrics, Source};
 
 #[cfg(feature = "metrics")]
 type Place<T> = Arc<Mutex<T>>;
 #[cfg(not(feature = "metrics"))]
 type Place<T> = Mutex<T>;
 
-/// A value that its owner changes, and that others see as it is now, if there are any.
+/// A value that its owner changes, and that a [`Meter`] shows as it is now.
 #[derive(Debug, Default)]
 pub(crate) struct Shared<T>(Place<T>);
 
 impl<T: Clone> Shared<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Place::new(value.into()))
+    }
+
     pub(crate) fn get(&self) -> T {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -40,12 +44,6 @@ impl<T: Clone> Shared<T> {
     /// As [`change`](Self::change), where there is no exclusive reference.
     pub(crate) fn change_through_shared(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Lets somebody else look.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn share(&self) -> Arc<Mutex<T>> {
-        self.0.clone()
     }
 }
 
@@ -91,6 +89,20 @@ pub(crate) enum Timed {
     Commit,
 }
 
+/// Something of which there are more or fewer.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody wants to know"))]
+pub(crate) enum Amount {
+    /// The lookups of a read.
+    Lookups(Purpose, usize),
+    /// The bytes of an answer.
+    AnswerBytes(usize),
+    /// The peers that took a repair.
+    RepairedPeers(usize),
+    /// The peers that took an own space that was sent again.
+    RefreshedPeers(usize),
+}
+
 /// When something began, if anybody wants to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begun(#[cfg(feature = "metrics")] Option<Instant>);
@@ -103,6 +115,10 @@ pub(crate) struct Meter(#[cfg(feature = "metrics")] Option<Metrics>);
 impl Meter {
     pub(crate) fn of(metrics: &Metrics) -> Self {
         Self(Some(metrics.clone()))
+    }
+
+    pub(crate) const fn metrics(&self) -> Option<&Metrics> {
+        self.0.as_ref()
     }
 
     pub(crate) const fn is_on(&self) -> bool {
@@ -119,32 +135,17 @@ impl Meter {
         }
     }
 
-    /// A read took so many lookups.
-    pub(crate) fn lookups(&self, purpose: Purpose, lookups: usize) {
+    /// There was so much of something.
+    pub(crate) fn note(&self, amount: Amount) {
         if let Some(metrics) = &self.0 {
-            metrics.looked_up(purpose, lookups);
+            metrics.noted(amount);
         }
     }
 
-    /// An answer was of so many bytes.
-    pub(crate) fn answer(&self, bytes: usize) {
+    /// Shows these numbers as they are whenever somebody looks.
+    pub(crate) fn show<T: Source>(&self, numbers: &Shared<T>) {
         if let Some(metrics) = &self.0 {
-            metrics.answered(bytes);
-        }
-    }
-
-    /// There is a service, which counts there.
-    pub(crate) fn follow_service(&self, counters: &Shared<ServiceCounters>) {
-        if let Some(metrics) = &self.0 {
-            metrics.sources().follow_service(counters.share());
-        }
-    }
-
-    /// The behaviour has told this.
-    #[cfg(feature = "node")]
-    pub(crate) fn event(&self, event: &crate::behaviour::Event) {
-        if let Some(metrics) = &self.0 {
-            metrics.record(event);
+            metrics.add_source(numbers.0.clone());
         }
     }
 }
@@ -162,12 +163,7 @@ impl Meter {
 
     pub(crate) const fn end(&self, _: Timed, _: Begun) {}
 
-    pub(crate) const fn lookups(&self, _: Purpose, _: usize) {}
+    pub(crate) const fn note(&self, _: Amount) {}
 
-    pub(crate) const fn answer(&self, _: usize) {}
-
-    pub(crate) const fn follow_service(&self, _: &Shared<ServiceCounters>) {}
-
-    #[cfg(feature = "node")]
-    pub(crate) const fn event(&self, _: &crate::behaviour::Event) {}
+    pub(crate) const fn show<T>(&self, _: &Shared<T>) {}
 }

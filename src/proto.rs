@@ -4,12 +4,4 @@
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 
 #[rustfmt::skip]
-pub(crate) mod ipns;
-#[rustfmt::skip]
-pub(crate) mod presence;
-#[rustfmt::skip]
-pub(crate) mod signed_record;
-#[rustfmt::skip]
-pub(crate) mod smart_record;
-#[rustfmt::skip]
 pub(crate) mod storage;

@@ -1,7 +1,7 @@
 //! How often each of many may do something.
 //!
-//! **Invariants.** Pure. Each has a rate of its own, so one that is over it takes nothing from others. How many are
-//! remembered is bounded; one that was forgotten begins anew.
+//! **Invariants.** Pure: the time is an argument. Each has a rate of its own, so one that is over it takes nothing from others. How
+//! many are remembered is bounded; one that was forgotten begins anew.
 //!
 //! **Spec.** The generic cell rate algorithm: a token bucket that remembers one instant.
 
@@ -11,9 +11,22 @@ use hashlink::LruCache;
 
 use crate::time::Timestamp;
 
-/// Once every `spacing` on average, `burst` times at once after a pause.
+/// A rate limit for each of many, such as peers or hosts.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_smart_record::{Timestamp, rate::RateLimit};
+///
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// // Once a second on average, twice at once after a pause.
+/// let mut limit = RateLimit::new(1_000, Duration::from_secs(1), 2);
+/// assert_eq!(limit.admit("ann", now), Ok(()));
+/// assert_eq!(limit.admit("ann", now), Ok(()));
+/// assert_eq!(limit.admit("ann", now), Err(Timestamp::from_millis(1_700_000_001_000)));
+/// assert_eq!(limit.admit("zoe", now), Ok(()));
+/// ```
 #[derive(Debug)]
-pub(crate) struct RateLimit<K: Eq + Hash> {
+pub struct RateLimit<K: Eq + Hash> {
     /// When each would be back at its full burst.
     full_at: LruCache<K, Timestamp>,
     spacing: Duration,
@@ -21,13 +34,18 @@ pub(crate) struct RateLimit<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash> RateLimit<K> {
-    pub(crate) fn new(max_remembered: usize, spacing: Duration, burst: u32) -> Self {
-        let full_at = LruCache::new(max_remembered);
+    /// Once every `spacing` on average, `burst` times at once after a pause; a burst of 0 admits nobody. Those who did
+    /// something most recently are remembered, `max_remembered` of them, at least one.
+    pub fn new(max_remembered: usize, spacing: Duration, burst: u32) -> Self {
+        let full_at = LruCache::new(max_remembered.max(1));
         Self { full_at, spacing, burst: spacing.saturating_mul(burst) }
     }
 
-    /// Whether it may be done once more now; if not, when. If so, it counts as done.
-    pub(crate) fn admit(&mut self, who: K, now: Timestamp) -> Result<(), Timestamp> {
+    /// Admits one more now, and counts it as done.
+    ///
+    /// # Errors
+    /// The time from which it would be admitted.
+    pub fn admit(&mut self, who: K, now: Timestamp) -> Result<(), Timestamp> {
         let full_at = self.full_at(&who, now);
         let (next, open_at) = self.next(full_at);
         let is_over = open_at > now;
@@ -35,22 +53,25 @@ impl<K: Eq + Hash> RateLimit<K> {
         if is_over { Err(open_at) } else { Ok(()) }
     }
 
-    /// As [`admit`](Self::admit), but it does not count as done.
-    pub(crate) fn check(&self, who: &K, now: Timestamp) -> Result<(), Timestamp> {
+    /// As [`admit`](Self::admit), but nothing counts as done.
+    ///
+    /// # Errors
+    /// The time from which it would be admitted.
+    pub fn check(&self, who: &K, now: Timestamp) -> Result<(), Timestamp> {
         let (_, open_at) = self.next(self.full_at(who, now));
         if open_at > now { Err(open_at) } else { Ok(()) }
     }
 
-    /// It was not done after all.
-    pub(crate) fn give_back(&mut self, who: &K) {
+    /// Takes back one that was admitted, because it was not done after all.
+    pub fn give_back(&mut self, who: &K) {
         if let Some(full_at) = self.full_at.peek_mut(who) {
             *full_at = full_at.saturating_sub(self.spacing);
         }
     }
 
-    /// The clock was set back: nobody is locked out for longer than a burst from now on. Who is admitted is not in any case, but
-    /// those who are only ever [checked](Self::check) would be.
-    pub(crate) fn on_clock_set_back(&mut self, now: Timestamp) {
+    /// Has nobody wait for longer than a burst takes from `now`, which is earlier than before. Whoever calls
+    /// [`admit`](Self::admit) does not in any case; those who are only ever [checked](Self::check) would.
+    pub fn on_clock_set_back(&mut self, now: Timestamp) {
         let latest = now.saturating_add(self.burst);
         self.full_at.iter_mut().for_each(|(_, full_at)| *full_at = (*full_at).min(latest));
     }

@@ -112,8 +112,8 @@ pub struct SmartRecordStore {
     subscribers: Subscribers,
     counters: Shared<Counters>,
     meter: Meter,
-    /// How much is stored, for those who look from outside; kept only if the meter is on.
-    shown_usage: Shared<Usage>,
+    /// How much was stored at the last commit, for those who look from outside.
+    committed: Shared<Usage>,
     /// Where the next slice of a large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
     answers: Mutex<Answers>,
@@ -155,6 +155,7 @@ impl SmartRecordStore {
         let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
+            committed: Shared::new(storage.usage()),
             place: RecordId::place(&local),
             local,
             registry,
@@ -170,7 +171,6 @@ impl SmartRecordStore {
             subscribers: Subscribers::default(),
             counters: Shared::default(),
             meter: Meter::default(),
-            shown_usage: Shared::default(),
             cursors: Mutex::default(),
             answers: Mutex::default(),
             snapshot: Mutex::default(),
@@ -214,22 +214,14 @@ impl SmartRecordStore {
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
-        self.measure_with(metrics);
+        self.measure_with(Meter::of(metrics));
         self
     }
 
-    #[cfg(feature = "metrics")]
-    pub(crate) fn measure_with(&mut self, metrics: &crate::metrics::Metrics) {
-        self.meter = Meter::of(metrics);
-        self.show_usage();
-        metrics.sources().follow_store(self.counters.share(), self.shown_usage.share());
-    }
-
-    fn show_usage(&mut self) {
-        if self.meter.is_on() {
-            let usage = self.storage.usage();
-            self.shown_usage.change(|shown| *shown = usage);
-        }
+    pub(crate) fn measure_with(&mut self, meter: Meter) {
+        meter.show(&self.counters);
+        meter.show(&self.committed);
+        self.meter = meter;
     }
 
     pub(crate) const fn local(&self) -> PeerId {
@@ -240,7 +232,8 @@ impl SmartRecordStore {
         &self.config
     }
 
-    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+    /// The clock that it goes by.
+    pub fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
@@ -266,7 +259,6 @@ impl SmartRecordStore {
             answers.on_write(true);
             self.has_changed = true;
         }
-        self.show_usage();
         applied
     }
 
@@ -284,8 +276,9 @@ impl SmartRecordStore {
             // What was evicted may be back, and what was written gone.
             *lock(&self.horizons) = Horizons::default();
             lock(&self.answers).on_write(false);
-            self.show_usage();
         }
+        let usage = self.storage.usage();
+        self.committed.change(|committed| *committed = usage);
         committed?;
         for key in evicted {
             self.emit(&StoreEvent::Evicted { key });

@@ -11,18 +11,24 @@ mod peer;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod swarms;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, pending, ready},
 };
-use libp2p::identity::{Keypair, PublicKey};
+use libp2p::{
+    PeerId,
+    identity::{Keypair, PublicKey},
+};
 use libp2p_smart_record::{
-    ClientError, Clock, SystemClock, namespaces,
+    ClientError, Clock, SystemClock, Timestamp,
     presence::{
         AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
-        PresenceLimits,
+        PresenceLimits, PresenceRecord,
     },
     presence_publisher::{
         LocalNode, NodeSigner, NodeSignerError, PresencePublisher, PublisherConfig, PublisherError,
@@ -32,22 +38,65 @@ use libp2p_smart_record::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
 };
 
 use crate::{
     clock::ManualClock,
-    peer::{MINUTE, Peer, Setup, mesh},
+    peer::{MINUTE, Peer, Setup, Silent, mesh},
     swarms::within,
 };
 
+fn setup() -> Setup {
+    Setup { registry: libp2p_smart_record::built_in(), ..Setup::default() }
+}
+
 async fn start() -> Peer {
-    Setup { registry: namespaces::built_in(), ..Setup::default() }.start().await
+    setup().start().await
 }
 
 async fn two() -> (Peer, Peer) {
     let (a, b) = (start().await, start().await);
     mesh(&[&a, &b]).await;
     (a, b)
+}
+
+/// Two peers with a clock that the test moves.
+async fn two_at(clock: &Watched) -> (Peer, Peer) {
+    let start = async || {
+        let registry = libp2p_smart_record::built_in();
+        Setup { registry, ..Setup::default() }.at(&clock.time).start().await
+    };
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+/// A clock that the test moves, and that tells when it is looked at.
+#[derive(Clone, Debug)]
+struct Watched {
+    time: ManualClock,
+    looks: Arc<watch::Sender<u64>>,
+}
+
+impl Watched {
+    fn now() -> Self {
+        let time = ManualClock::at(SystemClock.now());
+        Self { time, looks: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Waits until it has been looked at twice more: the second time by one who has seen what it says now.
+    async fn is_seen(&self) {
+        let seen = *self.looks.borrow() + 2;
+        self.looks.subscribe().wait_for(|looks| *looks >= seen).await.unwrap();
+    }
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Timestamp {
+        self.looks.send_modify(|looks| *looks += 1);
+        self.time.now()
+    }
 }
 
 fn exchange_key(n: u8) -> ExchangeKey {
@@ -149,15 +198,21 @@ async fn an_announced_client_is_found_until_it_withdraws() {
 
 #[tokio::test]
 async fn an_announcement_is_renewed_before_it_expires() {
-    let (a, b) = two().await;
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
     within(async {
         let client = Keypair::generate_ed25519();
         let ttl = Duration::from_secs(4);
-        let mut publisher = publish(&a, &client, local_node(&a), quick().with_ttl(ttl));
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, local_node(&a), config);
         let first = announced(&mut publisher).await;
+        // At half of its life, or up to a quarter of that earlier.
+        clock.time.advance(ttl * 3 / 8 - Duration::from_millis(1));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.set(first.created_at().saturating_add(ttl / 2));
         let second = announced(&mut publisher).await;
-        let after = second.created_at().saturating_since(first.created_at());
-        assert!((ttl * 3 / 8..=ttl * 3 / 4).contains(&after), "{after:?}");
+        assert_eq!(second.created_at(), first.created_at().saturating_add(ttl / 2));
         assert!(second.expires_at() > first.expires_at());
         assert_eq!(found(&b, &client).await, [second]);
     })
@@ -248,14 +303,23 @@ async fn a_node_that_refuses_is_asked_again() {
     within(async {
         let client = Keypair::generate_ed25519();
         let refusals = Mutex::new(3);
+        // A state that nobody has seen gives way to the next, so the node answers once the last was seen.
+        let seen = Arc::new(Semaphore::new(1));
+        let may_answer = seen.clone();
         let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
             let mut refusals = refusals.lock().unwrap();
-            if *refusals > 0 {
+            let answer = if *refusals > 0 {
                 *refusals -= 1;
-                let reason = "not yet".to_owned();
-                return ready(Err(NodeSignerError::Refused { reason })).boxed();
+                Err(NodeSignerError::Refused { reason: "not yet".to_owned() })
+            } else {
+                node.countersign(half).now_or_never().unwrap()
+            };
+            let may_answer = may_answer.clone();
+            async move {
+                may_answer.acquire().await.unwrap().forget();
+                answer
             }
-            ready(node.countersign(half).now_or_never().unwrap()).boxed()
+            .boxed()
         });
         let mut publisher = publish(&a, &client, signer, quick());
         let mut delays = Vec::new();
@@ -267,6 +331,7 @@ async fn a_node_that_refuses_is_asked_again() {
                         "{error:?}"
                     );
                     delays.push(retry_in.as_millis());
+                    seen.add_permits(1);
                 }
                 PublisherState::Announced { announcement, .. } => break announcement,
                 other => panic!("{other:?}"),
@@ -301,7 +366,8 @@ async fn a_node_that_does_not_answer_holds_nothing_up() {
 
 #[tokio::test]
 async fn what_the_client_has_not_just_signed_is_not_put() {
-    let (a, b) = two().await;
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
     within(async {
         let client = Keypair::generate_ed25519();
         let earlier: Mutex<Option<Announcement>> = Mutex::default();
@@ -311,8 +377,10 @@ async fn what_the_client_has_not_just_signed_is_not_put() {
             ready(Ok(earlier.lock().unwrap().get_or_insert(signed).clone())).boxed()
         });
         let ttl = Duration::from_secs(2);
-        let mut publisher = publish(&a, &client, signer, quick().with_ttl(ttl));
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
         let first = announced(&mut publisher).await;
+        clock.time.advance(ttl / 2);
         assert_eq!(failed(&mut publisher).await, PublisherError::OtherAnnouncement);
         assert_eq!(found(&b, &client).await, [first]);
     })
@@ -334,6 +402,101 @@ async fn after_a_restart_new_announcements_come_after_the_old_ones() {
         let second = announced(&mut publisher).await;
         assert!(second.created_at() > first.created_at());
         assert_eq!(found(&a, &client).await, [second]);
+    })
+    .await;
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// What `client` announces at `node` for so long, with another presence key than its publishers.
+fn announcement(client: &Keypair, node: &Keypair, ttl: Duration) -> Announcement {
+    let limits = PresenceLimits::default();
+    let mut announcer = Announcer::new(key_of(client), client.clone(), limits.clone()).unwrap();
+    announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
+    let (handshake, presence) = (exchange_key(1), exchange_key(3));
+    let half = announcer.announce(&node.public(), handshake, presence, NOW, ttl).unwrap();
+    half.countersign(node, handshake, NOW, &limits).unwrap()
+}
+
+/// The peer has an announcement, by whatever way it has come there.
+async fn give(peer: &Peer, announcement: Announcement) {
+    let key = announcement.key().clone();
+    let mut record = PresenceRecord::new(key.clone());
+    record.insert(announcement).unwrap();
+    let value = record.encode();
+    peer.smart(move |smart| smart.store_mut().write(key.as_record_key(), &value).unwrap()).await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_not_shown() {
+    let clock = ManualClock::at(NOW);
+    let query_timeout = Some(Duration::from_millis(300));
+    let a = Setup { query_timeout, ..setup() }.at(&clock).start().await;
+    let (b, c) = (setup().at(&clock).start().await, setup().at(&clock).start().await);
+    within(async {
+        let (client, host) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        // What there was before the restart: one that nobody shows, and one of another node.
+        give(&c, announcement(&client, &host, 30 * 60 * MINUTE)).await;
+        give(&b, announcement(&client, &Keypair::generate_ed25519(), MINUTE)).await;
+        mesh(&[&a, &b]).await;
+        let silent = Silent::start();
+        a.add(PeerId::random(), silent.address()).await;
+        let reading = a.client.get(key_of(&client).as_record_key().clone()).await.unwrap();
+        assert!(!reading.is_empty() && !reading.is_complete());
+
+        let signer = LocalNode::new(host, exchange_key(1), PresenceLimits::default());
+        let signer = signer.with_clock(clock.clone());
+        let config = quick().with_ttl(MINUTE).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        let announced = announced(&mut publisher).await;
+        assert!(announced.retain_until() >= NOW.saturating_add(48 * 60 * MINUTE));
+        // It crashes. When its announcement is over, and the network whole again, the older one stays hidden.
+        std::mem::forget(publisher);
+        clock.advance(2 * MINUTE);
+        mesh(&[&b, &c]).await;
+        assert_eq!(found(&b, &client).await, []);
+        assert_eq!(found(&c, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_complete_reading_nothing_is_retained_for_longer_than_it_has_to_be() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let first = announced(&mut publisher).await;
+        assert_eq!(first.retain_until(), first.expires_at());
+        std::mem::forget(publisher);
+        let mut publisher = publish(&b, &client, local_node(&a), quick().with_ttl(MINUTE));
+        let second = announced(&mut publisher).await;
+        assert_eq!(second.retain_until(), first.retain_until());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announced_again() {
+    let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
+    let a = setup().at(&clock).start().await;
+    let b = setup().at(&ManualClock::at(NOW)).start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let config = quick().with_ttl(Duration::from_secs(2)).with_clock(clock.clone());
+        let signer = local_node(&a).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        announced(&mut publisher).await;
+        assert_eq!(found(&b, &client).await, [], "it comes from the future");
+
+        clock.set(NOW);
+        let again = announced(&mut publisher).await;
+        assert_eq!(again.created_at(), NOW);
+        assert_eq!(found(&b, &client).await, std::slice::from_ref(&again));
+        assert_eq!(found(&a, &client).await, [again], "its own store holds nothing else");
+        assert_eq!(publisher.withdraw().await.unwrap().peers, [b.id]);
+        assert_eq!(found(&b, &client).await, []);
     })
     .await;
 }
@@ -416,12 +579,17 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
             }
         }
         publisher.withdraw().await.unwrap();
+        // Nor is what lives for less than two seconds renewed before one has passed.
+        let clock = Watched::now();
         let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
+        let brief = brief.with_clock(clock.clone());
         let mut publisher = publish(&a, &client, local_node(&a), brief);
-        let first = announced(&mut publisher).await;
-        let next = announced(&mut publisher).await;
-        let after = next.created_at().saturating_since(first.created_at());
-        assert!(after >= Duration::from_secs(1), "{after:?}");
+        announced(&mut publisher).await;
+        clock.time.advance(Duration::from_millis(999));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.advance(Duration::from_millis(1));
+        announced(&mut publisher).await;
     })
     .await;
 }

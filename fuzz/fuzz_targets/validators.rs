@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{RecordKey, Registry, SignedRecordValidator, namespaces};
+use libp2p_smart_record::{RecordKey, Registry, SignedRecordValidator, };
 use libp2p_smart_record_fuzz::{
     author,
     damage::Damage,
@@ -43,7 +43,7 @@ enum Value {
 }
 
 static REGISTRY: LazyLock<Registry> =
-    LazyLock::new(|| namespaces::built_in().with_fallback(SignedRecordValidator::default()));
+    LazyLock::new(|| libp2p_smart_record::built_in().with_fallback(SignedRecordValidator::default()));
 
 fuzz_target!(|input: Input| {
     let (namespace, owner) = (input.namespace, &author(input.owner).0);

@@ -89,7 +89,7 @@ impl SmallStore {
     /// Takes a step.
     pub fn run(&mut self, step: &Step) {
         let put = |number, value, secs: u64| {
-            let mut record = kad::Record::new(kad::RecordKey::from(&key(number)), value);
+            let mut record = kad::Record::new(kad::RecordKey::new(&key(number)), value);
             record.expires = Some(Instant::now() + Duration::from_secs(secs));
             record
         };
@@ -135,7 +135,7 @@ impl SmallStore {
             assert!(is_within(tally, OF_WRITER), "{tally:?}");
         }
         for key in (0..8).map(key) {
-            if let Some(answer) = store.get(&(&key).into()) {
+            if let Some(answer) = store.get(&kad::RecordKey::new(&key)) {
                 store.registry().validate(&key, &answer.value, now).expect("a valid answer");
             }
             let Some(record) = store.record(&key).expect("memory does not fail") else {
@@ -145,7 +145,7 @@ impl SmallStore {
             assert_eq!(store.view(&key).expect("memory does not fail"), record.view(now));
         }
         for record in store.records() {
-            let key = RecordKey::from(&record.key);
+            let key = RecordKey::new(record.key.to_vec());
             store.registry().validate(&key, &record.value, now).expect("a valid record");
         }
     }

@@ -20,8 +20,6 @@ use super::{
     watches::Watches,
     worker::{Setup, Worker},
 };
-#[cfg(feature = "metrics")]
-use crate::metrics::Metrics;
 use crate::{
     client::Client,
     meter::{Meter, Shared},
@@ -35,13 +33,13 @@ use crate::{
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
 ///     Behaviour, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation}, namespaces,
+///     behaviour::{BehaviourConfig, Validation},
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let local = keypair.public().to_peer_id();
-/// let store = SmartRecordStore::with_registry(local, namespaces::built_in(), StoreConfig::default());
+/// let store = SmartRecordStore::with_registry(local, libp2p_smart_record::built_in(), StoreConfig::default());
 /// let (behaviour, client) = Behaviour::builder(keypair)
 ///     .with_store(store)
 ///     .with_protocol(StreamProtocol::new("/my-app/kad/1.0.0"))
@@ -58,8 +56,7 @@ pub struct Builder {
     config: BehaviourConfig,
     asks: Option<Arc<dyn AsyncValidator>>,
     executor: Option<Executor>,
-    #[cfg(feature = "metrics")]
-    metrics: Option<Metrics>,
+    meter: Meter,
 }
 
 impl Builder {
@@ -72,8 +69,7 @@ impl Builder {
             config: BehaviourConfig::default(),
             asks: None,
             executor: None,
-            #[cfg(feature = "metrics")]
-            metrics: None,
+            meter: Meter::default(),
         }
     }
 
@@ -119,35 +115,21 @@ impl Builder {
         self
     }
 
-    /// Has `metrics` show what the behaviour and its store do. It need not be told of anything but events, with
-    /// [`Recorder::record`](crate::metrics::Recorder::record).
+    /// Has `metrics` show what the behaviour and its store do.
     #[cfg(feature = "metrics")]
-    pub fn with_metrics(mut self, metrics: &Metrics) -> Self {
-        self.metrics = Some(metrics.clone());
+    pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
+        self.meter = Meter::of(metrics);
         self
     }
 
-    /// What measures, and the counters that it shows.
-    #[cfg(feature = "metrics")]
-    fn meter(&mut self) -> (Meter, Shared<BehaviourCounters>) {
-        let counters = Shared::default();
-        let Some(metrics) = &self.metrics else {
-            return (Meter::default(), counters);
-        };
-        metrics.sources().follow_behaviour(counters.share());
-        self.store.measure_with(metrics);
-        (Meter::of(metrics), counters)
-    }
-
-    #[cfg(not(feature = "metrics"))]
-    fn meter(&mut self) -> (Meter, Shared<BehaviourCounters>) {
-        (Meter::default(), Shared::default())
-    }
-
     /// The behaviour and a client.
-    pub fn build(mut self) -> (Behaviour, Client) {
-        let (meter, counters) = self.meter();
-        let Self { keypair, mut store, protocol, kad_config, config, asks, executor, .. } = self;
+    pub fn build(self) -> (Behaviour, Client) {
+        let Self { keypair, mut store, protocol, kad_config, config, asks, executor, meter } = self;
+        let counters = Shared::default();
+        meter.show::<BehaviourCounters>(&counters);
+        if meter.is_on() {
+            store.measure_with(meter.clone());
+        }
         let (clock, registry) = (store.clock(), store.registry().clone());
         let store_events = store.subscribe();
         let local = store.local();

@@ -6,6 +6,8 @@ use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
 use super::{inbound::InboundRefusal, known::Withheld};
+#[cfg(feature = "metrics")]
+use crate::metrics::{Sample, Source};
 use crate::{key::RecordKey, store::StoreEvent};
 
 /// What happened in a [`Behaviour`](super::Behaviour).
@@ -82,6 +84,47 @@ pub struct BehaviourCounters {
     pub replications: u64,
     /// Inbound records refused unread, by reason.
     pub inbound_refused: BTreeMap<InboundRefusal, u64>,
+}
+
+#[cfg(feature = "metrics")]
+impl Source for BehaviourCounters {
+    fn samples(&self) -> Vec<Sample> {
+        // Each field is named, so that none is forgotten.
+        let Self {
+            reads,
+            lookups,
+            bad_answers,
+            withheld,
+            writes,
+            repairs,
+            repairs_put_off,
+            refreshes,
+            replications,
+            inbound_refused,
+        } = self;
+        let counts = [
+            ("reads", "Reads that have ended, whoever asked for them", reads),
+            ("lookups", "Lookups of Kademlia that reads took", lookups),
+            ("bad_answers", "Answers to reads that were refused", bad_answers),
+            ("withheld", "Writers of whom a read found less than was seen before", withheld),
+            ("writes", "Writes by clients", writes),
+            ("repairs", "Peers that were sent what they lacked", repairs),
+            (
+                "repairs_put_off",
+                "Peers that were not, because of what was sent before or is under way",
+                repairs_put_off,
+            ),
+            ("refreshes", "Own spaces sent again", refreshes),
+            ("replications", "Turns of stored records to be replicated", replications),
+        ];
+        let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
+        let refused = InboundRefusal::ALL.map(|reason| {
+            let count = inbound_refused.get(&reason).copied().unwrap_or(0);
+            Sample::counter("inbound_refused", "Inbound records refused unread", count)
+                .with_label("reason", reason.as_str())
+        });
+        counts.into_iter().chain(refused).collect()
+    }
 }
 
 /// Adds, and stays at the maximum.

@@ -28,6 +28,9 @@ pub enum InboundRefusal {
 }
 
 impl InboundRefusal {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::RateLimited, Self::QueueFull, Self::Stopped];
+
     /// The reason in words, as a metric's label has it.
     pub const fn as_str(self) -> &'static str {
         match self {

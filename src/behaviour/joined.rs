@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::outcome::Snapshot;
 use crate::{

@@ -9,9 +9,9 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
-use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Reply, Task,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     client::ClientError,
     key::RecordKey,
-    meter::{Begun, Purpose, Timed},
+    meter::{Amount, Begun, Purpose, Timed},
     record::SmartRecord,
     store::{Checked, Origin, StoredValue, wall_clock},
     time::Timestamp,
@@ -107,11 +107,16 @@ impl Behaviour {
         };
         let store = self.kad.store_mut();
         let local = match lookup.joined() {
-            Joined::Record(..) => store.record(&key).map(|record| {
-                if let Some(record) = record {
-                    lookup.on_local(record);
-                }
-            }),
+            Joined::Record(rules, _) => {
+                // The clock may have been set back since it was stored.
+                let latest = now.saturating_add(rules.limits().max_clock_skew());
+                store.record(&key).map(|record| {
+                    if let Some(mut record) = record {
+                        record.forget_after(latest);
+                        lookup.on_local(record);
+                    }
+                })
+            }
             Joined::Value(..) => store.value(&key).map(|value| {
                 if let Some(StoredValue { value, expires_at, .. }) = value {
                     lookup.on_local_value(&value, expires_at, now);
@@ -148,7 +153,7 @@ impl Behaviour {
     }
 
     fn ask(&mut self, id: u64, key: &RecordKey) -> QueryId {
-        let query = self.kad.get_record(key.into());
+        let query = self.kad.get_record(kad::RecordKey::new(key));
         self.queries.insert(query, Task::Lookup(id));
         self.count(|c| &mut c.lookups, 1);
         tracing::trace!("asks the peers closest to the key");
@@ -192,9 +197,9 @@ impl Behaviour {
             return false;
         };
         let _in_span = read.span.clone().entered();
-        self.meter.answer(record.value.len());
+        self.meter.note(Amount::AnswerBytes(record.value.len()));
         let lookup = &mut read.lookup;
-        if record.key != kad::RecordKey::from(lookup.key()) {
+        if record.key != kad::RecordKey::new(lookup.key()) {
             // Kademlia does not compare them.
             let error = ValidationError::from(Malformed::other("an answer of another key"));
             tracing::debug!(%peer, %error, "a bad answer");
@@ -275,7 +280,7 @@ impl Behaviour {
             }
         } else if let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) {
             self.meter.end(Timed::Read(reader.purpose()), begun);
-            self.meter.lookups(reader.purpose(), lookup.lookups());
+            self.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
             self.end_read(lookup, reader, timed_out);
         }
     }

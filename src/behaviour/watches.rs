@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{joined::Joined, outcome::Snapshot, turns::Turns};
 use crate::{
@@ -244,10 +244,16 @@ impl Watches {
         self.touched.remove(key);
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// The clock was set back: nothing waits for longer than it would have from now on, and what comes from the future is
+    /// forgotten.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
+            if let Some(Watched { joined: Joined::Record(rules, record), .. }) =
+                self.keys.get_mut(&key)
+            {
+                record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
+            }
             if self.keys.get(&key).is_some_and(|watched| !watched.is_asking) {
                 self.lookups.set(&key, Some(now));
             }

@@ -3,9 +3,9 @@
 //! **Invariants.** What is sent is in our own store first, so it is what others will take. What goes out has no publisher,
 //! so that those who write receive what others write.
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
-use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::{
@@ -15,7 +15,8 @@ use super::{
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
-    record::{LimitExceeded, Limits, SmartRecord, Writer},
+    meter::Amount,
+    record::{LimitExceeded, SmartRecord, Writer},
     store::{Checked, Origin, StoreConfig, WriteError},
     time::Timestamp,
     validator::{Namespace, ValidationError},
@@ -23,6 +24,14 @@ use crate::{
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What is to be done in an own space once the network has told what it says already.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) writes: Vec<(Write, Reply<Publication>)>,
+    /// What is kept is to be signed anew.
+    pub(super) is_renewal: bool,
+}
 
 /// Whom a spread is for.
 pub(super) enum Sender {
@@ -74,49 +83,80 @@ impl Behaviour {
             return answer(reply, Err(error.into()));
         }
         if let Some(waiting) = self.waiting.get_mut(&key) {
-            return waiting.push((write, reply));
+            return waiting.writes.push((write, reply));
         }
-        self.leave_the_future(&key, rules.limits());
-        if self.own.knows(&key) {
+        if !self.own.knows(&key) {
+            match self.kad.store_mut().record_of(&key, [&self.local]) {
+                Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
+                Ok(None) => {}
+                Err(error) => return answer(reply, Err(error.into())),
+            }
+        }
+        let is_known = self.own.knows(&key) || !self.config.resume_before_write();
+        if !self.is_ahead(&key) && is_known {
             return self.write(&key, &write, reply);
         }
-        match self.kad.store_mut().record(&key) {
-            Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
-            Ok(None) => {}
-            Err(error) => return answer(reply, Err(error.into())),
-        }
-        if !self.config.resume_before_write() {
-            return self.write(&key, &write, reply);
-        }
-        self.waiting.insert(key.clone(), vec![(write, reply)]);
+        self.waiting.entry(key.clone()).or_default().writes.push((write, reply));
         self.begin_read(key, ReadPolicy::All, Reader::Resume);
     }
 
-    /// Begins anew with an own space that was signed when the clock was far ahead, once the store was told to forget it.
-    fn leave_the_future(&mut self, key: &RecordKey, limits: &Limits) {
-        if self.own.is_ahead(key, self.clock.now())
+    /// Whether nothing can be signed in an own space, because the clock was far ahead when it was signed before. What our own
+    /// store was told to forget is no hindrance.
+    fn is_ahead(&mut self, key: &RecordKey) -> bool {
+        let now = self.clock.now();
+        if self.own.is_ahead(key, now)
             && matches!(self.kad.store_mut().record_of(key, [&self.local]), Ok(None))
         {
-            self.own.begin_anew(key, limits);
+            self.own.forget_future(key, now);
         }
+        let is_ahead = self.own.is_ahead(key, now);
+        if is_ahead {
+            // It is not withheld by those who refuse it.
+            self.known.forget(key, &Writer::from(&self.own.public_key()));
+        }
+        is_ahead
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
     pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
-        let rules = self.registry.resolve(key);
+        let now = self.clock.now();
+        let registry = self.registry.clone();
+        let rules = registry.resolve(key);
         if let (Ok(Namespace::Spaces(rules)), Some(record)) = (rules, &reading.snapshot.record) {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
+                self.forget_future(key, now);
             } else {
                 self.own.learn(key, rules.limits(), record);
             }
         }
-        for (write, reply) in self.waiting.remove(key).unwrap_or_default() {
+        let Waiting { writes, is_renewal } = self.waiting.remove(key).unwrap_or_default();
+        for (write, reply) in writes {
             if !reply.is_gone() {
                 self.write(key, &write, reply);
             }
         }
+        if is_renewal {
+            self.resend(key, true, now);
+        }
         self.own.forget_unwritten(key);
+    }
+
+    /// Forgets of an own space what was signed while the clock was far ahead: the network does not have it.
+    fn forget_future(&mut self, key: &RecordKey, now: Timestamp) {
+        if !self.own.forget_future(key, now) {
+            return;
+        }
+        tracing::warn!(%key, "what was signed while the clock was far ahead is forgotten");
+        let writer = Writer::from(&self.own.public_key());
+        let forgotten = self.kad.store_mut().forget_space(key, &writer);
+        let mut stored = forgotten.map_err(WriteError::from);
+        if let Some(record) = self.own.record(key, now) {
+            stored = stored.and_then(|()| self.store_own(&record));
+        }
+        if let Err(error) = stored {
+            tracing::warn!(%error, %key, "our own store goes on to hold what is forgotten");
+        }
     }
 
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
@@ -243,7 +283,7 @@ impl Behaviour {
         };
         tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
         let record = kad::Record {
-            key: kad::RecordKey::from(&spread.key),
+            key: kad::RecordKey::new(&spread.key),
             value: chunk.to_vec(),
             publisher: None,
             expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
@@ -281,36 +321,44 @@ impl Behaviour {
             Sender::Repair => {
                 self.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
+                    self.meter.note(Amount::RepairedPeers(peers.len()));
                     self.events.push_back(Event::Repaired { key, peers });
                 }
             }
             Sender::Refresh => {
                 self.count(|c| &mut c.refreshes, 1);
+                self.meter.note(Amount::RefreshedPeers(peers.len()));
                 self.events.push_back(Event::Refreshed { key, peers });
             }
             Sender::Replication => self.events.push_back(Event::Replicated { key }),
         }
     }
 
-    /// Signs what is kept anew.
-    fn renew(&mut self, key: &RecordKey, now: Timestamp) {
-        // Another process may have written as the same writer: what has come here of that is not to be replaced.
-        let registry = self.registry.clone();
-        if let Ok(Namespace::Spaces(rules)) = registry.resolve(key) {
-            if let Ok(Some(record)) = self.kad.store_mut().record_of(key, [&self.local]) {
-                self.own.learn(key, rules.limits(), &record);
+    /// Sends an own space again, signed anew if it is to be kept.
+    pub(super) fn refresh(&mut self, key: RecordKey, is_renewal: bool, now: Timestamp) {
+        if is_renewal {
+            // Another process may have written as the same writer: what has come here of that is not to be replaced.
+            if let Ok(Namespace::Spaces(rules)) = self.registry.resolve(&key)
+                && let Ok(Some(record)) = self.kad.store_mut().record_of(&key, [&self.local])
+            {
+                self.own.learn(&key, rules.limits(), &record);
             }
-            self.leave_the_future(key, rules.limits());
+            if let Some(waiting) = self.waiting.get_mut(&key) {
+                waiting.is_renewal = true;
+                return;
+            }
+            if self.is_ahead(&key) {
+                let waiting = Waiting { is_renewal, ..Waiting::default() };
+                self.waiting.insert(key.clone(), waiting);
+                return self.begin_read(key, ReadPolicy::All, Reader::Resume);
+            }
         }
-        if let Err(error) = self.own.renew(key, now) {
-            tracing::warn!(%error, %key, "what is kept could not be signed anew");
-        }
+        self.resend(&key, is_renewal, now);
     }
 
-    /// Sends an own space again, signed anew if it is to be kept.
-    pub(super) fn refresh(&mut self, key: &RecordKey, renew: bool, now: Timestamp) {
-        if renew {
-            self.renew(key, now);
+    fn resend(&mut self, key: &RecordKey, is_renewal: bool, now: Timestamp) {
+        if is_renewal && let Err(error) = self.own.renew(key, now) {
+            tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
         let Some(record) = self.own.record(key, now) else {
             return;

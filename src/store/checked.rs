@@ -7,8 +7,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use crate::{
     key::RecordKey,
@@ -20,20 +20,13 @@ use crate::{
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
 ///
 /// ```
-/// use libp2p_identity::Keypair;
-/// use libp2p_smart_record::{
-///     Checked, Clock, RecordKey, Registry, SmartRecordStore, SystemClock, store::Origin,
-/// };
+/// use smart_record_core::{Checked, RecordKey, Registry, Timestamp};
 ///
-/// let local = Keypair::generate_ed25519().public().to_peer_id();
-/// let mut store = SmartRecordStore::new(local);
-/// // On any thread:
-/// let key = RecordKey::new("/sr/lobby");
-/// let checked = Checked::new(&Registry::default(), key, b"garbage", SystemClock.now());
-/// // Where the store is:
-/// assert!(store.insert(checked, Origin::Remote).is_err());
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// let checked = Checked::new(&Registry::default(), RecordKey::new("/sr/lobby"), b"garbage", now);
+/// assert!(!checked.has_good());
 /// ```
-#[must_use = "give it to `SmartRecordStore::insert`"]
+#[must_use = "give it to a store"]
 pub struct Checked {
     pub(super) key: RecordKey,
     pub(super) publisher: Option<PeerId>,
@@ -64,7 +57,7 @@ impl Checked {
     }
 
     /// A record all of which has been verified.
-    pub(crate) fn verified(record: SmartRecord) -> Self {
+    pub fn verified(record: SmartRecord) -> Self {
         let key = record.key().clone();
         let body = CheckedBody::Record(record, Refusals::default());
         Self { key, publisher: None, expires_at: None, body }

@@ -14,6 +14,8 @@ use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
 use super::storage::{RowFault, StorageError};
+#[cfg(feature = "metrics")]
+use crate::metrics::{Sample, Source};
 use crate::{
     key::RecordKey,
     validator::{Fault, ValidationError},
@@ -108,6 +110,61 @@ impl Counters {
     /// All refusals together.
     pub fn refused_total(&self) -> u64 {
         self.refused.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Source for Counters {
+    fn samples(&self) -> Vec<Sample> {
+        // Each field is named, so that none is forgotten.
+        let Self {
+            admitted,
+            known,
+            values,
+            refused,
+            collected,
+            superseded,
+            spaces_evicted,
+            records_evicted,
+            rows_discarded,
+            storage_failures,
+            events_lost,
+        } = self;
+        let counts = [
+            ("store_admitted_updates", "Updates admitted to spaces", admitted),
+            ("store_known", "Updates and values received again", known),
+            ("store_values", "Values of other kinds stored", values),
+            ("store_collected", "Updates and values collected after they had expired", collected),
+            ("store_superseded_updates", "Updates dropped for newer ones", superseded),
+            (
+                "store_evicted_spaces",
+                "Spaces dropped because their record had too many",
+                spaces_evicted,
+            ),
+            (
+                "store_evicted_records",
+                "Records dropped because the store was full",
+                records_evicted,
+            ),
+            (
+                "store_discarded_rows",
+                "Parts removed because they were damaged or are not admitted any more",
+                rows_discarded,
+            ),
+            ("store_failures", "Failures of the storage", storage_failures),
+            ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
+        ];
+        let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
+        let refused = Fault::ALL.map(|fault| {
+            let count = refused.get(&fault).copied().unwrap_or(0);
+            Sample::counter(
+                "store_refused",
+                "Values and updates refused, by class of reason",
+                count,
+            )
+            .with_label("fault", fault.as_str())
+        });
+        counts.into_iter().chain(refused).collect()
     }
 }
 

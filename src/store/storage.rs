@@ -15,9 +15,13 @@ mod error;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use libp2p_identity::PeerId;
+#[cfg(feature = "metrics")]
+use prometheus_client::registry::Unit;
 use sha2::{Digest, Sha256};
 
 pub use self::error::StorageError;
+#[cfg(feature = "metrics")]
+use crate::metrics::{Sample, Source};
 use crate::{key::RecordKey, time::Timestamp, validator::ValidationError};
 
 /// A record, named by its XOR distance from the local peer.
@@ -192,6 +196,18 @@ impl Usage {
     pub(super) fn subtract(&mut self, is_head: bool, bytes: usize) {
         self.records = self.records.saturating_sub(usize::from(is_head));
         self.bytes = self.bytes.saturating_sub(bytes).saturating_sub(Self::ROW);
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Source for Usage {
+    fn samples(&self) -> Vec<Sample> {
+        let Self { records, bytes } = *self;
+        let amount = |n| u64::try_from(n).unwrap_or(u64::MAX);
+        vec![
+            Sample::gauge("store_records", "Records stored", amount(records)),
+            Sample::gauge("store_size", "How much is stored", amount(bytes)).with_unit(Unit::Bytes),
+        ]
     }
 }
 

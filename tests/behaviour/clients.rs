@@ -7,8 +7,9 @@ use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError, SpaceRules,
     SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity,
-    WriteError,
+    WriteError, Writer,
     behaviour::{BehaviourConfig, Event, ReadPolicy},
+    record::Open,
     store::Quota,
 };
 
@@ -125,6 +126,73 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
         let stored = again.stored(&key()).await.unwrap();
         let space = stored.space(again.client.writer()).unwrap();
         assert!(space.retain_until().unwrap() >= first.update.unwrap().expires_at);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown() {
+    let (b, c) = (Peer::start().await, Peer::start().await);
+    within(async {
+        let keypair = Keypair::generate_ed25519();
+        let now = SystemClock.now();
+        // What there was before the restart: a part that is shown, and one that nobody shows.
+        let mut signer = SpaceSigner::new(key(), keypair.clone(), Limits::default());
+        signer.resume(&libp2p_smart_record::SmartRecord::new(key()));
+        signer.merge(says("old"), now, MINUTE).unwrap();
+        b.store(&signer.record(now)).await;
+        let long = [("long", "x")].into_iter().collect();
+        let long = signer.merge(long, now, 30 * MINUTE).unwrap();
+        c.store(&signer.record(now)).await;
+
+        let query_timeout = Some(Duration::from_millis(300));
+        let again = Setup { keypair, query_timeout, ..Setup::default() }.start().await;
+        mesh(&[&again, &b]).await;
+        let silent = Silent::start();
+        again.add(libp2p::PeerId::random(), silent.address()).await;
+        let written = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        assert_eq!(written.peers, [b.id]);
+        let stored = again.stored(&key()).await.unwrap();
+        let space = stored.space(again.client.writer()).unwrap();
+        assert!(space.retain_until().unwrap() >= now.saturating_add(48 * 60 * MINUTE));
+        assert!(space.retain_until().unwrap() > long.retain_until());
+        // With the network whole again, the older part stays hidden.
+        mesh(&[&b, &c]).await;
+        let view = c.client.view(key()).await.unwrap();
+        assert_eq!(texts(&view), ["new"]);
+        assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() {
+    let rank = |keypair: &Keypair| Writer::from(&keypair.public()).rank(&key());
+    let mut keypairs = [(); 3].map(|()| Keypair::generate_ed25519());
+    keypairs.sort_by_key(rank);
+    let [first, second, last] = keypairs;
+    let limits = Limits::default().with_spaces_per_record(2);
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
+    let a = Setup { keypair: last.clone(), registry, ..Setup::default() }.start().await;
+    within(async {
+        // What it has said before a restart, by a clock that was ahead.
+        let now = SystemClock.now().saturating_add(MINUTE);
+        for (keypair, ttl) in [(last, 30 * MINUTE), (first, MINUTE), (second, MINUTE)] {
+            let mut signer = SpaceSigner::new(key(), keypair, limits.clone());
+            signer.merge([("before", "x")].into_iter().collect(), now, ttl).unwrap();
+            a.store(&signer.record(now)).await;
+        }
+        let own = async || a.client.stored_of(key(), a.id).await.unwrap().unwrap();
+        let before = own().await;
+        a.client.publish(key(), says("new"), MINUTE).await.unwrap();
+        let (before, after) = (before.space(a.client.writer()).unwrap().clone(), own().await);
+        let after = after.space(a.client.writer()).unwrap();
+        assert_eq!(after.view(now).unwrap().document.len(), 2);
+        assert!(after.newest() > before.newest());
+        assert!(after.retain_until() >= before.retain_until());
+        let record = a.stored(&key()).await.unwrap();
+        assert_eq!(record.spaces().len(), 2);
+        assert_eq!(record.space(a.client.writer()), None);
     })
     .await;
 }
@@ -519,7 +587,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
         // A query of the user's own shows in the events, those of the behaviour's do not.
         a.client.publish(key(), says("x"), MINUTE).await.unwrap();
         a.client.get(key()).await.unwrap();
-        let id = a.smart(|smart| smart.kad_mut().get_record((&key()).into())).await;
+        let id = a.smart(|smart| smart.kad_mut().get_record(kad::RecordKey::new(&key()))).await;
         let seen = a
             .until(|event| match event {
                 Event::Kad(kad::Event::OutboundQueryProgressed { id, .. }) => Some(*id),

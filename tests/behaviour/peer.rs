@@ -264,7 +264,8 @@ impl Peer {
         let (key, value) = (record.key().clone(), record.encode());
         self.smart(move |smart| {
             let now = SystemClock.now();
-            let checked = libp2p_smart_record::Checked::new(&Registry::default(), key, &value, now);
+            let checked =
+                libp2p_smart_record::store::Checked::new(&Registry::default(), key, &value, now);
             smart.store_mut().insert(checked, Origin::Remote).unwrap();
         })
         .await;

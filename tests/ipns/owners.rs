@@ -3,7 +3,6 @@
 use libp2p_smart_record::{
     Fault, IpnsName, IpnsRecord, IpnsValidator, RecordKey, Validator,
     ipns::{IpnsError, NameError},
-    namespaces,
 };
 use prost::{Message, encoding::encode_varint};
 
@@ -172,7 +171,7 @@ fn a_key_of_another_namespace() {
         let key = RecordKey::new([prefix.as_bytes(), &id].concat());
         assert_eq!(under(&key), Fault::Malformed, "{key}");
         let value = v1_and_v2(&ed25519(1)).encode_to_vec();
-        assert!(namespaces::ipfs().validate(&key, &value, at(NOW)).is_err());
+        assert!(libp2p_smart_record::ipfs().validate(&key, &value, at(NOW)).is_err());
     }
 }
 

@@ -85,7 +85,6 @@ fn each_scheme_has_a_well_known_cid() {
         .concat();
         assert_eq!(scheme.description().block(), block);
         assert_eq!(scheme.description().cid().to_string(), cid);
-        assert_eq!(scheme.cid().to_string(), cid);
     }
     assert_eq!(IprsValidator::default().schemes().count(), 4);
 }

@@ -1,12 +1,9 @@
 //! A scheme of a user's own: a trust of its own (two people must vouch), a time of its own (a block height), a
 //! coding of its own.
 
-use std::{
-    cmp::Ordering,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 use libp2p_smart_record::{
@@ -47,16 +44,15 @@ impl Scheme for UpToBlock {
         Description::new("com.example.up-to-block").with_bytes("chain", *b"main")
     }
 
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(vec![limit(record)?])
+    }
+
     fn validate(&self, record: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
         if limit(record.record())? < self.height.load(SeqCst) {
             return Err(ValidationError::Stale);
         }
         Ok(Validity::forever())
-    }
-
-    fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
-        let rank = |r: &IprsRecord| (limit(r.record()).ok(), r.cid());
-        rank(a).cmp(&rank(b))
     }
 
     fn marshal(&self, record: &IprsRecord) -> Vec<u8> {
@@ -86,7 +82,6 @@ impl Scheme for UpToBlock {
         };
         let version = u64::try_from(version).map_err(|_| IprsError::Expected("a version"))?;
         let record = Record { scheme, value, version, validity };
-        limit(&record)?;
         UnverifiedIprsRecord::new(record, Writer::decode(author.into())?, signature.into())
     }
 }
@@ -144,12 +139,12 @@ impl Scheme for Careless {
         Description::new("com.example.careless")
     }
 
-    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
-        Ok(Validity::forever())
+    fn rank(&self, _: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(Vec::new())
     }
 
-    fn order(&self, _: &IprsRecord, _: &IprsRecord) -> Ordering {
-        Ordering::Equal
+    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
     }
 
     fn marshal(&self, record: &IprsRecord) -> Vec<u8> {

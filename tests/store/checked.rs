@@ -1,6 +1,6 @@
 //! Values that were checked elsewhere.
 
-use libp2p_smart_record::Checked;
+use libp2p_smart_record::store::Checked;
 
 use super::*;
 

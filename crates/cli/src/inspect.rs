@@ -1,0 +1,186 @@
+//! `smart-record inspect`: all about a record, in a file or in the network.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Result;
+use libp2p_smart_record::{
+    Clock, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, behaviour::Reading,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    content::{Content, Kind, left},
+    failure::Failure,
+    keys,
+    network::Network,
+    output::{Format, Rows},
+    records,
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A key, which is read from the network with --connect; or, with --under, a file with the bytes of a record as Kademlia
+    /// has them.
+    #[arg(value_name = "FILE|KEY")]
+    what: String,
+    /// The key that the record in the file stands under, which its signatures are for.
+    #[arg(long, value_name = "KEY")]
+    under: Option<String>,
+    #[command(flatten)]
+    network: Network,
+}
+
+pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
+    let Arguments { what, under, network } = arguments;
+    match under {
+        Some(under) => in_file(&what, &under, format),
+        None if keys::parse(&what).is_err() && Path::new(&what).exists() => {
+            Err(Failure::Arguments {
+                message: format!("{what} is a file, and a file does not say its key"),
+                hint: "give --under the key that the record stands under",
+            }
+            .into())
+        }
+        None => in_network(&what, &network, format).await,
+    }
+}
+
+fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
+    let key = keys::parse(under)?;
+    let value = std::fs::read(file).map_err(|source| Failure::File {
+        file: file.to_owned(),
+        verb: "read",
+        source,
+    })?;
+    let now = SystemClock.now();
+    let content = Content::read(&key, &value, now).map_err(|source| Failure::BadRecord {
+        file: file.to_owned(),
+        key: under.to_owned(),
+        source: Box::new(source),
+    })?;
+    show(&content, None, now, format)
+}
+
+async fn in_network(key: &str, network: &Network, format: Format) -> Result<ExitCode> {
+    let key = keys::parse(key)?;
+    let node = network.join().await?;
+    let reading = records::read(&key, &node).await?;
+    let content = Content::of(&reading.snapshot)?;
+    let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
+    show(&content, Some(&reading), reading.snapshot.at, format)
+}
+
+fn show(
+    content: &Content,
+    reading: Option<&Reading>,
+    now: Timestamp,
+    format: Format,
+) -> Result<ExitCode> {
+    if format.is_json() {
+        let json = || {
+            let mut fields = content.json(now);
+            if let Kind::Smart(record) = &content.kind {
+                fields.insert("spaces".to_owned(), spaces(record, now));
+            }
+            fields.extend(reading.map(peers).unwrap_or_default());
+            Value::Object(fields)
+        };
+        format.line(json, String::new)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heading = || format!("{}: {} bytes", keys::show(&content.key), content.bytes.len());
+    format.line(|| Value::Null, heading)?;
+    let rows = || match &content.kind {
+        Kind::Smart(record) => space_rows(record, now),
+        _ => content.rows(now),
+    };
+    format.rows(|| Value::Null, rows)?;
+    if let Some(reading) = reading {
+        format.rows(|| Value::Null, || peer_rows(reading))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bytes(space: &Space) -> usize {
+    space.updates().map(|update| update.as_bytes().len() + update.signature().len()).sum()
+}
+
+/// All spaces, those that say nothing any more among them.
+fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
+    let space = |space: &Space| -> Map<String, Value> {
+        let updates = space.updates().map(|update| {
+            json!({
+                "seq": update.seq().to_string(),
+                "kind": match update.kind() {
+                    UpdateKind::Merge => "merge",
+                    UpdateKind::Replace => "replace",
+                },
+                "expires_at": update.expires_at().to_string(),
+                "retain_until": update.retain_until().to_string(),
+                "bytes": update.as_bytes().len(),
+            })
+        });
+        let view = space.view(now);
+        let mut fields = Map::new();
+        let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        set("seq", space.newest().map(|newest| newest.seq.to_string()).into());
+        set("expires_at", view.as_ref().map(|view| view.expires_at.to_string()).into());
+        set("retain_until", space.retain_until().map(|at| at.to_string()).into());
+        set("bytes", bytes(space).into());
+        set("document", view.map_or(Value::Null, |view| view.document.to_json()));
+        set("updates", updates.collect());
+        fields
+    };
+    let whole = record.spaces().map(|(writer, of_writer)| {
+        let mut fields = space(of_writer);
+        fields.insert("writer".to_owned(), writer.to_string().into());
+        Value::Object(fields)
+    });
+    whole.collect()
+}
+
+fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
+    let row = |(writer, space): (&_, &Space)| -> Vec<String> {
+        let writer: &libp2p_smart_record::Writer = writer;
+        let view = space.view(now);
+        vec![
+            writer.to_string(),
+            space.newest().map(|newest| newest.seq.to_string()).unwrap_or_default(),
+            space.updates().len().to_string(),
+            bytes(space).to_string(),
+            view.as_ref().map_or_else(|| "-".to_owned(), |view| left(view.expires_at, now)),
+            space.retain_until().map(|at| left(at, now)).unwrap_or_default(),
+            view.map_or_else(|| "nothing any more".to_owned(), |view| view.document.to_string()),
+        ]
+    };
+    Rows {
+        header: vec!["writer", "seq", "updates", "bytes", "expires in", "kept for", "document"],
+        rows: record.spaces().map(row).collect(),
+    }
+}
+
+/// Who has how much of it.
+fn peers(reading: &Reading) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("peers", records::peers(&reading.holders));
+    set("stale", records::peers(&reading.stale));
+    set("empty", records::peers(&reading.empty));
+    let refused = reading.refused.iter().map(|(peer, reason)| {
+        json!({ "peer": peer.to_string(), "fault": reason.fault().to_string(), "reason": reason.to_string() })
+    });
+    set("refused", refused.collect());
+    fields
+}
+
+fn peer_rows(reading: &Reading) -> Rows {
+    let has = |peer| if reading.stale.contains(peer) { "was behind" } else { "has it" };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let holders = reading.holders.iter();
+    rows.extend(holders.map(|peer| vec![peer.to_string(), has(peer).to_owned()]));
+    let empty = reading.empty.iter();
+    rows.extend(empty.map(|peer| vec![peer.to_string(), "had nothing".to_owned()]));
+    let refused = reading.refused.iter();
+    rows.extend(refused.map(|(peer, why)| vec![peer.to_string(), format!("no good: {why}")]));
+    Rows { header: vec!["peer", "answer"], rows }
+}

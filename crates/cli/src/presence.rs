@@ -1,0 +1,146 @@
+//! `smart-record presence`: announces a client at a node in this process, and finds clients.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::Subcommand;
+use futures::StreamExt;
+use libp2p::{PeerId, identity::Keypair};
+use libp2p_smart_record::{
+    Clock, SystemClock,
+    client::ClientError,
+    presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+    presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
+};
+
+use crate::{
+    content,
+    failure::{self, Failure},
+    keys,
+    network::{Network, check_reached},
+    output::{Format, progress},
+    stop::Stop,
+};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Announces a client at a node, keeps that alive until told to stop, and then withdraws it.
+    ///
+    /// Two sign an announcement, the client and the node at which it can be reached. Here both are this process: the client
+    /// has --key, the node --node-key. The nodes of --connect keep what was signed, and are not asked for a signature: there
+    /// is no protocol for that, so a client whose node is another process needs an app (`NodeSigner` in the
+    /// library).
+    Announce(Announce),
+    /// Says at which nodes a client is present.
+    Find {
+        /// The client's peer id.
+        client: PeerId,
+        #[command(flatten)]
+        network: Network,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Announce {
+    /// The client's X25519 public key, in hexadecimal.
+    #[arg(long, value_parser = exchange_key)]
+    presence_key: ExchangeKey,
+    /// The node's X25519 public key, in hexadecimal.
+    #[arg(long, value_parser = exchange_key)]
+    handshake_key: ExchangeKey,
+    /// The file of the node's key, from `smart-record key generate`; without it a fresh one.
+    #[arg(long, value_name = "FILE")]
+    node_key: Option<PathBuf>,
+    /// How long it is found after an end without a withdrawal, such as a crash.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    #[command(flatten)]
+    network: Network,
+}
+
+fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
+    let digits = text.as_bytes().chunks(2);
+    let bytes: Option<Vec<u8>> =
+        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
+    let bytes = bytes.ok_or("not hexadecimal")?;
+    ExchangeKey::try_from(&bytes[..]).map_err(|error| error.to_string())
+}
+
+pub async fn run(command: Command, format: Format) -> Result<ExitCode> {
+    match command {
+        Command::Announce(arguments) => announce(arguments, format).await,
+        Command::Find { client, network } => look(client, network, format).await,
+    }
+}
+
+async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
+    let Announce { presence_key, handshake_key, node_key, ttl, network } = arguments;
+    let mut stop = Stop::new()?;
+    let client = network.keypair()?;
+    let host = node_key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)?;
+    let node = network.join_as(host.clone()).await?;
+    let limits = PresenceLimits::default();
+    let key = PresenceKey::of(client.public().to_peer_id());
+    let announcer = Announcer::new(key, client, limits.clone())?;
+    let signer = LocalNode::new(host, handshake_key, limits);
+    let config = PublisherConfig::default().with_ttl(ttl);
+    let (mut publisher, task) =
+        PresencePublisher::new(node.client().clone(), announcer, signer, presence_key, config);
+    tokio::spawn(task);
+    let mut is_announced = false;
+    loop {
+        let next = async {
+            match is_announced {
+                true => publisher.next().await,
+                false => progress("announcing", publisher.next()).await,
+            }
+        };
+        tokio::select! {
+            state = next => match state {
+                Some(PublisherState::Announced { announcement, peers }) => {
+                    is_announced |= !peers.is_empty();
+                    if peers.is_empty() {
+                        failure::warn(format.is_json(), "nobody took it yet; it is tried again");
+                    } else {
+                        let rows = || content::announcements([&announcement], SystemClock.now());
+                        format.rows(|| content::announcement(&announcement), rows)?;
+                    }
+                }
+                Some(PublisherState::Failed { error, retry_in }) => {
+                    let message = format!("{error}; tried again in {} s", retry_in.as_secs());
+                    failure::warn(format.is_json(), &message);
+                }
+                Some(PublisherState::GaveUp { error }) => return Err(error.into()),
+                _ => return Ok(ExitCode::SUCCESS),
+            },
+            _ = stop.asked() => break,
+        }
+    }
+    tokio::select! {
+        withdrawn = progress("withdrawing", publisher.withdraw()) => drop(withdrawn?),
+        _ = stop.asked() => return Err(Failure::StoppedTwice.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn look(client: PeerId, network: Network, format: Format) -> Result<ExitCode> {
+    let node = network.join().await?;
+    let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
+    let found = progress("looking", find(node.client(), &key, &limits)).await;
+    if matches!(found, Err(ClientError::Unreachable)) {
+        check_reached(&node).await?;
+        return Err(Failure::NoAnswer.into());
+    }
+    let found = found?;
+    if found.is_empty() {
+        return Err(Failure::NotFound(key.to_string()).into());
+    }
+    if format.is_json() {
+        for announcement in &found {
+            format.line(|| content::announcement(announcement), String::new)?;
+        }
+    } else {
+        format.rows(Default::default, || content::announcements(&found, SystemClock.now()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,250 @@
+//! `smart-record put`, `get`, `watch` and `withdraw`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use libp2p::PeerId;
+use libp2p_smart_record::{
+    Clock, Dict, RecordKey, Registry, SystemClock,
+    behaviour::{Reading, Snapshot},
+    client::Publication,
+};
+use serde_json::{Value, json};
+use smart_record_host::Node;
+
+use crate::{
+    content::{self, Content},
+    failure::Failure,
+    keys,
+    network::{Network, check_answered},
+    output::{Format, print, progress},
+    stop::Stop,
+};
+
+#[derive(clap::Args)]
+pub struct Put {
+    /// The key, such as /sr/rooms/lobby.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    /// The document, a JSON object.
+    #[arg(required_unless_present = "value")]
+    document: Option<Dict>,
+    /// Puts the bytes of this file, a record that is signed already (of any kind; `get --output` writes such files), in the
+    /// place of a document.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["document", "ttl", "replace"])]
+    value: Option<PathBuf>,
+    /// How long it lives, such as 90s, 10m or 2h.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    /// Puts it in the place of all that our space says, rather than merging it.
+    #[arg(long)]
+    replace: bool,
+    /// Reads it back, and says who has got it.
+    #[arg(long)]
+    confirm: bool,
+    #[command(flatten)]
+    network: Network,
+}
+
+#[derive(clap::Args)]
+pub struct Read {
+    /// The key: /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME or /presence/PEER/.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    #[command(flatten)]
+    network: Network,
+}
+
+#[derive(clap::Args)]
+pub struct Get {
+    #[command(flatten)]
+    read: Read,
+    /// Writes the record's bytes to this file, for `inspect` and `put --value`.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
+    let Put { key_of_record, document, value, ttl, replace, confirm, network } = arguments;
+    let key = keys::parse(&key_of_record)?;
+    if document.is_some() && key.namespace() != Some(Registry::SMART_RECORDS) {
+        return Err(Failure::NotSmart { key: key_of_record }.into());
+    }
+    let value = value.map(|file| read_file(&file)).transpose()?;
+    let put = document.as_ref().map(Dict::to_json);
+    let node = network.join().await?;
+    let client = node.client();
+    let work = async {
+        match (value, document.unwrap_or_default()) {
+            (Some(value), _) => client.put(key, value).await,
+            (None, document) if replace => client.replace(key, document, ttl).await,
+            (None, document) => client.publish(key, document, ttl).await,
+        }
+    };
+    let publication = progress("putting", work)
+        .await
+        .with_context(|| format!("{key_of_record} could not be written"))?;
+    let confirmed = match confirm {
+        true => Some(progress("reading it back", client.confirm(&publication)).await?),
+        false => None,
+    };
+    written(&publication, put, confirmed, &node, format).await
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    let name = file.display().to_string();
+    std::fs::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
+}
+
+pub async fn withdraw(arguments: Read, format: Format) -> Result<ExitCode> {
+    let Read { key_of_record, network } = arguments;
+    let key = keys::parse(&key_of_record)?;
+    if network.key.is_none() {
+        return Err(Failure::NoKey.into());
+    }
+    let node = network.join().await?;
+    let publication = progress("withdrawing", node.client().withdraw(key))
+        .await
+        .with_context(|| format!("{key_of_record} could not be withdrawn"))?;
+    written(&publication, None, None, &node, format).await
+}
+
+async fn written(
+    publication: &Publication,
+    document: Option<Value>,
+    confirmed: Option<Vec<PeerId>>,
+    node: &Node,
+    format: Format,
+) -> Result<ExitCode> {
+    // It stands in the store of this process alone, which ends now.
+    if publication.peers.is_empty() {
+        let is_alone = node.peers().await?.is_empty();
+        return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
+    }
+    let content = match &publication.value {
+        Some(value) => Some(Content::read(&publication.key, value, SystemClock.now())?),
+        None => None,
+    };
+    let update = publication.update;
+    let json = || {
+        let mut fields = match &content {
+            Some(content) => content.json(SystemClock.now()),
+            None => content::nothing(&publication.key),
+        };
+        if let Some(update) = update {
+            fields.remove("spaces");
+            fields.insert("writer".to_owned(), node.peer_id().to_string().into());
+            fields.insert("seq".to_owned(), update.seq().to_string().into());
+            fields.insert("expires_at".to_owned(), update.expires_at.to_string().into());
+            fields.insert("document".to_owned(), document.into());
+        }
+        fields.insert("chunks".to_owned(), publication.chunks.into());
+        fields.insert("peers".to_owned(), peers(&publication.peers));
+        if let Some(confirmed) = &confirmed {
+            fields.insert("confirmed".to_owned(), peers(confirmed));
+        }
+        Value::Object(fields)
+    };
+    let text = || {
+        let taken = publication.peers.len();
+        let whose = match update {
+            Some(update) => format!("{}, seq {}", node.peer_id(), update.seq()),
+            None => keys::show(&publication.key),
+        };
+        let confirmed = confirmed.as_ref().map(|peers| match peers.len() {
+            1 => "; 1 has it".to_owned(),
+            have => format!("; {have} have it"),
+        });
+        let peers = if taken == 1 { "peer" } else { "peers" };
+        format!("{whose}: taken by {taken} {peers}{}", confirmed.unwrap_or_default())
+    };
+    format.line(json, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Peers as JSON.
+pub fn peers(peers: &[PeerId]) -> Value {
+    peers.iter().map(ToString::to_string).collect()
+}
+
+/// Reads a record, and fails if nobody answers.
+pub async fn read(key: &RecordKey, node: &Node) -> Result<Reading> {
+    let reading = progress("reading", node.client().get(key.clone()))
+        .await
+        .with_context(|| format!("{} could not be read", keys::show(key)))?;
+    check_answered(node, &reading).await?;
+    Ok(reading)
+}
+
+pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
+    let Get { read: Read { key_of_record, network }, output } = arguments;
+    let key = keys::parse(&key_of_record)?;
+    let node = network.join().await?;
+    let reading = read(&key, &node).await?;
+    let at = reading.snapshot.at;
+    let content = Content::of(&reading.snapshot)?.filter(|content| content.says_something(at));
+    let content = content.ok_or(Failure::NotFound(key_of_record))?;
+    if let Some(file) = output {
+        std::fs::write(&file, &content.bytes).map_err(|source| Failure::File {
+            file: file.display().to_string(),
+            verb: "written",
+            source,
+        })?;
+    }
+    let json = || {
+        let mut fields = content.json(at);
+        fields.insert("peers".to_owned(), peers(&reading.holders));
+        let withheld = reading.withheld.iter().map(|withheld| {
+            json!({
+                "writer": withheld.writer.to_string(),
+                "known": withheld.known.to_string(),
+                "found": withheld.found.map(|seq| seq.to_string()),
+            })
+        });
+        fields.insert("withheld".to_owned(), withheld.collect());
+        Value::Object(fields)
+    };
+    format.rows(json, || content.rows(at))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the record whenever it changes, until told to stop.
+pub async fn watch(arguments: Read, format: Format) -> Result<ExitCode> {
+    let Read { key_of_record, network } = arguments;
+    let key = keys::parse(&key_of_record)?;
+    let mut stop = Stop::new()?;
+    let work = async {
+        let node = network.join().await?;
+        // A wrong address is told at once, rather than watched.
+        read(&key, &node).await?;
+        let mut watch = node.client().watch(key.clone()).await?;
+        while let Some(snapshot) = watch.next().await {
+            show(&snapshot, format)?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = work => ended?,
+        _ = stop.asked() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(snapshot: &Snapshot, format: Format) -> Result<()> {
+    let at = snapshot.at;
+    // What is no good any more is not there; something better may come.
+    let content = Content::of(snapshot).ok().flatten();
+    match content.filter(|content| content.says_something(at)) {
+        Some(content) => format.rows(|| Value::Object(content.json(at)), || content.rows(at))?,
+        None if format.is_json() => {
+            print(&Value::Object(content::nothing(&snapshot.key)).to_string())?;
+        }
+        None => print(&format!("nothing under {}", keys::show(&snapshot.key)))?,
+    }
+    Ok(())
+}

@@ -1,0 +1,479 @@
+//! The rules of smart records.
+//!
+//! **Invariants.** A record is admitted part by part: a refused update takes no good one with it, except that
+//! after 16 bad signatures the rest of a value is refused unread. What is cheap
+//! to check is checked first, the signature last, and not at all for an update that is stored already.
+//!
+//! **Spec.** `docs/design.md`, sections "Update" and "Limits".
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use sha2::{Digest, Sha256};
+
+use super::{Fault, Malformed, ValidationError, best_of};
+use crate::{
+    key::RecordKey,
+    record::{
+        Admission, Incoming, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
+        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, decode_container,
+    },
+    time::Timestamp,
+};
+
+/// The rules of smart records: the limits, and who may write. Registered under `sr` by default, and under
+/// any other namespace that a user chooses.
+///
+/// They are not a [`Validator`](super::Validator): a store keeps such records space by space, and not by what a
+/// validator says of whole values. Who may write is decided by an [`Admission`]; what comes in can be seen in the
+/// events of the store. A validator that forwards to them cannot be written:
+///
+/// ```compile_fail,E0308
+/// use smart_record_core::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(SpaceRules);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct SpaceRules {
+    limits: Limits,
+    admission: Arc<dyn Admission>,
+}
+
+impl Default for SpaceRules {
+    /// The default limits; everybody may write.
+    fn default() -> Self {
+        Self::new(Limits::default(), Open)
+    }
+}
+
+impl fmt::Debug for SpaceRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceRules")
+            .field("limits", &self.limits)
+            .field("admission", &self.admission)
+            .finish()
+    }
+}
+
+/// Parts of a record that were refused for the same kind of reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// In whose space they stood, where that can be told.
+    pub writer: Option<PeerId>,
+    /// The reason for the first of them.
+    pub reason: ValidationError,
+    /// How many they are.
+    pub count: usize,
+}
+
+/// What was refused of a value: one entry for each writer and class of reason, however many parts.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
+    entries: BTreeMap<(Option<PeerId>, Fault), Refused>,
+    /// The first reason of all.
+    first: Option<ValidationError>,
+    bad_signatures: usize,
+}
+
+impl Refusals {
+    /// Adds `count` parts.
+    pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
+        if self.first.is_none() {
+            self.first = Some(reason.clone());
+        }
+        let entry = self.entries.entry((writer, reason.fault())).or_insert(Refused {
+            writer,
+            reason,
+            count: 0,
+        });
+        entry.count = entry.count.saturating_add(count);
+    }
+
+    /// The first reason of all.
+    pub fn first(&self) -> Option<&ValidationError> {
+        self.first.as_ref()
+    }
+
+    /// The entries, by writer and class.
+    pub fn into_entries(self) -> impl Iterator<Item = Refused> {
+        self.entries.into_values()
+    }
+}
+
+/// A space after what came was joined into what was stored.
+#[derive(Clone, Debug, Default)]
+pub struct MergedSpace {
+    /// The whole, if anything in it has changed.
+    pub space: Option<Space>,
+    /// How many updates are new.
+    pub admitted: usize,
+    /// How many were there already.
+    pub known: usize,
+}
+
+impl MergedSpace {
+    fn with(mut self, mut space: Space, has_changed: bool, limits: &Limits) -> Self {
+        if has_changed {
+            space.truncate(limits);
+            self.space = Some(space);
+        }
+        self
+    }
+}
+
+impl SpaceRules {
+    /// Rules with these limits and this policy.
+    pub fn new(limits: Limits, admission: impl Admission) -> Self {
+        Self { limits, admission: Arc::new(admission) }
+    }
+
+    /// The limits.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Reads from a value what a replica would admit at `now`, and leaves out the rest: what is forged,
+    /// expired, from the future, over a limit or not allowed there. This is how to read what the network
+    /// answers.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is left; the first reason.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<SmartRecord, ValidationError> {
+        self.salvage(key, value, Some(now))
+    }
+
+    /// What came in a value for each of the writers who may write under `key`, not verified yet.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
+    pub fn open(
+        &self,
+        key: &RecordKey,
+        value: Bytes,
+        refusals: &mut Refusals,
+    ) -> Result<Vec<(Writer, UnverifiedSpace)>, ValidationError> {
+        self.limits.check_key(key)?;
+        let spaces = decode_container(value)?;
+        let mut admitted = Vec::with_capacity(spaces.len());
+        for (public_key, updates) in spaces {
+            match Writer::decode(public_key) {
+                Err(error) => refusals.push(None, error.into(), updates.len()),
+                Ok(writer) => match self.admission.admit(key, &writer) {
+                    Ok(()) => admitted.push((writer, updates)),
+                    Err(refusal) => {
+                        refusals.push(Some(writer.peer_id()), refusal.into(), updates.len());
+                    }
+                },
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Joins what is good of what came into what is stored of its writer's space. Without `now`, the time is left out of
+    /// account.
+    pub fn merge(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+        stored: Space,
+        incoming: Incoming,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> MergedSpace {
+        match incoming {
+            Incoming::Unverified(updates) => {
+                self.merge_unverified(key, writer, stored, updates, now, refusals)
+            }
+            Incoming::Verified(updates) => {
+                self.merge_verified(writer, stored, updates, now, refusals)
+            }
+        }
+    }
+
+    fn merge_unverified(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+        mut space: Space,
+        updates: UnverifiedSpace,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
+        let peer = writer.peer_id();
+        let refuse = |refusals: &mut Refusals, error| {
+            let reason = ValidationError::of_update(Box::new(peer), error);
+            refusals.push(Some(peer), reason, 1);
+        };
+        let mut candidates = Vec::with_capacity(updates.len());
+        for wire in updates.into_updates() {
+            if space.updates().any(|update| update.is(&wire)) {
+                merged.known = merged.known.saturating_add(1);
+                continue;
+            }
+            let checked = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
+                .and_then(|update| {
+                    now.map_or(Ok(()), |now| update.check_time(now, &self.limits))?;
+                    Ok(update)
+                });
+            match checked {
+                Ok(update) => candidates.push(update),
+                Err(error) => refuse(refusals, error),
+            }
+        }
+        // The newest first, so that what they hide or leave no room for is not verified.
+        candidates.sort_unstable_by(|a, b| {
+            let order = b.position().cmp(&a.position());
+            order.then_with(|| a.signature().cmp(b.signature()))
+        });
+
+        let mut changed = false;
+        for update in candidates {
+            let position = update.position();
+            match space.get(position) {
+                // The same update with this or another signature: the lesser one stays, good or not.
+                Some(twin) if twin.signature() <= update.signature() => {
+                    merged.known = merged.known.saturating_add(1);
+                    continue;
+                }
+                Some(_) => {}
+                None if !space.has_room_for(update.kind(), position, &self.limits) => {
+                    refusals.push(Some(peer), ValidationError::Stale, 1);
+                    continue;
+                }
+                None => {}
+            }
+            if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
+                let limit = LimitExceeded::new(
+                    Limit::BAD_SIGNATURES,
+                    refusals.bad_signatures.saturating_add(1),
+                    MAX_BAD_SIGNATURES,
+                );
+                refusals.push(Some(peer), limit.into(), 1);
+                continue;
+            }
+            match update.verify(key, writer) {
+                Ok(update) => {
+                    changed = true;
+                    match space.insert(update) {
+                        Joined::New => merged.admitted = merged.admitted.saturating_add(1),
+                        _ => merged.known = merged.known.saturating_add(1),
+                    }
+                }
+                Err(error) => {
+                    refusals.bad_signatures = refusals.bad_signatures.saturating_add(1);
+                    refuse(refusals, error);
+                }
+            }
+        }
+        merged.with(space, changed, &self.limits)
+    }
+
+    fn merge_verified(
+        &self,
+        writer: &Writer,
+        mut space: Space,
+        updates: Space,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
+        let mut changed = false;
+        let mut refuse = |reason| refusals.push(Some(writer.peer_id()), reason, 1);
+        for update in updates.into_updates() {
+            let (position, retain_until) = (update.position(), update.retain_until());
+            let is_there = space.get(position).is_some();
+            if now.is_some_and(|now| retain_until <= now) {
+                refuse(ValidationError::Expired { expired_at: retain_until });
+            } else if !is_there && !space.has_room_for(update.kind(), position, &self.limits) {
+                refuse(ValidationError::Stale);
+            } else {
+                match space.insert(update) {
+                    Joined::New => {
+                        changed = true;
+                        merged.admitted = merged.admitted.saturating_add(1);
+                    }
+                    joined => {
+                        changed |= joined == Joined::Resigned;
+                        merged.known = merged.known.saturating_add(1);
+                    }
+                }
+            }
+        }
+        merged.with(space, changed, &self.limits)
+    }
+
+    /// As [`read`](Self::read), but what stands in `known`, which is of the same key, is not verified again.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_knowing(
+        &self,
+        known: &SmartRecord,
+        value: Bytes,
+        now: Timestamp,
+    ) -> Result<SmartRecord, ValidationError> {
+        let key = known.key();
+        let mut refusals = Refusals::default();
+        let mut record = SmartRecord::new(key.clone());
+        for (writer, mut updates) in self.open(key, value, &mut refusals)? {
+            let mut space = match known.space(&writer) {
+                Some(known) => updates.take_known(known, now),
+                None => Space::new(),
+            };
+            let (nothing, now) = (Space::new(), Some(now));
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(new) = merged.space {
+                space.join(new);
+            }
+            record.join_space(writer, space);
+        }
+        if record.spaces().len() > 0 {
+            return Ok(record);
+        }
+        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+    }
+
+    /// Checks that a writer may write under a key.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if it may not, or the key is too long.
+    pub fn check_writer(&self, key: &RecordKey, writer: &Writer) -> Result<(), ValidationError> {
+        self.limits.check_key(key)?;
+        Ok(self.admission.admit(key, writer)?)
+    }
+
+    /// The good parts of a value as a record, which may be empty, and what was refused. Without `now`, the time is left
+    /// out of account.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
+    pub fn sift(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Option<Timestamp>,
+    ) -> Result<(SmartRecord, Refusals), ValidationError> {
+        let mut refusals = Refusals::default();
+        let mut spaces = self.open(key, Bytes::copy_from_slice(value), &mut refusals)?;
+        let max = self.limits.spaces_per_record();
+        if spaces.len() > max {
+            // Before anything is verified, only those are left that could stay.
+            spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
+            for (writer, updates) in spaces.drain(max..) {
+                let limit =
+                    LimitExceeded::new(Limit::SPACES_PER_RECORD, max.saturating_add(1), max);
+                refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+            }
+        }
+        let mut record = SmartRecord::new(key.clone());
+        for (writer, updates) in spaces {
+            let nothing = Space::new();
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(space) = merged.space {
+                record.join_space(writer, space);
+            }
+        }
+        Ok((record, refusals))
+    }
+
+    /// The good parts of a value, without `now` whatever the time, or why there are none.
+    fn salvage(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Option<Timestamp>,
+    ) -> Result<SmartRecord, ValidationError> {
+        let (record, refusals) = self.sift(key, value, now)?;
+        if record.spaces().len() > 0 {
+            return Ok(record);
+        }
+        Err(refusals.first.unwrap_or(Malformed::Empty.into()))
+    }
+
+    /// Reads a record of which everything is good; only what has expired, or is hidden by something newer, may be in
+    /// the value beside what is not. It is left out of the record.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<SmartRecord, ValidationError> {
+        let (record, refusals) = self.sift(key, value, Some(now))?;
+        let first = refusals.first().cloned();
+        let tolerable =
+            |refused: &Refused| matches!(refused.reason.fault(), Fault::Expired | Fault::Stale);
+        if let Some(refused) = refusals.into_entries().find(|refused| !tolerable(refused)) {
+            return Err(refused.reason);
+        }
+        if record.spaces().len() == 0 {
+            return Err(first.unwrap_or(Malformed::Empty.into()));
+        }
+        Ok(record)
+    }
+
+    /// The index of the best of these values, for those who cannot consolidate: the record with the newest update
+    /// wins, then the one with more updates, then by the hash of the canonical form.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if there is no value, or nothing good in any.
+    pub fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_of(values, |value| {
+            let record = self.salvage(key, value, None)?;
+            let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
+            let updates: usize = record.spaces().map(|(_, s)| s.updates().len()).sum();
+            let hash: [u8; 32] = Sha256::digest(record.encode()).into();
+            Ok((newest, updates, hash))
+        })
+    }
+
+    /// The join of all that is good in these values, in canonical form. What is not good is left out.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is good.
+    pub fn consolidate(
+        &self,
+        key: &RecordKey,
+        values: &[&[u8]],
+    ) -> Result<Vec<u8>, ValidationError> {
+        let mut joined = SmartRecord::new(key.clone());
+        let mut first_error = None;
+        for value in values {
+            match self.salvage(key, value, None) {
+                Ok(record) => {
+                    for (writer, space) in record.into_spaces() {
+                        joined.join_space(writer, space);
+                    }
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        if joined.spaces().len() == 0 {
+            return Err(first_error.unwrap_or(ValidationError::NoValue));
+        }
+        joined.truncate(&self.limits);
+        Ok(joined.encode())
+    }
+}

@@ -1,0 +1,113 @@
+//! Signed, valid within a datetime range.
+//!
+//! `validity` is `{notBefore?: ms, notAfter?: ms}`, Unix milliseconds. A bound that is absent is unbounded: the
+//! beginning of time, or the end of it.
+//!
+//! **Invariants.** A record is valid while `notBefore <= now < notAfter`, where each bound is there. The order is
+//! that of the spec's example: by version, then by `notAfter`, unbounded last; then by `notBefore`, then by CID.
+//! So an author who wants a new record to take the place of an old one raises the version or lets it live longer;
+//! who raises the version and lets it live shorter must know that the old one can be replayed once the new one
+//! has gone.
+//!
+//! Trust is in the author's key, time in the clocks of the author and the reader: there is no allowance for
+//! clocks that differ, so an author should leave some.
+//!
+//! **Spec.** IPRS, "Signed, valid within a datetime range".
+
+use ipld_core::ipld::Ipld;
+
+use super::{Description, IprsError, IprsRecord, Record, Scheme, scheme::claims};
+use crate::{
+    record::{Limit, LimitExceeded},
+    time::Timestamp,
+    validator::{ValidationError, Validity},
+};
+
+/// The scheme of records that are valid within a datetime range.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DatetimeRange;
+
+const NOT_BEFORE: &str = "notBefore";
+const NOT_AFTER: &str = "notAfter";
+
+impl DatetimeRange {
+    /// A record that is valid from `not_before` ([`Timestamp::EPOCH`]: unbounded) until just before `not_after`
+    /// ([`Timestamp::MAX`]: unbounded).
+    ///
+    /// # Errors
+    /// [`IprsError::Contradiction`] if the range is empty.
+    pub fn record(
+        value: impl Into<Ipld>,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<Record, IprsError> {
+        let range = Range { not_before, not_after };
+        range.check()?;
+        let bounds =
+            [(NOT_BEFORE, not_before, Timestamp::EPOCH), (NOT_AFTER, not_after, Timestamp::MAX)];
+        let bounded = bounds.into_iter().filter(|(_, at, unbounded)| at != unbounded);
+        let fields =
+            bounded.map(|(name, at, _)| (name.to_owned(), Ipld::Integer(at.as_millis().into())));
+        Ok(Record::new(Self.description().cid(), value, Ipld::Map(fields.collect())))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl Range {
+    fn read(record: &Record) -> Result<Self, IprsError> {
+        let (not_before, not_after) = claims(record, |fields| {
+            Ok((fields.optional_integer(NOT_BEFORE)?, fields.optional_integer(NOT_AFTER)?))
+        })?;
+        if not_before == Some(0) || not_after == Some(u64::MAX) {
+            // Unbounded has one form.
+            return Err(IprsError::NotCanonical);
+        }
+        let range = Self {
+            not_before: Timestamp::from_millis(not_before.unwrap_or(0)),
+            not_after: not_after.map_or(Timestamp::MAX, Timestamp::from_millis),
+        };
+        range.check()?;
+        Ok(range)
+    }
+
+    fn check(self) -> Result<(), IprsError> {
+        if self.not_before < self.not_after {
+            return Ok(());
+        }
+        Err(IprsError::Contradiction("the range is empty"))
+    }
+}
+
+impl Scheme for DatetimeRange {
+    fn description(&self) -> Description {
+        Description::new("datetime-range")
+    }
+
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        let range = Range::read(record)?;
+        Ok(vec![range.not_after.as_millis(), range.not_before.as_millis()])
+    }
+
+    fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError> {
+        let range = Range::read(record.record())?;
+        if now < range.not_before {
+            return Err(ValidationError::LimitExceeded(LimitExceeded {
+                limit: Limit::CLOCK_SKEW,
+                got: Some(range.not_before.as_millis().saturating_sub(now.as_millis())),
+                max: 0,
+            }));
+        }
+        if range.not_after != Timestamp::MAX && range.not_after <= now {
+            return Err(ValidationError::Expired { expired_at: range.not_after });
+        }
+        Ok(match range.not_after {
+            Timestamp::MAX => Validity::forever(),
+            not_after => Validity::until(not_after),
+        })
+    }
+}

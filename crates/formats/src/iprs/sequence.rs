@@ -1,0 +1,52 @@
+//! Signed, with a sequence number: the highest one wins.
+//!
+//! `validity` is `{sequence: n}`.
+//!
+//! **Invariants.** The order is by version, then by sequence number, then by CID. A store refuses what is lower
+//! than what it has as stale. There is no expiry, so the record lives as long as the DHT keeps it.
+//!
+//! **Spec.** The libp2p record module: of several records, the highest sequence wins.
+
+use ipld_core::ipld::Ipld;
+
+use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
+use crate::{
+    time::Timestamp,
+    validator::{ValidationError, Validity},
+};
+
+/// The scheme of records of which the one with the highest sequence number is valid.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SequenceNumber;
+
+impl SequenceNumber {
+    /// A record with this sequence number.
+    pub fn record(value: impl Into<Ipld>, sequence: u64) -> Record {
+        let validity = map([("sequence", Ipld::Integer(sequence.into()))]);
+        Record::new(Self.description().cid(), value, validity)
+    }
+
+    /// The sequence number of a record of this scheme; of others, nothing.
+    pub fn of(record: &IprsRecord) -> Option<u64> {
+        let is_own = record.scheme() == Self.description().cid();
+        is_own.then(|| read(record.record()).ok()).flatten()
+    }
+}
+
+fn read(record: &Record) -> Result<u64, IprsError> {
+    claims(record, |fields| fields.integer("sequence"))
+}
+
+impl Scheme for SequenceNumber {
+    fn description(&self) -> Description {
+        Description::new("sequence-number")
+    }
+
+    fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError> {
+        Ok(vec![read(record)?])
+    }
+
+    fn validate(&self, _: &IprsRecord, _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
+    }
+}
