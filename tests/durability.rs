@@ -214,7 +214,7 @@ impl Subject {
 }
 
 /// The updates of a round that are in the store, by their numbers, in ascending order.
-fn stored(store: &SmartRecordStore<RedbStorage>, round: u64) -> Vec<u64> {
+fn stored(store: &SmartRecordStore, round: u64) -> Vec<u64> {
     let mut found = Vec::new();
     for n in 0..BOARDS {
         let Some(record) = store.record(&board(round, n)).unwrap() else {

@@ -19,7 +19,7 @@
 pub mod dag_cbor;
 pub mod key;
 pub mod node;
-pub mod proto;
+mod proto;
 pub mod record;
 pub mod settings;
 pub mod shard;

@@ -119,7 +119,7 @@ impl Drop for Mends {
 
 /// A disk that hangs, with a store in which too much waits for it. In the file are the values 0 to 39, which expire
 /// after a minute; in memory are those from 40 on. Says how many values there are.
-fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorage>, Mends, usize) {
+fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, usize) {
     // Nothing of the file is kept in memory.
     let (opened, config) = (device.clone(), config(NARROW).with_cache_bytes(0));
     let storage = RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();

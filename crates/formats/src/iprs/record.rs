@@ -27,8 +27,7 @@ use super::cbor::{self, Fields};
 use crate::{
     key::RecordKey,
     record::{
-        BadSignature, Limit, LimitExceeded, Purpose, Writer, WriterError, check,
-        check_signature_len,
+        BadSignature, Limit, LimitExceeded, Purpose, Writer, WriterError, check_signature_len,
     },
 };
 
@@ -249,7 +248,7 @@ impl IprsRecord {
         max_bytes: usize,
     ) -> Result<Self, IprsError> {
         let bytes = bytes.into();
-        check(Limit::ValueBytes, bytes.len(), max_bytes)?;
+        Limit::VALUE_BYTES.check(bytes.len(), max_bytes)?;
         UnverifiedIprsRecord::decode(&bytes)?.verify(key)
     }
 
