@@ -23,7 +23,7 @@ const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 fn holding(spaces: u64) -> SmartRecordStore {
     let (key, mut store) = (board_key(0), store());
     for chunk in board(&key, 0..spaces).chunks(15 * 1_024) {
-        store.put(Record::new(&key, chunk)).unwrap();
+        store.put(Record::new(libp2p_kad::RecordKey::new(&key), chunk)).unwrap();
     }
     store
 }
@@ -38,7 +38,7 @@ fn admit(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(value.len() as u64));
         group.bench_with_input(BenchmarkId::from_parameter(len), &value, |b, value| {
             b.iter_batched(
-                || (store(), Record::new(&key, value.clone())),
+                || (store(), Record::new(libp2p_kad::RecordKey::new(&key), value.clone())),
                 |(mut store, record)| store.put(record),
                 BatchSize::SmallInput,
             );
@@ -54,7 +54,12 @@ fn put(c: &mut Criterion) {
         let mut writers = spaces..;
         group.bench_function(BenchmarkId::from_parameter(spaces), |b| {
             b.iter_batched(
-                || Record::new(&key, value(&key, &keypair(writers.next().unwrap()), 0, HOUR)),
+                || {
+                    Record::new(
+                        libp2p_kad::RecordKey::new(&key),
+                        value(&key, &keypair(writers.next().unwrap()), 0, HOUR),
+                    )
+                },
                 |record| store.put(record),
                 BatchSize::SmallInput,
             );
@@ -64,7 +69,7 @@ fn put(c: &mut Criterion) {
 
 fn get(c: &mut Criterion) {
     let mut group = c.benchmark_group("get_by_spaces_of_board");
-    let key = (&board_key(0)).into();
+    let key = libp2p_kad::RecordKey::new(&board_key(0));
     for spaces in SPACES {
         let store = holding(spaces);
         group.bench_function(BenchmarkId::from_parameter(spaces), |b| {

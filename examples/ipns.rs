@@ -6,14 +6,14 @@ use std::{error::Error, time::Duration};
 
 use libp2p::{identity::Keypair, kad, kad::store::RecordStore};
 use libp2p_smart_record::{
-    Clock, IpnsBuilder, IpnsName, IpnsRecord, Registry, SmartRecordStore, StoreConfig, SystemClock,
+    Clock, IpnsBuilder, IpnsName, IpnsRecord, SmartRecordStore, StoreConfig, SystemClock,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let mut store =
-        SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+        SmartRecordStore::with_registry(local, libp2p_smart_record::ipfs(), StoreConfig::default());
 
     // The owner of a key signs what its name points to, then something newer.
     let owner = Keypair::generate_ed25519();
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Anybody who knows the name resolves it, and needs to trust no one for it.
-    let found = store.get(&kad::RecordKey::from(&name.key())).ok_or("no record")?.into_owned();
+    let found = store.get(&kad::RecordKey::new(&name.key())).ok_or("no record")?.into_owned();
     let record = IpnsRecord::decode(&name, found.value)?;
     record.check_expiry(SystemClock.now())?;
     println!("it points to {} until {}", record.value().escape_ascii(), record.eol());

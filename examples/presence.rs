@@ -7,7 +7,7 @@ use std::{error::Error, pin::pin};
 use futures::StreamExt;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Client, Registry, SmartRecordStore, StoreConfig,
+    Client, SmartRecordStore, StoreConfig,
     host::{Node, NodeBuilder},
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
@@ -20,7 +20,11 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/presence-example/kad/1.0.
 /// Starts a node that takes presence records, and knows the one at `other`.
 async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Node, Box<dyn Error>> {
     let peer = keypair.public().to_peer_id();
-    let store = SmartRecordStore::with_registry(peer, Registry::built_in(), StoreConfig::default());
+    let store = SmartRecordStore::with_registry(
+        peer,
+        libp2p_smart_record::built_in(),
+        StoreConfig::default(),
+    );
     let mut builder = NodeBuilder::with_keypair(keypair)
         .with_store(store)
         .with_protocol(PROTOCOL)

@@ -5,7 +5,10 @@
 
 use std::{error::Error, time::Duration};
 
-use libp2p::{identity::Keypair, kad::store::RecordStore};
+use libp2p::{
+    identity::Keypair,
+    kad::{self, store::RecordStore},
+};
 use libp2p_smart_record::{
     Clock, PresenceValidator, Registry, SmartRecordStore, StoreConfig, SystemClock,
     presence::{Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits},
@@ -38,7 +41,7 @@ fn meet(
     client: &PresenceKey,
     own: &StaticSecret,
 ) -> Result<[u8; 32], Box<dyn Error>> {
-    let found = dht.get(&client.as_record_key().into()).ok_or("not announced")?;
+    let found = dht.get(&kad::RecordKey::new(client.as_record_key())).ok_or("not announced")?;
     let now = SystemClock.now();
     let record = PresenceValidator::default().read(client.as_record_key(), &found.value, now)?;
     let announcement = record.view(now).next().ok_or("not present")?;
@@ -48,7 +51,10 @@ fn meet(
 
 fn main() -> Result<(), Box<dyn Error>> {
     let local = Keypair::generate_ed25519().public().to_peer_id();
-    let registry = Registry::default().with(Registry::PRESENCE, PresenceValidator::default())?;
+    let registry = Registry::default().with(
+        libp2p_smart_record::presence::PresenceKey::NAMESPACE,
+        PresenceValidator::default(),
+    )?;
     let mut dht = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
     let (alice, alice_secret) = announce(&mut dht)?;
     let (bob, bob_secret) = announce(&mut dht)?;

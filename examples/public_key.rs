@@ -9,13 +9,13 @@ use libp2p::{
     kad,
     kad::store::RecordStore,
 };
-use libp2p_smart_record::{PublicKeyValidator, Registry, SmartRecordStore, StoreConfig};
+use libp2p_smart_record::{PublicKeyValidator, SmartRecordStore, StoreConfig};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let mut store =
-        SmartRecordStore::with_registry(local, Registry::ipfs(), StoreConfig::default());
+        SmartRecordStore::with_registry(local, libp2p_smart_record::ipfs(), StoreConfig::default());
 
     // The peer id of a key like this one is a hash, from which nobody gets the key back.
     let owner = Keypair::generate_ecdsa().public();
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("published the key of {}", owner.to_peer_id());
 
     // Who knows the peer id asks for the key, and sees that it is the right one.
-    let found = store.get(&kad::RecordKey::from(&key)).ok_or("no key")?.into_owned();
+    let found = store.get(&kad::RecordKey::new(&key)).ok_or("no key")?.into_owned();
     let found = PublicKey::try_decode_protobuf(&found.value)?;
     println!("found a key of {}", found.to_peer_id());
 

@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let document = r#"{"name": "ada", "mood": "curious"}"#.parse()?;
     let now = SystemClock.now();
     signer.merge(document, now, Duration::from_secs(600))?;
-    let put = kad::Record::new(kad::RecordKey::from(&key), signer.record(now).encode());
+    let put = kad::Record::new(kad::RecordKey::new(&key), signer.record(now).encode());
 
     let result = loop {
         tokio::select! {

@@ -6,7 +6,7 @@
 //!
 //! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
 //!   `repairs`: who was sent what was lacking. Pure.
-//! * `spread`: a write on its way. `own`, `kept`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
+//! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
 //!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
@@ -24,7 +24,6 @@ mod config;
 mod event;
 mod inbound;
 mod joined;
-mod kept;
 mod known;
 mod lookup;
 mod outcome;
@@ -68,7 +67,7 @@ use self::{
     replicate::Replicate,
     watches::Watches,
     worker::Worker,
-    writing::Sending,
+    writing::{Sending, Waiting},
 };
 pub use self::{
     builder::Builder,
@@ -84,7 +83,7 @@ pub(crate) use self::{
     own::Write,
 };
 use crate::{
-    client::{Client, ClientError, Publication},
+    client::{Client, ClientError},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
@@ -128,8 +127,8 @@ pub struct Behaviour<S: Storage = MemoryStorage> {
     spreads: HashMap<u64, Sending>,
     next_id: u64,
     own: OwnSpaces,
-    /// Writes to spaces of which the network has still to tell what they say already.
-    waiting: BTreeMap<RecordKey, Vec<(Write, Reply<Publication>)>>,
+    /// What waits until the network has told what an own space says already.
+    waiting: BTreeMap<RecordKey, Waiting>,
     /// What was read and is to be stored, in pieces.
     to_keep: VecDeque<SmartRecord>,
     known: Known,
@@ -211,7 +210,7 @@ impl<S: Storage> Behaviour<S> {
     fn has_capacity(&self) -> bool {
         let reads = self.lookups.values().filter(|read| read.reader.is_client());
         let writes = self.spreads.values().filter(|sending| sending.sender.is_client());
-        let waiting = self.waiting.values().map(Vec::len);
+        let waiting = self.waiting.values().map(|waiting| waiting.writes.len());
         let busy =
             waiting.fold(reads.count().saturating_add(writes.count()), usize::saturating_add);
         busy < self.config.max_operations()

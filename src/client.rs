@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 use tracing::Instrument;
 
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};

@@ -95,35 +95,60 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
-pub mod dag_cbor;
 #[cfg(feature = "node")]
 pub mod host;
-pub mod ipns;
-pub mod iprs;
-mod key;
+#[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
-pub mod node;
-pub mod presence;
+#[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
 pub mod rate;
-pub mod record;
+mod schedule;
 pub mod services;
-mod settings;
-pub mod shard;
-pub mod signed;
 pub mod store;
-mod time;
-pub mod validator;
+
+use smart_record_core::{key, settings, time};
+#[doc(inline)]
+pub use smart_record_core::{node, record, shard};
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
+#[doc(inline)]
+pub use smart_record_formats::built_in;
+#[cfg(feature = "iprs")]
+#[doc(inline)]
+pub use smart_record_formats::iprs;
+#[cfg(feature = "presence")]
+#[doc(inline)]
+pub use smart_record_formats::presence;
+#[cfg(feature = "signed")]
+#[doc(inline)]
+pub use smart_record_formats::signed;
+#[cfg(feature = "ipns")]
+#[doc(inline)]
+pub use smart_record_formats::{ipfs, ipns, pk};
+
+/// Validators.
+pub mod validator {
+    pub use smart_record_core::validator::*;
+    #[cfg(feature = "iprs")]
+    pub use smart_record_formats::iprs::IprsValidator;
+    #[cfg(feature = "presence")]
+    pub use smart_record_formats::presence::PresenceValidator;
+    #[cfg(feature = "signed")]
+    pub use smart_record_formats::signed::SignedRecordValidator;
+    #[cfg(feature = "ipns")]
+    pub use smart_record_formats::{ipns::IpnsValidator, pk::PublicKeyValidator};
+}
 
 #[doc(no_inline)]
-pub use cid::Cid;
-#[doc(no_inline)]
-pub use prost::bytes::Bytes;
+pub use bytes::Bytes;
 
+#[cfg(feature = "ipns")]
+pub use crate::ipns::{IpnsBuilder, IpnsName, IpnsRecord};
 #[cfg(feature = "metrics")]
 pub use crate::meter::metrics;
+#[doc(no_inline)]
+pub use crate::node::Cid;
 pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
@@ -131,21 +156,19 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };
+#[cfg(feature = "signed")]
+pub use crate::{
+    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
+    signed::{SignedRecord, UnsignedRecord},
+};
 #[doc(no_inline)]
 pub use crate::{
-    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
-    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
     node::{Dict, Float, Kind, List, Node, Predicate},
     record::{
         Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
         SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
     },
     shard::{ShardedKey, ShardedRecord},
-    signed::{SignedRecord, UnsignedRecord},
     store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
-    validator::{
-        AcceptAny, Checked, Fault, IpnsValidator, IprsValidator, Malformed, PresenceValidator,
-        PublicKeyValidator, Registry, SignedRecordValidator, SmartRecordValidator, ValidationError,
-        Validator, Validity, best_index,
-    },
+    validator::*,
 };

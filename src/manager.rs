@@ -26,8 +26,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use libp2p_identity::Keypair;
-use prost::bytes::Bytes;
 
 pub use self::{
     backend::{Answer, Correction, Found, Holder, RecordBackend},
@@ -216,7 +216,7 @@ impl<B: RecordBackend> RecordManager<B> {
         let found = self.survey(rules, &key).await?;
         let sequence = self
             .known()
-            .reserve(&key, found.best_sequence(), self.inner.clock.now())
+            .reserve(&key, found.best_sequence(), self.inner.clock.now(), rules.limits())
             .ok_or_else(|| ManagerError::SequenceExhausted(key.clone()))?;
         let record = UnsignedRecord { key, value, sequence, expires_at }
             .sign(&self.inner.keypair, rules.limits())?;
@@ -232,7 +232,8 @@ impl<B: RecordBackend> RecordManager<B> {
         record: SignedRecord,
     ) -> Result<Published, ManagerError<B::Error>> {
         let now = self.inner.clock.now();
-        let validity = self.rules(record.key())?.check(&record, now)?;
+        let rules = self.rules(record.key())?;
+        let validity = rules.check(&record, now)?;
         let peers = self
             .inner
             .backend
@@ -240,7 +241,7 @@ impl<B: RecordBackend> RecordManager<B> {
             .await
             .map_err(ManagerError::Backend)?;
         // If something better was met meanwhile, that stays known.
-        let _ = self.known().meet(&record, validity.ends_at(now), now);
+        let _ = self.known().meet(&record, validity.ends_at(now), now, rules.limits());
         Ok(Published { record: record.with_received_at(now), peers })
     }
 
@@ -291,14 +292,17 @@ impl<B: RecordBackend> RecordManager<B> {
         let mut survey = self.survey(rules, &key).await?;
         let now = self.inner.clock.now();
         let Some((best, expires_at)) = survey.best.take() else {
-            let known = self.known().living(&key, now);
+            let known = self.known().living(&key, now, rules.limits());
             return match known {
                 Some(known) => Err(ManagerError::Withheld { key, known }),
                 None => Ok(Lookup { best: None, refused: survey.refused, behind: survey.behind }),
             };
         };
-        let received_at = self.known().meet(&best, expires_at, now).map_err(|known| {
-            ManagerError::RolledBack { key: key.clone(), known, found: best.sequence() }
+        let met = self.known().meet(&best, expires_at, now, rules.limits());
+        let received_at = met.map_err(|known| ManagerError::RolledBack {
+            key: key.clone(),
+            known,
+            found: best.sequence(),
         })?;
         if !survey.behind.is_empty() {
             let correction = Correction {
@@ -327,6 +331,7 @@ impl<B: RecordBackend> RecordManager<B> {
         self.inner
             .validator
             .signed_record(key)
+            .and_then(|rules| rules.downcast_ref())
             .ok_or_else(|| ManagerError::Unregistered(key.clone()))
     }
 }

@@ -60,7 +60,11 @@ pub use self::{
 use self::{signer::Bounded, task::Task};
 use crate::{
     client::{Client, ClientError, Publication, latest},
-    presence::{AnnounceError, Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+    presence::{
+        AnnounceError, Announcement, Announcer, ExchangeKey, PresenceError, PresenceKey,
+        PresenceLimits,
+    },
+    record::Limit,
     validator::PresenceValidator,
 };
 
@@ -133,9 +137,16 @@ pub enum PublisherError {
 
 impl PublisherError {
     /// Whether it would be the same the next time: replicas would refuse what the settings ask for, such as a lifetime that
-    /// is too long or none at all, the client's key cannot sign, or the registry has no rules for presence.
-    pub const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Announce(_) | Self::Client(ClientError::Unregistered(_)))
+    /// is too long or none at all, the client's key cannot sign, or the registry has no rules for presence. A clock that was
+    /// far ahead before is not permanent: see [`Announcer::is_ahead`].
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Announce(AnnounceError::Refused(PresenceError::Limit(exceeded))) => {
+                exceeded.limit != Limit::ClockSkew
+            }
+            Self::Announce(_) | Self::Client(ClientError::Unregistered(_)) => true,
+            _ => false,
+        }
     }
 }
 
@@ -143,8 +154,9 @@ impl PresencePublisher {
     /// A publisher and its task, which has to be spawned: it ends once the announcement is withdrawn, the client's
     /// behaviour is gone, or it is clear that there is nothing to be announced; see [`PublisherState::GaveUp`].
     ///
-    /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`]. The
-    /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](crate::Registry::built_in)
+    /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`] and
+    /// [`Announcer::learn`]. The
+    /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](crate::built_in)
     /// has them.
     pub fn new(
         client: Client,

@@ -3,13 +3,7 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 
-#[rustfmt::skip]
-pub(crate) mod ipns;
-#[rustfmt::skip]
-pub(crate) mod presence;
-#[rustfmt::skip]
-pub(crate) mod signed_record;
-#[rustfmt::skip]
-pub(crate) mod smart_record;
+pub(crate) use smart_record_core::proto::smart_record;
+
 #[rustfmt::skip]
 pub(crate) mod storage;

@@ -79,6 +79,6 @@ fn bound(slices: usize, replicas: usize, readers: usize) -> usize {
 
 /// `peers` in the order of their distances from a key.
 fn by_distance<T>(peers: &mut [T], key: &RecordKey, peer: impl Fn(&T) -> PeerId) {
-    let target = kad::KBucketKey::new(kad::RecordKey::from(key));
+    let target = kad::KBucketKey::new(kad::RecordKey::new(key));
     peers.sort_by_cached_key(|item| kad::KBucketKey::from(peer(item)).distance(&target));
 }

@@ -6,9 +6,6 @@
 #[path = "../examples/chat.rs"]
 #[allow(dead_code, reason = "its `main` is not ours")]
 mod chat;
-#[path = "support/command.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod command;
 #[path = "../examples/presence.rs"]
 #[allow(dead_code, reason = "its `main` is not ours")]
 mod presence;
@@ -19,8 +16,8 @@ use std::{
 };
 
 use clap::Parser;
-use command::{Running, lines};
 use rustix::process::Signal;
+use smart_record_testing::process::{Running, lines};
 
 /// Tells a process of this program which example it is, and with which arguments.
 const ARGUMENTS: &str = "EXAMPLE_ARGUMENTS";

@@ -65,7 +65,7 @@ fn open<S: Storage>(storage: S, config: &StoreConfig, clock: &ManualClock) -> Sm
 }
 
 fn put<S: Storage>(store: &mut SmartRecordStore<S>, key: &RecordKey, value: Vec<u8>) {
-    store.put(Record::new(kad::RecordKey::from(key), value)).unwrap();
+    store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }
 
 /// Spaces of writers that nobody knows, signed in a thread of their own.
@@ -212,7 +212,7 @@ fn withstands<S: Storage>(
         let stored = record.space(writer).map(|space| space.encode(writer));
         assert_eq!(stored.as_ref(), Some(space), "{writer} at {place}");
     }
-    assert_eq!(store.get(&(&own).into()).unwrap().value, b"own");
+    assert_eq!(store.get(&kad::RecordKey::new(&own)).unwrap().value, b"own");
     for (key, signer) in &known.0 {
         let now = clock.now();
         let record = store.record(key).unwrap().expect("a known writer's record");

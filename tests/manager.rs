@@ -92,6 +92,21 @@ fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
 }
 
 #[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_got_as_before() {
+    let (alice, bob, clock) = two_authors();
+    alice.put("/notes/a", "before").await.unwrap();
+    clock.set(NOW.saturating_add(Duration::from_secs(3_600)));
+    alice.put("/notes/a", "ahead").await.unwrap();
+    clock.set(NOW.saturating_add(Duration::from_secs(1)));
+    assert_eq!(alice.get("/notes/a").await, Ok(None), "what there is comes from the future");
+    let again = alice.put("/notes/a", "again").await.unwrap();
+    assert_eq!(again.record.sequence(), NOW_MICROS + 1_000_000);
+    for manager in [&alice, &bob] {
+        assert_eq!(manager.get("/notes/a").await, Ok(Some(b"again".to_vec())));
+    }
+}
+
+#[tokio::test]
 async fn a_record_tells_all_about_itself() {
     let (alice, bob, clock) = two_authors();
     let published = alice.put("/notes/a", "hello").await.unwrap();

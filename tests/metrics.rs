@@ -79,7 +79,7 @@ impl Scraper {
 
 /// Puts something into another peer's store, past our own, and waits for Kademlia's answer.
 async fn send(from: &mut Peer, to: &Peer, value: &[u8]) {
-    let record = kad::Record::new(kad::RecordKey::from(&key()), value.to_vec());
+    let record = kad::Record::new(kad::RecordKey::new(&key()), value.to_vec());
     let to = to.id;
     from.smart(move |smart| {
         smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)

@@ -8,7 +8,7 @@ mod keys;
 use keys::*;
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    Fault, PublicKeyValidator, RecordKey, Registry, ValidationError, Validator, Validity,
+    Fault, PublicKeyValidator, RecordKey, ValidationError, Validator, Validity,
     record::{Limit, LimitExceeded},
 };
 use proptest::prelude::*;
@@ -77,7 +77,7 @@ fn what_py_libp2p_puts_is_kept() {
             hex.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect::<Vec<u8>>()
         };
         let (key, value) = (RecordKey::new(bytes("key")), bytes("value"));
-        let validity = Registry::ipfs().validate(&key, &value, at(NOW));
+        let validity = libp2p_smart_record::ipfs().validate(&key, &value, at(NOW));
         assert!(validity.is_ok(), "{}: {validity:?}", vector["key_type"]);
     }
 }
@@ -178,7 +178,7 @@ fn a_key_of_another_namespace() {
         let key = RecordKey::new([prefix.as_bytes(), &public.to_peer_id().to_bytes()].concat());
         let error = PublicKeyValidator.validate(&key, &value, at(NOW)).unwrap_err();
         assert_eq!(error.fault(), Fault::Malformed, "{key}");
-        assert!(Registry::ipfs().validate(&key, &value, at(NOW)).is_err());
+        assert!(libp2p_smart_record::ipfs().validate(&key, &value, at(NOW)).is_err());
     }
 }
 

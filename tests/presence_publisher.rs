@@ -20,12 +20,15 @@ use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, pending, ready},
 };
-use libp2p::identity::{Keypair, PublicKey};
+use libp2p::{
+    PeerId,
+    identity::{Keypair, PublicKey},
+};
 use libp2p_smart_record::{
-    ClientError, Clock, Registry, SystemClock,
+    ClientError, Clock, SystemClock, Timestamp,
     presence::{
         AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
-        PresenceLimits,
+        PresenceLimits, PresenceRecord,
     },
     presence_publisher::{
         LocalNode, NodeSigner, NodeSignerError, PresencePublisher, PublisherConfig, PublisherError,
@@ -39,12 +42,16 @@ use tokio::{
 
 use crate::{
     clock::ManualClock,
-    peer::{MINUTE, Peer, Setup, mesh},
+    peer::{MINUTE, Peer, Setup, Silent, mesh},
     swarms::within,
 };
 
+fn setup() -> Setup {
+    Setup { validator: Arc::new(libp2p_smart_record::built_in()), ..Setup::default() }
+}
+
 async fn start() -> Peer {
-    Setup { validator: Arc::new(Registry::built_in()), ..Setup::default() }.start().await
+    setup().start().await
 }
 
 async fn two() -> (Peer, Peer) {
@@ -337,6 +344,101 @@ async fn after_a_restart_new_announcements_come_after_the_old_ones() {
         let second = announced(&mut publisher).await;
         assert!(second.created_at() > first.created_at());
         assert_eq!(found(&a, &client).await, [second]);
+    })
+    .await;
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// What `client` announces at `node` for so long, with another presence key than its publishers.
+fn announcement(client: &Keypair, node: &Keypair, ttl: Duration) -> Announcement {
+    let limits = PresenceLimits::default();
+    let mut announcer = Announcer::new(key_of(client), client.clone(), limits.clone()).unwrap();
+    announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
+    let (handshake, presence) = (exchange_key(1), exchange_key(3));
+    let half = announcer.announce(&node.public(), handshake, presence, NOW, ttl).unwrap();
+    half.countersign(node, handshake, NOW, &limits).unwrap()
+}
+
+/// The peer has an announcement, by whatever way it has come there.
+async fn give(peer: &Peer, announcement: Announcement) {
+    let key = announcement.key().clone();
+    let mut record = PresenceRecord::new(key.clone());
+    record.insert(announcement).unwrap();
+    let value = record.encode();
+    peer.smart(move |smart| smart.store_mut().write(key.as_record_key(), &value).unwrap()).await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_not_shown() {
+    let clock = ManualClock::at(NOW);
+    let query_timeout = Some(Duration::from_millis(300));
+    let a = Setup { query_timeout, ..setup() }.at(&clock).start().await;
+    let (b, c) = (setup().at(&clock).start().await, setup().at(&clock).start().await);
+    within(async {
+        let (client, host) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        // What there was before the restart: one that nobody shows, and one of another node.
+        give(&c, announcement(&client, &host, 30 * 60 * MINUTE)).await;
+        give(&b, announcement(&client, &Keypair::generate_ed25519(), MINUTE)).await;
+        mesh(&[&a, &b]).await;
+        let silent = Silent::start();
+        a.add(PeerId::random(), silent.address()).await;
+        let reading = a.client.get(key_of(&client).as_record_key().clone()).await.unwrap();
+        assert!(!reading.is_empty() && !reading.is_complete());
+
+        let signer = LocalNode::new(host, exchange_key(1), PresenceLimits::default());
+        let signer = signer.with_clock(clock.clone());
+        let config = quick().with_ttl(MINUTE).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        let announced = announced(&mut publisher).await;
+        assert!(announced.retain_until() >= NOW.saturating_add(48 * 60 * MINUTE));
+        // It crashes. When its announcement is over, and the network whole again, the older one stays hidden.
+        std::mem::forget(publisher);
+        clock.advance(2 * MINUTE);
+        mesh(&[&b, &c]).await;
+        assert_eq!(found(&b, &client).await, []);
+        assert_eq!(found(&c, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_complete_reading_nothing_is_retained_for_longer_than_it_has_to_be() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let first = announced(&mut publisher).await;
+        assert_eq!(first.retain_until(), first.expires_at());
+        std::mem::forget(publisher);
+        let mut publisher = publish(&b, &client, local_node(&a), quick().with_ttl(MINUTE));
+        let second = announced(&mut publisher).await;
+        assert_eq!(second.retain_until(), first.retain_until());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announced_again() {
+    let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
+    let a = setup().at(&clock).start().await;
+    let b = setup().at(&ManualClock::at(NOW)).start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let config = quick().with_ttl(Duration::from_secs(2)).with_clock(clock.clone());
+        let signer = local_node(&a).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        announced(&mut publisher).await;
+        assert_eq!(found(&b, &client).await, [], "it comes from the future");
+
+        clock.set(NOW);
+        let again = announced(&mut publisher).await;
+        assert_eq!(again.created_at(), NOW);
+        assert_eq!(found(&b, &client).await, std::slice::from_ref(&again));
+        assert_eq!(found(&a, &client).await, [again], "its own store holds nothing else");
+        assert_eq!(publisher.withdraw().await.unwrap().peers, [b.id]);
+        assert_eq!(found(&b, &client).await, []);
     })
     .await;
 }

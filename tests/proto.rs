@@ -25,11 +25,11 @@ fn generated_code_is_current() {
         .expect("generated code");
 
     for (generated, kept) in [
-        ("libp2p_smart_record.ipns.v1.rs", "src/proto/ipns.rs"),
-        ("libp2p_smart_record.signed.v1.rs", "src/proto/signed_record.rs"),
-        ("libp2p_smart_record.v1.rs", "src/proto/smart_record.rs"),
+        ("libp2p_smart_record.ipns.v1.rs", "crates/formats/src/proto/ipns.rs"),
+        ("libp2p_smart_record.signed.v1.rs", "crates/formats/src/proto/signed_record.rs"),
+        ("libp2p_smart_record.v1.rs", "crates/core/src/proto/smart_record.rs"),
         ("libp2p_smart_record.storage.v1.rs", "src/proto/storage.rs"),
-        ("libp2p_smart_record.presence.v1.rs", "src/proto/presence.rs"),
+        ("libp2p_smart_record.presence.v1.rs", "crates/formats/src/proto/presence.rs"),
     ] {
         let fresh = fs::read_to_string(out.path().join(generated)).expect("generated file");
         let kept = root.join(kept);

@@ -21,7 +21,7 @@ let key = RecordKey::new("/sr/rooms/lobby");                          // write: 
 let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
 signer.merge(r#"{"name": "ada"}"#.parse()?, SystemClock.now(), Duration::from_secs(600))?;
 let value = signer.record(SystemClock.now()).encode();
-kad.put_record(kad::Record::new(kad::RecordKey::from(&key), value), kad::Quorum::One)?;
+kad.put_record(kad::Record::new(kad::RecordKey::new(&key), value), kad::Quorum::One)?;
 
 for (writer, space) in &kad.store_mut().view(&key)? {                 // read: what this replica knows now
     println!("{writer} says {}", space.document);

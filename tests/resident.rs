@@ -43,7 +43,9 @@ fn filled(values: Values<'_>, expires: Option<Instant>) -> (usize, usize) {
     let before = allocated();
     for n in 0..ROWS {
         let (key, value) = values(n);
-        store.put(Record { expires, ..Record::new(&key, value) }).unwrap();
+        store
+            .put(Record { expires, ..Record::new(libp2p_kad::RecordKey::new(&key), value) })
+            .unwrap();
     }
     (allocated() - before, store.usage().bytes)
 }

@@ -23,8 +23,7 @@ use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p_identity::{ecdsa, secp256k1};
 use libp2p_smart_record::{
-    Behaviour, Limits, RecordKey, RecordManager, Registry, SignedRecordValidator, SpaceSigner,
-    StoreBackend,
+    Behaviour, Limits, RecordKey, RecordManager, SignedRecordValidator, SpaceSigner, StoreBackend,
     behaviour::Validation,
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
@@ -154,7 +153,7 @@ fn a_secret_would_be_found_in_any_form() {
 }
 
 async fn start(keypair: Keypair, validation: Validation) -> Peer {
-    let validator = Arc::new(Registry::built_in());
+    let validator = Arc::new(libp2p_smart_record::built_in());
     let config = quiet().with_validation(validation);
     Setup { keypair, validator, config, ..Setup::default() }.start().await
 }

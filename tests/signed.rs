@@ -113,7 +113,7 @@ fn registry(rules: SignedRecordValidator) -> Registry {
 /// What a replica answers.
 fn stored(replica: &Replica, key: &RecordKey) -> Option<Vec<u8>> {
     use libp2p_kad::store::RecordStore;
-    replica.store.get(&key.into()).map(|record| record.value.clone())
+    replica.store.get(&libp2p_kad::RecordKey::new(key)).map(|record| record.value.clone())
 }
 
 /// Whether `select` can see what is wrong, which has no clock and does not look at the content.

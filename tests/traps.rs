@@ -234,7 +234,7 @@ async fn a_large_record_is_readable_beside_many_addresses() {
     let plain = start_plain(config()).await;
     plain
         .with(|swarm| {
-            let record = kad::Record::new(kad::RecordKey::from(&key()), vec![0; 14 * 1_024]);
+            let record = kad::Record::new(kad::RecordKey::new(&key()), vec![0; 14 * 1_024]);
             swarm.behaviour_mut().kad.store_mut().put(record).unwrap();
         })
         .await
@@ -338,7 +338,7 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
         let record = says(&mut signer(&key()), "spoofed");
         let kad_record = kad::Record {
             publisher: Some(server_peer),
-            ..kad::Record::new(kad::RecordKey::from(&key()), record.encode())
+            ..kad::Record::new(kad::RecordKey::new(&key()), record.encode())
         };
         client.put_record_to(server_peer, kad_record).await.unwrap();
         // Kademlia answers and drops it: the store has neither taken nor refused anything.
@@ -359,7 +359,7 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
 async fn expiry(node: &Node, key: RecordKey) -> Option<Duration> {
     node.with(move |swarm| {
         let store = swarm.behaviour_mut().kad.store_mut();
-        let record = RecordStore::get(store, &(&key).into())?;
+        let record = RecordStore::get(store, &kad::RecordKey::new(&key))?;
         Some(record.expires?.saturating_duration_since(Instant::now()))
     })
     .await
@@ -386,7 +386,7 @@ async fn lifetime_kept(tweak: impl FnOnce(&mut kad::Config)) -> Option<Duration>
     let client = start_with(anything(), StoreConfig::default(), |_| {}).await;
     connect(&server, &client).await;
     let key = RecordKey::new("plain");
-    let mut record = kad::Record::new(kad::RecordKey::from(&key), b"value".to_vec());
+    let mut record = kad::Record::new(kad::RecordKey::new(&key), b"value".to_vec());
     record.expires = Instant::now().checked_add(Duration::from_secs(60));
     within(client.put_record_to(server.peer(), record)).await.unwrap();
     expiry(&server, key).await
@@ -412,7 +412,7 @@ async fn a_value_with_less_than_a_second_left_does_not_become_immortal() {
     connect(&server, &client).await;
     within(async {
         let key = RecordKey::new("plain");
-        let kad_key = kad::RecordKey::from(&key);
+        let kad_key = kad::RecordKey::new(&key);
         server
             .with(move |swarm| {
                 let mut record = kad::Record::new(kad_key, b"value".to_vec());

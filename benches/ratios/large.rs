@@ -58,7 +58,7 @@ fn fill<S: Storage>(
     values
         .map(|(key, value)| {
             let len = value.len();
-            store.put(Record::new(&key, value)).unwrap();
+            store.put(Record::new(libp2p_kad::RecordKey::new(&key), value)).unwrap();
             len
         })
         .sum()
@@ -203,7 +203,7 @@ mod disk {
         // What is still to be written of the copy is not the store's.
         std::fs::File::open(&copy).unwrap().sync_all().unwrap();
         for (name, path) in [(closed, &path), (crashed, &copy)] {
-            let key = (&board_key(0)).into();
+            let key = libp2p_kad::RecordKey::new(&board_key(0));
             let mut opened = None;
             let taken = time([()], |()| {
                 let store = opened.insert(open(path));

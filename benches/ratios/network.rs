@@ -187,7 +187,9 @@ async fn stores(harness: &mut Harness) {
     for round in 0..=ROUNDS as u64 {
         let records: Vec<_> = (round * RECORDS..(round + 1) * RECORDS)
             .map(|n| (board_key(n), keypair(n)))
-            .map(|(key, keypair)| Record::new(&key, value(&key, &keypair, 0, HOUR)))
+            .map(|(key, keypair)| {
+                Record::new(libp2p_kad::RecordKey::new(&key), value(&key, &keypair, 0, HOUR))
+            })
             .collect();
         let (our_put, their_put) = (ours.put(&records).await, theirs.put(&records).await);
         let (our_get, their_get) = (ours.get(&records).await, theirs.get(&records).await);
@@ -269,14 +271,22 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [D
     for n in 1..=HOLDERS {
         let (mut holder, client) = server(n, Validation::Inline);
         for chunk in fetched_board.chunks(15 * 1_024) {
-            holder.behaviour_mut().store_mut().put(Record::new(fetched, chunk)).unwrap();
+            holder
+                .behaviour_mut()
+                .store_mut()
+                .put(Record::new(libp2p_kad::RecordKey::new(fetched), chunk))
+                .unwrap();
         }
         let (peer, holder_address) = (*holder.local_peer_id(), listening(&mut holder).await);
         measured.behaviour_mut().kad_mut().add_address(&peer, holder_address);
         let kad = holder.behaviour_mut().kad_mut();
         kad.add_address(&id, address.clone());
         for chunk in pushed_board.chunks(15 * 1_024).filter(|_| n == 1) {
-            kad.put_record_to(Record::new(pushed, chunk), [id].into_iter(), Quorum::One);
+            kad.put_record_to(
+                Record::new(libp2p_kad::RecordKey::new(pushed), chunk),
+                [id].into_iter(),
+                Quorum::One,
+            );
         }
         holders.push(tokio::spawn(async move {
             let _client = client;

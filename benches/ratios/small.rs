@@ -27,7 +27,7 @@ pub fn run(harness: &mut Harness) {
 }
 
 fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {
-    store.put(Record::new(&value.0, value.1.clone())).unwrap();
+    store.put(Record::new(libp2p_kad::RecordKey::new(&value.0), value.1.clone())).unwrap();
 }
 
 /// New updates, each of another writer and in a record of its own, and the same again.
@@ -67,7 +67,7 @@ fn boards(harness: &mut Harness) {
     let key = board_key(0);
     let mut store = store();
     for chunk in board(&key, 0..1_000).chunks(15 * 1_024) {
-        store.put(Record::new(&key, chunk)).unwrap();
+        store.put(Record::new(libp2p_kad::RecordKey::new(&key), chunk)).unwrap();
     }
     assert_eq!(store.counters().admitted, 1_000);
     let mut writers = (1_000..).map(keypair);
@@ -104,7 +104,7 @@ fn reading(harness: &mut Harness) {
     let mut ours = store();
     let config = MemoryStoreConfig { max_value_bytes: value.len() + 1, ..Default::default() };
     let mut theirs = MemoryStore::with_config(local(), config);
-    let record = Record::new(&key, value);
+    let record = Record::new(libp2p_kad::RecordKey::new(&key), value);
     ours.put(record.clone()).unwrap();
     theirs.put(record.clone()).unwrap();
     assert_eq!(ours.get(&record.key).unwrap().value.len(), record.value.len());
@@ -131,7 +131,7 @@ fn reading_for_the_first_time(harness: &mut Harness) {
     let keys: Vec<_> = (0..RECORDS)
         .map(|n| {
             let key = board_key(n);
-            let record = Record::new(&key, board(&key, 0..20).encode());
+            let record = Record::new(libp2p_kad::RecordKey::new(&key), board(&key, 0..20).encode());
             ours.put(record.clone()).unwrap();
             theirs.put(record.clone()).unwrap();
             record.key

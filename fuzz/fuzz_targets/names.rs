@@ -91,7 +91,7 @@ fuzz_target!(|input: Input| {
 });
 
 fn check_key(key: &RecordKey, bits: u8) {
-    assert_eq!(RecordKey::from(&kad::RecordKey::from(key)), *key);
+    assert_eq!(RecordKey::from(&kad::RecordKey::new(key)), *key);
     if let Some(namespace) = key.namespace() {
         assert_eq!(RecordKey::from_parts(namespace, key.path()).as_ref(), Ok(key));
     }

@@ -43,7 +43,7 @@ enum Value {
 }
 
 static REGISTRY: LazyLock<Registry> =
-    LazyLock::new(|| Registry::built_in().with_fallback(SignedRecordValidator::default()));
+    LazyLock::new(|| libp2p_smart_record::built_in().with_fallback(SignedRecordValidator::default()));
 
 fuzz_target!(|input: Input| {
     let (namespace, owner) = (input.namespace, &author(input.owner).0);

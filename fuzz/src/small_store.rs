@@ -90,7 +90,7 @@ impl<S: Storage> SmallStore<S> {
     /// Takes a step.
     pub fn run(&mut self, step: &Step) {
         let put = |number, value, secs: u64| {
-            let mut record = kad::Record::new(kad::RecordKey::from(&key(number)), value);
+            let mut record = kad::Record::new(kad::RecordKey::new(&key(number)), value);
             record.expires = Some(Instant::now() + Duration::from_secs(secs));
             record
         };
@@ -136,7 +136,7 @@ impl<S: Storage> SmallStore<S> {
             assert!(is_within(tally, OF_WRITER), "{tally:?}");
         }
         for key in (0..8).map(key) {
-            if let Some(answer) = store.get(&(&key).into()) {
+            if let Some(answer) = store.get(&kad::RecordKey::new(&key)) {
                 store.validator().validate(&key, &answer.value, now).expect("a valid answer");
             }
             let Some(record) = store.record(&key).expect("memory does not fail") else {
@@ -146,7 +146,7 @@ impl<S: Storage> SmallStore<S> {
             assert_eq!(store.view(&key).expect("memory does not fail"), record.view(now));
         }
         for record in store.records() {
-            let key = RecordKey::from(&record.key);
+            let key = RecordKey::new(record.key.to_vec());
             store.validator().validate(&key, &record.value, now).expect("a valid record");
         }
     }

@@ -51,7 +51,7 @@ impl<S: Storage> Behaviour<S> {
         inbound.enter()?;
         let job = Job {
             source,
-            key: RecordKey::from(&record.key),
+            key: RecordKey::new(record.key.to_vec()),
             value: record.value,
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),

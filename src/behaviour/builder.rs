@@ -39,7 +39,7 @@ use crate::{
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let local = keypair.public().to_peer_id();
-/// let store = SmartRecordStore::with_registry(local, Registry::built_in(), StoreConfig::default());
+/// let store = SmartRecordStore::with_registry(local, libp2p_smart_record::built_in(), StoreConfig::default());
 /// let (behaviour, client) = Behaviour::builder(keypair)
 ///     .with_store(store)
 ///     .with_protocol(StreamProtocol::new("/my-app/kad/1.0.0"))

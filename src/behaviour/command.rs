@@ -4,8 +4,8 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures::channel::oneshot;
-use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,

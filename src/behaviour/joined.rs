@@ -8,7 +8,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::outcome::Snapshot;
 use crate::{

@@ -72,6 +72,14 @@ impl Known {
         withheld
     }
 
+    /// Forgets a writer under a key.
+    pub(super) fn forget(&mut self, key: &RecordKey, writer: &Writer) {
+        let entry = self.keys.peek_mut(key);
+        if entry.is_some_and(|entry| entry.writers.remove(writer).is_some()) {
+            self.writers = self.writers.saturating_sub(1);
+        }
+    }
+
     /// Whose newest update in `record` is behind what was seen before and would still be kept.
     fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {

@@ -11,8 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{
     config::ReadPolicy,

@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{joined::Said, known::Withheld};
 use crate::{

@@ -1,23 +1,23 @@
 //! The writer's own spaces: writing to them, and keeping them in the network.
 //!
 //! A space is sent again once an interval, and soon after a new peer close to its key has turned up. A document that
-//! is *kept* is also signed anew at half of its life.
+//! is *kept* is also signed anew at half of its life, or at once after a clock that was far ahead was set right.
 //!
 //! **Invariants.** Pure: `now` and the results come in, what is to be done goes out. Writes to one space are signed in the
 //! order they came. A write that is refused leaves no trace. The work does not grow with the number of spaces.
 //!
-//! **Spec.** `docs/design.md`, sections "Update" and "Behaviour and client".
+//! **Spec.** `docs/design.md`, sections "Signing" and "Behaviour and client".
 
 use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::{Keypair, PeerId, PublicKey};
-use sha2::{Digest, Sha256};
 
-use super::{kept::Kept, turns::Turns};
+use super::turns::Turns;
 use crate::{
     key::RecordKey,
     node::Dict,
-    record::{Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
+    record::{KeptDocument, Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
+    schedule::{Due, half_life, jittered},
     store::storage::RecordId,
     time::Timestamp,
 };
@@ -45,7 +45,7 @@ impl Write {
 
 /// What is to be done for an own space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Duty {
     /// Send it again.
     Resend,
     /// Sign what is kept anew, then send it.
@@ -57,13 +57,12 @@ pub(super) enum Due {
 struct OwnSpace {
     signer: SpaceSigner,
     /// What is signed anew, and when.
-    kept: Option<(Kept, Timestamp)>,
-    resend_at: Timestamp,
+    kept: Option<(KeptDocument, Due)>,
+    /// When it is sent again; `None` until it is written to: until then it is only known what it says.
+    resend: Option<Due>,
     /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
     /// for more.
     reach: Option<RecordId>,
-    /// Until then it is only known what the space says.
-    is_written: bool,
 }
 
 /// All own spaces, by key.
@@ -90,12 +89,12 @@ impl OwnSpaces {
 
     /// Whether the space was written to, so that all is known of it that there is.
     pub(super) fn knows(&self, key: &RecordKey) -> bool {
-        self.spaces.get(key).is_some_and(|space| space.is_written)
+        self.spaces.get(key).is_some_and(OwnSpace::is_written)
     }
 
     /// The keys of the spaces that were written to.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
-        self.spaces.iter().filter(|(_, space)| space.is_written).map(|(key, _)| key)
+        self.spaces.iter().filter(|(_, space)| space.is_written()).map(|(key, _)| key)
     }
 
     /// Nothing is kept alive any more.
@@ -126,11 +125,10 @@ impl OwnSpaces {
         self.spaces.get(key).is_some_and(|space| space.signer.is_ahead(now))
     }
 
-    /// Begins anew with a space; what is kept in it goes on to be.
-    pub(super) fn begin_anew(&mut self, key: &RecordKey, limits: &Limits) {
-        if let Some(space) = self.spaces.get_mut(key) {
-            space.signer = SpaceSigner::new(key.clone(), self.keypair.clone(), limits.clone());
-        }
+    /// Forgets what was signed while the clock was far ahead; what is kept goes on to be. Says whether there was anything.
+    pub(super) fn forget_future(&mut self, key: &RecordKey, now: Timestamp) -> bool {
+        let ahead = self.spaces.get_mut(key).filter(|space| space.signer.is_ahead(now));
+        ahead.map(|space| space.signer.forget_future(now)).is_some()
     }
 
     fn space(&mut self, key: &RecordKey, limits: &Limits) -> &mut OwnSpace {
@@ -138,9 +136,8 @@ impl OwnSpaces {
         self.spaces.entry(key.clone()).or_insert_with(|| OwnSpace {
             signer: SpaceSigner::new(key.clone(), keypair.clone(), limits.clone()),
             kept: None,
-            resend_at: Timestamp::MAX,
+            resend: None,
             reach: None,
-            is_written: false,
         })
     }
 
@@ -152,19 +149,18 @@ impl OwnSpaces {
         write: &Write,
         now: Timestamp,
     ) -> Result<(SignedUpdate, SmartRecord, Undo), SignError> {
-        let resend_at = now.saturating_add(self.jittered(key, self.interval));
+        let resend = Due::after(now, self.jittered(key, self.interval));
         let local = self.local;
         let space = self.space(key, limits);
-        let undo = Undo { key: key.clone(), space: space.is_written.then(|| space.clone()) };
-        let update = match space.sign(write, now, |ttl| half_life(&local, key, ttl)) {
+        let undo = Undo { key: key.clone(), space: space.is_written().then(|| space.clone()) };
+        let update = match space.sign(write, now, |ttl| half_life(key, &local, ttl)) {
             Ok(update) => update,
             Err(error) => {
                 self.forget_unwritten(key);
                 return Err(error);
             }
         };
-        space.resend_at = resend_at;
-        space.is_written = true;
+        space.resend = Some(resend);
         let record = space.signer.record(now);
         self.plan(key);
         Ok((update, record, undo))
@@ -180,7 +176,7 @@ impl OwnSpaces {
     }
 
     fn plan(&mut self, key: &RecordKey) {
-        self.turns.set(key, self.spaces.get(key).map(OwnSpace::next_at));
+        self.turns.set(key, self.spaces.get(key).and_then(OwnSpace::next_at));
     }
 
     /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
@@ -201,24 +197,27 @@ impl OwnSpaces {
     pub(super) fn on_new_peer(&mut self, key: &RecordKey, now: Timestamp) {
         let delay = self.topology_delay;
         let delay = delay.saturating_add(self.jittered(key, delay));
-        if let Some(space) = self.spaces.get_mut(key) {
+        if let Some(resend) = self.spaces.get_mut(key).and_then(|space| space.resend.as_mut()) {
             // Not later than it would have been: those who come one by one do not put it off for ever.
-            space.resend_at = space.resend_at.min(now.saturating_add(delay));
+            resend.hasten(now, delay);
         }
         self.plan(key);
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// The clock was set back: nothing waits for longer than it would have from now on, and what was signed while the clock
+    /// was far ahead, so that nobody has taken it, is signed anew at once.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.spaces.keys().cloned().collect();
         for key in keys {
-            let latest = now.saturating_add(self.jittered(&key, self.interval));
-            let local = self.local;
-            if let Some(space) = self.spaces.get_mut(&key).filter(|space| space.is_written) {
-                space.resend_at = space.resend_at.min(latest);
-                if let Some((kept, renew_at)) = &mut space.kept {
-                    let latest = now.saturating_add(half_life(&local, &key, kept.ttl));
-                    *renew_at = latest.min(*renew_at);
+            if let Some(space) = self.spaces.get_mut(&key) {
+                if let Some(due) = &mut space.resend {
+                    due.cap(now);
+                }
+                if let Some((_, due)) = &mut space.kept {
+                    due.cap(now);
+                    if space.signer.is_ahead(now) {
+                        due.hasten(now, Duration::ZERO);
+                    }
                 }
             }
             self.plan(&key);
@@ -230,18 +229,24 @@ impl OwnSpaces {
         self.turns.next_at()
     }
 
-    /// A space for which there is something to do. It is not named again for the same reason, if to be renewed once it was.
-    /// Spaces of which nothing is left are dropped.
-    pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Due)> {
+    /// A space for which there is something to do, once for each reason. Spaces of which nothing is left are dropped.
+    pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Duty)> {
         loop {
             let key = self.turns.due(now)?;
-            let resend_at = now.saturating_add(self.jittered(&key, self.interval));
+            let resend = Due::after(now, self.jittered(&key, self.interval));
+            let local = self.local;
             let due = self.spaces.get_mut(&key).and_then(|space| {
                 let is_left = space.kept.is_some() || space.signer.record(now).spaces().len() > 0;
-                let is_renewal = space.kept.as_ref().is_some_and(|(_, at)| *at <= now);
-                space.resend_at = resend_at;
+                space.resend = Some(resend);
                 space.reach = None;
-                is_left.then_some(if is_renewal { Due::Renew } else { Due::Resend })
+                is_left.then_some(())?;
+                Some(match &mut space.kept {
+                    Some((kept, due)) if due.at() <= now => {
+                        *due = Due::after(now, half_life(&key, &local, kept.ttl()));
+                        Duty::Renew
+                    }
+                    _ => Duty::Resend,
+                })
             });
             if let Some(due) = due {
                 self.plan(&key);
@@ -254,17 +259,12 @@ impl OwnSpaces {
 
     /// Signs anew what is kept under a key.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
-        let local = self.local;
-        let Some(space) = self.spaces.get_mut(key) else {
-            return Ok(());
-        };
-        let mut signed = Ok(());
-        if let Some((kept, renew_at)) = &mut space.kept {
-            *renew_at = now.saturating_add(half_life(&local, key, kept.ttl));
-            signed = kept.renew(&mut space.signer, now).map(drop);
+        match self.spaces.get_mut(key) {
+            Some(OwnSpace { signer, kept: Some((kept, _)), .. }) => {
+                kept.renew(signer, now).map(drop)
+            }
+            _ => Ok(()),
         }
-        self.plan(key);
-        signed
     }
 
     /// The whole space under a key.
@@ -274,13 +274,18 @@ impl OwnSpaces {
     }
 
     fn jittered(&self, key: &RecordKey, duration: Duration) -> Duration {
-        jittered(&self.local, key, duration)
+        jittered(key, &self.local, duration)
     }
 }
 
 impl OwnSpace {
-    fn next_at(&self) -> Timestamp {
-        self.kept.as_ref().map_or(self.resend_at, |(_, renew_at)| self.resend_at.min(*renew_at))
+    const fn is_written(&self) -> bool {
+        self.resend.is_some()
+    }
+
+    fn next_at(&self) -> Option<Timestamp> {
+        let renewal = self.kept.as_ref().map(|(_, due)| due.at());
+        self.resend.iter().map(|due| due.at()).chain(renewal).min()
     }
 
     /// Signs a write; `half_life` says after how much of a lifetime something is signed anew.
@@ -294,17 +299,17 @@ impl OwnSpace {
         let (update, kept) = match write {
             Write::Merge(document, ttl) => {
                 let update = self.signer.merge(document.clone(), now, *ttl)?;
-                let left = |(kept, at): (Kept, _)| Some((kept.without(document)?, at));
+                let left = |(kept, at): (KeptDocument, _)| Some((kept.without(document)?, at));
                 (update, kept.and_then(left))
             }
             Write::Keep(document, ttl) => {
                 let kept = match kept {
                     Some((kept, _)) => kept.and(document.clone(), *ttl),
-                    None => Kept::new(document.clone(), *ttl),
+                    None => KeptDocument::new(document.clone(), *ttl),
                 };
                 let update = kept.sign(&mut self.signer, now)?;
-                let renew_at = now.saturating_add(half_life(kept.ttl));
-                (update, Some((kept, renew_at)))
+                let renewal = Due::after(now, half_life(kept.ttl()));
+                (update, Some((kept, renewal)))
             }
             Write::Replace(document, ttl) => {
                 (self.signer.replace(document.clone(), now, *ttl)?, None)
@@ -321,25 +326,6 @@ impl OwnSpace {
 pub(super) struct Undo {
     key: RecordKey,
     space: Option<OwnSpace>,
-}
-
-/// Between three quarters and all of it, by key and peer: so neither all keys of a peer nor all peers of a key have their
-/// turn at the same time, and no randomness is needed.
-fn jittered(local: &PeerId, key: &RecordKey, duration: Duration) -> Duration {
-    let hash = Sha256::new().chain_update(key.digest()).chain_update(local.to_bytes()).finalize();
-    let [byte, ..]: [u8; 32] = hash.into();
-    // A quarter, times the byte, by 256.
-    let part = share(duration, 4 * 256).saturating_mul(u32::from(byte));
-    duration.saturating_sub(part)
-}
-
-/// When a document that is kept is renewed: well before it expires, so that a lost run or two does no harm.
-fn half_life(local: &PeerId, key: &RecordKey, ttl: Duration) -> Duration {
-    jittered(local, key, share(ttl, 2))
-}
-
-fn share(duration: Duration, of: u32) -> Duration {
-    duration.checked_div(of).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -382,7 +368,7 @@ mod tests {
         spaces.resume(&key, &Limits::default(), &SmartRecord::new(key.clone()));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR * 3 / 4 - DELAY)), None);
-        assert_eq!(spaces.due(NOW.saturating_add(HOUR)), Some((key.clone(), Due::Resend)));
+        assert_eq!(spaces.due(NOW.saturating_add(HOUR)), Some((key.clone(), Duty::Resend)));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), None, "once");
         assert_eq!(spaces.due(NOW.saturating_add(2 * HOUR)), None);
         assert!(!spaces.knows(&key), "nothing is left of it");
@@ -399,7 +385,7 @@ mod tests {
             let life = at.saturating_since(now);
             assert!(life <= ttl / 2 && life >= ttl * 3 / 8, "{life:?}");
             now = at;
-            assert_eq!(spaces.due(now), Some((key.clone(), Due::Renew)));
+            assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
             spaces.renew(&key, now).unwrap();
             assert_eq!(spaces.due(now), None);
             let record = spaces.record(&key, now).unwrap();
@@ -422,7 +408,7 @@ mod tests {
         }
         let at = spaces.next_at().unwrap();
         assert!(at <= NOW.saturating_add(2 * DELAY) && at >= NOW.saturating_add(DELAY));
-        assert_eq!(spaces.due(at), Some((key, Due::Resend)));
+        assert_eq!(spaces.due(at), Some((key, Duty::Resend)));
         assert_eq!(spaces.due(at), None);
     }
 
@@ -439,7 +425,7 @@ mod tests {
         let mut now = NOW;
         for _ in 0..10 {
             now = spaces.next_at().unwrap();
-            assert_eq!(spaces.due(now), Some((key.clone(), Due::Renew)));
+            assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
             spaces.renew(&key, now).unwrap();
             assert_eq!(spaces.due(now), None, "once for both");
             let record = spaces.record(&key, now).unwrap();
@@ -457,7 +443,7 @@ mod tests {
             .unwrap();
         for _ in 0..2 {
             now = spaces.next_at().unwrap();
-            assert_eq!(spaces.due(now), Some((key.clone(), Due::Renew)));
+            assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
             spaces.renew(&key, now).unwrap();
             let view = spaces.record(&key, now).unwrap().view(now);
             let document = &view.iter().next().unwrap().1.document;
@@ -481,6 +467,22 @@ mod tests {
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
         spaces.renew(&key, NOW).unwrap();
+    }
+
+    #[test]
+    fn case_24_what_is_kept_is_signed_anew_at_once_when_the_clock_was_far_ahead() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Keep(says("x"), HOUR));
+        let right = NOW.saturating_sub(24 * HOUR);
+        spaces.on_clock_set_back(right);
+        assert_eq!(spaces.due(right), Some((key.clone(), Duty::Renew)));
+        assert!(spaces.next_at().unwrap() > right, "once");
+        assert!(spaces.forget_future(&key, right) && !spaces.forget_future(&key, right));
+        spaces.renew(&key, right).unwrap();
+        let record = spaces.record(&key, right).unwrap();
+        let (_, space) = record.spaces().next().unwrap();
+        assert_eq!(space.updates().len(), 1);
+        assert_eq!(space.view(right).unwrap().document, says("x"));
     }
 
     #[test]

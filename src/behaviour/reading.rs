@@ -9,9 +9,9 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
-use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Reply, Task,
@@ -136,7 +136,7 @@ impl<S: Storage> Behaviour<S> {
     }
 
     fn ask(&mut self, id: u64, key: &RecordKey) -> QueryId {
-        let query = self.kad.get_record(key.into());
+        let query = self.kad.get_record(kad::RecordKey::new(key));
         self.queries.insert(query, Task::Lookup(id));
         self.count(|c| &mut c.lookups, 1);
         tracing::trace!("asks the peers closest to the key");
@@ -182,7 +182,7 @@ impl<S: Storage> Behaviour<S> {
         let _in_span = read.span.clone().entered();
         self.meter.note(Amount::AnswerBytes(record.value.len()));
         let lookup = &mut read.lookup;
-        if record.key != kad::RecordKey::from(lookup.key()) {
+        if record.key != kad::RecordKey::new(lookup.key()) {
             // Kademlia does not compare them.
             let error = ValidationError::from(Malformed::other("an answer of another key"));
             tracing::debug!(%peer, %error, "a bad answer");

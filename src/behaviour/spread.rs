@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use crate::{key::RecordKey, time::Timestamp};
 

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::FutureExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
-use prost::bytes::Bytes;
 
 use super::{
     Behaviour, Event, ReadPolicy, Snapshot, Task,
-    own::Due,
+    own::Duty,
     reading::{Read, Reader},
     writing::Sender,
 };
@@ -104,7 +104,8 @@ impl<S: Storage> Behaviour<S> {
 
     fn may_refresh(&self) -> bool {
         let busy = self.spreads.values().filter(|s| matches!(s.sender, Sender::Refresh)).count();
-        busy < self.quarter()
+        let waiting = self.waiting.values().filter(|waiting| waiting.is_renewal).count();
+        busy.saturating_add(waiting) < self.quarter()
     }
 
     fn may_ask(&self) -> bool {
@@ -121,10 +122,10 @@ impl<S: Storage> Behaviour<S> {
         if !self.may_refresh() {
             return false;
         }
-        let Some((key, due)) = self.own.due(now) else {
+        let Some((key, duty)) = self.own.due(now) else {
             return false;
         };
-        self.refresh(&key, due == Due::Renew, now);
+        self.refresh(key, duty == Duty::Renew, now);
         true
     }
 

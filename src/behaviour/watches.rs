@@ -11,15 +11,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{joined::Joined, outcome::Snapshot, turns::Turns};
 use crate::{
     client::latest::Sender,
     key::RecordKey,
     node::{Dict, Kind, Node},
-    record::{Limits, SmartRecord, View},
+    record::{Limits, SmartRecord, View, Writer},
     time::Timestamp,
     validator::Validator,
 };
@@ -139,6 +139,17 @@ impl Watches {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.join(record, &watched.limits);
             self.tell(key, now);
+        }
+    }
+
+    /// Forgets what is known of a writer under a key.
+    pub(super) fn forget_writer(&mut self, key: &RecordKey, writer: &Writer) {
+        if let Some(Watched { joined: Joined::Record(record), .. }) = self.keys.get_mut(key) {
+            let mut others = SmartRecord::new(key.clone());
+            for (other, space) in record.spaces().filter(|(other, _)| *other != writer) {
+                others.join_space(other.clone(), space.clone());
+            }
+            *record = others;
         }
     }
 

@@ -14,9 +14,9 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::joined::{Joined, Said};
 use crate::{

@@ -3,9 +3,9 @@
 //! **Invariants.** What is sent is in our own store first, so it is what others will take. What goes out has no publisher,
 //! so that those who write receive what others write.
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
-use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
     meter::Amount,
-    record::{Limit, LimitExceeded, Limits, SmartRecord, Writer},
+    record::{Limit, LimitExceeded, SmartRecord, Writer},
     store::{Origin, Storage, WriteError},
     time::Timestamp,
     validator::{Checked, ValidationError},
@@ -24,6 +24,14 @@ use crate::{
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What is to be done in an own space once the network has told what it says already.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) writes: Vec<(Write, Reply<Publication>)>,
+    /// What is kept is to be signed anew.
+    pub(super) is_renewal: bool,
+}
 
 /// Whom a spread is for.
 pub(super) enum Sender {
@@ -75,50 +83,77 @@ impl<S: Storage> Behaviour<S> {
             return answer(reply, Err(error.into()));
         }
         if let Some(waiting) = self.waiting.get_mut(&key) {
-            return waiting.push((write, reply));
+            return waiting.writes.push((write, reply));
         }
-        self.leave_the_future(&key, rules.limits());
-        if self.own.knows(&key) {
+        if !self.own.knows(&key) {
+            match self.kad.store_mut().record(&key) {
+                Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
+                Ok(None) => {}
+                Err(error) => return answer(reply, Err(error.into())),
+            }
+        }
+        let is_known = self.own.knows(&key) || !self.config.resume_before_write();
+        if !self.is_ahead(&key) && is_known {
             return self.write(&key, &write, reply);
         }
-        match self.kad.store_mut().record(&key) {
-            Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
-            Ok(None) => {}
-            Err(error) => return answer(reply, Err(error.into())),
-        }
-        if !self.config.resume_before_write() {
-            return self.write(&key, &write, reply);
-        }
-        self.waiting.insert(key.clone(), vec![(write, reply)]);
+        self.waiting.entry(key.clone()).or_default().writes.push((write, reply));
         self.begin_read(key, ReadPolicy::All, Reader::Resume);
     }
 
-    /// Begins anew with an own space that was signed when the clock was far ahead, once the store was told to forget it.
-    fn leave_the_future(&mut self, key: &RecordKey, limits: &Limits) {
-        if self.own.is_ahead(key, self.clock.now())
+    /// Whether nothing can be signed in an own space, because the clock was far ahead when it was signed before. What our own
+    /// store was told to forget is no hindrance.
+    fn is_ahead(&mut self, key: &RecordKey) -> bool {
+        let now = self.clock.now();
+        if self.own.is_ahead(key, now)
             && matches!(self.kad.store_mut().record_of(key, [&self.local]), Ok(None))
         {
-            self.own.begin_anew(key, limits);
+            self.own.forget_future(key, now);
         }
+        self.own.is_ahead(key, now)
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
     pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
+        let now = self.clock.now();
         let validator = self.validator.clone();
         if let (Some(rules), Some(record)) = (validator.smart_record(key), &reading.snapshot.record)
         {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
+                self.forget_future(key, now);
             } else {
                 self.own.learn(key, rules.limits(), record);
             }
         }
-        for (write, reply) in self.waiting.remove(key).unwrap_or_default() {
+        let Waiting { writes, is_renewal } = self.waiting.remove(key).unwrap_or_default();
+        for (write, reply) in writes {
             if !reply.is_gone() {
                 self.write(key, &write, reply);
             }
         }
+        if is_renewal {
+            self.resend(key, true, now);
+        }
         self.own.forget_unwritten(key);
+    }
+
+    /// Forgets of an own space what was signed while the clock was far ahead: the network does not have it.
+    fn forget_future(&mut self, key: &RecordKey, now: Timestamp) {
+        if !self.own.forget_future(key, now) {
+            return;
+        }
+        tracing::warn!(%key, "what was signed while the clock was far ahead is forgotten");
+        let writer = Writer::from(&self.own.public_key());
+        self.known.forget(key, &writer);
+        self.watches.forget_writer(key, &writer);
+        let forgotten = self.kad.store_mut().forget_space(key, &writer);
+        let mut stored = forgotten.map_err(WriteError::from);
+        if let Some(record) = self.own.record(key, now) {
+            stored = stored.and_then(|()| self.store_own(&record));
+        }
+        if let Err(error) = stored {
+            tracing::warn!(%error, %key, "our own store goes on to hold what is forgotten");
+        }
     }
 
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
@@ -246,7 +281,7 @@ impl<S: Storage> Behaviour<S> {
         };
         tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
         let record = kad::Record {
-            key: kad::RecordKey::from(&spread.key),
+            key: kad::RecordKey::new(&spread.key),
             value: chunk.to_vec(),
             publisher: None,
             expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
@@ -297,25 +332,32 @@ impl<S: Storage> Behaviour<S> {
         }
     }
 
-    /// Signs what is kept anew.
-    fn renew(&mut self, key: &RecordKey, now: Timestamp) {
-        // Another process may have written as the same writer: what has come here of that is not to be replaced.
-        let validator = self.validator.clone();
-        if let Some(rules) = validator.smart_record(key) {
-            if let Ok(Some(record)) = self.kad.store_mut().record_of(key, [&self.local]) {
-                self.own.learn(key, rules.limits(), &record);
+    /// Sends an own space again, signed anew if it is to be kept.
+    pub(super) fn refresh(&mut self, key: RecordKey, is_renewal: bool, now: Timestamp) {
+        if is_renewal {
+            // Another process may have written as the same writer: what has come here of that is not to be replaced.
+            let validator = self.validator.clone();
+            if let Some(rules) = validator.smart_record(&key)
+                && let Ok(Some(record)) = self.kad.store_mut().record_of(&key, [&self.local])
+            {
+                self.own.learn(&key, rules.limits(), &record);
             }
-            self.leave_the_future(key, rules.limits());
+            if let Some(waiting) = self.waiting.get_mut(&key) {
+                waiting.is_renewal = true;
+                return;
+            }
+            if self.is_ahead(&key) {
+                let waiting = Waiting { is_renewal, ..Waiting::default() };
+                self.waiting.insert(key.clone(), waiting);
+                return self.begin_read(key, ReadPolicy::All, Reader::Resume);
+            }
         }
-        if let Err(error) = self.own.renew(key, now) {
-            tracing::warn!(%error, %key, "what is kept could not be signed anew");
-        }
+        self.resend(&key, is_renewal, now);
     }
 
-    /// Sends an own space again, signed anew if it is to be kept.
-    pub(super) fn refresh(&mut self, key: &RecordKey, renew: bool, now: Timestamp) {
-        if renew {
-            self.renew(key, now);
+    fn resend(&mut self, key: &RecordKey, is_renewal: bool, now: Timestamp) {
+        if is_renewal && let Err(error) = self.own.renew(key, now) {
+            tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
         let Some(record) = self.own.record(key, now) else {
             return;

@@ -2,8 +2,8 @@
 
 use std::{error::Error, time::Duration};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use crate::{key::RecordKey, validator::ValidationError};
 

@@ -7,7 +7,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::{

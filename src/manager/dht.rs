@@ -12,12 +12,12 @@ mod driver;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{
     SinkExt,
     channel::{mpsc, oneshot},
     lock::Mutex,
 };
-use prost::bytes::Bytes;
 
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};

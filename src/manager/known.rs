@@ -1,11 +1,17 @@
 //! What a manager has met before: so that it neither uses a sequence twice nor goes back.
 //!
 //! **Invariants.** The sequences of a key only rise while it is remembered, and so does the best record until it
-//! expires; at most [`CAPACITY`] keys are remembered, and those used longest ago are forgotten first.
+//! expires; at most [`CAPACITY`] keys are remembered, and those used longest ago are forgotten first. What replicas refuse
+//! because it comes from the future, after a clock that was far ahead was set right, is forgotten.
 
 use hashlink::LruCache;
 
-use crate::{key::RecordKey, record::Seq, signed::SignedRecord, time::Timestamp};
+use crate::{
+    key::RecordKey,
+    record::Seq,
+    signed::{SignedRecord, SignedRecordLimits},
+    time::Timestamp,
+};
 
 /// How many keys are remembered: about 1 MB with keys of common length. A guess.
 const CAPACITY: usize = 4_096;
@@ -45,8 +51,10 @@ impl Known {
         key: &RecordKey,
         found: Option<u64>,
         now: Timestamp,
+        limits: &SignedRecordLimits,
     ) -> Option<u64> {
         let entry = self.entry(key);
+        entry.forget_future(now, limits);
         let met = entry.met.as_ref().map(|met| met.content.0);
         let last = found.max(met).max(entry.last);
         if last == Some(u64::MAX) {
@@ -66,8 +74,10 @@ impl Known {
         record: &SignedRecord,
         expires_at: Option<Timestamp>,
         now: Timestamp,
+        limits: &SignedRecordLimits,
     ) -> Result<Timestamp, u64> {
         let entry = self.entry(record.key());
+        entry.forget_future(now, limits);
         entry.drop_expired(now);
         let content = record.rank().of_content();
         match &entry.met {
@@ -81,9 +91,15 @@ impl Known {
     }
 
     /// The sequence of the best record of a key that was met and has not expired.
-    pub(super) fn living(&mut self, key: &RecordKey, now: Timestamp) -> Option<u64> {
+    pub(super) fn living(
+        &mut self,
+        key: &RecordKey,
+        now: Timestamp,
+        limits: &SignedRecordLimits,
+    ) -> Option<u64> {
         // Who asks for a key that nobody has shall not make others forgotten.
         let entry = self.0.peek_mut(key)?;
+        entry.forget_future(now, limits);
         entry.drop_expired(now);
         entry.met.as_ref().map(|met| met.content.0)
     }
@@ -98,6 +114,12 @@ impl Known {
 }
 
 impl Entry {
+    fn forget_future(&mut self, now: Timestamp, limits: &SignedRecordLimits) {
+        let is_ahead = |sequence| limits.check_lead(sequence, now).is_err();
+        self.last.take_if(|last| is_ahead(*last));
+        self.met.take_if(|met| is_ahead(met.content.0));
+    }
+
     /// Leaves nothing of a record that has expired but its sequence.
     fn drop_expired(&mut self, now: Timestamp) {
         if let Some(met) = self.met.take_if(|met| met.expires_at.is_some_and(|at| at <= now)) {
@@ -108,10 +130,12 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::signed::{SignedRecordLimits, UnsignedRecord};
+    use crate::signed::UnsignedRecord;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
@@ -122,29 +146,58 @@ mod tests {
             .unwrap()
     }
 
+    /// With which nothing comes from the future.
+    fn limits() -> SignedRecordLimits {
+        SignedRecordLimits::default().with_max_clock_skew(Duration::MAX)
+    }
+
+    #[test]
+    fn what_replicas_take_for_the_future_is_forgotten() {
+        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (limits, skew) = (SignedRecordLimits::default(), 5 * 60 * 1_000_000);
+        let (right, ahead) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + skew + 1_000));
+        let later = NOW.saturating_add(Duration::from_secs(3_600));
+        known.meet(&ahead, None, later, &limits).unwrap();
+        assert_eq!(known.living(&key, later, &limits), Some(ahead.sequence()));
+        assert_eq!(known.living(&key, NOW, &limits), None);
+        assert_eq!(known.meet(&right, None, NOW, &limits), Ok(NOW));
+        assert_eq!(
+            known.reserve(&key, Some(NOW_MICROS), later, &limits),
+            Some(NOW_MICROS + 12 * skew)
+        );
+        assert_eq!(known.reserve(&key, Some(NOW_MICROS), NOW, &limits), Some(NOW_MICROS + 1));
+        // What is ahead by no more than is allowed is not.
+        let latest = NOW_MICROS + skew;
+        assert_eq!(known.reserve(&key, Some(latest), NOW, &limits), Some(latest + 1));
+        assert_eq!(known.reserve(&key, None, NOW, &limits), Some(latest + 2));
+    }
+
     #[test]
     fn a_sequence_is_above_all_others_and_never_given_twice() {
         let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
-        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS));
-        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 1));
-        assert_eq!(known.reserve(&key, Some(NOW_MICROS + 8), NOW), Some(NOW_MICROS + 9));
-        assert_eq!(known.reserve(&key, Some(3), Timestamp::EPOCH), Some(NOW_MICROS + 10));
-        known.meet(&record(&key, NOW_MICROS + 20), None, NOW).unwrap();
-        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 21));
-        assert_eq!(known.reserve(&key, Some(u64::MAX - 1), NOW), Some(u64::MAX));
-        assert_eq!(known.reserve(&key, None, NOW), None);
+        assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS));
+        assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS + 1));
+        assert_eq!(known.reserve(&key, Some(NOW_MICROS + 8), NOW, &limits()), Some(NOW_MICROS + 9));
+        assert_eq!(
+            known.reserve(&key, Some(3), Timestamp::EPOCH, &limits()),
+            Some(NOW_MICROS + 10)
+        );
+        known.meet(&record(&key, NOW_MICROS + 20), None, NOW, &limits()).unwrap();
+        assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS + 21));
+        assert_eq!(known.reserve(&key, Some(u64::MAX - 1), NOW, &limits()), Some(u64::MAX));
+        assert_eq!(known.reserve(&key, None, NOW, &limits()), None);
     }
 
     #[test]
     fn what_is_known_only_rises() {
         let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, 1), record(&key, 2));
-        assert_eq!(known.living(&key, NOW), None);
-        assert_eq!(known.meet(&new, None, NOW), Ok(NOW));
-        assert_eq!(known.meet(&old, None, NOW), Err(2));
+        assert_eq!(known.living(&key, NOW, &limits()), None);
+        assert_eq!(known.meet(&new, None, NOW, &limits()), Ok(NOW));
+        assert_eq!(known.meet(&old, None, NOW, &limits()), Err(2));
         let later = Timestamp::from_millis(NOW.as_millis() + 1);
-        assert_eq!(known.meet(&new, None, later), Ok(NOW), "when it was met first");
-        assert_eq!(known.living(&key, Timestamp::MAX), Some(2));
+        assert_eq!(known.meet(&new, None, later, &limits()), Ok(NOW), "when it was met first");
+        assert_eq!(known.living(&key, Timestamp::MAX, &limits()), Some(2));
     }
 
     #[test]
@@ -152,13 +205,13 @@ mod tests {
         let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + 7));
         let end = Timestamp::from_millis(NOW.as_millis() + 1);
-        known.meet(&new, Some(end), NOW).unwrap();
-        assert_eq!(known.meet(&old, None, NOW), Err(NOW_MICROS + 7));
-        assert_eq!(known.living(&key, NOW), Some(NOW_MICROS + 7));
-        assert_eq!(known.living(&key, end), None);
-        assert_eq!(known.meet(&old, None, end), Ok(end));
-        assert_eq!(known.living(&key, end), Some(NOW_MICROS));
-        assert_eq!(known.reserve(&key, None, NOW), Some(NOW_MICROS + 8));
+        known.meet(&new, Some(end), NOW, &limits()).unwrap();
+        assert_eq!(known.meet(&old, None, NOW, &limits()), Err(NOW_MICROS + 7));
+        assert_eq!(known.living(&key, NOW, &limits()), Some(NOW_MICROS + 7));
+        assert_eq!(known.living(&key, end, &limits()), None);
+        assert_eq!(known.meet(&old, None, end, &limits()), Ok(end));
+        assert_eq!(known.living(&key, end, &limits()), Some(NOW_MICROS));
+        assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS + 8));
     }
 
     #[test]
@@ -166,10 +219,10 @@ mod tests {
         let mut known = Known::default();
         let key = |n: usize| RecordKey::new(format!("/a/{n}"));
         for n in 0..CAPACITY {
-            known.reserve(&key(n), Some(100), Timestamp::EPOCH);
+            known.reserve(&key(n), Some(100), Timestamp::EPOCH, &limits());
         }
-        known.reserve(&key(0), None, Timestamp::EPOCH);
-        known.reserve(&key(CAPACITY), None, Timestamp::EPOCH);
+        known.reserve(&key(0), None, Timestamp::EPOCH, &limits());
+        known.reserve(&key(CAPACITY), None, Timestamp::EPOCH, &limits());
         assert_eq!(known.0.len(), CAPACITY);
         assert!(known.0.contains_key(&key(0)));
         assert!(!known.0.contains_key(&key(1)));

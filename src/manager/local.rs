@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p_identity::Keypair;
 use libp2p_kad::store::RecordStore;
-use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::backend::{Answer, Found, Holder, RecordBackend};
@@ -61,7 +61,7 @@ impl<S: Storage + Send> RecordBackend for StoreBackend<S> {
 
     async fn fetch(&self, key: &RecordKey) -> Result<Found, Self::Error> {
         let store = self.store();
-        let answer = store.get(&key.into()).map(|record| Answer {
+        let answer = store.get(&libp2p_kad::RecordKey::new(key)).map(|record| Answer {
             holder: Holder::Local,
             value: Bytes::copy_from_slice(&record.value),
             lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),

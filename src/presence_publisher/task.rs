@@ -1,4 +1,9 @@
 //! The task of a publisher: announces, waits, announces again, and withdraws in the end.
+//!
+//! **Invariants.** Nothing is signed before the network was asked for earlier announcements, and asked again if the clock
+//! was far ahead when something was signed before.
+//!
+//! **Spec.** `docs/design.md`, sections "Signing" and "Presence from an app".
 
 use std::{pin::pin, time::Duration};
 
@@ -8,21 +13,20 @@ use futures::{
 };
 use futures_timer::Delay;
 use libp2p_identity::PeerId;
-use sha2::{Digest, Sha256};
 
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
+    behaviour::ReadPolicy,
     client::{Client, ClientError, Publication, latest},
-    presence::{Announcement, Announcer, ExchangeKey},
+    presence::{Announcement, Announcer, ExchangeKey, PresenceRecord},
+    schedule::{Due, half_life},
     time::Timestamp,
     validator::PresenceValidator,
 };
 
 /// The wall clock is looked at this often at least, because timers may stand still while the machine sleeps.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Nothing is renewed more often, however short its life is.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
-/// Nor is anything tried again at once.
+/// Nothing is tried again at once.
 const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) struct Task {
@@ -32,6 +36,8 @@ pub(super) struct Task {
     presence_key: ExchangeKey,
     config: PublisherConfig,
     states: latest::Sender<PublisherState>,
+    /// Whether the network was asked for earlier announcements.
+    is_resumed: bool,
     /// How many times in a row it has come to nothing.
     failures: u32,
 }
@@ -45,7 +51,16 @@ impl Task {
         config: PublisherConfig,
         states: latest::Sender<PublisherState>,
     ) -> Self {
-        Self { client, announcer, signer, presence_key, config, states, failures: 0 }
+        Self {
+            client,
+            announcer,
+            signer,
+            presence_key,
+            config,
+            states,
+            is_resumed: false,
+            failures: 0,
+        }
     }
 
     /// Runs until the publisher says to stop or is dropped, or the behaviour is gone.
@@ -68,7 +83,6 @@ impl Task {
 
     /// Returns when the behaviour is gone, or trying again would not help.
     async fn keep_alive(&mut self) {
-        self.resume().await;
         loop {
             let (state, delay) = match self.announce().await {
                 Err(PublisherError::Client(ClientError::Stopped)) => return,
@@ -102,31 +116,46 @@ impl Task {
                 }
             }
             self.states.send(state);
-            self.wait(self.now().saturating_add(delay)).await;
+            self.wait(delay).await;
         }
     }
 
-    /// Looks up what the network holds of earlier announcements. If that is nothing the announcer goes by the longest there
-    /// may have been: who has it may just not have been reached.
+    /// Looks up what the network holds of earlier announcements, unless that is known. If it may not be all, the announcer
+    /// goes by the longest there may have been.
     async fn resume(&mut self) {
+        if self.is_resumed && !self.announcer.is_ahead(self.now()) {
+            return;
+        }
         let key = self.announcer.key().as_record_key().clone();
-        let snapshot = match self.client.get(key.clone()).await {
-            Ok(reading) => reading.snapshot,
+        let reading = self.client.get_with(key.clone(), ReadPolicy::All).await;
+        self.is_resumed = true;
+        let reading = match reading {
+            Ok(reading) => reading,
             Err(error) => {
                 tracing::debug!(%error, %key, "earlier announcements are not known");
                 return;
             }
         };
         let rules = PresenceValidator::new(self.announcer.limits().clone());
-        let record = snapshot.value.and_then(|value| rules.read(&key, &value, snapshot.at).ok());
-        if let Some(record) = record
-            && let Err(error) = self.announcer.resume(&record)
-        {
+        let record = match &reading.snapshot.value {
+            Some(value) => rules.read(&key, value, reading.snapshot.at).ok(),
+            None => Some(PresenceRecord::new(self.announcer.key().clone())),
+        };
+        let learnt = match record {
+            Some(record) if reading.is_complete() => self.announcer.resume(&record),
+            Some(record) => self.announcer.learn(&record),
+            None => Ok(()),
+        };
+        if let Err(error) = learnt {
             tracing::debug!(%error, %key, "earlier announcements are not known");
+        }
+        if reading.is_complete() {
+            self.announcer.forget_future(self.now());
         }
     }
 
     async fn announce(&mut self) -> Result<(Announcement, Vec<PeerId>), PublisherError> {
+        self.resume().await;
         let (node, handshake_key) = (self.signer.public_key(), self.signer.handshake_key());
         let (now, ttl) = (self.now(), self.config.ttl());
         let half = self.announcer.announce(&node, handshake_key, self.presence_key, now, ttl)?;
@@ -138,6 +167,7 @@ impl Task {
     }
 
     async fn withdraw(&mut self) -> Result<Publication, PublisherError> {
+        self.resume().await;
         let now = self.now();
         self.announcer.withdraw(&self.signer.public_key(), now)?;
         let publication = self.put().await?;
@@ -150,10 +180,15 @@ impl Task {
         Ok(self.client.put(self.announcer.key().as_record_key().clone(), value).await?)
     }
 
-    async fn wait(&self, until: Timestamp) {
+    /// Waits, unless the clock is set back so far that nobody takes what was announced before.
+    async fn wait(&self, delay: Duration) {
+        let mut due = Due::after(self.now(), delay);
+        let was_ahead = self.announcer.is_ahead(self.now());
         loop {
-            let left = until.saturating_since(self.now());
-            if left.is_zero() {
+            let now = self.now();
+            due.cap(now);
+            let left = due.left(now);
+            if left.is_zero() || !was_ahead && self.announcer.is_ahead(now) {
                 return;
             }
             Delay::new(left.min(LONGEST_WAIT)).await;
@@ -164,14 +199,9 @@ impl Task {
         self.config.clock().now()
     }
 
-    /// Up to a quarter before half of its life, so that clients that were started together, or found the network again
-    /// together, do not all come at once. Which part of it is a hash of the key, so no randomness is needed.
-    #[expect(clippy::arithmetic_side_effects, reason = "divided by constants, which are not zero")]
     fn renew_after(&self) -> Duration {
-        let hash: [u8; 32] = Sha256::digest(self.announcer.key().as_str()).into();
-        let [byte, ..] = hash;
-        let half = self.config.ttl() / 2;
-        half.saturating_sub((half / 4).saturating_mul(u32::from(byte)) / 256).max(SHORTEST_LIFE)
+        let key = self.announcer.key().as_record_key();
+        half_life(key, &self.client.peer_id(), self.config.ttl())
     }
 
     /// When to try again, after one failure more.

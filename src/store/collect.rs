@@ -5,8 +5,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
@@ -17,7 +17,7 @@ use super::{
     rows,
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage},
 };
-use crate::{key::RecordKey, time::Timestamp};
+use crate::{key::RecordKey, record::Writer, time::Timestamp};
 
 impl<S: Storage> SmartRecordStore<S> {
     /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
@@ -28,6 +28,19 @@ impl<S: Storage> SmartRecordStore<S> {
     /// [`StorageError`] if it could not be removed.
     pub fn forget(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         self.drop_record(self.record_id(key))?;
+        self.commit()
+    }
+
+    /// Removes the space of `writer` under `key` from this node, as [`forget`](Self::forget) does a record.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it could not be removed.
+    pub fn forget_space(&mut self, key: &RecordKey, writer: &Writer) -> Result<(), StorageError> {
+        let id = self.record_id(key).part(SpaceId(writer.rank(key)));
+        let Some(bytes) = self.storage.get(&id)?.map(|part| part.bytes.len()) else {
+            return Ok(());
+        };
+        self.replace_space(id, bytes, Some(writer.peer_id()), None)?;
         self.commit()
     }
 

@@ -39,7 +39,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
         if let Some(record) = lock(&self.answers).get(key, now) {
             return Some(Cow::Owned(record));
         }
-        match self.answer(&key.into(), now) {
+        match self.answer(&RecordKey::new(key.to_vec()), now) {
             Ok(record) => record.map(Cow::Owned),
             Err(error) => {
                 self.read_failed(&error);
@@ -61,7 +61,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
-        let key = RecordKey::from(&record.key);
+        let key = RecordKey::new(record.key.to_vec());
         let (len, max) = (record.value.len(), self.config.chunk_bytes());
         if is_local && len > max && !self.is_unchecked(&key, &record.value, now) {
             // Kademlia would send it as it is, and every remote would fail to read the packet.
@@ -78,7 +78,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     /// Removes what has expired, and a value of another kind than a smart record unless it was renewed
     /// after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional form.
     fn remove(&mut self, key: &KadKey) {
-        let removed = self.remove_expired(&key.into());
+        let removed = self.remove_expired(&RecordKey::new(key.to_vec()));
         if let Err(error) = removed.and_then(|()| self.commit()) {
             self.emit(&StoreEvent::StorageFailed { error });
         }

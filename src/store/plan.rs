@@ -5,7 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use libp2p_kad::{ProviderRecord, RecordKey as KadKey, store::RecordStore};
-use prost::{Message, bytes::Bytes};
+use prost::Message;
 
 use super::{
     SmartRecordStore,

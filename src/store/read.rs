@@ -8,9 +8,9 @@
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::Record;
-use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use web_time::Instant;
 
@@ -232,7 +232,7 @@ impl<S: Storage> SmartRecordStore<S> {
         }
         let expires = expires_at.and_then(|at| instant(at, now));
         let record = (!chunk.is_empty()).then(|| Record {
-            key: key.into(),
+            key: libp2p_kad::RecordKey::new(key),
             value: chunk.into_bytes(),
             publisher: None,
             expires,
@@ -310,7 +310,12 @@ impl<S: Storage> SmartRecordStore<S> {
             return Err(error);
         }
         let expires = expires_at.and_then(|at| instant(at, now));
-        let record = value.map(|value| Record { key: key.into(), value, publisher: None, expires });
+        let record = value.map(|value| Record {
+            key: libp2p_kad::RecordKey::new(key),
+            value,
+            publisher: None,
+            expires,
+        });
         Ok((record, next))
     }
 
@@ -383,7 +388,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 let expires = expires_at.and_then(|at| instant(at, now));
                 let chunks = Chunks::new(spaces.into_iter(), self.config.chunk_bytes());
                 queue.extend(chunks.map(|value| Record {
-                    key: (&key).into(),
+                    key: libp2p_kad::RecordKey::new(&key),
                     value,
                     publisher: None,
                     expires,
@@ -460,7 +465,7 @@ fn value_record(
         return None;
     }
     Some(Record {
-        key: key.into(),
+        key: libp2p_kad::RecordKey::new(key),
         value: stored.value.to_vec(),
         publisher: PeerId::from_bytes(&stored.publisher).ok(),
         expires: expires_at.and_then(|at| instant(at, now)),

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::Origin;

@@ -5,7 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     key::RecordKey,
     proto::storage::{Head, Value, head::Body},
+    record::Limit,
     time::Timestamp,
-    validator::{ValidationError, Validity},
+    validator::{ValidationError, Validator, Validity},
 };
 
 impl<S: Storage> SmartRecordStore<S> {
@@ -67,21 +68,17 @@ impl<S: Storage> SmartRecordStore<S> {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
             kept.admits(&*validator, key, value, validity, now)?;
         }
-        let old = kept.as_ref().filter(|kept| kept.lives_at(now));
+        let mut old = kept.as_ref().filter(|kept| kept.lives_at(now));
         let mut best = Bytes::copy_from_slice(value);
         let mut is_known = false;
-        if let Some(old) = old {
-            let collected_old = collected(&old.stored.value);
-            let old = collected_old.as_deref().unwrap_or(&old.stored.value);
-            // The new value first: of equals, the newcomer wins.
-            let consolidated = validator.consolidate(key, &[value, old])?;
-            is_known = consolidated == old;
-            if is_known && consolidated != value && !validator.contains(key, old, value) {
-                return Err(ValidationError::Stale.into());
-            }
-            if consolidated != value {
-                validity = validator.validate(key, &consolidated, now)?;
-                best = consolidated.into();
+        if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
+            let collected_before = collected(before);
+            let before = collected_before.as_deref().unwrap_or(before);
+            match unite(&*validator, key, value, validity, before, now) {
+                Ok(united) => (best, validity, is_known) = united,
+                // It was stored while the clock was far ahead.
+                Err(_) if is_from_the_future(&*validator, key, before, now) => old = None,
+                Err(error) => return Err(error.into()),
             }
         }
         let receipt = validity.ttl_since_receipt.map(|ttl| {
@@ -158,6 +155,41 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => None,
         })
     }
+}
+
+/// What a value and the one that is stored come to, how long that is valid, and whether it is no news.
+fn unite(
+    validator: &dyn Validator,
+    key: &RecordKey,
+    value: &[u8],
+    validity: Validity,
+    stored: &[u8],
+    now: Timestamp,
+) -> Result<(Bytes, Validity, bool), ValidationError> {
+    // The new value first: of equals, the newcomer wins.
+    let united = validator.consolidate(key, &[value, stored])?;
+    let is_known = united == stored;
+    if united == value {
+        return Ok((united.into(), validity, is_known));
+    }
+    if is_known && !validator.contains(key, stored, value) {
+        return Err(ValidationError::Stale);
+    }
+    let validity = validator.validate(key, &united, now)?;
+    Ok((united.into(), validity, is_known))
+}
+
+/// Whether replicas refuse a value because its clock is ahead of theirs.
+fn is_from_the_future(
+    validator: &dyn Validator,
+    key: &RecordKey,
+    value: &[u8],
+    now: Timestamp,
+) -> bool {
+    matches!(
+        validator.validate(key, value, now),
+        Err(ValidationError::LimitExceeded(exceeded)) if exceeded.limit == Limit::ClockSkew
+    )
 }
 
 /// What decides how long a value lives here.

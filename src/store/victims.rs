@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use prost::bytes::Bytes;
+use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,

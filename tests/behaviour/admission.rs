@@ -30,7 +30,7 @@ fn record(n: usize) -> (RecordKey, Vec<u8>) {
 
 /// Sends a value to a peer and waits for Kademlia's answer.
 async fn send(from: &mut Peer, to: PeerId, key: &RecordKey, value: Vec<u8>) {
-    let record = kad::Record::new(kad::RecordKey::from(key), value);
+    let record = kad::Record::new(kad::RecordKey::new(key), value);
     from.smart(move |smart| {
         smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)
     })
@@ -74,7 +74,8 @@ async fn provider_records_are_stored_too() {
     let (a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        a.smart(|smart| smart.kad_mut().start_providing((&key()).into()).unwrap()).await;
+        a.smart(|smart| smart.kad_mut().start_providing(kad::RecordKey::new(&key())).unwrap())
+            .await;
         b.until(|event| match event {
             Event::Kad(kad::Event::InboundRequest {
                 request: kad::InboundRequest::AddProvider { .. },
@@ -84,7 +85,7 @@ async fn provider_records_are_stored_too() {
         .await;
         let providers = b.smart(|smart| {
             use kad::store::RecordStore;
-            smart.store_mut().providers(&(&key()).into())
+            smart.store_mut().providers(&libp2p_kad::RecordKey::new(&key()))
         });
         let providers: Vec<_> = providers.await.into_iter().map(|record| record.provider).collect();
         assert_eq!(providers, [a.id]);

@@ -131,6 +131,40 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
 }
 
 #[tokio::test]
+async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown() {
+    let (b, c) = (Peer::start().await, Peer::start().await);
+    within(async {
+        let keypair = Keypair::generate_ed25519();
+        let now = SystemClock.now();
+        // What there was before the restart: a part that is shown, and one that nobody shows.
+        let mut signer = SpaceSigner::new(key(), keypair.clone(), Limits::default());
+        signer.resume(&libp2p_smart_record::SmartRecord::new(key()));
+        signer.merge(says("old"), now, MINUTE).unwrap();
+        b.store(&signer.record(now)).await;
+        let long = [("long", "x")].into_iter().collect();
+        let long = signer.merge(long, now, 30 * MINUTE).unwrap();
+        c.store(&signer.record(now)).await;
+
+        let query_timeout = Some(Duration::from_millis(300));
+        let again = Setup { keypair, query_timeout, ..Setup::default() }.start().await;
+        mesh(&[&again, &b]).await;
+        let silent = Silent::start();
+        again.add(libp2p::PeerId::random(), silent.address()).await;
+        let written = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        assert_eq!(written.peers, [b.id]);
+        let stored = again.stored(&key()).await.unwrap();
+        let space = stored.space(again.client.writer()).unwrap();
+        assert!(space.retain_until().unwrap() >= now.saturating_add(48 * 60 * MINUTE));
+        assert!(space.retain_until().unwrap() > long.retain_until());
+        // With the network whole again, the older part stays hidden.
+        mesh(&[&b, &c]).await;
+        let view = c.client.view(key()).await.unwrap();
+        assert_eq!(view.get(&again.id).unwrap().document, says("new"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_write_that_our_own_store_refuses_fails_although_earlier_ones_are_known() {
     let quota = Quota { count: 100, bytes: 1_000 };
     let store = StoreConfig::default().with_writer_quota(quota).with_protected_quota(quota);
@@ -520,7 +554,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
         // A query of the user's own shows in the events, those of the behaviour's do not.
         a.client.publish(key(), says("x"), MINUTE).await.unwrap();
         a.client.get(key()).await.unwrap();
-        let id = a.smart(|smart| smart.kad_mut().get_record((&key()).into())).await;
+        let id = a.smart(|smart| smart.kad_mut().get_record(kad::RecordKey::new(&key()))).await;
         let seen = a
             .until(|event| match event {
                 Event::Kad(kad::Event::OutboundQueryProgressed { id, .. }) => Some(*id),

@@ -69,7 +69,7 @@ async fn liar(answer: Option<kad::Record>) -> Lying {
 }
 
 fn record(key: &RecordKey, value: Vec<u8>) -> kad::Record {
-    kad::Record::new(kad::RecordKey::from(key), value)
+    kad::Record::new(kad::RecordKey::new(key), value)
 }
 
 fn signed_ago(key: &RecordKey, keypair: &Keypair, text: &str, ago: Duration) -> SmartRecord {

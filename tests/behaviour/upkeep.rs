@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     Limits, SpaceSigner, Timestamp,
@@ -181,7 +182,7 @@ async fn junk_does_not_keep_a_record_from_being_replicated() {
         let key = libp2p_smart_record::RecordKey::new("/sr/replicated/0");
         // Kademlia's own job would leave the record out of its next run for that.
         let (junk, peer) =
-            (kad::Record::new(kad::RecordKey::from(&key), b"junk".to_vec()), replica.id);
+            (kad::Record::new(kad::RecordKey::new(&key), b"junk".to_vec()), replica.id);
         for _ in 0..3 {
             let junk = junk.clone();
             empty
@@ -217,6 +218,69 @@ async fn what_was_written_while_the_clock_was_wrong_is_told_and_can_be_forgotten
         author.smart(|smart| smart.store_mut().forget(&key())).await.unwrap();
         author.client.publish(key(), says("today"), MINUTE).await.unwrap();
         assert_eq!(texts(&author.client.view(key()).await.unwrap()), ["today"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_what_is_kept_is_signed_anew() {
+    let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
+    let mut a = Setup::default().at(&clock).start().await;
+    let b = Setup::default().at(&ManualClock::at(NOW)).start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap();
+        assert!(b.client.view(key()).await.unwrap().is_empty(), "it comes from the future");
+        clock.set(NOW);
+        a.wake().await;
+        assert_eq!(a.until(refreshed).await, [b.id]);
+        for peer in [&a, &b] {
+            let view = peer.client.view(key()).await.unwrap();
+            let space = view.get(&a.id).unwrap();
+            assert_eq!((space.document.clone(), space.seq.issued_at()), (says("here"), NOW));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_next_write_is_taken() {
+    let clock = ManualClock::at(NOW);
+    let a = Setup::default().at(&clock).start().await;
+    let b = Setup::default().at(&ManualClock::at(NOW)).start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        b.client.publish(key(), says("theirs"), 10 * MINUTE).await.unwrap();
+        let right = [("right", "x")].into_iter().collect();
+        a.client.publish(key(), right, 10 * MINUTE).await.unwrap();
+        clock.set(NOW.saturating_add(60 * MINUTE));
+        a.client.publish(key(), says("ahead"), 10 * MINUTE).await.unwrap();
+        let mut watch = a.client.watch(key()).await.unwrap();
+        clock.set(NOW.saturating_add(MINUTE));
+        let again = [("again", "x")].into_iter().collect();
+        let published = a.client.publish(key(), again, 10 * MINUTE).await.unwrap();
+        assert_eq!(published.peers, [b.id]);
+        for peer in [&a, &b] {
+            let reading = peer.client.get(key()).await.unwrap();
+            assert_eq!(reading.withheld, []);
+            let view = reading.view();
+            assert_eq!(texts(&view), ["theirs"]);
+            let names: Vec<_> = view
+                .get(&a.id)
+                .unwrap()
+                .document
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect();
+            assert_eq!(names, ["\"again\"", "\"right\""], "what was right before stays");
+        }
+        loop {
+            let view = watch.next().await.unwrap().view();
+            let said = |name| view.get(&a.id).and_then(|space| space.document.get(name));
+            if said("again").is_some() {
+                break assert_eq!(said("text"), None, "what is watched here goes with it");
+            }
+        }
     })
     .await;
 }

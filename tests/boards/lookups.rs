@@ -57,7 +57,7 @@ fn replicas(key: &RecordKey, writers: u64) -> (Vec<SmartRecordStore>, SmartRecor
 
 /// The writers in the slice with which a store answers.
 fn ask(store: &SmartRecordStore, key: &RecordKey) -> Vec<Bytes> {
-    let answer = store.get(&key.into()).unwrap();
+    let answer = store.get(&kad::RecordKey::new(key)).unwrap();
     assert!(answer.value.len() <= SLICE_BYTES);
     let answer = Answer::decode(&answer.value[..]).unwrap();
     answer.spaces.into_iter().map(|space| space.public_key).collect()

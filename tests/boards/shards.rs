@@ -57,7 +57,7 @@ fn ten_thousand_writers_fit_into_the_shards_of_a_store_and_are_read_together_and
 
     // Slice by slice, as Kademlia answers.
     let ask = |read: &mut ShardedRecord, key: &RecordKey| {
-        let slice = store.get(&key.into()).unwrap();
+        let slice = store.get(&kad::RecordKey::new(key)).unwrap();
         let slice = rules.read(key, &slice.value, SystemClock.now()).unwrap();
         assert_eq!(read.join(slice), Ok(0));
     };

@@ -1,7 +1,7 @@
 //! Who may write under a name: replay under another name, swapped keys, keys in the wrong form.
 
 use libp2p_smart_record::{
-    Fault, IpnsName, IpnsRecord, IpnsValidator, RecordKey, Registry, Validator,
+    Fault, IpnsName, IpnsRecord, IpnsValidator, RecordKey, Validator,
     ipns::{IpnsError, NameError},
 };
 use prost::{Message, encoding::encode_varint};
@@ -171,7 +171,7 @@ fn a_key_of_another_namespace() {
         let key = RecordKey::new([prefix.as_bytes(), &id].concat());
         assert_eq!(under(&key), Fault::Malformed, "{key}");
         let value = v1_and_v2(&ed25519(1)).encode_to_vec();
-        assert!(Registry::ipfs().validate(&key, &value, at(NOW)).is_err());
+        assert!(libp2p_smart_record::ipfs().validate(&key, &value, at(NOW)).is_err());
     }
 }
 

@@ -149,7 +149,7 @@ fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
     // A round that is not known, and one that is past the threshold.
     for known in [2, 20] {
         let mut store = open(knowing(&rounds[..known]).0);
-        assert!(store.get(&(&key()).into()).is_some());
+        assert!(store.get(&libp2p_kad::RecordKey::new(&key())).is_some());
         let _ = store.write(&RecordKey::new("/sr/elsewhere"), b"nothing");
         assert_eq!(store.counters().rows_discarded, 0);
     }

@@ -30,13 +30,13 @@ fn minute() -> IprsRecord {
 
 /// As Kademlia puts what a stranger sent with this lifetime.
 fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &IprsRecord, ttl: Option<u64>) {
-    let mut put = kad::Record::new(kad::RecordKey::from(record.key()), record.as_bytes().to_vec());
+    let mut put = kad::Record::new(kad::RecordKey::new(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
 }
 
 fn lives<S: Storage>(store: &SmartRecordStore<S>) -> bool {
-    store.get(&(&key()).into()).is_some()
+    store.get(&libp2p_kad::RecordKey::new(&key())).is_some()
 }
 
 fn expired_at(millis: u64) -> Result<(), WriteError> {
@@ -74,7 +74,7 @@ fn being_sent_again_does_not_start_the_time_anew() {
         for ttl in [None, Some(1), Some(60), Some(48 * 3_600)] {
             put(&mut store, &minute(), ttl);
             assert!(write(&mut store, &minute()).is_ok());
-            let record = store.get(&(&key()).into()).unwrap();
+            let record = store.get(&libp2p_kad::RecordKey::new(&key())).unwrap();
             let left = record.expires.unwrap() - Instant::now();
             let expected = secs(60 - passed);
             assert!(left <= expected && left > expected - secs(1), "{left:?}");
@@ -94,7 +94,7 @@ fn an_expired_value_does_not_come_back_while_it_is_remembered() {
         clock.set(at(NOW + passed));
         assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
         // Nor does Kademlia's job, or a collection, make the store forget.
-        store.remove(&(&key()).into());
+        store.remove(&libp2p_kad::RecordKey::new(&key()));
         assert_eq!(store.collect().unwrap(), 0);
         assert!(!lives(&store));
         assert_eq!(store.records().count(), 0);
@@ -152,7 +152,7 @@ fn the_lifetime_that_comes_with_a_value_can_only_shorten_its_time() {
     for (ttl, expected) in [(Some(20), 20), (Some(59), 59), (Some(61), 60), (None, 60)] {
         let (mut store, clock) = open_store(validator());
         put(&mut store, &minute(), ttl);
-        let record = store.get(&(&key()).into()).unwrap().into_owned();
+        let record = store.get(&libp2p_kad::RecordKey::new(&key())).unwrap().into_owned();
         let left = record.expires.unwrap() - Instant::now();
         assert!(left <= secs(expected) && left > secs(expected - 1), "{left:?}");
         // Being sent again with more prolongs nothing.
@@ -389,7 +389,7 @@ async fn left(node: &swarms::Node, key: &RecordKey) -> Duration {
     let mut events =
         node.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
     loop {
-        let key = kad::RecordKey::from(key);
+        let key = kad::RecordKey::new(key);
         let found = node
             .with(move |swarm| {
                 let found = swarm.behaviour_mut().kad.store_mut().get(&key);
@@ -439,7 +439,9 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         there.advance(secs(120));
         let to = key.clone();
         let found = b
-            .with(move |swarm| swarm.behaviour_mut().kad.store_mut().get(&(&to).into()).is_some())
+            .with(move |swarm| {
+                swarm.behaviour_mut().kad.store_mut().get(&kad::RecordKey::new(&to)).is_some()
+            })
             .await
             .unwrap();
         assert!(!found);

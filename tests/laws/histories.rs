@@ -210,7 +210,7 @@ pub fn replica(limits: Limits, clock: &ManualClock) -> SmartRecordStore {
 
 /// Delivers a packet as Kademlia does one from a stranger.
 pub fn put(store: &mut SmartRecordStore, packet: Vec<u8>) {
-    let record = kad::Record::new(kad::RecordKey::from(&key()), packet);
+    let record = kad::Record::new(kad::RecordKey::new(&key()), packet);
     store.put(record).unwrap();
 }
 

@@ -145,6 +145,51 @@ fn what_is_announced_after_a_restart_outlives_what_was_announced_before() {
 }
 
 #[test]
+fn case_24_what_a_partial_reading_shows_is_not_taken_for_all_that_there_was() {
+    let mut before = announcer(&client());
+    let short = announce(&mut before, &node(2), now(), TTL);
+    let mut shown = before.record(now());
+    let long = announce(&mut before, &node(1), now(), 40 * HOUR);
+    let mut after = restarted(&client());
+    after.learn(&PresenceRecord::new(key_of(&client()))).unwrap();
+    after.learn(&shown).unwrap();
+    let next = announce(&mut after, &node(1), now(), TTL);
+    assert!(next.created_at() > short.created_at());
+    assert_eq!(next.retain_until(), at(NOW + 2 + 48 * HOUR - 1));
+    // The one that was not shown does not come back, whatever becomes of the announcer.
+    shown.insert(next.clone()).unwrap();
+    shown.insert(long).unwrap();
+    assert_eq!(view(&shown, next.expires_at()), []);
+    // One who knows all learns of what comes later.
+    let mut knowing = announcer(&client());
+    knowing.learn(&before.record(now())).unwrap();
+    let next = announce(&mut knowing, &node(1), now(), TTL);
+    assert_eq!(next.retain_until(), at(NOW + 1 + 40 * HOUR));
+    let mut other = restarted(&client());
+    assert!(other.learn(&PresenceRecord::new(key_of(&mallory()))).is_err());
+}
+
+#[test]
+fn case_24_what_was_announced_with_a_clock_that_was_ahead_is_forgotten_and_the_rest_stays() {
+    let mut announcer = announcer(&client());
+    let right = announce(&mut announcer, &node(1), now(), TTL);
+    announce(&mut announcer, &node(2), at(NOW + HOUR), TTL);
+    let later = at(NOW + HOUR / 60);
+    assert!(announcer.is_ahead(later));
+    let refused = announcer.withdraw(&node(1).public(), later).unwrap_err();
+    assert!(matches!(refused, AnnounceError::Refused(PresenceError::Limit(_))), "{refused}");
+    announcer.forget_future(later);
+    assert_eq!(view(&announcer.record(later), later), [right]);
+    let next = announce(&mut announcer, &node(2), later, TTL);
+    assert_eq!(next.created_at(), later);
+    // Somebody may yet show what is forgotten, once its time has come.
+    assert_eq!(next.retain_until(), later.saturating_add(millis(48 * HOUR)));
+    let before = announcer.record(later);
+    announcer.forget_future(later);
+    assert_eq!(announcer.record(later), before, "with a clock that is right nothing is forgotten");
+}
+
+#[test]
 fn a_short_announcement_is_kept_as_long_as_a_longer_one_before_it() {
     let mut announcer = announcer(&client());
     let long = announce(&mut announcer, &node(1), now(), 2 * HOUR);

@@ -319,7 +319,9 @@ pub fn validator() -> PresenceValidator {
 
 /// Presence beside smart records.
 pub fn registry() -> Registry {
-    Registry::default().with(Registry::PRESENCE, validator()).unwrap()
+    Registry::default()
+        .with(libp2p_smart_record::presence::PresenceKey::NAMESPACE, validator())
+        .unwrap()
 }
 
 /// A replica whose clock stands at [`NOW`].
@@ -337,7 +339,7 @@ pub fn replica() -> (SmartRecordStore, ManualClock) {
 
 /// What a replica answers a GET with.
 pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
-    store.get(&key.into()).map(|record| record.value.clone())
+    store.get(&libp2p_kad::RecordKey::new(key)).map(|record| record.value.clone())
 }
 
 /// All who could take `value` under `key` refuse it: the validator for this kind of reason, which is returned, the
@@ -349,10 +351,10 @@ pub fn refused_under(key: &RecordKey, value: &[u8], fault: Fault) -> ValidationE
     let (mut replica, _) = replica();
     let neighbour = Draft::at(99).encode();
     replica
-        .put(KadRecord::new(libp2p_kad::RecordKey::from(&self::key()), neighbour.clone()))
+        .put(KadRecord::new(libp2p_kad::RecordKey::new(&self::key()), neighbour.clone()))
         .unwrap();
     let mut events = replica.subscribe();
-    replica.put(KadRecord::new(libp2p_kad::RecordKey::from(key), value.to_vec())).unwrap();
+    replica.put(KadRecord::new(libp2p_kad::RecordKey::new(key), value.to_vec())).unwrap();
     let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
     assert!(
         matches!(&told[..], [StoreEvent::Refused { reason, .. }] if *reason == error),

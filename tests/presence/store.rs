@@ -109,7 +109,7 @@ fn what_is_retained_by_its_rules_is_kept_until_then() {
     // By a client whose clock is ahead: longer than the store keeps what nobody bounds.
     let (mut replica, clock) = replica();
     let ahead = Draft::withdrawn(1).made(SKEW).living(48 * HOUR);
-    let mut record = KadRecord::new(libp2p_kad::RecordKey::from(&key()), ahead.encode());
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), ahead.encode());
     record.expires = Some(std::time::Instant::now() + millis(2_000));
     replica.put(record).unwrap();
     clock.advance(millis(SKEW + 48 * HOUR - 1));
@@ -122,7 +122,7 @@ fn what_is_retained_by_its_rules_is_kept_until_then() {
 fn replication_carries_the_time_that_is_left() {
     let (mut replica, clock) = replica();
     let value = records(&[Draft::at(1).living(TTL), Draft::at(2).living(2 * TTL)]);
-    let mut record = KadRecord::new(libp2p_kad::RecordKey::from(&key()), value.clone());
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), value.clone());
     // What comes with it through the DHT counts for nothing beside what is signed.
     record.publisher = Some(id(&node(7)));
     record.expires = Some(std::time::Instant::now() + millis(1_000));
@@ -130,7 +130,7 @@ fn replication_carries_the_time_that_is_left() {
     clock.advance(millis(TTL));
     let sent: Vec<_> = replica.records().map(|record| record.into_owned()).collect();
     assert_eq!(sent.len(), 1);
-    assert_eq!((RecordKey::from(&sent[0].key), &sent[0].value), (key(), &value));
+    assert_eq!((RecordKey::new(sent[0].key.to_vec()), &sent[0].value), (key(), &value));
     assert_eq!(sent[0].publisher, None);
     let left = sent[0].expires.unwrap() - std::time::Instant::now();
     assert!(left <= millis(TTL) && left > millis(TTL - 10_000), "{left:?}");

@@ -6,7 +6,7 @@ use libp2p_smart_record::{IpnsBuilder, IpnsName, PublicKeyValidator};
 fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = new_storage();
-    let registry = Registry::ipfs();
+    let registry = libp2p_smart_record::ipfs();
     let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
     (store, clock)
 }
@@ -18,7 +18,12 @@ fn ipns(hours: u32, lifetime: Option<Duration>) -> Record {
     let record = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until).sign(&keypair).unwrap();
     let key = IpnsName::from(&keypair.public()).key();
     let expires = lifetime.map(|lifetime| Instant::now() + lifetime);
-    Record { key: (&key).into(), value: record.as_bytes().to_vec(), publisher: None, expires }
+    Record {
+        key: kad::RecordKey::new(&key),
+        value: record.as_bytes().to_vec(),
+        publisher: None,
+        expires,
+    }
 }
 
 /// Whether it is there so long after the beginning; with a second less it would not go out any more.
@@ -46,7 +51,7 @@ fn a_far_expiry_ends_with_the_age_that_the_store_allows() {
             let record = ipns(1_000, None);
             if local {
                 // The node's own.
-                store.write(&RecordKey::from(&record.key), &record.value).unwrap();
+                store.write(&RecordKey::new(record.key.to_vec()), &record.value).unwrap();
             } else {
                 store.put(record.clone()).unwrap();
             }
@@ -112,7 +117,7 @@ fn a_value_that_does_not_say_when_it_expires_has_an_end() {
     let (mut store, clock) = ipns_store(StoreConfig::default());
     let public = keypair(1).public();
     let key = PublicKeyValidator::key(&public);
-    let record = Record::new(kad::RecordKey::from(&key), public.encode_protobuf());
+    let record = Record::new(kad::RecordKey::new(&key), public.encode_protobuf());
     store.put(record.clone()).unwrap();
     assert!(lives_after(&store, &clock, &record, 48 * HOUR - SECOND));
     assert!(!lives_after(&store, &clock, &record, 48 * HOUR));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn kept(store: &SmartRecordStore, keys: &[RecordKey]) -> Vec<bool> {
-    keys.iter().map(|key| store.get(&key.into()).is_some()).collect()
+    keys.iter().map(|key| store.get(&kad_key(key)).is_some()).collect()
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn room_is_made_from_the_far_end() {
 
     // What is there may be overwritten though the store is full.
     put(&mut store, &keys[2], b"other".to_vec());
-    assert_eq!(store.get(&(&keys[2]).into()).unwrap().value, b"other");
+    assert_eq!(store.get(&kad_key(&keys[2])).unwrap().value, b"other");
     assert_eq!(store.usage().records, 3);
 }
 
@@ -50,7 +50,7 @@ fn what_has_expired_goes_first() {
     let (mut store, clock) = open_store(StoreConfig::default().with_max_records(3));
     let mut heard = store.subscribe();
     for (key, seconds) in keys.iter().zip([10, 1_000, 1_000]) {
-        let mut record = Record::new(kad::RecordKey::from(key), b"value".to_vec());
+        let mut record = Record::new(kad::RecordKey::new(key), b"value".to_vec());
         record.expires = Some(Instant::now() + Duration::from_secs(seconds));
         store.put(record).unwrap();
     }
@@ -133,10 +133,10 @@ fn a_full_store_takes_what_makes_it_smaller() {
     let key = RecordKey::new("/any/a");
     store.write(&key, &[1; 1_200]).unwrap();
     store.write(&key, &[2; 1_100]).unwrap();
-    assert_eq!(store.get(&(&key).into()).unwrap().value, [2; 1_100]);
+    assert_eq!(store.get(&kad_key(&key)).unwrap().value, [2; 1_100]);
     // What does not fit does not cost the record its old value.
     assert!(store.write(&key, &[3; 1_600]).is_err());
-    assert_eq!(store.get(&(&key).into()).unwrap().value, [2; 1_100]);
+    assert_eq!(store.get(&kad_key(&key)).unwrap().value, [2; 1_100]);
 }
 
 #[test]

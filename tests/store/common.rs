@@ -105,7 +105,7 @@ pub fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> V
 
 /// Writes as Kademlia does what a stranger sent.
 pub fn put<S: Storage>(store: &mut SmartRecordStore<S>, key: &RecordKey, value: Vec<u8>) {
-    store.put(Record::new(kad::RecordKey::from(key), value)).unwrap();
+    store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }
 
 pub fn decode(key: &RecordKey, value: &[u8]) -> SmartRecord {

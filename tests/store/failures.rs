@@ -13,7 +13,7 @@ fn a_failed_write_leaves_what_was_there() {
     let before = (store.record(&board).unwrap(), store.usage());
     let check = |store: &SmartRecordStore<Probe>| {
         assert_eq!((store.record(&board).unwrap(), store.usage()), before);
-        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+        assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"old");
     };
 
     state.fail_applies_after(0);
@@ -22,10 +22,10 @@ fn a_failed_write_leaves_what_was_there() {
     assert!(matches!(store.write(&value, b"new"), Err(WriteError::Storage(_))));
     // A stranger learns nothing of it; the local user does.
     put(&mut store, &board, more.clone());
-    let mut own = Record::new(&value, b"new".to_vec());
+    let mut own = Record::new(kad_key(&value), b"new".to_vec());
     own.publisher = Some(local());
     assert!(store.put(own).is_err());
-    store.remove(&(&value).into());
+    store.remove(&kad_key(&value));
     assert!(store.forget(&value).is_err());
     let told = events(&mut heard);
     assert_eq!(told.len(), 5, "{told:?}");
@@ -37,15 +37,15 @@ fn a_failed_write_leaves_what_was_there() {
     clock.advance(Duration::from_secs(61));
     assert!(store.collect().is_err());
     assert_eq!(store.record(&board).unwrap(), None);
-    assert!(store.get(&(&board).into()).is_none());
+    assert!(store.get(&kad_key(&board)).is_none());
     assert_eq!(store.usage(), before.1);
 
     state.mend();
     assert_eq!(store.collect(), Ok(1));
     store.write(&board, &more).unwrap();
     assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &more)));
-    store.remove(&(&value).into());
-    assert!(store.get(&(&value).into()).is_none());
+    store.remove(&kad_key(&value));
+    assert!(store.get(&kad_key(&value)).is_none());
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_failed_read_is_no_answer_and_no_loss() {
         switch.store(true, SeqCst);
         let failures = store.counters().storage_failures;
         let reads_fail = state.fail_reads.load(SeqCst);
-        assert_eq!(store.get(&(&board).into()).is_none(), reads_fail);
+        assert_eq!(store.get(&kad_key(&board)).is_none(), reads_fail);
         assert_eq!(store.record(&board).is_err(), reads_fail);
         assert_eq!(store.view(&board).is_err(), reads_fail);
         assert_eq!(store.records().count(), if reads_fail { 0 } else { 2 });
@@ -72,7 +72,7 @@ fn a_failed_read_is_no_answer_and_no_loss() {
         state.mend();
         assert_eq!(store.usage(), usage);
         assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &first)));
-        assert_eq!(store.get(&(&value).into()).unwrap().value, b"old");
+        assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"old");
     }
 }
 
@@ -137,9 +137,9 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             let good = one_space(&board, 1, 10, HOUR);
             store.write(&board, &good).unwrap();
             assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &good)), "{what}");
-            assert!(store.get(&(&board).into()).is_some(), "{what}");
+            assert!(store.get(&kad_key(&board)).is_some(), "{what}");
             store.write(&value, b"value").unwrap();
-            assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+            assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
             assert!(store.records().count() >= 2, "{what}");
             // Room can be made of it, and it can be collected.
             let mut n = 2;
@@ -151,7 +151,7 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             clock.advance(2 * HOUR);
             store.collect().unwrap();
             store.forget(&board).unwrap();
-            assert!(store.get(&(&board).into()).is_none());
+            assert!(store.get(&kad_key(&board)).is_none());
         }
     }
 }

@@ -128,9 +128,9 @@ fn of_a_full_namespace_the_nearest_stay() {
             }
             // No flood of the namespace keeps nearer records of it out, nor touches others.
             for (n, key) in keys.iter().enumerate() {
-                assert_eq!(store.get(&key.into()).is_some(), n < 4, "{n}");
+                assert_eq!(store.get(&kad_key(key)).is_some(), n < 4, "{n}");
             }
-            assert!(other.iter().all(|key| store.get(&key.into()).is_some()));
+            assert!(other.iter().all(|key| store.get(&kad_key(key)).is_some()));
             assert_eq!(store.namespace_usage("any").unwrap().count, 4);
             assert_eq!(store.namespace_usage("sr").unwrap().count, 3);
             if nearest_first {
@@ -281,7 +281,7 @@ fn a_changed_list_of_the_protected_counts_at_once() {
 fn what_the_local_node_wrote_is_its_own() {
     let keys = by_distance(6);
     let (mut store, _) = open_store(StoreConfig::default().with_max_records(3));
-    let kept = |store: &SmartRecordStore, key: &RecordKey| store.get(&key.into()).is_some();
+    let kept = |store: &SmartRecordStore, key: &RecordKey| store.get(&kad_key(key)).is_some();
     store.write(&keys[5], b"own").unwrap();
     assert_eq!(store.writer_usage(&local()).unwrap().count, 1);
     for key in &keys[..5] {

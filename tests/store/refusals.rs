@@ -18,7 +18,7 @@ fn only_the_local_user_is_told_no() {
         (expired, Fault::Expired),
     ];
     for (value, fault) in cases {
-        let mut record = Record::new(kad::RecordKey::from(&key), value);
+        let mut record = Record::new(kad::RecordKey::new(&key), value);
         for (publisher, origin) in [
             (Some(local()), Origin::Local),
             (Some(peer(1)), Origin::Remote),
@@ -141,7 +141,7 @@ fn a_custom_validator_decides_what_is_better() {
     let (mut store, clock) = open_store(StoreConfig::default());
     let mut heard = store.subscribe();
     let key = RecordKey::new("/number/a");
-    let value = |store: &SmartRecordStore| store.get(&(&key).into()).map(|r| r.value.clone());
+    let value = |store: &SmartRecordStore| store.get(&kad_key(&key)).map(|r| r.value.clone());
     let report = store.write(&key, b"5").unwrap();
     assert_eq!((report.stored, report.known), (1, 0));
     let report = store.write(&key, b"5").unwrap();
@@ -154,12 +154,12 @@ fn a_custom_validator_decides_what_is_better() {
     assert!(store.write(&key, b"1001").is_err());
     assert!(store.write(&key, b"eight").is_err());
     // The same from a stranger, with whatever lifetime and publisher, is known and changes nothing.
-    let mut record = Record::new(kad::RecordKey::from(&key), b"7".to_vec());
+    let mut record = Record::new(kad::RecordKey::new(&key), b"7".to_vec());
     record.publisher = Some(peer(1));
     record.expires = Some(Instant::now() + Duration::from_secs(2));
     store.put(record).unwrap();
     assert_eq!(store.counters().known, 2);
-    assert_eq!(store.get(&(&key).into()).unwrap().publisher, None);
+    assert_eq!(store.get(&kad_key(&key)).unwrap().publisher, None);
     assert_eq!(store.counters().values, 2);
     let faults: Vec<_> = events(&mut heard)
         .iter()
@@ -188,7 +188,7 @@ fn a_local_record_has_to_fit_into_a_chunk() {
     for (room, fits) in [(value.len(), true), (value.len() - 1, false)] {
         let (mut store, _) = open_store(StoreConfig::default().with_chunk_bytes(room));
         let mut heard = store.subscribe();
-        let mut record = Record::new(kad::RecordKey::from(&key), value.clone());
+        let mut record = Record::new(kad::RecordKey::new(&key), value.clone());
         record.publisher = Some(local());
         assert_eq!(store.put(record).is_ok(), fits);
         let refused = events(&mut heard).into_iter().any(|event| {

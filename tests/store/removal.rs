@@ -47,10 +47,10 @@ fn remove_takes_nothing_that_lives_from_a_smart_record() {
     put(&mut store, &key, one_space(&key, 1, 10, Duration::from_secs(60)));
     put(&mut store, &key, one_space(&key, 2, 10, HOUR));
     let before = store.record(&key).unwrap();
-    store.remove(&(&key).into());
+    store.remove(&kad_key(&key));
     assert_eq!(store.record(&key).unwrap(), before);
     clock.advance(Duration::from_secs(61));
-    store.remove(&(&key).into());
+    store.remove(&kad_key(&key));
     assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 1);
     assert_eq!(store.counters().collected, 1);
     store.remove(&kad_key("/sr/nothing"));
@@ -60,10 +60,10 @@ fn remove_takes_nothing_that_lives_from_a_smart_record() {
 fn forget_deletes_anything() {
     let (mut store, _) = open_store(StoreConfig::default());
     let (key, _) = large_board(&mut store, |_| HOUR);
-    store.get(&(&key).into()).unwrap();
+    store.get(&kad_key(&key)).unwrap();
     put_value(&mut store, "/any/a", 10);
     store.forget(&key).unwrap();
-    assert!(store.get(&(&key).into()).is_none());
+    assert!(store.get(&kad_key(&key)).is_none());
     assert_eq!(store.record(&key).unwrap(), None);
     assert_eq!(store.usage().records, 1);
     store.forget(&RecordKey::new("/any/a")).unwrap();

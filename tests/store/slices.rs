@@ -25,10 +25,10 @@ fn read_whole(store: &SmartRecordStore, board: &SmartRecord, max_gets: usize) ->
     let key = board.key();
     let mut read = SmartRecord::new(key.clone());
     for gets in 1..=max_gets {
-        let record = store.get(&key.into()).expect("a slice");
+        let record = store.get(&kad_key(key)).expect("a slice");
         assert!(record.value.len() <= 8 * 1_024, "{} bytes", record.value.len());
         assert_eq!(record.publisher, None);
-        assert_eq!(record.key, kad::RecordKey::from(key));
+        assert_eq!(record.key, kad::RecordKey::new(key));
         read.join(decode(key, &record.value)).unwrap();
         if &read == board {
             return gets;
@@ -69,7 +69,7 @@ fn readers_who_take_turns_all_read_the_whole() {
                     continue;
                 }
                 let before = record.clone();
-                let slice = store.get(&(&key).into()).unwrap();
+                let slice = store.get(&kad_key(&key)).unwrap();
                 record.join(decode(&key, &slice.value)).unwrap();
                 *quiet = if *record == before { *quiet + 1 } else { 0 };
             }
@@ -95,7 +95,7 @@ fn small_records_are_returned_whole_each_time() {
     assert!((7_000..8_000).contains(&size), "{size} bytes");
     for _ in 0..3 {
         // The spaces come in the order of their ranks.
-        let value = store.get(&(&key).into()).unwrap().value.clone();
+        let value = store.get(&kad_key(&key)).unwrap().value.clone();
         assert_eq!(value.len(), size);
         assert_eq!(decode(&key, &value), record);
     }
@@ -149,7 +149,7 @@ fn a_cursor_into_a_space_that_shrank_hides_nothing() {
                 // Move the cursor to several places, in the long space and elsewhere.
                 let (mut store, clock) = (clone_of(&record), clock.clone());
                 for _ in 0..gets {
-                    store.0.get(&(&key).into()).unwrap();
+                    store.0.get(&kad_key(&key)).unwrap();
                 }
                 store.1.advance(Duration::from_secs(61));
                 if collect {
@@ -162,7 +162,7 @@ fn a_cursor_into_a_space_that_shrank_hides_nothing() {
                 drop(clock);
             }
             clock.advance(Duration::from_secs(61));
-            assert!(store.get(&(&key).into()).is_some());
+            assert!(store.get(&kad_key(&key)).is_some());
         }
     }
 }
@@ -185,7 +185,7 @@ fn a_cursor_survives_spaces_that_vanish() {
     });
     for (n, collect) in [(3, false), (5, true), (2, false)] {
         for _ in 0..n {
-            assert!(store.get(&(&key).into()).is_some());
+            assert!(store.get(&kad_key(&key)).is_some());
         }
         clock.advance(Duration::from_secs(61));
         if collect {
@@ -198,16 +198,16 @@ fn a_cursor_survives_spaces_that_vanish() {
     }
     // With the last space goes the cursor; what comes later under the key is found.
     clock.advance(2 * HOUR);
-    assert!(store.get(&(&key).into()).is_none());
+    assert!(store.get(&kad_key(&key)).is_none());
     store.collect().unwrap();
-    assert!(store.get(&(&key).into()).is_none());
+    assert!(store.get(&kad_key(&key)).is_none());
     assert_eq!(store.usage(), Usage::default());
     let mut signer = signer(&key, 5, Limits::default());
     let update = signer.merge(text(1), clock.now(), HOUR).unwrap();
     let mut late = SmartRecord::new(key.clone());
     late.insert(signer.writer(), update).unwrap();
     put(&mut store, &key, late.encode());
-    assert_eq!(store.get(&(&key).into()).unwrap().value, late.encode());
+    assert_eq!(store.get(&kad_key(&key)).unwrap().value, late.encode());
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn records_go_out_in_chunks_of_one_key() {
     let small = RecordKey::new("/sr/small");
     put(&mut store, &small, one_space(&small, 1, 10, Duration::from_secs(600)));
     let value = RecordKey::new("/any/value");
-    let mut any = Record::new(kad::RecordKey::from(&value), b"value".to_vec());
+    let mut any = Record::new(kad::RecordKey::new(&value), b"value".to_vec());
     any.publisher = Some(peer(3));
     any.expires = Some(Instant::now() + Duration::from_secs(100));
     store.put(any).unwrap();
@@ -226,7 +226,7 @@ fn records_go_out_in_chunks_of_one_key() {
     let before = Instant::now();
     let records: Vec<Record> = store.records().map(Cow::into_owned).collect();
     let of = |key: &RecordKey| -> Vec<&Record> {
-        records.iter().filter(|r| r.key == kad::RecordKey::from(key)).collect()
+        records.iter().filter(|r| r.key == kad::RecordKey::new(key)).collect()
     };
     // Each of the same key next to each other, each within its size, all of them the whole.
     let chunks = of(&key);
@@ -253,13 +253,13 @@ fn records_go_out_in_chunks_of_one_key() {
     assert!(left.spaces().len() < 470);
     let mut whole = SmartRecord::new(key.clone());
     for record in store.records() {
-        assert_ne!(record.key, kad::RecordKey::from(&value));
-        if record.key == kad::RecordKey::from(&key) {
+        assert_ne!(record.key, kad::RecordKey::new(&value));
+        if record.key == kad::RecordKey::new(&key) {
             whole.join(decode(&key, &record.value)).unwrap();
         }
     }
     assert_eq!(whole, left);
-    assert!(store.get(&(&value).into()).is_none());
+    assert!(store.get(&kad_key(&value)).is_none());
     clock.advance(HOUR);
     assert_eq!(store.records().count(), 0);
 }
@@ -269,13 +269,13 @@ fn the_lifetime_on_the_wire_is_the_signed_one() {
     let (mut store, _) = open_store(StoreConfig::default());
     let key = RecordKey::new("/sr/a");
     let mut record =
-        Record::new(kad::RecordKey::from(&key), one_space(&key, 1, 10, Duration::from_secs(600)));
+        Record::new(kad::RecordKey::new(&key), one_space(&key, 1, 10, Duration::from_secs(600)));
     // What the sender says of lifetime and publisher has no weight.
     record.expires = Some(Instant::now() + Duration::from_secs(5));
     record.publisher = Some(peer(9));
     let before = Instant::now();
     store.put(record).unwrap();
-    for found in [store.get(&(&key).into()).unwrap(), store.records().next().unwrap()] {
+    for found in [store.get(&kad_key(&key)).unwrap(), store.records().next().unwrap()] {
         let left = found.expires.unwrap() - before;
         assert!((600..602).contains(&left.as_secs()), "{left:?}");
         assert_eq!(found.publisher, None);

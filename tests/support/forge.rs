@@ -329,7 +329,12 @@ impl Replica {
 
     /// A PUT from another peer, which must never fail.
     pub fn put(&mut self, key: &RecordKey, value: Vec<u8>) {
-        let record = KadRecord { key: key.into(), value, publisher: None, expires: None };
+        let record = KadRecord {
+            key: libp2p_kad::RecordKey::new(key),
+            value,
+            publisher: None,
+            expires: None,
+        };
         assert!(self.store.put(record).is_ok(), "a remote PUT fails");
     }
 

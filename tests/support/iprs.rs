@@ -125,7 +125,7 @@ pub fn open_store(validator: IprsValidator) -> (SmartRecordStore, ManualClock) {
 
 /// What the store would answer a GET with.
 pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
-    store.get(&key.into()).map(|record| record.value.clone())
+    store.get(&kad::RecordKey::new(key)).map(|record| record.value.clone())
 }
 
 /// Is refused, with the same reason by the validator and by the store as Kademlia uses it, which keeps what it
@@ -143,7 +143,7 @@ pub fn refused_by(
 
     let (mut store, clock) = open_store(validator.clone());
     clock.set(at(now));
-    store.put(kad::Record::new(kad::RecordKey::from(key), value.to_vec())).unwrap();
+    store.put(kad::Record::new(kad::RecordKey::new(key), value.to_vec())).unwrap();
     assert_eq!(stored(&store, key), None);
     assert_eq!(store.counters().refused.get(&fault), Some(&1));
     assert_eq!(store.counters().values, 0);
@@ -162,7 +162,7 @@ pub fn accepted_by(validator: &IprsValidator, key: &RecordKey, value: &[u8], now
     validator.validate(key, value, at(now)).unwrap();
     let (mut store, clock) = open_store(validator.clone());
     clock.set(at(now));
-    store.put(kad::Record::new(kad::RecordKey::from(key), value.to_vec())).unwrap();
+    store.put(kad::Record::new(kad::RecordKey::new(key), value.to_vec())).unwrap();
     assert_eq!(stored(&store, key).as_deref(), Some(value));
 }
 

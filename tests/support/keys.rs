@@ -5,7 +5,7 @@ pub use crate::clock::ManualClock;
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Fault, RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, Timestamp,
+    Fault, RecordKey, SmartRecordStore, StoreConfig, StoreEvent, Timestamp,
     store::{Events, MemoryStorage},
 };
 
@@ -49,7 +49,7 @@ impl Node {
         let clock = ManualClock::at(at(NOW));
         let mut store = SmartRecordStore::with_storage(
             ed25519(255).public().to_peer_id(),
-            Registry::ipfs(),
+            libp2p_smart_record::ipfs(),
             StoreConfig::default(),
             MemoryStorage::default(),
             clock.clone(),
@@ -60,7 +60,7 @@ impl Node {
 
     /// Stores what a stranger has sent. Returns the refusals.
     pub fn put(&mut self, key: &RecordKey, value: &[u8]) -> Vec<Fault> {
-        let record = kad::Record::new(kad::RecordKey::from(key), value.to_vec());
+        let record = kad::Record::new(kad::RecordKey::new(key), value.to_vec());
         self.store.put(record).unwrap();
         std::iter::from_fn(|| self.events.try_next())
             .filter_map(|event| match event {
@@ -72,6 +72,6 @@ impl Node {
 
     /// What the next one to ask gets.
     pub fn get(&self, key: &RecordKey) -> Option<Vec<u8>> {
-        self.store.get(&kad::RecordKey::from(key)).map(|record| record.into_owned().value)
+        self.store.get(&kad::RecordKey::new(key)).map(|record| record.into_owned().value)
     }
 }

@@ -186,7 +186,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         &self,
         key: &RecordKey,
     ) -> Result<Vec<(Option<PeerId>, Vec<u8>)>, NodeError> {
-        let kad_key = kad::RecordKey::from(key);
+        let kad_key = kad::RecordKey::new(key);
         let asked = kad_key.clone();
         let results = self.query(move |kad| Ok(kad.get_record(asked))).await?;
         let found = results.into_iter().filter_map(|result| match result {
@@ -202,7 +202,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
 
     /// Stores a value here and at the peers closest to the key; returns at how many.
     pub async fn put(&self, key: &RecordKey, value: Vec<u8>) -> Result<usize, NodeError> {
-        let record = kad::Record::new(kad::RecordKey::from(key), value);
+        let record = kad::Record::new(kad::RecordKey::new(key), value);
         let results = self
             .query(move |kad| kad.put_record(record, kad::Quorum::All).map_err(|e| e.to_string()))
             .await?;
@@ -216,7 +216,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         key: &RecordKey,
         value: Vec<u8>,
     ) -> Result<usize, NodeError> {
-        self.put_record_to(peer, kad::Record::new(kad::RecordKey::from(key), value)).await
+        self.put_record_to(peer, kad::Record::new(kad::RecordKey::new(key), value)).await
     }
 
     /// Sends a record as it is to one peer.

@@ -46,10 +46,10 @@ async fn an_answer_of_another_key_is_not_taken() {
     let elsewhere = RecordKey::new("/sr/traps/elsewhere");
     let record = says(&mut signer(&elsewhere), "elsewhere");
 
-    let honest = kad::Record::new(kad::RecordKey::from(&elsewhere), record.encode());
+    let honest = kad::Record::new(kad::RecordKey::new(&elsewhere), record.encode());
     assert_eq!(ask_liar(honest).await, [], "the key of the answer is compared");
 
-    let moved = kad::Record::new(kad::RecordKey::from(&key()), record.encode());
+    let moved = kad::Record::new(kad::RecordKey::new(&key()), record.encode());
     let found = ask_liar(moved).await;
     let rules = SmartRecordValidator::default();
     let read = rules.read(&key(), &found[0].1, SystemClock.now());
@@ -64,7 +64,7 @@ async fn an_expired_answer_is_not_taken() {
     writer.merge(document, hours_ago, Duration::from_secs(3_600)).unwrap();
     let record = writer.record(hours_ago);
 
-    let late = kad::Record::new(kad::RecordKey::from(&key()), record.encode());
+    let late = kad::Record::new(kad::RecordKey::new(&key()), record.encode());
     let found = ask_liar(late).await;
     let rules = SmartRecordValidator::default();
     let read = rules.read(&key(), &found[0].1, SystemClock.now());

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt, num::NonZeroUsize, time::Duration};
 
+use bytes::Bytes;
 use futures::{
     StreamExt,
     channel::{mpsc, oneshot},
@@ -11,7 +12,6 @@ use libp2p_kad::{
     self as kad, GetRecordError, GetRecordOk, PutRecordError, QueryId, QueryInfo, QueryResult,
     Quorum, store::RecordStore,
 };
-use prost::bytes::Bytes;
 use web_time::Instant;
 
 use super::DhtError;
@@ -90,7 +90,7 @@ impl DhtDriver {
                 if reply.is_canceled() {
                     return;
                 }
-                let key = kad::RecordKey::from(&key);
+                let key = kad::RecordKey::new(&key);
                 let id = kad.get_record(key.clone());
                 self.queries.insert(id, Query::Fetch { key, found: Found::default(), reply });
             }
@@ -99,7 +99,7 @@ impl DhtDriver {
                 if let Err(error) = kad.store_mut().write(&key, &value) {
                     return answer(reply, Err(error.into()));
                 }
-                let record = kad::Record::new(kad::RecordKey::from(&key), value.to_vec());
+                let record = kad::Record::new(kad::RecordKey::new(&key), value.to_vec());
                 match kad.put_record(record, Quorum::All) {
                     Ok(id) => {
                         let quorum = match kad.query(&id).map(|query| query.info().clone()) {
@@ -129,7 +129,7 @@ impl DhtDriver {
             return;
         }
         let record = kad::Record {
-            key: kad::RecordKey::from(&correction.key),
+            key: kad::RecordKey::new(&correction.key),
             value: correction.value.to_vec(),
             // We are not its publisher, who would be asked to keep it alive.
             publisher: None,

@@ -21,8 +21,12 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
             let io = StorageError::Io(std::io::ErrorKind::Other);
             assert_eq!(error, WriteError::Storage(io), "attempt {attempt}");
             // Kademlia reads what is there, if it can be read at all.
-            assert!(store.get(&(&key(2)).into()).is_none());
-            assert!(store.get(&(&key(1)).into()).is_none_or(|record| record.value == b"one"));
+            assert!(store.get(&libp2p_kad::RecordKey::new(&key(2))).is_none());
+            assert!(
+                store
+                    .get(&libp2p_kad::RecordKey::new(&key(1)))
+                    .is_none_or(|record| record.value == b"one")
+            );
             assert_eq!(store.usage(), usage);
         }
         let told = events(&mut heard);
@@ -32,8 +36,8 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
         until_it_works(|| store.write(&key(2), b"two").ok());
         drop(store);
         let store = store_on(&device, Durability::Immediate, &clock);
-        assert_eq!(store.get(&(&key(1)).into()).unwrap().value, b"one");
-        assert_eq!(store.get(&(&key(2)).into()).unwrap().value, b"two");
+        assert_eq!(store.get(&libp2p_kad::RecordKey::new(&key(1))).unwrap().value, b"one");
+        assert_eq!(store.get(&libp2p_kad::RecordKey::new(&key(2))).unwrap().value, b"two");
     }
 }
 
@@ -50,7 +54,7 @@ fn what_a_failed_write_has_left_in_the_file_is_counted() {
         }
         device.mend();
         until_it_works(|| store.write(&key(8), b"last").ok());
-        let is_there = |n: &usize| store.get(&(&key(*n)).into()).is_some();
+        let is_there = |n: &usize| store.get(&libp2p_kad::RecordKey::new(&key(*n))).is_some();
         let (there, usage) = ((1..=8).filter(is_there).count(), store.usage());
         assert_eq!(usage.records, there, "{failed} writes failed after {syncs} syncs");
         assert_eq!(store.namespace_usage("any").unwrap().count as usize, there);
@@ -89,7 +93,7 @@ fn a_full_disk_is_told_and_survived() {
         drop(store);
         let store = store_on(&device, durability, &clock);
         for n in there {
-            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+            assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some(), "{n}");
         }
     }
 }
@@ -119,17 +123,17 @@ fn a_group_that_cannot_be_written_stays_and_further_writes_are_refused() {
         assert!(events(&mut heard).contains(&failed));
         // What was acknowledged is there to be read.
         for n in 1..=n {
-            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+            assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some(), "{n}");
         }
         n += 1;
-        assert!(store.get(&(&key(n)).into()).is_none());
+        assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_none());
         device.mend();
         until_it_works(|| store.write(&key(n), b"value").ok());
         drop(store);
         let store = store_on(&device, EAGER, &clock);
         assert_eq!(store.usage().records, n);
         for n in 1..=n {
-            assert!(store.get(&(&key(n)).into()).is_some(), "{n}");
+            assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some(), "{n}");
         }
     }
 }
@@ -169,7 +173,11 @@ fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
             clock.clone(),
         );
         device.fail(READS_FAIL);
-        let answered = || (0..2_000).filter(|n| store.get(&(&key(*n)).into()).is_some()).count();
+        let answered = || {
+            (0..2_000)
+                .filter(|n| store.get(&libp2p_kad::RecordKey::new(&key(*n))).is_some())
+                .count()
+        };
         assert!(answered() < 2_000);
         assert!(store.counters().storage_failures > 0);
         device.mend();

@@ -20,7 +20,7 @@ fn no_answer_of_the_time_of_a_failure_outlives_it() {
         failed += usize::from(!is_ok);
         // Answered from what is there now; what the failed write has left may turn up later.
         let answered = |store: &Store| {
-            let answer = store.get(&(&board).into());
+            let answer = store.get(&kad_key(&board));
             answer.map_or(0, |record| decode(&board, &record.value).spaces().len())
         };
         assert!(answered(&store) <= 2);
@@ -87,7 +87,7 @@ fn what_has_expired_goes_before_what_is_beyond_narrower_bounds() {
         let key = RecordKey::new(format!("/any/{n}"));
         let ttl = Duration::from_secs(if n < 600 { 60 } else { 3_600 });
         let expires = Some(Instant::now() + ttl);
-        store.put(Record { expires, ..Record::new(&key, vec![0; 10]) }).unwrap();
+        store.put(Record { expires, ..Record::new(kad_key(&key), vec![0; 10]) }).unwrap();
     }
     drop(store);
     clock.advance(Duration::from_secs(61));

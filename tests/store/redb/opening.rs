@@ -36,7 +36,7 @@ fn what_was_written_is_there_after_a_restart() {
         drop(store);
         let store = store_on(&device, durability, &clock);
         assert_eq!((store.record(&board).unwrap(), store.usage()), before);
-        assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+        assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
         assert!(store.get(&kad_key("/any/gone")).is_none());
         assert_eq!(store.records().count(), 2);
         assert_eq!(store.counters(), Default::default());
@@ -113,7 +113,7 @@ fn another_format_and_another_peer_s_file_are_refused() {
     // None of them has changed anything.
     set_meta(&device, "format", &2_u32.to_le_bytes());
     let store = store_on(&device, Durability::Immediate, &clock);
-    assert_eq!(store.get(&(&key).into()).unwrap().value, b"value");
+    assert_eq!(store.get(&kad_key(&key)).unwrap().value, b"value");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn what_has_expired_does_not_come_back() {
         let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
         store.write(&board, &one_space(&board, 1, 10, Duration::from_secs(60))).unwrap();
         store.write(&board, &one_space(&board, 2, 10, HOUR)).unwrap();
-        let mut record = Record::new(&value, b"value".to_vec());
+        let mut record = Record::new(kad_key(&value), b"value".to_vec());
         record.expires = Some(Instant::now() + Duration::from_secs(60));
         store.put(record).unwrap();
         drop(store);
@@ -147,7 +147,7 @@ fn what_has_expired_does_not_come_back() {
         clock.advance(Duration::from_secs(61));
         let mut store = store_on(&device, durability, &clock);
         assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
-        assert!(store.get(&(&value).into()).is_none());
+        assert!(store.get(&kad_key(&value)).is_none());
         assert_eq!(store.records().count(), 1);
         assert_eq!(store.collect(), Ok(2));
         assert_eq!(store.usage().records, 1);
@@ -157,7 +157,7 @@ fn what_has_expired_does_not_come_back() {
         clock.set(Timestamp::from_millis(T0));
         let store = store_on(&device, durability, &clock);
         assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
-        assert!(store.get(&(&value).into()).is_none());
+        assert!(store.get(&kad_key(&value)).is_none());
     }
 }
 

@@ -49,7 +49,7 @@ fn writers(store: &SmartRecordStore<RedbStorage>, key: &RecordKey) -> Vec<PeerId
         record.iter().flat_map(|r| r.spaces()).map(|(w, _)| w.peer_id()).collect();
     // Whatever way a record is read, it is the same.
     let mut answered: Vec<_> = store
-        .get(&key.into())
+        .get(&kad_key(key))
         .iter()
         .flat_map(|record| {
             decode(key, &record.value).spaces().map(|(w, _)| w.peer_id()).collect::<Vec<_>>()
@@ -57,7 +57,7 @@ fn writers(store: &SmartRecordStore<RedbStorage>, key: &RecordKey) -> Vec<PeerId
         .collect();
     let mut replicated: Vec<_> = store
         .records()
-        .filter(|record| record.key == key.into())
+        .filter(|record| record.key == libp2p_kad::RecordKey::new(key))
         .flat_map(|record| {
             decode(key, &record.value).spaces().map(|(w, _)| w.peer_id()).collect::<Vec<_>>()
         })
@@ -118,7 +118,7 @@ fn what_is_good_stays_however_little_is_remembered() {
         let mut store = reopen(&device, &clock, registry(), config);
         for _ in 0..3 {
             assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
-            assert_eq!(store.get(&(&value).into()).unwrap().value, b"value");
+            assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
             write_elsewhere(&mut store);
         }
         assert_eq!(store.counters().rows_discarded, 0);
@@ -137,7 +137,7 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     let mut heard = store.subscribe();
     let before = store.usage();
     assert_eq!(writers(&store, &board), peers(&[1, 2]));
-    assert!(store.get(&(&value).into()).is_none());
+    assert!(store.get(&kad_key(&value)).is_none());
     // They are told, and go, at the next write.
     let own = one_space(&board, 1, 20, HOUR);
     let _ = store.write(&board, &own);
@@ -151,7 +151,7 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     // They do not come back with the old rules either.
     let mut store = reopen(&device, &clock, super::registry(), immediate());
     assert_eq!(writers(&store, &board), peers(&[1, 2]));
-    assert!(store.get(&(&value).into()).is_none());
+    assert!(store.get(&kad_key(&value)).is_none());
     // The counts are right: a board that is emptied goes whole.
     clock.advance(2 * HOUR);
     store.collect().unwrap();
@@ -297,7 +297,7 @@ fn a_forged_row_is_never_served() {
     assert_eq!(writers(&store, &board), []);
     write_elsewhere(&mut store);
     assert_eq!(discarded(&mut heard).len(), 5);
-    assert!(store.get(&(&board).into()).is_none());
+    assert!(store.get(&kad_key(&board)).is_none());
     // The place is free again.
     store.write(&board, &one_space(&board, 1, 10, HOUR)).unwrap();
     assert_eq!(writers(&store, &board), peers(&[1]));
@@ -319,7 +319,7 @@ fn a_damaged_row_is_an_error_and_not_data() {
         let mut store = reopen(&device, &clock, registry(), immediate());
         let mut heard = store.subscribe();
         assert_eq!(writers(&store, &board), left);
-        assert_eq!(store.get(&(&value).into()).is_none(), is_head);
+        assert_eq!(store.get(&kad_key(&value)).is_none(), is_head);
         write_elsewhere(&mut store);
         let told = discarded(&mut heard);
         assert!(!told.is_empty() && told.iter().all(|fault| *fault == RowFault::Damaged));

@@ -16,7 +16,7 @@ const HANGS: Faults = Faults { syncs_hang: true, ..Faults::NONE };
 /// Whether a value is there if the power goes now, and with it all that is not synced.
 fn survives(device: &Device, key: &RecordKey) -> bool {
     let after = store_on(&device.after_power_loss(|_| 0), Durability::Immediate, &clock());
-    after.get(&key.into()).is_some()
+    after.get(&kad_key(key)).is_some()
 }
 
 /// Waits, sync by sync, until a value survives a loss of power.
@@ -94,7 +94,7 @@ fn what_waits_is_written_when_the_store_is_dropped() {
     assert_eq!(device.syncs(), syncs);
     drop(store);
     let store = store_on(&device, Durability::Immediate, &clock);
-    assert!(store.get(&(&key(1)).into()).is_some());
+    assert!(store.get(&libp2p_kad::RecordKey::new(&key(1))).is_some());
 }
 
 /// Room for little, and no window.
@@ -141,7 +141,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore<RedbStorag
             Ok(_) => assert!(held < LOAD, "held for {held:?} with room left"),
             Err(error) => break error,
         }
-        assert!(store.get(&(&key(n)).into()).is_some());
+        assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some());
         n += 1;
     };
     assert_eq!(error, WriteError::Storage(StorageError::Busy));
@@ -162,8 +162,9 @@ fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
         assert!(held < Durability::MAX_HOLD + LOAD, "{what}: held for {held:?}");
     };
 
-    let (held, answers) =
-        timed(|| (0..n).filter(|n| store.get(&(&key(*n)).into()).is_some()).count());
+    let (held, answers) = timed(|| {
+        (0..n).filter(|n| store.get(&libp2p_kad::RecordKey::new(&key(*n))).is_some()).count()
+    });
     assert_eq!(answers, n, "in the file and in memory");
     assert!(held < LOAD, "{n} reads: {held:?}");
     let (held, records) = timed(|| store.records().count());

@@ -1,0 +1,272 @@
+//! What is in a record, of whatever kind, as people and scripts see it.
+//!
+//! **Invariants.** What is shown was checked: for this key, signed, not expired.
+
+use anyhow::Result;
+use libp2p::identity::PublicKey;
+use libp2p_smart_record::{
+    IpnsRecord, IpnsValidator, IprsValidator, PresenceValidator, RecordKey, Registry, SmartRecord,
+    SmartRecordValidator, Timestamp, ValidationError, Validator, Validity,
+    behaviour::Snapshot,
+    iprs::{Ancestry, DatetimeRange, IprsRecord, Scheme, SequenceNumber, TtlSinceReceipt},
+    presence::{Announcement, ExchangeKey, PresenceRecord},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{keys, output::Rows};
+
+/// What is in a record.
+pub struct Content {
+    pub key: RecordKey,
+    /// Its bytes, as Kademlia has them.
+    pub bytes: Vec<u8>,
+    pub kind: Kind,
+}
+
+/// What is in a record, by its namespace.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+pub enum Kind {
+    Smart(SmartRecord),
+    PublicKey(PublicKey),
+    Ipns(IpnsRecord),
+    Iprs(IprsRecord, Validity),
+    Presence(PresenceRecord),
+}
+
+impl Content {
+    /// What is in these bytes, if it is good under `key` at `now`.
+    pub fn read(key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Self, ValidationError> {
+        let unsupported = || {
+            let namespace = key.namespace().unwrap_or_default();
+            ValidationError::Unsupported(format!("no rules of records under /{namespace}/…"))
+        };
+        let kind = match key.namespace().ok_or_else(unsupported)? {
+            Registry::SMART_RECORDS => {
+                Kind::Smart(SmartRecordValidator::default().read(key, value, now)?)
+            }
+            libp2p_smart_record::pk::NAMESPACE => {
+                libp2p_smart_record::built_in().validate(key, value, now)?;
+                let public_key = PublicKey::try_decode_protobuf(value)
+                    .map_err(|error| ValidationError::Invalid(error.to_string()))?;
+                Kind::PublicKey(public_key)
+            }
+            libp2p_smart_record::ipns::NAMESPACE => {
+                Kind::Ipns(IpnsValidator.read(key, value, now)?)
+            }
+            libp2p_smart_record::iprs::NAMESPACE => {
+                let rules = IprsValidator::default();
+                Kind::Iprs(rules.read(key, value, now)?, rules.validate(key, value, now)?)
+            }
+            libp2p_smart_record::presence::PresenceKey::NAMESPACE => {
+                Kind::Presence(PresenceValidator::default().read(key, value, now)?)
+            }
+            _ => return Err(unsupported()),
+        };
+        Ok(Self { key: key.clone(), bytes: value.to_vec(), kind })
+    }
+
+    /// What was known of a record; `None` if that was nothing.
+    pub fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
+        let Snapshot { key, record, value, at, .. } = snapshot;
+        match (record, value) {
+            (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self {
+                key: key.clone(),
+                bytes: record.encode(),
+                kind: Kind::Smart(record.clone()),
+            })),
+            (None, Some(value)) => Ok(Some(Self::read(key, value, *at)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it says anything at `now`: what was withdrawn says nothing.
+    pub fn says_something(&self, now: Timestamp) -> bool {
+        match &self.kind {
+            Kind::Smart(record) => !record.view(now).is_empty(),
+            Kind::Presence(record) => record.view(now).next().is_some(),
+            Kind::PublicKey(_) | Kind::Ipns(_) | Kind::Iprs(..) => true,
+        }
+    }
+
+    /// All that it says at `now`.
+    pub fn json(&self, now: Timestamp) -> Map<String, Value> {
+        let mut fields = about(&self.key);
+        fields.insert("bytes".to_owned(), self.bytes.len().into());
+        let said = match &self.kind {
+            Kind::Smart(record) => json!({ "spaces": spaces(record, now) }),
+            Kind::PublicKey(public_key) => json!({
+                "peer": public_key.to_peer_id().to_string(),
+                "key_type": public_key.key_type().to_string(),
+                "public_key": hex(&public_key.encode_protobuf()),
+                "expires_at": null,
+            }),
+            Kind::Ipns(record) => json!({
+                "writer": record.name().peer_id().to_string(),
+                "value": text(record.value()),
+                "seq": record.sequence().to_string(),
+                "expires_at": record.eol().to_string(),
+                "ttl_seconds": record.ttl().map(|ttl| ttl.as_secs()),
+            }),
+            Kind::Iprs(record, validity) => json!({
+                "writer": record.author().to_string(),
+                "value": ipld(record),
+                "scheme": scheme(record),
+                "version": record.version(),
+                "cid": record.cid().to_string(),
+                "expires_at": validity.expires_at.map(|at| at.to_string()),
+                "ttl_seconds": validity.ttl_since_receipt.map(|ttl| ttl.as_secs()),
+            }),
+            Kind::Presence(record) => {
+                json!({ "announcements": record.view(now).map(announcement).collect::<Vec<_>>() })
+            }
+        };
+        if let Value::Object(said) = said {
+            fields.extend(said);
+        }
+        fields
+    }
+
+    /// All that it says at `now`, for people.
+    pub fn rows(&self, now: Timestamp) -> Rows {
+        let until =
+            |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| left(at, now));
+        match &self.kind {
+            Kind::Smart(record) => Rows {
+                header: vec!["writer", "seq", "expires in", "document"],
+                rows: record
+                    .view(now)
+                    .iter()
+                    .map(|(writer, space)| {
+                        let (seq, document) = (space.seq.to_string(), space.document.to_string());
+                        vec![writer.to_string(), seq, left(space.expires_at, now), document]
+                    })
+                    .collect(),
+            },
+            Kind::PublicKey(public_key) => Rows {
+                header: vec!["peer", "type", "public key"],
+                rows: vec![vec![
+                    public_key.to_peer_id().to_string(),
+                    public_key.key_type().to_string(),
+                    hex(&public_key.encode_protobuf()),
+                ]],
+            },
+            Kind::Ipns(record) => Rows {
+                header: vec!["writer", "seq", "expires in", "value"],
+                rows: vec![vec![
+                    record.name().to_string(),
+                    record.sequence().to_string(),
+                    left(record.eol().expires_at(), now),
+                    text(record.value()),
+                ]],
+            },
+            Kind::Iprs(record, validity) => Rows {
+                header: vec!["writer", "scheme", "version", "expires in", "value"],
+                rows: vec![vec![
+                    record.author().to_string(),
+                    scheme(record),
+                    record.version().to_string(),
+                    until(validity.expires_at),
+                    ipld(record).to_string(),
+                ]],
+            },
+            Kind::Presence(record) => announcements(record.view(now), now),
+        }
+    }
+}
+
+/// What is said when there is nothing.
+pub fn nothing(key: &RecordKey) -> Map<String, Value> {
+    let mut fields = about(key);
+    match key.namespace() {
+        Some(Registry::SMART_RECORDS) => fields.insert("spaces".to_owned(), json!([])),
+        Some(libp2p_smart_record::presence::PresenceKey::NAMESPACE) => {
+            fields.insert("announcements".to_owned(), json!([]))
+        }
+        _ => fields.insert("value".to_owned(), Value::Null),
+    };
+    fields
+}
+
+fn about(key: &RecordKey) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("key".to_owned(), keys::show(key).into());
+    fields.insert("namespace".to_owned(), key.namespace().unwrap_or_default().into());
+    fields
+}
+
+fn spaces(record: &SmartRecord, now: Timestamp) -> Vec<Value> {
+    let view = record.view(now);
+    let said = view.iter().map(|(writer, space)| {
+        json!({
+            "writer": writer.to_string(),
+            "seq": space.seq.to_string(),
+            "expires_at": space.expires_at.to_string(),
+            "document": space.document.to_json(),
+        })
+    });
+    said.collect()
+}
+
+/// Where a client is present, for people.
+pub fn announcements<'a>(
+    announcements: impl IntoIterator<Item = &'a Announcement>,
+    now: Timestamp,
+) -> Rows {
+    let row = |announcement: &Announcement| {
+        vec![
+            announcement.client().to_string(),
+            announcement.node().to_string(),
+            left(announcement.expires_at(), now),
+        ]
+    };
+    Rows {
+        header: vec!["client", "is at node", "expires in"],
+        rows: announcements.into_iter().map(row).collect(),
+    }
+}
+
+/// An announcement, as JSON.
+pub fn announcement(announcement: &Announcement) -> Value {
+    let hex = |key: ExchangeKey| hex(key.as_bytes());
+    json!({
+        "client": announcement.client().to_string(),
+        "node": announcement.node().to_string(),
+        "expires_at": announcement.expires_at().to_string(),
+        "presence_key": hex(announcement.presence_key()),
+        "handshake_key": hex(announcement.handshake_key()),
+    })
+}
+
+/// How long it is until then, in whole seconds.
+pub fn left(at: Timestamp, now: Timestamp) -> String {
+    let left = at.saturating_since(now).as_secs();
+    humantime::format_duration(std::time::Duration::from_secs(left)).to_string()
+}
+
+fn scheme(record: &IprsRecord) -> String {
+    let known: [(_, &dyn Scheme); 4] = [
+        ("datetime-range", &DatetimeRange),
+        ("ttl-since-receipt", &TtlSinceReceipt),
+        ("ancestry", &Ancestry),
+        ("sequence-number", &SequenceNumber),
+    ];
+    known
+        .iter()
+        .find(|(_, scheme)| scheme.description().cid() == record.scheme())
+        .map_or_else(|| record.scheme().to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// The value as DAG-JSON has it.
+fn ipld(record: &IprsRecord) -> Value {
+    let encoded = serde_ipld_dagjson::to_vec(record.value()).ok();
+    encoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
+}
+
+/// Bytes that usually are text; those that are not are escaped.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| bytes.escape_ascii().to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,85 @@
+//! The demo's nodes, and what it asks of them beyond what a client does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair, kad, multiaddr::Protocol};
+use libp2p_smart_record::{
+    RecordKey, SmartRecord, StoreEvent,
+    host::{Node, NodeBuilder},
+    store::Events,
+};
+
+/// The protocol that these nodes speak, so that they keep to themselves.
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0.0");
+/// How long what was sent to a replica may take to show there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node on a free port of the loopback interface, which finds the others through the one at `first`.
+pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Node> {
+    let builder = NodeBuilder::with_keypair(keypair)
+        .with_protocol(PROTOCOL)
+        .listen_on("/ip4/127.0.0.1/tcp/0".parse()?);
+    Ok(first.cloned().into_iter().fold(builder, NodeBuilder::bootstrap).start().await?)
+}
+
+/// Where others reach it.
+pub async fn address(node: &Node) -> Result<Multiaddr> {
+    let address = node.addresses().await?.into_iter().next().context("it listens nowhere")?;
+    Ok(address.with(Protocol::P2p(node.peer_id())))
+}
+
+/// Looks for its place in the DHT, and says how many peers it knows then.
+pub async fn look_around(node: &Node) -> Result<usize> {
+    node.client().get(format!("/sr/{}", node.peer_id()).as_str()).await?;
+    let count = node.run(|records| {
+        records.kad_mut().kbuckets().map(|bucket| bucket.num_entries()).sum::<usize>()
+    });
+    Ok(count.await?)
+}
+
+/// The record as the node's own store has it, whole.
+pub async fn stored(node: &Node, key: &RecordKey) -> Result<Option<SmartRecord>> {
+    let key = key.clone();
+    Ok(node.run(move |records| records.store_mut().record(&key)).await??)
+}
+
+/// What the node's peers know of a record, and not what it knows itself: this is about the network.
+pub async fn read(node: &Node, key: &RecordKey) -> Result<SmartRecord> {
+    let own = key.clone();
+    node.run(move |records| records.store_mut().forget(&own)).await??;
+    let found = node.client().get(key.clone()).await?.snapshot.record;
+    Ok(found.unwrap_or_else(|| SmartRecord::new(key.clone())))
+}
+
+/// Sends a value to one peer, whatever it is, as no client would.
+pub async fn send(node: &Node, to: PeerId, key: &RecordKey, value: Vec<u8>) -> Result<()> {
+    let record = kad::Record::new(kad::RecordKey::new(key), value);
+    node.run(move |records| {
+        records.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One);
+    })
+    .await?;
+    Ok(())
+}
+
+/// What happens in the node's store from now on.
+pub async fn events(node: &Node) -> Result<Events> {
+    Ok(node.run(|records| records.store_mut().subscribe()).await?)
+}
+
+/// The first of these events for which `wanted` gives something, if it comes in time.
+pub async fn until<T>(
+    events: &mut Events,
+    mut wanted: impl FnMut(StoreEvent) -> Option<T>,
+) -> Option<T> {
+    let search = async {
+        while let Some(event) = events.next().await {
+            if let Some(found) = wanted(event) {
+                return Some(found);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(PATIENCE, search).await.ok().flatten()
+}

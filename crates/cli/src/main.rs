@@ -1,0 +1,93 @@
+//! The command line of libp2p-smart-record.
+//!
+//! One module for each command, and what they share: `network` (getting in), `content` and `output` (what is shown),
+//! `failure` (how commands fail), `keys` (files and keys), `stop` (being told to end).
+//!
+//! **Invariants.** Standard output has results alone, with `--json` one JSON value a line; what else there is to say, failures
+//! and progress, goes to standard error. Each failure has a kind, an exit code and, where there is one, a remedy.
+
+mod content;
+mod demo;
+mod failure;
+mod inspect;
+mod keys;
+mod network;
+mod output;
+mod presence;
+mod records;
+mod serve;
+mod stop;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{failure::Report, output::Format};
+
+/// Signed, mergeable, expiring records on a libp2p Kademlia DHT.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true, after_help = failure::HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Prints JSON: results on standard output, one value a line; a failure on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a DHT in this process and shows what smart records do: merge, withdraw, expire, refuse forgeries
+    /// and survive the loss of nodes.
+    Demo(demo::Arguments),
+    /// Runs a node of the DHT until it is told to stop, and prints its addresses.
+    Node(serve::Arguments),
+    /// Merges a document into our space of a smart record, or puts a value that is signed already.
+    Put(records::Put),
+    /// Reads what is under a key.
+    Get(records::Get),
+    /// Prints a record whenever it changes, until it is told to stop.
+    Watch(records::Read),
+    /// Withdraws all that our space of a record says.
+    Withdraw(records::Read),
+    /// Shows all about a record: who says what until when, how large it is, and who has it.
+    Inspect(inspect::Arguments),
+    /// Where clients can be reached.
+    #[command(subcommand)]
+    Presence(presence::Command),
+    /// Keys to write with.
+    #[command(subcommand)]
+    Key(keys::Command),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let Arguments { command, json } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::arguments(&error),
+    };
+    match run(command, Format::choose(json)).await {
+        Ok(code) => code,
+        Err(error) => Report::of(&error).print(json),
+    }
+}
+
+async fn run(command: Command, format: Format) -> Result<ExitCode> {
+    match command {
+        Command::Demo(arguments) => demo::run(arguments, format).await,
+        Command::Node(arguments) => serve::run(arguments, format).await,
+        Command::Put(arguments) => records::put(arguments, format).await,
+        Command::Get(arguments) => records::get(arguments, format).await,
+        Command::Watch(arguments) => records::watch(arguments, format).await,
+        Command::Withdraw(arguments) => records::withdraw(arguments, format).await,
+        Command::Inspect(arguments) => inspect::run(arguments, format).await,
+        Command::Presence(command) => presence::run(command, format).await,
+        Command::Key(command) => keys::run(command, format),
+    }
+}

@@ -1,0 +1,90 @@
+//! What every command that goes to the network has in common: how it gets in, as whom, and who has answered.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
+use libp2p_smart_record::{
+    SmartRecordStore, StoreConfig,
+    behaviour::{BehaviourConfig, Reading},
+    host::{Node, NodeBuilder},
+    store::Storage,
+};
+
+use crate::{failure::Failure, keys};
+
+/// How often a watched key is looked up: somebody looks on.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(clap::Args)]
+pub struct Network {
+    /// A node to begin with, as `smart-record node` prints it: it ends in `/p2p/<peer id>`. May be given again.
+    #[arg(long, short, value_name = "ADDRESS")]
+    pub connect: Vec<Multiaddr>,
+    /// The file of the key to write with, from `smart-record key generate`; without it a fresh one.
+    #[arg(long, short, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The protocol of the DHT; all who are to meet need the same.
+    #[arg(long, default_value = "/smart-record/kad/1.0.0", value_parser = protocol)]
+    protocol: StreamProtocol,
+}
+
+fn protocol(text: &str) -> Result<StreamProtocol, String> {
+    StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "has to begin with /".to_owned())
+}
+
+impl Network {
+    /// The key to write with.
+    pub fn keypair(&self) -> Result<Keypair, Failure> {
+        self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)
+    }
+
+    /// Joins the network for a while: others are not sent here.
+    pub async fn join(&self) -> Result<Node> {
+        self.join_as(self.keypair()?).await
+    }
+
+    /// As [`join`](Self::join), with this key.
+    pub async fn join_as(&self, keypair: Keypair) -> Result<Node> {
+        if self.connect.is_empty() {
+            return Err(Failure::NoAddress.into());
+        }
+        let peer = keypair.public().to_peer_id();
+        let store = SmartRecordStore::with_registry(
+            peer,
+            libp2p_smart_record::built_in(),
+            StoreConfig::default(),
+        );
+        Ok(self.builder(keypair, store).with_mode(kad::Mode::Client).start().await?)
+    }
+
+    /// A node in this network.
+    pub fn builder<S: Storage>(
+        &self,
+        keypair: Keypair,
+        store: SmartRecordStore<S>,
+    ) -> NodeBuilder<S> {
+        let builder = NodeBuilder::with_keypair(keypair)
+            .with_store(store)
+            .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))
+            .with_protocol(self.protocol.clone());
+        self.connect.iter().cloned().fold(builder, NodeBuilder::bootstrap)
+    }
+}
+
+/// Fails if nobody could be reached, so that "there is nothing" is said only by those who could know.
+pub async fn check_reached(node: &Node) -> Result<()> {
+    if node.peers().await?.is_empty() {
+        return Err(Failure::Unreachable.into());
+    }
+    Ok(())
+}
+
+/// Fails if nobody has answered.
+pub async fn check_answered(node: &Node, reading: &Reading) -> Result<()> {
+    check_reached(node).await?;
+    if !reading.has_reached_anyone() {
+        return Err(Failure::NoAnswer.into());
+    }
+    Ok(())
+}

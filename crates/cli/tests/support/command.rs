@@ -1,0 +1,49 @@
+//! The command line, run as users run it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+pub use smart_record_testing::process::Running;
+
+pub fn smart_record(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smart-record"));
+    command.args(arguments);
+    command
+}
+
+pub fn run(arguments: &[&str]) -> Output {
+    smart_record(arguments).output().unwrap()
+}
+
+/// What a command that does not fail prints with `--json`.
+pub fn json(arguments: &[&str]) -> Value {
+    let run = smart_record(arguments).arg("--json").output().unwrap();
+    assert!(run.status.success(), "{arguments:?}: {}", text(&run.stderr));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+/// What a command that fails prints with `--json`.
+pub fn failure(arguments: &[&str]) -> Value {
+    let run = smart_record(arguments).arg("--json").output().unwrap();
+    assert_eq!(text(&run.stdout), "", "{arguments:?}");
+    let failure: Value = serde_json::from_slice(&run.stderr).unwrap();
+    assert_eq!(failure["exit_code"], run.status.code().unwrap(), "{arguments:?}");
+    failure
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A node of the DHT that knows these, and its address.
+pub fn start_node(others: &[&str], more: &[&str]) -> (Running, String) {
+    let mut command = smart_record(&["node"]);
+    command.args(others.iter().flat_map(|other| ["--connect", other])).args(more);
+    let node = Running::spawn(command);
+    let address = node.line();
+    (node, address)
+}
+
+/// The address as `--connect` takes it, of one where nobody listens.
+pub const NOBODY: &str =
+    "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";

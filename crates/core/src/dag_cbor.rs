@@ -1,0 +1,171 @@
+//! Reading DAG-CBOR that a stranger may have written.
+//!
+//! `Ipld` reads itself, too, but lets a list say how much memory to reserve for it, up to a megabyte at every level:
+//! a few hundred bytes, signed by nobody, take hundreds of megabytes.
+//!
+//! **Invariants.** Reading takes memory in proportion to the bytes that are there, whatever lengths they claim. What is
+//! read is the same as `Ipld` reads. Depth is bounded by the codec (256 steps, two for each level).
+//!
+//! **Spec.** [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
+
+use std::{collections::BTreeMap, fmt};
+
+use cid::Cid;
+use ipld_core::ipld::Ipld;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+
+/// Why bytes are not DAG-CBOR.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(String);
+
+/// Reads the data in these bytes, in time and memory in proportion to them.
+///
+/// ```
+/// use smart_record_core::dag_cbor;
+/// use ipld_core::ipld::Ipld;
+///
+/// assert_eq!(dag_cbor::from_slice(&[0x81, 0x17]), Ok(Ipld::List(vec![Ipld::Integer(23)])));
+/// assert!(dag_cbor::from_slice(&[0x9b, 0xff]).is_err());
+/// ```
+///
+/// # Errors
+/// [`DecodeError`] if they are not one item of DAG-CBOR and nothing else.
+pub fn from_slice(bytes: &[u8]) -> Result<Ipld, DecodeError> {
+    let Data(data) =
+        serde_ipld_dagcbor::from_slice(bytes).map_err(|e| DecodeError(e.to_string()))?;
+    Ok(data)
+}
+
+struct Data(Ipld);
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DataVisitor).map(Self)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = Ipld;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value of DAG-CBOR")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Ipld, E> {
+        Ok(Ipld::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Ipld, E> {
+        Ok(Ipld::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Ipld, E> {
+        Ok(Ipld::Integer(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Ipld, E> {
+        Ok(Ipld::Integer(value.into()))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Ipld, E> {
+        Ok(Ipld::Integer(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Ipld, E> {
+        Ok(Ipld::Float(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Ipld, E> {
+        Ok(Ipld::String(value.to_owned()))
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Ipld, E> {
+        Ok(Ipld::Bytes(value.to_vec()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ipld, A::Error> {
+        // Not what `size_hint` says.
+        let mut list = Vec::new();
+        while let Some(Data(element)) = seq.next_element()? {
+            list.push(element);
+        }
+        Ok(Ipld::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ipld, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some((name, Data(value))) = map.next_entry::<String, Data>()? {
+            fields.insert(name, value);
+        }
+        Ok(Ipld::Map(fields))
+    }
+
+    /// A link.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, link: D) -> Result<Ipld, D::Error> {
+        link.deserialize_bytes(LinkVisitor)
+    }
+}
+
+struct LinkVisitor;
+
+impl Visitor<'_> for LinkVisitor {
+    type Value = Ipld;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a CID")
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Ipld, E> {
+        Cid::try_from(value).map(Ipld::Link).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_data() -> impl Strategy<Value = Ipld> {
+        let cid: Cid =
+            "bafyreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy".parse().unwrap();
+        let leaf = prop_oneof![
+            Just(Ipld::Null),
+            Just(Ipld::Link(cid)),
+            any::<bool>().prop_map(Ipld::Bool),
+            any::<i64>().prop_map(|n| Ipld::Integer(n.into())),
+            any::<u64>().prop_map(|n| Ipld::Integer(-1 - i128::from(n))),
+            any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(Ipld::Float),
+            any::<String>().prop_map(Ipld::String),
+            any::<Vec<u8>>().prop_map(Ipld::Bytes),
+        ];
+        leaf.prop_recursive(4, 32, 6, |data| {
+            prop_oneof![
+                prop::collection::vec(data.clone(), 0..6).prop_map(Ipld::List),
+                prop::collection::btree_map(any::<String>(), data, 0..6).prop_map(Ipld::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_ipld_reads(
+            data in any_data(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = serde_ipld_dagcbor::to_vec(&data).unwrap();
+            prop_assert_eq!(from_slice(&bytes).unwrap(), data);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let theirs = serde_ipld_dagcbor::from_slice::<Ipld>(&bytes).ok();
+            prop_assert_eq!(from_slice(&bytes).ok(), theirs);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The key of a record and its namespace.
+//!
+//! **Invariants.** A [`RecordKey`] is any bytes; that it has a namespace is a property to ask for, not one
+//! it must have, because a store with a fallback takes keys of any form.
+//!
+//! **Spec.** `/namespace/path`, split as
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/util.go) does: the key begins
+//! with `/`, the namespace ends at the next `/`, which has to be there.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// The bytes under which a record lives in the DHT.
+///
+/// ```
+/// use smart_record_core::RecordKey;
+///
+/// let key = RecordKey::new("/sr/rooms/lobby");
+/// assert_eq!(key.namespace(), Some("sr"));
+/// assert_eq!(key.path(), b"rooms/lobby");
+/// assert_eq!(RecordKey::new("no-slash").namespace(), None);
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Vec<u8>);
+
+impl RecordKey {
+    /// A key of these bytes. No length is refused here; [`Limits::key_bytes`](crate::Limits::key_bytes) is
+    /// checked where a record is admitted.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The key `/namespace/path`.
+    ///
+    /// # Errors
+    /// [`NamespaceError`] when `namespace` is empty or has a `/` in it.
+    pub fn from_parts(namespace: &str, path: impl AsRef<[u8]>) -> Result<Self, NamespaceError> {
+        check_namespace(namespace)?;
+        let mut bytes = format!("/{namespace}/").into_bytes();
+        bytes.extend_from_slice(path.as_ref());
+        Ok(Self(bytes))
+    }
+
+    /// The bytes of the key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The first segment, or `None` when the key is not of the form `/namespace/path`, or its first segment
+    /// is empty or not UTF-8.
+    pub fn namespace(&self) -> Option<&str> {
+        self.split().map(|(namespace, _)| namespace)
+    }
+
+    /// What follows the namespace and its `/`; the whole key when it has no namespace.
+    pub fn path(&self) -> &[u8] {
+        self.split().map_or(&self.0, |(_, path)| path)
+    }
+
+    fn split(&self) -> Option<(&str, &[u8])> {
+        let rest = self.0.strip_prefix(b"/")?;
+        let end = rest.iter().position(|b| *b == b'/')?;
+        let (namespace, path) = (rest.get(..end)?, rest.get(end.checked_add(1)?..)?);
+        let namespace = std::str::from_utf8(namespace).ok()?;
+        (!namespace.is_empty()).then_some((namespace, path))
+    }
+
+    /// SHA-256 of the bytes: the key's place in Kademlia's key space.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
+/// What is wrong with a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// A namespace has at least one character.
+    #[error("a namespace must not be empty")]
+    Empty,
+    /// A namespace is one segment of a key.
+    #[error("namespace {0:?} has a '/' in it")]
+    HasSlash(String),
+}
+
+pub(crate) fn check_namespace(namespace: &str) -> Result<(), NamespaceError> {
+    if namespace.is_empty() {
+        return Err(NamespaceError::Empty);
+    }
+    if namespace.contains('/') {
+        return Err(NamespaceError::HasSlash(namespace.to_owned()));
+    }
+    Ok(())
+}
+
+impl From<&str> for RecordKey {
+    fn from(key: &str) -> Self {
+        Self::new(key)
+    }
+}
+
+impl From<String> for RecordKey {
+    fn from(key: String) -> Self {
+        Self(key.into_bytes())
+    }
+}
+
+impl AsRef<[u8]> for RecordKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RecordKey {
+    /// The key as text, bytes that are not printable ASCII escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordKey({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_as_go_does() {
+        for (key, namespace, path) in [
+            ("/sr/a", Some("sr"), "a"),
+            ("/sr/a/b", Some("sr"), "a/b"),
+            ("/sr/", Some("sr"), ""),
+            ("/sr", None, "/sr"),
+            ("sr/a", None, "sr/a"),
+            ("//a", None, "//a"),
+            ("/", None, "/"),
+            ("", None, ""),
+        ] {
+            let key = RecordKey::new(key);
+            assert_eq!(key.namespace(), namespace, "{key}");
+            assert_eq!(key.path(), path.as_bytes(), "{key}");
+        }
+        assert_eq!(RecordKey::new(*b"/\xff/a").namespace(), None);
+    }
+
+    #[test]
+    fn a_namespace_is_one_segment() {
+        assert_eq!(RecordKey::from_parts("sr", "a/b").unwrap(), RecordKey::new("/sr/a/b"));
+        assert_eq!(RecordKey::from_parts("", "a"), Err(NamespaceError::Empty));
+        assert!(matches!(RecordKey::from_parts("a/b", "c"), Err(NamespaceError::HasSlash(_))));
+    }
+}

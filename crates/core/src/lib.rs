@@ -1,0 +1,28 @@
+//! The rules of smart records: signed, mergeable, expiring records, without a network.
+//!
+//! Under one key many peers write, each to its own signed space; every piece has a lifetime; replicas merge
+//! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
+//! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod dag_cbor;
+pub mod key;
+pub mod node;
+pub mod proto;
+pub mod record;
+pub mod settings;
+pub mod shard;
+pub mod time;
+pub mod validator;
+
+pub use crate::{key::*, node::*, record::*, shard::*, time::*, validator::*};

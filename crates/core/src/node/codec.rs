@@ -1,0 +1,294 @@
+//! The canonical encoding of documents.
+//!
+//! **Invariants.** `decode(encode(x)) = x`, and `encode(decode(b)) = b` for every `b` that decodes: bytes in
+//! any other form are refused. Decoding is bounded by [`DocumentLimits`] before it descends.
+//!
+//! **Spec.** `proto/smart_record.proto`, messages `Node` and below.
+
+use bytes::Bytes;
+use cid::Cid;
+use prost::Message;
+
+use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
+use crate::{
+    proto::smart_record::{self as proto, node::Kind as Wire},
+    time::Timestamp,
+};
+
+/// How large a document may be besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentLimits {
+    /// Nodes on the longest way from the root to a leaf, both counted.
+    pub depth: usize,
+    /// Nodes altogether: the root, keys, values and elements.
+    pub nodes: usize,
+}
+
+impl Default for DocumentLimits {
+    /// 16 levels and 1,024 nodes: a 2 KiB update seldom needs a tenth of either, and both bound what a
+    /// reader spends on one update.
+    fn default() -> Self {
+        Self { depth: 16, nodes: 1_024 }
+    }
+}
+
+/// Why bytes are not a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The bytes are not the protobuf message that they should be.
+    #[error("not a protobuf message of a node: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// A node has neither a known kind nor an unknown one.
+    #[error("a node without a kind")]
+    MissingKind,
+    /// NaN has no place in an order.
+    #[error("a Float that is not a number")]
+    NotANumber,
+    /// The bytes of a Link are not a CID.
+    #[error("a Link that is not a CID")]
+    InvalidLink,
+    /// The document says what it says in another form than the canonical one: an order, a duplicate, a
+    /// padded number, an unknown field, a lifetime in a key.
+    #[error("not the canonical encoding")]
+    NotCanonical,
+    /// The tree is deeper than [`DocumentLimits::depth`].
+    #[error("deeper than {max} nodes")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
+    /// The tree has more nodes than [`DocumentLimits::nodes`].
+    #[error("more than {max} nodes")]
+    TooManyNodes {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// The canonical bytes of a document.
+pub fn encode(document: &Dict) -> Vec<u8> {
+    dict_to_wire(document).encode_to_vec()
+}
+
+/// The document of these bytes.
+///
+/// # Errors
+/// [`NodeError`]; also when the bytes are not the canonical encoding of what they say.
+pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let wire = proto::Dict::decode(bytes.clone())?;
+    let mut decoder = Decoder { limits, nodes_left: limits.nodes };
+    decoder.count_node()?;
+    let depth_left = limits.depth.checked_sub(1).ok_or(NodeError::TooDeep { max: limits.depth })?;
+    let document = decoder.dict(wire.pairs, depth_left)?;
+    // One comparison stands for every rule of the canonical form.
+    if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
+}
+
+/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know.
+pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
+}
+
+fn node_to_wire(node: &Node) -> Bytes {
+    kind_to_wire(&node.kind, node.expires_at)
+}
+
+fn lifetime(expires_at: Option<Timestamp>) -> proto::Node {
+    proto::Node { expires_at: expires_at.map(Timestamp::as_millis), kind: None }
+}
+
+fn kind_to_wire(kind: &Kind, expires_at: Option<Timestamp>) -> Bytes {
+    let mut wire = lifetime(expires_at);
+    wire.kind = Some(match kind {
+        Kind::Bool(v) => Wire::Bool(*v),
+        Kind::Int(v) => Wire::Int(*v),
+        Kind::Float(v) => Wire::Float(v.get()),
+        Kind::String(v) => Wire::String(v.clone()),
+        Kind::Bytes(v) => Wire::Bytes(Bytes::copy_from_slice(v)),
+        Kind::Link(v) => Wire::Link(v.to_bytes().into()),
+        Kind::List(v) => Wire::List(proto::List { elements: list_to_wire(v) }),
+        Kind::Dict(v) => Wire::Dict(dict_to_wire(v)),
+        Kind::Predicate(v) => Wire::Predicate(proto::Predicate {
+            tag: v.tag.clone(),
+            positional: list_to_wire(&v.positional),
+            named: dict_to_wire(&v.named).pairs,
+        }),
+        Kind::Opaque(Opaque(rest)) => {
+            let mut bytes = wire.encode_to_vec();
+            bytes.extend_from_slice(rest);
+            return bytes.into();
+        }
+    });
+    wire.encode_to_vec().into()
+}
+
+fn list_to_wire(list: &List) -> Vec<Bytes> {
+    list.iter().map(node_to_wire).collect()
+}
+
+fn dict_to_wire(dict: &Dict) -> proto::Dict {
+    let pairs = dict
+        .iter()
+        .map(|(key, value)| proto::Pair {
+            key: kind_to_wire(key, None),
+            value: node_to_wire(value),
+        })
+        .collect();
+    proto::Dict { pairs }
+}
+
+struct Decoder {
+    limits: DocumentLimits,
+    nodes_left: usize,
+}
+
+impl Decoder {
+    fn count_node(&mut self) -> Result<(), NodeError> {
+        self.nodes_left = self
+            .nodes_left
+            .checked_sub(1)
+            .ok_or(NodeError::TooManyNodes { max: self.limits.nodes })?;
+        Ok(())
+    }
+
+    fn node(&mut self, bytes: Bytes, depth_left: usize) -> Result<Node, NodeError> {
+        self.count_node()?;
+        let depth_left =
+            depth_left.checked_sub(1).ok_or(NodeError::TooDeep { max: self.limits.depth })?;
+        let wire = proto::Node::decode(bytes.clone())?;
+        let expires_at = wire.expires_at.map(Timestamp::from_millis);
+        let kind = match wire.kind {
+            Some(Wire::Bool(v)) => Kind::Bool(v),
+            Some(Wire::Int(v)) => Kind::Int(v),
+            Some(Wire::Float(v)) => Kind::Float(Float::new(v).ok_or(NodeError::NotANumber)?),
+            Some(Wire::String(v)) => Kind::String(v),
+            Some(Wire::Bytes(v)) => Kind::Bytes(v.into()),
+            Some(Wire::Link(v)) => {
+                Kind::Link(Cid::try_from(&v[..]).map_err(|_| NodeError::InvalidLink)?)
+            }
+            Some(Wire::List(v)) => Kind::List(self.list(v.elements, depth_left)?),
+            Some(Wire::Dict(v)) => Kind::Dict(self.dict(v.pairs, depth_left)?),
+            Some(Wire::Predicate(v)) => Kind::Predicate(Predicate {
+                tag: v.tag,
+                positional: self.list(v.positional, depth_left)?,
+                named: self.dict(v.named, depth_left)?,
+            }),
+            None => {
+                let known = lifetime(expires_at).encode_to_vec();
+                match bytes.strip_prefix(&known[..]) {
+                    None => return Err(NodeError::NotCanonical),
+                    Some([]) => return Err(NodeError::MissingKind),
+                    Some(rest) => Kind::Opaque(
+                        // A second lifetime further on would be another encoding of the same node.
+                        Opaque::new(rest.to_vec()).ok_or(NodeError::NotCanonical)?,
+                    ),
+                }
+            }
+        };
+        Ok(Node { kind, expires_at })
+    }
+
+    fn list(&mut self, elements: Vec<Bytes>, depth_left: usize) -> Result<List, NodeError> {
+        elements.into_iter().map(|element| self.node(element, depth_left)).collect()
+    }
+
+    fn dict(&mut self, pairs: Vec<proto::Pair>, depth_left: usize) -> Result<Dict, NodeError> {
+        pairs
+            .into_iter()
+            .map(|pair| {
+                let key = self.node(pair.key, depth_left)?;
+                let value = self.node(pair.value, depth_left)?;
+                Ok((key.kind, value))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Dict, NodeError> {
+        let wire = proto::Dict {
+            pairs: pairs
+                .into_iter()
+                .map(|(key, value)| proto::Pair { key: key.into(), value: value.into() })
+                .collect(),
+        };
+        decode(&wire.encode_to_vec(), DocumentLimits::default())
+    }
+
+    fn wire(kind: impl Into<Kind>) -> Vec<u8> {
+        kind_to_wire(&kind.into(), None).to_vec()
+    }
+
+    #[test]
+    fn an_unknown_kind_is_kept_as_it_came() {
+        // Field 30, length-delimited, "future"; before it an `expires_at` of 7.
+        let unknown = [&[0x08, 7, 0xf2, 0x01, 6][..], b"future"].concat();
+        let document = decoded(vec![(wire("k"), unknown.clone())]).unwrap();
+        let node = document.get("k").unwrap();
+        assert_eq!(node.expires_at, Some(Timestamp::from_millis(7)));
+        assert!(matches!(&node.kind, Kind::Opaque(o) if o.as_bytes() == &unknown[2..]));
+        assert_eq!(node_to_wire(node), unknown);
+
+        let twice = [&[0x08, 5][..], &unknown].concat();
+        let behind = [&unknown[2..], &[0x08, 5]].concat();
+        for smuggled in [twice, behind] {
+            assert_eq!(decoded(vec![(wire("k"), smuggled)]), Err(NodeError::NotCanonical));
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        let (a, b) = (wire("a"), wire("b"));
+        let not_canonical = Err(NodeError::NotCanonical);
+        // Order, duplicates.
+        assert_eq!(decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]), not_canonical);
+        let list = |elements: Vec<Vec<u8>>| {
+            let kind = Wire::List(proto::List {
+                elements: elements.into_iter().map(Bytes::from).collect(),
+            });
+            proto::Node { expires_at: None, kind: Some(kind) }.encode_to_vec()
+        };
+        assert_eq!(decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), list(vec![b, a.clone()]))]), not_canonical);
+        // A lifetime in a key, a padded varint, an unknown field behind a known kind.
+        let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
+        assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]), not_canonical);
+        let padded = [&wire(true)[..], &[0xf0, 0x01, 0x01]].concat();
+        assert_eq!(decoded(vec![(a.clone(), padded)]), not_canonical);
+        // No kind at all, a Link that is none, NaN.
+        assert_eq!(decoded(vec![(a.clone(), vec![])]), Err(NodeError::MissingKind));
+        assert_eq!(decoded(vec![(a.clone(), vec![0x08, 1])]), Err(NodeError::MissingKind));
+        assert_eq!(decoded(vec![(a.clone(), vec![0x3a, 1, 9])]), Err(NodeError::InvalidLink));
+        let nan = proto::Node { expires_at: None, kind: Some(Wire::Float(f64::NAN)) };
+        assert_eq!(decoded(vec![(a, nan.encode_to_vec())]), Err(NodeError::NotANumber));
+    }
+
+    #[test]
+    fn depth_and_nodes_are_bounded_on_both_sides() {
+        let nested = |depth: usize| {
+            (2..depth)
+                .fold(Node::from(1), |node, _| Node::new([node].into_iter().collect::<List>()))
+        };
+        let limits = DocumentLimits::default();
+        for (depth, fits) in [(16, true), (17, false)] {
+            let document: Dict = [("k", nested(depth))].into_iter().collect();
+            let result = decode(&encode(&document), limits);
+            assert_eq!(result.is_ok(), fits, "depth {depth}: {result:?}");
+        }
+        // The root, one pair of two nodes, and the elements.
+        for (elements, fits) in [(1_021, true), (1_022, false)] {
+            let list: List = (0..elements).collect();
+            let document: Dict = [("k", list)].into_iter().collect();
+            let result = decode(&encode(&document), limits);
+            assert_eq!(result.is_ok(), fits, "{elements} elements");
+        }
+    }
+}

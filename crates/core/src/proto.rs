@@ -1,0 +1,7 @@
+//! Code generated from `proto/`, kept in the repository so that nobody needs `protoc`; `tests/proto.rs`
+//! checks that it is current.
+
+#![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+
+#[rustfmt::skip]
+pub mod smart_record;

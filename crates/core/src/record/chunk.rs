@@ -1,0 +1,219 @@
+//! Large records in pieces: any subset of a record is a record.
+//!
+//! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size, unless a single update is
+//! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk; of a larger one
+//! the newest updates go first, so that who has a piece has the newest.
+//!
+//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::proto::smart_record as proto;
+
+/// The tag of `SmartRecord.spaces`.
+const SPACES: u32 = 1;
+
+/// Gathers encoded spaces up to a size.
+#[derive(Debug)]
+pub struct Chunk {
+    max: usize,
+    bytes: Vec<u8>,
+}
+
+impl Chunk {
+    pub const fn new(max: usize) -> Self {
+        Self { max, bytes: Vec::new() }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Adds an encoded space if it fits.
+    pub fn push(&mut self, space: &[u8]) -> bool {
+        let fits = self.fits(space.len());
+        if fits {
+            self.append(space);
+        }
+        fits
+    }
+
+    /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
+    /// least one if the chunk is empty. Returns how many have gone out then.
+    pub fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
+        let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
+        let mut size = part.encoded_len();
+        for update in space.updates.iter().rev().skip(sent) {
+            let with = size.saturating_add(framed_len(update.encoded_len()));
+            let only = self.is_empty() && part.updates.is_empty();
+            if !only && !self.fits(with) {
+                break;
+            }
+            size = with;
+            part.updates.push(update.clone());
+        }
+        part.updates.reverse();
+        if !part.updates.is_empty() {
+            self.append(&part.encode_to_vec());
+        }
+        sent.saturating_add(part.updates.len())
+    }
+
+    fn fits(&self, space_len: usize) -> bool {
+        self.bytes.len().saturating_add(framed_len(space_len)) <= self.max
+    }
+
+    fn append(&mut self, space: &[u8]) {
+        prost::encoding::encode_key(
+            SPACES,
+            prost::encoding::WireType::LengthDelimited,
+            &mut self.bytes,
+        );
+        let len = u64::try_from(space.len()).unwrap_or(u64::MAX);
+        prost::encoding::encode_varint(len, &mut self.bytes);
+        self.bytes.extend_from_slice(space);
+    }
+}
+
+/// The length of a field of `len` bytes with its tag, which takes one byte here, and its length.
+fn framed_len(len: usize) -> usize {
+    let varint = prost::encoding::encoded_len_varint(u64::try_from(len).unwrap_or(u64::MAX));
+    len.saturating_add(varint).saturating_add(1)
+}
+
+/// Packs encoded spaces, each with a mark of the caller's, into chunks of at most `max` bytes.
+pub struct Chunks<T, I> {
+    spaces: I,
+    max: usize,
+    /// The space to begin with, if only a part of it is to be sent.
+    resume: Option<T>,
+    /// How many updates of the next space have been sent, counted from the newest.
+    sent: usize,
+    /// A space that did not fit whole into the last chunk.
+    rest: Option<(T, Bytes)>,
+}
+
+impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
+    pub const fn new(spaces: I, max: usize) -> Self {
+        Self { spaces, max, resume: None, sent: 0, rest: None }
+    }
+
+    /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
+    pub fn resume(mut self, space: T, sent: usize) -> Self {
+        self.resume = Some(space);
+        self.sent = sent;
+        self
+    }
+
+    /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when
+    /// everything has been.
+    pub fn position(&self) -> Option<(&T, usize)> {
+        self.rest.as_ref().map(|(mark, _)| (mark, self.sent))
+    }
+}
+
+impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Chunk::new(self.max);
+        while let Some((mark, space)) = self.rest.take().or_else(|| self.spaces.next()) {
+            if self.resume.take().is_some_and(|first| first != mark) {
+                self.sent = 0;
+            }
+            let whole = self.sent == 0;
+            if whole && chunk.push(&space) {
+                continue;
+            }
+            if whole && !chunk.is_empty() && framed_len(space.len()) <= self.max {
+                self.rest = Some((mark, space));
+                break;
+            }
+            // Encoded by us, so it decodes; if it did not, there would be nothing to send.
+            let Ok(wire) = proto::Space::decode(space.clone()) else {
+                self.sent = 0;
+                continue;
+            };
+            self.sent = chunk.push_part(&wire, self.sent);
+            if self.sent < wire.updates.len() {
+                self.rest = Some((mark, space));
+                break;
+            }
+            self.sent = 0;
+        }
+        (!chunk.is_empty()).then(|| chunk.into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(writer: u8, updates: &[usize]) -> Bytes {
+        proto::Space {
+            public_key: vec![writer; 36].into(),
+            updates: updates
+                .iter()
+                .map(|len| proto::SignedUpdate {
+                    update: vec![writer; *len].into(),
+                    signature: vec![writer; 64].into(),
+                })
+                .collect(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    fn updates(chunk: &[u8]) -> Vec<(u8, usize)> {
+        proto::SmartRecord::decode(chunk)
+            .unwrap()
+            .spaces
+            .iter()
+            .flat_map(|s| s.updates.iter().map(|u| (s.public_key[0], u.update.len())))
+            .collect()
+    }
+
+    fn marked(spaces: &[Bytes]) -> impl Iterator<Item = ((), Bytes)> {
+        spaces.iter().map(|space| ((), space.clone()))
+    }
+
+    #[test]
+    fn everything_is_sent_once_in_chunks_that_fit() {
+        let spaces = vec![
+            space(1, &[100]),
+            space(2, &[400, 401, 402, 403]),
+            space(3, &[10]),
+            space(4, &[2_000]),
+            space(5, &[11, 12]),
+        ];
+        let all: Vec<_> = spaces
+            .iter()
+            .flat_map(|s| {
+                let s = proto::Space::decode(s.clone()).unwrap();
+                let writer = s.public_key[0];
+                s.updates.into_iter().map(move |u| (writer, u.update.len()))
+            })
+            .collect();
+        for max in [0, 1, 100, 180, 181, 600, 1_000, 2_200, 100_000] {
+            let chunks: Vec<_> = Chunks::new(marked(&spaces), max).collect();
+            let sent: Vec<_> = chunks.iter().flat_map(|chunk| updates(chunk)).collect();
+            // Of a space in pieces, the newest go first.
+            let sorted = |mut updates: Vec<_>| {
+                updates.sort_unstable();
+                updates
+            };
+            assert_eq!(sorted(sent), sorted(all.clone()), "max {max}");
+            for chunk in &chunks {
+                assert!(chunk.len() <= max || updates(chunk).len() == 1, "max {max}");
+            }
+        }
+        assert_eq!(Chunks::new(marked(&spaces), 100_000).count(), 1);
+        let mut split = Chunks::new(marked(&spaces[1..2]), 600);
+        assert_eq!(updates(&split.next().unwrap()), [(2, 403)]);
+    }
+}

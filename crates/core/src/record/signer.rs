@@ -1,0 +1,401 @@
+//! The writing side of a space: gets `seq` and `retain_until` right.
+//!
+//! **Invariants.** `seq` grows with every update; `retain_until` never decreases, so that an update outlives
+//! everything that it hides, and nothing that was withdrawn comes back.
+//!
+//! **Spec.** `docs/design.md`, sections "Update" and "Signing".
+
+use std::{fmt, time::Duration};
+
+use libp2p_identity::Keypair;
+
+use super::{
+    SmartRecord,
+    history::SigningHistory,
+    limits::Limits,
+    space::Space,
+    update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
+    writer::Writer,
+};
+use crate::{key::RecordKey, node::Dict, time::Timestamp};
+
+/// Makes the updates of one writer under one key.
+///
+/// A new one knows nothing of earlier updates, so it lets the first that it makes, and all that follow, be retained
+/// for as long as anything earlier could be: [`max_ttl`](Limits::max_ttl) from then on. Otherwise what was written
+/// before a restart with a longer lifetime could come back when the new update is gone.
+///
+/// Show it what the network holds of the space with [`SpaceSigner::resume`] before the first write, and it goes by
+/// that: then nothing is retained for longer than it has to be, and `seq` comes after all that was written. A writer
+/// that has never written under the key resumes from an empty record.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_identity::Keypair;
+/// use smart_record_core::{Dict, Limits, RecordKey, SpaceSigner, Timestamp};
+///
+/// let mut signer = SpaceSigner::new(
+///     RecordKey::new("/sr/rooms/lobby"),
+///     Keypair::generate_ed25519(),
+///     Limits::default(),
+/// );
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// let document: Dict = [("text", "hello")].into_iter().collect();
+/// let update = signer.merge(document, now, Duration::from_secs(60))?;
+/// assert_eq!(update.expires_at(), now.saturating_add(Duration::from_secs(60)));
+///
+/// // What goes to the network.
+/// let value = signer.record(now).encode();
+/// # assert!(!value.is_empty());
+/// # Ok::<(), smart_record_core::SignError>(())
+/// ```
+#[derive(Clone)]
+pub struct SpaceSigner {
+    key: RecordKey,
+    keypair: Keypair,
+    limits: Limits,
+    history: SigningHistory,
+    /// What the writer has said, as far as it is known here.
+    space: Space,
+}
+
+impl SpaceSigner {
+    /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
+    pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
+        let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
+        Self { key, keypair, limits, history, space: Space::new() }
+    }
+
+    /// The key of the record.
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// The writer whose space it is.
+    pub fn writer(&self) -> Writer {
+        Writer::from(&self.keypair.public())
+    }
+
+    /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
+    /// These are taken for all that there were: better join what several replicas answer, and if it may not be all,
+    /// [`learn`](Self::learn) it. A record of another key says nothing.
+    pub fn resume(&mut self, record: &SmartRecord) {
+        if *record.key() == self.key {
+            self.learn(record);
+            self.history.complete();
+        }
+    }
+
+    /// Takes note of some of the writer's earlier updates, without taking them for all that there were: what is written
+    /// next comes after these, and goes on to outlive whatever else there may have been. A record of another key says nothing.
+    pub fn learn(&mut self, record: &SmartRecord) {
+        if *record.key() == self.key
+            && let Some(space) = record.space(&self.writer())
+        {
+            self.space.join(space.clone());
+            learn(&mut self.history, space);
+        }
+    }
+
+    /// Whether nothing can be signed at `now`, because the last update seems to come from the future: it was signed with a
+    /// clock that was ahead of this one by more than replicas allow.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.history.is_ahead(now)
+    }
+
+    /// Forgets the updates for which the signer [is ahead](Self::is_ahead) of `now`, after the clock was set right. Replicas
+    /// have refused them. A store of this node may have taken them: see
+    /// [`SmartRecordStore::forget_space`](crate::SmartRecordStore::forget_space). What is written next is retained as if
+    /// nothing of the past were known.
+    ///
+    /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
+    pub fn forget_future(&mut self, now: Timestamp) {
+        if self.is_ahead(now) {
+            self.space.forget_after(self.history.latest(now));
+            self.history.forget();
+            learn(&mut self.history, &self.space);
+        }
+    }
+
+    /// What the writer has said, as far as it is known here, whether it may go or not.
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The writer's whole space, as far as it is known here, as a record to be put: all its updates that are
+    /// still kept at `now`. Whoever has missed an earlier update gets it with the new one.
+    pub fn record(&self, now: Timestamp) -> SmartRecord {
+        let mut space = self.space.clone();
+        space.collect(now);
+        let mut record = SmartRecord::new(self.key.clone());
+        record.join_space(self.writer(), space);
+        record
+    }
+
+    /// An update that merges `document` into the space. Its nodes live for `ttl` from `now` on, unless they
+    /// carry an earlier time of their own.
+    ///
+    /// # Errors
+    /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
+    /// sign; [`Limit::ClockSkew`](super::Limit::ClockSkew) if the signer [is ahead](Self::is_ahead) of `now`.
+    pub fn merge(
+        &mut self,
+        document: Dict,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedUpdate, SignError> {
+        self.update(UpdateKind::Merge, document, now, now.saturating_add(ttl))
+    }
+
+    /// An update that puts `document` in the place of all that the space says.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn replace(
+        &mut self,
+        document: Dict,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedUpdate, SignError> {
+        self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
+    }
+
+    /// An update that withdraws all that the space says. It is kept for the longest time there is, because a
+    /// replica may hold an update that the signer does not know of, for instance from before a restart.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`].
+    pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
+        let longest = now.saturating_add(self.limits.max_ttl());
+        self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, longest)
+    }
+
+    fn update(
+        &mut self,
+        kind: UpdateKind,
+        document: Dict,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        if expires_at <= now {
+            return Err(UpdateError::Expired { retain_until: expires_at }.into());
+        }
+        self.sign(kind, document, now, expires_at, expires_at)
+    }
+
+    /// Signs an update that is retained at least until then, and as long as anything before it.
+    fn sign(
+        &mut self,
+        kind: UpdateKind,
+        document: Dict,
+        now: Timestamp,
+        expires_at: Timestamp,
+        retain_until: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        let seq = self.history.next(now).map_err(UpdateError::from)?;
+        let retain_until = retain_until.max(self.history.retain_until(seq));
+        let update = Update { seq, expires_at, retain_until, kind, document };
+        let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
+        self.history.signed(seq, retain_until);
+        self.space.collect(now);
+        self.space.insert(signed.clone());
+        self.space.truncate(&self.limits);
+        Ok(signed)
+    }
+}
+
+fn learn(history: &mut SigningHistory, space: &Space) {
+    if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
+        history.learn(newest.seq, retain_until);
+    }
+}
+
+impl fmt::Debug for SpaceSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpaceSigner")
+            .field("key", &self.key)
+            .field("writer", &self.writer())
+            .field("history", &self.history)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Limit, LimitExceeded, Seq},
+        *,
+    };
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Of a writer that has never written.
+    fn signer(keypair: &Keypair) -> SpaceSigner {
+        let mut signer = restarted(keypair);
+        signer.resume(&SmartRecord::new("/sr/a".into()));
+        signer
+    }
+
+    /// Of a writer that may have written before.
+    fn restarted(keypair: &Keypair) -> SpaceSigner {
+        SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default())
+    }
+
+    fn says(text: &str) -> Dict {
+        [("text", text)].into_iter().collect()
+    }
+
+    #[test]
+    fn retention_never_decreases_and_seq_grows() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let long = signer.merge(says("long"), now, HOUR).unwrap();
+        let short = signer.merge(says("short"), now, Duration::from_secs(1)).unwrap();
+        assert!(short.position() > long.position());
+        assert_eq!(short.retain_until(), long.retain_until());
+        assert_eq!(signer.record(now).spaces().next().unwrap().1.updates().len(), 2);
+        assert_eq!(signer.record(now.saturating_add(HOUR)).spaces().len(), 0);
+    }
+
+    #[test]
+    fn nothing_is_signed_that_replicas_would_take_for_the_future() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let skew = Limits::default().max_clock_skew();
+        // With a clock that was ahead by as much as is allowed, and then by a millisecond more.
+        signer.merge(says("ahead"), now.saturating_add(skew), HOUR).unwrap();
+        let earlier = now.saturating_add(Duration::from_millis(1));
+        signer.merge(says("still taken"), earlier, HOUR).unwrap();
+        let before = signer.record(now);
+        let limit =
+            LimitExceeded::of_duration(Limit::ClockSkew, skew + Duration::from_millis(1), skew);
+        let just_before = Timestamp::from_millis(now.as_millis() - 1);
+        for signed in [signer.merge(says("x"), just_before, HOUR), signer.withdraw(just_before)] {
+            assert_eq!(signed, Err(UpdateError::from(limit.clone()).into()));
+        }
+        assert_eq!(signer.record(now), before);
+    }
+
+    #[test]
+    fn what_is_written_after_a_restart_outlives_what_was_written_before() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let long = signer(&keypair).merge(says("long"), now, 40 * HOUR).unwrap();
+        let (mut after, later) = (restarted(&keypair), now.saturating_add(HOUR));
+        for _ in 0..2 {
+            let short = after.replace(says("short"), later, Duration::from_secs(1)).unwrap();
+            assert_eq!(short.expires_at(), later.saturating_add(Duration::from_secs(1)));
+            assert!(short.retain_until() >= long.retain_until());
+        }
+        // Another's record says nothing, an empty one of this key that there was nothing.
+        let mut elsewhere = restarted(&keypair);
+        elsewhere.resume(&SmartRecord::new("/sr/b".into()));
+        let short = elsewhere.merge(says("1"), later, HOUR).unwrap();
+        assert_eq!(short.retain_until(), later.saturating_add(48 * HOUR));
+        let short = signer(&keypair).merge(says("1"), later, HOUR).unwrap();
+        assert_eq!(short.retain_until(), short.expires_at());
+        // Once nothing from before can be about any more, nothing is retained for the sake of it.
+        let much_later = later.saturating_add(48 * HOUR);
+        let next = after.merge(says("1"), much_later, HOUR).unwrap();
+        assert_eq!(next.retain_until(), next.expires_at());
+    }
+
+    #[test]
+    fn a_withdrawal_outlives_what_the_signer_has_not_heard_of() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let short = before.merge(says("1"), now, Duration::from_secs(60)).unwrap();
+        let mut slice = SmartRecord::new("/sr/a".into());
+        slice.insert(before.writer(), short).unwrap();
+        let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
+
+        // After a restart, all that a replica tells is the first of the two.
+        let mut after = restarted(&keypair);
+        after.resume(&slice);
+        let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
+        assert!(withdrawal.retain_until() >= long.retain_until());
+        assert!(withdrawal.position() > long.position());
+    }
+
+    #[test]
+    fn resuming_comes_after_what_is_known() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        let ahead = Limits::default().max_clock_skew() / 2;
+        let known = before.merge(says("1"), now.saturating_add(ahead), HOUR).unwrap();
+        let mut after = restarted(&keypair);
+        after.resume(&before.record(now));
+        let next = after.merge(says("2"), now, Duration::from_secs(1)).unwrap();
+        assert!(next.seq() > known.seq());
+        assert_eq!(next.retain_until(), known.retain_until());
+
+        // What is another's, or under another key, says nothing.
+        let mut other = signer(&Keypair::generate_ed25519());
+        other.resume(&before.record(now));
+        assert_eq!(other.merge(says("3"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+        let mut elsewhere = SpaceSigner::new("/sr/b".into(), keypair, Limits::default());
+        elsewhere.resume(&before.record(now));
+        assert_eq!(elsewhere.merge(says("4"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+
+    #[test]
+    fn what_is_learnt_is_not_taken_for_all_that_there_was() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let known = signer(&keypair).merge(says("1"), now, HOUR).unwrap();
+        let mut part = SmartRecord::new("/sr/a".into());
+        let mut after = restarted(&keypair);
+        after.learn(&part);
+        part.insert(after.writer(), known.clone()).unwrap();
+        after.learn(&part);
+        let next = after.replace(says("2"), now, Duration::from_secs(1)).unwrap();
+        assert!(next.seq() > known.seq());
+        assert_eq!(next.retain_until(), now.saturating_add(48 * HOUR));
+        // Of a signer that knows all, it makes what comes next outlive what it has learnt.
+        let mut knowing = signer(&keypair);
+        knowing.learn(&part);
+        let next = knowing.replace(says("3"), now, Duration::from_secs(1)).unwrap();
+        assert_eq!(next.retain_until(), known.retain_until());
+    }
+
+    #[test]
+    fn case_24_what_was_signed_with_a_clock_that_was_ahead_is_forgotten_and_the_rest_stays() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let right = signer.merge(says("right"), now, HOUR).unwrap();
+        signer.merge(says("ahead"), now.saturating_add(HOUR), HOUR).unwrap();
+        let later = now.saturating_add(Duration::from_secs(60));
+        assert!(signer.is_ahead(later));
+        assert!(signer.merge(says("x"), later, HOUR).is_err());
+        signer.forget_future(later);
+        assert!(!signer.is_ahead(later));
+        let record = signer.record(later);
+        assert_eq!(record.space(&signer.writer()).unwrap().updates().collect::<Vec<_>>(), [&right]);
+        let next = signer.replace(says("again"), later, Duration::from_secs(1)).unwrap();
+        assert_eq!(next.seq(), Seq::next(None, later));
+        // Somebody may yet show what is forgotten, once its time has come.
+        assert_eq!(next.retain_until(), later.saturating_add(48 * HOUR));
+        // With a clock that is right there is nothing to forget.
+        let before = signer.clone();
+        signer.forget_future(later);
+        assert_eq!(signer.record(later), before.record(later));
+        assert_eq!(signer.history, before.history);
+    }
+
+    #[test]
+    fn what_replicas_would_refuse_is_not_signed() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let none = signer.merge(says("1"), now, Duration::ZERO);
+        assert!(matches!(none, Err(SignError::Update(UpdateError::Expired { .. }))));
+        let long = signer.merge(says("1"), now, 49 * HOUR);
+        assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
+        let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
+        assert!(matches!(large, Err(SignError::Update(UpdateError::Limit(_)))));
+        // Nothing of it has left a trace.
+        assert_eq!(signer.record(now).spaces().len(), 0);
+        assert_eq!(signer.merge(says("1"), now, HOUR).unwrap().seq(), Seq::next(None, now));
+    }
+}

@@ -1,0 +1,346 @@
+//! Updates: the signed writes of which a space consists.
+//!
+//! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
+//! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
+//! are kept verbatim.
+//!
+//! **Spec.** `proto/smart_record.proto`, message `Update`; `docs/design.md`, section "Update".
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use libp2p_identity::Keypair;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::{
+    limits::{Limit, LimitExceeded, Limits, check},
+    seq::{Position, Seq},
+    writer::{BadSignature, Writer, check_signature_len, signed_bytes},
+};
+use crate::{
+    key::RecordKey,
+    node::{Dict, DocumentLimits, NodeError, codec},
+    proto::smart_record as proto,
+    time::Timestamp,
+};
+
+/// What an update does to the space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpdateKind {
+    /// The document is merged into what the older updates say.
+    Merge,
+    /// The document takes the place of all older updates. With an empty document it withdraws them.
+    Replace,
+}
+
+/// A write to a space, before it is signed.
+///
+/// Most users let a [`SpaceSigner`](super::SpaceSigner) make theirs, which gets `seq` and `retain_until`
+/// right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The writer's clock.
+    pub seq: Seq,
+    /// When the nodes of the document expire that carry no earlier time of their own.
+    pub expires_at: Timestamp,
+    /// Until when replicas keep the update; not before `expires_at`. A writer must never let it decrease
+    /// within its space, or what it overwrote may come back.
+    pub retain_until: Timestamp,
+    /// Merge or replace.
+    pub kind: UpdateKind,
+    /// What is written.
+    pub document: Dict,
+}
+
+/// Why bytes are not an update of the writer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// It is too large, lives too long or comes from too far in the future.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// The bytes are not an `Update` message.
+    #[error("not a protobuf message of an update: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// The bytes are not the canonical encoding.
+    #[error("not the canonical encoding of an update")]
+    NotCanonical,
+    /// A kind of update that this version does not know.
+    #[error("unknown kind of update {0}")]
+    UnknownKind(i32),
+    /// `retain_until` is before `expires_at`.
+    #[error("kept until {retain_until}, which is before it expires at {expires_at}")]
+    RetainedTooBriefly {
+        /// When the document expires.
+        expires_at: Timestamp,
+        /// Until when it would be kept.
+        retain_until: Timestamp,
+    },
+    /// `retain_until` has passed.
+    #[error("expired at {retain_until}")]
+    Expired {
+        /// When it passed.
+        retain_until: Timestamp,
+    },
+    /// The document is not one.
+    #[error("the document: {0}")]
+    Document(NodeError),
+    /// The signature does not fit.
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+}
+
+impl From<NodeError> for UpdateError {
+    fn from(error: NodeError) -> Self {
+        let limit = |limit, max| {
+            Self::Limit(LimitExceeded {
+                limit,
+                got: None,
+                max: u64::try_from(max).unwrap_or(u64::MAX),
+            })
+        };
+        match error {
+            NodeError::TooDeep { max } => limit(Limit::DocumentDepth, max),
+            NodeError::TooManyNodes { max } => limit(Limit::DocumentNodes, max),
+            other => Self::Document(other),
+        }
+    }
+}
+
+/// Why an update cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// Replicas would refuse it.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The key cannot sign.
+    #[error("the key cannot sign: {0}")]
+    Key(String),
+}
+
+impl Update {
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        proto::Update {
+            seq: self.seq.as_micros(),
+            expires_at: self.expires_at.as_millis(),
+            retain_until: (self.retain_until != self.expires_at)
+                .then_some(self.retain_until.as_millis()),
+            kind: match self.kind {
+                UpdateKind::Merge => proto::UpdateKind::Merge,
+                UpdateKind::Replace => proto::UpdateKind::Replace,
+            }
+            .into(),
+            document: codec::encode(&self.document).into(),
+        }
+        .encode_to_vec()
+    }
+
+    /// Signs the update for the record `key`. Any libp2p key will do.
+    ///
+    /// # Errors
+    /// [`SignError`] if the update is not within `limits`, so that replicas would refuse it, or the key
+    /// cannot sign.
+    pub fn sign(
+        &self,
+        key: &RecordKey,
+        keypair: &Keypair,
+        limits: &Limits,
+    ) -> Result<SignedUpdate, SignError> {
+        limits.check_key(key).map_err(UpdateError::from)?;
+        let bytes = Bytes::from(self.encode());
+        let signature =
+            keypair.sign(&signed_bytes(key, &bytes)).map_err(|e| SignError::Key(e.to_string()))?;
+        let unverified = UnverifiedUpdate::decode(bytes, signature.into(), limits)?;
+        Ok(unverified.trusted())
+    }
+}
+
+/// An update whose form has been checked, but not yet its signature.
+#[derive(Clone, Debug)]
+pub struct UnverifiedUpdate(SignedUpdate);
+
+impl UnverifiedUpdate {
+    /// Checks everything but time and signature.
+    pub fn decode(bytes: Bytes, signature: Bytes, limits: &Limits) -> Result<Self, UpdateError> {
+        check(Limit::UpdateBytes, bytes.len(), limits.update_bytes())?;
+        check_signature_len(&signature)?;
+        let wire = proto::Update::decode(bytes.clone())?;
+        if wire.encode_to_vec() != bytes {
+            return Err(UpdateError::NotCanonical);
+        }
+        let update = SignedUpdate::from_wire(wire, bytes, signature)?;
+        let unverified = Self(update);
+        unverified.check_lifetime(limits)?;
+        codec::decode(&unverified.0.document, limits.document())?;
+        Ok(unverified)
+    }
+
+    pub fn position(&self) -> Position {
+        self.0.position
+    }
+
+    pub fn kind(&self) -> UpdateKind {
+        self.0.kind
+    }
+
+    pub fn signature(&self) -> &[u8] {
+        &self.0.signature
+    }
+
+    /// Checks that a replica may admit the update at `now`; the length of its life has been checked.
+    pub fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
+        let lead = self.0.position.seq.issued_at().saturating_since(now);
+        if lead > limits.max_clock_skew() {
+            let max = limits.max_clock_skew();
+            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max).into());
+        }
+        if self.0.retain_until <= now {
+            return Err(UpdateError::Expired { retain_until: self.0.retain_until });
+        }
+        Ok(())
+    }
+
+    fn check_lifetime(&self, limits: &Limits) -> Result<(), UpdateError> {
+        let issued_at = self.0.position.seq.issued_at();
+        let ttl = self.0.retain_until.saturating_since(issued_at);
+        if ttl > limits.max_ttl() {
+            return Err(LimitExceeded::of_duration(Limit::Ttl, ttl, limits.max_ttl()).into());
+        }
+        Ok(())
+    }
+
+    pub fn verify(self, key: &RecordKey, writer: &Writer) -> Result<SignedUpdate, UpdateError> {
+        writer.verify(key, &self.0.bytes, &self.0.signature)?;
+        Ok(self.0)
+    }
+
+    /// The update, its signature known to be good because it was just made.
+    fn trusted(self) -> SignedUpdate {
+        self.0
+    }
+}
+
+/// An update that its writer signed, for one key.
+///
+/// Two are equal when bytes and signature are. In a space, only the bytes count; of two valid signatures of
+/// the same bytes, the lesser stays.
+#[derive(Clone, Debug)]
+pub struct SignedUpdate {
+    position: Position,
+    expires_at: Timestamp,
+    retain_until: Timestamp,
+    kind: UpdateKind,
+    bytes: Bytes,
+    signature: Bytes,
+    /// The part of `bytes` that is the document.
+    document: Bytes,
+}
+
+impl PartialEq for SignedUpdate {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes && self.signature == other.signature
+    }
+}
+
+impl Eq for SignedUpdate {}
+
+impl SignedUpdate {
+    /// Reads an update and checks everything about it that does not depend on the time.
+    ///
+    /// # Errors
+    /// [`UpdateError`].
+    pub fn decode(
+        key: &RecordKey,
+        writer: &Writer,
+        bytes: Bytes,
+        signature: Bytes,
+        limits: &Limits,
+    ) -> Result<Self, UpdateError> {
+        UnverifiedUpdate::decode(bytes, signature, limits)?.verify(key, writer)
+    }
+
+    /// Reads an update that was checked before it was stored.
+    pub fn from_stored(wire: proto::SignedUpdate) -> Result<Self, UpdateError> {
+        let update = proto::Update::decode(wire.update.clone())?;
+        Self::from_wire(update, wire.update, wire.signature)
+    }
+
+    fn from_wire(wire: proto::Update, bytes: Bytes, signature: Bytes) -> Result<Self, UpdateError> {
+        let kind = match proto::UpdateKind::try_from(wire.kind) {
+            Ok(proto::UpdateKind::Merge) => UpdateKind::Merge,
+            Ok(proto::UpdateKind::Replace) => UpdateKind::Replace,
+            Err(_) => return Err(UpdateError::UnknownKind(wire.kind)),
+        };
+        let expires_at = Timestamp::from_millis(wire.expires_at);
+        let retain_until = match wire.retain_until.map(Timestamp::from_millis) {
+            None => expires_at,
+            Some(at) => match at.cmp(&expires_at) {
+                Ordering::Greater => at,
+                Ordering::Equal => return Err(UpdateError::NotCanonical),
+                Ordering::Less => {
+                    return Err(UpdateError::RetainedTooBriefly { expires_at, retain_until: at });
+                }
+            },
+        };
+        let position =
+            Position { seq: Seq::from_micros(wire.seq), hash: Sha256::digest(&bytes).into() };
+        Ok(Self {
+            position,
+            expires_at,
+            retain_until,
+            kind,
+            bytes,
+            signature,
+            document: wire.document,
+        })
+    }
+
+    pub fn to_wire(&self) -> proto::SignedUpdate {
+        proto::SignedUpdate { update: self.bytes.clone(), signature: self.signature.clone() }
+    }
+
+    /// Where the update stands in its space.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The writer's clock.
+    pub fn seq(&self) -> Seq {
+        self.position.seq
+    }
+
+    /// When the nodes of the document expire that carry no earlier time of their own.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Until when replicas keep the update.
+    pub fn retain_until(&self) -> Timestamp {
+        self.retain_until
+    }
+
+    /// Merge or replace.
+    pub fn kind(&self) -> UpdateKind {
+        self.kind
+    }
+
+    /// What is written.
+    pub fn document(&self) -> Dict {
+        // It was decoded once before, within limits; there is nothing left to refuse.
+        let limits = DocumentLimits { depth: usize::MAX, nodes: usize::MAX };
+        codec::decode(&self.document, limits).unwrap_or_default()
+    }
+
+    /// The bytes that were signed together with the key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+}

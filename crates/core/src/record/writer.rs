@@ -1,0 +1,273 @@
+//! Writers and their signatures.
+//!
+//! **Invariants.** A [`Writer`] holds the one canonical encoding of a public key, so a key is one writer
+//! only. Whether a signature is good does not depend on the machine or on what else is checked with it:
+//! Ed25519 goes through `verify_strict`, never through batches, whose answer can differ.
+//!
+//! **Spec.** [Peer ids and keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
+//! [RFC 0002, signed envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
+
+use std::fmt;
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, VerifyingKey};
+use libp2p_identity::{PeerId, PublicKey};
+use sha2::{Digest, Sha256};
+
+use super::limits::{Limit, LimitExceeded, check};
+use crate::key::RecordKey;
+
+/// The domain of the signatures, as RFC 0002 separates them.
+pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
+/// The payload type of a signed update, as RFC 0002 means it.
+pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-smart-record/update";
+
+/// A protobuf-encoded RSA key of 8,192 bits, the largest that libp2p takes, has about 1,070 bytes.
+pub const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
+/// A signature of such a key.
+pub const MAX_SIGNATURE_BYTES: usize = 1_024;
+
+/// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
+const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
+
+/// The peer that signs the updates of a space: its public key, protobuf-encoded.
+///
+/// Writers are ordered by these bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Writer(Bytes);
+
+/// Why bytes are not a writer's public key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriterError {
+    /// Too many bytes.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// Not a public key of the type that it says.
+    #[error("not a libp2p public key: {0}")]
+    Key(String),
+    /// A public key in another form than the canonical one.
+    #[error("not the canonical encoding of a public key")]
+    NotCanonical,
+}
+
+/// The signature does not fit the writer, the key of the record and the update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature is not the writer's for this key and update")]
+pub struct BadSignature;
+
+impl Writer {
+    /// The writer with this protobuf-encoded public key.
+    ///
+    /// # Errors
+    /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
+    /// signature, not here.
+    pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
+        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
+        if let Some(key) = ed25519_key(&encoded) {
+            return if is_reduced(key) {
+                Ok(Self(encoded))
+            } else {
+                Err(WriterError::NotCanonical)
+            };
+        }
+        let key = PublicKey::try_decode_protobuf(&encoded)
+            .map_err(|e| WriterError::Key(e.to_string()))?;
+        if key.encode_protobuf() != encoded {
+            return Err(WriterError::NotCanonical);
+        }
+        Ok(Self(encoded))
+    }
+
+    /// The protobuf-encoded public key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// The peer id of the writer.
+    pub fn peer_id(&self) -> PeerId {
+        // A key of up to 42 bytes is the peer id, a longer one is hashed.
+        let multihash = match u8::try_from(self.0.len()) {
+            Ok(len @ ..=42) => [&[0x00, len], &self.0[..]].concat(),
+            _ => [&[0x12, 0x20], &Sha256::digest(&self.0)[..]].concat(),
+        };
+        #[expect(
+            clippy::expect_used,
+            reason = "an identity multihash of at most 42 bytes and a SHA-256 one are what peer ids are"
+        )]
+        PeerId::from_bytes(&multihash).expect("a peer id")
+    }
+
+    /// The writer with this peer id, if the id is the key itself and not a hash of it.
+    pub fn of_peer(peer: &PeerId) -> Option<Self> {
+        match peer.to_bytes().split_first_chunk::<2>()? {
+            ([0x00, _], key) => Self::decode(Bytes::copy_from_slice(key)).ok(),
+            _ => None,
+        }
+    }
+
+    /// The rank of this writer's space under a key, by which replicas choose the same spaces when a record
+    /// has too many: `sha256(key ‖ writer)`.
+    pub fn rank(&self, key: &RecordKey) -> [u8; 32] {
+        Self::rank_of(&self.0, key)
+    }
+
+    /// The rank of the space of the writer with this public key, which need not be one.
+    pub fn rank_of(public_key: &[u8], key: &RecordKey) -> [u8; 32] {
+        Sha256::new().chain_update(key.as_bytes()).chain_update(public_key).finalize().into()
+    }
+
+    /// Checks the writer's signature of `update` under `key`.
+    pub fn verify(
+        &self,
+        key: &RecordKey,
+        update: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        self.verify_for(UPDATE, key, update, signature)
+    }
+
+    /// Checks the writer's signature of `body` under `key`, made for `purpose`.
+    pub fn verify_for(
+        &self,
+        purpose: Purpose,
+        key: &RecordKey,
+        body: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        self.verify_bytes(&purpose.signed_bytes(key, body), signature)
+    }
+
+    /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
+    pub fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        match ed25519_key(&self.0) {
+            Some(point) => {
+                let point = VerifyingKey::from_bytes(point).map_err(|_| BadSignature)?;
+                let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
+                point.verify_strict(message, &signature).map_err(|_| BadSignature)
+            }
+            None => PublicKey::try_decode_protobuf(&self.0)
+                .is_ok_and(|key| key.verify(message, signature))
+                .then_some(())
+                .ok_or(BadSignature),
+        }
+    }
+}
+
+pub fn check_signature_len(signature: &[u8]) -> Result<(), LimitExceeded> {
+    check(Limit::SignatureBytes, signature.len(), MAX_SIGNATURE_BYTES)
+}
+
+fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {
+    encoded.strip_prefix(&ED25519_PREFIX)?.try_into().ok()
+}
+
+/// Whether the y coordinate is below the field's prime 2^255 - 19, its only canonical form.
+fn is_reduced(point: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = point;
+    !(*first >= 0xed && middle.iter().all(|b| *b == 0xff) && last & 0x7f == 0x7f)
+}
+
+/// What a signature is for, as RFC 0002 separates them: one made for one purpose is none for another.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    pub domain: &'static str,
+    pub payload_type: &'static [u8],
+}
+
+/// A signed update of a smart record.
+const UPDATE: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
+
+impl Purpose {
+    /// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
+    pub fn signed_bytes(self, key: &RecordKey, body: &[u8]) -> Vec<u8> {
+        let key = key.as_bytes();
+        let mut key_len = Vec::with_capacity(2);
+        prost::encoding::encode_varint(len(key), &mut key_len);
+        envelope_bytes(self.domain, self.payload_type, &[&key_len, key, body])
+    }
+}
+
+/// What a writer signs of an update.
+pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
+    UPDATE.signed_bytes(key, update)
+}
+
+/// What is signed of an envelope of RFC 0002 whose payload is these parts.
+pub fn envelope_bytes(domain: &str, payload_type: &[u8], payload: &[&[u8]]) -> Vec<u8> {
+    let payload_len = payload.iter().fold(0_u64, |sum, part| sum.saturating_add(len(part)));
+    let mut message =
+        Vec::with_capacity(usize::try_from(payload_len).unwrap_or_default().saturating_add(64));
+    for part in [domain.as_bytes(), payload_type] {
+        prost::encoding::encode_varint(len(part), &mut message);
+        message.extend_from_slice(part);
+    }
+    prost::encoding::encode_varint(payload_len, &mut message);
+    for part in payload {
+        message.extend_from_slice(part);
+    }
+    message
+}
+
+fn len(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+impl From<&PublicKey> for Writer {
+    fn from(key: &PublicKey) -> Self {
+        Self(key.encode_protobuf().into())
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({})", self.peer_id())
+    }
+}
+
+impl fmt::Display for Writer {
+    /// The peer id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer_id().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn the_peer_id_is_libp2p_s() {
+        for keypair in
+            [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()]
+        {
+            let key = keypair.public();
+            let writer = Writer::decode(key.encode_protobuf().into()).unwrap();
+            assert_eq!(writer.peer_id(), key.to_peer_id());
+        }
+    }
+
+    #[test]
+    fn only_reduced_points_are_canonical() {
+        let mut prime = [0xff_u8; 32];
+        prime[0] = 0xed;
+        prime[31] = 0x7f;
+        let mut below = prime;
+        below[0] = 0xec;
+        let mut above = prime;
+        above[0] = 0xee;
+        let mut signed = prime;
+        signed[31] = 0xff;
+        for (point, reduced) in [(below, true), (prime, false), (above, false), (signed, false)] {
+            assert_eq!(is_reduced(&point), reduced);
+            let encoded = [&ED25519_PREFIX[..], &point].concat();
+            assert_eq!(Writer::decode(encoded.into()).is_ok(), reduced);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Instants, as every rule of this crate counts them.
+//!
+//! **Invariants.** A [`Timestamp`] is Unix time in milliseconds and nothing else; arithmetic on it
+//! never wraps. The core takes `now` as an argument and never reads a clock.
+
+use std::{fmt, time::Duration};
+
+use web_time::{SystemTime, UNIX_EPOCH};
+
+/// An instant: milliseconds since the Unix epoch.
+///
+/// ```
+/// use std::time::Duration;
+/// use smart_record_core::Timestamp;
+///
+/// let t = Timestamp::from_millis(1_000);
+/// assert_eq!(t.saturating_add(Duration::from_secs(1)).as_millis(), 2_000);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The Unix epoch; anything that expires here has always been expired.
+    pub const EPOCH: Self = Self(0);
+    /// The last instant there is.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The instant `millis` milliseconds after the Unix epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This instant plus `duration` (whole milliseconds), or [`Timestamp::MAX`] when that is past the end.
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// This instant minus `duration` (whole milliseconds), or the epoch when that is before it.
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
+    /// How long after `earlier` this instant is; zero when it is not after it.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Times before the epoch become the epoch, times out of range [`Timestamp::MAX`].
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self::EPOCH.saturating_add(since),
+            Err(_) => Self::EPOCH,
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
+/// The end of the year 9999, after which RFC 3339 has no more dates.
+const LAST_DATE_MILLIS: u64 = 253_402_300_799_999;
+
+impl fmt::Display for Timestamp {
+    /// As in RFC 3339: `2026-11-21T08:00:00.000Z`; past the year 9999 as milliseconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = Duration::from_millis(self.0);
+        match std::time::UNIX_EPOCH.checked_add(since) {
+            Some(time) if self.0 <= LAST_DATE_MILLIS => {
+                humantime::format_rfc3339_millis(time).fmt(f)
+            }
+            _ => fmt::Debug::fmt(self, f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instant_can_be_shown() {
+        for (millis, shown) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_249_544_597, "2026-11-21T08:25:44.597Z"),
+            (LAST_DATE_MILLIS, "9999-12-31T23:59:59.999Z"),
+            (LAST_DATE_MILLIS + 1, "253402300800000ms"),
+            (u64::MAX, "18446744073709551615ms"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn arithmetic_never_wraps() {
+        assert_eq!(Timestamp::MAX.saturating_add(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::EPOCH.saturating_sub(Duration::from_millis(1)), Timestamp::EPOCH);
+        assert_eq!(Timestamp::EPOCH.saturating_since(Timestamp::MAX), Duration::ZERO);
+    }
+}

@@ -1,0 +1,111 @@
+//! Values that have been looked into already.
+//!
+//! Verifying is what costs; storing is cheap. So a value can be verified on any thread, and then be handed to the
+//! store, which does not do it again.
+//!
+//! **Invariants.** A [`Checked`] is made by checking and in no other way; what is good in it was good at that time.
+
+use std::fmt;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::{Refusals, ValidationError, Validator, Validity};
+use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
+
+/// A value after it has been checked: what is good of it, and what is wrong with the rest.
+///
+/// ```
+/// use smart_record_core::{Checked, RecordKey, Registry, Timestamp};
+///
+/// let now = Timestamp::from_millis(1_700_000_000_000);
+/// let checked = Checked::new(&Registry::default(), RecordKey::new("/sr/lobby"), b"garbage", now);
+/// assert!(!checked.has_good());
+/// ```
+#[must_use = "give it to a store"]
+pub struct Checked {
+    pub key: RecordKey,
+    pub publisher: Option<PeerId>,
+    pub expires_at: Option<Timestamp>,
+    pub body: CheckedBody,
+}
+
+pub enum CheckedBody {
+    Record(SmartRecord, Refusals),
+    Value(Bytes, Validity),
+    Refused(ValidationError),
+}
+
+impl Checked {
+    /// Checks a value as a store with this validator does. Give it to that store soon: what expires meanwhile
+    /// is dropped there.
+    pub fn new(
+        validator: &(impl Validator + ?Sized),
+        key: RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Self {
+        let body = match validator.smart_record(&key) {
+            Some(rules) => rules
+                .sift(&key, value, Some(now))
+                .map_or_else(CheckedBody::Refused, |(record, refusals)| {
+                    CheckedBody::Record(record, refusals)
+                }),
+            None => {
+                validator.validate(&key, value, now).map_or_else(CheckedBody::Refused, |validity| {
+                    CheckedBody::Value(Bytes::copy_from_slice(value), validity)
+                })
+            }
+        };
+        Self { key, publisher: None, expires_at: None, body }
+    }
+
+    /// A record all of which has been verified.
+    pub fn verified(record: SmartRecord) -> Self {
+        let key = record.key().clone();
+        let body = CheckedBody::Record(record, Refusals::default());
+        Self { key, publisher: None, expires_at: None, body }
+    }
+
+    /// Refuses a value whose check has come to nothing for a reason of the caller's.
+    pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
+        Self { key, publisher: None, expires_at: None, body: CheckedBody::Refused(reason) }
+    }
+
+    /// The publisher and the expiry that came with the value, which nobody has signed.
+    pub fn with_origin(mut self, publisher: Option<PeerId>, expires_at: Option<Timestamp>) -> Self {
+        self.publisher = publisher;
+        self.expires_at = expires_at;
+        self
+    }
+
+    /// The key of the record.
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub const fn record(&self) -> Option<&SmartRecord> {
+        match &self.body {
+            CheckedBody::Record(record, _) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Whether anything in it is good.
+    pub fn has_good(&self) -> bool {
+        match &self.body {
+            CheckedBody::Record(record, _) => record.spaces().len() > 0,
+            CheckedBody::Value(..) => true,
+            CheckedBody::Refused(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked")
+            .field("key", &self.key)
+            .field("good", &self.has_good())
+            .finish_non_exhaustive()
+    }
+}

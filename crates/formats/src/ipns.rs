@@ -1,0 +1,250 @@
+//! IPNS: names that point to what their owner says, as IPFS-style networks write and read them.
+//!
+//! A name is the peer id of a key; whoever holds the key signs records that say what the name points to and
+//! until when. [`IpnsBuilder`] makes records, [`IpnsRecord::decode`] reads them, and
+//! [`IpnsValidator`] keeps a store from taking others.
+//!
+//! ```
+//! use std::time::Duration;
+//! use libp2p_identity::Keypair;
+//! use smart_record_formats::ipns::{IpnsBuilder, IpnsName, IpnsRecord};
+//! use smart_record_core::Timestamp;
+//!
+//! let keypair = Keypair::generate_ed25519();
+//! let name = IpnsName::from(&keypair.public());
+//! let now = Timestamp::from_millis(1_700_000_000_000);
+//! let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
+//! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair)?;
+//!
+//! // What a DHT keeps under `name.key()`, and what a reader makes of it.
+//! let received = IpnsRecord::decode(&name, record.encode())?;
+//! received.check_expiry(now)?;
+//! assert_eq!(received.value(), b"/ipfs/bafkqaddimvwgy3zao5xxe3debi");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Invariants.** Holding an [`IpnsRecord`] means that the owner of its name has signed it; whether it has
+//! expired is a question about a time, so [`IpnsRecord::check_expiry`] takes one. A record is never changed: its
+//! bytes are kept as they came.
+//!
+//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/); where it is silent, its
+//! reference implementation [boxo](https://github.com/ipfs/boxo/tree/main/ipns).
+
+mod builder;
+mod data;
+mod eol;
+mod name;
+mod validator;
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use bytes::Bytes;
+use ipld_core::ipld::Ipld;
+use libp2p_identity::PeerId;
+use prost::Message;
+
+use self::data::Data;
+pub use self::validator::IpnsValidator;
+pub use self::{
+    builder::{IpnsBuilder, IpnsSignError},
+    eol::{Eol, EolError},
+    name::{IpnsName, NameError},
+};
+use crate::{
+    proto::ipns as proto,
+    record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check, check_signature_len},
+    time::Timestamp,
+};
+
+/// The largest record, in bytes: "Record Size Limit" of the specification.
+pub const MAX_RECORD_BYTES: usize = 10 * 1_024;
+
+/// What is signed in front of the data, so that the signature is good for nothing else.
+const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
+
+/// What the owner of a name has signed.
+#[derive(Clone, PartialEq)]
+pub struct IpnsRecord {
+    name: IpnsName,
+    bytes: Bytes,
+    signed: Bytes,
+    data: Data,
+}
+
+/// Why bytes are not a record of a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IpnsError {
+    /// Larger than [`MAX_RECORD_BYTES`], or its public key or signature is larger than any.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// Not the protobuf message.
+    #[error("not a protobuf message of an IPNS record: {0}")]
+    Protobuf(prost::DecodeError),
+    /// There is no signature of version 2. Records that have one of version 1 only are not accepted any more.
+    #[error("no signature of version 2")]
+    NoSignature,
+    /// There is no signed data.
+    #[error("no signed data")]
+    NoData,
+    /// The public key is neither in the record nor in the name.
+    #[error("no public key in the record, and the name is the hash of one")]
+    NoPublicKey,
+    /// The public key is not one.
+    #[error("{0}")]
+    PublicKey(WriterError),
+    /// The public key is that of another name.
+    #[error("the public key is that of {owner}")]
+    KeyMismatch {
+        /// Whose it is.
+        owner: Box<PeerId>,
+    },
+    /// The signed data is not a map in DAG-CBOR; other forms of CBOR are none.
+    #[error("the data is not DAG-CBOR: {0}")]
+    DagCbor(String),
+    /// A field of the data is missing, or not of its type.
+    #[error("no good {field} in the data")]
+    Field {
+        /// Its name in the data.
+        field: &'static str,
+    },
+    /// The validity is of a type that this version does not know.
+    #[error("unknown validity type {0}")]
+    ValidityType(i128),
+    /// The validity is not a date.
+    #[error(transparent)]
+    Eol(#[from] EolError),
+    /// A copy outside of the signed data, for readers of version 1, says something else.
+    #[error("{field} is not the same inside and outside of the signed data")]
+    Disagreement {
+        /// Its name in the data.
+        field: &'static str,
+    },
+    /// The name's owner has not signed this.
+    #[error("the signature is not that of the name's owner")]
+    Signature(#[from] BadSignature),
+    /// Its time has passed.
+    #[error("expired at {eol}")]
+    Expired {
+        /// When.
+        eol: Eol,
+    },
+}
+
+impl IpnsRecord {
+    /// The record of `name` in these bytes. Whether it has expired is not asked here.
+    ///
+    /// # Errors
+    /// [`IpnsError`], never [`IpnsError::Expired`].
+    pub fn decode(name: &IpnsName, bytes: impl Into<Bytes>) -> Result<Self, IpnsError> {
+        let bytes = bytes.into();
+        Self::check_len(&bytes)?;
+        let entry = proto::IpnsEntry::decode(bytes.clone()).map_err(IpnsError::Protobuf)?;
+        let signature = present(&entry.signature_v2).ok_or(IpnsError::NoSignature)?;
+        let signed = present(&entry.data).ok_or(IpnsError::NoData)?;
+        check_signature_len(signature)?;
+        let owner = match present(&entry.pub_key) {
+            Some(key) => Writer::decode(key.clone()),
+            None => Writer::decode(name.inlined_key().ok_or(IpnsError::NoPublicKey)?),
+        }?;
+        if owner.peer_id() != name.peer_id() {
+            return Err(IpnsError::KeyMismatch { owner: Box::new(owner.peer_id()) });
+        }
+        let data = Data::decode(signed)?;
+        data.check_copies(&entry)?;
+        owner.verify_bytes(&signed_bytes(signed), signature)?;
+        Ok(Self { name: *name, signed: signed.clone(), data, bytes })
+    }
+
+    fn check_len(bytes: &[u8]) -> Result<(), LimitExceeded> {
+        check(Limit::ValueBytes, bytes.len(), MAX_RECORD_BYTES)
+    }
+
+    /// The name whose record it is.
+    pub const fn name(&self) -> &IpnsName {
+        &self.name
+    }
+
+    /// The bytes of the record, as they came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes of the record, as they came.
+    pub fn encode(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// What the name points to: a path as text (`/ipfs/…`, `/ipns/…`), a CID as bytes, or nothing. It is not
+    /// looked into.
+    pub fn value(&self) -> &[u8] {
+        &self.data.value
+    }
+
+    /// The higher it is, the newer the record.
+    pub const fn sequence(&self) -> u64 {
+        self.data.sequence
+    }
+
+    /// When the record expires.
+    pub const fn eol(&self) -> Eol {
+        self.data.eol
+    }
+
+    /// For how long a resolver may use the record before it looks for a newer one, if the publisher says so.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.data.ttl.map(Duration::from_nanos)
+    }
+
+    /// What the publisher has signed beside the fields of the specification.
+    ///
+    /// # Errors
+    /// [`IpnsError::DagCbor`] if it is beyond what [`Ipld`] can hold.
+    pub fn metadata(&self) -> Result<BTreeMap<String, Ipld>, IpnsError> {
+        data::metadata(&self.signed)
+    }
+
+    /// Whether the record has not expired yet.
+    ///
+    /// # Errors
+    /// [`IpnsError::Expired`] when its EOL is not after `now`.
+    pub fn check_expiry(&self, now: Timestamp) -> Result<(), IpnsError> {
+        if self.eol().expires_at() <= now {
+            return Err(IpnsError::Expired { eol: self.eol() });
+        }
+        Ok(())
+    }
+}
+
+impl From<WriterError> for IpnsError {
+    fn from(error: WriterError) -> Self {
+        match error {
+            WriterError::Limit(limit) => Self::Limit(limit),
+            error => Self::PublicKey(error),
+        }
+    }
+}
+
+impl fmt::Debug for IpnsRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IpnsRecord")
+            .field("name", &self.name)
+            .field("value", &self.value().escape_ascii().to_string())
+            .field("sequence", &self.sequence())
+            .field("eol", &self.eol())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the owner of a name signs.
+fn signed_bytes(data: &[u8]) -> Vec<u8> {
+    [SIGNATURE_PREFIX, data].concat()
+}
+
+/// An absent field and an empty one are the same.
+fn present(field: &Option<Bytes>) -> Option<&Bytes> {
+    field.as_ref().filter(|bytes| !bytes.is_empty())
+}
+
+/// The namespace of IPNS records.
+pub const NAMESPACE: &str = "ipns";

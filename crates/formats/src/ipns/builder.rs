@@ -1,0 +1,203 @@
+//! The writing side of a name.
+//!
+//! **Invariants.** What is signed here is what [`IpnsRecord::decode`] reads, and what boxo and the JavaScript
+//! implementation accept.
+//!
+//! **Spec.** [Record creation](https://specs.ipfs.tech/ipns/ipns-record/#record-creation).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use ipld_core::ipld::Ipld;
+use libp2p_identity::Keypair;
+use prost::Message;
+
+use super::{
+    Eol, IpnsName, IpnsRecord,
+    data::{self, Data, SEQUENCE, TTL, VALID_UNTIL_EOL, VALIDITY, VALIDITY_TYPE, VALUE},
+    signed_bytes,
+};
+use crate::{proto::ipns as proto, record::LimitExceeded};
+
+/// Five minutes, as the specification suggests.
+const DEFAULT_TTL: Duration = Duration::from_secs(300);
+/// What version 1 signs in the place of the validity type.
+const EOL_V1: &[u8] = b"EOL";
+
+/// Makes and signs a record.
+///
+/// A record takes the place of another if its sequence number is higher, or equal with a later EOL. So: count up when
+/// the value changes; keep the number and move the EOL when the same value is published anew.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use smart_record_formats::ipns::IpnsBuilder;
+/// use smart_record_core::Timestamp;
+///
+/// let keypair = Keypair::generate_ed25519();
+/// let until = Timestamp::from_millis(1_800_000_000_000);
+/// let first = IpnsBuilder::new("/ipfs/bafkqaaa", 0, until).sign(&keypair)?;
+/// let second = IpnsBuilder::following(&first, "/ipns/example.com", until).sign(&keypair)?;
+/// assert_eq!(second.sequence(), 1);
+/// # Ok::<(), smart_record_formats::ipns::IpnsSignError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct IpnsBuilder {
+    value: Vec<u8>,
+    sequence: u64,
+    eol: Eol,
+    ttl: Duration,
+    embeds_key: bool,
+    is_v1_compatible: bool,
+    metadata: BTreeMap<String, Ipld>,
+}
+
+/// Why a record cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IpnsSignError {
+    /// The record would be larger than [`MAX_RECORD_BYTES`](super::MAX_RECORD_BYTES).
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// A number is greater than 2^63 - 1, beyond which Go does not read it.
+    #[error("{field} is greater than 2^63 - 1")]
+    TooGreat {
+        /// Its name in the data.
+        field: &'static str,
+    },
+    /// The name of a field of the metadata is empty, or one of the specification's.
+    #[error("{field:?} cannot be the name of metadata")]
+    Reserved {
+        /// The name.
+        field: String,
+    },
+    /// The metadata has no form in DAG-CBOR.
+    #[error("not for DAG-CBOR: {0}")]
+    DagCbor(String),
+    /// With the copies for readers of version 1, a value begins with `/`. The signature of version 1 is over the
+    /// value and what follows, with nothing before it that would tell what it is for: of any other value, it
+    /// could pass for a signature of something else.
+    #[error("a value that does not begin with '/' cannot be signed for readers of version 1")]
+    NotAPath,
+    /// The key cannot sign.
+    #[error("the key cannot sign: {0}")]
+    Key(String),
+}
+
+impl IpnsBuilder {
+    /// A record that points to `value` until `eol`. The value is a path, `/ipfs/…` or `/ipns/…`; it is not looked into,
+    /// but has to begin with `/` unless the record is made [`without_v1`](Self::without_v1).
+    ///
+    /// Nodes of a DHT keep records for 48 hours; one with a later EOL has to be put again all the same.
+    pub fn new(value: impl Into<Vec<u8>>, sequence: u64, eol: impl Into<Eol>) -> Self {
+        Self {
+            value: value.into(),
+            sequence,
+            eol: eol.into(),
+            ttl: DEFAULT_TTL,
+            embeds_key: false,
+            is_v1_compatible: true,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// The record that takes the place of `previous`.
+    pub fn following(
+        previous: &IpnsRecord,
+        value: impl Into<Vec<u8>>,
+        eol: impl Into<Eol>,
+    ) -> Self {
+        Self::new(value, previous.sequence().saturating_add(1), eol)
+    }
+
+    /// For how long a resolver may use the record before it looks for a newer one. Defaults to 5 minutes, as the
+    /// specification suggests.
+    #[must_use]
+    pub const fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Puts the public key into the record even if it can be read from the name. One that cannot, such as an
+    /// RSA key, is always put there.
+    #[must_use]
+    pub const fn with_public_key(mut self) -> Self {
+        self.embeds_key = true;
+        self
+    }
+
+    /// Leaves out the copies and the signature for readers of version 1, from before 2021. By default they are
+    /// there, as in the records of kubo and of the JavaScript implementation.
+    #[must_use]
+    pub const fn without_v1(mut self) -> Self {
+        self.is_v1_compatible = false;
+        self
+    }
+
+    /// Signs something besides. By convention the names of such fields begin with `_`.
+    #[must_use]
+    pub fn with_metadata(mut self, field: impl Into<String>, value: impl Into<Ipld>) -> Self {
+        self.metadata.insert(field.into(), value.into());
+        self
+    }
+
+    /// Signs the record of the keypair's name.
+    ///
+    /// # Errors
+    /// [`IpnsSignError`] if readers would refuse the record, or the key cannot sign.
+    pub fn sign(&self, keypair: &Keypair) -> Result<IpnsRecord, IpnsSignError> {
+        let name = IpnsName::from(&keypair.public());
+        let signed = Bytes::from(self.encode_data()?);
+        // Metadata can be too deep to be read again.
+        let data = Data::decode(&signed).map_err(|e| IpnsSignError::DagCbor(e.to_string()))?;
+        let sign = |message: &[u8]| {
+            let signature = keypair.sign(message).map_err(|e| IpnsSignError::Key(e.to_string()))?;
+            Ok::<_, IpnsSignError>(Some(Bytes::from(signature)))
+        };
+        let embeds_key = self.embeds_key || name.inlined_key().is_none();
+        let mut entry = proto::IpnsEntry {
+            pub_key: embeds_key.then(|| keypair.public().encode_protobuf().into()),
+            signature_v2: sign(&signed_bytes(&signed))?,
+            data: Some(signed.clone()),
+            ..proto::IpnsEntry::default()
+        };
+        if self.is_v1_compatible {
+            if !data.value.starts_with(b"/") {
+                return Err(IpnsSignError::NotAPath);
+            }
+            entry.signature_v1 = sign(&[&data.value, &data.validity, EOL_V1].concat())?;
+            entry.value = Some(data.value.clone().into());
+            entry.validity = Some(data.validity.clone().into());
+            entry.validity_type = Some(VALID_UNTIL_EOL);
+            entry.sequence = Some(data.sequence);
+            entry.ttl = data.ttl;
+        }
+        let bytes = Bytes::from(entry.encode_to_vec());
+        IpnsRecord::check_len(&bytes)?;
+        Ok(IpnsRecord { name, bytes, signed, data })
+    }
+
+    fn encode_data(&self) -> Result<Vec<u8>, IpnsSignError> {
+        if let Some(field) = self.metadata.keys().find(|f| f.is_empty() || data::is_reserved(f)) {
+            return Err(IpnsSignError::Reserved { field: field.clone() });
+        }
+        let validity = self.eol.to_string().into_bytes();
+        let mut fields = self.metadata.clone();
+        for (field, value) in [
+            (VALUE, Ipld::Bytes(self.value.clone())),
+            (VALIDITY, Ipld::Bytes(validity)),
+            (VALIDITY_TYPE, Ipld::Integer(VALID_UNTIL_EOL.into())),
+            (SEQUENCE, number(self.sequence.into(), SEQUENCE)?),
+            (TTL, number(self.ttl.as_nanos(), TTL)?),
+        ] {
+            fields.insert(field.to_owned(), value);
+        }
+        serde_ipld_dagcbor::to_vec(&fields).map_err(|e| IpnsSignError::DagCbor(e.to_string()))
+    }
+}
+
+fn number(number: u128, field: &'static str) -> Result<Ipld, IpnsSignError> {
+    i64::try_from(number)
+        .map(|number| Ipld::Integer(number.into()))
+        .map_err(|_| IpnsSignError::TooGreat { field })
+}

@@ -1,0 +1,117 @@
+//! Names: whose record it is, and under which key it lives.
+//!
+//! **Invariants.** A name has one key, and a key is that of one name at most.
+//!
+//! **Spec.** [IPNS name](https://specs.ipfs.tech/ipns/ipns-record/#ipns-name) and
+//! [routing record](https://specs.ipfs.tech/ipns/ipns-record/#routing-record).
+
+use std::{fmt, str::FromStr};
+
+use bytes::Bytes;
+use cid::{Cid, multibase::Base};
+use libp2p_identity::{PeerId, PublicKey};
+
+use crate::key::RecordKey;
+
+/// The multicodec `libp2p-key`.
+const LIBP2P_KEY: u64 = 0x72;
+/// The multihash code of bytes that are not hashed.
+const IDENTITY: u64 = 0;
+
+/// The name of a record: the peer id of the key that signs it.
+///
+/// As text it is a CID in base 36, `k51…`; the base 58 of peer ids is read too, and `/ipns/` may stand before it.
+///
+/// ```
+/// use smart_record_formats::ipns::IpnsName;
+///
+/// let name: IpnsName = "/ipns/k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8".parse()?;
+/// assert_eq!(name, name.peer_id().to_string().parse()?);
+/// assert!(name.key().as_bytes().starts_with(b"/ipns/"));
+/// # Ok::<(), smart_record_formats::ipns::NameError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpnsName(PeerId);
+
+/// Not a name, or not the key of one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The key is not `/ipns/` and the bytes of a peer id.
+    #[error("{0} is not the key of an IPNS name")]
+    Key(RecordKey),
+    /// The text is neither a CID of a libp2p key nor a peer id.
+    #[error("{0:?} is not an IPNS name")]
+    Text(String),
+}
+
+impl IpnsName {
+    /// The peer id of the key that signs.
+    pub const fn peer_id(&self) -> PeerId {
+        self.0
+    }
+
+    /// The key of its record in a DHT: `/ipns/` and the bytes, not the text, of the peer id.
+    pub fn key(&self) -> RecordKey {
+        let mut key = format!("/{}/", super::NAMESPACE).into_bytes();
+        key.extend(self.0.to_bytes());
+        RecordKey::new(key)
+    }
+
+    /// The public key, protobuf-encoded, if it is short enough to be the name itself.
+    pub(super) fn inlined_key(&self) -> Option<Bytes> {
+        let multihash = self.0.as_ref();
+        (multihash.code() == IDENTITY).then(|| Bytes::copy_from_slice(multihash.digest()))
+    }
+}
+
+impl From<PeerId> for IpnsName {
+    fn from(peer_id: PeerId) -> Self {
+        Self(peer_id)
+    }
+}
+
+impl From<&PublicKey> for IpnsName {
+    fn from(key: &PublicKey) -> Self {
+        Self(key.to_peer_id())
+    }
+}
+
+impl TryFrom<&RecordKey> for IpnsName {
+    type Error = NameError;
+
+    fn try_from(key: &RecordKey) -> Result<Self, NameError> {
+        let name = PeerId::from_bytes(key.path()).ok().map(Self);
+        name.filter(|name| name.key() == *key).ok_or_else(|| NameError::Key(key.clone()))
+    }
+}
+
+impl FromStr for IpnsName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let name = text.strip_prefix("/ipns/").unwrap_or(text);
+        let peer_id = if name.starts_with('1') || name.starts_with("Qm") {
+            name.parse().ok()
+        } else {
+            let cid = Cid::try_from(name).ok().filter(|cid| cid.codec() == LIBP2P_KEY);
+            cid.and_then(|cid| PeerId::from_bytes(&cid.hash().to_bytes()).ok())
+        };
+        peer_id.map(Self).ok_or_else(|| NameError::Text(text.to_owned()))
+    }
+}
+
+impl fmt::Display for IpnsName {
+    /// The CID in base 36.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cid = Cid::new_v1(LIBP2P_KEY, *self.0.as_ref());
+        // Any CID of version 1 can be written in any base, so this cannot fail.
+        f.write_str(&cid.to_string_of_base(Base::Base36Lower).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for IpnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IpnsName({self})")
+    }
+}

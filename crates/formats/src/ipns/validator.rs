@@ -1,0 +1,86 @@
+//! The namespace `ipns`: what the owner of a name says that it points to.
+//!
+//! **Invariants.** Which of several records is the best depends on no clock and on no order.
+//!
+//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification); the
+//! order is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
+
+use bytes::Bytes;
+
+use crate::{
+    ipns::{IpnsError, IpnsName, IpnsRecord},
+    key::RecordKey,
+    time::Timestamp,
+    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+};
+
+/// Validates IPNS records under `/ipns/<peer id>`.
+///
+/// A record is valid until its EOL. The best one has the highest sequence number; of those, the latest EOL; of
+/// those, the greatest bytes. That is the order of boxo, so the nodes of an IPFS-style DHT agree on it; the
+/// JavaScript implementation has no rule for the last case.
+///
+/// Like any resolver, it cannot tell whether a newer record is withheld. Who once knew a record should not
+/// take one of a lower [`IpnsRecord::sequence`] later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IpnsValidator;
+
+impl IpnsValidator {
+    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<IpnsRecord, ValidationError> {
+        let record = self.decode(key, value)?;
+        record.check_expiry(now)?;
+        Ok(record)
+    }
+
+    /// Reads the record in a value and checks everything about it but whether it has expired.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the key is not that of a name, or the value not a record of it.
+    pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
+        let name = IpnsName::try_from(key).map_err(Malformed::other)?;
+        Ok(IpnsRecord::decode(&name, Bytes::copy_from_slice(value))?)
+    }
+}
+
+impl Validator for IpnsValidator {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        Ok(Validity::until(self.read(key, value, now)?.eol().expires_at()))
+    }
+
+    /// Values that are not records of the name are passed over.
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_of(values, |value| {
+            self.decode(key, value).map(|record| (record.sequence(), record.eol(), value))
+        })
+    }
+}
+
+impl From<IpnsError> for ValidationError {
+    fn from(error: IpnsError) -> Self {
+        match error {
+            IpnsError::Limit(limit) => limit.into(),
+            IpnsError::PublicKey(error) => error.into(),
+            IpnsError::Expired { eol } => Self::Expired { expired_at: eol.expires_at() },
+            IpnsError::ValidityType(_) => Self::Unsupported(error.to_string()),
+            IpnsError::NoSignature
+            | IpnsError::KeyMismatch { .. }
+            | IpnsError::Signature(_)
+            | IpnsError::Disagreement { .. } => Self::Invalid(error.to_string()),
+            error => Malformed::other(error).into(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! IPRS: signed records with validity schemes.
+//!
+//! A record names the scheme by which it is valid. Five are built in:
+//!
+//! | scheme | valid | of two records in a version, the better is |
+//! |---|---|---|
+//! | [`DatetimeRange`] | within a range of datetimes | the one that lives longer |
+//! | [`TtlSinceReceipt`] | for a time after a replica first receives it | neither; raise the version |
+//! | [`Ancestry`] | always | the one further down the chain |
+//! | [`Freshness`] | while the beacon's value that it cites is recent | the one citing the later round |
+//! | [`SequenceNumber`] | always | the one with the higher number |
+//!
+//! and a [`Scheme`] of one's own brings in other trust and other time. The
+//! [`IprsValidator`] holds the schemes that a node knows.
+//!
+//! **Invariants.** A [`IprsRecord`] is signed by its author for its key. Each record and each scheme has a CID.
+//! Of any two records under a key one is better, for everybody and at any time, unless they have the same CID: by
+//! version, then by the scheme's CID, then by the scheme's order.
+//!
+//! **Spec.**
+//! [IPRS](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system)
+
+mod ancestry;
+mod beacon;
+mod cbor;
+mod chain;
+mod datetime;
+mod freshness;
+mod record;
+mod scheme;
+mod sequence;
+mod ttl;
+mod validator;
+
+#[doc(no_inline)]
+pub use ipld_core::ipld::Ipld;
+
+pub(crate) use self::scheme::scheme_of;
+pub use self::validator::IprsValidator;
+pub use self::{
+    ancestry::Ancestry,
+    beacon::{AdvanceError, ChainBeacon},
+    chain::{Chain, ChainError, Fork, Lie, Lineage, Relation},
+    datetime::DatetimeRange,
+    freshness::{Beacon, BeaconError, Cited, Freshness},
+    record::{
+        IprsError, IprsRecord, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE,
+        UnverifiedIprsRecord,
+    },
+    scheme::{Description, Scheme},
+    sequence::SequenceNumber,
+    ttl::TtlSinceReceipt,
+};
+
+/// The namespace of IPRS records.
+pub const NAMESPACE: &str = "iprs";

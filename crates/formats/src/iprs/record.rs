@@ -1,0 +1,310 @@
+//! The IPRS record: an IPLD object, its signature, its CID.
+//!
+//! A [`Record`] is what an author wants to say; a [`IprsRecord`] is what an author has said, under one key;
+//! between them stands the [`UnverifiedIprsRecord`], which anybody may have made.
+//!
+//! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. What travels is `{record,
+//! signature}` with the record inside, so that IPLD tools see its links.
+//!
+//! **Invariants.** Holding a [`IprsRecord`] means that its signature is the author's for its key. Its bytes are
+//! canonical, of the wire form as of the object, so that one record has one form. The CID is that of the object
+//! without the signature: some kinds of keys (ECDSA) let anybody turn a valid signature into another valid one,
+//! which would otherwise make another record, and of one chain two. The key is signed but stands in neither, so
+//! the same object, with the same CID, can be signed under several keys.
+//!
+//! **Spec.** [IPRS,
+//! "Construction"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system),
+//! whose `Record` and `Signature` are also objects of their own; [RFC
+//! 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md) for the bytes that are signed:
+//! domain `libp2p-iprs`, payload type `/libp2p-iprs/record`, payload `uvarint(len(key)) ‖ key ‖ object`.
+
+use bytes::Bytes;
+use cid::Cid;
+use ipld_core::ipld::Ipld;
+use libp2p_identity::Keypair;
+
+use super::cbor::{self, Fields};
+use crate::{
+    key::RecordKey,
+    record::{
+        BadSignature, Limit, LimitExceeded, Purpose, Writer, WriterError, check,
+        check_signature_len,
+    },
+};
+
+/// The domain of the signatures, as RFC 0002 separates them.
+pub const SIGNATURE_DOMAIN: &str = "libp2p-iprs";
+/// The payload type of a signed record, as RFC 0002 means it.
+pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-iprs/record";
+
+const RECORD: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
+
+/// What an author wants to say, before it is signed.
+///
+/// The schemes make theirs, for instance
+/// [`SequenceNumber::record`](super::SequenceNumber::record); for a scheme of one's own there is
+/// [`Record::new`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The CID of the validity scheme.
+    pub scheme: Cid,
+    /// What the record is about: bytes, a link, or any other IPLD data that DAG-CBOR has a form for.
+    pub value: Ipld,
+    /// The author's version number of what stands under the key. Of two records the higher version is the
+    /// better, whatever their schemes; so raising it is also how an author changes the scheme. Within one
+    /// version the scheme decides.
+    pub version: u64,
+    /// What the scheme needs to know.
+    pub validity: Ipld,
+}
+
+/// Why something is not an IPRS record, or cannot become one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IprsError {
+    /// Too many bytes.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// Not DAG-CBOR, or data that DAG-CBOR has no form for.
+    #[error("DAG-CBOR: {0}")]
+    Cbor(String),
+    /// Not in the one canonical form.
+    #[error("not the canonical encoding of a record")]
+    NotCanonical,
+    /// A field is missing, of another type or out of range.
+    #[error("expected {0}")]
+    Expected(&'static str),
+    /// A map has a field that does not belong there.
+    #[error("unexpected field {0:?}")]
+    UnexpectedField(String),
+    /// What the scheme needs to know contradicts itself.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// The record is one of another scheme than was asked to read it.
+    #[error("a record of the scheme {0}")]
+    OtherScheme(Box<Cid>),
+    /// The author's public key is not one.
+    #[error(transparent)]
+    Author(#[from] WriterError),
+    /// The signature does not fit.
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+    /// The key cannot sign.
+    #[error("the key cannot sign: {0}")]
+    CannotSign(String),
+}
+
+impl Record {
+    /// A record of version 0 under a scheme.
+    pub fn new(scheme: Cid, value: impl Into<Ipld>, validity: impl Into<Ipld>) -> Self {
+        Self { scheme, value: value.into(), version: 0, validity: validity.into() }
+    }
+
+    /// Sets the version.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Signs the record for `key`. Any libp2p key will do.
+    ///
+    /// # Errors
+    /// [`IprsError`] if the value or the validity has no form in DAG-CBOR (NaN, integers beyond 64 bits), or
+    /// the key cannot sign.
+    pub fn sign(self, key: &RecordKey, keypair: &Keypair) -> Result<IprsRecord, IprsError> {
+        let author = Writer::from(&keypair.public());
+        let object = self.object(&author)?;
+        let signature = keypair
+            .sign(&RECORD.signed_bytes(key, &object))
+            .map_err(|e| IprsError::CannotSign(e.to_string()))?;
+        // Also finds out what encodes but does not decode.
+        UnverifiedIprsRecord::new(self, author, signature.into())?.verify(key)
+    }
+
+    /// The encoded record object.
+    fn object(&self, author: &Writer) -> Result<Vec<u8>, IprsError> {
+        cbor::encode(&self.to_ipld(author))
+    }
+
+    fn to_ipld(&self, author: &Writer) -> Ipld {
+        cbor::map([
+            ("author", Ipld::Bytes(author.as_bytes().to_vec())),
+            ("scheme", Ipld::Link(self.scheme)),
+            ("validity", self.validity.clone()),
+            ("value", self.value.clone()),
+            ("version", Ipld::Integer(self.version.into())),
+        ])
+    }
+}
+
+/// A record as it came, of which nobody knows yet whether the author signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedIprsRecord {
+    record: Record,
+    author: Writer,
+    signature: Bytes,
+    object: Bytes,
+    encoded: Bytes,
+    cid: Cid,
+}
+
+impl UnverifiedIprsRecord {
+    /// A record put together from its parts, for schemes with a coding of their own.
+    ///
+    /// # Errors
+    /// [`IprsError`] if it has no form in DAG-CBOR, or the signature is longer than any can be.
+    pub fn new(record: Record, author: Writer, signature: Bytes) -> Result<Self, IprsError> {
+        let encoded = cbor::encode(&cbor::map([
+            ("record", record.to_ipld(&author)),
+            ("signature", Ipld::Bytes(signature.to_vec())),
+        ]))?;
+        let read = Self::decode(&encoded)?;
+        if read.record != record {
+            return Err(IprsError::NotCanonical);
+        }
+        Ok(read)
+    }
+
+    /// Reads the wire form, of which the size has been checked; takes time and memory in proportion to it.
+    ///
+    /// # Errors
+    /// [`IprsError`] if it is not a record in canonical form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, IprsError> {
+        let mut outer = Fields::of(cbor::decode(bytes)?, "a map of record and signature")?;
+        let mut inner = Fields::of(outer.any("record")?, "record: a map")?;
+        let signature = Bytes::from(outer.bytes("signature")?);
+        outer.finish()?;
+        check_signature_len(&signature)?;
+        let author = Writer::decode(inner.bytes("author")?.into())?;
+        let record = Record {
+            scheme: inner.link("scheme")?,
+            value: inner.any("value")?,
+            version: inner.integer("version")?,
+            validity: inner.any("validity")?,
+        };
+        inner.finish()?;
+        let object = Bytes::from(record.object(&author)?);
+        let cid = cbor::cid_of(&object);
+        let encoded = Bytes::copy_from_slice(bytes);
+        Ok(Self { record, author, signature, object, encoded, cid })
+    }
+
+    /// What it says.
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Who is said to be the author.
+    pub const fn author(&self) -> &Writer {
+        &self.author
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    /// [`IprsError::Signature`] if the author did not sign this under this key.
+    pub fn verify(self, key: &RecordKey) -> Result<IprsRecord, IprsError> {
+        self.author.verify_for(RECORD, key, &self.object, &self.signature)?;
+        Ok(IprsRecord { key: key.clone(), inner: self })
+    }
+}
+
+/// What an author has said under a key.
+///
+/// Two are equal when key, record and signature are. They say the same when their CIDs are equal.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use smart_record_core::RecordKey;
+/// use smart_record_formats::iprs::{IprsRecord, SequenceNumber};
+///
+/// let keypair = Keypair::generate_ed25519();
+/// let key = RecordKey::new(format!("/iprs/{}/motd", keypair.public().to_peer_id()));
+/// let signed = SequenceNumber::record("hello", 1).sign(&key, &keypair)?;
+///
+/// let read = IprsRecord::decode(&key, signed.encode(), IprsRecord::MAX_BYTES)?;
+/// assert_eq!(read.cid(), signed.cid());
+/// assert!(IprsRecord::decode(&"/iprs/elsewhere".into(), signed.encode(), 8_192).is_err());
+/// # Ok::<(), smart_record_formats::iprs::IprsError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IprsRecord {
+    key: RecordKey,
+    inner: UnverifiedIprsRecord,
+}
+
+impl IprsRecord {
+    /// How large a record may be unless the user says otherwise: 8 KiB, so that it fits into a reply of
+    /// Kademlia beside the addresses of the closer peers.
+    pub const MAX_BYTES: usize = 8 * 1_024;
+
+    /// Reads the wire form of at most `max_bytes` bytes and checks the signature.
+    ///
+    /// # Errors
+    /// [`IprsError`] if it is not a record that its author signed for `key`.
+    pub fn decode(
+        key: &RecordKey,
+        bytes: impl Into<Bytes>,
+        max_bytes: usize,
+    ) -> Result<Self, IprsError> {
+        let bytes = bytes.into();
+        check(Limit::ValueBytes, bytes.len(), max_bytes)?;
+        UnverifiedIprsRecord::decode(&bytes)?.verify(key)
+    }
+
+    /// The wire form: `{record, signature}`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.inner.encoded
+    }
+
+    /// The wire form: `{record, signature}`.
+    pub fn encode(&self) -> Bytes {
+        self.inner.encoded.clone()
+    }
+
+    /// The record object as an IPLD block, whose CID is [`IprsRecord::cid`].
+    pub fn block(&self) -> &[u8] {
+        &self.inner.object
+    }
+
+    /// The CID of the record object: version 1, DAG-CBOR, SHA-256.
+    pub const fn cid(&self) -> Cid {
+        self.inner.cid
+    }
+
+    /// The key for which it was signed.
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// What was signed.
+    pub const fn record(&self) -> &Record {
+        &self.inner.record
+    }
+
+    /// The CID of the scheme.
+    pub const fn scheme(&self) -> Cid {
+        self.inner.record.scheme
+    }
+
+    /// The author's version number.
+    pub const fn version(&self) -> u64 {
+        self.inner.record.version
+    }
+
+    /// What the record is about.
+    pub const fn value(&self) -> &Ipld {
+        &self.inner.record.value
+    }
+
+    /// Who signed it.
+    pub const fn author(&self) -> &Writer {
+        &self.inner.author
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &[u8] {
+        &self.inner.signature
+    }
+}

@@ -1,0 +1,244 @@
+//! The validator of IPRS records.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+};
+
+use cid::Cid;
+
+use crate::{
+    iprs::{
+        Ancestry, Chain, DatetimeRange, IprsError, IprsRecord, Scheme, SequenceNumber,
+        TtlSinceReceipt, scheme_of,
+    },
+    key::RecordKey,
+    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, check},
+    time::Timestamp,
+    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+};
+
+/// Validates IPRS records of an open set of schemes.
+///
+/// The key `/iprs/<peer id>/<name>` belongs to the peer whose id it carries: nobody else may write there, so that
+/// nobody can put a record of theirs before an author's. Another policy makes a key that several write to.
+///
+/// By default it knows the schemes that need nothing from the user: datetime range, TTL since receipt, ancestry
+/// chain and sequence number. Cryptographic freshness needs a beacon, and so has to be added.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use smart_record_formats::iprs::{IprsValidator, SequenceNumber};
+/// use smart_record_core::{RecordKey, Registry, Timestamp, Validator};
+///
+/// let registry = Registry::default().with("iprs", IprsValidator::default())?;
+/// let keypair = Keypair::generate_ed25519();
+/// let key = RecordKey::new(format!("/iprs/{}/motd", keypair.public().to_peer_id()));
+/// let sign = |text, n| SequenceNumber::record(text, n).sign(&key, &keypair);
+/// let (old, new) = (sign("good morning", 1)?, sign("good night", 2)?);
+///
+/// registry.validate(&key, old.as_bytes(), Timestamp::EPOCH)?;
+/// assert_eq!(registry.select(&key, &[old.as_bytes(), new.as_bytes()])?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct IprsValidator {
+    schemes: BTreeMap<Cid, Arc<dyn Scheme>>,
+    admission: Arc<dyn Admission>,
+    max_bytes: usize,
+    max_key_bytes: usize,
+}
+
+impl Default for IprsValidator {
+    fn default() -> Self {
+        Self::empty()
+            .with_scheme(DatetimeRange)
+            .with_scheme(TtlSinceReceipt)
+            .with_scheme(Ancestry)
+            .with_scheme(SequenceNumber)
+    }
+}
+
+impl IprsValidator {
+    /// A validator that knows no scheme.
+    pub fn empty() -> Self {
+        Self {
+            schemes: BTreeMap::new(),
+            admission: Arc::new(KeyOwner),
+            max_bytes: IprsRecord::MAX_BYTES,
+            max_key_bytes: DEFAULT_KEY_BYTES,
+        }
+    }
+
+    /// Adds a scheme, in the place of one with the same CID.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: impl Scheme) -> Self {
+        self.schemes.insert(scheme.description().cid(), Arc::new(scheme));
+        self
+    }
+
+    /// Decides who may write under a key. Defaults to [`KeyOwner`].
+    #[must_use]
+    pub fn with_admission(mut self, admission: impl Admission) -> Self {
+        self.admission = Arc::new(admission);
+        self
+    }
+
+    /// How large a value may be, in bytes. Defaults to [`IprsRecord::MAX_BYTES`].
+    #[must_use]
+    pub const fn with_max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// How long a key may be, in bytes. Defaults to 256, as for smart records.
+    #[must_use]
+    pub const fn with_max_key_bytes(mut self, max_key_bytes: usize) -> Self {
+        self.max_key_bytes = max_key_bytes;
+        self
+    }
+
+    /// The CIDs of the schemes.
+    pub fn schemes(&self) -> impl Iterator<Item = &Cid> {
+        self.schemes.keys()
+    }
+
+    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<IprsRecord, ValidationError> {
+        self.admit(key, value, now).map(|(record, _)| record)
+    }
+
+    fn admit(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(IprsRecord, Validity), ValidationError> {
+        let record = self.decode(key, value)?;
+        let mut validity = self.scheme(&record.scheme())?.validate(&record, now)?;
+        validity.identity = record.cid().hash().digest().try_into().ok();
+        Ok((record, validity))
+    }
+
+    /// Reads the record in a value and checks everything about it but whether its scheme calls it valid at any time.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IprsRecord, ValidationError> {
+        check(Limit::KeyBytes, key.as_bytes().len(), self.max_key_bytes)?;
+        check(Limit::ValueBytes, value.len(), self.max_bytes)?;
+        let cid = scheme_of(value)?;
+        let scheme = self.scheme(&cid)?;
+        let unverified = scheme.unmarshal(value)?;
+        if unverified.record().scheme != cid {
+            return Err(IprsError::OtherScheme(Box::new(unverified.record().scheme)).into());
+        }
+        scheme.rank(unverified.record())?;
+        self.admission.admit(key, unverified.author())?;
+        let record = unverified.verify(key)?;
+        if scheme.marshal(&record) != value {
+            return Err(IprsError::NotCanonical.into());
+        }
+        Ok(record)
+    }
+
+    /// The value that is put for a record, in its scheme's form.
+    ///
+    /// # Errors
+    /// [`ValidationError::Unsupported`] if the scheme is not known.
+    pub fn marshal(&self, record: &IprsRecord) -> Result<Vec<u8>, ValidationError> {
+        Ok(self.scheme(&record.scheme())?.marshal(record))
+    }
+
+    /// Which of two records is better: by version, then by the CID of the scheme, then by the scheme's
+    /// [rank](Scheme::rank), then by the CID of the record. Only those with the same CID are equal.
+    pub fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
+        self.rank(a).cmp(&self.rank(b))
+    }
+
+    fn rank(&self, record: &IprsRecord) -> impl Ord + use<> {
+        // A record of an unknown scheme cannot be read in the first place.
+        let scheme = self.schemes.get(&record.scheme());
+        let rank = scheme.and_then(|scheme| scheme.rank(record.record()).ok());
+        (record.version(), record.scheme(), rank, record.cid())
+    }
+
+    /// What these values, for instance the answers of a lookup, tell of the ancestry chain under a key. Values
+    /// that are not good, or not of a chain, are left out.
+    pub fn chain(&self, key: &RecordKey, values: &[&[u8]]) -> Chain {
+        let mut chain = Chain::new(key.clone());
+        for record in values.iter().filter_map(|value| self.decode(key, value).ok()) {
+            // What is of another scheme has no place in it.
+            let _ = chain.insert(record);
+        }
+        chain
+    }
+
+    fn scheme(&self, cid: &Cid) -> Result<&dyn Scheme, ValidationError> {
+        self.schemes.get(cid).map(|scheme| &**scheme).ok_or_else(|| {
+            ValidationError::Unsupported(format!("a record of the scheme {cid}, not known here"))
+        })
+    }
+}
+
+impl Validator for IprsValidator {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.admit(key, value, now).map(|(_, validity)| validity)
+    }
+
+    /// What a scheme says of time is left out: a beacon, for instance, may be behind after a restart.
+    fn revalidate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<(), ValidationError> {
+        self.decode(key, value).map(drop)
+    }
+
+    /// As [`IprsValidator::order`] says; of several signatures of one record, the least. What is not good comes last,
+    /// and it is an error if nothing is.
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_of(values, |value| {
+            let record = self.decode(key, value)?;
+            Ok((self.rank(&record), Reverse(record.signature().to_vec())))
+        })
+    }
+}
+
+impl From<IprsError> for ValidationError {
+    fn from(error: IprsError) -> Self {
+        match error {
+            IprsError::Limit(limit) => limit.into(),
+            IprsError::Author(error) => error.into(),
+            IprsError::Signature(_) => Self::Invalid(error.to_string()),
+            error => Malformed::other(error).into(),
+        }
+    }
+}
+
+impl fmt::Debug for IprsValidator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IprsValidator")
+            .field("schemes", &self.schemes.values())
+            .field("admission", &self.admission)
+            .field("max_bytes", &self.max_bytes)
+            .field("max_key_bytes", &self.max_key_bytes)
+            .finish()
+    }
+}

@@ -1,0 +1,31 @@
+//! Record formats beside smart records, a feature each: public keys and IPNS, IPRS, presence, signed records.
+//!
+//! Each is a record type and a [`Validator`](smart_record_core::validator::Validator) of it; pure as the rules are.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+#[cfg(feature = "ipns")]
+pub mod ipns;
+#[cfg(feature = "iprs")]
+pub mod iprs;
+mod namespaces;
+#[cfg(feature = "ipns")]
+pub mod pk;
+#[cfg(feature = "presence")]
+pub mod presence;
+mod proto;
+#[cfg(feature = "signed")]
+pub mod signed;
+
+use smart_record_core::{dag_cbor, key, record, settings, time, validator};
+
+pub use crate::namespaces::*;

@@ -1,0 +1,58 @@
+//! Registries of several formats.
+
+use smart_record_core::validator::Registry;
+
+/// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
+/// IPNS records under `/ipns/…`. Nothing else.
+#[cfg(feature = "ipns")]
+pub fn ipfs() -> Registry {
+    Registry::default()
+        .and(crate::pk::NAMESPACE, crate::pk::PublicKeyValidator)
+        .and(crate::ipns::NAMESPACE, crate::ipns::IpnsValidator)
+}
+
+/// Every namespace that is built in, each with the defaults of its validator: `/sr/…`, `/pk/…`, `/ipns/…`,
+/// `/iprs/…` (the four schemes that need no beacon) and `/presence/…`.
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
+pub fn built_in() -> Registry {
+    ipfs()
+        .and(crate::iprs::NAMESPACE, crate::iprs::IprsValidator::default())
+        .and(crate::presence::PresenceKey::NAMESPACE, crate::presence::PresenceValidator::default())
+}
+
+#[cfg(all(test, feature = "ipns", feature = "iprs", feature = "presence"))]
+mod tests {
+    use smart_record_core::{
+        RecordKey, Timestamp,
+        validator::{ValidationError, Validator},
+    };
+
+    use super::*;
+
+    fn is_known(registry: &Registry, namespace: &str) -> bool {
+        let key = RecordKey::from_parts(namespace, "x").unwrap();
+        let refused = registry.validate(&key, b"?", Timestamp::EPOCH).unwrap_err();
+        !matches!(refused, ValidationError::Unsupported(_))
+    }
+
+    #[test]
+    fn every_namespace_that_is_built_in_is_known() {
+        let registry = built_in();
+        for namespace in ["sr", "pk", "ipns", "iprs", "presence"] {
+            assert!(is_known(&registry, namespace), "{namespace}");
+        }
+    }
+
+    #[test]
+    fn an_ipfs_style_node_knows_three_namespaces() {
+        let registry = ipfs();
+        for (namespace, known) in
+            [("sr", true), ("pk", true), ("ipns", true), ("iprs", false), ("presence", false)]
+        {
+            assert_eq!(is_known(&registry, namespace), known, "{namespace}");
+        }
+        let public = libp2p_identity::Keypair::generate_ed25519().public();
+        let key = crate::pk::PublicKeyValidator::key(&public);
+        assert!(registry.validate(&key, &public.encode_protobuf(), Timestamp::EPOCH).is_ok());
+    }
+}

@@ -1,0 +1,82 @@
+//! The namespace `pk`: public keys, for peers whose id is only the hash of theirs.
+//!
+//! **Invariants.** Under a key at most one value is valid: the public key's one canonical encoding.
+//!
+//! **Spec.** [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/pubkey.go), which also
+//! takes encodings that are not canonical;
+//! [peer ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md), which demands the canonical
+//! one.
+
+use bytes::Bytes;
+use libp2p_identity::PublicKey;
+
+use crate::{
+    key::RecordKey,
+    record::Writer,
+    time::Timestamp,
+    validator::{Malformed, ValidationError, Validator, Validity},
+};
+
+/// The namespace of public keys.
+pub const NAMESPACE: &str = "pk";
+
+/// Validates public keys under `/pk/<peer id>`.
+///
+/// The path is the peer id's bytes, not its text; the value is the protobuf-encoded public key with that peer
+/// id, of any type that libp2p has. A key does not expire by its own word.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use smart_record_formats::pk::PublicKeyValidator;
+/// use smart_record_core::{Timestamp, Validator};
+///
+/// let public = Keypair::generate_ecdsa().public();
+/// let key = PublicKeyValidator::key(&public);
+/// PublicKeyValidator.validate(&key, &public.encode_protobuf(), Timestamp::EPOCH)?;
+/// # Ok::<(), smart_record_core::ValidationError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PublicKeyValidator;
+
+impl PublicKeyValidator {
+    /// The key under which a public key is kept.
+    pub fn key(public_key: &PublicKey) -> RecordKey {
+        let mut key = format!("/{}/", NAMESPACE).into_bytes();
+        key.extend(public_key.to_peer_id().to_bytes());
+        RecordKey::new(key)
+    }
+
+    fn check(key: &RecordKey, value: &[u8]) -> Result<(), ValidationError> {
+        if key.namespace() != Some(NAMESPACE) {
+            return Err(Malformed::other("not a key of a public key").into());
+        }
+        let owner = Writer::decode(Bytes::copy_from_slice(value))?.peer_id();
+        if owner.to_bytes() != key.path() {
+            return Err(ValidationError::Invalid(format!("the public key is that of {owner}")));
+        }
+        Ok(())
+    }
+}
+
+impl Validator for PublicKeyValidator {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        Self::check(key, value).map(|()| Validity::forever())
+    }
+
+    /// The first that is valid: all that are, are the same.
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        let mut first_error = None;
+        for (index, value) in values.iter().enumerate() {
+            match Self::check(key, value) {
+                Ok(()) => return Ok(index),
+                Err(error) => first_error.get_or_insert(error),
+            };
+        }
+        Err(first_error.unwrap_or(ValidationError::NoValue))
+    }
+}

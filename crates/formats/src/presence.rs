@@ -1,0 +1,84 @@
+//! Presence: at which nodes a client can be reached, and with which keys.
+//!
+//! Under the key `/presence/<client id>/…` stands, for each node that hosts the client, an announcement that
+//! both have signed. It names them, the node's X25519 key for handshakes, the client's X25519 key for talking
+//! to other clients, and how long it holds. The client signs first, then the node:
+//!
+//! * [`Announcer`]: the client's side. It announces, renews and withdraws, and gets the dates right.
+//! * [`AnnouncementOffer`], [`HalfSigned`], [`Announcement`]: an announcement before, between and after the two
+//!   signatures. Each is a type of its own, so that none is taken for another.
+//! * [`Withdrawal`]: takes back what was announced at a node. The client alone signs it.
+//! * [`PresenceRecord`]: what stands under a key, node by node, and what a reader sees of it at a time.
+//!
+//! ```
+//! use std::time::Duration;
+//! use libp2p_identity::Keypair;
+//! use smart_record_formats::presence::{
+//!     Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits,
+//!     PresenceValidator,
+//! };
+//! use smart_record_core::{Timestamp, Validator};
+//!
+//! let (client, node) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+//! # let (client_secret, node_secret) = ([1; 32], [2; 32]);
+//! # let public = |secret| x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES);
+//! let handshake_key = ExchangeKey::try_from(public(node_secret))?;
+//! let presence_key = ExchangeKey::try_from(public(client_secret))?;
+//! let now = Timestamp::from_millis(1_700_000_000_000);
+//! let limits = PresenceLimits::default();
+//!
+//! // The client signs, and sends this to the node.
+//! let key = PresenceKey::of(client.public().to_peer_id());
+//! let mut announcer = Announcer::new(key.clone(), client, limits.clone())?;
+//! let ttl = Duration::from_secs(3_600);
+//! let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?.encode();
+//!
+//! // The node looks at what it is to sign, and signs.
+//! let half = HalfSigned::decode(&key, half, &limits)?;
+//! let signed = half.countersign(&node, handshake_key, now, &limits)?.encode();
+//!
+//! // The client puts it into the DHT.
+//! announcer.accept(Announcement::decode(&key, signed, &limits)?)?;
+//! let value = announcer.record(now).encode();
+//!
+//! // Whoever finds it there knows that both have signed.
+//! let found = PresenceValidator::default().read(key.as_record_key(), &value, now)?;
+//! let announcement = found.view(now).next().ok_or("nobody there")?;
+//! assert_eq!(announcement.node(), node.public().to_peer_id());
+//! assert_eq!(announcement.presence_key(), presence_key);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Invariants.** The core reads no clock. Holding an [`Announcement`] means that both signatures are good for
+//! the key that it was read under; holding a [`HalfSigned`] or a [`Withdrawal`], that the client's is. Of two
+//! announcements at one node the later counts, whatever has expired; so joining records is commutative,
+//! associative and idempotent.
+//!
+//! **Spec.** `proto/presence.proto`; `docs/design.md`, section "Validators"; signatures as in
+//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as in
+//! [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748).
+
+mod announcement;
+mod announcer;
+mod entry;
+mod error;
+mod exchange_key;
+mod key;
+mod limits;
+mod message;
+mod record;
+mod validator;
+
+pub(crate) use self::record::{collect, contains};
+pub use self::validator::PresenceValidator;
+pub use self::{
+    announcement::{AnnounceError, Announcement, AnnouncementOffer, HalfSigned},
+    announcer::Announcer,
+    entry::{Entry, Withdrawal},
+    error::{Party, PresenceError},
+    exchange_key::{ExchangeKey, ExchangeKeyError},
+    key::{PresenceKey, PresenceKeyError},
+    limits::PresenceLimits,
+    message::SIGNATURE_DOMAIN,
+    record::{PresenceRecord, make_put_record},
+};

@@ -1,0 +1,248 @@
+//! An announcement on its way: offered, half signed, signed.
+//!
+//! The client signs first, then the node. So a node signs only for a client that has asked for it, and sees all
+//! that it vouches for, the client's signature included. A node that keeps a half-signed announcement and
+//! completes it later gains nothing: the dates are the client's, and whatever the client has signed since,
+//! a withdrawal above all, is newer and kept at least as long.
+//!
+//! **Invariants.** A [`HalfSigned`] has a good signature of the client, an [`Announcement`] of both, for the key
+//! that it was made or read under.
+//!
+//! **Spec.** `proto/presence.proto`, message `SignedAnnouncement`.
+
+use bytes::Bytes;
+use libp2p_identity::{Keypair, PeerId, SigningError};
+
+use super::{
+    Entry, ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits,
+    entry::Signed,
+    message::{Draft, Keys, Message},
+};
+use crate::{record::Writer, time::Timestamp};
+
+/// Why something cannot be announced, countersigned or withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnounceError {
+    /// Replicas would refuse it.
+    #[error(transparent)]
+    Refused(#[from] PresenceError),
+    /// The handshake key that the client was told is not the node's.
+    #[error("the handshake key is not that of this node")]
+    HandshakeKey,
+    /// The key cannot sign.
+    #[error("the key cannot sign: {0}")]
+    Key(String),
+}
+
+impl From<SigningError> for AnnounceError {
+    fn from(error: SigningError) -> Self {
+        Self::Key(error.to_string())
+    }
+}
+
+/// An announcement before anybody has signed it.
+///
+/// Most clients let an [`Announcer`](super::Announcer) make theirs, which gets the dates right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncementOffer {
+    /// The node where the client is present.
+    pub node: Writer,
+    /// The node's X25519 public key.
+    pub handshake_key: ExchangeKey,
+    /// The client's X25519 public key.
+    pub presence_key: ExchangeKey,
+    /// The client's clock; greater than in anything that it has signed before.
+    pub created_at: Timestamp,
+    /// Until when the client is present; after `created_at`.
+    pub expires_at: Timestamp,
+    /// Until when replicas keep the announcement; not before `expires_at`. A client must never let it decrease,
+    /// or what it has withdrawn or renewed may come back.
+    pub retain_until: Timestamp,
+}
+
+impl AnnouncementOffer {
+    /// Signs the offer as the client. Any libp2p key will do, if it is that of the client in `key`.
+    ///
+    /// # Errors
+    /// [`AnnounceError`] if replicas would refuse it, or the key cannot sign.
+    pub fn sign(
+        &self,
+        key: &PresenceKey,
+        client: &Keypair,
+        limits: &PresenceLimits,
+    ) -> Result<HalfSigned, AnnounceError> {
+        limits.check_key(key).map_err(PresenceError::from)?;
+        let keys = Keys { handshake: self.handshake_key, presence: self.presence_key };
+        let draft = Draft {
+            node: &self.node,
+            client: &Writer::from(&client.public()),
+            keys: Some(keys),
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            retain_until: self.retain_until,
+        };
+        let message = Message::decode(key, draft.encode(), limits)?;
+        let signature = client.sign(&message.envelope(key, Party::Client))?;
+        let signed = Signed {
+            key: key.clone(),
+            message,
+            client_signature: signature.into(),
+            node_signature: Bytes::new(),
+        };
+        Ok(HalfSigned { signed, keys })
+    }
+}
+
+/// An announcement that the client has signed and the node has not. It has no place in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfSigned {
+    signed: Signed,
+    keys: Keys,
+}
+
+impl HalfSigned {
+    /// Reads what a client has sent and checks everything about it that does not depend on the time.
+    ///
+    /// # Errors
+    /// [`PresenceError`]; [`PresenceError::SurplusSignature`] if the node has signed already.
+    pub fn decode(
+        key: &PresenceKey,
+        bytes: impl Into<Bytes>,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        let signed = Signed::decode(key, bytes.into(), limits)?;
+        let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
+        if !signed.node_signature.is_empty() {
+            return Err(PresenceError::SurplusSignature { party: Party::Node });
+        }
+        signed.verify_by(Party::Client)?;
+        Ok(Self { signed, keys })
+    }
+
+    /// Signs as the node, after checking that the announcement is one of this node, with its handshake key, and
+    /// that replicas would take it at `now`. Whom a node hosts, and for how long, is its own affair: look before
+    /// you sign.
+    ///
+    /// # Errors
+    /// [`AnnounceError`] if there is something in it that the node must not sign, or the key cannot sign.
+    pub fn countersign(
+        self,
+        node: &Keypair,
+        handshake_key: ExchangeKey,
+        now: Timestamp,
+        limits: &PresenceLimits,
+    ) -> Result<Announcement, AnnounceError> {
+        let Self { mut signed, keys } = self;
+        let identity = Writer::from(&node.public());
+        if signed.message.node != identity {
+            return Err(PresenceError::OtherParty {
+                party: Party::Node,
+                named: Box::new(signed.node()),
+                expected: Box::new(identity.peer_id()),
+            }
+            .into());
+        }
+        if keys.handshake != handshake_key {
+            return Err(AnnounceError::HandshakeKey);
+        }
+        // It may have been made or read with other limits.
+        limits.check_key(&signed.key).map_err(PresenceError::from)?;
+        signed.message = Message::decode(&signed.key, signed.message.bytes, limits)?;
+        signed.message.check_lead(now, limits)?;
+        let expired_at = signed.message.expires_at;
+        if expired_at <= now {
+            return Err(PresenceError::Expired { expired_at }.into());
+        }
+        signed.node_signature =
+            node.sign(&signed.message.envelope(&signed.key, Party::Node))?.into();
+        Ok(Announcement { signed, keys })
+    }
+}
+
+/// An announcement that client and node have signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub(super) signed: Signed,
+    pub(super) keys: Keys,
+}
+
+impl Announcement {
+    /// Reads an announcement and checks everything about it that does not depend on the time.
+    ///
+    /// # Errors
+    /// [`PresenceError`]; [`PresenceError::Kind`] if it is a withdrawal.
+    pub fn decode(
+        key: &PresenceKey,
+        bytes: impl Into<Bytes>,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        match Entry::decode(key, bytes, limits)? {
+            Entry::Announced(announcement) => Ok(announcement),
+            Entry::Withdrawn(_) => Err(PresenceError::Kind),
+        }
+    }
+
+    /// Whether it is what the client has signed there, and the node's signature added.
+    pub fn completes(&self, half: &HalfSigned) -> bool {
+        self.signed.key == half.signed.key && self.signed.message.bytes == half.signed.message.bytes
+    }
+}
+
+macro_rules! accessors {
+    ($($type:ty),*) => {
+        $(impl $type {
+            /// The bytes: an encoded `SignedAnnouncement`.
+            pub fn encode(&self) -> Vec<u8> {
+                self.signed.encode()
+            }
+
+            /// The key under which it was signed.
+            pub const fn key(&self) -> &PresenceKey {
+                &self.signed.key
+            }
+
+            /// The client.
+            pub fn client(&self) -> PeerId {
+                self.signed.message.client.peer_id()
+            }
+
+            /// The node.
+            pub fn node(&self) -> PeerId {
+                self.signed.node()
+            }
+
+            /// The public key of the node.
+            pub const fn node_identity(&self) -> &Writer {
+                &self.signed.message.node
+            }
+
+            /// The node's X25519 public key, for handshakes with it.
+            pub const fn handshake_key(&self) -> ExchangeKey {
+                self.keys.handshake
+            }
+
+            /// The client's X25519 public key, for talking to it through the node.
+            pub const fn presence_key(&self) -> ExchangeKey {
+                self.keys.presence
+            }
+
+            /// The client's clock when it signed.
+            pub const fn created_at(&self) -> Timestamp {
+                self.signed.message.created_at
+            }
+
+            /// Until when the client is present.
+            pub const fn expires_at(&self) -> Timestamp {
+                self.signed.message.expires_at
+            }
+
+            /// Until when replicas keep it.
+            pub const fn retain_until(&self) -> Timestamp {
+                self.signed.message.retain_until
+            }
+        })*
+    };
+}
+
+accessors!(HalfSigned, Announcement);

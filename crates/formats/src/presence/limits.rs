@@ -1,0 +1,89 @@
+//! The bounds of presence records.
+//!
+//! **Invariants.** What is kept of too much is the same whatever order it came in.
+//!
+//! **Spec.** `docs/design.md`, section "Validators".
+
+use std::time::Duration;
+
+use super::PresenceKey;
+use crate::{
+    record::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, check},
+    settings::settings,
+};
+
+/// The bounds of presence records.
+///
+/// They decide what a replica keeps, so all nodes of one DHT should use the same; the defaults are meant for
+/// that. Sizes are bytes.
+///
+/// ```
+/// use std::time::Duration;
+/// use smart_record_formats::presence::PresenceLimits;
+///
+/// let limits = PresenceLimits::default().with_max_ttl(Duration::from_secs(3_600));
+/// assert_eq!(limits.nodes_per_client(), 8);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceLimits {
+    key_bytes: usize,
+    record_bytes: usize,
+    announcement_bytes: usize,
+    nodes_per_client: usize,
+    max_ttl: Duration,
+    max_clock_skew: Duration,
+}
+
+impl Default for PresenceLimits {
+    fn default() -> Self {
+        Self {
+            key_bytes: DEFAULT_KEY_BYTES,
+            record_bytes: 8 * 1_024,
+            announcement_bytes: 2_816,
+            nodes_per_client: 8,
+            max_ttl: Duration::from_secs(48 * 60 * 60),
+            max_clock_skew: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+settings! { PresenceLimits:
+    /// The length of a key. Defaults to 256, as for smart records.
+    key_bytes, with_key_bytes: usize;
+    /// The length of a record. Defaults to 8 KiB, which a GET can be answered with beside the addresses of
+    /// the closer peers.
+    record_bytes, with_record_bytes: usize;
+    /// The length of a value of the record, counted at its largest for the keys of the client and the node and
+    /// the length of the DHT key. Defaults to 2,816: enough for two RSA keys of 4,096 bits and a key of 190
+    /// bytes. With two Ed25519 keys it is about 500.
+    announcement_bytes, with_announcement_bytes: usize;
+    /// At how many nodes a client is present; of more, those with the newest announcements stay. Defaults to
+    /// 8, a guess: few clients need more, and with Ed25519 keys they fill half a record.
+    ///
+    /// Of large announcements fewer stay: one stays while those newer than it, each counted at its largest,
+    /// come to less than [`record_bytes`](Self::record_bytes) minus what stands before the values, minus
+    /// [`announcement_bytes`](Self::announcement_bytes). So whether it stays depends on what stays, and
+    /// replicas agree on it whatever order the announcements came in.
+    nodes_per_client, with_nodes_per_client: usize;
+    /// From when an announcement was made to its `retain_until`, at most. Defaults to 48 hours, as long as
+    /// Kademlia keeps records.
+    max_ttl, with_max_ttl: Duration;
+    /// How far in the future an announcement may be made. Defaults to 5 minutes, which covers a machine that
+    /// keeps its clock at all.
+    max_clock_skew, with_max_clock_skew: Duration;
+}
+
+impl PresenceLimits {
+    pub(super) fn check_key(&self, key: &PresenceKey) -> Result<(), LimitExceeded> {
+        check(Limit::KeyBytes, key.as_str().len(), self.key_bytes)
+    }
+
+    /// Whether an announcement stays that has `count` newer ones of `weight` together above it.
+    pub(super) fn stays(&self, key: &PresenceKey, count: usize, weight: usize) -> bool {
+        // The fields of the record before its values, as long as they can get.
+        let head = key.as_str().len().saturating_add(key.client().to_string().len());
+        let head = head.saturating_add(16);
+        let room = self.record_bytes.saturating_sub(self.announcement_bytes).saturating_sub(head);
+        count < self.nodes_per_client.max(1) && (weight < room || count == 0)
+    }
+}

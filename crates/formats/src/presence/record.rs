@@ -1,0 +1,398 @@
+//! The record under a client's key: its newest entry for each node.
+//!
+//! **Invariants.** One entry for each node, all of the record's key. Joining keeps the newest entry of each node
+//! and is commutative, associative and idempotent, also under [`PresenceRecord::truncate`]; no clock decides
+//! anything in it. The encoding is canonical: equal records have equal bytes.
+//!
+//! **Spec.** `proto/presence.proto`, message `Record`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    ops::ControlFlow,
+};
+
+use libp2p_identity::PeerId;
+use prost::{Message as _, bytes::Bytes};
+
+use super::{
+    Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, entry::Signed,
+};
+use crate::{
+    proto::presence as proto,
+    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, check},
+    time::Timestamp,
+};
+
+/// Where a client is present, and where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceRecord {
+    key: PresenceKey,
+    entries: BTreeMap<PeerId, Entry>,
+}
+
+/// A record ready to be put under `path`, which is its whole key: what the client `client` announces at the node
+/// `node`, or withdraws from it, by a message that is signed as it should be and expires at `expires_at`.
+///
+/// # Errors
+/// [`PresenceError`] if the message is not one of this client and this node under this key, or does not
+/// expire then: what replicas would refuse.
+pub fn make_put_record(
+    path: &PresenceKey,
+    client: &PeerId,
+    node: &PeerId,
+    signed_message: impl Into<Bytes>,
+    expires_at: Timestamp,
+    limits: &PresenceLimits,
+) -> Result<PresenceRecord, PresenceError> {
+    let entry = Entry::decode(path, signed_message, limits)?;
+    for (party, named, expected) in
+        [(Party::Client, path.client(), client), (Party::Node, entry.node(), node)]
+    {
+        if named != *expected {
+            let (named, expected) = (Box::new(named), Box::new(*expected));
+            return Err(PresenceError::OtherParty { party, named, expected });
+        }
+    }
+    if entry.signed().message.expires_at != expires_at {
+        return Err(PresenceError::Disagrees { field: "expirationDate" });
+    }
+    Ok(PresenceRecord { key: path.clone(), entries: [(*node, entry)].into() })
+}
+
+impl PresenceRecord {
+    /// A record without entries.
+    pub const fn new(key: PresenceKey) -> Self {
+        Self { key, entries: BTreeMap::new() }
+    }
+
+    /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
+    /// of it is refused. What is expired or from the future passes. To read what the network answers, use
+    /// [`PresenceValidator::read`](super::PresenceValidator::read), which takes what is good at a time.
+    ///
+    /// # Errors
+    /// [`PresenceError`] if anything in it is not as it should be.
+    pub fn decode(
+        key: &PresenceKey,
+        value: impl Into<Bytes>,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        let values = open(key, value.into(), limits)?;
+        check(Limit::NodesPerClient, values.len(), limits.nodes_per_client())?;
+        let candidates = values
+            .into_iter()
+            .map(|value| Ok((0, Signed::from_value(key, value, limits)?)))
+            .collect::<Result<_, PresenceError>>()?;
+        let mut refusal = None;
+        let record = Self::gather(key, candidates, limits, |error| {
+            refusal = Some(error);
+            ControlFlow::Break(())
+        });
+        refusal.map_or(Ok(record), Err)
+    }
+
+    /// What is good of these values, joined. Given `now`, without what has expired or is from the future.
+    pub(crate) fn salvage<'a>(
+        key: &PresenceKey,
+        values: impl IntoIterator<Item = &'a [u8]>,
+        now: Option<Timestamp>,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        let mut candidates = Vec::new();
+        let mut refusal = None;
+        for (origin, value) in values.into_iter().enumerate() {
+            let opened = match open(key, Bytes::copy_from_slice(value), limits) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                    continue;
+                }
+            };
+            for value in opened {
+                let candidate = Signed::from_value(key, value, limits).and_then(|signed| {
+                    if let Some(now) = now {
+                        signed.message.check_lead(now, limits)?;
+                        let expired_at = signed.message.retain_until;
+                        if expired_at <= now {
+                            return Err(PresenceError::Expired { expired_at });
+                        }
+                    }
+                    Ok(signed)
+                });
+                match candidate {
+                    Ok(signed) => candidates.push((origin, signed)),
+                    Err(error) => {
+                        refusal.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        let record = Self::gather(key, candidates, limits, |error| {
+            refusal.get_or_insert(error);
+            ControlFlow::Continue(())
+        });
+        if record.is_empty() {
+            return Err(refusal.unwrap_or(PresenceError::Empty));
+        }
+        Ok(record)
+    }
+
+    /// The join of those of these candidates, each with the number of the value in which it came, whose signatures
+    /// are good, truncated. What is refused is told, and may end it. The newest are looked at first, so that what
+    /// they hide or leave no room for is not verified; nor is the rest of a value of which
+    /// [`MAX_BAD_SIGNATURES`] were bad.
+    fn gather(
+        key: &PresenceKey,
+        mut candidates: Vec<(usize, Signed)>,
+        limits: &PresenceLimits,
+        mut refuse: impl FnMut(PresenceError) -> ControlFlow<()>,
+    ) -> Self {
+        candidates.sort_by_cached_key(|(_, signed)| signed.rank());
+        let mut record = Self::new(key.clone());
+        let mut bad = BTreeMap::<usize, usize>::new();
+        let mut weight = 0_usize;
+        for (origin, signed) in candidates.into_iter().rev() {
+            let node = signed.node();
+            if record.entries.contains_key(&node) {
+                continue;
+            }
+            if !limits.stays(key, record.entries.len(), weight) {
+                let got = weight.saturating_add(signed.weight());
+                let limit = LimitExceeded::new(Limit::ValueBytes, got, limits.record_bytes());
+                // Whatever comes after it has no room either.
+                let _ = refuse(limit.into());
+                break;
+            }
+            let bad = bad.entry(origin).or_default();
+            let added = signed.weight();
+            let verified = if *bad < MAX_BAD_SIGNATURES {
+                signed.verify()
+            } else {
+                let got = bad.saturating_add(1);
+                Err(LimitExceeded::new(Limit::BadSignatures, got, MAX_BAD_SIGNATURES).into())
+            };
+            match verified {
+                Ok(entry) => {
+                    weight = weight.saturating_add(added);
+                    record.entries.insert(node, entry);
+                }
+                Err(error) => {
+                    *bad = bad.saturating_add(1);
+                    if refuse(error).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        record
+    }
+
+    /// The canonical wire form.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&self.key, self.entries.values().map(|entry| entry.signed().to_value()).collect())
+    }
+
+    /// The key.
+    pub const fn key(&self) -> &PresenceKey {
+        &self.key
+    }
+
+    /// The entries, ordered by the peer id of the node; also those that have expired.
+    pub fn entries(&self) -> btree_map::Values<'_, PeerId, Entry> {
+        self.entries.values()
+    }
+
+    /// The entry of a node, even if it has expired.
+    pub fn entry(&self, node: &PeerId) -> Option<&Entry> {
+        self.entries.get(node)
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The instant at which the last entry may go.
+    pub fn retain_until(&self) -> Option<Timestamp> {
+        self.entries().map(Entry::retain_until).max()
+    }
+
+    /// Joins one entry; says whether it is now the newest of its node and was not before.
+    ///
+    /// # Errors
+    /// [`KeyMismatch`] if it is an entry of another key.
+    pub fn insert(&mut self, entry: impl Into<Entry>) -> Result<bool, KeyMismatch> {
+        let entry = entry.into();
+        self.check_key(entry.key())?;
+        Ok(self.insert_unchecked(entry))
+    }
+
+    /// Joins another state of the record, node by node.
+    ///
+    /// # Errors
+    /// [`KeyMismatch`] if it is a record of another key.
+    pub fn join(&mut self, other: Self) -> Result<(), KeyMismatch> {
+        self.check_key(&other.key)?;
+        for entry in other.entries.into_values() {
+            self.insert_unchecked(entry);
+        }
+        Ok(())
+    }
+
+    fn check_key(&self, other: &PresenceKey) -> Result<(), KeyMismatch> {
+        if self.key != *other {
+            let (own, other) = (self.key.as_record_key().clone(), other.as_record_key().clone());
+            return Err(KeyMismatch { own, other });
+        }
+        Ok(())
+    }
+
+    /// Joins an entry of this record's key.
+    pub(super) fn insert_unchecked(&mut self, entry: Entry) -> bool {
+        match self.entries.entry(entry.node()) {
+            btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(entry);
+                true
+            }
+            btree_map::Entry::Occupied(mut occupied) => {
+                let is_newer = entry.signed().rank() > occupied.get().signed().rank();
+                if is_newer {
+                    occupied.insert(entry);
+                }
+                is_newer
+            }
+        }
+    }
+
+    /// Drops the oldest entries that are more than `limits` allow; says how many. Doing so before or after a
+    /// join gives the same: see [`PresenceLimits::nodes_per_client`].
+    pub fn truncate(&mut self, limits: &PresenceLimits) -> usize {
+        let mut newest_first: Vec<_> = self.entries().map(Entry::signed).collect();
+        newest_first.sort_by_key(|signed| std::cmp::Reverse(signed.rank()));
+        let mut weight = 0_usize;
+        let surplus: BTreeSet<_> = newest_first
+            .iter()
+            .enumerate()
+            .skip_while(|(count, signed)| {
+                let stays = limits.stays(&self.key, *count, weight);
+                weight = weight.saturating_add(signed.weight());
+                stays
+            })
+            .map(|(_, signed)| signed.node())
+            .collect();
+        self.entries.retain(|node, _| !surplus.contains(node));
+        surplus.len()
+    }
+
+    /// Drops the entries that may go at `now`; says how many. No view at `now` or later changes.
+    pub fn collect(&mut self, now: Timestamp) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| entry.retain_until() > now);
+        before.saturating_sub(self.entries.len())
+    }
+
+    /// Drops the entries that were made after `latest`.
+    pub(super) fn forget_after(&mut self, latest: Timestamp) {
+        self.entries.retain(|_, entry| entry.created_at() <= latest);
+    }
+
+    /// What a reader sees at `now`: where the client is present, ordered by the peer id of the node. What has
+    /// expired or was withdrawn is hidden.
+    pub fn view(&self, now: Timestamp) -> impl Iterator<Item = &Announcement> {
+        self.entries().filter_map(move |entry| match entry {
+            Entry::Announced(announcement) if announcement.expires_at() > now => Some(announcement),
+            _ => None,
+        })
+    }
+
+    /// Whether a replica may admit the record at `now`: none of it is from the future, and something is
+    /// retained.
+    pub(crate) fn check_time(
+        &self,
+        now: Timestamp,
+        limits: &PresenceLimits,
+    ) -> Result<Timestamp, PresenceError> {
+        for entry in self.entries() {
+            entry.signed().message.check_lead(now, limits)?;
+        }
+        match self.retain_until() {
+            None => Err(PresenceError::Empty),
+            Some(expired_at) if expired_at <= now => Err(PresenceError::Expired { expired_at }),
+            Some(at) => Ok(at),
+        }
+    }
+}
+
+/// Whether all that `part` says stands in `whole`. Both have been checked before; here no signature is.
+pub(crate) fn contains(
+    key: &PresenceKey,
+    whole: &[u8],
+    part: &[u8],
+    limits: &PresenceLimits,
+) -> Result<bool, PresenceError> {
+    let positions = |value: &[u8]| -> Result<BTreeSet<_>, PresenceError> {
+        open(key, Bytes::copy_from_slice(value), limits)?
+            .into_iter()
+            .map(|value| Signed::from_value(key, value, limits).map(|s| (s.node(), s.position())))
+            .collect()
+    };
+    Ok(positions(part)?.is_subset(&positions(whole)?))
+}
+
+/// An encoded record, which has been checked before, without the values that may go at `now`; `None` if those are
+/// none, or all. No signature is checked.
+pub(crate) fn collect(
+    key: &PresenceKey,
+    value: &[u8],
+    now: Timestamp,
+    limits: &PresenceLimits,
+) -> Option<Vec<u8>> {
+    let all = open(key, Bytes::copy_from_slice(value), limits).ok()?;
+    let before = all.len();
+    let mut retained = Vec::with_capacity(before);
+    for value in all {
+        if Signed::from_value(key, value.clone(), limits).ok()?.message.retain_until > now {
+            retained.push(value);
+        }
+    }
+    let is_less = !retained.is_empty() && retained.len() < before;
+    is_less.then(|| encode(key, retained))
+}
+
+/// The canonical wire form of a record of these values.
+fn encode(key: &PresenceKey, mut values: Vec<proto::Value>) -> Vec<u8> {
+    values.sort_by(|a, b| a.id2.cmp(&b.id2));
+    proto::Record {
+        key: key.as_str().to_owned(),
+        update_date: values.iter().map(|value| value.creation_date).max().unwrap_or_default(),
+        id1: key.client().to_string(),
+        values,
+    }
+    .encode_to_vec()
+}
+
+/// The values of an encoded record whose own fields are as they should be.
+fn open(
+    key: &PresenceKey,
+    value: Bytes,
+    limits: &PresenceLimits,
+) -> Result<Vec<proto::Value>, PresenceError> {
+    limits.check_key(key)?;
+    check(Limit::ValueBytes, value.len(), limits.record_bytes())?;
+    let record = proto::Record::decode(value.clone())?;
+    if record.encode_to_vec() != value || !record.values.is_sorted_by(|a, b| a.id2 < b.id2) {
+        return Err(PresenceError::NotCanonical);
+    }
+    let Some(updated) = record.values.iter().map(|value| value.creation_date).max() else {
+        return Err(PresenceError::Empty);
+    };
+    let field = if record.key != key.as_str() {
+        "key"
+    } else if record.id1 != key.client().to_string() {
+        "id1"
+    } else if record.update_date != updated {
+        "updateDate"
+    } else {
+        return Ok(record.values);
+    };
+    Err(PresenceError::Disagrees { field })
+}

@@ -1,0 +1,131 @@
+//! The validator of presence records.
+//!
+//! **Invariants.** A valid value is canonical, all its announcements are signed by both parties, none is from the
+//! future, and at least one is retained; the others may be due to go. Nothing but `validate`, `read` and `collect`
+//! looks at the time.
+//!
+//! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    key::RecordKey,
+    presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord},
+    record::{Limit, check},
+    time::Timestamp,
+    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+};
+
+/// The rules of presence records, under `presence` or any other namespace that a user chooses.
+///
+/// ```
+/// use smart_record_formats::presence::{PresenceKey, PresenceValidator};
+/// use smart_record_core::Registry;
+///
+/// let registry = Registry::default().with(PresenceKey::NAMESPACE, PresenceValidator::default())?;
+/// # let _ = registry;
+/// # Ok::<(), smart_record_core::NamespaceError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct PresenceValidator {
+    limits: PresenceLimits,
+}
+
+impl PresenceValidator {
+    /// Rules with these limits.
+    pub const fn new(limits: PresenceLimits) -> Self {
+        Self { limits }
+    }
+
+    /// The limits.
+    pub const fn limits(&self) -> &PresenceLimits {
+        &self.limits
+    }
+
+    /// Reads from a value what a replica would admit at `now`, and leaves out the rest: what is forged, expired,
+    /// from the future or over a limit. This is how to read what the network answers; join the answers with
+    /// [`PresenceRecord::join`], and look at them with [`PresenceRecord::view`].
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is left; the first reason.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<PresenceRecord, ValidationError> {
+        let key = self.parse(key)?;
+        Ok(PresenceRecord::salvage(&key, [value], Some(now), &self.limits)?)
+    }
+
+    fn parse(&self, key: &RecordKey) -> Result<PresenceKey, ValidationError> {
+        check(Limit::KeyBytes, key.as_bytes().len(), self.limits.key_bytes())?;
+        Ok(PresenceKey::parse(key).map_err(PresenceError::from)?)
+    }
+
+    fn decode(&self, key: &PresenceKey, value: &[u8]) -> Result<PresenceRecord, PresenceError> {
+        PresenceRecord::decode(key, Bytes::copy_from_slice(value), &self.limits)
+    }
+}
+
+impl Validator for PresenceValidator {
+    /// Everything in the record has to be good; only what has expired may be there beside what has not.
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        let record = self.decode(&self.parse(key)?, value)?;
+        Ok(Validity::until_within_limits(record.check_time(now, &self.limits)?))
+    }
+
+    /// For those who cannot consolidate: the record with the newest entry wins, then the one with more entries,
+    /// then by the hash of the bytes. A value that is not a presence record is never selected.
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        let key = self.parse(key)?;
+        best_of(values, |value| {
+            let record = self.decode(&key, value)?;
+            let newest = record.entries().map(Entry::created_at).max();
+            let hash: [u8; 32] = Sha256::digest(value).into();
+            Ok((newest, record.entries().len(), hash))
+        })
+    }
+
+    /// The newest entry for each node of all that is good in these values, in canonical form. What is not good is
+    /// left out; if nothing is, that is an error.
+    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        if values.is_empty() {
+            return Err(ValidationError::NoValue);
+        }
+        let key = self.parse(key)?;
+        let values = values.iter().copied();
+        Ok(PresenceRecord::salvage(&key, values, None, &self.limits)?.encode())
+    }
+
+    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        self.parse(key).is_ok_and(|key| {
+            presence::contains(&key, whole, part, &self.limits).unwrap_or_default()
+        })
+    }
+
+    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+        presence::collect(&self.parse(key).ok()?, value, now, &self.limits)
+    }
+}
+
+impl From<PresenceError> for ValidationError {
+    fn from(error: PresenceError) -> Self {
+        match error {
+            PresenceError::Limit(limit) => limit.into(),
+            PresenceError::Expired { expired_at } => Self::Expired { expired_at },
+            PresenceError::UnknownKind(_) => Self::Unsupported(error.to_string()),
+            PresenceError::Signature { .. }
+            | PresenceError::HalfSigned { .. }
+            | PresenceError::OtherParty { .. }
+            | PresenceError::SameParty => Self::Invalid(error.to_string()),
+            error => Malformed::other(error).into(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The bounds of a signed record.
+
+use std::time::Duration;
+
+use crate::{
+    key::RecordKey,
+    record::{
+        DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq,
+        check,
+    },
+    settings::settings,
+    time::Timestamp,
+};
+
+/// The tags and lengths of the fields, the sequence, the expiry and the payload type take less than this.
+const FRAMING_BYTES: usize = 128;
+
+/// The bounds of a signed record.
+///
+/// They decide what a replica keeps, so all nodes of one DHT should use the same in a namespace.
+///
+/// ```
+/// use smart_record_formats::signed::SignedRecordLimits;
+///
+/// let limits = SignedRecordLimits::default().with_value_bytes(1_024);
+/// assert_eq!(limits.key_bytes(), 256);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRecordLimits {
+    key_bytes: usize,
+    value_bytes: usize,
+    max_clock_skew: Duration,
+}
+
+impl Default for SignedRecordLimits {
+    fn default() -> Self {
+        Self {
+            key_bytes: DEFAULT_KEY_BYTES,
+            value_bytes: 6 * 1_024,
+            max_clock_skew: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+settings! { SignedRecordLimits:
+    /// The bytes of a key. Defaults to 256, as for smart records.
+    key_bytes, with_key_bytes: usize;
+    /// The bytes of a value. Defaults to 6 KiB: with the longest key and the signature of an Ed25519 key it
+    /// fits into a reply to a GET that also carries 20 peers with eight addresses each, which leave 7.6 KiB.
+    value_bytes, with_value_bytes: usize;
+    /// By how much a sequence, read as Unix microseconds, may be ahead of the replica's clock. Defaults to 5
+    /// minutes, as for smart records. So nobody can take the highest sequence that there is, after which
+    /// nobody could write. With [`Duration::MAX`] any sequence goes.
+    max_clock_skew, with_max_clock_skew: Duration;
+}
+
+impl SignedRecordLimits {
+    /// The bytes that an encoded record can have: what is checked before it is parsed.
+    pub const fn encoded_bytes(&self) -> usize {
+        FRAMING_BYTES
+            .saturating_add(MAX_PUBLIC_KEY_BYTES)
+            .saturating_add(MAX_SIGNATURE_BYTES)
+            .saturating_add(self.key_bytes)
+            .saturating_add(self.value_bytes)
+    }
+
+    pub(super) fn check_envelope(&self, len: usize) -> Result<(), LimitExceeded> {
+        check(Limit::ValueBytes, len, self.encoded_bytes())
+    }
+
+    pub(crate) fn check_parts(&self, key: &RecordKey, value: usize) -> Result<(), LimitExceeded> {
+        check(Limit::KeyBytes, key.as_bytes().len(), self.key_bytes)?;
+        check(Limit::ContentBytes, value, self.value_bytes)
+    }
+
+    pub fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
+        let lead = Seq::from_micros(sequence).issued_at().saturating_since(now);
+        if lead > self.max_clock_skew {
+            return Err(LimitExceeded {
+                limit: Limit::ClockSkew,
+                got: u64::try_from(lead.as_millis()).ok(),
+                max: u64::try_from(self.max_clock_skew.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+        Ok(())
+    }
+}

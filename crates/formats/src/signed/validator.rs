@@ -1,0 +1,231 @@
+//! The validator of signed records: the envelope, who may write, and what the user says about the content.
+//!
+//! **Invariants.** What is cheap is checked first: size, form, key, policy, times, then the signature, then the
+//! content. `select` takes the highest [`Rank`](crate::signed::Rank), so replicas agree, and a store that has a
+//! record refuses those of a lower rank as stale.
+//!
+//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module: form, signature, content.
+
+use std::{cmp::Reverse, fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    key::RecordKey,
+    record::{Admission, Open, Writer},
+    signed::{SignedRecord, SignedRecordLimits, UnverifiedRecord},
+    time::Timestamp,
+    validator::{Malformed, ValidationError, Validator, Validity},
+};
+
+type Check = dyn Fn(&SignedRecord, Timestamp) -> Result<Validity, ValidationError> + Send + Sync;
+
+/// The rules of the signed records of a namespace: the limits, who may write, and what a value may be.
+///
+/// ```
+/// use smart_record_core::{KeyOwner, Malformed, Registry};
+/// use smart_record_formats::signed::{SignedRecordLimits, SignedRecordValidator};
+///
+/// // `/notes/<peer id>/…` is text of that peer.
+/// let notes = SignedRecordValidator::new(SignedRecordLimits::default(), KeyOwner)
+///     .with_check(|record| match std::str::from_utf8(record.value()) {
+///         Ok(_) => Ok(()),
+///         Err(error) => Err(Malformed::other(error).into()),
+///     });
+/// let registry = Registry::default().with("notes", notes)?;
+/// # let _ = registry;
+/// # Ok::<(), smart_record_core::NamespaceError>(())
+/// ```
+#[derive(Clone)]
+pub struct SignedRecordValidator {
+    limits: SignedRecordLimits,
+    admission: Arc<dyn Admission>,
+    checks: Vec<Arc<Check>>,
+}
+
+impl Default for SignedRecordValidator {
+    /// The default limits; everybody may write, any value. Then whoever writes last wins.
+    fn default() -> Self {
+        Self::new(SignedRecordLimits::default(), Open)
+    }
+}
+
+impl SignedRecordValidator {
+    /// Rules with these limits and this policy, for any value.
+    pub fn new(limits: SignedRecordLimits, admission: impl Admission) -> Self {
+        Self { limits, admission: Arc::new(admission), checks: Vec::new() }
+    }
+
+    /// Adds a check of the content, which sees the whole record: its value, author and sequence. Its answer
+    /// must depend on the record only, or replicas do not agree.
+    #[must_use]
+    pub fn with_check(
+        mut self,
+        check: impl Fn(&SignedRecord) -> Result<(), ValidationError> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push(Arc::new(move |record, _| check(record).map(|()| Validity::forever())));
+        self
+    }
+
+    /// Adds a validator of the values that the records carry. If it says when a value expires, the record
+    /// expires then. Which of two records is better is not for it to say.
+    #[must_use]
+    pub fn with_inner(mut self, inner: impl Validator + 'static) -> Self {
+        self.checks
+            .push(Arc::new(move |record, now| inner.validate(record.key(), record.value(), now)));
+        self
+    }
+
+    /// The limits.
+    pub const fn limits(&self) -> &SignedRecordLimits {
+        &self.limits
+    }
+
+    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn read(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<SignedRecord, ValidationError> {
+        self.admit(key, value, now).map(|(record, _)| record)
+    }
+
+    /// As [`read`](Self::read), with what a store has to know.
+    pub fn admit(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(SignedRecord, Validity), ValidationError> {
+        let unverified = self.open(key, value)?;
+        self.check_times(unverified.claim(), now)?;
+        let record = unverified.verify()?;
+        let validity = self.check_content(&record, now)?;
+        Ok((record, validity))
+    }
+
+    /// Checks that a replica would admit a record under its own key at `now`. The signature of a
+    /// [`SignedRecord`] is good.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn check(
+        &self,
+        record: &SignedRecord,
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.check_writer(record.key(), record.public_key(), record.value().len())?;
+        self.check_times(record, now)?;
+        self.check_content(record, now)
+    }
+
+    /// Checks what can be known before there is a record: sizes, and the policy.
+    pub fn check_writer(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+        value_bytes: usize,
+    ) -> Result<(), ValidationError> {
+        self.limits.check_parts(key, value_bytes)?;
+        Ok(self.admission.admit(key, writer)?)
+    }
+
+    /// The record in a value, all but time, signature and content checked.
+    fn open(&self, key: &RecordKey, value: &[u8]) -> Result<UnverifiedRecord, ValidationError> {
+        if value.is_empty() {
+            return Err(Malformed::Empty.into());
+        }
+        let unverified = UnverifiedRecord::decode(Bytes::copy_from_slice(value), &self.limits)?;
+        let claim = unverified.claim();
+        if claim.key() != key {
+            return Err(ValidationError::Invalid(format!("a record of {}", claim.key())));
+        }
+        self.admission.admit(key, claim.public_key())?;
+        Ok(unverified)
+    }
+
+    fn check_times(&self, record: &SignedRecord, now: Timestamp) -> Result<(), ValidationError> {
+        self.limits.check_lead(record.sequence(), now)?;
+        match record.expires_at().filter(|at| *at <= now) {
+            Some(expired_at) => Err(ValidationError::Expired { expired_at }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_content(
+        &self,
+        record: &SignedRecord,
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        let mut expires_at = record.expires_at();
+        let mut ttl = None;
+        for check in &self.checks {
+            let content = check(record, now)?;
+            expires_at = expires_at.into_iter().chain(content.expires_at).min();
+            ttl = ttl.into_iter().chain(content.ttl_since_receipt).min();
+        }
+        let mut validity = expires_at.map_or(Validity::forever(), Validity::until);
+        if ttl.is_some() {
+            validity.ttl_since_receipt = ttl;
+            validity.identity = Some(record.rank().hash());
+        }
+        Ok(validity)
+    }
+}
+
+impl Validator for SignedRecordValidator {
+    fn validate(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        self.admit(key, value, now).map(|(_, validity)| validity)
+    }
+
+    /// The record of the highest [`Rank`](crate::signed::Rank). What is not a record of this key by someone
+    /// who may write there is passed over; time and content are not looked at, that is for
+    /// [`validate`](Validator::validate).
+    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        let mut first_error = None;
+        let mut claims = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match self.open(key, value) {
+                Ok(unverified) => claims.push((index, unverified)),
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        // The best first, of equals the lowest index: the first with a good signature is the answer, and
+        // mostly that is the only one to be checked.
+        claims.sort_by_cached_key(|(index, claim)| (Reverse(claim.claim().rank().clone()), *index));
+        for (index, claim) in claims {
+            match claim.verify() {
+                Ok(_) => return Ok(index),
+                Err(error) => {
+                    first_error.get_or_insert(error.into());
+                }
+            }
+        }
+        Err(first_error.unwrap_or(ValidationError::NoValue))
+    }
+
+    fn signed_record(&self, _: &RecordKey) -> Option<&dyn std::any::Any> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for SignedRecordValidator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedRecordValidator")
+            .field("limits", &self.limits)
+            .field("admission", &self.admission)
+            .field("checks", &self.checks.len())
+            .finish()
+    }
+}

@@ -1,0 +1,106 @@
+//! When what is kept in the network is due: signed anew, sent again, tried once more.
+//!
+//! **Invariants.** Pure. After a clock was set back, nothing waits for longer than it would from now on. What has to be
+//! spread in time is spread by a hash of key and peer: neither all keys of a peer nor all peers of a key have their turn at
+//! once, and no randomness is needed.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use sha2::{Digest, Sha256};
+
+use crate::{key::RecordKey, time::Timestamp};
+
+/// Nothing is signed anew more often, however short its life is.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// An instant that is waited for, and how long that takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    at: Timestamp,
+    after: Duration,
+}
+
+impl Due {
+    /// `after` from `now` on.
+    pub(crate) fn after(now: Timestamp, after: Duration) -> Self {
+        Self { at: now.saturating_add(after), after }
+    }
+
+    pub(crate) const fn at(self) -> Timestamp {
+        self.at
+    }
+
+    /// How long is left.
+    pub(crate) fn left(self, now: Timestamp) -> Duration {
+        self.at.saturating_since(now)
+    }
+
+    /// Waits for no longer than it would from `now` on, in case the clock was set back.
+    pub(crate) fn cap(&mut self, now: Timestamp) {
+        self.hasten(now, self.after);
+    }
+
+    /// Not later than `after` from `now` on.
+    pub(crate) fn hasten(&mut self, now: Timestamp, after: Duration) {
+        self.at = self.at.min(now.saturating_add(after));
+    }
+}
+
+/// When something that lives for `ttl` is signed anew: well before it expires, so that a lost run or two does no harm.
+pub(crate) fn half_life(key: &RecordKey, peer: &PeerId, ttl: Duration) -> Duration {
+    jittered(key, peer, share(ttl, 2)).max(SHORTEST)
+}
+
+/// Between three quarters and all of `duration`, by key and peer.
+pub(crate) fn jittered(key: &RecordKey, peer: &PeerId, duration: Duration) -> Duration {
+    let hash = Sha256::new().chain_update(key.digest()).chain_update(peer.to_bytes()).finalize();
+    let [byte, ..]: [u8; 32] = hash.into();
+    // A quarter, times the byte, by 256.
+    let part = share(duration, 4 * 256).saturating_mul(u32::from(byte));
+    duration.saturating_sub(part)
+}
+
+fn share(duration: Duration, of: u32) -> Duration {
+    duration.checked_div(of).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn after_a_clock_was_set_back_nothing_waits_for_longer_than_from_now_on() {
+        let mut due = Due::after(NOW.saturating_add(60 * MINUTE), 10 * MINUTE);
+        let mut left = |minutes| {
+            let now = NOW.saturating_add(minutes * MINUTE);
+            due.cap(now);
+            due.left(now) / 60
+        };
+        for (minutes, minutes_left) in [(65, 5), (0, 10), (4, 6), (10, 0)] {
+            assert_eq!(left(minutes), Duration::from_secs(minutes_left));
+        }
+    }
+
+    #[test]
+    fn what_is_hastened_is_not_put_off() {
+        let mut due = Due::after(NOW, 10 * MINUTE);
+        due.hasten(NOW, MINUTE);
+        due.hasten(NOW.saturating_add(MINUTE / 2), MINUTE);
+        assert_eq!(due.at(), NOW.saturating_add(MINUTE));
+    }
+
+    #[test]
+    fn renewals_are_spread_well_before_the_end_of_a_life() {
+        let lives: std::collections::BTreeSet<_> = (0..20)
+            .map(|n| RecordKey::new(format!("/sr/{n}")))
+            .map(|key| half_life(&key, &PeerId::random(), 100 * MINUTE))
+            .collect();
+        assert!(lives.iter().all(|life| (75 * MINUTE / 2..=50 * MINUTE).contains(life)));
+        assert!(lives.len() > 10, "{lives:?}");
+        assert_eq!(half_life(&RecordKey::new("/sr/a"), &PeerId::random(), MINUTE / 600), SHORTEST);
+    }
+}
