@@ -267,7 +267,7 @@ impl Client {
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
-    pub(crate) async fn next_stored(
+    pub async fn next_stored(
         &self,
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
@@ -275,7 +275,7 @@ impl Client {
     }
 
     /// One that does not keep the behaviour's spaces alive.
-    pub(crate) fn downgrade(&self) -> WeakClient {
+    pub fn downgrade(&self) -> WeakClient {
         WeakClient(Arc::downgrade(&self.shared))
     }
 
@@ -326,11 +326,11 @@ impl Client {
 
 /// A client that goes with the last [`Client`].
 #[derive(Clone)]
-pub(crate) struct WeakClient(Weak<Shared>);
+pub struct WeakClient(Weak<Shared>);
 
 impl WeakClient {
     /// The client, if there is still another.
-    pub(crate) fn upgrade(&self) -> Option<Client> {
+    pub fn upgrade(&self) -> Option<Client> {
         self.0.upgrade().map(|shared| Client { shared })
     }
 }

@@ -95,8 +95,6 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
-#[cfg(feature = "node")]
-pub mod host;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
@@ -105,10 +103,10 @@ pub mod presence_publisher;
 mod proto;
 pub mod rate;
 mod schedule;
-pub mod services;
 pub mod store;
 
-use smart_record_core::{key, settings, time};
+pub use smart_record_core::settings;
+use smart_record_core::{key, time};
 #[doc(inline)]
 pub use smart_record_core::{node, record, shard};
 #[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
@@ -139,6 +137,8 @@ pub mod validator {
     #[cfg(feature = "ipns")]
     pub use smart_record_formats::{ipns::IpnsValidator, pk::PublicKeyValidator};
 }
+
+pub use smart_record_core::*;
 
 #[doc(no_inline)]
 pub use bytes::Bytes;

@@ -238,11 +238,11 @@ impl<S: Storage> SmartRecordStore<S> {
         &self.config
     }
 
-    pub(crate) fn shared_validator(&self) -> Arc<dyn Validator> {
+    pub fn shared_validator(&self) -> Arc<dyn Validator> {
         self.validator.clone()
     }
 
-    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+    pub fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 

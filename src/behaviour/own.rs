@@ -482,7 +482,7 @@ mod tests {
         let record = spaces.record(&key, right).unwrap();
         let (_, space) = record.spaces().next().unwrap();
         assert_eq!(space.updates().len(), 1);
-        assert_eq!(space.view(right).unwrap().document, says("x"));
+        assert_eq!(space.updates().next().unwrap().document(), says("x"));
     }
 
     #[test]

@@ -103,9 +103,11 @@ impl<S: Storage> Behaviour<S> {
         let _in_span = span.clone().entered();
         let validator = self.validator.clone();
         let mut lookup = Lookup::new(key, policy, self.bounds, &*validator);
-        let local = if validator.smart_record(lookup.key()).is_some() {
+        let local = if let Some(rules) = validator.smart_record(lookup.key()) {
             self.kad.store_mut().record(lookup.key()).map(|record| {
-                if let Some(record) = record {
+                if let Some(mut record) = record {
+                    // The clock may have been set back since it was stored.
+                    record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
                     lookup.on_local(record, &*validator);
                 }
             })

@@ -19,7 +19,7 @@ use crate::{
     client::latest::Sender,
     key::RecordKey,
     node::{Dict, Kind, Node},
-    record::{Limits, SmartRecord, View, Writer},
+    record::{Limits, SmartRecord, View},
     time::Timestamp,
     validator::Validator,
 };
@@ -142,17 +142,6 @@ impl Watches {
         }
     }
 
-    /// Forgets what is known of a writer under a key.
-    pub(super) fn forget_writer(&mut self, key: &RecordKey, writer: &Writer) {
-        if let Some(Watched { joined: Joined::Record(record), .. }) = self.keys.get_mut(key) {
-            let mut others = SmartRecord::new(key.clone());
-            for (other, space) in record.spaces().filter(|(other, _)| *other != writer) {
-                others.join_space(other.clone(), space.clone());
-            }
-            *record = others;
-        }
-    }
-
     /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
     pub(super) fn value(
         &self,
@@ -250,10 +239,16 @@ impl Watches {
         self.touched.remove(key);
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// The clock was set back: nothing waits for longer than it would have from now on, and what comes from the future is
+    /// forgotten.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
+            if let Some(Watched { joined: Joined::Record(record), limits, .. }) =
+                self.keys.get_mut(&key)
+            {
+                record.forget_after(now.saturating_add(limits.max_clock_skew()));
+            }
             if self.keys.get(&key).is_some_and(|watched| !watched.is_asking) {
                 self.lookups.set(&key, Some(now));
             }

@@ -109,7 +109,12 @@ impl<S: Storage> Behaviour<S> {
         {
             self.own.forget_future(key, now);
         }
-        self.own.is_ahead(key, now)
+        let is_ahead = self.own.is_ahead(key, now);
+        if is_ahead {
+            // It is not withheld by those who refuse it.
+            self.known.forget(key, &Writer::from(&self.own.public_key()));
+        }
+        is_ahead
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
@@ -144,8 +149,6 @@ impl<S: Storage> Behaviour<S> {
         }
         tracing::warn!(%key, "what was signed while the clock was far ahead is forgotten");
         let writer = Writer::from(&self.own.public_key());
-        self.known.forget(key, &writer);
-        self.watches.forget_writer(key, &writer);
         let forgotten = self.kad.store_mut().forget_space(key, &writer);
         let mut stored = forgotten.map_err(WriteError::from);
         if let Some(record) = self.own.record(key, now) {

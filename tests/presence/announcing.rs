@@ -172,7 +172,7 @@ fn case_24_what_a_partial_reading_shows_is_not_taken_for_all_that_there_was() {
 #[test]
 fn case_24_what_was_announced_with_a_clock_that_was_ahead_is_forgotten_and_the_rest_stays() {
     let mut announcer = announcer(&client());
-    let right = announce(&mut announcer, &node(1), now(), TTL);
+    let right = announce(&mut announcer, &node(1), now(), 2 * HOUR);
     announce(&mut announcer, &node(2), at(NOW + HOUR), TTL);
     let later = at(NOW + HOUR / 60);
     assert!(announcer.is_ahead(later));

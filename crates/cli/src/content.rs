@@ -5,11 +5,14 @@
 use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
-    IpnsRecord, IpnsValidator, IprsValidator, PresenceValidator, RecordKey, Registry, SmartRecord,
-    SmartRecordValidator, Timestamp, ValidationError, Validator, Validity,
+    RecordKey, Registry, SmartRecord, SmartRecordValidator, Timestamp, ValidationError, Validator,
+    Validity,
     behaviour::Snapshot,
-    iprs::{Ancestry, DatetimeRange, IprsRecord, Scheme, SequenceNumber, TtlSinceReceipt},
-    presence::{Announcement, ExchangeKey, PresenceRecord},
+    ipns::{IpnsRecord, IpnsValidator},
+    iprs::{
+        Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
+    },
+    presence::{Announcement, ExchangeKey, PresenceRecord, PresenceValidator},
 };
 use serde_json::{Map, Value, json};
 

@@ -17,9 +17,10 @@ use futures::future::{join_all, try_join_all};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Dict, Fault, Kind, List, Node as DocumentNode, RecordKey, SmartRecord, SystemClock,
-    Timestamp, View, Writer, host::Node,
+    Timestamp, View, Writer,
 };
 use serde::Serialize;
+use smart_record_host::Node;
 
 use self::report::Report;
 use crate::{

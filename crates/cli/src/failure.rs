@@ -5,9 +5,12 @@
 use std::{fmt, io, path::PathBuf, process::ExitCode};
 
 use libp2p_smart_record::{
-    ClientError, ValidationError, host::HostError, store::StorageError, store::WriteError,
+    ValidationError,
+    client::ClientError,
+    store::{StorageError, WriteError},
 };
 use serde_json::json;
+use smart_record_host::HostError;
 
 use crate::output::say;
 

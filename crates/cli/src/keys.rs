@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use clap::Subcommand;
 use libp2p::{PeerId, identity::Keypair};
-use libp2p_smart_record::{IpnsName, RecordKey, Registry};
+use libp2p_smart_record::{RecordKey, Registry, ipns::IpnsName};
 use serde_json::json;
 
 use crate::{failure::Failure, output::Format};

@@ -5,11 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
-    SmartRecordStore, StoreConfig,
     behaviour::{BehaviourConfig, Reading},
-    host::{Node, NodeBuilder},
-    store::Storage,
+    store::{SmartRecordStore, Storage, StoreConfig},
 };
+use smart_record_host::{Node, NodeBuilder};
 
 use crate::{failure::Failure, keys};
 

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use futures::StreamExt;
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
-    ClientError, Clock, SystemClock,
+    Clock, SystemClock,
+    client::ClientError,
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };

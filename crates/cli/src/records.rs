@@ -13,9 +13,9 @@ use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
     behaviour::{Reading, Snapshot},
     client::Publication,
-    host::Node,
 };
 use serde_json::{Value, json};
+use smart_record_host::Node;
 
 use crate::{
     content::{self, Content},

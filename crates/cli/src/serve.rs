@@ -5,11 +5,13 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_smart_record::{
-    SmartRecordStore, StoreConfig, SystemClock,
-    host::{Node, NodeBuilder},
-    store::{Durability, MemoryStorage, RedbConfig, RedbStorage, Storage},
+    SystemClock,
+    store::{
+        Durability, MemoryStorage, RedbConfig, RedbStorage, SmartRecordStore, Storage, StoreConfig,
+    },
 };
 use serde_json::json;
+use smart_record_host::{Node, NodeBuilder};
 
 use crate::{
     failure::{self, Failure},

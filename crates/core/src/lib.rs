@@ -4,6 +4,7 @@
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
 
+#![warn(unreachable_pub)]
 #![cfg_attr(
     test,
     allow(

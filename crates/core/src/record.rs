@@ -231,6 +231,15 @@ impl SmartRecord {
         collected
     }
 
+    /// Drops the updates that were issued after `latest`, and spaces left without any: what replicas refuse because it comes
+    /// from the future.
+    pub fn forget_after(&mut self, latest: Timestamp) {
+        self.spaces.retain(|_, space| {
+            space.forget_after(latest);
+            !space.is_empty()
+        });
+    }
+
     /// What a reader sees at `now`.
     pub fn view(&self, now: Timestamp) -> View {
         self.spaces

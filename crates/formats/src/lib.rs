@@ -2,6 +2,7 @@
 //!
 //! Each is a record type and a [`Validator`](smart_record_core::validator::Validator) of it; pure as the rules are.
 
+#![warn(unreachable_pub)]
 #![cfg_attr(
     test,
     allow(

@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, Dict, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, StoreEvent, SystemClock,
-    Timestamp, Update, UpdateKind, Writer,
-    host::Node,
-    record::Seq,
-    store::{Events, Origin},
+    Clock, Dict, Fault, Limits, RecordKey, Seq, SmartRecord, SpaceSigner, SystemClock, Timestamp,
+    Update, UpdateKind, Writer,
+    store::{Events, Origin, StoreEvent},
 };
+use smart_record_host::Node;
 
 use super::{Demo, NAME, nodes, report::Report};
 

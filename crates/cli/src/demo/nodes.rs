@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity::Keypair, kad, multiaddr::Protocol};
 use libp2p_smart_record::{
-    RecordKey, SmartRecord, StoreEvent,
-    host::{Node, NodeBuilder},
-    store::Events,
+    RecordKey, SmartRecord,
+    store::{Events, StoreEvent},
 };
+use smart_record_host::{Node, NodeBuilder};
 
 /// The protocol that these nodes speak, so that they keep to themselves.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0.0");

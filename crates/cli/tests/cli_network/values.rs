@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, IpnsBuilder, IpnsName, IprsValidator, RecordKey, SystemClock,
-    iprs::{SequenceNumber, TtlSinceReceipt},
+    Clock, RecordKey, SystemClock,
+    ipns::{IpnsBuilder, IpnsName},
+    iprs::{IprsValidator, SequenceNumber, TtlSinceReceipt},
 };
 use serde_json::Value;
 

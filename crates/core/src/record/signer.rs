@@ -364,7 +364,7 @@ mod tests {
     fn case_24_what_was_signed_with_a_clock_that_was_ahead_is_forgotten_and_the_rest_stays() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut signer = signer(&Keypair::generate_ed25519());
-        let right = signer.merge(says("right"), now, HOUR).unwrap();
+        let right = signer.merge(says("right"), now, 2 * HOUR).unwrap();
         signer.merge(says("ahead"), now.saturating_add(HOUR), HOUR).unwrap();
         let later = now.saturating_add(Duration::from_secs(60));
         assert!(signer.is_ahead(later));

@@ -1,0 +1,148 @@
+//! A chat: a room is a key, a message an update with a lifetime, and who is there keeps its name alive.
+//!
+//! In two terminals; the second with the address that the first has printed:
+//! `cargo run --features cli --example chat -- --nick ada`
+//! `cargo run --features cli --example chat -- --nick bob --connect /ip4/127.0.0.1/tcp/…/p2p/…`
+//! A line is a message; Ctrl-D or Ctrl-C ends.
+
+use std::{collections::BTreeSet, error::Error, io::BufRead, pin::pin, time::Duration};
+
+use clap::Parser;
+use futures::StreamExt;
+use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
+use libp2p_smart_record::{
+    Clock, Dict, Kind, SystemClock,
+    behaviour::{BehaviourConfig, Snapshot},
+};
+use smart_record_host::Node;
+use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-chat/kad/1.0.0");
+/// How long a message stays.
+const MESSAGE_TTL: Duration = Duration::from_secs(10 * 60);
+/// How long one who has gone without a word still seems to be there.
+const NAME_TTL: Duration = Duration::from_secs(60);
+/// How many messages are on their way at a time; more lines wait.
+const MAX_SENDING: usize = 16;
+
+#[derive(Parser)]
+pub struct Arguments {
+    #[arg(long, default_value = "anonymous")]
+    nick: String,
+    #[arg(long, default_value = "lobby")]
+    room: String,
+    /// The address of somebody who is there, ending in /p2p/<peer id>; may be given again.
+    #[arg(long)]
+    connect: Vec<Multiaddr>,
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+    listen: Multiaddr,
+}
+
+/// Lines from the terminal, until Ctrl-D. A thread of its own: one that waits for a line does not keep us from ending.
+fn lines() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn text(document: &Dict, key: &str) -> Option<String> {
+    match &document.get(key)?.kind {
+        Kind::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// What was not seen before: for each writer the messages, by the time at which they were written.
+fn news(snapshot: &Snapshot, seen: &mut BTreeSet<String>) -> Vec<String> {
+    let mut news = Vec::new();
+    for (writer, space) in &snapshot.view() {
+        for (at, message) in space.document.iter() {
+            let (Kind::String(at), Kind::Dict(message)) = (at, &message.kind) else { continue };
+            if let (Some(nick), Some(text)) = (text(message, "nick"), text(message, "text"))
+                && seen.insert(format!("{at} {writer}"))
+            {
+                news.push((at.clone(), format!("{nick}: {text}")));
+            }
+        }
+    }
+    news.sort();
+    news.into_iter().map(|(_, line)| line).collect()
+}
+
+fn names(snapshot: &Snapshot) -> BTreeSet<String> {
+    snapshot.view().iter().filter_map(|(_, space)| text(&space.document, "nick")).collect()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    run(Arguments::parse()).await
+}
+
+/// Chats until Ctrl-D or Ctrl-C.
+pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let config = BehaviourConfig::default().with_watch_interval(Duration::from_secs(2));
+    let builder =
+        Node::builder().with_protocol(PROTOCOL).with_config(config).listen_on(arguments.listen);
+    let node = arguments.connect.into_iter().fold(builder, |b, peer| b.bootstrap(peer));
+    let node = node.start().await?;
+    for address in node.addresses().await? {
+        eprintln!("--connect {}", address.with(Protocol::P2p(node.peer_id())));
+    }
+
+    // Asked for once, so that it is noticed whatever goes on.
+    let mut stop = pin!(ctrl_c());
+    let client = node.client();
+    let room = format!("/sr/chat/{}/messages", arguments.room);
+    let people = format!("/sr/chat/{}/people", arguments.room);
+    let mut messages = client.watch(room.as_str()).await?;
+    let mut presence = client.watch(people.as_str()).await?;
+    // What is written is written beside, and what others write shown meanwhile.
+    let mut sending = JoinSet::new();
+    let name: Dict = [("nick", arguments.nick.as_str())].into_iter().collect();
+    let (keeper, key) = (client.clone(), people.clone());
+    sending.spawn(async move { keeper.keep(key, name, NAME_TTL).await });
+
+    let (mut lines, mut seen, mut there) = (lines(), BTreeSet::new(), BTreeSet::new());
+    let mut is_over = false;
+    // What was said before Ctrl-D is sent.
+    while !(is_over && sending.is_empty()) {
+        tokio::select! {
+            Some(snapshot) = messages.next() => {
+                news(&snapshot, &mut seen).iter().for_each(|line| println!("{line}"));
+            }
+            Some(snapshot) = presence.next() => {
+                let now = names(&snapshot);
+                now.difference(&there).for_each(|nick| println!("* {nick} is here"));
+                there.difference(&now).for_each(|nick| println!("* {nick} has left"));
+                there = now;
+            }
+            line = lines.recv(), if !is_over && sending.len() < MAX_SENDING => match line {
+                None => is_over = true,
+                Some(line) => {
+                    let message: Dict =
+                        [("nick", arguments.nick.as_str()), ("text", &line)].into_iter().collect();
+                    let at = SystemClock.now().to_string();
+                    let message = [(at.as_str(), message)].into_iter().collect();
+                    let (client, room) = (client.clone(), room.clone());
+                    sending.spawn(async move { client.publish(room, message, MESSAGE_TTL).await });
+                }
+            },
+            Some(sent) = sending.join_next() => if let Err(error) = sent? {
+                eprintln!("not sent: {error}");
+            },
+            _ = &mut stop => break,
+        }
+    }
+    // Messages stay for their time; the name goes at once.
+    tokio::select! {
+        withdrawn = client.withdraw(people.as_str()) => drop(withdrawn?),
+        _ = ctrl_c() => eprintln!("not withdrawn; the name is gone in {} s", NAME_TTL.as_secs()),
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Setting up a node.
+
+use std::{fmt, time::Duration};
+
+use futures::channel::mpsc;
+use libp2p::{
+    Multiaddr, SwarmBuilder, identify, identity::Keypair, kad, multiaddr::Protocol, noise,
+    swarm::behaviour::toggle::Toggle, tcp, yamux,
+};
+use libp2p_swarm::StreamProtocol;
+
+use super::{
+    HostError, Node,
+    task::{Composed, Host},
+};
+use libp2p_smart_record::{
+    behaviour::{Behaviour, BehaviourConfig, Builder},
+    store::{MemoryStorage, SmartRecordStore, Storage},
+};
+use smart_record_services::ServiceBuilder;
+
+/// How long a connection is kept on which nothing happens: long enough for a lookup to come back to a peer.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Sets up a [`Node`].
+#[must_use = "call `start`"]
+pub struct NodeBuilder<S: Storage = MemoryStorage> {
+    keypair: Keypair,
+    records: Builder<S>,
+    listen: Vec<Multiaddr>,
+    external: Vec<Multiaddr>,
+    bootstrap: Vec<Multiaddr>,
+    mode: Option<kad::Mode>,
+    service: Option<ServiceBuilder>,
+}
+
+impl NodeBuilder {
+    /// A node with this key.
+    pub fn with_keypair(keypair: Keypair) -> Self {
+        Self {
+            records: Behaviour::builder(keypair.clone()),
+            keypair,
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            mode: None,
+            service: None,
+        }
+    }
+}
+
+impl<S: Storage> NodeBuilder<S> {
+    /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
+    /// peer.
+    pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
+        let records = records.with_store(store);
+        NodeBuilder { keypair, records, listen, external, bootstrap, mode, service }
+    }
+
+    /// Has `metrics` show what the node does.
+    #[cfg(feature = "metrics")]
+    pub fn with_metrics(mut self, metrics: &libp2p_smart_record::metrics::Metrics) -> Self {
+        self.records = self.records.with_metrics(metrics);
+        self
+    }
+
+    /// The settings of the behaviour.
+    pub fn with_config(mut self, config: BehaviourConfig) -> Self {
+        self.records = self.records.with_config(config);
+        self
+    }
+
+    /// The protocol of the DHT. Defaults to that of the IPFS DHT.
+    pub fn with_protocol(mut self, protocol: StreamProtocol) -> Self {
+        self.records = self.records.with_protocol(protocol);
+        self
+    }
+
+    /// Listens on an address, TCP or QUIC. May be called again for more.
+    ///
+    /// A node that listens is a server: others send it records and ask it for them. If they cannot reach it, because it
+    /// is behind a NAT or a firewall, that costs them time; make it a client with [`with_mode`](Self::with_mode).
+    pub fn listen_on(mut self, address: Multiaddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// An address at which others reach the node, besides those on which it listens: one that a router forwards.
+    pub fn with_external_address(mut self, address: Multiaddr) -> Self {
+        self.external.push(address);
+        self
+    }
+
+    /// Whether the node answers others. Without it, one that listens or has an external address is a server, and any other a
+    /// client, which reads and writes but stores nothing for others.
+    pub fn with_mode(mut self, mode: kad::Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// A peer by which the node finds the others; the address ends in `/p2p/<peer id>`. May be called again.
+    pub fn bootstrap(mut self, address: Multiaddr) -> Self {
+        self.bootstrap.push(address);
+        self
+    }
+
+    /// Has the node offer a service: see [`services`](smart_record_services). Its events are not to be had here.
+    pub fn with_service(mut self, service: ServiceBuilder) -> Self {
+        self.service = Some(service);
+        self
+    }
+
+    /// Starts the node, and returns once it listens; with `0.0.0.0` or `::`, on all that this machine has.
+    ///
+    /// # Errors
+    /// [`HostError`] if an address is no good.
+    pub async fn start(self) -> Result<Node<S>, HostError> {
+        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
+        let peer = keypair.public().to_peer_id();
+        let (mut records, client) = records.build();
+        // Kademlia would wait for somebody to confirm an external address, which takes autonat.
+        let mode = mode.or_else(|| (!listen.is_empty()).then_some(kad::Mode::Server));
+        records.kad_mut().set_mode(mode);
+        for address in bootstrap {
+            let Some(Protocol::P2p(peer)) = address.iter().last() else {
+                return Err(HostError::NoPeer(address));
+            };
+            records.kad_mut().add_address(&peer, address);
+        }
+        let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
+        let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
+            .with_agent_version(agent.to_owned());
+        let service = service.map(|service| service.build(&mut records, &client));
+        let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
+        let identify = identify::Behaviour::new(agent);
+        let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
+        let swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default().nodelay(true),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .map_err(|error| HostError::Transport(error.to_string()))?
+            .with_quic()
+            .with_behaviour(|_| composed)
+            .map_err(|error| HostError::Transport(error.to_string()))?
+            .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+            .build();
+        let mut host = Host::new(swarm);
+        external.into_iter().for_each(|address| host.swarm.add_external_address(address));
+        for address in listen {
+            host.listen(address).await?;
+        }
+        let (requests, inbox) = mpsc::channel(1);
+        tracing::info!(%peer, addresses = ?host.swarm.listeners().collect::<Vec<_>>(), "listens");
+        let task = tokio::spawn(host.run(inbox));
+        if let Some(work) = work {
+            // It ends with the swarm.
+            tokio::spawn(work);
+        }
+        Ok(Node { client, peer, requests, task })
+    }
+}
+
+impl<S: Storage> fmt::Debug for NodeBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}

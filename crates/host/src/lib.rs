@@ -1,0 +1,159 @@
+//! A ready swarm for those who have none: TCP and QUIC, Noise, Yamux, identify and the [`Behaviour`], as a task.
+//!
+//! The type is [`host::Node`](Node), a node of the DHT; [`crate::Node`] is a node of a document. `builder` sets it up,
+//! `task` runs it; `resolver` looks up names.
+//!
+//! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
+
+#![warn(unreachable_pub)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod builder;
+mod resolver;
+mod task;
+
+use std::fmt;
+
+use futures::{SinkExt, channel::mpsc, channel::oneshot};
+use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
+use tokio::task::JoinHandle;
+
+use self::task::{Host, Request};
+pub use self::{builder::NodeBuilder, resolver::SystemResolver};
+use libp2p_smart_record::{
+    behaviour::Behaviour,
+    client::Client,
+    store::{MemoryStorage, Storage},
+};
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The transport could not be set up, or an address not be listened on.
+    #[error("the transport could not be set up: {0}")]
+    Transport(String),
+    /// An address of a bootstrap peer does not end in `/p2p/<peer id>`.
+    #[error("{0} does not name the peer: it should end in /p2p/<peer id>")]
+    NoPeer(Multiaddr),
+    /// The node's task has ended.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl From<TransportError<std::io::Error>> for HostError {
+    fn from(error: TransportError<std::io::Error>) -> Self {
+        Self::Transport(error.to_string())
+    }
+}
+
+/// A running node of the DHT, on tokio.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use smart_record_host::Node;
+///
+/// let node = Node::builder().listen_on("/ip4/0.0.0.0/tcp/0".parse()?).start().await?;
+/// println!("{:?}", node.addresses().await?);
+/// println!("{:?}", node.client().view("/sr/rooms/lobby").await?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Node<S: Storage = MemoryStorage> {
+    client: Client,
+    peer: PeerId,
+    requests: mpsc::Sender<Request<S>>,
+    task: JoinHandle<()>,
+}
+
+impl Node {
+    /// A node with a fresh key, a store in memory and all defaults, that listens nowhere.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::with_keypair(Keypair::generate_ed25519())
+    }
+}
+
+impl<S: Storage> Node<S> {
+    /// The client; clone it freely.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who the node is.
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn addresses(&self) -> Result<Vec<Multiaddr>, HostError> {
+        self.ask(|host| host.swarm.listeners().cloned().collect()).await
+    }
+
+    /// With whom it is connected.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn peers(&self) -> Result<Vec<PeerId>, HostError> {
+        self.ask(|host| host.swarm.connected_peers().copied().collect()).await
+    }
+
+    /// The connections with a peer, the oldest first. One that was opened again is another one.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn connections(&self, peer: PeerId) -> Result<Vec<ConnectionId>, HostError> {
+        self.ask(move |host| host.connections(&peer).to_vec()).await
+    }
+
+    /// Runs a function on the behaviour, where the swarm is polled: for what is asked of Kademlia itself, of the store, or
+    /// of the counters. Keep it short; the node does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Behaviour<S>) -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        self.ask(|host| work(host.records())).await
+    }
+
+    /// Gives up the handle and waits for the task to end, which it does when all clones of the client are gone.
+    pub async fn ended(self) {
+        let Self { client, requests, task, .. } = self;
+        drop((client, requests));
+        // If it was cancelled it has ended, too.
+        let _ = task.await;
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Host<S>) -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        let (reply, answer) = oneshot::channel();
+        let request: Request<S> = Box::new(move |host| {
+            // Whoever asked may have lost interest.
+            let _ = reply.send(work(host));
+        });
+        let mut requests = self.requests.clone();
+        requests.send(request).await.map_err(|_| HostError::Stopped)?;
+        answer.await.map_err(|_| HostError::Stopped)
+    }
+}
+
+impl<S: Storage> fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

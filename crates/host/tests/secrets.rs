@@ -1,0 +1,291 @@
+//! No secret is in what is logged, however much is, nor in what `Debug` shows.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../tests/support/clock.rs"]
+mod clock;
+#[path = "../../../tests/behaviour/peer.rs"]
+#[allow(dead_code, reason = "the tests of the behaviour use the rest")]
+mod peer;
+#[path = "../../../tests/support/swarms.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod swarms;
+
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use aho_corasick::AhoCorasick;
+use futures::StreamExt;
+use libp2p::identity::Keypair;
+use libp2p_identity::{ecdsa, secp256k1};
+use libp2p_smart_record::{
+    Limits, RecordKey, SpaceSigner,
+    behaviour::{Behaviour, Validation},
+    manager::{RecordManager, StoreBackend},
+    presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+    presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
+    signed::SignedRecordValidator,
+};
+use multibase::Base;
+use sha2::{Digest, Sha512};
+use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use crate::{
+    peer::{MINUTE, Peer, Setup, mesh, quiet, says},
+    swarms::within,
+};
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// Everything that anybody says, in whichever crate.
+    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Names for what must not show, and the forms in which it might: all of it, or eight bytes in a row of it.
+#[derive(Default)]
+struct Secrets(Vec<(&'static str, String)>);
+
+impl Secrets {
+    fn add(&mut self, name: &'static str, secret: &[u8]) {
+        let mut forms = BTreeSet::new();
+        for part in secret.chunks_exact(8) {
+            let hex = Base::Base16Lower.encode(part);
+            let decimals: Vec<_> = part.iter().map(u8::to_string).collect();
+            let hexes: Vec<_> = part.iter().map(|byte| format!("{byte:02x}")).collect();
+            forms.extend([hex.to_uppercase(), hex]);
+            forms.extend([", ", ",", " "].map(|between| decimals.join(between)));
+            forms.extend([":", " ", ", ", ", 0x"].map(|between| hexes.join(between)));
+            forms.insert(part.escape_ascii().to_string());
+        }
+        // A secret may stand within something longer, so it begins at any of a group's three bytes.
+        for within in (0..3).filter_map(|skipped| secret.get(skipped..)) {
+            for part in within.chunks_exact(9) {
+                forms.extend([Base::Base64, Base::Base64Url].map(|base| base.encode(part)));
+            }
+        }
+        for base in [Base::Base58Btc, Base::Base32Lower, Base::Base32Upper, Base::Base36Lower] {
+            forms.insert(base.encode(secret));
+        }
+        self.0.extend(forms.into_iter().map(|form| (name, form)));
+    }
+
+    fn add_keypair(&mut self, name: &'static str, keypair: &Keypair) {
+        let keypair = keypair.clone().try_into_ed25519().unwrap();
+        let seed = keypair.secret();
+        self.add(name, seed.as_ref());
+        // What is in fact signed with.
+        self.add(name, &Sha512::digest(seed.as_ref()));
+    }
+
+    fn found_in(&self, text: &str) -> Vec<(&'static str, String)> {
+        let finder = AhoCorasick::new(self.0.iter().map(|(_, form)| form)).unwrap();
+        finder.find_overlapping_iter(text).map(|at| self.0[at.pattern()].clone()).collect()
+    }
+}
+
+fn exchange_key(secret: &StaticSecret) -> ExchangeKey {
+    PublicKey::from(secret).to_bytes().try_into().unwrap()
+}
+
+#[test]
+fn a_secret_would_be_found_in_any_form() {
+    let secret = StaticSecret::random().to_bytes();
+    let mut secrets = Secrets::default();
+    secrets.add("it", &secret);
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let longer = [&b"before"[..], &secret, b"after"].concat();
+    let log = Log::default();
+    for form in [
+        hex.clone(),
+        hex.to_uppercase(),
+        format!("{secret:?}"),
+        format!("{secret:02x?}"),
+        format!("{:?}", &secret[4..30]),
+        Base::Base64.encode(secret),
+        Base::Base64Pad.encode(&longer),
+        Base::Base64Url.encode(&longer[1..]),
+        Base::Base58Btc.encode(secret),
+        format!("\"{}\"", longer.escape_ascii()),
+    ] {
+        log.0.lock().unwrap().clear();
+        tracing::subscriber::with_default(log.subscriber(), || tracing::trace!("it is {form}"));
+        assert!(!secrets.found_in(&log.text()).is_empty(), "{}", log.text());
+    }
+    log.0.lock().unwrap().clear();
+    let public = exchange_key(&StaticSecret::from(secret));
+    tracing::subscriber::with_default(log.subscriber(), || tracing::trace!(?public));
+    assert_eq!(secrets.found_in(&log.text()), []);
+}
+
+async fn start(keypair: Keypair, validation: Validation) -> Peer {
+    let validator = Arc::new(libp2p_smart_record::built_in());
+    let config = quiet().with_validation(validation);
+    Setup { keypair, validator, config, ..Setup::default() }.start().await
+}
+
+/// Writes, reads, watches, is refused, announces and withdraws: all that involves a secret.
+async fn run(node: &Peer, client: &Keypair, handshake: &StaticSecret, presence: &StaticSecret) {
+    let key = RecordKey::new("/sr/secrets/board");
+    let mut watch = node.client.watch(key.clone()).await.unwrap();
+    let kept = node.client.keep(key.clone(), says("kept"), 10 * MINUTE).await.unwrap();
+    node.client.publish(key.clone(), says("published"), MINUTE).await.unwrap();
+    watch.next().await.unwrap();
+    node.client.confirm(&kept).await.unwrap();
+    node.client.withdraw(key.clone()).await.unwrap();
+    node.client.put(key, "junk").await.unwrap_err();
+    node.client.publish("/unheard/of", says("x"), MINUTE).await.unwrap_err();
+
+    let limits = PresenceLimits::default();
+    let key = PresenceKey::of(client.public().to_peer_id());
+    let announcer = Announcer::new(key.clone(), client.clone(), limits.clone()).unwrap();
+    let signer = LocalNode::new(node.keypair.clone(), exchange_key(handshake), limits.clone());
+    let (app, config) = (node.client.clone(), PublisherConfig::default());
+    let (mut publisher, task) =
+        PresencePublisher::new(app, announcer, signer, exchange_key(presence), config);
+    let task = tokio::spawn(task);
+    let state = publisher.next().await.unwrap();
+    tracing::trace!(?state);
+    assert!(matches!(state, PublisherState::Announced { .. }));
+    assert_eq!(find(&node.client, &key, &limits).await.unwrap().len(), 1);
+    publisher.withdraw().await.unwrap();
+    task.await.unwrap();
+}
+
+/// One test, because the log is that of the process.
+#[tokio::test]
+async fn no_secret_is_logged() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.subscriber()).unwrap();
+    let keypairs = [(); 3].map(|()| Keypair::generate_ed25519());
+    let [node, replica, client] = &keypairs;
+    let (handshake, presence) = (StaticSecret::random(), StaticSecret::random());
+    let mut secrets = Secrets::default();
+    secrets.add_keypair("the node's key", node);
+    secrets.add_keypair("the replica's key", replica);
+    secrets.add_keypair("the client's key", client);
+    secrets.add("the handshake key", handshake.as_bytes());
+    secrets.add("the presence key", presence.as_bytes());
+    let shared = handshake.diffie_hellman(&PublicKey::from(&presence));
+    secrets.add("what they agree on", shared.as_bytes());
+    within(async {
+        let node = start(node.clone(), Validation::Inline).await;
+        let mut replica = start(replica.clone(), Validation::OffTask).await;
+        mesh(&[&node, &replica]).await;
+        run(&node, client, &handshake, &presence).await;
+        replica.until_stored(&RecordKey::new("/sr/secrets/board"), |_| true).await;
+    })
+    .await;
+    let text = log.text();
+    println!("{} bytes of log", text.len());
+    // It was listened to: to the client, the behaviour, the publisher, and to libp2p.
+    for said in [
+        "write{key=/sr/secrets/board kind=\"keep\"}:spread{key=/sr/secrets/board chunks=1}",
+        "get{key=/sr/secrets/board}:read{key=/sr/secrets/board purpose=\"client\"}",
+        "read{key=/sr/secrets/board purpose=\"resume\"}",
+        "presence_publisher::task: announced key=",
+        "presence_publisher::task: withdrawn key=",
+        "libp2p_smart_record::store: refused",
+        "libp2p_smart_record::behaviour::admitting: an inbound record",
+        "libp2p_kad",
+        "libp2p_swarm",
+    ] {
+        assert!(text.contains(said), "{said}");
+    }
+    assert_eq!(secrets.found_in(&text), []);
+}
+
+fn shown(what: &dyn Debug) -> String {
+    format!("{what:?} {what:#?} {what:02x?}")
+}
+
+#[tokio::test]
+async fn debug_shows_no_secret() {
+    let keypair = Keypair::generate_ed25519();
+    let (handshake, presence) = (StaticSecret::random(), StaticSecret::random());
+    let mut secrets = Secrets::default();
+    secrets.add_keypair("the keypair", &keypair);
+    secrets.add("the handshake key", handshake.as_bytes());
+    secrets.add("the presence key", presence.as_bytes());
+
+    let key = PresenceKey::of(keypair.public().to_peer_id());
+    let limits = PresenceLimits::default();
+    let announcer = Announcer::new(key, keypair.clone(), limits.clone()).unwrap();
+    let local = LocalNode::new(keypair.clone(), exchange_key(&handshake), limits);
+    let signer = SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default());
+    let builder = Behaviour::builder(keypair.clone());
+    let mut all = vec![shown(&announcer), shown(&local), shown(&signer), shown(&builder)];
+    let (behaviour, client) = builder.build();
+    all.extend([shown(&behaviour), shown(&client)]);
+    let (publisher, _task) = PresencePublisher::new(
+        client,
+        announcer,
+        local,
+        exchange_key(&presence),
+        PublisherConfig::default(),
+    );
+    all.push(shown(&publisher));
+    let validator = SignedRecordValidator::default();
+    let backend = StoreBackend::new(validator.clone());
+    let manager = RecordManager::new(keypair.clone(), validator, backend);
+    all.push(shown(&manager));
+    {
+        use smart_record_host::NodeBuilder;
+        let builder = NodeBuilder::with_keypair(keypair.clone());
+        all.push(shown(&builder));
+        all.push(shown(&builder.start().await.unwrap()));
+    }
+    for shown in all {
+        assert_eq!(secrets.found_in(&shown), [], "{shown}");
+    }
+}
+
+#[test]
+fn nor_does_it_with_other_types_of_keys() {
+    let mut secrets = Secrets::default();
+    let secp256k1 = secp256k1::Keypair::generate();
+    secrets.add("secp256k1", &secp256k1.secret().to_bytes());
+    let ecdsa = ecdsa::Keypair::generate();
+    secrets.add("ECDSA", &ecdsa.secret().to_bytes());
+    for keypair in [Keypair::from(secp256k1), Keypair::from(ecdsa)] {
+        let signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+        let shown = shown(&signer);
+        assert_eq!(secrets.found_in(&shown), [], "{shown}");
+    }
+}

@@ -1,0 +1,373 @@
+//! Dials addresses for a service, in the user's own swarm.
+//!
+//! **Invariants.** A dial is made only if a service asks for it, to one address that is an IP address, without the help of other
+//! behaviours, and by a fresh port. The peer is not named to the swarm but compared here: otherwise a dial that fails would count
+//! against the peer in Kademlia's queries under way, and strangers could have it fail. For the same reason a connection that was made
+//! is not closed here, whoever has answered, but left to the swarm's idle timeout: Kademlia may have begun to use it. How many dials
+//! there are is bounded.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    convert::Infallible,
+    error::Error,
+    fmt, io,
+    net::IpAddr,
+    sync::{self, Arc, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures::{
+    SinkExt, StreamExt,
+    channel::{mpsc, oneshot},
+    lock::Mutex,
+};
+use libp2p_core::{
+    ConnectedPoint, Endpoint, Multiaddr,
+    multiaddr::Protocol,
+    transport::{PortUse, TransportError},
+};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionClosed, ConnectionDenied, ConnectionId, DialError, DialFailure, ExpiredListenAddr,
+    ExternalAddrExpired, FromSwarm, NetworkBehaviour, NewListenAddr, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+    behaviour::{ConnectionEstablished, ExternalAddrConfirmed},
+    dial_opts::DialOpts,
+    dummy,
+};
+
+/// How many wait to be dialled; whoever has one more waits with it.
+const QUEUE: usize = 16;
+
+/// How a dial has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialled {
+    /// The peer has answered.
+    Reached,
+    /// Nobody has, or somebody else.
+    Failed,
+    /// This node could not try, or must not; that says nothing about the address.
+    Unknown,
+    /// Too many dials are under way.
+    Busy,
+}
+
+struct Ask {
+    peer: PeerId,
+    /// Without the peer.
+    address: Multiaddr,
+    /// Whether a connection that there is will not do.
+    is_fresh: bool,
+    reply: oneshot::Sender<Dialled>,
+}
+
+struct Dial {
+    peer: PeerId,
+    reply: oneshot::Sender<Dialled>,
+}
+
+/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the swarm beside
+/// [`Behaviour`](libp2p_smart_record::behaviour::Behaviour). It makes no events and does nothing of its own accord.
+pub struct Dialer {
+    asks: mpsc::Receiver<Ask>,
+    max_pending: usize,
+    dials: HashMap<ConnectionId, Dial>,
+    /// The connections that were dialled, by peer and address.
+    connections: HashMap<ConnectionId, (PeerId, Multiaddr)>,
+    actions: VecDeque<ToSwarm<Infallible, Infallible>>,
+    listening: HashSet<Multiaddr>,
+    external: HashSet<Multiaddr>,
+    own: OwnIps,
+}
+
+/// The IP addresses at which the swarm listens, or is known to others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnIps(Arc<sync::Mutex<BTreeSet<IpAddr>>>);
+
+impl OwnIps {
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&ip.to_canonical())
+    }
+
+    fn set(&self, ips: BTreeSet<IpAddr>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ips;
+    }
+}
+
+/// The IP address of a swarm that has this address, unless that is a relay's.
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return None;
+    }
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    }
+}
+
+/// Asks a [`Dialer`].
+#[derive(Clone)]
+pub(super) struct DialHandle {
+    asks: Arc<Mutex<mpsc::Sender<Ask>>>,
+    own: OwnIps,
+}
+
+impl DialHandle {
+    /// Whether that is the swarm's own IP address.
+    pub(super) fn is_own(&self, ip: IpAddr) -> bool {
+        self.own.contains(ip)
+    }
+
+    /// Dials; with `is_fresh` also if there is a connection with that peer to that address already.
+    pub(super) async fn dial(&self, peer: PeerId, address: Multiaddr, is_fresh: bool) -> Dialled {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask { peer, address, is_fresh, reply };
+        if self.asks.lock().await.send(ask).await.is_err() {
+            return Dialled::Unknown;
+        }
+        answer.await.unwrap_or(Dialled::Unknown)
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(max_pending: usize) -> (Self, DialHandle) {
+        let (sender, asks) = mpsc::channel(QUEUE);
+        let own = OwnIps::default();
+        let dialer = Self {
+            asks,
+            max_pending,
+            dials: HashMap::new(),
+            connections: HashMap::new(),
+            actions: VecDeque::new(),
+            listening: HashSet::new(),
+            external: HashSet::new(),
+            own: own.clone(),
+        };
+        (dialer, DialHandle { asks: Arc::new(Mutex::new(sender)), own })
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        let Ask { peer, address, is_fresh, reply } = ask;
+        if reply.is_canceled() {
+            return;
+        }
+        let is_connected = || self.connections.values().any(|c| c.0 == peer && c.1 == address);
+        if !is_fresh && is_connected() {
+            return tell(reply, Dialled::Reached);
+        }
+        if self.dials.len() >= self.max_pending {
+            return tell(reply, Dialled::Busy);
+        }
+        let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+        self.dials.insert(opts.connection_id(), Dial { peer, reply });
+        self.actions.push_back(ToSwarm::Dial { opts });
+    }
+
+    fn on_established(&mut self, connection: ConnectionId, peer: PeerId, point: &ConnectedPoint) {
+        if let Some(dial) = self.dials.remove(&connection) {
+            let is_it = dial.peer == peer;
+            tell(dial.reply, if is_it { Dialled::Reached } else { Dialled::Failed });
+        }
+        if let ConnectedPoint::Dialer { address, .. } = point {
+            let is_peer = |part: &Protocol<'_>| matches!(part, Protocol::P2p(_));
+            let address = address.iter().take_while(|part| !is_peer(part)).collect();
+            self.connections.insert(connection, (peer, address));
+        }
+    }
+
+    fn on_own_addresses(&self) {
+        self.own.set(self.listening.iter().chain(&self.external).filter_map(ip_of).collect());
+    }
+}
+
+fn tell(reply: oneshot::Sender<Dialled>, dialled: Dialled) {
+    // Whoever asked may have lost patience.
+    let _ = reply.send(dialled);
+}
+
+/// What a failure says about the address.
+fn judge(error: &DialError) -> Dialled {
+    match error {
+        DialError::WrongPeerId { .. } => Dialled::Failed,
+        DialError::Transport(errors) => {
+            if errors.iter().all(|(_, error)| is_ours(error)) {
+                Dialled::Unknown
+            } else {
+                Dialled::Failed
+            }
+        }
+        // Ourselves; another behaviour has said no; the swarm is being shut down.
+        _ => Dialled::Unknown,
+    }
+}
+
+/// Whether it is for want of something here: the transport, or a network.
+fn is_ours(error: &TransportError<io::Error>) -> bool {
+    let TransportError::Other(error) = error else {
+        return true;
+    };
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let ours = [
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::NetworkDown,
+            io::ErrorKind::AddrNotAvailable,
+            io::ErrorKind::AddrInUse,
+        ];
+        if kind.is_some_and(|kind| ours.contains(&kind)) {
+            return true;
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+impl NetworkBehaviour for Dialer {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => self.on_established(connection_id, peer_id, endpoint),
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.connections.remove(&connection_id);
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, error, .. }) => {
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    tracing::debug!(%error, "a dial for a service failed");
+                    tell(dial.reply, judge(error));
+                }
+            }
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) => {
+                self.listening.insert(addr.clone());
+                self.on_own_addresses();
+            }
+            FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. }) => {
+                self.listening.remove(addr);
+                self.on_own_addresses();
+            }
+            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr }) => {
+                self.external.insert(addr.clone());
+                self.on_own_addresses();
+            }
+            FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr }) => {
+                self.external.remove(addr);
+                self.on_own_addresses();
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            match self.asks.poll_next_unpin(cx) {
+                Poll::Ready(Some(ask)) => self.on_ask(ask),
+                // The service has come to an end, or has nothing to ask.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("dials", &self.dials.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_core::transport::ListenerId;
+
+    use super::*;
+
+    fn failed(error: io::Error) -> Dialled {
+        let address = Multiaddr::empty();
+        judge(&DialError::Transport(vec![(address, TransportError::Other(error))]))
+    }
+
+    #[test]
+    fn it_knows_the_swarms_own_ip_addresses_but_not_those_of_relays() {
+        let (mut dialer, handle) = Dialer::new(1);
+        let at = |address: &str| address.parse::<Multiaddr>().unwrap();
+        let [listening, mapped] = ["/ip4/1.2.3.4/tcp/4001", "/ip6/::ffff:1.2.3.5/tcp/4001"].map(at);
+        let relay = format!("/ip4/5.6.7.8/tcp/4001/p2p/{}/p2p-circuit", PeerId::random());
+        let listener_id = ListenerId::next();
+        for addr in [&listening, &at(&relay)] {
+            let new = NewListenAddr { listener_id, addr };
+            dialer.on_swarm_event(FromSwarm::NewListenAddr(new));
+        }
+        let confirmed = ExternalAddrConfirmed { addr: &mapped };
+        dialer.on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+        let own = || ["1.2.3.4", "1.2.3.5", "5.6.7.8"].map(|ip| handle.is_own(ip.parse().unwrap()));
+        assert_eq!(own(), [true, true, false]);
+        let expired = ExpiredListenAddr { listener_id, addr: &listening };
+        dialer.on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
+        let expired = ExternalAddrExpired { addr: &mapped };
+        dialer.on_swarm_event(FromSwarm::ExternalAddrExpired(expired));
+        assert_eq!(own(), [false; 3]);
+    }
+
+    #[test]
+    fn only_what_is_not_for_want_of_something_here_counts_against_the_address() {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        for kind in [ConnectionRefused, HostUnreachable, TimedOut] {
+            assert_eq!(failed(io::Error::from(kind)), Dialled::Failed, "{kind:?}");
+        }
+        let unreachable = || io::Error::from(NetworkUnreachable);
+        assert_eq!(failed(unreachable()), Dialled::Unknown);
+        assert_eq!(failed(io::Error::other(io::Error::other(unreachable()))), Dialled::Unknown);
+        let unsupported = TransportError::MultiaddrNotSupported(Multiaddr::empty());
+        let unsupported = DialError::Transport(vec![(Multiaddr::empty(), unsupported)]);
+        assert_eq!(judge(&unsupported), Dialled::Unknown);
+        let address = Multiaddr::empty();
+        assert_eq!(judge(&DialError::LocalPeerId { address }), Dialled::Unknown);
+        assert_eq!(judge(&DialError::NoAddresses), Dialled::Unknown);
+    }
+}

@@ -1,0 +1,382 @@
+//! Which addresses are dialled because somebody asks for it.
+//!
+//! **Invariants.** Pure. What is not known to be harmless is refused: only TCP and QUIC to an address that anybody on the
+//! internet could dial as well, with the peer named, and nothing relayed. An IPv6 address that stands for an IPv4 address is judged as
+//! that one; with a prefix of NAT64 that a network has chosen for itself it cannot be told, and passes for a global one, so where
+//! there is such a gateway it has to refuse private IPv4 addresses itself.
+//!
+//! **Spec.** The IANA special-purpose address registries:
+//! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
+//! [IPv6](https://www.iana.org/assignments/iana-ipv6-special-registry).
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+
+use libp2p_smart_record::settings;
+
+/// The last port that only the administrator of a machine may listen on.
+const LAST_PRIVILEGED: u16 = 1_023;
+
+/// Which addresses a service dials for others, how often and for how long.
+#[derive(Clone, Debug)]
+pub struct DialPolicy {
+    private_addresses: bool,
+    privileged_ports: bool,
+    timeout: Duration,
+    host_interval: Duration,
+    host_burst: u32,
+    max_pending: usize,
+}
+
+impl Default for DialPolicy {
+    fn default() -> Self {
+        Self {
+            private_addresses: false,
+            privileged_ports: false,
+            timeout: Duration::from_secs(5),
+            host_interval: Duration::from_secs(60),
+            host_burst: 4,
+            max_pending: 16,
+        }
+    }
+}
+
+settings! { DialPolicy:
+    /// Whether addresses that are not global may be dialled: loopback, private, link-local and the like. Multicast, broadcast and
+    /// unspecified addresses never are. Defaults to false; true is for networks of one's own, and tests: with it, strangers can
+    /// learn what there is in the network of the service.
+    private_addresses, with_private_addresses: bool;
+    /// Whether ports below 1,024 may be dialled. Defaults to false, because mail, web and other servers listen there that
+    /// did not ask for it.
+    privileged_ports, with_privileged_ports: bool;
+    /// How long a dial may take; after that the address is found not to be dialable. Defaults to 5 seconds, as in Go smart
+    /// records.
+    timeout, with_timeout: Duration;
+    /// How long from one dial to the next on average to the same host: an IPv4 address, or the first 64 bits of an
+    /// IPv6 address. Defaults to a minute, a guess.
+    host_interval, with_host_interval: Duration;
+    /// How many dials to the same host at once after a pause. Defaults to 4.
+    host_burst, with_host_burst: u32;
+    /// How many dials there are at a time, those among them that were given up but of which the swarm has not yet: its
+    /// transport has a timeout of its own, ten seconds where `SwarmBuilder` makes it. With as many, further ones wait.
+    /// Defaults to 16.
+    max_pending, with_max_pending: usize;
+}
+
+/// Why an address is not dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressRefusal {
+    /// It does not end in `/p2p/<peer id>`.
+    #[error("the address does not end in /p2p/<peer id>")]
+    NoPeer,
+    /// It is the service's own; a service says nothing about itself.
+    #[error("it is the service's own")]
+    OwnPeer,
+    /// It is something else than TCP or QUIC at an IP address or a name: a relayed one, for instance.
+    #[error("only TCP and QUIC are dialled, and nothing relayed")]
+    Transport,
+    /// It has a name in the place of an IP address, and the service has no resolver.
+    #[error("names are not resolved")]
+    Name,
+    /// Not everybody on the internet could dial it.
+    #[error("the address is not a global one")]
+    NotGlobal,
+    /// It is at an IP address of the service's own swarm: from there the machine may let things be reached that it lets nobody
+    /// else reach. Not with [`private_addresses`](DialPolicy::private_addresses).
+    #[error("the address is on the service's own host")]
+    OwnHost,
+    /// Its port is below 1,024, or zero.
+    #[error("port {0} is not dialled")]
+    Port(u16),
+}
+
+/// Where a service is asked to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) host: Host,
+    /// What comes after the host, without the peer.
+    rest: Multiaddr,
+    pub(super) peer: PeerId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Ip(IpAddr),
+    /// A name, and whether an IPv4 and an IPv6 address of it will do.
+    Name {
+        name: String,
+        v4: bool,
+        v6: bool,
+    },
+}
+
+/// What counts as one host: an IPv4 address, or the first half of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum HostId {
+    V4(Ipv4Addr),
+    V6(u64),
+}
+
+impl HostId {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                let [a, b, c, d] = [a, b, c, d].map(u64::from);
+                Self::V6(a << 48 | b << 32 | c << 16 | d)
+            }
+        }
+    }
+}
+
+impl Target {
+    /// The address to dial at this IP address, without the peer.
+    pub(super) fn at(&self, ip: IpAddr) -> Multiaddr {
+        Multiaddr::from(ip).into_iter().chain(self.rest.iter()).collect()
+    }
+}
+
+impl DialPolicy {
+    /// Takes an address apart, unless it must not be dialled.
+    pub(super) fn target(
+        &self,
+        address: &Multiaddr,
+        local: PeerId,
+        with_names: bool,
+    ) -> Result<Target, AddressRefusal> {
+        let parts: Vec<_> = address.iter().collect();
+        let Some((Protocol::P2p(peer), parts)) = parts.split_last() else {
+            return Err(AddressRefusal::NoPeer);
+        };
+        let name = |name: &str, v4, v6| Host::Name { name: name.to_owned(), v4, v6 };
+        let (host, port, rest) = match parts {
+            [host, rest @ ..] => match (host, rest) {
+                (host, [Protocol::Tcp(port)]) => (host, *port, rest),
+                (host, [Protocol::Udp(port), Protocol::QuicV1]) => (host, *port, rest),
+                _ => return Err(AddressRefusal::Transport),
+            },
+            [] => return Err(AddressRefusal::Transport),
+        };
+        let host = match host {
+            Protocol::Ip4(ip) => Host::Ip(IpAddr::V4(*ip)),
+            Protocol::Ip6(ip) => Host::Ip(IpAddr::V6(*ip)),
+            Protocol::Dns(host) => name(host, true, true),
+            Protocol::Dns4(host) => name(host, true, false),
+            Protocol::Dns6(host) => name(host, false, true),
+            _ => return Err(AddressRefusal::Transport),
+        };
+        if *peer == local {
+            return Err(AddressRefusal::OwnPeer);
+        }
+        if port == 0 || (port <= LAST_PRIVILEGED && !self.privileged_ports) {
+            return Err(AddressRefusal::Port(port));
+        }
+        match &host {
+            Host::Ip(ip) => self.check_ip(*ip)?,
+            Host::Name { .. } if !with_names => return Err(AddressRefusal::Name),
+            Host::Name { .. } => {}
+        }
+        Ok(Target { host, rest: rest.iter().cloned().collect(), peer: *peer })
+    }
+
+    /// Whether this IP address may be dialled.
+    pub(super) fn check_ip(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
+        let ip = ip.to_canonical();
+        let is_good = match (ip, self.private_addresses) {
+            (IpAddr::V4(ip), false) => is_global_v4(ip),
+            (IpAddr::V6(ip), false) => is_global_v6(ip),
+            (IpAddr::V4(ip), true) => {
+                !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified()
+            }
+            (IpAddr::V6(ip), true) => !ip.is_multicast() && !ip.is_unspecified(),
+        };
+        if is_good { Ok(()) } else { Err(AddressRefusal::NotGlobal) }
+    }
+}
+
+fn is_global_v4(ip: Ipv4Addr) -> bool {
+    let special = match ip.octets() {
+        // This network; private; loopback.
+        [0 | 10 | 127, ..] => true,
+        // Shared between a provider and its customers.
+        [100, b, ..] => b & 0xc0 == 64,
+        // Link-local, where clouds keep the credentials of their machines; private; benchmarks.
+        [169, 254, ..] | [192, 168, ..] | [198, 18 | 19, ..] => true,
+        [172, b, ..] => b & 0xf0 == 16,
+        // Protocol assignments; documentation; the relays of 6to4.
+        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 51, 100, _] | [203, 0, 113, _] => true,
+        // Multicast, reserved, broadcast.
+        [224..=255, ..] => true,
+        _ => false,
+    };
+    !special
+}
+
+fn is_global_v6(ip: Ipv6Addr) -> bool {
+    match ip.segments() {
+        // Protocol assignments, Teredo among them, which leads to an IPv4 address of the writer's choice.
+        [0x2001, b, ..] if b < 0x200 => false,
+        // Documentation; 6to4, which is an IPv4 address as well.
+        [0x2001, 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => false,
+        // All that was ever given out is here. What is outside: mapped, translated, local, multicast.
+        [a, ..] => a & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA";
+
+    fn refusal(policy: &DialPolicy, address: &str) -> Option<AddressRefusal> {
+        let address = format!("{address}/p2p/{PEER}").parse().unwrap();
+        policy.target(&address, PeerId::random(), false).err()
+    }
+
+    #[test]
+    fn global_addresses_pass() {
+        for address in [
+            "/ip4/1.2.3.4/tcp/4001",
+            "/ip4/100.128.0.1/tcp/4001",
+            "/ip4/172.32.0.1/tcp/1024",
+            "/ip4/192.0.3.1/udp/4001/quic-v1",
+            "/ip6/2606:4700::1111/tcp/4001",
+            "/ip6/2001:4860:4860::8888/udp/4001/quic-v1",
+            "/ip6/::ffff:1.2.3.4/tcp/4001",
+        ] {
+            assert_eq!(refusal(&DialPolicy::default(), address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_global_does_not_pass_in_any_disguise() {
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+        ] {
+            for address in [format!("/ip4/{ip}/tcp/4001"), format!("/ip6/::ffff:{ip}/tcp/4001")] {
+                let refused = refusal(&DialPolicy::default(), &address);
+                assert_eq!(refused, Some(AddressRefusal::NotGlobal), "{address}");
+            }
+        }
+        for ip in [
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:10::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "3fff::1",
+            "4000::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            let refused = refusal(&DialPolicy::default(), &format!("/ip6/{ip}/tcp/4001"));
+            assert_eq!(refused, Some(AddressRefusal::NotGlobal), "{ip}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_pass_if_allowed_but_nothing_that_is_many_or_none() {
+        let policy = DialPolicy::default().with_private_addresses(true);
+        for ip in ["/ip4/127.0.0.1", "/ip4/192.168.1.1", "/ip6/::1", "/ip6/fe80::1"] {
+            assert_eq!(refusal(&policy, &format!("{ip}/tcp/4001")), None, "{ip}");
+        }
+        for ip in [
+            "/ip4/0.0.0.0",
+            "/ip4/224.0.0.1",
+            "/ip4/255.255.255.255",
+            "/ip6/::",
+            "/ip6/ff02::1",
+            "/ip6/::ffff:224.0.0.1",
+        ] {
+            let refused = refusal(&policy, &format!("{ip}/tcp/4001"));
+            assert_eq!(refused, Some(AddressRefusal::NotGlobal), "{ip}");
+        }
+    }
+
+    #[test]
+    fn other_transports_relays_names_and_low_ports_do_not_pass() {
+        let policy = DialPolicy::default();
+        for address in [
+            "/ip4/1.2.3.4/udp/4001",
+            "/ip4/1.2.3.4/tcp/4001/ws",
+            "/ip4/1.2.3.4/tcp/4001/tls/ws",
+            "/ip4/1.2.3.4/udp/4001/webrtc-direct",
+            "/unix/%2ftmp%2fsocket",
+            "/memory/7",
+            "/dnsaddr/example.org",
+            "/ip4/1.2.3.4/tcp/4001/ip4/127.0.0.1/tcp/4001",
+        ] {
+            assert_eq!(refusal(&policy, address), Some(AddressRefusal::Transport), "{address}");
+        }
+        let relayed = format!("/ip4/1.2.3.4/tcp/4001/p2p/{PEER}/p2p-circuit");
+        assert_eq!(refusal(&policy, &relayed), Some(AddressRefusal::Transport));
+        assert_eq!(refusal(&policy, "/dns4/example.org/tcp/4001"), Some(AddressRefusal::Name));
+        for port in [0, 22, 1_023] {
+            let refused = refusal(&policy, &format!("/ip4/1.2.3.4/tcp/{port}"));
+            assert_eq!(refused, Some(AddressRefusal::Port(port)));
+        }
+        let open = policy.clone().with_privileged_ports(true);
+        assert_eq!(refusal(&open, "/ip4/1.2.3.4/tcp/443"), None);
+        assert_eq!(refusal(&open, "/ip4/1.2.3.4/tcp/0"), Some(AddressRefusal::Port(0)));
+        let nameless = "/ip4/1.2.3.4/tcp/4001".parse().unwrap();
+        let refused = policy.target(&nameless, PeerId::random(), false);
+        assert_eq!(refused, Err(AddressRefusal::NoPeer));
+        let own: Multiaddr = format!("/ip4/1.2.3.4/tcp/4001/p2p/{PEER}").parse().unwrap();
+        let refused = policy.target(&own, PEER.parse().unwrap(), false);
+        assert_eq!(refused, Err(AddressRefusal::OwnPeer));
+    }
+
+    #[test]
+    fn a_name_is_replaced_by_what_it_resolves_to() {
+        let address: Multiaddr =
+            format!("/dns4/example.org/udp/4001/quic-v1/p2p/{PEER}").parse().unwrap();
+        let target = DialPolicy::default().target(&address, PeerId::random(), true).unwrap();
+        let at = target.at("1.2.3.4".parse().unwrap());
+        assert_eq!(at.to_string(), "/ip4/1.2.3.4/udp/4001/quic-v1");
+    }
+
+    #[test]
+    fn one_host_is_one_address_or_one_network_of_ipv6() {
+        let of = |ip: &str| HostId::of(ip.parse().unwrap());
+        assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
+        assert_eq!(of("2606:4700::1"), of("2606:4700::ffff:2"));
+        assert_ne!(of("2606:4700::1"), of("2606:4700:0:1::1"));
+    }
+}

@@ -1,0 +1,230 @@
+//! A node of the tests that offers a service, in a swarm over TCP, as a task; without a service it is a node like any other.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, SwarmBuilder,
+    identity::Keypair,
+    kad,
+    multiaddr::Protocol,
+    noise, ping,
+    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    tcp, yamux,
+};
+use libp2p_smart_record::{
+    Dict, Node, Predicate, RecordKey, SmartRecord,
+    behaviour::{Behaviour, BehaviourConfig},
+    client::Client,
+};
+use smart_record_services::{
+    DialPolicy, Dialer, Finding, Service, ServiceBuilder, ServiceConfig, ServiceEvent,
+    ServiceEvents, findings,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::swarms::PROTOCOL;
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(NetworkBehaviour)]
+struct Composed {
+    ping: ping::Behaviour,
+    records: Behaviour,
+    dialer: Dialer,
+}
+
+/// A running node; it stops when it is dropped.
+pub struct Server {
+    pub id: PeerId,
+    /// With the peer id at its end.
+    pub address: Multiaddr,
+    pub client: Client,
+    pub events: ServiceEvents,
+    dials: mpsc::UnboundedSender<(DialOpts, oneshot::Sender<()>)>,
+    incoming: mpsc::UnboundedReceiver<()>,
+    failures: mpsc::UnboundedReceiver<Option<PeerId>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A policy that lets loopback addresses be dialled, as often as a test likes.
+pub fn open() -> DialPolicy {
+    DialPolicy::default()
+        .with_private_addresses(true)
+        .with_host_interval(Duration::ZERO)
+        .with_timeout(Duration::from_millis(1_500))
+}
+
+/// Without rate limits, and without waiting for other findings.
+pub fn eager() -> ServiceConfig {
+    ServiceConfig::default()
+        .with_check_interval(Duration::ZERO)
+        .with_writer_interval(Duration::ZERO)
+        .with_write_interval(Duration::ZERO)
+        .with_scan_interval(Duration::from_millis(10))
+        .with_write_delay(Duration::from_millis(10))
+}
+
+/// One that answers for reachability, and bounds nothing.
+pub fn reachability() -> ServiceBuilder {
+    Service::builder().with_reachability(open()).with_config(eager())
+}
+
+/// Nothing happens of itself within a test.
+fn quiet() -> BehaviourConfig {
+    let hours = Duration::from_secs(24 * 3_600);
+    BehaviourConfig::default()
+        .with_topology_delay(hours)
+        .with_refresh_interval(hours)
+        .with_replication_interval(None)
+}
+
+impl Server {
+    /// A node that knows these others.
+    pub async fn start(service: ServiceBuilder, others: &[&Server]) -> Self {
+        Self::start_with(service, others, None).await
+    }
+
+    /// A node that has this record in its store when the service begins.
+    pub async fn start_with(
+        service: ServiceBuilder,
+        others: &[&Server],
+        stored: Option<SmartRecord>,
+    ) -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let id = keypair.public().to_peer_id();
+        let (mut records, client) = Behaviour::builder(keypair.clone())
+            .with_protocol(PROTOCOL)
+            .with_config(quiet())
+            .build();
+        records.kad_mut().set_mode(Some(kad::Mode::Server));
+        for other in others {
+            records.kad_mut().add_address(&other.id, other.address.clone());
+        }
+        if let Some(record) = stored {
+            records.store_mut().write(record.key(), &record.encode()).unwrap();
+        }
+        let Service { dialer, events, task, .. } = service.build(&mut records, &client);
+        let composed = Composed { ping: ping::Behaviour::default(), records, dialer };
+        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default().nodelay(true),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .unwrap()
+            .with_behaviour(|_| composed)
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * MINUTE))
+            .build();
+        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address.with(Protocol::P2p(id));
+            }
+        };
+        let (dials, mut to_dial) = mpsc::unbounded_channel::<(DialOpts, oneshot::Sender<()>)>();
+        let (outbox, incoming) = mpsc::unbounded_channel();
+        let (failed, failures) = mpsc::unbounded_channel();
+        let run = async move {
+            let mut waiting: Option<oneshot::Sender<()>> = None;
+            loop {
+                let event = tokio::select! {
+                    event = swarm.select_next_some() => event,
+                    Some((opts, reply)) = to_dial.recv() => {
+                        swarm.dial(opts).unwrap();
+                        waiting = Some(reply);
+                        continue;
+                    }
+                };
+                match event {
+                    SwarmEvent::IncomingConnection { .. } => {
+                        let _ = outbox.send(());
+                    }
+                    SwarmEvent::OutgoingConnectionError { peer_id, .. } => {
+                        let _ = failed.send(peer_id);
+                    }
+                    SwarmEvent::ConnectionEstablished { .. } => {
+                        if let Some(reply) = waiting.take() {
+                            let _ = reply.send(());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        };
+        let tasks = [tokio::spawn(run), tokio::spawn(task)];
+        Self { id, address, client, events, dials, incoming, failures, tasks }
+    }
+
+    /// A node without a service.
+    pub async fn plain(others: &[&Server]) -> Self {
+        Self::start(Service::builder(), others).await
+    }
+
+    /// Connects with another.
+    pub async fn connect(&self, other: &Server) {
+        let (reply, done) = oneshot::channel();
+        self.dials.send((DialOpts::from(other.address.clone()), reply)).unwrap();
+        done.await.unwrap();
+    }
+
+    /// How often somebody has begun to connect with it, since this was last asked.
+    pub fn incoming(&mut self) -> usize {
+        std::iter::from_fn(|| self.incoming.try_recv().ok()).count()
+    }
+
+    /// Against whom a dial counted that failed.
+    pub async fn failure(&mut self) -> Option<PeerId> {
+        self.failures.recv().await.unwrap()
+    }
+
+    /// Asks, in its own space.
+    pub async fn asks(&self, requests: impl IntoIterator<Item = Predicate>) {
+        self.client.publish(key(), asking(requests), 5 * MINUTE).await.unwrap();
+    }
+
+    pub async fn event(&mut self) -> ServiceEvent {
+        self.events.next().await.expect("the service runs")
+    }
+
+    /// The next finding that it has published.
+    pub async fn published(&mut self) -> Finding {
+        loop {
+            if let ServiceEvent::Published { finding, .. } = self.event().await {
+                return finding;
+            }
+        }
+    }
+
+    /// What it reads in the network of findings, and by whom.
+    pub async fn reads(&self) -> Vec<(PeerId, Finding)> {
+        let view = self.client.view(key()).await.unwrap();
+        findings(&view).map(|(writer, finding)| (writer.peer_id(), finding)).collect()
+    }
+}
+
+pub fn key() -> RecordKey {
+    RecordKey::new("/sr/services/board")
+}
+
+/// A document with these requests in it.
+pub fn asking(requests: impl IntoIterator<Item = Predicate>) -> Dict {
+    let list: libp2p_smart_record::List = requests.into_iter().map(Node::from).collect();
+    [("please", list)].into_iter().collect()
+}
+
+/// `tag(address=A)`
+pub fn about(tag: &str, address: &Multiaddr) -> Predicate {
+    Predicate::new(tag).with_named("address", address.to_string())
+}

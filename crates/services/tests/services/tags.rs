@@ -1,0 +1,186 @@
+//! Tags of one's own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p_smart_record::{Kind, Predicate};
+use smart_record_services::{Outcome, RequestRefusal, Service, ServiceEvent, SmartTag};
+
+use super::server::{Server, eager};
+use crate::swarms::within;
+
+/// Answers `shout(; text="x")` with `shouted(; text="X")`, and counts.
+#[derive(Clone, Default)]
+struct Shout(Arc<AtomicUsize>);
+
+impl SmartTag for Shout {
+    fn tag(&self) -> &str {
+        "shout"
+    }
+
+    fn check(&self, request: &Predicate) -> BoxFuture<'static, Outcome> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let text = match request.named.get("text").map(|node| &node.kind) {
+            Some(Kind::String(text)) => text.to_uppercase(),
+            _ => return async { Outcome::Unknown }.boxed(),
+        };
+        async move { Outcome::Found(Predicate::new("shouted").with_named("text", text)) }.boxed()
+    }
+}
+
+/// Never comes to an end.
+struct Hang;
+
+impl SmartTag for Hang {
+    fn tag(&self) -> &str {
+        "hang"
+    }
+
+    fn check(&self, _: &Predicate) -> BoxFuture<'static, Outcome> {
+        std::future::pending().boxed()
+    }
+}
+
+/// Panics at `panic(; when=…)`, at once or later.
+struct Panic;
+
+impl SmartTag for Panic {
+    fn tag(&self) -> &str {
+        "panic"
+    }
+
+    fn request(&self, asked: &Predicate) -> Result<Predicate, RequestRefusal> {
+        assert_ne!(*asked, panic_when("asked"), "of the test");
+        Ok(asked.clone())
+    }
+
+    fn check(&self, request: &Predicate) -> BoxFuture<'static, Outcome> {
+        assert_ne!(*request, panic_when("begun"), "of the test");
+        async { panic!("of the test") }.boxed()
+    }
+}
+
+fn panic_when(when: &str) -> Predicate {
+    Predicate::new("panic").with_named("when", when)
+}
+
+fn shout(text: &str) -> Predicate {
+    Predicate::new("shout").with_named("text", text)
+}
+
+#[tokio::test]
+async fn a_tag_of_ones_own_is_answered() {
+    within(async {
+        let tag = Shout::default();
+        let service = Service::builder().with_tag(tag.clone()).with_config(eager());
+        let mut service = Server::start(service, &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        asker.asks([shout("hello")]).await;
+        let found = service.published().await;
+        assert_eq!(found.finding, Predicate::new("shouted").with_named("text", "HELLO"));
+        assert_eq!(asker.reads().await, [(service.id, found)]);
+        assert_eq!(tag.0.load(Ordering::Relaxed), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_stored_before_the_service_began_is_answered_too() {
+    within(async {
+        let asker = Server::plain(&[]).await;
+        asker.asks([shout("early")]).await;
+        let record = asker.client.stored(super::server::key()).await.unwrap();
+        let service = Service::builder().with_tag(Shout::default()).with_config(eager());
+        let mut service = Server::start_with(service, &[], record).await;
+        assert_eq!(service.published().await.request, shout("early"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_had_no_room_is_answered_later_though_the_record_does_not_change() {
+    within(async {
+        let service = Service::builder().with_tag(Shout::default()).with_config(
+            eager().with_sweep_interval(Duration::from_millis(50)).with_max_waiting(1),
+        );
+        let mut service = Server::start(service, &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        asker.asks([shout("a"), shout("b"), shout("c")]).await;
+        let mut found: Vec<_> = Vec::new();
+        while found.len() < 3 {
+            found.push(service.published().await.request);
+        }
+        found.sort();
+        assert_eq!(found, [shout("a"), shout("b"), shout("c")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_that_hangs_is_given_up() {
+    within(async {
+        let config = eager().with_check_timeout(Duration::from_millis(200)).with_concurrency(1);
+        let service =
+            Service::builder().with_tag(Hang).with_tag(Shout::default()).with_config(config);
+        let mut service = Server::start(service, &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        asker.asks([Predicate::new("hang")]).await;
+        let request = Predicate::new("hang");
+        assert_eq!(service.event().await, ServiceEvent::Unknown { request });
+        asker.asks([shout("next")]).await;
+        assert_eq!(service.published().await.request, shout("next"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tag_that_panics_has_found_nothing_and_does_not_end_the_service() {
+    within(async {
+        let service = Service::builder().with_tag(Panic).with_tag(Shout::default());
+        let mut service = Server::start(service.with_config(eager()), &[]).await;
+        let asker = Server::plain(&[&service]).await;
+        asker.asks([panic_when("asked")]).await;
+        let event = service.event().await;
+        let refused = matches!(&event, ServiceEvent::Refused { reason, .. } if *reason == RequestRefusal::Malformed);
+        assert!(refused, "{event:?}");
+        for request in [panic_when("begun"), panic_when("checked")] {
+            let document = super::server::asking([request.clone()]);
+            let (key, minute) = (super::server::key(), super::server::MINUTE);
+            asker.client.replace(key, document, minute).await.unwrap();
+            loop {
+                if let ServiceEvent::Unknown { request: unknown } = service.event().await {
+                    assert_eq!(unknown, request);
+                    break;
+                }
+            }
+        }
+        asker.asks([shout("next")]).await;
+        assert_eq!(service.published().await.request, shout("next"));
+        let counters = service.events.counters();
+        assert_eq!((counters.checks, counters.unknown, counters.published), (3, 2, 1));
+        assert!(counters.refused >= 1 && counters.looks >= 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_service_ends_with_the_last_client() {
+    within(async {
+        let service = Service::builder()
+            .with_tag(Shout::default())
+            .with_config(eager().with_sweep_interval(Duration::from_millis(50)));
+        let keypair = libp2p::identity::Keypair::generate_ed25519();
+        let (mut records, client) =
+            libp2p_smart_record::behaviour::Behaviour::new(keypair, crate::swarms::PROTOCOL);
+        let service = service.build(&mut records, &client);
+        drop(client);
+        service.task.await;
+    })
+    .await;
+}
