@@ -5,11 +5,8 @@
 //! **Spec.** In a service's space, at the root of the document, the Dict [`FINDINGS`] maps each request in its canonical form to
 //! the finding, such as `{"findings": {dialable(; address=A): dialed(; address=A)}}`.
 
-use super::request::encoded_len;
+use super::request::{FINDINGS, encoded_len, without_lifetimes};
 use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, Writer};
-
-/// Under which name at the root of their documents services write what they have found.
-pub const FINDINGS: &str = "findings";
 
 /// How many bytes of findings go into an update, which has room for 2 KiB.
 const UPDATE_BYTES: usize = 1_600;
@@ -60,7 +57,7 @@ pub(super) fn in_document(
         match (request, &finding.kind) {
             (Kind::Predicate(request), Kind::Predicate(found)) => Some(Finding {
                 request: request.clone(),
-                finding: super::request::without_lifetimes(found),
+                finding: without_lifetimes(found),
                 expires_at: finding.expires_at.map_or(until, |at| at.min(until)),
             }),
             _ => None,

@@ -80,8 +80,9 @@ pub use self::{
     counters::ServiceCounters,
     dialer::Dialer,
     filter::{AddressRefusal, DialPolicy},
-    finding::{FINDINGS, Finding, findings},
+    finding::{Finding, findings},
     reachability::{Resolve, connectivity, dialable},
+    request::FINDINGS,
     tag::{Outcome, RequestRefusal, SmartTag},
 };
 use self::{

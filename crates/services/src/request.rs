@@ -10,11 +10,11 @@ use std::panic::AssertUnwindSafe;
 
 use libp2p_identity::PeerId;
 
-use super::{
-    finding::FINDINGS,
-    tag::{RequestRefusal, SmartTag},
-};
+use super::tag::{RequestRefusal, SmartTag};
 use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, codec};
+
+/// The name under which services write, at the root of their documents, what they have found.
+pub const FINDINGS: &str = "findings";
 
 /// A request that a writer makes in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

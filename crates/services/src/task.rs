@@ -26,9 +26,9 @@ use super::{
     agenda::Agenda,
     config::ServiceConfig,
     counters::ServiceCounters,
-    finding::{self, FINDINGS, Finding},
+    finding::{self, Finding},
     outbox::Outbox,
-    request::{Requests, encoded_len, requests, without_lifetimes},
+    request::{FINDINGS, Requests, encoded_len, requests, without_lifetimes},
     scan::Scans,
     tag::{Outcome, SmartTag},
 };
