@@ -161,6 +161,7 @@ pub enum ServiceError {
 
 /// What happens in a service, as a stream; it ends with the service. Events that are not taken are lost, all but the first
 /// [`max_events`](ServiceConfig::max_events).
+#[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct ServiceEvents {
     inbox: mpsc::Receiver<ServiceEvent>,
@@ -261,12 +262,6 @@ impl Stream for ServiceEvents {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("dialer", &self.dialer).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ServiceEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceEvents").finish_non_exhaustive()
     }
 }
 
