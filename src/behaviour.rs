@@ -228,8 +228,12 @@ impl<S: Storage> Behaviour<S> {
                 self.begin_read(key, policy, Reader::Client(reply));
             }
             Command::Watch { key, sender } => self.watch(key, sender),
-            Command::Stored { key, reply } => {
-                let record = self.kad.store_mut().record(&key);
+            Command::Stored { key, writer, reply } => {
+                let store = self.kad.store_mut();
+                let record = match writer {
+                    Some(writer) => store.record_of(&key, [&writer]),
+                    None => store.record(&key),
+                };
                 answer(reply, record.map_err(ClientError::from));
             }
             Command::NextStored { after, reply } => {

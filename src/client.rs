@@ -263,7 +263,22 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, reply }).await
+        self.ask(|reply| Command::Stored { key, writer: None, reply }).await
+    }
+
+    /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
+    /// for instance, beside a record that has no place for it: see
+    /// [`StoreConfig::with_protected`](crate::StoreConfig::with_protected).
+    ///
+    /// # Errors
+    /// As [`stored`](Self::stored).
+    pub async fn stored_of(
+        &self,
+        key: impl Into<RecordKey>,
+        writer: PeerId,
+    ) -> Result<Option<SmartRecord>, ClientError> {
+        let key = key.into();
+        self.ask(|reply| Command::Stored { key, writer: Some(writer), reply }).await
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.

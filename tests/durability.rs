@@ -1,39 +1,39 @@
 //! Killed at any instant, a store on disk reopens with what it has promised.
 //!
-//! The test starts itself again as a child that writes without end and reports each write once it is acknowledged,
-//! and kills it with SIGKILL: while it writes, and in every fourth round while it opens what such a kill has left, or
-//! makes a file. 200 rounds by default; `KILLS=1000 cargo test --all-features --test durability` for more.
+//! The test starts itself again as a child that writes without end, and kills it with SIGKILL. The child says what has
+//! happened: its main thread that a write is acknowledged, its storage backend where a commit begins and ends. The test
+//! goes by that and not by time. Every other child is killed inside a commit: there its backend stops until it is killed.
+//! The others are killed a moment after a commit, whatever they are at. In every fourth round children are killed while
+//! they open what such a kill has left, or make a file.
+//!
+//! 200 kills by default; `KILLS=1000 cargo test --all-features --test durability` for more.
 
 #![cfg(feature = "redb")]
 
+#[path = "durability/child.rs"]
+mod child;
 #[path = "support/writers.rs"]
 mod writers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     ops::Range,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use libp2p_identity::PeerId;
+use child::{Order, Stop, board, lives, local, open, start};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
-    SystemClock, Timestamp,
+    Clock, Dict, Limits, SmartRecordStore, SpaceSigner, SystemClock, Timestamp,
     store::{
-        Durability, RedbConfig, RedbStorage, Usage,
+        RedbConfig, RedbStorage, Usage,
         storage::{PartId, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
 use writers::keypair;
 
-const FILE: &str = "DURABILITY_FILE";
-const MODE: &str = "DURABILITY_MODE";
-const ROUND: &str = "DURABILITY_ROUND";
-const FIRST: &str = "DURABILITY_FIRST";
 /// How many records the writers share.
 const BOARDS: u64 = 5;
 /// Each child has so many numbers for its updates.
@@ -42,89 +42,48 @@ const NUMBERS: u64 = 1_000_000;
 /// it has acknowledged.
 const KEPT_ROUNDS: u64 = 20;
 
-fn local() -> PeerId {
-    keypair(u64::MAX).public().to_peer_id()
-}
-
-fn durability(mode: &str) -> Durability {
-    match mode {
-        "group" => Durability::Group { window: Duration::from_millis(30), max_bytes: 1 << 24 },
-        _ => Durability::Immediate,
-    }
-}
-
-fn open(path: &Path, mode: &str) -> SmartRecordStore<RedbStorage> {
-    let config = RedbConfig::default().with_durability(durability(mode));
-    let storage = RedbStorage::open(path, local(), &config).unwrap();
-    let bounds = StoreConfig::default();
-    SmartRecordStore::with_storage(local(), Registry::default(), bounds, storage, SystemClock)
-}
-
-fn board(round: u64, n: u64) -> RecordKey {
-    RecordKey::new(format!("/sr/{round}/{}", n % BOARDS))
-}
-
-/// One write, so that the line is whole or not there.
-fn say(line: &str) {
-    let mut out = std::io::stdout();
-    out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
-    out.flush().unwrap();
-}
-
-/// What the child does, if this process is one: writes update after update, each to a space of its own, every
-/// fourth one of them to expire soon.
-#[test]
-fn child() {
-    let variable = |name| env::var(name).ok();
-    let (Some(file), Some(mode), Some(round), Some(first)) =
-        (variable(FILE), variable(MODE), variable(ROUND), variable(FIRST))
-    else {
-        return;
-    };
-    let (round, first): (u64, u64) = (round.parse().unwrap(), first.parse().unwrap());
-    say("opening");
-    let mut store = open(Path::new(&file), &mode);
-    say("open");
-    for n in first.. {
-        let (key, now) = (board(round, n), SystemClock.now());
-        let ttl = Duration::from_millis(if lives(n) { 3_600_000 } else { 40 });
-        let mut signer = SpaceSigner::new(key.clone(), keypair(n), Limits::default());
-        let document: Dict = [("n", n.to_string())].into_iter().collect();
-        signer.merge(document, now, ttl).unwrap();
-        let value = signer.record(now).encode();
-        store.write(&key, &value).unwrap();
-        say(&format!("wrote {n}"));
-    }
-}
-
-/// Whether an update lives for long, so that it has to be there.
-fn lives(n: u64) -> bool {
-    n % 4 != 3
-}
-
 /// When a child is killed.
 #[derive(Clone, Copy)]
 enum Instants {
-    /// So long after so many of its writes were acknowledged.
-    Writing(u64, Duration),
-    /// So long after it began to open the file.
-    Opening(Duration),
+    /// So long after it has finished so many commits.
+    After(u64, Duration),
+    /// Where it stops.
+    Stopped(Stop),
 }
 
 /// What a child has said before it was killed.
 struct Killed {
     /// The numbers that it had for its updates.
     numbers: Range<u64>,
-    began_to_open: bool,
     was_open: bool,
+    has_stopped: bool,
     acknowledged: Vec<u64>,
+    /// How many commits its storage backend has finished, and whether it is at one.
+    commits: u64,
+    is_inside: bool,
 }
 
 impl Killed {
+    fn new(numbers: Range<u64>) -> Self {
+        Self {
+            numbers,
+            was_open: false,
+            has_stopped: false,
+            acknowledged: Vec::new(),
+            commits: 0,
+            is_inside: false,
+        }
+    }
+
     fn hear(&mut self, line: &str) {
         match line {
-            "opening" => self.began_to_open = true,
             "open" => self.was_open = true,
+            "begins a commit" => self.is_inside = true,
+            "ends a commit" => {
+                self.is_inside = false;
+                self.commits += 1;
+            }
+            "stops" => self.has_stopped = true,
             _ => self
                 .acknowledged
                 .extend(line.strip_prefix("wrote ").map(|n| n.parse::<u64>().unwrap())),
@@ -133,27 +92,12 @@ impl Killed {
 
     fn is_ripe(&self, when: Instants) -> bool {
         match when {
-            Instants::Writing(writes, _) => {
-                self.was_open && self.acknowledged.len() as u64 >= writes
-            }
-            Instants::Opening(_) => self.began_to_open,
+            Instants::After(commits, _) => self.commits >= commits && !self.acknowledged.is_empty(),
+            // It opens the file in fewer steps than that.
+            Instants::Stopped(Stop::Opening(_)) => self.has_stopped || self.was_open,
+            Instants::Stopped(_) => self.has_stopped,
         }
     }
-
-    fn while_opening(&self) -> bool {
-        self.began_to_open && !self.was_open
-    }
-}
-
-fn start(file: &Path, mode: &str, round: u64, first: u64) -> Child {
-    Command::new(env::current_exe().unwrap())
-        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
-        .envs([(FILE, file.as_os_str()), (MODE, mode.as_ref())])
-        .envs([(ROUND, round.to_string()), (FIRST, first.to_string())])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 /// A file, and what has to be in it.
@@ -170,26 +114,41 @@ impl Subject {
         Self { mode, file, rounds: VecDeque::new() }
     }
 
-    /// Lets the `nth` child of a round run until an instant that has nothing to do with what it is at, and kills it.
+    /// Lets the `nth` child of a round run until an instant, and kills it.
     fn run_and_kill(&self, round: u64, nth: u64, when: Instants) -> Killed {
-        let numbers = nth * NUMBERS..(nth + 1) * NUMBERS;
-        let mut child = start(&self.file, self.mode, round, numbers.start);
+        let mut killed = Killed::new(nth * NUMBERS..(nth + 1) * NUMBERS);
+        let stop = match when {
+            Instants::After(..) => None,
+            Instants::Stopped(stop) => Some(stop),
+        };
+        let first = killed.numbers.start;
+        let mut child = start(&self.file, &Order { mode: self.mode.into(), round, first, stop });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut killed =
-            Killed { numbers, began_to_open: false, was_open: false, acknowledged: Vec::new() };
         while !killed.is_ripe(when) {
             killed.hear(&lines.next().expect("the child ended by itself"));
         }
-        let (Instants::Writing(_, pause) | Instants::Opening(pause)) = when;
-        let begun = Instant::now();
-        while begun.elapsed() < pause {
-            std::hint::spin_loop();
+        if let Instants::After(_, pause) = when {
+            let begun = Instant::now();
+            while begun.elapsed() < pause {
+                std::hint::spin_loop();
+            }
         }
         child.kill().unwrap();
         child.wait().unwrap();
         // What it said before it was killed.
         lines.for_each(|line| killed.hear(&line));
         killed
+    }
+
+    /// Lets a child make the file, and end itself meanwhile. Says whether it has.
+    fn make_and_die(&self, round: u64, moment: u64) -> bool {
+        let stop = Some(Stop::Making(moment));
+        let order = Order { mode: self.mode.into(), round, first: 0, stop };
+        let mut child = start(&self.file, &order);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let was_made = lines.fold(false, |was_made, line| was_made || line == "open");
+        child.wait().unwrap();
+        !was_made
     }
 
     /// Opens the file after the kills of a round, and looks at what is in it. Returns how many updates of the round
@@ -275,48 +234,67 @@ fn stored(store: &SmartRecordStore<RedbStorage>, round: u64) -> Vec<u64> {
 /// What of the acknowledged updates has to be among those that are found.
 type Promise = fn(acknowledged: &[u64], found: &[u64]);
 
-/// Up to 20 ms, more of them short than long.
-fn while_opening(n: u64) -> Instants {
-    let hundredth = n * 37 % 100;
-    Instants::Opening(Duration::from_micros(2 * hundredth * hundredth))
+/// What a round begins with: a kill inside a commit, or a moment after one.
+fn while_writing(mode: &str, round: u64) -> Instants {
+    let commits = match mode {
+        "group" => 1 + round % 4,
+        _ => 1 + round * 31 % 64,
+    };
+    let step = round / 2;
+    match round % 2 {
+        0 => Instants::After(commits, Duration::from_micros(round * 7_919 % 3_000)),
+        _ => Instants::Stopped(Stop::Inside { commits, step: step % 17, part: step % 3 }),
+    }
+}
+
+/// A file that children have begun to make, and how many of them died of it. Who makes it before it sees that it has begun
+/// is tried again with another file.
+fn half_made(mode: &'static str, dir: &Path, round: u64) -> (Subject, usize) {
+    for attempt in 0..1_000 {
+        let new = Subject::new(mode, dir.join(format!("new-{round}-{attempt}")));
+        if new.make_and_die(round, (round + 37 * attempt) % 100) {
+            let again = new.make_and_die(round, round % 100);
+            return (new, 1 + usize::from(again));
+        }
+    }
+    panic!("none was killed while it made the file");
 }
 
 fn kill_again_and_again(mode: &'static str, promise: Promise) {
     let rounds = env::var("KILLS").map_or(200, |kills| kills.parse::<u64>().unwrap()) / 2;
     let dir = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(mode, dir.path().join("store"));
-    let (mut kills, mut total, mut kept) = (0, 0, 0);
+    drop(open(&subject.file, mode));
+    let (mut kills, mut inside, mut total, mut kept) = (0, 0, 0, 0);
     let (mut while_made, mut while_recovered) = (0, 0);
     for round in 0..rounds {
-        let pause = Duration::from_micros(round * 7_919 % 3_000);
-        let mut killed =
-            vec![subject.run_and_kill(round, 0, Instants::Writing(round * 31 % 127, pause))];
+        let mut killed = vec![subject.run_and_kill(round, 0, while_writing(mode, round))];
         if round % 4 == 3 {
             // Nobody else has opened the file meanwhile: it has to recover, twice from an interrupted recovery.
-            killed
-                .extend((1..=2).map(|n| subject.run_and_kill(round, n, while_opening(round + n))));
-            while_recovered += killed.iter().filter(|killed| killed.while_opening()).count();
+            let opening = |n| Instants::Stopped(Stop::Opening((round / 4 + n) % 8));
+            killed.extend((1..=2).map(|n| subject.run_and_kill(round, n, opening(n - 1))));
+            while_recovered += killed.iter().filter(|killed| !killed.was_open).count();
             // And a file that is not there yet, nor is it after such a kill, or not whole.
-            let mut new = Subject::new(mode, dir.path().join(format!("new-{round}")));
-            let of_new: Vec<_> =
-                (0..2).map(|n| new.run_and_kill(round, n, while_opening(round + 2 * n))).collect();
-            while_made += of_new.iter().filter(|killed| killed.while_opening()).count();
-            new.check(round, &of_new, promise);
-            kills += of_new.len();
+            let (mut new, deaths) = half_made(mode, dir.path(), round);
+            new.check(round, &[], promise);
+            while_made += deaths;
+            kills += deaths;
         }
-        total += killed.iter().map(|killed| killed.acknowledged.len()).sum::<usize>();
-        kept += subject.check(round, &killed, promise);
+        let found = subject.check(round, &killed, promise);
+        let of_round: usize = killed.iter().map(|killed| killed.acknowledged.len()).sum();
+        assert!(of_round > 0 && found > 0, "round {round}: {of_round} acknowledged, {found} found");
+        total += of_round;
+        kept += found;
+        inside += killed.iter().filter(|killed| killed.was_open && killed.is_inside).count();
         kills += killed.len();
     }
     println!(
-        "{mode}: {kills} kills, {while_recovered} while recovering, {while_made} while making the file; {total} writes acknowledged, {kept} read"
+        "{mode}: {kills} kills, {inside} inside a commit, {while_recovered} while recovering, {while_made} while \
+         making the file; {total} writes acknowledged, {kept} found after reopening"
     );
-    let least = 2 * rounds as usize;
-    assert!(total > least && kept > least, "{total} acknowledged, {kept} read");
-    if rounds >= 100 {
-        assert!(while_recovered > 0, "none was killed while it recovered the file");
-        assert!(while_made > 0, "none was killed while it made the file");
-    }
+    assert!(inside as u64 >= rounds / 2 && inside > 0, "{inside} kills fell inside a commit");
+    assert!(while_recovered as u64 >= rounds / 4, "{while_recovered} kills fell inside a recovery");
+    assert!(while_made as u64 >= rounds / 4, "{while_made} kills fell inside making the file");
 }
 
 #[test]

@@ -208,14 +208,16 @@ fn withstands<S: Storage>(
     );
 
     for (place, writer, space) in &kept {
-        let record = store.record(place).unwrap().expect("a protected record");
+        let record =
+            store.record_of(place, [&writer.peer_id()]).unwrap().expect("a protected space");
         let stored = record.space(writer).map(|space| space.encode(writer));
         assert_eq!(stored.as_ref(), Some(space), "{writer} at {place}");
     }
     assert_eq!(store.get(&kad::RecordKey::new(&own)).unwrap().value, b"own");
     for (key, signer) in &known.0 {
         let now = clock.now();
-        let record = store.record(key).unwrap().expect("a known writer's record");
+        let writer = signer.writer().peer_id();
+        let record = store.record_of(key, [&writer]).unwrap().expect("a known writer's space");
         let space = record.space(&signer.writer()).map(|space| space.encode(&signer.writer()));
         let said = signer.record(now);
         let said = said.space(&signer.writer()).map(|space| space.encode(&signer.writer()));

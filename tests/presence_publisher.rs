@@ -38,6 +38,7 @@ use libp2p_smart_record::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
 };
 
 use crate::{
@@ -58,6 +59,44 @@ async fn two() -> (Peer, Peer) {
     let (a, b) = (start().await, start().await);
     mesh(&[&a, &b]).await;
     (a, b)
+}
+
+/// Two peers with a clock that the test moves.
+async fn two_at(clock: &Watched) -> (Peer, Peer) {
+    let start = async || {
+        let validator = Arc::new(libp2p_smart_record::built_in());
+        Setup { validator, ..Setup::default() }.at(&clock.time).start().await
+    };
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+/// A clock that the test moves, and that tells when it is looked at.
+#[derive(Clone, Debug)]
+struct Watched {
+    time: ManualClock,
+    looks: Arc<watch::Sender<u64>>,
+}
+
+impl Watched {
+    fn now() -> Self {
+        let time = ManualClock::at(SystemClock.now());
+        Self { time, looks: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Waits until it has been looked at twice more: the second time by one who has seen what it says now.
+    async fn is_seen(&self) {
+        let seen = *self.looks.borrow() + 2;
+        self.looks.subscribe().wait_for(|looks| *looks >= seen).await.unwrap();
+    }
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Timestamp {
+        self.looks.send_modify(|looks| *looks += 1);
+        self.time.now()
+    }
 }
 
 fn exchange_key(n: u8) -> ExchangeKey {
@@ -159,15 +198,21 @@ async fn an_announced_client_is_found_until_it_withdraws() {
 
 #[tokio::test]
 async fn an_announcement_is_renewed_before_it_expires() {
-    let (a, b) = two().await;
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
     within(async {
         let client = Keypair::generate_ed25519();
         let ttl = Duration::from_secs(4);
-        let mut publisher = publish(&a, &client, local_node(&a), quick().with_ttl(ttl));
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, local_node(&a), config);
         let first = announced(&mut publisher).await;
+        // At half of its life, or up to a quarter of that earlier.
+        clock.time.advance(ttl * 3 / 8 - Duration::from_millis(1));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.set(first.created_at().saturating_add(ttl / 2));
         let second = announced(&mut publisher).await;
-        let after = second.created_at().saturating_since(first.created_at());
-        assert!((ttl * 3 / 8..=ttl * 3 / 4).contains(&after), "{after:?}");
+        assert_eq!(second.created_at(), first.created_at().saturating_add(ttl / 2));
         assert!(second.expires_at() > first.expires_at());
         assert_eq!(found(&b, &client).await, [second]);
     })
@@ -258,14 +303,23 @@ async fn a_node_that_refuses_is_asked_again() {
     within(async {
         let client = Keypair::generate_ed25519();
         let refusals = Mutex::new(3);
+        // A state that nobody has seen gives way to the next, so the node answers once the last was seen.
+        let seen = Arc::new(Semaphore::new(1));
+        let may_answer = seen.clone();
         let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
             let mut refusals = refusals.lock().unwrap();
-            if *refusals > 0 {
+            let answer = if *refusals > 0 {
                 *refusals -= 1;
-                let reason = "not yet".to_owned();
-                return ready(Err(NodeSignerError::Refused { reason })).boxed();
+                Err(NodeSignerError::Refused { reason: "not yet".to_owned() })
+            } else {
+                node.countersign(half).now_or_never().unwrap()
+            };
+            let may_answer = may_answer.clone();
+            async move {
+                may_answer.acquire().await.unwrap().forget();
+                answer
             }
-            ready(node.countersign(half).now_or_never().unwrap()).boxed()
+            .boxed()
         });
         let mut publisher = publish(&a, &client, signer, quick());
         let mut delays = Vec::new();
@@ -277,6 +331,7 @@ async fn a_node_that_refuses_is_asked_again() {
                         "{error:?}"
                     );
                     delays.push(retry_in.as_millis());
+                    seen.add_permits(1);
                 }
                 PublisherState::Announced { announcement, .. } => break announcement,
                 other => panic!("{other:?}"),
@@ -311,7 +366,8 @@ async fn a_node_that_does_not_answer_holds_nothing_up() {
 
 #[tokio::test]
 async fn what_the_client_has_not_just_signed_is_not_put() {
-    let (a, b) = two().await;
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
     within(async {
         let client = Keypair::generate_ed25519();
         let earlier: Mutex<Option<Announcement>> = Mutex::default();
@@ -321,8 +377,10 @@ async fn what_the_client_has_not_just_signed_is_not_put() {
             ready(Ok(earlier.lock().unwrap().get_or_insert(signed).clone())).boxed()
         });
         let ttl = Duration::from_secs(2);
-        let mut publisher = publish(&a, &client, signer, quick().with_ttl(ttl));
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
         let first = announced(&mut publisher).await;
+        clock.time.advance(ttl / 2);
         assert_eq!(failed(&mut publisher).await, PublisherError::OtherAnnouncement);
         assert_eq!(found(&b, &client).await, [first]);
     })
@@ -521,12 +579,17 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
             }
         }
         publisher.withdraw().await.unwrap();
+        // Nor is what lives for less than two seconds renewed before one has passed.
+        let clock = Watched::now();
         let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
+        let brief = brief.with_clock(clock.clone());
         let mut publisher = publish(&a, &client, local_node(&a), brief);
-        let first = announced(&mut publisher).await;
-        let next = announced(&mut publisher).await;
-        let after = next.created_at().saturating_since(first.created_at());
-        assert!(after >= Duration::from_secs(1), "{after:?}");
+        announced(&mut publisher).await;
+        clock.time.advance(Duration::from_millis(999));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.advance(Duration::from_millis(1));
+        announced(&mut publisher).await;
     })
     .await;
 }

@@ -21,6 +21,8 @@ mod cost;
 mod events;
 #[path = "store/failures.rs"]
 mod failures;
+#[path = "store/given_out.rs"]
+mod given_out;
 #[path = "store/probe.rs"]
 mod probe;
 #[path = "store/quotas.rs"]

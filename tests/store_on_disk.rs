@@ -23,6 +23,8 @@ mod device;
 mod events;
 #[path = "store/failures.rs"]
 mod failures;
+#[path = "store/given_out.rs"]
+mod given_out;
 #[path = "store/probe.rs"]
 mod probe;
 #[path = "store/quotas.rs"]

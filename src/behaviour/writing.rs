@@ -86,7 +86,7 @@ impl<S: Storage> Behaviour<S> {
             return waiting.writes.push((write, reply));
         }
         if !self.own.knows(&key) {
-            match self.kad.store_mut().record(&key) {
+            match self.kad.store_mut().record_of(&key, [&self.local]) {
                 Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
                 Ok(None) => {}
                 Err(error) => return answer(reply, Err(error.into())),

@@ -150,6 +150,10 @@ impl StoreConfig {
     /// others, do not count towards the bounds of a record, and others are evicted for them, as long as the
     /// protected alone are within the bounds of namespace and store. They are but kept on this node; other
     /// replicas go by their own lists. Defaults to none.
+    ///
+    /// A record is given out within its limits all the same: of a record with too many spaces those of the lowest ranks,
+    /// protected or not. What is beyond that is kept until there is a place for it; see
+    /// [`SmartRecordStore::record_of`](crate::SmartRecordStore::record_of).
     pub const fn protected(&self) -> &BTreeSet<PeerId> {
         &self.protected
     }

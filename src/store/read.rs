@@ -1,12 +1,18 @@
 //! Reading: the whole for the local user, a slice for a GET, chunks for replication.
 //!
-//! **Invariants.** Nothing expired is returned. A slice of a large record fits into Kademlia's reply; the next
-//! answer begins where the last one ended, and the first one at a place of the ring of writers that differs
+//! **Invariants.** Nothing expired is returned. Of a record no more spaces are returned than its limits allow, the
+//! lowest ranks of those that live, whatever else is stored. A slice of a large record fits into Kademlia's reply; the
+//! next answer begins where the last one ended, and the first one at a place of the ring of writers that differs
 //! from replica to replica. So a reader that joins the answers of many sees different parts.
 //!
-//! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
+//! **Spec.** `docs/design.md`, sections "Any subset of a record is a record" and "Quotas".
 
-use std::{borrow::Cow, collections::VecDeque, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -20,7 +26,7 @@ use super::{
 };
 use crate::{
     key::RecordKey,
-    proto::storage::{Head, Value, head::Body},
+    proto::storage::{Board, Head, Value, head::Body},
     record::{
         SmartRecord, View, Writer,
         chunk::{Chunk, Chunks},
@@ -85,27 +91,26 @@ impl Cursor {
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
 impl<S: Storage> SmartRecordStore<S> {
-    /// The smart record under `key`, whole, as this node knows it. `None` if there is none. A damaged space is
-    /// left out, and counted among the storage's failures.
+    /// The smart record under `key` as this node knows it, with at most as many spaces as its limits allow. `None` if
+    /// there is none. A damaged space is left out, and counted among the storage's failures.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     pub fn record(&self, key: &RecordKey) -> Result<Option<SmartRecord>, StorageError> {
         let now = self.clock.now();
         let mut record = SmartRecord::new(key.clone());
-        for part in self.spaces(self.record_id(key), SpaceId::HEAD) {
-            let read = rows::read_space(&part?.1).inspect_err(|error| self.read_failed(error));
-            let Ok((writer, mut space)) = read else {
-                continue;
-            };
-            space.collect(now);
-            record.join_space(writer, space);
+        for part in self.given_out(key, self.record_id(key), now) {
+            self.join_row(&mut record, &part?.1, now);
         }
         Ok((record.spaces().len() > 0).then_some(record))
     }
 
-    /// As [`record`](Self::record), of these writers only, if their peer ids tell their keys; else the whole.
-    pub(crate) fn record_of<'a>(
+    /// The spaces of these writers under `key`, also those that are stored only because their writer is protected: the
+    /// record may have no place for them. Otherwise as [`record`](Self::record).
+    ///
+    /// # Errors
+    /// [`StorageError`] if they cannot be read.
+    pub fn record_of<'a>(
         &self,
         key: &RecordKey,
         writers: impl IntoIterator<Item = &'a PeerId>,
@@ -113,20 +118,38 @@ impl<S: Storage> SmartRecordStore<S> {
         let now = self.clock.now();
         let id = self.record_id(key);
         let mut record = SmartRecord::new(key.clone());
+        let mut hashed = BTreeSet::new();
         for peer in writers {
-            let Some(writer) = Writer::of_peer(peer) else {
-                return self.record(key);
-            };
-            let Some(part) = self.storage.get(&id.part(SpaceId(writer.rank(key))))? else {
-                continue;
-            };
-            let read = rows::read_space(&part).inspect_err(|error| self.read_failed(error));
-            if let Ok((writer, mut space)) = read {
-                space.collect(now);
-                record.join_space(writer, space);
+            match Writer::of_peer(peer) {
+                Some(writer) => {
+                    if let Some(part) = self.storage.get(&id.part(SpaceId(writer.rank(key))))? {
+                        self.join_row(&mut record, &part, now);
+                    }
+                }
+                // The rank is that of the key, which this id does not tell.
+                None => _ = hashed.insert(*peer),
             }
         }
+        let all = Some(SpaceId::HEAD..=SpaceId::MAX).filter(|_| !hashed.is_empty());
+        for part in all.into_iter().flat_map(|all| self.spaces(id, all, now)) {
+            let (_, part) = part?;
+            if rows::peer_of(&part).is_some_and(|peer| hashed.contains(&peer)) {
+                self.join_row(&mut record, &part, now);
+            }
+        }
+        if let Some(rules) = self.validator.smart_record(key) {
+            record.truncate(rules.limits());
+        }
         Ok((record.spaces().len() > 0).then_some(record))
+    }
+
+    /// Joins a row into its record, without what has expired.
+    fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
+        let read = rows::read_space(part).inspect_err(|error| self.read_failed(error));
+        if let Ok((writer, mut space)) = read {
+            space.collect(now);
+            record.join_space(writer, space);
+        }
     }
 
     /// What a reader sees now of the smart record under `key`, as this node knows it.
@@ -165,16 +188,50 @@ impl<S: Storage> SmartRecordStore<S> {
         Ok(Some((head.record, RecordKey::new(key))))
     }
 
-    /// The spaces of a record, of at least this rank.
+    /// The living spaces of a record, of these ranks.
     fn spaces(
         &self,
         record: RecordId,
-        from: SpaceId,
+        ranks: RangeInclusive<SpaceId>,
+        now: Timestamp,
     ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        let (from, last) = (record.part(*ranks.start()), record.part(*ranks.end()));
+        let lives = move |id: &PartId, part: &Part<'_>| {
+            id.space != SpaceId::HEAD && part.expires_at.is_none_or(|at| at > now)
+        };
         self.storage
-            .scan(&record.part(from))
-            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
-            .filter(|part| part.as_ref().map_or(true, |(id, _)| id.space != SpaceId::HEAD))
+            .scan(&from)
+            .take_while(move |part| part.as_ref().map_or(true, |(id, _)| *id <= last))
+            .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
+    }
+
+    /// The spaces of a record that are given out: of those that live as many as the limits allow, the lowest ranks.
+    fn given_out(
+        &self,
+        key: &RecordKey,
+        record: RecordId,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        self.spaces(record, SpaceId::HEAD..=SpaceId::MAX, now).take(self.max_spaces(key))
+    }
+
+    fn max_spaces(&self, key: &RecordKey) -> usize {
+        self.validator.smart_record(key).map_or(0, |rules| rules.limits().spaces_per_record())
+    }
+
+    /// The highest rank that is given out. Only of a record that holds more than that are the rows looked at.
+    fn last_given_out(
+        &self,
+        key: &RecordKey,
+        id: RecordId,
+        board: &Board,
+        now: Timestamp,
+    ) -> Result<SpaceId, StorageError> {
+        if usize::try_from(board.spaces).is_ok_and(|spaces| spaces <= self.max_spaces(key)) {
+            return Ok(SpaceId::MAX);
+        }
+        let last = self.given_out(key, id, now).last().transpose()?;
+        Ok(last.map_or(SpaceId::MAX, |(id, _)| id.space))
     }
 
     /// The value to answer a GET with.
@@ -192,7 +249,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
                 if rows.saturating_add(framing) > self.config.slice_bytes() {
-                    return self.slice(key, id, now);
+                    return self.slice(key, id, &board, now);
                 }
                 self.whole(key, id, now)?
             }
@@ -219,12 +276,12 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<Answered, StorageError> {
         let mut chunk = Chunk::new(usize::MAX);
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
-        for part in self.spaces(id, SpaceId::HEAD) {
+        for part in self.given_out(key, id, now) {
             let (_, part) = part?;
             let due_at = part.due_at;
             // A row that cannot be read does not stand in the way of others.
             let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
-            if let Ok(Some((bytes, at))) = live {
+            if let Ok((bytes, at)) = live {
                 chunk.push(&bytes);
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
@@ -245,17 +302,19 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         key: &RecordKey,
         id: RecordId,
+        board: &Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
+        let last = self.last_given_out(key, id, board, now)?;
         let mut cursor = Cursor::new(id, 0);
         if let Some(saved) = lock(&self.cursors).get(&id) {
             cursor = *saved;
         }
-        let (mut slice, mut next) = self.slice_from(key, id, cursor, now)?;
+        let (mut slice, mut next) = self.slice_from(key, id, cursor, last, now)?;
         if slice.is_none() {
             // What was left of the lap has gone; what came before has not.
             cursor = Cursor::new(id, cursor.lap.wrapping_add(1));
-            (slice, next) = self.slice_from(key, id, cursor, now)?;
+            (slice, next) = self.slice_from(key, id, cursor, last, now)?;
         }
         let next = next.unwrap_or_else(|| Cursor::new(id, cursor.lap.wrapping_add(1)));
         lock(&self.cursors).insert(id, next);
@@ -268,18 +327,16 @@ impl<S: Storage> SmartRecordStore<S> {
         key: &RecordKey,
         id: RecordId,
         cursor: Cursor,
+        last: SpaceId,
         now: Timestamp,
     ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
         let start = Cursor::start(id);
-        let is_before_start = |part: &Result<(PartId, Part<'_>), StorageError>| {
-            part.as_ref().map_or(true, |(id, _)| id.space < start)
+        let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(last));
+        let (ahead, behind) = match cursor.space < start {
+            true => (cursor.space..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
+            false => (cursor.space..=last, SpaceId::HEAD..=before_start),
         };
-        let wrapped = cursor.space < start;
-        let ahead =
-            self.spaces(id, cursor.space).take_while(|part| !wrapped || is_before_start(part));
-        let behind =
-            self.spaces(id, SpaceId::HEAD).take_while(|part| !wrapped && is_before_start(part));
-        let ring = ahead.chain(behind);
+        let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
         let mut failed = None;
         let mut expires_at = None;
         let spaces = ring.map_while(|part| match part {
@@ -292,7 +349,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let spaces = spaces.filter_map(|(space, part)| {
             // A row that cannot be read does not stand in the way of others.
             let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
-            let (bytes, at) = live.ok()??;
+            let (bytes, at) = live.ok()?;
             expires_at = expires_at.max(at);
             Some((space, bytes))
         });
@@ -377,10 +434,10 @@ impl<S: Storage> SmartRecordStore<S> {
             _ => {
                 let mut expires_at = None;
                 let mut spaces = Vec::new();
-                for part in self.spaces(id, SpaceId::HEAD) {
+                for part in self.given_out(&key, id, now) {
                     let live = live_space(part?.1, now);
                     let live = live.inspect_err(|error| self.read_failed(error));
-                    if let Ok(Some((bytes, at))) = live {
+                    if let Ok((bytes, at)) = live {
                         expires_at = expires_at.max(at);
                         spaces.push(((), bytes));
                     }
@@ -436,21 +493,14 @@ impl Seen {
     }
 }
 
-/// The encoded space without what has expired, and when its last update does; `None` if nothing lives.
-fn live_space(
-    part: Part<'_>,
-    now: Timestamp,
-) -> Result<Option<(Bytes, Option<Timestamp>)>, StorageError> {
-    if part.expires_at.is_some_and(|at| at <= now) {
-        return Ok(None);
-    }
+/// A living space, encoded without what has expired, and when its last update does.
+fn live_space(part: Part<'_>, now: Timestamp) -> Result<(Bytes, Option<Timestamp>), StorageError> {
     if part.due_at.is_none_or(|at| at > now) {
-        let bytes = Bytes::from(part.bytes.into_owned());
-        return Ok(Some((bytes, part.expires_at)));
+        return Ok((Bytes::from(part.bytes.into_owned()), part.expires_at));
     }
     let (writer, mut space) = rows::read_space(&part)?;
     space.collect(now);
-    Ok((!space.is_empty()).then(|| (space.encode(&writer).into(), space.retain_until())))
+    Ok((space.encode(&writer).into(), space.retain_until()))
 }
 
 fn value_record(

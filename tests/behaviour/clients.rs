@@ -7,9 +7,9 @@ use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError,
     SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, WriteError,
+    Validator, Validity, WriteError, Writer,
     behaviour::{BehaviourConfig, Event, ReadPolicy},
-    record::Limit,
+    record::{Limit, Open},
     store::Quota,
 };
 
@@ -161,6 +161,40 @@ async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown
         let view = c.client.view(key()).await.unwrap();
         assert_eq!(texts(&view), ["new"]);
         assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() {
+    let rank = |keypair: &Keypair| Writer::from(&keypair.public()).rank(&key());
+    let mut keypairs = [(); 3].map(|()| Keypair::generate_ed25519());
+    keypairs.sort_by_key(rank);
+    let [first, second, last] = keypairs;
+    let limits = Limits::default().with_spaces_per_record(2);
+    let registry =
+        Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
+    let validator = std::sync::Arc::new(registry);
+    let a = Setup { keypair: last.clone(), validator, ..Setup::default() }.start().await;
+    within(async {
+        // What it has said before a restart, by a clock that was ahead.
+        let now = SystemClock.now().saturating_add(MINUTE);
+        for (keypair, ttl) in [(last, 30 * MINUTE), (first, MINUTE), (second, MINUTE)] {
+            let mut signer = SpaceSigner::new(key(), keypair, limits.clone());
+            signer.merge([("before", "x")].into_iter().collect(), now, ttl).unwrap();
+            a.store(&signer.record(now)).await;
+        }
+        let own = async || a.client.stored_of(key(), a.id).await.unwrap().unwrap();
+        let before = own().await;
+        a.client.publish(key(), says("new"), MINUTE).await.unwrap();
+        let (before, after) = (before.space(a.client.writer()).unwrap().clone(), own().await);
+        let after = after.space(a.client.writer()).unwrap();
+        assert_eq!(after.view(now).unwrap().document.len(), 2);
+        assert!(after.newest() > before.newest());
+        assert!(after.retain_until() >= before.retain_until());
+        let record = a.stored(&key()).await.unwrap();
+        assert_eq!(record.spaces().len(), 2);
+        assert_eq!(record.space(a.client.writer()), None);
     })
     .await;
 }

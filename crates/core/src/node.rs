@@ -198,11 +198,7 @@ impl Kind {
         match self {
             Self::List(list) => Self::List(list.into_iter().map(bare).collect()),
             Self::Dict(dict) => Self::Dict(dict.into_iter().map(|(k, v)| (k, bare(v))).collect()),
-            Self::Predicate(predicate) => Self::Predicate(Predicate {
-                tag: predicate.tag,
-                positional: predicate.positional.into_iter().map(bare).collect(),
-                named: predicate.named.into_iter().map(|(k, v)| (k, bare(v))).collect(),
-            }),
+            Self::Predicate(predicate) => Self::Predicate(predicate.without_lifetimes()),
             leaf => leaf,
         }
     }
@@ -355,5 +351,16 @@ impl Predicate {
     pub fn with_named(mut self, name: impl Into<Kind>, node: impl Into<Node>) -> Self {
         self.named.insert(name, node);
         self
+    }
+
+    /// The same predicate without any lifetime.
+    #[must_use]
+    pub fn without_lifetimes(self) -> Self {
+        let bare = |node: Node| Node::new(node.kind.without_lifetimes());
+        Self {
+            tag: self.tag,
+            positional: self.positional.into_iter().map(bare).collect(),
+            named: self.named.into_iter().map(|(k, v)| (k, bare(v))).collect(),
+        }
     }
 }

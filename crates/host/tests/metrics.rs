@@ -146,7 +146,7 @@ async fn what_is_scraped_is_what_happened() {
         assert_eq!(count("publish_duration_seconds_count{outcome=\"done\"}"), 2);
         assert_eq!(count("publish_duration_seconds_count{outcome=\"failed\"}"), 1);
         let waited = scraped["publish_duration_seconds_sum{outcome=\"done\"}"];
-        assert!((0.000_1..60.0).contains(&waited), "{waited}");
+        assert!(waited > 0.0 && waited < 60.0, "{waited}");
         assert!(count("hold_duration_seconds_count") > 10);
         // Two writes of its own, one of the other's, and junk; what was read again is there already.
         assert_eq!(count("store_write_duration_seconds_count"), 4);

@@ -5,8 +5,10 @@
 //! **Spec.** In a service's space, at the root of the document, the Dict [`FINDINGS`] maps each request in its canonical form to
 //! the finding, such as `{"findings": {dialable(; address=A): dialed(; address=A)}}`.
 
-use super::request::{FINDINGS, encoded_len, without_lifetimes};
-use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, Writer};
+use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, Writer, codec};
+
+/// Under which name at the root of their documents services write what they have found.
+pub const FINDINGS: &str = "findings";
 
 /// How many bytes of findings go into an update, which has room for 2 KiB.
 const UPDATE_BYTES: usize = 1_600;
@@ -57,7 +59,7 @@ pub(super) fn in_document(
         match (request, &finding.kind) {
             (Kind::Predicate(request), Kind::Predicate(found)) => Some(Finding {
                 request: request.clone(),
-                finding: without_lifetimes(found),
+                finding: found.clone().without_lifetimes(),
                 expires_at: finding.expires_at.map_or(until, |at| at.min(until)),
             }),
             _ => None,
@@ -81,6 +83,12 @@ pub(super) fn fit_into_an_update<'a>(findings: impl IntoIterator<Item = &'a Find
         bytes <= UPDATE_BYTES
     };
     findings.into_iter().take_while(fits).count().max(1)
+}
+
+/// How many bytes a predicate takes in a document.
+pub(super) fn encoded_len(predicate: &Predicate) -> usize {
+    let alone: Dict = [("", predicate.clone())].into_iter().collect();
+    codec::encode(&alone).len()
 }
 
 /// How many bytes a finding takes, with its request.

@@ -80,9 +80,8 @@ pub use self::{
     counters::ServiceCounters,
     dialer::Dialer,
     filter::{AddressRefusal, DialPolicy},
-    finding::{Finding, findings},
+    finding::{FINDINGS, Finding, findings},
     reachability::{Resolve, connectivity, dialable},
-    request::FINDINGS,
     tag::{Outcome, RequestRefusal, SmartTag},
 };
 use self::{

@@ -10,11 +10,11 @@ use std::panic::AssertUnwindSafe;
 
 use libp2p_identity::PeerId;
 
-use super::tag::{RequestRefusal, SmartTag};
-use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, codec};
-
-/// The name under which services write, at the root of their documents, what they have found.
-pub const FINDINGS: &str = "findings";
+use super::{
+    finding::{FINDINGS, encoded_len},
+    tag::{RequestRefusal, SmartTag},
+};
+use libp2p_smart_record::{Kind, Node, Predicate, Timestamp, View};
 
 /// A request that a writer makes in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,23 +79,10 @@ fn canonical(
         if bytes > max { Err(RequestRefusal::TooLong { bytes, max }) } else { Ok(()) }
     };
     check_length(asked)?;
-    let canonical = AssertUnwindSafe(|| tag.request(&without_lifetimes(asked)));
+    let canonical = AssertUnwindSafe(|| tag.request(&asked.clone().without_lifetimes()));
     let request = std::panic::catch_unwind(canonical).unwrap_or(Err(RequestRefusal::Malformed))?;
     check_length(&request)?;
-    Ok(without_lifetimes(&request))
-}
-
-pub(super) fn without_lifetimes(predicate: &Predicate) -> Predicate {
-    match Kind::from(predicate.clone()).without_lifetimes() {
-        Kind::Predicate(bare) => bare,
-        // It stays what it is.
-        _ => predicate.clone(),
-    }
-}
-
-pub(super) fn encoded_len(predicate: &Predicate) -> usize {
-    let alone: Dict = [("", predicate.clone())].into_iter().collect();
-    codec::encode(&alone).len()
+    Ok(request.without_lifetimes())
 }
 
 struct Walk<'a> {
@@ -131,6 +118,8 @@ mod tests {
 
     use futures::{FutureExt, future::BoxFuture};
     use libp2p_identity::Keypair;
+
+    use libp2p_smart_record::Dict;
 
     use super::*;
     use crate::{Outcome, finding::Finding};

@@ -26,9 +26,9 @@ use super::{
     agenda::Agenda,
     config::ServiceConfig,
     counters::ServiceCounters,
-    finding::{self, Finding},
+    finding::{self, FINDINGS, Finding, encoded_len},
     outbox::Outbox,
-    request::{FINDINGS, Requests, encoded_len, requests, without_lifetimes},
+    request::{Requests, requests},
     scan::Scans,
     tag::{Outcome, SmartTag},
 };
@@ -179,10 +179,10 @@ impl Task {
         {
             self.looked_at = now;
             self.count(|counters| &mut counters.looks);
-            let client = self.client()?;
+            let (client, local) = (self.client()?, self.local);
             self.looking = Some(
                 async move {
-                    let stored = client.stored(key.clone()).await;
+                    let stored = stored_with_own(client, &key, local).await;
                     (key, stored)
                 }
                 .boxed(),
@@ -347,7 +347,7 @@ impl Task {
         let now = self.setup.clock.now();
         let outcome = match outcome {
             Outcome::Found(found) => {
-                let found = without_lifetimes(&found);
+                let found = found.without_lifetimes();
                 // One that does not fit into an update cannot be published.
                 if encoded_len(&found) > self.setup.config.max_request_bytes().saturating_mul(2) {
                     Outcome::Unknown
@@ -411,6 +411,23 @@ impl Task {
     }
 }
 
+/// A stored record, and the own space beside it where the record has no place for that.
+async fn stored_with_own(
+    client: Client,
+    key: &RecordKey,
+    local: PeerId,
+) -> Result<Option<SmartRecord>, ClientError> {
+    let own = client.stored_of(key.clone(), local).await?;
+    let Some(mut record) = client.stored(key.clone()).await? else {
+        return Ok(own);
+    };
+    if let Some(own) = own {
+        // Both are of this key.
+        drop(record.join(own));
+    }
+    Ok(Some(record))
+}
+
 async fn write(
     client: Client,
     writer: &Writer,
@@ -420,7 +437,7 @@ async fn write(
     ttl: Duration,
 ) -> Result<Publication, ServiceError> {
     let document = finding::document(found);
-    let record = client.stored(key.clone()).await?;
+    let record = client.stored_of(key.clone(), writer.peer_id()).await?;
     if let Some(space) = record.as_ref().and_then(|record| record.space(writer)) {
         let says = space.view(now).map(|view| view.document).unwrap_or_default();
         if says.iter().any(|(name, _)| *name != Kind::from(FINDINGS)) {

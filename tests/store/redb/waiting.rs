@@ -5,8 +5,9 @@ use super::{device::Faults, *};
 /// What it may take, besides its window, until a group is in a file in memory.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// What a busy machine may take for a call that waits for nothing. Far below what a hold for each of many would come to.
-const LOAD: Duration = Duration::from_secs(1);
+/// What a busy machine may take for a call that waits for nothing. Below what a hold for each of many would come to: the
+/// fewest here are twenty.
+const LOAD: Duration = Durability::MAX_HOLD.saturating_mul(16);
 
 /// How often something is tried that has to be quick, because the machine may have been busy.
 const TRIES: usize = 20;

@@ -126,6 +126,7 @@ impl Server {
             .with_behaviour(|_| composed)
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(2 * MINUTE))
+            .with_connection_timeout(2 * MINUTE)
             .build();
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         let address = loop {

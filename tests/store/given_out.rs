@@ -1,0 +1,189 @@
+//! What a store gives out is valid under its own rules, whatever else it has stored: case 31.
+
+use super::*;
+
+/// A store whose records have room for so many spaces.
+fn store_with_room_for<S: Storage>(
+    spaces: usize,
+    config: StoreConfig,
+    storage: S,
+    clock: &ManualClock,
+) -> SmartRecordStore<S> {
+    let limits = Limits::default().with_spaces_per_record(spaces);
+    let rules = SmartRecordValidator::new(limits, Open);
+    let registry = Registry::empty().with("sr", rules).unwrap();
+    SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone())
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(Timestamp::from_millis(T0))
+}
+
+/// The writers of a board in the order of their ranks.
+fn by_rank(key: &RecordKey, mut writers: Vec<u64>) -> Vec<u64> {
+    writers.sort_by_key(|writer| Writer::from(&keypair(*writer).public()).rank(key));
+    writers
+}
+
+fn peers(writers: &[u64]) -> BTreeSet<PeerId> {
+    writers.iter().copied().map(peer).collect()
+}
+
+fn writers(record: &SmartRecord) -> BTreeSet<PeerId> {
+    record.spaces().map(|(writer, _)| writer.peer_id()).collect()
+}
+
+/// The spaces in values that are valid each, in some answers to GETs or of replication.
+fn joined<S: Storage>(
+    store: &SmartRecordStore<S>,
+    key: &RecordKey,
+    now: Timestamp,
+    values: impl IntoIterator<Item = Vec<u8>>,
+) -> BTreeSet<PeerId> {
+    let mut joined = SmartRecord::new(key.clone());
+    for value in values {
+        store.validator().validate(key, &value, now).unwrap();
+        joined.join(decode(key, &value)).unwrap();
+    }
+    writers(&joined)
+}
+
+/// Whose spaces a store gives out, the same by each way of asking.
+fn given_out<S: Storage>(
+    store: &SmartRecordStore<S>,
+    key: &RecordKey,
+    clock: &ManualClock,
+) -> BTreeSet<PeerId> {
+    let now = clock.now();
+    let Some(record) = store.record(key).unwrap() else {
+        assert!(store.get(&kad_key(key)).is_none());
+        assert_eq!((store.records().count(), store.view(key).unwrap().len()), (0, 0));
+        return BTreeSet::new();
+    };
+    store.validator().validate(key, &record.encode(), now).unwrap();
+    assert_eq!(store.view(key).unwrap(), record.view(now));
+    let spaces = writers(&record);
+    // As many slices as two laps can have.
+    let slices = (0..2 * spaces.len() + 3).map(|_| store.get(&kad_key(key)).unwrap().value.clone());
+    assert_eq!(joined(store, key, now, slices), spaces, "slices");
+    let chunks = store.records().map(|record| record.value.clone());
+    assert_eq!(joined(store, key, now, chunks), spaces, "chunks");
+    spaces
+}
+
+/// Those of the writers whose spaces are stored, given out or not.
+fn stored<S: Storage>(
+    store: &SmartRecordStore<S>,
+    key: &RecordKey,
+    writers: &[u64],
+) -> BTreeSet<PeerId> {
+    let is_stored = |peer: &PeerId| store.record_of(key, [peer]).unwrap().is_some();
+    peers(writers).into_iter().filter(is_stored).collect()
+}
+
+/// The input that the fuzz target `store` has found, and the same at other keys, so that the protected have every rank.
+#[test]
+fn case_31_four_writers_under_one_key_of_whom_two_are_protected() {
+    let [a, b, c, d] = [1, u64::MAX, 3, 4];
+    for n in 0..16 {
+        let key = RecordKey::new(format!("/sr/{n}"));
+        let clock = clock();
+        let config = StoreConfig::default().with_protected([peer(a)]);
+        let mut store = store_with_room_for(3, config, new_storage(), &clock);
+        let mut plain = store_with_room_for(3, StoreConfig::default(), new_storage(), &clock);
+        for writer in [a, b, c, d] {
+            let mut signer = signer(&key, writer, Limits::default());
+            signer.merge(Dict::new(), clock.now(), HOUR).unwrap();
+            let value = signer.record(clock.now()).encode();
+            put(&mut store, &key, value.clone());
+            put(&mut plain, &key, value);
+        }
+        let order = by_rank(&key, vec![a, b, c, d]);
+        assert_eq!(given_out(&store, &key, &clock), peers(&order[..3]));
+        assert_eq!(given_out(&plain, &key, &clock), peers(&order[..3]), "whoever is protected");
+        assert_eq!(stored(&store, &key, &order), peers(&order), "and all are kept");
+        let all: Vec<_> = order.iter().copied().map(peer).collect();
+        let of_all = store.record_of(&key, &all).unwrap().unwrap();
+        store.validator().validate(&key, &of_all.encode(), clock.now()).unwrap();
+    }
+}
+
+#[test]
+fn case_31_slices_and_chunks_of_a_full_board_beside_which_others_are_protected() {
+    let everybody: Vec<_> = (0..60).collect();
+    for slice_bytes in [300, 700, 2_000, 100_000] {
+        let (key, clock) = (RecordKey::new("/sr/crowd"), clock());
+        let config = StoreConfig::default()
+            .with_protected((0..20).map(peer))
+            .with_slice_bytes(slice_bytes)
+            .with_chunk_bytes(1_000);
+        let mut store = store_with_room_for(12, config, new_storage(), &clock);
+        for writer in &everybody {
+            put(&mut store, &key, one_space(&key, *writer, 10, HOUR));
+        }
+        let order = by_rank(&key, everybody.clone());
+        assert_eq!(given_out(&store, &key, &clock), peers(&order[..12]), "{slice_bytes} bytes");
+        assert!(stored(&store, &key, &everybody).is_superset(&peers(&everybody[..20])));
+    }
+}
+
+#[test]
+fn case_31_a_protected_space_without_a_place_has_one_once_others_have_gone() {
+    for collects in [false, true] {
+        let (key, clock) = (RecordKey::new("/sr/crowd"), clock());
+        let order = by_rank(&key, (0..6).collect());
+        let config = StoreConfig::default().with_protected(order[3..].iter().copied().map(peer));
+        let mut store = store_with_room_for(3, config.clone(), new_storage(), &clock);
+        let ttl = |place: usize| Duration::from_secs(60 * (1 + place as u64));
+        for (place, writer) in order.iter().enumerate() {
+            put(&mut store, &key, one_space(&key, *writer, 10, ttl(place)));
+        }
+        for first in 0..order.len() {
+            let place = first..order.len().min(first + 3);
+            assert_eq!(given_out(&store, &key, &clock), peers(&order[place]), "{first} have gone");
+            clock.advance(Duration::from_secs(60));
+            if collects {
+                store.collect().unwrap();
+            }
+        }
+        assert_eq!(given_out(&store, &key, &clock), BTreeSet::new());
+    }
+}
+
+#[test]
+fn case_31_a_storage_that_was_filled_with_wider_limits() {
+    let (key, clock, storage) = (RecordKey::new("/sr/crowd"), clock(), Shared::default());
+    let everybody: Vec<_> = (0..10).collect();
+    let order = by_rank(&key, everybody.clone());
+    for (spaces, kept) in [(8, 8), (3, 8), (10, 8)] {
+        storage.reopen();
+        let config = StoreConfig::default();
+        let mut store = store_with_room_for(spaces, config, storage.share(), &clock);
+        if spaces == 8 {
+            for writer in &everybody {
+                put(&mut store, &key, one_space(&key, *writer, 10, HOUR));
+            }
+        }
+        assert_eq!(given_out(&store, &key, &clock), peers(&order[..spaces.min(kept)]));
+        assert_eq!(stored(&store, &key, &everybody), peers(&order[..kept]));
+    }
+}
+
+/// Only of a record that holds too much are the rows looked through.
+#[test]
+fn case_31_a_slice_of_a_full_board_costs_what_it_holds() {
+    let (key, clock) = (RecordKey::new("/sr/crowd"), clock());
+    let probe = Probe::default();
+    let state = probe.state();
+    let config = StoreConfig::default().with_slice_bytes(1_000);
+    let mut store = store_with_room_for(100, config, probe, &clock);
+    for writer in 0..150 {
+        put(&mut store, &key, one_space(&key, writer, 10, HOUR));
+    }
+    for _ in 0..50 {
+        state.read.take();
+        store.get(&kad_key(&key)).unwrap();
+        let (rows, _) = state.read.take();
+        assert!(rows <= 12, "{rows} rows");
+    }
+}
