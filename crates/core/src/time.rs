@@ -16,7 +16,7 @@ use web_time::{SystemTime, UNIX_EPOCH};
 /// let t = Timestamp::from_millis(1_000);
 /// assert_eq!(t.saturating_add(Duration::from_secs(1)).as_millis(), 2_000);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, PartialEq, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -60,12 +60,6 @@ impl From<SystemTime> for Timestamp {
             Ok(since) => Self::EPOCH.saturating_add(since),
             Err(_) => Self::EPOCH,
         }
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}ms", self.0)
     }
 }
 

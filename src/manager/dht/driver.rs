@@ -1,6 +1,6 @@
 //! The half of the backend that lives with the swarm.
 
-use std::{collections::HashMap, fmt, num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -228,8 +228,4 @@ fn answer<T>(reply: Reply<T>, result: Result<T, DhtError>) {
     let _ = reply.send(result);
 }
 
-impl fmt::Debug for DhtDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DhtDriver").field("queries", &self.queries.len()).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { DhtDriver: |driver| queries: driver.queries.len() }
