@@ -61,6 +61,8 @@ pub(super) struct Cursor {
     lap: u64,
     /// How many slices of the lap have gone out.
     slices: usize,
+    /// The highest rank that is given out in the lap, once it has begun.
+    last: Option<SpaceId>,
 }
 
 impl Cursor {
@@ -72,7 +74,7 @@ impl Cursor {
     }
 
     fn new(record: RecordId, lap: u64) -> Self {
-        Self { space: Self::start(record), sent: 0, lap, slices: 0 }
+        Self { space: Self::start(record), sent: 0, lap, slices: 0, last: None }
     }
 
     /// The size of the slice that begins here.
@@ -305,16 +307,15 @@ impl<S: Storage> SmartRecordStore<S> {
         board: &Board,
         now: Timestamp,
     ) -> Result<Option<Record>, StorageError> {
-        let last = self.last_given_out(key, id, board, now)?;
         let mut cursor = Cursor::new(id, 0);
         if let Some(saved) = lock(&self.cursors).get(&id) {
             cursor = *saved;
         }
-        let (mut slice, mut next) = self.slice_from(key, id, cursor, last, now)?;
+        let (mut slice, mut next) = self.slice_from(key, id, board, cursor, now)?;
         if slice.is_none() {
             // What was left of the lap has gone; what came before has not.
             cursor = Cursor::new(id, cursor.lap.wrapping_add(1));
-            (slice, next) = self.slice_from(key, id, cursor, last, now)?;
+            (slice, next) = self.slice_from(key, id, board, cursor, now)?;
         }
         let next = next.unwrap_or_else(|| Cursor::new(id, cursor.lap.wrapping_add(1)));
         lock(&self.cursors).insert(id, next);
@@ -326,17 +327,23 @@ impl<S: Storage> SmartRecordStore<S> {
         &self,
         key: &RecordKey,
         id: RecordId,
+        board: &Board,
         cursor: Cursor,
-        last: SpaceId,
         now: Timestamp,
     ) -> Result<(Option<Record>, Option<Cursor>), StorageError> {
+        let last = match cursor.last {
+            Some(last) => last,
+            None => self.last_given_out(key, id, board, now)?,
+        };
         let start = Cursor::start(id);
         let before_start = start.before().map_or(SpaceId::HEAD, |before| before.min(last));
         let (ahead, behind) = match cursor.space < start {
             true => (cursor.space..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
             false => (cursor.space..=last, SpaceId::HEAD..=before_start),
         };
+        // What comes in meanwhile may be below the last.
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
+        let ring = ring.take(self.max_spaces(key));
         let mut failed = None;
         let mut expires_at = None;
         let spaces = ring.map_while(|part| match part {
@@ -360,6 +367,7 @@ impl<S: Storage> SmartRecordStore<S> {
             space: *space,
             sent,
             slices: cursor.slices.saturating_add(1),
+            last: Some(last),
             ..cursor
         });
         drop(chunks);

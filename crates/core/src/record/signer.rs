@@ -104,9 +104,8 @@ impl SpaceSigner {
     }
 
     /// Forgets the updates for which the signer [is ahead](Self::is_ahead) of `now`, after the clock was set right. Replicas
-    /// have refused them. A store of this node may have taken them: see
-    /// [`SmartRecordStore::forget_space`](crate::SmartRecordStore::forget_space). What is written next is retained as if
-    /// nothing of the past were known.
+    /// have refused them; a store of this node may have taken them, and has to forget the space. What is written next is
+    /// retained as if nothing of the past were known.
     ///
     /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
     pub fn forget_future(&mut self, now: Timestamp) {
