@@ -74,7 +74,7 @@ impl fmt::Display for Timestamp {
             Some(time) if self.0 <= LAST_DATE_MILLIS => {
                 humantime::format_rfc3339_millis(time).fmt(f)
             }
-            _ => fmt::Debug::fmt(self, f),
+            _ => write!(f, "{}ms", self.0),
         }
     }
 }
