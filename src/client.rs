@@ -12,7 +12,6 @@ mod sharded;
 mod watch;
 
 use std::{
-    fmt,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -340,7 +339,7 @@ impl Client {
 }
 
 /// A client that goes with the last [`Client`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct WeakClient(Weak<Shared>);
 
 impl WeakClient {
@@ -350,8 +349,4 @@ impl WeakClient {
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("writer", &self.shared.writer).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { Client: |client| writer: client.shared.writer }

@@ -105,7 +105,7 @@ pub mod rate;
 mod schedule;
 pub mod store;
 
-pub use smart_record_core::settings;
+pub use smart_record_core::{impl_debug, settings};
 use smart_record_core::{key, time};
 #[doc(inline)]
 pub use smart_record_core::{node, record, shard};

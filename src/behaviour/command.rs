@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Whoever dropped the other end has lost interest; that is no error.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -86,20 +86,6 @@ impl Command {
             Self::Stored { reply, .. } => reply.is_gone(),
             Self::NextStored { reply, .. } => reply.is_gone(),
         }
-    }
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, key) = match self {
-            Self::Write { key, .. } => ("write", Some(key)),
-            Self::Put { key, .. } => ("put", Some(key)),
-            Self::Read { key, .. } => ("read", Some(key)),
-            Self::Watch { key, .. } => ("watch", Some(key)),
-            Self::Stored { key, .. } => ("look into the store", Some(key)),
-            Self::NextStored { .. } => ("go through the store", None),
-        };
-        f.debug_struct("Command").field("to", &name).field("key", &key).finish()
     }
 }
 

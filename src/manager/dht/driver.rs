@@ -1,6 +1,6 @@
 //! The half of the backend that lives with the swarm.
 
-use std::{collections::HashMap, fmt, num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -37,9 +37,11 @@ const SHORTEST: Duration = Duration::from_secs(1);
 type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
 
 /// Something that the driver is to do. Dropping it undone is an error for whoever asked.
+#[derive(Debug)]
 #[must_use = "give it to `DhtDriver::run`"]
 pub struct DhtCommand(pub(super) Request);
 
+#[derive(Debug)]
 pub(super) enum Request {
     Fetch { key: RecordKey, reply: Reply<Found> },
     Store { key: RecordKey, value: Bytes, reply: Reply<usize> },
@@ -218,19 +220,4 @@ fn answer<T>(reply: Reply<T>, result: Result<T, DhtError>) {
     let _ = reply.send(result);
 }
 
-impl fmt::Debug for DhtCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, key) = match &self.0 {
-            Request::Fetch { key, .. } => ("fetch", key),
-            Request::Store { key, .. } => ("store", key),
-            Request::Correct(correction) => ("correct", &correction.key),
-        };
-        f.debug_struct("DhtCommand").field("to", &name).field("key", key).finish()
-    }
-}
-
-impl fmt::Debug for DhtDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DhtDriver").field("queries", &self.queries.len()).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { DhtDriver: |driver| queries: driver.queries.len() }
