@@ -4,9 +4,9 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
-//!   `repairs`: who was sent what was lacking. Pure.
-//! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
+//! * `known`: who withholds. `repairs`: who was sent what was lacking. Pure, as are reads and writes themselves, see
+//!   [`query`](crate::query).
+//! * `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
 //!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
@@ -23,15 +23,11 @@ mod command;
 mod config;
 mod event;
 mod inbound;
-mod joined;
 mod known;
-mod lookup;
-mod outcome;
 mod own;
 mod reading;
 mod repairs;
 mod replicate;
-mod spread;
 mod turns;
 mod upkeep;
 mod watches;
@@ -60,7 +56,6 @@ use self::{
     command::answer,
     inbound::Inbound,
     known::Known,
-    lookup::Bounds,
     own::OwnSpaces,
     reading::{Read, Reader},
     repairs::Repairs,
@@ -71,11 +66,9 @@ use self::{
 };
 pub use self::{
     builder::Builder,
-    config::{BehaviourConfig, ReadPolicy, Validation},
+    config::{BehaviourConfig, Validation},
     event::{BehaviourCounters, Event},
     inbound::InboundRefusal,
-    known::Withheld,
-    outcome::{Reading, Snapshot},
     worker::{AsyncValidator, Executor},
 };
 pub(crate) use self::{
@@ -87,6 +80,7 @@ use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
+    query::Bounds,
     record::SmartRecord,
     store::{Events, SmartRecordStore},
     time::Timestamp,

@@ -23,10 +23,11 @@ use tracing::Instrument;
 
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
-    behaviour::{Command, ReadPolicy, Reading, Reply, Write},
+    behaviour::{Command, Reply, Write},
     key::RecordKey,
     meter::{Meter, Timed},
     node::Dict,
+    query::{ReadPolicy, Reading},
     record::{Position, Seq, SmartRecord, View, Writer},
     store::storage::RecordId,
     time::Timestamp,

@@ -57,6 +57,7 @@
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
+//! | [`query`] | what a read or a write through Kademlia comes to |
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
@@ -101,6 +102,7 @@ mod meter;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
+pub mod query;
 pub mod rate;
 mod schedule;
 pub mod store;

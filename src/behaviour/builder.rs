@@ -13,7 +13,6 @@ use super::{
     addresses::Remotes,
     inbound::Inbound,
     known::Known,
-    lookup::Bounds,
     own::OwnSpaces,
     repairs::Repairs,
     replicate::Replicate,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     client::Client,
     meter::{Meter, Shared},
+    query::Bounds,
     record::Writer,
     store::SmartRecordStore,
 };

@@ -8,14 +8,11 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use libp2p_identity::PeerId;
 
-use super::{
-    config::ReadPolicy,
-    outcome::{Reading, Snapshot},
-    own::Write,
-};
+use super::own::Write;
 use crate::{
     client::{ClientError, Publication, latest},
     key::RecordKey,
+    query::{ReadPolicy, Reading, Snapshot},
     record::SmartRecord,
     store::storage::RecordId,
 };

@@ -14,12 +14,8 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
 
 use super::{
-    Behaviour, Event, ReadPolicy, Reply, Task,
+    Behaviour, Event, Reply, Task,
     command::answer,
-    joined::{Joined, Said, chunks},
-    lookup::{Lookup, Repair},
-    outcome::Reading,
-    spread::Spread,
     worker::{Answer, Verdict},
     writing::Sender,
 };
@@ -27,6 +23,7 @@ use crate::{
     client::ClientError,
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
+    query::{Joined, Lookup, ReadPolicy, Reading, Repair, Said, Spread, chunks},
     record::SmartRecord,
     store::{Checked, Origin, StoredValue, wall_clock},
     time::Timestamp,

@@ -17,11 +17,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::joined::{Joined, Said};
 use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Timed},
+    query::{Joined, Said},
     store::Checked,
     time::Timestamp,
     validator::{Registry, ValidationError},

@@ -8,14 +8,12 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
 use web_time::Instant;
 
-use super::{
-    Behaviour, Event, ReadPolicy, Reading, Reply, Task, Write, command::answer, joined::chunks,
-    reading::Reader, spread::Spread,
-};
+use super::{Behaviour, Event, Reply, Task, Write, command::answer, reading::Reader};
 use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
     meter::Amount,
+    query::{ReadPolicy, Reading, Spread, chunks},
     record::{LimitExceeded, SmartRecord, Writer},
     store::{Checked, Origin, StoreConfig, WriteError},
     time::Timestamp,

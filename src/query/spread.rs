@@ -14,35 +14,35 @@ use crate::{key::RecordKey, time::Timestamp};
 
 /// A record on its way to peers.
 #[derive(Debug)]
-pub(super) struct Spread {
-    pub(super) key: RecordKey,
+pub(crate) struct Spread {
+    pub(crate) key: RecordKey,
     chunks: VecDeque<Bytes>,
     /// When the copies expire, if the value does not say so itself.
-    pub(super) expires_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
     peers: Vec<PeerId>,
 }
 
 impl Spread {
-    pub(super) fn new(key: RecordKey, chunks: Vec<Bytes>, expires_at: Option<Timestamp>) -> Self {
+    pub(crate) fn new(key: RecordKey, chunks: Vec<Bytes>, expires_at: Option<Timestamp>) -> Self {
         Self { key, chunks: chunks.into(), expires_at, peers: Vec::new() }
     }
 
-    pub(super) fn to(mut self, peers: Vec<PeerId>) -> Self {
+    pub(crate) fn to(mut self, peers: Vec<PeerId>) -> Self {
         self.set_peers(peers);
         self
     }
 
-    pub(super) fn set_peers(&mut self, peers: Vec<PeerId>) {
+    pub(crate) fn set_peers(&mut self, peers: Vec<PeerId>) {
         self.peers = peers;
     }
 
     /// How many chunks are left to be sent.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.len()
     }
 
     /// The next chunk and who gets it, if there is one and anyone is left.
-    pub(super) fn next(&mut self) -> Option<(Bytes, Vec<PeerId>)> {
+    pub(crate) fn next(&mut self) -> Option<(Bytes, Vec<PeerId>)> {
         if self.peers.is_empty() {
             return None;
         }
@@ -50,16 +50,16 @@ impl Spread {
     }
 
     /// These peers took the last chunk.
-    pub(super) fn took(&mut self, peers: &[PeerId]) {
+    pub(crate) fn took(&mut self, peers: &[PeerId]) {
         self.peers.retain(|peer| peers.contains(peer));
     }
 
     /// Who took all of it.
-    pub(super) fn into_peers(self) -> Vec<PeerId> {
+    pub(crate) fn into_peers(self) -> Vec<PeerId> {
         self.peers
     }
 
-    pub(super) fn peers(&self) -> &[PeerId] {
+    pub(crate) fn peers(&self) -> &[PeerId] {
         &self.peers
     }
 }

@@ -12,10 +12,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::{
-    config::ReadPolicy,
     joined::{Joined, Said, beyond},
-    known::Withheld,
-    outcome::Reading,
+    outcome::{Reading, Snapshot, Withheld},
 };
 use crate::{
     key::RecordKey,
@@ -25,28 +23,42 @@ use crate::{
     validator::{Fault, Registry, ValidationError},
 };
 
+/// When a read has seen enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ReadPolicy {
+    /// When all of the peers closest to the key have been asked. A large record, which each of them answers with
+    /// a slice, is asked for again until nothing new arrives, at most
+    /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
+    #[default]
+    All,
+    /// After so many good answers. Answers that are refused do not count, nor do those who have nothing.
+    Replies(usize),
+    /// After so many good answers in a row that said nothing new.
+    WithoutNews(usize),
+}
+
 /// What peers are to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Repair {
-    pub(super) peers: Vec<PeerId>,
-    pub(super) chunks: Vec<Bytes>,
+pub(crate) struct Repair {
+    pub(crate) peers: Vec<PeerId>,
+    pub(crate) chunks: Vec<Bytes>,
 }
 
 /// The bounds that a lookup goes by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// How many peers are the closest.
-    pub(super) closest: usize,
+    pub(crate) closest: usize,
     /// An answer of more than this may be a slice.
-    pub(super) slice_bytes: usize,
-    pub(super) chunk_bytes: usize,
-    pub(super) rounds: usize,
-    pub(super) repair_chunks: usize,
+    pub(crate) slice_bytes: usize,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) rounds: usize,
+    pub(crate) repair_chunks: usize,
 }
 
 /// A read that is under way.
 #[derive(Debug)]
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     key: RecordKey,
     policy: ReadPolicy,
     bounds: Bounds,
@@ -69,7 +81,7 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    pub(super) fn new(
+    pub(crate) fn new(
         key: RecordKey,
         policy: ReadPolicy,
         bounds: Bounds,
@@ -94,31 +106,31 @@ impl Lookup {
         })
     }
 
-    pub(super) fn key(&self) -> &RecordKey {
+    pub(crate) fn key(&self) -> &RecordKey {
         &self.key
     }
 
-    pub(super) fn joined(&self) -> &Joined {
+    pub(crate) fn joined(&self) -> &Joined {
         &self.joined
     }
 
     /// Takes note of what this node has stored.
-    pub(super) fn on_local(&mut self, record: SmartRecord) {
+    pub(crate) fn on_local(&mut self, record: SmartRecord) {
         self.on_known(&record);
         self.here = Some(record);
     }
 
     /// Takes note of what this node knows without having it stored.
-    pub(super) fn on_known(&mut self, record: &SmartRecord) {
+    pub(crate) fn on_known(&mut self, record: &SmartRecord) {
         self.joined.join(record);
     }
 
-    pub(super) fn has_here(&self) -> bool {
+    pub(crate) fn has_here(&self) -> bool {
         self.here.is_some()
     }
 
     /// What was found that this node has not stored, space by space.
-    pub(super) fn news(&self) -> Option<SmartRecord> {
+    pub(crate) fn news(&self) -> Option<SmartRecord> {
         let joined = self.joined.record()?;
         let news = match &self.here {
             Some(here) => beyond(joined, here),
@@ -128,7 +140,7 @@ impl Lookup {
     }
 
     /// A peer who has answered with the newest of this space.
-    pub(super) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
+    pub(crate) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
         let newest = self.joined.record()?.space(writer)?.newest();
         let has_it = |said: &Said| {
             matches!(said, Said::Record(record)
@@ -138,12 +150,12 @@ impl Lookup {
     }
 
     /// A peer who has answered with a value.
-    pub(super) fn source(&self) -> Option<PeerId> {
+    pub(crate) fn source(&self) -> Option<PeerId> {
         self.said.keys().next().copied()
     }
 
     /// As [`on_local`](Self::on_local), of a value that is not a smart record.
-    pub(super) fn on_local_value(
+    pub(crate) fn on_local_value(
         &mut self,
         value: &[u8],
         expires_at: Option<Timestamp>,
@@ -157,7 +169,7 @@ impl Lookup {
 
     /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether that is
     /// enough.
-    pub(super) fn on_answer(
+    pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
         said: Result<Said, ValidationError>,
@@ -192,23 +204,23 @@ impl Lookup {
     }
 
     /// Takes note of an answer that is not even one to the question.
-    pub(super) fn on_bad_answer(&mut self, peer: PeerId, error: ValidationError) {
+    pub(crate) fn on_bad_answer(&mut self, peer: PeerId, error: ValidationError) {
         self.refused.entry(peer).or_insert(error);
     }
 
     /// Takes note of those who had nothing.
-    pub(super) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+    pub(crate) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         self.empty.extend(peers);
     }
 
     /// It ends before all peers have been asked.
-    pub(super) fn end_early(&mut self) {
+    pub(crate) fn end_early(&mut self) {
         self.ended_early = true;
     }
 
     /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
     /// slice, until nothing new arrives.
-    pub(super) fn on_round(&mut self) -> bool {
+    pub(crate) fn on_round(&mut self) -> bool {
         let is_wanted = self.news_in_round && self.may_be_incomplete() && !self.ended_early;
         let again = is_wanted && self.rounds < self.bounds.rounds;
         self.ran_out = is_wanted && !again;
@@ -234,37 +246,37 @@ impl Lookup {
     }
 
     /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
-    pub(super) fn may_be_sliced(&self) -> bool {
+    pub(crate) fn may_be_sliced(&self) -> bool {
         matches!(self.joined, Joined::Record(..)) && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
     /// How many lookups of Kademlia it has taken so far.
-    pub(super) const fn lookups(&self) -> usize {
+    pub(crate) const fn lookups(&self) -> usize {
         self.rounds
     }
 
     /// Whether any peer has answered anything.
-    pub(super) fn has_replies(&self) -> bool {
+    pub(crate) fn has_replies(&self) -> bool {
         self.was_heard() || !self.refused.is_empty()
     }
 
     /// Whether any peer has said what it has, or that it has nothing.
-    pub(super) fn was_heard(&self) -> bool {
+    pub(crate) fn was_heard(&self) -> bool {
         self.answers > 0 || !self.empty.is_empty()
     }
 
     /// Whether what was found is all that the peers closest to the key would show.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         !self.ended_early && !self.ran_out && self.was_heard()
     }
 
     /// What a peer has said; `None`: that it has nothing.
-    pub(super) fn said(&self, peer: &PeerId) -> Option<&Said> {
+    pub(crate) fn said(&self, peer: &PeerId) -> Option<&Said> {
         self.said.get(peer)
     }
 
     /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have nothing; and whether this node is one of the closest itself.
-    pub(super) fn repairs(&self, local: &PeerId) -> (Vec<Repair>, bool) {
+    pub(crate) fn repairs(&self, local: &PeerId) -> (Vec<Repair>, bool) {
         if self.joined.is_empty() {
             return (Vec::new(), false);
         }
@@ -315,12 +327,12 @@ impl Lookup {
     }
 
     /// Until when a copy of the value may be kept that does not say so itself.
-    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at.filter(|at| *at > Timestamp::EPOCH)
     }
 
     /// What the read has come to.
-    pub(super) fn into_reading(
+    pub(crate) fn into_reading(
         self,
         repairs: &[Repair],
         withheld: Vec<Withheld>,
@@ -333,7 +345,7 @@ impl Lookup {
             self.empty.iter().copied().filter(|peer| !self.said.contains_key(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
-            snapshot: self.joined.into_snapshot(self.key, now),
+            snapshot: Snapshot::new(self.key, self.joined, now),
             holders: self.said.keys().copied().collect(),
             stale,
             empty,
