@@ -9,13 +9,12 @@ use libfuzzer_sys::fuzz_target;
 use libp2p_core::Multiaddr;
 use libp2p_kad as kad;
 use libp2p_smart_record::{
-    IpnsName, Kind, Limits, RecordKey, ShardedKey, Timestamp,
-    ipns::Eol,
-    node::Path,
+    Kind, Limits, Path, RecordKey, ShardedKey, Timestamp,
+    ipns::{Eol, IpnsName},
     presence::PresenceKey,
-    services::{connectivity, dialable},
 };
 use libp2p_smart_record_fuzz::{author, documents::Document};
+use smart_record_services::{connectivity, dialable};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
