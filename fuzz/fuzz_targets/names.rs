@@ -90,7 +90,7 @@ fuzz_target!(|input: Input| {
 });
 
 fn check_key(key: &RecordKey, bits: u8) {
-    assert_eq!(RecordKey::from(&kad::RecordKey::new(key)), *key);
+    assert_eq!(RecordKey::new(kad::RecordKey::new(key).to_vec()), *key);
     if let Some(namespace) = key.namespace() {
         assert_eq!(RecordKey::from_parts(namespace, key.path()).as_ref(), Ok(key));
     }
