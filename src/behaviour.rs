@@ -19,7 +19,6 @@
 mod addresses;
 mod admitting;
 mod builder;
-mod command;
 mod config;
 mod event;
 mod inbound;
@@ -53,7 +52,6 @@ use libp2p_swarm::{
 
 use self::{
     addresses::Remotes,
-    command::answer,
     inbound::Inbound,
     known::Known,
     own::OwnSpaces,
@@ -71,12 +69,8 @@ pub use self::{
     inbound::InboundRefusal,
     worker::{AsyncValidator, Executor},
 };
-pub(crate) use self::{
-    command::{Command, Reply},
-    own::Write,
-};
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Command},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
@@ -226,11 +220,11 @@ impl Behaviour {
                     Some(writer) => store.record_of(&key, [&writer]),
                     None => store.record(&key),
                 };
-                answer(reply, record.map_err(ClientError::from));
+                reply.send(record.map_err(ClientError::from));
             }
             Command::NextStored { after, reply } => {
                 let next = self.kad.store_mut().next_record(after);
-                answer(reply, next.map_err(ClientError::from));
+                reply.send(next.map_err(ClientError::from));
             }
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod command;
 mod error;
 pub(crate) mod latest;
 mod sharded;
@@ -21,9 +22,9 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
+pub(crate) use self::command::{Command, Reply, Write};
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
-    behaviour::{Command, Reply, Write},
     key::RecordKey,
     meter::{Meter, Timed},
     node::Dict,
