@@ -13,9 +13,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{
-    Dict, Limits, SmartRecordStore, SmartRecordValidator, SpaceSigner, Validator,
-};
+use libp2p_smart_record::{Dict, Limits, SmartRecordStore, SpaceRules, SpaceSigner};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 
@@ -100,7 +98,7 @@ fn join(c: &mut Criterion) {
 
 fn consolidate(c: &mut Criterion) {
     let mut group = c.benchmark_group("consolidate_by_spaces");
-    let (key, validator) = (board_key(0), SmartRecordValidator::default());
+    let (key, validator) = (board_key(0), SpaceRules::default());
     for spaces in [1, 10, 100] {
         let (one, other) = (board(&key, 0..spaces).encode(), board(&key, 1..spaces + 1).encode());
         group.bench_function(BenchmarkId::from_parameter(spaces), |b| {

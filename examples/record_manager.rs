@@ -2,13 +2,13 @@
 //!
 //! `cargo run --example record_manager`
 
-use std::{error::Error, sync::Arc};
+use std::error::Error;
 
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
 use libp2p_smart_record::{
-    DhtBackend, KeyOwner, RecordManager, Registry, SignedRecordValidator, SmartRecordStore,
-    StoreConfig, signed::SignedRecordLimits,
+    DhtBackend, KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator,
+    SmartRecordStore, StoreConfig, signed::SignedRecordLimits,
 };
 
 #[tokio::main]
@@ -19,9 +19,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for keypair in keypairs.clone() {
         // `/notes/<peer id>/…` may be written by that peer only. Store and manager share the rules.
         let rules = SignedRecordValidator::new(SignedRecordLimits::default(), KeyOwner);
-        let rules = Arc::new(Registry::default().with("notes", rules)?);
+        let registry = Registry::default().with("notes", rules.clone())?;
+        let rules = Namespaces::empty().with("notes", rules)?;
         let peer = keypair.public().to_peer_id();
-        let store = SmartRecordStore::with_registry(peer, rules.clone(), StoreConfig::default());
+        let store = SmartRecordStore::with_registry(peer, registry, StoreConfig::default());
         let config = store.kad_config(kad::PROTOCOL_NAME);
         let mut swarm = SwarmBuilder::with_existing_identity(keypair.clone())
             .with_tokio()

@@ -6,8 +6,8 @@ use std::{error::Error, time::Duration};
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecordValidator, SpaceSigner, SystemClock,
-    Validator,
+    Clock, Dict, Limits, RecordKey, Registry, SpaceRules, SpaceSigner, SystemClock,
+    validator::Validated,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,11 +24,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A registry answers for every namespace that it knows.
     let registry = Registry::default();
     let (hello, world) = (write("hello")?, write("world")?);
-    println!("valid: {:?}", registry.validate(&key, &hello, now)?);
+    if let Validated::Record(record) = registry.validate(&key, &hello, now)? {
+        println!("valid: {} writer", record.spaces().len());
+    }
 
     // Two replicas have heard of one writer each; together they know both.
     let merged = registry.consolidate(&key, &[&hello, &world])?;
-    let record = SmartRecordValidator::default().read(&key, &merged, now)?;
+    let record = SpaceRules::default().read(&key, &merged, now)?;
     for (writer, space) in &record.view(now) {
         println!("{writer} says {}", space.document);
     }

@@ -88,9 +88,9 @@ use crate::{
     key::RecordKey,
     meter::{Meter, Shared, Timed},
     record::SmartRecord,
-    store::{Events, MemoryStorage, SmartRecordStore, Storage},
+    store::{Events, SmartRecordStore},
     time::Timestamp,
-    validator::Validator,
+    validator::Registry,
 };
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
@@ -111,13 +111,13 @@ use crate::{
 /// Of the addresses that are added for a peer three stay, and no more than about 300 bytes of them: replies have to fit into
 /// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
 /// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
-pub struct Behaviour<S: Storage = MemoryStorage> {
-    kad: libp2p_kad::Behaviour<SmartRecordStore<S>>,
+pub struct Behaviour {
+    kad: libp2p_kad::Behaviour<SmartRecordStore>,
     local: PeerId,
     config: BehaviourConfig,
     bounds: Bounds,
     clock: Arc<dyn Clock>,
-    validator: Arc<dyn Validator>,
+    registry: Registry,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
@@ -169,21 +169,19 @@ impl Behaviour {
     pub fn builder(keypair: Keypair) -> Builder {
         Builder::new(keypair)
     }
-}
 
-impl<S: Storage> Behaviour<S> {
     /// Kademlia.
-    pub const fn kad(&self) -> &libp2p_kad::Behaviour<SmartRecordStore<S>> {
+    pub const fn kad(&self) -> &libp2p_kad::Behaviour<SmartRecordStore> {
         &self.kad
     }
 
     /// Kademlia: add addresses, set the mode, bootstrap, begin queries of your own.
-    pub const fn kad_mut(&mut self) -> &mut libp2p_kad::Behaviour<SmartRecordStore<S>> {
+    pub const fn kad_mut(&mut self) -> &mut libp2p_kad::Behaviour<SmartRecordStore> {
         &mut self.kad
     }
 
     /// The store.
-    pub fn store_mut(&mut self) -> &mut SmartRecordStore<S> {
+    pub fn store_mut(&mut self) -> &mut SmartRecordStore {
         self.kad.store_mut()
     }
 
@@ -349,9 +347,9 @@ impl<S: Storage> Behaviour<S> {
     }
 }
 
-impl<S: Storage> NetworkBehaviour for Behaviour<S> {
+impl NetworkBehaviour for Behaviour {
     type ConnectionHandler =
-        <libp2p_kad::Behaviour<SmartRecordStore<S>> as NetworkBehaviour>::ConnectionHandler;
+        <libp2p_kad::Behaviour<SmartRecordStore> as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
@@ -432,7 +430,7 @@ impl<S: Storage> NetworkBehaviour for Behaviour<S> {
     }
 }
 
-impl<S: Storage> fmt::Debug for Behaviour<S> {
+impl fmt::Debug for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Behaviour")
             .field("local", &self.local)

@@ -14,7 +14,7 @@
 //!    reads and watches.
 //!
 //! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! reads each answer of a GET with [`SmartRecordValidator::read`], joins the [`SmartRecord`]s, and looks at the
+//! reads each answer of a GET with [`SpaceRules::read`], joins the [`SmartRecord`]s, and looks at the
 //! [`View`].
 //!
 //! ```

@@ -2,7 +2,7 @@
 //!
 //! A [`RecordManager`] signs what it puts, checks everything that it gets, and of several records takes the
 //! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
-//! [`SignedRecordValidator`]s that the user registers for namespaces. Where records are kept says its
+//! [`SignedRecordValidator`]s that it is given for namespaces. Where records are kept says its
 //! [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT, through a
 //! [`Client`](crate::Client), or, for a swarm with Kademlia alone, a [`DhtBackend`].
 //!
@@ -41,20 +41,22 @@ use crate::{
     record::Writer,
     signed::{SignRecordError, SignedRecord, UnsignedRecord},
     time::Timestamp,
-    validator::{SignedRecordValidator, ValidationError, Validator},
+    validator::{Namespaces, SignedRecordValidator, ValidationError},
 };
 
 /// Puts and gets signed records. A clone is the same manager.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use libp2p_identity::Keypair;
-/// use libp2p_smart_record::{RecordManager, Registry, SignedRecordValidator, StoreBackend};
+/// use libp2p_smart_record::{
+///     Namespaces, RecordManager, Registry, SignedRecordValidator, StoreBackend,
+/// };
 ///
 /// # futures::executor::block_on(async {
-/// let registry = Arc::new(Registry::default().with("notes", SignedRecordValidator::default())?);
-/// let backend = StoreBackend::new(registry.clone());
-/// let manager = RecordManager::new(Keypair::generate_ed25519(), registry, backend);
+/// let rules = SignedRecordValidator::default();
+/// let backend = StoreBackend::new(Registry::default().with("notes", rules.clone())?);
+/// let rules = Namespaces::empty().with("notes", rules)?;
+/// let manager = RecordManager::new(Keypair::generate_ed25519(), rules, backend);
 ///
 /// manager.put("/notes/test-key", "test-value").await?;
 /// assert_eq!(manager.get("/notes/test-key").await?, Some(b"test-value".to_vec()));
@@ -67,7 +69,7 @@ pub struct RecordManager<B> {
 
 struct Inner<B> {
     keypair: Keypair,
-    validator: Arc<dyn Validator>,
+    rules: Namespaces<SignedRecordValidator>,
     backend: B,
     clock: Arc<dyn Clock>,
     known: Mutex<Known>,
@@ -106,7 +108,7 @@ pub struct Lookup {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError<E> {
-    /// The user has registered no rules of signed records for this key.
+    /// The manager has no rules for this key.
     #[error("no rules of signed records for {0}")]
     Unregistered(RecordKey),
     /// The record to be put is against the rules of its namespace.
@@ -144,26 +146,24 @@ pub enum ManagerError<E> {
 }
 
 impl<B: RecordBackend> RecordManager<B> {
-    /// A manager that signs with `keypair`, reads by the rules of `validator`, usually a
-    /// [`Registry`](crate::Registry) with a [`SignedRecordValidator`] for each namespace, and keeps records in
-    /// `backend`.
+    /// A manager that signs with `keypair`, goes by the rules of each namespace, and keeps records in `backend`.
     ///
-    /// Give the backend's store the same validator, in an `Arc`.
-    pub fn new(keypair: Keypair, validator: impl Validator + 'static, backend: B) -> Self {
-        Self::with_clock(keypair, validator, backend, SystemClock)
+    /// Register the same rules with the backend's store.
+    pub fn new(keypair: Keypair, rules: Namespaces<SignedRecordValidator>, backend: B) -> Self {
+        Self::with_clock(keypair, rules, backend, SystemClock)
     }
 
     /// A manager with a clock of the user's.
     pub fn with_clock(
         keypair: Keypair,
-        validator: impl Validator + 'static,
+        rules: Namespaces<SignedRecordValidator>,
         backend: B,
         clock: impl Clock,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 keypair,
-                validator: Arc::new(validator),
+                rules,
                 backend,
                 clock: Arc::new(clock),
                 known: Mutex::default(),
@@ -328,11 +328,7 @@ impl<B: RecordBackend> RecordManager<B> {
     }
 
     fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
-        self.inner
-            .validator
-            .signed_record(key)
-            .and_then(|rules| rules.downcast_ref())
-            .ok_or_else(|| ManagerError::Unregistered(key.clone()))
+        self.inner.rules.resolve(key).map_err(|_| ManagerError::Unregistered(key.clone()))
     }
 }
 

@@ -142,7 +142,7 @@ impl PublisherError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Announce(AnnounceError::Refused(PresenceError::Limit(exceeded))) => {
-                exceeded.limit != Limit::ClockSkew
+                exceeded.limit != Limit::CLOCK_SKEW
             }
             Self::Announce(_) | Self::Client(ClientError::Unregistered(_)) => true,
             _ => false,

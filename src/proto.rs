@@ -3,7 +3,5 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 
-pub(crate) use smart_record_core::proto::smart_record;
-
 #[rustfmt::skip]
 pub(crate) mod storage;

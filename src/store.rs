@@ -10,6 +10,7 @@
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
 mod answers;
+mod checked;
 mod collect;
 mod config;
 mod event;
@@ -55,6 +56,7 @@ use self::{
     victims::Horizons,
 };
 pub use self::{
+    checked::Checked,
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
@@ -67,7 +69,7 @@ use crate::{
     key::RecordKey,
     meter::{Meter, Shared, Timed},
     record::Limits,
-    validator::{Registry, Validator},
+    validator::{Namespace, Registry},
 };
 
 /// A record store for Kademlia whose records are validated, merged and expired.
@@ -98,14 +100,14 @@ use crate::{
 /// assert!(matches!(events.try_next(), Some(StoreEvent::Refused { .. })));
 /// assert_eq!(store.counters().refused_total(), 1);
 /// ```
-pub struct SmartRecordStore<S = MemoryStorage> {
+pub struct SmartRecordStore {
     local: PeerId,
     /// The digest of the local peer.
     place: [u8; 32],
     config: StoreConfig,
-    validator: Arc<dyn Validator>,
+    registry: Registry,
     clock: Arc<dyn Clock>,
-    storage: S,
+    storage: Box<dyn Storage>,
     providers: MemoryStore,
     subscribers: Subscribers,
     counters: Shared<Counters>,
@@ -134,39 +136,31 @@ impl SmartRecordStore {
         Self::with_registry(local, Registry::default(), StoreConfig::default())
     }
 
-    /// A store in memory for the records that `validator`, usually a [`Registry`], accepts.
-    pub fn with_registry(
-        local: PeerId,
-        validator: impl Validator + 'static,
-        config: StoreConfig,
-    ) -> Self {
-        Self::with_storage(local, validator, config, MemoryStorage::default(), SystemClock)
+    /// A store in memory for the records of these namespaces.
+    pub fn with_registry(local: PeerId, registry: Registry, config: StoreConfig) -> Self {
+        Self::with_storage(local, registry, config, MemoryStorage::default(), SystemClock)
     }
-}
 
-impl<S: Storage> SmartRecordStore<S> {
     /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
-    /// records, each part checked by `validator` when it is first read, and the provider records of the local
+    /// records, each part checked by the registry's rules when it is first read, and the provider records of the local
     /// node. What of the latter cannot be read is counted among the storage's failures.
     pub fn with_storage(
         local: PeerId,
-        validator: impl Validator + 'static,
+        registry: Registry,
         config: StoreConfig,
-        storage: S,
+        mut storage: impl Storage,
         clock: impl Clock,
     ) -> Self {
-        let validator: Arc<dyn Validator> = Arc::new(validator);
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let mut storage = storage;
-        let rules = Rules { local, validator: validator.clone(), clock: clock.clone() };
+        let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
             committed: Shared::new(storage.usage()),
             place: RecordId::place(&local),
             local,
-            validator,
+            registry,
             clock,
-            storage,
+            storage: Box::new(storage),
             providers: MemoryStore::with_config(local, config.providers().clone()),
             protection: Protection::new(local, config.protected()),
             has_changed: false,
@@ -194,9 +188,9 @@ impl<S: Storage> SmartRecordStore<S> {
     /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
-        match self.validator.smart_record(&key) {
-            Some(rules) => self.config.kad_config(protocol, rules.limits()),
-            None => self.config.kad_config(protocol, &Limits::default()),
+        match self.registry.resolve(&key) {
+            Ok(Namespace::Spaces(rules)) => self.config.kad_config(protocol, rules.limits()),
+            _ => self.config.kad_config(protocol, &Limits::default()),
         }
     }
 
@@ -238,17 +232,14 @@ impl<S: Storage> SmartRecordStore<S> {
         &self.config
     }
 
-    pub fn shared_validator(&self) -> Arc<dyn Validator> {
-        self.validator.clone()
-    }
-
+    /// The clock that it goes by.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
-    /// The validator.
-    pub fn validator(&self) -> &dyn Validator {
-        &*self.validator
+    /// What is registered for which namespace.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     fn record_id(&self, key: &RecordKey) -> RecordId {
@@ -339,11 +330,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<S: fmt::Debug> fmt::Debug for SmartRecordStore<S> {
+impl fmt::Debug for SmartRecordStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SmartRecordStore")
             .field("local", &self.local)
-            .field("storage", &self.storage)
+            .field("usage", &self.usage())
             .finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SmartRecordValidator,
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules,
     SpaceSigner, StoreConfig, SystemClock, Timestamp,
 };
 use swarms::{Node, start_as};

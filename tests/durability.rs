@@ -146,7 +146,7 @@ impl Subject {
         let order = Order { mode: self.mode.into(), round, first: 0, stop };
         let mut child = start(&self.file, &order);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let was_made = lines.fold(false, |was_made, line| was_made || line == "open");
+        let was_made = lines.filter(|line| line == "open").count() > 0;
         child.wait().unwrap();
         !was_made
     }
@@ -214,7 +214,7 @@ impl Subject {
 }
 
 /// The updates of a round that are in the store, by their numbers, in ascending order.
-fn stored(store: &SmartRecordStore<RedbStorage>, round: u64) -> Vec<u64> {
+fn stored(store: &SmartRecordStore, round: u64) -> Vec<u64> {
     let mut found = Vec::new();
     for n in 0..BOARDS {
         let Some(record) = store.record(&board(round, n)).unwrap() else {

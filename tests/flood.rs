@@ -59,12 +59,12 @@ fn local() -> PeerId {
     keypair(0).public().to_peer_id()
 }
 
-fn open<S: Storage>(storage: S, config: &StoreConfig, clock: &ManualClock) -> SmartRecordStore<S> {
+fn open(storage: impl Storage, config: &StoreConfig, clock: &ManualClock) -> SmartRecordStore {
     let registry = Registry::default().with_fallback(AcceptAny::default());
     SmartRecordStore::with_storage(local(), registry, config.clone(), storage, clock.clone())
 }
 
-fn put<S: Storage>(store: &mut SmartRecordStore<S>, key: &RecordKey, value: Vec<u8>) {
+fn put(store: &mut SmartRecordStore, key: &RecordKey, value: Vec<u8>) {
     store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }
 

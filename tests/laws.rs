@@ -26,8 +26,8 @@ use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
     Cid, Dict, Fault, Float, Kind, Limits, List, Node, Predicate, RecordKey, Registry,
-    SignedUpdate, SmartRecord, SmartRecordStore, SmartRecordValidator, SpaceSigner, StoreConfig,
-    Timestamp, Update, UpdateKind, ValidationError, Validator, View, Writer,
+    SignedUpdate, SmartRecord, SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, Timestamp,
+    Update, UpdateKind, ValidationError, View, Writer,
     node::{DocumentLimits, NodeError, codec},
     record::{Open, Seq},
     store::MemoryStorage,

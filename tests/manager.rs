@@ -11,14 +11,14 @@ mod shelf;
 #[allow(dead_code, reason = "the tests of smart records use the rest")]
 mod swarms;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Fault, KeyOwner, Malformed, ManagerError, RecordKey, RecordManager,
-    Registry, SignedRecord, SignedRecordValidator, SmartRecordStore, StoreBackend, StoreConfig,
-    Timestamp, UnsignedRecord, ValidationError, WriteError, signed::SignedRecordLimits,
-    store::MemoryStorage,
+    AcceptAny, AllowList, Fault, KeyOwner, Malformed, ManagerError, Namespaces, RecordKey,
+    RecordManager, Registry, SignedRecord, SignedRecordValidator, SmartRecordStore, StoreBackend,
+    StoreConfig, Timestamp, UnsignedRecord, ValidationError, WriteError,
+    signed::SignedRecordLimits, store::MemoryStorage,
 };
 use swarms::ManualClock;
 
@@ -26,16 +26,27 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
 
 /// `/notes/…` is anybody's, `/own/<peer id>/…` is its peer's, `/text/…` is text.
-fn registry() -> Arc<Registry> {
+fn with_all<T: Clone>(namespaces: Namespaces<T>) -> Namespaces<T>
+where
+    SignedRecordValidator: Into<T>,
+{
     let own = SignedRecordValidator::new(SignedRecordLimits::default(), KeyOwner);
     let text = SignedRecordValidator::default().with_check(|record| {
         std::str::from_utf8(record.value()).map(drop).map_err(|e| Malformed::other(e).into())
     });
-    let registry = Registry::default()
+    namespaces
         .with("notes", SignedRecordValidator::default())
-        .and_then(|registry| registry.with("own", own))
-        .and_then(|registry| registry.with("text", text));
-    Arc::new(registry.unwrap())
+        .and_then(|namespaces| namespaces.with("own", own))
+        .and_then(|namespaces| namespaces.with("text", text))
+        .unwrap()
+}
+
+fn registry() -> Registry {
+    with_all(Registry::default())
+}
+
+fn rules() -> Namespaces<SignedRecordValidator> {
+    with_all(Namespaces::empty())
 }
 
 fn keypair(seed: u8) -> Keypair {
@@ -62,15 +73,13 @@ fn two_authors() -> (InMemory, InMemory, ManualClock) {
     );
     let backend = StoreBackend::over(store);
     let manager =
-        |seed| RecordManager::with_clock(keypair(seed), registry(), backend.clone(), clock.clone());
+        |seed| RecordManager::with_clock(keypair(seed), rules(), backend.clone(), clock.clone());
     (manager(1), manager(2), clock)
 }
 
 #[tokio::test]
 async fn what_was_put_can_be_got() {
-    let registry = registry();
-    let backend = StoreBackend::new(registry.clone());
-    let manager = RecordManager::new(keypair(1), registry, backend);
+    let manager = RecordManager::new(keypair(1), rules(), StoreBackend::new(registry()));
     assert_eq!(manager.get("/notes/test-key").await, Ok(None));
     assert_eq!(manager.has_record("/notes/test-key").await, Ok(false));
     manager.put("/notes/test-key", "test-value").await.unwrap();
@@ -82,7 +91,7 @@ async fn what_was_put_can_be_got() {
 #[test]
 fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
     let config = StoreConfig::default();
-    let backend = StoreBackend::new(AcceptAny::default());
+    let backend = StoreBackend::new(Registry::empty().with_fallback(AcceptAny::default()));
     let mut store = backend.store();
     for n in 0..config.max_records() {
         store.write(&RecordKey::new(format!("/notes/{n}")), b"value").unwrap();
@@ -154,7 +163,7 @@ async fn a_clock_that_is_behind_makes_no_lower_sequence() {
     let (alice, bob, _) = two_authors();
     alice.put("/notes/a", "1").await.unwrap();
     let behind = ManualClock::at(NOW.saturating_sub(Duration::from_secs(60)));
-    let late = RecordManager::with_clock(keypair(2), registry(), bob.backend().clone(), behind);
+    let late = RecordManager::with_clock(keypair(2), rules(), bob.backend().clone(), behind);
     let published = late.put("/notes/a", "2").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 1);
     assert_eq!(alice.get("/notes/a").await, Ok(Some(b"2".to_vec())));
@@ -204,9 +213,10 @@ async fn a_namespace_without_rules() {
 
 #[tokio::test]
 async fn a_fallback_serves_keys_without_a_namespace() {
-    let registry = Arc::new(Registry::empty().with_fallback(SignedRecordValidator::default()));
-    let backend = StoreBackend::new(registry.clone());
-    let manager = RecordManager::new(keypair(1), registry, backend);
+    let anything = SignedRecordValidator::default();
+    let backend = StoreBackend::new(Registry::empty().with_fallback(anything.clone()));
+    let rules = Namespaces::empty().with_fallback(anything);
+    let manager = RecordManager::new(keypair(1), rules, backend);
     manager.put("test-key", "test-value").await.unwrap();
     assert_eq!(manager.get("test-key").await, Ok(Some(b"test-value".to_vec())));
 }
@@ -228,9 +238,9 @@ async fn a_key_that_belongs_to_another() {
 async fn an_author_who_is_not_on_the_list() {
     let list: AllowList = [keypair(1).public().to_peer_id()].into_iter().collect();
     let rules = SignedRecordValidator::new(SignedRecordLimits::default(), list);
-    let registry = Arc::new(Registry::empty().with("staff", rules).unwrap());
-    let backend = StoreBackend::new(registry.clone());
-    let manager = |seed| RecordManager::new(keypair(seed), registry.clone(), backend.clone());
+    let backend = StoreBackend::new(Registry::empty().with("staff", rules.clone()).unwrap());
+    let rules = Namespaces::empty().with("staff", rules).unwrap();
+    let manager = |seed| RecordManager::new(keypair(seed), rules.clone(), backend.clone());
     manager(1).put("/staff/a", "x").await.unwrap();
     let error = manager(2).put("/staff/a", "y").await.unwrap_err();
     assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::RefusedByPolicy));
@@ -288,7 +298,7 @@ async fn a_store_that_fails() {
     let config = StoreConfig::default().with_max_bytes(10);
     let store =
         SmartRecordStore::with_registry(keypair(9).public().to_peer_id(), registry(), config);
-    let manager = RecordManager::new(keypair(1), registry(), StoreBackend::over(store));
+    let manager = RecordManager::new(keypair(1), rules(), StoreBackend::over(store));
     let error = manager.put("/notes/a", "x").await.unwrap_err();
     assert!(
         matches!(&error, ManagerError::Backend(WriteError::Refused(r)) if r.fault() == Fault::LimitExceeded),

@@ -14,7 +14,7 @@ mod swarms;
 
 use forge::{KEY, NOW, SignedUpdate, Space, Update, alice, at, encode, key, mallory, node};
 use libp2p_smart_record::{
-    Fault, KeyOwner, Limits, RecordKey, Registry, SmartRecordValidator, StoreConfig, StoreEvent,
+    Fault, KeyOwner, Limits, RecordKey, Registry, SpaceRules, StoreConfig, StoreEvent,
 };
 use swarms::{ManualClock, Node, connect, start_at, within};
 
@@ -153,7 +153,7 @@ async fn an_unknown_namespace() {
 
 #[tokio::test]
 async fn a_key_that_belongs_to_another() {
-    let owned = SmartRecordValidator::new(Limits::default(), KeyOwner);
+    let owned = SpaceRules::new(Limits::default(), KeyOwner);
     let registry = Registry::default().with("own", owned).unwrap();
     let key = RecordKey::new(format!("/own/{}/status", alice().peer_id()));
     let value =

@@ -235,7 +235,7 @@ fn a_key_is_at_most_1152_bytes() {
         assert_eq!(value.len(), len);
         let error = refused(&rsa(), &value, fault);
         if fault == Fault::LimitExceeded {
-            let limit = Limit::PublicKeyBytes;
+            let limit = Limit::PUBLIC_KEY_BYTES;
             let (got, max) = (Some(1_153), 1_152);
             assert_eq!(error, LimitExceeded { limit, got, max }.into());
         }

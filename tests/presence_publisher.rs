@@ -48,7 +48,7 @@ use crate::{
 };
 
 fn setup() -> Setup {
-    Setup { validator: Arc::new(libp2p_smart_record::built_in()), ..Setup::default() }
+    Setup { registry: libp2p_smart_record::built_in(), ..Setup::default() }
 }
 
 async fn start() -> Peer {
@@ -64,8 +64,8 @@ async fn two() -> (Peer, Peer) {
 /// Two peers with a clock that the test moves.
 async fn two_at(clock: &Watched) -> (Peer, Peer) {
     let start = async || {
-        let validator = Arc::new(libp2p_smart_record::built_in());
-        Setup { validator, ..Setup::default() }.at(&clock.time).start().await
+        let registry = libp2p_smart_record::built_in();
+        Setup { registry, ..Setup::default() }.at(&clock.time).start().await
     };
     let (a, b) = (start().await, start().await);
     mesh(&[&a, &b]).await;

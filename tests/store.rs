@@ -43,7 +43,6 @@ mod tallies;
 mod clock;
 
 use common::*;
-use libp2p_smart_record::SmartRecordStore;
 
 type TestStorage = MemoryStorage;
 

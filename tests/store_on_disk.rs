@@ -49,7 +49,6 @@ use device::Device;
 use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
 use reopened::{Reopened, Reopens};
 
-type SmartRecordStore<S = TestStorage> = libp2p_smart_record::SmartRecordStore<S>;
 type TestStorage = Reopened;
 
 /// A storage whose thread writes whatever is committed at once, so that it does while the tests go on.

@@ -22,8 +22,8 @@ use libp2p::{
     },
 };
 use libp2p_smart_record::{
-    AcceptAny, Clock, Fault, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    SmartRecordValidator, StoreConfig, StoreEvent, SystemClock, Validator,
+    AcceptAny, Clock, Fault, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules,
+    StoreConfig, StoreEvent, SystemClock,
 };
 use swarms::{
     ManualClock, Node, PROTOCOL, connect, node::NodeError, pair, says, signer, start, start_at,
@@ -256,7 +256,7 @@ async fn a_large_record_is_readable_beside_many_addresses() {
             panic!("{} answers", found.len());
         };
         assert_eq!(*from, Some(server.peer()));
-        let rules = SmartRecordValidator::default();
+        let rules = SpaceRules::default();
         let slice = rules.read(&key(), slice, SystemClock.now()).unwrap();
         assert!(slice.spaces().len() >= 8, "{} spaces", slice.spaces().len());
     })
@@ -286,7 +286,7 @@ async fn a_board_of_200_kb_is_replicated_by_the_job_and_read_whole() {
     let reader = start().await;
     connect(&reader, &replica).await;
     within(async {
-        let rules = SmartRecordValidator::default();
+        let rules = SpaceRules::default();
         let mut read = SmartRecord::new(key());
         let mut gets = 0;
         while read != board {

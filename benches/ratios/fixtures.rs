@@ -6,7 +6,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
     Dict, Limits, Open, RecordKey, Registry, SignedUpdate, SmartRecord, SmartRecordStore,
-    SmartRecordValidator, StoreConfig, Timestamp, Update, UpdateKind, Writer,
+    SpaceRules, StoreConfig, Timestamp, Update, UpdateKind, Writer,
     record::Seq,
     store::{MemoryStorage, Storage},
 };
@@ -79,15 +79,15 @@ pub fn store() -> SmartRecordStore {
     store_over(MemoryStorage::default(), ManualClock::at(NOW))
 }
 
-pub fn store_over<S: Storage>(storage: S, clock: ManualClock) -> SmartRecordStore<S> {
+pub fn store_over(storage: impl Storage, clock: ManualClock) -> SmartRecordStore {
     store_of(local(), storage, clock)
 }
 
 /// A store of any peer.
-pub fn store_of<S: Storage>(local: PeerId, storage: S, clock: ManualClock) -> SmartRecordStore<S> {
+pub fn store_of(local: PeerId, storage: impl Storage, clock: ManualClock) -> SmartRecordStore {
     let config = StoreConfig::default().with_max_records(1 << 30).with_max_bytes(1 << 40);
     let limits = Limits::default().with_spaces_per_record(1 << 20);
-    let rules = SmartRecordValidator::new(limits, Open);
+    let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
     SmartRecordStore::with_storage(local, registry, config, storage, clock)
 }

@@ -3,7 +3,7 @@
 use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
 
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{RecordKey, SmartRecordStore, store::Storage};
+use libp2p_smart_record::{RecordKey, SmartRecordStore, store::MemoryStorage};
 
 use crate::{
     clock::ManualClock,
@@ -51,10 +51,7 @@ fn many_of(
     receiver.into_iter()
 }
 
-fn fill<S: Storage>(
-    store: &mut SmartRecordStore<S>,
-    values: impl Iterator<Item = (RecordKey, Vec<u8>)>,
-) -> usize {
+fn fill(store: &mut SmartRecordStore, values: impl Iterator<Item = (RecordKey, Vec<u8>)>) -> usize {
     values
         .map(|(key, value)| {
             let len = value.len();
@@ -73,7 +70,7 @@ fn collection(harness: &mut Harness) {
     }
     let clock = ManualClock::at(NOW);
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    let mut large = store_over(Default::default(), clock.clone());
+    let mut large = store_over(MemoryStorage::default(), clock.clone());
     fill(&mut large, many(0..updates(), HOUR));
     // The thousand that expire in one minute, spread over so many boards.
     let expiring = |minute: u64| {
@@ -90,7 +87,7 @@ fn collection(harness: &mut Harness) {
     let mut minute = 0;
     harness.ratio(name, Goal::AtMost(1.5), ROUNDS as usize, || {
         minute += 1;
-        let mut small = store_over(Default::default(), clock.clone());
+        let mut small = store_over(MemoryStorage::default(), clock.clone());
         fill(&mut small, expiring(minute));
         clock.advance(minutes(1));
         let collect =
@@ -148,11 +145,11 @@ mod disk {
         reopening(harness);
     }
 
-    fn open(path: &Path) -> SmartRecordStore<RedbStorage> {
+    fn open(path: &Path) -> SmartRecordStore {
         open_with(path, Durability::group())
     }
 
-    fn open_with(path: &Path, durability: Durability) -> SmartRecordStore<RedbStorage> {
+    fn open_with(path: &Path, durability: Durability) -> SmartRecordStore {
         let config = RedbConfig::default().with_durability(durability);
         let storage = RedbStorage::open(path, local(), &config).unwrap();
         store_over(storage, ManualClock::at(NOW))

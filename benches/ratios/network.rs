@@ -23,6 +23,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Behaviour, RecordKey, SmartRecord, SmartRecordStore, StoreEvent,
     behaviour::{BehaviourConfig, Event, Validation},
+    store::MemoryStorage,
 };
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
@@ -173,7 +174,8 @@ async fn stores(harness: &mut Harness) {
         return;
     }
     let mut ours = Network::new(|peer| {
-        let store: SmartRecordStore = store_of(peer, Default::default(), ManualClock::at(NOW));
+        let store: SmartRecordStore =
+            store_of(peer, MemoryStorage::default(), ManualClock::at(NOW));
         let config = store.kad_config(kad::PROTOCOL_NAME);
         (store, config)
     })
@@ -252,7 +254,8 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [D
         // Enough for five holders to show all of it.
         let config = BehaviourConfig::default().with_validation(validation).with_read_rounds(64);
         let peer = keypair.public().to_peer_id();
-        let store: SmartRecordStore = store_of(peer, Default::default(), ManualClock::at(NOW));
+        let store: SmartRecordStore =
+            store_of(peer, MemoryStorage::default(), ManualClock::at(NOW));
         let (behaviour, client) = Behaviour::builder(keypair.clone())
             .with_protocol(kad::PROTOCOL_NAME)
             .with_store(store)

@@ -6,7 +6,7 @@ use libp2p_kad::{
     Record,
     store::{MemoryStore, MemoryStoreConfig, RecordStore},
 };
-use libp2p_smart_record::{RecordKey, SmartRecordStore, SmartRecordValidator, Validator};
+use libp2p_smart_record::{RecordKey, SmartRecordStore, SpaceRules};
 
 use crate::{
     fixtures::{
@@ -167,7 +167,7 @@ fn two_cores(harness: &mut Harness) {
         });
         (one, two)
     });
-    let validator = SmartRecordValidator::default();
+    let validator = SpaceRules::default();
     let values: Vec<_> =
         (0..1_000).map(|n| (board_key(n), value(&board_key(n), &keypair(n), 0, HOUR))).collect();
     let validate = |values: &[(RecordKey, Vec<u8>)]| {

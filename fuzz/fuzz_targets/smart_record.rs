@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{Limits, SmartRecord, SmartRecordValidator, Validator, record::Open};
+use libp2p_smart_record::{Limits, SmartRecord, SpaceRules, record::Open};
 use libp2p_smart_record_fuzz::{
     forge::{NOW, at, key},
     laws::Laws,
@@ -29,30 +29,30 @@ fuzz_target!(|input: Input| {
         .with_updates_per_space(2)
         .with_space_bytes(300)
         .with_update_bytes(200);
-    let validator = SmartRecordValidator::new(limits.clone(), Open);
+    let rules = SpaceRules::new(limits.clone(), Open);
+    let namespace = rules.clone().into();
     let signed: Vec<_> = input.said.iter().take(4).map(|said| said.sign(&key)).collect();
     let values = input.packed.map(|packed| packed.encode(&signed));
     let [a, b, c] = &values;
 
-    Laws { validator: &validator, key: &key, now, combines: true }.check(&[a, b, c, &input.raw]);
+    Laws { namespace: &namespace, key: &key, now, combines: true }.check(&[a, b, c, &input.raw]);
 
-    let join = |values: &[&[u8]]| validator.consolidate(&key, values);
+    let join = |values: &[&[u8]]| rules.consolidate(&key, values);
     if let (Ok(ab), Ok(bc)) = (join(&[a, b]), join(&[b, c])) {
         assert_eq!(join(&[&ab, c]), join(&[a, &bc]));
     }
 
     for value in values.iter().chain([&input.raw]) {
-        let Ok(record) = validator.read(&key, value, now) else {
+        let Ok(record) = rules.read(&key, value, now) else {
             continue;
         };
         let bytes = record.encode();
         assert_eq!(SmartRecord::decode(&key, bytes.clone(), &limits).as_ref(), Ok(&record));
-        assert_eq!(validator.read(&key, &bytes, now).as_ref(), Ok(&record));
+        assert_eq!(rules.read(&key, &bytes, now).as_ref(), Ok(&record));
         assert_eq!(join(&[&bytes]), Ok(bytes.clone()));
-        validator.validate(&key, &bytes, now).expect("what was read is valid");
-        if let Some(rest) = validator.collect(&key, &bytes, now) {
-            let rest = SmartRecord::decode(&key, rest, &limits).expect("what is left is a record");
-            assert_eq!(rest.view(now), record.view(now));
-        }
+        rules.validate(&key, &bytes, now).expect("what was read is valid");
+        let mut rest = record.clone();
+        rest.collect(now);
+        assert_eq!(rest.view(now), record.view(now));
     }
 });

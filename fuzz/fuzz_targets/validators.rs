@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{RecordKey, Registry, SignedRecordValidator};
+use libp2p_smart_record::{RecordKey, Registry, SignedRecordValidator, };
 use libp2p_smart_record_fuzz::{
     author,
     damage::Damage,
@@ -63,6 +63,6 @@ fuzz_target!(|input: Input| {
         Value::Raw(value) => value,
     });
     let combines = matches!(key.namespace(), Some("sr" | "presence"));
-    Laws { validator: &*REGISTRY, key: &key, now, combines }
-        .check(&values.each_ref().map(|v| &v[..]));
+    let namespace = REGISTRY.resolve(&key).expect("there is a fallback");
+    Laws { namespace, key: &key, now, combines }.check(&values.each_ref().map(|v| &v[..]));
 });

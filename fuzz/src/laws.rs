@@ -1,11 +1,11 @@
-//! What holds for every validator, whatever bytes it is given.
+//! What holds in every namespace, whatever bytes are given.
 
-use libp2p_smart_record::{Fault, RecordKey, Timestamp, Validator};
+use libp2p_smart_record::{Fault, Namespace, RecordKey, Timestamp, ValidationError};
 
-/// A validator, a key and an instant.
+/// A namespace, a key and an instant.
 #[derive(Clone, Copy)]
 pub struct Laws<'a> {
-    pub validator: &'a dyn Validator,
+    pub namespace: &'a Namespace,
     pub key: &'a RecordKey,
     pub now: Timestamp,
     /// Whether values combine rather than that one is selected.
@@ -28,34 +28,63 @@ impl Laws<'_> {
 
     /// An accepted value is accepted in each other way, and so is what is left of it.
     fn check_one(&self, value: &[u8]) {
-        let Self { validator, key, now, .. } = *self;
-        if validator.validate(key, value, now).is_err() {
+        let Self { key, now, .. } = *self;
+        if self.validate(value, now).is_err() {
             return;
         }
-        assert_eq!(validator.revalidate(key, value, now), Ok(()));
-        assert_eq!(validator.select(key, &[value, value]), Ok(0));
-        assert!(validator.contains(key, value, value));
-        let whole = validator.consolidate(key, &[value]).expect("what is valid consolidates");
+        assert_eq!(self.select(&[value, value]), Ok(0));
+        let whole = self.consolidate(&[value]).expect("what is valid consolidates");
         assert!(self.combines || whole == value);
         self.check_lifetime(&whole);
+        let Namespace::Value(validator) = self.namespace else {
+            return;
+        };
+        assert_eq!(validator.revalidate(key, value, now), Ok(()));
+        assert!(validator.contains(key, value, value));
         if let Some(rest) = validator.collect(key, value, now) {
-            validator.validate(key, &rest, now).expect("what is left is valid");
+            self.validate(&rest, now).expect("what is left is valid");
             assert_eq!(validator.collect(key, &rest, now), None);
             assert!(validator.contains(key, value, &rest));
         }
     }
 
+    /// When a value expires, if it is valid and says so.
+    fn validate(&self, value: &[u8], now: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
+        match self.namespace {
+            Namespace::Spaces(rules) => {
+                rules.validate(self.key, value, now).map(|record| record.retain_until())
+            }
+            Namespace::Value(validator) => {
+                validator.validate(self.key, value, now).map(|validity| validity.expires_at)
+            }
+        }
+    }
+
+    fn select(&self, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        match self.namespace {
+            Namespace::Spaces(rules) => rules.select(self.key, values),
+            Namespace::Value(validator) => validator.select(self.key, values),
+        }
+    }
+
+    fn consolidate(&self, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        match self.namespace {
+            Namespace::Spaces(rules) => rules.consolidate(self.key, values),
+            Namespace::Value(validator) => validator.consolidate(self.key, values),
+        }
+    }
+
     /// A consolidated value is valid until it expires.
     fn check_lifetime(&self, value: &[u8]) {
-        let validate = |at| self.validator.validate(self.key, value, at);
-        let validity = match validate(self.now) {
-            Ok(validity) => validity,
+        let validate = |at| self.validate(value, at);
+        let expires_at = match validate(self.now) {
+            Ok(expires_at) => expires_at,
             // Of too much to keep, consolidating may have kept what has expired: it knows no time.
             Err(error) => {
                 return assert!(self.combines && error.fault() == Fault::Expired, "{error}");
             }
         };
-        if let Some(at) = validity.expires_at {
+        if let Some(at) = expires_at {
             assert!(at > self.now, "valid at {}, and expired at {at}", self.now);
             let before = Timestamp::from_millis(at.as_millis() - 1);
             assert!(validate(before).is_ok(), "invalid before {at}");
@@ -65,7 +94,7 @@ impl Laws<'_> {
 
     /// Nothing is better than what is selected, and of equal ones it is the first.
     fn check_selection(&self, values: &[&[u8]]) {
-        let select = |values: &[&[u8]]| self.validator.select(self.key, values);
+        let select = |values: &[&[u8]]| self.select(values);
         let Ok(best) = select(values) else {
             assert!(values.iter().all(|value| select(&[value]).is_err()));
             return;
@@ -82,7 +111,7 @@ impl Laws<'_> {
 
     /// Joining again adds nothing; where values combine, their order does not matter.
     fn check_join(&self, values: &[&[u8]]) {
-        let join = |values: &[&[u8]]| self.validator.consolidate(self.key, values);
+        let join = |values: &[&[u8]]| self.consolidate(values);
         let Ok(whole) = join(values) else {
             assert!(values.iter().all(|value| join(&[value]).is_err()));
             return;
@@ -105,7 +134,12 @@ impl Laws<'_> {
 
     /// Whether both are valid, and `part` is contained in `whole`.
     fn contains(&self, whole: &[u8], part: &[u8]) -> bool {
-        let is_valid = |value| self.validator.validate(self.key, value, self.now).is_ok();
-        is_valid(whole) && is_valid(part) && self.validator.contains(self.key, whole, part)
+        let is_valid = |value| self.validate(value, self.now).is_ok();
+        match self.namespace {
+            Namespace::Spaces(_) => false,
+            Namespace::Value(validator) => {
+                is_valid(whole) && is_valid(part) && validator.contains(self.key, whole, part)
+            }
+        }
     }
 }

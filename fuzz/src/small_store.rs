@@ -6,8 +6,7 @@ use arbitrary::Arbitrary;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Limits, RecordKey, Registry, SmartRecordStore, SmartRecordValidator,
-    StoreConfig,
+    AcceptAny, Clock, Limits, RecordKey, Registry, SmartRecordStore, SpaceRules, StoreConfig,
     record::Open,
     store::{Quota, Storage, storage::Tally},
 };
@@ -54,22 +53,22 @@ fn key(number: u8) -> RecordKey {
 
 /// The store, and the clock that it goes by.
 #[derive(Debug)]
-pub struct SmallStore<S> {
-    pub store: SmartRecordStore<S>,
+pub struct SmallStore {
+    pub store: SmartRecordStore,
     pub clock: ManualClock,
 }
 
-impl<S: Storage> SmallStore<S> {
+impl SmallStore {
     /// The peer whose store it is.
     pub fn local() -> PeerId {
         AUTHORS[1].peer_id()
     }
 
     /// Nothing is in it yet.
-    pub fn over(storage: S) -> Self {
+    pub fn over(storage: impl Storage) -> Self {
         let limits = Limits::default().with_spaces_per_record(3).with_updates_per_space(3);
         let registry = Registry::empty()
-            .with("sr", SmartRecordValidator::new(limits, Open))
+            .with("sr", SpaceRules::new(limits, Open))
             .expect("a namespace")
             .with_fallback(AcceptAny::default());
         let config = StoreConfig::default()
@@ -137,17 +136,17 @@ impl<S: Storage> SmallStore<S> {
         }
         for key in (0..8).map(key) {
             if let Some(answer) = store.get(&kad::RecordKey::new(&key)) {
-                store.validator().validate(&key, &answer.value, now).expect("a valid answer");
+                store.registry().validate(&key, &answer.value, now).expect("a valid answer");
             }
             let Some(record) = store.record(&key).expect("memory does not fail") else {
                 continue;
             };
-            store.validator().validate(&key, &record.encode(), now).expect("a valid record");
+            store.registry().validate(&key, &record.encode(), now).expect("a valid record");
             assert_eq!(store.view(&key).expect("memory does not fail"), record.view(now));
         }
         for record in store.records() {
             let key = RecordKey::new(record.key.to_vec());
-            store.validator().validate(&key, &record.value, now).expect("a valid record");
+            store.registry().validate(&key, &record.value, now).expect("a valid record");
         }
     }
 }

@@ -9,12 +9,11 @@ use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 use super::{Behaviour, Event, InboundRefusal, worker::Job};
 use crate::{
     key::RecordKey,
-    store::{Origin, Storage, wall_clock},
+    store::{Checked, Origin, wall_clock},
     time::Timestamp,
-    validator::Checked,
 };
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     /// Takes the record out of a request, if it is ours to store. What is left is told to the user, the same whether
     /// validation is off the task or not.
     pub(super) fn admit_request(&mut self, request: InboundRequest) -> InboundRequest {

@@ -24,7 +24,7 @@ use crate::{
     client::Client,
     meter::{Meter, Shared},
     record::Writer,
-    store::{MemoryStorage, SmartRecordStore, Storage},
+    store::SmartRecordStore,
 };
 
 /// Sets up a [`Behaviour`].
@@ -32,7 +32,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, Registry, SmartRecordStore, StoreConfig,
+///     Behaviour, SmartRecordStore, StoreConfig,
 ///     behaviour::{BehaviourConfig, Validation},
 /// };
 /// use libp2p_swarm::StreamProtocol;
@@ -48,9 +48,9 @@ use crate::{
 /// # let _ = (behaviour, client);
 /// ```
 #[must_use = "call `build`"]
-pub struct Builder<S: Storage = MemoryStorage> {
+pub struct Builder {
     keypair: Keypair,
-    store: SmartRecordStore<S>,
+    store: SmartRecordStore,
     protocol: StreamProtocol,
     kad_config: Option<kad::Config>,
     config: BehaviourConfig,
@@ -72,21 +72,11 @@ impl Builder {
             meter: Meter::default(),
         }
     }
-}
 
-impl<S: Storage> Builder<S> {
     /// The store, in the place of one in memory for smart records under `/sr/…`. It has to be of the keypair's peer.
-    pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> Builder<T> {
-        Builder {
-            keypair: self.keypair,
-            store,
-            protocol: self.protocol,
-            kad_config: self.kad_config,
-            config: self.config,
-            asks: self.asks,
-            executor: self.executor,
-            meter: self.meter,
-        }
+    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
+        self.store = store;
+        self
     }
 
     /// The protocol of the DHT. Defaults to that of the IPFS DHT.
@@ -133,14 +123,14 @@ impl<S: Storage> Builder<S> {
     }
 
     /// The behaviour and a client.
-    pub fn build(self) -> (Behaviour<S>, Client) {
+    pub fn build(self) -> (Behaviour, Client) {
         let Self { keypair, mut store, protocol, kad_config, config, asks, executor, meter } = self;
         let counters = Shared::default();
         meter.show::<BehaviourCounters>(&counters);
         if meter.is_on() {
             store.measure_with(meter.clone());
         }
-        let (clock, validator) = (store.clock(), store.shared_validator());
+        let (clock, registry) = (store.clock(), store.registry().clone());
         let store_events = store.subscribe();
         let local = store.local();
         let bounds = Bounds {
@@ -167,7 +157,7 @@ impl<S: Storage> Builder<S> {
                 let queue = config.inbound_queue();
                 let inbound = Inbound::new(config.inbound_rate(), config.inbound_burst(), queue);
                 let setup = Setup {
-                    validator: validator.clone(),
+                    registry: registry.clone(),
                     asks,
                     clock: clock.clone(),
                     concurrency: config.inbound_concurrency(),
@@ -183,7 +173,7 @@ impl<S: Storage> Builder<S> {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
             bounds,
-            validator,
+            registry,
             commands: Some(commands),
             store_events,
             queries: HashMap::new(),
@@ -213,7 +203,7 @@ impl<S: Storage> Builder<S> {
     }
 }
 
-impl<S: Storage> fmt::Debug for Builder<S> {
+impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
     }

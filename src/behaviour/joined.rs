@@ -6,23 +6,28 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::outcome::Snapshot;
 use crate::{
     key::RecordKey,
-    record::{Limits, SmartRecord, Space, Writer},
+    record::{EncodedSpace, SmartRecord, Space, Writer},
     time::Timestamp,
-    validator::{ValidationError, Validator},
+    validator::{Namespace, Registry, SpaceRules, ValidationError, Validator},
 };
 
-/// What is known of a record: for a smart record the join, for others the consolidated or selected value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
+/// consolidated or selected value.
+#[derive(Clone)]
 pub(super) enum Joined {
-    Record(SmartRecord),
-    Value(Option<Bytes>),
+    Record(SpaceRules, SmartRecord),
+    Value(Arc<dyn Validator>, Option<Bytes>),
 }
 
 /// What one answer said that was good.
@@ -33,34 +38,34 @@ pub(super) enum Said {
 }
 
 impl Joined {
-    pub(super) fn new(validator: &dyn Validator, key: &RecordKey) -> Self {
-        match validator.smart_record(key) {
-            Some(_) => Self::Record(SmartRecord::new(key.clone())),
-            None => Self::Value(None),
-        }
+    /// Nothing is known yet.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is registered for the key.
+    pub(super) fn new(registry: &Registry, key: &RecordKey) -> Result<Self, ValidationError> {
+        Ok(match registry.resolve(key)?.clone() {
+            Namespace::Spaces(rules) => Self::Record(rules, SmartRecord::new(key.clone())),
+            Namespace::Value(validator) => Self::Value(validator, None),
+        })
     }
 
     /// What of this is of use to check an answer: of a record the spaces of those writers who have one in it.
-    pub(super) fn known_of(
-        &self,
-        validator: &dyn Validator,
-        key: &RecordKey,
-        value: &Bytes,
-    ) -> Self {
-        match (self, validator.smart_record(key)) {
-            (Self::Record(joined), Some(rules)) => {
-                let mut known = SmartRecord::new(key.clone());
-                // What cannot be read is refused when it is checked.
-                let spaces = rules.open(key, value.clone()).unwrap_or_default();
-                for writer in spaces.into_keys().filter_map(|writer| Writer::decode(writer).ok()) {
-                    if let Some(space) = joined.space(&writer) {
-                        known.join_space(writer, space.clone());
-                    }
-                }
-                Self::Record(known)
+    pub(super) fn known_of(&self, value: &Bytes) -> Self {
+        let Self::Record(rules, joined) = self else {
+            return self.clone();
+        };
+        let mut known = SmartRecord::new(joined.key().clone());
+        let mut rest = &value[..];
+        while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
+            rest = after;
+            // What cannot be read is refused when it is checked.
+            if let Ok(writer) = encoded.writer()
+                && let Some(space) = joined.space(&writer)
+            {
+                known.join_space(writer, space.clone());
             }
-            _ => self.clone(),
         }
+        Self::Record(rules.clone(), known)
     }
 
     /// What is good of an answer. What stands in this is known to be good.
@@ -69,22 +74,16 @@ impl Joined {
     /// [`ValidationError`] if nothing of it is good.
     pub(super) fn check(
         &self,
-        validator: &dyn Validator,
         key: &RecordKey,
         value: Bytes,
         now: Timestamp,
     ) -> Result<Said, ValidationError> {
-        match (self, validator.smart_record(key)) {
-            (Self::Record(known), Some(rules)) => {
-                rules.read_knowing(known, value, now).map(Said::Record)
-            }
-            (Self::Value(Some(known)), _) if *known == value => Ok(Said::Value(value)),
-            (Self::Value(_), _) => {
+        match self {
+            Self::Record(rules, known) => rules.read_knowing(known, value, now).map(Said::Record),
+            Self::Value(_, Some(known)) if *known == value => Ok(Said::Value(value)),
+            Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
                 Ok(Said::Value(value))
-            }
-            (Self::Record(_), None) => {
-                Err(ValidationError::Unsupported("no rules of smart records".to_owned()))
             }
         }
     }
@@ -93,24 +92,12 @@ impl Joined {
     ///
     /// # Errors
     /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
-    pub(super) fn take(
-        &mut self,
-        validator: &dyn Validator,
-        key: &RecordKey,
-        said: &Said,
-    ) -> Result<bool, ValidationError> {
+    pub(super) fn take(&mut self, key: &RecordKey, said: &Said) -> Result<bool, ValidationError> {
         match (self, said) {
-            (Self::Record(joined), Said::Record(said)) => {
-                let is_news = !contains(joined, said);
-                if is_news {
-                    join(joined, said);
-                    if let Some(rules) = validator.smart_record(key) {
-                        joined.truncate(rules.limits());
-                    }
-                }
-                Ok(is_news)
+            (Self::Record(rules, joined), Said::Record(said)) => {
+                Ok(take_record(rules, joined, said))
             }
-            (Self::Value(best), Said::Value(said)) => {
+            (Self::Value(validator, best), Said::Value(said)) => {
                 let better: Bytes = match best {
                     Some(best) if best == said => return Ok(false),
                     // What is there comes first: of equals it stays.
@@ -126,38 +113,56 @@ impl Joined {
     }
 
     /// Takes in a record that is known to be good, as far as there is room for it.
-    pub(super) fn join(&mut self, record: &SmartRecord, limits: &Limits) {
-        let Self::Record(joined) = self else {
-            return;
-        };
-        if !contains(joined, record) {
-            join(joined, record);
-            joined.truncate(limits);
+    pub(super) fn join(&mut self, record: &SmartRecord) {
+        if let Self::Record(rules, joined) = self {
+            take_record(rules, joined, record);
+        }
+    }
+
+    /// Puts a value in the place of the one that is known, where values are kept.
+    pub(super) fn set_value(&mut self, value: Option<Bytes>) {
+        if let Self::Value(_, known) = self {
+            *known = value;
+        }
+    }
+
+    /// Drops what may go of a record at `now`.
+    pub(super) fn collect(&mut self, now: Timestamp) {
+        if let Self::Record(_, record) = self {
+            record.collect(now);
+        }
+    }
+
+    /// What the key is for.
+    pub(super) fn namespace(&self) -> Namespace {
+        match self {
+            Self::Record(rules, _) => rules.clone().into(),
+            Self::Value(validator, _) => Namespace::Value(validator.clone()),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Record(record) => record.spaces().len() == 0,
-            Self::Value(value) => value.is_none(),
+            Self::Record(_, record) => record.spaces().len() == 0,
+            Self::Value(_, value) => value.is_none(),
         }
     }
 
     pub(super) fn record(&self) -> Option<&SmartRecord> {
         match self {
-            Self::Record(record) => Some(record),
-            Self::Value(_) => None,
+            Self::Record(_, record) => Some(record),
+            Self::Value(..) => None,
         }
     }
 
     /// As it is known at `now`.
     pub(super) fn into_snapshot(self, key: RecordKey, now: Timestamp) -> Snapshot {
         let (record, value) = match self {
-            Self::Record(mut record) => {
+            Self::Record(_, mut record) => {
                 record.collect(now);
                 (Some(record), None)
             }
-            Self::Value(value) => (None, value),
+            Self::Value(_, value) => (None, value),
         };
         Snapshot { key, record, value, at: now }
     }
@@ -165,7 +170,7 @@ impl Joined {
     /// Whether it is longer than so many bytes when it is encoded.
     pub(super) fn exceeds(&self, bytes: usize) -> bool {
         match self {
-            Self::Record(record) => record
+            Self::Record(_, record) => record
                 .spaces()
                 .try_fold(0_usize, |len, (writer, space)| {
                     let len = len.saturating_add(space.encode(writer).len()).saturating_add(4);
@@ -173,7 +178,7 @@ impl Joined {
                     (len <= bytes).then_some(len)
                 })
                 .is_none(),
-            Self::Value(value) => value.as_ref().is_some_and(|value| value.len() > bytes),
+            Self::Value(_, value) => value.as_ref().is_some_and(|value| value.len() > bytes),
         }
     }
 
@@ -181,18 +186,17 @@ impl Joined {
     /// has. Otherwise it is a slice, and only what is older in it than what is known counts.
     pub(super) fn lacking(
         &self,
-        validator: &dyn Validator,
         key: &RecordKey,
         said: Option<&Said>,
         whole: bool,
         chunk_bytes: usize,
     ) -> Vec<Bytes> {
         match (self, said) {
-            (Self::Record(joined), None) => chunks(joined, chunk_bytes),
-            (Self::Record(joined), Some(Said::Record(said))) if whole => {
+            (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
+            (Self::Record(_, joined), Some(Said::Record(said))) if whole => {
                 chunks(&beyond(joined, said), chunk_bytes)
             }
-            (Self::Record(joined), Some(Said::Record(said))) => {
+            (Self::Record(_, joined), Some(Said::Record(said))) => {
                 let mut lacking = SmartRecord::new(key.clone());
                 for (writer, had) in said.spaces() {
                     if let Some(space) = joined.space(writer)
@@ -203,12 +207,21 @@ impl Joined {
                 }
                 chunks(&lacking, chunk_bytes)
             }
-            (Self::Value(Some(best)), said) => {
+            (Self::Value(validator, Some(best)), said) => {
                 let has_it =
                     matches!(said, Some(Said::Value(said)) if validator.contains(key, said, best));
                 if has_it { Vec::new() } else { vec![best.clone()] }
             }
             _ => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(_, record) => f.debug_tuple("Record").field(record).finish(),
+            Self::Value(_, value) => f.debug_tuple("Value").field(value).finish(),
         }
     }
 }
@@ -245,6 +258,16 @@ pub(super) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
         return Vec::new();
     }
     record.chunks(chunk_bytes).map(Bytes::from).collect()
+}
+
+/// Takes in what is known to be good, as far as there is room for it. Returns whether that was news.
+fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, said: &SmartRecord) -> bool {
+    let is_news = !contains(joined, said);
+    if is_news {
+        join(joined, said);
+        joined.truncate(rules.limits());
+    }
+    is_news
 }
 
 fn join(record: &mut SmartRecord, other: &SmartRecord) {
@@ -288,8 +311,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        record::{Open, SpaceSigner},
-        validator::{Registry, SmartRecordValidator, Validity},
+        record::{Limits, Open, SpaceSigner},
+        validator::Validity,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -310,41 +333,36 @@ mod tests {
     }
 
     fn joined(registry: &Registry, records: &[&SmartRecord]) -> Joined {
-        let mut joined = Joined::new(registry, &key());
+        let mut joined = Joined::new(registry, &key()).unwrap();
         for record in records {
-            take(&mut joined, registry, record.encode(), NOW).unwrap();
+            take(&mut joined, record.encode(), NOW).unwrap();
         }
         joined
     }
 
     fn take(
         joined: &mut Joined,
-        validator: &dyn Validator,
         value: impl Into<Bytes>,
         now: Timestamp,
     ) -> Result<bool, ValidationError> {
         let value = value.into();
-        let known = joined.known_of(validator, &key(), &value);
-        let said = known.check(validator, &key(), value.clone(), now);
-        assert_eq!(
-            said,
-            joined.check(validator, &key(), value, now),
-            "all that is of use is known"
-        );
-        joined.take(validator, &key(), &said?)
+        let known = joined.known_of(&value);
+        let said = known.check(&key(), value.clone(), now);
+        assert_eq!(said, joined.check(&key(), value, now), "all that is of use is known");
+        joined.take(&key(), &said?)
     }
 
     #[test]
     fn in_whatever_order_answers_come_the_result_is_the_same_and_within_the_limits() {
         let limits = Limits::default().with_spaces_per_record(2);
-        let small = SmartRecordValidator::new(limits, Open);
+        let small = SpaceRules::new(limits, Open);
         let small = Registry::empty().with("sr", small).unwrap();
         let all: Vec<_> = (0..4).flat_map(|_| <[_; 2]>::from(says())).collect();
         let forth: Vec<_> = all.iter().collect();
         let back: Vec<_> = all.iter().rev().collect();
         for (registry, spaces) in [(&Registry::default(), 4), (&small, 2)] {
             let result = joined(registry, &forth);
-            assert_eq!(result, joined(registry, &back));
+            assert_eq!(result.record(), joined(registry, &back).record());
             assert_eq!(result.record().unwrap().spaces().len(), spaces);
         }
     }
@@ -354,14 +372,14 @@ mod tests {
         let (registry, (first, then)) = (Registry::default(), says());
         let mut known = joined(&registry, &[&then]);
         let before = known.clone();
-        let mut is_news = |record: &SmartRecord| take(&mut known, &registry, record.encode(), NOW);
+        let mut is_news = |record: &SmartRecord| take(&mut known, record.encode(), NOW);
         assert_eq!((is_news(&then), is_news(&first)), (Ok(false), Ok(false)));
         assert_eq!(is_news(&says().0), Ok(true));
         let mut known = before.clone();
         let late = NOW.saturating_add(Duration::from_secs(49 * 3_600));
-        assert!(take(&mut known, &registry, says().0.encode(), late).is_err(), "expired");
-        assert!(take(&mut known, &registry, "junk", NOW).is_err());
-        assert_eq!(known, before);
+        assert!(take(&mut known, says().0.encode(), late).is_err(), "expired");
+        assert!(take(&mut known, "junk", NOW).is_err());
+        assert_eq!(known.record(), before.record());
     }
 
     #[test]
@@ -370,7 +388,7 @@ mod tests {
         let all = joined(&registry, &[&then, &other]);
         let lacking = |said: Option<&SmartRecord>, whole| {
             let said = said.map(|said| Said::Record(said.clone()));
-            let chunks = all.lacking(&registry, &key(), said.as_ref(), whole, 15 * 1_024);
+            let chunks = all.lacking(&key(), said.as_ref(), whole, 15 * 1_024);
             chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
                 let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
                 lacking.join(part.unwrap()).unwrap();
@@ -407,8 +425,8 @@ mod tests {
 
     #[test]
     fn of_values_the_best_stays_and_the_others_lack_it() {
-        let mut best = Joined::new(&Longest, &key());
-        let mut take = |value: &'static str| take(&mut best, &Longest, value, NOW);
+        let mut best = Joined::Value(Arc::new(Longest), None);
+        let mut take = |value: &'static str| take(&mut best, value, NOW);
         assert_eq!(
             ["bb", "aa", "b", "ccc"].map(&mut take),
             [Ok(true), Ok(false), Ok(false), Ok(true)]
@@ -416,7 +434,7 @@ mod tests {
         assert!(take("").is_err());
         let lacking = |said: &'static str| {
             let said = Said::Value(Bytes::from(said));
-            best.lacking(&Longest, &key(), Some(&said), true, 1_024)
+            best.lacking(&key(), Some(&said), true, 1_024)
         };
         assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
         assert!(lacking("ccc").is_empty());
@@ -429,8 +447,10 @@ mod tests {
         let all = joined(&registry, &records.iter().collect::<Vec<_>>());
         let len = all.record().unwrap().encode().len();
         assert!(all.exceeds(len / 2) && all.exceeds(len - 1) && !all.exceeds(len + 40));
-        let value = Joined::Value(Some(Bytes::from("abc")));
-        assert!(value.exceeds(2) && !value.exceeds(3) && !Joined::Value(None).exceeds(0));
+        let mut value = Joined::Value(Arc::new(Longest), Some(Bytes::from("abc")));
+        assert!(value.exceeds(2) && !value.exceeds(3));
+        value.set_value(None);
+        assert!(!value.exceeds(0));
     }
 
     #[test]

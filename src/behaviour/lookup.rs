@@ -6,10 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -18,14 +15,14 @@ use super::{
     config::ReadPolicy,
     joined::{Joined, Said, beyond},
     known::Withheld,
-    outcome::{Reading, Rules},
+    outcome::Reading,
 };
 use crate::{
     key::RecordKey,
     record::{SmartRecord, Writer},
     store::storage::RecordId,
     time::Timestamp,
-    validator::{Fault, ValidationError, Validator},
+    validator::{Fault, Registry, ValidationError},
 };
 
 /// What peers are to be sent.
@@ -76,10 +73,10 @@ impl Lookup {
         key: RecordKey,
         policy: ReadPolicy,
         bounds: Bounds,
-        validator: &dyn Validator,
-    ) -> Self {
-        Self {
-            joined: Joined::new(validator, &key),
+        registry: &Registry,
+    ) -> Result<Self, ValidationError> {
+        Ok(Self {
+            joined: Joined::new(registry, &key)?,
             key,
             policy,
             bounds,
@@ -94,7 +91,7 @@ impl Lookup {
             ran_out: false,
             here: None,
             expires_at: Some(Timestamp::EPOCH),
-        }
+        })
     }
 
     pub(super) fn key(&self) -> &RecordKey {
@@ -106,16 +103,14 @@ impl Lookup {
     }
 
     /// Takes note of what this node has stored.
-    pub(super) fn on_local(&mut self, record: SmartRecord, validator: &dyn Validator) {
-        self.on_known(&record, validator);
+    pub(super) fn on_local(&mut self, record: SmartRecord) {
+        self.on_known(&record);
         self.here = Some(record);
     }
 
     /// Takes note of what this node knows without having it stored.
-    pub(super) fn on_known(&mut self, record: &SmartRecord, validator: &dyn Validator) {
-        if let Some(rules) = validator.smart_record(&self.key) {
-            self.joined.join(record, rules.limits());
-        }
+    pub(super) fn on_known(&mut self, record: &SmartRecord) {
+        self.joined.join(record);
     }
 
     pub(super) fn has_here(&self) -> bool {
@@ -152,11 +147,10 @@ impl Lookup {
         &mut self,
         value: &[u8],
         expires_at: Option<Timestamp>,
-        validator: &dyn Validator,
         now: Timestamp,
     ) {
-        let said = self.joined.check(validator, &self.key, Bytes::copy_from_slice(value), now);
-        if said.is_ok_and(|said| self.joined.take(validator, &self.key, &said).is_ok()) {
+        let said = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
+        if said.is_ok_and(|said| self.joined.take(&self.key, &said).is_ok()) {
             self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
         }
     }
@@ -168,10 +162,9 @@ impl Lookup {
         peer: PeerId,
         said: Result<Said, ValidationError>,
         expires_at: Option<Timestamp>,
-        validator: &dyn Validator,
     ) -> bool {
         let taken = said.and_then(|said| {
-            let is_news = self.joined.take(validator, &self.key, &said)?;
+            let is_news = self.joined.take(&self.key, &said)?;
             Ok((said, is_news))
         });
         match taken {
@@ -229,7 +222,7 @@ impl Lookup {
     /// Whether there may be more than what has been shown. The slices of a large record have several sizes, the least
     /// an eighth of the largest; but those of two replicas are not the same.
     fn may_be_incomplete(&self) -> bool {
-        let Joined::Record(joined) = &self.joined else {
+        let Joined::Record(_, joined) = &self.joined else {
             return false;
         };
         if self.may_be_sliced() {
@@ -242,7 +235,7 @@ impl Lookup {
 
     /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
     pub(super) fn may_be_sliced(&self) -> bool {
-        matches!(self.joined, Joined::Record(_)) && self.joined.exceeds(self.bounds.slice_bytes)
+        matches!(self.joined, Joined::Record(..)) && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
     /// How many lookups of Kademlia it has taken so far.
@@ -271,7 +264,7 @@ impl Lookup {
     }
 
     /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have nothing; and whether this node is one of the closest itself.
-    pub(super) fn repairs(&self, local: &PeerId, validator: &dyn Validator) -> (Vec<Repair>, bool) {
+    pub(super) fn repairs(&self, local: &PeerId) -> (Vec<Repair>, bool) {
         if self.joined.is_empty() {
             return (Vec::new(), false);
         }
@@ -302,7 +295,7 @@ impl Lookup {
             }
             let lacking = || {
                 let bytes = self.bounds.chunk_bytes;
-                let mut chunks = self.joined.lacking(validator, &self.key, said, whole, bytes);
+                let mut chunks = self.joined.lacking(&self.key, said, whole, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
@@ -331,7 +324,6 @@ impl Lookup {
         self,
         repairs: &[Repair],
         withheld: Vec<Withheld>,
-        validator: Arc<dyn Validator>,
         now: Timestamp,
     ) -> Reading {
         let is_complete = self.is_complete();
@@ -340,6 +332,7 @@ impl Lookup {
         let empty =
             self.empty.iter().copied().filter(|peer| !self.said.contains_key(peer)).collect();
         Reading {
+            namespace: self.joined.namespace(),
             snapshot: self.joined.into_snapshot(self.key, now),
             holders: self.said.keys().copied().collect(),
             stale,
@@ -348,7 +341,6 @@ impl Lookup {
             withheld,
             is_complete,
             said: self.said,
-            rules: Rules(validator),
         }
     }
 }
@@ -360,10 +352,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        record::{Limits, SpaceSigner},
-        validator::Registry,
-    };
+    use crate::record::{Limits, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
@@ -386,23 +375,22 @@ mod tests {
         board
     }
 
-    /// A lookup together with what it goes by.
-    struct Test(Lookup, Registry);
+    struct Test(Lookup);
 
     impl Test {
         fn new(policy: ReadPolicy) -> Self {
-            let rules = Registry::default();
-            Self(Lookup::new("/sr/a".into(), policy, BOUNDS, &rules), rules)
+            let registry = Registry::default();
+            Self(Lookup::new("/sr/a".into(), policy, BOUNDS, &registry).unwrap())
         }
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
             let value = Bytes::copy_from_slice(value);
-            let said = self.0.joined().check(&self.1, self.0.key(), value, NOW);
-            self.0.on_answer(peer, said, None, &self.1)
+            let said = self.0.joined().check(self.0.key(), value, NOW);
+            self.0.on_answer(peer, said, None)
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
-            let (repairs, is_close) = self.0.repairs(&PeerId::random(), &self.1);
+            let (repairs, is_close) = self.0.repairs(&PeerId::random());
             (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
         }
     }
@@ -500,7 +488,7 @@ mod tests {
         repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
         let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
         assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
-        let is_close = |local| test.0.repairs(&local, &test.1).1;
+        let is_close = |local| test.0.repairs(&local).1;
         assert!(is_close(near) && !is_close(far));
     }
 
@@ -527,7 +515,7 @@ mod tests {
     fn what_is_not_stored_here_is_news_space_by_space() {
         let (here, theirs) = (board(3, 1), board(2, 1));
         let mut test = Test::new(ReadPolicy::All);
-        test.0.on_local(here.clone(), &test.1);
+        test.0.on_local(here.clone());
         assert_eq!(test.0.news(), None);
         let mut whole = here.clone();
         whole.join(theirs.clone()).unwrap();
@@ -538,7 +526,7 @@ mod tests {
             assert_eq!(test.0.source_of(writer), Some(peer));
         }
         let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
-        knowing.0.on_known(&whole, &knowing.1);
+        knowing.0.on_known(&whole);
         assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
         assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
     }

@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** A snapshot is a value: it does not change with what is learnt later.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -12,7 +12,7 @@ use crate::{
     key::RecordKey,
     record::{Position, SmartRecord, View, Writer},
     time::Timestamp,
-    validator::{ValidationError, Validator},
+    validator::{Namespace, ValidationError},
 };
 
 /// A record as it was known at an instant.
@@ -63,17 +63,7 @@ pub struct Reading {
     pub withheld: Vec<Withheld>,
     pub(super) is_complete: bool,
     pub(super) said: BTreeMap<PeerId, Said>,
-    pub(super) rules: Rules,
-}
-
-/// The rules that a record was read by.
-#[derive(Clone)]
-pub(super) struct Rules(pub(super) Arc<dyn Validator>);
-
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules").finish_non_exhaustive()
-    }
+    pub(super) namespace: Namespace,
 }
 
 impl Reading {
@@ -121,9 +111,11 @@ impl Reading {
     /// The peers whose answers said all that this value says: the same, or where values combine, one that contains it.
     pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
         let key = &self.snapshot.key;
-        let has_it = |said: &Said| match said {
-            Said::Value(said) => said == value || self.rules.0.contains(key, said, value),
-            Said::Record(_) => false,
+        let has_it = |said: &Said| match (said, &self.namespace) {
+            (Said::Value(said), Namespace::Value(validator)) => {
+                said == value || validator.contains(key, said, value)
+            }
+            _ => false,
         };
         self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
     }

@@ -28,9 +28,9 @@ use crate::{
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
     record::SmartRecord,
-    store::{Origin, Storage, StoredValue, wall_clock},
+    store::{Checked, Origin, StoredValue, wall_clock},
     time::Timestamp,
-    validator::{Checked, Malformed, ValidationError},
+    validator::{Malformed, ValidationError},
 };
 
 /// How many spaces are stored at a time: well below a millisecond's worth.
@@ -95,46 +95,61 @@ impl Reader {
     }
 }
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     pub(super) fn begin_read(&mut self, key: RecordKey, policy: ReadPolicy, reader: Reader) {
         let now = self.clock.now();
         let begun = self.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
-        let validator = self.validator.clone();
-        let mut lookup = Lookup::new(key, policy, self.bounds, &*validator);
-        let local = if let Some(rules) = validator.smart_record(lookup.key()) {
-            self.kad.store_mut().record(lookup.key()).map(|record| {
-                if let Some(mut record) = record {
-                    // The clock may have been set back since it was stored.
-                    record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
-                    lookup.on_local(record, &*validator);
-                }
-            })
-        } else {
-            self.kad.store_mut().value(lookup.key()).map(|value| {
+        let mut lookup = match Lookup::new(key.clone(), policy, self.bounds, &self.registry) {
+            Ok(lookup) => lookup,
+            Err(error) => return self.refuse_read(key, reader, error),
+        };
+        let store = self.kad.store_mut();
+        let local = match lookup.joined() {
+            Joined::Record(rules, _) => {
+                // The clock may have been set back since it was stored.
+                let latest = now.saturating_add(rules.limits().max_clock_skew());
+                store.record(&key).map(|record| {
+                    if let Some(mut record) = record {
+                        record.forget_after(latest);
+                        lookup.on_local(record);
+                    }
+                })
+            }
+            Joined::Value(..) => store.value(&key).map(|value| {
                 if let Some(StoredValue { value, expires_at, .. }) = value {
-                    lookup.on_local_value(&value, expires_at, &*validator, now);
+                    lookup.on_local_value(&value, expires_at, now);
                 }
-            })
+            }),
         };
         if let Err(error) = local {
             // Others may have it.
-            tracing::warn!(%error, key = %lookup.key(), "our own copy could not be read");
+            tracing::warn!(%error, %key, "our own copy could not be read");
         }
         if matches!(reader, Reader::Watch) {
-            if let Some(record) = self.watches.record(lookup.key()) {
+            if let Some(record) = self.watches.record(&key) {
                 // So that nothing of it is verified again, and none of it is news.
-                lookup.on_known(record, &*validator);
-            } else if let Some((value, ends_at)) = self.watches.value(lookup.key(), now) {
+                lookup.on_known(record);
+            } else if let Some((value, ends_at)) = self.watches.value(&key, now) {
                 // What lives is not forgotten because nobody says it for once, nor for something worse.
-                lookup.on_local_value(value, ends_at, &*validator, now);
+                lookup.on_local_value(value, ends_at, now);
             }
         }
         let id = self.next_id();
-        let query = self.ask(id, lookup.key());
+        let query = self.ask(id, &key);
         let read = Read { lookup, reader, query, verdicts: 0, over: None, span, begun };
         self.lookups.insert(id, read);
+    }
+
+    /// Ends a read under a key for which nothing is registered.
+    fn refuse_read(&mut self, key: RecordKey, reader: Reader, error: ValidationError) {
+        match reader {
+            Reader::Client(reply) => answer(reply, Err(error.into())),
+            Reader::Replication => self.end_replication(key, false),
+            // They are begun only where something is.
+            Reader::Resume | Reader::Watch => {}
+        }
     }
 
     fn ask(&mut self, id: u64, key: &RecordKey) -> QueryId {
@@ -195,7 +210,7 @@ impl<S: Storage> Behaviour<S> {
         let mut value = Bytes::from(record.value);
         if let Some((_, worker)) = &mut self.inbound {
             let key = lookup.key().clone();
-            let known = lookup.joined().known_of(&*self.validator, &key, &value);
+            let known = lookup.joined().known_of(&value);
             match worker.read(Answer { read: id, peer, key, value, expires_at, known }) {
                 Ok(()) => {
                     read.verdicts = read.verdicts.saturating_add(1);
@@ -204,9 +219,9 @@ impl<S: Storage> Behaviour<S> {
                 Err(given_back) => value = given_back,
             }
         }
-        let said = lookup.joined().check(&*self.validator, lookup.key(), value, now);
+        let said = lookup.joined().check(lookup.key(), value, now);
         tell_answer(&peer, said.as_ref().err());
-        lookup.on_answer(peer, said, expires_at, &*self.validator)
+        lookup.on_answer(peer, said, expires_at)
     }
 
     /// An answer has been checked elsewhere.
@@ -216,7 +231,7 @@ impl<S: Storage> Behaviour<S> {
             let _in_span = read.span.clone().entered();
             tell_answer(&peer, said.as_ref().err());
             read.verdicts = read.verdicts.saturating_sub(1);
-            let is_enough = read.lookup.on_answer(peer, said, expires_at, &*self.validator);
+            let is_enough = read.lookup.on_answer(peer, said, expires_at);
             self.end_if(id, is_enough);
             self.end_round(id);
         }
@@ -286,14 +301,14 @@ impl<S: Storage> Behaviour<S> {
             let writers = withheld.clone();
             self.events.push_back(Event::Withheld { key: key.clone(), writers });
         }
-        let (repairs, is_close) = lookup.repairs(&self.local, &*self.validator);
+        let (repairs, is_close) = lookup.repairs(&self.local);
         self.repair(&lookup, &repairs, now);
         self.keep_here(&lookup, is_close, now);
         let is_large = lookup.may_be_sliced();
         let has_failed = timed_out && !lookup.has_replies();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
-        let reading = lookup.into_reading(&repairs, withheld, self.validator.clone(), now);
+        let reading = lookup.into_reading(&repairs, withheld, now);
         self.count(|c| &mut c.bad_answers, reading.refused.len());
         tracing::debug!(
             lookups,
@@ -321,7 +336,7 @@ impl<S: Storage> Behaviour<S> {
 
     fn repair(&mut self, lookup: &Lookup, repairs: &[Repair], now: Timestamp) {
         let expires_at = match lookup.joined().record() {
-            Some(record) => record.spaces().filter_map(|(_, s)| s.retain_until()).max(),
+            Some(record) => record.retain_until(),
             None => lookup.expires_at(),
         };
         for Repair { peers, chunks } in repairs {
@@ -351,12 +366,12 @@ impl<S: Storage> Behaviour<S> {
         let key = lookup.key();
         let is_ours = is_close && self.kad.mode() == kad::Mode::Server;
         match lookup.joined() {
-            Joined::Record(_) if lookup.has_here() || is_ours => {
+            Joined::Record(..) if lookup.has_here() || is_ours => {
                 if let Some(news) = lookup.news() {
                     self.take_record(lookup, news);
                 }
             }
-            Joined::Value(Some(value)) => {
+            Joined::Value(_, Some(value)) => {
                 let here = self.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
                 if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
                     self.take_value(lookup, value, now);
@@ -389,7 +404,7 @@ impl<S: Storage> Behaviour<S> {
     fn take_value(&mut self, lookup: &Lookup, value: &[u8], now: Timestamp) {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
         if !self.is_asking() {
-            let checked = Checked::new(&*self.validator, key.clone(), value, now);
+            let checked = Checked::new(&self.registry, key.clone(), value, now);
             self.insert(checked.with_origin(None, expires_at));
         } else if let Some(source) = lookup.source() {
             self.ask_about(source, key, value, expires_at);

@@ -25,8 +25,9 @@ use super::{
 use crate::{
     client::latest,
     key::RecordKey,
-    store::{Storage, StoreEvent, storage::RecordId},
+    store::{StoreEvent, storage::RecordId},
     time::Timestamp,
+    validator::Validated,
 };
 
 /// The timer never sleeps for longer.
@@ -34,7 +35,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Nor for less: what could not be begun for want of room waits for something else to end.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     /// Does what is due; ready if there was something.
     pub(super) fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
@@ -198,8 +199,11 @@ impl<S: Storage> Behaviour<S> {
     pub(super) fn watch(&mut self, key: RecordKey, sender: latest::Sender<Arc<Snapshot>>) {
         let now = self.clock.now();
         tracing::debug!(%key, "watched");
-        if self.watches.add(key.clone(), sender, &*self.validator, now) {
-            self.tell_watches(&key, None, now);
+        match self.watches.add(key.clone(), sender, &self.registry, now) {
+            Ok(true) => self.tell_watches(&key, None, now),
+            Ok(false) => {}
+            // The stream ends.
+            Err(error) => tracing::debug!(%error, %key, "not watched"),
         }
     }
 
@@ -232,7 +236,7 @@ impl<S: Storage> Behaviour<S> {
                     // More may be known than what is stored here.
                     let known = self.watches.value(key, now);
                     let best = known.and_then(|(known, _)| {
-                        self.validator.consolidate(key, &[&stored.value, known]).ok()
+                        self.registry.consolidate(key, &[&stored.value, known]).ok()
                     });
                     let best = best.map_or(stored.value, Bytes::from);
                     let ends_at = self.end_of(key, &best, stored.expires_at, now);
@@ -251,8 +255,10 @@ impl<S: Storage> Behaviour<S> {
         lifetime_ends_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let validity = self.validator.validate(key, value, now).ok()?;
-        validity.expires_at.or(lifetime_ends_at)
+        match self.registry.validate(key, value, now).ok()? {
+            Validated::Value(validity) => validity.expires_at.or(lifetime_ends_at),
+            Validated::Record(_) => None,
+        }
     }
 
     /// Takes out of the routing table what is too much there of a peer's addresses.
@@ -287,8 +293,8 @@ impl<S: Storage> Behaviour<S> {
 }
 
 /// How many peers that we know are closer to the key than we are.
-fn rank<S: Storage>(
-    kad: &mut kad::Behaviour<crate::SmartRecordStore<S>>,
+fn rank(
+    kad: &mut kad::Behaviour<crate::SmartRecordStore>,
     local: &PeerId,
     key: &RecordKey,
 ) -> usize {

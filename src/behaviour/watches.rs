@@ -6,7 +6,7 @@
 //! not grow with their number.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -19,9 +19,9 @@ use crate::{
     client::latest::Sender,
     key::RecordKey,
     node::{Dict, Kind, Node},
-    record::{Limits, SmartRecord, View},
+    record::{SmartRecord, View},
     time::Timestamp,
-    validator::Validator,
+    validator::{Registry, ValidationError},
 };
 
 /// How often keys are looked for that nobody watches any more.
@@ -39,7 +39,6 @@ struct Watched {
     joined: Joined,
     /// When a value that is not a smart record ends; `None` if it does not, or there is none.
     value_ends_at: Option<Timestamp>,
-    limits: Limits,
     subscribers: Vec<Sender<Arc<Snapshot>>>,
     told: Option<(Visible, Arc<Snapshot>)>,
     /// Whether the network has been asked once.
@@ -77,32 +76,38 @@ impl Watches {
 
     /// Adds a subscriber. Returns whether it is the key's first, of which what is known should be told with
     /// [`on_record`](Self::on_record) or [`on_value`](Self::on_value).
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is registered for the key.
     pub(super) fn add(
         &mut self,
         key: RecordKey,
         sender: Sender<Arc<Snapshot>>,
-        validator: &dyn Validator,
+        registry: &Registry,
         now: Timestamp,
-    ) -> bool {
-        let is_first = !self.keys.contains_key(&key);
-        if is_first {
-            self.lookups.set(&key, Some(now));
-        }
-        let watched = self.keys.entry(key).or_insert_with_key(|key| Watched {
-            joined: Joined::new(validator, key),
-            value_ends_at: None,
-            limits: validator.smart_record(key).map(|r| r.limits().clone()).unwrap_or_default(),
-            subscribers: Vec::new(),
-            told: None,
-            was_asked: false,
-            is_asking: false,
-        });
+    ) -> Result<bool, ValidationError> {
+        let (watched, is_first) = match self.keys.entry(key) {
+            Entry::Occupied(watched) => (watched.into_mut(), false),
+            Entry::Vacant(place) => {
+                let joined = Joined::new(registry, place.key())?;
+                self.lookups.set(place.key(), Some(now));
+                let watched = Watched {
+                    joined,
+                    value_ends_at: None,
+                    subscribers: Vec::new(),
+                    told: None,
+                    was_asked: false,
+                    is_asking: false,
+                };
+                (place.insert(watched), true)
+            }
+        };
         if let Some((_, snapshot)) = &watched.told {
             sender.send(snapshot.clone());
         }
         watched.subscribers.retain(|subscriber| !subscriber.is_closed());
         watched.subscribers.push(sender);
-        is_first
+        Ok(is_first)
     }
 
     pub(super) fn is_watched(&self, key: &RecordKey) -> bool {
@@ -137,7 +142,7 @@ impl Watches {
     /// A smart record is known to be at least this.
     pub(super) fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined.join(record, &watched.limits);
+            watched.joined.join(record);
             self.tell(key, now);
         }
     }
@@ -149,7 +154,7 @@ impl Watches {
         now: Timestamp,
     ) -> Option<(&Bytes, Option<Timestamp>)> {
         let watched = self.keys.get(key)?;
-        let Joined::Value(Some(value)) = &watched.joined else {
+        let Joined::Value(_, Some(value)) = &watched.joined else {
             return None;
         };
         let lives = watched.value_ends_at.is_none_or(|at| at > now);
@@ -165,7 +170,7 @@ impl Watches {
         now: Timestamp,
     ) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined = Joined::Value(Some(value));
+            watched.joined.set_value(Some(value));
             watched.value_ends_at = ends_at;
             self.tell(key, now);
         }
@@ -191,9 +196,9 @@ impl Watches {
         if let Some(found) = found {
             watched.was_asked = true;
             match &found.record {
-                Some(record) => watched.joined.join(record, &watched.limits),
+                Some(record) => watched.joined.join(record),
                 None => {
-                    watched.joined = Joined::Value(found.value.clone());
+                    watched.joined.set_value(found.value.clone());
                     watched.value_ends_at = ends_at;
                 }
             }
@@ -244,10 +249,10 @@ impl Watches {
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
-            if let Some(Watched { joined: Joined::Record(record), limits, .. }) =
+            if let Some(Watched { joined: Joined::Record(rules, record), .. }) =
                 self.keys.get_mut(&key)
             {
-                record.forget_after(now.saturating_add(limits.max_clock_skew()));
+                record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
             }
             if self.keys.get(&key).is_some_and(|watched| !watched.is_asking) {
                 self.lookups.set(&key, Some(now));
@@ -280,13 +285,11 @@ impl Watched {
     /// Tells the subscribers what is to be seen, if that has changed. Returns when something of it expires.
     fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
-            self.joined = Joined::Value(None);
+            self.joined.set_value(None);
             self.value_ends_at = None;
         }
+        self.joined.collect(now);
         let snapshot = self.joined.clone().into_snapshot(key.clone(), now);
-        if let Some(record) = &snapshot.record {
-            self.joined = Joined::Record(record.clone());
-        }
         let visible = match &snapshot.record {
             Some(_) => Visible::View(snapshot.view()),
             None => Visible::Value(snapshot.value.clone()),
@@ -347,8 +350,8 @@ mod tests {
     use super::*;
     use crate::{
         client::latest,
-        record::{Open, SpaceSigner},
-        validator::{Registry, SmartRecordValidator},
+        record::{Limits, Open, SpaceSigner},
+        validator::SpaceRules,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -359,7 +362,7 @@ mod tests {
         let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
         let mut watches = Watches::new(10 * SECOND);
         let (sender, mut first) = latest::channel();
-        assert!(watches.add(key.clone(), sender, &registry, NOW));
+        assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(true));
         let told = |stream: &mut latest::Receiver<Arc<Snapshot>>| {
             stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
         };
@@ -377,7 +380,7 @@ mod tests {
         assert_eq!(told(&mut first), None, "nothing has changed");
 
         let (sender, mut second) = latest::channel();
-        assert!(!watches.add(key.clone(), sender, &registry, NOW));
+        assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(false));
         assert_eq!(told(&mut second), Some(1), "what is known at once");
 
         assert_eq!(watches.due(NOW), Some(key.clone()));
@@ -404,7 +407,7 @@ mod tests {
         let mut subscribers = Vec::new();
         for key in &keys {
             let (sender, subscriber) = latest::channel();
-            watches.add(key.clone(), sender, &registry, NOW);
+            watches.add(key.clone(), sender, &registry, NOW).unwrap();
             subscribers.push(subscriber);
         }
         // Each lookup takes so long that the first keys are due again before the last have had their turn.
@@ -444,11 +447,11 @@ mod tests {
     fn what_is_known_of_a_watched_record_stays_within_its_limits() {
         let key = RecordKey::new("/sr/a");
         let limits = Limits::default().with_spaces_per_record(8).with_updates_per_space(4);
-        let validator = SmartRecordValidator::new(limits.clone(), Open);
-        let registry = Registry::empty().with("sr", validator).unwrap();
+        let rules = SpaceRules::new(limits.clone(), Open);
+        let registry = Registry::empty().with("sr", rules).unwrap();
         let mut watches = Watches::new(10 * SECOND);
         let (sender, _subscriber) = latest::channel();
-        watches.add(key.clone(), sender, &registry, NOW);
+        watches.add(key.clone(), sender, &registry, NOW).unwrap();
         // One who writes every second, and a liar who comes with a new writer every time.
         let mut honest = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), limits.clone());
         for second in 0..30 {

@@ -22,11 +22,12 @@ use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Timed},
+    store::Checked,
     time::Timestamp,
-    validator::{Checked, ValidationError, Validator},
+    validator::{Registry, ValidationError},
 };
 
-/// Decides about records that a [`Validator`] has found to be good, and may ask someone for it: a database, another peer,
+/// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).
 ///
 /// It decides about what is stored here, whether others send it or this node comes across it in reads of its own. What a
@@ -97,7 +98,7 @@ pub(super) struct Worker {
 
 /// What a worker needs to know.
 pub(super) struct Setup {
-    pub(super) validator: Arc<dyn Validator>,
+    pub(super) registry: Registry,
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) concurrency: usize,
@@ -171,8 +172,8 @@ async fn read(
     inbox
         .for_each(|answer| {
             let Answer { read, peer, key, value, expires_at, known } = answer;
-            let (validator, now) = (&*setup.validator, setup.clock.now());
-            let check = || known.check(validator, &key, value, now);
+            let now = setup.clock.now();
+            let check = || known.check(&key, value, now);
             let said = std::panic::catch_unwind(AssertUnwindSafe(check))
                 .unwrap_or_else(|_| Err(panicked()));
             let _ = outbox.unbounded_send(Verdict { read, peer, expires_at, said });
@@ -212,7 +213,7 @@ async fn run(
 async fn check(setup: &Setup, job: Job) -> Checked {
     let Job { source, key, value, publisher, expires_at } = job;
     let begun = setup.meter.begin();
-    let checked = Checked::new(&*setup.validator, key.clone(), &value, setup.clock.now());
+    let checked = Checked::new(&setup.registry, key.clone(), &value, setup.clock.now());
     setup.meter.end(Timed::Validation, begun);
     let asked = match &setup.asks {
         Some(asks) if checked.has_good() => asks.validate(&key, &value, source).await,

@@ -16,10 +16,10 @@ use crate::{
     client::{ClientError, Publication, PublishedUpdate},
     key::RecordKey,
     meter::Amount,
-    record::{Limit, LimitExceeded, SmartRecord, Writer},
-    store::{Origin, Storage, WriteError},
+    record::{LimitExceeded, SmartRecord, Writer},
+    store::{Checked, Origin, StoreConfig, WriteError},
     time::Timestamp,
-    validator::{Checked, ValidationError},
+    validator::{Namespace, ValidationError},
 };
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
@@ -72,11 +72,11 @@ impl Sender {
     }
 }
 
-impl<S: Storage> Behaviour<S> {
+impl Behaviour {
     /// Writes to an own space, once it is known what it says already.
     pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
-        let validator = self.validator.clone();
-        let Some(rules) = validator.smart_record(&key) else {
+        let registry = self.registry.clone();
+        let Ok(Namespace::Spaces(rules)) = registry.resolve(&key) else {
             return answer(reply, Err(ClientError::Unregistered(key)));
         };
         if let Err(error) = rules.check_writer(&key, &Writer::from(&self.own.public_key())) {
@@ -120,9 +120,9 @@ impl<S: Storage> Behaviour<S> {
     /// The network has told what an own space says already, unless nobody was reached.
     pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
         let now = self.clock.now();
-        let validator = self.validator.clone();
-        if let (Some(rules), Some(record)) = (validator.smart_record(key), &reading.snapshot.record)
-        {
+        let registry = self.registry.clone();
+        let rules = registry.resolve(key);
+        if let (Ok(Namespace::Spaces(rules)), Some(record)) = (rules, &reading.snapshot.record) {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
                 self.forget_future(key, now);
@@ -161,8 +161,7 @@ impl<S: Storage> Behaviour<S> {
 
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
         let now = self.clock.now();
-        let validator = self.validator.clone();
-        let Some(rules) = validator.smart_record(key) else {
+        let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) else {
             return answer(reply, Err(ClientError::Unregistered(key.clone())));
         };
         let (update, record, undo) = match self.own.write(key, rules.limits(), write, now) {
@@ -200,12 +199,13 @@ impl<S: Storage> Behaviour<S> {
     /// Puts a value as it is.
     pub(super) fn put(&mut self, key: RecordKey, value: Bytes, reply: Reply<Publication>) {
         let now = self.clock.now();
-        let checked = Checked::new(&*self.validator, key.clone(), &value, now);
+        let checked = Checked::new(&self.registry, key.clone(), &value, now);
         let record = checked.record().cloned();
         let (len, max) = (value.len(), self.bounds.chunk_bytes);
         if record.is_none() && checked.has_good() && len > max {
             // No packet carries it.
-            let limit = ValidationError::from(LimitExceeded::new(Limit::ChunkBytes, len, max));
+            let limit =
+                ValidationError::from(LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max));
             return answer(reply, Err(limit.into()));
         }
         let store = self.kad.store_mut();
@@ -236,9 +236,8 @@ impl<S: Storage> Behaviour<S> {
 
     /// A record, ready to be sent.
     pub(super) fn spread_of(&self, record: &SmartRecord) -> Spread {
-        let expires_at = record.spaces().filter_map(|(_, space)| space.retain_until()).max();
         let chunks = chunks(record, self.bounds.chunk_bytes);
-        Spread::new(record.key().clone(), chunks, expires_at)
+        Spread::new(record.key().clone(), chunks, record.retain_until())
     }
 
     /// Sends it to its peers, or if it has none to those closest to the key.
@@ -339,8 +338,7 @@ impl<S: Storage> Behaviour<S> {
     pub(super) fn refresh(&mut self, key: RecordKey, is_renewal: bool, now: Timestamp) {
         if is_renewal {
             // Another process may have written as the same writer: what has come here of that is not to be replaced.
-            let validator = self.validator.clone();
-            if let Some(rules) = validator.smart_record(&key)
+            if let Ok(Namespace::Spaces(rules)) = self.registry.resolve(&key)
                 && let Ok(Some(record)) = self.kad.store_mut().record_of(&key, [&self.local])
             {
                 self.own.learn(&key, rules.limits(), &record);

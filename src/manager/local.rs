@@ -13,50 +13,42 @@ use web_time::Instant;
 use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::{
     key::RecordKey,
-    store::{MemoryStorage, Quota, SmartRecordStore, Storage, StoreConfig, WriteError},
-    validator::Validator,
+    store::{Quota, SmartRecordStore, StoreConfig, WriteError},
+    validator::Registry,
 };
 
 /// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
-#[derive(Debug)]
-pub struct StoreBackend<S = MemoryStorage> {
-    store: Arc<Mutex<SmartRecordStore<S>>>,
-}
-
-impl<S> Clone for StoreBackend<S> {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone() }
-    }
+#[derive(Clone, Debug)]
+pub struct StoreBackend {
+    store: Arc<Mutex<SmartRecordStore>>,
 }
 
 impl StoreBackend {
     /// Records in memory, within the bounds of [`StoreConfig::default`], but of any age: nobody else has them, who
-    /// would send them again. What does not fit any more is refused. `validator` is to be the manager's.
-    pub fn new(validator: impl Validator + 'static) -> Self {
+    /// would send them again. What does not fit any more is refused. The registry has the manager's rules.
+    pub fn new(registry: Registry) -> Self {
         // Nobody ever hears of this peer; a store wants one to order its records.
         let local = Keypair::generate_ed25519().public().to_peer_id();
         let config = StoreConfig::default().with_max_age(Duration::MAX);
         // All that is put is the local node's own.
         let all = Quota { count: usize::MAX, bytes: usize::MAX };
         let config = config.with_protected_quota(all);
-        Self::over(SmartRecordStore::with_registry(local, validator, config))
+        Self::over(SmartRecordStore::with_registry(local, registry, config))
     }
-}
 
-impl<S: Storage> StoreBackend<S> {
-    /// Records in this store, whose validator is to be the manager's.
-    pub fn over(store: SmartRecordStore<S>) -> Self {
+    /// Records in this store, whose registry has the manager's rules.
+    pub fn over(store: SmartRecordStore) -> Self {
         Self { store: Arc::new(Mutex::new(store)) }
     }
 
     /// The store. Whoever holds it holds up the manager.
-    pub fn store(&self) -> MutexGuard<'_, SmartRecordStore<S>> {
+    pub fn store(&self) -> MutexGuard<'_, SmartRecordStore> {
         // A store has no state that a panic could leave half-changed: its storage applies a write as a whole.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Storage + Send> RecordBackend for StoreBackend<S> {
+impl RecordBackend for StoreBackend {
     type Error = WriteError;
 
     async fn fetch(&self, key: &RecordKey) -> Result<Found, Self::Error> {

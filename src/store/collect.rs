@@ -15,11 +15,11 @@ use super::{
     quota::Payers,
     room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{Part, PartId, Parts, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, Parts, RecordId, SpaceId},
 };
 use crate::{key::RecordKey, record::Writer, time::Timestamp};
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
     /// bring it back; to withdraw a space everywhere, publish
     /// [`SpaceSigner::withdraw`](crate::SpaceSigner::withdraw).
@@ -105,7 +105,7 @@ impl<S: Storage> SmartRecordStore<S> {
         };
         let old = part.bytes.len();
         let writer = rows::peer_of(&part);
-        let read = rows::read_space(&part);
+        let read = rows::read_owned_space(&part);
         drop(part);
         let (collected, rest) = match read {
             Ok((writer, mut space)) => {

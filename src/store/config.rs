@@ -13,7 +13,10 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
-use crate::{record::Limits, settings::settings};
+use crate::{
+    record::{Limit, Limits},
+    settings::settings,
+};
 
 /// How much of a store one party may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,38 @@ settings! { StoreConfig:
     /// its place. One with a longer TTL is remembered for that, up to 30 days. Defaults to 48 hours, as long as a
     /// copy can be about in a DHT of nodes that know nothing of such values.
     receipt_memory, with_receipt_memory: Duration;
+}
+
+/// The names of its bounds, as refusals give them.
+impl StoreConfig {
+    /// The bytes of a record that is to be sent in one piece: [`chunk_bytes`](Self::chunk_bytes).
+    pub const CHUNK_BYTES: Limit = Limit::new("the record in one piece", "bytes");
+    /// The bytes of a record: [`max_record_bytes`](Self::max_record_bytes).
+    pub const RECORD_BYTES: Limit = Limit::new("the record", "bytes");
+    /// The spaces of a writer: [`writer_quota`](Self::writer_quota).
+    pub const WRITER_SPACES: Limit = Limit::new("the writer's share of the store", "spaces");
+    /// The bytes of a writer: [`writer_quota`](Self::writer_quota).
+    pub const WRITER_BYTES: Limit = Limit::new("the writer's share of the store", "bytes");
+    /// The records of a namespace: [`namespace_quota`](Self::namespace_quota).
+    pub const NAMESPACE_RECORDS: Limit =
+        Limit::new("the namespace's share of the store", "records");
+    /// The bytes of a namespace: [`namespace_quota`](Self::namespace_quota).
+    pub const NAMESPACE_BYTES: Limit = Limit::new("the namespace's share of the store", "bytes");
+    /// The records of the store: [`max_records`](Self::max_records).
+    pub const STORE_RECORDS: Limit = Limit::new("the store", "records");
+    /// The bytes of the store: [`max_bytes`](Self::max_bytes).
+    pub const STORE_BYTES: Limit = Limit::new("the store", "bytes");
+
+    /// The bounds of what is stored, not of what is written.
+    pub(super) const ROOM: [Limit; 7] = [
+        Self::RECORD_BYTES,
+        Self::WRITER_SPACES,
+        Self::WRITER_BYTES,
+        Self::NAMESPACE_RECORDS,
+        Self::NAMESPACE_BYTES,
+        Self::STORE_RECORDS,
+        Self::STORE_BYTES,
+    ];
 }
 
 impl StoreConfig {

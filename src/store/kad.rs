@@ -14,21 +14,20 @@ use libp2p_kad::{
 };
 
 use super::{
-    SmartRecordStore,
+    SmartRecordStore, StoreConfig,
     event::{Origin, StoreEvent},
     lock,
     read::wall_clock,
-    storage::Storage,
     write::{Meta, WriteError},
 };
 use crate::{
     key::RecordKey,
-    record::{Limit, LimitExceeded},
+    record::LimitExceeded,
     time::Timestamp,
-    validator::ValidationError,
+    validator::{Namespace, ValidationError},
 };
 
-impl<S: Storage> RecordStore for SmartRecordStore<S> {
+impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
     type ProvidedIter<'a> = <store::MemoryStore as RecordStore>::ProvidedIter<'a>;
 
@@ -65,7 +64,7 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
         let (len, max) = (record.value.len(), self.config.chunk_bytes());
         if is_local && len > max && !self.is_unchecked(&key, &record.value, now) {
             // Kademlia would send it as it is, and every remote would fail to read the packet.
-            let limit = LimitExceeded::new(Limit::ChunkBytes, len, max);
+            let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
             self.refuse(&key, Origin::Local, None, limit.into(), 1);
             return Err(store::Error::ValueTooLarge);
         }
@@ -114,11 +113,15 @@ impl<S: Storage> RecordStore for SmartRecordStore<S> {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Whether a value is one that is kept as libp2p's `MemoryStore` keeps it, too large or not.
     fn is_unchecked(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> bool {
-        self.validator.smart_record(key).is_none()
-            && self.validator.validate(key, value, now).is_ok_and(|v| v.keeps_publisher)
+        match self.registry.resolve(key) {
+            Ok(Namespace::Value(validator)) => {
+                validator.validate(key, value, now).is_ok_and(|validity| validity.keeps_publisher)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -126,7 +129,7 @@ impl<S: Storage> SmartRecordStore<S> {
 fn kad_error(error: &WriteError) -> store::Error {
     match error {
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded { limit, .. }))
-            if !limit.is_of_room() =>
+            if !StoreConfig::ROOM.contains(limit) =>
         {
             store::Error::ValueTooLarge
         }

@@ -8,11 +8,11 @@
 use bytes::Bytes;
 
 use super::{
-    SmartRecordStore, StorageError,
+    SmartRecordStore, StorageError, StoreConfig,
     quota::{Claim, Ledger, Payers},
     room::{Plan, Planned},
     rows,
-    storage::{Part, PartId, Storage},
+    storage::{Part, PartId},
 };
 use crate::{
     key::RecordKey,
@@ -30,7 +30,7 @@ pub(super) struct Place<'a> {
     pub(super) max_spaces: usize,
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Why a space of at least so many bytes that is not there yet cannot come in.
     pub(super) fn newcomer_refusal(
         &mut self,
@@ -53,7 +53,7 @@ impl<S: Storage> SmartRecordStore<S> {
         if is_roomy {
             let mut ledger = Ledger::default();
             ledger.charge(place.id, least, place.claim.payers);
-            if place.claim.writer_refusal(&self.storage, &ledger)?.is_none() {
+            if place.claim.writer_refusal(&*self.storage, &ledger)?.is_none() {
                 return Ok(None);
             }
         }
@@ -87,9 +87,9 @@ impl<S: Storage> SmartRecordStore<S> {
         loop {
             let (spaces, bytes) = (board.open_spaces(), board.open_cost());
             let excess = if spaces > max_spaces {
-                Some(LimitExceeded::new(Limit::SpacesPerRecord, spaces, max_spaces))
+                Some(LimitExceeded::new(Limit::SPACES_PER_RECORD, spaces, max_spaces))
             } else if bytes > max_bytes {
-                Some(LimitExceeded::new(Limit::RecordBytes, bytes, max_bytes))
+                Some(LimitExceeded::new(StoreConfig::RECORD_BYTES, bytes, max_bytes))
             } else {
                 None
             };

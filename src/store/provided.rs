@@ -16,7 +16,7 @@ use super::{
     SmartRecordStore,
     event::StoreEvent,
     read::{instant, wall_clock},
-    storage::{Change, Storage, StorageError},
+    storage::{Change, StorageError},
 };
 use crate::{proto::storage::Provider, time::Timestamp};
 
@@ -42,7 +42,7 @@ fn name(key: &KadKey) -> Vec<u8> {
     [PREFIX, key.as_ref()].concat()
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Takes up what was provided when the process ended.
     pub(super) fn restore_providers(&mut self) {
         let notes = match self.storage.notes() {

@@ -16,14 +16,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     SmartRecordStore, StorageError,
-    config::Quota,
+    config::{Quota, StoreConfig},
     rows,
     storage::{Change, PartId, RecordId, SpaceId, Storage, Tally, TallyId},
 };
-use crate::{
-    key::RecordKey,
-    record::{Limit, LimitExceeded},
-};
+use crate::{key::RecordKey, record::LimitExceeded};
 
 /// The writers whose spaces are kept before all others: the local peer and those that the user has listed.
 #[derive(Debug)]
@@ -118,16 +115,16 @@ impl Ledger {
     }
 
     /// What a tally will be, and whether that is more, in count and bytes.
-    pub(super) fn after<S: Storage>(
+    pub(super) fn after(
         &self,
-        storage: &S,
+        storage: &dyn Storage,
         id: &TallyId,
     ) -> Result<(Tally, [bool; 2]), StorageError> {
         let (count, bytes) = self.0.get(id).copied().unwrap_or_default();
         Ok((changed(storage.tally(id)?, (count, bytes)), [count > 0, bytes > 0]))
     }
 
-    pub(super) fn changes<S: Storage>(self, storage: &S) -> Result<Vec<Change>, StorageError> {
+    pub(super) fn changes(self, storage: &dyn Storage) -> Result<Vec<Change>, StorageError> {
         let deltas = self.0.into_iter().filter(|(_, delta)| *delta != (0, 0));
         deltas.map(|(id, by)| Ok(Change::Tally(id, changed(storage.tally(&id)?, by)))).collect()
     }
@@ -158,9 +155,9 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Why its writer may not have this much, if it is more than it had.
-    pub(super) fn writer_refusal<S: Storage>(
+    pub(super) fn writer_refusal(
         &self,
-        storage: &S,
+        storage: &dyn Storage,
         ledger: &Ledger,
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let Some(writer) = &self.payers.writer else {
@@ -168,8 +165,8 @@ impl Claim {
         };
         let (tally, [more_spaces, more_bytes]) = ledger.after(storage, writer)?;
         let Quota { count, bytes } = self.writer_quota;
-        let spaces = more_spaces.then_some((Limit::WriterSpaces, tally.count, count));
-        let bytes = more_bytes.then_some((Limit::WriterBytes, tally.bytes, bytes));
+        let spaces = more_spaces.then_some((StoreConfig::WRITER_SPACES, tally.count, count));
+        let bytes = more_bytes.then_some((StoreConfig::WRITER_BYTES, tally.bytes, bytes));
         let refusals = [spaces, bytes].into_iter().flatten();
         let mut refusals = refusals.map(|(limit, got, max)| {
             let max = u64::try_from(max).unwrap_or(u64::MAX);
@@ -179,7 +176,7 @@ impl Claim {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// A writer's claim to a record; without a writer, that of a value that somebody else brings.
     pub(super) fn claim(&self, key: &RecordKey, writer: Option<&PeerId>) -> Claim {
         let is_protected = writer.is_some_and(|writer| self.protection.covers(writer));

@@ -22,16 +22,14 @@ use web_time::Instant;
 
 use super::{
     SmartRecordStore, StorageError, lock, rows,
-    storage::{Part, PartId, RecordId, SpaceId, Storage},
+    storage::{Part, PartId, RecordId, SpaceId},
 };
 use crate::{
     key::RecordKey,
     proto::storage::{Board, Head, Value, head::Body},
-    record::{
-        SmartRecord, View, Writer,
-        chunk::{Chunk, Chunks},
-    },
+    record::{Chunks, SmartRecord, View, Writer},
     time::Timestamp,
+    validator::Namespace,
 };
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
@@ -92,7 +90,7 @@ impl Cursor {
 /// An answer, when what it says expires, and when it will be another.
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// The smart record under `key` as this node knows it, with at most as many spaces as its limits allow. `None` if
     /// there is none. A damaged space is left out, and counted among the storage's failures.
     ///
@@ -139,7 +137,7 @@ impl<S: Storage> SmartRecordStore<S> {
                 self.join_row(&mut record, &part, now);
             }
         }
-        if let Some(rules) = self.validator.smart_record(key) {
+        if let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) {
             record.truncate(rules.limits());
         }
         Ok((record.spaces().len() > 0).then_some(record))
@@ -147,7 +145,7 @@ impl<S: Storage> SmartRecordStore<S> {
 
     /// Joins a row into its record, without what has expired.
     fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
-        let read = rows::read_space(part).inspect_err(|error| self.read_failed(error));
+        let read = rows::read_owned_space(part).inspect_err(|error| self.read_failed(error));
         if let Ok((writer, mut space)) = read {
             space.collect(now);
             record.join_space(writer, space);
@@ -218,7 +216,10 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 
     fn max_spaces(&self, key: &RecordKey) -> usize {
-        self.validator.smart_record(key).map_or(0, |rules| rules.limits().spaces_per_record())
+        match self.registry.resolve(key) {
+            Ok(Namespace::Spaces(rules)) => rules.limits().spaces_per_record(),
+            _ => 0,
+        }
     }
 
     /// The highest rank that is given out. Only of a record that holds more than that are the rows looked at.
@@ -276,7 +277,7 @@ impl<S: Storage> SmartRecordStore<S> {
         id: RecordId,
         now: Timestamp,
     ) -> Result<Answered, StorageError> {
-        let mut chunk = Chunk::new(usize::MAX);
+        let mut spaces = Vec::new();
         let (mut expires_at, mut until) = (None, None::<Timestamp>);
         for part in self.given_out(key, id, now) {
             let (_, part) = part?;
@@ -284,15 +285,16 @@ impl<S: Storage> SmartRecordStore<S> {
             // A row that cannot be read does not stand in the way of others.
             let live = live_space(part, now).inspect_err(|error| self.read_failed(error));
             if let Ok((bytes, at)) = live {
-                chunk.push(&bytes);
+                spaces.push(((), bytes));
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
         }
         let expires = expires_at.and_then(|at| instant(at, now));
-        let record = (!chunk.is_empty()).then(|| Record {
+        let value = Chunks::new(spaces.into_iter(), usize::MAX).next();
+        let record = value.map(|value| Record {
             key: libp2p_kad::RecordKey::new(key),
-            value: chunk.into_bytes(),
+            value,
             publisher: None,
             expires,
         });
@@ -506,7 +508,7 @@ fn live_space(part: Part<'_>, now: Timestamp) -> Result<(Bytes, Option<Timestamp
     if part.due_at.is_none_or(|at| at > now) {
         return Ok((Bytes::from(part.bytes.into_owned()), part.expires_at));
     }
-    let (writer, mut space) = rows::read_space(&part)?;
+    let (writer, mut space) = rows::read_owned_space(&part)?;
     space.collect(now);
     Ok((space.encode(&writer).into(), space.retain_until()))
 }

@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -19,25 +19,22 @@ use super::{
     room::Plan,
     rows,
     storage::{
-        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, Storage,
-        StorageError, Verdict,
+        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, StorageError,
+        Verdict,
     },
 };
 use crate::{
     clock::Clock,
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Board, Head, head::Body},
-    },
-    record::{Limit, LimitExceeded},
-    validator::{MergedSpace, Refusals, SmartRecordValidator, ValidationError, Validator},
+    proto::storage::{Board, Head, head::Body},
+    record::{Chunks, Limit, LimitExceeded},
+    validator::{Namespace, Registry, ValidationError},
 };
 
 /// The rules of the store that has the storage.
 pub(super) struct Rules {
     pub(super) local: PeerId,
-    pub(super) validator: Arc<dyn Validator>,
+    pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -75,23 +72,22 @@ impl From<StorageError> for RowFault {
 impl Rules {
     fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<Checked, RowFault> {
         let (key, body) = self.read_head(id, part)?;
-        let rules = self.validator.smart_record(&key);
-        match (body, rules) {
-            (Body::Board(_), Some(rules)) => {
+        match (body, self.registry.resolve(&key)?) {
+            (Body::Board(_), Namespace::Spaces(rules)) => {
                 rules.limits().check_key(&key).map_err(ValidationError::from)?;
                 Ok(Checked::Good)
             }
-            (Body::Value(stored), None) => {
+            (Body::Value(stored), Namespace::Value(validator)) => {
                 let now = self.clock.now();
                 let has_expired = part.expires_at.is_some_and(|at| at <= now);
                 if has_expired && stored.remember_until.is_none_or(|at| at <= now.as_millis()) {
                     return Ok(Checked::Expired);
                 }
-                match self.validator.revalidate(&key, &stored.value, now) {
+                match validator.revalidate(&key, &stored.value, now) {
                     // It is hidden by its row's expiry, and has to be remembered.
                     Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
-                        limit: Limit::ClockSkew,
+                        limit: Limit::CLOCK_SKEW,
                         ..
                     }))
                     | Ok(()) => Ok(Checked::Good),
@@ -110,52 +106,36 @@ impl Rules {
     ) -> Result<Checked, RowFault> {
         // Without the key nothing can be said about a signature.
         let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
-        let rules = self.validator.smart_record(&key).ok_or_else(of_another_kind)?;
+        let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
+            return Err(of_another_kind().into());
+        };
         if part.expires_at.is_some_and(|at| at <= self.clock.now())
-            && rows::read_space(part)?.1.retain_until() == part.expires_at
+            && rows::read_space(part)?.retain_until() == part.expires_at
         {
             return Ok(Checked::Expired);
         }
-        let stored = rows::decode_space(part)?;
-        let count = stored.updates.len();
-        let (rest, space_id, refused) = self.readmit(rules, &key, stored)?;
-        if space_id != id.space {
+        let encoded = rows::encoded(part);
+        if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
         }
-        match (rest, refused) {
-            (Some((_, admitted)), None) if admitted == count => Ok(Checked::Good),
+        let space = Bytes::copy_from_slice(&part.bytes);
+        let record = Chunks::new([((), space)].into_iter(), usize::MAX).next().unwrap_or_default();
+        let (record, refusals) = match rules.sift(&key, &record, None) {
+            Err(ValidationError::Malformed(_)) => return Err(RowFault::Damaged),
+            sifted => sifted?,
+        };
+        match (record.into_spaces().next(), refusals.first().cloned()) {
+            (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
+                Ok(Checked::Good)
+            }
             // Without a refusal, newer updates leave less room than they did.
-            (Some((rest, _)), refused) => {
-                Ok(Checked::Partly(rest, refused.unwrap_or(ValidationError::Stale).into()))
+            (Some((writer, rest)), refused) => {
+                let fault = refused.unwrap_or(ValidationError::Stale).into();
+                Ok(Checked::Partly(rows::space_part(&rest, &writer), fault))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
         }
-    }
-
-    /// What would be admitted of a space, with the number of its updates; the space's id; and the first reason
-    /// why something would not.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-    fn readmit(
-        &self,
-        rules: &SmartRecordValidator,
-        key: &RecordKey,
-        stored: wire::Space,
-    ) -> Result<(Option<(Part<'static>, usize)>, SpaceId, Option<ValidationError>), RowFault> {
-        let mut refusals = Refusals::default();
-        let spaces = BTreeMap::from([(stored.public_key, stored.updates)]);
-        let admitted = rules.admit_writers(key, spaces, &mut refusals).pop();
-        let Some((writer, updates)) = admitted else {
-            return Err(refusals.first().cloned().map_or(RowFault::Damaged, RowFault::Invalid));
-        };
-        let nothing = wire::Space::default();
-        let MergedSpace { space, .. } = rules
-            .merge_space(key, &writer, updates, &nothing, None, &mut refusals)
-            .map_err(|_| RowFault::Damaged)?;
-        let rest = space
-            .filter(|space| !space.is_empty())
-            .map(|space| (rows::space_part(&space, &writer), space.updates().len()));
-        Ok((rest, SpaceId(writer.rank(key)), refusals.first().cloned()))
     }
 
     /// The key and the body of a head, if it is that of this record.
@@ -169,7 +149,7 @@ impl Rules {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Removes the rows that the storage has found to be bad.
     pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
         let mut rejected = self.storage.take_rejected();
@@ -251,7 +231,7 @@ impl<S: Storage> SmartRecordStore<S> {
     }
 }
 
-/// The namespace held something else, or nothing is known about it.
+/// The namespace held something else.
 fn of_another_kind() -> ValidationError {
     ValidationError::Unsupported("the namespace is of another kind now".to_owned())
 }

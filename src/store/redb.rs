@@ -255,7 +255,7 @@ impl RedbStorage {
     }
 }
 
-impl SmartRecordStore<RedbStorage> {
+impl SmartRecordStore {
     /// A store in a file for smart records under `/sr/…`, with all defaults: see [`Durability::group`].
     ///
     /// ```

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    SmartRecordStore, StorageError, lock,
+    SmartRecordStore, StorageError, StoreConfig, lock,
     quota::{Claim, Ledger, Payers},
     rows,
-    storage::{Change, Part, PartId, RecordId, Storage},
+    storage::{Change, Part, PartId, RecordId},
     victims::{Kind, Victim},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Excess {
     }
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Evicts some of what a store holds beyond its bounds, or those of the namespace that is written to, because these
     /// were wider when it was opened the last time. The record that is written to stays.
     pub(super) fn shed(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), StorageError> {
@@ -206,7 +206,7 @@ impl<S: Storage> SmartRecordStore<S> {
         claim: &Claim,
         plan: &Plan,
     ) -> Result<Result<Vec<RecordId>, LimitExceeded>, StorageError> {
-        if let Some(limit) = claim.writer_refusal(&self.storage, &plan.ledger)? {
+        if let Some(limit) = claim.writer_refusal(&*self.storage, &plan.ledger)? {
             return Ok(Err(limit));
         }
         if !plan.grows() {
@@ -216,10 +216,10 @@ impl<S: Storage> SmartRecordStore<S> {
         if let (Some((name, quota)), Some(tally)) =
             (&claim.namespace_quota, &claim.payers.namespace)
         {
-            let (after, _) = plan.ledger.after(&self.storage, tally)?;
+            let (after, _) = plan.ledger.after(&*self.storage, tally)?;
             let as_usize = |n| usize::try_from(n).unwrap_or(usize::MAX);
             let got = (as_usize(after.count), as_usize(after.bytes));
-            let limits = (Limit::NamespaceRecords, Limit::NamespaceBytes);
+            let limits = (StoreConfig::NAMESPACE_RECORDS, StoreConfig::NAMESPACE_BYTES);
             let refusal = self.choose(
                 claim,
                 Some(name),
@@ -235,7 +235,7 @@ impl<S: Storage> SmartRecordStore<S> {
         let records = usage.records.saturating_add(usize::from(plan.is_new_record));
         let bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
         let max = (self.config.max_records(), self.config.max_bytes());
-        let limits = (Limit::StoreRecords, Limit::StoreBytes);
+        let limits = (StoreConfig::STORE_RECORDS, StoreConfig::STORE_BYTES);
         let refusal =
             self.choose(claim, None, ((records, bytes), max, limits), plan, &mut victims)?;
         Ok(match refusal {
@@ -317,7 +317,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// Makes the changes of a plan, and those of the tallies with them.
     pub(super) fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
         let mut changes = plan.changes;
-        changes.extend(plan.ledger.changes(&self.storage)?);
+        changes.extend(plan.ledger.changes(&*self.storage)?);
         self.change(changes)
     }
 

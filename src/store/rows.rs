@@ -5,25 +5,18 @@
 //!
 //! **Invariants.** A row is made by this module and nothing else, so it reads back, unless the storage has damaged it.
 //!
-//! **Spec.** `proto/storage.proto`, `proto/smart_record.proto`.
+//! **Spec.** `proto/storage.proto`.
 
 use std::{borrow::Cow, fmt::Display};
 
 use libp2p_identity::PeerId;
-use prost::{
-    Message,
-    bytes::Bytes,
-    encoding::{self, WireType},
-};
+use prost::{Message, bytes::Bytes};
 
 use super::storage::{Part, StorageError, Usage};
 use crate::{
     key::RecordKey,
-    proto::{
-        smart_record as wire,
-        storage::{Board, Head, Value, head::Body},
-    },
-    record::{Space, Writer},
+    proto::storage::{Board, Head, Value, head::Body},
+    record::{EncodedSpace, Space, Writer},
     time::Timestamp,
 };
 
@@ -40,76 +33,20 @@ pub(super) fn decode_head(part: &Part<'_>) -> Result<Head, StorageError> {
     Head::decode(&part.bytes[..]).map_err(|e| damaged(&e))
 }
 
-pub(super) fn decode_space(part: &Part<'_>) -> Result<wire::Space, StorageError> {
-    wire::Space::decode(Bytes::copy_from_slice(&part.bytes)).map_err(|e| damaged(&e))
+/// The space in a row, as it is encoded.
+pub(super) fn encoded<'a>(part: &'a Part<'_>) -> EncodedSpace<'a> {
+    EncodedSpace::new(&part.bytes)
 }
 
-/// Whether all of these updates stand in a space's row, byte for byte. The row is not decoded for it. `false` may
-/// also mean that it cannot be read.
-pub(super) fn holds(part: &Part<'_>, updates: &[wire::SignedUpdate]) -> bool {
-    updates.iter().all(|update| {
-        let mut fields = Fields(&part.bytes);
-        fields.any(|(tag, signed)| {
-            tag == SPACE_UPDATES
-                && Fields(signed).eq([
-                    (SIGNED_UPDATE, &update.update[..]),
-                    (SIGNED_SIGNATURE, &update.signature[..]),
-                ])
-        })
-    })
-}
-
-/// The first space of an encoded smart record, and what follows it; `None` if it does not begin with one.
-pub(super) fn split_space(record: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut fields = Fields(record);
-    let (tag, space) = fields.next()?;
-    (tag == RECORD_SPACES).then_some((space, fields.0))
-}
-
-/// The public key of an encoded space; nothing if it does not begin with one.
-pub(super) fn public_key(space: &[u8]) -> &[u8] {
-    match Fields(space).next() {
-        Some((SPACE_PUBLIC_KEY, key)) => key,
-        _ => &[],
-    }
-}
-
-/// How many updates a space's row holds.
-pub(super) fn count_updates(space: &[u8]) -> usize {
-    Fields(space).filter(|(tag, _)| *tag == SPACE_UPDATES).count()
-}
-
-/// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature` in `proto/smart_record.proto`.
-const RECORD_SPACES: u32 = 1;
-const SPACE_PUBLIC_KEY: u32 = 1;
-const SPACE_UPDATES: u32 = 2;
-const SIGNED_UPDATE: u32 = 1;
-const SIGNED_SIGNATURE: u32 = 2;
-
-/// The length-delimited fields of a message, up to the first of another kind.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u32, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (tag, wire_type) = encoding::decode_key(&mut self.0).ok()?;
-        if wire_type != WireType::LengthDelimited {
-            return None;
-        }
-        let len = encoding::decode_varint(&mut self.0).ok()?;
-        let (field, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
-        self.0 = rest;
-        Some((tag, field))
-    }
+/// The space in a row.
+pub(super) fn read_space(part: &Part<'_>) -> Result<Space, StorageError> {
+    Space::decode_trusted(Bytes::copy_from_slice(&part.bytes)).map_err(|e| damaged(&e))
 }
 
 /// The space in a row, and whose it is.
-pub(super) fn read_space(part: &Part<'_>) -> Result<(Writer, Space), StorageError> {
-    let wire = decode_space(part)?;
-    let writer = Writer::decode(wire.public_key.clone()).map_err(|e| damaged(&e))?;
-    let space = Space::from_stored(wire).map_err(|e| damaged(&e))?;
-    Ok((writer, space))
+pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), StorageError> {
+    let writer = encoded(part).writer().map_err(|e| damaged(&e))?;
+    Ok((writer, read_space(part)?))
 }
 
 pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
@@ -139,8 +76,7 @@ pub(super) fn value_part(
 
 /// Whose space a row is; `None` if it cannot be read.
 pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
-    let writer = Writer::decode(Bytes::copy_from_slice(public_key(&part.bytes)));
-    writer.ok().map(|writer| writer.peer_id())
+    encoded(part).writer().ok().map(|writer| writer.peer_id())
 }
 
 impl Board {

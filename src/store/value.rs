@@ -9,12 +9,12 @@ use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError,
-    event::{Origin, StoreEvent},
+    event::Origin,
     lock,
     receipt::{Kept, Received, identity},
     rows,
-    storage::{RecordId, Storage},
-    write::{Meta, WriteError, WriteReport},
+    storage::RecordId,
+    write::{Meta, Outcome, WriteError},
 };
 use crate::{
     key::RecordKey,
@@ -24,26 +24,24 @@ use crate::{
     validator::{ValidationError, Validator, Validity},
 };
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
     /// validated again.
     pub(super) fn write_value(
         &mut self,
+        validator: &dyn Validator,
         key: &RecordKey,
         value: &[u8],
         checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
-    ) -> Result<WriteReport, WriteError> {
-        let validator = self.validator.clone();
+    ) -> Result<Outcome, WriteError> {
         let record = self.record_id(key);
         let kept = self.stored_value(record)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
         // Unless a part of it has expired, which goes.
         if is_same && validator.collect(key, value, now).is_none() {
-            self.commit()?;
-            self.count(|c| &mut c.known, 1);
-            return Ok(WriteReport { known: 1, ..WriteReport::default() });
+            return Ok(Outcome { known: 1, ..Outcome::default() });
         }
         if kept.is_none() && self.storage.get(&record.head())?.is_none() {
             // Where there is no room, no signature is checked.
@@ -66,7 +64,7 @@ impl<S: Storage> SmartRecordStore<S> {
             self.discard_rejected()?;
         }
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
-            kept.admits(&*validator, key, value, validity, now)?;
+            kept.admits(validator, key, value, validity, now)?;
         }
         let mut old = kept.as_ref().filter(|kept| kept.lives_at(now));
         let mut best = Bytes::copy_from_slice(value);
@@ -110,7 +108,6 @@ impl<S: Storage> SmartRecordStore<S> {
             is_local: meta.origin == Origin::Local
                 || is_known && old.is_some_and(|old| old.stored.is_local),
         };
-        let mut report = WriteReport::default();
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, expires_at, forget_at);
@@ -119,19 +116,8 @@ impl<S: Storage> SmartRecordStore<S> {
             self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
-        if is_known {
-            report.known = 1;
-            self.count(|c| &mut c.known, 1);
-        } else {
-            report.stored = 1;
-            self.count(|c| &mut c.values, 1);
-            self.emit(&StoreEvent::Stored {
-                key: key.clone(),
-                writers: Vec::new(),
-                origin: meta.origin,
-            });
-        }
-        Ok(report)
+        let (stored, known) = if is_known { (0, 1) } else { (1, 0) };
+        Ok(Outcome { stored, known, is_value: true, ..Outcome::default() })
     }
 
     /// The value under a record that is not a smart record, if it lives; with its key and expiry.
@@ -188,7 +174,7 @@ fn is_from_the_future(
 ) -> bool {
     matches!(
         validator.validate(key, value, now),
-        Err(ValidationError::LimitExceeded(exceeded)) if exceeded.limit == Limit::ClockSkew
+        Err(ValidationError::LimitExceeded(exceeded)) if exceeded.limit == Limit::CLOCK_SKEW
     )
 }
 

@@ -17,7 +17,7 @@ use super::{
     quota::{Claim, Payers, namespace_tally},
     room::Plan,
     rows,
-    storage::{PartId, RecordId, SpaceId, Storage, TallyId},
+    storage::{PartId, RecordId, SpaceId, TallyId},
 };
 use crate::{
     key::RecordKey,
@@ -73,7 +73,7 @@ pub(super) struct Victim {
     pub(super) is_whole: bool,
 }
 
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// The farthest record of a kind of which something may go for a claim, below the one that was the last to be
     /// chosen.
     pub(super) fn next_victim(

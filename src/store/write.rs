@@ -6,28 +6,22 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-use std::collections::BTreeMap;
-
-use libp2p_identity::PeerId;
-use prost::Message;
-
 use super::{
     SmartRecordStore, StorageError,
+    checked::{Checked, CheckedBody},
     event::{Origin, StoreEvent},
     plan::Place,
     rows,
-    storage::{Part, RecordId, SpaceId, Storage},
+    storage::{RecordId, SpaceId},
 };
 use crate::{
     key::RecordKey,
     meter::{Begun, Timed},
-    proto::smart_record as wire,
-    record::{Space, Writer},
+    record::{EncodedSpace, Incoming, Space, Writer},
     time::Timestamp,
-    validator::{
-        Checked, CheckedBody, Malformed, Refusals, Refused, SmartRecordValidator, ValidationError,
-    },
+    validator::{Malformed, Namespace, Refusals, Refused, SpaceRules, ValidationError},
 };
+use libp2p_identity::PeerId;
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
@@ -68,6 +62,32 @@ pub(super) struct Meta {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// What has become of a write.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// How many updates, or values, are new.
+    pub(super) stored: usize,
+    /// How many were there already.
+    pub(super) known: usize,
+    /// Whether it is about a value that is not a smart record.
+    pub(super) is_value: bool,
+    /// The writers whose spaces have grown.
+    pub(super) writers: Vec<PeerId>,
+    pub(super) refusals: Refusals,
+    pub(super) failure: Option<StorageError>,
+}
+
+impl From<WriteError> for Outcome {
+    fn from(error: WriteError) -> Self {
+        let mut outcome = Self::default();
+        match error {
+            WriteError::Refused(reason) => outcome.refusals.push(None, reason, 1),
+            WriteError::Storage(error) => outcome.failure = Some(error),
+        }
+        outcome
+    }
+}
+
 /// What came for a record, before it is joined.
 struct Arrived {
     spaces: Vec<(Writer, Incoming)>,
@@ -76,54 +96,7 @@ struct Arrived {
     refusals: Refusals,
 }
 
-/// The updates that came for a space.
-enum Incoming {
-    Unverified(Vec<wire::SignedUpdate>),
-    Verified(Space),
-}
-
-impl Incoming {
-    fn len(&self) -> usize {
-        match self {
-            Self::Unverified(updates) => updates.len(),
-            Self::Verified(space) => space.updates().len(),
-        }
-    }
-
-    /// Whether all of them stand in a row.
-    fn are_in(&self, part: &Part<'_>) -> bool {
-        match self {
-            Self::Unverified(updates) => rows::holds(part, updates),
-            Self::Verified(_) => false,
-        }
-    }
-
-    /// The length of the shortest.
-    fn least(&self) -> usize {
-        match self {
-            Self::Unverified(updates) => {
-                updates.iter().map(wire::SignedUpdate::encoded_len).min().unwrap_or(0)
-            }
-            Self::Verified(space) => {
-                space.updates().map(|update| update.as_bytes().len()).min().unwrap_or(0)
-            }
-        }
-    }
-}
-
-impl From<Vec<wire::SignedUpdate>> for Incoming {
-    fn from(updates: Vec<wire::SignedUpdate>) -> Self {
-        Self::Unverified(updates)
-    }
-}
-
-impl From<Space> for Incoming {
-    fn from(space: Space) -> Self {
-        Self::Verified(space)
-    }
-}
-
-impl<S: Storage> SmartRecordStore<S> {
+impl SmartRecordStore {
     /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
     /// there; for others the value, if it is better than what is there.
     ///
@@ -147,39 +120,41 @@ impl<S: Storage> SmartRecordStore<S> {
         self.end_write(key, meta.origin, begun, result)
     }
 
-    /// What every write ends with: what went on its way has gone for good, whatever has become of the write.
+    /// What every write ends with: what went on its way has gone for good, whatever has become of the write, and
+    /// what came in before a failure stays. All of it is told here.
     fn end_write(
         &mut self,
         key: &RecordKey,
         origin: Origin,
         begun: Begun,
-        result: Result<WriteReport, WriteError>,
+        result: Result<Outcome, WriteError>,
     ) -> Result<WriteReport, WriteError> {
-        if let Err(WriteError::Refused(_)) = &result
-            && let Err(error) = self.commit()
-        {
-            self.emit(&StoreEvent::StorageFailed { error });
+        let mut outcome = result.unwrap_or_else(Outcome::from);
+        if let Err(error) = self.commit() {
+            outcome.failure.get_or_insert(error);
+            (outcome.stored, outcome.writers) = (0, Vec::new());
         }
         self.meter.end(Timed::StoreWrite, begun);
-        self.report_failure(key, origin, &result);
-        result
-    }
-
-    fn report_failure(
-        &mut self,
-        key: &RecordKey,
-        origin: Origin,
-        result: &Result<WriteReport, WriteError>,
-    ) {
-        match result {
-            // Refusals of parts have been told one by one.
-            Err(WriteError::Refused(reason)) if self.validator.smart_record(key).is_none() => {
-                self.refuse(key, origin, None, reason.clone(), 1);
-            }
-            Err(WriteError::Storage(error)) => {
+        let Outcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
+        self.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
+        self.count(|c| &mut c.known, known);
+        let mut report = WriteReport { stored, known, refused: Vec::new() };
+        let first = refusals.first().cloned();
+        for Refused { writer, reason, count } in refusals.into_entries() {
+            self.refuse(key, origin, writer, reason.clone(), count);
+            report.refused.push((writer, reason));
+        }
+        if stored > 0 {
+            writers.sort_unstable();
+            self.emit(&StoreEvent::Stored { key: key.clone(), writers, origin });
+        }
+        match (failure, first) {
+            (Some(error), _) => {
                 self.emit(&StoreEvent::StorageFailed { error: error.clone() });
+                Err(error.into())
             }
-            _ => {}
+            (None, Some(reason)) if stored == 0 && known == 0 => Err(reason.into()),
+            _ => Ok(report),
         }
     }
 
@@ -202,24 +177,20 @@ impl<S: Storage> SmartRecordStore<S> {
         key: &RecordKey,
         body: CheckedBody,
         meta: Meta,
-    ) -> Result<WriteReport, WriteError> {
+    ) -> Result<Outcome, WriteError> {
         let now = self.begin_write(key)?;
-        let validator = self.validator.clone();
-        match (body, validator.smart_record(key)) {
-            (CheckedBody::Record(record, refusals), Some(rules)) => {
-                let spaces = record.into_spaces().map(|(writer, space)| (writer, space.into()));
+        let registry = self.registry.clone();
+        match (body, registry.resolve(key)?) {
+            (CheckedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
+                let spaces = record.into_spaces();
+                let spaces = spaces.map(|(writer, space)| (writer, Incoming::Verified(space)));
                 let arrived = Arrived { spaces: spaces.collect(), known: 0, refusals };
-                self.write_spaces(rules, key, arrived, meta, now)
+                Ok(self.write_spaces(rules, key, arrived, now)?)
             }
-            (CheckedBody::Value(value, validity), None) => {
-                self.write_value(key, &value, Some(validity), meta, now)
+            (CheckedBody::Value(value, validity), Namespace::Value(validator)) => {
+                self.write_value(&**validator, key, &value, Some(validity), meta, now)
             }
-            (CheckedBody::Refused(reason), rules) => {
-                if rules.is_some() {
-                    self.refuse(key, meta.origin, None, reason.clone(), 1);
-                }
-                Err(reason.into())
-            }
+            (CheckedBody::Refused(reason), _) => Err(reason.into()),
             // Checked by the rules of another store.
             _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
         }
@@ -230,12 +201,14 @@ impl<S: Storage> SmartRecordStore<S> {
         key: &RecordKey,
         value: &[u8],
         meta: Meta,
-    ) -> Result<WriteReport, WriteError> {
+    ) -> Result<Outcome, WriteError> {
         let now = self.begin_write(key)?;
-        let validator = self.validator.clone();
-        match validator.smart_record(key) {
-            Some(rules) => self.write_smart_record(rules, key, value, meta, now),
-            None => self.write_value(key, value, None, meta, now),
+        let registry = self.registry.clone();
+        match registry.resolve(key)? {
+            Namespace::Spaces(rules) => self.write_smart_record(rules, key, value, now),
+            Namespace::Value(validator) => {
+                self.write_value(&**validator, key, value, None, meta, now)
+            }
         }
     }
 
@@ -265,53 +238,37 @@ impl<S: Storage> SmartRecordStore<S> {
 
     fn write_smart_record(
         &mut self,
-        rules: &SmartRecordValidator,
+        rules: &SpaceRules,
         key: &RecordKey,
         value: &[u8],
-        meta: Meta,
         now: Timestamp,
-    ) -> Result<WriteReport, WriteError> {
-        let record = self.record_id(key);
-        let opened = match rules.limits().check_key(key) {
-            Err(limit) => Err(limit.into()),
-            Ok(()) => {
-                let (known, news) = self.without_known(record, key, value)?;
-                match rules.open(key, news.into()) {
-                    // Nothing is left but what this version does not know, if anything.
-                    Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
-                        Ok((known, BTreeMap::new()))
-                    }
-                    opened => opened.map(|spaces| (known, spaces)),
-                }
-            }
-        };
-        let (known, spaces) =
-            opened.inspect_err(|reason| self.refuse(key, meta.origin, None, reason.clone(), 1))?;
-        if spaces.is_empty() {
-            self.commit()?;
-            self.count(|c| &mut c.known, known);
-            return Ok(WriteReport { known, ..WriteReport::default() });
-        }
+    ) -> Result<Outcome, WriteError> {
+        rules.limits().check_key(key).map_err(ValidationError::from)?;
+        let (known, news) = self.without_known(self.record_id(key), key, value)?;
         let mut refusals = Refusals::default();
-        let spaces = rules.admit_writers(key, spaces, &mut refusals);
-        let spaces = spaces.into_iter().map(|(writer, updates)| (writer, updates.into()));
+        let spaces = match rules.open(key, news.into(), &mut refusals) {
+            // Nothing is left but what this version does not know, if anything.
+            Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
+                return Ok(Outcome { known, ..Outcome::default() });
+            }
+            opened => opened?,
+        };
+        let spaces = spaces.into_iter();
+        let spaces = spaces.map(|(writer, updates)| (writer, Incoming::Unverified(updates)));
         let arrived = Arrived { spaces: spaces.collect(), known, refusals };
-        self.write_spaces(rules, key, arrived, meta, now)
+        Ok(self.write_spaces(rules, key, arrived, now)?)
     }
 
-    /// Joins spaces into a record, and tells what came of it and of what was refused before.
+    /// Joins spaces into a record.
     fn write_spaces(
         &mut self,
-        rules: &SmartRecordValidator,
+        rules: &SpaceRules,
         key: &RecordKey,
         arrived: Arrived,
-        meta: Meta,
         now: Timestamp,
-    ) -> Result<WriteReport, WriteError> {
-        let Arrived { spaces, known, mut refusals } = arrived;
-        let mut report = WriteReport { known, ..WriteReport::default() };
-        let mut writers = Vec::new();
-        let mut failure = None;
+    ) -> Result<Outcome, StorageError> {
+        let Arrived { spaces, known, refusals } = arrived;
+        let mut outcome = Outcome { known, refusals, ..Outcome::default() };
         // The lowest ranks first, so that of too many none comes in only to go again.
         let ranked =
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
@@ -323,43 +280,22 @@ impl<S: Storage> SmartRecordStore<S> {
             let claim = self.claim(key, Some(&writer.peer_id()));
             let (id, max_spaces) = (record.part(SpaceId(rank)), rules.limits().spaces_per_record());
             let place = Place { key, id, claim: &claim, max_spaces };
-            match self.write_space(rules, &place, &writer, updates, now, &mut refusals) {
+            let refusals = &mut outcome.refusals;
+            match self.write_space(rules, &place, &writer, updates, now, refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
-                        writers.push(writer.peer_id());
+                        outcome.writers.push(writer.peer_id());
                     }
-                    report.stored = report.stored.saturating_add(stored);
-                    report.known = report.known.saturating_add(known);
+                    outcome.stored = outcome.stored.saturating_add(stored);
+                    outcome.known = outcome.known.saturating_add(known);
                 }
                 Err(error) => {
-                    failure = Some(error);
+                    outcome.failure = Some(error);
                     break;
                 }
             }
         }
-        // What came in before a failure stays.
-        if let Err(error) = self.commit() {
-            failure.get_or_insert(error);
-            report.stored = 0;
-            writers.clear();
-        }
-        self.count(|c| &mut c.admitted, report.stored);
-        self.count(|c| &mut c.known, report.known);
-        let first = refusals.first().cloned();
-        for refused in refusals.into_entries() {
-            let Refused { writer, reason, count } = refused;
-            self.refuse(key, meta.origin, writer, reason.clone(), count);
-            report.refused.push((writer, reason));
-        }
-        if report.stored > 0 {
-            writers.sort_unstable();
-            self.emit(&StoreEvent::Stored { key: key.clone(), writers, origin: meta.origin });
-        }
-        match (failure, first) {
-            (Some(error), _) => Err(error.into()),
-            (None, Some(reason)) if report.stored == 0 && report.known == 0 => Err(reason.into()),
-            _ => Ok(report),
-        }
+        Ok(outcome)
     }
 
     /// What is left of an encoded smart record without the spaces that are stored just as they came, and how many
@@ -373,14 +309,13 @@ impl<S: Storage> SmartRecordStore<S> {
         let mut known = 0_usize;
         let mut news = Vec::new();
         let mut rest = value;
-        while let Some((space, after)) = rows::split_space(rest) {
+        while let Some((space, after)) = EncodedSpace::split_first(rest) {
             let (whole, _) = rest.split_at(rest.len().saturating_sub(after.len()));
             rest = after;
-            if space.len() >= LEAST_SPACE {
-                let writer = rows::public_key(space);
-                let id = record.part(SpaceId(Writer::rank_of(writer, key)));
-                if self.storage.get(&id)?.is_some_and(|part| *part.bytes == *space) {
-                    known = known.saturating_add(rows::count_updates(space));
+            if space.as_bytes().len() >= LEAST_SPACE {
+                let id = record.part(SpaceId(space.rank(key)));
+                if self.storage.get(&id)?.is_some_and(|part| rows::encoded(&part) == space) {
+                    known = known.saturating_add(space.update_count());
                     continue;
                 }
             }
@@ -395,7 +330,7 @@ impl<S: Storage> SmartRecordStore<S> {
     /// known.
     fn write_space(
         &mut self,
-        rules: &SmartRecordValidator,
+        rules: &SpaceRules,
         place: &Place<'_>,
         writer: &Writer,
         updates: Incoming,
@@ -404,31 +339,27 @@ impl<S: Storage> SmartRecordStore<S> {
     ) -> Result<(usize, usize), StorageError> {
         let stored = match self.storage.get(&place.id)? {
             // Most of what comes is there already, and costs no more than a look.
-            Some(part) if updates.are_in(&part) => return Ok((0, updates.len())),
+            Some(part) if updates.is_in(rows::encoded(&part)) => {
+                return Ok((0, updates.update_count()));
+            }
             // It may be unverified, and says nothing any more.
-            Some(part) if part.expires_at.is_some_and(|at| at <= now) => wire::Space::default(),
-            Some(part) => rows::decode_space(&part)?,
+            Some(part) if part.expires_at.is_some_and(|at| at <= now) => Space::new(),
+            Some(part) => rows::read_space(&part)?,
             None => {
                 // It may be there, but no good.
                 self.discard_rejected()?;
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
-                let least = updates.least().saturating_add(writer.as_bytes().len());
+                let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
                 if let Some(limit) = self.newcomer_refusal(place, least, now)? {
-                    refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
+                    refusals.push(Some(writer.peer_id()), limit.into(), updates.update_count());
                     return Ok((0, 0));
                 }
-                wire::Space::default()
+                Space::new()
             }
         };
-        let before = stored.updates.len();
-        let merged = match updates {
-            Incoming::Unverified(updates) => {
-                rules.merge_space(place.key, writer, updates, &stored, Some(now), refusals)
-            }
-            Incoming::Verified(space) => rules.merge_verified(writer, space, stored, now, refusals),
-        };
-        let merged = merged.map_err(|error| rows::damaged(&error))?;
+        let before = stored.updates().len();
+        let merged = rules.merge(place.key, writer, stored, updates, Some(now), refusals);
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };

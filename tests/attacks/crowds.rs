@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use libp2p_smart_record::{
-    Fault, SmartRecordValidator, StoreEvent, ValidationError, Validator,
+    Fault, SpaceRules, StoreEvent, ValidationError,
     record::{Limit, LimitExceeded},
     store::Usage,
 };
@@ -76,7 +76,7 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
 
 fn too_many() -> ValidationError {
     LimitExceeded {
-        limit: Limit::SpacesPerRecord,
+        limit: Limit::SPACES_PER_RECORD,
         got: Some(SPACES as u64 + 1),
         max: SPACES as u64,
     }
@@ -110,7 +110,7 @@ fn of_a_crowd_the_join_keeps_the_lowest_ranks() {
 
 #[test]
 fn a_record_has_at_most_1024_spaces() {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let whole = encode(crowd()[..SPACES].to_vec());
     assert!(rules.validate(&key(), &whole, at(NOW)).is_ok());
     let over = encode(crowd()[..=SPACES].to_vec());

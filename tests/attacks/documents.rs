@@ -1,7 +1,7 @@
 //! Documents that are not what they should be, and those that only look so.
 
 use libp2p_smart_record::{
-    Fault, Kind, Limits, Malformed, Node, SmartRecordValidator, ValidationError,
+    Fault, Kind, Limits, Malformed, Node, SpaceRules, ValidationError,
     node::{DocumentLimits, NodeError},
     record::{Limit, LimitExceeded, UpdateError},
 };
@@ -157,7 +157,7 @@ fn an_unknown_kind_of_update_is_unsupported() {
 fn a_document_is_at_most_sixteen_nodes_deep() {
     accepted(alice().says(&Update::of(nested(16))));
     let reason = refused(alice().says(&Update::of(nested(17))), Fault::LimitExceeded);
-    let expected = LimitExceeded { limit: Limit::DocumentDepth, got: None, max: 16 };
+    let expected = LimitExceeded { limit: Limit::DOCUMENT_DEPTH, got: None, max: 16 };
     assert_eq!(reason, expected.into());
 }
 
@@ -178,7 +178,7 @@ fn nesting_as_deep_as_the_bytes_allow_is_refused() {
     refused(alice().says(&Update::of(deepest)), Fault::LimitExceeded);
     // Where updates may be much larger, and with all kinds of containers.
     let limits = Limits::default().with_update_bytes(1 << 20);
-    let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
+    let rules = SpaceRules::new(limits, libp2p_smart_record::Open);
     let mixed = (0..5_000).fold(int(1), |inner, n| match n % 3 {
         0 => list(&[inner]),
         1 => dict(&[(text("k"), inner)]),
@@ -202,16 +202,16 @@ fn a_document_has_at_most_1024_nodes() {
         alice().says(&Update::of(just(list(&elements))))
     };
     let limits = Limits::default().with_update_bytes(1 << 16).with_space_bytes(1 << 17);
-    let rules = SmartRecordValidator::new(limits.clone(), libp2p_smart_record::Open);
+    let rules = SpaceRules::new(limits.clone(), libp2p_smart_record::Open);
     accepted_under(&key(), &rules, of(1_024), neighbour().1);
     let reason =
         refused_under(&key(), &rules, of(1_025), neighbour(), Fault::LimitExceeded, Seen::Always);
-    let mut expected = LimitExceeded { limit: Limit::DocumentNodes, got: None, max: 1_024 };
+    let mut expected = LimitExceeded { limit: Limit::DOCUMENT_NODES, got: None, max: 1_024 };
     assert_eq!(reason, expected.clone().into());
 
     // And a tighter bound with the default size.
     let limits = Limits::default().with_document(DocumentLimits { depth: 16, nodes: 10 });
-    let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
+    let rules = SpaceRules::new(limits, libp2p_smart_record::Open);
     accepted_under(&key(), &rules, of(10), neighbour().1);
     let reason =
         refused_under(&key(), &rules, of(11), neighbour(), Fault::LimitExceeded, Seen::Always);

@@ -2,8 +2,8 @@
 
 use libp2p_core::SignedEnvelope;
 use libp2p_smart_record::{
-    AllowList, Fault, KeyOwner, Limits, RecordKey, SmartRecordValidator, ValidationError,
-    Validator, record::PolicyRefusal,
+    AllowList, Fault, KeyOwner, Limits, RecordKey, SpaceRules, ValidationError,
+    record::PolicyRefusal,
 };
 use prost::Message;
 
@@ -82,7 +82,7 @@ fn a_signature_of_the_same_writer_s_other_update_is_refused() {
 /// is a record.
 fn flip_every_byte(spaces: Vec<Space>, masks: &[u8]) {
     let original = encode(spaces.clone());
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     rules.validate(&key(), &original, at(NOW)).unwrap();
     let record = read(&original);
     let updates: usize = spaces.iter().map(|space| space.updates.len()).sum();
@@ -143,7 +143,7 @@ fn a_flipped_byte_is_never_taken_with_other_key_types() {
 #[test]
 fn a_truncated_record_is_refused() {
     let whole = encode([alice().says(&Update::saying(1))]);
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let mut replica = Replica::new();
     for len in 0..whole.len() {
         let error = rules.validate(&key(), &whole[..len], at(NOW)).unwrap_err();
@@ -156,7 +156,7 @@ fn a_truncated_record_is_refused() {
 
 #[test]
 fn the_owner_of_a_key_keeps_others_out() {
-    let rules = SmartRecordValidator::new(Limits::default(), KeyOwner);
+    let rules = SpaceRules::new(Limits::default(), KeyOwner);
     let (bob, _) = neighbour();
     let key = RecordKey::new(format!("/sr/{}/status", bob.peer_id()));
     let say =
@@ -175,7 +175,7 @@ fn the_owner_of_a_key_keeps_others_out() {
 
 #[test]
 fn a_key_without_owner_is_nobody_s() {
-    let rules = SmartRecordValidator::new(Limits::default(), KeyOwner);
+    let rules = SpaceRules::new(Limits::default(), KeyOwner);
     let value = encode([mallory().says(&Update::saying(1))]);
     assert_eq!(rules.validate(&key(), &value, at(NOW)), Err(PolicyRefusal::NoOwner.into()));
 }
@@ -186,7 +186,7 @@ fn who_is_not_on_the_list_stays_out() {
     let list: AllowList = [bob.peer_id()].into_iter().collect();
     let reason = refused_under(
         &key(),
-        &SmartRecordValidator::new(Limits::default(), list),
+        &SpaceRules::new(Limits::default(), list),
         mallory().says(&Update::saying(1)),
         (bob, space),
         Fault::RefusedByPolicy,
@@ -203,7 +203,7 @@ fn a_listed_writer_s_name_does_not_open_the_door() {
     let list: AllowList = [bob.peer_id(), listed.peer_id()].into_iter().collect();
     refused_under(
         &key(),
-        &SmartRecordValidator::new(Limits::default(), list),
+        &SpaceRules::new(Limits::default(), list),
         listed.space([mallory().sign(&Update::saying(1))]),
         (bob, space),
         Fault::Invalid,
@@ -271,7 +271,7 @@ fn what_libp2p_s_own_envelope_signs_is_taken_here() {
             let other = bob.space([bob.sign_under(key.as_bytes(), &Update::saying(2))]);
             accepted_under(
                 &key,
-                &SmartRecordValidator::default(),
+                &SpaceRules::default(),
                 author.space([SignedUpdate { update, signature }]),
                 other,
             );

@@ -1,7 +1,7 @@
 //! Values that are nothing.
 
 use libp2p_smart_record::{
-    Fault, Malformed, SmartRecordValidator, ValidationError, Validator,
+    Fault, Malformed, SpaceRules, ValidationError,
     record::{UpdateError, WriterError},
 };
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use crate::forge::*;
 
 /// Has a value refused by all; says why.
 fn refused_value(value: &[u8]) -> ValidationError {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let error = rules.validate(&key(), value, at(NOW)).unwrap_err();
     assert!(rules.consolidate(&key(), &[value]).is_err());
     assert!(rules.select(&key(), &[value]).is_err());

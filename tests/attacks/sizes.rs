@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use libp2p_smart_record::{
-    Fault, Limits, Malformed, Open, RecordKey, Registry, SmartRecordValidator, ValidationError,
-    Validator,
+    Fault, Limits, Malformed, Open, RecordKey, Registry, SpaceRules, ValidationError,
     record::{Limit, LimitExceeded, UpdateError, WriterError},
 };
 use prost::Message;
@@ -21,12 +20,12 @@ fn over(limit: Limit, got: u64, max: u64) -> ValidationError {
 
 #[test]
 fn a_key_is_at_most_256_bytes() {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     for (len, fits) in [(256, true), (257, false)] {
         let key = RecordKey::new(format!("/sr/{}", "x".repeat(len - 4)));
         let value =
             encode([alice().space([alice().sign_under(key.as_bytes(), &Update::saying(1))])]);
-        let expected = over(Limit::KeyBytes, 257, 256);
+        let expected = over(Limit::KEY_BYTES, 257, 256);
         let mut replica = Replica::new();
         replica.put(&key, value.clone());
         if fits {
@@ -51,7 +50,7 @@ fn an_update_is_at_most_2048_bytes() {
     assert_eq!(largest.encoded_len(), 2_048);
     accepted(alice().says(&largest));
     let reason = refused(alice().says(&Update::of_len(2_049)), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::UpdateBytes, 2_049, 2_048));
+    assert_eq!(reason, over(Limit::UPDATE_BYTES, 2_049, 2_048));
     refused(alice().says(&Update::of_len(60_000)), Fault::LimitExceeded);
 }
 
@@ -68,7 +67,7 @@ fn a_signature_is_at_most_1024_bytes() {
             refused(with(len), Fault::Invalid);
         }
         let reason = refused(with(1_025), Fault::LimitExceeded);
-        assert_eq!(reason, over(Limit::SignatureBytes, 1_025, 1_024));
+        assert_eq!(reason, over(Limit::SIGNATURE_BYTES, 1_025, 1_024));
     }
 }
 
@@ -84,7 +83,7 @@ fn a_public_key_is_at_most_1152_bytes() {
     let reason = refused(with(1_152), Fault::Malformed);
     assert!(matches!(reason, ValidationError::Malformed(Malformed::Writer(WriterError::Key(_)))));
     let reason = refused(with(1_153), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::PublicKeyBytes, 1_153, 1_152));
+    assert_eq!(reason, over(Limit::PUBLIC_KEY_BYTES, 1_153, 1_152));
 }
 
 /// Whether the space holds exactly these updates.
@@ -164,7 +163,7 @@ fn limits_of_zero_still_hold() {
         none().with_key_bytes(0),
         none().with_max_ttl(Duration::ZERO),
     ] {
-        let rules = SmartRecordValidator::new(limits.clone(), Open);
+        let rules = SpaceRules::new(limits.clone(), Open);
         let value = encode([alice().says(&Update::saying(1))]);
         assert!(rules.validate(&key(), &value, at(NOW)).is_err());
         let registry = Registry::default().with("sr", rules).unwrap();

@@ -30,11 +30,11 @@ fn a_seq_from_the_far_future_is_refused() {
     accepted(alice().says(&issued_at(last_good)));
     let first_bad = alice().says(&issued_at(last_good + 1));
     let reason = refused_now(first_bad.clone(), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::ClockSkew, SKEW + 1, SKEW));
+    assert_eq!(reason, over(Limit::CLOCK_SKEW, SKEW + 1, SKEW));
 
     let reason = refused_now(alice().says(&issued_at(u64::MAX)), Fault::LimitExceeded);
     let lead = u64::MAX / 1_000 - NOW;
-    assert_eq!(reason, over(Limit::ClockSkew, lead, SKEW));
+    assert_eq!(reason, over(Limit::CLOCK_SKEW, lead, SKEW));
 
     // It is no longer the future a millisecond later.
     let mut replica = Replica::new();
@@ -69,11 +69,11 @@ fn too_long_a_lifetime_is_refused() {
     accepted(alice().says(&until(NOW, Some(late))));
     for bad in [until(late + 1, None), until(NOW, Some(late + 1))] {
         let reason = refused(alice().says(&bad), Fault::LimitExceeded);
-        assert_eq!(reason, over(Limit::Ttl, MAX_TTL + 1, MAX_TTL));
+        assert_eq!(reason, over(Limit::TTL, MAX_TTL + 1, MAX_TTL));
     }
     for bad in [until(u64::MAX, None), until(0, Some(u64::MAX))] {
         let reason = refused(alice().says(&bad), Fault::LimitExceeded);
-        assert_eq!(reason, over(Limit::Ttl, u64::MAX - NOW, MAX_TTL));
+        assert_eq!(reason, over(Limit::TTL, u64::MAX - NOW, MAX_TTL));
     }
 }
 
@@ -81,7 +81,7 @@ fn too_long_a_lifetime_is_refused() {
 fn a_lifetime_cannot_be_stretched_with_a_backdated_seq() {
     let backdated = Update { seq: 0, ..Update::saying(1) };
     let reason = refused(alice().says(&backdated), Fault::LimitExceeded);
-    assert_eq!(reason, over(Limit::Ttl, NOW + TTL, MAX_TTL));
+    assert_eq!(reason, over(Limit::TTL, NOW + TTL, MAX_TTL));
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures::{StreamExt, future::join_all};
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError,
-    SmartRecordValidator, SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, WriteError, Writer,
+    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError, SpaceRules,
+    SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity,
+    WriteError, Writer,
     behaviour::{BehaviourConfig, Event, ReadPolicy},
-    record::{Limit, Open},
+    record::Open,
     store::Quota,
 };
 
@@ -172,10 +172,8 @@ async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() 
     keypairs.sort_by_key(rank);
     let [first, second, last] = keypairs;
     let limits = Limits::default().with_spaces_per_record(2);
-    let registry =
-        Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
-    let validator = std::sync::Arc::new(registry);
-    let a = Setup { keypair: last.clone(), validator, ..Setup::default() }.start().await;
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
+    let a = Setup { keypair: last.clone(), registry, ..Setup::default() }.start().await;
     within(async {
         // What it has said before a restart, by a clock that was ahead.
         let now = SystemClock.now().saturating_add(MINUTE);
@@ -244,7 +242,7 @@ impl Validator for Union {
 
 fn uniting() -> Setup {
     let registry = Registry::default().with("union", Union).unwrap();
-    Setup { validator: std::sync::Arc::new(registry), ..Setup::default() }
+    Setup { registry, ..Setup::default() }
 }
 
 #[tokio::test]
@@ -267,7 +265,7 @@ async fn a_value_that_no_packet_carries_is_refused() {
         let refused = a.client.put("/union/x", vec![1; 15 * 1_024 + 1]).await;
         assert!(
             matches!(&refused, Err(ClientError::Refused(WriteError::Refused(
-                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == Limit::ChunkBytes),
+                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == StoreConfig::CHUNK_BYTES),
             "{refused:?}"
         );
         assert!(a.client.get("/union/x").await.unwrap().is_empty());
@@ -359,9 +357,9 @@ async fn with_the_last_client_gone_nothing_is_signed_any_more() {
 
 #[tokio::test]
 async fn errors_say_what_is_wrong() {
-    let nobody = SmartRecordValidator::new(Limits::default(), AllowList::default());
+    let nobody = SpaceRules::new(Limits::default(), AllowList::default());
     let registry = Registry::default().with("closed", nobody).unwrap();
-    let setup = Setup { validator: std::sync::Arc::new(registry), ..Setup::default() };
+    let setup = Setup { registry, ..Setup::default() };
     let a = setup.start().await;
     within(async {
         let publish = |key: &'static str, ttl| a.client.publish(key, says("x"), ttl);

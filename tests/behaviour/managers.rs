@@ -1,11 +1,9 @@
 //! A record manager over a client.
 
-use std::sync::Arc;
-
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, Client, ManagerError, RecordKey, RecordManager, Registry, SignedRecord,
-    SignedRecordValidator, UnsignedRecord, Validator, behaviour::Event, manager::Holder,
+    AcceptAny, Client, ManagerError, Namespaces, RecordKey, RecordManager, Registry, SignedRecord,
+    SignedRecordValidator, UnsignedRecord, behaviour::Event, manager::Holder,
     signed::SignedRecordLimits,
 };
 
@@ -14,17 +12,18 @@ use crate::swarms::within;
 
 const KEY: &str = "/notes/a";
 
-fn registry() -> Arc<Registry> {
-    Arc::new(Registry::default().with("notes", SignedRecordValidator::default()).unwrap())
+fn registry() -> Registry {
+    Registry::default().with("notes", SignedRecordValidator::default()).unwrap()
 }
 
-async fn start_by(validator: Arc<dyn Validator>) -> Peer {
-    Setup { validator, ..Setup::default() }.start().await
+async fn start_by(registry: Registry) -> Peer {
+    Setup { registry, ..Setup::default() }.start().await
 }
 
 async fn start() -> (Peer, RecordManager<Client>) {
     let peer = start_by(registry()).await;
-    let manager = RecordManager::new(peer.keypair.clone(), registry(), peer.client.clone());
+    let rules = Namespaces::empty().with("notes", SignedRecordValidator::default()).unwrap();
+    let manager = RecordManager::new(peer.keypair.clone(), rules, peer.client.clone());
     (peer, manager)
 }
 
@@ -63,7 +62,7 @@ async fn the_highest_sequence_wins_and_who_is_behind_or_lies_is_told() {
     let (mut reader, manager) = start().await;
     let (newest, stale) = (start_by(registry()).await, start_by(registry()).await);
     let empty = start_by(registry()).await;
-    let liar = start_by(Arc::new(Registry::empty().with_fallback(AcceptAny::default()))).await;
+    let liar = start_by(Registry::empty().with_fallback(AcceptAny::default())).await;
     for peer in [&newest, &stale, &empty, &liar] {
         reader.add(peer.id, peer.address.clone()).await;
     }

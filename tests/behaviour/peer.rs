@@ -14,7 +14,7 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    StoreConfig, SystemClock, Validator,
+    StoreConfig, SystemClock,
     behaviour::{AsyncValidator, BehaviourConfig, Builder, Event, Executor},
     store::{MemoryStorage, Origin},
 };
@@ -53,7 +53,7 @@ pub struct Setup {
     pub keypair: Keypair,
     pub config: BehaviourConfig,
     pub store: StoreConfig,
-    pub validator: Arc<dyn Validator>,
+    pub registry: Registry,
     pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
     pub asks: Option<Box<dyn AsyncValidator>>,
     /// What else is to be done when the behaviour is built.
@@ -97,7 +97,7 @@ impl Default for Setup {
             keypair: Keypair::generate_ed25519(),
             config: quiet(),
             store: StoreConfig::default(),
-            validator: Arc::new(Registry::default()),
+            registry: Registry::default(),
             clock: Arc::new(|| SystemClock.now()),
             asks: None,
             tweak: Box::new(|builder| builder),
@@ -129,11 +129,11 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, validator, clock, asks, tweak, executor, query_timeout } =
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor, query_timeout } =
             self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
-        let store = SmartRecordStore::with_storage(id, validator, store, storage, FnClock(clock));
+        let store = SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock));
         let mut kad_config = store.kad_config(PROTOCOL);
         query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
@@ -264,7 +264,8 @@ impl Peer {
         let (key, value) = (record.key().clone(), record.encode());
         self.smart(move |smart| {
             let now = SystemClock.now();
-            let checked = libp2p_smart_record::Checked::new(&Registry::default(), key, &value, now);
+            let checked =
+                libp2p_smart_record::store::Checked::new(&Registry::default(), key, &value, now);
             smart.store_mut().insert(checked, Origin::Remote).unwrap();
         })
         .await;

@@ -1,6 +1,6 @@
 //! Records that are not smart records: one value each, selected or consolidated.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::identity::Keypair;
@@ -15,7 +15,7 @@ use super::peer::{MINUTE, Peer, Setup, mesh, quiet};
 use crate::swarms::within;
 
 async fn start() -> Peer {
-    Setup { validator: Arc::new(libp2p_smart_record::built_in()), ..Setup::default() }.start().await
+    Setup { registry: libp2p_smart_record::built_in(), ..Setup::default() }.start().await
 }
 
 /// What the owner of a name says, and what it says next.
@@ -136,8 +136,8 @@ async fn a_watch_of_an_ipns_record_yields_each_better_one() {
 async fn a_watch_goes_neither_back_nor_forgets_what_lives() {
     let (good, stale) = (start().await, start().await);
     let config = quiet().with_watch_interval(Duration::from_millis(50)).with_repair_chunks(0);
-    let validator = Arc::new(libp2p_smart_record::built_in());
-    let reader = Setup { validator, ..Setup::with_config(config) }.start().await;
+    let registry = libp2p_smart_record::built_in();
+    let reader = Setup { registry, ..Setup::with_config(config) }.start().await;
     within(async {
         let (key, old, new) = old_and_new();
         give(&good, &key, new.encode()).await;

@@ -44,7 +44,7 @@ async fn publish(publishers: &[Node], board: &SmartRecord) {
 
 /// Looks the board up again and again until it is whole, and says each time how much is there.
 async fn read_whole(reader: &Node, board: &SmartRecord, holders: usize) {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let mut read = SmartRecord::new(board.key().clone());
     let (all, slices) = (board.spaces().len(), slices(board));
     let most = bound(slices, holders, 1);

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::LazyLock};
 
 use futures::future::{join_all, try_join_all};
 use libp2p_kad::store::RecordStore;
-use libp2p_smart_record::{ShardedKey, ShardedRecord};
+use libp2p_smart_record::{ShardedKey, ShardedRecord, SpaceRules, StoreConfig};
 
 use network::{network, start_node};
 
@@ -43,7 +43,7 @@ fn has(read: &ShardedRecord, writer: u64) -> bool {
 
 #[test]
 fn ten_thousand_writers_fit_into_the_shards_of_a_store_and_are_read_together_and_alone() {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let mut store = SmartRecordStore::new(peer(ALL));
     for shard in shards() {
         let spaces = shard.spaces().len();
@@ -93,7 +93,7 @@ async fn look_up(
     key: &RecordKey,
     done: impl Fn(&ShardedRecord) -> bool,
 ) -> (ShardedRecord, usize) {
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let mut read = ShardedRecord::new(topic());
     let mut lookups = 0;
     while !done(&read) {

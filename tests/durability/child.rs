@@ -104,11 +104,11 @@ fn config(mode: &str) -> RedbConfig {
     })
 }
 
-pub fn open(path: &Path, mode: &str) -> SmartRecordStore<RedbStorage> {
+pub fn open(path: &Path, mode: &str) -> SmartRecordStore {
     store(RedbStorage::open(path, local(), &config(mode)).unwrap())
 }
 
-fn open_watched(path: &Path, mode: &str, watch: &Arc<Watch>) -> SmartRecordStore<RedbStorage> {
+fn open_watched(path: &Path, mode: &str, watch: &Arc<Watch>) -> SmartRecordStore {
     let (path, watch) = (path.to_owned(), watch.clone());
     let open = move || {
         let file = File::options().read(true).write(true).open(&path)?;
@@ -118,7 +118,7 @@ fn open_watched(path: &Path, mode: &str, watch: &Arc<Watch>) -> SmartRecordStore
     store(RedbStorage::open_backend(open, local(), &config(mode)).unwrap())
 }
 
-fn store(storage: RedbStorage) -> SmartRecordStore<RedbStorage> {
+fn store(storage: RedbStorage) -> SmartRecordStore {
     let bounds = StoreConfig::default();
     SmartRecordStore::with_storage(local(), Registry::default(), bounds, storage, SystemClock)
 }

@@ -134,7 +134,7 @@ fn what_is_too_large_is_not_signed() {
     let overhead = sign(9_000).unwrap().as_bytes().len() - 9_000;
     assert_eq!(sign(10_240 - overhead).unwrap().as_bytes().len(), 10_240);
     let error = sign(10_241 - overhead).unwrap_err();
-    assert!(matches!(error, IpnsSignError::Limit(limit) if limit.limit == Limit::ValueBytes));
+    assert!(matches!(error, IpnsSignError::Limit(limit) if limit.limit == Limit::VALUE_BYTES));
 }
 
 #[test]

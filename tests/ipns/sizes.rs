@@ -34,7 +34,7 @@ fn a_record_is_at_most_10_kib() {
         let got = too_large.len() as u64;
         refused(&owner, &too_large, Fault::LimitExceeded);
         let error = IpnsRecord::decode(&name(&owner), too_large).unwrap_err();
-        assert_eq!(error, over(Limit::ValueBytes, got, 10_240));
+        assert_eq!(error, over(Limit::VALUE_BYTES, got, 10_240));
     }
 }
 
@@ -66,7 +66,7 @@ fn a_signature_is_at_most_1024_bytes() {
             refused(&owner, &value, fault);
             let error = IpnsRecord::decode(&name(&owner), value).unwrap_err();
             if fault == Fault::LimitExceeded {
-                assert_eq!(error, over(Limit::SignatureBytes, 1_025, 1_024));
+                assert_eq!(error, over(Limit::SIGNATURE_BYTES, 1_025, 1_024));
             }
         }
     }
@@ -81,7 +81,7 @@ fn a_public_key_is_at_most_1152_bytes() {
         refused(&rsa(), &value, fault);
         if fault == Fault::LimitExceeded {
             let error = IpnsRecord::decode(&name(&rsa()), value).unwrap_err();
-            assert_eq!(error, over(Limit::PublicKeyBytes, 1_153, 1_152));
+            assert_eq!(error, over(Limit::PUBLIC_KEY_BYTES, 1_153, 1_152));
         }
     }
 }

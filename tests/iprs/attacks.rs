@@ -194,7 +194,7 @@ fn a_record_that_is_too_large_is_refused_before_it_is_read() {
     let (fits, too_large) = (of_len(8_192), of_len(8_193));
     assert_eq!(fits.as_bytes().len(), 8_192);
     accepted(fits.as_bytes());
-    let limit = LimitExceeded { limit: Limit::ValueBytes, got: Some(8_193), max: 8_192 };
+    let limit = LimitExceeded { limit: Limit::VALUE_BYTES, got: Some(8_193), max: 8_192 };
     assert_eq!(refused(too_large.as_bytes(), Fault::LimitExceeded), limit.clone().into());
     assert_eq!(refused(&[0xff; 8_193], Fault::LimitExceeded), limit.clone().into());
     let read = IprsRecord::decode(&key(), too_large.encode(), IprsRecord::MAX_BYTES);
@@ -436,7 +436,7 @@ fn a_record_expires_at_the_end_of_its_range() {
 fn a_record_from_the_future_is_refused_until_its_range_begins() {
     let record = sign(DatetimeRange::record("x", at(NOW), at(u64::MAX)).unwrap());
     let reason = refused_by(&validator(), &key(), record.as_bytes(), NOW - 1, Fault::LimitExceeded);
-    let limit = LimitExceeded { limit: Limit::ClockSkew, got: Some(1), max: 0 };
+    let limit = LimitExceeded { limit: Limit::CLOCK_SKEW, got: Some(1), max: 0 };
     assert_eq!(reason, limit.into());
     accepted_by(&validator(), &key(), record.as_bytes(), NOW);
 }

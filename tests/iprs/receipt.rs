@@ -9,8 +9,8 @@ use futures::StreamExt;
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    RecordKey, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp, ValidationError,
-    Validator, Validity, WriteError, best_index,
+    RecordKey, Registry, SmartRecordStore, StoreConfig, StoreEvent, SystemClock, Timestamp,
+    ValidationError, Validator, Validity, WriteError, best_index,
     iprs::{IprsRecord, SequenceNumber, TtlSinceReceipt},
     store::{
         MemoryStorage, StorageError, Usage,
@@ -29,7 +29,7 @@ fn minute() -> IprsRecord {
 }
 
 /// As Kademlia puts what a stranger sent with this lifetime.
-fn put<S: Storage>(store: &mut SmartRecordStore<S>, record: &IprsRecord, ttl: Option<u64>) {
+fn put(store: &mut SmartRecordStore, record: &IprsRecord, ttl: Option<u64>) {
     let mut put = kad::Record::new(kad::RecordKey::new(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
@@ -43,7 +43,7 @@ fn assert_expires_after(record: &kad::Record, expected: Duration, begun: Instant
     assert!(left <= expected && left + passed >= expected, "{left:?}");
 }
 
-fn lives<S: Storage>(store: &SmartRecordStore<S>) -> bool {
+fn lives(store: &SmartRecordStore) -> bool {
     store.get(&libp2p_kad::RecordKey::new(&key())).is_some()
 }
 
@@ -367,7 +367,7 @@ fn any_validator_can_let_the_time_run_from_receipt() {
     let clock = ManualClock::at(at(NOW));
     let mut store = SmartRecordStore::with_storage(
         alice().public().to_peer_id(),
-        Minute,
+        Registry::empty().with("minute", Minute).unwrap(),
         StoreConfig::default(),
         MemoryStorage::default(),
         clock.clone(),

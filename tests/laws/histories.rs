@@ -198,7 +198,7 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
 }
 
 pub fn replica(limits: Limits, clock: &ManualClock) -> SmartRecordStore {
-    let registry = Registry::empty().with("sr", SmartRecordValidator::new(limits, Open)).unwrap();
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     SmartRecordStore::with_storage(
         keypair(200).public().to_peer_id(),
         registry,

@@ -12,7 +12,7 @@ use libp2p_smart_record::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    keypair, record, registry,
+    keypair, record, registry, rules,
     swarms::{Node, PROTOCOL, start_with, within},
 };
 
@@ -86,7 +86,7 @@ impl Managed {
                 }
             }
         });
-        let manager = RecordManager::new(keypair(seed), registry(), backend);
+        let manager = RecordManager::new(keypair(seed), rules(), backend);
         Self { manager, peer, address, tasks, task }
     }
 
@@ -320,7 +320,7 @@ fn lookups(kad: &Kad) -> usize {
 
 fn halves() -> (Manager, DhtDriver) {
     let (backend, driver) = DhtBackend::new();
-    (RecordManager::new(keypair(1), registry(), backend), driver)
+    (RecordManager::new(keypair(1), rules(), backend), driver)
 }
 
 const STOPPED: ManagerError<DhtError> = ManagerError::Backend(DhtError::DriverStopped);

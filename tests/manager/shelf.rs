@@ -8,14 +8,14 @@ use std::{
 
 use libp2p::identity::PeerId;
 use libp2p_smart_record::{
-    Bytes, Fault, ManagerError, RecordKey, RecordManager, Registry, SignedRecordValidator,
+    Bytes, Fault, ManagerError, Namespaces, RecordKey, RecordManager, SignedRecordValidator,
     Timestamp, UnsignedRecord,
     manager::{Answer, Correction, Found, Holder, RecordBackend},
     record::Open,
     signed::SignedRecordLimits,
 };
 
-use super::{NOW, NOW_MICROS, keypair, record, registry, swarms::ManualClock};
+use super::{NOW, NOW_MICROS, keypair, record, rules, swarms::ManualClock};
 
 /// A backend whose answers a test sets, and that takes note of what it is asked for.
 #[derive(Clone, Debug, Default)]
@@ -79,13 +79,13 @@ fn peer_id(seed: u8) -> PeerId {
 }
 
 fn manager() -> (RecordManager<Shelf>, Shelf) {
-    manager_with(registry())
+    manager_with(rules())
 }
 
-fn manager_with(registry: Arc<Registry>) -> (RecordManager<Shelf>, Shelf) {
+fn manager_with(rules: Namespaces<SignedRecordValidator>) -> (RecordManager<Shelf>, Shelf) {
     let shelf = Shelf::default();
     let clock = ManualClock::at(NOW);
-    (RecordManager::with_clock(keypair(1), registry, shelf.clone(), clock), shelf)
+    (RecordManager::with_clock(keypair(1), rules, shelf.clone(), clock), shelf)
 }
 
 fn value(text: &'static str, sequence: u64) -> Bytes {
@@ -244,7 +244,7 @@ async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
         .unwrap();
     let shelf = Shelf::default();
     let clock = ManualClock::at(NOW);
-    let manager = RecordManager::with_clock(keypair(1), registry(), shelf.clone(), clock.clone());
+    let manager = RecordManager::with_clock(keypair(1), rules(), shelf.clone(), clock.clone());
     shelf.holds(&[(peer(10), brief.encode())]);
     assert_eq!(manager.get(KEY).await, Ok(Some(b"brief".to_vec())));
     clock.advance(Duration::from_secs(9));
@@ -313,8 +313,8 @@ async fn a_put_that_may_not_be_asks_nobody() {
 async fn the_last_sequence_there_is() {
     let limits = SignedRecordLimits::default().with_max_clock_skew(Duration::MAX);
     let rules = SignedRecordValidator::new(limits, Open);
-    let registry = Arc::new(Registry::empty().with("notes", rules).unwrap());
-    let (manager, shelf) = manager_with(registry);
+    let rules = Namespaces::empty().with("notes", rules).unwrap();
+    let (manager, shelf) = manager_with(rules);
     shelf.holds(&[(peer(10), value("last but one", u64::MAX - 1))]);
     let published = manager.put(KEY, "the last").await.unwrap();
     assert_eq!(published.record.sequence(), u64::MAX);
@@ -342,7 +342,7 @@ async fn a_backend_need_not_correct() {
         }
     }
 
-    let manager = RecordManager::new(keypair(1), registry(), Stone);
+    let manager = RecordManager::new(keypair(1), rules(), Stone);
     let lookup = manager.lookup(KEY).await.unwrap();
     assert_eq!(lookup.best.unwrap().value(), b"set");
     assert_eq!(lookup.behind, [Holder::Local]);

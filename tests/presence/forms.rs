@@ -178,5 +178,5 @@ fn a_key_that_is_too_long() {
     let (key, value) = path(256);
     validator().validate(&key, &value, now()).unwrap();
     let (key, value) = path(257);
-    exceeded(&refused_under(&key, &value, Fault::LimitExceeded), Limit::KeyBytes);
+    exceeded(&refused_under(&key, &value, Fault::LimitExceeded), Limit::KEY_BYTES);
 }

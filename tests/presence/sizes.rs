@@ -18,11 +18,11 @@ fn an_oversized_record() {
         validator.validate(&key(), &value, now())
     };
     let error = fits(value.len() - 1).unwrap_err();
-    exceeded(&error, Limit::ValueBytes);
+    exceeded(&error, Limit::VALUE_BYTES);
     // All three stay if one more of the largest size would fit besides.
     fits(value.len() + 700).unwrap();
     // Garbage is refused for its size before anybody looks at it.
-    exceeded(&refused(&vec![0xff; 8 * 1_024 + 1], Fault::LimitExceeded), Limit::ValueBytes);
+    exceeded(&refused(&vec![0xff; 8 * 1_024 + 1], Fault::LimitExceeded), Limit::VALUE_BYTES);
     refused(&vec![0xff; 8 * 1_024], Fault::Malformed);
 }
 
@@ -30,7 +30,7 @@ fn an_oversized_record() {
 fn an_oversized_announcement() {
     let value = |draft: &Draft, len| record([draft.value_of(vec![0xff; len])]).encode_to_vec();
     let error = refused(&value(&Draft::at(1), 2_817), Fault::LimitExceeded);
-    exceeded(&error, Limit::AnnouncementBytes);
+    exceeded(&error, PresenceLimits::ANNOUNCEMENT_BYTES);
     refused(&value(&Draft::at(1), 2_816), Fault::Malformed);
 }
 
@@ -45,7 +45,7 @@ fn identities_that_are_too_large() {
     };
     let least = (0..2_816).find(|max| fits(*max).is_ok()).unwrap();
     assert!(least > Draft::of(&client(), &rsa).value().encode_to_vec().len());
-    exceeded(&fits(least - 1).unwrap_err(), Limit::AnnouncementBytes);
+    exceeded(&fits(least - 1).unwrap_err(), PresenceLimits::ANNOUNCEMENT_BYTES);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn too_many_nodes() {
     accepted(&records(&drafts[..8]));
     let nine = records(&drafts);
     let error = refused_under(&key(), &nine, Fault::LimitExceeded);
-    exceeded(&error, Limit::NodesPerClient);
+    exceeded(&error, PresenceLimits::NODES_PER_CLIENT);
     // In two pieces the newest eight stay, whatever comes first.
     for pieces in [[&drafts[..5], &drafts[5..]], [&drafts[5..], &drafts[..5]]] {
         let (mut replica, _) = replica();
@@ -126,6 +126,6 @@ fn more_large_announcements_than_fit() {
     let weight = (0..1_600).find(|max| weight(*max)).unwrap();
     let head = key_of(&client()).as_str().len() + id(&client()).to_string().len() + 16;
     assert_eq!(least, weight + 1 + 1_600 + head);
-    exceeded(&validate(least - 1, &both).unwrap_err(), Limit::ValueBytes);
+    exceeded(&validate(least - 1, &both).unwrap_err(), Limit::VALUE_BYTES);
     validate(least - 1, &both[..1]).unwrap();
 }

@@ -30,7 +30,7 @@ fn an_expired_announcement() {
 fn an_announcement_from_the_future() {
     accepted(&Draft::at(1).made(SKEW).encode());
     let future = Draft::at(1).made(SKEW + 1);
-    exceeded(&refused_under(&key(), &future.encode(), Fault::LimitExceeded), Limit::ClockSkew);
+    exceeded(&refused_under(&key(), &future.encode(), Fault::LimitExceeded), Limit::CLOCK_SKEW);
     assert!(validator().read(&key(), &future.encode(), now()).is_err());
     // Beside a good one as well; a reader takes the good one.
     let both = records(&[Draft::at(2), future]);
@@ -49,7 +49,7 @@ fn an_announcement_that_lives_too_long() {
         Draft::at(1).living(i64::MAX - NOW),
         Draft::withdrawn(1).living(MAX_TTL + 1),
     ] {
-        exceeded(&refused(&draft.encode(), Fault::LimitExceeded), Limit::Ttl);
+        exceeded(&refused(&draft.encode(), Fault::LimitExceeded), Limit::TTL);
     }
 }
 

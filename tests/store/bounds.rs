@@ -17,7 +17,7 @@ fn room_is_made_from_the_far_end() {
     assert!(matches!(events(&mut heard)[..], [_, _, _]));
 
     // Farther than all: refused, and nothing goes.
-    let full = LimitExceeded { limit: Limit::StoreRecords, got: Some(4), max: 3 };
+    let full = LimitExceeded { limit: StoreConfig::STORE_RECORDS, got: Some(4), max: 3 };
     put(&mut store, &keys[4], b"value".to_vec());
     let refused = StoreEvent::Refused {
         key: keys[4].clone(),
@@ -80,7 +80,10 @@ fn bytes_are_bounded_too() {
     assert!(matches!(
         &events(&mut more)[..],
         [StoreEvent::Refused {
-            reason: ValidationError::LimitExceeded(LimitExceeded { limit: Limit::StoreBytes, .. }),
+            reason: ValidationError::LimitExceeded(LimitExceeded {
+                limit: StoreConfig::STORE_BYTES,
+                ..
+            }),
             ..
         }]
     ));
@@ -180,8 +183,7 @@ fn no_flood_exceeds_the_bounds() {
 #[test]
 fn of_too_many_spaces_the_lowest_ranks_stay() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let registry =
-        Registry::empty().with("sr", SmartRecordValidator::new(limits.clone(), Open)).unwrap();
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default();
     let storage = new_storage();
@@ -211,7 +213,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
 #[test]
 fn the_expired_take_no_one_s_place_in_a_full_record() {
     let limits = Limits::default().with_spaces_per_record(8);
-    let rules = SmartRecordValidator::new(limits, libp2p_smart_record::Open);
+    let rules = SpaceRules::new(limits, libp2p_smart_record::Open);
     for seed in 0..8 {
         let registry = Registry::empty().with("sr", rules.clone()).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(T0));

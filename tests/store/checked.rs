@@ -1,6 +1,6 @@
 //! Values that were checked elsewhere.
 
-use libp2p_smart_record::Checked;
+use libp2p_smart_record::store::Checked;
 
 use super::*;
 
@@ -53,12 +53,12 @@ impl Validator for Counting {
 #[test]
 fn what_was_checked_is_not_checked_again() {
     let asked = Arc::<AtomicUsize>::default();
-    let validator = Arc::new(Counting(asked.clone()));
+    let registry = Registry::empty().with("counted", Counting(asked.clone())).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
     let mut store =
-        SmartRecordStore::with_storage(local(), validator.clone(), config, storage, SystemClock);
+        SmartRecordStore::with_storage(local(), registry.clone(), config, storage, SystemClock);
     let key = RecordKey::new("/counted/x");
-    let checked = Checked::new(&*validator, key, b"1", Timestamp::from_millis(T0));
+    let checked = Checked::new(&registry, key, b"1", Timestamp::from_millis(T0));
     assert_eq!(asked.load(SeqCst), 1);
     store.insert(checked, Origin::Remote).unwrap();
     assert_eq!(asked.load(SeqCst), 1);

@@ -1,5 +1,5 @@
 //! What the tests of the store share: with storage in memory (`tests/store.rs`) and on disk
-//! (`tests/store_on_disk.rs`), which say what `SmartRecordStore` and `new_storage` are.
+//! (`tests/store_on_disk.rs`), which say what `new_storage` is.
 
 #![allow(unused_imports, dead_code, reason = "each file of tests uses a part of it")]
 
@@ -23,7 +23,7 @@ pub use libp2p_kad::{
 };
 pub use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
-    SmartRecordValidator, SpaceSigner, StoreConfig, StoreEvent, SystemClock, Timestamp,
+    SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, StoreEvent, SystemClock, Timestamp,
     ValidationError, Validator, Validity, WriteError, Writer, best_index,
     record::{Limit, LimitExceeded, Open},
     store::{
@@ -38,7 +38,7 @@ pub use proptest::{
     test_runner::{FileFailurePersistence, TestRunner},
 };
 
-use crate::{SmartRecordStore, new_storage};
+use crate::new_storage;
 pub use crate::{
     clock::ManualClock,
     contract::with_fallback_only,
@@ -104,7 +104,7 @@ pub fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> V
 }
 
 /// Writes as Kademlia does what a stranger sent.
-pub fn put<S: Storage>(store: &mut SmartRecordStore<S>, key: &RecordKey, value: Vec<u8>) {
+pub fn put(store: &mut SmartRecordStore, key: &RecordKey, value: Vec<u8>) {
     store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }
 

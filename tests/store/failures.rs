@@ -11,7 +11,7 @@ fn a_failed_write_leaves_what_was_there() {
     put(&mut store, &value, b"old".to_vec());
     events(&mut heard);
     let before = (store.record(&board).unwrap(), store.usage());
-    let check = |store: &SmartRecordStore<Probe>| {
+    let check = |store: &SmartRecordStore| {
         assert_eq!((store.record(&board).unwrap(), store.usage()), before);
         assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"old");
     };

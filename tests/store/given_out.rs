@@ -3,14 +3,14 @@
 use super::*;
 
 /// A store whose records have room for so many spaces.
-fn store_with_room_for<S: Storage>(
+fn store_with_room_for(
     spaces: usize,
     config: StoreConfig,
-    storage: S,
+    storage: impl Storage,
     clock: &ManualClock,
-) -> SmartRecordStore<S> {
+) -> SmartRecordStore {
     let limits = Limits::default().with_spaces_per_record(spaces);
-    let rules = SmartRecordValidator::new(limits, Open);
+    let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone())
 }
@@ -34,33 +34,29 @@ fn writers(record: &SmartRecord) -> BTreeSet<PeerId> {
 }
 
 /// The spaces in values that are valid each, in some answers to GETs or of replication.
-fn joined<S: Storage>(
-    store: &SmartRecordStore<S>,
+fn joined(
+    store: &SmartRecordStore,
     key: &RecordKey,
     now: Timestamp,
     values: impl IntoIterator<Item = Vec<u8>>,
 ) -> BTreeSet<PeerId> {
     let mut joined = SmartRecord::new(key.clone());
     for value in values {
-        store.validator().validate(key, &value, now).unwrap();
+        store.registry().validate(key, &value, now).unwrap();
         joined.join(decode(key, &value)).unwrap();
     }
     writers(&joined)
 }
 
 /// Whose spaces a store gives out, the same by each way of asking.
-fn given_out<S: Storage>(
-    store: &SmartRecordStore<S>,
-    key: &RecordKey,
-    clock: &ManualClock,
-) -> BTreeSet<PeerId> {
+fn given_out(store: &SmartRecordStore, key: &RecordKey, clock: &ManualClock) -> BTreeSet<PeerId> {
     let now = clock.now();
     let Some(record) = store.record(key).unwrap() else {
         assert!(store.get(&kad_key(key)).is_none());
         assert_eq!((store.records().count(), store.view(key).unwrap().len()), (0, 0));
         return BTreeSet::new();
     };
-    store.validator().validate(key, &record.encode(), now).unwrap();
+    store.registry().validate(key, &record.encode(), now).unwrap();
     assert_eq!(store.view(key).unwrap(), record.view(now));
     let spaces = writers(&record);
     // As many slices as two laps can have.
@@ -72,11 +68,7 @@ fn given_out<S: Storage>(
 }
 
 /// Those of the writers whose spaces are stored, given out or not.
-fn stored<S: Storage>(
-    store: &SmartRecordStore<S>,
-    key: &RecordKey,
-    writers: &[u64],
-) -> BTreeSet<PeerId> {
+fn stored(store: &SmartRecordStore, key: &RecordKey, writers: &[u64]) -> BTreeSet<PeerId> {
     let is_stored = |peer: &PeerId| store.record_of(key, [peer]).unwrap().is_some();
     peers(writers).into_iter().filter(is_stored).collect()
 }
@@ -104,7 +96,7 @@ fn case_31_four_writers_under_one_key_of_whom_two_are_protected() {
         assert_eq!(stored(&store, &key, &order), peers(&order), "and all are kept");
         let all: Vec<_> = order.iter().copied().map(peer).collect();
         let of_all = store.record_of(&key, &all).unwrap().unwrap();
-        store.validator().validate(&key, &of_all.encode(), clock.now()).unwrap();
+        store.registry().validate(&key, &of_all.encode(), clock.now()).unwrap();
     }
 }
 

@@ -260,7 +260,7 @@ impl Storage for Shared {
     }
 }
 
-pub fn probed(config: StoreConfig) -> (SmartRecordStore<Probe>, Arc<ProbeState>, ManualClock) {
+pub fn probed(config: StoreConfig) -> (SmartRecordStore, Arc<ProbeState>, ManualClock) {
     let (probe, clock) = (Probe::default(), ManualClock::at(Timestamp::from_millis(T0)));
     let state = probe.state.clone();
     let store = SmartRecordStore::with_storage(local(), registry(), config, probe, clock.clone());

@@ -28,8 +28,8 @@ fn writers(store: &SmartRecordStore, key: &RecordKey) -> BTreeSet<PeerId> {
 }
 
 /// Those of the writers whose spaces are stored, also beside a full record.
-fn stored<S: Storage>(
-    store: &SmartRecordStore<S>,
+fn stored(
+    store: &SmartRecordStore,
     key: &RecordKey,
     writers: impl Iterator<Item = u64>,
 ) -> BTreeSet<PeerId> {
@@ -50,8 +50,8 @@ fn a_writer_stays_within_its_quota() {
     let keys = boards(8);
     let one = one_space(&keys[0], 1, 100, HOUR).len() + Usage::ROW;
     for (quota, limit) in [
-        (Quota { count: 3, ..FREE }, Limit::WriterSpaces),
-        (Quota { bytes: 3 * one + 20, ..FREE }, Limit::WriterBytes),
+        (Quota { count: 3, ..FREE }, StoreConfig::WRITER_SPACES),
+        (Quota { bytes: 3 * one + 20, ..FREE }, StoreConfig::WRITER_BYTES),
     ] {
         let (mut store, clock) = open_store(StoreConfig::default().with_writer_quota(quota));
         let mut heard = store.subscribe();
@@ -110,7 +110,7 @@ fn of_a_record_with_too_many_bytes_the_lowest_ranks_stay() {
         // Who has no room costs no signature.
         refusals(&mut heard);
         put(&mut store, &key, forged(&key, by_rank[11]));
-        assert_eq!(refusals(&mut heard), [Limit::RecordBytes]);
+        assert_eq!(refusals(&mut heard), [StoreConfig::RECORD_BYTES]);
     }
 }
 
@@ -144,8 +144,11 @@ fn of_a_full_namespace_the_nearest_stay() {
             assert_eq!(store.namespace_usage("any").unwrap().count, 4);
             assert_eq!(store.namespace_usage("sr").unwrap().count, 3);
             if nearest_first {
-                let limit =
-                    if quota.count == 4 { Limit::NamespaceRecords } else { Limit::NamespaceBytes };
+                let limit = if quota.count == 4 {
+                    StoreConfig::NAMESPACE_RECORDS
+                } else {
+                    StoreConfig::NAMESPACE_BYTES
+                };
                 assert_eq!(refusals(&mut heard), [limit; 8]);
             }
         }
@@ -164,12 +167,12 @@ fn a_full_store_checks_no_signatures() {
     for key in &keys[2..] {
         put(&mut store, key, forged(key, 2));
     }
-    assert_eq!(refusals(&mut heard), [Limit::StoreRecords; 2]);
+    assert_eq!(refusals(&mut heard), [StoreConfig::STORE_RECORDS; 2]);
     // The same for values: `Number` would say that this is none.
     let far = (0..).map(|n| RecordKey::new(format!("/number/{n}")));
     let mut far = far.filter(|k| RecordId::new(&local(), k) > RecordId::new(&local(), &keys[1]));
     put(&mut store, &far.next().unwrap(), b"not a number".to_vec());
-    assert_eq!(refusals(&mut heard), [Limit::StoreRecords]);
+    assert_eq!(refusals(&mut heard), [StoreConfig::STORE_RECORDS]);
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn the_protected_are_not_evicted_and_find_room() {
             put(&mut store, key, one_space(key, 1, 100, HOUR));
         }
         let refused = refusals(&mut heard);
-        let limit = if by_bytes { Limit::StoreBytes } else { Limit::StoreRecords };
+        let limit = if by_bytes { StoreConfig::STORE_BYTES } else { StoreConfig::STORE_RECORDS };
         assert!(!refused.is_empty() && refused.iter().all(|l| *l == limit), "{refused:?}");
         assert!(near.iter().all(|key| writers(&store, key).is_empty()));
         assert!(store.usage().records <= 10 && store.usage().bytes <= 10 * row);
@@ -242,7 +245,7 @@ fn of_a_shared_record_only_what_is_not_protected_goes() {
 #[test]
 fn the_protected_stand_beside_a_full_record() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let rules = SmartRecordValidator::new(limits.clone(), Open);
+    let rules = SpaceRules::new(limits.clone(), Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((100..110).map(peer));
@@ -266,7 +269,7 @@ fn the_protected_stand_beside_a_full_record() {
 #[test]
 fn a_changed_list_of_the_protected_counts_at_once() {
     let limits = Limits::default().with_spaces_per_record(4);
-    let rules = SmartRecordValidator::new(limits, Open);
+    let rules = SpaceRules::new(limits, Open);
     let key = RecordKey::new("/sr/crowd");
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = Shared::default();
@@ -312,7 +315,7 @@ fn what_the_local_node_wrote_is_its_own() {
     assert!(matches!(
         refused,
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded {
-            limit: Limit::WriterSpaces,
+            limit: StoreConfig::WRITER_SPACES,
             ..
         }))
     ));
@@ -361,7 +364,7 @@ fn eviction_does_not_walk_past_the_protected_each_time() {
 fn a_full_board_does_not_walk_past_the_protected_each_time() {
     let limits = Limits::default().with_spaces_per_record(4);
     let counting = Counting::default();
-    let rules = SmartRecordValidator::new(limits, counting.clone());
+    let rules = SpaceRules::new(limits, counting.clone());
     let registry = Registry::empty().with("sr", rules).unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((0..300).map(peer));

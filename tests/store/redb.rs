@@ -25,8 +25,6 @@ mod waiting;
 
 use device::Device;
 
-type Store = SmartRecordStore<RedbStorage>;
-
 const MODES: [Durability; 2] = [Durability::Immediate, Durability::group()];
 
 fn config(durability: Durability) -> RedbConfig {
@@ -58,7 +56,7 @@ fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(T0))
 }
 
-fn store_on(device: &Device, durability: Durability, clock: &ManualClock) -> Store {
+fn store_on(device: &Device, durability: Durability, clock: &ManualClock) -> SmartRecordStore {
     store_within(StoreConfig::default(), device, durability, clock)
 }
 
@@ -68,7 +66,7 @@ fn store_within(
     device: &Device,
     durability: Durability,
     clock: &ManualClock,
-) -> Store {
+) -> SmartRecordStore {
     let storage = open_on(device, durability).unwrap();
     SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone())
 }

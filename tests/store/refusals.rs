@@ -194,7 +194,7 @@ fn a_local_record_has_to_fit_into_a_chunk() {
         let refused = events(&mut heard).into_iter().any(|event| {
             matches!(event, StoreEvent::Refused {
                 reason: ValidationError::LimitExceeded(LimitExceeded { limit, .. }), ..
-            } if limit == Limit::ChunkBytes)
+            } if limit == StoreConfig::CHUNK_BYTES)
         });
         assert_eq!(refused, !fits);
         // What comes from others came in one piece, whatever our chunks are.

@@ -134,10 +134,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Of the whole store: eight rows of a usual size.
 const MAX_BYTES: usize = 4_976 + 8 * Usage::ROW;
 
-fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore<Probe>, Arc<probe::ProbeState>) {
+fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::ProbeState>) {
     let limits = Limits::default().with_spaces_per_record(3);
     let registry = Registry::empty()
-        .with("sr", SmartRecordValidator::new(limits, Open))
+        .with("sr", SpaceRules::new(limits, Open))
         .unwrap()
         .with_fallback(AcceptAny::default());
     let config = StoreConfig::default()
@@ -230,16 +230,15 @@ fn tallies_and_heads_are_what_a_scan_gives() {
             check(&rows)
         })
         .unwrap();
-    use Limit::*;
     let expected = [
-        SpacesPerRecord,
-        RecordBytes,
-        WriterSpaces,
-        WriterBytes,
-        NamespaceRecords,
-        NamespaceBytes,
-        StoreRecords,
-        StoreBytes,
+        Limit::SPACES_PER_RECORD,
+        StoreConfig::RECORD_BYTES,
+        StoreConfig::WRITER_SPACES,
+        StoreConfig::WRITER_BYTES,
+        StoreConfig::NAMESPACE_RECORDS,
+        StoreConfig::NAMESPACE_BYTES,
+        StoreConfig::STORE_RECORDS,
+        StoreConfig::STORE_BYTES,
     ];
     assert_eq!(seen.into_inner(), expected.into_iter().collect());
     let (records, spaces) = evicted.get();

@@ -8,8 +8,8 @@ pub use crate::clock::ManualClock;
 use libp2p_identity::{Keypair, PeerId, ecdsa, secp256k1};
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
-    Fault, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SmartRecordValidator,
-    StoreConfig, StoreEvent, Timestamp, ValidationError, Validator, View, Writer,
+    Fault, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules, StoreConfig,
+    StoreEvent, Timestamp, ValidationError, View, Writer,
     record::SignedUpdate as Signed,
     store::{Events, MemoryStorage, Origin},
 };
@@ -302,7 +302,7 @@ pub fn at(millis: u64) -> Timestamp {
 
 /// A replica: a store as Kademlia uses it.
 pub struct Replica {
-    pub store: SmartRecordStore<MemoryStorage>,
+    pub store: SmartRecordStore,
     pub clock: ManualClock,
     events: Events,
 }
@@ -383,12 +383,12 @@ pub fn reasons(events: &[StoreEvent]) -> Vec<ValidationError> {
 
 pub fn validate(spaces: impl IntoIterator<Item = Space>) -> Result<Timestamp, ValidationError> {
     let value = encode(spaces);
-    let validity = SmartRecordValidator::default().validate(&key(), &value, at(NOW))?;
-    Ok(validity.expires_at.unwrap())
+    let record = SpaceRules::default().validate(&key(), &value, at(NOW))?;
+    Ok(record.retain_until().unwrap())
 }
 
 pub fn consolidate(values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
-    SmartRecordValidator::default().consolidate(&key(), values)
+    SpaceRules::default().consolidate(&key(), values)
 }
 
 /// An encoded record as the reading side has it.
@@ -421,27 +421,20 @@ pub enum Seen {
 /// for the same reason, which is returned; and the neighbour has to survive.
 #[track_caller]
 pub fn refused(bad: Space, fault: Fault) -> ValidationError {
-    refused_under(&key(), &SmartRecordValidator::default(), bad, neighbour(), fault, Seen::Always)
+    refused_under(&key(), &SpaceRules::default(), bad, neighbour(), fault, Seen::Always)
 }
 
 /// [`refused`] where only a clock tells that the part is bad.
 #[track_caller]
 pub fn refused_now(bad: Space, fault: Fault) -> ValidationError {
-    refused_under(
-        &key(),
-        &SmartRecordValidator::default(),
-        bad,
-        neighbour(),
-        fault,
-        Seen::WithAClock,
-    )
+    refused_under(&key(), &SpaceRules::default(), bad, neighbour(), fault, Seen::WithAClock)
 }
 
 /// [`refused`] by other rules than the default.
 #[track_caller]
 pub fn refused_under(
     key: &RecordKey,
-    rules: &SmartRecordValidator,
+    rules: &SpaceRules,
     bad: Space,
     (author, good): (Author, Space),
     fault: Fault,
@@ -503,12 +496,12 @@ pub fn refused_under(
 /// The good side of a bound: the space is taken by all, together with its neighbour.
 #[track_caller]
 pub fn accepted(good: Space) {
-    accepted_under(&key(), &SmartRecordValidator::default(), good, neighbour().1);
+    accepted_under(&key(), &SpaceRules::default(), good, neighbour().1);
 }
 
 /// [`accepted`] by other rules than the default.
 #[track_caller]
-pub fn accepted_under(key: &RecordKey, rules: &SmartRecordValidator, good: Space, other: Space) {
+pub fn accepted_under(key: &RecordKey, rules: &SpaceRules, good: Space, other: Space) {
     let updates = (good.updates.len() + other.updates.len()) as u64;
     let mut spaces = [good, other];
     spaces.sort_by(|a, b| a.public_key.cmp(&b.public_key));

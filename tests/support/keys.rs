@@ -39,7 +39,7 @@ pub fn all_types() -> [Keypair; 4] {
 
 /// A record node of an IPFS-style DHT: a store as Kademlia uses it.
 pub struct Node {
-    pub store: SmartRecordStore<MemoryStorage>,
+    pub store: SmartRecordStore,
     pub clock: ManualClock,
     events: Events,
 }

@@ -11,10 +11,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
-use libp2p_smart_record::{
-    RecordKey, SmartRecord, SmartRecordStore,
-    store::{MemoryStorage, Storage, StorageError},
-};
+use libp2p_smart_record::{RecordKey, SmartRecord, SmartRecordStore, store::StorageError};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -40,7 +37,7 @@ enum Command<S: kad::store::RecordStore + Send + 'static> {
 }
 
 /// A running node. It stops when the handle is dropped.
-pub struct Node<S: kad::store::RecordStore + Send + 'static = SmartRecordStore<MemoryStorage>> {
+pub struct Node<S: kad::store::RecordStore + Send + 'static = SmartRecordStore> {
     peer: PeerId,
     address: Multiaddr,
     commands: mpsc::UnboundedSender<Command<S>>,
@@ -236,7 +233,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
     }
 }
 
-impl<T: Storage> Node<SmartRecordStore<T>> {
+impl Node<SmartRecordStore> {
     /// The record as this node's own store has it, whole.
     pub async fn stored(&self, key: &RecordKey) -> Result<Option<SmartRecord>, NodeError> {
         let key = key.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceSigner,
-    StoreConfig, SystemClock, Validator, store::MemoryStorage,
+    StoreConfig, SystemClock, store::MemoryStorage,
 };
 
 #[path = "node.rs"]
@@ -31,34 +31,34 @@ pub async fn start() -> Node {
 
 /// A node whose store and Kademlia are set up in a special way.
 pub async fn start_with(
-    validator: impl Validator + 'static,
+    registry: Registry,
     config: StoreConfig,
     tweak: impl FnOnce(&mut kad::Config),
 ) -> Node {
-    start_at(SystemClock, validator, config, tweak).await
+    start_at(SystemClock, registry, config, tweak).await
 }
 
 /// A node with a clock of its own.
 pub async fn start_at(
     clock: impl Clock,
-    validator: impl Validator + 'static,
+    registry: Registry,
     config: StoreConfig,
     tweak: impl FnOnce(&mut kad::Config),
 ) -> Node {
-    start_as(Keypair::generate_ed25519(), clock, validator, config, tweak).await
+    start_as(Keypair::generate_ed25519(), clock, registry, config, tweak).await
 }
 
 /// A node that is a certain peer.
 pub async fn start_as(
     keypair: Keypair,
     clock: impl Clock,
-    validator: impl Validator + 'static,
+    registry: Registry,
     config: StoreConfig,
     tweak: impl FnOnce(&mut kad::Config),
 ) -> Node {
     let local = keypair.public().to_peer_id();
     let storage = MemoryStorage::default();
-    let store = SmartRecordStore::with_storage(local, validator, config, storage, clock);
+    let store = SmartRecordStore::with_storage(local, registry, config, storage, clock);
     let mut config = store.kad_config(PROTOCOL);
     tweak(&mut config);
     Node::start(keypair, store, config).await.expect("a node")

@@ -51,7 +51,7 @@ async fn an_answer_of_another_key_is_not_taken() {
 
     let moved = kad::Record::new(kad::RecordKey::new(&key()), record.encode());
     let found = ask_liar(moved).await;
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let read = rules.read(&key(), &found[0].1, SystemClock.now());
     assert_eq!(read.unwrap_err().fault(), Fault::Invalid);
 }
@@ -66,7 +66,7 @@ async fn an_expired_answer_is_not_taken() {
 
     let late = kad::Record::new(kad::RecordKey::new(&key()), record.encode());
     let found = ask_liar(late).await;
-    let rules = SmartRecordValidator::default();
+    let rules = SpaceRules::default();
     let read = rules.read(&key(), &found[0].1, SystemClock.now());
     assert_eq!(read.unwrap_err().fault(), Fault::Expired);
 }

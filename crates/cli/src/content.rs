@@ -5,8 +5,7 @@
 use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
-    RecordKey, Registry, SmartRecord, SmartRecordValidator, Timestamp, ValidationError, Validator,
-    Validity,
+    RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
     behaviour::Snapshot,
     ipns::{IpnsRecord, IpnsValidator},
     iprs::{
@@ -44,9 +43,7 @@ impl Content {
             ValidationError::Unsupported(format!("no rules of records under /{namespace}/…"))
         };
         let kind = match key.namespace().ok_or_else(unsupported)? {
-            Registry::SMART_RECORDS => {
-                Kind::Smart(SmartRecordValidator::default().read(key, value, now)?)
-            }
+            Registry::SMART_RECORDS => Kind::Smart(SpaceRules::default().read(key, value, now)?),
             libp2p_smart_record::pk::NAMESPACE => {
                 libp2p_smart_record::built_in().validate(key, value, now)?;
                 let public_key = PublicKey::try_decode_protobuf(value)

@@ -6,7 +6,7 @@ use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
     behaviour::{BehaviourConfig, Reading},
-    store::{SmartRecordStore, Storage, StoreConfig},
+    store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_host::{Node, NodeBuilder};
 
@@ -58,11 +58,7 @@ impl Network {
     }
 
     /// A node in this network.
-    pub fn builder<S: Storage>(
-        &self,
-        keypair: Keypair,
-        store: SmartRecordStore<S>,
-    ) -> NodeBuilder<S> {
+    pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> NodeBuilder {
         let builder = NodeBuilder::with_keypair(keypair)
             .with_store(store)
             .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))

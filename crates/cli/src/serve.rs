@@ -6,9 +6,7 @@ use anyhow::Result;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_smart_record::{
     SystemClock,
-    store::{
-        Durability, MemoryStorage, RedbConfig, RedbStorage, SmartRecordStore, Storage, StoreConfig,
-    },
+    store::{Durability, RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
 };
 use serde_json::json;
 use smart_record_host::{Node, NodeBuilder};
@@ -45,26 +43,22 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
         _ => network.keypair()?,
     };
     let local = keypair.public().to_peer_id();
-    match store {
-        None => {
-            let storage = MemoryStorage::default();
-            let store = SmartRecordStore::with_storage(local, rules, config, storage, SystemClock);
-            serve(network.builder(keypair, store), listen, &network, format).await
-        }
+    let store = match store {
+        None => SmartRecordStore::with_registry(local, rules, config),
         Some(file) => {
             let durability = if sync { Durability::Immediate } else { Durability::group() };
             let on_disk = RedbConfig::default().with_durability(durability);
             let storage = RedbStorage::open(&file, local, &on_disk)
                 .map_err(|source| Failure::Store { file, source })?;
-            let store = SmartRecordStore::with_storage(local, rules, config, storage, SystemClock);
-            serve(network.builder(keypair, store), listen, &network, format).await
+            SmartRecordStore::with_storage(local, rules, config, storage, SystemClock)
         }
-    }
+    };
+    serve(network.builder(keypair, store), listen, &network, format).await
 }
 
 /// Prints the addresses, one a line, each as `--connect` takes it, and runs until it is told to stop.
-async fn serve<S: Storage>(
-    builder: NodeBuilder<S>,
+async fn serve(
+    builder: NodeBuilder,
     listen: Vec<Multiaddr>,
     network: &Network,
     format: Format,
@@ -98,7 +92,7 @@ async fn serve<S: Storage>(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show<S: Storage>(node: &Node<S>, format: Format) -> Result<()> {
+async fn show(node: &Node, format: Format) -> Result<()> {
     let peer = node.peer_id();
     for address in node.addresses().await? {
         let address = address.with(Protocol::P2p(peer)).to_string();

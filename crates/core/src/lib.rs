@@ -20,7 +20,7 @@ pub mod dag_cbor;
 mod debug;
 pub mod key;
 pub mod node;
-pub mod proto;
+mod proto;
 pub mod record;
 pub mod settings;
 pub mod shard;

@@ -17,8 +17,10 @@
 //! **Spec.** `docs/design.md`, section "The smart record".
 
 mod admission;
-pub mod chunk;
+mod chunk;
+mod encoded;
 mod history;
+mod incoming;
 mod kept;
 mod limits;
 mod seq;
@@ -36,23 +38,23 @@ use prost::Message;
 
 pub use self::{
     admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
+    chunk::Chunks,
+    encoded::EncodedSpace,
     history::SigningHistory,
+    incoming::{Incoming, UnverifiedSpace},
     kept::KeptDocument,
-    limits::{Limit, LimitExceeded, Limits},
+    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES},
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{Joined, Space},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     view::{SpaceView, View},
-    writer::{BadSignature, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Writer, WriterError},
-};
-pub use self::{
-    limits::{DEFAULT_KEY_BYTES, MAX_BAD_SIGNATURES, check},
-    update::UnverifiedUpdate,
     writer::{
-        MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, check_signature_len, envelope_bytes,
+        BadSignature, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Purpose, SIGNATURE_DOMAIN,
+        SIGNATURE_PAYLOAD_TYPE, Writer, WriterError, check_signature_len, envelope_bytes,
     },
 };
+pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
 use crate::{key::RecordKey, proto::smart_record as proto, time::Timestamp};
 
 /// What lives under one key: the spaces of its writers.
@@ -106,7 +108,7 @@ impl SmartRecord {
 
     /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
     /// of it is refused. What is expired or from the future passes. To read what the network answers, use
-    /// [`SmartRecordValidator::read`](crate::SmartRecordValidator::read), which takes what is good at a time.
+    /// [`SpaceRules::read`](crate::SpaceRules::read), which takes what is good at a time.
     ///
     /// # Errors
     /// [`RecordError`] if anything in it is not as it should be.
@@ -119,7 +121,7 @@ impl SmartRecord {
         limits.check_key(key)?;
         for (public_key, updates) in decode_container(value.into())? {
             let writer = Writer::decode(public_key)?;
-            for wire in updates {
+            for wire in updates.into_updates() {
                 let update =
                     SignedUpdate::decode(key, &writer, wire.update, wire.signature, limits)
                         .map_err(|error| RecordError::Update {
@@ -146,7 +148,7 @@ impl SmartRecord {
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
         let spaces =
             self.spaces.iter().map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
-        chunk::Chunks::new(spaces, max_bytes)
+        Chunks::new(spaces, max_bytes)
     }
 
     /// The key.
@@ -159,6 +161,7 @@ impl SmartRecord {
         self.spaces.iter()
     }
 
+    /// The spaces, ordered by writer.
     pub fn into_spaces(self) -> btree_map::IntoIter<Writer, Space> {
         self.spaces.into_iter()
     }
@@ -166,6 +169,11 @@ impl SmartRecord {
     /// The space of a writer.
     pub fn space(&self, writer: &Writer) -> Option<&Space> {
         self.spaces.get(writer)
+    }
+
+    /// The instant at which its last update may go.
+    pub fn retain_until(&self) -> Option<Timestamp> {
+        self.spaces.values().filter_map(Space::retain_until).max()
     }
 
     /// Joins one update into its writer's space.
@@ -182,7 +190,8 @@ impl SmartRecord {
         self.spaces.entry(writer).or_default().insert(update)
     }
 
-    /// Joins a space into that of its writer.
+    /// Joins a space into that of its writer. That its updates are the writer's under this record's key is not verified;
+    /// [`insert`](Self::insert) does.
     pub fn join_space(&mut self, writer: Writer, space: Space) {
         if !space.is_empty() {
             self.spaces.entry(writer).or_default().join(space);
@@ -247,23 +256,6 @@ impl SmartRecord {
             .filter_map(|(writer, space)| Some((writer.clone(), space.view(now)?)))
             .collect()
     }
-}
-
-/// The updates in an encoded record, as they came, by public key. Spaces without updates say nothing and are
-/// dropped.
-pub fn decode_container(
-    value: Bytes,
-) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, RecordError> {
-    let mut spaces = BTreeMap::<_, Vec<_>>::new();
-    for space in proto::SmartRecord::decode(value)?.spaces {
-        if !space.updates.is_empty() {
-            spaces.entry(space.public_key).or_default().extend(space.updates);
-        }
-    }
-    if spaces.is_empty() {
-        return Err(RecordError::Empty);
-    }
-    Ok(spaces)
 }
 
 #[cfg(test)]

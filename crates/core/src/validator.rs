@@ -1,7 +1,7 @@
 //! Validators: what a record of a namespace may be, which of two is better, and how several become one.
 //!
-//! A [`Validator`] works on bytes, wherever they come from: a DHT, pubsub, a file. A [`Registry`] maps
-//! namespaces to validators and is one itself.
+//! All of them work on bytes, wherever these come from: a DHT, pubsub, a file. A namespace is either *spaces*, the smart
+//! records of many writers ([`SpaceRules`]), or a *value* ([`Validator`]). A [`Registry`] maps keys to one or the other.
 //!
 //! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select` derives from a
 //! total order, so it does not depend on the order of its input except that a tie goes to the lowest index.
@@ -10,7 +10,6 @@
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;
-mod checked;
 mod error;
 mod registry;
 mod shared;
@@ -20,14 +19,9 @@ use std::time::Duration;
 
 pub use self::{
     any::AcceptAny,
-    checked::Checked,
     error::{Fault, Malformed, ValidationError},
-    registry::Registry,
-    smart_record::SmartRecordValidator,
-};
-pub use self::{
-    checked::CheckedBody,
-    smart_record::{MergedSpace, Refusals, Refused},
+    registry::{Namespace, Namespaces, Registry, Validated},
+    smart_record::{MergedSpace, Refusals, Refused, SpaceRules},
 };
 use crate::{key::RecordKey, time::Timestamp};
 
@@ -119,18 +113,6 @@ pub trait Validator: Send + Sync {
     /// A store keeps what is left. So a validator whose values combine, and expire part by part, has to define it,
     /// or what has expired stays for as long as anything lives.
     fn collect(&self, _key: &RecordKey, _value: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
-        None
-    }
-
-    /// The rules of smart records, if the values under `key` are such. A store then keeps the record space
-    /// by space instead of as one value. By default they are not.
-    fn smart_record(&self, _key: &RecordKey) -> Option<&SmartRecordValidator> {
-        None
-    }
-
-    /// The rules of signed records, if the values under `key` are such. A
-    /// record manager then signs and reads them. By default they are not.
-    fn signed_record(&self, _key: &RecordKey) -> Option<&dyn std::any::Any> {
         None
     }
 }

@@ -52,7 +52,7 @@ pub use self::{
 };
 use crate::{
     proto::ipns as proto,
-    record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check, check_signature_len},
+    record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check_signature_len},
     time::Timestamp,
 };
 
@@ -157,7 +157,7 @@ impl IpnsRecord {
     }
 
     fn check_len(bytes: &[u8]) -> Result<(), LimitExceeded> {
-        check(Limit::ValueBytes, bytes.len(), MAX_RECORD_BYTES)
+        Limit::VALUE_BYTES.check(bytes.len(), MAX_RECORD_BYTES)
     }
 
     /// The name whose record it is.

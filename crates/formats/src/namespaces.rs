@@ -1,31 +1,34 @@
 //! Registries of several formats.
 
-use smart_record_core::validator::Registry;
+#[cfg(feature = "ipns")]
+use smart_record_core::validator::{Registry, Validator};
 
 /// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
 /// IPNS records under `/ipns/…`. Nothing else.
 #[cfg(feature = "ipns")]
 pub fn ipfs() -> Registry {
-    Registry::default()
-        .and(crate::pk::NAMESPACE, crate::pk::PublicKeyValidator)
-        .and(crate::ipns::NAMESPACE, crate::ipns::IpnsValidator)
+    let registry = and(Registry::default(), crate::pk::NAMESPACE, crate::pk::PublicKeyValidator);
+    and(registry, crate::ipns::NAMESPACE, crate::ipns::IpnsValidator)
 }
 
 /// Every namespace that is built in, each with the defaults of its validator: `/sr/…`, `/pk/…`, `/ipns/…`,
 /// `/iprs/…` (the four schemes that need no beacon) and `/presence/…`.
 #[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
 pub fn built_in() -> Registry {
-    ipfs()
-        .and(crate::iprs::NAMESPACE, crate::iprs::IprsValidator::default())
-        .and(crate::presence::PresenceKey::NAMESPACE, crate::presence::PresenceValidator::default())
+    let registry = and(ipfs(), crate::iprs::NAMESPACE, crate::iprs::IprsValidator::default());
+    let presence = crate::presence::PresenceValidator::default();
+    and(registry, crate::presence::PresenceKey::NAMESPACE, presence)
+}
+
+#[cfg(feature = "ipns")]
+#[expect(clippy::expect_used, reason = "the names are constants, and a test asks for each")]
+fn and(registry: Registry, namespace: &str, validator: impl Validator + 'static) -> Registry {
+    registry.with(namespace, validator).expect("a namespace")
 }
 
 #[cfg(all(test, feature = "ipns", feature = "iprs", feature = "presence"))]
 mod tests {
-    use smart_record_core::{
-        RecordKey, Timestamp,
-        validator::{ValidationError, Validator},
-    };
+    use smart_record_core::{RecordKey, Timestamp, validator::ValidationError};
 
     use super::*;
 

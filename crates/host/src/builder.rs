@@ -15,7 +15,7 @@ use super::{
 };
 use libp2p_smart_record::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
-    store::{MemoryStorage, SmartRecordStore, Storage},
+    store::SmartRecordStore,
 };
 use smart_record_services::ServiceBuilder;
 
@@ -24,9 +24,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Sets up a [`Node`].
 #[must_use = "call `start`"]
-pub struct NodeBuilder<S: Storage = MemoryStorage> {
+pub struct NodeBuilder {
     keypair: Keypair,
-    records: Builder<S>,
+    records: Builder,
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
     bootstrap: Vec<Multiaddr>,
@@ -47,15 +47,12 @@ impl NodeBuilder {
             service: None,
         }
     }
-}
 
-impl<S: Storage> NodeBuilder<S> {
     /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
     /// peer.
-    pub fn with_store<T: Storage>(self, store: SmartRecordStore<T>) -> NodeBuilder<T> {
-        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
-        let records = records.with_store(store);
-        NodeBuilder { keypair, records, listen, external, bootstrap, mode, service }
+    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
+        self.records = self.records.with_store(store);
+        self
     }
 
     /// Has `metrics` show what the node does.
@@ -115,7 +112,7 @@ impl<S: Storage> NodeBuilder<S> {
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
-    pub async fn start(self) -> Result<Node<S>, HostError> {
+    pub async fn start(self) -> Result<Node, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -164,7 +161,7 @@ impl<S: Storage> NodeBuilder<S> {
     }
 }
 
-impl<S: Storage> fmt::Debug for NodeBuilder<S> {
+impl fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeBuilder").field("listen", &self.listen).finish_non_exhaustive()
     }

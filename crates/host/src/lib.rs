@@ -29,11 +29,7 @@ use tokio::task::JoinHandle;
 
 use self::task::{Host, Request};
 pub use self::{builder::NodeBuilder, resolver::SystemResolver};
-use libp2p_smart_record::{
-    behaviour::Behaviour,
-    client::Client,
-    store::{MemoryStorage, Storage},
-};
+use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -68,10 +64,10 @@ impl From<TransportError<std::io::Error>> for HostError {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Node<S: Storage = MemoryStorage> {
+pub struct Node {
     client: Client,
     peer: PeerId,
-    requests: mpsc::Sender<Request<S>>,
+    requests: mpsc::Sender<Request>,
     task: JoinHandle<()>,
 }
 
@@ -80,9 +76,7 @@ impl Node {
     pub fn builder() -> NodeBuilder {
         NodeBuilder::with_keypair(Keypair::generate_ed25519())
     }
-}
 
-impl<S: Storage> Node<S> {
     /// The client; clone it freely.
     pub const fn client(&self) -> &Client {
         &self.client
@@ -124,7 +118,7 @@ impl<S: Storage> Node<S> {
     /// [`HostError::Stopped`].
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Behaviour<S>) -> T + Send + 'static,
+        work: impl FnOnce(&mut Behaviour) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         self.ask(|host| work(host.records())).await
     }
@@ -139,10 +133,10 @@ impl<S: Storage> Node<S> {
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Host<S>) -> T + Send + 'static,
+        work: impl FnOnce(&mut Host) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
-        let request: Request<S> = Box::new(move |host| {
+        let request: Request = Box::new(move |host| {
             // Whoever asked may have lost interest.
             let _ = reply.send(work(host));
         });
@@ -152,7 +146,7 @@ impl<S: Storage> Node<S> {
     }
 }
 
-impl<S: Storage> fmt::Debug for Node<S> {
+impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("peer", &self.peer).finish_non_exhaustive()
     }

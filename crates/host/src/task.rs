@@ -13,10 +13,7 @@ use libp2p::{
 use tokio::time::{Instant, timeout_at};
 
 use super::HostError;
-use libp2p_smart_record::{
-    behaviour::{Behaviour, Event},
-    store::Storage,
-};
+use libp2p_smart_record::behaviour::{Behaviour, Event};
 use smart_record_services::Dialer;
 
 /// The addresses of a machine become known one by one, and nothing says which is the last: so long after one it is waited for
@@ -25,8 +22,8 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
 #[derive(NetworkBehaviour)]
 #[behaviour(to_swarm = "HostEvent")]
-pub(super) struct Composed<S: Storage> {
-    pub(super) records: Behaviour<S>,
+pub(super) struct Composed {
+    pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
 }
@@ -57,21 +54,21 @@ impl From<Infallible> for HostEvent {
 }
 
 /// What is asked of the node's task.
-pub(super) type Request<S> = Box<dyn FnOnce(&mut Host<S>) + Send>;
+pub(super) type Request = Box<dyn FnOnce(&mut Host) + Send>;
 
 /// The swarm of a node, and what its events tell.
-pub(super) struct Host<S: Storage> {
-    pub(super) swarm: Swarm<Composed<S>>,
+pub(super) struct Host {
+    pub(super) swarm: Swarm<Composed>,
     /// Of each peer, the oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
 }
 
-impl<S: Storage> Host<S> {
-    pub(super) fn new(swarm: Swarm<Composed<S>>) -> Self {
+impl Host {
+    pub(super) fn new(swarm: Swarm<Composed>) -> Self {
         Self { swarm, connections: HashMap::new() }
     }
 
-    pub(super) fn records(&mut self) -> &mut Behaviour<S> {
+    pub(super) fn records(&mut self) -> &mut Behaviour {
         &mut self.swarm.behaviour_mut().records
     }
 
@@ -115,7 +112,7 @@ impl<S: Storage> Host<S> {
         }
     }
 
-    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request<S>>) {
+    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request>) {
         let mut inbox = inbox.fuse();
         loop {
             futures::select! {

@@ -23,7 +23,7 @@ use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p_identity::{ecdsa, secp256k1};
 use libp2p_smart_record::{
-    Limits, RecordKey, SpaceSigner,
+    Limits, Namespaces, RecordKey, Registry, SpaceSigner,
     behaviour::{Behaviour, Validation},
     manager::{RecordManager, StoreBackend},
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
@@ -155,9 +155,9 @@ fn a_secret_would_be_found_in_any_form() {
 }
 
 async fn start(keypair: Keypair, validation: Validation) -> Peer {
-    let validator = Arc::new(libp2p_smart_record::built_in());
+    let registry = libp2p_smart_record::built_in();
     let config = quiet().with_validation(validation);
-    Setup { keypair, validator, config, ..Setup::default() }.start().await
+    Setup { keypair, registry, config, ..Setup::default() }.start().await
 }
 
 /// Writes, reads, watches, is refused, announces and withdraws: all that involves a secret.
@@ -261,9 +261,9 @@ async fn debug_shows_no_secret() {
         PublisherConfig::default(),
     );
     all.push(shown(&publisher));
-    let validator = SignedRecordValidator::default();
-    let backend = StoreBackend::new(validator.clone());
-    let manager = RecordManager::new(keypair.clone(), validator, backend);
+    let rules = Namespaces::empty().with_fallback(SignedRecordValidator::default());
+    let backend = StoreBackend::new(Registry::default());
+    let manager = RecordManager::new(keypair.clone(), rules, backend);
     all.push(shown(&manager));
     {
         use smart_record_host::NodeBuilder;

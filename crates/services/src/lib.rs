@@ -91,7 +91,6 @@ use libp2p_smart_record::{
     Predicate, RecordKey,
     behaviour::Behaviour,
     client::{Client, ClientError},
-    store::Storage,
 };
 
 /// A service: the parts of it, for whoever has the swarm.
@@ -216,11 +215,11 @@ impl ServiceBuilder {
     }
 
     /// The service of the node that has this behaviour, and writes with this client of it.
-    pub fn build<S: Storage>(self, records: &mut Behaviour<S>, client: &Client) -> Service {
+    pub fn build(self, records: &mut Behaviour, client: &Client) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
-        let (clock, validator, stored) =
-            (store.clock(), store.shared_validator(), store.subscribe());
+        let (clock, registry, stored) =
+            (store.clock(), store.registry().clone(), store.subscribe());
         let max_pending = policy.as_ref().map_or(0, DialPolicy::max_pending);
         let (dialer, dial) = Dialer::new(max_pending);
         if let Some(policy) = policy {
@@ -238,7 +237,7 @@ impl ServiceBuilder {
             writer: client.writer().clone(),
             tags,
             config,
-            validator,
+            registry,
             clock,
             stored,
             events,

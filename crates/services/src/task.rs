@@ -33,7 +33,7 @@ use super::{
     tag::{Outcome, SmartTag},
 };
 use libp2p_smart_record::{
-    Clock, Kind, Predicate, RecordKey, SmartRecord, Timestamp, Validator, Writer,
+    Clock, Kind, Namespace, Predicate, RecordKey, Registry, SmartRecord, Timestamp, Writer,
     client::{Client, ClientError, Publication, WeakClient},
     store::{self, StoreEvent, storage::RecordId},
 };
@@ -58,7 +58,7 @@ pub(super) struct Setup {
     pub(super) writer: Writer,
     pub(super) tags: Vec<Box<dyn SmartTag>>,
     pub(super) config: ServiceConfig,
-    pub(super) validator: Arc<dyn Validator>,
+    pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stored: store::Events,
     pub(super) events: mpsc::Sender<ServiceEvent>,
@@ -258,8 +258,10 @@ impl Task {
     }
 
     fn may_answer_in(&self, key: &RecordKey) -> bool {
-        let rules = self.setup.validator.smart_record(key);
-        rules.is_some_and(|rules| rules.check_writer(key, &self.setup.writer).is_ok())
+        match self.setup.registry.resolve(key) {
+            Ok(Namespace::Spaces(rules)) => rules.check_writer(key, &self.setup.writer).is_ok(),
+            _ => false,
+        }
     }
 
     /// The record is not stored here any more.

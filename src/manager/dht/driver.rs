@@ -18,7 +18,7 @@ use super::DhtError;
 use crate::{
     key::RecordKey,
     manager::backend::{Answer, Correction, Found, Holder},
-    store::{SmartRecordStore, Storage},
+    store::SmartRecordStore,
 };
 
 /// How many commands wait for the driver; whoever has one more waits with it. A guess.
@@ -80,13 +80,11 @@ impl DhtDriver {
     }
 
     /// Does what was asked for. Poll the swarm after it.
-    pub fn run<S>(
+    pub fn run(
         &mut self,
         DhtCommand(request): DhtCommand,
-        kad: &mut kad::Behaviour<SmartRecordStore<S>>,
-    ) where
-        S: Storage + Send + 'static,
-    {
+        kad: &mut kad::Behaviour<SmartRecordStore>,
+    ) {
         match request {
             Request::Fetch { key, reply } => {
                 if reply.is_canceled() {
@@ -122,10 +120,7 @@ impl DhtDriver {
         }
     }
 
-    fn correct<S>(&mut self, correction: Correction, kad: &mut kad::Behaviour<SmartRecordStore<S>>)
-    where
-        S: Storage + Send + 'static,
-    {
+    fn correct(&mut self, correction: Correction, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let lifetime = correction.lifetime.map_or(LONGEST, |left| left.min(LONGEST));
         if lifetime < SHORTEST {
             return;
@@ -155,10 +150,7 @@ impl DhtDriver {
     }
 
     /// Takes note of what Kademlia says. Every event of the behaviour has to come here.
-    pub fn on_event<S>(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore<S>>)
-    where
-        S: Storage + Send + 'static,
-    {
+    pub fn on_event(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else {
             return;
         };

@@ -14,7 +14,7 @@ struct Largest {
 }
 
 impl Largest {
-    fn look(&mut self, device: &Device, store: &SmartRecordStore<RedbStorage>) {
+    fn look(&mut self, device: &Device, store: &SmartRecordStore) {
         self.file = self.file.max(device.len());
         self.stored = self.stored.max(store.usage().bytes as u64);
     }

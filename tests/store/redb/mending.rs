@@ -19,7 +19,7 @@ fn no_answer_of_the_time_of_a_failure_outlives_it() {
         let is_ok = store.write(&board, &spaces[1]).is_ok();
         failed += usize::from(!is_ok);
         // Answered from what is there now; what the failed write has left may turn up later.
-        let answered = |store: &Store| {
+        let answered = |store: &SmartRecordStore| {
             let answer = store.get(&kad_key(&board));
             answer.map_or(0, |record| decode(&board, &record.value).spaces().len())
         };

@@ -1,7 +1,9 @@
 //! Rows of earlier sessions, read with the rules and the eyes of today.
 
 use ::redb::{Database, ReadableTable, TableDefinition};
-use libp2p_smart_record::{AllowList, record::Space, store::RowFault};
+use libp2p_smart_record::{
+    AllowList, Registry, SpaceRules, StoreConfig, record::Space, store::RowFault,
+};
 
 use super::*;
 
@@ -21,29 +23,29 @@ fn earlier(device: &Device, clock: &ManualClock) -> (RecordKey, RecordKey) {
 fn reopen(
     device: &Device,
     clock: &ManualClock,
-    validator: impl Validator + 'static,
+    registry: Registry,
     config: RedbConfig,
-) -> SmartRecordStore<RedbStorage> {
-    reopen_with(device, clock, validator, config, StoreConfig::default())
+) -> SmartRecordStore {
+    reopen_with(device, clock, registry, config, StoreConfig::default())
 }
 
 fn reopen_with(
     device: &Device,
     clock: &ManualClock,
-    validator: impl Validator + 'static,
+    registry: Registry,
     config: RedbConfig,
     store: StoreConfig,
-) -> SmartRecordStore<RedbStorage> {
+) -> SmartRecordStore {
     let device = device.clone();
     let storage = RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap();
-    SmartRecordStore::with_storage(local(), validator, store, storage, clock.clone())
+    SmartRecordStore::with_storage(local(), registry, store, storage, clock.clone())
 }
 
 fn immediate() -> RedbConfig {
     config(Durability::Immediate)
 }
 
-fn writers(store: &SmartRecordStore<RedbStorage>, key: &RecordKey) -> Vec<PeerId> {
+fn writers(store: &SmartRecordStore, key: &RecordKey) -> Vec<PeerId> {
     let record = store.record(key).unwrap();
     let mut writers: Vec<_> =
         record.iter().flat_map(|r| r.spaces()).map(|(w, _)| w.peer_id()).collect();
@@ -77,7 +79,7 @@ fn peers(seeds: &[u64]) -> Vec<PeerId> {
 }
 
 /// Writes something else, so that the store has an occasion to clear up.
-fn write_elsewhere(store: &mut SmartRecordStore<RedbStorage>) {
+fn write_elsewhere(store: &mut SmartRecordStore) {
     store.write(&RecordKey::new("/any/elsewhere"), b"something").unwrap();
 }
 
@@ -130,7 +132,7 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     let (device, clock) = (Device::default(), clock());
     let (board, value) = earlier(&device, &clock);
     let allowed: AllowList = [1, 2].map(peer).into_iter().collect();
-    let rules = || SmartRecordValidator::new(Limits::default(), allowed.clone());
+    let rules = || SpaceRules::new(Limits::default(), allowed.clone());
     // And nothing but boards is known any more.
     let registry = || Registry::empty().with("sr", rules()).unwrap();
     let mut store = reopen(&device, &clock, registry(), immediate());
@@ -165,7 +167,7 @@ fn another_list_of_the_protected_and_another_of_who_may_write_lose_nobody_else()
         let (device, clock) = (Device::default(), clock());
         let (board, _) = earlier(&device, &clock);
         let allowed: AllowList = [2].map(peer).into_iter().collect();
-        let rules = SmartRecordValidator::new(Limits::default(), allowed);
+        let rules = SpaceRules::new(Limits::default(), allowed);
         let registry = Registry::empty().with("sr", rules).unwrap();
         let registry = registry.with_fallback(AcceptAny::default());
         let protects = StoreConfig::default().with_protected([peer(9)]);
@@ -208,9 +210,9 @@ fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
     assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
 }
 
-/// Says how many signatures are checked.
+/// Says how many values are checked.
 #[derive(Debug)]
-struct Counting(Registry, Arc<AtomicUsize>);
+struct Counting(AcceptAny, Arc<AtomicUsize>);
 
 impl Validator for Counting {
     fn validate(
@@ -240,8 +242,8 @@ fn what_has_expired_goes_without_being_checked() {
     drop(store);
     clock.advance(HOUR);
     let checked = Arc::new(AtomicUsize::new(0));
-    let validator = Counting(registry(), checked.clone());
-    let mut store = reopen(&device, &clock, validator, immediate());
+    let counting = Counting(AcceptAny::default(), checked.clone());
+    let mut store = reopen(&device, &clock, registry().with_fallback(counting), immediate());
     assert_eq!(store.collect().unwrap(), 100);
     assert_eq!(checked.load(SeqCst), 0);
     assert_eq!(store.usage(), Usage::default());
@@ -258,10 +260,10 @@ fn stricter_limits_leave_what_is_within_them() {
     let value = signer.record(clock.now()).encode();
     store_on(&device, Durability::Immediate, &clock).write(&board, &value).unwrap();
     let limits = Limits::default().with_updates_per_space(3);
-    let rules = SmartRecordValidator::new(limits, Open);
+    let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
     let mut store = reopen(&device, &clock, registry, immediate());
-    let updates = |store: &SmartRecordStore<RedbStorage>| {
+    let updates = |store: &SmartRecordStore| {
         let record = store.record(&board).unwrap().unwrap();
         record.spaces().map(|(_, space): (_, &Space)| space.updates().len()).sum::<usize>()
     };

@@ -15,27 +15,22 @@ use crate::proto::smart_record as proto;
 const SPACES: u32 = 1;
 
 /// Gathers encoded spaces up to a size.
-#[derive(Debug)]
-pub struct Chunk {
+struct Chunk {
     max: usize,
     bytes: Vec<u8>,
 }
 
 impl Chunk {
-    pub const fn new(max: usize) -> Self {
+    const fn new(max: usize) -> Self {
         Self { max, bytes: Vec::new() }
     }
 
-    pub const fn is_empty(&self) -> bool {
+    const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// Adds an encoded space if it fits.
-    pub fn push(&mut self, space: &[u8]) -> bool {
+    fn push(&mut self, space: &[u8]) -> bool {
         let fits = self.fits(space.len());
         if fits {
             self.append(space);
@@ -45,7 +40,7 @@ impl Chunk {
 
     /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
     /// least one if the chunk is empty. Returns how many have gone out then.
-    pub fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
+    fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
         let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
         let mut size = part.encoded_len();
         for update in space.updates.iter().rev().skip(sent) {
@@ -86,7 +81,22 @@ fn framed_len(len: usize) -> usize {
     len.saturating_add(varint).saturating_add(1)
 }
 
-/// Packs encoded spaces, each with a mark of the caller's, into chunks of at most `max` bytes.
+/// Packs encoded spaces, each with a mark of the caller's, into records of at most a number of bytes.
+///
+/// ```
+/// use libp2p_identity::Keypair;
+/// use smart_record_core::{Bytes, Limits, RecordKey, SmartRecord, SpaceSigner, Timestamp, record::Chunks};
+///
+/// let (key, now) = (RecordKey::new("/sr/lobby"), Timestamp::from_millis(1_700_000_000_000));
+/// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+/// signer.merge([("n", 1)].into_iter().collect(), now, std::time::Duration::from_secs(60))?;
+/// let record = signer.record(now);
+/// let spaces = record.spaces().map(|(writer, space)| (writer, Bytes::from(space.encode(writer))));
+/// let chunks: Vec<_> = Chunks::new(spaces, 1_024).collect();
+/// assert_eq!(chunks, [record.encode()]);
+/// # Ok::<(), smart_record_core::SignError>(())
+/// ```
+#[derive(Clone, Debug)]
 pub struct Chunks<T, I> {
     spaces: I,
     max: usize,
@@ -99,11 +109,13 @@ pub struct Chunks<T, I> {
 }
 
 impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
+    /// The spaces, in chunks of at most `max` bytes; a single update that is larger has one of its own.
     pub const fn new(spaces: I, max: usize) -> Self {
         Self { spaces, max, resume: None, sent: 0, rest: None }
     }
 
     /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
+    #[must_use]
     pub fn resume(mut self, space: T, sent: usize) -> Self {
         self.resume = Some(space);
         self.sent = sent;
@@ -146,7 +158,7 @@ impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
             }
             self.sent = 0;
         }
-        (!chunk.is_empty()).then(|| chunk.into_bytes())
+        (!chunk.is_empty()).then_some(chunk.bytes)
     }
 }
 

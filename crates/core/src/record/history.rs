@@ -79,13 +79,13 @@ impl SigningHistory {
     /// The clock of what is signed next: after all that is known, and not before `now`.
     ///
     /// # Errors
-    /// [`Limit::ClockSkew`] if replicas would take it for the future, because something was signed with a clock that was far
+    /// [`Limit::CLOCK_SKEW`] if replicas would take it for the future, because something was signed with a clock that was far
     /// ahead of this one. To go on, that has to be forgotten: a signer does with [`forget`](Self::forget).
     pub fn next(&self, now: Timestamp) -> Result<Seq, LimitExceeded> {
         let seq = Seq::next(self.last, now);
         let (lead, max) = (seq.issued_at().saturating_since(now), self.max_clock_skew);
         if lead > max {
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max));
+            return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max));
         }
         Ok(seq)
     }
@@ -177,7 +177,7 @@ mod tests {
         assert!(!history.is_ahead(NOW));
         let just_before = NOW.saturating_sub(Duration::from_millis(1));
         let refused = history.next(just_before).unwrap_err();
-        assert_eq!(refused.limit, Limit::ClockSkew);
+        assert_eq!(refused.limit, Limit::CLOCK_SKEW);
         history.forget();
         assert_eq!(history.next(just_before), Ok(at(just_before)));
         let seq = at(just_before);

@@ -84,9 +84,9 @@ impl Limits {
     /// Checks the length of a key.
     ///
     /// # Errors
-    /// [`LimitExceeded`] of [`Limit::KeyBytes`].
+    /// [`LimitExceeded`] of [`Limit::KEY_BYTES`].
     pub fn check_key(&self, key: &RecordKey) -> Result<(), LimitExceeded> {
-        check(Limit::KeyBytes, key.as_bytes().len(), self.key_bytes)
+        Limit::KEY_BYTES.check(key.as_bytes().len(), self.key_bytes)
     }
 }
 
@@ -96,13 +96,6 @@ pub const MAX_BAD_SIGNATURES: usize = 16;
 
 /// The length of a key that every validator allows by default; [`Limits::key_bytes`] says why.
 pub const DEFAULT_KEY_BYTES: usize = 256;
-
-pub fn check(limit: Limit, got: usize, max: usize) -> Result<(), LimitExceeded> {
-    if got > max {
-        return Err(LimitExceeded::new(limit, got, max));
-    }
-    Ok(())
-}
 
 /// Something is larger than it may be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,11 +110,12 @@ pub struct LimitExceeded {
 }
 
 impl LimitExceeded {
+    /// A size of `got` where `max` is allowed.
     pub fn new(limit: Limit, got: usize, max: usize) -> Self {
         Self { limit, got: u64::try_from(got).ok(), max: u64::try_from(max).unwrap_or(u64::MAX) }
     }
 
-    /// Of a duration, in milliseconds.
+    /// As [`new`](Self::new), of durations, which are given in milliseconds.
     pub fn of_duration(limit: Limit, got: Duration, max: Duration) -> Self {
         Self {
             limit,
@@ -131,97 +125,69 @@ impl LimitExceeded {
     }
 }
 
-/// What is bounded.
+/// The name of a bound.
+///
+/// Whoever sets a bound names it: the constants here are those of smart records and what all formats share, those of a
+/// format or of a store stand with its settings, and a validator of one's own has its own.
+///
+/// ```
+/// use smart_record_core::record::{Limit, LimitExceeded};
+///
+/// const WORDS: Limit = Limit::new("the note", "words");
+///
+/// let refused = WORDS.check(300, 250).unwrap_err();
+/// assert_eq!(refused, LimitExceeded { limit: WORDS, got: Some(300), max: 250 });
+/// assert_eq!(refused.to_string(), "the note (words) is 300, more than 250");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Limit {
-    /// The bytes of a key.
-    KeyBytes,
-    /// The bytes of a public key.
-    PublicKeyBytes,
-    /// The bytes of a signature.
-    SignatureBytes,
-    /// The bytes of an update.
-    UpdateBytes,
-    /// The levels of a document.
-    DocumentDepth,
-    /// The nodes of a document.
-    DocumentNodes,
-    /// Milliseconds from when an update or announcement was made to its `retain_until`.
-    Ttl,
-    /// Milliseconds by which an update or announcement is ahead of the replica's clock.
-    ClockSkew,
-    /// The spaces of a record.
-    SpacesPerRecord,
-    /// The bytes of an announcement, counted at their largest for the keys of its client and node.
-    AnnouncementBytes,
-    /// The nodes at which a client is present.
-    NodesPerClient,
-    /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
-    BadSignatures,
-    /// The bytes of a record that is to be sent in one piece.
-    ChunkBytes,
-    /// The bytes of a value that is not a smart record.
-    ValueBytes,
-    /// The bytes of what a signed record carries.
-    ContentBytes,
-    /// The bytes of a record in a store.
-    RecordBytes,
-    /// The spaces of a writer in a store.
-    WriterSpaces,
-    /// The bytes of a writer in a store.
-    WriterBytes,
-    /// The records of a namespace in a store.
-    NamespaceRecords,
-    /// The bytes of a namespace in a store.
-    NamespaceBytes,
-    /// The records of a store.
-    StoreRecords,
-    /// The bytes of a store.
-    StoreBytes,
+pub struct Limit {
+    what: &'static str,
+    unit: &'static str,
 }
 
 impl Limit {
-    /// Whether it bounds what is stored, not what is written.
-    pub const fn is_of_room(self) -> bool {
-        matches!(
-            self,
-            Self::RecordBytes
-                | Self::WriterSpaces
-                | Self::WriterBytes
-                | Self::NamespaceRecords
-                | Self::NamespaceBytes
-                | Self::StoreRecords
-                | Self::StoreBytes
-        )
+    /// The bytes of a key.
+    pub const KEY_BYTES: Self = Self::new("the key", "bytes");
+    /// The bytes of a value that is not a smart record.
+    pub const VALUE_BYTES: Self = Self::new("the value", "bytes");
+    /// The bytes of a public key.
+    pub const PUBLIC_KEY_BYTES: Self = Self::new("the public key", "bytes");
+    /// The bytes of a signature.
+    pub const SIGNATURE_BYTES: Self = Self::new("the signature", "bytes");
+    /// Milliseconds from when something was signed until it may go.
+    pub const TTL: Self = Self::new("the lifetime", "ms");
+    /// Milliseconds by which something that was signed is ahead of the reader's clock.
+    pub const CLOCK_SKEW: Self = Self::new("the lead over our clock", "ms");
+    /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
+    pub const BAD_SIGNATURES: Self = Self::new("the value", "bad signatures");
+    /// The bytes of an update.
+    pub const UPDATE_BYTES: Self = Self::new("the update", "bytes");
+    /// The levels of a document.
+    pub const DOCUMENT_DEPTH: Self = Self::new("the depth of the document", "nodes");
+    /// The nodes of a document.
+    pub const DOCUMENT_NODES: Self = Self::new("the document", "nodes");
+    /// The spaces of a record.
+    pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
+
+    /// The bound on the size of `what`, counted in `unit`.
+    pub const fn new(what: &'static str, unit: &'static str) -> Self {
+        Self { what, unit }
+    }
+
+    /// Checks a size.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] if it is more than `max`.
+    pub fn check(self, got: usize, max: usize) -> Result<(), LimitExceeded> {
+        if got > max {
+            return Err(LimitExceeded::new(self, got, max));
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KeyBytes => "the key (bytes)",
-            Self::PublicKeyBytes => "the public key (bytes)",
-            Self::SignatureBytes => "the signature (bytes)",
-            Self::UpdateBytes => "the update (bytes)",
-            Self::DocumentDepth => "the depth of the document (nodes)",
-            Self::DocumentNodes => "the document (nodes)",
-            Self::Ttl => "the lifetime (ms)",
-            Self::ClockSkew => "the lead over our clock (ms)",
-            Self::SpacesPerRecord => "the record (spaces)",
-            Self::AnnouncementBytes => "the announcement (bytes)",
-            Self::NodesPerClient => "the client's presence (nodes)",
-            Self::BadSignatures => "the value (bad signatures)",
-            Self::ChunkBytes => "the record in one piece (bytes)",
-            Self::ValueBytes => "the value (bytes)",
-            Self::ContentBytes => "the content of the signed record (bytes)",
-            Self::RecordBytes => "the record (bytes)",
-            Self::WriterSpaces => "the writer's share of the store (spaces)",
-            Self::WriterBytes => "the writer's share of the store (bytes)",
-            Self::NamespaceRecords => "the namespace's share of the store (records)",
-            Self::NamespaceBytes => "the namespace's share of the store (bytes)",
-            Self::StoreRecords => "the store (records)",
-            Self::StoreBytes => "the store (bytes)",
-        })
+        write!(f, "{} ({})", self.what, self.unit)
     }
 }

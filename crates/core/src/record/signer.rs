@@ -136,7 +136,7 @@ impl SpaceSigner {
     ///
     /// # Errors
     /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
-    /// sign; [`Limit::ClockSkew`](super::Limit::ClockSkew) if the signer [is ahead](Self::is_ahead) of `now`.
+    /// sign; [`Limit::CLOCK_SKEW`](super::Limit::CLOCK_SKEW) if the signer [is ahead](Self::is_ahead) of `now`.
     pub fn merge(
         &mut self,
         document: Dict,
@@ -257,7 +257,7 @@ mod tests {
         signer.merge(says("still taken"), earlier, HOUR).unwrap();
         let before = signer.record(now);
         let limit =
-            LimitExceeded::of_duration(Limit::ClockSkew, skew + Duration::from_millis(1), skew);
+            LimitExceeded::of_duration(Limit::CLOCK_SKEW, skew + Duration::from_millis(1), skew);
         let just_before = Timestamp::from_millis(now.as_millis() - 1);
         for signed in [signer.merge(says("x"), just_before, HOUR), signer.withdraw(just_before)] {
             assert_eq!(signed, Err(UpdateError::from(limit.clone()).into()));

@@ -6,6 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Join", "View" and "Garbage".
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::{
@@ -51,7 +52,7 @@ impl Space {
         self.updates.iter()
     }
 
-    pub fn into_updates(self) -> impl DoubleEndedIterator<Item = SignedUpdate> {
+    pub(crate) fn into_updates(self) -> impl DoubleEndedIterator<Item = SignedUpdate> {
         self.updates.into_iter()
     }
 
@@ -185,25 +186,29 @@ impl Space {
         })
     }
 
-    pub fn to_wire(&self, writer: &Writer) -> proto::Space {
-        proto::Space {
-            public_key: writer.to_bytes(),
-            updates: self.updates.iter().map(SignedUpdate::to_wire).collect(),
-        }
-    }
-
     /// The wire form of the space, as it stands in a record.
     pub fn encode(&self, writer: &Writer) -> Vec<u8> {
         self.to_wire(writer).encode_to_vec()
     }
 
-    /// Reads a space that was checked before it was stored.
-    pub fn from_stored(wire: proto::Space) -> Result<Self, UpdateError> {
+    /// Reads the [encoding](Self::encode) of a space that was verified before it was stored. Nothing is verified again,
+    /// so the bytes must have been in nobody else's hands.
+    ///
+    /// # Errors
+    /// [`UpdateError`] if the bytes are damaged so that they cannot be read.
+    pub fn decode_trusted(bytes: impl Into<Bytes>) -> Result<Self, UpdateError> {
         let mut space = Self::new();
-        for update in wire.updates {
+        for update in proto::Space::decode(bytes.into())?.updates {
             space.insert(SignedUpdate::from_stored(update)?);
         }
         Ok(space)
+    }
+
+    pub(super) fn to_wire(&self, writer: &Writer) -> proto::Space {
+        proto::Space {
+            public_key: writer.to_bytes(),
+            updates: self.updates.iter().map(SignedUpdate::to_wire).collect(),
+        }
     }
 }
 

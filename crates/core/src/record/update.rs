@@ -14,7 +14,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
-    limits::{Limit, LimitExceeded, Limits, check},
+    limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
 };
@@ -101,8 +101,8 @@ impl From<NodeError> for UpdateError {
             })
         };
         match error {
-            NodeError::TooDeep { max } => limit(Limit::DocumentDepth, max),
-            NodeError::TooManyNodes { max } => limit(Limit::DocumentNodes, max),
+            NodeError::TooDeep { max } => limit(Limit::DOCUMENT_DEPTH, max),
+            NodeError::TooManyNodes { max } => limit(Limit::DOCUMENT_NODES, max),
             other => Self::Document(other),
         }
     }
@@ -160,12 +160,16 @@ impl Update {
 
 /// An update whose form has been checked, but not yet its signature.
 #[derive(Clone, Debug)]
-pub struct UnverifiedUpdate(SignedUpdate);
+pub(crate) struct UnverifiedUpdate(SignedUpdate);
 
 impl UnverifiedUpdate {
     /// Checks everything but time and signature.
-    pub fn decode(bytes: Bytes, signature: Bytes, limits: &Limits) -> Result<Self, UpdateError> {
-        check(Limit::UpdateBytes, bytes.len(), limits.update_bytes())?;
+    pub(crate) fn decode(
+        bytes: Bytes,
+        signature: Bytes,
+        limits: &Limits,
+    ) -> Result<Self, UpdateError> {
+        Limit::UPDATE_BYTES.check(bytes.len(), limits.update_bytes())?;
         check_signature_len(&signature)?;
         let wire = proto::Update::decode(bytes.clone())?;
         if wire.encode_to_vec() != bytes {
@@ -178,24 +182,24 @@ impl UnverifiedUpdate {
         Ok(unverified)
     }
 
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         self.0.position
     }
 
-    pub fn kind(&self) -> UpdateKind {
+    pub(crate) fn kind(&self) -> UpdateKind {
         self.0.kind
     }
 
-    pub fn signature(&self) -> &[u8] {
+    pub(crate) fn signature(&self) -> &[u8] {
         &self.0.signature
     }
 
     /// Checks that a replica may admit the update at `now`; the length of its life has been checked.
-    pub fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
+    pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
             let max = limits.max_clock_skew();
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max).into());
+            return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max).into());
         }
         if self.0.retain_until <= now {
             return Err(UpdateError::Expired { retain_until: self.0.retain_until });
@@ -207,12 +211,16 @@ impl UnverifiedUpdate {
         let issued_at = self.0.position.seq.issued_at();
         let ttl = self.0.retain_until.saturating_since(issued_at);
         if ttl > limits.max_ttl() {
-            return Err(LimitExceeded::of_duration(Limit::Ttl, ttl, limits.max_ttl()).into());
+            return Err(LimitExceeded::of_duration(Limit::TTL, ttl, limits.max_ttl()).into());
         }
         Ok(())
     }
 
-    pub fn verify(self, key: &RecordKey, writer: &Writer) -> Result<SignedUpdate, UpdateError> {
+    pub(crate) fn verify(
+        self,
+        key: &RecordKey,
+        writer: &Writer,
+    ) -> Result<SignedUpdate, UpdateError> {
         writer.verify(key, &self.0.bytes, &self.0.signature)?;
         Ok(self.0)
     }
@@ -263,7 +271,7 @@ impl SignedUpdate {
     }
 
     /// Reads an update that was checked before it was stored.
-    pub fn from_stored(wire: proto::SignedUpdate) -> Result<Self, UpdateError> {
+    pub(super) fn from_stored(wire: proto::SignedUpdate) -> Result<Self, UpdateError> {
         let update = proto::Update::decode(wire.update.clone())?;
         Self::from_wire(update, wire.update, wire.signature)
     }
@@ -298,7 +306,12 @@ impl SignedUpdate {
         })
     }
 
-    pub fn to_wire(&self) -> proto::SignedUpdate {
+    /// Whether it is this one, byte for byte.
+    pub(crate) fn is(&self, wire: &proto::SignedUpdate) -> bool {
+        self.bytes == wire.update && self.signature == wire.signature
+    }
+
+    pub(crate) fn to_wire(&self) -> proto::SignedUpdate {
         proto::SignedUpdate { update: self.bytes.clone(), signature: self.signature.clone() }
     }
 

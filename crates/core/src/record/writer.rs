@@ -14,7 +14,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest, Sha256};
 
-use super::limits::{Limit, LimitExceeded, check};
+use super::limits::{Limit, LimitExceeded};
 use crate::key::RecordKey;
 
 /// The domain of the signatures, as RFC 0002 separates them.
@@ -63,7 +63,7 @@ impl Writer {
     /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
     /// signature, not here.
     pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
-        check(Limit::PublicKeyBytes, encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
+        Limit::PUBLIC_KEY_BYTES.check(encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
         if let Some(key) = ed25519_key(&encoded) {
             return if is_reduced(key) {
                 Ok(Self(encoded))
@@ -84,6 +84,7 @@ impl Writer {
         &self.0
     }
 
+    /// The protobuf-encoded public key, shared.
     pub fn to_bytes(&self) -> Bytes {
         self.0.clone()
     }
@@ -158,8 +159,12 @@ impl Writer {
     }
 }
 
+/// Checks the length of a signature.
+///
+/// # Errors
+/// [`LimitExceeded`] of [`Limit::SIGNATURE_BYTES`].
 pub fn check_signature_len(signature: &[u8]) -> Result<(), LimitExceeded> {
-    check(Limit::SignatureBytes, signature.len(), MAX_SIGNATURE_BYTES)
+    Limit::SIGNATURE_BYTES.check(signature.len(), MAX_SIGNATURE_BYTES)
 }
 
 fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {
@@ -175,7 +180,9 @@ fn is_reduced(point: &[u8; 32]) -> bool {
 /// What a signature is for, as RFC 0002 separates them: one made for one purpose is none for another.
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose {
+    /// Separates what is signed for one protocol from all others.
     pub domain: &'static str,
+    /// Names the kind of payload.
     pub payload_type: &'static [u8],
 }
 

@@ -5,11 +5,7 @@
 //! **Spec.** [`MemoryStore`](https://docs.rs/libp2p-kad/0.49.0/libp2p_kad/store/struct.MemoryStore.html).
 
 use super::{ValidationError, Validator, Validity};
-use crate::{
-    key::RecordKey,
-    record::{Limit, check},
-    time::Timestamp,
-};
+use crate::{key::RecordKey, record::Limit, time::Timestamp};
 
 /// Accepts any bytes up to a size; the first of several values is the best.
 ///
@@ -42,7 +38,7 @@ impl Validator for AcceptAny {
         value: &[u8],
         _: Timestamp,
     ) -> Result<Validity, ValidationError> {
-        check(Limit::ValueBytes, value.len(), self.max_bytes)?;
+        Limit::VALUE_BYTES.check(value.len(), self.max_bytes)?;
         Ok(Validity::unchecked())
     }
 

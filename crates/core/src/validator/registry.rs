@@ -1,41 +1,159 @@
-//! Which validator answers for which namespace.
+//! What answers for which namespace.
 //!
-//! **Invariants.** A key is answered for by one validator, or refused.
+//! **Invariants.** A key is answered for by one namespace, or refused. What a namespace keeps follows from the type
+//! that was registered and from nothing else: [`SpaceRules`] and [`Registry`] are no [`Validator`]s, and their
+//! `validate` returns something else than a validator's, so none that forwards to them can be written.
 //!
 //! **Spec.** Namespaces as in
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go), `NamespacedValidator`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{SmartRecordValidator, ValidationError, Validator, Validity};
+use super::{SpaceRules, ValidationError, Validator, Validity};
 use crate::{
     key::{NamespaceError, RecordKey, check_namespace},
+    record::SmartRecord,
     time::Timestamp,
 };
 
-/// Maps namespaces to validators, and is a [`Validator`] for all of them.
+/// What the keys of a namespace are for.
+#[derive(Clone)]
+pub enum Namespace {
+    /// Smart records: a space for each of many writers, joined by these rules.
+    Spaces(SpaceRules),
+    /// One value under each key, of which this validator says which is good and which is better.
+    Value(Arc<dyn Validator>),
+}
+
+impl From<SpaceRules> for Namespace {
+    fn from(rules: SpaceRules) -> Self {
+        Self::Spaces(rules)
+    }
+}
+
+impl<V: Validator + 'static> From<V> for Namespace {
+    fn from(validator: V) -> Self {
+        Self::Value(Arc::new(validator))
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spaces(rules) => f.debug_tuple("Spaces").field(rules).finish(),
+            Self::Value(_) => f.debug_tuple("Value").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Maps the namespaces of keys to what is registered for them, with a fallback for all other keys. A clone is cheap.
+///
+/// A [`Registry`] is one of [`Namespace`]s.
+#[derive(Clone)]
+pub struct Namespaces<T> {
+    by_name: Arc<BTreeMap<String, T>>,
+    fallback: Option<T>,
+}
+
+/// Which rules or which [`Validator`] answer for which namespace.
 ///
 /// A key of an unknown namespace, or of none, is refused, unless there is a fallback.
 ///
 /// ```
-/// use smart_record_core::{AcceptAny, Registry, SmartRecordValidator};
+/// use smart_record_core::{AcceptAny, Registry, SpaceRules};
 ///
 /// // `/sr/…` as always, `/rooms/…` by the same rules, and anything else goes.
 /// let registry = Registry::default()
-///     .with("rooms", SmartRecordValidator::default())?
+///     .with("rooms", SpaceRules::default())?
 ///     .with_fallback(AcceptAny::default());
 /// # let _ = registry;
 /// # Ok::<(), smart_record_core::NamespaceError>(())
 /// ```
-pub struct Registry {
-    namespaces: BTreeMap<String, Box<dyn Validator>>,
-    fallback: Option<Box<dyn Validator>>,
+///
+/// A registry is not a [`Validator`], so it does not go into another one,
+///
+/// ```compile_fail,E0277
+/// use smart_record_core::Registry;
+///
+/// let registry = Registry::empty().with_fallback(Registry::default());
+/// ```
+///
+/// and a validator that forwards to one cannot be written:
+///
+/// ```compile_fail,E0308
+/// use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(Registry);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+/// ```
+pub type Registry = Namespaces<Namespace>;
+
+/// A value that is good, as its namespace has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validated {
+    /// The smart record in it.
+    Record(SmartRecord),
+    /// What a store must know of it.
+    Value(Validity),
+}
+
+impl<T: Clone> Namespaces<T> {
+    /// Refuses every key.
+    pub fn empty() -> Self {
+        Self { by_name: Arc::default(), fallback: None }
+    }
+
+    /// Registers something for `/namespace/…`, in the place of what was.
+    ///
+    /// # Errors
+    /// [`NamespaceError`] if `namespace` is not one.
+    pub fn with(
+        mut self,
+        namespace: &str,
+        registered: impl Into<T>,
+    ) -> Result<Self, NamespaceError> {
+        check_namespace(namespace)?;
+        Arc::make_mut(&mut self.by_name).insert(namespace.to_owned(), registered.into());
+        Ok(self)
+    }
+
+    /// Registers something for all keys of other namespaces, and of none.
+    #[must_use]
+    pub fn with_fallback(mut self, registered: impl Into<T>) -> Self {
+        self.fallback = Some(registered.into());
+        self
+    }
+
+    /// What is registered for a key.
+    ///
+    /// # Errors
+    /// [`ValidationError::Unsupported`] if nothing is.
+    pub fn resolve(&self, key: &RecordKey) -> Result<&T, ValidationError> {
+        let registered = key.namespace().and_then(|name| self.by_name.get(name));
+        registered.or(self.fallback.as_ref()).ok_or_else(|| {
+            ValidationError::Unsupported(match key.namespace() {
+                Some(name) => format!("nothing is registered for the namespace {name:?}"),
+                None => "a key without a namespace".to_owned(),
+            })
+        })
+    }
 }
 
 impl Default for Registry {
     /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
     fn default() -> Self {
-        Self::empty().and(Self::SMART_RECORDS, SmartRecordValidator::default())
+        let sr = (Self::SMART_RECORDS.to_owned(), SpaceRules::default().into());
+        Self { by_name: Arc::new(BTreeMap::from([sr])), fallback: None }
     }
 }
 
@@ -43,97 +161,56 @@ impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
 
-    /// [`Registry::with`] for a namespace that is known to be one.
-    #[must_use]
-    pub fn and(mut self, namespace: &str, validator: impl Validator + 'static) -> Self {
-        self.namespaces.insert(namespace.to_owned(), Box::new(validator));
-        self
-    }
-
-    /// A registry that refuses every key.
-    pub const fn empty() -> Self {
-        Self { namespaces: BTreeMap::new(), fallback: None }
-    }
-
-    /// Lets `validator` answer for `/namespace/…`, in the place of the one that did.
+    /// Checks that `value` may stand under `key` at `now`: all of it, as [`SpaceRules::validate`] and
+    /// [`Validator::validate`] do.
     ///
     /// # Errors
-    /// [`NamespaceError`] if `namespace` is not one.
-    pub fn with(
-        self,
-        namespace: &str,
-        validator: impl Validator + 'static,
-    ) -> Result<Self, NamespaceError> {
-        check_namespace(namespace)?;
-        Ok(self.and(namespace, validator))
-    }
-
-    /// Lets `validator` answer for all keys of other namespaces, and of none.
-    #[must_use]
-    pub fn with_fallback(mut self, validator: impl Validator + 'static) -> Self {
-        self.fallback = Some(Box::new(validator));
-        self
-    }
-
-    fn find(&self, key: &RecordKey) -> Result<&dyn Validator, ValidationError> {
-        let registered = key.namespace().and_then(|name| self.namespaces.get(name));
-        registered.or(self.fallback.as_ref()).map(|validator| &**validator).ok_or_else(|| {
-            ValidationError::Unsupported(match key.namespace() {
-                Some(name) => format!("no validator for the namespace {name:?}"),
-                None => "a key without a namespace".to_owned(),
-            })
-        })
-    }
-}
-
-impl Validator for Registry {
-    fn validate(
+    /// [`ValidationError`], which says who is at fault.
+    pub fn validate(
         &self,
         key: &RecordKey,
         value: &[u8],
         now: Timestamp,
-    ) -> Result<Validity, ValidationError> {
-        self.find(key)?.validate(key, value, now)
+    ) -> Result<Validated, ValidationError> {
+        match self.resolve(key)? {
+            Namespace::Spaces(rules) => rules.validate(key, value, now).map(Validated::Record),
+            Namespace::Value(validator) => {
+                validator.validate(key, value, now).map(Validated::Value)
+            }
+        }
     }
 
-    fn revalidate(
+    /// The index of the best of these values; of equally good ones, the first.
+    ///
+    /// # Errors
+    /// As [`SpaceRules::select`] and [`Validator::select`].
+    pub fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        match self.resolve(key)? {
+            Namespace::Spaces(rules) => rules.select(key, values),
+            Namespace::Value(validator) => validator.select(key, values),
+        }
+    }
+
+    /// One value that holds what these values hold together.
+    ///
+    /// # Errors
+    /// As [`SpaceRules::consolidate`] and [`Validator::consolidate`].
+    pub fn consolidate(
         &self,
         key: &RecordKey,
-        value: &[u8],
-        now: Timestamp,
-    ) -> Result<(), ValidationError> {
-        self.find(key)?.revalidate(key, value, now)
-    }
-
-    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        self.find(key)?.select(key, values)
-    }
-
-    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
-        self.find(key)?.consolidate(key, values)
-    }
-
-    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
-        self.find(key).is_ok_and(|validator| validator.contains(key, whole, part))
-    }
-
-    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
-        self.find(key).ok()?.collect(key, value, now)
-    }
-
-    fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
-        self.find(key).ok()?.smart_record(key)
-    }
-
-    fn signed_record(&self, key: &RecordKey) -> Option<&dyn std::any::Any> {
-        self.find(key).ok()?.signed_record(key)
+        values: &[&[u8]],
+    ) -> Result<Vec<u8>, ValidationError> {
+        match self.resolve(key)? {
+            Namespace::Spaces(rules) => rules.consolidate(key, values),
+            Namespace::Value(validator) => validator.consolidate(key, values),
+        }
     }
 }
 
-impl fmt::Debug for Registry {
+impl<T> fmt::Debug for Namespaces<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry")
-            .field("namespaces", &self.namespaces.keys())
+        f.debug_struct("Namespaces")
+            .field("by_name", &self.by_name.keys())
             .field("fallback", &self.fallback.is_some())
             .finish()
     }
@@ -208,9 +285,14 @@ mod tests {
         assert!(registry.validate(&key, b"x", Timestamp::EPOCH).is_ok());
         assert_eq!(registry.select(&key, &[b"x"]), Ok(7));
         assert_eq!(registry.consolidate(&key, &[b"x"]), Ok(b"all".to_vec()));
-        assert!(registry.contains(&key, b"x", b"y"));
-        assert_eq!(registry.collect(&key, b"x", Timestamp::EPOCH), Some(b"rest".to_vec()));
-        assert!(!registry.contains(&"/else/x".into(), b"x", b"x"));
-        assert_eq!(registry.collect(&"/else/x".into(), b"x", Timestamp::EPOCH), None);
+        let Ok(Namespace::Value(other)) = registry.resolve(&key) else {
+            panic!("a value");
+        };
+        assert!(other.contains(&key, b"x", b"y"));
+        assert_eq!(other.collect(&key, b"x", Timestamp::EPOCH), Some(b"rest".to_vec()));
+        assert!(matches!(
+            registry.resolve(&"/else/x".into()),
+            Err(ValidationError::Unsupported(_))
+        ));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{SmartRecordValidator, ValidationError, Validator, Validity};
+use super::{ValidationError, Validator, Validity};
 use crate::{key::RecordKey, time::Timestamp};
 
 impl<V: Validator + ?Sized> Validator for Arc<V> {
@@ -38,13 +38,5 @@ impl<V: Validator + ?Sized> Validator for Arc<V> {
 
     fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
         (**self).collect(key, value, now)
-    }
-
-    fn smart_record(&self, key: &RecordKey) -> Option<&SmartRecordValidator> {
-        (**self).smart_record(key)
-    }
-
-    fn signed_record(&self, key: &RecordKey) -> Option<&dyn std::any::Any> {
-        (**self).signed_record(key)
     }
 }

@@ -1,4 +1,4 @@
-//! The validator of smart records.
+//! The rules of smart records.
 //!
 //! **Invariants.** A record is admitted part by part: a refused update takes no good one with it, except that
 //! after 16 bad signatures the rest of a value is refused unread. What is cheap
@@ -12,35 +12,55 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
 
-use super::{Fault, Malformed, ValidationError, Validator, Validity, best_of};
+use super::{Fault, Malformed, ValidationError, best_of};
 use crate::{
     key::RecordKey,
-    proto::smart_record as proto,
     record::{
-        Admission, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open, SmartRecord,
-        Space, UnverifiedUpdate, UpdateError, Writer, decode_container,
+        Admission, Incoming, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
+        SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, decode_container,
     },
     time::Timestamp,
 };
 
 /// The rules of smart records: the limits, and who may write. Registered under `sr` by default, and under
 /// any other namespace that a user chooses.
+///
+/// They are not a [`Validator`](super::Validator): a store keeps such records space by space, and not by what a
+/// validator says of whole values. Who may write is decided by an [`Admission`]; what comes in can be seen in the
+/// events of the store. A validator that forwards to them cannot be written:
+///
+/// ```compile_fail,E0308
+/// use smart_record_core::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(SpaceRules);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now)
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+/// ```
 #[derive(Clone)]
-pub struct SmartRecordValidator {
+pub struct SpaceRules {
     limits: Limits,
     admission: Arc<dyn Admission>,
 }
 
-impl Default for SmartRecordValidator {
+impl Default for SpaceRules {
     /// The default limits; everybody may write.
     fn default() -> Self {
         Self::new(Limits::default(), Open)
     }
 }
 
-impl fmt::Debug for SmartRecordValidator {
+impl fmt::Debug for SpaceRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SmartRecordValidator")
+        f.debug_struct("SpaceRules")
             .field("limits", &self.limits)
             .field("admission", &self.admission)
             .finish()
@@ -54,11 +74,12 @@ pub struct Refused {
     pub writer: Option<PeerId>,
     /// The reason for the first of them.
     pub reason: ValidationError,
+    /// How many they are.
     pub count: usize,
 }
 
 /// What was refused of a value: one entry for each writer and class of reason, however many parts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Refusals {
     entries: BTreeMap<(Option<PeerId>, Fault), Refused>,
     /// The first reason of all.
@@ -67,6 +88,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// Adds `count` parts.
     pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
@@ -79,17 +101,19 @@ impl Refusals {
         entry.count = entry.count.saturating_add(count);
     }
 
+    /// The first reason of all.
     pub fn first(&self) -> Option<&ValidationError> {
         self.first.as_ref()
     }
 
+    /// The entries, by writer and class.
     pub fn into_entries(self) -> impl Iterator<Item = Refused> {
         self.entries.into_values()
     }
 }
 
 /// A space after what came was joined into what was stored.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MergedSpace {
     /// The whole, if anything in it has changed.
     pub space: Option<Space>,
@@ -99,7 +123,17 @@ pub struct MergedSpace {
     pub known: usize,
 }
 
-impl SmartRecordValidator {
+impl MergedSpace {
+    fn with(mut self, mut space: Space, has_changed: bool, limits: &Limits) -> Self {
+        if has_changed {
+            space.truncate(limits);
+            self.space = Some(space);
+        }
+        self
+    }
+}
+
+impl SpaceRules {
     /// Rules with these limits and this policy.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission) }
@@ -125,23 +159,18 @@ impl SmartRecordValidator {
         self.salvage(key, value, Some(now))
     }
 
-    /// The updates in a value by public key, not yet looked into.
+    /// What came in a value for each of the writers who may write under `key`, not verified yet.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
     pub fn open(
         &self,
         key: &RecordKey,
         value: Bytes,
-    ) -> Result<BTreeMap<Bytes, Vec<proto::SignedUpdate>>, ValidationError> {
-        self.limits.check_key(key)?;
-        Ok(decode_container(value)?)
-    }
-
-    /// Those of the writers who may write under `key`, with the updates that came for them.
-    pub fn admit_writers(
-        &self,
-        key: &RecordKey,
-        spaces: BTreeMap<Bytes, Vec<proto::SignedUpdate>>,
         refusals: &mut Refusals,
-    ) -> Vec<(Writer, Vec<proto::SignedUpdate>)> {
+    ) -> Result<Vec<(Writer, UnverifiedSpace)>, ValidationError> {
+        self.limits.check_key(key)?;
+        let spaces = decode_container(value)?;
         let mut admitted = Vec::with_capacity(spaces.len());
         for (public_key, updates) in spaces {
             match Writer::decode(public_key) {
@@ -154,33 +183,51 @@ impl SmartRecordValidator {
                 },
             }
         }
-        admitted
+        Ok(admitted)
     }
 
-    /// Joins the good ones of these updates into what is stored of their writer's space. Without `now`, the
-    /// time is left out of account.
-    pub fn merge_space(
+    /// Joins what is good of what came into what is stored of its writer's space. Without `now`, the time is left out of
+    /// account.
+    pub fn merge(
         &self,
         key: &RecordKey,
         writer: &Writer,
-        updates: Vec<proto::SignedUpdate>,
-        stored: &proto::Space,
+        stored: Space,
+        incoming: Incoming,
         now: Option<Timestamp>,
         refusals: &mut Refusals,
-    ) -> Result<MergedSpace, UpdateError> {
-        let (known, new): (Vec<_>, Vec<_>) =
-            updates.into_iter().partition(|update| stored.updates.contains(update));
-        let mut merged = MergedSpace { space: None, admitted: 0, known: known.len() };
-        if new.is_empty() {
-            return Ok(merged);
+    ) -> MergedSpace {
+        match incoming {
+            Incoming::Unverified(updates) => {
+                self.merge_unverified(key, writer, stored, updates, now, refusals)
+            }
+            Incoming::Verified(updates) => {
+                self.merge_verified(writer, stored, updates, now, refusals)
+            }
         }
+    }
+
+    fn merge_unverified(
+        &self,
+        key: &RecordKey,
+        writer: &Writer,
+        mut space: Space,
+        updates: UnverifiedSpace,
+        now: Option<Timestamp>,
+        refusals: &mut Refusals,
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
         let peer = writer.peer_id();
         let refuse = |refusals: &mut Refusals, error| {
             let reason = ValidationError::of_update(Box::new(peer), error);
             refusals.push(Some(peer), reason, 1);
         };
-        let mut candidates = Vec::with_capacity(new.len());
-        for wire in new {
+        let mut candidates = Vec::with_capacity(updates.len());
+        for wire in updates.into_updates() {
+            if space.updates().any(|update| update.is(&wire)) {
+                merged.known = merged.known.saturating_add(1);
+                continue;
+            }
             let checked = UnverifiedUpdate::decode(wire.update, wire.signature, &self.limits)
                 .and_then(|update| {
                     now.map_or(Ok(()), |now| update.check_time(now, &self.limits))?;
@@ -197,7 +244,6 @@ impl SmartRecordValidator {
             order.then_with(|| a.signature().cmp(b.signature()))
         });
 
-        let mut space = Space::from_stored(stored.clone())?;
         let mut changed = false;
         for update in candidates {
             let position = update.position();
@@ -216,7 +262,7 @@ impl SmartRecordValidator {
             }
             if refusals.bad_signatures >= MAX_BAD_SIGNATURES {
                 let limit = LimitExceeded::new(
-                    Limit::BadSignatures,
+                    Limit::BAD_SIGNATURES,
                     refusals.bad_signatures.saturating_add(1),
                     MAX_BAD_SIGNATURES,
                 );
@@ -237,31 +283,25 @@ impl SmartRecordValidator {
                 }
             }
         }
-        if changed {
-            space.truncate(&self.limits);
-            merged.space = Some(space);
-        }
-        Ok(merged)
+        merged.with(space, changed, &self.limits)
     }
 
-    /// As [`merge_space`](Self::merge_space), of updates that were verified before.
-    pub fn merge_verified(
+    fn merge_verified(
         &self,
         writer: &Writer,
+        mut space: Space,
         updates: Space,
-        stored: proto::Space,
-        now: Timestamp,
+        now: Option<Timestamp>,
         refusals: &mut Refusals,
-    ) -> Result<MergedSpace, UpdateError> {
-        let mut merged = MergedSpace { space: None, admitted: 0, known: 0 };
-        let mut space = Space::from_stored(stored)?;
+    ) -> MergedSpace {
+        let mut merged = MergedSpace::default();
         let mut changed = false;
         let mut refuse = |reason| refusals.push(Some(writer.peer_id()), reason, 1);
         for update in updates.into_updates() {
-            let position = update.position();
+            let (position, retain_until) = (update.position(), update.retain_until());
             let is_there = space.get(position).is_some();
-            if update.retain_until() <= now {
-                refuse(ValidationError::Expired { expired_at: update.retain_until() });
+            if now.is_some_and(|now| retain_until <= now) {
+                refuse(ValidationError::Expired { expired_at: retain_until });
             } else if !is_there && !space.has_room_for(update.kind(), position, &self.limits) {
                 refuse(ValidationError::Stale);
             } else {
@@ -277,14 +317,13 @@ impl SmartRecordValidator {
                 }
             }
         }
-        if changed {
-            space.truncate(&self.limits);
-            merged.space = Some(space);
-        }
-        Ok(merged)
+        merged.with(space, changed, &self.limits)
     }
 
-    /// As [`read`](Self::read), but what stands in `known` as well is not verified again.
+    /// As [`read`](Self::read), but what stands in `known`, which is of the same key, is not verified again.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
     pub fn read_knowing(
         &self,
         known: &SmartRecord,
@@ -293,24 +332,15 @@ impl SmartRecordValidator {
     ) -> Result<SmartRecord, ValidationError> {
         let key = known.key();
         let mut refusals = Refusals::default();
-        let spaces = self.open(key, value)?;
-        let spaces = self.admit_writers(key, spaces, &mut refusals);
         let mut record = SmartRecord::new(key.clone());
-        for (writer, mut updates) in spaces {
-            let mut space = Space::new();
-            for update in known.space(&writer).into_iter().flat_map(Space::updates) {
-                let wire = update.to_wire();
-                let before = updates.len();
-                updates.retain(|candidate| *candidate != wire);
-                if updates.len() < before && update.retain_until() > now {
-                    space.insert(update.clone());
-                }
-            }
-            let nothing = proto::Space::default();
-            let merged =
-                self.merge_space(key, &writer, updates, &nothing, Some(now), &mut refusals);
-            // What is stored of it is nothing, and that can be read.
-            if let Ok(MergedSpace { space: Some(new), .. }) = merged {
+        for (writer, mut updates) in self.open(key, value, &mut refusals)? {
+            let mut space = match known.space(&writer) {
+                Some(known) => updates.take_known(known, now),
+                None => Space::new(),
+            };
+            let (nothing, now) = (Space::new(), Some(now));
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(new) = merged.space {
                 space.join(new);
             }
             record.join_space(writer, space);
@@ -321,13 +351,20 @@ impl SmartRecordValidator {
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 
-    /// Whether a writer may write under a key.
+    /// Checks that a writer may write under a key.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if it may not, or the key is too long.
     pub fn check_writer(&self, key: &RecordKey, writer: &Writer) -> Result<(), ValidationError> {
         self.limits.check_key(key)?;
         Ok(self.admission.admit(key, writer)?)
     }
 
-    /// The good parts of a value as a record, and what was refused.
+    /// The good parts of a value as a record, which may be empty, and what was refused. Without `now`, the time is left
+    /// out of account.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if the value is not a smart record, or the key is too long.
     pub fn sift(
         &self,
         key: &RecordKey,
@@ -335,23 +372,22 @@ impl SmartRecordValidator {
         now: Option<Timestamp>,
     ) -> Result<(SmartRecord, Refusals), ValidationError> {
         let mut refusals = Refusals::default();
-        let spaces = self.open(key, Bytes::copy_from_slice(value))?;
-        let mut spaces = self.admit_writers(key, spaces, &mut refusals);
+        let mut spaces = self.open(key, Bytes::copy_from_slice(value), &mut refusals)?;
         let max = self.limits.spaces_per_record();
         if spaces.len() > max {
             // Before anything is verified, only those are left that could stay.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
             for (writer, updates) in spaces.drain(max..) {
-                let limit = LimitExceeded::new(Limit::SpacesPerRecord, max.saturating_add(1), max);
+                let limit =
+                    LimitExceeded::new(Limit::SPACES_PER_RECORD, max.saturating_add(1), max);
                 refusals.push(Some(writer.peer_id()), limit.into(), updates.len());
             }
         }
         let mut record = SmartRecord::new(key.clone());
         for (writer, updates) in spaces {
-            let nothing = proto::Space::default();
-            let merged = self.merge_space(key, &writer, updates, &nothing, now, &mut refusals);
-            // What is stored of it is nothing, and that can be read.
-            if let Ok(MergedSpace { space: Some(space), .. }) = merged {
+            let nothing = Space::new();
+            let merged = self.merge_unverified(key, &writer, nothing, updates, now, &mut refusals);
+            if let Some(space) = merged.space {
                 record.join_space(writer, space);
             }
         }
@@ -371,33 +407,37 @@ impl SmartRecordValidator {
         }
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
-}
 
-impl Validator for SmartRecordValidator {
-    /// Everything in the record has to be good; only what has expired, or is hidden by something newer, may
-    /// be there beside what is not.
-    fn validate(
+    /// Reads a record of which everything is good; only what has expired, or is hidden by something newer, may be in
+    /// the value beside what is not. It is left out of the record.
+    ///
+    /// # Errors
+    /// [`ValidationError`], which says who is at fault.
+    pub fn validate(
         &self,
         key: &RecordKey,
         value: &[u8],
         now: Timestamp,
-    ) -> Result<Validity, ValidationError> {
+    ) -> Result<SmartRecord, ValidationError> {
         let (record, refusals) = self.sift(key, value, Some(now))?;
-        let first = refusals.first.clone();
+        let first = refusals.first().cloned();
         let tolerable =
             |refused: &Refused| matches!(refused.reason.fault(), Fault::Expired | Fault::Stale);
         if let Some(refused) = refusals.into_entries().find(|refused| !tolerable(refused)) {
             return Err(refused.reason);
         }
-        match record.spaces().filter_map(|(_, s)| s.retain_until()).max() {
-            Some(expires_at) => Ok(Validity::until_within_limits(expires_at)),
-            None => Err(first.unwrap_or(Malformed::Empty.into())),
+        if record.spaces().len() == 0 {
+            return Err(first.unwrap_or(Malformed::Empty.into()));
         }
+        Ok(record)
     }
 
-    /// For those who cannot consolidate: the record with the newest update wins, then the one with more
-    /// updates, then by the hash of the canonical form.
-    fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+    /// The index of the best of these values, for those who cannot consolidate: the record with the newest update
+    /// wins, then the one with more updates, then by the hash of the canonical form.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if there is no value, or nothing good in any.
+    pub fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
             let record = self.salvage(key, value, None)?;
             let newest = record.spaces().filter_map(|(_, s)| s.newest()).max();
@@ -407,16 +447,22 @@ impl Validator for SmartRecordValidator {
         })
     }
 
-    /// The join of all that is good in these values, in canonical form. What is not good is left out; if
-    /// nothing is, that is an error.
-    fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+    /// The join of all that is good in these values, in canonical form. What is not good is left out.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is good.
+    pub fn consolidate(
+        &self,
+        key: &RecordKey,
+        values: &[&[u8]],
+    ) -> Result<Vec<u8>, ValidationError> {
         let mut joined = SmartRecord::new(key.clone());
         let mut first_error = None;
         for value in values {
             match self.salvage(key, value, None) {
                 Ok(record) => {
-                    for (writer, space) in record.spaces() {
-                        joined.join_space(writer.clone(), space.clone());
+                    for (writer, space) in record.into_spaces() {
+                        joined.join_space(writer, space);
                     }
                 }
                 Err(error) => {
@@ -429,26 +475,5 @@ impl Validator for SmartRecordValidator {
         }
         joined.truncate(&self.limits);
         Ok(joined.encode())
-    }
-
-    fn contains(&self, key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
-        let (Ok(whole), Ok(part)) = (self.salvage(key, whole, None), self.salvage(key, part, None))
-        else {
-            return false;
-        };
-        part.spaces().all(|(writer, space)| {
-            let known = whole.space(writer);
-            space.updates().all(|u| known.is_some_and(|known| known.get(u.position()).is_some()))
-        })
-    }
-
-    fn collect(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Option<Vec<u8>> {
-        let mut record = self.salvage(key, value, None).ok()?;
-        let is_less = record.collect(now) > 0 && record.spaces().len() > 0;
-        is_less.then(|| record.encode())
-    }
-
-    fn smart_record(&self, _: &RecordKey) -> Option<&SmartRecordValidator> {
-        Some(self)
     }
 }

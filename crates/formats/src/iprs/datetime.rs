@@ -97,7 +97,7 @@ impl Scheme for DatetimeRange {
         let range = Range::read(record.record())?;
         if now < range.not_before {
             return Err(ValidationError::LimitExceeded(LimitExceeded {
-                limit: Limit::ClockSkew,
+                limit: Limit::CLOCK_SKEW,
                 got: Some(range.not_before.as_millis().saturating_sub(now.as_millis())),
                 max: 0,
             }));

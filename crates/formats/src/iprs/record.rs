@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     key::RecordKey,
-    record::{Limit, Purpose, Writer, check, check_signature_len},
+    record::{Limit, Purpose, Writer, check_signature_len},
 };
 
 /// The domain of the signatures, as RFC 0002 separates them.
@@ -213,7 +213,7 @@ impl IprsRecord {
         max_bytes: usize,
     ) -> Result<Self, IprsError> {
         let bytes = bytes.into();
-        check(Limit::ValueBytes, bytes.len(), max_bytes)?;
+        Limit::VALUE_BYTES.check(bytes.len(), max_bytes)?;
         UnverifiedIprsRecord::decode(&bytes)?.verify(key)
     }
 

@@ -14,7 +14,7 @@ use crate::{
         TtlSinceReceipt, scheme_of,
     },
     key::RecordKey,
-    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, check},
+    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit},
     time::Timestamp,
     validator::{Malformed, ValidationError, Validator, Validity, best_of},
 };
@@ -30,7 +30,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use smart_record_formats::iprs::{IprsValidator, SequenceNumber};
-/// use smart_record_core::{RecordKey, Registry, Timestamp, Validator};
+/// use smart_record_core::{RecordKey, Registry, Timestamp};
 ///
 /// let registry = Registry::default().with("iprs", IprsValidator::default())?;
 /// let keypair = Keypair::generate_ed25519();
@@ -134,8 +134,8 @@ impl IprsValidator {
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
     pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IprsRecord, ValidationError> {
-        check(Limit::KeyBytes, key.as_bytes().len(), self.max_key_bytes)?;
-        check(Limit::ValueBytes, value.len(), self.max_bytes)?;
+        Limit::KEY_BYTES.check(key.as_bytes().len(), self.max_key_bytes)?;
+        Limit::VALUE_BYTES.check(value.len(), self.max_bytes)?;
         let cid = scheme_of(value)?;
         let scheme = self.scheme(&cid)?;
         let unverified = scheme.unmarshal(value)?;

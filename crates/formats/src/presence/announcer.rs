@@ -119,7 +119,7 @@ impl Announcer {
     ///
     /// # Errors
     /// [`AnnounceError`] if replicas would refuse it (too long a `ttl` or none at all, or a node that is the
-    /// client itself) or the key cannot sign; [`Limit::ClockSkew`](crate::record::Limit::ClockSkew) if the announcer
+    /// client itself) or the key cannot sign; [`Limit::CLOCK_SKEW`](crate::record::Limit::CLOCK_SKEW) if the announcer
     /// [is ahead](Self::is_ahead) of `now`.
     pub fn announce(
         &mut self,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::PresenceKey;
 use crate::{
-    record::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, check},
+    record::{DEFAULT_KEY_BYTES, Limit, LimitExceeded},
     settings::settings,
 };
 
@@ -74,8 +74,13 @@ settings! { PresenceLimits:
 }
 
 impl PresenceLimits {
+    /// The bytes of an announcement, counted at their largest for the keys of its client and node.
+    pub const ANNOUNCEMENT_BYTES: Limit = Limit::new("the announcement", "bytes");
+    /// The nodes at which a client is present.
+    pub const NODES_PER_CLIENT: Limit = Limit::new("the client's presence", "nodes");
+
     pub(super) fn check_key(&self, key: &PresenceKey) -> Result<(), LimitExceeded> {
-        check(Limit::KeyBytes, key.as_str().len(), self.key_bytes)
+        Limit::KEY_BYTES.check(key.as_str().len(), self.key_bytes)
     }
 
     /// Whether an announcement stays that has `count` newer ones of `weight` together above it.

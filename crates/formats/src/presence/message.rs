@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::{
     proto::presence as proto,
-    record::{Limit, LimitExceeded, Purpose, Writer, check},
+    record::{Limit, LimitExceeded, Purpose, Writer},
     time::Timestamp,
 };
 
@@ -83,7 +83,7 @@ impl Message {
         bytes: Bytes,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        check(Limit::AnnouncementBytes, bytes.len(), limits.announcement_bytes())?;
+        PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
         let wire = proto::AnnouncementMessage::decode(bytes.clone())?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
@@ -103,7 +103,8 @@ impl Message {
         if client == node {
             return Err(PresenceError::SameParty);
         }
-        check(Limit::AnnouncementBytes, weight(key, &client, &node), limits.announcement_bytes())?;
+        PresenceLimits::ANNOUNCEMENT_BYTES
+            .check(weight(key, &client, &node), limits.announcement_bytes())?;
         if wire.fingerprint != fingerprint(&node)[..] {
             return Err(PresenceError::Fingerprint);
         }
@@ -121,7 +122,7 @@ impl Message {
         }
         let ttl = retain_until.saturating_since(created_at);
         if ttl > limits.max_ttl() {
-            return Err(LimitExceeded::of_duration(Limit::Ttl, ttl, limits.max_ttl()).into());
+            return Err(LimitExceeded::of_duration(Limit::TTL, ttl, limits.max_ttl()).into());
         }
 
         let keys = match kind {
@@ -162,7 +163,7 @@ impl Message {
     ) -> Result<(), PresenceError> {
         let (lead, max) = (self.created_at.saturating_since(now), limits.max_clock_skew());
         if lead > max {
-            return Err(LimitExceeded::of_duration(Limit::ClockSkew, lead, max).into());
+            return Err(LimitExceeded::of_duration(Limit::CLOCK_SKEW, lead, max).into());
         }
         Ok(())
     }

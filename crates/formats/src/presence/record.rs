@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     proto::presence as proto,
-    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, check},
+    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
     time::Timestamp,
 };
 
@@ -77,7 +77,7 @@ impl PresenceRecord {
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         let values = open(key, value.into(), limits)?;
-        check(Limit::NodesPerClient, values.len(), limits.nodes_per_client())?;
+        PresenceLimits::NODES_PER_CLIENT.check(values.len(), limits.nodes_per_client())?;
         let candidates = values
             .into_iter()
             .map(|value| Ok((0, Signed::from_value(key, value, limits)?)))
@@ -157,7 +157,7 @@ impl PresenceRecord {
             }
             if !limits.stays(key, record.entries.len(), weight) {
                 let got = weight.saturating_add(signed.weight());
-                let limit = LimitExceeded::new(Limit::ValueBytes, got, limits.record_bytes());
+                let limit = LimitExceeded::new(Limit::VALUE_BYTES, got, limits.record_bytes());
                 // Whatever comes after it has no room either.
                 let _ = refuse(limit.into());
                 break;
@@ -168,7 +168,7 @@ impl PresenceRecord {
                 Entry::verify(signed)
             } else {
                 let got = bad.saturating_add(1);
-                Err(LimitExceeded::new(Limit::BadSignatures, got, MAX_BAD_SIGNATURES).into())
+                Err(LimitExceeded::new(Limit::BAD_SIGNATURES, got, MAX_BAD_SIGNATURES).into())
             };
             match verified {
                 Ok(entry) => {
@@ -377,7 +377,7 @@ fn open(
     limits: &PresenceLimits,
 ) -> Result<Vec<proto::Value>, PresenceError> {
     limits.check_key(key)?;
-    check(Limit::ValueBytes, value.len(), limits.record_bytes())?;
+    Limit::VALUE_BYTES.check(value.len(), limits.record_bytes())?;
     let record = proto::Record::decode(value.clone())?;
     if record.encode_to_vec() != value || !record.values.is_sorted_by(|a, b| a.id2 < b.id2) {
         return Err(PresenceError::NotCanonical);

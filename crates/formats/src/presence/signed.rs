@@ -11,11 +11,7 @@ use super::{
     Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
-use crate::{
-    proto::presence as proto,
-    record::{Limit, check},
-    time::Timestamp,
-};
+use crate::{proto::presence as proto, record::Limit, time::Timestamp};
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +31,7 @@ impl Signed {
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         limits.check_key(key)?;
-        check(Limit::AnnouncementBytes, bytes.len(), limits.announcement_bytes())?;
+        PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
         let wire = proto::SignedAnnouncement::decode(bytes.clone())?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
@@ -45,7 +41,7 @@ impl Signed {
             [(&message.client, &wire.client_signature), (&message.node, &wire.node_signature)]
         {
             let max = party.as_bytes().len().saturating_add(SIGNATURE_OVER_KEY);
-            check(Limit::SignatureBytes, signature.len(), max)?;
+            Limit::SIGNATURE_BYTES.check(signature.len(), max)?;
         }
         if wire.client_signature.is_empty() {
             return Err(PresenceError::HalfSigned { missing: Party::Client });

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     key::RecordKey,
     presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord},
-    record::{Limit, check},
+    record::Limit,
     time::Timestamp,
     validator::{Malformed, ValidationError, Validator, Validity, best_of},
 };
@@ -60,7 +60,7 @@ impl PresenceValidator {
     }
 
     fn parse(&self, key: &RecordKey) -> Result<PresenceKey, ValidationError> {
-        check(Limit::KeyBytes, key.as_bytes().len(), self.limits.key_bytes())?;
+        Limit::KEY_BYTES.check(key.as_bytes().len(), self.limits.key_bytes())?;
         Ok(PresenceKey::parse(key).map_err(PresenceError::from)?)
     }
 

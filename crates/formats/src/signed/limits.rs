@@ -6,7 +6,6 @@ use crate::{
     key::RecordKey,
     record::{
         DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq,
-        check,
     },
     settings::settings,
     time::Timestamp,
@@ -55,6 +54,9 @@ settings! { SignedRecordLimits:
 }
 
 impl SignedRecordLimits {
+    /// The bytes of what a signed record carries.
+    pub const CONTENT_BYTES: Limit = Limit::new("the content of the signed record", "bytes");
+
     /// The bytes that an encoded record can have: what is checked before it is parsed.
     pub const fn encoded_bytes(&self) -> usize {
         FRAMING_BYTES
@@ -65,19 +67,19 @@ impl SignedRecordLimits {
     }
 
     pub(super) fn check_envelope(&self, len: usize) -> Result<(), LimitExceeded> {
-        check(Limit::ValueBytes, len, self.encoded_bytes())
+        Limit::VALUE_BYTES.check(len, self.encoded_bytes())
     }
 
     pub(crate) fn check_parts(&self, key: &RecordKey, value: usize) -> Result<(), LimitExceeded> {
-        check(Limit::KeyBytes, key.as_bytes().len(), self.key_bytes)?;
-        check(Limit::ContentBytes, value, self.value_bytes)
+        Limit::KEY_BYTES.check(key.as_bytes().len(), self.key_bytes)?;
+        Self::CONTENT_BYTES.check(value, self.value_bytes)
     }
 
     pub fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
         let lead = Seq::from_micros(sequence).issued_at().saturating_since(now);
         if lead > self.max_clock_skew {
             return Err(LimitExceeded {
-                limit: Limit::ClockSkew,
+                limit: Limit::CLOCK_SKEW,
                 got: u64::try_from(lead.as_millis()).ok(),
                 max: u64::try_from(self.max_clock_skew.as_millis()).unwrap_or(u64::MAX),
             });

@@ -214,10 +214,6 @@ impl Validator for SignedRecordValidator {
         }
         Err(first_error.unwrap_or(ValidationError::NoValue))
     }
-
-    fn signed_record(&self, _: &RecordKey) -> Option<&dyn std::any::Any> {
-        Some(self)
-    }
 }
 
 smart_record_core::impl_debug! {

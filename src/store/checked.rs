@@ -10,8 +10,12 @@ use std::fmt;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{Refusals, ValidationError, Validator, Validity};
-use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
+use crate::{
+    key::RecordKey,
+    record::SmartRecord,
+    time::Timestamp,
+    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+};
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
 ///
@@ -24,39 +28,31 @@ use crate::{key::RecordKey, record::SmartRecord, time::Timestamp};
 /// ```
 #[must_use = "give it to a store"]
 pub struct Checked {
-    pub key: RecordKey,
-    pub publisher: Option<PeerId>,
-    pub expires_at: Option<Timestamp>,
-    pub body: CheckedBody,
+    pub(super) key: RecordKey,
+    pub(super) publisher: Option<PeerId>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) body: CheckedBody,
 }
 
-pub enum CheckedBody {
+pub(super) enum CheckedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),
     Refused(ValidationError),
 }
 
 impl Checked {
-    /// Checks a value as a store with this validator does. Give it to that store soon: what expires meanwhile
+    /// Checks a value as a store with this registry does. Give it to that store soon: what expires meanwhile
     /// is dropped there.
-    pub fn new(
-        validator: &(impl Validator + ?Sized),
-        key: RecordKey,
-        value: &[u8],
-        now: Timestamp,
-    ) -> Self {
-        let body = match validator.smart_record(&key) {
-            Some(rules) => rules
+    pub fn new(registry: &Registry, key: RecordKey, value: &[u8], now: Timestamp) -> Self {
+        let checked = registry.resolve(&key).and_then(|namespace| match namespace {
+            Namespace::Spaces(rules) => rules
                 .sift(&key, value, Some(now))
-                .map_or_else(CheckedBody::Refused, |(record, refusals)| {
-                    CheckedBody::Record(record, refusals)
-                }),
-            None => {
-                validator.validate(&key, value, now).map_or_else(CheckedBody::Refused, |validity| {
-                    CheckedBody::Value(Bytes::copy_from_slice(value), validity)
-                })
-            }
-        };
+                .map(|(record, refusals)| CheckedBody::Record(record, refusals)),
+            Namespace::Value(validator) => validator
+                .validate(&key, value, now)
+                .map(|validity| CheckedBody::Value(Bytes::copy_from_slice(value), validity)),
+        });
+        let body = checked.unwrap_or_else(CheckedBody::Refused);
         Self { key, publisher: None, expires_at: None, body }
     }
 
@@ -84,7 +80,7 @@ impl Checked {
         &self.key
     }
 
-    pub const fn record(&self) -> Option<&SmartRecord> {
+    pub(crate) const fn record(&self) -> Option<&SmartRecord> {
         match &self.body {
             CheckedBody::Record(record, _) => Some(record),
             _ => None,
