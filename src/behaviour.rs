@@ -35,7 +35,6 @@ mod writing;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -418,12 +417,6 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-impl fmt::Debug for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behaviour")
-            .field("local", &self.local)
-            .field("lookups", &self.lookups.len())
-            .field("spreads", &self.spreads.len())
-            .finish_non_exhaustive()
-    }
+crate::impl_debug! {
+    Behaviour: |behaviour| local: behaviour.local, lookups: behaviour.lookups.len(), spreads: behaviour.spreads.len()
 }
