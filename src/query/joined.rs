@@ -147,6 +147,15 @@ impl Joined {
         }
     }
 
+    /// Whether it is what somebody has said, no more and no less.
+    pub(crate) fn is(&self, said: &Said) -> bool {
+        match (self, said) {
+            (Self::Record(_, record), Said::Record(said)) => record == said,
+            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+            _ => false,
+        }
+    }
+
     pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
             Self::Record(_, record) => Some(record),

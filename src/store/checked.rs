@@ -87,6 +87,14 @@ impl Checked {
         }
     }
 
+    /// What is good of it, if it is not a smart record.
+    pub const fn value(&self) -> Option<&Bytes> {
+        match &self.body {
+            CheckedBody::Value(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether anything in it is good.
     pub fn has_good(&self) -> bool {
         match &self.body {
