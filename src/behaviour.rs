@@ -19,7 +19,6 @@
 mod addresses;
 mod admitting;
 mod builder;
-mod command;
 mod config;
 mod event;
 mod inbound;
@@ -36,7 +35,6 @@ mod writing;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -53,7 +51,6 @@ use libp2p_swarm::{
 
 use self::{
     addresses::Remotes,
-    command::answer,
     inbound::Inbound,
     known::Known,
     own::OwnSpaces,
@@ -71,12 +68,8 @@ pub use self::{
     inbound::InboundRefusal,
     worker::{AsyncValidator, Executor},
 };
-pub(crate) use self::{
-    command::{Command, Reply},
-    own::Write,
-};
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Command},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
@@ -226,11 +219,11 @@ impl Behaviour {
                     Some(writer) => store.record_of(&key, [&writer]),
                     None => store.record(&key),
                 };
-                answer(reply, record.map_err(ClientError::from));
+                reply.send(record.map_err(ClientError::from));
             }
             Command::NextStored { after, reply } => {
                 let next = self.kad.store_mut().next_record(after);
-                answer(reply, next.map_err(ClientError::from));
+                reply.send(next.map_err(ClientError::from));
             }
         }
     }
@@ -424,12 +417,6 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-impl fmt::Debug for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behaviour")
-            .field("local", &self.local)
-            .field("lookups", &self.lookups.len())
-            .field("spreads", &self.spreads.len())
-            .finish_non_exhaustive()
-    }
+crate::impl_debug! {
+    Behaviour: |behaviour| local: behaviour.local, lookups: behaviour.lookups.len(), spreads: behaviour.spreads.len()
 }

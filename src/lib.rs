@@ -13,7 +13,7 @@
 //! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
 //!    reads and watches.
 //!
-//! Without a client, a writer makes its updates with a [`SpaceSigner`], and puts and reads over a `kad::Behaviour` with a [`Dht`](dht::Dht).
+//! Without a client, a writer makes its updates with a [`SpaceSigner`], and puts and reads over a `kad::Behaviour` with a [`dht::Dht`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -107,7 +107,7 @@ pub mod rate;
 mod schedule;
 pub mod store;
 
-pub use smart_record_core::settings;
+pub use smart_record_core::{impl_debug, settings};
 use smart_record_core::{key, time};
 #[doc(inline)]
 pub use smart_record_core::{node, record, shard};
@@ -155,7 +155,6 @@ pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
     clock::{Clock, SystemClock},
-    dht::Dht,
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };

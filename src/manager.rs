@@ -339,6 +339,7 @@ impl<B> RecordManager<B> {
     }
 }
 
+/// Leaves out the clock, which need not be `Debug`; the backend is of a type parameter, which `impl_debug!` does not know.
 impl<B: fmt::Debug> fmt::Debug for RecordManager<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordManager")

@@ -14,13 +14,12 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, GetRecordOk, QueryId, QueryResult};
 
 use super::{
-    Behaviour, Event, Reply, Task,
-    command::answer,
+    Behaviour, Event, Task,
     worker::{Answer, Verdict},
     writing::Sender,
 };
 use crate::{
-    client::ClientError,
+    client::{ClientError, Reply},
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
     query::{Joined, Lookup, ReadPolicy, Reading, Repair, Said, Spread, chunks},
@@ -115,7 +114,7 @@ impl Behaviour {
     /// Ends a read under a key for which nothing is registered.
     fn refuse_read(&mut self, key: RecordKey, reader: Reader, error: ValidationError) {
         match reader {
-            Reader::Client(reply) => answer(reply, Err(error.into())),
+            Reader::Client(reply) => reply.send(Err(error.into())),
             Reader::Replication => self.end_replication(key, false),
             // They are begun only where something is.
             Reader::Resume | Reader::Watch => {}
@@ -279,8 +278,8 @@ impl Behaviour {
             "read"
         );
         match reader {
-            Reader::Client(reply) if has_failed => answer(reply, Err(ClientError::TimedOut)),
-            Reader::Client(reply) => answer(reply, Ok(reading)),
+            Reader::Client(reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
+            Reader::Client(reply) => reply.send(Ok(reading)),
             Reader::Resume => self.end_resume(&key, &reading),
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);

@@ -7,7 +7,6 @@
 //! bounded in number.
 
 use std::{
-    fmt,
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -223,11 +222,5 @@ async fn check(setup: &Setup, job: Job) -> Checked {
     match asked {
         Ok(()) => checked.with_origin(publisher, expires_at),
         Err(reason) => Checked::refused(key, reason),
-    }
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
     }
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{QueryResult, Quorum};
 
-use super::{Behaviour, Event, Reply, Task, Write, command::answer, reading::Reader};
+use super::{Behaviour, Event, Task, reading::Reader};
 use crate::{
-    client::{ClientError, Publication, PublishedUpdate},
+    client::{ClientError, Publication, PublishedUpdate, Reply, Write},
     key::RecordKey,
     meter::Amount,
     query::{ReadPolicy, Reading, Spread},
@@ -71,10 +71,10 @@ impl Behaviour {
     pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
         let registry = self.registry.clone();
         let Ok(Namespace::Spaces(rules)) = registry.resolve(&key) else {
-            return answer(reply, Err(ClientError::Unregistered(key)));
+            return reply.send(Err(ClientError::Unregistered(key)));
         };
         if let Err(error) = rules.check_writer(&key, &Writer::from(&self.own.public_key())) {
-            return answer(reply, Err(error.into()));
+            return reply.send(Err(error.into()));
         }
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.writes.push((write, reply));
@@ -83,7 +83,7 @@ impl Behaviour {
             match self.kad.store_mut().record_of(&key, [&self.local]) {
                 Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
                 Ok(None) => {}
-                Err(error) => return answer(reply, Err(error.into())),
+                Err(error) => return reply.send(Err(error.into())),
             }
         }
         let is_known = self.own.knows(&key) || !self.config.resume_before_write();
@@ -156,15 +156,15 @@ impl Behaviour {
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
         let now = self.clock.now();
         let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) else {
-            return answer(reply, Err(ClientError::Unregistered(key.clone())));
+            return reply.send(Err(ClientError::Unregistered(key.clone())));
         };
         let (update, record, undo) = match self.own.write(key, rules.limits(), write, now) {
             Ok(written) => written,
-            Err(error) => return answer(reply, Err(error.into())),
+            Err(error) => return reply.send(Err(error.into())),
         };
         if let Err(error) = self.store_own(&record) {
             self.own.undo(undo);
-            return answer(reply, Err(error.into()));
+            return reply.send(Err(error.into()));
         }
         self.count(|c| &mut c.writes, 1);
         self.known.meet(&record, now);
@@ -197,7 +197,7 @@ impl Behaviour {
         let is_value = checked.value().is_some();
         let spread = match Spread::begin(self.kad.store_mut(), checked) {
             Ok(spread) => spread,
-            Err(error) => return answer(reply, Err(error.into())),
+            Err(error) => return reply.send(Err(error.into())),
         };
         self.count(|c| &mut c.writes, 1);
         let chunks = spread.len();
@@ -273,7 +273,7 @@ impl Behaviour {
         tracing::debug!(peers = peers.len(), "spread");
         match sender {
             Sender::Client(reply, publication) => {
-                answer(reply, Ok(Publication { peers, ..publication }));
+                reply.send(Ok(Publication { peers, ..publication }));
             }
             Sender::Repair => {
                 self.count(|c| &mut c.repairs, peers.len());

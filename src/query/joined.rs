@@ -213,6 +213,7 @@ impl Joined {
     }
 }
 
+/// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
