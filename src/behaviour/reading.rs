@@ -25,10 +25,11 @@ use super::{
 };
 use crate::{
     client::ClientError,
+    clock::wall_clock,
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
     record::SmartRecord,
-    store::{Checked, Origin, StoredValue, wall_clock},
+    store::{Checked, Origin, StoredValue},
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };
