@@ -4,9 +4,9 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `lookup`, `joined`, `outcome`: a read, what the answers say together, what comes of it. `known`: who withholds.
-//!   `repairs`: who was sent what was lacking. Pure.
-//! * `spread`: a write on its way. `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
+//! * `known`: who withholds. `repairs`: who was sent what was lacking. Pure, as are reads and writes themselves, see
+//!   [`query`](crate::query).
+//! * `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
 //!   is to be done when. Pure.
 //! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
 //! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
@@ -19,19 +19,14 @@
 mod addresses;
 mod admitting;
 mod builder;
-mod command;
 mod config;
 mod event;
 mod inbound;
-mod joined;
 mod known;
-mod lookup;
-mod outcome;
 mod own;
 mod reading;
 mod repairs;
 mod replicate;
-mod spread;
 mod turns;
 mod upkeep;
 mod watches;
@@ -40,7 +35,6 @@ mod writing;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -57,10 +51,8 @@ use libp2p_swarm::{
 
 use self::{
     addresses::Remotes,
-    command::answer,
     inbound::Inbound,
     known::Known,
-    lookup::Bounds,
     own::OwnSpaces,
     reading::{Read, Reader},
     repairs::Repairs,
@@ -71,22 +63,17 @@ use self::{
 };
 pub use self::{
     builder::Builder,
-    config::{BehaviourConfig, ReadPolicy, Validation},
+    config::{BehaviourConfig, Validation},
     event::{BehaviourCounters, Event},
     inbound::InboundRefusal,
-    known::Withheld,
-    outcome::{Reading, Snapshot},
     worker::{AsyncValidator, Executor},
 };
-pub(crate) use self::{
-    command::{Command, Reply},
-    own::Write,
-};
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Command},
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared, Timed},
+    query::Bounds,
     record::SmartRecord,
     store::{Events, SmartRecordStore},
     time::Timestamp,
@@ -232,11 +219,11 @@ impl Behaviour {
                     Some(writer) => store.record_of(&key, [&writer]),
                     None => store.record(&key),
                 };
-                answer(reply, record.map_err(ClientError::from));
+                reply.send(record.map_err(ClientError::from));
             }
             Command::NextStored { after, reply } => {
                 let next = self.kad.store_mut().next_record(after);
-                answer(reply, next.map_err(ClientError::from));
+                reply.send(next.map_err(ClientError::from));
             }
         }
     }
@@ -430,12 +417,6 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-impl fmt::Debug for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behaviour")
-            .field("local", &self.local)
-            .field("lookups", &self.lookups.len())
-            .field("spreads", &self.spreads.len())
-            .finish_non_exhaustive()
-    }
+crate::impl_debug! {
+    Behaviour: |behaviour| local: behaviour.local, lookups: behaviour.lookups.len(), spreads: behaviour.spreads.len()
 }

@@ -6,13 +6,13 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod command;
 mod error;
 pub(crate) mod latest;
 mod sharded;
 mod watch;
 
 use std::{
-    fmt,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -22,12 +22,13 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
+pub(crate) use self::command::{Command, Reply, Write};
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
-    behaviour::{Command, ReadPolicy, Reading, Reply, Write},
     key::RecordKey,
     meter::{Meter, Timed},
     node::Dict,
+    query::{ReadPolicy, Reading},
     record::{Position, Seq, SmartRecord, View, Writer},
     store::storage::RecordId,
     time::Timestamp,
@@ -340,7 +341,7 @@ impl Client {
 }
 
 /// A client that goes with the last [`Client`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct WeakClient(Weak<Shared>);
 
 impl WeakClient {
@@ -350,8 +351,4 @@ impl WeakClient {
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("writer", &self.shared.writer).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { Client: |client| writer: client.shared.writer }

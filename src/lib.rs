@@ -57,7 +57,9 @@
 //! | [`validator`] | the trait, the registry, the built-in validators, errors |
 //! | [`store`] | the store for Kademlia, its storage, events and counters |
 //! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
+//! | [`query`] | what a read or a write through Kademlia comes to |
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
+//! | [`dht`] | put and get over a bare `kad::Behaviour` |
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
@@ -95,17 +97,19 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
+pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
+pub mod query;
 pub mod rate;
 mod schedule;
 pub mod store;
 
-pub use smart_record_core::settings;
+pub use smart_record_core::{impl_debug, settings};
 use smart_record_core::{key, time};
 #[doc(inline)]
 pub use smart_record_core::{node, record, shard};
@@ -153,12 +157,13 @@ pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
     clock::{Clock, SystemClock},
+    dht::Dht,
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };
 #[cfg(feature = "signed")]
 pub use crate::{
-    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
+    manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, UnsignedRecord},
 };
 #[doc(no_inline)]

@@ -27,7 +27,10 @@ pub(crate) struct Shared<T>(Place<T>);
 
 impl<T: Clone> Shared<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(Place::new(value.into()))
+        let place = Mutex::new(value);
+        #[cfg(feature = "metrics")]
+        let place = Arc::new(place);
+        Self(place)
     }
 
     pub(crate) fn get(&self) -> T {

@@ -44,7 +44,6 @@ mod signer;
 mod task;
 
 use std::{
-    fmt,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -75,6 +74,7 @@ type Stop = oneshot::Sender<Result<Publication, PublisherError>>;
 ///
 /// When it is dropped, the announcement is withdrawn as far as its task still runs; [`withdraw`](Self::withdraw) waits for
 /// that and says how it went.
+#[derive(Debug)]
 #[must_use = "the announcement is withdrawn when this is dropped"]
 pub struct PresencePublisher {
     states: latest::Receiver<PublisherState>,
@@ -189,12 +189,6 @@ impl Stream for PresencePublisher {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.states.poll_next_unpin(cx)
-    }
-}
-
-impl fmt::Debug for PresencePublisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresencePublisher").finish_non_exhaustive()
     }
 }
 

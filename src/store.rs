@@ -37,7 +37,6 @@ mod write;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -280,11 +279,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for SmartRecordStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SmartRecordStore")
-            .field("local", &self.table.local)
-            .field("usage", &self.usage())
-            .finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }

@@ -146,7 +146,7 @@ impl Subject {
         let order = Order { mode: self.mode.into(), round, first: 0, stop };
         let mut child = start(&self.file, &order);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let was_made = lines.fold(false, |was_made, line| was_made || line == "open");
+        let was_made = lines.filter(|line| line == "open").count() > 0;
         child.wait().unwrap();
         !was_made
     }

@@ -1,6 +1,6 @@
 //! Setting up a behaviour.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use futures_timer::Delay;
@@ -13,7 +13,6 @@ use super::{
     addresses::Remotes,
     inbound::Inbound,
     known::Known,
-    lookup::Bounds,
     own::OwnSpaces,
     repairs::Repairs,
     replicate::Replicate,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     client::Client,
     meter::{Meter, Shared},
+    query::Bounds,
     record::Writer,
     store::SmartRecordStore,
 };
@@ -203,8 +203,4 @@ impl Builder {
     }
 }
 
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { Builder: |builder| config: builder.config }

@@ -4,21 +4,7 @@
 
 use std::time::Duration;
 
-use crate::settings::settings;
-
-/// When a read has seen enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum ReadPolicy {
-    /// When all of the peers closest to the key have been asked. A large record, which each of them answers with
-    /// a slice, is asked for again until nothing new arrives, at most
-    /// [`read_rounds`](BehaviourConfig::read_rounds) times.
-    #[default]
-    All,
-    /// After so many good answers. Answers that are refused do not count, nor do those who have nothing.
-    Replies(usize),
-    /// After so many good answers in a row that said nothing new.
-    WithoutNews(usize),
-}
+use crate::{query::ReadPolicy, settings::settings};
 
 /// Where inbound records are validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -37,7 +23,10 @@ pub enum Validation {
 /// The settings of a [`Behaviour`](super::Behaviour).
 ///
 /// ```
-/// use libp2p_smart_record::behaviour::{BehaviourConfig, ReadPolicy, Validation};
+/// use libp2p_smart_record::{
+///     behaviour::{BehaviourConfig, Validation},
+///     query::ReadPolicy,
+/// };
 ///
 /// let config = BehaviourConfig::default()
 ///     .with_read_policy(ReadPolicy::WithoutNews(3))

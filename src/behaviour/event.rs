@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
-use super::{inbound::InboundRefusal, known::Withheld};
+use super::inbound::InboundRefusal;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{key::RecordKey, store::StoreEvent};
+use crate::{key::RecordKey, query::Withheld, store::StoreEvent};
 
 /// What happened in a [`Behaviour`](super::Behaviour).
 #[derive(Debug)]

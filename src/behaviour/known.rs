@@ -6,25 +6,13 @@
 use std::collections::BTreeMap;
 
 use hashlink::LruCache;
-use libp2p_identity::PeerId;
 
 use crate::{
     key::RecordKey,
-    record::{Position, Seq, SmartRecord, Writer},
+    query::Withheld,
+    record::{Position, SmartRecord, Writer},
     time::Timestamp,
 };
-
-/// A writer of whom less was found than was seen before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Withheld {
-    /// Whose space it is.
-    pub writer: PeerId,
-    /// The newest update that was seen before, and that would still be kept.
-    pub known: Seq,
-    /// The newest that was found now.
-    pub found: Option<Seq>,
-}
 
 #[derive(Debug, Default)]
 struct Entry {

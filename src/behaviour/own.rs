@@ -14,34 +14,13 @@ use libp2p_identity::{Keypair, PeerId, PublicKey};
 
 use super::turns::Turns;
 use crate::{
+    client::Write,
     key::RecordKey,
-    node::Dict,
     record::{KeptDocument, Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
     schedule::{Due, half_life, jittered},
     store::storage::RecordId,
     time::Timestamp,
 };
-
-/// A write to an own space.
-#[derive(Clone, Debug)]
-pub(crate) enum Write {
-    Merge(Dict, Duration),
-    Replace(Dict, Duration),
-    /// As `Merge`, and signed anew for as long as nothing else takes its place.
-    Keep(Dict, Duration),
-    Withdraw,
-}
-
-impl Write {
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Merge(..) => "merge",
-            Self::Replace(..) => "replace",
-            Self::Keep(..) => "keep",
-            Self::Withdraw => "withdraw",
-        }
-    }
-}
 
 /// What is to be done for an own space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,6 +310,7 @@ pub(super) struct Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Dict;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);

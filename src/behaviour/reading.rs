@@ -11,25 +11,21 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
+use libp2p_kad::{self as kad, GetRecordOk, QueryId, QueryResult};
 
 use super::{
-    Behaviour, Event, ReadPolicy, Reply, Task,
-    command::answer,
-    joined::{Joined, Said, chunks},
-    lookup::{Lookup, Repair},
-    outcome::Reading,
-    spread::Spread,
+    Behaviour, Event, Task,
     worker::{Answer, Verdict},
     writing::Sender,
 };
 use crate::{
-    client::ClientError,
+    client::{ClientError, Reply},
     clock::wall_clock,
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
+    query::{Joined, Lookup, ReadPolicy, Reading, Repair, Said, Spread, chunks},
     record::SmartRecord,
-    store::{Checked, Origin, StoredValue},
+    store::{Checked, Origin},
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };
@@ -47,15 +43,9 @@ pub(super) struct Read {
     /// How many answers are being checked elsewhere.
     verdicts: usize,
     /// The peers have been asked.
-    over: Option<Over>,
+    is_over: bool,
     span: tracing::Span,
     begun: Begun,
-}
-
-/// How asking the peers has ended.
-#[derive(Clone, Copy)]
-struct Over {
-    timed_out: bool,
 }
 
 /// Whom a read is for.
@@ -102,51 +92,30 @@ impl Behaviour {
         let begun = self.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
-        let mut lookup = match Lookup::new(key.clone(), policy, self.bounds, &self.registry) {
+        let store = self.kad.store_mut();
+        let mut lookup = match Lookup::begin(store, key.clone(), policy, self.bounds, now) {
             Ok(lookup) => lookup,
             Err(error) => return self.refuse_read(key, reader, error),
         };
-        let store = self.kad.store_mut();
-        let local = match lookup.joined() {
-            Joined::Record(rules, _) => {
-                // The clock may have been set back since it was stored.
-                let latest = now.saturating_add(rules.limits().max_clock_skew());
-                store.record(&key).map(|record| {
-                    if let Some(mut record) = record {
-                        record.forget_after(latest);
-                        lookup.on_local(record);
-                    }
-                })
-            }
-            Joined::Value(..) => store.value(&key).map(|value| {
-                if let Some(StoredValue { value, expires_at, .. }) = value {
-                    lookup.on_local_value(&value, expires_at, now);
-                }
-            }),
-        };
-        if let Err(error) = local {
-            // Others may have it.
-            tracing::warn!(%error, %key, "our own copy could not be read");
-        }
         if matches!(reader, Reader::Watch) {
             if let Some(record) = self.watches.record(&key) {
                 // So that nothing of it is verified again, and none of it is news.
                 lookup.on_known(record);
             } else if let Some((value, ends_at)) = self.watches.value(&key, now) {
                 // What lives is not forgotten because nobody says it for once, nor for something worse.
-                lookup.on_local_value(value, ends_at, now);
+                lookup.on_known_value(value, ends_at, now);
             }
         }
         let id = self.next_id();
         let query = self.ask(id, &key);
-        let read = Read { lookup, reader, query, verdicts: 0, over: None, span, begun };
+        let read = Read { lookup, reader, query, verdicts: 0, is_over: false, span, begun };
         self.lookups.insert(id, read);
     }
 
     /// Ends a read under a key for which nothing is registered.
     fn refuse_read(&mut self, key: RecordKey, reader: Reader, error: ValidationError) {
         match reader {
-            Reader::Client(reply) => answer(reply, Err(error.into())),
+            Reader::Client(reply) => reply.send(Err(error.into())),
             Reader::Replication => self.end_replication(key, false),
             // They are begun only where something is.
             Reader::Resume | Reader::Watch => {}
@@ -162,7 +131,10 @@ impl Behaviour {
     }
 
     pub(super) fn on_lookup_progress(&mut self, id: u64, result: QueryResult, is_last: bool) {
-        if let QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) = result {
+        let QueryResult::GetRecord(result) = result else {
+            return;
+        };
+        if let Ok(GetRecordOk::FoundRecord(found)) = result {
             // Without a peer it is our own copy, of which the lookup has the whole.
             let is_enough = found.peer.is_some_and(|peer| self.on_found(id, peer, found.record));
             return self.end_if(id, is_enough);
@@ -171,22 +143,9 @@ impl Behaviour {
             return;
         };
         let _in_span = read.span.clone().entered();
-        let mut timed_out = false;
-        match result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord {
-                cache_candidates,
-            })) => read.lookup.on_empty(cache_candidates.into_values()),
-            QueryResult::GetRecord(Err(GetRecordError::NotFound { closest_peers, .. })) => {
-                read.lookup.on_empty(closest_peers);
-            }
-            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => {
-                read.lookup.end_early();
-                timed_out = true;
-            }
-            _ => {}
-        }
+        read.lookup.on_progress(&result);
         if is_last {
-            read.over = Some(Over { timed_out });
+            read.is_over = true;
             self.end_round(id);
         }
     }
@@ -204,8 +163,7 @@ impl Behaviour {
             // Kademlia does not compare them.
             let error = ValidationError::from(Malformed::other("an answer of another key"));
             tracing::debug!(%peer, %error, "a bad answer");
-            lookup.on_bad_answer(peer, error);
-            return false;
+            return lookup.on_answer(peer, Err(error), None);
         }
         let expires_at = record.expires.map(|at| wall_clock(at, now));
         let mut value = Bytes::from(record.value);
@@ -255,7 +213,7 @@ impl Behaviour {
     /// Asks nobody any more if that is enough, or nobody waits for it.
     fn end_if(&mut self, id: u64, is_enough: bool) {
         if let Some(read) = self.lookups.get_mut(&id)
-            && read.over.is_none()
+            && !read.is_over
             && (is_enough || read.reader.is_gone())
             && let Some(mut query) = self.kad.query_mut(&read.query)
         {
@@ -269,24 +227,24 @@ impl Behaviour {
         let Some(read) = self.lookups.get_mut(&id) else {
             return;
         };
-        let Some(Over { timed_out }) = read.over.filter(|_| read.verdicts == 0) else {
+        if !read.is_over || read.verdicts > 0 {
             return;
-        };
+        }
         let _in_span = read.span.clone().entered();
         if !read.reader.is_gone() && read.lookup.on_round() {
             let key = read.lookup.key().clone();
             let query = self.ask(id, &key);
             if let Some(read) = self.lookups.get_mut(&id) {
-                (read.query, read.over) = (query, None);
+                (read.query, read.is_over) = (query, false);
             }
         } else if let Some(Read { lookup, reader, begun, .. }) = self.lookups.remove(&id) {
             self.meter.end(Timed::Read(reader.purpose()), begun);
             self.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
-            self.end_read(lookup, reader, timed_out);
+            self.end_read(lookup, reader);
         }
     }
 
-    fn end_read(&mut self, lookup: Lookup, reader: Reader, timed_out: bool) {
+    fn end_read(&mut self, lookup: Lookup, reader: Reader) {
         let now = self.clock.now();
         self.count(|c| &mut c.reads, 1);
         let key = lookup.key().clone();
@@ -306,7 +264,7 @@ impl Behaviour {
         self.repair(&lookup, &repairs, now);
         self.keep_here(&lookup, is_close, now);
         let is_large = lookup.may_be_sliced();
-        let has_failed = timed_out && !lookup.has_replies();
+        let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
         let reading = lookup.into_reading(&repairs, withheld, now);
@@ -317,12 +275,12 @@ impl Behaviour {
             stale = reading.stale.len(),
             empty = reading.empty.len(),
             refused = reading.refused.len(),
-            timed_out,
+            has_failed,
             "read"
         );
         match reader {
-            Reader::Client(reply) if has_failed => answer(reply, Err(ClientError::TimedOut)),
-            Reader::Client(reply) => answer(reply, Ok(reading)),
+            Reader::Client(reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
+            Reader::Client(reply) => reply.send(Ok(reading)),
             Reader::Resume => self.end_resume(&key, &reading),
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);

@@ -17,7 +17,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, KBucketKey};
 
 use super::{
-    Behaviour, Event, ReadPolicy, Snapshot, Task,
+    Behaviour, Event, Task,
     own::Duty,
     reading::{Read, Reader},
     writing::Sender,
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     client::latest,
     key::RecordKey,
+    query::{ReadPolicy, Snapshot},
     store::{StoreEvent, storage::RecordId},
     time::Timestamp,
     validator::Validated,

@@ -14,11 +14,12 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{joined::Joined, outcome::Snapshot, turns::Turns};
+use super::turns::Turns;
 use crate::{
     client::latest::Sender,
     key::RecordKey,
     node::{Dict, Kind, Node},
+    query::{Joined, Snapshot},
     record::{SmartRecord, View},
     time::Timestamp,
     validator::{Registry, ValidationError},
@@ -289,7 +290,7 @@ impl Watched {
             self.value_ends_at = None;
         }
         self.joined.collect(now);
-        let snapshot = self.joined.clone().into_snapshot(key.clone(), now);
+        let snapshot = Snapshot::new(key.clone(), self.joined.clone(), now);
         let visible = match &snapshot.record {
             Some(_) => Visible::View(snapshot.view()),
             None => Visible::Value(snapshot.value.clone()),

@@ -7,7 +7,6 @@
 //! bounded in number.
 
 use std::{
-    fmt,
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,11 +17,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
 
-use super::joined::{Joined, Said};
 use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Timed},
+    query::{Joined, Said},
     store::Checked,
     time::Timestamp,
     validator::{Registry, ValidationError},
@@ -223,11 +222,5 @@ async fn check(setup: &Setup, job: Job) -> Checked {
     match asked {
         Ok(()) => checked.with_origin(publisher, expires_at),
         Err(reason) => Checked::refused(key, reason),
-    }
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
     }
 }

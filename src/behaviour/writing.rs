@@ -5,25 +5,19 @@
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
-use web_time::Instant;
+use libp2p_kad::{QueryResult, Quorum};
 
-use super::{
-    Behaviour, Event, ReadPolicy, Reading, Reply, Task, Write, command::answer, joined::chunks,
-    reading::Reader, spread::Spread,
-};
+use super::{Behaviour, Event, Task, reading::Reader};
 use crate::{
-    client::{ClientError, Publication, PublishedUpdate},
+    client::{ClientError, Publication, PublishedUpdate, Reply, Write},
     key::RecordKey,
     meter::Amount,
-    record::{LimitExceeded, SmartRecord, Writer},
-    store::{Checked, Origin, StoreConfig, WriteError},
+    query::{ReadPolicy, Reading, Spread},
+    record::{SmartRecord, Writer},
+    store::{Checked, Origin, WriteError},
     time::Timestamp,
-    validator::{Namespace, ValidationError},
+    validator::Namespace,
 };
-
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
-const SHORTEST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What is to be done in an own space once the network has told what it says already.
 #[derive(Default)]
@@ -77,10 +71,10 @@ impl Behaviour {
     pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
         let registry = self.registry.clone();
         let Ok(Namespace::Spaces(rules)) = registry.resolve(&key) else {
-            return answer(reply, Err(ClientError::Unregistered(key)));
+            return reply.send(Err(ClientError::Unregistered(key)));
         };
         if let Err(error) = rules.check_writer(&key, &Writer::from(&self.own.public_key())) {
-            return answer(reply, Err(error.into()));
+            return reply.send(Err(error.into()));
         }
         if let Some(waiting) = self.waiting.get_mut(&key) {
             return waiting.writes.push((write, reply));
@@ -89,7 +83,7 @@ impl Behaviour {
             match self.kad.store_mut().record_of(&key, [&self.local]) {
                 Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
                 Ok(None) => {}
-                Err(error) => return answer(reply, Err(error.into())),
+                Err(error) => return reply.send(Err(error.into())),
             }
         }
         let is_known = self.own.knows(&key) || !self.config.resume_before_write();
@@ -162,15 +156,15 @@ impl Behaviour {
     fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
         let now = self.clock.now();
         let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) else {
-            return answer(reply, Err(ClientError::Unregistered(key.clone())));
+            return reply.send(Err(ClientError::Unregistered(key.clone())));
         };
         let (update, record, undo) = match self.own.write(key, rules.limits(), write, now) {
             Ok(written) => written,
-            Err(error) => return answer(reply, Err(error.into())),
+            Err(error) => return reply.send(Err(error.into())),
         };
         if let Err(error) = self.store_own(&record) {
             self.own.undo(undo);
-            return answer(reply, Err(error.into()));
+            return reply.send(Err(error.into()));
         }
         self.count(|c| &mut c.writes, 1);
         self.known.meet(&record, now);
@@ -200,31 +194,14 @@ impl Behaviour {
     pub(super) fn put(&mut self, key: RecordKey, value: Bytes, reply: Reply<Publication>) {
         let now = self.clock.now();
         let checked = Checked::new(&self.registry, key.clone(), &value, now);
-        let record = checked.record().cloned();
-        let (len, max) = (value.len(), self.bounds.chunk_bytes);
-        if record.is_none() && checked.has_good() && len > max {
-            // No packet carries it.
-            let limit =
-                ValidationError::from(LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max));
-            return answer(reply, Err(limit.into()));
-        }
-        let store = self.kad.store_mut();
-        if let Err(error) = store.insert(checked, Origin::Local) {
-            return answer(reply, Err(error.into()));
-        }
-        let spread = match &record {
-            Some(record) => self.spread_of(record),
-            None => match store.value(&key) {
-                Ok(stored) => {
-                    let expires_at = stored.and_then(|stored| stored.expires_at);
-                    Spread::new(key.clone(), vec![value.clone()], expires_at)
-                }
-                Err(error) => return answer(reply, Err(error.into())),
-            },
+        let is_value = checked.value().is_some();
+        let spread = match Spread::begin(self.kad.store_mut(), checked) {
+            Ok(spread) => spread,
+            Err(error) => return reply.send(Err(error.into())),
         };
         self.count(|c| &mut c.writes, 1);
         let chunks = spread.len();
-        let value = record.is_none().then_some(value);
+        let value = is_value.then_some(value);
         let publication = Publication { key, update: None, value, peers: Vec::new(), chunks };
         self.begin_spread(spread, Sender::Client(reply, publication));
     }
@@ -236,8 +213,7 @@ impl Behaviour {
 
     /// A record, ready to be sent.
     pub(super) fn spread_of(&self, record: &SmartRecord) -> Spread {
-        let chunks = chunks(record, self.bounds.chunk_bytes);
-        Spread::new(record.key().clone(), chunks, record.retain_until())
+        Spread::of(record, self.bounds.chunk_bytes)
     }
 
     /// Sends it to its peers, or if it has none to those closest to the key.
@@ -258,15 +234,8 @@ impl Behaviour {
         let QueryResult::GetClosestPeers(result) = result else {
             return;
         };
-        let peers = match result {
-            Ok(ok) => ok.peers,
-            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        // Kademlia would wait for an answer of our own for ever.
-        let peers = peers.into_iter().map(|peer| peer.peer_id).filter(|peer| *peer != self.local);
-        let peers: Vec<_> = peers.collect();
         if let Some(sending) = self.spreads.get_mut(&id) {
-            sending.spread.set_peers(peers);
+            sending.spread.on_closest(&result, self.local);
             self.continue_spread(id);
         }
     }
@@ -277,17 +246,10 @@ impl Behaviour {
             return;
         };
         let _in_span = span.clone().entered();
-        let left = spread.expires_at.map(|at| at.saturating_since(now));
-        let Some((chunk, peers)) = spread.next() else {
+        let Some((record, peers)) = spread.next_record(now) else {
             return self.end_spread(id);
         };
-        tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
-        let record = kad::Record {
-            key: kad::RecordKey::new(&spread.key),
-            value: chunk.to_vec(),
-            publisher: None,
-            expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
-        };
+        tracing::trace!(bytes = record.value.len(), peers = peers.len(), "sends a chunk");
         let query = self.kad.put_record_to(record, peers.into_iter(), Quorum::All);
         self.queries.insert(query, Task::Put(id));
     }
@@ -296,13 +258,8 @@ impl Behaviour {
         let QueryResult::PutRecord(result) = result else {
             return;
         };
-        if let Some(Sending { spread, .. }) = self.spreads.get_mut(&id)
-            && let Err(
-                PutRecordError::QuorumFailed { success, .. }
-                | PutRecordError::Timeout { success, .. },
-            ) = result
-        {
-            spread.took(success);
+        if let Some(Sending { spread, .. }) = self.spreads.get_mut(&id) {
+            spread.on_put(result);
         }
         self.continue_spread(id);
     }
@@ -316,7 +273,7 @@ impl Behaviour {
         tracing::debug!(peers = peers.len(), "spread");
         match sender {
             Sender::Client(reply, publication) => {
-                answer(reply, Ok(Publication { peers, ..publication }));
+                reply.send(Ok(Publication { peers, ..publication }));
             }
             Sender::Repair => {
                 self.count(|c| &mut c.repairs, peers.len());

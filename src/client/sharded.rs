@@ -26,7 +26,7 @@ pub struct ShardedReading {
     /// The shards of which no peer has said anything, not even that it has nothing. What this node holds of them itself is in the
     /// record.
     pub unreached: Vec<RecordKey>,
-    /// The shards of which there may be more than was found: see [`Reading::is_complete`](crate::behaviour::Reading::is_complete).
+    /// The shards of which there may be more than was found: see [`Reading::is_complete`](crate::query::Reading::is_complete).
     /// How far one reading goes says [`BehaviourConfig::read_rounds`](crate::behaviour::BehaviourConfig::read_rounds); reading such a
     /// shard again brings other slices of it, to be [`join`](ShardedRecord::join)ed.
     pub incomplete: Vec<RecordKey>,

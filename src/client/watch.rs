@@ -9,7 +9,7 @@ use std::{
 use futures::{Stream, StreamExt};
 
 use super::latest::Receiver;
-use crate::behaviour::Snapshot;
+use crate::query::Snapshot;
 
 /// What is known of a record, whenever it changes; see [`Client::watch`](super::Client::watch). One who is slow misses
 /// what was in between.

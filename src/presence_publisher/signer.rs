@@ -1,6 +1,6 @@
 //! Who countersigns for the node: in this process, or behind whatever connection there is to it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, FutureExt, ready, select};
 use futures_timer::Delay;
@@ -51,7 +51,7 @@ pub enum NodeSignerError {
 }
 
 /// The node is this process: it signs with its key whatever it is given that a node may sign.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LocalNode {
     keypair: Keypair,
     handshake_key: ExchangeKey,
@@ -89,14 +89,6 @@ impl NodeSigner for LocalNode {
         let now = self.clock.now();
         let signed = half.countersign(&self.keypair, self.handshake_key, now, &self.limits);
         ready(signed.map_err(NodeSignerError::from)).boxed()
-    }
-}
-
-impl fmt::Debug for LocalNode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalNode")
-            .field("peer", &self.keypair.public().to_peer_id())
-            .finish_non_exhaustive()
     }
 }
 

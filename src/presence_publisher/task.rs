@@ -16,9 +16,9 @@ use libp2p_identity::PeerId;
 
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
-    behaviour::ReadPolicy,
     client::{Client, ClientError, Publication, latest},
     presence::{Announcement, Announcer, ExchangeKey, PresenceRecord},
+    query::ReadPolicy,
     schedule::{Due, half_life},
     time::Timestamp,
     validator::PresenceValidator,

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -175,6 +174,7 @@ fn count(counter: &mut u64, by: usize) {
 }
 
 /// The events of a store from the moment of subscription, as a stream. It ends with the store.
+#[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Events(mpsc::Receiver<StoreEvent>);
 
@@ -190,12 +190,6 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StoreEvent>> {
         Pin::new(&mut self.0).poll_next(cx)
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
     }
 }
 

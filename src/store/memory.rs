@@ -11,7 +11,6 @@ mod spaces;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
 };
 
 use self::spaces::Spaces;
@@ -199,8 +198,4 @@ impl Storage for MemoryStorage {
     }
 }
 
-impl fmt::Debug for MemoryStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStorage").field("usage", &self.usage).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { MemoryStorage: |storage| usage: storage.usage }

@@ -19,7 +19,6 @@ mod view;
 mod writer;
 
 use std::{
-    fmt,
     iter::Peekable,
     path::Path,
     sync::{Arc, Mutex},
@@ -461,13 +460,8 @@ impl Drop for RedbStorage {
     }
 }
 
-impl fmt::Debug for RedbStorage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedbStorage")
-            .field("durability", &self.durability)
-            .field("usage", &self.usage)
-            .finish_non_exhaustive()
-    }
+crate::impl_debug! {
+    RedbStorage: |storage| durability: storage.durability, usage: storage.usage
 }
 
 /// The rows of the file and, in their place where there are such, those of the overlay.

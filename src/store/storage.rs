@@ -57,7 +57,7 @@ fn step(mut id: [u8; 32], by_one: impl Fn(u8) -> (u8, bool)) -> Option<[u8; 32]>
 }
 
 /// A part of a record.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Hash, PartialOrd, PartialEq, Eq, Ord)]
 pub struct PartId {
     /// Of which record.
     pub record: RecordId,
@@ -117,21 +117,17 @@ fn short(f: &mut fmt::Formatter<'_>, id: &[u8; 32]) -> fmt::Result {
     id.iter().take(4).try_for_each(|b| write!(f, "{b:02x}"))
 }
 
+/// By its beginning, which tells records apart.
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         short(f, &self.0)
     }
 }
 
+/// By its beginning, which tells spaces apart.
 impl fmt::Debug for SpaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         short(f, &self.0)
-    }
-}
-
-impl fmt::Debug for PartId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{:?}", self.record, self.space)
     }
 }
 

@@ -6,9 +6,8 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SpaceSigner, StoreEvent, SystemClock, ValidationError,
-    behaviour::{
-        AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, ReadPolicy, Validation,
-    },
+    behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
+    query::ReadPolicy,
 };
 use tokio::sync::Semaphore;
 

@@ -8,7 +8,8 @@ use libp2p_smart_record::{
     AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError, SpaceRules,
     SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity,
     WriteError, Writer,
-    behaviour::{BehaviourConfig, Event, ReadPolicy},
+    behaviour::{BehaviourConfig, Event},
+    query::ReadPolicy,
     record::Open,
     store::Quota,
 };

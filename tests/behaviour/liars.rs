@@ -16,7 +16,8 @@ use libp2p::{
 };
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock,
-    behaviour::{BehaviourConfig, Event, ReadPolicy, Validation},
+    behaviour::{BehaviourConfig, Event, Validation},
+    query::ReadPolicy,
 };
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
@@ -87,7 +88,7 @@ fn signed(key: &RecordKey, keypair: &Keypair, text: &str) -> SmartRecord {
 async fn read_beside(
     author: &Keypair,
     answer: Option<kad::Record>,
-) -> (libp2p_smart_record::behaviour::Reading, Lying) {
+) -> (libp2p_smart_record::query::Reading, Lying) {
     read_beside_with(quiet(), author, answer).await
 }
 
@@ -95,7 +96,7 @@ async fn read_beside_with(
     config: BehaviourConfig,
     author: &Keypair,
     answer: Option<kad::Record>,
-) -> (libp2p_smart_record::behaviour::Reading, Lying) {
+) -> (libp2p_smart_record::query::Reading, Lying) {
     let (honest, reader) = (Peer::start().await, Setup::with_config(config).start().await);
     let liar = liar(answer).await;
     mesh(&[&honest, &reader]).await;
@@ -144,7 +145,7 @@ async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
     let config = quiet().with_validation(Validation::OffTask);
     let old = signed_ago(&key(), &author, "old", MINUTE).encode();
     let forged = signed(&"/sr/behaviour/elsewhere".into(), &author, "elsewhere").encode();
-    let fault = |reading: &libp2p_smart_record::behaviour::Reading| reading.refused[0].1.fault();
+    let fault = |reading: &libp2p_smart_record::query::Reading| reading.refused[0].1.fault();
     for (answer, expected) in
         [(b"garbage".to_vec(), Some(Fault::Malformed)), (forged, Some(Fault::Invalid)), (old, None)]
     {

@@ -3,8 +3,7 @@
 use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, Limits, SmartRecord, SpaceSigner, SystemClock,
-    behaviour::{Event, ReadPolicy},
+    Clock, Limits, SmartRecord, SpaceSigner, SystemClock, behaviour::Event, query::ReadPolicy,
 };
 
 use super::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};

@@ -6,12 +6,12 @@ use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
     RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
-    behaviour::Snapshot,
     ipns::{IpnsRecord, IpnsValidator},
     iprs::{
         Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
     },
     presence::{Announcement, ExchangeKey, PresenceRecord, PresenceValidator},
+    query::Snapshot,
 };
 use serde_json::{Map, Value, json};
 

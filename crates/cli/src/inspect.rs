@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use libp2p_smart_record::{
-    Clock, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, behaviour::Reading,
+    Clock, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, query::Reading,
 };
 use serde_json::{Map, Value, json};
 

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
-    behaviour::{BehaviourConfig, Reading},
+    behaviour::BehaviourConfig,
+    query::Reading,
     store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_host::{Node, NodeBuilder};

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
-    behaviour::{Reading, Snapshot},
     client::Publication,
+    query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
 use smart_record_host::Node;

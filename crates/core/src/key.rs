@@ -119,6 +119,7 @@ impl fmt::Display for RecordKey {
     }
 }
 
+/// As text, because the bytes mostly are.
 impl fmt::Debug for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordKey({self})")

@@ -17,6 +17,7 @@
 )]
 
 pub mod dag_cbor;
+mod debug;
 pub mod key;
 pub mod node;
 mod proto;

@@ -16,7 +16,7 @@ use web_time::{SystemTime, UNIX_EPOCH};
 /// let t = Timestamp::from_millis(1_000);
 /// assert_eq!(t.saturating_add(Duration::from_secs(1)).as_millis(), 2_000);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, PartialEq, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -63,12 +63,6 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}ms", self.0)
-    }
-}
-
 /// The end of the year 9999, after which RFC 3339 has no more dates.
 const LAST_DATE_MILLIS: u64 = 253_402_300_799_999;
 
@@ -80,7 +74,7 @@ impl fmt::Display for Timestamp {
             Some(time) if self.0 <= LAST_DATE_MILLIS => {
                 humantime::format_rfc3339_millis(time).fmt(f)
             }
-            _ => fmt::Debug::fmt(self, f),
+            _ => write!(f, "{}ms", self.0),
         }
     }
 }

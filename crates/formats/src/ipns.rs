@@ -36,7 +36,7 @@ mod eol;
 mod name;
 mod validator;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use ipld_core::ipld::Ipld;
@@ -63,7 +63,7 @@ pub const MAX_RECORD_BYTES: usize = 10 * 1_024;
 const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
 
 /// What the owner of a name has signed.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct IpnsRecord {
     name: IpnsName,
     bytes: Bytes,
@@ -222,17 +222,6 @@ impl From<WriterError> for IpnsError {
             WriterError::Limit(limit) => Self::Limit(limit),
             error => Self::PublicKey(error),
         }
-    }
-}
-
-impl fmt::Debug for IpnsRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IpnsRecord")
-            .field("name", &self.name)
-            .field("value", &self.value().escape_ascii().to_string())
-            .field("sequence", &self.sequence())
-            .field("eol", &self.eol())
-            .finish_non_exhaustive()
     }
 }
 

@@ -25,6 +25,7 @@ mod beacon;
 mod cbor;
 mod chain;
 mod datetime;
+mod error;
 mod freshness;
 mod record;
 mod scheme;
@@ -42,11 +43,9 @@ pub use self::{
     beacon::{AdvanceError, ChainBeacon},
     chain::{Chain, ChainError, Fork, Lie, Lineage, Relation},
     datetime::DatetimeRange,
+    error::IprsError,
     freshness::{Beacon, BeaconError, Cited, Freshness},
-    record::{
-        IprsError, IprsRecord, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE,
-        UnverifiedIprsRecord,
-    },
+    record::{IprsRecord, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, UnverifiedIprsRecord},
     scheme::{Description, Scheme},
     sequence::SequenceNumber,
     ttl::TtlSinceReceipt,

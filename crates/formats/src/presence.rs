@@ -67,15 +67,16 @@ mod key;
 mod limits;
 mod message;
 mod record;
+mod signed;
 mod validator;
 
 pub(crate) use self::record::{collect, contains};
 pub use self::validator::PresenceValidator;
 pub use self::{
-    announcement::{AnnounceError, Announcement, AnnouncementOffer, HalfSigned},
+    announcement::{Announcement, AnnouncementOffer, HalfSigned},
     announcer::Announcer,
     entry::{Entry, Withdrawal},
-    error::{Party, PresenceError},
+    error::{AnnounceError, Party, PresenceError},
     exchange_key::{ExchangeKey, ExchangeKeyError},
     key::{PresenceKey, PresenceKeyError},
     limits::PresenceLimits,

@@ -19,8 +19,6 @@ mod limits;
 mod rank;
 mod validator;
 
-use std::fmt;
-
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 use prost::Message;
@@ -137,7 +135,7 @@ pub enum SignRecordError {
 /// A record that its author signed.
 ///
 /// Two are equal when all that was sent of them is, whenever they were received.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SignedRecord {
     content: UnsignedRecord,
     author: Writer,
@@ -239,16 +237,6 @@ impl PartialEq for SignedRecord {
 }
 
 impl Eq for SignedRecord {}
-
-impl fmt::Debug for SignedRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedRecord")
-            .field("content", &self.content)
-            .field("author", &self.author)
-            .field("received_at", &self.received_at)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why bytes are not a signed record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

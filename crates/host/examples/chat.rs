@@ -11,8 +11,7 @@ use clap::Parser;
 use futures::StreamExt;
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Clock, Dict, Kind, SystemClock,
-    behaviour::{BehaviourConfig, Snapshot},
+    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, query::Snapshot,
 };
 use smart_record_host::Node;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     convert::Infallible,
     error::Error,
-    fmt, io,
+    io,
     net::IpAddr,
     sync::{self, Arc, PoisonError},
     task::{Context, Poll},
@@ -315,11 +315,7 @@ impl NetworkBehaviour for Dialer {
     }
 }
 
-impl fmt::Debug for Dialer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").field("dials", &self.dials.len()).finish_non_exhaustive()
-    }
-}
+libp2p_smart_record::impl_debug! { Dialer: |dialer| dials: dialer.dials.len() }
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use libp2p_identity::Keypair;
-//! use libp2p_kad as kad;
+//! use libp2p::kad;
 //! use libp2p_smart_record::behaviour::Behaviour;
 //! use smart_record_services::{DialPolicy, Service};
 //!
@@ -66,7 +66,6 @@ mod tag;
 mod task;
 
 use std::{
-    fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -159,6 +158,7 @@ pub enum ServiceError {
 
 /// What happens in a service, as a stream; it ends with the service. Events that are not taken are lost, all but the first
 /// [`max_events`](ServiceConfig::max_events).
+#[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct ServiceEvents {
     inbox: mpsc::Receiver<ServiceEvent>,
@@ -256,21 +256,8 @@ impl Stream for ServiceEvents {
     }
 }
 
-impl fmt::Debug for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("dialer", &self.dialer).finish_non_exhaustive()
-    }
-}
+libp2p_smart_record::impl_debug! { Service: |service| dialer: service.dialer }
 
-impl fmt::Debug for ServiceEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceEvents").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ServiceBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tags: Vec<_> = self.tags.iter().map(|tag| tag.tag()).collect();
-        f.debug_struct("ServiceBuilder").field("tags", &tags).finish_non_exhaustive()
-    }
+libp2p_smart_record::impl_debug! {
+    ServiceBuilder: |builder| tags: builder.tags.iter().map(|tag| tag.tag()).collect::<Vec<_>>()
 }

@@ -4,10 +4,7 @@
 //! database is closed, because redb refuses everything from then on, and opened again when someone wants
 //! something of it, but not before a pause has passed that doubles with each failure.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ::redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableHandle,
@@ -179,12 +176,6 @@ impl Drop for Disk {
 fn close(db: Database) {
     if let Err(error) = guarded(|| db.close().map_err(failed)) {
         tracing::debug!(%error, "closing the database");
-    }
-}
-
-impl fmt::Debug for Disk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("is_open", &self.db.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex},
 };
@@ -109,11 +108,5 @@ impl Recheck {
     pub(super) fn take_rejected(&mut self) -> Vec<Rejected> {
         let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut seen.rejected).into_values().collect()
-    }
-}
-
-impl fmt::Debug for Recheck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recheck").finish_non_exhaustive()
     }
 }

@@ -7,7 +7,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
@@ -205,12 +204,6 @@ fn wait<'a>(
     match condition.wait_timeout(state, at_most) {
         Ok((state, _)) => state,
         Err(poisoned) => poisoned.into_inner().0,
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

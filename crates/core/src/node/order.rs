@@ -67,6 +67,7 @@ impl Hash for Float {
     }
 }
 
+/// As the number alone, which is also its text in documents.
 impl fmt::Debug for Float {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)

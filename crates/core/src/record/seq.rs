@@ -69,6 +69,7 @@ pub struct Position {
     pub hash: [u8; 32],
 }
 
+/// With the beginning of the hash, which tells positions apart.
 impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.seq)?;

@@ -5,7 +5,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Signing".
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use libp2p_identity::Keypair;
 
@@ -49,7 +49,7 @@ use crate::{key::RecordKey, node::Dict, time::Timestamp};
 /// # assert!(!value.is_empty());
 /// # Ok::<(), smart_record_core::SignError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SpaceSigner {
     key: RecordKey,
     keypair: Keypair,
@@ -206,16 +206,6 @@ impl SpaceSigner {
 fn learn(history: &mut SigningHistory, space: &Space) {
     if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
         history.learn(newest.seq, retain_until);
-    }
-}
-
-impl fmt::Debug for SpaceSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpaceSigner")
-            .field("key", &self.key)
-            .field("writer", &self.writer())
-            .field("history", &self.history)
-            .finish_non_exhaustive()
     }
 }
 

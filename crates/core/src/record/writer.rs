@@ -230,6 +230,7 @@ impl From<&PublicKey> for Writer {
     }
 }
 
+/// By the peer id, as everywhere else.
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Writer({})", self.peer_id())

@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 /// assert_eq!(eol.to_string(), "2026-11-21T08:00:00.12Z");
 /// # Ok::<(), smart_record_formats::ipns::EolError>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Hash, PartialOrd, PartialEq, Eq, Ord)]
 pub struct Eol(UtcDateTime);
 
 /// Not a date as in RFC 3339, or one that is not in the years 0 to 9999.
@@ -91,12 +91,6 @@ impl fmt::Display for Eol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It is in the years that the format has, so this cannot fail.
         f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl fmt::Debug for Eol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

@@ -30,7 +30,7 @@ const IDENTITY: u64 = 0;
 /// assert!(name.key().as_bytes().starts_with(b"/ipns/"));
 /// # Ok::<(), smart_record_formats::ipns::NameError>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Hash, PartialOrd, PartialEq, Eq, Ord)]
 pub struct IpnsName(PeerId);
 
 /// Not a name, or not the key of one.
@@ -107,11 +107,5 @@ impl fmt::Display for IpnsName {
         let cid = Cid::new_v1(LIBP2P_KEY, *self.0.as_ref());
         // Any CID of version 1 can be written in any base, so this cannot fail.
         f.write_str(&cid.to_string_of_base(Base::Base36Lower).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl fmt::Debug for IpnsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IpnsName({self})")
     }
 }

@@ -10,7 +10,7 @@ use cid::{Cid, multihash::Multihash};
 use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
-use super::IprsError;
+use super::error::IprsError;
 use crate::dag_cbor;
 
 /// The multicodec of DAG-CBOR.

@@ -3,7 +3,6 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
-    fmt,
     sync::Arc,
 };
 
@@ -43,7 +42,7 @@ use crate::{
 /// assert_eq!(registry.select(&key, &[old.as_bytes(), new.as_bytes()])?, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct IprsValidator {
     schemes: BTreeMap<Cid, Arc<dyn Scheme>>,
     admission: Arc<dyn Admission>,
@@ -229,16 +228,5 @@ impl From<IprsError> for ValidationError {
             IprsError::Signature(_) => Self::Invalid(error.to_string()),
             error => Malformed::other(error).into(),
         }
-    }
-}
-
-impl fmt::Debug for IprsValidator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IprsValidator")
-            .field("schemes", &self.schemes.values())
-            .field("admission", &self.admission)
-            .field("max_bytes", &self.max_bytes)
-            .field("max_key_bytes", &self.max_key_bytes)
-            .finish()
     }
 }

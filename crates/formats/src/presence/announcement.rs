@@ -11,35 +11,14 @@
 //! **Spec.** `proto/presence.proto`, message `SignedAnnouncement`.
 
 use bytes::Bytes;
-use libp2p_identity::{Keypair, PeerId, SigningError};
+use libp2p_identity::{Keypair, PeerId};
 
 use super::{
-    Entry, ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits,
-    entry::Signed,
+    AnnounceError, ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Draft, Keys, Message},
+    signed::Signed,
 };
 use crate::{record::Writer, time::Timestamp};
-
-/// Why something cannot be announced, countersigned or withdrawn.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnnounceError {
-    /// Replicas would refuse it.
-    #[error(transparent)]
-    Refused(#[from] PresenceError),
-    /// The handshake key that the client was told is not the node's.
-    #[error("the handshake key is not that of this node")]
-    HandshakeKey,
-    /// The key cannot sign.
-    #[error("the key cannot sign: {0}")]
-    Key(String),
-}
-
-impl From<SigningError> for AnnounceError {
-    fn from(error: SigningError) -> Self {
-        Self::Key(error.to_string())
-    }
-}
 
 /// An announcement before anybody has signed it.
 ///
@@ -164,7 +143,7 @@ impl HalfSigned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     pub(super) signed: Signed,
-    pub(super) keys: Keys,
+    keys: Keys,
 }
 
 impl Announcement {
@@ -177,10 +156,18 @@ impl Announcement {
         bytes: impl Into<Bytes>,
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
-        match Entry::decode(key, bytes, limits)? {
-            Entry::Announced(announcement) => Ok(announcement),
-            Entry::Withdrawn(_) => Err(PresenceError::Kind),
+        Self::verify(Signed::decode(key, bytes.into(), limits)?)
+    }
+
+    /// Checks both signatures.
+    pub(super) fn verify(signed: Signed) -> Result<Self, PresenceError> {
+        let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
+        if signed.node_signature.is_empty() {
+            return Err(PresenceError::HalfSigned { missing: Party::Node });
         }
+        signed.verify_by(Party::Client)?;
+        signed.verify_by(Party::Node)?;
+        Ok(Self { signed, keys })
     }
 
     /// Whether it is what the client has signed there, and the node's signature added.

@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Signing".
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use libp2p_identity::{Keypair, PublicKey};
 
@@ -28,6 +28,7 @@ use crate::{
 /// Show it what the network holds with [`Announcer::resume`] before the first announcement, and it goes by that: then
 /// nothing is retained for longer than it has to be, and the client's clock does not go back. A client that has never
 /// announced anything resumes from an empty record.
+#[derive(Debug)]
 pub struct Announcer {
     keypair: Keypair,
     limits: PresenceLimits,
@@ -225,14 +226,5 @@ impl Announcer {
 fn learn(history: &mut SigningHistory, record: &PresenceRecord) {
     for entry in record.entries() {
         history.learn(Seq::last_at(entry.created_at()), entry.retain_until());
-    }
-}
-
-impl fmt::Debug for Announcer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Announcer")
-            .field("key", self.key())
-            .field("history", &self.history)
-            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Why bytes are not a presence record or a part of one.
+//! Why bytes are not a presence record or a part of one, and why one cannot be made.
 //!
 //! **Invariants.** An error names the party or the field at fault, never a secret.
 //!
@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use libp2p_identity::PeerId;
+use libp2p_identity::{PeerId, SigningError};
 
 use super::{ExchangeKeyError, PresenceKeyError};
 use crate::{
@@ -122,4 +122,25 @@ pub enum PresenceError {
         /// When.
         expired_at: Timestamp,
     },
+}
+
+/// Why something cannot be announced, countersigned or withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnounceError {
+    /// Replicas would refuse it.
+    #[error(transparent)]
+    Refused(#[from] PresenceError),
+    /// The handshake key that the client was told is not the node's.
+    #[error("the handshake key is not that of this node")]
+    HandshakeKey,
+    /// The key cannot sign.
+    #[error("the key cannot sign: {0}")]
+    Key(String),
+}
+
+impl From<SigningError> for AnnounceError {
+    fn from(error: SigningError) -> Self {
+        Self::Key(error.to_string())
+    }
 }

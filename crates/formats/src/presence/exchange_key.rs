@@ -5,8 +5,6 @@
 //!
 //! **Spec.** [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748#section-6.1), section 6.1.
 
-use std::fmt;
-
 use x25519_dalek::{PublicKey, x25519};
 
 /// An X25519 public key, with which two peers agree on a secret.
@@ -19,7 +17,7 @@ use x25519_dalek::{PublicKey, x25519};
 /// assert!(ExchangeKey::try_from([9; 32]).is_ok());
 /// assert_eq!(ExchangeKey::try_from([0; 32]), Err(ExchangeKeyError::LowOrder));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct ExchangeKey([u8; 32]);
 
 /// Why bytes are not an X25519 public key to be used.
@@ -76,16 +74,6 @@ impl TryFrom<PublicKey> for ExchangeKey {
 impl From<ExchangeKey> for PublicKey {
     fn from(key: ExchangeKey) -> Self {
         key.0.into()
-    }
-}
-
-impl fmt::Debug for ExchangeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ExchangeKey(")?;
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
     }
 }
 

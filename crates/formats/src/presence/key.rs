@@ -26,7 +26,7 @@ const MAX_PEER_ID_CHARS: usize = 64;
 /// assert_eq!(key.as_str(), format!("/presence/{client}/"));
 /// assert_eq!(PresenceKey::parse(key.as_record_key()), Ok(key));
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct PresenceKey {
     key: RecordKey,
     client: PeerId,
@@ -115,12 +115,6 @@ impl PresenceKey {
 impl fmt::Display for PresenceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for PresenceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PresenceKey({self})")
     }
 }
 

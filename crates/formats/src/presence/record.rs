@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 use prost::{Message as _, bytes::Bytes};
 
 use super::{
-    Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, entry::Signed,
+    Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
 use crate::{
     proto::presence as proto,
@@ -165,7 +165,7 @@ impl PresenceRecord {
             let bad = bad.entry(origin).or_default();
             let added = signed.weight();
             let verified = if *bad < MAX_BAD_SIGNATURES {
-                signed.verify()
+                Entry::verify(signed)
             } else {
                 let got = bad.saturating_add(1);
                 Err(LimitExceeded::new(Limit::BAD_SIGNATURES, got, MAX_BAD_SIGNATURES).into())

@@ -45,6 +45,7 @@ impl Rank {
     }
 }
 
+/// With the beginning of the hash, which tells ranks apart.
 impl fmt::Debug for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.sequence)?;

@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module: form, signature, content.
 
-use std::{cmp::Reverse, fmt, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
 
@@ -216,12 +216,6 @@ impl Validator for SignedRecordValidator {
     }
 }
 
-impl fmt::Debug for SignedRecordValidator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedRecordValidator")
-            .field("limits", &self.limits)
-            .field("admission", &self.admission)
-            .field("checks", &self.checks.len())
-            .finish()
-    }
+smart_record_core::impl_debug! {
+    SignedRecordValidator: |rules| limits: rules.limits, admission: rules.admission, checks: rules.checks.len()
 }

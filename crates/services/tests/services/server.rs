@@ -13,9 +13,10 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_smart_record::{
-    Dict, Node, Predicate, RecordKey, SmartRecord,
+    Dict, Node, Predicate, RecordKey, Registry, SmartRecord,
     behaviour::{Behaviour, BehaviourConfig},
     client::Client,
+    store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_services::{
     DialPolicy, Dialer, Finding, Service, ServiceBuilder, ServiceConfig, ServiceEvent,
@@ -100,9 +101,21 @@ impl Server {
         others: &[&Server],
         stored: Option<SmartRecord>,
     ) -> Self {
+        Self::start_in(Registry::default(), service, others, stored).await
+    }
+
+    /// A node with rules of its own.
+    pub async fn start_in(
+        registry: Registry,
+        service: ServiceBuilder,
+        others: &[&Server],
+        stored: Option<SmartRecord>,
+    ) -> Self {
         let keypair = Keypair::generate_ed25519();
         let id = keypair.public().to_peer_id();
+        let store = SmartRecordStore::with_registry(id, registry, StoreConfig::default());
         let (mut records, client) = Behaviour::builder(keypair.clone())
+            .with_store(store)
             .with_protocol(PROTOCOL)
             .with_config(quiet())
             .build();

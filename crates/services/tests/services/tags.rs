@@ -9,7 +9,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use libp2p_smart_record::{Kind, Predicate};
+use libp2p_smart_record::{
+    Clock, Kind, Limits, Open, Predicate, Registry, SpaceRules, SpaceSigner, SystemClock, Writer,
+};
 use smart_record_services::{Outcome, RequestRefusal, Service, ServiceEvent, SmartTag};
 
 use super::server::{Server, eager};
@@ -99,6 +101,39 @@ async fn what_was_stored_before_the_service_began_is_answered_too() {
         let service = Service::builder().with_tag(Shout::default()).with_config(eager());
         let mut service = Server::start_with(service, &[], record).await;
         assert_eq!(service.published().await.request, shout("early"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_findings_in_a_space_that_its_record_has_no_place_for_are_not_written_again() {
+    within(async {
+        let limits = Limits::default().with_spaces_per_record(2);
+        let rules = SpaceRules::new(limits.clone(), Open);
+        let registry = Registry::empty().with("sr", rules).unwrap();
+        let service = Service::builder().with_tag(Shout::default()).with_config(eager());
+        let mut service = Server::start_in(registry, service, &[], None).await;
+        let sender = Server::plain(&[&service]).await;
+        let key = super::server::key();
+        let own = service.client.writer().rank(&key);
+        let mut below = std::iter::repeat_with(libp2p::identity::Keypair::generate_ed25519)
+            .filter(|keypair| Writer::from(&keypair.public()).rank(&key) < own)
+            .map(|keypair| SpaceSigner::new(key.clone(), keypair, limits.clone()));
+        let mut askers = [below.next().unwrap(), below.next().unwrap()];
+        let mut published = Vec::new();
+        // The second takes the place of the service's space.
+        for (asker, text) in [(0, "a"), (1, "b"), (0, "c")] {
+            let (now, asker) = (SystemClock.now(), &mut askers[asker]);
+            asker.merge(super::server::asking([shout(text)]), now, super::server::MINUTE).unwrap();
+            sender.client.put(key.clone(), asker.record(now).encode()).await.unwrap();
+            while published.last() != Some(&shout(text)) {
+                published.push(service.published().await.request);
+            }
+        }
+        assert_eq!(published, [shout("a"), shout("b"), shout("c")]);
+        let record = service.client.stored(key.clone()).await.unwrap().unwrap();
+        assert_eq!(record.spaces().len(), 2);
+        assert_eq!(record.space(service.client.writer()), None);
     })
     .await;
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{joined::Said, known::Withheld};
+use super::joined::{Joined, Said};
 use crate::{
     key::RecordKey,
-    record::{Position, SmartRecord, View, Writer},
+    record::{Position, Seq, SmartRecord, View, Writer},
     time::Timestamp,
     validator::{Namespace, ValidationError},
 };
@@ -31,6 +31,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What is known, without what may go at `now`.
+    pub(crate) fn new(key: RecordKey, joined: Joined, now: Timestamp) -> Self {
+        let (record, value) = match joined {
+            Joined::Record(_, mut record) => {
+                record.collect(now);
+                (Some(record), None)
+            }
+            Joined::Value(_, value) => (None, value),
+        };
+        Self { key, record, value, at: now }
+    }
+
     /// What a smart record said then; of other kinds nothing.
     pub fn view(&self) -> View {
         self.record.as_ref().map(|record| record.view(self.at)).unwrap_or_default()
@@ -40,6 +52,18 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.value.is_none() && self.record.as_ref().is_none_or(|r| r.spaces().len() == 0)
     }
+}
+
+/// A writer of whom less was found than was seen before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Withheld {
+    /// Whose space it is.
+    pub writer: PeerId,
+    /// The newest update that was seen before, and that would still be kept.
+    pub known: Seq,
+    /// The newest that was found now.
+    pub found: Option<Seq>,
 }
 
 /// What a read has come to.
@@ -61,9 +85,14 @@ pub struct Reading {
     /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
     /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
     pub withheld: Vec<Withheld>,
-    pub(super) is_complete: bool,
-    pub(super) said: BTreeMap<PeerId, Said>,
-    pub(super) namespace: Namespace,
+    pub(crate) is_complete: bool,
+    /// Until when a copy of a value may be kept that does not say so itself: the latest end that its holders set to it. `None` if
+    /// one of them sets none, and for smart records.
+    pub expires_at: Option<Timestamp>,
+    pub(crate) said: BTreeMap<PeerId, Said>,
+    /// What this node had stored.
+    pub(crate) here: Option<Said>,
+    pub(crate) namespace: Namespace,
 }
 
 impl Reading {
@@ -100,10 +129,12 @@ impl Reading {
         self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
     }
 
-    /// What each holder answered, of a record that is not a smart record.
-    pub fn values(&self) -> impl Iterator<Item = (PeerId, &Bytes)> {
-        self.said.iter().filter_map(|(peer, said)| match said {
-            Said::Value(value) => Some((*peer, value)),
+    /// What each holder has, of a record that is not a smart record; `None` is this node.
+    pub fn values(&self) -> impl Iterator<Item = (Option<PeerId>, &Bytes)> {
+        let here = self.here.iter().map(|said| (None, said));
+        let said = self.said.iter().map(|(peer, said)| (Some(*peer), said));
+        here.chain(said).filter_map(|(holder, said)| match said {
+            Said::Value(value) => Some((holder, value)),
             Said::Record(_) => None,
         })
     }

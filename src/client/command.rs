@@ -2,20 +2,17 @@
 //!
 //! **Invariants.** Whoever dropped the other end has lost interest; that is no error.
 
-use std::{fmt, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 use libp2p_identity::PeerId;
 
-use super::{
-    config::ReadPolicy,
-    outcome::{Reading, Snapshot},
-    own::Write,
-};
+use super::{ClientError, Publication, latest};
 use crate::{
-    client::{ClientError, Publication, latest},
     key::RecordKey,
+    node::Dict,
+    query::{ReadPolicy, Reading, Snapshot},
     record::SmartRecord,
     store::storage::RecordId,
 };
@@ -32,13 +29,39 @@ impl<T> Reply<T> {
         (Self { sender, span: tracing::Span::current() }, receiver)
     }
 
-    pub(super) const fn span(&self) -> &tracing::Span {
+    pub(crate) const fn span(&self) -> &tracing::Span {
         &self.span
     }
 
     /// Whether nobody waits any more.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.sender.is_canceled()
+    }
+
+    /// Answers whoever asked, who may have lost interest.
+    pub(crate) fn send(self, result: Result<T, ClientError>) {
+        let _ = self.sender.send(result);
+    }
+}
+
+/// A write to an own space.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Merge(Dict, Duration),
+    Replace(Dict, Duration),
+    /// As `Merge`, and signed anew for as long as nothing else takes its place.
+    Keep(Dict, Duration),
+    Withdraw,
+}
+
+impl Write {
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Merge(..) => "merge",
+            Self::Replace(..) => "replace",
+            Self::Keep(..) => "keep",
+            Self::Withdraw => "withdraw",
+        }
     }
 }
 
@@ -78,7 +101,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// Whether whoever has given it has lost interest.
-    pub(super) fn is_canceled(&self) -> bool {
+    pub(crate) fn is_canceled(&self) -> bool {
         match self {
             Self::Write { reply, .. } | Self::Put { reply, .. } => reply.is_gone(),
             Self::Read { reply, .. } => reply.is_gone(),
@@ -87,23 +110,4 @@ impl Command {
             Self::NextStored { reply, .. } => reply.is_gone(),
         }
     }
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, key) = match self {
-            Self::Write { key, .. } => ("write", Some(key)),
-            Self::Put { key, .. } => ("put", Some(key)),
-            Self::Read { key, .. } => ("read", Some(key)),
-            Self::Watch { key, .. } => ("watch", Some(key)),
-            Self::Stored { key, .. } => ("look into the store", Some(key)),
-            Self::NextStored { .. } => ("go through the store", None),
-        };
-        f.debug_struct("Command").field("to", &name).field("key", &key).finish()
-    }
-}
-
-/// Answers whoever asked, who may have lost interest.
-pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, ClientError>) {
-    let _ = reply.sender.send(result);
 }

@@ -14,7 +14,6 @@ use std::{
 
 use bytes::Bytes;
 
-use super::outcome::Snapshot;
 use crate::{
     key::RecordKey,
     record::{EncodedSpace, SmartRecord, Space, Writer},
@@ -25,14 +24,14 @@ use crate::{
 /// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
 /// consolidated or selected value.
 #[derive(Clone)]
-pub(super) enum Joined {
+pub(crate) enum Joined {
     Record(SpaceRules, SmartRecord),
     Value(Arc<dyn Validator>, Option<Bytes>),
 }
 
 /// What one answer said that was good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Record(SmartRecord),
     Value(Bytes),
 }
@@ -42,7 +41,7 @@ impl Joined {
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
-    pub(super) fn new(registry: &Registry, key: &RecordKey) -> Result<Self, ValidationError> {
+    pub(crate) fn new(registry: &Registry, key: &RecordKey) -> Result<Self, ValidationError> {
         Ok(match registry.resolve(key)?.clone() {
             Namespace::Spaces(rules) => Self::Record(rules, SmartRecord::new(key.clone())),
             Namespace::Value(validator) => Self::Value(validator, None),
@@ -50,7 +49,7 @@ impl Joined {
     }
 
     /// What of this is of use to check an answer: of a record the spaces of those writers who have one in it.
-    pub(super) fn known_of(&self, value: &Bytes) -> Self {
+    pub(crate) fn known_of(&self, value: &Bytes) -> Self {
         let Self::Record(rules, joined) = self else {
             return self.clone();
         };
@@ -72,7 +71,7 @@ impl Joined {
     ///
     /// # Errors
     /// [`ValidationError`] if nothing of it is good.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         key: &RecordKey,
         value: Bytes,
@@ -92,7 +91,7 @@ impl Joined {
     ///
     /// # Errors
     /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
-    pub(super) fn take(&mut self, key: &RecordKey, said: &Said) -> Result<bool, ValidationError> {
+    pub(crate) fn take(&mut self, key: &RecordKey, said: &Said) -> Result<bool, ValidationError> {
         match (self, said) {
             (Self::Record(rules, joined), Said::Record(said)) => {
                 Ok(take_record(rules, joined, said))
@@ -113,62 +112,59 @@ impl Joined {
     }
 
     /// Takes in a record that is known to be good, as far as there is room for it.
-    pub(super) fn join(&mut self, record: &SmartRecord) {
+    pub(crate) fn join(&mut self, record: &SmartRecord) {
         if let Self::Record(rules, joined) = self {
             take_record(rules, joined, record);
         }
     }
 
     /// Puts a value in the place of the one that is known, where values are kept.
-    pub(super) fn set_value(&mut self, value: Option<Bytes>) {
+    pub(crate) fn set_value(&mut self, value: Option<Bytes>) {
         if let Self::Value(_, known) = self {
             *known = value;
         }
     }
 
     /// Drops what may go of a record at `now`.
-    pub(super) fn collect(&mut self, now: Timestamp) {
+    pub(crate) fn collect(&mut self, now: Timestamp) {
         if let Self::Record(_, record) = self {
             record.collect(now);
         }
     }
 
     /// What the key is for.
-    pub(super) fn namespace(&self) -> Namespace {
+    pub(crate) fn namespace(&self) -> Namespace {
         match self {
             Self::Record(rules, _) => rules.clone().into(),
             Self::Value(validator, _) => Namespace::Value(validator.clone()),
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Record(_, record) => record.spaces().len() == 0,
             Self::Value(_, value) => value.is_none(),
         }
     }
 
-    pub(super) fn record(&self) -> Option<&SmartRecord> {
+    /// Whether it is what somebody has said, no more and no less.
+    pub(crate) fn is(&self, said: &Said) -> bool {
+        match (self, said) {
+            (Self::Record(_, record), Said::Record(said)) => record == said,
+            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
             Self::Record(_, record) => Some(record),
             Self::Value(..) => None,
         }
     }
 
-    /// As it is known at `now`.
-    pub(super) fn into_snapshot(self, key: RecordKey, now: Timestamp) -> Snapshot {
-        let (record, value) = match self {
-            Self::Record(_, mut record) => {
-                record.collect(now);
-                (Some(record), None)
-            }
-            Self::Value(_, value) => (None, value),
-        };
-        Snapshot { key, record, value, at: now }
-    }
-
     /// Whether it is longer than so many bytes when it is encoded.
-    pub(super) fn exceeds(&self, bytes: usize) -> bool {
+    pub(crate) fn exceeds(&self, bytes: usize) -> bool {
         match self {
             Self::Record(_, record) => record
                 .spaces()
@@ -184,7 +180,7 @@ impl Joined {
 
     /// What one who has said this lacks, in chunks; nothing if he has it all. `whole`: what he said is all that he
     /// has. Otherwise it is a slice, and only what is older in it than what is known counts.
-    pub(super) fn lacking(
+    pub(crate) fn lacking(
         &self,
         key: &RecordKey,
         said: Option<&Said>,
@@ -217,6 +213,7 @@ impl Joined {
     }
 }
 
+/// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -228,7 +225,7 @@ impl fmt::Debug for Joined {
 
 impl Said {
     /// A number by which it is recognised when it is said again.
-    pub(super) fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match self {
             Self::Record(record) => {
@@ -244,7 +241,7 @@ impl Said {
     }
 
     /// Adds what the same one has said in another answer.
-    pub(super) fn and(&mut self, other: Self) {
+    pub(crate) fn and(&mut self, other: Self) {
         match (self, other) {
             (Self::Record(all), Self::Record(more)) => join(all, &more),
             (this, other) => *this = other,
@@ -253,7 +250,7 @@ impl Said {
 }
 
 /// The pieces in which a record is sent.
-pub(super) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
+pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
     if record.spaces().len() == 0 {
         return Vec::new();
     }
@@ -277,7 +274,7 @@ fn join(record: &mut SmartRecord, other: &SmartRecord) {
 }
 
 /// The spaces of a record to which there is more than `other` has of them.
-pub(super) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
+pub(crate) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
     let mut more = SmartRecord::new(record.key().clone());
     for (writer, space) in record.spaces() {
         if !other.space(writer).is_some_and(|had| covers(had, space)) {

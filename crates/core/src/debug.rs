@@ -1,0 +1,30 @@
+//! `Debug` of types that hold what has none, or more than anybody wants to read.
+
+/// Writes `Debug` for a type: its name and these values.
+///
+/// ```
+/// struct Room {
+///     name: String,
+///     guests: Vec<String>,
+///     on_enter: Box<dyn Fn()>,
+/// }
+///
+/// smart_record_core::impl_debug! { Room: |room| name: room.name, guests: room.guests.len() }
+///
+/// let room = Room { name: "hall".to_owned(), guests: Vec::new(), on_enter: Box::new(|| {}) };
+/// assert_eq!(format!("{room:?}"), r#"Room { name: "hall", guests: 0, .. }"#);
+/// # (room.on_enter)();
+/// ```
+#[macro_export]
+macro_rules! impl_debug {
+    ($type:ident: |$this:ident| $($name:ident: $value:expr),+) => {
+        impl ::core::fmt::Debug for $type {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let $this = self;
+                f.debug_struct(stringify!($type))
+                    $(.field(stringify!($name), &$value))+
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}

@@ -1,0 +1,128 @@
+//! A message of presence with the signatures that came with it.
+//!
+//! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
+
+use std::cmp::Reverse;
+
+use libp2p_identity::PeerId;
+use prost::{Message as _, bytes::Bytes};
+
+use super::{
+    Party, PresenceError, PresenceKey, PresenceLimits,
+    message::{Message, SIGNATURE_OVER_KEY, date, weight},
+};
+use crate::{proto::presence as proto, record::Limit, time::Timestamp};
+
+/// A message and the signatures that came with it, good or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signed {
+    pub(super) key: PresenceKey,
+    pub(super) message: Message,
+    pub(super) client_signature: Bytes,
+    /// Empty: none.
+    pub(super) node_signature: Bytes,
+}
+
+impl Signed {
+    /// Reads a message with its signatures and checks everything but the signatures and the time.
+    pub(super) fn decode(
+        key: &PresenceKey,
+        bytes: Bytes,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        limits.check_key(key)?;
+        PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
+        let wire = proto::SignedAnnouncement::decode(bytes.clone())?;
+        if wire.encode_to_vec() != bytes {
+            return Err(PresenceError::NotCanonical);
+        }
+        let message = Message::decode(key, wire.message, limits)?;
+        for (party, signature) in
+            [(&message.client, &wire.client_signature), (&message.node, &wire.node_signature)]
+        {
+            let max = party.as_bytes().len().saturating_add(SIGNATURE_OVER_KEY);
+            Limit::SIGNATURE_BYTES.check(signature.len(), max)?;
+        }
+        if wire.client_signature.is_empty() {
+            return Err(PresenceError::HalfSigned { missing: Party::Client });
+        }
+        Ok(Self {
+            key: key.clone(),
+            message,
+            client_signature: wire.client_signature,
+            node_signature: wire.node_signature,
+        })
+    }
+
+    /// Reads a value of a record: as [`Signed::decode`], and what is not signed agrees with what is.
+    pub(super) fn from_value(
+        key: &PresenceKey,
+        value: proto::Value,
+        limits: &PresenceLimits,
+    ) -> Result<Self, PresenceError> {
+        let signed = Self::decode(key, value.value, limits)?;
+        let field = if value.id2 != signed.subkey() {
+            "id2"
+        } else if value.creation_date != date(signed.message.created_at) {
+            "creationDate"
+        } else if value.expiration_date != date(signed.message.expires_at) {
+            "expirationDate"
+        } else {
+            return Ok(signed);
+        };
+        Err(PresenceError::Disagrees { field })
+    }
+
+    /// The value of a record.
+    pub(super) fn to_value(&self) -> proto::Value {
+        proto::Value {
+            id2: self.subkey(),
+            creation_date: date(self.message.created_at),
+            expiration_date: date(self.message.expires_at),
+            value: self.encode().into(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        proto::SignedAnnouncement {
+            message: self.message.bytes.clone(),
+            client_signature: self.client_signature.clone(),
+            node_signature: self.node_signature.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    pub(super) fn node(&self) -> PeerId {
+        self.message.node.peer_id()
+    }
+
+    fn subkey(&self) -> String {
+        self.key.subkey(&self.node())
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        weight(&self.key, &self.message.client, &self.message.node)
+    }
+
+    /// Where the message stands among those of its node: the later is the greater.
+    pub(super) const fn position(&self) -> (Timestamp, [u8; 32]) {
+        (self.message.created_at, self.message.hash)
+    }
+
+    /// The same with different signatures is the greater for the lesser ones: some kinds of keys sign
+    /// differently each time.
+    pub(super) fn rank(&self) -> impl Ord + use<> {
+        let signatures = (self.client_signature.clone(), self.node_signature.clone());
+        (self.position(), Reverse(signatures))
+    }
+
+    pub(super) fn verify_by(&self, party: Party) -> Result<(), PresenceError> {
+        let (signer, signature) = match party {
+            Party::Client => (&self.message.client, &self.client_signature),
+            Party::Node => (&self.message.node, &self.node_signature),
+        };
+        signer
+            .verify_bytes(&self.message.envelope(&self.key, party), signature)
+            .map_err(|_| PresenceError::Signature { party })
+    }
+}
