@@ -15,6 +15,7 @@ use crate::{
     record::{Limit, LimitExceeded, Purpose, Writer},
     time::Timestamp,
 };
+use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";
@@ -84,7 +85,7 @@ impl Message {
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
-        let wire = proto::AnnouncementMessage::decode(bytes.clone())?;
+        let wire = proto::AnnouncementMessage::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
         }

@@ -22,6 +22,7 @@ use crate::{
     record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
     time::Timestamp,
 };
+use smart_record_core::ProtobufError;
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -378,7 +379,7 @@ fn open(
 ) -> Result<Vec<proto::Value>, PresenceError> {
     limits.check_key(key)?;
     Limit::VALUE_BYTES.check(value.len(), limits.record_bytes())?;
-    let record = proto::Record::decode(value.clone())?;
+    let record = proto::Record::decode(value.clone()).map_err(ProtobufError::new)?;
     if record.encode_to_vec() != value || !record.values.is_sorted_by(|a, b| a.id2 < b.id2) {
         return Err(PresenceError::NotCanonical);
     }
