@@ -5,16 +5,7 @@
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod dag_cbor;
 mod debug;

@@ -3,16 +3,7 @@
 //! Each is a record type and a [`Validator`](smart_record_core::validator::Validator) of it; pure as the rules are.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 #[cfg(feature = "ipns")]
 pub mod ipns;

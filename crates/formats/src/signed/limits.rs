@@ -75,6 +75,10 @@ impl SignedRecordLimits {
         Self::CONTENT_BYTES.check(value, self.value_bytes)
     }
 
+    /// Checks that a sequence, read as microseconds of Unix time, is not too far ahead of `now`.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] of [`Limit::CLOCK_SKEW`].
     pub fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
         let lead = Seq::from_micros(sequence).issued_at().saturating_since(now);
         if lead > self.max_clock_skew {
