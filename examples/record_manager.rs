@@ -7,8 +7,8 @@ use std::error::Error;
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
 use libp2p_smart_record::{
-    DhtBackend, KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator,
-    SmartRecordStore, StoreConfig, signed::SignedRecordLimits,
+    KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator, SmartRecordStore,
+    StoreConfig, dht::Dht, signed::SignedRecordLimits,
 };
 
 #[tokio::main]
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 known = Some((peer, address));
             }
         }
-        let (backend, mut driver) = DhtBackend::new();
+        let (backend, mut driver) = Dht::new();
         tokio::spawn(async move {
             loop {
                 tokio::select! {

@@ -13,9 +13,7 @@
 //! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
 //!    reads and watches.
 //!
-//! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! reads each answer of a GET with [`SpaceRules::read`], joins the [`SmartRecord`]s, and looks at the
-//! [`View`].
+//! Without a client, a writer makes its updates with a [`SpaceSigner`], and puts and reads over a `kad::Behaviour` with a [`dht::Dht`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -59,6 +57,7 @@
 //! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
 //! | [`query`] | what a read or a write through Kademlia comes to |
 //! | [`client`] | publish, get, watch: the app's handle on a behaviour |
+//! | [`dht`] | put and get over a bare `kad::Behaviour` |
 //! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
 //! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
 //! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
@@ -96,6 +95,7 @@
 pub mod behaviour;
 pub mod client;
 mod clock;
+pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
@@ -160,7 +160,7 @@ pub use crate::{
 };
 #[cfg(feature = "signed")]
 pub use crate::{
-    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
+    manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, UnsignedRecord},
 };
 #[doc(no_inline)]

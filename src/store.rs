@@ -34,7 +34,6 @@ mod write;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -330,11 +329,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for SmartRecordStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SmartRecordStore")
-            .field("local", &self.local)
-            .field("usage", &self.usage())
-            .finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { SmartRecordStore: |store| local: store.local, usage: store.usage() }

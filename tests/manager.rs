@@ -5,6 +5,9 @@
 mod clock;
 #[path = "manager/dht.rs"]
 mod dht;
+#[path = "support/driven.rs"]
+#[allow(dead_code, reason = "other test files use the rest")]
+mod driven;
 #[path = "manager/shelf.rs"]
 mod shelf;
 #[path = "support/swarms.rs"]

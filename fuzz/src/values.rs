@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    IpnsBuilder, IpnsName, PublicKeyValidator, RecordKey, UnsignedRecord, Writer,
+    RecordKey, Writer,
+    ipns::{IpnsBuilder, IpnsName},
     iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt},
+    pk::PublicKeyValidator,
     presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal},
+    signed::UnsignedRecord,
 };
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Setting up a behaviour.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::BoxFuture;
 use libp2p_identity::Keypair;
@@ -191,8 +191,4 @@ impl Builder {
     }
 }
 
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
-    }
-}
+crate::impl_debug! { Builder: |builder| config: builder.config }

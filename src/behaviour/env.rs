@@ -17,8 +17,7 @@ use crate::{
     clock::Clock,
     key::RecordKey,
     meter::{Meter, Shared},
-    query::{Bounds, Spread, chunks},
-    record::SmartRecord,
+    query::Bounds,
     store::{Checked, Origin, SmartRecordStore},
     time::Timestamp,
     validator::{Namespace, Registry, SpaceRules, Validated},
@@ -63,12 +62,6 @@ impl Env {
     /// How many things of the behaviour's own of each kind may be under way.
     pub(super) fn quarter(&self) -> usize {
         (self.config.max_operations() / 4).max(1)
-    }
-
-    /// A record, ready to be sent.
-    pub(super) fn spread_of(&self, record: &SmartRecord) -> Spread {
-        let chunks = chunks(record, self.bounds.chunk_bytes);
-        Spread::new(record.key().clone(), chunks, record.retain_until())
     }
 
     /// Stores what others have said.

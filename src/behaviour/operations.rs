@@ -21,7 +21,7 @@ use super::{
 use crate::{
     client::{ClientError, Command},
     key::RecordKey,
-    query::ReadPolicy,
+    query::{ReadPolicy, Spread},
     store::StoreEvent,
     time::Timestamp,
 };
@@ -244,7 +244,7 @@ impl Operations {
 
     /// Repairs, keeps here what was found, and hands it to whoever wanted it.
     fn end_read(&mut self, env: &mut Env, ended: Ended) {
-        let Ended { lookup, reader, withheld, timed_out, span } = ended;
+        let Ended { lookup, reader, withheld, span } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let (repairs, is_close) = lookup.repairs(&env.local);
@@ -252,7 +252,7 @@ impl Operations {
         self.admission.keep(env, &lookup, is_close);
         let key = lookup.key().clone();
         let is_large = lookup.may_be_sliced();
-        let has_failed = timed_out && !lookup.has_replies();
+        let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
         let reading = lookup.into_reading(&repairs, withheld, now);
@@ -263,7 +263,7 @@ impl Operations {
             stale = reading.stale.len(),
             empty = reading.empty.len(),
             refused = reading.refused.len(),
-            timed_out,
+            has_failed,
             "read"
         );
         match reader {
@@ -292,7 +292,11 @@ impl Operations {
             Err(_) => None,
         };
         match whole {
-            Some(record) => self.spreads.begin(env, env.spread_of(&record), Sender::Replication),
+            Some(record) => self.spreads.begin(
+                env,
+                Spread::of(&record, env.bounds.chunk_bytes),
+                Sender::Replication,
+            ),
             None => env.events.push_back(Event::Replicated { key }),
         }
     }

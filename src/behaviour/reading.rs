@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad::{self as kad, GetRecordError, GetRecordOk, QueryId, QueryResult};
+use libp2p_kad::{self as kad, GetRecordOk, QueryId, QueryResult};
 
 use super::{
     env::Env,
@@ -20,8 +20,8 @@ use crate::{
     client::Reply,
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
-    query::{Joined, Lookup, ReadPolicy, Reading, Withheld},
-    store::{StoredValue, wall_clock},
+    query::{Lookup, ReadPolicy, Reading, Withheld},
+    store::wall_clock,
     validator::{Malformed, ValidationError},
 };
 
@@ -37,7 +37,6 @@ struct Read {
     verdicts: usize,
     /// The peers have been asked.
     is_over: bool,
-    timed_out: bool,
     span: tracing::Span,
     begun: Begun,
 }
@@ -47,7 +46,6 @@ pub(super) struct Ended {
     pub(super) lookup: Lookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
-    pub(super) timed_out: bool,
     pub(super) span: tracing::Span,
 }
 
@@ -113,37 +111,15 @@ impl Reads {
         let begun = env.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
-        let mut lookup = match Lookup::new(key.clone(), policy, env.bounds, &env.registry) {
+        let store = env.kad.store_mut();
+        let mut lookup = match Lookup::begin(store, key.clone(), policy, env.bounds, now) {
             Ok(lookup) => lookup,
             Err(error) => return reader.refuse(env, key, error),
         };
-        let store = env.kad.store_mut();
-        let local = match lookup.joined() {
-            Joined::Record(rules, _) => {
-                // The clock may have been set back since it was stored.
-                let latest = now.saturating_add(rules.limits().max_clock_skew());
-                store.record(&key).map(|record| {
-                    if let Some(mut record) = record {
-                        record.forget_after(latest);
-                        lookup.on_local(record);
-                    }
-                })
-            }
-            Joined::Value(..) => store.value(&key).map(|value| {
-                if let Some(StoredValue { value, expires_at, .. }) = value {
-                    lookup.on_local_value(&value, expires_at, now);
-                }
-            }),
-        };
-        if let Err(error) = local {
-            // Others may have it.
-            tracing::warn!(%error, %key, "our own copy could not be read");
-        }
         if matches!(reader, Reader::Watch) {
             watches.recall(&mut lookup, now);
         }
-        let (verdicts, is_over, timed_out) = (0, false, false);
-        let read = Read { lookup, reader, verdicts, is_over, timed_out, span: span.clone(), begun };
+        let read = Read { lookup, reader, verdicts: 0, is_over: false, span, begun };
         self.ask(env, read);
     }
 
@@ -183,16 +159,7 @@ impl Reads {
                     .is_some_and(|peer| read.on_found(env, worker, id, peer, found.record));
                 read.end_if(env, &id, is_enough);
             }
-            QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord {
-                cache_candidates,
-            })) => read.lookup.on_empty(cache_candidates.into_values()),
-            QueryResult::GetRecord(Err(GetRecordError::NotFound { closest_peers, .. })) => {
-                read.lookup.on_empty(closest_peers);
-            }
-            QueryResult::GetRecord(Err(GetRecordError::Timeout { .. })) => {
-                read.lookup.end_early();
-                read.timed_out = true;
-            }
+            QueryResult::GetRecord(result) => read.lookup.on_progress(&result),
             _ => {}
         }
         read.is_over |= is_last;
@@ -265,8 +232,7 @@ impl Read {
             // Kademlia does not compare them.
             let error = ValidationError::from(Malformed::other("an answer of another key"));
             tracing::debug!(%peer, %error, "a bad answer");
-            lookup.on_bad_answer(peer, error);
-            return false;
+            return lookup.on_answer(peer, Err(error), None);
         }
         let expires_at = record.expires.map(|at| wall_clock(at, now));
         let mut value = Bytes::from(record.value);
@@ -298,7 +264,7 @@ impl Read {
     }
 
     fn end(self, env: &mut Env) -> Ended {
-        let Self { lookup, reader, timed_out, span, begun, .. } = self;
+        let Self { lookup, reader, span, begun, .. } = self;
         env.meter.end(Timed::Read(reader.purpose()), begun);
         env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
         env.count(|c| &mut c.reads, 1);
@@ -315,7 +281,7 @@ impl Read {
             let (key, writers) = (lookup.key().clone(), withheld.clone());
             env.events.push_back(Event::Withheld { key, writers });
         }
-        Ended { lookup, reader, withheld, timed_out, span }
+        Ended { lookup, reader, withheld, span }
     }
 }
 

@@ -6,12 +6,10 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryId, QueryResult, Quorum};
-use web_time::Instant;
+use libp2p_kad::{QueryId, QueryResult, Quorum};
 
 use super::{env::Env, event::Event, repairs::Repairs};
 use crate::{
@@ -19,9 +17,6 @@ use crate::{
     meter::Amount,
     query::{Lookup, Repair, Said, Spread},
 };
-
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The spreads that are under way, by their latest query, and who was sent what was lacking.
 pub(super) struct Spreads {
@@ -134,19 +129,8 @@ impl Spreads {
             return;
         };
         match result {
-            QueryResult::GetClosestPeers(result) => {
-                let peers = match result {
-                    Ok(ok) => ok.peers,
-                    Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
-                };
-                // Kademlia would wait for an answer of our own for ever.
-                let peers = peers.into_iter().map(|peer| peer.peer_id);
-                sending.spread.set_peers(peers.filter(|peer| *peer != env.local).collect());
-            }
-            QueryResult::PutRecord(Err(
-                PutRecordError::QuorumFailed { success, .. }
-                | PutRecordError::Timeout { success, .. },
-            )) => sending.spread.took(&success),
+            QueryResult::GetClosestPeers(result) => sending.spread.on_closest(&result, env.local),
+            QueryResult::PutRecord(result) => sending.spread.on_put(&result),
             _ => {}
         }
         self.go_on(env, sending);
@@ -155,18 +139,10 @@ impl Spreads {
     /// Sends the next chunk, if there is one.
     fn go_on(&mut self, env: &mut Env, mut sending: Sending) {
         let _in_span = sending.span.clone().entered();
-        let spread = &mut sending.spread;
-        let left = spread.expires_at.map(|at| at.saturating_since(env.now()));
-        let Some((chunk, peers)) = spread.next() else {
+        let Some((record, peers)) = sending.spread.next_record(env.now()) else {
             return sending.end(env);
         };
-        tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
-        let record = kad::Record {
-            key: kad::RecordKey::new(&spread.key),
-            value: chunk.to_vec(),
-            publisher: None,
-            expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
-        };
+        tracing::trace!(bytes = record.value.len(), peers = peers.len(), "sends a chunk");
         let query = env.kad.put_record_to(record, peers.into_iter(), Quorum::All);
         self.under_way.insert(query, sending);
     }

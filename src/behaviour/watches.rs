@@ -170,7 +170,7 @@ impl Watches {
             lookup.on_known(record);
         } else if let Some((value, ends_at)) = self.value(lookup.key(), now) {
             // What lives is not forgotten because nobody says it for once, nor for something worse.
-            lookup.on_local_value(value, ends_at, now);
+            lookup.on_known_value(value, ends_at, now);
         }
     }
 

@@ -19,10 +19,9 @@ use crate::{
     client::{ClientError, Publication, PublishedUpdate, Reply, Write},
     key::RecordKey,
     query::{Reading, Spread},
-    record::{LimitExceeded, SmartRecord, Writer},
-    store::{Checked, Origin, StoreConfig, WriteError, storage::RecordId},
+    record::{SmartRecord, Writer},
+    store::{Checked, WriteError, storage::RecordId},
     time::Timestamp,
-    validator::ValidationError,
 };
 
 /// The writer's own spaces, and what waits until it is known what they say already.
@@ -190,7 +189,7 @@ impl Writes {
         let forgotten = env.kad.store_mut().forget_space(key, &self.writer);
         let mut stored = forgotten.map_err(WriteError::from);
         if let Some(record) = self.own.record(key, now) {
-            stored = stored.and_then(|()| store(env, &record));
+            stored = stored.and_then(|()| store(env, &record).map(drop));
         }
         if let Err(error) = stored {
             tracing::warn!(%error, %key, "our own store goes on to hold what is forgotten");
@@ -206,13 +205,15 @@ impl Writes {
         let now = env.now();
         let rules = env.rules(key)?;
         let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
-        if let Err(error) = store(env, &record) {
-            self.own.undo(undo);
-            return Err(error.into());
-        }
+        let spread = match store(env, &record) {
+            Ok(spread) => spread,
+            Err(error) => {
+                self.own.undo(undo);
+                return Err(error.into());
+            }
+        };
         env.count(|c| &mut c.writes, 1);
         env.known.meet(&record, now);
-        let spread = env.spread_of(&record);
         let publication = Publication {
             key: key.clone(),
             update: Some(PublishedUpdate::new(update.position(), update.expires_at())),
@@ -258,11 +259,12 @@ impl Writes {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
         let record = self.own.record(key, now)?;
-        if let Err(error) = store(env, &record) {
+        let spread = store(env, &record).unwrap_or_else(|error| {
             // Others may still take it.
             tracing::warn!(%error, %key, "our own store does not take an own space any more");
-        }
-        Some(Next::Send(env.spread_of(&record), Sender::Refresh))
+            Spread::of(&record, env.bounds.chunk_bytes)
+        });
+        Some(Next::Send(spread, Sender::Refresh))
     }
 
     /// Own spaces to which a new peer is close are sent again.
@@ -283,15 +285,9 @@ impl Writes {
     }
 }
 
-/// Stores an own space of which something is new.
-fn store(env: &mut Env, record: &SmartRecord) -> Result<(), WriteError> {
-    let checked = Checked::verified(record.clone());
-    let report = env.kad.store_mut().insert(checked, Origin::Local)?;
-    match report.refused.into_iter().next() {
-        // What is new was refused; that earlier updates are known is no comfort.
-        Some((_, reason)) if report.stored == 0 => Err(reason.into()),
-        _ => Ok(()),
-    }
+/// Stores an own space, and makes it ready to be sent.
+fn store(env: &mut Env, record: &SmartRecord) -> Result<Spread, WriteError> {
+    Spread::begin(env.kad.store_mut(), Checked::verified(record.clone()))
 }
 
 /// Puts a value as it is.
@@ -304,30 +300,17 @@ pub(super) fn put(
     Next::of(reply, store_value(env, key, value))
 }
 
+/// Stores a value as our own.
 fn store_value(
     env: &mut Env,
     key: RecordKey,
     value: Bytes,
 ) -> Result<(Spread, Publication), ClientError> {
     let checked = Checked::new(&env.registry, key.clone(), &value, env.now());
-    let record = checked.record().cloned();
-    let (len, max) = (value.len(), env.bounds.chunk_bytes);
-    if record.is_none() && checked.has_good() && len > max {
-        // No packet carries it.
-        let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
-        return Err(ValidationError::from(limit).into());
-    }
-    env.kad.store_mut().insert(checked, Origin::Local)?;
-    let spread = match &record {
-        Some(record) => env.spread_of(record),
-        None => {
-            let stored = env.kad.store_mut().value(&key)?;
-            let expires_at = stored.and_then(|stored| stored.expires_at);
-            Spread::new(key.clone(), vec![value.clone()], expires_at)
-        }
-    };
+    let is_value = checked.value().is_some();
+    let spread = Spread::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
-    let value = record.is_none().then_some(value);
     let chunks = spread.len();
+    let value = is_value.then_some(value);
     Ok((spread, Publication { key, update: None, value, peers: Vec::new(), chunks }))
 }

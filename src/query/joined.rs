@@ -147,6 +147,15 @@ impl Joined {
         }
     }
 
+    /// Whether it is what somebody has said, no more and no less.
+    pub(crate) fn is(&self, said: &Said) -> bool {
+        match (self, said) {
+            (Self::Record(_, record), Said::Record(said)) => record == said,
+            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+            _ => false,
+        }
+    }
+
     pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
             Self::Record(_, record) => Some(record),
@@ -204,6 +213,7 @@ impl Joined {
     }
 }
 
+/// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

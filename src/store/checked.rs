@@ -5,8 +5,6 @@
 //!
 //! **Invariants.** A [`Checked`] is made by checking and in no other way; what is good in it was good at that time.
 
-use std::fmt;
-
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
@@ -26,6 +24,7 @@ use crate::{
 /// let checked = Checked::new(&Registry::default(), RecordKey::new("/sr/lobby"), b"garbage", now);
 /// assert!(!checked.has_good());
 /// ```
+#[derive(Debug)]
 #[must_use = "give it to a store"]
 pub struct Checked {
     pub(super) key: RecordKey,
@@ -34,6 +33,7 @@ pub struct Checked {
     pub(super) body: CheckedBody,
 }
 
+#[derive(Debug)]
 pub(super) enum CheckedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),
@@ -87,6 +87,14 @@ impl Checked {
         }
     }
 
+    /// What is good of it, if it is not a smart record.
+    pub const fn value(&self) -> Option<&Bytes> {
+        match &self.body {
+            CheckedBody::Value(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether anything in it is good.
     pub fn has_good(&self) -> bool {
         match &self.body {
@@ -94,14 +102,5 @@ impl Checked {
             CheckedBody::Value(..) => true,
             CheckedBody::Refused(_) => false,
         }
-    }
-}
-
-impl fmt::Debug for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checked")
-            .field("key", &self.key)
-            .field("good", &self.has_good())
-            .finish_non_exhaustive()
     }
 }

@@ -36,6 +36,7 @@ mod eol;
 mod name;
 mod validator;
 
+use smart_record_core::ProtobufError;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -80,7 +81,7 @@ pub enum IpnsError {
     Limit(#[from] LimitExceeded),
     /// Not the protobuf message.
     #[error("not a protobuf message of an IPNS record: {0}")]
-    Protobuf(prost::DecodeError),
+    Protobuf(ProtobufError),
     /// There is no signature of version 2. Records that have one of version 1 only are not accepted any more.
     #[error("no signature of version 2")]
     NoSignature,
@@ -139,7 +140,9 @@ impl IpnsRecord {
     pub fn decode(name: &IpnsName, bytes: impl Into<Bytes>) -> Result<Self, IpnsError> {
         let bytes = bytes.into();
         Self::check_len(&bytes)?;
-        let entry = proto::IpnsEntry::decode(bytes.clone()).map_err(IpnsError::Protobuf)?;
+        let entry = proto::IpnsEntry::decode(bytes.clone())
+            .map_err(ProtobufError::new)
+            .map_err(IpnsError::Protobuf)?;
         let signature = present(&entry.signature_v2).ok_or(IpnsError::NoSignature)?;
         let signed = present(&entry.data).ok_or(IpnsError::NoData)?;
         check_signature_len(signature)?;

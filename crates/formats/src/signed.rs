@@ -22,6 +22,7 @@ mod validator;
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 use prost::Message;
+use smart_record_core::ProtobufError;
 
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
@@ -247,7 +248,7 @@ pub enum SignedRecordError {
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Envelope` with a `Record` in it.
     #[error("not a protobuf message of a signed record: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of a signed record")]
     NotCanonical,
@@ -288,11 +289,11 @@ impl UnverifiedRecord {
         limits: &SignedRecordLimits,
     ) -> Result<Self, SignedRecordError> {
         limits.check_envelope(bytes.len())?;
-        let envelope = proto::Envelope::decode(bytes.clone())?;
+        let envelope = proto::Envelope::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if envelope.payload_type != SIGNATURE_PAYLOAD_TYPE {
             return Err(SignedRecordError::PayloadType);
         }
-        let wire = proto::Record::decode(envelope.payload.clone())?;
+        let wire = proto::Record::decode(envelope.payload.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != envelope.payload || envelope.encode_to_vec() != bytes {
             return Err(SignedRecordError::NotCanonical);
         }

@@ -21,8 +21,6 @@ mod builder;
 mod resolver;
 mod task;
 
-use std::fmt;
-
 use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
@@ -146,8 +144,4 @@ impl Node {
     }
 }
 
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
+libp2p_smart_record::impl_debug! { Node: |node| peer: node.peer }

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use libp2p_identity::Keypair;
-//! use libp2p_kad as kad;
+//! use libp2p::kad;
 //! use libp2p_smart_record::behaviour::Behaviour;
 //! use smart_record_services::{DialPolicy, Service};
 //!

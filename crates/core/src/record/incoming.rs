@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{RecordError, encoded::EncodedSpace, space::Space};
+use crate::protobuf::ProtobufError;
 use crate::{proto::smart_record as proto, time::Timestamp};
 
 /// Updates that came for the space of one writer, as they came.
@@ -86,7 +87,7 @@ pub(crate) fn decode_container(
     value: Bytes,
 ) -> Result<BTreeMap<Bytes, UnverifiedSpace>, RecordError> {
     let mut spaces = BTreeMap::<_, UnverifiedSpace>::new();
-    for space in proto::SmartRecord::decode(value)?.spaces {
+    for space in proto::SmartRecord::decode(value).map_err(ProtobufError::new)?.spaces {
         if !space.updates.is_empty() {
             let updates = spaces.entry(space.public_key).or_insert(UnverifiedSpace(Vec::new()));
             updates.0.extend(space.updates);

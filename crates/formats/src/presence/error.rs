@@ -4,6 +4,7 @@
 //!
 //! **Spec.** `proto/presence.proto`.
 
+use smart_record_core::ProtobufError;
 use std::fmt;
 
 use libp2p_identity::{PeerId, SigningError};
@@ -44,7 +45,7 @@ pub enum PresenceError {
     Key(#[from] PresenceKeyError),
     /// Not the protobuf message that it should be.
     #[error("not a protobuf message of a presence record: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// Not the one canonical encoding: unknown fields, another order, a value twice.
     #[error("not the canonical encoding of a presence record")]
     NotCanonical,

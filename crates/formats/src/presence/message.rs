@@ -6,8 +6,10 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `AnnouncementMessage`.
 
-use prost::{Message as _, bytes::Bytes};
+use bytes::Bytes;
+use prost::Message as _;
 use sha2::{Digest, Sha256};
+use smart_record_core::ProtobufError;
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::{
@@ -84,7 +86,7 @@ impl Message {
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
-        let wire = proto::AnnouncementMessage::decode(bytes.clone())?;
+        let wire = proto::AnnouncementMessage::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
         }

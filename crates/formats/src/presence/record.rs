@@ -6,13 +6,15 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `Record`.
 
+use smart_record_core::ProtobufError;
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     ops::ControlFlow,
 };
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::{Message as _, bytes::Bytes};
+use prost::Message as _;
 
 use super::{
     Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
@@ -378,7 +380,7 @@ fn open(
 ) -> Result<Vec<proto::Value>, PresenceError> {
     limits.check_key(key)?;
     Limit::VALUE_BYTES.check(value.len(), limits.record_bytes())?;
-    let record = proto::Record::decode(value.clone())?;
+    let record = proto::Record::decode(value.clone()).map_err(ProtobufError::new)?;
     if record.encode_to_vec() != value || !record.values.is_sorted_by(|a, b| a.id2 < b.id2) {
         return Err(PresenceError::NotCanonical);
     }

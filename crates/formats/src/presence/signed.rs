@@ -2,10 +2,12 @@
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
+use smart_record_core::ProtobufError;
 use std::cmp::Reverse;
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::{Message as _, bytes::Bytes};
+use prost::Message as _;
 
 use super::{
     Party, PresenceError, PresenceKey, PresenceLimits,
@@ -32,7 +34,7 @@ impl Signed {
     ) -> Result<Self, PresenceError> {
         limits.check_key(key)?;
         PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
-        let wire = proto::SignedAnnouncement::decode(bytes.clone())?;
+        let wire = proto::SignedAnnouncement::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
         }
