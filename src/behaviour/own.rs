@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use libp2p_identity::{Keypair, PeerId, PublicKey};
+use libp2p_identity::{Keypair, PeerId};
 
 use super::turns::Turns;
 use crate::{
@@ -60,10 +60,6 @@ impl OwnSpaces {
         let local = keypair.public().to_peer_id();
         let (spaces, turns) = (BTreeMap::new(), Turns::default());
         Self { keypair, local, interval, topology_delay, spaces, turns }
-    }
-
-    pub(super) fn public_key(&self) -> PublicKey {
-        self.keypair.public()
     }
 
     /// Whether the space was written to, so that all is known of it that there is.
