@@ -1,8 +1,8 @@
 //! A read: gathers answers, decides when there are enough, and says who lacks what.
 //!
-//! **Invariants.** Pure: the answers and `now` come in, decisions go out. An answer that is no good, of whatever kind,
-//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to, and if it
-//! is not known who these are because the read has ended early, nobody who did not have the record already.
+//! **Invariants.** Pure: the answers and `now` come in, decisions go out; only `begin` looks into the store. An answer that is no
+//! good, of whatever kind, changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is
+//! written to, and if it is not known who these are because the read has ended early, nobody who did not have the record already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

@@ -85,10 +85,10 @@ pub struct Reading {
     /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
     /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
     pub withheld: Vec<Withheld>,
-    pub(crate) is_complete: bool,
     /// Until when a copy of a value may be kept that does not say so itself: the latest end that its holders set to it. `None` if
     /// one of them sets none, and for smart records.
     pub expires_at: Option<Timestamp>,
+    pub(crate) is_complete: bool,
     pub(crate) said: BTreeMap<PeerId, Said>,
     /// What this node had stored.
     pub(crate) here: Option<Said>,
