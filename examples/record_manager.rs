@@ -7,8 +7,8 @@ use std::error::Error;
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
 use libp2p_smart_record::{
-    Dht, KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator, SmartRecordStore,
-    StoreConfig, signed::SignedRecordLimits,
+    KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator, SmartRecordStore,
+    StoreConfig, dht::Dht, signed::SignedRecordLimits,
 };
 
 #[tokio::main]

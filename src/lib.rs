@@ -13,9 +13,7 @@
 //! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
 //!    reads and watches.
 //!
-//! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! reads each answer of a GET with [`SpaceRules::read`], joins the [`SmartRecord`]s, and looks at the
-//! [`View`].
+//! Without a client, a writer makes its updates with a [`SpaceSigner`], and puts and reads over a `kad::Behaviour` with a [`dht::Dht`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -157,7 +155,6 @@ pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
     clock::{Clock, SystemClock},
-    dht::Dht,
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };

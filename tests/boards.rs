@@ -32,7 +32,7 @@ const SLICE_BYTES: usize = 8 * 1_024;
 
 /// Fails the test if `work` hangs. These tests are the longest that there are.
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(180), work).await.expect("the test hangs")
+    tokio::time::timeout(Duration::from_secs(600), work).await.expect("the test hangs")
 }
 
 /// Different groups of peers and writers.

@@ -15,10 +15,10 @@ use driven::{Driven, Kad, add_silent, drive_until};
 use futures::{FutureExt, StreamExt};
 use libp2p::{Swarm, identity::Keypair, kad};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Dht, Fault, Malformed, RecordKey, Registry, SmartRecord, SmartRecordStore,
+    AcceptAny, Clock, Fault, Malformed, RecordKey, Registry, SmartRecord, SmartRecordStore,
     StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity, WriteError,
     best_index,
-    dht::{DhtConfig, DhtDriver, DhtError},
+    dht::{Dht, DhtConfig, DhtDriver, DhtError},
 };
 use swarms::{Node, says, signer, start, start_with, within};
 

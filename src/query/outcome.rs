@@ -74,10 +74,10 @@ pub struct Reading {
     pub snapshot: Snapshot,
     /// The peers who gave a good answer.
     pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind. They are sent what they lack, unless that was in vain
-    /// a short while ago.
+    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::Behaviour) sends them what they lack,
+    /// unless that was in vain a short while ago.
     pub stale: Vec<PeerId>,
-    /// Who of those that were asked had nothing; at most as many as are the closest to a key. They are sent the
+    /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the
     /// record as those who were behind, if all of the closest have been asked.
     pub empty: Vec<PeerId>,
     /// The peers whose answers were no good, and what was wrong with them.

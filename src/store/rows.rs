@@ -9,8 +9,9 @@
 
 use std::{borrow::Cow, fmt::Display};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::{Message, bytes::Bytes};
+use prost::Message;
 
 use super::storage::{Part, StorageError, Usage};
 use crate::{

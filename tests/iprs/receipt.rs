@@ -421,6 +421,10 @@ async fn what_is_left_of_the_time_travels_with_replication() {
     // The two need not agree on what time it is.
     let here = swarms::ManualClock::at(SystemClock.now());
     let there = swarms::ManualClock::at(at(MINUTE));
+    // A lifetime travels in whole seconds, and is shorter by what passes on its way.
+    let begun = Instant::now();
+    let at_least =
+        |left: Duration, expected: Duration| left + begun.elapsed() + secs(2) >= expected;
     swarms::within(async {
         let (a, b) = (start(here.clone()).await, start(there.clone()).await);
         let (to, value) = (key.clone(), record.as_bytes().to_vec());
@@ -431,8 +435,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         here.advance(secs(420));
         swarms::connect(&a, &b).await;
         let at_b = left(&b, &key).await;
-        assert!(at_b <= secs(180), "{at_b:?}");
-        assert!(at_b > secs(120), "{at_b:?}");
+        assert!(at_b <= secs(180) && at_least(at_b, secs(180)), "{at_b:?}");
 
         // Whoever sends it again, and whatever Kademlia claims, it has what it had.
         there.advance(secs(60));
@@ -466,10 +469,11 @@ async fn a_put_starts_the_time_at_the_receiver() {
         let sender = swarms::start().await;
         let b = start(there.clone()).await;
         swarms::connect(&sender, &b).await;
+        let begun = Instant::now();
         // Kademlia claims its own 48 hours for it.
         sender.put_to(b.peer(), &key, record.as_bytes().to_vec()).await.unwrap();
         let at_b = left(&b, &key).await;
-        assert!(at_b <= secs(600) && at_b > secs(540), "{at_b:?}");
+        assert!(at_b <= secs(600) && at_b + begun.elapsed() + secs(1) >= secs(600), "{at_b:?}");
     })
     .await;
 }

@@ -5,9 +5,9 @@ use std::{num::NonZeroUsize, pin::pin, time::Duration};
 use futures::{FutureExt, StreamExt};
 use libp2p::{PeerId, kad, swarm::SwarmEvent};
 use libp2p_smart_record::{
-    AcceptAny, Dht, Fault, ManagerError, RecordKey, RecordManager, Registry, SmartRecordStore,
+    AcceptAny, Fault, ManagerError, RecordKey, RecordManager, Registry, SmartRecordStore,
     StoreConfig, StoreEvent, ValidationError, WriteError,
-    dht::{DhtConfig, DhtDriver, DhtError},
+    dht::{Dht, DhtConfig, DhtDriver, DhtError},
     manager::{Holder, RecordBackend},
 };
 

@@ -8,8 +8,8 @@ use libp2p::{
     yamux,
 };
 use libp2p_smart_record::{
-    Dht, Registry, SmartRecordStore, StoreConfig,
-    dht::{DhtConfig, DhtDriver},
+    Registry, SmartRecordStore, StoreConfig,
+    dht::{Dht, DhtConfig, DhtDriver},
 };
 use tokio::{
     sync::{mpsc, oneshot},

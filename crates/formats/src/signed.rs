@@ -22,6 +22,7 @@ mod validator;
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 use prost::Message;
+use smart_record_core::ProtobufError;
 
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
@@ -34,7 +35,6 @@ use crate::{
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };
-use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-signed-record";

@@ -5,8 +5,8 @@
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
+use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
-use prost::bytes::Bytes;
 
 use super::{
     AnnounceError, Announcement, Party, PresenceError, PresenceKey, PresenceLimits,

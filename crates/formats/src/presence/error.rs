@@ -4,6 +4,7 @@
 //!
 //! **Spec.** `proto/presence.proto`.
 
+use smart_record_core::ProtobufError;
 use std::fmt;
 
 use libp2p_identity::{PeerId, SigningError};
@@ -13,7 +14,6 @@ use crate::{
     record::{LimitExceeded, WriterError},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,8 +6,10 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `AnnouncementMessage`.
 
-use prost::{Message as _, bytes::Bytes};
+use bytes::Bytes;
+use prost::Message as _;
 use sha2::{Digest, Sha256};
+use smart_record_core::ProtobufError;
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::{
@@ -15,7 +17,6 @@ use crate::{
     record::{Limit, LimitExceeded, Purpose, Writer},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";

@@ -27,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::swarms::PROTOCOL;
+use crate::swarms::{PATIENCE, PROTOCOL};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -138,8 +138,8 @@ impl Server {
             .unwrap()
             .with_behaviour(|_| composed)
             .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * MINUTE))
-            .with_connection_timeout(2 * MINUTE)
+            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
+            .with_connection_timeout(2 * PATIENCE)
             .build();
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         let address = loop {
