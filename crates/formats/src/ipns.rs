@@ -55,7 +55,6 @@ use crate::{
     record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check_signature_len},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// The largest record, in bytes: "Record Size Limit" of the specification.
 pub const MAX_RECORD_BYTES: usize = 10 * 1_024;

@@ -34,7 +34,6 @@ use crate::{
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };
-use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-signed-record";

@@ -13,7 +13,6 @@ use crate::{
     record::{LimitExceeded, WriterError},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

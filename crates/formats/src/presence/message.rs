@@ -15,7 +15,6 @@ use crate::{
     record::{Limit, LimitExceeded, Purpose, Writer},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";

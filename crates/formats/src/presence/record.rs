@@ -22,7 +22,6 @@ use crate::{
     record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
     time::Timestamp,
 };
-use smart_record_core::ProtobufError;
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use super::{
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
 use crate::{proto::presence as proto, record::Limit, time::Timestamp};
-use smart_record_core::ProtobufError;
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
