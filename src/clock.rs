@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use web_time::SystemTime;
+use web_time::{Instant, SystemTime};
 
 use crate::time::Timestamp;
 
@@ -33,4 +33,14 @@ impl<C: Clock> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
     }
+}
+
+/// The instant of the monotonic clock at which wall-clock time `at` comes; `None` if it is out of range.
+pub(crate) fn instant(at: Timestamp, now: Timestamp) -> Option<Instant> {
+    Instant::now().checked_add(at.saturating_since(now))
+}
+
+/// The wall-clock time at which an instant of the monotonic clock comes; `now` if it has passed.
+pub(crate) fn wall_clock(at: Instant, now: Timestamp) -> Timestamp {
+    now.saturating_add(at.saturating_duration_since(Instant::now()))
 }

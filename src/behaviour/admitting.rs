@@ -8,8 +8,9 @@ use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 
 use super::{Behaviour, Event, InboundRefusal, worker::Job};
 use crate::{
+    clock::wall_clock,
     key::RecordKey,
-    store::{Checked, Origin, wall_clock},
+    store::{Checked, Origin},
     time::Timestamp,
 };
 

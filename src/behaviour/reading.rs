@@ -20,11 +20,12 @@ use super::{
 };
 use crate::{
     client::{ClientError, Reply},
+    clock::wall_clock,
     key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
     query::{Joined, Lookup, ReadPolicy, Reading, Repair, Said, Spread, chunks},
     record::SmartRecord,
-    store::{Checked, Origin, wall_clock},
+    store::{Checked, Origin},
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };

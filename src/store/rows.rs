@@ -50,6 +50,19 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
     Ok((writer, read_space(part)?))
 }
 
+/// A living space, encoded without what has expired, and when its last update does.
+pub(super) fn live_space(
+    part: Part<'_>,
+    now: Timestamp,
+) -> Result<(Bytes, Option<Timestamp>), StorageError> {
+    if part.due_at.is_none_or(|at| at > now) {
+        return Ok((Bytes::from(part.bytes.into_owned()), part.expires_at));
+    }
+    let (writer, mut space) = read_owned_space(&part)?;
+    space.collect(now);
+    Ok((space.encode(&writer).into(), space.retain_until()))
+}
+
 pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
     Part {
         bytes: Cow::Owned(space.encode(writer)),

@@ -21,11 +21,13 @@ mod debug;
 pub mod key;
 pub mod node;
 mod proto;
-pub mod protobuf;
+mod protobuf;
 pub mod record;
 pub mod settings;
 pub mod shard;
 pub mod time;
 pub mod validator;
 
-pub use crate::{key::*, node::*, protobuf::*, record::*, shard::*, time::*, validator::*};
+pub use crate::{
+    key::*, node::*, protobuf::ProtobufError, record::*, shard::*, time::*, validator::*,
+};

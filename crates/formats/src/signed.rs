@@ -22,7 +22,6 @@ mod validator;
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 use prost::Message;
-use smart_record_core::ProtobufError;
 
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
@@ -35,6 +34,7 @@ use crate::{
     time::Timestamp,
     validator::{Malformed, ValidationError},
 };
+use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-signed-record";

@@ -16,10 +16,10 @@ use super::{
     view::SpaceView,
     writer::Writer,
 };
-use crate::protobuf::ProtobufError;
 use crate::{
     node::{merge_documents, resolve_document, visible_document},
     proto::smart_record as proto,
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 

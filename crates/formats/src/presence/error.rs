@@ -4,7 +4,6 @@
 //!
 //! **Spec.** `proto/presence.proto`.
 
-use smart_record_core::ProtobufError;
 use std::fmt;
 
 use libp2p_identity::{PeerId, SigningError};
@@ -14,6 +13,7 @@ use crate::{
     record::{LimitExceeded, WriterError},
     time::Timestamp,
 };
+use smart_record_core::ProtobufError;
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

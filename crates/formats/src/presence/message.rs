@@ -6,10 +6,8 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `AnnouncementMessage`.
 
-use bytes::Bytes;
-use prost::Message as _;
+use prost::{Message as _, bytes::Bytes};
 use sha2::{Digest, Sha256};
-use smart_record_core::ProtobufError;
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::{
@@ -17,6 +15,7 @@ use crate::{
     record::{Limit, LimitExceeded, Purpose, Writer},
     time::Timestamp,
 };
+use smart_record_core::ProtobufError;
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";
