@@ -297,4 +297,4 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-crate::impl_debug! { Behaviour: |behaviour| local: behaviour.env.local, config: behaviour.env.config }
+smart_record_core::impl_debug! { Behaviour: |behaviour| local: behaviour.env.local, config: behaviour.env.config }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use web_time::{Instant, SystemTime};
 
-use crate::time::Timestamp;
+use smart_record_core::Timestamp;
 
 /// Tells the time.
 ///
@@ -17,7 +17,7 @@ pub trait Clock: Send + Sync + Debug + 'static {
 
 /// The machine's wall clock.
 ///
-/// It has to be right to within [`Limits::max_clock_skew`](crate::Limits::max_clock_skew) (5 minutes by
+/// It has to be right to within [`Limits::max_clock_skew`](smart_record_core::Limits::max_clock_skew) (5 minutes by
 /// default), as on any machine that keeps its clock with NTP: a node whose clock is further off refuses
 /// what others accept.
 #[derive(Clone, Copy, Debug, Default)]

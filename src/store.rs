@@ -68,11 +68,9 @@ use self::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    key::RecordKey,
     meter::{Meter, Shared, Timed},
-    record::Limits,
-    validator::{Namespace, Registry},
 };
+use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///
@@ -169,7 +167,7 @@ impl SmartRecordStore {
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
     ///
     /// Besides, give `kad::Behaviour::add_address` no more than three addresses of a peer, some 300 bytes of them: they go into each
-    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
+    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
         match self.registry.resolve(&key) {
@@ -279,4 +277,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-crate::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }
+smart_record_core::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }

@@ -20,12 +20,10 @@ use super::{
 };
 use crate::{
     clock::wall_clock,
-    key::RecordKey,
     query::{Joined, Lookup, chunks},
-    record::SmartRecord,
     store::Checked,
-    time::Timestamp,
 };
+use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
 /// How many spaces are stored at a time: well below a millisecond's worth.
 const PIECE: usize = 32;

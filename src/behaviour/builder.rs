@@ -22,9 +22,9 @@ use crate::{
     client::Client,
     meter::{Meter, Shared},
     query::Bounds,
-    record::Writer,
     store::SmartRecordStore,
 };
+use smart_record_core::Writer;
 
 /// Sets up a [`Behaviour`].
 ///
@@ -191,4 +191,4 @@ impl Builder {
     }
 }
 
-crate::impl_debug! { Builder: |builder| config: builder.config }
+smart_record_core::impl_debug! { Builder: |builder| config: builder.config }

@@ -19,11 +19,10 @@ use super::{
 use crate::{
     client::Reply,
     clock::wall_clock,
-    key::RecordKey,
     meter::{Amount, Begun, Purpose, Timed},
     query::{Lookup, ReadPolicy, Reading, Withheld},
-    validator::{Malformed, ValidationError},
 };
+use smart_record_core::{Malformed, RecordKey, ValidationError};
 
 /// The reads that are under way, by the query of their latest round.
 #[derive(Default)]

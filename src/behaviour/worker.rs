@@ -20,13 +20,11 @@ use libp2p_kad::QueryId;
 
 use crate::{
     clock::Clock,
-    key::RecordKey,
     meter::{Meter, Timed},
     query::{Joined, Said},
     store::Checked,
-    time::Timestamp,
-    validator::{Registry, ValidationError},
 };
+use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).

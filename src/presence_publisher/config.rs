@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    clock::{Clock, SystemClock},
-    settings::settings,
-};
+use crate::clock::{Clock, SystemClock};
+use smart_record_core::settings::settings;
 
 /// The settings of a [`PresencePublisher`](super::PresencePublisher).
 #[derive(Clone, Debug)]

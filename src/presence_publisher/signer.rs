@@ -7,9 +7,9 @@ use futures_timer::Delay;
 use libp2p_identity::{Keypair, PublicKey};
 
 use super::PublisherError;
-use crate::{
-    clock::{Clock, SystemClock},
-    presence::{AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits},
+use crate::clock::{Clock, SystemClock};
+use smart_record_formats::presence::{
+    AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits,
 };
 
 /// The node's half of an announcement.

@@ -16,12 +16,9 @@ use super::{
     joined::{Joined, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
 };
-use crate::{
-    key::RecordKey,
-    record::{SmartRecord, Writer},
-    store::{SmartRecordStore, StoredValue, storage::RecordId},
-    time::Timestamp,
-    validator::{Fault, Registry, ValidationError},
+use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
+use smart_record_core::{
+    Fault, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, Writer,
 };
 
 /// When a read has seen enough.
@@ -446,10 +443,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        record::{Limits, SpaceSigner},
-        validator::{Validator, Validity},
-    };
+    use smart_record_core::{Limits, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
@@ -651,7 +645,7 @@ mod tests {
         }
 
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-            crate::best_index(values)
+            smart_record_core::best_index(values)
         }
     }
 

@@ -8,11 +8,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::joined::{Joined, Said};
-use crate::{
-    key::RecordKey,
-    record::{Position, Seq, SmartRecord, View, Writer},
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
+use smart_record_core::{
+    Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
 
 /// A record as it was known at an instant.
@@ -74,7 +71,7 @@ pub struct Reading {
     pub snapshot: Snapshot,
     /// The peers who gave a good answer.
     pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::Behaviour) sends them what they lack,
+    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::behaviour::Behaviour) sends them what they lack,
     /// unless that was in vain a short while ago.
     pub stale: Vec<PeerId>,
     /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the

@@ -8,11 +8,8 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{
-    key::RecordKey,
-    record::SmartRecord,
-    time::Timestamp,
-    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+use smart_record_core::{
+    Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.

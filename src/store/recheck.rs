@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    key::RecordKey,
     proto::storage::{Board, Head, head::Body},
-    record::{Chunks, Limit, LimitExceeded},
-    validator::{Namespace, Registry, ValidationError},
+};
+use smart_record_core::{
+    Chunks, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };
 
 /// The rules of the store that has the storage.

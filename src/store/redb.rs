@@ -43,7 +43,8 @@ use super::{
         TallyId, Usage,
     },
 };
-use crate::{clock::SystemClock, time::Timestamp, validator::Registry};
+use crate::clock::SystemClock;
+use smart_record_core::{Registry, Timestamp};
 
 /// Keeps a store's rows in one file.
 ///
@@ -460,7 +461,7 @@ impl Drop for RedbStorage {
     }
 }
 
-crate::impl_debug! {
+smart_record_core::impl_debug! {
     RedbStorage: |storage| durability: storage.durability, usage: storage.usage
 }
 

@@ -17,11 +17,9 @@ use prost::{Message as _, bytes::Bytes};
 use super::{
     Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
-use crate::{
-    proto::presence as proto,
-    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
-    time::Timestamp,
-};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, Timestamp};
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,9 @@ use super::{
     Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
-use crate::{proto::presence as proto, record::Limit, time::Timestamp};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{Limit, Timestamp};
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

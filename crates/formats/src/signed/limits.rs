@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    key::RecordKey,
-    record::{
-        DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq,
-    },
-    settings::settings,
-    time::Timestamp,
+use smart_record_core::{
+    DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, RecordKey,
+    Seq, Timestamp, settings::settings,
 };
 
 /// The tags and lengths of the fields, the sequence, the expiry and the payload type take less than this.
