@@ -1,19 +1,10 @@
-//! Where `now` comes from: the edge between the pure core and the machine's clocks.
-
-use std::fmt::Debug;
+//! The machine's clock: the edge between the rules, which take `now` as an argument, and the system.
 
 use web_time::SystemTime;
 
-use crate::time::Timestamp;
+pub use smart_record_core::Clock;
 
-/// Tells the time.
-///
-/// Every rule of this crate takes `now` as an argument; a store asks its clock once for each call and
-/// hands the answer down. Tests put in a clock of their own.
-pub trait Clock: Send + Sync + Debug + 'static {
-    /// The time now, in Unix milliseconds.
-    fn now(&self) -> Timestamp;
-}
+use crate::time::Timestamp;
 
 /// The machine's wall clock.
 ///
@@ -26,11 +17,5 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
-    }
-}
-
-impl<C: Clock> Clock for std::sync::Arc<C> {
-    fn now(&self) -> Timestamp {
-        (**self).now()
     }
 }

@@ -154,7 +154,7 @@ pub use crate::node::Cid;
 pub use crate::{
     behaviour::Behaviour,
     client::{Client, ClientError},
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     key::{NamespaceError, RecordKey},
     time::Timestamp,
 };

@@ -16,6 +16,7 @@
     )
 )]
 
+mod clock;
 pub mod dag_cbor;
 mod debug;
 pub mod key;
@@ -27,4 +28,4 @@ pub mod shard;
 pub mod time;
 pub mod validator;
 
-pub use crate::{key::*, node::*, record::*, shard::*, time::*, validator::*};
+pub use crate::{clock::*, key::*, node::*, record::*, shard::*, time::*, validator::*};
