@@ -2,8 +2,6 @@
 //!
 //! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
 
-#[path = "../tests/support/clock.rs"]
-mod clock;
 #[path = "ratios/fixtures.rs"]
 #[allow(dead_code, reason = "the ratios use the rest")]
 mod fixtures;

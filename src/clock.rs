@@ -2,7 +2,7 @@
 
 use web_time::SystemTime;
 
-pub use smart_record_core::Clock;
+pub(crate) use smart_record_core::Clock;
 
 use crate::time::Timestamp;
 

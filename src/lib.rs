@@ -71,17 +71,7 @@
 //! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
 //! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record`, and brings `node` and `redb`.
 
-#![forbid(unsafe_code)]
-#![warn(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
+#![warn(unreachable_pub)]
 #![cfg_attr(
     test,
     allow(

@@ -11,7 +11,7 @@ use libp2p_smart_record::{
     store::{MemoryStorage, Storage},
 };
 
-use crate::clock::ManualClock;
+use smart_record_testing::ManualClock;
 
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub const HOUR: Duration = Duration::from_secs(60 * 60);

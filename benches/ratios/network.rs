@@ -27,8 +27,9 @@ use libp2p_smart_record::{
 };
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
+use smart_record_testing::ManualClock;
+
 use crate::{
-    clock::ManualClock,
     fixtures::{HOUR, NOW, board, board_key, keypair, store_of, value},
     harness::{Goal, Harness},
 };

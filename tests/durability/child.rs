@@ -19,7 +19,9 @@ use libp2p_smart_record::{
 };
 use redb::{StorageBackend, backends::FileBackend};
 
-use super::{BOARDS, writers::keypair};
+use smart_record_testing::keys::keypair;
+
+use super::BOARDS;
 
 const FILE: &str = "DURABILITY_FILE";
 const ORDER: &str = "DURABILITY_ORDER";
