@@ -40,7 +40,7 @@ const QUEUE: usize = 64;
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use libp2p_smart_record::{Client, ClientError};
+/// use libp2p_smart_record::client::{Client, ClientError};
 ///
 /// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let hour = Duration::from_secs(3_600);

@@ -1,19 +1,8 @@
-//! Where `now` comes from: the edge between the pure core and the machine's clocks.
-
-use std::fmt::Debug;
+//! The machine's clock: the edge between the rules, which take `now` as an argument, and the system.
 
 use web_time::{Instant, SystemTime};
 
-use smart_record_core::Timestamp;
-
-/// Tells the time.
-///
-/// Every rule of this crate takes `now` as an argument; a store asks its clock once for each call and
-/// hands the answer down. Tests put in a clock of their own.
-pub trait Clock: Send + Sync + Debug + 'static {
-    /// The time now, in Unix milliseconds.
-    fn now(&self) -> Timestamp;
-}
+use smart_record_core::{Clock, Timestamp};
 
 /// The machine's wall clock.
 ///
@@ -26,12 +15,6 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
-    }
-}
-
-impl<C: Clock> Clock for std::sync::Arc<C> {
-    fn now(&self) -> Timestamp {
-        (**self).now()
     }
 }
 

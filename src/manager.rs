@@ -35,7 +35,8 @@ pub use self::{
     local::StoreBackend,
 };
 use self::{known::Known, survey::Survey};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
+use smart_record_core::Clock;
 use smart_record_core::{Namespaces, RecordKey, Timestamp, ValidationError, Writer};
 use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
@@ -46,7 +47,7 @@ use smart_record_formats::signed::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Namespaces, RecordManager, Registry, SignedRecordValidator, StoreBackend,
+///     Namespaces, Registry, manager::{RecordManager, StoreBackend}, signed::SignedRecordValidator,
 /// };
 ///
 /// # futures::executor::block_on(async {

@@ -8,8 +8,7 @@
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use libp2p_smart_record::{
-//!     Client,
-//!     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+//!     client::Client, presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
 //!     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, find},
 //! };
 //!

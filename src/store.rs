@@ -67,9 +67,10 @@ use self::{
     victims::Victims,
 };
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     meter::{Meter, Shared, Timed},
 };
+use smart_record_core::Clock;
 use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
@@ -77,7 +78,7 @@ use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_kad as kad;
-/// use libp2p_smart_record::SmartRecordStore;
+/// use libp2p_smart_record::store::SmartRecordStore;
 ///
 /// let local_peer = Keypair::generate_ed25519().public().to_peer_id();
 /// let store = SmartRecordStore::new(local_peer);
@@ -92,7 +93,7 @@ use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 ///
 /// ```
 /// # let local_peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
-/// use libp2p_smart_record::{RecordKey, SmartRecordStore, StoreEvent, WriteError};
+/// use libp2p_smart_record::{RecordKey, store::{SmartRecordStore, StoreEvent, WriteError}};
 ///
 /// let mut store = SmartRecordStore::new(local_peer);
 /// let mut events = store.subscribe();

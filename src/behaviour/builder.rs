@@ -31,8 +31,7 @@ use smart_record_core::Writer;
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation},
+///     behaviour::{Behaviour, BehaviourConfig, Validation}, store::{SmartRecordStore, StoreConfig},
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::query::ReadPolicy;
-use smart_record_core::settings::settings;
+use smart_record_core::settings;
 
 /// Where inbound records are validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -24,10 +24,7 @@ pub enum Validation {
 /// The settings of a [`Behaviour`](super::Behaviour).
 ///
 /// ```
-/// use libp2p_smart_record::{
-///     behaviour::{BehaviourConfig, Validation},
-///     query::ReadPolicy,
-/// };
+/// use libp2p_smart_record::{behaviour::{BehaviourConfig, Validation}, query::ReadPolicy};
 ///
 /// let config = BehaviourConfig::default()
 ///     .with_read_policy(ReadPolicy::WithoutNews(3))

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     client::ClientError,
-    clock::Clock,
     meter::{Meter, Shared},
     query::Bounds,
     store::{Checked, Origin, SmartRecordStore},
 };
+use smart_record_core::Clock;
 use smart_record_core::{Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
 
 /// Kademlia with its store, and what goes with it.

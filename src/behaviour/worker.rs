@@ -19,11 +19,11 @@ use libp2p_identity::PeerId;
 use libp2p_kad::QueryId;
 
 use crate::{
-    clock::Clock,
     meter::{Meter, Timed},
     query::{Joined, Said},
     store::Checked,
 };
+use smart_record_core::Clock;
 use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,

@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use libp2p_identity::Keypair;
-//! use libp2p_smart_record::{Behaviour, metrics::Metrics};
+//! use libp2p_smart_record::{behaviour::Behaviour, metrics::Metrics};
 //! use prometheus_client::{encoding::text::encode, registry::Registry};
 //!
 //! let mut registry = Registry::default();

@@ -7,7 +7,8 @@ use futures_timer::Delay;
 use libp2p_identity::{Keypair, PublicKey};
 
 use super::PublisherError;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
+use smart_record_core::Clock;
 use smart_record_formats::presence::{
     AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits,
 };

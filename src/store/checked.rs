@@ -17,7 +17,7 @@ use smart_record_core::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Clock, RecordKey, Registry, SmartRecordStore, SystemClock, store::{Checked, Origin},
+///     Clock, RecordKey, Registry, SystemClock, store::{Checked, Origin, SmartRecordStore},
 /// };
 ///
 /// let local = Keypair::generate_ed25519().public().to_peer_id();

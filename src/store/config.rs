@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
-use smart_record_core::{Limit, Limits, settings::settings};
+use smart_record_core::{Limit, Limits, settings};
 
 /// How much of a store one party may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Quota {
 /// The bounds of a store and the sizes of what it sends.
 ///
 /// ```
-/// use libp2p_smart_record::{StoreConfig, store::Quota};
+/// use libp2p_smart_record::store::{Quota, StoreConfig};
 ///
 /// let config = StoreConfig::default()
 ///     .with_max_records(1_000)

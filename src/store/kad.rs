@@ -1,7 +1,7 @@
 //! The store as Kademlia sees it.
 //!
 //! **Invariants.** Each method does what `docs/design.md`, section "What libp2p-kad does with a store", says is
-//! safe with libp2p-kad 0.49; the tests in `tests/traps.rs` show each between two nodes.
+//! safe with libp2p-kad 0.49; the tests in `tests/swarms/traps.rs` show each between two nodes.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 

@@ -22,10 +22,8 @@ use super::{
         Verdict,
     },
 };
-use crate::{
-    clock::Clock,
-    proto::storage::{Board, Head, head::Body},
-};
+use crate::proto::storage::{Board, Head, head::Body};
+use smart_record_core::Clock;
 use smart_record_core::{
     Chunks, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };

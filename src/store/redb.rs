@@ -261,7 +261,9 @@ impl SmartRecordStore {
     ///
     /// ```
     /// use libp2p_identity::Keypair;
-    /// use libp2p_smart_record::{Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+    /// use libp2p_smart_record::{
+    ///     Clock, Dict, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
+    /// };
     ///
     /// let directory = tempfile::tempdir()?;
     /// let path = directory.path().join("records");

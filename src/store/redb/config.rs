@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use smart_record_core::settings::settings;
+use smart_record_core::settings;
 
 /// When what a store has acknowledged is on disk.
 ///

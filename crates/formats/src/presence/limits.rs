@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::PresenceKey;
-use smart_record_core::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, settings::settings};
+use smart_record_core::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, settings};
 
 /// The bounds of presence records.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smart_record_core::{
     DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, RecordKey,
-    Seq, Timestamp, settings::settings,
+    Seq, Timestamp, settings,
 };
 
 /// The tags and lengths of the fields, the sequence, the expiry and the payload type take less than this.
