@@ -2,6 +2,15 @@
 //!
 //! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on has failed"
+)]
+
 #[path = "ratios/fixtures.rs"]
 #[allow(dead_code, reason = "the ratios use the rest")]
 mod fixtures;

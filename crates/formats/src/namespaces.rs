@@ -26,7 +26,8 @@ fn and(registry: Registry, namespace: &str, validator: impl Validator + 'static)
     registry.with(namespace, validator).expect("a namespace")
 }
 
-#[cfg(all(test, feature = "ipns", feature = "iprs", feature = "presence"))]
+#[cfg(test)]
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
 mod tests {
     use smart_record_core::{RecordKey, Timestamp, ValidationError};
 
