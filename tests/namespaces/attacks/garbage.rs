@@ -14,7 +14,7 @@ fn refused_value(value: &[u8]) -> ValidationError {
     assert!(rules.consolidate(&key(), &[value]).is_err());
     assert!(rules.select(&key(), &[value]).is_err());
     let mut replica = Replica::new();
-    replica.put(&key(), value.to_vec());
+    replica.put(&key(), value);
     assert!(replica.is_empty());
     assert_eq!(replica.stored(), None);
     // Beside a good value it changes nothing.
