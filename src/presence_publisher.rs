@@ -152,7 +152,7 @@ impl PresencePublisher {
     ///
     /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`] and
     /// [`Announcer::learn`]. The
-    /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](smart_record_core::built_in)
+    /// registry of the behaviour needs the rules of presence records, as [`built_in`](smart_record_formats::built_in)
     /// has them.
     pub fn new(
         client: Client,

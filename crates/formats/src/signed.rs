@@ -59,7 +59,7 @@ pub struct UnsignedRecord {
     pub key: RecordKey,
     /// What it says.
     pub value: Bytes,
-    /// The highest wins. A [`RecordManager`](crate::manager::RecordManager) counts Unix microseconds, but never
+    /// The highest wins. A `RecordManager` counts Unix microseconds, but never
     /// backwards; any other count will do that stays below that, see
     /// [`SignedRecordLimits::max_clock_skew`].
     pub sequence: u64,
