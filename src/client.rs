@@ -30,7 +30,7 @@ use crate::{
     node::Dict,
     query::{ReadPolicy, Reading},
     record::{Position, Seq, SmartRecord, View, Writer},
-    store::storage::RecordId,
+    store::{SmartRecordStore, StorageError, storage::RecordId},
     time::Timestamp,
 };
 
@@ -95,10 +95,6 @@ pub struct PublishedUpdate {
 }
 
 impl PublishedUpdate {
-    pub(crate) const fn new(position: Position, expires_at: Timestamp) -> Self {
-        Self { position, expires_at }
-    }
-
     /// The writer's clock.
     pub const fn seq(&self) -> Seq {
         self.position.seq
@@ -191,7 +187,7 @@ impl Client {
     ) -> Result<Publication, ClientError> {
         let (key, value) = (key.into(), value.into());
         let span = tracing::debug_span!("put", %key, bytes = value.len());
-        self.publish_by(|reply| Command::Put { key, value, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Put(key, value, reply)).instrument(span).await
     }
 
     /// Asks who has got what was published: a read of all peers closest to the key.
@@ -250,7 +246,7 @@ impl Client {
     /// [`ClientError::Stopped`].
     pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
         let (sender, receiver) = latest::channel();
-        self.send(Command::Watch { key: key.into(), sender }).await?;
+        self.send(Command::Watch(key.into(), sender)).await?;
         Ok(Watch::new(receiver))
     }
 
@@ -264,7 +260,7 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: None, reply }).await
+        self.look(move |store| store.record(&key)).await
     }
 
     /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
@@ -279,7 +275,7 @@ impl Client {
         writer: PeerId,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: Some(writer), reply }).await
+        self.look(move |store| store.record_of(&key, [&writer])).await
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
@@ -287,7 +283,7 @@ impl Client {
         &self,
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
-        self.ask(|reply| Command::NextStored { after, reply }).await
+        self.look(move |store| store.next_record(after)).await
     }
 
     /// One that does not keep the behaviour's spaces alive.
@@ -301,13 +297,13 @@ impl Client {
         policy: Option<ReadPolicy>,
     ) -> Result<Reading, ClientError> {
         let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read { key, policy, reply });
+        let ask = self.ask(|reply| Command::Read(key, policy, reply));
         ask.instrument(span).await
     }
 
     async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
         let span = tracing::debug_span!("write", %key, kind = write.as_str());
-        self.publish_by(|reply| Command::Write { key, write, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Write(key, write, reply)).instrument(span).await
     }
 
     /// Asks for a write, and says how it went and how long it took.
@@ -326,6 +322,20 @@ impl Client {
             Err(error) => tracing::debug!(%error, "not published"),
         }
         published
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut SmartRecordStore) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let look = |reply: Reply<T>| {
+            move |store: &mut SmartRecordStore| {
+                if !reply.is_gone() {
+                    reply.send(look(store).map_err(ClientError::from));
+                }
+            }
+        };
+        self.ask(|reply| Command::Look(Box::new(look(reply)))).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
