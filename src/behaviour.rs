@@ -66,7 +66,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_kad as kad;
-/// use libp2p_smart_record::Behaviour;
+/// use libp2p_smart_record::behaviour::Behaviour;
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let (behaviour, client) = Behaviour::new(keypair, kad::PROTOCOL_NAME);
@@ -292,4 +292,4 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-crate::impl_debug! { Behaviour: |behaviour| local: behaviour.env.local, config: behaviour.env.config }
+smart_record_core::impl_debug! { Behaviour: |behaviour| local: behaviour.env.local, config: behaviour.env.config }

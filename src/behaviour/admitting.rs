@@ -15,13 +15,12 @@ use super::{
     worker::{Job, Worker},
 };
 use crate::{
-    key::RecordKey,
+    clock::wall_clock,
     query::{Joined, Lookup, chunks},
     rate::RateLimit,
-    record::SmartRecord,
-    store::{Checked, wall_clock},
-    time::Timestamp,
+    store::Checked,
 };
+use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
 /// How many spaces are stored at a time: well below a millisecond's worth.
 const PIECE: usize = 32;

@@ -10,7 +10,7 @@ use std::{
 use futures::FutureExt;
 use futures_timer::Delay;
 
-use crate::time::Timestamp;
+use smart_record_core::Timestamp;
 
 /// It never sleeps for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

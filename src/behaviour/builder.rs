@@ -22,17 +22,16 @@ use crate::{
     client::Client,
     meter::{Meter, Shared},
     query::Bounds,
-    record::Writer,
     store::SmartRecordStore,
 };
+use smart_record_core::Writer;
 
 /// Sets up a [`Behaviour`].
 ///
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation},
+///     behaviour::{Behaviour, BehaviourConfig, Validation}, store::{SmartRecordStore, StoreConfig},
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///
@@ -186,4 +185,4 @@ impl Builder {
     }
 }
 
-crate::impl_debug! { Builder: |builder| config: builder.config }
+smart_record_core::impl_debug! { Builder: |builder| config: builder.config }

@@ -14,14 +14,12 @@ use super::{
 };
 use crate::{
     client::ClientError,
-    clock::Clock,
-    key::RecordKey,
     meter::{Meter, Shared},
     query::Bounds,
     store::{Checked, Origin, SmartRecordStore},
-    time::Timestamp,
-    validator::{Namespace, Registry, SpaceRules, Validated},
 };
+use smart_record_core::Clock;
+use smart_record_core::{Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
 
 /// Kademlia with its store, and what goes with it.
 pub(super) struct Env {

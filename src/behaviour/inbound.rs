@@ -49,7 +49,7 @@ pub(super) fn sources(rate: u32, burst: u32) -> RateLimit<PeerId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
+    use smart_record_core::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

@@ -20,11 +20,10 @@ use super::{
 };
 use crate::{
     client::{ClientError, Command},
-    key::RecordKey,
     query::Spread,
     store::StoreEvent,
-    time::Timestamp,
 };
+use smart_record_core::{RecordKey, Timestamp};
 
 /// Reads, spreads, and those for whom they are made.
 pub(super) struct Operations {

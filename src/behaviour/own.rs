@@ -15,11 +15,11 @@ use libp2p_identity::{Keypair, PeerId};
 use super::turns::Turns;
 use crate::{
     client::Write,
-    key::RecordKey,
-    record::{KeptDocument, Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
     schedule::{Due, half_life, jittered},
     store::storage::RecordId,
-    time::Timestamp,
+};
+use smart_record_core::{
+    KeptDocument, Limits, RecordKey, SignError, SignedUpdate, SmartRecord, SpaceSigner, Timestamp,
 };
 
 /// What is to be done for an own space.
@@ -306,7 +306,7 @@ pub(super) struct Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::Dict;
+    use smart_record_core::Dict;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);

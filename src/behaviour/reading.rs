@@ -18,12 +18,11 @@ use super::{
 };
 use crate::{
     client::Reply,
-    key::RecordKey,
+    clock::wall_clock,
     meter::{Amount, Begun, Purpose, Timed},
     query::{Lookup, ReadPolicy, Reading, Withheld},
-    store::wall_clock,
-    validator::{Malformed, ValidationError},
 };
+use smart_record_core::{Malformed, RecordKey, ValidationError};
 
 /// The reads that are under way, by the query of their latest round.
 #[derive(Default)]

@@ -14,7 +14,8 @@ use std::time::Duration;
 use libp2p_kad::KBucketKey;
 
 use super::env::Env;
-use crate::{key::RecordKey, store::storage::RecordId, time::Timestamp};
+use crate::store::storage::RecordId;
+use smart_record_core::{RecordKey, Timestamp};
 
 /// The shortest time between two turns: with more records than fit, an interval takes longer.
 const SHORTEST: Duration = Duration::from_millis(5);

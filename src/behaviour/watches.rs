@@ -17,12 +17,10 @@ use libp2p_identity::PeerId;
 use super::{env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
-    key::RecordKey,
-    node::{Kind, Node},
     query::{Joined, Lookup, Snapshot},
-    record::{SmartRecord, View},
-    time::Timestamp,
-    validator::{Registry, ValidationError},
+};
+use smart_record_core::{
+    Kind, Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View,
 };
 
 /// How often keys are looked for that nobody watches any more.
@@ -367,11 +365,8 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        client::latest,
-        record::{Limits, Open, SpaceSigner},
-        validator::SpaceRules,
-    };
+    use crate::client::latest;
+    use smart_record_core::{Limits, Open, SpaceRules, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);

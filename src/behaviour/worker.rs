@@ -21,14 +21,12 @@ use libp2p_kad::QueryId;
 
 use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
-    clock::Clock,
-    key::RecordKey,
     meter::{Meter, Timed},
     query::{Joined, Said},
     store::Checked,
-    time::Timestamp,
-    validator::{Registry, ValidationError},
 };
+use smart_record_core::Clock;
+use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).

@@ -17,12 +17,10 @@ use super::{
 };
 use crate::{
     client::{ClientError, Publication, PublishedUpdate, Reply, Write},
-    key::RecordKey,
     query::{Reading, Spread},
-    record::{SmartRecord, Writer},
     store::{Checked, WriteError, storage::RecordId},
-    time::Timestamp,
 };
+use smart_record_core::{RecordKey, SmartRecord, Timestamp, Writer};
 
 /// The writer's own spaces, and what waits until it is known what they say already.
 pub(super) struct Writes {

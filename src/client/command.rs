@@ -9,11 +9,10 @@ use futures::channel::oneshot;
 
 use super::{ClientError, Publication, latest};
 use crate::{
-    key::RecordKey,
-    node::Dict,
     query::{ReadPolicy, Reading, Snapshot},
     store::SmartRecordStore,
 };
+use smart_record_core::{Dict, RecordKey};
 
 /// Who waits for an answer, and within which span.
 pub(crate) struct Reply<T> {

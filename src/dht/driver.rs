@@ -25,8 +25,9 @@ use super::{DhtConfig, DhtError};
 #[cfg(feature = "signed")]
 use crate::store::Origin;
 use crate::{
+    clock::wall_clock,
     query::{Bounds, Lookup, ReadPolicy, Reading, Spread},
-    store::{Checked, SmartRecordStore, WriteError, wall_clock},
+    store::{Checked, SmartRecordStore, WriteError},
 };
 
 /// How many commands wait for the driver; whoever has one more waits with it. A guess.

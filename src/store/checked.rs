@@ -8,24 +8,28 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{
-    key::RecordKey,
-    record::SmartRecord,
-    time::Timestamp,
-    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+use smart_record_core::{
+    Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
 ///
 /// ```
-/// use smart_record_core::{Checked, RecordKey, Registry, Timestamp};
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{
+///     Clock, RecordKey, Registry, SystemClock, store::{Checked, Origin, SmartRecordStore},
+/// };
 ///
-/// let now = Timestamp::from_millis(1_700_000_000_000);
-/// let checked = Checked::new(&Registry::default(), RecordKey::new("/sr/lobby"), b"garbage", now);
-/// assert!(!checked.has_good());
+/// let local = Keypair::generate_ed25519().public().to_peer_id();
+/// let mut store = SmartRecordStore::new(local);
+/// // On any thread:
+/// let key = RecordKey::new("/sr/lobby");
+/// let checked = Checked::new(&Registry::default(), key, b"garbage", SystemClock.now());
+/// // Where the store is:
+/// assert!(store.insert(checked, Origin::Remote).is_err());
 /// ```
 #[derive(Debug)]
-#[must_use = "give it to a store"]
+#[must_use = "give it to `SmartRecordStore::insert`"]
 pub struct Checked {
     pub(super) key: RecordKey,
     pub(super) publisher: Option<PeerId>,

@@ -55,8 +55,9 @@ pub use self::{
     },
 };
 pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
-use crate::protobuf::ProtobufError;
-use crate::{key::RecordKey, proto::smart_record as proto, time::Timestamp};
+use crate::{
+    key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
+};
 
 /// What lives under one key: the spaces of its writers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use cid::Cid;
 use prost::Message;
 
 use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
-use crate::protobuf::ProtobufError;
 use crate::{
     proto::smart_record::{self as proto, node::Kind as Wire},
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 

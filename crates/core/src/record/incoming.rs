@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, encoded::EncodedSpace, space::Space};
-use crate::protobuf::ProtobufError;
-use crate::{proto::smart_record as proto, time::Timestamp};
+use super::{RecordError, space::Space};
+use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Updates that came for the space of one writer, as they came.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,14 +70,6 @@ impl Incoming {
             Self::Verified(space) => space.updates().map(|update| update.as_bytes().len()).min(),
         };
         least.unwrap_or(0)
-    }
-
-    /// Whether all of them are known to be in a space, byte for byte. Those that were verified are not looked for.
-    pub fn is_in(&self, space: EncodedSpace<'_>) -> bool {
-        match self {
-            Self::Unverified(updates) => space.holds(updates),
-            Self::Verified(_) => false,
-        }
     }
 }
 

@@ -18,11 +18,11 @@ use super::{
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
 };
-use crate::protobuf::ProtobufError;
 use crate::{
     key::RecordKey,
     node::{Dict, DocumentLimits, NodeError, codec},
     proto::smart_record as proto,
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 

@@ -8,8 +8,8 @@ use std::fmt;
 
 use libp2p_identity::PeerId;
 
-use crate::protobuf::ProtobufError;
 use crate::{
+    protobuf::ProtobufError,
     record::{LimitExceeded, PolicyRefusal, RecordError, UpdateError, WriterError},
     time::Timestamp,
 };
