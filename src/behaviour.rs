@@ -133,14 +133,6 @@ impl Behaviour {
         self.env.meter.metrics()
     }
 
-    /// Takes care of an event of Kademlia; gives it back if it is the user's.
-    fn on_kad_event(&mut self, event: kad::Event) -> Option<kad::Event> {
-        if let kad::Event::RoutingUpdated { peer, .. } = event {
-            self.remotes.trim(&mut self.env, peer);
-        }
-        self.operations.on_kad_event(&mut self.env, event)
-    }
-
     /// One thing to do besides Kademlia, if there is one.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { env, operations, .. } = self;
@@ -188,7 +180,10 @@ impl Behaviour {
             }
             match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => {
-                    if let Some(event) = self.on_kad_event(event) {
+                    if let kad::Event::RoutingUpdated { peer, .. } = event {
+                        self.remotes.trim(&mut self.env, peer);
+                    }
+                    if let Some(event) = self.operations.on_kad_event(&mut self.env, event) {
                         return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
                     }
                     continue;

@@ -27,7 +27,7 @@ pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
     meter::{Meter, Timed},
     query::{ReadPolicy, Reading},
-    store::storage::RecordId,
+    store::{SmartRecordStore, StorageError, storage::RecordId},
 };
 use smart_record_core::{Dict, Position, RecordKey, Seq, SmartRecord, Timestamp, View, Writer};
 
@@ -92,10 +92,6 @@ pub struct PublishedUpdate {
 }
 
 impl PublishedUpdate {
-    pub(crate) const fn new(position: Position, expires_at: Timestamp) -> Self {
-        Self { position, expires_at }
-    }
-
     /// The writer's clock.
     pub const fn seq(&self) -> Seq {
         self.position.seq
@@ -188,7 +184,7 @@ impl Client {
     ) -> Result<Publication, ClientError> {
         let (key, value) = (key.into(), value.into());
         let span = tracing::debug_span!("put", %key, bytes = value.len());
-        self.publish_by(|reply| Command::Put { key, value, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Put(key, value, reply)).instrument(span).await
     }
 
     /// Asks who has got what was published: a read of all peers closest to the key.
@@ -247,7 +243,7 @@ impl Client {
     /// [`ClientError::Stopped`].
     pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
         let (sender, receiver) = latest::channel();
-        self.send(Command::Watch { key: key.into(), sender }).await?;
+        self.send(Command::Watch(key.into(), sender)).await?;
         Ok(Watch::new(receiver))
     }
 
@@ -261,7 +257,7 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: None, reply }).await
+        self.look(move |store| store.record(&key)).await
     }
 
     /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
@@ -276,7 +272,7 @@ impl Client {
         writer: PeerId,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: Some(writer), reply }).await
+        self.look(move |store| store.record_of(&key, [&writer])).await
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
@@ -284,7 +280,7 @@ impl Client {
         &self,
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
-        self.ask(|reply| Command::NextStored { after, reply }).await
+        self.look(move |store| store.next_record(after)).await
     }
 
     /// One that does not keep the behaviour's spaces alive.
@@ -298,13 +294,13 @@ impl Client {
         policy: Option<ReadPolicy>,
     ) -> Result<Reading, ClientError> {
         let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read { key, policy, reply });
+        let ask = self.ask(|reply| Command::Read(key, policy, reply));
         ask.instrument(span).await
     }
 
     async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
         let span = tracing::debug_span!("write", %key, kind = write.as_str());
-        self.publish_by(|reply| Command::Write { key, write, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Write(key, write, reply)).instrument(span).await
     }
 
     /// Asks for a write, and says how it went and how long it took.
@@ -323,6 +319,20 @@ impl Client {
             Err(error) => tracing::debug!(%error, "not published"),
         }
         published
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut SmartRecordStore) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let look = |reply: Reply<T>| {
+            move |store: &mut SmartRecordStore| {
+                if !reply.is_gone() {
+                    reply.send(look(store).map_err(ClientError::from));
+                }
+            }
+        };
+        self.ask(|reply| Command::Look(Box::new(look(reply)))).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {

@@ -11,7 +11,7 @@
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -38,15 +38,9 @@ impl Remotes {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let remote = established.endpoint.get_remote_address();
-                match self.0.entry(established.peer_id) {
-                    // Whoever has dialled us need not listen there.
-                    Entry::Occupied(_) if established.endpoint.is_listener() => {}
-                    Entry::Occupied(mut entry) => {
-                        entry.insert(remote.clone());
-                    }
-                    Entry::Vacant(entry) => {
-                        entry.insert(remote.clone());
-                    }
+                // Whoever has dialled us need not listen there.
+                if established.endpoint.is_dialer() || !self.0.contains_key(&established.peer_id) {
+                    self.0.insert(established.peer_id, remote.clone());
                 }
             }
             FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {

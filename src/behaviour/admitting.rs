@@ -3,24 +3,21 @@
 //! **Invariants.** Both kinds of inbound writes are handled, records and provider records. Whatever is refused is
 //! counted. If someone is to be asked, nothing of others is stored unasked, whether it was sent or read.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    task::{Context, Poll, ready},
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use futures::StreamExt;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, InboundRequest, store::RecordStore};
 
 use super::{
     env::Env,
     event::Event,
-    inbound::{Inbound, InboundRefusal},
-    worker::{Job, Verdict, Worker},
+    inbound::InboundRefusal,
+    worker::{Job, Worker},
 };
 use crate::{
     clock::wall_clock,
     query::{Joined, Lookup, chunks},
+    rate::RateLimit,
     store::Checked,
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
@@ -33,155 +30,54 @@ const MAX_PIECES: usize = 1_024;
 /// What of others is to be stored here.
 pub(super) struct Admission {
     /// `None`: what they send is validated on the task, by the store.
-    off_task: Option<(Inbound, Worker)>,
-    last_refusal: Option<(PeerId, InboundRefusal)>,
+    off_task: Option<OffTask>,
     /// What was read and is to be stored, in pieces.
     to_keep: VecDeque<SmartRecord>,
 }
 
+type Admitted = Result<(), InboundRefusal>;
+
+/// What others send is validated elsewhere.
+pub(super) struct OffTask {
+    sources: RateLimit<PeerId>,
+    worker: Worker,
+    last_refusal: Option<(PeerId, InboundRefusal)>,
+}
+
 impl Admission {
-    pub(super) const fn new(off_task: Option<(Inbound, Worker)>) -> Self {
-        Self { off_task, last_refusal: None, to_keep: VecDeque::new() }
+    pub(super) const fn new(off_task: Option<OffTask>) -> Self {
+        Self { off_task, to_keep: VecDeque::new() }
     }
 
     /// Who checks answers elsewhere, if there is someone.
     pub(super) fn worker(&mut self) -> Option<&mut Worker> {
-        self.off_task.as_mut().map(|(_, worker)| worker)
-    }
-
-    /// Stores the next record that has been validated.
-    pub(super) fn poll_checked(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((inbound, worker)) = &mut self.off_task else {
-            return Poll::Pending;
-        };
-        let Some(checked) = ready!(worker.done.poll_next_unpin(cx)) else {
-            return Poll::Pending;
-        };
-        inbound.leave();
-        env.insert(checked);
-        Poll::Ready(())
-    }
-
-    /// The next verdict about an answer; `None`, once: there will be none any more.
-    pub(super) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
-        self.worker().map_or(Poll::Pending, |worker| worker.poll_verdict(cx))
+        self.off_task.as_mut().map(|off_task| &mut off_task.worker)
     }
 
     /// Takes the record out of a request, if it is ours to store. What is left is told to the user, the same whether
     /// validation is off the task or not.
-    pub(super) fn on_request(&mut self, env: &mut Env, request: InboundRequest) -> InboundRequest {
-        if self.off_task.is_none() {
-            return request;
-        }
-        match request {
-            InboundRequest::PutRecord { source, connection, record } => {
-                if let Some(record) = record {
-                    let admitted = self.admit_record(env, source, record);
-                    self.note_refusal(env, source, admitted);
-                }
-                InboundRequest::PutRecord { source, connection, record: None }
+    pub(super) fn on_request(&mut self, env: &mut Env, request: &mut InboundRequest) {
+        let Some(off_task) = &mut self.off_task else {
+            return;
+        };
+        let (source, admitted) = match request {
+            InboundRequest::PutRecord { source, record, .. } => {
+                let Some(record) = record.take() else { return };
+                (*source, off_task.admit_record(*source, record, env.now()))
             }
             InboundRequest::AddProvider { record } => {
-                if let Some(record) = record {
-                    // Kademlia has made sure that this is who has sent it.
-                    let source = record.provider;
-                    let admitted = self.admit_provider(env, record);
-                    self.note_refusal(env, source, admitted);
-                }
-                InboundRequest::AddProvider { record: None }
+                let Some(record) = record.take() else { return };
+                // Kademlia has made sure that this is who has sent it.
+                (record.provider, off_task.admit_provider(env, record))
             }
-            request => request,
-        }
-    }
-
-    fn admit_record(
-        &mut self,
-        env: &Env,
-        source: PeerId,
-        record: kad::Record,
-    ) -> Result<(), InboundRefusal> {
-        let now = env.now();
-        let Some((inbound, worker)) = &mut self.off_task else {
-            return Ok(());
+            _ => return,
         };
-        inbound.admit(source, now)?;
-        inbound.enter()?;
-        let job = Job {
-            source,
-            key: RecordKey::new(record.key.to_vec()),
-            value: record.value,
-            publisher: record.publisher,
-            expires_at: record.expires.map(|at| wall_clock(at, now)),
-        };
-        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "an inbound record");
-        if worker.give(job) {
-            return Ok(());
-        }
-        inbound.leave();
-        Err(InboundRefusal::Stopped)
+        off_task.note(env, source, admitted);
     }
 
-    /// Whether someone is asked before anything of others is stored.
-    fn is_asking(&self) -> bool {
-        self.off_task.as_ref().is_some_and(|(_, worker)| worker.asks)
-    }
-
-    /// Has someone asked about what this node has read from `source`, and would store. With no room in the queue it is not
-    /// stored; another read will find it again.
-    fn ask_about(
-        &mut self,
-        source: PeerId,
-        key: &RecordKey,
-        value: &[u8],
-        expires_at: Option<Timestamp>,
-    ) {
-        let Some((inbound, worker)) = &mut self.off_task else {
-            return;
-        };
-        if inbound.enter().is_err() {
-            return tracing::debug!(%key, "what was read is not kept: the queue is full");
-        }
-        let job =
-            Job { source, key: key.clone(), value: value.to_vec(), publisher: None, expires_at };
-        if !worker.give(job) {
-            inbound.leave();
-        }
-    }
-
-    fn admit_provider(
-        &mut self,
-        env: &mut Env,
-        record: kad::ProviderRecord,
-    ) -> Result<(), InboundRefusal> {
-        let now = env.now();
-        if let Some((inbound, _)) = &mut self.off_task {
-            inbound.admit(record.provider, now)?;
-        }
-        if let Err(error) = env.kad.store_mut().add_provider(record) {
-            tracing::debug!(?error, "a provider record was not stored");
-        }
-        Ok(())
-    }
-
-    fn note_refusal(
-        &mut self,
-        env: &mut Env,
-        source: PeerId,
-        admitted: Result<(), InboundRefusal>,
-    ) {
-        let refusal = admitted.err().map(|reason| (source, reason));
-        let Some((source, reason)) = refusal else {
-            if self.last_refusal.is_some_and(|(last, _)| last == source) {
-                self.last_refusal = None;
-            }
-            return;
-        };
-        env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
-        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused unread");
-        if self.last_refusal != refusal {
-            self.last_refusal = refusal;
-            env.events.push_back(Event::InboundRefused { source, reason });
-        }
+    /// Who is asked before anything of others is stored.
+    fn asks(&mut self) -> Option<&mut Worker> {
+        self.worker().filter(|worker| worker.asks)
     }
 
     /// Stores here what was found if we have some of it, or are a server among the closest ourselves.
@@ -206,9 +102,9 @@ impl Admission {
     }
 
     fn keep_record(&mut self, env: &mut Env, lookup: &Lookup, news: SmartRecord) {
-        if !self.is_asking() {
+        let Some(worker) = self.asks() else {
             return self.keep_verified(env, news);
-        }
+        };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
             // What nobody has said now was asked about when it was said.
@@ -220,18 +116,19 @@ impl Admission {
         }
         for (source, part) in by_source {
             for chunk in chunks(&part, env.bounds.chunk_bytes) {
-                self.ask_about(source, lookup.key(), &chunk, None);
+                ask_about(worker, source, lookup.key(), &chunk, None);
             }
         }
     }
 
     fn keep_value(&mut self, env: &mut Env, lookup: &Lookup, value: &[u8], now: Timestamp) {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
-        if !self.is_asking() {
+        let Some(worker) = self.asks() else {
             let checked = Checked::new(&env.registry, key.clone(), value, now);
-            env.insert(checked.with_origin(None, expires_at));
-        } else if let Some(source) = lookup.source() {
-            self.ask_about(source, key, value, expires_at);
+            return env.insert(checked.with_origin(None, expires_at));
+        };
+        if let Some(source) = lookup.source() {
+            ask_about(worker, source, key, value, expires_at);
         }
     }
 
@@ -270,5 +167,65 @@ impl Admission {
         };
         env.insert(Checked::verified(piece));
         true
+    }
+}
+
+impl OffTask {
+    pub(super) const fn new(sources: RateLimit<PeerId>, worker: Worker) -> Self {
+        Self { sources, worker, last_refusal: None }
+    }
+
+    fn admit(&mut self, source: PeerId, now: Timestamp) -> Admitted {
+        self.sources.admit(source, now).map_err(|_| InboundRefusal::RateLimited)
+    }
+
+    fn admit_record(&mut self, source: PeerId, record: kad::Record, now: Timestamp) -> Admitted {
+        self.admit(source, now)?;
+        let job = Job {
+            source,
+            key: RecordKey::new(record.key.to_vec()),
+            value: record.value,
+            publisher: record.publisher,
+            expires_at: record.expires.map(|at| wall_clock(at, now)),
+        };
+        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "an inbound record");
+        self.worker.records.give(job).map_err(|(_, reason)| reason)
+    }
+
+    fn admit_provider(&mut self, env: &mut Env, record: kad::ProviderRecord) -> Admitted {
+        self.admit(record.provider, env.now())?;
+        if let Err(error) = env.kad.store_mut().add_provider(record) {
+            tracing::debug!(?error, "a provider record was not stored");
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal, and tells it once for each run of the same kind.
+    fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
+        let Err(reason) = admitted else {
+            self.last_refusal.take_if(|(last, _)| *last == source);
+            return;
+        };
+        env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
+        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused unread");
+        if self.last_refusal.replace((source, reason)) != Some((source, reason)) {
+            env.events.push_back(Event::InboundRefused { source, reason });
+        }
+    }
+}
+
+/// Has someone asked about what this node has read from `source`, and would store. With no room in the queue it is not
+/// stored; another read will find it again.
+fn ask_about(
+    worker: &mut Worker,
+    source: PeerId,
+    key: &RecordKey,
+    value: &[u8],
+    expires_at: Option<Timestamp>,
+) {
+    let (value, publisher) = (value.to_vec(), None);
+    let job = Job { source, key: key.clone(), value, publisher, expires_at };
+    if let Err((_, reason)) = worker.records.give(job) {
+        tracing::debug!(%key, reason = reason.as_str(), "what was read is not kept");
     }
 }

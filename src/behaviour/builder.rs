@@ -10,10 +10,10 @@ use libp2p_swarm::StreamProtocol;
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
     addresses::Remotes,
-    admitting::Admission,
+    admitting::{Admission, OffTask},
     alarm::Alarm,
     env::Env,
-    inbound::Inbound,
+    inbound::sources,
     known::Known,
     operations::Operations,
     worker::{Setup, Worker},
@@ -139,9 +139,20 @@ impl Builder {
             repair_chunks: config.repair_chunks(),
         };
         let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
-        let filtering = match config.validation() {
-            Validation::Inline => kad::StoreInserts::Unfiltered,
-            Validation::OffTask => kad::StoreInserts::FilterBoth,
+        let (filtering, off_task) = match config.validation() {
+            Validation::Inline => (kad::StoreInserts::Unfiltered, None),
+            Validation::OffTask => {
+                let setup = Setup {
+                    registry: registry.clone(),
+                    asks,
+                    clock: clock.clone(),
+                    config: config.clone(),
+                    meter: meter.clone(),
+                };
+                let sources = sources(config.inbound_rate(), config.inbound_burst());
+                let off_task = OffTask::new(sources, Worker::start(setup, executor));
+                (kad::StoreInserts::FilterBoth, Some(off_task))
+            }
         };
         let max_peers = u16::try_from(bounds.closest).unwrap_or(u16::MAX);
         kad_config
@@ -149,22 +160,6 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering)
             .set_caching(kad::Caching::Enabled { max_peers });
-        let off_task = match config.validation() {
-            Validation::Inline => None,
-            Validation::OffTask => {
-                let queue = config.inbound_queue();
-                let inbound = Inbound::new(config.inbound_rate(), config.inbound_burst(), queue);
-                let setup = Setup {
-                    registry: registry.clone(),
-                    asks,
-                    clock: clock.clone(),
-                    concurrency: config.inbound_concurrency(),
-                    meter: meter.clone(),
-                    max_answering: queue,
-                };
-                Some((inbound, Worker::start(setup, executor)))
-            }
-        };
         let (client, commands) = Client::new(Writer::from(&keypair.public()), meter.clone());
         let env = Env {
             kad: kad::Behaviour::with_config(local, store, kad_config),

@@ -9,7 +9,7 @@ use libp2p_kad as kad;
 
 use super::{
     config::BehaviourConfig,
-    event::{self, BehaviourCounters, Event},
+    event::{BehaviourCounters, Event},
     known::Known,
 };
 use crate::{
@@ -46,7 +46,10 @@ impl Env {
         counter: impl FnOnce(&mut BehaviourCounters) -> &mut u64,
         by: usize,
     ) {
-        self.counters.change(|counters| event::count(counter(counters), by));
+        self.counters.change(|counters| {
+            let counter = counter(counters);
+            *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
+        });
     }
 
     /// The rules of a key under which there are spaces.

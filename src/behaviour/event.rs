@@ -127,8 +127,3 @@ impl Source for BehaviourCounters {
         counts.into_iter().chain(refused).collect()
     }
 }
-
-/// Adds, and stays at the maximum.
-pub(super) fn count(counter: &mut u64, by: usize) {
-    *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
-}

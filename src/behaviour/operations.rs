@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     client::{ClientError, Command},
-    query::{ReadPolicy, Spread},
+    query::Spread,
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
@@ -60,31 +60,20 @@ impl Operations {
             return;
         }
         match command {
-            Command::Write { key, write, reply } => {
+            Command::Write(key, write, reply) => {
                 let next = self.writes.begin(env, key, write, reply);
                 self.carry_out(env, next);
             }
-            Command::Put { key, value, reply } => {
-                let next = writing::put(env, key, value, reply);
+            Command::Put(key, value, reply) => {
+                let next = Next::of(reply, writing::put(env, key, value));
                 self.carry_out(env, next);
             }
-            Command::Read { key, policy, reply } => {
+            Command::Read(key, policy, reply) => {
                 let policy = policy.unwrap_or(env.config.read_policy());
-                self.reads.begin(env, &self.watches, key, policy, Reader::Client(reply));
+                self.reads.begin(env, &self.watches, key, Reader::Client(policy, reply));
             }
-            Command::Watch { key, sender } => self.watches.watch(env, key, sender),
-            Command::Stored { key, writer, reply } => {
-                let store = env.kad.store_mut();
-                let record = match writer {
-                    Some(writer) => store.record_of(&key, [&writer]),
-                    None => store.record(&key),
-                };
-                reply.send(record.map_err(ClientError::from));
-            }
-            Command::NextStored { after, reply } => {
-                let next = env.kad.store_mut().next_record(after);
-                reply.send(next.map_err(ClientError::from));
-            }
+            Command::Watch(key, sender) => self.watches.watch(env, key, sender),
+            Command::Look(look) => look(env.kad.store_mut()),
         }
     }
 
@@ -109,8 +98,8 @@ impl Operations {
                 self.spreads.on_result(env, &id, result);
                 None
             }
-            kad::Event::InboundRequest { request } => {
-                let request = self.admission.on_request(env, request);
+            kad::Event::InboundRequest { mut request } => {
+                self.admission.on_request(env, &mut request);
                 Some(kad::Event::InboundRequest { request })
             }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
@@ -129,19 +118,18 @@ impl Operations {
 
     /// Goes on with what was validated off the task.
     pub(super) fn poll_off_task(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
-        if self.admission.poll_checked(env, cx).is_ready() {
+        let Some(worker) = self.admission.worker() else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(checked) = worker.records.poll(cx) {
+            checked.into_iter().for_each(|checked| env.insert(checked));
             return Poll::Ready(());
         }
-        match ready!(self.admission.poll_verdict(cx)) {
-            Some(verdict) => {
-                let ended = self.reads.on_verdict(env, verdict);
-                self.end_reads(env, ended);
-            }
-            None => {
-                let ended = self.reads.on_no_verdicts(env);
-                self.end_reads(env, ended);
-            }
-        }
+        let ended = match ready!(worker.answers.poll(cx)) {
+            Some(verdict) => self.reads.on_verdict(env, verdict).into_iter().collect(),
+            None => self.reads.on_no_verdicts(env),
+        };
+        self.end_reads(env, ended);
         Poll::Ready(())
     }
 
@@ -158,11 +146,33 @@ impl Operations {
     /// Does one thing that is due. Returns whether there was one.
     pub(super) fn do_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
         // Once all of what was read is stored.
-        if self.admission.has_kept_all() && self.watches.show_touched(env, now) {
+        if self.admission.has_kept_all() && self.watches.show_touched(env) {
             return true;
         }
         self.watches.expire(now);
-        self.refresh_one(env, now) || self.replicate_one(env, now) || self.ask_for_one(env, now)
+        if self.may_refresh(env)
+            && let Some(next) = self.writes.refresh(env, now)
+        {
+            self.carry_out(env, next);
+            return true;
+        }
+        if self.may_replicate(env)
+            && let Some(replicate) = &mut self.replicate
+            && let Some(turn) = replicate.take_turn(env, now)
+        {
+            if let Some(key) = turn {
+                env.count(|c| &mut c.replications, 1);
+                self.reads.begin(env, &self.watches, key, Reader::Replication);
+            }
+            return true;
+        }
+        if self.may_ask(env)
+            && let Some(key) = self.watches.due(now)
+        {
+            self.reads.begin(env, &self.watches, key, Reader::Watch);
+            return true;
+        }
+        false
     }
 
     /// When something is due next. What waits for something else to end is looked at again when that has.
@@ -180,7 +190,7 @@ impl Operations {
     }
 
     fn may_ask(&self, env: &Env) -> bool {
-        self.watches.asking() < env.quarter()
+        self.reads.count(|reader| matches!(reader, Reader::Watch)) < env.quarter()
     }
 
     fn may_replicate(&self, env: &Env) -> bool {
@@ -188,50 +198,10 @@ impl Operations {
         busy < env.quarter() && self.spreads.repairing() < env.quarter()
     }
 
-    fn refresh_one(&mut self, env: &mut Env, now: Timestamp) -> bool {
-        if !self.may_refresh(env) {
-            return false;
-        }
-        let Some(next) = self.writes.refresh(env, now) else {
-            return false;
-        };
-        self.carry_out(env, next);
-        true
-    }
-
-    fn ask_for_one(&mut self, env: &mut Env, now: Timestamp) -> bool {
-        if !self.may_ask(env) {
-            return false;
-        }
-        let Some(key) = self.watches.due(now) else {
-            return false;
-        };
-        self.reads.begin(env, &self.watches, key, ReadPolicy::All, Reader::Watch);
-        true
-    }
-
-    fn replicate_one(&mut self, env: &mut Env, now: Timestamp) -> bool {
-        if !self.may_replicate(env) {
-            return false;
-        }
-        let replicate = self.replicate.as_mut();
-        let Some(turn) = replicate.and_then(|replicate| replicate.take_turn(env, now)) else {
-            return false;
-        };
-        if let Some(key) = turn {
-            env.count(|c| &mut c.replications, 1);
-            self.reads.begin(env, &self.watches, key, ReadPolicy::All, Reader::Replication);
-        }
-        true
-    }
-
     fn carry_out(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
         for next in next {
             match next {
-                Next::Resume(key) => {
-                    let (policy, reader) = (ReadPolicy::All, Reader::Resume);
-                    self.reads.begin(env, &self.watches, key, policy, reader);
-                }
+                Next::Resume(key) => self.reads.begin(env, &self.watches, key, Reader::Resume),
                 Next::Send(spread, sender) => self.spreads.begin(env, spread, sender),
             }
         }
@@ -266,10 +236,10 @@ impl Operations {
             "read"
         );
         match reader {
-            Reader::Client(reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
-            Reader::Client(reply) => reply.send(Ok(reading)),
+            Reader::Client(_, reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
+            Reader::Client(_, reply) => reply.send(Ok(reading)),
             Reader::Resume => {
-                let next = self.writes.on_resumed(env, &key, &reading);
+                let next = self.writes.on_resumed(env, &reading);
                 self.carry_out(env, next);
             }
             Reader::Watch => {
@@ -286,10 +256,8 @@ impl Operations {
     /// A stored record has been compared with what others have, and they have been sent what they lack. Of a record that
     /// others show in slices only it cannot be told what they lack: they are sent all of it.
     fn end_replication(&mut self, env: &mut Env, key: RecordKey, is_large: bool) {
-        let whole = match env.kad.store_mut().record(&key) {
-            Ok(record) => record.filter(|_| is_large),
-            Err(_) => None,
-        };
+        let stored = env.kad.store_mut().record(&key);
+        let whole = stored.ok().flatten().filter(|_| is_large);
         match whole {
             Some(record) => self.spreads.begin(
                 env,

@@ -50,7 +50,7 @@ pub(super) struct Ended {
 
 /// Whom a read is for.
 pub(super) enum Reader {
-    Client(Reply<Reading>),
+    Client(ReadPolicy, Reply<Reading>),
     /// An own space that is to be written to for the first time.
     Resume,
     Watch,
@@ -59,12 +59,12 @@ pub(super) enum Reader {
 
 impl Reader {
     pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::Resume)
+        matches!(self, Self::Client(..) | Self::Resume)
     }
 
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Client(_) => Purpose::Client,
+            Self::Client(..) => Purpose::Client,
             Self::Resume => Purpose::Resume,
             Self::Watch => Purpose::Watch,
             Self::Replication => Purpose::Replication,
@@ -74,7 +74,7 @@ impl Reader {
     /// Nothing is registered for the key.
     fn refuse(self, env: &mut Env, key: RecordKey, error: ValidationError) {
         match self {
-            Self::Client(reply) => reply.send(Err(error.into())),
+            Self::Client(_, reply) => reply.send(Err(error.into())),
             Self::Replication => env.events.push_back(Event::Replicated { key }),
             // They are begun only where something is.
             Self::Resume | Self::Watch => {}
@@ -82,16 +82,21 @@ impl Reader {
     }
 
     fn is_gone(&self) -> bool {
-        matches!(self, Self::Client(reply) if reply.is_gone())
+        matches!(self, Self::Client(_, reply) if reply.is_gone())
     }
 
     fn span(&self, key: &RecordKey) -> tracing::Span {
-        let purpose = self.purpose().as_str();
+        let parent = match self {
+            Self::Client(_, reply) => reply.span().id(),
+            _ => None,
+        };
+        tracing::debug_span!(parent: parent, "read", %key, purpose = self.purpose().as_str())
+    }
+
+    const fn policy(&self) -> ReadPolicy {
         match self {
-            Self::Client(reply) => {
-                tracing::debug_span!(parent: reply.span(), "read", %key, purpose)
-            }
-            _ => tracing::debug_span!(parent: None, "read", %key, purpose),
+            Self::Client(policy, _) => *policy,
+            _ => ReadPolicy::All,
         }
     }
 }
@@ -103,10 +108,9 @@ impl Reads {
         env: &mut Env,
         watches: &Watches,
         key: RecordKey,
-        policy: ReadPolicy,
         reader: Reader,
     ) {
-        let now = env.now();
+        let (now, policy) = (env.now(), reader.policy());
         let begun = env.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
@@ -238,12 +242,12 @@ impl Read {
         if let Some(worker) = worker {
             let key = lookup.key().clone();
             let known = lookup.joined().known_of(&value);
-            match worker.read(Answer { read: id, peer, key, value, expires_at, known }) {
+            match worker.answers.give(Answer { read: id, peer, key, value, expires_at, known }) {
                 Ok(()) => {
                     self.verdicts = self.verdicts.saturating_add(1);
                     return false;
                 }
-                Err(given_back) => value = given_back,
+                Err((answer, _)) => value = answer.value,
             }
         }
         let said = lookup.joined().check(lookup.key(), value, now);

@@ -46,15 +46,13 @@ impl Sender {
 
     fn span(&self, spread: &Spread) -> tracing::Span {
         let (key, chunks) = (&spread.key, spread.len());
-        let purpose = match self {
-            Self::Client(reply, _) => {
-                return tracing::debug_span!(parent: reply.span(), "spread", %key, chunks);
-            }
-            Self::Repair => "repair",
-            Self::Refresh => "refresh",
-            Self::Replication => "replication",
+        let (parent, purpose) = match self {
+            Self::Client(reply, _) => (reply.span().id(), None),
+            Self::Repair => (None, Some("repair")),
+            Self::Refresh => (None, Some("refresh")),
+            Self::Replication => (None, Some("replication")),
         };
-        tracing::debug_span!(parent: None, "spread", %key, chunks, purpose)
+        tracing::debug_span!(parent: parent, "spread", %key, chunks, purpose)
     }
 
     /// Whether it brings others what they lack.

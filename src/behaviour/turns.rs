@@ -32,6 +32,11 @@ impl Turns {
         }
     }
 
+    /// Whether the key has a turn.
+    pub(super) fn has(&self, key: &RecordKey) -> bool {
+        self.at.contains_key(key)
+    }
+
     /// Whose turn it is.
     pub(super) fn due(&self, now: Timestamp) -> Option<RecordKey> {
         let (at, key) = self.order.first()?;

@@ -37,6 +37,8 @@ struct Waiting {
     is_renewal: bool,
 }
 
+type Written = Result<(Spread, Publication), ClientError>;
+
 /// What is to be done next.
 #[expect(clippy::large_enum_variant, reason = "it is carried out at once, nothing is full of them")]
 pub(super) enum Next {
@@ -48,10 +50,7 @@ pub(super) enum Next {
 
 impl Next {
     /// Sends what was written, or answers that it could not be.
-    fn of(
-        reply: Reply<Publication>,
-        written: Result<(Spread, Publication), ClientError>,
-    ) -> Option<Self> {
+    pub(super) fn of(reply: Reply<Publication>, written: Written) -> Option<Self> {
         match written {
             Ok((spread, publication)) => {
                 Some(Self::Send(spread, Sender::Client(reply, publication)))
@@ -149,17 +148,12 @@ impl Writes {
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
-    pub(super) fn on_resumed(
-        &mut self,
-        env: &mut Env,
-        key: &RecordKey,
-        reading: &Reading,
-    ) -> Vec<Next> {
-        let now = env.now();
+    pub(super) fn on_resumed(&mut self, env: &mut Env, reading: &Reading) -> Vec<Next> {
+        let key = &reading.snapshot.key;
         if let (Ok(rules), Some(record)) = (env.rules(key), &reading.snapshot.record) {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
-                self.forget_future(env, key, now);
+                self.forget_future(env, key);
             } else {
                 self.own.learn(key, rules.limits(), record);
             }
@@ -172,14 +166,15 @@ impl Writes {
             }
         }
         if is_renewal {
-            next.extend(self.resend(env, key, true, now));
+            next.extend(self.resend(env, key, true));
         }
         self.own.forget_unwritten(key);
         next
     }
 
     /// Forgets of an own space what was signed while the clock was far ahead: the network does not have it.
-    fn forget_future(&mut self, env: &mut Env, key: &RecordKey, now: Timestamp) {
+    fn forget_future(&mut self, env: &mut Env, key: &RecordKey) {
+        let now = env.now();
         if !self.own.forget_future(key, now) {
             return;
         }
@@ -194,12 +189,7 @@ impl Writes {
         }
     }
 
-    fn write(
-        &mut self,
-        env: &mut Env,
-        key: &RecordKey,
-        write: &Write,
-    ) -> Result<(Spread, Publication), ClientError> {
+    fn write(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
         let now = env.now();
         let rules = env.rules(key)?;
         let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
@@ -214,7 +204,10 @@ impl Writes {
         env.known.meet(&record, now);
         let publication = Publication {
             key: key.clone(),
-            update: Some(PublishedUpdate::new(update.position(), update.expires_at())),
+            update: Some(PublishedUpdate {
+                position: update.position(),
+                expires_at: update.expires_at(),
+            }),
             value: None,
             peers: Vec::new(),
             chunks: spread.len(),
@@ -243,16 +236,11 @@ impl Writes {
                 return Some(Some(Next::Resume(key)));
             }
         }
-        Some(self.resend(env, &key, is_renewal, now))
+        Some(self.resend(env, &key, is_renewal))
     }
 
-    fn resend(
-        &mut self,
-        env: &mut Env,
-        key: &RecordKey,
-        is_renewal: bool,
-        now: Timestamp,
-    ) -> Option<Next> {
+    fn resend(&mut self, env: &mut Env, key: &RecordKey, is_renewal: bool) -> Option<Next> {
+        let now = env.now();
         if is_renewal && let Err(error) = self.own.renew(key, now) {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
@@ -289,21 +277,7 @@ fn store(env: &mut Env, record: &SmartRecord) -> Result<Spread, WriteError> {
 }
 
 /// Puts a value as it is.
-pub(super) fn put(
-    env: &mut Env,
-    key: RecordKey,
-    value: Bytes,
-    reply: Reply<Publication>,
-) -> Option<Next> {
-    Next::of(reply, store_value(env, key, value))
-}
-
-/// Stores a value as our own.
-fn store_value(
-    env: &mut Env,
-    key: RecordKey,
-    value: Bytes,
-) -> Result<(Spread, Publication), ClientError> {
+pub(super) fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let checked = Checked::new(&env.registry, key.clone(), &value, env.now());
     let is_value = checked.value().is_some();
     let spread = Spread::begin(env.kad.store_mut(), checked)?;

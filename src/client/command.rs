@@ -1,4 +1,4 @@
-//! What a client asks of a behaviour.
+//! What passes between a client and its behaviour: what is asked, and who waits for the answer.
 //!
 //! **Invariants.** Whoever dropped the other end has lost interest; that is no error.
 
@@ -6,14 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use libp2p_identity::PeerId;
 
 use super::{ClientError, Publication, latest};
 use crate::{
     query::{ReadPolicy, Reading, Snapshot},
-    store::storage::RecordId,
+    store::SmartRecordStore,
 };
-use smart_record_core::{Dict, RecordKey, SmartRecord};
+use smart_record_core::{Dict, RecordKey};
 
 /// Who waits for an answer, and within which span.
 pub(crate) struct Reply<T> {
@@ -65,47 +64,22 @@ impl Write {
 
 /// What a client asks of a behaviour.
 pub(crate) enum Command {
-    Write {
-        key: RecordKey,
-        write: Write,
-        reply: Reply<Publication>,
-    },
-    Put {
-        key: RecordKey,
-        value: Bytes,
-        reply: Reply<Publication>,
-    },
-    Read {
-        key: RecordKey,
-        policy: Option<ReadPolicy>,
-        reply: Reply<Reading>,
-    },
-    Watch {
-        key: RecordKey,
-        sender: latest::Sender<Arc<Snapshot>>,
-    },
-    /// What our own store has of a smart record, or of one writer's space in it.
-    Stored {
-        key: RecordKey,
-        writer: Option<PeerId>,
-        reply: Reply<Option<SmartRecord>>,
-    },
-    /// The record in our own store after this one.
-    NextStored {
-        after: Option<RecordId>,
-        reply: Reply<Option<(RecordId, RecordKey)>>,
-    },
+    Write(RecordKey, Write, Reply<Publication>),
+    Put(RecordKey, Bytes, Reply<Publication>),
+    Read(RecordKey, Option<ReadPolicy>, Reply<Reading>),
+    Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
+    /// Something is looked up in our own store.
+    Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
 }
 
 impl Command {
     /// Whether whoever has given it has lost interest.
     pub(crate) fn is_canceled(&self) -> bool {
         match self {
-            Self::Write { reply, .. } | Self::Put { reply, .. } => reply.is_gone(),
-            Self::Read { reply, .. } => reply.is_gone(),
-            Self::Watch { sender, .. } => sender.is_closed(),
-            Self::Stored { reply, .. } => reply.is_gone(),
-            Self::NextStored { reply, .. } => reply.is_gone(),
+            Self::Write(.., reply) | Self::Put(.., reply) => reply.is_gone(),
+            Self::Read(.., reply) => reply.is_gone(),
+            Self::Watch(_, sender) => sender.is_closed(),
+            Self::Look(_) => false,
         }
     }
 }
