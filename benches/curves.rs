@@ -2,8 +2,6 @@
 //!
 //! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
 
-#[path = "../tests/support/clock.rs"]
-mod clock;
 #[path = "ratios/fixtures.rs"]
 #[allow(dead_code, reason = "the ratios use the rest")]
 mod fixtures;
@@ -13,7 +11,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{Dict, Limits, SmartRecordStore, SpaceRules, SpaceSigner};
+use libp2p_smart_record::{Dict, Limits, SpaceRules, SpaceSigner, store::SmartRecordStore};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 

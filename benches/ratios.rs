@@ -3,8 +3,6 @@
 //! `cargo bench --all-features --bench ratios` prints a line for each, `name value unit (goal …)`;
 //! `cargo bench --all-features --bench ratios -- board` only those whose names contain `board`.
 
-#[path = "../tests/support/clock.rs"]
-mod clock;
 #[path = "ratios/fixtures.rs"]
 mod fixtures;
 #[path = "ratios/harness.rs"]

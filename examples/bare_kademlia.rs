@@ -8,7 +8,9 @@ use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux,
 };
-use libp2p_smart_record::{Clock, Limits, SmartRecordStore, SpaceSigner, SystemClock, dht::Dht};
+use libp2p_smart_record::{
+    Clock, Limits, SpaceSigner, SystemClock, dht::Dht, store::SmartRecordStore,
+};
 
 /// Runs a node of which only the store is not libp2p's own. Returns its handle, and where others find it.
 async fn node(

@@ -7,8 +7,11 @@ use std::error::Error;
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
 use libp2p_smart_record::{
-    KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator, SmartRecordStore,
-    StoreConfig, dht::Dht, signed::SignedRecordLimits,
+    KeyOwner, Namespaces, Registry,
+    dht::Dht,
+    manager::RecordManager,
+    signed::{SignedRecordLimits, SignedRecordValidator},
+    store::{SmartRecordStore, StoreConfig},
 };
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::Behaviour).
+//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::behaviour::Behaviour).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
 //! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on, or
@@ -25,25 +25,22 @@ use tracing::Instrument;
 pub(crate) use self::command::{Command, Reply, Write};
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
-    key::RecordKey,
     meter::{Meter, Timed},
-    node::Dict,
     query::{ReadPolicy, Reading},
-    record::{Position, Seq, SmartRecord, View, Writer},
     store::storage::RecordId,
-    time::Timestamp,
 };
+use smart_record_core::{Dict, Position, RecordKey, Seq, SmartRecord, Timestamp, View, Writer};
 
 /// How many commands wait; whoever has one more waits with it. A guess.
 const QUEUE: usize = 64;
 
-/// Writes, reads and watches records through a [`Behaviour`](crate::Behaviour). A clone is the same client.
+/// Writes, reads and watches records through a [`Behaviour`](crate::behaviour::Behaviour). A clone is the same client.
 ///
 /// When the last one is dropped, the behaviour stops to keep alive what it has written, and its watches end.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use libp2p_smart_record::{Client, ClientError};
+/// use libp2p_smart_record::client::{Client, ClientError};
 ///
 /// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let hour = Duration::from_secs(3_600);
@@ -160,7 +157,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`publish`](Self::publish); what is kept under a key has to fit into one update
-    /// ([`Limits::update_bytes`](crate::Limits::update_bytes)).
+    /// ([`Limits::update_bytes`](smart_record_core::Limits::update_bytes)).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -183,7 +180,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
-    /// ([`StoreConfig::chunk_bytes`](crate::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
+    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -269,7 +266,7 @@ impl Client {
 
     /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
     /// for instance, beside a record that has no place for it: see
-    /// [`StoreConfig::with_protected`](crate::StoreConfig::with_protected).
+    /// [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
     ///
     /// # Errors
     /// As [`stored`](Self::stored).
@@ -351,4 +348,4 @@ impl WeakClient {
     }
 }
 
-crate::impl_debug! { Client: |client| writer: client.shared.writer }
+smart_record_core::impl_debug! { Client: |client| writer: client.shared.writer }

@@ -1,23 +1,12 @@
-//! Where `now` comes from: the edge between the pure core and the machine's clocks.
-
-use std::fmt::Debug;
+//! The machine's clock: the edge between the rules, which take `now` as an argument, and the system.
 
 use web_time::{Instant, SystemTime};
 
-use crate::time::Timestamp;
-
-/// Tells the time.
-///
-/// Every rule of this crate takes `now` as an argument; a store asks its clock once for each call and
-/// hands the answer down. Tests put in a clock of their own.
-pub trait Clock: Send + Sync + Debug + 'static {
-    /// The time now, in Unix milliseconds.
-    fn now(&self) -> Timestamp;
-}
+use smart_record_core::{Clock, Timestamp};
 
 /// The machine's wall clock.
 ///
-/// It has to be right to within [`Limits::max_clock_skew`](crate::Limits::max_clock_skew) (5 minutes by
+/// It has to be right to within [`Limits::max_clock_skew`](smart_record_core::Limits::max_clock_skew) (5 minutes by
 /// default), as on any machine that keeps its clock with NTP: a node whose clock is further off refuses
 /// what others accept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,12 +15,6 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
-    }
-}
-
-impl<C: Clock> Clock for std::sync::Arc<C> {
-    fn now(&self) -> Timestamp {
-        (**self).now()
     }
 }
 

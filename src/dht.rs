@@ -1,7 +1,7 @@
 //! Records in the DHT, through a running `kad::Behaviour` in which only the store was replaced.
 //!
 //! [`Dht`] is an asynchronous handle without a swarm: it hands what it is asked for through a channel to a [`DhtDriver`], which
-//! lives where the user polls the swarm. A [`Client`](crate::Client) of a [`Behaviour`](crate::Behaviour) does more: it repairs,
+//! lives where the user polls the swarm. A [`Client`](crate::client::Client) of a [`Behaviour`](crate::behaviour::Behaviour) does more: it repairs,
 //! keeps alive, watches, and notices who withholds.
 //!
 //! **Invariants.** Neither side panics or hangs when the other is dropped. Commands that wait and operations that run are bounded
@@ -21,7 +21,7 @@ use futures::{
 };
 use libp2p_identity::PeerId;
 use libp2p_kad::K_VALUE;
-use smart_record_core::{RecordKey, SmartRecord, settings::settings};
+use smart_record_core::{RecordKey, SmartRecord, settings};
 
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
@@ -32,7 +32,7 @@ use crate::{query::Reading, store::WriteError};
 /// ```no_run
 /// # use std::time::Duration;
 /// # use libp2p::{Swarm, futures::StreamExt, kad, swarm::SwarmEvent};
-/// # use libp2p_smart_record::{dht::Dht, *};
+/// # use libp2p_smart_record::{*, dht::Dht};
 /// # async fn run(mut swarm: Swarm<kad::Behaviour<SmartRecordStore>>, mut signer: SpaceSigner) -> Result<(), Box<dyn std::error::Error>> {
 /// let (dht, mut driver) = Dht::new();
 /// // Where the swarm is polled:
@@ -55,7 +55,7 @@ use crate::{query::Reading, store::WriteError};
 /// # }
 /// ```
 ///
-/// Configure Kademlia with [`SmartRecordStore::kad_config`](crate::SmartRecordStore::kad_config). The node that puts a record
+/// Configure Kademlia with [`SmartRecordStore::kad_config`](crate::store::SmartRecordStore::kad_config). The node that puts a record
 /// keeps it alive by Kademlia's replication for as long as it runs, or until the record expires.
 #[derive(Clone, Debug)]
 pub struct Dht {
@@ -118,7 +118,7 @@ impl Dht {
         (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver, config))
     }
 
-    /// Puts a smart record, usually what [`SpaceSigner::record`](crate::SpaceSigner::record) says: stores it here, looks up the
+    /// Puts a smart record, usually what [`SpaceSigner::record`](smart_record_core::SpaceSigner::record) says: stores it here, looks up the
     /// peers closest to its key once, and sends each of them all of it, in as many chunks as it takes. Returns who took all of it.
     ///
     /// An acknowledgement does not prove storage: replicas acknowledge records that they refuse. [`get`](Self::get) tells who
@@ -135,7 +135,7 @@ impl Dht {
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`DhtError::Refused`] if no packet carries the value
-    /// ([`StoreConfig::chunk_bytes`](crate::StoreConfig::chunk_bytes)).
+    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)).
     pub async fn put_value(
         &self,
         key: impl Into<RecordKey>,

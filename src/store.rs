@@ -67,19 +67,18 @@ use self::{
     victims::Victims,
 };
 use crate::{
-    clock::{Clock, SystemClock},
-    key::RecordKey,
+    clock::SystemClock,
     meter::{Meter, Shared, Timed},
-    record::Limits,
-    validator::{Namespace, Registry},
 };
+use smart_record_core::Clock;
+use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_kad as kad;
-/// use libp2p_smart_record::SmartRecordStore;
+/// use libp2p_smart_record::store::SmartRecordStore;
 ///
 /// let local_peer = Keypair::generate_ed25519().public().to_peer_id();
 /// let store = SmartRecordStore::new(local_peer);
@@ -94,7 +93,7 @@ use crate::{
 ///
 /// ```
 /// # let local_peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
-/// use libp2p_smart_record::{RecordKey, SmartRecordStore, StoreEvent, WriteError};
+/// use libp2p_smart_record::{RecordKey, store::{SmartRecordStore, StoreEvent, WriteError}};
 ///
 /// let mut store = SmartRecordStore::new(local_peer);
 /// let mut events = store.subscribe();
@@ -169,7 +168,7 @@ impl SmartRecordStore {
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
     ///
     /// Besides, give `kad::Behaviour::add_address` no more than three addresses of a peer, some 300 bytes of them: they go into each
-    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
+    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
         match self.registry.resolve(&key) {
@@ -279,4 +278,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-crate::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }
+smart_record_core::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }

@@ -4,12 +4,18 @@
 //! By default with as many as a test may take. The whole, with its figures:
 //! `FLOOD=1000000 cargo test --release --test flood -- --nocapture`.
 
-#[path = "support/allocated.rs"]
-mod allocated;
-#[path = "support/clock.rs"]
-mod clock;
-#[path = "support/writers.rs"]
-mod writers;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod support {
+    pub mod allocated;
+}
 
 use std::{
     path::PathBuf,
@@ -18,16 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use allocated::allocated;
-use clock::ManualClock;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    SpaceSigner, StoreConfig, Timestamp,
-    store::{MemoryStorage, Storage},
+    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, Timestamp,
+    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
 };
-use writers::keypair;
+use smart_record_testing::{ManualClock, keys::keypair};
+use support::allocated::allocated;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -1,22 +1,27 @@
 //! What rows are counted for and what they take: a store in memory stays within its bound in earnest.
 
-#[path = "support/allocated.rs"]
-mod allocated;
-#[path = "support/clock.rs"]
-mod clock;
-#[path = "support/writers.rs"]
-mod writers;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod support {
+    pub mod allocated;
+}
 
 use std::time::{Duration, Instant};
 
-use allocated::allocated;
-use clock::ManualClock;
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
-    Timestamp, store::MemoryStorage,
+    AcceptAny, Dict, Limits, RecordKey, Registry, SpaceSigner, Timestamp,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
-use writers::keypair;
+use smart_record_testing::{ManualClock, keys::keypair};
+use support::allocated::allocated;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -1,53 +1,52 @@
-//! The tests of the store once more, with storage on disk where `tests/store.rs` has storage in memory.
+//! The tests of the store once more, with storage on disk where `tests/store/main.rs` has storage in memory.
 
 #![cfg(feature = "redb")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
 
-#[path = "store/ages.rs"]
-mod ages;
-#[path = "store/bounds.rs"]
-mod bounds;
-#[path = "store/checked.rs"]
-mod checked;
-#[path = "store/collection.rs"]
-mod collection;
-#[path = "store/common.rs"]
-mod common;
-#[path = "store/contract.rs"]
-mod contract;
-#[path = "store/cost.rs"]
-mod cost;
-#[path = "store/redb/device.rs"]
-#[allow(dead_code, reason = "this disk does not fail")]
-mod device;
-#[path = "store/events.rs"]
-mod events;
-#[path = "store/failures.rs"]
-mod failures;
-#[path = "store/given_out.rs"]
-mod given_out;
-#[path = "store/probe.rs"]
-mod probe;
-#[path = "store/quotas.rs"]
-mod quotas;
-#[path = "store/refusals.rs"]
-mod refusals;
-#[path = "store/removal.rs"]
-mod removal;
-#[path = "store/redb/reopened.rs"]
-#[allow(dead_code, reason = "it is reopened when it is told to")]
-mod reopened;
-#[path = "store/slices.rs"]
-mod slices;
-#[path = "store/tallies.rs"]
-mod tallies;
+mod store {
+    use crate::{TestStorage, new_storage, reopen};
+    use common::*;
 
-#[path = "support/clock.rs"]
-mod clock;
+    mod ages;
+    mod bounds;
+    mod checked;
+    mod collection;
+    mod common;
+    mod contract;
+    mod cost;
+    mod events;
+    mod failures;
+    mod given_out;
+    mod probe;
+    mod quotas;
+    mod refusals;
+    mod removal;
+    mod slices;
+    mod tallies;
+    pub mod redb {
+        use device::Device;
+        use libp2p_smart_record::store::{RedbConfig, RedbStorage};
 
-use common::*;
-use device::Device;
-use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
-use reopened::{Reopened, Reopens};
+        use super::*;
+
+        #[allow(dead_code, reason = "this disk does not fail")]
+        mod device;
+        #[allow(dead_code, reason = "it is reopened when it is told to")]
+        pub mod reopened;
+    }
+}
+
+use std::time::Duration;
+
+use libp2p_smart_record::store::{Durability, RedbConfig};
+use store::redb::reopened::{Reopened, Reopens};
 
 type TestStorage = Reopened;
 

@@ -21,14 +21,15 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_smart_record::{
-    Behaviour, RecordKey, SmartRecord, SmartRecordStore, StoreEvent,
-    behaviour::{BehaviourConfig, Event, Validation},
-    store::MemoryStorage,
+    RecordKey, SmartRecord,
+    behaviour::{Behaviour, BehaviourConfig, Event, Validation},
+    store::{MemoryStorage, SmartRecordStore, StoreEvent},
 };
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
+use smart_record_testing::ManualClock;
+
 use crate::{
-    clock::ManualClock,
     fixtures::{HOUR, NOW, board, board_key, keypair, store_of, value},
     harness::{Goal, Harness},
 };

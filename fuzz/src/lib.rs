@@ -5,14 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../tests/support/clock.rs"]
-#[allow(missing_debug_implementations, reason = "it is the tests'")]
-pub mod clock;
 pub mod damage;
 pub mod documents;
-#[path = "../../tests/support/forge.rs"]
-#[allow(missing_debug_implementations, clippy::new_without_default, reason = "it is the tests'")]
-pub mod forge;
 pub mod laws;
 pub mod requests;
 pub mod small_store;
@@ -23,6 +17,7 @@ use std::sync::LazyLock;
 
 use forge::Author;
 use libp2p_smart_record::Timestamp;
+pub use smart_record_testing::{clock, forge};
 
 /// The few who write, with keys of each type that signs quickly.
 pub static AUTHORS: LazyLock<[Author; 5]> = LazyLock::new(|| {

@@ -4,14 +4,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{
-    RecordKey, Writer,
-    ipns::{IpnsBuilder, IpnsName},
-    iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt},
-    pk::PublicKeyValidator,
-    presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal},
-    signed::UnsignedRecord,
-};
+use libp2p_smart_record::{RecordKey, Writer, ipns::{IpnsBuilder, IpnsName}, iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt}, pk::PublicKeyValidator, presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal}, signed::UnsignedRecord};
 
 use crate::{
     author,
@@ -22,9 +15,9 @@ use crate::{
 /// The key and the value of each good record that other implementations have made.
 pub static VECTORS: LazyLock<Vec<(RecordKey, Vec<u8>)>> = LazyLock::new(|| {
     let files = [
-        (include_str!("../../tests/vectors/ipns/npm-ipns.json"), "record"),
-        (include_str!("../../tests/vectors/py-libp2p/public-keys.json"), "value"),
-        (include_str!("../../tests/vectors/py-libp2p/signed-records.json"), "envelope"),
+        (include_str!("../../crates/testing/vectors/ipns/npm-ipns.json"), "record"),
+        (include_str!("../../crates/testing/vectors/py-libp2p/public-keys.json"), "value"),
+        (include_str!("../../crates/testing/vectors/py-libp2p/signed-records.json"), "envelope"),
     ];
     let records = files.into_iter().flat_map(|(file, value)| {
         let records: Vec<serde_json::Value> = serde_json::from_str(file).expect("JSON");

@@ -16,7 +16,7 @@ import json
 import pathlib
 import sys
 
-VECTORS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "vectors"
+VECTORS = pathlib.Path(__file__).resolve().parents[2] / "crates" / "testing" / "vectors"
 HERE = VECTORS / "py-libp2p"
 
 try:
@@ -147,7 +147,7 @@ def to_json(value):
 
 
 def check_ours():
-    """What this crate signs; tests/signed/vectors.rs keeps the file current."""
+    """What this crate signs; crates/formats/tests/formats/signed/vectors.rs keeps the file current."""
     vectors = json.loads((HERE / "ours.json").read_text())
     for vector in vectors:
         data = bytes.fromhex(vector["envelope"])

@@ -19,6 +19,8 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use libp2p_swarm::FromSwarm;
 
+use super::env::Env;
+
 /// How many addresses of a peer are kept: one for each of a few ways to it. A guess.
 pub(super) const MAX_ADDRESSES: usize = 3;
 /// How many bytes they may have all together: of 16 KiB, 8 KiB are a slice and 600 bytes the key, twice; a twentieth of the rest,
@@ -54,13 +56,17 @@ impl Remotes {
         }
     }
 
-    /// Those of a peer's addresses that are not to be kept.
-    pub(super) fn surplus<'a>(
-        &self,
-        peer: &PeerId,
-        addresses: impl IntoIterator<Item = &'a Multiaddr>,
-    ) -> Vec<Multiaddr> {
-        surplus(addresses, self.0.get(peer))
+    /// Takes out of the routing table what is too much there of a peer's addresses.
+    pub(super) fn trim(&self, env: &mut Env, peer: PeerId) {
+        let Some(bucket) = env.kad.kbucket(peer) else {
+            return;
+        };
+        let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
+        let addresses = entry.iter().flat_map(|entry| entry.node.value.iter());
+        for address in surplus(addresses, self.0.get(&peer)) {
+            // With its last one the peer goes, too.
+            env.kad.remove_address(&peer, &address);
+        }
     }
 }
 
@@ -109,6 +115,7 @@ impl Reach {
     }
 }
 
+/// Those of a peer's addresses that are not to be kept.
 fn surplus<'a>(
     addresses: impl IntoIterator<Item = &'a Multiaddr>,
     remote: Option<&Multiaddr>,

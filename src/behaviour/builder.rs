@@ -1,9 +1,8 @@
 //! Setting up a behaviour.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::BoxFuture;
-use futures_timer::Delay;
 use libp2p_identity::Keypair;
 use libp2p_kad as kad;
 use libp2p_swarm::StreamProtocol;
@@ -11,29 +10,28 @@ use libp2p_swarm::StreamProtocol;
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
     addresses::Remotes,
+    admitting::Admission,
+    alarm::Alarm,
+    env::Env,
     inbound::Inbound,
     known::Known,
-    own::OwnSpaces,
-    repairs::Repairs,
-    replicate::Replicate,
-    watches::Watches,
+    operations::Operations,
     worker::{Setup, Worker},
 };
 use crate::{
     client::Client,
     meter::{Meter, Shared},
     query::Bounds,
-    record::Writer,
     store::SmartRecordStore,
 };
+use smart_record_core::Writer;
 
 /// Sets up a [`Behaviour`].
 ///
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation},
+///     behaviour::{Behaviour, BehaviourConfig, Validation}, store::{SmartRecordStore, StoreConfig},
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///
@@ -151,7 +149,7 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering)
             .set_caching(kad::Caching::Enabled { max_peers });
-        let inbound = match config.validation() {
+        let off_task = match config.validation() {
             Validation::Inline => None,
             Validation::OffTask => {
                 let queue = config.inbound_queue();
@@ -167,40 +165,29 @@ impl Builder {
                 Some((inbound, Worker::start(setup, executor)))
             }
         };
-        let now = clock.now();
         let (client, commands) = Client::new(Writer::from(&keypair.public()), meter.clone());
-        let behaviour = Behaviour {
+        let env = Env {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
             bounds,
+            clock,
             registry,
-            commands: Some(commands),
-            store_events,
-            queries: HashMap::new(),
-            lookups: HashMap::new(),
-            spreads: HashMap::new(),
-            next_id: 0,
-            own: OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay()),
-            waiting: std::collections::BTreeMap::new(),
-            to_keep: std::collections::VecDeque::new(),
             known: Known::new(config.max_known()),
-            repairs: Repairs::new(),
-            replicate: config.replication_interval().map(|every| Replicate::new(every, now)),
-            watches: Watches::new(config.watch_interval()),
-            remotes: Remotes::default(),
-            inbound,
-            last_refusal: None,
-            events: std::collections::VecDeque::new(),
+            events: VecDeque::new(),
             counters,
             meter,
-            latest_poll: now,
-            timer: Delay::new(Duration::ZERO),
-            timer_at: None,
-            clock,
             config,
+        };
+        let behaviour = Behaviour {
+            operations: Operations::new(&env, keypair, Admission::new(off_task)),
+            commands: Some(commands),
+            store_events,
+            remotes: Remotes::default(),
+            alarm: Alarm::new(env.now()),
+            env,
         };
         (behaviour, client)
     }
 }
 
-crate::impl_debug! { Builder: |builder| config: builder.config }
+smart_record_core::impl_debug! { Builder: |builder| config: builder.config }

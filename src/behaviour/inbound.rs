@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-use crate::{rate::RateLimit, time::Timestamp};
+use crate::rate::RateLimit;
+use smart_record_core::Timestamp;
 
 /// How many sources are remembered; more than Kademlia keeps connections to, and some 100 KB.
 const SOURCES: usize = 1_024;

@@ -7,12 +7,8 @@ use std::collections::BTreeMap;
 
 use hashlink::LruCache;
 
-use crate::{
-    key::RecordKey,
-    query::Withheld,
-    record::{Position, SmartRecord, Writer},
-    time::Timestamp,
-};
+use crate::query::Withheld;
+use smart_record_core::{Position, RecordKey, SmartRecord, Timestamp, Writer};
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -93,7 +89,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::record::{Limits, SpaceSigner};
+    use smart_record_core::{Limits, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);

@@ -10,16 +10,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use libp2p_identity::{Keypair, PeerId, PublicKey};
+use libp2p_identity::{Keypair, PeerId};
 
 use super::turns::Turns;
 use crate::{
     client::Write,
-    key::RecordKey,
-    record::{KeptDocument, Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
     schedule::{Due, half_life, jittered},
     store::storage::RecordId,
-    time::Timestamp,
+};
+use smart_record_core::{
+    KeptDocument, Limits, RecordKey, SignError, SignedUpdate, SmartRecord, SpaceSigner, Timestamp,
 };
 
 /// What is to be done for an own space.
@@ -60,10 +60,6 @@ impl OwnSpaces {
         let local = keypair.public().to_peer_id();
         let (spaces, turns) = (BTreeMap::new(), Turns::default());
         Self { keypair, local, interval, topology_delay, spaces, turns }
-    }
-
-    pub(super) fn public_key(&self) -> PublicKey {
-        self.keypair.public()
     }
 
     /// Whether the space was written to, so that all is known of it that there is.
@@ -310,7 +306,7 @@ pub(super) struct Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::Dict;
+    use smart_record_core::Dict;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{key::RecordKey, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp};
 
 /// Instants by key, and keys by instant.
 #[derive(Debug, Default)]

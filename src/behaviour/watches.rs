@@ -14,15 +14,13 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::turns::Turns;
+use super::{env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
-    key::RecordKey,
-    node::{Dict, Kind, Node},
-    query::{Joined, Snapshot},
-    record::{SmartRecord, View},
-    time::Timestamp,
-    validator::{Registry, ValidationError},
+    query::{Joined, Lookup, Snapshot},
+};
+use smart_record_core::{
+    Dict, Kind, Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View,
 };
 
 /// How often keys are looked for that nobody watches any more.
@@ -80,7 +78,7 @@ impl Watches {
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
-    pub(super) fn add(
+    fn add(
         &mut self,
         key: RecordKey,
         sender: Sender<Arc<Snapshot>>,
@@ -111,12 +109,71 @@ impl Watches {
         Ok(is_first)
     }
 
-    pub(super) fn is_watched(&self, key: &RecordKey) -> bool {
-        self.keys.contains_key(key)
+    /// Adds a subscriber, and tells it what is known.
+    pub(super) fn watch(&mut self, env: &mut Env, key: RecordKey, sender: Sender<Arc<Snapshot>>) {
+        let now = env.now();
+        tracing::debug!(%key, "watched");
+        match self.add(key.clone(), sender, &env.registry, now) {
+            Ok(true) => self.show(env, &key, None, now),
+            Ok(false) => {}
+            // The stream ends.
+            Err(error) => tracing::debug!(%error, %key, "not watched"),
+        }
+    }
+
+    /// Tells those who watch the next key of which the store has learnt what that is. Returns whether there was one.
+    pub(super) fn show_touched(&mut self, env: &mut Env, now: Timestamp) -> bool {
+        let Some((key, writers)) = self.touched() else {
+            return false;
+        };
+        self.show(env, &key, Some(&writers), now);
+        true
+    }
+
+    /// Tells those who watch a key what is stored under it here, of a smart record the spaces of these writers, or of all.
+    fn show(
+        &mut self,
+        env: &mut Env,
+        key: &RecordKey,
+        writers: Option<&BTreeSet<PeerId>>,
+        now: Timestamp,
+    ) {
+        let store = env.kad.store_mut();
+        let record = match writers {
+            Some(writers) if !writers.is_empty() => store.record_of(key, writers),
+            _ => store.record(key),
+        };
+        match record {
+            Ok(Some(record)) => self.on_record(key, &record, now),
+            Ok(None) => {
+                if let Ok(Some(stored)) = store.value(key) {
+                    // More may be known than what is stored here.
+                    let known = self.value(key, now);
+                    let best = known.and_then(|(known, _)| {
+                        env.registry.consolidate(key, &[&stored.value, known]).ok()
+                    });
+                    let best = best.map_or(stored.value, Bytes::from);
+                    let ends_at = env.end_of(key, &best, stored.expires_at, now);
+                    self.on_value(key, best, ends_at, now);
+                }
+            }
+            Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
+        }
+    }
+
+    /// Adds what is known under a key to a lookup of it.
+    pub(super) fn recall(&self, lookup: &mut Lookup, now: Timestamp) {
+        if let Some(record) = self.record(lookup.key()) {
+            // So that nothing of it is verified again, and none of it is news.
+            lookup.on_known(record);
+        } else if let Some((value, ends_at)) = self.value(lookup.key(), now) {
+            // What lives is not forgotten because nobody says it for once, nor for something worse.
+            lookup.on_known_value(value, ends_at, now);
+        }
     }
 
     /// The smart record under a key as it is known.
-    pub(super) fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
+    fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
         self.keys.get(key)?.joined.record()
     }
 
@@ -130,18 +187,21 @@ impl Watches {
         self.asking
     }
 
-    /// Our own store has learnt of these writers under a watched key.
-    pub(super) fn touch(&mut self, key: RecordKey, writers: Vec<PeerId>) {
-        self.touched.entry(key).or_default().extend(writers);
+    /// Our own store has learnt of these writers under a key. Who watches it is told when the store has nothing more to tell for
+    /// now.
+    pub(super) fn touch(&mut self, key: &RecordKey, writers: &[PeerId]) {
+        if self.keys.contains_key(key) {
+            self.touched.entry(key.clone()).or_default().extend(writers);
+        }
     }
 
     /// A key of which the store has learnt, and whose spaces have changed there since it was named the last time.
-    pub(super) fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
+    fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
         self.touched.pop_first()
     }
 
     /// A smart record is known to be at least this.
-    pub(super) fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
+    fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.join(record);
             self.tell(key, now);
@@ -149,11 +209,7 @@ impl Watches {
     }
 
     /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
-    pub(super) fn value(
-        &self,
-        key: &RecordKey,
-        now: Timestamp,
-    ) -> Option<(&Bytes, Option<Timestamp>)> {
+    fn value(&self, key: &RecordKey, now: Timestamp) -> Option<(&Bytes, Option<Timestamp>)> {
         let watched = self.keys.get(key)?;
         let Joined::Value(_, Some(value)) = &watched.joined else {
             return None;
@@ -163,7 +219,7 @@ impl Watches {
     }
 
     /// A value of another kind, and when it ends, is the best that is known now.
-    pub(super) fn on_value(
+    fn on_value(
         &mut self,
         key: &RecordKey,
         value: Bytes,
@@ -349,11 +405,8 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        client::latest,
-        record::{Limits, Open, SpaceSigner},
-        validator::SpaceRules,
-    };
+    use crate::client::latest;
+    use smart_record_core::{Limits, Open, SpaceRules, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);
@@ -396,7 +449,7 @@ mod tests {
         }
         drop((first, second));
         watches.expire(NOW.saturating_add(10 * SWEEP));
-        assert!(!watches.is_watched(&key));
+        assert!(!watches.keys.contains_key(&key));
         assert_eq!((watches.next_at(true), watches.asking()), (None, 0), "nothing is left behind");
     }
 
@@ -432,16 +485,23 @@ mod tests {
 
     #[test]
     fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
-        let [a, b] = ["/sr/a", "/sr/b"].map(RecordKey::new);
+        let [a, b, unwatched] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
         let mut watches = Watches::new(SECOND);
+        let subscribers = [&a, &b].map(|key| {
+            let (sender, subscriber) = latest::channel();
+            watches.add(key.clone(), sender, &Registry::default(), NOW).unwrap();
+            subscriber
+        });
         for writer in &writers {
-            watches.touch(a.clone(), vec![*writer]);
+            watches.touch(&a, &[*writer]);
         }
-        watches.touch(b.clone(), Vec::new());
+        watches.touch(&b, &[]);
+        watches.touch(&unwatched, &writers);
         assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
         assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
         assert_eq!(watches.touched(), None);
+        drop(subscribers);
     }
 
     #[test]

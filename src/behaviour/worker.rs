@@ -16,16 +16,15 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
+use libp2p_kad::QueryId;
 
 use crate::{
-    clock::Clock,
-    key::RecordKey,
     meter::{Meter, Timed},
     query::{Joined, Said},
     store::Checked,
-    time::Timestamp,
-    validator::{Registry, ValidationError},
 };
+use smart_record_core::Clock;
+use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).
@@ -64,7 +63,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Which read.
-    pub(super) read: u64,
+    pub(super) read: QueryId,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
@@ -76,7 +75,7 @@ pub(super) struct Answer {
 /// What has become of an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) read: u64,
+    pub(super) read: QueryId,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) said: Result<Said, ValidationError>,

@@ -10,12 +10,10 @@ use libp2p_identity::PeerId;
 
 use super::{ClientError, Publication, latest};
 use crate::{
-    key::RecordKey,
-    node::Dict,
     query::{ReadPolicy, Reading, Snapshot},
-    record::SmartRecord,
     store::storage::RecordId,
 };
+use smart_record_core::{Dict, RecordKey, SmartRecord};
 
 /// Who waits for an answer, and within which span.
 pub(crate) struct Reply<T> {

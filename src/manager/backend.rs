@@ -5,7 +5,8 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{key::RecordKey, query::Reading, validator::ValidationError};
+use crate::query::Reading;
+use smart_record_core::{RecordKey, ValidationError};
 
 /// Where records are kept. Nobody has to trust it: the manager checks all that it answers.
 pub trait RecordBackend: Send + Sync {

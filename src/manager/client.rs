@@ -1,4 +1,4 @@
-//! Records in the DHT, through a [`Client`] of a [`Behaviour`](crate::Behaviour).
+//! Records in the DHT, through a [`Client`] of a [`Behaviour`](crate::behaviour::Behaviour).
 //!
 //! The behaviour's reads send the best record to those who are behind, so there is nothing left to correct. It keeps a copy
 //! here if it is a server among the closest to the key, or has some of it.
@@ -10,10 +10,8 @@
 use bytes::Bytes;
 
 use super::backend::{Found, RecordBackend};
-use crate::{
-    client::{Client, ClientError},
-    key::RecordKey,
-};
+use crate::client::{Client, ClientError};
+use smart_record_core::RecordKey;
 
 impl RecordBackend for Client {
     type Error = ClientError;

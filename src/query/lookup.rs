@@ -1,8 +1,8 @@
 //! A read: gathers answers, decides when there are enough, and says who lacks what.
 //!
-//! **Invariants.** Pure: the answers and `now` come in, decisions go out. An answer that is no good, of whatever kind,
-//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to, and if it
-//! is not known who these are because the read has ended early, nobody who did not have the record already.
+//! **Invariants.** Pure: the answers and `now` come in, decisions go out; only `begin` looks into the store. An answer that is no
+//! good, of whatever kind, changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is
+//! written to, and if it is not known who these are because the read has ended early, nobody who did not have the record already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -16,12 +16,9 @@ use super::{
     joined::{Joined, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
 };
-use crate::{
-    key::RecordKey,
-    record::{SmartRecord, Writer},
-    store::{SmartRecordStore, StoredValue, storage::RecordId},
-    time::Timestamp,
-    validator::{Fault, Registry, ValidationError},
+use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
+use smart_record_core::{
+    Fault, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, Writer,
 };
 
 /// When a read has seen enough.
@@ -446,10 +443,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        record::{Limits, SpaceSigner},
-        validator::{Validator, Validity},
-    };
+    use smart_record_core::{Limits, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
@@ -651,7 +645,7 @@ mod tests {
         }
 
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-            crate::best_index(values)
+            smart_record_core::best_index(values)
         }
     }
 

@@ -8,11 +8,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::joined::{Joined, Said};
-use crate::{
-    key::RecordKey,
-    record::{Position, Seq, SmartRecord, View, Writer},
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
+use smart_record_core::{
+    Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
 
 /// A record as it was known at an instant.
@@ -74,7 +71,7 @@ pub struct Reading {
     pub snapshot: Snapshot,
     /// The peers who gave a good answer.
     pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::Behaviour) sends them what they lack,
+    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::behaviour::Behaviour) sends them what they lack,
     /// unless that was in vain a short while ago.
     pub stale: Vec<PeerId>,
     /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the
@@ -85,10 +82,10 @@ pub struct Reading {
     /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
     /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
     pub withheld: Vec<Withheld>,
-    pub(crate) is_complete: bool,
     /// Until when a copy of a value may be kept that does not say so itself: the latest end that its holders set to it. `None` if
     /// one of them sets none, and for smart records.
     pub expires_at: Option<Timestamp>,
+    pub(crate) is_complete: bool,
     pub(crate) said: BTreeMap<PeerId, Said>,
     /// What this node had stored.
     pub(crate) here: Option<Said>,

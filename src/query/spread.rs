@@ -1,7 +1,8 @@
 //! A write: sends the chunks of a record to peers, and counts who took all of them.
 //!
-//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not sent the next. Chunks
-//! go one after the other, so that a large record is no burst.
+//! **Invariants.** Pure, but for `begin`, which stores, and for the instant that Kademlia wants of a record. A peer counts if
+//! it took every chunk; one that did not take a chunk is not sent the next. Chunks go one after the other, so that a large
+//! record is no burst.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

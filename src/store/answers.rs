@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use libp2p_kad::{Record, RecordKey as KadKey};
 
 use super::storage::RecordId;
-use crate::{clock::instant, time::Timestamp};
+use crate::clock::instant;
+use smart_record_core::Timestamp;
 
 /// How many bytes of keys and values are kept; beyond that it begins anew.
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;

@@ -8,11 +8,8 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{
-    key::RecordKey,
-    record::SmartRecord,
-    time::Timestamp,
-    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+use smart_record_core::{
+    Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
@@ -20,7 +17,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Clock, RecordKey, Registry, SmartRecordStore, SystemClock, store::{Checked, Origin},
+///     Clock, RecordKey, Registry, SystemClock, store::{Checked, Origin, SmartRecordStore},
 /// };
 ///
 /// let local = Keypair::generate_ed25519().public().to_peer_id();

@@ -16,7 +16,7 @@ use super::{
     rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use crate::{key::RecordKey, record::Writer, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp, Writer};
 
 /// How many due parts are collected at once.
 const COLLECT_AT_ONCE: usize = 256;
@@ -24,7 +24,7 @@ const COLLECT_AT_ONCE: usize = 256;
 impl SmartRecordStore {
     /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
     /// bring it back; to withdraw a space everywhere, publish
-    /// [`SpaceSigner::withdraw`](crate::SpaceSigner::withdraw).
+    /// [`SpaceSigner::withdraw`](smart_record_core::SpaceSigner::withdraw).
     ///
     /// # Errors
     /// [`StorageError`] if it could not be removed.

@@ -13,13 +13,10 @@ use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
 use super::storage::{RowFault, StorageError};
+use crate::meter::Shared;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{
-    key::RecordKey,
-    meter::Shared,
-    validator::{Fault, ValidationError},
-};
+use smart_record_core::{Fault, RecordKey, ValidationError};
 
 /// Who asked for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! The store as Kademlia sees it.
 //!
 //! **Invariants.** Each method does what `docs/design.md`, section "What libp2p-kad does with a store", says is
-//! safe with libp2p-kad 0.49; the tests in `tests/traps.rs` show each between two nodes.
+//! safe with libp2p-kad 0.49; the tests in `tests/swarms/traps.rs` show each between two nodes.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
@@ -18,13 +18,8 @@ use super::{
     event::{Origin, StoreEvent},
     write::{Meta, WriteError},
 };
-use crate::{
-    clock::wall_clock,
-    key::RecordKey,
-    record::LimitExceeded,
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
-};
+use crate::clock::wall_clock;
+use smart_record_core::{LimitExceeded, Namespace, RecordKey, Timestamp, ValidationError};
 
 impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
@@ -49,8 +44,8 @@ impl RecordStore for SmartRecordStore {
     /// Stores what is good of the record. A remote write is never refused with an error; see the events.
     /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
     /// outside. A local record that is too large for one packet is refused, unless nothing about it is checked
-    /// ([`AcceptAny`](crate::AcceptAny)): put a smart record piece by piece, as
-    /// [`SmartRecord::chunks`](crate::SmartRecord::chunks) gives them.
+    /// ([`AcceptAny`](smart_record_core::AcceptAny)): put a smart record piece by piece, as
+    /// [`SmartRecord::chunks`](smart_record_core::SmartRecord::chunks) gives them.
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.table.local);
         let now = self.clock.now();

@@ -24,8 +24,8 @@ use super::{
 use crate::{
     clock::{instant, wall_clock},
     proto::storage::Provider,
-    time::Timestamp,
 };
+use smart_record_core::Timestamp;
 
 const PREFIX: &[u8] = b"provider/";
 

@@ -20,7 +20,8 @@ use super::{
     rows,
     storage::{Change, PartId, RecordId, SpaceId, Storage, Tally, TallyId},
 };
-use crate::{key::RecordKey, proto::storage::Value, record::LimitExceeded};
+use crate::proto::storage::Value;
+use smart_record_core::{LimitExceeded, RecordKey};
 
 /// The writers whose spaces are kept before all others: the local peer and those that the user has listed.
 #[derive(Debug)]

@@ -14,12 +14,7 @@ use super::{
     SmartRecordStore, StorageError, rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use crate::{
-    key::RecordKey,
-    record::{SmartRecord, View, Writer},
-    time::Timestamp,
-    validator::Namespace,
-};
+use smart_record_core::{Namespace, RecordKey, SmartRecord, Timestamp, View, Writer};
 
 /// A value of another kind than a smart record, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,12 +22,10 @@ use super::{
         Verdict,
     },
 };
-use crate::{
-    clock::Clock,
-    key::RecordKey,
-    proto::storage::{Board, Head, head::Body},
-    record::{Chunks, Limit, LimitExceeded},
-    validator::{Namespace, Registry, ValidationError},
+use crate::proto::storage::{Board, Head, head::Body};
+use smart_record_core::Clock;
+use smart_record_core::{
+    Chunks, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };
 
 /// The rules of the store that has the storage.

@@ -15,9 +15,8 @@ use super::{
     rows,
     storage::{Part, PartId, RecordId},
 };
-use crate::{
-    clock::instant, key::RecordKey, proto::storage::head::Body, record::Chunks, time::Timestamp,
-};
+use crate::{clock::instant, proto::storage::head::Body};
+use smart_record_core::{Chunks, RecordKey, Timestamp};
 
 /// A value as it was handed to Kademlia's replication job, which calls `remove` when it comes to send a value
 /// and finds it expired, even if the value was renewed meanwhile.

@@ -20,11 +20,9 @@ use super::{
 };
 use crate::{
     clock::instant,
-    key::RecordKey,
     proto::storage::{Board, Head, Value, head::Body},
-    record::Chunks,
-    time::Timestamp,
 };
+use smart_record_core::{Chunks, RecordKey, Timestamp};
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);

@@ -21,11 +21,7 @@ use super::{
     storage::{Part, PartId, RecordId, SpaceId},
     victims::Kind,
 };
-use crate::{
-    key::RecordKey,
-    record::{Limit, LimitExceeded},
-    time::Timestamp,
-};
+use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
 /// How many due parts are collected at once when room is needed.
 const COLLECT_AT_ONCE: usize = 256;

@@ -14,12 +14,8 @@ use libp2p_identity::PeerId;
 use prost::Message;
 
 use super::storage::{Part, StorageError, Usage};
-use crate::{
-    key::RecordKey,
-    proto::storage::{Board, Head, Value, head::Body},
-    record::{EncodedSpace, Space, Writer},
-    time::Timestamp,
-};
+use crate::proto::storage::{Board, Head, Value, head::Body};
+use smart_record_core::{EncodedSpace, RecordKey, Space, Timestamp, Writer};
 
 pub(super) fn damaged(error: &dyn Display) -> StorageError {
     StorageError::damaged(format_args!("a row: {error}"))

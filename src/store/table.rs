@@ -15,10 +15,8 @@ use super::{
     rows,
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
 };
-use crate::{
-    key::RecordKey,
-    proto::storage::{Board, Head, head::Body},
-};
+use crate::proto::storage::{Board, Head, head::Body};
+use smart_record_core::RecordKey;
 
 /// The rows, whose they are, and who is protected.
 pub(super) struct Table {

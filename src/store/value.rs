@@ -17,13 +17,8 @@ use super::{
     storage::RecordId,
     write::{Meta, Outcome, WriteError},
 };
-use crate::{
-    key::RecordKey,
-    proto::storage::{Head, Value, head::Body},
-    record::Limit,
-    time::Timestamp,
-    validator::{ValidationError, Validator, Validity},
-};
+use crate::proto::storage::{Head, Value, head::Body};
+use smart_record_core::{Limit, RecordKey, Timestamp, ValidationError, Validator, Validity};
 
 impl SmartRecordStore {
     /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not

@@ -16,11 +16,8 @@ use super::{
     storage::{PartId, RecordId, SpaceId},
     table::Table,
 };
-use crate::{
-    key::RecordKey,
-    proto::storage::{Board, head::Body},
-    record::{Limit, LimitExceeded},
-};
+use crate::proto::storage::{Board, head::Body};
+use smart_record_core::{Limit, LimitExceeded, RecordKey};
 
 /// For how many records it is remembered which of their spaces may go. Only those that are full and have
 /// protected spaces need it; when there are more, it is found anew.

@@ -14,14 +14,12 @@ use super::{
     rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
-use crate::{
-    key::RecordKey,
-    meter::{Begun, Timed},
-    record::{EncodedSpace, Incoming, Space, Writer},
-    time::Timestamp,
-    validator::{Malformed, Namespace, Refusals, Refused, SpaceRules, ValidationError},
-};
+use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
+use smart_record_core::{
+    EncodedSpace, Incoming, Malformed, Namespace, RecordKey, Refusals, Refused, Space, SpaceRules,
+    Timestamp, ValidationError, Writer,
+};
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;

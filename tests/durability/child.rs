@@ -13,13 +13,14 @@ use std::{
 
 use libp2p_identity::PeerId;
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
-    SystemClock,
-    store::{Durability, RedbConfig, RedbStorage},
+    Clock, Dict, Limits, RecordKey, Registry, SpaceSigner, SystemClock,
+    store::{Durability, RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
 };
 use redb::{StorageBackend, backends::FileBackend};
 
-use super::{BOARDS, writers::keypair};
+use smart_record_testing::keys::keypair;
+
+use super::BOARDS;
 
 const FILE: &str = "DURABILITY_FILE";
 const ORDER: &str = "DURABILITY_ORDER";

@@ -1,10 +1,7 @@
-//! What the tests of the store share: with storage in memory (`tests/store.rs`) and on disk
+//! What the tests of the store share: with storage in memory (`tests/store/main.rs`) and on disk
 //! (`tests/store_on_disk.rs`), which say what `new_storage` is.
 
 #![allow(unused_imports, dead_code, reason = "each file of tests uses a part of it")]
-
-#[path = "../support/writers.rs"]
-mod writers;
 
 pub use std::{
     borrow::Cow,
@@ -22,12 +19,12 @@ pub use libp2p_kad::{
     store::{MemoryStore, RecordStore},
 };
 pub use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
-    SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, StoreEvent, SystemClock, Timestamp,
-    ValidationError, Validator, Validity, WriteError, Writer, best_index,
-    record::{Limit, LimitExceeded, Open},
+    AcceptAny, Clock, Dict, Fault, Limit, LimitExceeded, Limits, Malformed, Open, RecordKey,
+    Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp, ValidationError,
+    Validator, Validity, Writer, best_index,
     store::{
-        Events, MemoryStorage, Origin, Quota, StorageError, Usage,
+        Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
+        StoreEvent, Usage, WriteError,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };
@@ -38,16 +35,15 @@ pub use proptest::{
     test_runner::{FileFailurePersistence, TestRunner},
 };
 
-use crate::new_storage;
-pub use crate::{
-    clock::ManualClock,
+use super::new_storage;
+pub use super::{
     contract::with_fallback_only,
     probe::{Probe, Shared, probed},
     refusals::Number,
     slices::large_board,
 };
 
-pub use writers::keypair;
+pub use smart_record_testing::{ManualClock, keys::keypair};
 
 /// The time at which every test begins.
 pub const T0: u64 = 1_700_000_000_000;

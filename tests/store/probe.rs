@@ -3,7 +3,7 @@
 use libp2p_smart_record::store::storage::{Rejected, RowCheck};
 
 use super::*;
-use crate::{TestStorage, new_storage, reopen};
+use super::{TestStorage, new_storage, reopen};
 
 /// A storage that counts what it is asked, and fails on command.
 #[derive(Default)]

@@ -4,23 +4,14 @@ use libp2p_smart_record::store::{Durability, RedbConfig, RedbStorage};
 
 use super::*;
 
-#[path = "redb/conforming.rs"]
 mod conforming;
-#[path = "redb/device.rs"]
 mod device;
-#[path = "redb/failing.rs"]
 mod failing;
-#[path = "redb/growth.rs"]
 mod growth;
-#[path = "redb/mending.rs"]
 mod mending;
-#[path = "redb/opening.rs"]
 mod opening;
-#[path = "redb/rechecking.rs"]
 mod rechecking;
-#[path = "redb/reopened.rs"]
 mod reopened;
-#[path = "redb/waiting.rs"]
 mod waiting;
 
 use device::Device;

@@ -1,15 +1,13 @@
-//! Why bytes are not the protobuf message that they should be.
+//! Why bytes are not a protobuf message.
 
-use std::fmt;
-
-/// The bytes are not the expected protobuf message; says in words what is wrong with them.
+/// What is wrong with the encoding of a protobuf message, in the decoder's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProtobufError(String);
 
 impl ProtobufError {
-    /// An error with a decoder's reason.
-    pub fn new(reason: impl fmt::Display) -> Self {
-        Self(reason.to_string())
+    /// The error of a decoder.
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
     }
 }

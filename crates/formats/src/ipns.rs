@@ -36,7 +36,6 @@ mod eol;
 mod name;
 mod validator;
 
-use smart_record_core::ProtobufError;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -51,10 +50,10 @@ pub use self::{
     eol::{Eol, EolError},
     name::{IpnsName, NameError},
 };
-use crate::{
-    proto::ipns as proto,
-    record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check_signature_len},
-    time::Timestamp,
+use crate::proto::ipns as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{
+    BadSignature, Limit, LimitExceeded, Timestamp, Writer, WriterError, check_signature_len,
 };
 
 /// The largest record, in bytes: "Record Size Limit" of the specification.

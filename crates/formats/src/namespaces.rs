@@ -1,7 +1,7 @@
 //! Registries of several formats.
 
 #[cfg(feature = "ipns")]
-use smart_record_core::validator::{Registry, Validator};
+use smart_record_core::{Registry, Validator};
 
 /// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
 /// IPNS records under `/ipns/…`. Nothing else.
@@ -28,7 +28,7 @@ fn and(registry: Registry, namespace: &str, validator: impl Validator + 'static)
 
 #[cfg(all(test, feature = "ipns", feature = "iprs", feature = "presence"))]
 mod tests {
-    use smart_record_core::{RecordKey, Timestamp, validator::ValidationError};
+    use smart_record_core::{RecordKey, Timestamp, ValidationError};
 
     use super::*;
 

@@ -22,18 +22,14 @@ mod validator;
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 use prost::Message;
-use smart_record_core::ProtobufError;
 
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
-use crate::{
-    key::RecordKey,
-    proto::signed_record as proto,
-    record::{
-        BadSignature, LimitExceeded, Writer, WriterError, check_signature_len, envelope_bytes,
-    },
-    time::Timestamp,
-    validator::{Malformed, ValidationError},
+use crate::proto::signed_record as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{
+    BadSignature, LimitExceeded, Malformed, RecordKey, Timestamp, ValidationError, Writer,
+    WriterError, check_signature_len, envelope_bytes,
 };
 
 /// The domain of the signatures, as RFC 0002 separates them.
@@ -63,7 +59,7 @@ pub struct UnsignedRecord {
     pub key: RecordKey,
     /// What it says.
     pub value: Bytes,
-    /// The highest wins. A [`RecordManager`](crate::RecordManager) counts Unix microseconds, but never
+    /// The highest wins. A [`RecordManager`](crate::manager::RecordManager) counts Unix microseconds, but never
     /// backwards; any other count will do that stays below that, see
     /// [`SignedRecordLimits::max_clock_skew`].
     pub sequence: u64,

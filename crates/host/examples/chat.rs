@@ -1,8 +1,8 @@
 //! A chat: a room is a key, a message an update with a lifetime, and who is there keeps its name alive.
 //!
 //! In two terminals; the second with the address that the first has printed:
-//! `cargo run --features cli --example chat -- --nick ada`
-//! `cargo run --features cli --example chat -- --nick bob --connect /ip4/127.0.0.1/tcp/…/p2p/…`
+//! `cargo run --example chat -- --nick ada`
+//! `cargo run --example chat -- --nick bob --connect /ip4/127.0.0.1/tcp/…/p2p/…`
 //! A line is a message; Ctrl-D or Ctrl-C ends.
 
 use std::{collections::BTreeSet, error::Error, io::BufRead, pin::pin, time::Duration};
@@ -24,7 +24,8 @@ const NAME_TTL: Duration = Duration::from_secs(60);
 /// How many messages are on their way at a time; more lines wait.
 const MAX_SENDING: usize = 16;
 
-#[derive(Parser)]
+/// What is said on the command line.
+#[derive(Debug, Parser)]
 pub struct Arguments {
     #[arg(long, default_value = "anonymous")]
     nick: String,

@@ -1,6 +1,6 @@
 //! Two nodes; what one of them has measured, as Prometheus would scrape it.
 //!
-//! `cargo run --features metrics,node --example metrics`
+//! `cargo run --features metrics --example metrics`
 
 use std::{error::Error, time::Duration};
 

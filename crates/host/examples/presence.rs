@@ -1,6 +1,6 @@
 //! A client is announced at its node, found by another peer, and withdrawn: at Enter, Ctrl-D or Ctrl-C.
 //!
-//! `cargo run --features node --example presence`
+//! `cargo run --example presence`
 
 use std::{error::Error, pin::pin};
 

@@ -6,16 +6,7 @@
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod builder;
 mod resolver;

@@ -1,7 +1,14 @@
 //! The examples that people use from several processes, or stop.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
 
 #[path = "../examples/chat.rs"]
 #[allow(dead_code, reason = "its `main` is not ours")]

@@ -1,44 +1,49 @@
 //! No secret is in what is logged, however much is, nor in what `Debug` shows.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../../../tests/support/clock.rs"]
-mod clock;
-#[path = "../../../tests/behaviour/peer.rs"]
-#[allow(dead_code, reason = "the tests of the behaviour use the rest")]
-mod peer;
-#[path = "../../../tests/support/swarms.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod swarms;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::{
     collections::BTreeSet,
     fmt::Debug,
     io::Write,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use aho_corasick::AhoCorasick;
 use futures::StreamExt;
-use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use libp2p_identity::{ecdsa, secp256k1};
 use libp2p_smart_record::{
-    Limits, Namespaces, RecordKey, Registry, SpaceSigner,
-    behaviour::{Behaviour, Validation},
+    Dict, Limits, Namespaces, RecordKey, Registry, SpaceSigner,
+    behaviour::{Behaviour, BehaviourConfig, Validation},
+    client::Client,
     manager::{RecordManager, StoreBackend},
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
     signed::SignedRecordValidator,
+    store::{SmartRecordStore, StoreConfig},
 };
 use multibase::Base;
 use sha2::{Digest, Sha512};
+use smart_record_host::{Node, NodeBuilder};
+use smart_record_testing_swarms::{PROTOCOL, within};
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use crate::{
-    peer::{MINUTE, Peer, Setup, mesh, quiet, says},
-    swarms::within,
-};
+const MINUTE: Duration = Duration::from_secs(60);
+const BOARD: &str = "/sr/secrets/board";
+
+fn says(text: &str) -> Dict {
+    [("text", text)].into_iter().collect()
+}
 
 /// A log in memory.
 #[derive(Clone, Default)]
@@ -154,36 +159,51 @@ fn a_secret_would_be_found_in_any_form() {
     assert_eq!(secrets.found_in(&log.text()), []);
 }
 
-async fn start(keypair: Keypair, validation: Validation) -> Peer {
-    let registry = libp2p_smart_record::built_in();
-    let config = quiet().with_validation(validation);
-    Setup { keypair, registry, config, ..Setup::default() }.start().await
+/// A node that knows another one.
+async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiaddr>) -> Node {
+    let (local, registry) = (keypair.public().to_peer_id(), libp2p_smart_record::built_in());
+    let store = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
+    let mut builder = NodeBuilder::with_keypair(keypair.clone())
+        .with_store(store)
+        .with_config(BehaviourConfig::default().with_validation(validation))
+        .with_protocol(PROTOCOL)
+        .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap());
+    if let Some(other) = other {
+        builder = builder.bootstrap(other);
+    }
+    builder.start().await.unwrap()
 }
 
 /// Writes, reads, watches, is refused, announces and withdraws: all that involves a secret.
-async fn run(node: &Peer, client: &Keypair, handshake: &StaticSecret, presence: &StaticSecret) {
-    let key = RecordKey::new("/sr/secrets/board");
-    let mut watch = node.client.watch(key.clone()).await.unwrap();
-    let kept = node.client.keep(key.clone(), says("kept"), 10 * MINUTE).await.unwrap();
-    node.client.publish(key.clone(), says("published"), MINUTE).await.unwrap();
+async fn run(
+    node: &Client,
+    keypair: &Keypair,
+    client: &Keypair,
+    handshake: &StaticSecret,
+    presence: &StaticSecret,
+) {
+    let key = RecordKey::new(BOARD);
+    let mut watch = node.watch(key.clone()).await.unwrap();
+    let kept = node.keep(key.clone(), says("kept"), 10 * MINUTE).await.unwrap();
+    node.publish(key.clone(), says("published"), MINUTE).await.unwrap();
     watch.next().await.unwrap();
-    node.client.confirm(&kept).await.unwrap();
-    node.client.withdraw(key.clone()).await.unwrap();
-    node.client.put(key, "junk").await.unwrap_err();
-    node.client.publish("/unheard/of", says("x"), MINUTE).await.unwrap_err();
+    node.confirm(&kept).await.unwrap();
+    node.withdraw(key.clone()).await.unwrap();
+    node.put(key, "junk").await.unwrap_err();
+    node.publish("/unheard/of", says("x"), MINUTE).await.unwrap_err();
 
     let limits = PresenceLimits::default();
     let key = PresenceKey::of(client.public().to_peer_id());
     let announcer = Announcer::new(key.clone(), client.clone(), limits.clone()).unwrap();
-    let signer = LocalNode::new(node.keypair.clone(), exchange_key(handshake), limits.clone());
-    let (app, config) = (node.client.clone(), PublisherConfig::default());
+    let signer = LocalNode::new(keypair.clone(), exchange_key(handshake), limits.clone());
+    let (app, config) = (node.clone(), PublisherConfig::default());
     let (mut publisher, task) =
         PresencePublisher::new(app, announcer, signer, exchange_key(presence), config);
     let task = tokio::spawn(task);
     let state = publisher.next().await.unwrap();
     tracing::trace!(?state);
     assert!(matches!(state, PublisherState::Announced { .. }));
-    assert_eq!(find(&node.client, &key, &limits).await.unwrap().len(), 1);
+    assert_eq!(find(node, &key, &limits).await.unwrap().len(), 1);
     publisher.withdraw().await.unwrap();
     task.await.unwrap();
 }
@@ -205,11 +225,16 @@ async fn no_secret_is_logged() {
     let shared = handshake.diffie_hellman(&PublicKey::from(&presence));
     secrets.add("what they agree on", shared.as_bytes());
     within(async {
-        let node = start(node.clone(), Validation::Inline).await;
-        let mut replica = start(replica.clone(), Validation::OffTask).await;
-        mesh(&[&node, &replica]).await;
-        run(&node, client, &handshake, &presence).await;
-        replica.until_stored(&RecordKey::new("/sr/secrets/board"), |_| true).await;
+        let replica = start(replica, Validation::OffTask, None).await;
+        let mut events = replica.run(|records| records.store_mut().subscribe()).await.unwrap();
+        let address = replica.addresses().await.unwrap().remove(0);
+        let address = address.with(Protocol::P2p(replica.peer_id()));
+        let host = start(node, Validation::Inline, Some(address)).await;
+        run(host.client(), node, client, &handshake, &presence).await;
+        let stored = || replica.run(|records| records.store_mut().record(&BOARD.into()).unwrap());
+        while stored().await.unwrap().is_none() {
+            events.next().await.unwrap();
+        }
     })
     .await;
     let text = log.text();
@@ -266,7 +291,6 @@ async fn debug_shows_no_secret() {
     let manager = RecordManager::new(keypair.clone(), rules, backend);
     all.push(shown(&manager));
     {
-        use smart_record_host::NodeBuilder;
         let builder = NodeBuilder::with_keypair(keypair.clone());
         all.push(shown(&builder));
         all.push(shown(&builder.start().await.unwrap()));

@@ -4,7 +4,7 @@
 //! by element. Only between nodes of the same content do lifetimes count, none before any. So a set can look
 //! up a node by content in a sequence that is sorted by the whole order.
 //!
-//! **Invariants.** The order is total, and equal means the same encoding (`tests/laws.rs`).
+//! **Invariants.** The order is total, and equal means the same encoding (`tests/laws/documents.rs`).
 //!
 //! **Spec.** Floats: IEEE 754, `totalOrder`. The rest is this crate's own; `docs/design.md`, section "Documents".
 

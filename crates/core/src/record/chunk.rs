@@ -85,7 +85,7 @@ fn framed_len(len: usize) -> usize {
 ///
 /// ```
 /// use libp2p_identity::Keypair;
-/// use smart_record_core::{Limits, RecordKey, SpaceSigner, Timestamp, record::Chunks};
+/// use smart_record_core::{Chunks, Limits, RecordKey, SpaceSigner, Timestamp};
 ///
 /// let (key, now) = (RecordKey::new("/sr/lobby"), Timestamp::from_millis(1_700_000_000_000));
 /// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());

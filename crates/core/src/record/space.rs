@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** The updates are in ascending order of position, none below the newest replace. Joining is
 //! commutative, associative and idempotent, and stays so under [`Space::truncate`]; no clock decides
-//! anything in it (`tests/laws.rs`).
+//! anything in it (`tests/laws/records.rs`).
 //!
 //! **Spec.** `docs/design.md`, sections "Join", "View" and "Garbage".
 

@@ -13,7 +13,7 @@ use super::{
     message::{Draft, Message},
     signed::Signed,
 };
-use crate::{record::Writer, time::Timestamp};
+use smart_record_core::{Timestamp, Writer};
 
 /// What stands in a record for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,16 +4,13 @@
 //!
 //! **Spec.** `proto/presence.proto`.
 
-use smart_record_core::ProtobufError;
 use std::fmt;
 
 use libp2p_identity::{PeerId, SigningError};
 
 use super::{ExchangeKeyError, PresenceKeyError};
-use crate::{
-    record::{LimitExceeded, WriterError},
-    time::Timestamp,
-};
+use smart_record_core::ProtobufError;
+use smart_record_core::{LimitExceeded, Timestamp, WriterError};
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

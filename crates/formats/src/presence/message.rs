@@ -6,17 +6,13 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `AnnouncementMessage`.
 
-use bytes::Bytes;
-use prost::Message as _;
+use prost::{Message as _, bytes::Bytes};
 use sha2::{Digest, Sha256};
-use smart_record_core::ProtobufError;
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
-use crate::{
-    proto::presence as proto,
-    record::{Limit, LimitExceeded, Purpose, Writer},
-    time::Timestamp,
-};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{Limit, LimitExceeded, Purpose, Timestamp, Writer};
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";

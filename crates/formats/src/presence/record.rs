@@ -6,24 +6,20 @@
 //!
 //! **Spec.** `proto/presence.proto`, message `Record`.
 
-use smart_record_core::ProtobufError;
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     ops::ControlFlow,
 };
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::Message as _;
+use prost::{Message as _, bytes::Bytes};
 
 use super::{
     Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
-use crate::{
-    proto::presence as proto,
-    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
-    time::Timestamp,
-};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, Timestamp};
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

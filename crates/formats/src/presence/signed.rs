@@ -2,18 +2,18 @@
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
-use smart_record_core::ProtobufError;
 use std::cmp::Reverse;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::Message as _;
+use prost::{Message as _, bytes::Bytes};
 
 use super::{
     Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
-use crate::{proto::presence as proto, record::Limit, time::Timestamp};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{Limit, Timestamp};
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

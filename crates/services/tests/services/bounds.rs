@@ -14,7 +14,7 @@ use smart_record_services::{
 use tokio::net::TcpListener;
 
 use super::server::{MINUTE, Server, asking, eager, key, open, reachability};
-use crate::swarms::within;
+use smart_record_testing_swarms::within;
 
 /// Answers `ask` with `yes`.
 struct Yes;

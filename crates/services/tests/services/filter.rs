@@ -11,7 +11,7 @@ use smart_record_services::{
 use tokio::net::TcpListener;
 
 use super::server::{Server, about, eager, open};
-use crate::swarms::within;
+use smart_record_testing_swarms::within;
 
 struct Names;
 

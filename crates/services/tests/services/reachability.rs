@@ -9,7 +9,7 @@ use smart_record_services::{Resolve, Service, connectivity, dialable};
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
 
 use super::server::{MINUTE, Server, about, eager, open, reachability};
-use crate::swarms::within;
+use smart_record_testing_swarms::within;
 
 /// What a service finds for a request by another peer, and what a third one reads.
 async fn finds(request: Predicate, service: &mut Server) -> Predicate {

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, SwarmBuilder,
+    Multiaddr, PeerId,
     identity::Keypair,
     kad,
     multiaddr::Protocol,
-    noise, ping,
+    ping,
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
-    tcp, yamux,
 };
 use libp2p_smart_record::{
     Dict, Node, Predicate, RecordKey, Registry, SmartRecord,
@@ -22,12 +21,11 @@ use smart_record_services::{
     DialPolicy, Dialer, Finding, Service, ServiceBuilder, ServiceConfig, ServiceEvent,
     ServiceEvents, findings,
 };
+use smart_record_testing_swarms::{PROTOCOL, listening_with};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-
-use crate::swarms::{PATIENCE, PROTOCOL};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
@@ -128,25 +126,9 @@ impl Server {
         }
         let Service { dialer, events, task, .. } = service.build(&mut records, &client);
         let composed = Composed { ping: ping::Behaviour::default(), records, dialer };
-        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default().nodelay(true),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .unwrap()
-            .with_behaviour(|_| composed)
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
-            .with_connection_timeout(2 * PATIENCE)
-            .build();
-        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-        let address = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address.with(Protocol::P2p(id));
-            }
-        };
+        let (mut swarm, address) =
+            listening_with(keypair, composed, 2 * smart_record_testing_swarms::PATIENCE).await;
+        let address = address.with(Protocol::P2p(id));
         let (dials, mut to_dial) = mpsc::unbounded_channel::<(DialOpts, oneshot::Sender<()>)>();
         let (outbox, incoming) = mpsc::unbounded_channel();
         let (failed, failures) = mpsc::unbounded_channel();

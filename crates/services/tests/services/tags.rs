@@ -15,7 +15,7 @@ use libp2p_smart_record::{
 use smart_record_services::{Outcome, RequestRefusal, Service, ServiceEvent, SmartTag};
 
 use super::server::{Server, eager};
-use crate::swarms::within;
+use smart_record_testing_swarms::within;
 
 /// Answers `shout(; text="x")` with `shouted(; text="X")`, and counts.
 #[derive(Clone, Default)]
@@ -211,8 +211,10 @@ async fn the_service_ends_with_the_last_client() {
             .with_tag(Shout::default())
             .with_config(eager().with_sweep_interval(Duration::from_millis(50)));
         let keypair = libp2p::identity::Keypair::generate_ed25519();
-        let (mut records, client) =
-            libp2p_smart_record::behaviour::Behaviour::new(keypair, crate::swarms::PROTOCOL);
+        let (mut records, client) = libp2p_smart_record::behaviour::Behaviour::new(
+            keypair,
+            smart_record_testing_swarms::PROTOCOL,
+        );
         let service = service.build(&mut records, &client);
         drop(client);
         service.task.await;

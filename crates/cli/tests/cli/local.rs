@@ -1,0 +1,150 @@
+//! The command line, without a network.
+
+use crate::command::{NOBODY, failure, json, run, smart_record, text};
+use serde_json::Value;
+
+#[test]
+fn the_demo_keeps_its_promises() {
+    let run = run(&["demo", "--nodes", "5", "--writers", "3", "--json"]);
+    let (out, log) = (text(&run.stdout), text(&run.stderr));
+    assert!(run.status.success(), "{log}");
+    // One object and nothing else; what happens meanwhile goes to standard error.
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary["nodes"], 5);
+    assert_eq!(summary["writers"], 3);
+    assert_eq!(summary["spaces_read"], 3);
+    assert_eq!(summary["spaces_after_loss"], 2, "one of three has withdrawn");
+    assert_eq!(summary["converged"], true);
+    assert!(summary["attacks_sent"].as_u64().unwrap() >= 7);
+    assert_eq!(summary["attacks_accepted"], 0);
+    assert_eq!(summary["expired_visible"], 0);
+    assert!(summary["seconds"].as_f64().unwrap() > 0.0);
+    let refused = log.lines().filter(|line| line.starts_with("✓ refused: ")).count();
+    assert_eq!(refused as u64, summary["attacks_sent"].as_u64().unwrap(), "{log}");
+}
+
+#[test]
+fn the_demo_shows_a_table_to_people() {
+    let run = run(&["demo", "--nodes", "3", "--writers", "2"]);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let out = text(&run.stdout);
+    for column in ["writer", "seq", "expires in", "document"] {
+        assert!(out.contains(column), "{out}");
+    }
+    assert!(out.contains(r#"{"name": "writer 1", "seat": 1}"#), "{out}");
+}
+
+#[test]
+fn wrong_arguments_are_explained() {
+    for (arguments, hint) in [
+        (&["demo", "--nodes", "2"][..], "3..=64"),
+        (&["demo", "--writers", "1"], "2..=63"),
+        (&["demo", "--nodes", "4", "--writers", "4"], "at most --writers 3"),
+        (&["demo", "--nodes", "many"], "invalid"),
+        (&["dmo"], "demo"),
+        (&["put", "/sr/a", "--connect", NOBODY], "DOCUMENT"),
+        (&["put", "/sr/a", "[1]", "--connect", NOBODY], "object"),
+        (&["put", "/sr/a", "{}", "--ttl", "soon", "--connect", NOBODY], "--ttl"),
+        (&["put", "/ipns/a", "{}", "--connect", NOBODY], "k51"),
+        (&["get", "/rooms/lobby", "--connect", NOBODY], "/sr/"),
+        (&["get", "/sr/lobby", "--connect", "/ip4/127.0.0.1/tcp/1"], "/p2p/"),
+        (&["node", "--sync"], "--store"),
+        (&["inspect", "Cargo.toml"], "--under"),
+        (&[], "Usage"),
+    ] {
+        let run = run(arguments);
+        let log = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}: {log}");
+        assert!(log.contains(hint), "{arguments:?}: {log}");
+    }
+}
+
+#[test]
+fn with_json_a_failure_is_one_object_on_standard_error() {
+    for (arguments, kind, code, hint) in [
+        (&["get", "/sr/a"][..], "arguments", 2, "--connect"),
+        (&["withdraw", "/sr/a", "--connect", NOBODY], "arguments", 2, "--key"),
+        (&["dmo"], "arguments", 2, "help"),
+        (&["demo", "--nodes", "4", "--writers", "4"], "arguments", 2, "--nodes"),
+        (&["get", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["watch", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["inspect", "/sr/a", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["put", "/sr/a", "{}", "--connect", NOBODY], "unreachable", 4, "--connect"),
+        (&["put", "/sr/a", "{}", "--ttl", "90days", "--connect", NOBODY], "refused", 5, "--ttl"),
+        (&["inspect", "Cargo.toml", "--under", "/sr/a"], "refused", 5, "--under"),
+        (&["inspect", "/nowhere", "--under", "/sr/a"], "failed", 1, "name"),
+        (&["put", "/sr/a", "--value", "/nowhere", "--connect", NOBODY], "failed", 1, "name"),
+        (&["put", "/sr/a", "{}", "--key", "/nowhere"], "failed", 1, "key generate"),
+        (&["key", "show", "Cargo.toml"], "failed", 1, "key generate"),
+        (&["node", "--listen", "/ip4/203.0.113.1/tcp/0"], "failed", 1, "--listen"),
+        (&["node", "--store", "/nowhere/at/all"], "failed", 1, "another name"),
+    ] {
+        let failure = failure(arguments);
+        assert_eq!(failure["kind"], kind, "{arguments:?}: {failure}");
+        assert_eq!(failure["exit_code"], code, "{arguments:?}: {failure}");
+        assert!(!failure["message"].as_str().unwrap().is_empty(), "{arguments:?}");
+        assert!(failure["hint"].as_str().unwrap().contains(hint), "{arguments:?}: {failure}");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output_and_has_the_exit_codes() {
+    for arguments in [&["--help"][..], &["demo", "--help"]] {
+        let run = run(arguments);
+        assert!(run.status.success());
+        assert!(text(&run.stdout).contains("Usage: smart-record"));
+    }
+    let help = text(&run(&["--help"]).stdout);
+    for code in
+        ["0    done", "1    failed", "2    wrong", "3    nothing", "4    nobody", "5    refused"]
+    {
+        assert!(help.contains(code), "{help}");
+    }
+}
+
+#[test]
+fn the_help_says_who_signs_for_the_node() {
+    let help = text(&run(&["presence", "announce", "--help"]).stdout);
+    assert!(help.contains("both are this process"), "{help}");
+}
+
+#[test]
+fn a_key_is_never_overwritten() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let failure = failure(&["key", "generate", file.path().to_str().unwrap()]);
+    assert_eq!(failure["exit_code"], 1);
+    assert_eq!(std::fs::read(file.path()).unwrap(), b"");
+}
+
+#[test]
+fn a_key_is_shown_as_it_was_made_and_is_its_owner_s_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ada.key");
+    let file = file.to_str().unwrap();
+    let made = json(&["key", "generate", file]);
+    assert_eq!(json(&["key", "show", file]), made);
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(file).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ada.key");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = smart_record(&["key", "generate", file.to_str().unwrap()]);
+    let run = command.stdout(writer).output().unwrap();
+    assert!(run.status.success());
+    assert_eq!(text(&run.stderr), "");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let both = writer.try_clone().unwrap();
+    let mut demo = smart_record(&["demo", "--nodes", "3", "--writers", "2"]);
+    let status = demo.stdout(writer).stderr(both).status().unwrap();
+    assert!(status.success(), "neither of its outputs was read: {status}");
+}

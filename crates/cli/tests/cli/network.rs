@@ -1,0 +1,193 @@
+//! The command line between separate processes.
+
+#[cfg(unix)]
+mod stopping;
+mod storing;
+mod values;
+
+use crate::command::{NOBODY, Running, failure, json, run, smart_record, start_node, text};
+use serde_json::Value;
+
+const KEY: &str = "/sr/cli/board";
+const ADA: &str = r#"{"name": "ada"}"#;
+const BOB: &str = r#"{"name": "bob"}"#;
+
+/// What the writers of [`KEY`] call themselves, sorted.
+fn names(address: &str) -> Vec<String> {
+    let read = json(&["get", KEY, "--connect", address]);
+    let spaces = read["spaces"].as_array().unwrap();
+    let name = |space: &Value| space["document"]["name"].as_str().unwrap().to_owned();
+    let mut names: Vec<_> = spaces.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+/// The peer id at the end of an address.
+fn peer(address: &str) -> &str {
+    address.rsplit('/').next().unwrap()
+}
+
+/// A file for a key, not there yet, in a folder that goes with it.
+fn key_file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ada.key").to_str().unwrap().to_owned();
+    (folder, file)
+}
+
+#[test]
+fn processes_put_read_withdraw_and_survive_the_loss_of_a_node() {
+    let (a, at_a) = start_node(&[], &[]);
+    let (_b, at_b) = start_node(&[&at_a], &[]);
+    let (_c, at_c) = start_node(&[&at_a, &at_b], &[]);
+    let (_folder, key) = key_file();
+    let generated = json(&["key", "generate", &key]);
+    let put = json(&["put", KEY, ADA, "--key", &key, "--connect", &at_a]);
+    assert_eq!(put["writer"], generated["peer"]);
+    json(&["put", KEY, BOB, "--connect", &at_b]);
+    assert_eq!(names(&at_c), ["ada", "bob"]);
+
+    a.kill();
+    assert_eq!(names(&at_c), ["ada", "bob"], "after the loss of a node");
+
+    json(&["withdraw", KEY, "--key", &key, "--connect", &at_c]);
+    assert_eq!(names(&at_b), ["bob"]);
+
+    let nothing = failure(&["get", "/sr/cli/nothing", "--connect", &at_b]);
+    assert_eq!((&nothing["kind"], &nothing["exit_code"]), (&"not-found".into(), &3.into()));
+}
+
+#[test]
+fn json_says_who_wrote_what_until_when_and_who_has_it() {
+    let (_node, address) = start_node(&[], &[]);
+    let put = json(&["put", KEY, ADA, "--ttl", "10m", "--confirm", "--connect", &address]);
+    assert_eq!((&put["key"], &put["namespace"]), (&KEY.into(), &"sr".into()));
+    assert_eq!(put["peers"], Value::from(vec![peer(&address)]));
+    assert_eq!(put["confirmed"], put["peers"]);
+    assert_eq!(put["chunks"], 1);
+    assert_eq!(put["document"], serde_json::from_str::<Value>(ADA).unwrap());
+
+    let get = json(&["get", KEY, "--connect", &address]);
+    let space = &get["spaces"][0];
+    for field in ["writer", "seq", "expires_at"] {
+        assert_eq!(space[field], put[field], "{field}");
+    }
+    assert_eq!(space["document"], serde_json::from_str::<Value>(ADA).unwrap());
+    assert_eq!(get["peers"], put["peers"]);
+    assert_eq!(get["withheld"], Value::Array(vec![]));
+}
+
+#[test]
+fn inspect_shows_all_about_a_record_in_the_network_and_in_a_file() {
+    let (_node, address) = start_node(&[], &[]);
+    let (folder, key) = key_file();
+    json(&["key", "generate", &key]);
+    json(&["put", KEY, ADA, "--key", &key, "--connect", &address]);
+    json(&["put", KEY, r#"{"seat": 1}"#, "--key", &key, "--connect", &address]);
+    let put = json(&["put", KEY, BOB, "--connect", &address]);
+
+    let mut inspected = json(&["inspect", KEY, "--connect", &address]);
+    assert_eq!(inspected["peers"], Value::from(vec![peer(&address)]));
+    let spaces = inspected["spaces"].as_array().unwrap().clone();
+    assert_eq!(spaces.len(), 2);
+    let bob = spaces.iter().find(|space| space["writer"] == put["writer"]).unwrap();
+    let ada = spaces.iter().find(|space| space["writer"] != put["writer"]).unwrap();
+    assert_eq!((&bob["seq"], &bob["expires_at"]), (&put["seq"], &put["expires_at"]));
+    assert_eq!(
+        (bob["updates"].as_array().unwrap().len(), bob["document"]["name"].as_str()),
+        (1, Some("bob"))
+    );
+    assert_eq!(ada["updates"].as_array().unwrap().len(), 2);
+    assert_eq!(ada["document"], serde_json::json!({ "name": "ada", "seat": 1 }));
+    let all: u64 = spaces.iter().map(|space| space["bytes"].as_u64().unwrap()).sum();
+    assert!(all < inspected["bytes"].as_u64().unwrap(), "with the keys of the writers");
+
+    let file = folder.path().join("record");
+    let file = file.to_str().unwrap();
+    json(&["get", KEY, "--output", file, "--connect", &address]);
+    let in_file = json(&["inspect", file, "--under", KEY]);
+    let fields = inspected.as_object_mut().unwrap();
+    for field in ["peers", "stale", "empty", "refused"] {
+        fields.remove(field).unwrap();
+    }
+    assert_eq!(in_file, inspected);
+    let elsewhere = failure(&["inspect", file, "--under", "/sr/cli/elsewhere"]);
+    assert_eq!(elsewhere["kind"], "refused");
+
+    let shown = run(&["inspect", KEY, "--connect", &address]);
+    let shown = text(&shown.stdout);
+    for part in ["bytes", "has it", put["seq"].as_str().unwrap()] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn people_get_one_line_for_each_writer_where_there_is_no_terminal() {
+    let (_node, address) = start_node(&[], &[]);
+    let put = json(&["put", KEY, BOB, "--connect", &address]);
+    let run = run(&["get", KEY, "--connect", &address]);
+    let out = text(&run.stdout);
+    let columns: Vec<_> = out.trim_end().split('\t').collect();
+    assert_eq!(columns.len(), 4, "{out}");
+    assert_eq!(columns[..2], [put["writer"].as_str().unwrap(), put["seq"].as_str().unwrap()]);
+    assert_eq!(columns[3], BOB);
+}
+
+#[test]
+fn who_speaks_another_protocol_is_told_so() {
+    let (_node, address) = start_node(&[], &[]);
+    let client = NOBODY.rsplit('/').next().unwrap();
+    for command in [&["get", KEY][..], &["put", KEY, ADA], &["presence", "find", client]] {
+        let elsewhere = ["--protocol", "/elsewhere/kad/1.0.0", "--connect", &address];
+        let failure = failure(&[command, &elsewhere[..]].concat());
+        assert_eq!(failure["kind"], "unreachable");
+        assert!(failure["hint"].as_str().unwrap().contains("--protocol"), "{failure}");
+    }
+}
+
+#[test]
+fn a_node_that_finds_nobody_says_so_and_serves() {
+    let mut command = smart_record(&["node", "--json", "--connect", NOBODY]);
+    command.stderr(std::process::Stdio::piped());
+    let mut node = Running::spawn(command);
+    let started: Value = serde_json::from_str(&node.line()).unwrap();
+    let address = started["address"].as_str().unwrap();
+    assert!(address.ends_with(started["peer"].as_str().unwrap()));
+    let warning =
+        smart_record_testing::process::lines(node.child.stderr.take().unwrap()).recv().unwrap();
+    let warning: Value = serde_json::from_str(&warning).unwrap();
+    assert_eq!(warning["kind"], "warning");
+    json(&["put", KEY, ADA, "--connect", address]);
+    assert_eq!(names(address), ["ada"]);
+}
+
+#[test]
+fn a_node_serves_also_when_nobody_reads_its_addresses_any_more() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = smart_record(&["node", "--connect", NOBODY]);
+    command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    drop(reader);
+    let mut child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Told after the addresses.
+    let warning =
+        smart_record_testing::process::lines(child.stderr.take().unwrap()).recv().unwrap();
+    assert!(warning.contains("can reach this node"), "{warning}");
+    assert!(child.try_wait().unwrap().is_none(), "it has ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_watch_shows_what_is_there_and_each_change() {
+    let (_node, address) = start_node(&[], &[]);
+    let watch = Running::spawn(smart_record(&["watch", KEY, "--json", "--connect", &address]));
+    let spaces = || -> Vec<Value> {
+        let seen: Value = serde_json::from_str(&watch.line()).unwrap();
+        seen["spaces"].as_array().unwrap().clone()
+    };
+    assert_eq!(spaces(), Vec::<Value>::new());
+    let put = json(&["put", KEY, ADA, "--connect", &address]);
+    let seen = spaces();
+    assert_eq!((seen.len(), &seen[0]["writer"]), (1, &put["writer"]));
+    json(&["put", KEY, BOB, "--connect", &address]);
+    assert_eq!(spaces().len(), 2);
+}

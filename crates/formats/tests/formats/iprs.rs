@@ -1,0 +1,34 @@
+//! IPRS: the bytes, the order's laws, and chains.
+
+mod attacks;
+mod chains;
+mod format;
+mod laws;
+mod own_scheme;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p_identity::Keypair;
+use smart_record_core::*;
+use smart_record_formats::iprs::*;
+use smart_record_testing::{clock::*, iprs::*, keys::rsa};
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Signed by Alice under her key.
+fn sign(record: Record) -> IprsRecord {
+    record.sign(&key(), &alice()).unwrap()
+}
+
+fn validator() -> IprsValidator {
+    IprsValidator::default()
+}
+
+/// A record whose validity is this, signed by Alice.
+fn with_validity(record: &IprsRecord, validity: Ipld) -> Vec<u8> {
+    tampered_under(record.key(), record.block(), |object: &mut BTreeMap<_, _>| {
+        object.insert("validity".to_owned(), validity);
+    })
+}

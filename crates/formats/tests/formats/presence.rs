@@ -1,0 +1,30 @@
+//! Presence: the laws of joining, what is announced, and what neither client nor node signs.
+
+mod announcing;
+mod forms;
+mod laws;
+mod parties;
+mod replays;
+mod signers;
+mod sizes;
+
+use libp2p_identity::Keypair;
+use smart_record_core::*;
+use smart_record_formats::presence::{
+    AnnounceError, Announcement, AnnouncementOffer, Announcer, Entry, ExchangeKey, HalfSigned,
+    Party, PresenceError, PresenceKey, PresenceLimits, PresenceRecord, PresenceValidator,
+    make_put_record,
+};
+use smart_record_testing::presence::*;
+
+fn exchange_key(n: u8) -> ExchangeKey {
+    [n; 32].try_into().unwrap()
+}
+
+fn key_of(client: &Keypair) -> PresenceKey {
+    PresenceKey::of(id(client))
+}
+
+fn validator() -> PresenceValidator {
+    PresenceValidator::default()
+}

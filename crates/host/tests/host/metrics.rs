@@ -1,0 +1,69 @@
+//! What a ready node does is scraped.
+
+use libp2p::{kad, multiaddr::Protocol};
+use libp2p_smart_record::metrics::Metrics;
+use prometheus_client::registry::Registry;
+use smart_record_host::Node;
+use smart_record_services::{DialPolicy, Service, dialable};
+use smart_record_testing::metrics::scrape;
+use smart_record_testing_swarms::{PATIENCE, PROTOCOL, within};
+
+const KEY: &str = "/sr/host/metrics";
+
+#[tokio::test]
+async fn what_a_ready_node_does_is_scraped() {
+    let builder = || {
+        let builder = Node::builder().with_protocol(PROTOCOL);
+        let builder = builder.with_mode(kad::Mode::Server);
+        builder.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+    };
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    within(async {
+        let node = builder().with_metrics(&metrics).start().await.unwrap();
+        let address = node.addresses().await.unwrap().remove(0);
+        let address = address.with(Protocol::P2p(node.peer_id()));
+        let other = builder().bootstrap(address).start().await.unwrap();
+        let document = [("text", "x")].into_iter().collect();
+        other.client().publish(KEY, document, PATIENCE).await.unwrap();
+        assert_eq!(scrape(&registry)["store_admitted_updates_total"], 1.0);
+        node.client().get(KEY).await.unwrap();
+        assert_eq!(scrape(&registry)["reads_total"], 1.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_service_does_is_scraped_with_what_its_node_does() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    within(async {
+        let service = Service::builder().with_reachability(DialPolicy::default());
+        let listen = || "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let node = Node::builder()
+            .with_metrics(&metrics)
+            .with_service(service)
+            .with_mode(kad::Mode::Server)
+            .listen_on(listen())
+            .start()
+            .await
+            .unwrap();
+        assert_eq!(scrape(&registry)["service_refused_total"], 0.0);
+        let address = node.addresses().await.unwrap().remove(0);
+        let asker = Node::builder()
+            .bootstrap(address.clone().with(Protocol::P2p(node.peer_id())))
+            .listen_on(listen())
+            .start()
+            .await
+            .unwrap();
+        let private = address.with(Protocol::P2p(asker.peer_id()));
+        let document = [("please", dialable(&private))].into_iter().collect();
+        asker.client().publish("/sr/service", document, PATIENCE).await.unwrap();
+        while scrape(&registry)["service_refused_total"] == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(scrape(&registry)["service_looks_total"] >= 1.0);
+        assert_eq!(scrape(&registry)["service_checks_total"], 0.0);
+    })
+    .await;
+}

@@ -1,0 +1,63 @@
+//! What tests of several packages share and a swarm is needed for; none of our behaviours and stores.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod node;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, StreamProtocol, Swarm, SwarmBuilder,
+    identity::Keypair,
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
+
+pub use node::{Behaviour, Node, NodeError, connect};
+
+/// The protocol that the nodes of tests speak, so that they keep to themselves.
+pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");
+
+/// Nothing takes nearly as long; a test that hangs should say so.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Fails the test if `work` hangs.
+pub async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("the test hangs")
+}
+
+/// A swarm over TCP with Noise and Yamux that listens on a free port of the loopback interface, and where it does.
+pub async fn listening<B: NetworkBehaviour>(
+    keypair: Keypair,
+    behaviour: B,
+) -> (Swarm<B>, Multiaddr) {
+    // As long as libp2p itself gives a connection.
+    listening_with(keypair, behaviour, Duration::from_secs(10)).await
+}
+
+/// [`listening`], with a time after which it gives up to connect.
+pub async fn listening_with<B: NetworkBehaviour>(
+    keypair: Keypair,
+    behaviour: B,
+    connection_timeout: Duration,
+) -> (Swarm<B>, Multiaddr) {
+    let mut swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
+        .with_connection_timeout(connection_timeout)
+        .build();
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { address, .. } => return (swarm, address),
+            SwarmEvent::ListenerError { error, .. } => Err(error).unwrap(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Records made by other implementations, and by us for them; each folder of `vectors/` says where its files come from.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// A file of vectors.
+pub fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "vectors", name].iter().collect()
+}
+
+/// The vectors in a file: a JSON array that is not empty.
+pub fn read(path: &Path) -> Vec<Value> {
+    let vectors: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert!(!vectors.is_empty(), "{}", path.display());
+    vectors
+}
+
+/// The vectors of the npm package `ipns`: those that are kept, or newer ones to which the environment variable
+/// `IPNS_VECTORS` points.
+pub fn npm_ipns() -> Vec<Value> {
+    read(
+        &std::env::var_os("IPNS_VECTORS").map_or_else(|| path("ipns/npm-ipns.json"), PathBuf::from),
+    )
+}
+
+/// The text in a field of a vector.
+pub fn text<'a>(vector: &'a Value, field: &str) -> &'a str {
+    vector[field].as_str().unwrap_or_else(|| panic!("{field} in {vector}"))
+}
+
+/// The bytes in a field of a vector, which are in hexadecimal digits there.
+pub fn bytes(vector: &Value, field: &str) -> Vec<u8> {
+    let hex = text(vector, field);
+    (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()
+}

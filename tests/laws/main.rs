@@ -1,0 +1,86 @@
+//! The laws that replicas live by: the order and the encodings of nodes, the join of records, what a reader
+//! sees of them, and that delivery in any order, in any pieces and through any store comes to the same.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod documents;
+mod histories;
+mod records;
+mod shards;
+
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use ipld_core::ipld::Ipld;
+use libp2p_identity::Keypair;
+use libp2p_kad::{self as kad, store::RecordStore};
+use libp2p_smart_record::{
+    Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
+    RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
+    Update, UpdateKind, ValidationError, View, Writer, codec,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
+};
+use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
+use prost::Message;
+use smart_record_testing::ManualClock;
+
+/// The time at which all histories begin.
+const T0: u64 = 1_700_000_000_000;
+/// All histories, lifetimes included, are over this long after [`T0`].
+const SPAN: u64 = 4_000;
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource(
+            "proptest-regressions",
+        ))),
+        ..ProptestConfig::default()
+    }
+}
+
+fn at(offset: u64) -> Timestamp {
+    Timestamp::from_millis(T0 + offset)
+}
+
+fn key() -> RecordKey {
+    RecordKey::new("/sr/laws")
+}
+
+fn keypair(seed: u8) -> Keypair {
+    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
+}
+
+/// Order, choice and repetition from a number, so that a failing case can be told by it.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % sides as u64) as usize
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.roll(i + 1));
+        }
+    }
+}
+
+use documents::*;
+use histories::*;

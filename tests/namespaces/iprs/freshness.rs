@@ -1,0 +1,281 @@
+//! Cryptographic freshness: forged, stale and future beacons.
+
+use std::sync::{Arc, RwLock};
+
+use libp2p_identity::Keypair;
+use libp2p_smart_record::{
+    Fault, RecordKey, Validator,
+    iprs::{
+        AdvanceError, Ancestry, Beacon, BeaconError, ChainBeacon, Cited, Freshness, Ipld,
+        IprsRecord, IprsValidator, Scheme, SequenceNumber,
+    },
+};
+
+use super::*;
+
+const THRESHOLD: u64 = 3;
+
+fn authority() -> Keypair {
+    Keypair::ed25519_from_bytes([5; 32]).unwrap()
+}
+
+fn beacon_key() -> RecordKey {
+    key_of(&authority(), "beacon")
+}
+
+/// The beacon's records of the first `n` rounds.
+fn rounds(n: u8) -> Vec<IprsRecord> {
+    let mut rounds: Vec<IprsRecord> = Vec::new();
+    for i in 0..n {
+        let random = vec![i ^ 0xa5; 32];
+        let record = match rounds.last() {
+            None => Ancestry::first(random),
+            Some(parent) => Ancestry::child(random, parent).unwrap(),
+        };
+        rounds.push(record.sign(&beacon_key(), &authority()).unwrap());
+    }
+    rounds
+}
+
+fn beacon(rounds: &[IprsRecord]) -> ChainBeacon {
+    let mut beacon = ChainBeacon::new(&rounds[0]).unwrap();
+    for record in &rounds[1..] {
+        assert_eq!(beacon.advance(record), Ok(true));
+    }
+    beacon
+}
+
+fn cited(record: &IprsRecord, round: u64) -> Cited {
+    Cited { round, value: record.cid() }
+}
+
+fn knowing(rounds: &[IprsRecord]) -> (IprsValidator, Freshness) {
+    let freshness = Freshness::new(beacon(rounds), THRESHOLD);
+    (validator().with_scheme(freshness.clone()), freshness)
+}
+
+#[test]
+fn a_record_is_fresh_up_to_the_threshold_and_stale_beyond() {
+    let rounds = rounds(10);
+    let (validator, freshness) = knowing(&rounds);
+    for (round, is_fresh) in [(9, true), (7, true), (6, true), (5, false), (0, false)] {
+        let record = sign(freshness.record("x", cited(&rounds[round], round as u64)));
+        if is_fresh {
+            accepted_by(&validator, &key(), record.as_bytes(), NOW);
+        } else {
+            refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Stale);
+        }
+    }
+}
+
+#[test]
+fn freshness_passes_as_the_beacon_moves_on() {
+    let rounds = rounds(10);
+    let shared = Arc::new(RwLock::new(beacon(&rounds[..2])));
+    let freshness = Freshness::new(shared.clone(), THRESHOLD);
+    let validator = validator().with_scheme(freshness.clone());
+    let newest = shared.read().unwrap().newest();
+    let record = sign(freshness.record("x", newest));
+    let fault = || validator.validate(&key(), record.as_bytes(), at(NOW)).err().map(|e| e.fault());
+    for (round, expected) in [(1, None), (4, None), (5, Some(Fault::Stale))] {
+        for record in &rounds[2..=round] {
+            shared.write().unwrap().advance(record).unwrap();
+        }
+        assert_eq!(fault(), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_forged_beacon_value_is_refused() {
+    let rounds = rounds(10);
+    let (validator, freshness) = knowing(&rounds);
+    // Another round's value, a record of somebody else, and a value out of thin air.
+    let foreign = Ancestry::first("x").sign(&beacon_key(), &mallory()).unwrap();
+    let other = sign(SequenceNumber::record("x", 1));
+    for value in [&rounds[8], &foreign, &other] {
+        let record = sign(freshness.record("x", cited(value, 9)));
+        refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
+    }
+    let raw = libp2p_smart_record::Cid::new_v1(0x55, *rounds[9].cid().hash());
+    let record = sign(freshness.record("x", Cited { round: 9, value: raw }));
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
+}
+
+#[test]
+fn an_old_value_under_a_new_round_is_refused() {
+    // What would keep an old record fresh.
+    let rounds = rounds(10);
+    let (validator, freshness) = knowing(&rounds);
+    let record = sign(freshness.record("x", cited(&rounds[2], 8)));
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
+}
+
+#[test]
+fn a_beacon_value_from_the_future_is_unsupported_until_the_round_is_known() {
+    let rounds = rounds(11);
+    let (behind, freshness) = knowing(&rounds[..10]);
+    let record = sign(freshness.record("x", cited(&rounds[10], 10)));
+    refused_by(&behind, &key(), record.as_bytes(), NOW, Fault::Unsupported);
+    let forged = sign(freshness.record("x", cited(&rounds[9], u64::MAX)));
+    refused_by(&behind, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
+    let (knows, _) = knowing(&rounds);
+    accepted_by(&knows, &key(), record.as_bytes(), NOW);
+    refused_by(&knows, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
+}
+
+/// A record that was admitted stays over a restart whatever the beacon knows by then.
+#[cfg(feature = "redb")]
+#[test]
+fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
+    use libp2p_kad::store::RecordStore;
+    use libp2p_smart_record::{
+        Registry,
+        store::{RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
+    };
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let local = authority().public().to_peer_id();
+    let open = |validator: IprsValidator| {
+        let registry = Registry::default().with("iprs", validator).unwrap();
+        let storage = RedbStorage::open(&path, local, &RedbConfig::default()).unwrap();
+        let clock = ManualClock::at(at(NOW));
+        SmartRecordStore::with_storage(local, registry, StoreConfig::default(), storage, clock)
+    };
+    let rounds = rounds(20);
+    let (knows, freshness) = knowing(&rounds[..10]);
+    let record = sign(freshness.record("x", cited(&rounds[9], 9)));
+    open(knows).write(&key(), record.as_bytes()).unwrap();
+    // A round that is not known, and one that is past the threshold.
+    for known in [2, 20] {
+        let mut store = open(knowing(&rounds[..known]).0);
+        assert!(store.get(&libp2p_kad::RecordKey::new(&key())).is_some());
+        let _ = store.write(&RecordKey::new("/sr/elsewhere"), b"nothing");
+        assert_eq!(store.counters().rows_discarded, 0);
+    }
+}
+
+#[test]
+fn another_beacon_or_threshold_is_another_scheme() {
+    let ours = rounds(2);
+    let (validator, freshness) = knowing(&ours);
+    let theirs = Ancestry::first("theirs").sign(&key_of(&mallory(), "beacon"), &mallory()).unwrap();
+    let their_beacon = ChainBeacon::new(&theirs).unwrap();
+    let other_beacon = Freshness::new(their_beacon, THRESHOLD);
+    let other_threshold = Freshness::new(beacon(&ours), THRESHOLD + 1);
+    for other in [&other_beacon, &other_threshold] {
+        assert_ne!(other.description().cid(), freshness.description().cid());
+        let record = sign(other.record("x", cited(&ours[1], 1)));
+        refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Unsupported);
+    }
+    // The same beacon at another round is the same.
+    let ahead = Freshness::new(beacon(&rounds(9)), THRESHOLD);
+    assert_eq!(ahead.description(), freshness.description());
+}
+
+#[test]
+fn a_validity_without_a_beacon_is_malformed() {
+    let rounds = rounds(2);
+    let (validator, freshness) = knowing(&rounds);
+    let record = sign(freshness.record("x", cited(&rounds[1], 1)));
+    let round = ("round", Ipld::Integer(1));
+    let value = ("beacon", Ipld::Link(rounds[1].cid()));
+    for validity in [
+        map([]),
+        map([round.clone()]),
+        map([value.clone()]),
+        map([round, value, ("extra", Ipld::Null)]),
+    ] {
+        let value = with_validity(&record, validity);
+        refused_by(&validator, &key(), &value, NOW, Fault::Malformed);
+    }
+}
+
+#[test]
+fn the_later_round_is_the_better_record_whatever_the_beacon_says() {
+    let rounds = rounds(10);
+    let (validator, freshness) = knowing(&rounds[..5]);
+    let [old, new] = [3, 4].map(|n| sign(freshness.record("x", cited(&rounds[n], n as u64))));
+    assert_eq!(validator.select(&key(), &[old.as_bytes(), new.as_bytes()]), Ok(1));
+    let (later, _) = knowing(&rounds);
+    assert_eq!(later.select(&key(), &[old.as_bytes(), new.as_bytes()]), Ok(1));
+}
+
+// The built-in beacon
+
+#[test]
+fn a_beacon_moves_on_one_round_at_a_time() {
+    let rounds = rounds(5);
+    let mut beacon = beacon(&rounds[..2]);
+    assert_eq!(beacon.advance(&rounds[3]), Err(AdvanceError::Gap { round: 3, newest: 1 }));
+    // What it knows already changes nothing.
+    assert_eq!(beacon.advance(&rounds[0]), Ok(false));
+    assert_eq!(beacon.advance(&rounds[1]), Ok(false));
+    assert_eq!(beacon.newest(), cited(&rounds[1], 1));
+    assert_eq!(beacon.advance(&rounds[2]), Ok(true));
+    assert_eq!(beacon.advance(&rounds[3]), Ok(true));
+    assert_eq!(beacon.age(&cited(&rounds[0], 0)), Ok(3));
+    assert_eq!(beacon.id(), rounds[0].cid());
+}
+
+#[test]
+fn a_beacon_s_authority_cannot_show_two_histories() {
+    let rounds = rounds(5);
+    let mut beacon = beacon(&rounds[..3]);
+    let other = |parent: &IprsRecord| {
+        Ancestry::child("other", parent).unwrap().sign(&beacon_key(), &authority()).unwrap()
+    };
+    // Another round 2, and a round 3 that follows on another round 2.
+    let other_2 = other(&rounds[1]);
+    assert_eq!(beacon.advance(&other_2), Err(AdvanceError::Fork { round: 2 }));
+    assert_eq!(beacon.advance(&other(&other_2)), Err(AdvanceError::Fork { round: 3 }));
+    let other_0 = Ancestry::first("other").sign(&beacon_key(), &authority()).unwrap();
+    assert_eq!(beacon.advance(&other_0), Err(AdvanceError::Fork { round: 0 }));
+    assert_eq!(beacon.advance(&rounds[3]), Ok(true));
+}
+
+#[test]
+fn a_beacon_listens_to_its_authority_only() {
+    let rounds = rounds(3);
+    let mut beacon = beacon(&rounds[..2]);
+    let next = || Ancestry::child("x", &rounds[1]).unwrap();
+    let forged = next().sign(&beacon_key(), &mallory()).unwrap();
+    assert_eq!(beacon.advance(&forged), Err(AdvanceError::OtherBeacon));
+    let elsewhere = next().sign(&key_of(&authority(), "y"), &authority()).unwrap();
+    assert_eq!(beacon.advance(&elsewhere), Err(AdvanceError::OtherBeacon));
+    let other = SequenceNumber::record("x", 1).sign(&beacon_key(), &authority()).unwrap();
+    assert!(matches!(beacon.advance(&other), Err(AdvanceError::Record(_))));
+    assert!(matches!(ChainBeacon::new(&rounds[1]), Err(AdvanceError::NotFirst { round: 1 })));
+    assert!(ChainBeacon::new(&other).is_err());
+    // A first round is trusted only as the one by which the beacon is known.
+    assert!(ChainBeacon::resume(rounds[0].cid(), &rounds[0]).is_ok());
+    let resumed = ChainBeacon::resume(rounds[1].cid(), &rounds[0]);
+    assert_eq!(resumed.err(), Some(AdvanceError::OtherBeacon));
+}
+
+#[test]
+fn a_beacon_forgets_what_is_beyond_its_window() {
+    let rounds = rounds(10);
+    let mut beacon = beacon(&rounds).with_window(4);
+    assert_eq!(beacon.age(&cited(&rounds[6], 6)), Ok(3));
+    let too_old = BeaconError::TooOld { round: 5, oldest: 6 };
+    assert_eq!(beacon.age(&cited(&rounds[5], 5)), Err(too_old));
+    let too_old = AdvanceError::TooOld { round: 5, oldest: 6 };
+    assert_eq!(beacon.advance(&rounds[5]), Err(too_old));
+    // To the scheme, that is stale.
+    let freshness = Freshness::new(beacon, 9);
+    let record = sign(freshness.record("x", cited(&rounds[5], 5)));
+    let validator = validator().with_scheme(freshness);
+    refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Stale);
+}
+
+#[test]
+fn a_beacon_can_begin_at_a_checkpoint() {
+    let rounds = rounds(10);
+    let mut late = ChainBeacon::resume(rounds[0].cid(), &rounds[7]).unwrap();
+    assert_eq!(late.id(), beacon(&rounds).id());
+    late.advance(&rounds[8]).unwrap();
+    assert_eq!(late.age(&cited(&rounds[7], 7)), Ok(1));
+    let too_old = BeaconError::TooOld { round: 6, oldest: 7 };
+    assert_eq!(late.age(&cited(&rounds[6], 6)), Err(too_old));
+}

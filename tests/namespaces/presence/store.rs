@@ -1,0 +1,140 @@
+//! Presence in a store whose clock the test sets.
+
+use libp2p_kad::{Record as KadRecord, store::RecordStore};
+use libp2p_smart_record::{
+    RecordKey, ValidationError,
+    store::{Origin, StoreEvent},
+};
+
+use super::{Draft, HOUR, NOW, SKEW, TTL, id, key, millis, node, records, replica, seen, stored};
+
+/// The nodes, in the order of a view.
+fn nodes(numbers: &[u8]) -> Vec<libp2p_identity::PeerId> {
+    let mut nodes: Vec<_> = numbers.iter().map(|n| id(&node(*n))).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+#[test]
+fn a_client_comes_goes_and_is_forgotten() {
+    let (mut replica, clock) = replica();
+    let (one, two) = (Draft::at(1).living(TTL), Draft::at(2).living(HOUR));
+    let mut events = replica.subscribe();
+
+    // Two nodes announce the same client; the replica has both.
+    let report = replica.write(&key(), &one.encode()).unwrap();
+    assert_eq!((report.stored, report.known), (1, 0));
+    let report = replica.write(&key(), &two.encode()).unwrap();
+    assert_eq!((report.stored, report.known), (1, 0));
+    let both = records(&[one.clone(), two.clone()]);
+    assert_eq!(stored(&replica, &key()).as_ref(), Some(&both));
+    assert_eq!(seen(&both, 0), nodes(&[1, 2]));
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
+    let news = StoreEvent::Stored { key: key(), writers: Vec::new(), origin: Origin::Local };
+    assert_eq!(told, [news.clone(), news]);
+
+    // The record lives as long as the last of it; what has expired before is hidden.
+    clock.advance(millis(TTL));
+    let value = stored(&replica, &key()).unwrap();
+    assert_eq!(seen(&value, TTL), nodes(&[2]));
+    assert_eq!(seen(&value, TTL - 1), nodes(&[1, 2]));
+
+    // A renewal is news, a withdrawal hides.
+    let renewed = one.made(TTL);
+    replica.write(&key(), &renewed.encode()).unwrap();
+    let gone = Draft::withdrawn(2).made(TTL).living(HOUR);
+    replica.write(&key(), &gone.encode()).unwrap();
+    let value = stored(&replica, &key()).unwrap();
+    assert_eq!(value, records(&[renewed, gone]));
+    assert_eq!(seen(&value, TTL), nodes(&[1]));
+    assert_eq!(replica.write(&key(), &two.encode()), Err(ValidationError::Stale.into()));
+
+    // Until nothing is kept any more.
+    clock.advance(millis(HOUR - 1));
+    assert!(stored(&replica, &key()).is_some());
+    clock.advance(millis(1));
+    assert_eq!(stored(&replica, &key()), None);
+    assert_eq!(replica.collect(), Ok(1));
+    assert_eq!(replica.usage().records, 0);
+}
+
+#[test]
+fn a_part_of_what_is_stored_is_known_and_not_stale() {
+    let (mut replica, _) = replica();
+    let (one, two, three) = (Draft::at(1), Draft::at(2), Draft::at(3));
+    let all = records(&[one.clone(), two.clone(), three.clone()]);
+    replica.write(&key(), &all).unwrap();
+    let mut events = replica.subscribe();
+    for part in [one.encode(), records(&[two, three.clone()]), all.clone()] {
+        let report = replica.write(&key(), &part).unwrap();
+        assert_eq!((report.stored, report.known), (0, 1));
+        assert_eq!(stored(&replica, &key()).as_ref(), Some(&all));
+    }
+    assert_eq!(replica.counters().known, 3);
+    assert_eq!(events.try_next(), None);
+
+    // One that is behind in anything is stale.
+    let behind = records(&[one, three.made(-1)]);
+    assert_eq!(replica.write(&key(), &behind), Err(ValidationError::Stale.into()));
+    // And what adds something is news, however much of it is known.
+    let more = records(&[Draft::at(1), Draft::at(4)]);
+    assert_eq!(replica.write(&key(), &more).unwrap().stored, 1);
+}
+
+#[test]
+fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
+    let (mut replica, clock) = replica();
+    let (brief, long) = (Draft::at(1).living(TTL), Draft::at(2).living(HOUR));
+    let both = records(&[brief.clone(), long.clone()]);
+    replica.write(&key(), &both).unwrap();
+    clock.advance(millis(TTL));
+    let mut events = replica.subscribe();
+    // Whoever still has the expired one may say so as often as they like, alone or beside what lives.
+    for _ in 0..2 {
+        let report = replica.write(&key(), &both).unwrap();
+        assert_eq!((report.stored, report.known), (0, 1));
+        assert_eq!(stored(&replica, &key()), Some(long.encode()));
+        assert!(replica.write(&key(), &brief.encode()).is_err());
+        let refused = events.try_next().unwrap();
+        assert!(matches!(refused, StoreEvent::Refused { .. }), "{refused:?}");
+    }
+    assert_eq!(events.try_next(), None);
+    // What is news comes without it.
+    let more = Draft::at(3).living(HOUR);
+    assert_eq!(replica.write(&key(), &records(&[brief, more.clone()])).unwrap().stored, 1);
+    assert_eq!(stored(&replica, &key()), Some(records(&[long, more])));
+}
+
+#[test]
+fn what_is_retained_by_its_rules_is_kept_until_then() {
+    // By a client whose clock is ahead: longer than the store keeps what nobody bounds.
+    let (mut replica, clock) = replica();
+    let ahead = Draft::withdrawn(1).made(SKEW).living(48 * HOUR);
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), ahead.encode());
+    record.expires = Some(std::time::Instant::now() + millis(2_000));
+    replica.put(record).unwrap();
+    clock.advance(millis(SKEW + 48 * HOUR - 1));
+    assert_eq!(stored(&replica, &key()), Some(ahead.encode()));
+    clock.advance(millis(1));
+    assert_eq!(stored(&replica, &key()), None);
+}
+
+#[test]
+fn replication_carries_the_time_that_is_left() {
+    let (mut replica, clock) = replica();
+    let value = records(&[Draft::at(1).living(TTL), Draft::at(2).living(2 * TTL)]);
+    let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), value.clone());
+    // What comes with it through the DHT counts for nothing beside what is signed.
+    record.publisher = Some(id(&node(7)));
+    record.expires = Some(std::time::Instant::now() + millis(1_000));
+    replica.put(record).unwrap();
+    clock.advance(millis(TTL));
+    let begun = std::time::Instant::now();
+    let sent: Vec<_> = replica.records().map(|record| record.into_owned()).collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!((RecordKey::new(sent[0].key.to_vec()), &sent[0].value), (key(), &value));
+    assert_eq!(sent[0].publisher, None);
+    let left = sent[0].expires.unwrap() - std::time::Instant::now();
+    assert!(left <= millis(TTL) && left + begun.elapsed() + millis(2) >= millis(TTL), "{left:?}");
+    assert_eq!(seen(&value, TTL), nodes(&[2]), "of {NOW}");
+}

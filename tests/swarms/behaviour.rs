@@ -1,0 +1,11 @@
+//! The behaviour and its client in real swarms over TCP: each promise has a test of its own.
+
+mod addresses;
+mod admission;
+mod clients;
+mod liars;
+mod managers;
+mod repairs;
+mod sharded;
+mod upkeep;
+mod values;

@@ -1,0 +1,360 @@
+//! Validation off the swarm's task: who may send how much, and what happens when that is exceeded.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::{PeerId, identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, ValidationError,
+    behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
+    query::ReadPolicy,
+    store::StoreEvent,
+};
+use tokio::sync::Semaphore;
+
+use super::repairs::board;
+use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use smart_record_testing::ManualClock;
+
+use crate::nodes::within;
+
+fn off_task() -> BehaviourConfig {
+    quiet().with_validation(Validation::OffTask)
+}
+
+fn record(n: usize) -> (RecordKey, Vec<u8>) {
+    let key = RecordKey::new(format!("/sr/inbound/{n}"));
+    let now = SystemClock.now();
+    let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+    signer.merge(says("x"), now, MINUTE).unwrap();
+    (key, signer.record(now).encode())
+}
+
+/// Sends a value to a peer and waits for Kademlia's answer.
+async fn send(from: &mut Peer, to: PeerId, key: &RecordKey, value: Vec<u8>) {
+    let record = kad::Record::new(kad::RecordKey::new(key), value);
+    from.smart(move |smart| {
+        smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)
+    })
+    .await;
+    from.until(|event| match event {
+        Event::Kad(kad::Event::OutboundQueryProgressed {
+            result: kad::QueryResult::PutRecord(result),
+            ..
+        }) => Some(result.clone().unwrap()),
+        _ => None,
+    })
+    .await;
+}
+
+async fn refused(peer: &Peer, reason: InboundRefusal) -> u64 {
+    let counters = peer.smart(|smart| smart.counters().clone()).await;
+    counters.inbound_refused.get(&reason).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_is_good_is_stored_and_what_is_not_is_refused() {
+    let (mut a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("good"), MINUTE).await.unwrap();
+        b.until_stored(&key(), |_| true).await;
+        send(&mut a, b.id, &key(), b"junk".to_vec()).await;
+        let fault = b
+            .until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(fault, Fault::Malformed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn provider_records_are_stored_too() {
+    let (a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.smart(|smart| smart.kad_mut().start_providing(kad::RecordKey::new(&key())).unwrap())
+            .await;
+        b.until(|event| match event {
+            Event::Kad(kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { .. },
+            }) => Some(()),
+            _ => None,
+        })
+        .await;
+        let providers = b.smart(|smart| {
+            use kad::store::RecordStore;
+            smart.store_mut().providers(&libp2p_kad::RecordKey::new(&key()))
+        });
+        let providers: Vec<_> = providers.await.into_iter().map(|record| record.provider).collect();
+        assert_eq!(providers, [a.id]);
+    })
+    .await;
+}
+
+/// Answers when it is let.
+struct Gate(Arc<Semaphore>);
+
+impl AsyncValidator for Gate {
+    fn validate<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        _: &'a [u8],
+        _: PeerId,
+    ) -> BoxFuture<'a, Result<(), ValidationError>> {
+        async move {
+            self.0.acquire().await.unwrap().forget();
+            if key.path().ends_with(b"9") {
+                return Err(ValidationError::Unsupported("asked, and refused".to_owned()));
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn with_the_queue_full_the_newest_are_refused_and_nothing_else_stalls() {
+    let gate = Arc::new(Semaphore::new(0));
+    let config = off_task().with_inbound_queue(4).with_inbound_concurrency(1);
+    let setup = Setup { asks: Some(Box::new(Gate(gate.clone()))), ..Setup::with_config(config) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in 0..7 {
+            let (key, value) = record(n);
+            send(&mut a, b.id, &key, value).await;
+        }
+        b.until(|event| {
+            matches!(event, Event::InboundRefused { reason: InboundRefusal::QueueFull, .. })
+                .then_some(())
+        })
+        .await;
+        assert_eq!(refused(&b, InboundRefusal::QueueFull).await, 3);
+        // While all of the queue waits, reads and writes go on.
+        b.client.publish("/sr/inbound/own", says("own"), MINUTE).await.unwrap();
+        assert_eq!(a.client.view("/sr/inbound/own").await.unwrap().len(), 1);
+        assert_eq!(b.smart(|smart| smart.store_mut().usage().records).await, 1);
+
+        gate.add_permits(100);
+        for n in 0..4 {
+            b.until_stored(&record(n).0, |_| true).await;
+        }
+        for n in 4..7 {
+            assert_eq!(b.stored(&record(n).0).await, None, "the newest");
+        }
+        let (key, value) = record(8);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_validator_may_ask_someone_and_refuse() {
+    let gate = Arc::new(Semaphore::new(100));
+    let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let (key, value) = record(9);
+        send(&mut a, b.id, &key, value).await;
+        let fault = b
+            .until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(fault, Fault::Unsupported);
+        assert_eq!(b.stored(&key).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_read_is_stored_only_if_the_validator_agrees() {
+    let gate = Arc::new(Semaphore::new(100));
+    let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
+    let (a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in [9, 8] {
+            let key = record(n).0;
+            let value = record(n).1;
+            let stored = key.clone();
+            a.smart(move |smart| smart.store_mut().write(&stored, &value).unwrap()).await;
+            // It is a server among the closest, so it would keep what it reads.
+            let reading = b.client.get(key.clone()).await.unwrap();
+            assert_eq!(reading.view().len(), 1, "what a read answers is not asked about");
+        }
+        b.until_stored(&record(8).0, |_| true).await;
+        assert_eq!(b.stored(&record(9).0).await, None, "it was asked about before");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn validation_runs_where_the_executor_puts_it() {
+    let (begun, was_begun) = tokio::sync::oneshot::channel();
+    let executor: Executor = Box::new(|work| {
+        begun.send(()).unwrap();
+        tokio::spawn(work);
+    });
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        was_begun.await.unwrap();
+        let (key, value) = record(1);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_validation_has_come_to_its_end_what_comes_in_is_refused() {
+    let executor: Executor = Box::new(drop);
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (mut a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for n in 0..2 {
+            let (key, value) = record(n);
+            send(&mut a, b.id, &key, value).await;
+        }
+        assert_eq!(refused(&b, InboundRefusal::Stopped).await, 2);
+        b.client.publish(key(), says("own"), MINUTE).await.unwrap();
+    })
+    .await;
+}
+
+/// An executor that begins its work, or drops it, when it is told to.
+fn held() -> (Executor, tokio::sync::oneshot::Sender<bool>) {
+    let (go, is_to_go) = tokio::sync::oneshot::channel();
+    let executor: Executor = Box::new(|work| {
+        tokio::spawn(async move {
+            if is_to_go.await.unwrap() {
+                work.await;
+            }
+        });
+    });
+    (executor, go)
+}
+
+#[tokio::test]
+async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
+    for policy in [ReadPolicy::All, ReadPolicy::Replies(1)] {
+        let (executor, go) = held();
+        let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+        let (a, b) = (Peer::start().await, setup.start().await);
+        mesh(&[&a, &b]).await;
+        within(async {
+            a.store(&board(60, 600)).await;
+            let mut read = std::pin::pin!(b.client.get_with(key(), policy));
+            assert!(futures::poll!(&mut read).is_pending());
+            while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+                || b.smart(|smart| smart.counters().lookups).await == 0
+            {
+                tokio::task::yield_now().await;
+            }
+            assert!(futures::poll!(&mut read).is_pending(), "nobody has checked the answer");
+            // Nothing else waits for it.
+            assert!(b.client.get("/sr/inbound/else").await.unwrap().is_empty());
+            go.send(true).unwrap();
+            let reading = read.await.unwrap();
+            assert_eq!(reading.holders, [a.id]);
+            let all = policy == ReadPolicy::All;
+            assert_eq!((reading.view().len() == 60, reading.is_complete()), (all, all));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
+    let (executor, stop) = held();
+    let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
+    let (a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.store(&board(1, 1)).await;
+        let mut read = std::pin::pin!(b.client.get(key()));
+        assert!(futures::poll!(&mut read).is_pending());
+        while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+            || b.smart(|smart| smart.counters().lookups).await == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        stop.send(false).unwrap();
+        let lost = read.await.unwrap();
+        assert!(lost.is_empty() && !lost.is_complete());
+        // From now on they are checked on the task.
+        assert_eq!(b.client.view(key()).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// Panics about some records.
+struct Panics;
+
+impl AsyncValidator for Panics {
+    fn validate<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        _: &'a [u8],
+        _: PeerId,
+    ) -> BoxFuture<'a, Result<(), ValidationError>> {
+        assert!(!key.path().ends_with(b"9"), "this is what the test is about");
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_validator_that_panics_takes_only_that_record_with_it() {
+    let config = quiet().with_inbound_queue(1);
+    let setup = Setup { asks: Some(Box::new(Panics)), ..Setup::with_config(config) };
+    let (mut a, mut b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        for _ in 0..3 {
+            let (key, value) = record(9);
+            send(&mut a, b.id, &key, value).await;
+            let fault = b.until(|event| match event {
+                Event::Store(StoreEvent::Refused { reason, .. }) => Some(reason.fault()),
+                _ => None,
+            });
+            assert_eq!(fault.await, Fault::Unsupported);
+        }
+        let (key, value) = record(8);
+        send(&mut a, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_floods_is_limited_and_takes_nothing_from_others() {
+    let config = off_task().with_inbound_rate(1).with_inbound_burst(5);
+    // A clock that stands still, so that no second passes.
+    let clock = ManualClock::at(SystemClock.now());
+    let b = Setup::with_config(config).at(&clock).start().await;
+    let (mut flooder, mut other) = (Peer::start().await, Peer::start().await);
+    mesh(&[&b, &flooder]).await;
+    mesh(&[&b, &other]).await;
+    within(async {
+        let mut b = b;
+        for n in 0..30 {
+            let (key, value) = record(n);
+            send(&mut flooder, b.id, &key, value).await;
+        }
+        assert_eq!(refused(&b, InboundRefusal::RateLimited).await, 25);
+        let (key, value) = record(31);
+        send(&mut other, b.id, &key, value).await;
+        b.until_stored(&key, |_| true).await;
+    })
+    .await;
+}

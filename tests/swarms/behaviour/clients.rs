@@ -1,0 +1,605 @@
+//! What an app does with a client.
+
+use std::time::Duration;
+
+use futures::{StreamExt, future::join_all};
+use libp2p::{identity::Keypair, kad};
+use libp2p_smart_record::{
+    AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
+    SystemClock, Timestamp, ValidationError, Validator, Validity, Writer,
+    behaviour::{BehaviourConfig, Event},
+    client::ClientError,
+    query::ReadPolicy,
+    store::{Quota, StoreConfig, WriteError},
+};
+
+use crate::peer::{MINUTE, Peer, Setup, Silent, key, mesh, quiet, says, texts};
+use smart_record_testing::ManualClock;
+
+use crate::nodes::within;
+
+#[tokio::test]
+async fn what_one_publishes_the_others_read() {
+    let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b, &c]).await;
+    within(async {
+        let publication = a.client.publish(key(), says("a"), MINUTE).await.unwrap();
+        let mut peers = publication.peers.clone();
+        peers.sort_unstable();
+        let mut others = vec![b.id, c.id];
+        others.sort_unstable();
+        assert_eq!((peers, publication.chunks), (others.clone(), 1));
+        b.client.publish(key(), says("b"), MINUTE).await.unwrap();
+        let view = c.client.view(key()).await.unwrap();
+        assert_eq!(texts(&view), ["a", "b"]);
+        assert_eq!(view.get(&a.id).unwrap().seq, publication.update.unwrap().seq());
+
+        let mut holders = a.client.confirm(&publication).await.unwrap();
+        holders.sort_unstable();
+        assert_eq!(holders, others, "those who took it have it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replacing_and_withdrawing_reach_everyone() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("one"), MINUTE).await.unwrap();
+        a.client.replace(key(), says("two"), MINUTE).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["two"]);
+        a.client.withdraw(key()).await.unwrap();
+        assert!(b.client.view(key()).await.unwrap().is_empty());
+        assert_eq!(b.stored(&key()).await.unwrap().spaces().len(), 1, "the withdrawal is kept");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_space_goes_out_whole_in_chunks() {
+    let store = StoreConfig::default().with_chunk_bytes(2 * 1_024);
+    let a = Setup { store, ..Setup::default() }.start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        let publish = async |n: usize| {
+            let name = format!("k{n}");
+            let document = [(name.as_str(), "x".repeat(200))].into_iter().collect();
+            a.client.publish(key(), document, MINUTE).await.unwrap()
+        };
+        for n in 0..20 {
+            publish(n).await;
+        }
+        b.smart(|smart| smart.store_mut().forget(&key()).unwrap()).await;
+        let publication = publish(20).await;
+        assert!(publication.chunks > 3, "{publication:?}");
+        assert_eq!(publication.peers, [b.id]);
+        let (ours, theirs) = (a.stored(&key()).await, b.stored(&key()).await);
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.unwrap().spaces().next().unwrap().1.updates().len(), 21);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_stale() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let long = [("long", "x")].into_iter().collect();
+        let first = a.client.publish(key(), long, 30 * MINUTE).await.unwrap();
+        let keypair = a.keypair.clone();
+        drop(a);
+
+        let again = Setup { keypair, ..Setup::default() }.start().await;
+        mesh(&[&again, &b]).await;
+        let second = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        assert!(second.update.unwrap().seq() > first.update.unwrap().seq());
+        let reading = b.client.get(key()).await.unwrap();
+        assert_eq!(reading.withheld, []);
+        let view = reading.view();
+        assert_eq!(texts(&view), ["new"]);
+        assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
+        // It outlives what it hides, of which the new process has learned from the network.
+        let stored = b.stored(&key()).await.unwrap();
+        let retained = stored.spaces().next().unwrap().1.retain_until().unwrap();
+        assert_eq!(retained, first.update.unwrap().expires_at);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_before() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let long = [("long", "x")].into_iter().collect();
+        let first = a.client.publish(key(), long, 30 * MINUTE).await.unwrap();
+        let keypair = a.keypair.clone();
+        drop(a);
+
+        // The new process knows nobody yet, and its store holds what another writer says.
+        let again = Setup { keypair, ..Setup::default() }.start().await;
+        let theirs = Peer::start().await;
+        theirs.client.publish(key(), says("theirs"), MINUTE).await.unwrap();
+        again.store(&theirs.stored(&key()).await.unwrap()).await;
+        again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        let stored = again.stored(&key()).await.unwrap();
+        let space = stored.space(again.client.writer()).unwrap();
+        assert!(space.retain_until().unwrap() >= first.update.unwrap().expires_at);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown() {
+    let (b, c) = (Peer::start().await, Peer::start().await);
+    within(async {
+        let keypair = Keypair::generate_ed25519();
+        let now = SystemClock.now();
+        // What there was before the restart: a part that is shown, and one that nobody shows.
+        let mut signer = SpaceSigner::new(key(), keypair.clone(), Limits::default());
+        signer.resume(&libp2p_smart_record::SmartRecord::new(key()));
+        signer.merge(says("old"), now, MINUTE).unwrap();
+        b.store(&signer.record(now)).await;
+        let long = [("long", "x")].into_iter().collect();
+        let long = signer.merge(long, now, 30 * MINUTE).unwrap();
+        c.store(&signer.record(now)).await;
+
+        let query_timeout = Some(Duration::from_millis(300));
+        let again = Setup { keypair, query_timeout, ..Setup::default() }.start().await;
+        mesh(&[&again, &b]).await;
+        let silent = Silent::start();
+        again.add(libp2p::PeerId::random(), silent.address()).await;
+        let written = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        assert_eq!(written.peers, [b.id]);
+        let stored = again.stored(&key()).await.unwrap();
+        let space = stored.space(again.client.writer()).unwrap();
+        assert!(space.retain_until().unwrap() >= now.saturating_add(48 * 60 * MINUTE));
+        assert!(space.retain_until().unwrap() > long.retain_until());
+        // With the network whole again, the older part stays hidden.
+        mesh(&[&b, &c]).await;
+        let view = c.client.view(key()).await.unwrap();
+        assert_eq!(texts(&view), ["new"]);
+        assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() {
+    let rank = |keypair: &Keypair| Writer::from(&keypair.public()).rank(&key());
+    let mut keypairs = [(); 3].map(|()| Keypair::generate_ed25519());
+    keypairs.sort_by_key(rank);
+    let [first, second, last] = keypairs;
+    let limits = Limits::default().with_spaces_per_record(2);
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
+    let a = Setup { keypair: last.clone(), registry, ..Setup::default() }.start().await;
+    within(async {
+        // What it has said before a restart, by a clock that was ahead.
+        let now = SystemClock.now().saturating_add(MINUTE);
+        for (keypair, ttl) in [(last, 30 * MINUTE), (first, MINUTE), (second, MINUTE)] {
+            let mut signer = SpaceSigner::new(key(), keypair, limits.clone());
+            signer.merge([("before", "x")].into_iter().collect(), now, ttl).unwrap();
+            a.store(&signer.record(now)).await;
+        }
+        let own = async || a.client.stored_of(key(), a.id).await.unwrap().unwrap();
+        let before = own().await;
+        a.client.publish(key(), says("new"), MINUTE).await.unwrap();
+        let (before, after) = (before.space(a.client.writer()).unwrap().clone(), own().await);
+        let after = after.space(a.client.writer()).unwrap();
+        assert_eq!(after.view(now).unwrap().document.len(), 2);
+        assert!(after.newest() > before.newest());
+        assert!(after.retain_until() >= before.retain_until());
+        let record = a.stored(&key()).await.unwrap();
+        assert_eq!(record.spaces().len(), 2);
+        assert_eq!(record.space(a.client.writer()), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_that_our_own_store_refuses_fails_although_earlier_ones_are_known() {
+    let quota = Quota { count: 100, bytes: 1_000 };
+    let store = StoreConfig::default().with_writer_quota(quota).with_protected_quota(quota);
+    let a = Setup { store, ..Setup::default() }.start().await;
+    let b = Peer::start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), says("first"), MINUTE).await.unwrap();
+        let before = a.stored(&key()).await;
+        let large = [("large", "x".repeat(1_000))].into_iter().collect();
+        let refused = a.client.publish(key(), large, MINUTE).await;
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
+        assert_eq!(a.stored(&key()).await, before);
+        assert_eq!(b.stored(&key()).await, before, "nor is it sent");
+        a.client.replace(key(), says("second"), MINUTE).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["second"], "the next goes on");
+    })
+    .await;
+}
+
+/// Values are sets of bytes, and combine.
+struct Union;
+
+impl Validator for Union {
+    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
+    }
+
+    fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        let all: std::collections::BTreeSet<u8> = values.concat().into_iter().collect();
+        Ok(all.into_iter().collect())
+    }
+
+    fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        part.iter().all(|byte| whole.contains(byte))
+    }
+}
+
+fn uniting() -> Setup {
+    let registry = Registry::default().with("union", Union).unwrap();
+    Setup { registry, ..Setup::default() }
+}
+
+#[tokio::test]
+async fn who_has_combined_a_value_with_others_has_it() {
+    let (a, b) = (uniting().start().await, uniting().start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        b.client.put("/union/x", "b").await.unwrap();
+        let publication = a.client.put("/union/x", "a").await.unwrap();
+        assert_eq!(publication.peers, [b.id]);
+        assert_eq!(a.client.confirm(&publication).await.unwrap(), [b.id], "it has \"ab\"");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_no_packet_carries_is_refused() {
+    let a = uniting().start().await;
+    within(async {
+        let refused = a.client.put("/union/x", vec![1; 15 * 1_024 + 1]).await;
+        assert!(
+            matches!(&refused, Err(ClientError::Refused(WriteError::Refused(
+                ValidationError::LimitExceeded(exceeded)))) if exceeded.limit == StoreConfig::CHUNK_BYTES),
+            "{refused:?}"
+        );
+        assert!(a.client.get("/union/x").await.unwrap().is_empty());
+        a.client.put("/union/x", vec![1; 15 * 1_024]).await.unwrap();
+    })
+    .await;
+}
+
+/// A peer that can reach nobody, and finds out after a while.
+async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
+    let query_timeout = Some(Duration::from_millis(300));
+    let peer = Setup { query_timeout, ..Setup::with_config(config) }.start().await;
+    let silent = Silent::start();
+    peer.add(libp2p::PeerId::random(), silent.address()).await;
+    (peer, silent)
+}
+
+#[tokio::test]
+async fn a_read_to_which_nobody_answers_times_out() {
+    let (a, _silent) = unheard(quiet()).await;
+    within(async {
+        assert_eq!(a.client.get(key()).await.unwrap_err(), ClientError::TimedOut);
+        let alone = Peer::start().await.client.get(key()).await.unwrap();
+        assert!(!alone.has_reached_anyone() && !alone.is_complete(), "there was nobody to ask");
+        let (b, c) = (Peer::start().await, Peer::start().await);
+        mesh(&[&b, &c]).await;
+        let reading = b.client.get(key()).await.unwrap();
+        assert!(
+            reading.has_reached_anyone() && reading.is_complete(),
+            "it says that it has nothing"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queued_call_that_was_dropped_is_not_carried_out() {
+    let (a, _silent) = unheard(quiet().with_max_operations(1)).await;
+    within(async {
+        let first = a.client.get("/sr/queued/first");
+        let dropped = a.client.publish("/sr/queued/dropped", says("x"), MINUTE);
+        let put = signed_by_another("/sr/queued/put");
+        let put = a.client.put("/sr/queued/put", put);
+        let mut first = std::pin::pin!(first);
+        {
+            let (mut dropped, mut put) = (std::pin::pin!(dropped), std::pin::pin!(put));
+            assert!(futures::poll!(&mut first).is_pending());
+            assert!(futures::poll!(&mut dropped).is_pending());
+            assert!(futures::poll!(&mut put).is_pending());
+        }
+        let mut last = std::pin::pin!(a.client.get("/sr/queued/last"));
+        assert!(futures::poll!(&mut last).is_pending());
+        assert_eq!(first.await.unwrap_err(), ClientError::TimedOut);
+        assert_eq!(last.await.unwrap_err(), ClientError::TimedOut);
+        assert_eq!(a.smart(|smart| smart.store_mut().usage().records).await, 0);
+    })
+    .await;
+}
+
+fn signed_by_another(key: &'static str) -> Vec<u8> {
+    let mut signer = SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
+    let now = SystemClock.now();
+    signer.merge(says("x"), now, MINUTE).unwrap();
+    signer.record(now).encode()
+}
+
+#[tokio::test]
+async fn with_the_last_client_gone_nothing_is_signed_any_more() {
+    let (mut a, _silent) = unheard(quiet()).await;
+    let b = Peer::start().await;
+    within(async {
+        // It waits for what the network knows of the space.
+        let client = std::mem::replace(&mut a.client, b.client.clone());
+        {
+            let mut write = std::pin::pin!(client.keep(key(), says("x"), MINUTE));
+            assert!(futures::poll!(&mut write).is_pending());
+            while a.smart(|smart| smart.counters().lookups).await == 0 {}
+        }
+        drop(client);
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+        while a.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(a.stored(&key()).await, None);
+        assert_eq!(a.smart(|smart| smart.counters().writes).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong() {
+    let nobody = SpaceRules::new(Limits::default(), AllowList::default());
+    let registry = Registry::default().with("closed", nobody).unwrap();
+    let setup = Setup { registry, ..Setup::default() };
+    let a = setup.start().await;
+    within(async {
+        let publish = |key: &'static str, ttl| a.client.publish(key, says("x"), ttl);
+        let unregistered = publish("/unheard/of", MINUTE).await;
+        assert_eq!(unregistered, Err(ClientError::Unregistered(RecordKey::new("/unheard/of"))));
+        let refused = publish("/closed/x", MINUTE).await;
+        assert!(
+            matches!(&refused, Err(ClientError::Refused(WriteError::Refused(reason)))
+                if reason.fault() == Fault::RefusedByPolicy),
+            "{refused:?}"
+        );
+        let too_long = publish("/sr/x", 49 * 60 * MINUTE).await;
+        assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
+        let junk = a.client.put("/sr/x", "junk").await;
+        assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
+        // Nobody else is there: that is no error.
+        let alone = publish("/sr/x", MINUTE).await.unwrap();
+        assert_eq!(alone.peers, []);
+        assert_eq!(texts(&a.client.view("/sr/x").await.unwrap()), ["x"]);
+        assert!(a.client.get("/sr/nothing").await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_fail_and_watches_end_when_the_behaviour_is_gone() {
+    let a = Peer::start().await;
+    within(async {
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty(), "there is nothing");
+        let client = a.stop();
+        assert!(watch.next().await.is_none());
+        assert_eq!(client.get(key()).await.unwrap_err(), ClientError::Stopped);
+        assert_eq!(client.publish(key(), says("x"), MINUTE).await, Err(ClientError::Stopped));
+        assert!(client.watch(key()).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_on() {
+    let (mut a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.keep(key(), says("a"), MINUTE).await.unwrap();
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert_eq!(texts(&watch.next().await.unwrap().view()), ["a"]);
+        let clone = a.client.clone();
+        // The peer of the test holds one as well: it gets another one's.
+        a.client = b.client.clone();
+        assert!(clone.get(key()).await.is_ok(), "the others go on");
+        drop(clone);
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+        while watch.next().await.is_some() {}
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_at_once_what_the_local_store_learns() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        for text in ["one", "two"] {
+            a.client.replace(key(), says(text), MINUTE).await.unwrap();
+            assert_eq!(texts(&watch.next().await.unwrap().view()), [text]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_of_writers_with_keys_of_every_kind() {
+    let b = Peer::start().await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        // The peer ids of the first two are the keys themselves, that of the last is a hash.
+        let keypairs =
+            [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()];
+        for (n, keypair) in keypairs.into_iter().enumerate() {
+            let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+            let now = SystemClock.now();
+            signer.merge(says("x"), now, MINUTE).unwrap();
+            b.store(&signer.record(now)).await;
+            assert_eq!(watch.next().await.unwrap().view().len(), n + 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
+    let interval = Duration::from_millis(100);
+    let a = Peer::start().await;
+    let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
+    // Only b knows a, and as a client it is told nothing.
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(a.id, a.address.clone()).await;
+    within(async {
+        let mut watch = b.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        for text in ["one", "two"] {
+            let publication = a.client.replace(key(), says(text), MINUTE).await.unwrap();
+            assert_eq!(publication.peers, []);
+            assert_eq!(texts(&watch.next().await.unwrap().view()), [text]);
+        }
+        assert_eq!(b.stored(&key()).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_when_something_expires() {
+    let clock = ManualClock::at(libp2p_smart_record::Timestamp::from_millis(1_800_000_000_000));
+    let a = Setup::default().at(&clock).start().await;
+    within(async {
+        let mut watch = a.client.watch(key()).await.unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        a.client.publish(key(), says("short"), MINUTE).await.unwrap();
+        assert_eq!(texts(&watch.next().await.unwrap().view()), ["short"]);
+        clock.advance(MINUTE);
+        a.wake().await;
+        assert!(watch.next().await.unwrap().view().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_without_news_takes_one_lookup_each_time() {
+    let interval = Duration::from_millis(50);
+    let full = Peer::start().await;
+    let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(full.id, full.address.clone()).await;
+    within(async {
+        let board = super::repairs::board(60, 600);
+        full.store(&board).await;
+        let mut watch = b.client.watch(key()).await.unwrap();
+        while watch.next().await.unwrap().record.as_ref() != Some(&board) {}
+        let counts = async || {
+            let counters = b.smart(|smart| smart.counters().clone()).await;
+            (counters.reads, counters.lookups)
+        };
+        let before = counts().await;
+        assert!(before.1 > before.0, "the first took several");
+        while counts().await.0 < before.0 + 5 {
+            tokio::time::sleep(interval).await;
+        }
+        let after = counts().await;
+        assert!(after.1 - before.1 <= after.0 - before.0 + 1, "{before:?} {after:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_watched_keys_each_is_looked_up() {
+    let a = Peer::start().await;
+    let config = quiet().with_watch_interval(Duration::ZERO).with_max_operations(4);
+    let b = Setup::with_config(config).start().await;
+    b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    b.add(a.id, a.address.clone()).await;
+    within(async {
+        let keys: Vec<_> = (0..30).map(|n| RecordKey::new(format!("/sr/watched/{n:02}"))).collect();
+        let watches = join_all(keys.iter().map(|key| b.client.watch(key.clone()))).await;
+        let mut watches: Vec<_> = watches.into_iter().map(Result::unwrap).collect();
+        for watch in &mut watches {
+            assert!(watch.next().await.unwrap().is_empty());
+        }
+        for (key, watch) in keys.iter().zip(&mut watches).rev() {
+            a.client.publish(key.clone(), says("x"), MINUTE).await.unwrap();
+            assert_eq!(texts(&watch.next().await.unwrap().view()), ["x"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hundred_subscribers_of_one_key_share_its_lookups() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let watches = join_all((0..100).map(|_| b.client.watch(key()))).await;
+        let mut watches: Vec<_> = watches.into_iter().map(Result::unwrap).collect();
+        for watch in &mut watches {
+            assert!(watch.next().await.unwrap().is_empty());
+        }
+        a.client.publish(key(), says("hello"), MINUTE).await.unwrap();
+        for watch in &mut watches {
+            assert_eq!(texts(&watch.next().await.unwrap().view()), ["hello"]);
+        }
+        let reads = b.smart(|smart| smart.counters().reads).await;
+        assert_eq!(reads, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_commands_than_are_worked_on_wait_and_are_all_done() {
+    let (a, b) =
+        (Setup::with_config(quiet().with_max_operations(2)).start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let many = (0..200).map(|n| {
+            let client = a.client.clone();
+            async move {
+                let key = RecordKey::new(format!("/sr/many/{}", n % 10));
+                client.publish(key.clone(), says(&n.to_string()), MINUTE).await.unwrap();
+                client.get_with(key, ReadPolicy::Replies(1)).await.unwrap()
+            }
+        });
+        assert_eq!(join_all(many).await.len(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
+    let (mut a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        // A query of the user's own shows in the events, those of the behaviour's do not.
+        a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        a.client.get(key()).await.unwrap();
+        let id = a.smart(|smart| smart.kad_mut().get_record(kad::RecordKey::new(&key()))).await;
+        let seen = a
+            .until(|event| match event {
+                Event::Kad(kad::Event::OutboundQueryProgressed { id, .. }) => Some(*id),
+                _ => None,
+            })
+            .await;
+        assert_eq!(seen, id);
+        // The others in the swarm go on as well.
+        let connected = b.with(|swarm| swarm.connected_peers().count()).await;
+        assert_eq!(connected, 1);
+    })
+    .await;
+}

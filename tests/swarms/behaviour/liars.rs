@@ -1,0 +1,352 @@
+//! Replicas that lie change no result.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use libp2p::{
+    PeerId,
+    identity::Keypair,
+    kad::{
+        self, ProviderRecord,
+        store::{self, RecordStore},
+    },
+};
+use libp2p_smart_record::{
+    Clock, Fault, Limits, RecordKey, SmartRecord, SpaceSigner, SystemClock,
+    behaviour::{BehaviourConfig, Event, Validation},
+    query::ReadPolicy,
+};
+
+use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
+use smart_record_testing_swarms::Node;
+
+use crate::nodes::{PROTOCOL, within};
+
+/// Answers every GET with the same record, or with nothing, and keeps a list of what it was sent.
+struct Liar {
+    answer: Option<kad::Record>,
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl RecordStore for Liar {
+    type RecordsIter<'a> = std::iter::Empty<Cow<'a, kad::Record>>;
+    type ProvidedIter<'a> = std::iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, _: &kad::RecordKey) -> Option<Cow<'_, kad::Record>> {
+        self.answer.as_ref().map(Cow::Borrowed)
+    }
+    fn put(&mut self, record: kad::Record) -> store::Result<()> {
+        self.sent.lock().unwrap().push(record.value);
+        Ok(())
+    }
+    fn remove(&mut self, _: &kad::RecordKey) {}
+    fn records(&self) -> Self::RecordsIter<'_> {
+        std::iter::empty()
+    }
+    fn add_provider(&mut self, _: ProviderRecord) -> store::Result<()> {
+        Ok(())
+    }
+    fn providers(&self, _: &kad::RecordKey) -> Vec<ProviderRecord> {
+        Vec::new()
+    }
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        std::iter::empty()
+    }
+    fn remove_provider(&mut self, _: &kad::RecordKey, _: &PeerId) {}
+}
+
+struct Lying {
+    node: Node<Liar>,
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+async fn liar(answer: Option<kad::Record>) -> Lying {
+    let sent = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let store = Liar { answer, sent: sent.clone() };
+    let config = kad::Config::new(PROTOCOL);
+    let node = Node::start(Keypair::generate_ed25519(), store, config).await;
+    Lying { node, sent }
+}
+
+fn record(key: &RecordKey, value: Vec<u8>) -> kad::Record {
+    kad::Record::new(kad::RecordKey::new(key), value)
+}
+
+fn signed_ago(key: &RecordKey, keypair: &Keypair, text: &str, ago: Duration) -> SmartRecord {
+    let mut signer = SpaceSigner::new(key.clone(), keypair.clone(), Limits::default());
+    let at = SystemClock.now().saturating_sub(ago);
+    signer.replace(says(text), at, 10 * MINUTE).unwrap();
+    signer.record(at)
+}
+
+fn signed(key: &RecordKey, keypair: &Keypair, text: &str) -> SmartRecord {
+    signed_ago(key, keypair, text, Duration::ZERO)
+}
+
+/// A reader that knows an honest holder of what `author` says, and a liar.
+async fn read_beside(
+    author: &Keypair,
+    answer: Option<kad::Record>,
+) -> (libp2p_smart_record::query::Reading, Lying) {
+    read_beside_with(quiet(), author, answer).await
+}
+
+async fn read_beside_with(
+    config: BehaviourConfig,
+    author: &Keypair,
+    answer: Option<kad::Record>,
+) -> (libp2p_smart_record::query::Reading, Lying) {
+    let (honest, reader) = (Peer::start().await, Setup::with_config(config).start().await);
+    let liar = liar(answer).await;
+    mesh(&[&honest, &reader]).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    honest.store(&signed(&key(), author, "truth")).await;
+    let reading = within(reader.client.get(key())).await.unwrap();
+    assert_eq!(texts(&reading.view()), ["truth"]);
+    assert_eq!(reading.snapshot.record, honest.stored(&key()).await);
+    (reading, liar)
+}
+
+#[tokio::test]
+async fn an_answer_of_another_key_changes_nothing() {
+    let author = Keypair::generate_ed25519();
+    let elsewhere = RecordKey::new("/sr/behaviour/elsewhere");
+    let answer = record(&elsewhere, signed(&elsewhere, &author, "elsewhere").encode());
+    let (reading, liar) = read_beside(&author, Some(answer)).await;
+    assert!(matches!(&reading.refused[..], [(peer, error)]
+        if *peer == liar.node.peer() && error.fault() == Fault::Malformed));
+
+    // Nor if it is moved under the key asked for: the signature is for the other one.
+    let answer = record(&key(), signed(&elsewhere, &author, "elsewhere").encode());
+    let (reading, _liar) = read_beside(&author, Some(answer)).await;
+    assert_eq!(reading.refused[0].1.fault(), Fault::Invalid);
+}
+
+#[tokio::test]
+async fn garbage_changes_nothing() {
+    let answer = record(&key(), b"garbage".to_vec());
+    let (reading, liar) = read_beside(&Keypair::generate_ed25519(), Some(answer)).await;
+    assert!(matches!(&reading.refused[..], [(peer, error)]
+        if *peer == liar.node.peer() && error.fault() == Fault::Malformed));
+}
+
+#[tokio::test]
+async fn old_data_changes_nothing_and_is_told_to_be_stale() {
+    let author = Keypair::generate_ed25519();
+    let old = signed_ago(&key(), &author, "old", MINUTE);
+    let (reading, liar) = read_beside(&author, Some(record(&key(), old.encode()))).await;
+    assert_eq!(reading.stale, [liar.node.peer()]);
+}
+
+#[tokio::test]
+async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
+    let author = Keypair::generate_ed25519();
+    let config = quiet().with_validation(Validation::OffTask);
+    let old = signed_ago(&key(), &author, "old", MINUTE).encode();
+    let forged = signed(&"/sr/behaviour/elsewhere".into(), &author, "elsewhere").encode();
+    let fault = |reading: &libp2p_smart_record::query::Reading| reading.refused[0].1.fault();
+    for (answer, expected) in
+        [(b"garbage".to_vec(), Some(Fault::Malformed)), (forged, Some(Fault::Invalid)), (old, None)]
+    {
+        let answer = Some(record(&key(), answer));
+        let (reading, liar) = read_beside_with(config.clone(), &author, answer).await;
+        match expected {
+            Some(expected) => assert_eq!(fault(&reading), expected),
+            None => assert_eq!(reading.stale, [liar.node.peer()]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_data_changes_nothing_and_is_told_to_be_empty() {
+    let (reading, liar) = read_beside(&Keypair::generate_ed25519(), None).await;
+    assert_eq!(reading.empty, [liar.node.peer()]);
+    assert_eq!(reading.stale, []);
+}
+
+#[tokio::test]
+async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
+    let author = Keypair::generate_ed25519();
+    let elsewhere = RecordKey::new("/sr/behaviour/elsewhere");
+    let old = record(&key(), signed_ago(&key(), &author, "old", MINUTE).encode());
+    let other = signed(&elsewhere, &author, "elsewhere").encode();
+    let kinds = [
+        Some(old),
+        None,
+        Some(record(&key(), b"garbage".to_vec())),
+        Some(record(&elsewhere, other.clone())),
+        Some(record(&key(), other)),
+    ];
+    let (honest, reader) = (Peer::start().await, Peer::start().await);
+    let mut liars = Vec::new();
+    for answer in kinds.iter().cycle().take(2 * kinds.len()) {
+        let liar = liar(answer.clone()).await;
+        reader.add(liar.node.peer(), liar.node.address()).await;
+        liars.push(liar);
+    }
+    mesh(&[&honest, &reader]).await;
+    within(async {
+        let truth = signed(&key(), &author, "truth");
+        honest.store(&truth).await;
+        // Once as one who knows nothing, and once as one who has read it before.
+        for _ in 0..2 {
+            let reading = reader.client.get(key()).await.unwrap();
+            assert_eq!(texts(&reading.view()), ["truth"]);
+            assert_eq!(reading.snapshot.record.as_ref(), Some(&truth));
+            assert_eq!(
+                (reading.holders.len(), reading.stale.len(), reading.empty.len()),
+                (3, 2, 2),
+                "the honest one and those of old data; nobody else has it"
+            );
+            assert_eq!(reading.refused.len(), 6);
+            assert_eq!(reading.withheld, [], "somebody has shown it");
+        }
+        for peer in [&honest, &reader] {
+            assert_eq!(peer.stored(&key()).await.as_ref(), Some(&truth), "nor what is stored");
+            assert_eq!(peer.stored(&elsewhere).await, None);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_withholds_what_was_seen_before_is_noticed() {
+    let author = Keypair::generate_ed25519();
+    let old = signed_ago(&key(), &author, "old", MINUTE);
+    let new = signed(&key(), &author, "new");
+    let mut reader = Peer::start().await;
+    // It keeps nothing of what it reads.
+    reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    within(async {
+        let honest = Peer::start().await;
+        honest.store(&new).await;
+        reader.add(honest.id, honest.address.clone()).await;
+        assert_eq!(texts(&reader.client.view(key()).await.unwrap()), ["new"]);
+        let gone = honest.id;
+        drop(honest);
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
+
+        let seq = |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq;
+        for (answer, found) in [(Some(&old), Some(seq(&old))), (None, None)] {
+            let answer = answer.map(|old| record(&key(), old.encode()));
+            let liar = liar(answer).await;
+            reader.add(liar.node.peer(), liar.node.address()).await;
+            let reading = reader.client.get(key()).await.unwrap();
+            let [withheld] = &reading.withheld[..] else { panic!("{:?}", reading.withheld) };
+            assert_eq!(withheld.writer, author.public().to_peer_id());
+            assert_eq!((withheld.known, withheld.found), (seq(&new), found));
+            let told = reader.until(|event| match event {
+                Event::Withheld { writers, .. } => Some(writers.clone()),
+                _ => None,
+            });
+            assert_eq!(told.await, reading.withheld);
+            let peer = liar.node.peer();
+            reader.smart(move |smart| smart.kad_mut().remove_peer(&peer)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
+    let [one, other] = [(); 2].map(|()| signed(&key(), &Keypair::generate_ed25519(), "x"));
+    let mut both = one.clone();
+    both.join(other).unwrap();
+    let reader = Peer::start().await;
+    reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
+    within(async {
+        let whole = liar(Some(record(&key(), both.encode()))).await;
+        reader.add(whole.node.peer(), whole.node.address()).await;
+        assert_eq!(reader.client.view(key()).await.unwrap().len(), 2);
+        let gone = whole.node.peer();
+        drop(whole);
+        while reader.with(move |swarm| swarm.is_connected(&gone)).await {
+            tokio::task::yield_now().await;
+        }
+        reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
+
+        // There is nobody to ask.
+        assert_eq!(reader.client.get(key()).await.unwrap().withheld, []);
+        // One was asked who has not heard of the other writer; there may be others.
+        let part = liar(Some(record(&key(), one.encode()))).await;
+        reader.add(part.node.peer(), part.node.address()).await;
+        let early = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
+        assert_eq!(early.withheld, []);
+        let all = reader.client.get(key()).await.unwrap();
+        assert_eq!(all.withheld.len(), 1, "now there are none");
+        assert_eq!(reader.smart(|smart| smart.counters().withheld).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_takes_no_repair_is_not_sent_it_with_every_read() {
+    let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
+    let reader = Peer::start().await;
+    reader.store(&truth).await;
+    let liar = liar(None).await;
+    reader.add(liar.node.peer(), liar.node.address()).await;
+    within(async {
+        for _ in 0..5 {
+            let reading = reader.client.get(key()).await.unwrap();
+            assert_eq!(reading.empty, [liar.node.peer()]);
+        }
+        let sent = async || reader.smart(|smart| smart.counters().repairs).await;
+        while sent().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(liar.sent.lock().unwrap().len(), 1);
+        assert_eq!(reader.smart(|smart| smart.counters().repairs_put_off).await, 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_ends_with_its_policy() {
+    let author = Keypair::generate_ed25519();
+    let reader = Setup::with_config(quiet()).start().await;
+    let mut holders = Vec::new();
+    let truth = signed(&key(), &author, "truth");
+    for _ in 0..8 {
+        let holder = liar(Some(record(&key(), truth.encode()))).await;
+        reader.add(holder.node.peer(), holder.node.address()).await;
+        holders.push(holder);
+    }
+    within(async {
+        let count = async |policy| {
+            let reading = reader.client.get_with(key(), policy).await.unwrap();
+            assert_eq!(texts(&reading.view()), ["truth"]);
+            reading.holders.len()
+        };
+        // Three are asked at a time, so two more may have answered meanwhile.
+        assert!((2..=4).contains(&count(ReadPolicy::Replies(2)).await));
+        assert!((3..=6).contains(&count(ReadPolicy::WithoutNews(3)).await));
+        assert_eq!(count(ReadPolicy::All).await, 8);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lies_do_not_count_as_replies() {
+    let author = Keypair::generate_ed25519();
+    let reader = Peer::start().await;
+    let mut liars = Vec::new();
+    for _ in 0..6 {
+        let liar = liar(Some(record(&key(), b"garbage".to_vec()))).await;
+        reader.add(liar.node.peer(), liar.node.address()).await;
+        liars.push(liar);
+    }
+    let honest = liar(Some(record(&key(), signed(&key(), &author, "truth").encode()))).await;
+    reader.add(honest.node.peer(), honest.node.address()).await;
+    within(async {
+        let reading = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
+        assert_eq!(texts(&reading.view()), ["truth"]);
+        assert_eq!(reading.holders, [honest.node.peer()]);
+        // And nobody is sent anything because of them.
+        assert!(liars.iter().all(|liar| liar.sent.lock().unwrap().is_empty()));
+    })
+    .await;
+}

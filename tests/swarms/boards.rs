@@ -1,0 +1,75 @@
+//! Boards of a thousand writers and more: published, replicated, read whole by who was never near them, and split
+//! over several keys. What the tests measure they print: `cargo test --all-features --test swarms boards:: -- --nocapture`.
+
+mod lookups;
+mod network;
+mod shards;
+
+use std::time::Duration;
+
+use libp2p::{PeerId, identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock,
+    Timestamp,
+    store::{SmartRecordStore, StoreConfig},
+};
+
+use crate::nodes::{Node, Stored, start_as};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The size of Kademlia's packets and of the slices that answers hold, by default.
+const SLICE_BYTES: usize = 8 * 1_024;
+
+/// Fails the test if `work` hangs. These tests are the longest that there are.
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(600), work).await.expect("the test hangs")
+}
+
+/// Different groups of peers and writers.
+const WRITERS: u8 = 1;
+const NODES: u8 = 2;
+
+fn keypair(group: u8, number: u64) -> Keypair {
+    let mut secret = [group; 32];
+    secret[..8].copy_from_slice(&number.to_be_bytes());
+    Keypair::ed25519_from_bytes(secret).unwrap()
+}
+
+/// A space of one update with `text` bytes of text.
+fn space(key: &RecordKey, writer: u64, text: usize, now: Timestamp) -> SmartRecord {
+    let keypair = keypair(WRITERS, writer);
+    let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
+    let document: Dict = [("text", "x".repeat(text))].into_iter().collect();
+    signer.merge(document, now, HOUR).unwrap();
+    signer.record(now)
+}
+
+/// A board of a thousand writers, about 300 KB.
+fn thousand(key: &RecordKey, now: Timestamp) -> SmartRecord {
+    let mut board = SmartRecord::new(key.clone());
+    for writer in 0..1_000 {
+        board.join(space(key, writer, 145, now)).unwrap();
+    }
+    let bytes = board.encode().len();
+    assert!((290_000..310_000).contains(&bytes), "{bytes} bytes");
+    board
+}
+
+/// How many full slices a record has.
+fn slices(board: &SmartRecord) -> usize {
+    board.encode().len().div_ceil(SLICE_BYTES)
+}
+
+/// So many lookups are enough for all of so many readers in 99 cases of a hundred: `docs/design.md`, section "Any
+/// subset of a record is a record".
+fn bound(slices: usize, replicas: usize, readers: usize) -> usize {
+    let per_replica = slices as f64 / replicas as f64;
+    (per_replica * (100.0 * slices as f64 * readers as f64).ln()).ceil() as usize
+}
+
+/// `peers` in the order of their distances from a key.
+fn by_distance<T>(peers: &mut [T], key: &RecordKey, peer: impl Fn(&T) -> PeerId) {
+    let target = kad::KBucketKey::new(kad::RecordKey::new(key));
+    peers.sort_by_cached_key(|item| kad::KBucketKey::from(peer(item)).distance(&target));
+}

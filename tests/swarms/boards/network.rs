@@ -1,0 +1,147 @@
+//! A board of a thousand writers on 25 real swarms over TCP.
+
+use super::*;
+use std::ops::Range;
+
+use futures::{
+    StreamExt,
+    future::{join_all, try_join_all},
+};
+use libp2p::Swarm;
+use smart_record_testing_swarms as swarms;
+
+/// How many nodes hold a record, as long as there are as many.
+const REPLICAS: usize = 20;
+
+/// Starts a node that is not known to any other yet.
+pub async fn start_node(number: u64, tweak: impl FnOnce(&mut kad::Config)) -> Node {
+    let (keypair, config) = (keypair(NODES, number), StoreConfig::default());
+    start_as(keypair, SystemClock, Registry::default(), config, tweak).await
+}
+
+/// A network in which each node knows the others.
+pub async fn network(size: u64) -> Vec<Node> {
+    let nodes = join_all((0..size).map(|number| start_node(number, |_| {}))).await;
+    for node in &nodes {
+        for other in nodes.iter().filter(|other| other.peer() != node.peer()) {
+            node.add(other.peer(), other.address()).await.unwrap();
+        }
+    }
+    nodes
+}
+
+/// Puts a board from several nodes at once, a share of it each, in chunks.
+async fn publish(publishers: &[Node], board: &SmartRecord) {
+    let chunks: Vec<_> = board.chunks(StoreConfig::default().chunk_bytes()).collect();
+    let share = chunks.len().div_ceil(publishers.len());
+    let put = publishers.iter().zip(chunks.chunks(share)).map(async |(node, chunks)| {
+        for chunk in chunks {
+            assert_eq!(node.put(board.key(), chunk.clone()).await.unwrap(), REPLICAS);
+        }
+    });
+    join_all(put).await;
+}
+
+/// Looks the board up again and again until it is whole, and says each time how much is there.
+async fn read_whole(reader: &Node, board: &SmartRecord, holders: usize) {
+    let rules = SpaceRules::default();
+    let mut read = SmartRecord::new(board.key().clone());
+    let (all, slices) = (board.spaces().len(), slices(board));
+    let most = bound(slices, holders, 1);
+    println!("{all} writers, {slices} slices of 8 KiB, {holders} nodes that hold them:");
+    for lookup in 1..=most {
+        let answers = reader.lookup(board.key()).await.unwrap();
+        for (from, value) in &answers {
+            assert!(from.is_some(), "the reader itself holds nothing");
+            assert!(value.len() <= SLICE_BYTES);
+            read.join(rules.read(board.key(), value, SystemClock.now()).unwrap()).unwrap();
+        }
+        let spaces = read.spaces().len();
+        println!("  lookup {lookup}: {} answers, {spaces} of {all} spaces", answers.len());
+        assert!(answers.len() <= holders);
+        if spaces == all {
+            assert_eq!(read, *board);
+            return;
+        }
+    }
+    panic!("not read within {most} lookups");
+}
+
+/// A node that has just come, and is far from the key: no replica of it.
+async fn newcomer(key: &RecordKey, numbers: Range<u64>, contact: &Node) -> Node {
+    let mut numbers: Vec<_> = numbers.collect();
+    by_distance(&mut numbers, key, |number| keypair(NODES, *number).public().to_peer_id());
+    let node = start_node(*numbers.last().unwrap(), |_| {}).await;
+    node.add(contact.peer(), contact.address()).await.unwrap();
+    node.bootstrap().await.unwrap();
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_board_of_a_thousand_writers_is_read_whole_also_when_40_percent_of_the_nodes_are_lost() {
+    within(async {
+        let key = RecordKey::new("/sr/boards/a thousand");
+        let mut nodes = network(25).await;
+        by_distance(&mut nodes, &key, Node::peer);
+        let board = thousand(&key, SystemClock.now());
+        let publishers =
+            [newcomer(&key, 100..200, &nodes[0]).await, newcomer(&key, 200..300, &nodes[1]).await];
+        publish(&publishers, &board).await;
+        drop(publishers);
+        let stored = try_join_all(nodes.iter().map(|node| node.stored(&key))).await.unwrap();
+        for record in &stored[..REPLICAS] {
+            assert!(record.as_ref() == Some(&board));
+        }
+        assert!(stored[REPLICAS..].iter().all(Option::is_none));
+
+        let first = newcomer(&key, 300..400, nodes.last().unwrap()).await;
+        read_whole(&first, &board, REPLICAS).await;
+
+        // The worst 40 %: the ten that are the closest.
+        nodes.drain(..10);
+        let second = newcomer(&key, 400..500, nodes.last().unwrap()).await;
+        read_whole(&second, &board, REPLICAS - 10).await;
+    })
+    .await;
+}
+
+/// Waits until a node's store holds all of a board.
+async fn until_whole(node: &Node, board: &SmartRecord) {
+    let subscribe = |swarm: &mut Swarm<_>| store_of(swarm).subscribe();
+    let mut events = node.with(subscribe).await.unwrap();
+    while node.stored(board.key()).await.unwrap().as_ref() != Some(board) {
+        // Everything that has come in since is looked at together.
+        events.next().await.unwrap();
+        while events.try_next().is_some() {}
+    }
+}
+
+fn store_of(swarm: &mut Swarm<swarms::Behaviour<SmartRecordStore>>) -> &mut SmartRecordStore {
+    swarm.behaviour_mut().kad.store_mut()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kademlia_s_job_replicates_a_board_of_a_thousand_writers_in_chunks() {
+    within(async {
+        let key = RecordKey::new("/sr/boards/replicated");
+        let board = thousand(&key, SystemClock.now());
+        let replicas = network(4).await;
+        let holder = start_node(100, |config| {
+            config.set_replication_interval(Some(Duration::from_millis(200)));
+        })
+        .await;
+        let (held, value) = (key.clone(), board.encode());
+        let write = move |swarm: &mut Swarm<_>| store_of(swarm).write(&held, &value).unwrap();
+        assert_eq!(holder.with(write).await.unwrap().stored, 1_000);
+        for replica in &replicas {
+            holder.add(replica.peer(), replica.address()).await.unwrap();
+        }
+        // Nobody puts anything.
+        join_all(replicas.iter().map(|replica| until_whole(replica, &board))).await;
+        for replica in &replicas {
+            let counters = replica.with(|swarm| store_of(swarm).counters()).await.unwrap();
+            assert_eq!((counters.admitted, counters.refused_total()), (1_000, 0));
+        }
+    })
+    .await;
+}

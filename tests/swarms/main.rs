@@ -1,0 +1,27 @@
+//! Real swarms over TCP: each promise has a test of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod behaviour;
+mod boards;
+mod dht;
+mod driven;
+mod iprs;
+mod manager;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod network;
+mod nodes;
+mod partition;
+mod peer;
+mod presence;
+mod presence_publisher;
+mod readme;
+mod traps;

@@ -1,0 +1,301 @@
+//! The record manager: over a store in memory, over a shelf that says what a test wants, and over the DHT
+//! between real swarms.
+
+mod dht;
+mod shelf;
+
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p_smart_record::{
+    AcceptAny, AllowList, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry, Timestamp,
+    ValidationError,
+    manager::{ManagerError, RecordManager, StoreBackend},
+    signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
+    store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
+};
+use smart_record_testing::ManualClock;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
+
+/// `/notes/…` is anybody's, `/own/<peer id>/…` is its peer's, `/text/…` is text.
+fn with_all<T: Clone>(namespaces: Namespaces<T>) -> Namespaces<T>
+where
+    SignedRecordValidator: Into<T>,
+{
+    let own = SignedRecordValidator::new(SignedRecordLimits::default(), KeyOwner);
+    let text = SignedRecordValidator::default().with_check(|record| {
+        std::str::from_utf8(record.value()).map(drop).map_err(|e| Malformed::other(e).into())
+    });
+    namespaces
+        .with("notes", SignedRecordValidator::default())
+        .and_then(|namespaces| namespaces.with("own", own))
+        .and_then(|namespaces| namespaces.with("text", text))
+        .unwrap()
+}
+
+fn registry() -> Registry {
+    with_all(Registry::default())
+}
+
+fn rules() -> Namespaces<SignedRecordValidator> {
+    with_all(Namespaces::empty())
+}
+
+fn keypair(seed: u8) -> Keypair {
+    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
+}
+
+fn record(author: u8, key: &str, value: &'static str, sequence: u64) -> SignedRecord {
+    UnsignedRecord::new(key, value, sequence)
+        .sign(&keypair(author), &SignedRecordLimits::default())
+        .unwrap()
+}
+
+type InMemory = RecordManager<StoreBackend>;
+
+/// Two authors over the same store, and the clock of all three.
+fn two_authors() -> (InMemory, InMemory, ManualClock) {
+    let clock = ManualClock::at(NOW);
+    let store = SmartRecordStore::with_storage(
+        keypair(9).public().to_peer_id(),
+        registry(),
+        StoreConfig::default(),
+        MemoryStorage::default(),
+        clock.clone(),
+    );
+    let backend = StoreBackend::over(store);
+    let manager =
+        |seed| RecordManager::with_clock(keypair(seed), rules(), backend.clone(), clock.clone());
+    (manager(1), manager(2), clock)
+}
+
+#[tokio::test]
+async fn what_was_put_can_be_got() {
+    let manager = RecordManager::new(keypair(1), rules(), StoreBackend::new(registry()));
+    assert_eq!(manager.get("/notes/test-key").await, Ok(None));
+    assert_eq!(manager.has_record("/notes/test-key").await, Ok(false));
+    manager.put("/notes/test-key", "test-value").await.unwrap();
+    assert_eq!(manager.get("/notes/test-key").await, Ok(Some(b"test-value".to_vec())));
+    assert_eq!(manager.has_record("/notes/test-key").await, Ok(true));
+    assert_eq!(manager.get("/notes/other-key").await, Ok(None));
+}
+
+#[test]
+fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
+    let config = StoreConfig::default();
+    let backend = StoreBackend::new(Registry::empty().with_fallback(AcceptAny::default()));
+    let mut store = backend.store();
+    for n in 0..config.max_records() {
+        store.write(&RecordKey::new(format!("/notes/{n}")), b"value").unwrap();
+    }
+    let refused = store.write(&RecordKey::new("/notes/one-more"), b"value").unwrap_err();
+    assert!(refused.to_string().contains("records"), "{refused}");
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_got_as_before() {
+    let (alice, bob, clock) = two_authors();
+    alice.put("/notes/a", "before").await.unwrap();
+    clock.set(NOW.saturating_add(Duration::from_secs(3_600)));
+    alice.put("/notes/a", "ahead").await.unwrap();
+    clock.set(NOW.saturating_add(Duration::from_secs(1)));
+    assert_eq!(alice.get("/notes/a").await, Ok(None), "what there is comes from the future");
+    let again = alice.put("/notes/a", "again").await.unwrap();
+    assert_eq!(again.record.sequence(), NOW_MICROS + 1_000_000);
+    for manager in [&alice, &bob] {
+        assert_eq!(manager.get("/notes/a").await, Ok(Some(b"again".to_vec())));
+    }
+}
+
+#[tokio::test]
+async fn a_record_tells_all_about_itself() {
+    let (alice, bob, clock) = two_authors();
+    let published = alice.put("/notes/a", "hello").await.unwrap();
+    assert_eq!(published.peers, 0, "there are no other peers");
+    clock.advance(Duration::from_secs(1));
+    let record = bob.get_record("/notes/a").await.unwrap().unwrap();
+    assert_eq!(record, published.record);
+    assert_eq!(record.key(), &RecordKey::new("/notes/a"));
+    assert_eq!(record.value(), b"hello");
+    assert_eq!(record.author(), keypair(1).public().to_peer_id());
+    assert_eq!(record.sequence(), NOW_MICROS);
+    assert_eq!(record.expires_at(), None);
+    // Each of them got it at another time; reading it again is not receiving it again.
+    let received_at = NOW.saturating_add(Duration::from_secs(1));
+    assert_eq!(record.received_at(), Some(received_at));
+    clock.advance(Duration::from_secs(1));
+    let again = bob.get_record("/notes/a").await.unwrap().unwrap();
+    assert_eq!(again.received_at(), Some(received_at));
+    let own = alice.get_record("/notes/a").await.unwrap().unwrap();
+    assert_eq!(own.received_at(), Some(NOW));
+}
+
+#[tokio::test]
+async fn each_put_takes_the_place_of_the_last_whoever_s_it_is() {
+    let (alice, bob, clock) = two_authors();
+    let mut last = 0;
+    for (author, value) in [(&alice, "1"), (&alice, "2"), (&bob, "3"), (&alice, "4"), (&bob, "5")] {
+        let published = author.put("/notes/a", value).await.unwrap();
+        assert!(
+            published.record.sequence() > last,
+            "the clock stands still, the sequence does not"
+        );
+        last = published.record.sequence();
+        assert_eq!(alice.get("/notes/a").await, Ok(Some(value.into())));
+        assert_eq!(bob.get("/notes/a").await, Ok(Some(value.into())));
+    }
+    assert_eq!(last, NOW_MICROS + 4);
+    clock.advance(Duration::from_secs(1));
+    let published = alice.put("/notes/a", "6").await.unwrap();
+    assert_eq!(published.record.sequence(), NOW_MICROS + 1_000_000);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_makes_no_lower_sequence() {
+    let (alice, bob, _) = two_authors();
+    alice.put("/notes/a", "1").await.unwrap();
+    let behind = ManualClock::at(NOW.saturating_sub(Duration::from_secs(60)));
+    let late = RecordManager::with_clock(keypair(2), rules(), bob.backend().clone(), behind);
+    let published = late.put("/notes/a", "2").await.unwrap();
+    assert_eq!(published.record.sequence(), NOW_MICROS + 1);
+    assert_eq!(alice.get("/notes/a").await, Ok(Some(b"2".to_vec())));
+}
+
+#[tokio::test]
+async fn an_expired_record_is_gone() {
+    let (alice, bob, clock) = two_authors();
+    let until = NOW.saturating_add(Duration::from_secs(10));
+    alice.put_until("/notes/a", "mortal", until).await.unwrap();
+    clock.advance(Duration::from_secs(9));
+    assert_eq!(bob.get("/notes/a").await, Ok(Some(b"mortal".to_vec())));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(bob.get("/notes/a").await, Ok(None));
+    assert_eq!(
+        alice.put_until("/notes/a", "late", until).await,
+        Err(ManagerError::Refused(ValidationError::Expired { expired_at: until }))
+    );
+}
+
+#[tokio::test]
+async fn a_record_of_another_can_be_sent_on() {
+    let (alice, bob, _) = two_authors();
+    let record = record(7, "/notes/a", "from afar", 3);
+    bob.put_record(record.clone()).await.unwrap();
+    assert_eq!(alice.get_record("/notes/a").await, Ok(Some(record.clone())));
+    bob.put_record(record).await.unwrap();
+    let old = self::record(7, "/notes/a", "old", 2);
+    assert_eq!(
+        bob.put_record(old).await,
+        Err(ManagerError::Backend(WriteError::Refused(ValidationError::Stale)))
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_without_rules() {
+    let (alice, _, _) = two_authors();
+    // Nobody registered the first; the second has records of another kind; the others have none.
+    for key in ["/unheard/of", "/sr/rooms", "notes", ""] {
+        let unregistered = ManagerError::Unregistered(RecordKey::new(key));
+        assert_eq!(alice.put(key, "x").await, Err(unregistered.clone()));
+        assert_eq!(alice.get(key).await, Err(unregistered.clone()));
+        assert_eq!(alice.get_record(key).await, Err(unregistered.clone()));
+        assert_eq!(alice.has_record(key).await, Err(unregistered));
+    }
+}
+
+#[tokio::test]
+async fn a_fallback_serves_keys_without_a_namespace() {
+    let anything = SignedRecordValidator::default();
+    let backend = StoreBackend::new(Registry::empty().with_fallback(anything.clone()));
+    let rules = Namespaces::empty().with_fallback(anything);
+    let manager = RecordManager::new(keypair(1), rules, backend);
+    manager.put("test-key", "test-value").await.unwrap();
+    assert_eq!(manager.get("test-key").await, Ok(Some(b"test-value".to_vec())));
+}
+
+#[tokio::test]
+async fn a_key_that_belongs_to_another() {
+    let (alice, bob, _) = two_authors();
+    let key = RecordKey::new(format!("/own/{}/status", keypair(1).public().to_peer_id()));
+    alice.put(key.clone(), "mine").await.unwrap();
+    let error = bob.put(key.clone(), "mine too").await.unwrap_err();
+    assert!(
+        matches!(&error, ManagerError::Refused(reason) if reason.fault() == Fault::RefusedByPolicy),
+        "{error}"
+    );
+    assert_eq!(bob.get(key).await, Ok(Some(b"mine".to_vec())));
+}
+
+#[tokio::test]
+async fn an_author_who_is_not_on_the_list() {
+    let list: AllowList = [keypair(1).public().to_peer_id()].into_iter().collect();
+    let rules = SignedRecordValidator::new(SignedRecordLimits::default(), list);
+    let backend = StoreBackend::new(Registry::empty().with("staff", rules.clone()).unwrap());
+    let rules = Namespaces::empty().with("staff", rules).unwrap();
+    let manager = |seed| RecordManager::new(keypair(seed), rules.clone(), backend.clone());
+    manager(1).put("/staff/a", "x").await.unwrap();
+    let error = manager(2).put("/staff/a", "y").await.unwrap_err();
+    assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::RefusedByPolicy));
+}
+
+#[tokio::test]
+async fn content_that_is_against_the_rules() {
+    let (alice, _, _) = two_authors();
+    alice.put("/text/a", "text").await.unwrap();
+    let error = alice.put("/text/a", vec![0xff]).await.unwrap_err();
+    assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::Malformed));
+    assert_eq!(alice.get("/text/a").await, Ok(Some(b"text".to_vec())));
+}
+
+#[tokio::test]
+async fn sizes() {
+    let (alice, _, _) = two_authors();
+    alice.put("/notes/a", vec![0; 6_144]).await.unwrap();
+    for (key, len) in [("/notes/a".to_owned(), 6_145), (format!("/notes/{}", "k".repeat(250)), 1)] {
+        let error = alice.put(&*key, vec![0; len]).await.unwrap_err();
+        assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::LimitExceeded));
+    }
+}
+
+#[tokio::test]
+async fn puts_at_the_same_time_never_share_a_sequence() {
+    let (alice, bob, _) = two_authors();
+    let puts: Vec<_> = (0..32)
+        .map(|n| {
+            let manager = alice.clone();
+            tokio::spawn(async move { manager.put("/notes/a", vec![n]).await })
+        })
+        .collect();
+    let mut sequences = Vec::new();
+    for put in puts {
+        match put.await.unwrap() {
+            Ok(published) => sequences.push(published.record.sequence()),
+            // Another one was faster with a higher sequence.
+            Err(ManagerError::Backend(WriteError::Refused(ValidationError::Stale))) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sequences.sort_unstable();
+    let highest = *sequences.last().unwrap();
+    let count = sequences.len();
+    sequences.dedup();
+    assert_eq!(sequences.len(), count);
+    let best = bob.get_record("/notes/a").await.unwrap().unwrap();
+    assert_eq!(best.sequence(), highest);
+}
+
+#[tokio::test]
+async fn a_store_that_fails() {
+    // So small that nothing fits.
+    let config = StoreConfig::default().with_max_bytes(10);
+    let store =
+        SmartRecordStore::with_registry(keypair(9).public().to_peer_id(), registry(), config);
+    let manager = RecordManager::new(keypair(1), rules(), StoreBackend::over(store));
+    let error = manager.put("/notes/a", "x").await.unwrap_err();
+    assert!(
+        matches!(&error, ManagerError::Backend(WriteError::Refused(r)) if r.fault() == Fault::LimitExceeded),
+        "{error}"
+    );
+}

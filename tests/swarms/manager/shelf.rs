@@ -1,0 +1,349 @@
+//! The manager over a backend that says what a test wants.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use libp2p::identity::PeerId;
+use libp2p_smart_record::{
+    Bytes, Fault, Namespaces, Open, RecordKey, Timestamp,
+    manager::{Answer, Correction, Found, Holder, ManagerError, RecordBackend, RecordManager},
+    signed::{SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
+};
+
+use smart_record_testing::ManualClock;
+
+use super::{NOW, NOW_MICROS, keypair, record, rules};
+
+/// A backend whose answers a test sets, and that takes note of what it is asked for.
+#[derive(Clone, Debug, Default)]
+struct Shelf(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    found: Found,
+    is_broken: bool,
+    fetched: usize,
+    stored: Vec<Bytes>,
+    corrections: Vec<Correction>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shelf is broken")]
+struct Broken;
+
+impl RecordBackend for Shelf {
+    type Error = Broken;
+
+    async fn fetch(&self, _: &RecordKey) -> Result<Found, Broken> {
+        let mut state = self.0.lock().unwrap();
+        state.fetched += 1;
+        Ok(state.found.clone())
+    }
+
+    async fn store(&self, _: &RecordKey, value: Bytes) -> Result<usize, Broken> {
+        let mut state = self.0.lock().unwrap();
+        state.stored.push(value);
+        if state.is_broken { Err(Broken) } else { Ok(3) }
+    }
+
+    async fn correct(&self, correction: Correction) {
+        self.0.lock().unwrap().corrections.push(correction);
+    }
+}
+
+impl Shelf {
+    fn holds(&self, answers: &[(Holder, Bytes)]) {
+        let lifetime = Some(Duration::from_secs(100));
+        self.0.lock().unwrap().found.answers = answers
+            .iter()
+            .map(|(holder, value)| Answer { holder: *holder, value: value.clone(), lifetime })
+            .collect();
+    }
+
+    fn take_corrections(&self) -> Vec<Correction> {
+        std::mem::take(&mut self.0.lock().unwrap().corrections)
+    }
+}
+
+const KEY: &str = "/notes/a";
+
+fn peer(seed: u8) -> Holder {
+    Holder::Peer(peer_id(seed))
+}
+
+fn peer_id(seed: u8) -> PeerId {
+    keypair(seed).public().to_peer_id()
+}
+
+fn manager() -> (RecordManager<Shelf>, Shelf) {
+    manager_with(rules())
+}
+
+fn manager_with(rules: Namespaces<SignedRecordValidator>) -> (RecordManager<Shelf>, Shelf) {
+    let shelf = Shelf::default();
+    let clock = ManualClock::at(NOW);
+    (RecordManager::with_clock(keypair(1), rules, shelf.clone(), clock), shelf)
+}
+
+fn value(text: &'static str, sequence: u64) -> Bytes {
+    record(2, KEY, text, sequence).encode()
+}
+
+#[tokio::test]
+async fn the_best_answer_wins_in_any_order() {
+    let mut answers = vec![
+        (peer(10), value("old", 1)),
+        (peer(11), value("new", 3)),
+        (Holder::Local, value("older", 2)),
+        (peer(12), value("new", 3)),
+        (peer(13), Bytes::from_static(b"garbage")),
+    ];
+    for _ in 0..answers.len() {
+        answers.rotate_left(1);
+        let (manager, shelf) = manager();
+        shelf.holds(&answers);
+        let mut lookup = manager.lookup(KEY).await.unwrap();
+        assert_eq!(lookup.best.unwrap().value(), b"new");
+        assert_eq!(lookup.refused.len(), 1);
+        assert_eq!(
+            (lookup.refused[0].0, lookup.refused[0].1.fault()),
+            (peer(13), Fault::Malformed)
+        );
+        lookup.behind.sort_unstable();
+        let mut behind = [Holder::Local, peer(10)];
+        behind.sort_unstable();
+        assert_eq!(lookup.behind, behind);
+    }
+}
+
+#[tokio::test]
+async fn those_behind_are_sent_the_best_and_no_liar_is() {
+    let (manager, shelf) = manager();
+    shelf.holds(&[
+        (Holder::Local, value("old", 1)),
+        (peer(10), value("new", 2)),
+        (peer(11), Bytes::from_static(b"garbage")),
+    ]);
+    shelf.0.lock().unwrap().found.missing = vec![peer(12)];
+    manager.get(KEY).await.unwrap();
+    assert_eq!(
+        shelf.take_corrections(),
+        [Correction {
+            key: RecordKey::new(KEY),
+            value: value("new", 2),
+            lifetime: Some(Duration::from_secs(100)),
+            holders: vec![Holder::Local, peer(12)],
+        }]
+    );
+    shelf.0.lock().unwrap().found.missing.clear();
+    shelf.holds(&[(Holder::Local, value("new", 2)), (peer(10), value("new", 2))]);
+    manager.get(KEY).await.unwrap();
+    assert_eq!(shelf.take_corrections(), [], "there is nothing to correct");
+}
+
+#[tokio::test]
+async fn a_correction_lives_no_longer_than_what_it_copies() {
+    let until = NOW.saturating_add(Duration::from_secs(30));
+    let mortal = |expires_at: Timestamp| {
+        UnsignedRecord::new(KEY, "mortal", 2)
+            .until(expires_at)
+            .sign(&keypair(2), &SignedRecordLimits::default())
+            .unwrap()
+            .encode()
+    };
+    let lifetimes = [
+        // By its own word, or by that of the holders: the longest of theirs.
+        (mortal(until), [Some(100), Some(50)], Some(30)),
+        (mortal(Timestamp::MAX), [Some(50), Some(100)], Some(100)),
+        (mortal(until), [Some(10), Some(20)], Some(20)),
+        (mortal(until), [Some(10), None], Some(30)),
+        (value("immortal", 2), [Some(10), None], None),
+    ];
+    for (value, left, expected) in lifetimes {
+        let (manager, shelf) = manager();
+        let answers = left.iter().map(|left| Answer {
+            holder: peer(10),
+            value: value.clone(),
+            lifetime: left.map(Duration::from_secs),
+        });
+        shelf.0.lock().unwrap().found =
+            Found { answers: answers.collect(), missing: vec![peer(11)], ..Found::default() };
+        manager.get(KEY).await.unwrap();
+        let corrections = shelf.take_corrections();
+        assert_eq!(corrections[0].lifetime, expected.map(Duration::from_secs));
+    }
+}
+
+#[tokio::test]
+async fn liars_change_nothing() {
+    let forged = {
+        let mut bytes = value("forged", 9).to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        Bytes::from(bytes)
+    };
+    let elsewhere = record(2, "/notes/b", "elsewhere", 9).encode();
+    let future = value("from the future", NOW_MICROS * 2);
+    let lies = [forged, elsewhere, future, Bytes::new(), Bytes::from(vec![0xff; 20_000])];
+    for lie in &lies {
+        let (manager, shelf) = manager();
+        shelf.holds(&[(peer(10), lie.clone())]);
+        assert_eq!(manager.get_record(KEY).await, Ok(None));
+        assert_eq!(manager.lookup(KEY).await.unwrap().refused.len(), 1);
+        shelf.holds(&[(peer(10), lie.clone()), (peer(11), value("true", 1))]);
+        assert_eq!(manager.get(KEY).await, Ok(Some(b"true".to_vec())));
+        assert_eq!(shelf.take_corrections(), []);
+        // Neither do they move the sequence of the next record.
+        let published = manager.put(KEY, "mine").await.unwrap();
+        assert_eq!(published.record.sequence(), NOW_MICROS);
+        assert_eq!(published.peers, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_is_noticed() {
+    let (manager, shelf) = manager();
+    shelf.holds(&[(peer(10), value("new", 2))]);
+    manager.get(KEY).await.unwrap();
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    let rolled_back = ManagerError::RolledBack { key: RecordKey::new(KEY), known: 2, found: 1 };
+    assert_eq!(manager.get(KEY).await, Err(rolled_back.clone()));
+    assert_eq!(manager.has_record(KEY).await, Err(rolled_back));
+    assert_eq!(shelf.take_corrections(), [], "the old one is not spread");
+    shelf.holds(&[(peer(10), value("newer", 3)), (peer(11), value("old", 1))]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"newer".to_vec())));
+}
+
+#[tokio::test]
+async fn what_is_known_and_not_found_is_withheld() {
+    let (manager, shelf) = manager();
+    assert_eq!(manager.get(KEY).await, Ok(None));
+    shelf.holds(&[(peer(10), value("new", 2))]);
+    manager.get(KEY).await.unwrap();
+    // No answer at all, or none that is good.
+    let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: 2 };
+    for answers in [vec![], vec![(peer(10), Bytes::from_static(b"garbage"))]] {
+        shelf.holds(&answers);
+        assert_eq!(manager.get(KEY).await, Err(withheld.clone()));
+        assert_eq!(manager.has_record(KEY).await, Err(withheld.clone()));
+    }
+    // It can be put anew all the same.
+    let published = manager.put(KEY, "mine").await.unwrap();
+    assert_eq!(published.record.sequence(), NOW_MICROS);
+    let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: NOW_MICROS };
+    assert_eq!(manager.get(KEY).await, Err(withheld));
+}
+
+#[tokio::test]
+async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
+    let brief = UnsignedRecord::new(KEY, "brief", 2)
+        .until(NOW.saturating_add(Duration::from_secs(10)))
+        .sign(&keypair(2), &SignedRecordLimits::default())
+        .unwrap();
+    let shelf = Shelf::default();
+    let clock = ManualClock::at(NOW);
+    let manager = RecordManager::with_clock(keypair(1), rules(), shelf.clone(), clock.clone());
+    shelf.holds(&[(peer(10), brief.encode())]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"brief".to_vec())));
+    clock.advance(Duration::from_secs(9));
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    assert!(matches!(manager.get(KEY).await, Err(ManagerError::RolledBack { .. })));
+    shelf.holds(&[]);
+    assert!(matches!(manager.get(KEY).await, Err(ManagerError::Withheld { .. })));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(manager.get(KEY).await, Ok(None));
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"old".to_vec())));
+    shelf.holds(&[]);
+    assert_eq!(
+        manager.get(KEY).await,
+        Err(ManagerError::Withheld { key: RecordKey::new(KEY), known: 1 })
+    );
+}
+
+#[tokio::test]
+async fn what_one_has_put_oneself_is_known() {
+    let (manager, shelf) = manager();
+    let published = manager.put(KEY, "mine").await.unwrap();
+    shelf.holds(&[(peer(10), value("old", 1))]);
+    assert!(matches!(manager.get(KEY).await, Err(ManagerError::RolledBack { .. })));
+    shelf.holds(&[(peer(10), published.record.encode())]);
+    assert_eq!(manager.get(KEY).await, Ok(Some(b"mine".to_vec())));
+}
+
+#[tokio::test]
+async fn a_put_looks_before_it_signs() {
+    let (manager, shelf) = manager();
+    // Ahead of our clock, but within what is allowed.
+    let ahead = NOW_MICROS + 60_000_000;
+    shelf.holds(&[(peer(10), value("theirs", ahead))]);
+    let published = manager.put(KEY, "mine").await.unwrap();
+    assert_eq!(published.record.sequence(), ahead + 1);
+}
+
+#[tokio::test]
+async fn a_sequence_is_not_used_again_after_a_failure() {
+    let (manager, shelf) = manager();
+    shelf.0.lock().unwrap().is_broken = true;
+    for _ in 0..3 {
+        assert_eq!(manager.put(KEY, "x").await, Err(ManagerError::Backend(Broken)));
+    }
+    shelf.0.lock().unwrap().is_broken = false;
+    let published = manager.put(KEY, "x").await.unwrap();
+    assert_eq!(published.record.sequence(), NOW_MICROS + 3);
+    let mut stored = shelf.0.lock().unwrap().stored.clone();
+    stored.dedup();
+    assert_eq!(stored.len(), 4);
+}
+
+#[tokio::test]
+async fn a_put_that_may_not_be_asks_nobody() {
+    let (manager, shelf) = manager();
+    let key = RecordKey::new(format!("/own/{}/a", peer_id(2)));
+    assert!(matches!(manager.put(key, "x").await, Err(ManagerError::Refused(_))));
+    assert!(matches!(manager.put(KEY, vec![0; 6_145]).await, Err(ManagerError::Refused(_))));
+    assert!(matches!(manager.put("/nowhere/a", "x").await, Err(ManagerError::Unregistered(_))));
+    let state = shelf.0.lock().unwrap();
+    assert_eq!((state.fetched, state.stored.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn the_last_sequence_there_is() {
+    let limits = SignedRecordLimits::default().with_max_clock_skew(Duration::MAX);
+    let rules = SignedRecordValidator::new(limits, Open);
+    let rules = Namespaces::empty().with("notes", rules).unwrap();
+    let (manager, shelf) = manager_with(rules);
+    shelf.holds(&[(peer(10), value("last but one", u64::MAX - 1))]);
+    let published = manager.put(KEY, "the last").await.unwrap();
+    assert_eq!(published.record.sequence(), u64::MAX);
+    assert_eq!(
+        manager.put(KEY, "one more").await,
+        Err(ManagerError::SequenceExhausted(RecordKey::new(KEY)))
+    );
+}
+
+#[tokio::test]
+async fn a_backend_need_not_correct() {
+    /// Always the same.
+    struct Stone;
+
+    impl RecordBackend for Stone {
+        type Error = Infallible;
+
+        async fn fetch(&self, _: &RecordKey) -> Result<Found, Infallible> {
+            let answer = Answer { holder: peer(10), value: value("set", 1), lifetime: None };
+            Ok(Found { answers: vec![answer], missing: vec![Holder::Local], ..Found::default() })
+        }
+
+        async fn store(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {
+            Ok(0)
+        }
+    }
+
+    let manager = RecordManager::new(keypair(1), rules(), Stone);
+    let lookup = manager.lookup(KEY).await.unwrap();
+    assert_eq!(lookup.best.unwrap().value(), b"set");
+    assert_eq!(lookup.behind, [Holder::Local]);
+}

@@ -1,0 +1,88 @@
+//! Nodes of users who have replaced the store of a `kad::Behaviour` and nothing else, and what most tests do with them.
+
+use std::time::Duration;
+
+use libp2p::{identity::Keypair, kad};
+use libp2p_smart_record::{
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, SystemClock,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
+};
+use smart_record_testing_swarms as swarms;
+pub use smart_record_testing_swarms::{NodeError, PROTOCOL, connect, within};
+
+pub type Node = swarms::Node<SmartRecordStore>;
+
+/// What is asked of a node whose store is ours.
+pub trait Stored {
+    /// The record as this node's own store has it, whole.
+    async fn stored(&self, key: &RecordKey) -> Result<Option<SmartRecord>, NodeError>;
+}
+
+impl Stored for Node {
+    async fn stored(&self, key: &RecordKey) -> Result<Option<SmartRecord>, NodeError> {
+        let key = key.clone();
+        self.store(move |store| store.record(&key).unwrap()).await
+    }
+}
+
+/// A node with the default registry and configuration.
+pub async fn start() -> Node {
+    start_with(Registry::default(), StoreConfig::default(), |_| {}).await
+}
+
+/// A node whose store and Kademlia are set up in a special way.
+pub async fn start_with(
+    registry: Registry,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
+    start_at(SystemClock, registry, config, tweak).await
+}
+
+/// A node with a clock of its own.
+pub async fn start_at(
+    clock: impl Clock,
+    registry: Registry,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
+    start_as(Keypair::generate_ed25519(), clock, registry, config, tweak).await
+}
+
+/// A node that is a certain peer.
+pub async fn start_as(
+    keypair: Keypair,
+    clock: impl Clock,
+    registry: Registry,
+    config: StoreConfig,
+    tweak: impl FnOnce(&mut kad::Config),
+) -> Node {
+    let local = keypair.public().to_peer_id();
+    let storage = MemoryStorage::default();
+    let store = SmartRecordStore::with_storage(local, registry, config, storage, clock);
+    let mut config = store.kad_config(PROTOCOL);
+    tweak(&mut config);
+    Node::start(keypair, store, config).await
+}
+
+/// Two nodes that know each other.
+pub async fn pair() -> (Node, Node) {
+    let (a, b) = (start().await, start().await);
+    connect(&a, &b).await;
+    (a, b)
+}
+
+/// A fresh writer under a key, which has never written before.
+pub fn signer(key: &RecordKey) -> SpaceSigner {
+    let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+    signer.resume(&SmartRecord::new(key.clone()));
+    signer
+}
+
+/// What the writer's space says with one update more, `text`, which lives for ten minutes.
+pub fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
+    let document: Dict = [("text", text)].into_iter().collect();
+    let now = SystemClock.now();
+    signer.merge(document, now, Duration::from_secs(600)).expect("a good update");
+    signer.record(now)
+}

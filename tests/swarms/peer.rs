@@ -1,0 +1,346 @@
+//! A peer of the tests: the behaviour beside identify and ping, in a swarm over TCP, as a task.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    allow_block_list::{self, BlockedPeers},
+    identify,
+    identity::Keypair,
+    kad, ping,
+    swarm::{NetworkBehaviour, SwarmEvent},
+};
+use libp2p_smart_record::{
+    Clock, Dict, RecordKey, Registry, SmartRecord, SystemClock,
+    behaviour::{AsyncValidator, Behaviour, BehaviourConfig, Builder, Event, Executor},
+    client::Client,
+    store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use smart_record_testing_swarms::{PROTOCOL, listening};
+
+#[derive(NetworkBehaviour)]
+pub struct Composed {
+    pub ping: ping::Behaviour,
+    pub smart: Behaviour,
+    /// Closes connections to whom it is told to block, and opens none.
+    pub blocked: allow_block_list::Behaviour<BlockedPeers>,
+    identify: identify::Behaviour,
+}
+
+type Task = Box<dyn FnOnce(&mut Swarm<Composed>) + Send>;
+
+/// A running peer; it stops when it is dropped.
+pub struct Peer {
+    pub id: PeerId,
+    pub address: Multiaddr,
+    pub client: Client,
+    pub keypair: Keypair,
+    events: mpsc::UnboundedReceiver<Event>,
+    connected: watch::Receiver<BTreeSet<PeerId>>,
+    tasks: mpsc::UnboundedSender<Task>,
+    handle: JoinHandle<()>,
+}
+
+/// How a peer is set up.
+pub struct Setup {
+    pub keypair: Keypair,
+    pub config: BehaviourConfig,
+    pub store: StoreConfig,
+    pub registry: Registry,
+    pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
+    pub asks: Option<Box<dyn AsyncValidator>>,
+    /// What else is to be done when the behaviour is built.
+    pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
+    pub executor: Option<Executor>,
+    /// After which time queries are given up. Kademlia looks at that only when it is polled, so the peer then is, often.
+    pub query_timeout: Option<Duration>,
+}
+
+/// A clock that is a function.
+struct FnClock(Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>);
+
+impl std::fmt::Debug for FnClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FnClock")
+    }
+}
+
+impl Clock for FnClock {
+    fn now(&self) -> libp2p_smart_record::Timestamp {
+        (self.0)()
+    }
+}
+
+struct Asks(Box<dyn AsyncValidator>);
+
+impl AsyncValidator for Asks {
+    fn validate<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        value: &'a [u8],
+        source: PeerId,
+    ) -> futures::future::BoxFuture<'a, Result<(), libp2p_smart_record::ValidationError>> {
+        self.0.validate(key, value, source)
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            keypair: Keypair::generate_ed25519(),
+            config: quiet(),
+            store: StoreConfig::default(),
+            registry: Registry::default(),
+            clock: Arc::new(|| SystemClock.now()),
+            asks: None,
+            tweak: Box::new(|builder| builder),
+            executor: None,
+            query_timeout: None,
+        }
+    }
+}
+
+/// Settings with which nothing happens of itself within a test.
+pub fn quiet() -> BehaviourConfig {
+    let hours = Duration::from_secs(24 * 3_600);
+    BehaviourConfig::default()
+        .with_topology_delay(hours)
+        .with_refresh_interval(hours)
+        .with_replication_interval(None)
+        .with_watch_interval(hours)
+}
+
+impl Setup {
+    pub fn with_config(config: BehaviourConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    pub fn at(mut self, clock: &(impl Clock + Clone)) -> Self {
+        let clock = clock.clone();
+        self.clock = Arc::new(move || clock.now());
+        self
+    }
+
+    pub async fn start(self) -> Peer {
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor, query_timeout } =
+            self;
+        let id = keypair.public().to_peer_id();
+        let storage = MemoryStorage::default();
+        let store = SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock));
+        let mut kad_config = store.kad_config(PROTOCOL);
+        query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
+        let mut builder = Behaviour::builder(keypair.clone())
+            .with_store(store)
+            .with_kad_config(kad_config)
+            .with_config(config);
+        if let Some(executor) = executor {
+            builder = builder.with_executor(executor);
+        }
+        if let Some(asks) = asks {
+            builder = builder.with_async_validator(Asks(asks));
+        }
+        let (mut smart, client) = tweak(builder).build();
+        smart.kad_mut().set_mode(Some(kad::Mode::Server));
+        let agent = identify::Config::new("/test/1.0.0".to_owned(), keypair.public());
+        let composed = Composed {
+            ping: ping::Behaviour::default(),
+            smart,
+            blocked: allow_block_list::Behaviour::default(),
+            identify: identify::Behaviour::new(agent),
+        };
+        let (swarm, address) = listening(keypair.clone(), composed).await;
+        let (outbox, events) = mpsc::unbounded_channel();
+        let (tasks, inbox) = mpsc::unbounded_channel();
+        let (connections, connected) = watch::channel(BTreeSet::new());
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, query_timeout));
+        Peer { id, address, client, keypair, events, connected, tasks, handle }
+    }
+}
+
+async fn run(
+    mut swarm: Swarm<Composed>,
+    mut tasks: mpsc::UnboundedReceiver<Task>,
+    events: mpsc::UnboundedSender<Event>,
+    connections: watch::Sender<BTreeSet<PeerId>>,
+    wake_every: Option<Duration>,
+) {
+    loop {
+        tokio::select! {
+            // So that a task finds the swarm with nothing left to do.
+            biased;
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::Behaviour(ComposedEvent::Smart(event)) => {
+                    let _ = events.send(event);
+                }
+                SwarmEvent::Behaviour(ComposedEvent::Identify(identify::Event::Received {
+                    peer_id,
+                    info,
+                    ..
+                })) => {
+                    for address in info.listen_addrs {
+                        swarm.behaviour_mut().smart.kad_mut().add_address(&peer_id, address);
+                    }
+                }
+                SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+                    connections.send_replace(swarm.connected_peers().copied().collect());
+                }
+                _ => {}
+            },
+            task = tasks.recv() => match task {
+                Some(task) => task(&mut swarm),
+                None => return,
+            },
+            () = tokio::time::sleep(wake_every.unwrap_or_default()), if wake_every.is_some() => {}
+        }
+    }
+}
+
+impl Peer {
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// Runs a function on the swarm.
+    pub async fn with<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Swarm<Composed>) -> R + Send + 'static,
+    ) -> R {
+        let (reply, answer) = oneshot::channel();
+        let task: Task = Box::new(move |swarm| {
+            let _ = reply.send(f(swarm));
+        });
+        assert!(self.tasks.send(task).is_ok(), "the peer runs");
+        answer.await.unwrap()
+    }
+
+    pub async fn smart<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Behaviour) -> R + Send + 'static,
+    ) -> R {
+        self.with(move |swarm| f(&mut swarm.behaviour_mut().smart)).await
+    }
+
+    pub async fn add(&self, peer: PeerId, address: Multiaddr) {
+        self.smart(move |smart| {
+            smart.kad_mut().add_address(&peer, address);
+        })
+        .await;
+    }
+
+    /// The record in the peer's own store.
+    pub async fn stored(&self, key: &RecordKey) -> Option<SmartRecord> {
+        let key = key.clone();
+        self.smart(move |smart| smart.store_mut().record(&key).unwrap()).await
+    }
+
+    /// Puts a record into the peer's own store, as if it had come there in other ways.
+    pub async fn store(&self, record: &SmartRecord) {
+        let (key, value) = (record.key().clone(), record.encode());
+        self.smart(move |smart| {
+            let now = SystemClock.now();
+            let checked =
+                libp2p_smart_record::store::Checked::new(&Registry::default(), key, &value, now);
+            smart.store_mut().insert(checked, Origin::Remote).unwrap();
+        })
+        .await;
+    }
+
+    /// Wakes the swarm's task, for instance after a clock was moved.
+    pub async fn wake(&self) {
+        self.smart(|_| ()).await;
+    }
+
+    /// The next event for which `wanted` gives something.
+    pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        loop {
+            let event = self.events.recv().await.expect("the peer runs");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits until the peer has taken in what the other one has sent.
+    pub async fn until_stored(
+        &mut self,
+        key: &RecordKey,
+        done: impl Fn(&SmartRecord) -> bool,
+    ) -> SmartRecord {
+        loop {
+            if let Some(record) = self.stored(key).await
+                && done(&record)
+            {
+                return record;
+            }
+            self.until(|event| matches!(event, Event::Store(_)).then_some(())).await;
+        }
+    }
+
+    /// Waits until the peers that it is connected with are as they should be.
+    pub async fn until_connected(&mut self, done: impl FnMut(&BTreeSet<PeerId>) -> bool) {
+        self.connected.wait_for(done).await.expect("the peer runs");
+    }
+
+    /// Stops the peer's task but keeps the client.
+    pub fn stop(self) -> Client {
+        self.client.clone()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// A peer that nobody ever hears from: connections to it are not refused, and come to nothing.
+pub struct Silent(std::net::TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn address(&self) -> Multiaddr {
+        let port = self.0.local_addr().unwrap().port();
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+}
+
+/// Makes all of these known to each other.
+pub async fn mesh(peers: &[&Peer]) {
+    for a in peers {
+        for b in peers {
+            if a.id != b.id {
+                a.add(b.id, b.address.clone()).await;
+            }
+        }
+    }
+}
+
+pub fn key() -> RecordKey {
+    RecordKey::new("/sr/behaviour/board")
+}
+
+pub fn says(text: &str) -> Dict {
+    [("text", text)].into_iter().collect()
+}
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is said in a view, sorted.
+pub fn texts(view: &libp2p_smart_record::View) -> Vec<String> {
+    let mut texts: Vec<_> = view
+        .iter()
+        .filter_map(|(_, space)| Some(space.document.get("text")?.to_string()))
+        .map(|text| text.trim_matches('"').to_owned())
+        .collect();
+    texts.sort_unstable();
+    texts
+}

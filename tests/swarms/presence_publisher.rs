@@ -1,0 +1,597 @@
+//! Presence from an app, in real swarms over TCP: each promise has a test of its own.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, pending, ready},
+};
+use libp2p::{
+    PeerId,
+    identity::{Keypair, PublicKey},
+};
+use libp2p_smart_record::{
+    Clock, SystemClock, Timestamp,
+    client::ClientError,
+    presence::{
+        AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
+        PresenceLimits, PresenceRecord,
+    },
+    presence_publisher::{
+        LocalNode, NodeSigner, NodeSignerError, PresencePublisher, PublisherConfig, PublisherError,
+        PublisherState, find,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
+
+use smart_record_testing::ManualClock;
+
+use crate::{
+    nodes::within,
+    peer::{MINUTE, Peer, Setup, Silent, mesh},
+};
+
+fn setup() -> Setup {
+    Setup { registry: libp2p_smart_record::built_in(), ..Setup::default() }
+}
+
+async fn start() -> Peer {
+    setup().start().await
+}
+
+async fn two() -> (Peer, Peer) {
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+/// Two peers with a clock that the test moves.
+async fn two_at(clock: &Watched) -> (Peer, Peer) {
+    let start = async || {
+        let registry = libp2p_smart_record::built_in();
+        Setup { registry, ..Setup::default() }.at(&clock.time).start().await
+    };
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+/// A clock that the test moves, and that tells when it is looked at.
+#[derive(Clone, Debug)]
+struct Watched {
+    time: ManualClock,
+    looks: Arc<watch::Sender<u64>>,
+}
+
+impl Watched {
+    fn now() -> Self {
+        let time = ManualClock::at(SystemClock.now());
+        Self { time, looks: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Waits until it has been looked at twice more: the second time by one who has seen what it says now.
+    async fn is_seen(&self) {
+        let seen = *self.looks.borrow() + 2;
+        self.looks.subscribe().wait_for(|looks| *looks >= seen).await.unwrap();
+    }
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Timestamp {
+        self.looks.send_modify(|looks| *looks += 1);
+        self.time.now()
+    }
+}
+
+fn exchange_key(n: u8) -> ExchangeKey {
+    x25519_dalek::x25519([n; 32], x25519_dalek::X25519_BASEPOINT_BYTES).try_into().unwrap()
+}
+
+fn local_node(peer: &Peer) -> LocalNode {
+    LocalNode::new(peer.keypair.clone(), exchange_key(1), PresenceLimits::default())
+}
+
+fn key_of(client: &Keypair) -> PresenceKey {
+    PresenceKey::of(client.public().to_peer_id())
+}
+
+/// Announces `client` with the peer's client.
+fn publish(
+    peer: &Peer,
+    client: &Keypair,
+    signer: impl NodeSigner,
+    config: PublisherConfig,
+) -> PresencePublisher {
+    let announcer =
+        Announcer::new(key_of(client), client.clone(), PresenceLimits::default()).unwrap();
+    let (publisher, task) =
+        PresencePublisher::new(peer.client.clone(), announcer, signer, exchange_key(2), config);
+    tokio::spawn(task);
+    publisher
+}
+
+async fn found(peer: &Peer, client: &Keypair) -> Vec<Announcement> {
+    find(&peer.client, &key_of(client), &PresenceLimits::default()).await.unwrap()
+}
+
+async fn announced(publisher: &mut PresencePublisher) -> Announcement {
+    match publisher.next().await {
+        Some(PublisherState::Announced { announcement, .. }) => announcement,
+        other => panic!("not announced: {other:?}"),
+    }
+}
+
+async fn failed(publisher: &mut PresencePublisher) -> PublisherError {
+    match publisher.next().await {
+        Some(PublisherState::Failed { error, .. }) => error,
+        other => panic!("did not fail: {other:?}"),
+    }
+}
+
+fn quick() -> PublisherConfig {
+    PublisherConfig::default().with_retry_delay(Duration::from_millis(50))
+}
+
+/// A signer that is a function.
+struct FnSigner<F>(LocalNode, F);
+
+type Signing = BoxFuture<'static, Result<Announcement, NodeSignerError>>;
+
+impl<F> NodeSigner for FnSigner<F>
+where
+    F: Fn(&LocalNode, HalfSigned) -> Signing + Send + Sync + 'static,
+{
+    fn public_key(&self) -> PublicKey {
+        self.0.public_key()
+    }
+
+    fn handshake_key(&self) -> ExchangeKey {
+        self.0.handshake_key()
+    }
+
+    fn countersign(
+        &self,
+        half: HalfSigned,
+    ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
+        (self.1)(&self.0, half)
+    }
+}
+
+#[tokio::test]
+async fn an_announced_client_is_found_until_it_withdraws() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        assert_eq!(found(&b, &client).await, []);
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let Some(PublisherState::Announced { announcement, peers }) = publisher.next().await else {
+            panic!("not announced");
+        };
+        assert_eq!(peers, [b.id]);
+        assert_eq!(found(&b, &client).await, std::slice::from_ref(&announcement));
+        assert_eq!((announcement.node(), announcement.client()), (a.id, key_of(&client).client()));
+        assert_eq!(announcement.presence_key(), exchange_key(2));
+
+        let withdrawal = publisher.withdraw().await.unwrap();
+        assert_eq!(withdrawal.peers, [b.id]);
+        assert_eq!(found(&b, &client).await, []);
+        assert_eq!(found(&a, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_announcement_is_renewed_before_it_expires() {
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let ttl = Duration::from_secs(4);
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, local_node(&a), config);
+        let first = announced(&mut publisher).await;
+        // At half of its life, or up to a quarter of that earlier.
+        clock.time.advance(ttl * 3 / 8 - Duration::from_millis(1));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.set(first.created_at().saturating_add(ttl / 2));
+        let second = announced(&mut publisher).await;
+        assert_eq!(second.created_at(), first.created_at().saturating_add(ttl / 2));
+        assert!(second.expires_at() > first.expires_at());
+        assert_eq!(found(&b, &client).await, [second]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_dropped_withdraws() {
+    let (a, mut b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        announced(&mut publisher).await;
+        assert_eq!(found(&b, &client).await.len(), 1);
+        drop(publisher);
+        while !found(&b, &client).await.is_empty() {
+            b.until(|_| Some(())).await;
+        }
+    })
+    .await;
+}
+
+/// A node behind a connection: what goes over it is what is signed, and nothing else.
+struct RemoteNode {
+    public_key: PublicKey,
+    key: PresenceKey,
+    address: std::net::SocketAddr,
+}
+
+impl NodeSigner for RemoteNode {
+    fn public_key(&self) -> PublicKey {
+        self.public_key.clone()
+    }
+
+    fn handshake_key(&self) -> ExchangeKey {
+        exchange_key(1)
+    }
+
+    fn countersign(
+        &self,
+        half: HalfSigned,
+    ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
+        async move {
+            let mut answer = Vec::new();
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            stream.write_all(&half.encode()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream.read_to_end(&mut answer).await.unwrap();
+            Announcement::decode(&self.key, answer, &PresenceLimits::default())
+                .map_err(|error| NodeSignerError::Unreachable { reason: error.to_string() })
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn node_and_client_may_be_two_processes() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (node, key) = (Keypair::generate_ed25519(), key_of(&client));
+        let public_key = node.public();
+        let hosted = key.clone();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            let limits = PresenceLimits::default();
+            let half = HalfSigned::decode(&hosted, bytes, &limits).unwrap();
+            let now = SystemClock.now();
+            let signed = half.countersign(&node, exchange_key(1), now, &limits).unwrap();
+            stream.write_all(&signed.encode()).await.unwrap();
+        });
+        let node_id = public_key.to_peer_id();
+        let mut publisher = publish(&a, &client, RemoteNode { public_key, key, address }, quick());
+        let announcement = announced(&mut publisher).await;
+        assert_eq!(announcement.node(), node_id);
+        assert_eq!(found(&b, &client).await, [announcement]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_is_asked_again() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let refusals = Mutex::new(3);
+        // A state that nobody has seen gives way to the next, so the node answers once the last was seen.
+        let seen = Arc::new(Semaphore::new(1));
+        let may_answer = seen.clone();
+        let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
+            let mut refusals = refusals.lock().unwrap();
+            let answer = if *refusals > 0 {
+                *refusals -= 1;
+                Err(NodeSignerError::Refused { reason: "not yet".to_owned() })
+            } else {
+                node.countersign(half).now_or_never().unwrap()
+            };
+            let may_answer = may_answer.clone();
+            async move {
+                may_answer.acquire().await.unwrap().forget();
+                answer
+            }
+            .boxed()
+        });
+        let mut publisher = publish(&a, &client, signer, quick());
+        let mut delays = Vec::new();
+        let announcement = loop {
+            match publisher.next().await.unwrap() {
+                PublisherState::Failed { error, retry_in } => {
+                    assert!(
+                        matches!(error, PublisherError::Node(NodeSignerError::Refused { .. })),
+                        "{error:?}"
+                    );
+                    delays.push(retry_in.as_millis());
+                    seen.add_permits(1);
+                }
+                PublisherState::Announced { announcement, .. } => break announcement,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(delays, [50, 100, 200]);
+        assert_eq!(found(&b, &client).await, [announcement]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_holds_nothing_up() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let waited = Duration::from_millis(50);
+        let signer = FnSigner(local_node(&a), |_: &LocalNode, _| pending().boxed());
+        let mut publisher = publish(&a, &client, signer, quick().with_sign_timeout(waited));
+        assert_eq!(failed(&mut publisher).await, PublisherError::NodeTimedOut { waited });
+
+        let mut publisher = {
+            let signer = FnSigner(local_node(&a), |_: &LocalNode, _| pending().boxed());
+            publish(&a, &client, signer, quick().with_sign_timeout(60 * MINUTE))
+        };
+        assert!(publisher.next().now_or_never().is_none(), "it waits for the node");
+        let withdrawal = publisher.withdraw().await.unwrap();
+        assert_eq!(withdrawal.peers, [b.id], "it is withdrawn what the node may have signed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_client_has_not_just_signed_is_not_put() {
+    let clock = Watched::now();
+    let (a, b) = two_at(&clock).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let earlier: Mutex<Option<Announcement>> = Mutex::default();
+        let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
+            let signed = node.countersign(half).now_or_never().unwrap().unwrap();
+            // A good one, but the same for ever.
+            ready(Ok(earlier.lock().unwrap().get_or_insert(signed).clone())).boxed()
+        });
+        let ttl = Duration::from_secs(2);
+        let config = quick().with_ttl(ttl).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        let first = announced(&mut publisher).await;
+        clock.time.advance(ttl / 2);
+        assert_eq!(failed(&mut publisher).await, PublisherError::OtherAnnouncement);
+        assert_eq!(found(&b, &client).await, [first]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_new_announcements_come_after_the_old_ones() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let first = announced(&mut publisher).await;
+        // It ends without withdrawing, and the clock of the new one is behind.
+        std::mem::forget(publisher);
+        let now = first.created_at().saturating_sub(MINUTE);
+        let late = quick().with_clock(ManualClock::at(now));
+        let mut publisher = publish(&b, &client, local_node(&a), late);
+        let second = announced(&mut publisher).await;
+        assert!(second.created_at() > first.created_at());
+        assert_eq!(found(&a, &client).await, [second]);
+    })
+    .await;
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// What `client` announces at `node` for so long, with another presence key than its publishers.
+fn announcement(client: &Keypair, node: &Keypair, ttl: Duration) -> Announcement {
+    let limits = PresenceLimits::default();
+    let mut announcer = Announcer::new(key_of(client), client.clone(), limits.clone()).unwrap();
+    announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
+    let (handshake, presence) = (exchange_key(1), exchange_key(3));
+    let half = announcer.announce(&node.public(), handshake, presence, NOW, ttl).unwrap();
+    half.countersign(node, handshake, NOW, &limits).unwrap()
+}
+
+/// The peer has an announcement, by whatever way it has come there.
+async fn give(peer: &Peer, announcement: Announcement) {
+    let key = announcement.key().clone();
+    let mut record = PresenceRecord::new(key.clone());
+    record.insert(announcement).unwrap();
+    let value = record.encode();
+    peer.smart(move |smart| smart.store_mut().write(key.as_record_key(), &value).unwrap()).await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_not_shown() {
+    let clock = ManualClock::at(NOW);
+    let query_timeout = Some(Duration::from_millis(300));
+    let a = Setup { query_timeout, ..setup() }.at(&clock).start().await;
+    let (b, c) = (setup().at(&clock).start().await, setup().at(&clock).start().await);
+    within(async {
+        let (client, host) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        // What there was before the restart: one that nobody shows, and one of another node.
+        give(&c, announcement(&client, &host, 30 * 60 * MINUTE)).await;
+        give(&b, announcement(&client, &Keypair::generate_ed25519(), MINUTE)).await;
+        mesh(&[&a, &b]).await;
+        let silent = Silent::start();
+        a.add(PeerId::random(), silent.address()).await;
+        let reading = a.client.get(key_of(&client).as_record_key().clone()).await.unwrap();
+        assert!(!reading.is_empty() && !reading.is_complete());
+
+        let signer = LocalNode::new(host, exchange_key(1), PresenceLimits::default());
+        let signer = signer.with_clock(clock.clone());
+        let config = quick().with_ttl(MINUTE).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        let announced = announced(&mut publisher).await;
+        assert!(announced.retain_until() >= NOW.saturating_add(48 * 60 * MINUTE));
+        // It crashes. When its announcement is over, and the network whole again, the older one stays hidden.
+        std::mem::forget(publisher);
+        clock.advance(2 * MINUTE);
+        mesh(&[&b, &c]).await;
+        assert_eq!(found(&b, &client).await, []);
+        assert_eq!(found(&c, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_complete_reading_nothing_is_retained_for_longer_than_it_has_to_be() {
+    let (a, b) = two().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let first = announced(&mut publisher).await;
+        assert_eq!(first.retain_until(), first.expires_at());
+        std::mem::forget(publisher);
+        let mut publisher = publish(&b, &client, local_node(&a), quick().with_ttl(MINUTE));
+        let second = announced(&mut publisher).await;
+        assert_eq!(second.retain_until(), first.retain_until());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announced_again() {
+    let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
+    let a = setup().at(&clock).start().await;
+    let b = setup().at(&ManualClock::at(NOW)).start().await;
+    mesh(&[&a, &b]).await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let config = quick().with_ttl(Duration::from_secs(2)).with_clock(clock.clone());
+        let signer = local_node(&a).with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, signer, config);
+        announced(&mut publisher).await;
+        assert_eq!(found(&b, &client).await, [], "it comes from the future");
+
+        clock.set(NOW);
+        let again = announced(&mut publisher).await;
+        assert_eq!(again.created_at(), NOW);
+        assert_eq!(found(&b, &client).await, std::slice::from_ref(&again));
+        assert_eq!(found(&a, &client).await, [again], "its own store holds nothing else");
+        assert_eq!(publisher.withdraw().await.unwrap().peers, [b.id]);
+        assert_eq!(found(&b, &client).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_nobody_there_it_is_tried_again_soon() {
+    let (a, b) = (start().await, start().await);
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        let Some(PublisherState::Announced { peers, .. }) = publisher.next().await else {
+            panic!("not announced");
+        };
+        assert_eq!(peers, []);
+        mesh(&[&a, &b]).await;
+        loop {
+            match publisher.next().await {
+                Some(PublisherState::Announced { peers, .. }) if peers == [b.id] => break,
+                Some(PublisherState::Announced { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(found(&b, &client).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_ends_when_the_behaviour_is_gone() {
+    let a = start().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let mut publisher = publish(&a, &client, local_node(&a), quick());
+        announced(&mut publisher).await;
+        let _client = a.stop();
+        while publisher.next().await.is_some() {}
+        assert_eq!(publisher.withdraw().await, Err(PublisherError::Stopped));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_replicas_would_refuse_is_told() {
+    let a = start().await;
+    within(async {
+        // A client cannot be present at itself.
+        let at_itself = publish(&a, &a.keypair, local_node(&a), quick());
+        // Nor for no time at all, or for ever.
+        let client = Keypair::generate_ed25519();
+        let ttls = [Duration::ZERO, 72 * 60 * MINUTE];
+        let for_ttls = ttls.map(|ttl| publish(&a, &client, local_node(&a), quick().with_ttl(ttl)));
+        for mut publisher in [at_itself].into_iter().chain(for_ttls) {
+            match publisher.next().await {
+                Some(PublisherState::GaveUp {
+                    error: PublisherError::Announce(AnnounceError::Refused(_)),
+                }) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(publisher.next().await, None, "it is not tried again");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
+    let a = start().await;
+    within(async {
+        let client = Keypair::generate_ed25519();
+        let signer = FnSigner(local_node(&a), |_: &LocalNode, _| {
+            let reason = "never".to_owned();
+            ready(Err(NodeSignerError::Refused { reason })).boxed()
+        });
+        let config = PublisherConfig::default().with_retry_delay(Duration::ZERO);
+        let mut publisher = publish(&a, &client, signer, config);
+        for _ in 0..3 {
+            match publisher.next().await {
+                Some(PublisherState::Failed { retry_in, .. }) => assert!(!retry_in.is_zero()),
+                other => panic!("{other:?}"),
+            }
+        }
+        publisher.withdraw().await.unwrap();
+        // Nor is what lives for less than two seconds renewed before one has passed.
+        let clock = Watched::now();
+        let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
+        let brief = brief.with_clock(clock.clone());
+        let mut publisher = publish(&a, &client, local_node(&a), brief);
+        announced(&mut publisher).await;
+        clock.time.advance(Duration::from_millis(999));
+        clock.is_seen().await;
+        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        clock.time.advance(Duration::from_millis(1));
+        announced(&mut publisher).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_can_ask_nobody_does_not_say_that_a_client_is_nowhere() {
+    let a = start().await;
+    within(async {
+        let key = key_of(&Keypair::generate_ed25519());
+        let found = find(&a.client, &key, &PresenceLimits::default()).await;
+        assert_eq!(found, Err(ClientError::Unreachable));
+    })
+    .await;
+}
