@@ -114,7 +114,7 @@ pub fn id(keypair: &Keypair) -> PeerId {
 
 /// The key of a client, as text.
 pub fn path_of(client: &Keypair) -> String {
-    format!("/presence/{}", id(client))
+    format!("/presence/{}/", id(client))
 }
 
 pub fn key() -> RecordKey {
