@@ -2,6 +2,15 @@
 //!
 //! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on has failed"
+)]
+
 #[path = "ratios/fixtures.rs"]
 #[allow(dead_code, reason = "the ratios use the rest")]
 mod fixtures;
@@ -11,7 +20,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{Dict, Limits, SmartRecordStore, SpaceRules, SpaceSigner};
+use libp2p_smart_record::{Dict, Limits, SpaceRules, SpaceSigner, store::SmartRecordStore};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 

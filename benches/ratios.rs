@@ -3,6 +3,15 @@
 //! `cargo bench --all-features --bench ratios` prints a line for each, `name value unit (goal …)`;
 //! `cargo bench --all-features --bench ratios -- board` only those whose names contain `board`.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot go on has failed"
+)]
+
 #[path = "ratios/fixtures.rs"]
 mod fixtures;
 #[path = "ratios/harness.rs"]

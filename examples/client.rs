@@ -7,7 +7,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identity::Keypair, kad, noise,
     swarm::SwarmEvent, tcp, yamux,
 };
-use libp2p_smart_record::{Behaviour, Client, Dict};
+use libp2p_smart_record::{Dict, behaviour::Behaviour, client::Client};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/client-example/kad/1.0.0");
 

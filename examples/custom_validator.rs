@@ -6,8 +6,8 @@ use std::error::Error;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Malformed, RecordKey, Registry, SmartRecordStore, StoreConfig, Timestamp, ValidationError,
-    Validator, Validity, best_index,
+    Malformed, RecordKey, Registry, Timestamp, ValidationError, Validator, Validity, best_index,
+    store::{SmartRecordStore, StoreConfig},
 };
 
 /// A number in decimal digits.

@@ -10,14 +10,15 @@ use libp2p::{StreamProtocol, SwarmBuilder, noise, ping, swarm::NetworkBehaviour,
 #[derive(NetworkBehaviour)]
 struct MyBehaviour {
     ping: ping::Behaviour,
-    records: libp2p_smart_record::Behaviour, // +, in the place of `kad::Behaviour`
+    records: libp2p_smart_record::behaviour::Behaviour, // +, in the place of `kad::Behaviour`
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let keypair = libp2p::identity::Keypair::generate_ed25519();
     let protocol = StreamProtocol::new("/existing-swarm-example/kad/1.0.0");
-    let (records, client) = libp2p_smart_record::Behaviour::new(keypair.clone(), protocol); // +
+    let (records, client) =
+        libp2p_smart_record::behaviour::Behaviour::new(keypair.clone(), protocol); // +
     let behaviour = MyBehaviour { ping: ping::Behaviour::default(), records };
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()

@@ -6,7 +6,9 @@ use std::{error::Error, time::Duration};
 
 use libp2p::{identity::Keypair, kad, kad::store::RecordStore};
 use libp2p_smart_record::{
-    Clock, IpnsBuilder, IpnsName, IpnsRecord, SmartRecordStore, StoreConfig, SystemClock,
+    Clock, SystemClock,
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
+    store::{SmartRecordStore, StoreConfig},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,8 +6,12 @@ use std::{error::Error, time::Duration};
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, IprsValidator, RecordKey, Registry, SmartRecordStore, StoreConfig, SystemClock,
-    iprs::{Ancestry, ChainBeacon, DatetimeRange, Freshness, SequenceNumber, TtlSinceReceipt},
+    Clock, RecordKey, Registry, SystemClock,
+    iprs::{
+        Ancestry, ChainBeacon, DatetimeRange, Freshness, IprsValidator, SequenceNumber,
+        TtlSinceReceipt,
+    },
+    store::{SmartRecordStore, StoreConfig},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -10,8 +10,12 @@ use libp2p::{
     kad::{self, store::RecordStore},
 };
 use libp2p_smart_record::{
-    Clock, PresenceValidator, Registry, SmartRecordStore, StoreConfig, SystemClock,
-    presence::{Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits},
+    Clock, Registry, SystemClock,
+    presence::{
+        Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits,
+        PresenceValidator,
+    },
+    store::{SmartRecordStore, StoreConfig},
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 

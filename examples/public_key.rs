@@ -9,7 +9,10 @@ use libp2p::{
     kad,
     kad::store::RecordStore,
 };
-use libp2p_smart_record::{PublicKeyValidator, SmartRecordStore, StoreConfig};
+use libp2p_smart_record::{
+    pk::PublicKeyValidator,
+    store::{SmartRecordStore, StoreConfig},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A record node of an IPFS-style DHT. In a network this is the store of a `kad::Behaviour`.

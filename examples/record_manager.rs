@@ -7,8 +7,11 @@ use std::error::Error;
 use futures::StreamExt;
 use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
 use libp2p_smart_record::{
-    DhtBackend, KeyOwner, Namespaces, RecordManager, Registry, SignedRecordValidator,
-    SmartRecordStore, StoreConfig, signed::SignedRecordLimits,
+    KeyOwner, Namespaces, Registry,
+    dht::Dht,
+    manager::RecordManager,
+    signed::{SignedRecordLimits, SignedRecordValidator},
+    store::{SmartRecordStore, StoreConfig},
 };
 
 #[tokio::main]
@@ -39,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 known = Some((peer, address));
             }
         }
-        let (backend, mut driver) = DhtBackend::new();
+        let (backend, mut driver) = Dht::new();
         tokio::spawn(async move {
             loop {
                 tokio::select! {

@@ -7,7 +7,9 @@ use std::{error::Error, time::Duration};
 use futures::StreamExt;
 use kad::{Event::OutboundQueryProgressed as Progress, QueryResult::PutRecord};
 use libp2p::{Swarm, SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, yamux};
-use libp2p_smart_record::{Clock, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+use libp2p_smart_record::{
+    Clock, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
+};
 
 fn node() -> Result<Swarm<kad::Behaviour<SmartRecordStore>>, Box<dyn Error>> {
     let mut swarm = SwarmBuilder::with_new_identity()

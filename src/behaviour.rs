@@ -4,12 +4,12 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `known`: who withholds. `repairs`: who was sent what was lacking. Pure, as are reads and writes themselves, see
-//!   [`query`](crate::query).
-//! * `own`: the writer's spaces. `replicate`: whose turn it is. `watches`. `turns`: what
-//!   is to be done when. Pure.
-//! * `inbound`, `worker`: who may send how much; validation elsewhere. `addresses`: which of a peer are passed on.
-//! * `reading`, `writing`, `upkeep`, `admitting`: these carried out with Kademlia.
+//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading`, `sending` and `writing`
+//!   carry out with Kademlia what is decided elsewhere; `admitting` stores what others say; `watches`; `replicate`.
+//! * `env`: what each part is handed. `alarm`: the timer.
+//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces. `turns`: what is to be done
+//!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
+//! * `worker`: validation elsewhere. `addresses`: which of a peer are passed on.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
 //! the behaviour's own do not show in its events; those of the user do.
@@ -18,52 +18,36 @@
 
 mod addresses;
 mod admitting;
+mod alarm;
 mod builder;
-mod command;
 mod config;
+mod env;
 mod event;
 mod inbound;
 mod known;
+mod operations;
 mod own;
 mod reading;
 mod repairs;
 mod replicate;
+mod sending;
 mod turns;
-mod upkeep;
 mod watches;
 mod worker;
 mod writing;
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    fmt,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use futures::{StreamExt, channel::mpsc};
-use futures_timer::Delay;
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_kad::{self as libp2p_kad, QueryId};
+use libp2p_kad as kad;
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
     derive_prelude::{Endpoint, Multiaddr, PortUse},
 };
 
-use self::{
-    addresses::Remotes,
-    command::answer,
-    inbound::Inbound,
-    known::Known,
-    own::OwnSpaces,
-    reading::{Read, Reader},
-    repairs::Repairs,
-    replicate::Replicate,
-    watches::Watches,
-    worker::Worker,
-    writing::{Sending, Waiting},
-};
+use self::{addresses::Remotes, alarm::Alarm, env::Env, operations::Operations};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -71,20 +55,10 @@ pub use self::{
     inbound::InboundRefusal,
     worker::{AsyncValidator, Executor},
 };
-pub(crate) use self::{
-    command::{Command, Reply},
-    own::Write,
-};
 use crate::{
-    client::{Client, ClientError},
-    clock::Clock,
-    key::RecordKey,
-    meter::{Meter, Shared, Timed},
-    query::Bounds,
-    record::SmartRecord,
+    client::{Client, Command},
+    meter::Timed,
     store::{Events, SmartRecordStore},
-    time::Timestamp,
-    validator::Registry,
 };
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
@@ -92,7 +66,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_kad as kad;
-/// use libp2p_smart_record::Behaviour;
+/// use libp2p_smart_record::behaviour::Behaviour;
 ///
 /// let keypair = Keypair::generate_ed25519();
 /// let (behaviour, client) = Behaviour::new(keypair, kad::PROTOCOL_NAME);
@@ -106,50 +80,13 @@ use crate::{
 /// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
 /// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour {
-    kad: libp2p_kad::Behaviour<SmartRecordStore>,
-    local: PeerId,
-    config: BehaviourConfig,
-    bounds: Bounds,
-    clock: Arc<dyn Clock>,
-    registry: Registry,
+    env: Env,
+    operations: Operations,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
-    /// What the queries are for that were begun here.
-    queries: HashMap<QueryId, Task>,
-    lookups: HashMap<u64, Read>,
-    spreads: HashMap<u64, Sending>,
-    next_id: u64,
-    own: OwnSpaces,
-    /// What waits until the network has told what an own space says already.
-    waiting: BTreeMap<RecordKey, Waiting>,
-    /// What was read and is to be stored, in pieces.
-    to_keep: VecDeque<SmartRecord>,
-    known: Known,
-    repairs: Repairs,
-    replicate: Option<Replicate>,
-    watches: Watches,
     remotes: Remotes,
-    inbound: Option<(Inbound, Worker)>,
-    last_refusal: Option<(PeerId, InboundRefusal)>,
-    events: VecDeque<Event>,
-    counters: Shared<BehaviourCounters>,
-    meter: Meter,
-    /// The time when upkeep was done last, to notice that the clock was set back.
-    latest_poll: Timestamp,
-    timer: Delay,
-    timer_at: Option<Timestamp>,
-}
-
-/// What a query is for.
-#[derive(Clone, Copy, Debug)]
-enum Task {
-    /// A lookup asks for answers.
-    Lookup(u64),
-    /// A spread looks for the peers closest to its key.
-    Closest(u64),
-    /// A spread sends a chunk.
-    Put(u64),
+    alarm: Alarm,
 }
 
 impl Behaviour {
@@ -165,162 +102,88 @@ impl Behaviour {
     }
 
     /// Kademlia.
-    pub const fn kad(&self) -> &libp2p_kad::Behaviour<SmartRecordStore> {
-        &self.kad
+    pub const fn kad(&self) -> &kad::Behaviour<SmartRecordStore> {
+        &self.env.kad
     }
 
     /// Kademlia: add addresses, set the mode, bootstrap, begin queries of your own.
-    pub const fn kad_mut(&mut self) -> &mut libp2p_kad::Behaviour<SmartRecordStore> {
-        &mut self.kad
+    pub const fn kad_mut(&mut self) -> &mut kad::Behaviour<SmartRecordStore> {
+        &mut self.env.kad
     }
 
     /// The store.
     pub fn store_mut(&mut self) -> &mut SmartRecordStore {
-        self.kad.store_mut()
+        self.env.kad.store_mut()
     }
 
     /// The settings.
     pub const fn config(&self) -> &BehaviourConfig {
-        &self.config
+        &self.env.config
     }
 
     /// How often what has happened.
     pub fn counters(&self) -> BehaviourCounters {
-        self.counters.get()
-    }
-
-    fn count(&mut self, counter: impl FnOnce(&mut BehaviourCounters) -> &mut u64, by: usize) {
-        self.counters.change(|counters| event::count(counter(counters), by));
-    }
-
-    fn next_id(&mut self) -> u64 {
-        self.next_id = self.next_id.wrapping_add(1);
-        self.next_id
-    }
-
-    /// Whether a client's command can be begun.
-    fn has_capacity(&self) -> bool {
-        let reads = self.lookups.values().filter(|read| read.reader.is_client());
-        let writes = self.spreads.values().filter(|sending| sending.sender.is_client());
-        let waiting = self.waiting.values().map(|waiting| waiting.writes.len());
-        let busy =
-            waiting.fold(reads.count().saturating_add(writes.count()), usize::saturating_add);
-        busy < self.config.max_operations()
-    }
-
-    fn on_command(&mut self, command: Command) {
-        if command.is_canceled() {
-            return;
-        }
-        match command {
-            Command::Write { key, write, reply } => self.begin_write(key, write, reply),
-            Command::Put { key, value, reply } => self.put(key, value, reply),
-            Command::Read { key, policy, reply } => {
-                let policy = policy.unwrap_or(self.config.read_policy());
-                self.begin_read(key, policy, Reader::Client(reply));
-            }
-            Command::Watch { key, sender } => self.watch(key, sender),
-            Command::Stored { key, writer, reply } => {
-                let store = self.kad.store_mut();
-                let record = match writer {
-                    Some(writer) => store.record_of(&key, [&writer]),
-                    None => store.record(&key),
-                };
-                answer(reply, record.map_err(ClientError::from));
-            }
-            Command::NextStored { after, reply } => {
-                let next = self.kad.store_mut().next_record(after);
-                answer(reply, next.map_err(ClientError::from));
-            }
-        }
-    }
-
-    /// Takes care of an event of Kademlia; gives it back if it is the user's.
-    fn on_kad_event(&mut self, event: libp2p_kad::Event) -> Option<libp2p_kad::Event> {
-        match event {
-            libp2p_kad::Event::OutboundQueryProgressed { id, result, stats, step } => {
-                let Some(task) = self.queries.get(&id).copied() else {
-                    return Some(libp2p_kad::Event::OutboundQueryProgressed {
-                        id,
-                        result,
-                        stats,
-                        step,
-                    });
-                };
-                if step.last {
-                    self.queries.remove(&id);
-                }
-                match task {
-                    Task::Lookup(lookup) => self.on_lookup_progress(lookup, result, step.last),
-                    Task::Closest(spread) => self.on_closest_peers(spread, result),
-                    Task::Put(spread) => self.on_put(spread, &result),
-                }
-                None
-            }
-            libp2p_kad::Event::InboundRequest { request } => {
-                let request = self.admit_request(request);
-                Some(libp2p_kad::Event::InboundRequest { request })
-            }
-            libp2p_kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
-                self.trim_addresses(peer);
-                if is_new_peer {
-                    self.on_new_peer(peer);
-                }
-                Some(event)
-            }
-            event => Some(event),
-        }
+        self.env.counters.get()
     }
 
     /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
     /// can be shown there, too, as a [`Source`](crate::metrics::Source).
     #[cfg(feature = "metrics")]
     pub const fn metrics(&self) -> Option<&crate::metrics::Metrics> {
-        self.meter.metrics()
+        self.env.meter.metrics()
     }
 
     /// One thing to do besides Kademlia, if there is one.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { env, operations, .. } = self;
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {
-            self.on_store_event(event);
+            operations.on_store_event(&event);
+            env.events.push_back(Event::Store(event));
             return Poll::Ready(());
         }
-        if let Some((_, worker)) = &mut self.inbound
-            && let Poll::Ready(Some(checked)) = worker.done.poll_next_unpin(cx)
-        {
-            self.on_checked(checked);
+        if operations.poll_off_task(env, cx).is_ready() {
             return Poll::Ready(());
         }
-        if let Some((_, worker)) = &mut self.inbound
-            && let Poll::Ready(verdict) = worker.poll_verdict(cx)
-        {
-            match verdict {
-                Some(verdict) => self.on_verdict(verdict),
-                None => self.on_no_verdicts(),
-            }
-            return Poll::Ready(());
-        }
-        if self.has_capacity()
+        if operations.has_capacity(env)
             && let Some(commands) = &mut self.commands
             && let Poll::Ready(command) = commands.poll_next_unpin(cx)
         {
             match command {
-                Some(command) => self.on_command(command),
-                None => self.on_clients_gone(),
+                Some(command) => operations.on_command(env, command),
+                None => {
+                    self.commands = None;
+                    operations.on_clients_gone(env);
+                }
             }
             return Poll::Ready(());
         }
-        self.poll_upkeep(cx)
+        let now = env.now();
+        if self.alarm.was_set_back(now) {
+            operations.on_clock_set_back(now);
+        }
+        if operations.do_due(env, now) {
+            return Poll::Ready(());
+        }
+        if self.alarm.has_rung(cx) {
+            if let Err(error) = env.kad.store_mut().collect_some() {
+                tracing::warn!(%error, "what has expired could not be collected");
+            }
+            return Poll::Ready(());
+        }
+        self.alarm.set(operations.next_at(env), now, cx)
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.env.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
-            match self.kad.poll(cx) {
+            match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => {
-                    if let Some(event) = self.on_kad_event(event) {
+                    if let kad::Event::RoutingUpdated { peer, .. } = event {
+                        self.remotes.trim(&mut self.env, peer);
+                    }
+                    if let Some(event) = self.operations.on_kad_event(&mut self.env, event) {
                         return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
                     }
                     continue;
@@ -330,8 +193,8 @@ impl Behaviour {
                 Poll::Pending => {}
             }
             // What was begun here has Kademlia do something.
-            if self.poll_own(cx).is_pending() && self.events.is_empty() {
-                if self.keep_a_piece() {
+            if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
+                if self.operations.keep_a_piece(&mut self.env) {
                     // Others have their turn first.
                     cx.waker().wake_by_ref();
                 }
@@ -343,7 +206,7 @@ impl Behaviour {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler =
-        <libp2p_kad::Behaviour<SmartRecordStore> as NetworkBehaviour>::ConnectionHandler;
+        <kad::Behaviour<SmartRecordStore> as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
@@ -352,7 +215,7 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.kad.handle_pending_inbound_connection(connection_id, local_addr, remote_addr)
+        self.env.kad.handle_pending_inbound_connection(connection_id, local_addr, remote_addr)
     }
 
     fn handle_established_inbound_connection(
@@ -362,7 +225,12 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.kad.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
+        self.env.kad.handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )
     }
 
     fn handle_pending_outbound_connection(
@@ -372,7 +240,7 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         effective_role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.kad.handle_pending_outbound_connection(
+        self.env.kad.handle_pending_outbound_connection(
             connection_id,
             maybe_peer,
             addresses,
@@ -388,7 +256,7 @@ impl NetworkBehaviour for Behaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.kad.handle_established_outbound_connection(
+        self.env.kad.handle_established_outbound_connection(
             connection_id,
             peer,
             addr,
@@ -399,7 +267,7 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.remotes.on_swarm_event(&event);
-        self.kad.on_swarm_event(event);
+        self.env.kad.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -408,28 +276,20 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        let begun = self.meter.begin();
-        self.kad.on_connection_handler_event(peer, connection, event);
-        self.meter.end(Timed::Hold, begun);
+        let begun = self.env.meter.begin();
+        self.env.kad.on_connection_handler_event(peer, connection, event);
+        self.env.meter.end(Timed::Hold, begun);
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        let begun = self.meter.begin();
+        let begun = self.env.meter.begin();
         let polled = self.poll_all(cx);
-        self.meter.end(Timed::Hold, begun);
+        self.env.meter.end(Timed::Hold, begun);
         polled
     }
 }
 
-impl fmt::Debug for Behaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Behaviour")
-            .field("local", &self.local)
-            .field("lookups", &self.lookups.len())
-            .field("spreads", &self.spreads.len())
-            .finish_non_exhaustive()
-    }
-}
+smart_record_core::impl_debug! { Behaviour: |behaviour| local: behaviour.env.local, config: behaviour.env.config }

@@ -1,4 +1,4 @@
-//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::Behaviour).
+//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::behaviour::Behaviour).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
 //! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on, or
@@ -6,6 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod command;
 mod error;
 pub(crate) mod latest;
 mod sharded;
@@ -21,28 +22,25 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
+pub(crate) use self::command::{Command, Reply, Write};
 pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
 use crate::{
-    behaviour::{Command, Reply, Write},
-    key::RecordKey,
     meter::{Meter, Timed},
-    node::Dict,
     query::{ReadPolicy, Reading},
-    record::{Position, Seq, SmartRecord, View, Writer},
-    store::storage::RecordId,
-    time::Timestamp,
+    store::{SmartRecordStore, StorageError, storage::RecordId},
 };
+use smart_record_core::{Dict, Position, RecordKey, Seq, SmartRecord, Timestamp, View, Writer};
 
 /// How many commands wait; whoever has one more waits with it. A guess.
 const QUEUE: usize = 64;
 
-/// Writes, reads and watches records through a [`Behaviour`](crate::Behaviour). A clone is the same client.
+/// Writes, reads and watches records through a [`Behaviour`](crate::behaviour::Behaviour). A clone is the same client.
 ///
 /// When the last one is dropped, the behaviour stops to keep alive what it has written, and its watches end.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use libp2p_smart_record::{Client, ClientError};
+/// use libp2p_smart_record::client::{Client, ClientError};
 ///
 /// # async fn run(client: Client) -> Result<(), Box<dyn std::error::Error>> {
 /// let hour = Duration::from_secs(3_600);
@@ -94,10 +92,6 @@ pub struct PublishedUpdate {
 }
 
 impl PublishedUpdate {
-    pub(crate) const fn new(position: Position, expires_at: Timestamp) -> Self {
-        Self { position, expires_at }
-    }
-
     /// The writer's clock.
     pub const fn seq(&self) -> Seq {
         self.position.seq
@@ -159,7 +153,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`publish`](Self::publish); what is kept under a key has to fit into one update
-    /// ([`Limits::update_bytes`](crate::Limits::update_bytes)).
+    /// ([`Limits::update_bytes`](smart_record_core::Limits::update_bytes)).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -182,7 +176,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
-    /// ([`StoreConfig::chunk_bytes`](crate::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
+    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -190,7 +184,7 @@ impl Client {
     ) -> Result<Publication, ClientError> {
         let (key, value) = (key.into(), value.into());
         let span = tracing::debug_span!("put", %key, bytes = value.len());
-        self.publish_by(|reply| Command::Put { key, value, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Put(key, value, reply)).instrument(span).await
     }
 
     /// Asks who has got what was published: a read of all peers closest to the key.
@@ -249,7 +243,7 @@ impl Client {
     /// [`ClientError::Stopped`].
     pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
         let (sender, receiver) = latest::channel();
-        self.send(Command::Watch { key: key.into(), sender }).await?;
+        self.send(Command::Watch(key.into(), sender)).await?;
         Ok(Watch::new(receiver))
     }
 
@@ -263,12 +257,12 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: None, reply }).await
+        self.look(move |store| store.record(&key)).await
     }
 
     /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
     /// for instance, beside a record that has no place for it: see
-    /// [`StoreConfig::with_protected`](crate::StoreConfig::with_protected).
+    /// [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
     ///
     /// # Errors
     /// As [`stored`](Self::stored).
@@ -278,7 +272,7 @@ impl Client {
         writer: PeerId,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
-        self.ask(|reply| Command::Stored { key, writer: Some(writer), reply }).await
+        self.look(move |store| store.record_of(&key, [&writer])).await
     }
 
     /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
@@ -286,7 +280,7 @@ impl Client {
         &self,
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
-        self.ask(|reply| Command::NextStored { after, reply }).await
+        self.look(move |store| store.next_record(after)).await
     }
 
     /// One that does not keep the behaviour's spaces alive.
@@ -300,13 +294,13 @@ impl Client {
         policy: Option<ReadPolicy>,
     ) -> Result<Reading, ClientError> {
         let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read { key, policy, reply });
+        let ask = self.ask(|reply| Command::Read(key, policy, reply));
         ask.instrument(span).await
     }
 
     async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
         let span = tracing::debug_span!("write", %key, kind = write.as_str());
-        self.publish_by(|reply| Command::Write { key, write, reply }).instrument(span).await
+        self.publish_by(|reply| Command::Write(key, write, reply)).instrument(span).await
     }
 
     /// Asks for a write, and says how it went and how long it took.
@@ -325,6 +319,20 @@ impl Client {
             Err(error) => tracing::debug!(%error, "not published"),
         }
         published
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut SmartRecordStore) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let look = |reply: Reply<T>| {
+            move |store: &mut SmartRecordStore| {
+                if !reply.is_gone() {
+                    reply.send(look(store).map_err(ClientError::from));
+                }
+            }
+        };
+        self.ask(|reply| Command::Look(Box::new(look(reply)))).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
@@ -350,4 +358,4 @@ impl WeakClient {
     }
 }
 
-crate::impl_debug! { Client: |client| writer: client.shared.writer }
+smart_record_core::impl_debug! { Client: |client| writer: client.shared.writer }

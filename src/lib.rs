@@ -6,22 +6,18 @@
 //!
 //! Three ways in:
 //!
-//! 1. **Replace the store.** [`SmartRecordStore`] takes the place of libp2p's `MemoryStore` in a
-//!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes.
-//! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a
-//!    [`Registry`] maps the namespaces of keys to validators.
-//! 3. **Publish from an app.** [`Behaviour`] goes into a swarm in the place of Kademlia, and [`Client`] publishes,
-//!    reads and watches.
-//!
-//! Without a client, a writer makes its updates with a [`SpaceSigner`] and puts them with `kad::Behaviour::put_record`; a reader
-//! reads each answer of a GET with [`SpaceRules::read`], joins the [`SmartRecord`]s, and looks at the
-//! [`View`].
+//! 1. **Replace the store.** [`SmartRecordStore`](store::SmartRecordStore) takes the place of libp2p's `MemoryStore` in a
+//!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes. [`Dht`](dht::Dht) puts and reads over it.
+//! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a [`Registry`] maps the
+//!    namespaces of keys to validators, or to the rules of smart records, [`SpaceRules`].
+//! 3. **Publish from an app.** [`Behaviour`](behaviour::Behaviour) goes into a swarm in the place of Kademlia, and
+//!    [`Client`](client::Client) publishes, reads and watches.
 //!
 //! ```
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use libp2p_smart_record::{
-//!     Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock,
+//!     Clock, Dict, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
 //! };
 //!
 //! let keypair = Keypair::generate_ed25519();
@@ -45,47 +41,32 @@
 //!
 //! # Where to look
 //!
-//! | module | what is there |
-//! |---|---|
-//! | [`node`] | the document model: nodes, their order, merge, encodings |
-//! | [`record`] | updates, spaces, records, views, limits, who may write |
-//! | [`shard`] | topics of more writers than one key can hold, spread over many keys |
-//! | [`ipns`] | IPNS names and records: reading, creating, signing |
-//! | [`iprs`] | IPRS records, validity schemes, ancestry chains, beacons |
-//! | [`presence`] | at which nodes a client can be reached, and with which keys |
-//! | [`signed`] | signed records: one value, one author, the highest sequence wins |
-//! | [`validator`] | the trait, the registry, the built-in validators, errors |
-//! | [`store`] | the store for Kademlia, its storage, events and counters |
-//! | [`behaviour`] | Kademlia with reads that repair, upkeep and validation off the swarm's task |
-//! | [`query`] | what a read or a write through Kademlia comes to |
-//! | [`client`] | publish, get, watch: the app's handle on a behaviour |
-//! | [`presence_publisher`] | an announcement that is kept alive, and finding others |
-//! | [`services`] | smart services: whether an address can be dialled, and checks of one's own |
-//! | [`manager`] | put and get signed records, over a store of one's own or the DHT |
-//! | [`rate`], [`dag_cbor`], [`settings!`] | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
+//! The rules are at the root: documents, updates, spaces, records, limits, validators, the registry. They are those of
+//! `smart-record-core`: pure functions without a clock or I/O; `now` is an argument. All else is in a module:
 //!
-//! Each type has its home in one of these modules. Those that most programs name are re-exported at the root, for short;
-//! what belongs to them (errors, limits, parts) is in the module alone.
+//! | module | feature | what is there |
+//! |---|---|---|
+//! | [`store`] | | the store for Kademlia, its storage, events and counters; with `redb` storage on disk, `RedbStorage` |
+//! | [`dht`] | | puts and reads over a bare `kad::Behaviour` |
+//! | [`behaviour`] | | Kademlia with reads that repair, upkeep and validation off the swarm's task |
+//! | [`client`] | | publish, get, watch: the app's handle on a behaviour |
+//! | [`query`] | | what a read through Kademlia has found |
+//! | `pk`, `ipns` | `ipns` | public keys; IPNS names and records: reading, creating, signing |
+//! | `iprs` | `iprs` | IPRS records, validity schemes, ancestry chains, beacons |
+//! | `presence`, `presence_publisher` | `presence` | where a client can be reached, and with which keys; keeping that alive |
+//! | `signed`, `manager` | `signed` | one value, one author, the highest sequence wins; putting and getting such records |
+//! | `metrics` | `metrics` | counters and histograms for Prometheus |
+//! | [`rate`], [`dag_cbor`], [`settings!`] | | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
 //!
-//! The core (all but `store`, `manager`, `behaviour`, `client`, `metrics`, `services` and `presence_publisher`) is pure: no clock, no I/O; `now` is an
-//! argument. Features: `redb` adds storage on disk, `store::RedbStorage`; `node` adds `host::Node`, a ready swarm; `metrics` adds
-//! `metrics::Metrics`, for Prometheus; `cli` is for the command `smart-record`, and brings `node` and `redb`.
+//! A ready node is `smart-record-host`, smart services are `smart-record-services`.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 pub mod behaviour;
 pub mod client;
 mod clock;
+pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
@@ -97,70 +78,18 @@ pub mod rate;
 mod schedule;
 pub mod store;
 
-pub use smart_record_core::{impl_debug, settings};
-use smart_record_core::{key, time};
-#[doc(inline)]
-pub use smart_record_core::{node, record, shard};
+pub use smart_record_core::*;
 #[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
-#[doc(inline)]
 pub use smart_record_formats::built_in;
 #[cfg(feature = "iprs")]
-#[doc(inline)]
 pub use smart_record_formats::iprs;
 #[cfg(feature = "presence")]
-#[doc(inline)]
 pub use smart_record_formats::presence;
 #[cfg(feature = "signed")]
-#[doc(inline)]
 pub use smart_record_formats::signed;
 #[cfg(feature = "ipns")]
-#[doc(inline)]
 pub use smart_record_formats::{ipfs, ipns, pk};
 
-/// Validators.
-pub mod validator {
-    pub use smart_record_core::validator::*;
-    #[cfg(feature = "iprs")]
-    pub use smart_record_formats::iprs::IprsValidator;
-    #[cfg(feature = "presence")]
-    pub use smart_record_formats::presence::PresenceValidator;
-    #[cfg(feature = "signed")]
-    pub use smart_record_formats::signed::SignedRecordValidator;
-    #[cfg(feature = "ipns")]
-    pub use smart_record_formats::{ipns::IpnsValidator, pk::PublicKeyValidator};
-}
-
-pub use smart_record_core::*;
-
-#[doc(no_inline)]
-pub use bytes::Bytes;
-
-#[cfg(feature = "ipns")]
-pub use crate::ipns::{IpnsBuilder, IpnsName, IpnsRecord};
+pub use crate::clock::SystemClock;
 #[cfg(feature = "metrics")]
 pub use crate::meter::metrics;
-#[doc(no_inline)]
-pub use crate::node::Cid;
-pub use crate::{
-    behaviour::Behaviour,
-    client::{Client, ClientError},
-    clock::SystemClock,
-    key::{NamespaceError, RecordKey},
-    time::Timestamp,
-};
-#[cfg(feature = "signed")]
-pub use crate::{
-    manager::{DhtBackend, ManagerError, RecordManager, StoreBackend},
-    signed::{SignedRecord, UnsignedRecord},
-};
-#[doc(no_inline)]
-pub use crate::{
-    node::{Dict, Float, Kind, List, Node, Predicate},
-    record::{
-        Admission, AllowList, KeyOwner, Limits, Open, SignError, SignedUpdate, SmartRecord,
-        SpaceSigner, SpaceView, Update, UpdateKind, View, Writer,
-    },
-    shard::{ShardedKey, ShardedRecord},
-    store::{Counters, SmartRecordStore, StoreConfig, StoreEvent, WriteError},
-    validator::*,
-};

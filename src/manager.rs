@@ -4,7 +4,8 @@
 //! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
 //! [`SignedRecordValidator`]s that it is given for namespaces. Where records are kept says its
 //! [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT, through a
-//! [`Client`](crate::Client), or, for a swarm with Kademlia alone, a [`DhtBackend`].
+//! [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
+//! [`Dht`](crate::dht::Dht).
 //!
 //! To announce that one provides something, Kademlia has provider records of its own: use
 //! `kad::Behaviour::start_providing` and `get_providers`.
@@ -31,17 +32,14 @@ use libp2p_identity::Keypair;
 
 pub use self::{
     backend::{Answer, Correction, Found, Holder, RecordBackend},
-    dht::{DhtBackend, DhtCommand, DhtDriver, DhtError},
     local::StoreBackend,
 };
 use self::{known::Known, survey::Survey};
-use crate::{
-    clock::{Clock, SystemClock},
-    key::RecordKey,
-    record::Writer,
-    signed::{SignRecordError, SignedRecord, UnsignedRecord},
-    time::Timestamp,
-    validator::{Namespaces, SignedRecordValidator, ValidationError},
+use crate::clock::SystemClock;
+use smart_record_core::Clock;
+use smart_record_core::{Namespaces, RecordKey, Timestamp, ValidationError, Writer};
+use smart_record_formats::signed::{
+    SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };
 
 /// Puts and gets signed records. A clone is the same manager.
@@ -49,7 +47,7 @@ use crate::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Namespaces, RecordManager, Registry, SignedRecordValidator, StoreBackend,
+///     Namespaces, Registry, manager::{RecordManager, StoreBackend}, signed::SignedRecordValidator,
 /// };
 ///
 /// # futures::executor::block_on(async {
@@ -339,6 +337,7 @@ impl<B> RecordManager<B> {
     }
 }
 
+/// Leaves out the clock, which need not be `Debug`; the backend is of a type parameter, which `impl_debug!` does not know.
 impl<B: fmt::Debug> fmt::Debug for RecordManager<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordManager")

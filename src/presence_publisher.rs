@@ -8,8 +8,7 @@
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use libp2p_smart_record::{
-//!     Client,
-//!     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
+//!     client::Client, presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
 //!     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, find},
 //! };
 //!
@@ -57,14 +56,11 @@ pub use self::{
     signer::{LocalNode, NodeSigner, NodeSignerError},
 };
 use self::{signer::Bounded, task::Task};
-use crate::{
-    client::{Client, ClientError, Publication, latest},
-    presence::{
-        AnnounceError, Announcement, Announcer, ExchangeKey, PresenceError, PresenceKey,
-        PresenceLimits,
-    },
-    record::Limit,
-    validator::PresenceValidator,
+use crate::client::{Client, ClientError, Publication, latest};
+use smart_record_core::Limit;
+use smart_record_formats::presence::{
+    AnnounceError, Announcement, Announcer, ExchangeKey, PresenceError, PresenceKey,
+    PresenceLimits, PresenceValidator,
 };
 
 type Stop = oneshot::Sender<Result<Publication, PublisherError>>;
@@ -156,7 +152,7 @@ impl PresencePublisher {
     ///
     /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`] and
     /// [`Announcer::learn`]. The
-    /// registry of the behaviour needs the rules of presence records, as [`Registry::built_in`](crate::built_in)
+    /// registry of the behaviour needs the rules of presence records, as [`built_in`](smart_record_formats::built_in)
     /// has them.
     pub fn new(
         client: Client,

@@ -4,10 +4,10 @@
 //!   comes of it.
 //! * `spread`: a write on its way.
 //!
-//! [`Behaviour`](crate::Behaviour) and [`Dht`](crate::dht::Dht) carry them out.
+//! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. No state machine asks, sends or waits by itself: events and the
-//! time come in, decisions go out.
+//! time come in, decisions go out. What Kademlia says of its queries is taken note of here and nowhere else.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

@@ -9,7 +9,7 @@ use std::{hash::Hash, time::Duration};
 
 use hashlink::LruCache;
 
-use crate::time::Timestamp;
+use smart_record_core::Timestamp;
 
 /// A rate limit for each of many, such as peers or hosts.
 ///

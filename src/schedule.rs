@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
 
-use crate::{key::RecordKey, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp};
 
 /// Nothing is signed anew more often, however short its life is.
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -25,36 +25,26 @@ mod receipt;
 mod recheck;
 #[cfg(feature = "redb")]
 mod redb;
+mod replication;
+mod reply;
 mod room;
 mod rows;
 pub mod storage;
+mod table;
 mod value;
 mod victims;
 mod write;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use libp2p_identity::PeerId;
-use libp2p_kad::{self as libp2p_kad, store::MemoryStore};
 use libp2p_swarm::StreamProtocol;
 
-pub(crate) use self::read::wall_clock;
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, RedbConfig, RedbStorage};
-use self::{
-    answers::Answers,
-    event::Subscribers,
-    provided::Unnoted,
-    quota::Protection,
-    read::{Cursor, Seen},
-    recheck::Rules,
-    storage::{Change, RecordId},
-    victims::Horizons,
-};
 pub use self::{
     checked::Checked,
     config::{Quota, StoreConfig},
@@ -64,20 +54,31 @@ pub use self::{
     storage::{RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };
-use crate::{
-    clock::{Clock, SystemClock},
-    key::RecordKey,
-    meter::{Meter, Shared, Timed},
-    record::Limits,
-    validator::{Namespace, Registry},
+use self::{
+    event::News,
+    plan::Plan,
+    provided::Providers,
+    quota::Protection,
+    recheck::Rules,
+    replication::Seen,
+    reply::Replies,
+    storage::{Change, RecordId},
+    table::Table,
+    victims::Victims,
 };
+use crate::{
+    clock::SystemClock,
+    meter::{Meter, Shared, Timed},
+};
+use smart_record_core::Clock;
+use smart_record_core::{Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_kad as kad;
-/// use libp2p_smart_record::SmartRecordStore;
+/// use libp2p_smart_record::store::SmartRecordStore;
 ///
 /// let local_peer = Keypair::generate_ed25519().public().to_peer_id();
 /// let store = SmartRecordStore::new(local_peer);
@@ -92,7 +93,7 @@ use crate::{
 ///
 /// ```
 /// # let local_peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
-/// use libp2p_smart_record::{RecordKey, SmartRecordStore, StoreEvent, WriteError};
+/// use libp2p_smart_record::{RecordKey, store::{SmartRecordStore, StoreEvent, WriteError}};
 ///
 /// let mut store = SmartRecordStore::new(local_peer);
 /// let mut events = store.subscribe();
@@ -101,33 +102,22 @@ use crate::{
 /// assert_eq!(store.counters().refused_total(), 1);
 /// ```
 pub struct SmartRecordStore {
-    local: PeerId,
-    /// The digest of the local peer.
-    place: [u8; 32],
     config: StoreConfig,
     registry: Registry,
     clock: Arc<dyn Clock>,
-    storage: Box<dyn Storage>,
-    providers: MemoryStore,
-    subscribers: Subscribers,
-    counters: Shared<Counters>,
+    table: Table,
+    /// What may go when room is needed.
+    victims: Victims,
+    news: News,
+    providers: Providers,
     meter: Meter,
     /// How much was stored at the last commit, for those who look from outside.
     committed: Shared<Usage>,
-    /// Where the next slice of a large record begins.
-    cursors: Mutex<HashMap<RecordId, Cursor>>,
-    answers: Mutex<Answers>,
+    replies: Replies,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
-    protection: Protection,
     /// Whether anything was applied since the last commit.
     has_changed: bool,
-    /// What was evicted since the last commit.
-    evicted: Vec<RecordKey>,
-    /// Notes that may not have been written, because the storage has failed.
-    unnoted: Unnoted,
-    /// Where to look for what may go.
-    horizons: Mutex<Horizons>,
 }
 
 impl SmartRecordStore {
@@ -156,23 +146,16 @@ impl SmartRecordStore {
         storage.set_check(Arc::new(rules));
         let mut store = Self {
             committed: Shared::new(storage.usage()),
-            place: RecordId::place(&local),
-            local,
+            table: Table::new(local, Box::new(storage), Protection::new(local, config.protected())),
+            victims: Victims::default(),
+            news: News::default(),
             registry,
             clock,
-            storage: Box::new(storage),
-            providers: MemoryStore::with_config(local, config.providers().clone()),
-            protection: Protection::new(local, config.protected()),
+            providers: Providers::new(local, config.providers().clone()),
             has_changed: false,
-            evicted: Vec::new(),
-            unnoted: Unnoted::default(),
-            horizons: Mutex::default(),
             config,
-            subscribers: Subscribers::default(),
-            counters: Shared::default(),
             meter: Meter::default(),
-            cursors: Mutex::default(),
-            answers: Mutex::default(),
+            replies: Replies::default(),
             snapshot: Mutex::default(),
         };
         store.restore_providers();
@@ -185,7 +168,7 @@ impl SmartRecordStore {
     /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
     ///
     /// Besides, give `kad::Behaviour::add_address` no more than three addresses of a peer, some 300 bytes of them: they go into each
-    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::Behaviour) sees to that by itself.
+    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) sees to that by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
         match self.registry.resolve(&key) {
@@ -197,17 +180,17 @@ impl SmartRecordStore {
     /// The events from now on. Each subscriber has room for
     /// [`max_events`](StoreConfig::max_events) that it has not taken yet.
     pub fn subscribe(&mut self) -> Events {
-        self.subscribers.subscribe(self.config.max_events())
+        self.news.subscribe(self.config.max_events())
     }
 
     /// How often what has happened.
     pub fn counters(&self) -> Counters {
-        self.counters.get()
+        self.news.counters.get()
     }
 
     /// How much is stored.
     pub fn usage(&self) -> Usage {
-        self.storage.usage()
+        self.table.storage.usage()
     }
 
     /// Has `metrics` show the store's counters, how much it stores, and how long its work takes.
@@ -219,13 +202,13 @@ impl SmartRecordStore {
     }
 
     pub(crate) fn measure_with(&mut self, meter: Meter) {
-        meter.show(&self.counters);
+        meter.show(&self.news.counters);
         meter.show(&self.committed);
         self.meter = meter;
     }
 
     pub(crate) const fn local(&self) -> PeerId {
-        self.local
+        self.table.local
     }
 
     pub(crate) const fn config(&self) -> &StoreConfig {
@@ -242,21 +225,22 @@ impl SmartRecordStore {
         &self.registry
     }
 
-    fn record_id(&self, key: &RecordKey) -> RecordId {
-        RecordId::at(&self.place, key)
+    /// Makes the changes of a plan, and those of the tallies with them.
+    fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
+        let changes = plan.into_changes(&*self.table.storage)?;
+        self.change(changes)
     }
 
     /// Changes rows: the only way to do so.
     fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
-        let answers = self.answers.get_mut().unwrap_or_else(PoisonError::into_inner);
         for change in &changes {
             if let Change::Set(id, _) | Change::Remove(id) = change {
-                answers.forget(id.record);
+                self.replies.on_change(id.record);
             }
         }
-        let applied = self.storage.apply(changes);
+        let applied = self.table.storage.apply(changes);
         if applied.is_ok() {
-            answers.on_write(true);
+            self.replies.on_write(true);
             self.has_changed = true;
         }
         applied
@@ -267,61 +251,25 @@ impl SmartRecordStore {
         if !std::mem::take(&mut self.has_changed) {
             return Ok(());
         }
-        let evicted = std::mem::take(&mut self.evicted);
         let begun = self.meter.begin();
-        let committed = self.storage.commit();
+        let committed = self.table.storage.commit();
         self.meter.end(Timed::Commit, begun);
-        self.unnoted.on_commit(committed.is_ok());
+        self.providers.on_commit(committed.is_ok());
         if committed.is_err() {
             // What was evicted may be back, and what was written gone.
-            *lock(&self.horizons) = Horizons::default();
-            lock(&self.answers).on_write(false);
+            self.victims = Victims::default();
+            self.replies.on_write(false);
         }
-        let usage = self.storage.usage();
+        let usage = self.table.storage.usage();
         self.committed.change(|committed| *committed = usage);
-        committed?;
-        for key in evicted {
-            self.emit(&StoreEvent::Evicted { key });
-        }
-        Ok(())
+        self.news.on_commit(committed.is_ok());
+        committed
     }
 
-    /// Takes note of a failure where there is no way to tell a subscriber.
-    fn read_failed(&self, error: &StorageError) {
-        self.counters.change_through_shared(|c| event::count(&mut c.storage_failures, 1));
-        tracing::warn!(%error, "a read failed");
-    }
-
-    fn count(&mut self, counter: impl FnOnce(&mut Counters) -> &mut u64, by: usize) {
-        self.counters.change(|counters| event::count(counter(counters), by));
-    }
-
-    fn emit(&mut self, event: &StoreEvent) {
-        match event {
-            StoreEvent::Stored { key, writers, .. } => {
-                tracing::debug!(%key, writers = writers.len(), "stored");
-            }
-            StoreEvent::Refused { key, reason, count, .. } => {
-                self.count(|c| c.refused.entry(reason.fault()).or_default(), *count);
-                tracing::debug!(%key, %reason, count, "refused");
-            }
-            StoreEvent::Evicted { key } => {
-                self.count(|c| &mut c.records_evicted, 1);
-                tracing::debug!(%key, "evicted");
-            }
-            StoreEvent::Discarded { key, fault } => {
-                self.count(|c| &mut c.rows_discarded, 1);
-                tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
-            }
-            StoreEvent::StorageFailed { error } => {
-                self.count(|c| &mut c.storage_failures, 1);
-                tracing::warn!(%error, "storage failed");
-            }
-        }
-        let lost = self.subscribers.send(event);
-        if lost > 0 {
-            self.count(|c| &mut c.events_lost, lost);
-        }
+    /// Forgets where reading and eviction of a record had come to.
+    fn forget_places(&mut self, record: RecordId) {
+        self.replies.forget_place(record);
+        self.victims.forget(record);
     }
 }
 
@@ -330,11 +278,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Debug for SmartRecordStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SmartRecordStore")
-            .field("local", &self.local)
-            .field("usage", &self.usage())
-            .finish_non_exhaustive()
-    }
-}
+smart_record_core::impl_debug! { SmartRecordStore: |store| local: store.table.local, usage: store.usage() }

@@ -27,9 +27,8 @@ use std::{
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    SpaceSigner, StoreConfig, Timestamp,
-    store::{MemoryStorage, Storage},
+    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, Timestamp,
+    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
 };
 use smart_record_testing::{ManualClock, keys::keypair};
 use support::allocated::allocated;

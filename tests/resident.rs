@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{
-    AcceptAny, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
-    Timestamp, store::MemoryStorage,
+    AcceptAny, Dict, Limits, RecordKey, Registry, SpaceSigner, Timestamp,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 use smart_record_testing::{ManualClock, keys::keypair};
 use support::allocated::allocated;

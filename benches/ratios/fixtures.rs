@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Dict, Limits, Open, RecordKey, Registry, SignedUpdate, SmartRecord, SmartRecordStore,
-    SpaceRules, StoreConfig, Timestamp, Update, UpdateKind, Writer,
-    record::Seq,
-    store::{MemoryStorage, Storage},
+    Dict, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, Timestamp,
+    Update, UpdateKind, Writer,
+    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
 };
 
 use smart_record_testing::ManualClock;

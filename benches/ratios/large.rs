@@ -3,7 +3,10 @@
 use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
 
 use libp2p_kad::{Record, store::RecordStore};
-use libp2p_smart_record::{RecordKey, SmartRecordStore, store::MemoryStorage};
+use libp2p_smart_record::{
+    RecordKey,
+    store::{MemoryStorage, SmartRecordStore},
+};
 
 use smart_record_testing::ManualClock;
 

@@ -21,9 +21,9 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_smart_record::{
-    Behaviour, RecordKey, SmartRecord, SmartRecordStore, StoreEvent,
-    behaviour::{BehaviourConfig, Event, Validation},
-    store::MemoryStorage,
+    RecordKey, SmartRecord,
+    behaviour::{Behaviour, BehaviourConfig, Event, Validation},
+    store::{MemoryStorage, SmartRecordStore, StoreEvent},
 };
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 

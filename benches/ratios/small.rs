@@ -6,7 +6,7 @@ use libp2p_kad::{
     Record,
     store::{MemoryStore, MemoryStoreConfig, RecordStore},
 };
-use libp2p_smart_record::{RecordKey, SmartRecordStore, SpaceRules};
+use libp2p_smart_record::{RecordKey, SpaceRules, store::SmartRecordStore};
 
 use crate::{
     fixtures::{

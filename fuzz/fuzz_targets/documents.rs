@@ -6,10 +6,7 @@ use std::{cmp::Ordering, str};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{
-    Dict, List, Node,
-    node::{DocumentLimits, codec},
-};
+use libp2p_smart_record::{Dict, DocumentLimits, List, Node, codec};
 use libp2p_smart_record_fuzz::documents::Document;
 
 #[derive(Arbitrary, Debug)]

@@ -8,14 +8,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use libp2p_core::Multiaddr;
 use libp2p_kad as kad;
-use libp2p_smart_record::{
-    IpnsName, Kind, Limits, RecordKey, ShardedKey, Timestamp,
-    ipns::Eol,
-    node::Path,
-    presence::PresenceKey,
-    services::{connectivity, dialable},
-};
+use libp2p_smart_record::{Kind, Limits, Path, RecordKey, ShardedKey, Timestamp, ipns::{Eol, IpnsName}, presence::PresenceKey};
 use libp2p_smart_record_fuzz::{author, documents::Document};
+use smart_record_services::{connectivity, dialable};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -91,7 +86,7 @@ fuzz_target!(|input: Input| {
 });
 
 fn check_key(key: &RecordKey, bits: u8) {
-    assert_eq!(RecordKey::from(&kad::RecordKey::new(key)), *key);
+    assert_eq!(RecordKey::new(kad::RecordKey::new(key).to_vec()), *key);
     if let Some(namespace) = key.namespace() {
         assert_eq!(RecordKey::from_parts(namespace, key.path()).as_ref(), Ok(key));
     }

@@ -8,11 +8,7 @@ use std::{net::IpAddr, task::Context, time::Duration};
 use futures::{FutureExt, future::BoxFuture, task::noop_waker_ref};
 use libfuzzer_sys::fuzz_target;
 use libp2p_kad as kad;
-use libp2p_smart_record::{
-    Behaviour, Kind, Registry, SmartRecordStore, StoreConfig,
-    services::{DialPolicy, Resolve, Service, findings},
-    store::MemoryStorage,
-};
+use libp2p_smart_record::{Kind, Registry, behaviour::Behaviour, store::{MemoryStorage, SmartRecordStore, StoreConfig}};
 use libp2p_smart_record_fuzz::{
     author,
     clock::ManualClock,
@@ -21,6 +17,7 @@ use libp2p_smart_record_fuzz::{
     requests::{Asked, check_dial, document, fail},
 };
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
+use smart_record_services::{DialPolicy, Resolve, Service, findings};
 
 /// Every name leads where the fuzzer likes.
 struct Names([IpAddr; 3]);

@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{Limits, SmartRecord, SpaceRules, record::Open};
+use libp2p_smart_record::{Limits, Open, SmartRecord, SpaceRules};
 use libp2p_smart_record_fuzz::{
     forge::{NOW, at, key},
     laws::Laws,

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{RecordKey, Registry, SignedRecordValidator, };
+use libp2p_smart_record::{RecordKey, Registry, signed::SignedRecordValidator};
 use libp2p_smart_record_fuzz::{
     author,
     damage::Damage,
@@ -42,8 +42,9 @@ enum Value {
     Raw(Vec<u8>),
 }
 
-static REGISTRY: LazyLock<Registry> =
-    LazyLock::new(|| libp2p_smart_record::built_in().with_fallback(SignedRecordValidator::default()));
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+    libp2p_smart_record::built_in().with_fallback(SignedRecordValidator::default())
+});
 
 fuzz_target!(|input: Input| {
     let (namespace, owner) = (input.namespace, &author(input.owner).0);

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::Arbitrary;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
-use libp2p_smart_record::{Kind, List, Node, Predicate, node::codec, services::Dialer};
+use libp2p_smart_record::{Kind, List, Node, Predicate, codec};
 use libp2p_swarm::{DialError, DialFailure, FromSwarm, NetworkBehaviour, dial_opts::DialOpts};
+use smart_record_services::Dialer;
 
 use crate::{author, forge::Update};
 

@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::RecordStore};
-use libp2p_smart_record::{
-    AcceptAny, Clock, Limits, RecordKey, Registry, SmartRecordStore, SpaceRules, StoreConfig,
-    record::Open,
-    store::{Quota, Storage, storage::Tally},
-};
+use libp2p_smart_record::{AcceptAny, Clock, Limits, Open, RecordKey, Registry, SpaceRules, store::{Quota, SmartRecordStore, Storage, StoreConfig, storage::Tally}};
 
 use crate::{
     AUTHORS,
@@ -111,10 +107,10 @@ impl SmallStore {
                 record.publisher = is_local.then(Self::local);
                 let _ = self.store.put(record);
             }
-            Step::Remove(number) => self.store.remove(&(&key(*number)).into()),
+            Step::Remove(number) => self.store.remove(&libp2p_kad::RecordKey::new(&key(*number))),
             Step::Forget(number) => {
                 self.store.forget(&key(*number)).expect("memory does not fail");
-                assert!(self.store.get(&(&key(*number)).into()).is_none());
+                assert!(self.store.get(&libp2p_kad::RecordKey::new(&key(*number))).is_none());
             }
             Step::Wait(secs) => self.clock.advance(Duration::from_secs((*secs).into())),
             Step::Collect => drop(self.store.collect().expect("memory does not fail")),

@@ -1,7 +1,7 @@
 //! Signed updates, and values of a smart record that hold them in any disorder.
 
 use arbitrary::Arbitrary;
-use libp2p_smart_record::{RecordKey, node::codec};
+use libp2p_smart_record::{RecordKey, codec};
 
 use crate::{
     author,

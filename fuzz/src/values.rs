@@ -4,11 +4,7 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{
-    IpnsBuilder, IpnsName, PublicKeyValidator, RecordKey, UnsignedRecord, Writer,
-    iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt},
-    presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal},
-};
+use libp2p_smart_record::{RecordKey, Writer, ipns::{IpnsBuilder, IpnsName}, iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt}, pk::PublicKeyValidator, presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal}, signed::UnsignedRecord};
 
 use crate::{
     author,

@@ -11,13 +11,15 @@
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
 };
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use libp2p_swarm::FromSwarm;
+
+use super::env::Env;
 
 /// How many addresses of a peer are kept: one for each of a few ways to it. A guess.
 pub(super) const MAX_ADDRESSES: usize = 3;
@@ -36,15 +38,9 @@ impl Remotes {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let remote = established.endpoint.get_remote_address();
-                match self.0.entry(established.peer_id) {
-                    // Whoever has dialled us need not listen there.
-                    Entry::Occupied(_) if established.endpoint.is_listener() => {}
-                    Entry::Occupied(mut entry) => {
-                        entry.insert(remote.clone());
-                    }
-                    Entry::Vacant(entry) => {
-                        entry.insert(remote.clone());
-                    }
+                // Whoever has dialled us need not listen there.
+                if established.endpoint.is_dialer() || !self.0.contains_key(&established.peer_id) {
+                    self.0.insert(established.peer_id, remote.clone());
                 }
             }
             FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {
@@ -54,13 +50,17 @@ impl Remotes {
         }
     }
 
-    /// Those of a peer's addresses that are not to be kept.
-    pub(super) fn surplus<'a>(
-        &self,
-        peer: &PeerId,
-        addresses: impl IntoIterator<Item = &'a Multiaddr>,
-    ) -> Vec<Multiaddr> {
-        surplus(addresses, self.0.get(peer))
+    /// Takes out of the routing table what is too much there of a peer's addresses.
+    pub(super) fn trim(&self, env: &mut Env, peer: PeerId) {
+        let Some(bucket) = env.kad.kbucket(peer) else {
+            return;
+        };
+        let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
+        let addresses = entry.iter().flat_map(|entry| entry.node.value.iter());
+        for address in surplus(addresses, self.0.get(&peer)) {
+            // With its last one the peer goes, too.
+            env.kad.remove_address(&peer, &address);
+        }
     }
 }
 
@@ -109,6 +109,7 @@ impl Reach {
     }
 }
 
+/// Those of a peer's addresses that are not to be kept.
 fn surplus<'a>(
     addresses: impl IntoIterator<Item = &'a Multiaddr>,
     remote: Option<&Multiaddr>,

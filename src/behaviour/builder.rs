@@ -1,9 +1,8 @@
 //! Setting up a behaviour.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::BoxFuture;
-use futures_timer::Delay;
 use libp2p_identity::Keypair;
 use libp2p_kad as kad;
 use libp2p_swarm::StreamProtocol;
@@ -11,29 +10,28 @@ use libp2p_swarm::StreamProtocol;
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
     addresses::Remotes,
-    inbound::Inbound,
+    admitting::{Admission, OffTask},
+    alarm::Alarm,
+    env::Env,
+    inbound::sources,
     known::Known,
-    own::OwnSpaces,
-    repairs::Repairs,
-    replicate::Replicate,
-    watches::Watches,
+    operations::Operations,
     worker::{Setup, Worker},
 };
 use crate::{
     client::Client,
     meter::{Meter, Shared},
     query::Bounds,
-    record::Writer,
     store::SmartRecordStore,
 };
+use smart_record_core::Writer;
 
 /// Sets up a [`Behaviour`].
 ///
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Behaviour, SmartRecordStore, StoreConfig,
-///     behaviour::{BehaviourConfig, Validation},
+///     behaviour::{Behaviour, BehaviourConfig, Validation}, store::{SmartRecordStore, StoreConfig},
 /// };
 /// use libp2p_swarm::StreamProtocol;
 ///
@@ -141,9 +139,20 @@ impl Builder {
             repair_chunks: config.repair_chunks(),
         };
         let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
-        let filtering = match config.validation() {
-            Validation::Inline => kad::StoreInserts::Unfiltered,
-            Validation::OffTask => kad::StoreInserts::FilterBoth,
+        let (filtering, off_task) = match config.validation() {
+            Validation::Inline => (kad::StoreInserts::Unfiltered, None),
+            Validation::OffTask => {
+                let setup = Setup {
+                    registry: registry.clone(),
+                    asks,
+                    clock: clock.clone(),
+                    config: config.clone(),
+                    meter: meter.clone(),
+                };
+                let sources = sources(config.inbound_rate(), config.inbound_burst());
+                let off_task = OffTask::new(sources, Worker::start(setup, executor));
+                (kad::StoreInserts::FilterBoth, Some(off_task))
+            }
         };
         let max_peers = u16::try_from(bounds.closest).unwrap_or(u16::MAX);
         kad_config
@@ -151,60 +160,29 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering)
             .set_caching(kad::Caching::Enabled { max_peers });
-        let inbound = match config.validation() {
-            Validation::Inline => None,
-            Validation::OffTask => {
-                let queue = config.inbound_queue();
-                let inbound = Inbound::new(config.inbound_rate(), config.inbound_burst(), queue);
-                let setup = Setup {
-                    registry: registry.clone(),
-                    asks,
-                    clock: clock.clone(),
-                    concurrency: config.inbound_concurrency(),
-                    meter: meter.clone(),
-                    max_answering: queue,
-                };
-                Some((inbound, Worker::start(setup, executor)))
-            }
-        };
-        let now = clock.now();
         let (client, commands) = Client::new(Writer::from(&keypair.public()), meter.clone());
-        let behaviour = Behaviour {
+        let env = Env {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
             bounds,
+            clock,
             registry,
-            commands: Some(commands),
-            store_events,
-            queries: HashMap::new(),
-            lookups: HashMap::new(),
-            spreads: HashMap::new(),
-            next_id: 0,
-            own: OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay()),
-            waiting: std::collections::BTreeMap::new(),
-            to_keep: std::collections::VecDeque::new(),
             known: Known::new(config.max_known()),
-            repairs: Repairs::new(),
-            replicate: config.replication_interval().map(|every| Replicate::new(every, now)),
-            watches: Watches::new(config.watch_interval()),
-            remotes: Remotes::default(),
-            inbound,
-            last_refusal: None,
-            events: std::collections::VecDeque::new(),
+            events: VecDeque::new(),
             counters,
             meter,
-            latest_poll: now,
-            timer: Delay::new(Duration::ZERO),
-            timer_at: None,
-            clock,
             config,
+        };
+        let behaviour = Behaviour {
+            operations: Operations::new(&env, keypair, Admission::new(off_task)),
+            commands: Some(commands),
+            store_events,
+            remotes: Remotes::default(),
+            alarm: Alarm::new(env.now()),
+            env,
         };
         (behaviour, client)
     }
 }
 
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
-    }
-}
+smart_record_core::impl_debug! { Builder: |builder| config: builder.config }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::{query::ReadPolicy, settings::settings};
+use crate::query::ReadPolicy;
+use smart_record_core::settings;
 
 /// Where inbound records are validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -23,10 +24,7 @@ pub enum Validation {
 /// The settings of a [`Behaviour`](super::Behaviour).
 ///
 /// ```
-/// use libp2p_smart_record::{
-///     behaviour::{BehaviourConfig, Validation},
-///     query::ReadPolicy,
-/// };
+/// use libp2p_smart_record::{behaviour::{BehaviourConfig, Validation}, query::ReadPolicy};
 ///
 /// let config = BehaviourConfig::default()
 ///     .with_read_policy(ReadPolicy::WithoutNews(3))
@@ -85,7 +83,7 @@ settings! { BehaviourConfig:
     repair_chunks, with_repair_chunks: usize;
     /// Whether the network is asked for what the writer has said earlier before its first write under a key. If it is not,
     /// or nobody could be reached, replicas keep the first update, and all that follow, for
-    /// [`Limits::max_ttl`](crate::Limits::max_ttl), because it may have to hide one from before a restart for that long.
+    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), because it may have to hide one from before a restart for that long.
     /// Defaults to true, which costs a lookup.
     resume_before_write, with_resume_before_write: bool;
     /// How often the writer's own spaces are sent again at most; each a little earlier, so that not all go at

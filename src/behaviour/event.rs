@@ -8,7 +8,8 @@ use libp2p_kad as kad;
 use super::inbound::InboundRefusal;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{key::RecordKey, query::Withheld, store::StoreEvent};
+use crate::{query::Withheld, store::StoreEvent};
+use smart_record_core::RecordKey;
 
 /// What happened in a [`Behaviour`](super::Behaviour).
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub enum Event {
         /// Why.
         reason: InboundRefusal,
     },
-    /// The last [`Client`](crate::Client) is gone: own spaces are no longer kept alive. The behaviour goes on as a
+    /// The last [`Client`](crate::client::Client) is gone: own spaces are no longer kept alive. The behaviour goes on as a
     /// replica.
     ClientsGone,
 }
@@ -125,9 +126,4 @@ impl Source for BehaviourCounters {
         });
         counts.into_iter().chain(refused).collect()
     }
-}
-
-/// Adds, and stays at the maximum.
-pub(super) fn count(counter: &mut u64, by: usize) {
-    *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
 }

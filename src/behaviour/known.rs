@@ -7,22 +7,13 @@ use std::collections::BTreeMap;
 
 use hashlink::LruCache;
 
-use crate::{
-    key::RecordKey,
-    query::Withheld,
-    record::{Position, SmartRecord, Writer},
-    time::Timestamp,
-};
-
-#[derive(Debug, Default)]
-struct Entry {
-    writers: BTreeMap<Writer, (Position, Timestamp)>,
-}
+use crate::query::Withheld;
+use smart_record_core::{Position, RecordKey, SmartRecord, Timestamp, Writer};
 
 /// The newest updates seen, by key and writer.
 #[derive(Debug)]
 pub(super) struct Known {
-    keys: LruCache<RecordKey, Entry>,
+    keys: LruCache<RecordKey, BTreeMap<Writer, (Position, Timestamp)>>,
     writers: usize,
     max: usize,
 }
@@ -38,16 +29,16 @@ impl Known {
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
         }
-        let entry = self.keys.entry(record.key().clone()).or_insert_with(Entry::default);
-        let before = entry.writers.len();
-        entry.writers.retain(|_, (_, retain_until)| *retain_until > now);
+        let entry = self.keys.entry(record.key().clone()).or_insert_with(BTreeMap::new);
+        let before = entry.len();
+        entry.retain(|_, (_, retain_until)| *retain_until > now);
         for (writer, space) in record.spaces() {
             if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
-                let known = entry.writers.entry(writer.clone()).or_insert((newest, retain_until));
+                let known = entry.entry(writer.clone()).or_insert((newest, retain_until));
                 *known = (known.0.max(newest), known.1.max(retain_until));
             }
         }
-        let after = entry.writers.len();
+        let after = entry.len();
         self.writers = self.writers.saturating_add(after).saturating_sub(before);
         if after == 0 {
             self.keys.remove(record.key());
@@ -55,7 +46,7 @@ impl Known {
         while self.writers > self.max
             && let Some((_, oldest)) = self.keys.remove_lru()
         {
-            self.writers = self.writers.saturating_sub(oldest.writers.len());
+            self.writers = self.writers.saturating_sub(oldest.len());
         }
         withheld
     }
@@ -63,7 +54,7 @@ impl Known {
     /// Forgets a writer under a key.
     pub(super) fn forget(&mut self, key: &RecordKey, writer: &Writer) {
         let entry = self.keys.peek_mut(key);
-        if entry.is_some_and(|entry| entry.writers.remove(writer).is_some()) {
+        if entry.is_some_and(|entry| entry.remove(writer).is_some()) {
             self.writers = self.writers.saturating_sub(1);
         }
     }
@@ -73,7 +64,7 @@ impl Known {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
         };
-        let live = entry.writers.iter().filter(|(_, (_, retain_until))| *retain_until > now);
+        let live = entry.iter().filter(|(_, (_, retain_until))| *retain_until > now);
         live.filter_map(|(writer, (known, _))| {
             let found = record.space(writer).and_then(|space| space.newest());
             (found < Some(*known)).then(|| Withheld {
@@ -93,7 +84,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::record::{Limits, SpaceSigner};
+    use smart_record_core::{Limits, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);

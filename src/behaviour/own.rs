@@ -10,38 +10,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use libp2p_identity::{Keypair, PeerId, PublicKey};
+use libp2p_identity::{Keypair, PeerId};
 
 use super::turns::Turns;
 use crate::{
-    key::RecordKey,
-    node::Dict,
-    record::{KeptDocument, Limits, SignError, SignedUpdate, SmartRecord, SpaceSigner},
+    client::Write,
     schedule::{Due, half_life, jittered},
     store::storage::RecordId,
-    time::Timestamp,
 };
-
-/// A write to an own space.
-#[derive(Clone, Debug)]
-pub(crate) enum Write {
-    Merge(Dict, Duration),
-    Replace(Dict, Duration),
-    /// As `Merge`, and signed anew for as long as nothing else takes its place.
-    Keep(Dict, Duration),
-    Withdraw,
-}
-
-impl Write {
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Merge(..) => "merge",
-            Self::Replace(..) => "replace",
-            Self::Keep(..) => "keep",
-            Self::Withdraw => "withdraw",
-        }
-    }
-}
+use smart_record_core::{
+    KeptDocument, Limits, RecordKey, SignError, SignedUpdate, SmartRecord, SpaceSigner, Timestamp,
+};
 
 /// What is to be done for an own space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +60,6 @@ impl OwnSpaces {
         let local = keypair.public().to_peer_id();
         let (spaces, turns) = (BTreeMap::new(), Turns::default());
         Self { keypair, local, interval, topology_delay, spaces, turns }
-    }
-
-    pub(super) fn public_key(&self) -> PublicKey {
-        self.keypair.public()
     }
 
     /// Whether the space was written to, so that all is known of it that there is.
@@ -331,6 +306,7 @@ pub(super) struct Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smart_record_core::Dict;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const HOUR: Duration = Duration::from_secs(3_600);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
 
-use crate::{key::RecordKey, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp};
 
 /// How many repairs are remembered: some 600 KB. A guess.
 const REMEMBERED: usize = 4_096;

@@ -3,7 +3,7 @@
 //! Kademlia's own job takes a snapshot of everything once an interval and sends it in a burst, stale by then; and
 //! any inbound PUT, junk too, takes its key out of the next run. This one walks through the store, a record at a time.
 //!
-//! **Invariants.** Pure. Every record has its turn once an interval, as of that moment. Nothing that a stranger sends
+//! **Invariants.** Every record has its turn once an interval, as of that moment. Nothing that a stranger sends
 //! takes a record's turn away. The replica of rank `n`, counted by distance from the key, takes every `n + 1`st of its
 //! turns, so 20 replicas together replicate a record 3.6 times an interval instead of 20 times.
 //!
@@ -11,7 +11,11 @@
 
 use std::time::Duration;
 
-use crate::{key::RecordKey, store::storage::RecordId, time::Timestamp};
+use libp2p_kad::KBucketKey;
+
+use super::env::Env;
+use crate::store::storage::RecordId;
+use smart_record_core::{RecordKey, Timestamp};
 
 /// The shortest time between two turns: with more records than fit, an interval takes longer.
 const SHORTEST: Duration = Duration::from_millis(5);
@@ -38,7 +42,7 @@ impl Replicate {
     }
 
     /// If it is time, the record after which the next turn is, out of so many.
-    pub(super) fn due(&mut self, now: Timestamp, records: usize) -> Option<Option<RecordId>> {
+    fn due(&mut self, now: Timestamp, records: usize) -> Option<Option<RecordId>> {
         if self.next_at > now.saturating_add(self.interval) {
             // The clock was set back.
             self.next_at = now;
@@ -52,8 +56,34 @@ impl Replicate {
         Some(self.cursor)
     }
 
+    /// Gives the next stored record its turn, if it is time. Returns its key if the turn is ours to take.
+    pub(super) fn take_turn(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<RecordKey>> {
+        // With an empty store it is nobody's turn, and the next is in an interval.
+        let store = env.kad.store_mut();
+        let cursor = self.due(now, store.usage().records)?;
+        let mut next = store.next_record(cursor);
+        if matches!(next, Ok(None)) {
+            self.took(None);
+            next = store.next_record(None);
+        }
+        let (id, key) = match next {
+            Ok(Some(next)) => next,
+            Ok(None) => return Some(None),
+            Err(error) => {
+                tracing::warn!(%error, "replication begins anew");
+                self.took(None);
+                return Some(None);
+            }
+        };
+        self.took(Some(id));
+        let rank = rank(env, &key);
+        let is_ours = self.is_ours(&key, rank);
+        tracing::trace!(%key, rank, is_ours, "a stored record has its turn");
+        Some(is_ours.then_some(key))
+    }
+
     /// This was the record's turn; `None`: there was none left, so that the next is the first again.
-    pub(super) fn took(&mut self, record: Option<RecordId>) {
+    fn took(&mut self, record: Option<RecordId>) {
         self.cursor = record;
         if record.is_none() {
             self.round = self.round.wrapping_add(1);
@@ -61,11 +91,20 @@ impl Replicate {
     }
 
     /// Whether the replica of this rank takes the turn.
-    pub(super) fn is_ours(&self, key: &RecordKey, rank: usize) -> bool {
+    fn is_ours(&self, key: &RecordKey, rank: usize) -> bool {
         let [offset, ..] = key.digest();
         let every = u64::try_from(rank).unwrap_or(u64::MAX).saturating_add(1);
         self.round.wrapping_add(u64::from(offset)).checked_rem(every) == Some(0)
     }
+}
+
+/// How many peers that we know are closer to the key than we are.
+fn rank(env: &mut Env, key: &RecordKey) -> usize {
+    let target = KBucketKey::new(key.as_bytes().to_vec());
+    let ours = KBucketKey::from(env.local).distance(&target);
+    let closest = env.kad.get_closest_local_peers(&target);
+    let closer = closest.take_while(|peer| peer.distance(&target) < ours);
+    closer.take(env.bounds.closest).count()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{key::RecordKey, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp};
 
 /// Instants by key, and keys by instant.
 #[derive(Debug, Default)]
@@ -30,6 +30,11 @@ impl Turns {
         if let Some(at) = at {
             self.order.insert((at, key.clone()));
         }
+    }
+
+    /// Whether the key has a turn.
+    pub(super) fn has(&self, key: &RecordKey) -> bool {
+        self.at.contains_key(key)
     }
 
     /// Whose turn it is.

@@ -14,26 +14,17 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::turns::Turns;
+use super::{env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
-    key::RecordKey,
-    node::{Dict, Kind, Node},
-    query::{Joined, Snapshot},
-    record::{SmartRecord, View},
-    time::Timestamp,
-    validator::{Registry, ValidationError},
+    query::{Joined, Lookup, Snapshot},
+};
+use smart_record_core::{
+    Kind, Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View,
 };
 
 /// How often keys are looked for that nobody watches any more.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// What subscribers are told of; it has changed if this has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Visible {
-    View(View),
-    Value(Option<Bytes>),
-}
 
 #[derive(Debug)]
 struct Watched {
@@ -41,10 +32,10 @@ struct Watched {
     /// When a value that is not a smart record ends; `None` if it does not, or there is none.
     value_ends_at: Option<Timestamp>,
     subscribers: Vec<Sender<Arc<Snapshot>>>,
-    told: Option<(Visible, Arc<Snapshot>)>,
+    /// What subscribers were told last, and what was to be seen of it.
+    told: Option<(View, Arc<Snapshot>)>,
     /// Whether the network has been asked once.
     was_asked: bool,
-    is_asking: bool,
 }
 
 /// All watched keys.
@@ -56,7 +47,6 @@ pub(super) struct Watches {
     lookups: Turns,
     /// When something that is to be seen expires.
     ends: Turns,
-    asking: usize,
     /// Whose spaces our own store has learnt of, and nobody was told yet.
     touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
@@ -69,7 +59,6 @@ impl Watches {
             keys: BTreeMap::new(),
             lookups: Turns::default(),
             ends: Turns::default(),
-            asking: 0,
             touched: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
         }
@@ -80,7 +69,7 @@ impl Watches {
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
-    pub(super) fn add(
+    fn add(
         &mut self,
         key: RecordKey,
         sender: Sender<Arc<Snapshot>>,
@@ -98,7 +87,6 @@ impl Watches {
                     subscribers: Vec::new(),
                     told: None,
                     was_asked: false,
-                    is_asking: false,
                 };
                 (place.insert(watched), true)
             }
@@ -111,12 +99,66 @@ impl Watches {
         Ok(is_first)
     }
 
-    pub(super) fn is_watched(&self, key: &RecordKey) -> bool {
-        self.keys.contains_key(key)
+    /// Adds a subscriber, and tells it what is known.
+    pub(super) fn watch(&mut self, env: &mut Env, key: RecordKey, sender: Sender<Arc<Snapshot>>) {
+        let now = env.now();
+        tracing::debug!(%key, "watched");
+        match self.add(key.clone(), sender, &env.registry, now) {
+            Ok(true) => self.show(env, &key, None),
+            Ok(false) => {}
+            // The stream ends.
+            Err(error) => tracing::debug!(%error, %key, "not watched"),
+        }
+    }
+
+    /// Tells those who watch the next key of which the store has learnt what that is. Returns whether there was one.
+    pub(super) fn show_touched(&mut self, env: &mut Env) -> bool {
+        let Some((key, writers)) = self.touched() else {
+            return false;
+        };
+        self.show(env, &key, Some(&writers));
+        true
+    }
+
+    /// Tells those who watch a key what is stored under it here, of a smart record the spaces of these writers, or of all.
+    fn show(&mut self, env: &mut Env, key: &RecordKey, writers: Option<&BTreeSet<PeerId>>) {
+        let now = env.now();
+        let store = env.kad.store_mut();
+        let record = match writers {
+            Some(writers) if !writers.is_empty() => store.record_of(key, writers),
+            _ => store.record(key),
+        };
+        match record {
+            Ok(Some(record)) => self.on_record(key, &record, now),
+            Ok(None) => {
+                if let Ok(Some(stored)) = store.value(key) {
+                    // More may be known than what is stored here.
+                    let known = self.value(key, now);
+                    let best = known.and_then(|(known, _)| {
+                        env.registry.consolidate(key, &[&stored.value, known]).ok()
+                    });
+                    let best = best.map_or(stored.value, Bytes::from);
+                    let ends_at = env.end_of(key, &best, stored.expires_at, now);
+                    self.on_value(key, Some(best), ends_at, now);
+                }
+            }
+            Err(error) => tracing::warn!(%error, %key, "a watched record could not be read"),
+        }
+    }
+
+    /// Adds what is known under a key to a lookup of it.
+    pub(super) fn recall(&self, lookup: &mut Lookup, now: Timestamp) {
+        if let Some(record) = self.record(lookup.key()) {
+            // So that nothing of it is verified again, and none of it is news.
+            lookup.on_known(record);
+        } else if let Some((value, ends_at)) = self.value(lookup.key(), now) {
+            // What lives is not forgotten because nobody says it for once, nor for something worse.
+            lookup.on_known_value(value, ends_at, now);
+        }
     }
 
     /// The smart record under a key as it is known.
-    pub(super) fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
+    fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
         self.keys.get(key)?.joined.record()
     }
 
@@ -125,23 +167,21 @@ impl Watches {
         *self = Self::new(self.interval);
     }
 
-    /// How many keys are being looked up.
-    pub(super) const fn asking(&self) -> usize {
-        self.asking
-    }
-
-    /// Our own store has learnt of these writers under a watched key.
-    pub(super) fn touch(&mut self, key: RecordKey, writers: Vec<PeerId>) {
-        self.touched.entry(key).or_default().extend(writers);
+    /// Our own store has learnt of these writers under a key. Who watches it is told when the store has nothing more to tell for
+    /// now.
+    pub(super) fn touch(&mut self, key: &RecordKey, writers: &[PeerId]) {
+        if self.keys.contains_key(key) {
+            self.touched.entry(key.clone()).or_default().extend(writers);
+        }
     }
 
     /// A key of which the store has learnt, and whose spaces have changed there since it was named the last time.
-    pub(super) fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
+    fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
         self.touched.pop_first()
     }
 
     /// A smart record is known to be at least this.
-    pub(super) fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
+    fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.join(record);
             self.tell(key, now);
@@ -149,11 +189,7 @@ impl Watches {
     }
 
     /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
-    pub(super) fn value(
-        &self,
-        key: &RecordKey,
-        now: Timestamp,
-    ) -> Option<(&Bytes, Option<Timestamp>)> {
+    fn value(&self, key: &RecordKey, now: Timestamp) -> Option<(&Bytes, Option<Timestamp>)> {
         let watched = self.keys.get(key)?;
         let Joined::Value(_, Some(value)) = &watched.joined else {
             return None;
@@ -163,15 +199,15 @@ impl Watches {
     }
 
     /// A value of another kind, and when it ends, is the best that is known now.
-    pub(super) fn on_value(
+    fn on_value(
         &mut self,
         key: &RecordKey,
-        value: Bytes,
+        value: Option<Bytes>,
         ends_at: Option<Timestamp>,
         now: Timestamp,
     ) {
         if let Some(watched) = self.keys.get_mut(key) {
-            watched.joined.set_value(Some(value));
+            watched.joined.set_value(value);
             watched.value_ends_at = ends_at;
             self.tell(key, now);
         }
@@ -190,20 +226,13 @@ impl Watches {
             // Nobody has watched it any more.
             return;
         };
-        if std::mem::take(&mut watched.is_asking) {
-            self.asking = self.asking.saturating_sub(1);
-        }
         self.lookups.set(key, Some(now.saturating_add(self.interval)));
         if let Some(found) = found {
             watched.was_asked = true;
             match &found.record {
-                Some(record) => watched.joined.join(record),
-                None => {
-                    watched.joined.set_value(found.value.clone());
-                    watched.value_ends_at = ends_at;
-                }
+                Some(record) => self.on_record(key, record, now),
+                None => self.on_value(key, found.value.clone(), ends_at, now),
             }
-            self.tell(key, now);
         }
     }
 
@@ -237,9 +266,7 @@ impl Watches {
     }
 
     fn forget(&mut self, key: &RecordKey) {
-        if self.keys.remove(key).is_some_and(|watched| watched.is_asking) {
-            self.asking = self.asking.saturating_sub(1);
-        }
+        self.keys.remove(key);
         self.lookups.set(key, None);
         self.ends.set(key, None);
         self.touched.remove(key);
@@ -255,7 +282,8 @@ impl Watches {
             {
                 record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
             }
-            if self.keys.get(&key).is_some_and(|watched| !watched.is_asking) {
+            // Unless it is being looked up.
+            if self.lookups.has(&key) {
                 self.lookups.set(&key, Some(now));
             }
             self.tell(&key, now);
@@ -275,8 +303,6 @@ impl Watches {
                 self.forget(&key);
                 continue;
             }
-            watched.is_asking = true;
-            self.asking = self.asking.saturating_add(1);
             return Some(key);
         }
     }
@@ -291,23 +317,17 @@ impl Watched {
         }
         self.joined.collect(now);
         let snapshot = Snapshot::new(key.clone(), self.joined.clone(), now);
-        let visible = match &snapshot.record {
-            Some(_) => Visible::View(snapshot.view()),
-            None => Visible::Value(snapshot.value.clone()),
-        };
-        let ends_at = match &visible {
-            Visible::View(view) => next_change(view, now),
-            Visible::Value(_) => self.value_ends_at,
-        };
+        let view = snapshot.view();
+        let ends_at = next_change(&view, now).or(self.value_ends_at);
         let is_news = match &self.told {
-            Some((told, _)) => *told != visible,
+            Some((seen, told)) => *seen != view || told.value != snapshot.value,
             None => self.was_asked || !snapshot.is_empty(),
         };
         if !is_news {
             return ends_at;
         }
         let snapshot = Arc::new(snapshot);
-        self.told = Some((visible, snapshot.clone()));
+        self.told = Some((view, snapshot.clone()));
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.send(snapshot.clone());
@@ -321,23 +341,19 @@ fn next_change(view: &View, now: Timestamp) -> Option<Timestamp> {
     let mut ends = Vec::new();
     for (_, space) in view {
         ends.push(space.expires_at);
-        ends_in_dict(&space.document, &mut ends);
+        space.document.iter().for_each(|(_, node)| ends_in(node, &mut ends));
     }
     ends.into_iter().filter(|at| *at > now).min()
-}
-
-fn ends_in_dict(dict: &Dict, ends: &mut Vec<Timestamp>) {
-    dict.iter().for_each(|(_, node)| ends_in(node, ends));
 }
 
 fn ends_in(node: &Node, ends: &mut Vec<Timestamp>) {
     ends.extend(node.expires_at);
     match &node.kind {
-        Kind::Dict(dict) => ends_in_dict(dict, ends),
+        Kind::Dict(dict) => dict.iter().for_each(|(_, node)| ends_in(node, ends)),
         Kind::List(list) => list.iter().for_each(|node| ends_in(node, ends)),
         Kind::Predicate(predicate) => {
             predicate.positional.iter().for_each(|node| ends_in(node, ends));
-            ends_in_dict(&predicate.named, ends);
+            predicate.named.iter().for_each(|(_, node)| ends_in(node, ends));
         }
         _ => {}
     }
@@ -349,11 +365,8 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        client::latest,
-        record::{Limits, Open, SpaceSigner},
-        validator::SpaceRules,
-    };
+    use crate::client::latest;
+    use smart_record_core::{Limits, Open, SpaceRules, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);
@@ -396,8 +409,8 @@ mod tests {
         }
         drop((first, second));
         watches.expire(NOW.saturating_add(10 * SWEEP));
-        assert!(!watches.is_watched(&key));
-        assert_eq!((watches.next_at(true), watches.asking()), (None, 0), "nothing is left behind");
+        assert!(!watches.keys.contains_key(&key));
+        assert_eq!(watches.next_at(true), None, "nothing is left behind");
     }
 
     #[test]
@@ -416,7 +429,7 @@ mod tests {
         for turn in 0..200 {
             let now = NOW.saturating_add(turn * SECOND);
             let key = watches.due(now).unwrap();
-            assert_eq!(watches.asking(), 1);
+            assert!(!watches.lookups.has(&key), "it is being looked up");
             watches.on_asked(&key, None, None, now);
             asked.insert(key);
             if turn == 99 {
@@ -432,16 +445,23 @@ mod tests {
 
     #[test]
     fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
-        let [a, b] = ["/sr/a", "/sr/b"].map(RecordKey::new);
+        let [a, b, unwatched] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
         let mut watches = Watches::new(SECOND);
+        let subscribers = [&a, &b].map(|key| {
+            let (sender, subscriber) = latest::channel();
+            watches.add(key.clone(), sender, &Registry::default(), NOW).unwrap();
+            subscriber
+        });
         for writer in &writers {
-            watches.touch(a.clone(), vec![*writer]);
+            watches.touch(&a, &[*writer]);
         }
-        watches.touch(b.clone(), Vec::new());
+        watches.touch(&b, &[]);
+        watches.touch(&unwatched, &writers);
         assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
         assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
         assert_eq!(watches.touched(), None);
+        drop(subscribers);
     }
 
     #[test]

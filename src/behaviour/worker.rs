@@ -7,25 +7,26 @@
 //! bounded in number.
 
 use std::{
+    future::ready,
     panic::AssertUnwindSafe,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     thread,
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
+use libp2p_kad::QueryId;
 
+use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
-    clock::Clock,
-    key::RecordKey,
     meter::{Meter, Timed},
     query::{Joined, Said},
     store::Checked,
-    time::Timestamp,
-    validator::{Registry, ValidationError},
 };
+use smart_record_core::Clock;
+use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).
@@ -64,7 +65,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Which read.
-    pub(super) read: u64,
+    pub(super) read: QueryId,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
@@ -76,22 +77,57 @@ pub(super) struct Answer {
 /// What has become of an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) read: u64,
+    pub(super) read: QueryId,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) said: Result<Said, ValidationError>,
 }
 
+/// A queue to the worker, and what comes back.
+pub(super) struct Queue<T, R> {
+    to: mpsc::UnboundedSender<T>,
+    back: mpsc::UnboundedReceiver<R>,
+    /// How many have gone there and not come back.
+    waiting: usize,
+    max: usize,
+    has_ended: bool,
+}
+
+impl<T, R> Queue<T, R> {
+    /// A queue of at most `max`, and the worker's end of it.
+    fn new(max: usize) -> (Self, mpsc::UnboundedReceiver<T>, mpsc::UnboundedSender<R>) {
+        // Neither is longer than `max`, because what waits is counted.
+        let ((to, inbox), (outbox, back)) = (mpsc::unbounded(), mpsc::unbounded());
+        (Self { to, back, waiting: 0, max, has_ended: false }, inbox, outbox)
+    }
+
+    /// Hands something over; gives it back if there is no room for it, or nobody to do it.
+    pub(super) fn give(&mut self, item: T) -> Result<(), (T, InboundRefusal)> {
+        if self.waiting >= self.max {
+            return Err((item, InboundRefusal::QueueFull));
+        }
+        let given = self.to.unbounded_send(item);
+        given.map_err(|error| (error.into_inner(), InboundRefusal::Stopped))?;
+        self.waiting = self.waiting.saturating_add(1);
+        Ok(())
+    }
+
+    /// What comes back next; `None`, once: there will be nothing any more.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<R>> {
+        if self.has_ended {
+            return Poll::Pending;
+        }
+        let next = std::task::ready!(self.back.poll_next_unpin(cx));
+        self.waiting = self.waiting.saturating_sub(1);
+        self.has_ended = next.is_none();
+        Poll::Ready(next)
+    }
+}
+
 /// The behaviour's end.
 pub(super) struct Worker {
-    jobs: mpsc::UnboundedSender<Job>,
-    pub(super) done: mpsc::UnboundedReceiver<Checked>,
-    answers: mpsc::UnboundedSender<Answer>,
-    verdicts: mpsc::UnboundedReceiver<Verdict>,
-    /// How many answers are being checked.
-    answering: usize,
-    max_answering: usize,
-    has_ended: bool,
+    pub(super) records: Queue<Job, Checked>,
+    pub(super) answers: Queue<Answer, Verdict>,
     /// Whether someone is asked about what is otherwise good.
     pub(super) asks: bool,
 }
@@ -101,25 +137,25 @@ pub(super) struct Setup {
     pub(super) registry: Registry,
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) concurrency: usize,
+    pub(super) config: BehaviourConfig,
     pub(super) meter: Meter,
-    /// How many answers to reads may wait.
-    pub(super) max_answering: usize,
 }
 
 impl Worker {
     /// Starts a worker, by default on a thread of its own.
     pub(super) fn start(setup: Setup, executor: Option<Executor>) -> Self {
-        // None is longer than its queue, which is counted.
-        let (jobs, inbox) = mpsc::unbounded();
-        let (outbox, done) = mpsc::unbounded();
-        let (answers, answer_inbox) = mpsc::unbounded();
-        let (verdict_outbox, verdicts) = mpsc::unbounded();
-        let (asks, max_answering) = (setup.asks.is_some(), setup.max_answering);
-        let setup = Arc::new(setup);
-        // Side by side, so that answers do not wait for those who are asked about records.
-        let reading = read(setup.clone(), answer_inbox, verdict_outbox);
-        let work = futures::future::join(run(setup, inbox, outbox), reading).map(drop).boxed();
+        let max = setup.config.inbound_queue();
+        let (records, inbox, outbox) = Queue::new(max);
+        let (answers, answer_inbox, verdicts) = Queue::new(max);
+        let asks = setup.asks.is_some();
+        let work = async move {
+            let (setup, concurrency) = (&setup, setup.config.inbound_concurrency());
+            let records = serve(inbox, outbox, concurrency, |job| validate(setup, job));
+            let answers = serve(answer_inbox, verdicts, 1, |answer| ready(check(setup, answer)));
+            // Side by side, so that answers do not wait for those who are asked about records.
+            futures::join!(records, answers);
+        };
+        let work = work.boxed();
         match executor {
             Some(executor) => executor(work),
             None => {
@@ -133,84 +169,41 @@ impl Worker {
                 }
             }
         }
-        let (answering, has_ended) = (0, false);
-        Self { jobs, done, answers, verdicts, answering, max_answering, has_ended, asks }
-    }
-
-    /// Hands over an answer to be checked; gives its value back if there is no room for it, or nobody to do it.
-    pub(super) fn read(&mut self, answer: Answer) -> Result<(), Bytes> {
-        if self.answering >= self.max_answering {
-            return Err(answer.value);
-        }
-        self.answers.unbounded_send(answer).map_err(|error| error.into_inner().value)?;
-        self.answering = self.answering.saturating_add(1);
-        Ok(())
-    }
-
-    /// The next verdict about an answer; `None`, once: there will be none any more.
-    pub(super) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
-        if self.has_ended {
-            return Poll::Pending;
-        }
-        let verdict = ready!(self.verdicts.poll_next_unpin(cx));
-        self.answering = self.answering.saturating_sub(1);
-        self.has_ended = verdict.is_none();
-        Poll::Ready(verdict)
-    }
-
-    /// Hands a job over. Returns whether there is still a worker to do it.
-    pub(super) fn give(&self, job: Job) -> bool {
-        self.jobs.unbounded_send(job).is_ok()
+        Self { records, answers, asks }
     }
 }
 
-async fn read(
-    setup: Arc<Setup>,
-    inbox: mpsc::UnboundedReceiver<Answer>,
-    outbox: mpsc::UnboundedSender<Verdict>,
+/// Works on all that comes in, on so many at a time.
+async fn serve<T, W: Future>(
+    inbox: mpsc::UnboundedReceiver<T>,
+    outbox: mpsc::UnboundedSender<W::Output>,
+    concurrency: usize,
+    work: impl FnMut(T) -> W,
 ) {
-    inbox
-        .for_each(|answer| {
-            let Answer { read, peer, key, value, expires_at, known } = answer;
-            let now = setup.clock.now();
-            let check = || known.check(&key, value, now);
-            let said = std::panic::catch_unwind(AssertUnwindSafe(check))
-                .unwrap_or_else(|_| Err(panicked()));
-            let _ = outbox.unbounded_send(Verdict { read, peer, expires_at, said });
-            std::future::ready(())
-        })
-        .await;
+    let done = inbox.map(work).buffer_unordered(concurrency.max(1));
+    // If nobody listens any more, the inbox has ended too.
+    done.map(|done| outbox.unbounded_send(done)).for_each(|_| ready(())).await;
+}
+
+fn check(setup: &Setup, answer: Answer) -> Verdict {
+    let Answer { read, peer, key, value, expires_at, known } = answer;
+    let check = || known.check(&key, value, setup.clock.now());
+    let said = std::panic::catch_unwind(AssertUnwindSafe(check));
+    let said = said.unwrap_or_else(|_| Err(panicked()));
+    Verdict { read, peer, expires_at, said }
+}
+
+async fn validate(setup: &Setup, job: Job) -> Checked {
+    let key = job.key.clone();
+    let validated = AssertUnwindSafe(validate_and_ask(setup, job)).catch_unwind().await;
+    validated.unwrap_or_else(|_| Checked::refused(key, panicked()))
 }
 
 fn panicked() -> ValidationError {
     ValidationError::Unsupported("the validator panicked".to_owned())
 }
 
-async fn run(
-    setup: Arc<Setup>,
-    inbox: mpsc::UnboundedReceiver<Job>,
-    outbox: mpsc::UnboundedSender<Checked>,
-) {
-    let setup = &setup;
-    let concurrency = setup.concurrency.max(1);
-    inbox
-        .map(|job| {
-            let key = job.key.clone();
-            async move {
-                let checked = AssertUnwindSafe(check(setup, job)).catch_unwind().await;
-                checked.unwrap_or_else(|_| Checked::refused(key, panicked()))
-            }
-        })
-        .buffer_unordered(concurrency)
-        // If nobody listens any more, the inbox has ended too.
-        .for_each(|checked| {
-            let _ = outbox.unbounded_send(checked);
-            std::future::ready(())
-        })
-        .await;
-}
-
-async fn check(setup: &Setup, job: Job) -> Checked {
+async fn validate_and_ask(setup: &Setup, job: Job) -> Checked {
     let Job { source, key, value, publisher, expires_at } = job;
     let begun = setup.meter.begin();
     let checked = Checked::new(&setup.registry, key.clone(), &value, setup.clock.now());
@@ -222,5 +215,31 @@ async fn check(setup: &Setup, job: Job) -> Checked {
     match asked {
         Ok(()) => checked.with_origin(publisher, expires_at),
         Err(reason) => Checked::refused(key, reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_refused_when_the_queue_is_full() {
+        let (mut queue, mut inbox, outbox) = Queue::new(2);
+        assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));
+        assert_eq!(queue.give(3), Err((3, InboundRefusal::QueueFull)));
+        assert_eq!(inbox.try_recv(), Ok(1));
+        assert_eq!(
+            queue.give(3),
+            Err((3, InboundRefusal::QueueFull)),
+            "it is still being worked on"
+        );
+        outbox.unbounded_send("done").unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(queue.poll(&mut cx), Poll::Ready(Some("done")));
+        assert_eq!(queue.give(3), Ok(()));
+        drop((inbox, outbox));
+        assert_eq!(queue.poll(&mut cx), Poll::Ready(None));
+        assert_eq!(queue.poll(&mut cx), Poll::Pending, "once");
+        assert_eq!(queue.give(4), Err((4, InboundRefusal::Stopped)));
     }
 }

@@ -1,371 +1,288 @@
-//! Writes, carried out with Kademlia: the peers closest to the key are looked up once, and sent all chunks.
+//! Writes: what is signed and stored here before it is sent, and own spaces kept in the network.
 //!
-//! **Invariants.** What is sent is in our own store first, so it is what others will take. What goes out has no publisher,
-//! so that those who write receive what others write.
+//! **Invariants.** What is sent is in our own store first, so it is what others will take. Nothing is asked or sent here: what is
+//! to be done next goes out.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use libp2p_identity::PeerId;
-use libp2p_kad::{self as kad, GetClosestPeersError, PutRecordError, QueryResult, Quorum};
-use web_time::Instant;
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_kad::KBucketKey;
 
-use super::{Behaviour, Event, Reply, Task, Write, command::answer, reading::Reader};
-use crate::{
-    client::{ClientError, Publication, PublishedUpdate},
-    key::RecordKey,
-    meter::Amount,
-    query::{ReadPolicy, Reading, Spread, chunks},
-    record::{LimitExceeded, SmartRecord, Writer},
-    store::{Checked, Origin, StoreConfig, WriteError},
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
+use super::{
+    config::BehaviourConfig,
+    env::Env,
+    own::{Duty, OwnSpaces},
+    sending::Sender,
 };
+use crate::{
+    client::{ClientError, Publication, PublishedUpdate, Reply, Write},
+    query::{Reading, Spread},
+    store::{Checked, WriteError, storage::RecordId},
+};
+use smart_record_core::{RecordKey, SmartRecord, Timestamp, Writer};
 
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
-const SHORTEST: std::time::Duration = std::time::Duration::from_secs(1);
+/// The writer's own spaces, and what waits until it is known what they say already.
+pub(super) struct Writes {
+    own: OwnSpaces,
+    writer: Writer,
+    waiting: BTreeMap<RecordKey, Waiting>,
+}
 
 /// What is to be done in an own space once the network has told what it says already.
 #[derive(Default)]
-pub(super) struct Waiting {
-    pub(super) writes: Vec<(Write, Reply<Publication>)>,
+struct Waiting {
+    writes: Vec<(Write, Reply<Publication>)>,
     /// What is kept is to be signed anew.
-    pub(super) is_renewal: bool,
+    is_renewal: bool,
 }
 
-/// Whom a spread is for.
-pub(super) enum Sender {
-    Client(Reply<Publication>, Publication),
-    Repair,
-    Refresh,
-    Replication,
+type Written = Result<(Spread, Publication), ClientError>;
+
+/// What is to be done next.
+#[expect(clippy::large_enum_variant, reason = "it is carried out at once, nothing is full of them")]
+pub(super) enum Next {
+    /// The network is asked what an own space says already; then [`Writes::on_resumed`].
+    Resume(RecordKey),
+    /// Something is sent.
+    Send(Spread, Sender),
 }
 
-/// A write that is under way.
-pub(super) struct Sending {
-    pub(super) spread: Spread,
-    pub(super) sender: Sender,
-    span: tracing::Span,
-}
-
-impl Sender {
-    pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..))
-    }
-
-    fn span(&self, spread: &Spread) -> tracing::Span {
-        let (key, chunks) = (&spread.key, spread.len());
-        let purpose = match self {
-            Self::Client(reply, _) => {
-                return tracing::debug_span!(parent: reply.span(), "spread", %key, chunks);
+impl Next {
+    /// Sends what was written, or answers that it could not be.
+    pub(super) fn of(reply: Reply<Publication>, written: Written) -> Option<Self> {
+        match written {
+            Ok((spread, publication)) => {
+                Some(Self::Send(spread, Sender::Client(reply, publication)))
             }
-            Self::Repair => "repair",
-            Self::Refresh => "refresh",
-            Self::Replication => "replication",
-        };
-        tracing::debug_span!(parent: None, "spread", %key, chunks, purpose)
-    }
-
-    /// Whether it brings others what they lack.
-    const fn is_repair(&self) -> bool {
-        matches!(self, Self::Repair | Self::Replication)
+            Err(error) => {
+                reply.send(Err(error));
+                None
+            }
+        }
     }
 }
 
-impl Behaviour {
+impl Writes {
+    pub(super) fn new(keypair: Keypair, config: &BehaviourConfig) -> Self {
+        let writer = Writer::from(&keypair.public());
+        let own = OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay());
+        Self { own, writer, waiting: BTreeMap::new() }
+    }
+
+    /// How many writes wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.values().map(|waiting| waiting.writes.len()).fold(0, usize::saturating_add)
+    }
+
+    /// How many spaces wait to be signed anew.
+    pub(super) fn renewing(&self) -> usize {
+        self.waiting.values().filter(|waiting| waiting.is_renewal).count()
+    }
+
+    /// Nothing is kept alive any more, and nobody waits.
+    pub(super) fn clear(&mut self) {
+        self.own.clear();
+        self.waiting.clear();
+    }
+
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        self.own.next_at()
+    }
+
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        self.own.on_clock_set_back(now);
+    }
+
     /// Writes to an own space, once it is known what it says already.
-    pub(super) fn begin_write(&mut self, key: RecordKey, write: Write, reply: Reply<Publication>) {
-        let registry = self.registry.clone();
-        let Ok(Namespace::Spaces(rules)) = registry.resolve(&key) else {
-            return answer(reply, Err(ClientError::Unregistered(key)));
-        };
-        if let Err(error) = rules.check_writer(&key, &Writer::from(&self.own.public_key())) {
-            return answer(reply, Err(error.into()));
-        }
-        if let Some(waiting) = self.waiting.get_mut(&key) {
-            return waiting.writes.push((write, reply));
-        }
-        if !self.own.knows(&key) {
-            match self.kad.store_mut().record_of(&key, [&self.local]) {
-                Ok(Some(record)) => self.own.learn(&key, rules.limits(), &record),
-                Ok(None) => {}
-                Err(error) => return answer(reply, Err(error.into())),
+    pub(super) fn begin(
+        &mut self,
+        env: &mut Env,
+        key: RecordKey,
+        write: Write,
+        reply: Reply<Publication>,
+    ) -> Option<Next> {
+        match self.prepare(env, &key) {
+            Ok(true) => Next::of(reply, self.write(env, &key, &write)),
+            Ok(false) => {
+                let is_first = !self.waiting.contains_key(&key);
+                let waiting = self.waiting.entry(key.clone()).or_default();
+                waiting.writes.push((write, reply));
+                is_first.then_some(Next::Resume(key))
             }
+            Err(error) => Next::of(reply, Err(error)),
         }
-        let is_known = self.own.knows(&key) || !self.config.resume_before_write();
-        if !self.is_ahead(&key) && is_known {
-            return self.write(&key, &write, reply);
+    }
+
+    /// Whether enough is known of an own space to write to it.
+    fn prepare(&mut self, env: &mut Env, key: &RecordKey) -> Result<bool, ClientError> {
+        let rules = env.rules(key)?;
+        rules.check_writer(key, &self.writer)?;
+        if self.waiting.contains_key(key) {
+            return Ok(false);
         }
-        self.waiting.entry(key.clone()).or_default().writes.push((write, reply));
-        self.begin_read(key, ReadPolicy::All, Reader::Resume);
+        if !self.own.knows(key)
+            && let Some(record) = env.kad.store_mut().record_of(key, [&env.local])?
+        {
+            self.own.learn(key, rules.limits(), &record);
+        }
+        let is_known = self.own.knows(key) || !env.config.resume_before_write();
+        Ok(!self.is_ahead(env, key) && is_known)
     }
 
     /// Whether nothing can be signed in an own space, because the clock was far ahead when it was signed before. What our own
     /// store was told to forget is no hindrance.
-    fn is_ahead(&mut self, key: &RecordKey) -> bool {
-        let now = self.clock.now();
+    fn is_ahead(&mut self, env: &mut Env, key: &RecordKey) -> bool {
+        let now = env.now();
         if self.own.is_ahead(key, now)
-            && matches!(self.kad.store_mut().record_of(key, [&self.local]), Ok(None))
+            && matches!(env.kad.store_mut().record_of(key, [&env.local]), Ok(None))
         {
             self.own.forget_future(key, now);
         }
         let is_ahead = self.own.is_ahead(key, now);
         if is_ahead {
             // It is not withheld by those who refuse it.
-            self.known.forget(key, &Writer::from(&self.own.public_key()));
+            env.known.forget(key, &self.writer);
         }
         is_ahead
     }
 
     /// The network has told what an own space says already, unless nobody was reached.
-    pub(super) fn end_resume(&mut self, key: &RecordKey, reading: &Reading) {
-        let now = self.clock.now();
-        let registry = self.registry.clone();
-        let rules = registry.resolve(key);
-        if let (Ok(Namespace::Spaces(rules)), Some(record)) = (rules, &reading.snapshot.record) {
+    pub(super) fn on_resumed(&mut self, env: &mut Env, reading: &Reading) -> Vec<Next> {
+        let key = &reading.snapshot.key;
+        if let (Ok(rules), Some(record)) = (env.rules(key), &reading.snapshot.record) {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
-                self.forget_future(key, now);
+                self.forget_future(env, key);
             } else {
                 self.own.learn(key, rules.limits(), record);
             }
         }
         let Waiting { writes, is_renewal } = self.waiting.remove(key).unwrap_or_default();
+        let mut next = Vec::new();
         for (write, reply) in writes {
             if !reply.is_gone() {
-                self.write(key, &write, reply);
+                next.extend(Next::of(reply, self.write(env, key, &write)));
             }
         }
         if is_renewal {
-            self.resend(key, true, now);
+            next.extend(self.resend(env, key, true));
         }
         self.own.forget_unwritten(key);
+        next
     }
 
     /// Forgets of an own space what was signed while the clock was far ahead: the network does not have it.
-    fn forget_future(&mut self, key: &RecordKey, now: Timestamp) {
+    fn forget_future(&mut self, env: &mut Env, key: &RecordKey) {
+        let now = env.now();
         if !self.own.forget_future(key, now) {
             return;
         }
         tracing::warn!(%key, "what was signed while the clock was far ahead is forgotten");
-        let writer = Writer::from(&self.own.public_key());
-        let forgotten = self.kad.store_mut().forget_space(key, &writer);
+        let forgotten = env.kad.store_mut().forget_space(key, &self.writer);
         let mut stored = forgotten.map_err(WriteError::from);
         if let Some(record) = self.own.record(key, now) {
-            stored = stored.and_then(|()| self.store_own(&record));
+            stored = stored.and_then(|()| store(env, &record).map(drop));
         }
         if let Err(error) = stored {
             tracing::warn!(%error, %key, "our own store goes on to hold what is forgotten");
         }
     }
 
-    fn write(&mut self, key: &RecordKey, write: &Write, reply: Reply<Publication>) {
-        let now = self.clock.now();
-        let Ok(Namespace::Spaces(rules)) = self.registry.resolve(key) else {
-            return answer(reply, Err(ClientError::Unregistered(key.clone())));
+    fn write(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
+        let now = env.now();
+        let rules = env.rules(key)?;
+        let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
+        let spread = match store(env, &record) {
+            Ok(spread) => spread,
+            Err(error) => {
+                self.own.undo(undo);
+                return Err(error.into());
+            }
         };
-        let (update, record, undo) = match self.own.write(key, rules.limits(), write, now) {
-            Ok(written) => written,
-            Err(error) => return answer(reply, Err(error.into())),
-        };
-        if let Err(error) = self.store_own(&record) {
-            self.own.undo(undo);
-            return answer(reply, Err(error.into()));
-        }
-        self.count(|c| &mut c.writes, 1);
-        self.known.meet(&record, now);
-        let spread = self.spread_of(&record);
+        env.count(|c| &mut c.writes, 1);
+        env.known.meet(&record, now);
         let publication = Publication {
             key: key.clone(),
-            update: Some(PublishedUpdate::new(update.position(), update.expires_at())),
+            update: Some(PublishedUpdate {
+                position: update.position(),
+                expires_at: update.expires_at(),
+            }),
             value: None,
             peers: Vec::new(),
             chunks: spread.len(),
         };
-        self.begin_spread(spread, Sender::Client(reply, publication));
+        Ok((spread, publication))
     }
 
-    /// Stores an own space of which something is new.
-    fn store_own(&mut self, record: &SmartRecord) -> Result<(), WriteError> {
-        let checked = Checked::verified(record.clone());
-        let report = self.kad.store_mut().insert(checked, Origin::Local)?;
-        match report.refused.into_iter().next() {
-            // What is new was refused; that earlier updates are known is no comfort.
-            Some((_, reason)) if report.stored == 0 => Err(reason.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Puts a value as it is.
-    pub(super) fn put(&mut self, key: RecordKey, value: Bytes, reply: Reply<Publication>) {
-        let now = self.clock.now();
-        let checked = Checked::new(&self.registry, key.clone(), &value, now);
-        let record = checked.record().cloned();
-        let (len, max) = (value.len(), self.bounds.chunk_bytes);
-        if record.is_none() && checked.has_good() && len > max {
-            // No packet carries it.
-            let limit =
-                ValidationError::from(LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max));
-            return answer(reply, Err(limit.into()));
-        }
-        let store = self.kad.store_mut();
-        if let Err(error) = store.insert(checked, Origin::Local) {
-            return answer(reply, Err(error.into()));
-        }
-        let spread = match &record {
-            Some(record) => self.spread_of(record),
-            None => match store.value(&key) {
-                Ok(stored) => {
-                    let expires_at = stored.and_then(|stored| stored.expires_at);
-                    Spread::new(key.clone(), vec![value.clone()], expires_at)
-                }
-                Err(error) => return answer(reply, Err(error.into())),
-            },
-        };
-        self.count(|c| &mut c.writes, 1);
-        let chunks = spread.len();
-        let value = record.is_none().then_some(value);
-        let publication = Publication { key, update: None, value, peers: Vec::new(), chunks };
-        self.begin_spread(spread, Sender::Client(reply, publication));
-    }
-
-    /// How many repairs are under way.
-    pub(super) fn repairing(&self) -> usize {
-        self.spreads.values().filter(|sending| sending.sender.is_repair()).count()
-    }
-
-    /// A record, ready to be sent.
-    pub(super) fn spread_of(&self, record: &SmartRecord) -> Spread {
-        let chunks = chunks(record, self.bounds.chunk_bytes);
-        Spread::new(record.key().clone(), chunks, record.retain_until())
-    }
-
-    /// Sends it to its peers, or if it has none to those closest to the key.
-    pub(super) fn begin_spread(&mut self, spread: Spread, sender: Sender) {
-        let id = self.next_id();
-        let has_peers = !spread.peers().is_empty();
-        let key = spread.key.as_bytes().to_vec();
-        let span = sender.span(&spread);
-        self.spreads.insert(id, Sending { spread, sender, span });
-        if has_peers {
-            return self.continue_spread(id);
-        }
-        let query = self.kad.get_closest_peers(key);
-        self.queries.insert(query, Task::Closest(id));
-    }
-
-    pub(super) fn on_closest_peers(&mut self, id: u64, result: QueryResult) {
-        let QueryResult::GetClosestPeers(result) = result else {
-            return;
-        };
-        let peers = match result {
-            Ok(ok) => ok.peers,
-            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        // Kademlia would wait for an answer of our own for ever.
-        let peers = peers.into_iter().map(|peer| peer.peer_id).filter(|peer| *peer != self.local);
-        let peers: Vec<_> = peers.collect();
-        if let Some(sending) = self.spreads.get_mut(&id) {
-            sending.spread.set_peers(peers);
-            self.continue_spread(id);
-        }
-    }
-
-    fn continue_spread(&mut self, id: u64) {
-        let now = self.clock.now();
-        let Some(Sending { spread, span, .. }) = self.spreads.get_mut(&id) else {
-            return;
-        };
-        let _in_span = span.clone().entered();
-        let left = spread.expires_at.map(|at| at.saturating_since(now));
-        let Some((chunk, peers)) = spread.next() else {
-            return self.end_spread(id);
-        };
-        tracing::trace!(bytes = chunk.len(), peers = peers.len(), "sends a chunk");
-        let record = kad::Record {
-            key: kad::RecordKey::new(&spread.key),
-            value: chunk.to_vec(),
-            publisher: None,
-            expires: left.and_then(|left| Instant::now().checked_add(left.max(SHORTEST))),
-        };
-        let query = self.kad.put_record_to(record, peers.into_iter(), Quorum::All);
-        self.queries.insert(query, Task::Put(id));
-    }
-
-    pub(super) fn on_put(&mut self, id: u64, result: &QueryResult) {
-        let QueryResult::PutRecord(result) = result else {
-            return;
-        };
-        if let Some(Sending { spread, .. }) = self.spreads.get_mut(&id)
-            && let Err(
-                PutRecordError::QuorumFailed { success, .. }
-                | PutRecordError::Timeout { success, .. },
-            ) = result
-        {
-            spread.took(success);
-        }
-        self.continue_spread(id);
-    }
-
-    fn end_spread(&mut self, id: u64) {
-        let Some(Sending { spread, sender, .. }) = self.spreads.remove(&id) else {
-            return;
-        };
-        let key = spread.key.clone();
-        let peers: Vec<PeerId> = spread.into_peers();
-        tracing::debug!(peers = peers.len(), "spread");
-        match sender {
-            Sender::Client(reply, publication) => {
-                answer(reply, Ok(Publication { peers, ..publication }));
-            }
-            Sender::Repair => {
-                self.count(|c| &mut c.repairs, peers.len());
-                if !peers.is_empty() {
-                    self.meter.note(Amount::RepairedPeers(peers.len()));
-                    self.events.push_back(Event::Repaired { key, peers });
-                }
-            }
-            Sender::Refresh => {
-                self.count(|c| &mut c.refreshes, 1);
-                self.meter.note(Amount::RefreshedPeers(peers.len()));
-                self.events.push_back(Event::Refreshed { key, peers });
-            }
-            Sender::Replication => self.events.push_back(Event::Replicated { key }),
-        }
-    }
-
-    /// Sends an own space again, signed anew if it is to be kept.
-    pub(super) fn refresh(&mut self, key: RecordKey, is_renewal: bool, now: Timestamp) {
+    /// Sends an own space for which it is time again, signed anew if it is to be kept. Returns whether there was one.
+    pub(super) fn refresh(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<Next>> {
+        let (key, duty) = self.own.due(now)?;
+        let is_renewal = duty == Duty::Renew;
         if is_renewal {
             // Another process may have written as the same writer: what has come here of that is not to be replaced.
-            if let Ok(Namespace::Spaces(rules)) = self.registry.resolve(&key)
-                && let Ok(Some(record)) = self.kad.store_mut().record_of(&key, [&self.local])
+            if let Ok(rules) = env.rules(&key)
+                && let Ok(Some(record)) = env.kad.store_mut().record_of(&key, [&env.local])
             {
                 self.own.learn(&key, rules.limits(), &record);
             }
             if let Some(waiting) = self.waiting.get_mut(&key) {
                 waiting.is_renewal = true;
-                return;
+                return Some(None);
             }
-            if self.is_ahead(&key) {
+            if self.is_ahead(env, &key) {
                 let waiting = Waiting { is_renewal, ..Waiting::default() };
                 self.waiting.insert(key.clone(), waiting);
-                return self.begin_read(key, ReadPolicy::All, Reader::Resume);
+                return Some(Some(Next::Resume(key)));
             }
         }
-        self.resend(&key, is_renewal, now);
+        Some(self.resend(env, &key, is_renewal))
     }
 
-    fn resend(&mut self, key: &RecordKey, is_renewal: bool, now: Timestamp) {
+    fn resend(&mut self, env: &mut Env, key: &RecordKey, is_renewal: bool) -> Option<Next> {
+        let now = env.now();
         if is_renewal && let Err(error) = self.own.renew(key, now) {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
-        let Some(record) = self.own.record(key, now) else {
-            return;
-        };
-        if let Err(error) = self.store_own(&record) {
+        let record = self.own.record(key, now)?;
+        let spread = store(env, &record).unwrap_or_else(|error| {
             // Others may still take it.
             tracing::warn!(%error, %key, "our own store does not take an own space any more");
-        }
-        let spread = self.spread_of(&record);
-        self.begin_spread(spread, Sender::Refresh);
+            Spread::of(&record, env.bounds.chunk_bytes)
+        });
+        Some(Next::Send(spread, Sender::Refresh))
     }
+
+    /// Own spaces to which a new peer is close are sent again.
+    pub(super) fn on_new_peer(&mut self, env: &mut Env, peer: PeerId) {
+        let now = env.now();
+        let closer = |key: &RecordKey| self.own.may_reach(key, RecordId::new(&peer, key));
+        let keys: Vec<_> = self.own.keys().filter(|key| closer(key)).cloned().collect();
+        for key in keys {
+            let target = KBucketKey::new(key.as_bytes().to_vec());
+            let closest = env.kad.get_closest_local_peers(&target).take(env.bounds.closest);
+            let closest: Vec<_> = closest.map(KBucketKey::into_preimage).collect();
+            let farthest = closest.get(env.bounds.closest.saturating_sub(1));
+            self.own.set_reach(&key, farthest.map(|peer| RecordId::new(peer, &key)));
+            if closest.contains(&peer) {
+                self.own.on_new_peer(&key, now);
+            }
+        }
+    }
+}
+
+/// Stores an own space, and makes it ready to be sent.
+fn store(env: &mut Env, record: &SmartRecord) -> Result<Spread, WriteError> {
+    Spread::begin(env.kad.store_mut(), Checked::verified(record.clone()))
+}
+
+/// Puts a value as it is.
+pub(super) fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
+    let checked = Checked::new(&env.registry, key.clone(), &value, env.now());
+    let is_value = checked.value().is_some();
+    let spread = Spread::begin(env.kad.store_mut(), checked)?;
+    env.count(|c| &mut c.writes, 1);
+    let chunks = spread.len();
+    let value = is_value.then_some(value);
+    Ok((spread, Publication { key, update: None, value, peers: Vec::new(), chunks }))
 }

@@ -1,11 +1,7 @@
 //! Why a client could not do what it was asked for.
 
-use crate::{
-    key::RecordKey,
-    record::SignError,
-    store::{StorageError, WriteError},
-    validator::ValidationError,
-};
+use crate::store::{StorageError, WriteError};
+use smart_record_core::{RecordKey, SignError, ValidationError};
 
 /// Why a client could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -49,7 +49,7 @@ impl<T> Sender<T> {
 
     /// Whether nobody listens any more.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.0).is_closed
+        Arc::strong_count(&self.0) == 1
     }
 }
 
@@ -62,12 +62,6 @@ impl<T> Drop for Sender<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
-        lock(&self.0).is_closed = true;
     }
 }
 

@@ -7,12 +7,7 @@
 use futures::{StreamExt, stream};
 
 use super::{Client, ClientError};
-use crate::{
-    key::RecordKey,
-    record::View,
-    shard::{ShardedKey, ShardedRecord},
-    time::Timestamp,
-};
+use smart_record_core::{RecordKey, ShardedKey, ShardedRecord, Timestamp, View};
 
 /// How many shards are read at a time.
 const AT_ONCE: usize = 8;

@@ -5,7 +5,8 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{key::RecordKey, validator::ValidationError};
+use crate::query::Reading;
+use smart_record_core::{RecordKey, ValidationError};
 
 /// Where records are kept. Nobody has to trust it: the manager checks all that it answers.
 pub trait RecordBackend: Send + Sync {
@@ -46,6 +47,25 @@ pub struct Found {
     pub refused: Vec<(Holder, ValidationError)>,
 }
 
+impl From<Reading> for Found {
+    fn from(reading: Reading) -> Self {
+        let lifetime = reading.expires_at.map(|at| at.saturating_since(reading.snapshot.at));
+        let answers = reading.values().map(|(holder, value)| {
+            let holder = holder.map_or(Holder::Local, Holder::Peer);
+            Answer { holder, value: value.clone(), lifetime }
+        });
+        Self {
+            answers: answers.collect(),
+            missing: reading.empty.into_iter().map(Holder::Peer).collect(),
+            refused: reading
+                .refused
+                .into_iter()
+                .map(|(p, error)| (Holder::Peer(p), error))
+                .collect(),
+        }
+    }
+}
+
 /// A value that somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -64,6 +84,16 @@ pub enum Holder {
     Local,
     /// Another one.
     Peer(PeerId),
+}
+
+impl Holder {
+    /// The peer, unless it is this node.
+    pub(super) const fn peer(self) -> Option<PeerId> {
+        match self {
+            Self::Local => None,
+            Self::Peer(peer) => Some(peer),
+        }
+    }
 }
 
 /// A value for those who lack it.

@@ -1,116 +1,49 @@
-//! Records in the DHT, through a running `kad::Behaviour`.
+//! Records in the DHT, through a bare `kad::Behaviour` and the [`Dht`] that asks it.
 //!
-//! The backend has no swarm: it hands its questions through a channel to a [`DhtDriver`], which lives where
-//! the user polls the swarm.
+//! **Invariants.** As for any backend the manager checks all that is answered, although the handle has done so.
 //!
-//! **Invariants.** Neither side panics or hangs when the other is dropped. Commands that wait and queries that
-//! run are bounded in number. A lookup that nobody waits for any more is ended; a put goes on.
-//!
-//! **Spec.** `docs/design.md`, "What libp2p-kad does with a store".
+//! **Spec.** `docs/design.md`, section "Validators".
 
-mod driver;
-
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{
-    SinkExt,
-    channel::{mpsc, oneshot},
-    lock::Mutex,
-};
+use smart_record_core::RecordKey;
 
-pub use self::driver::{DhtCommand, DhtDriver};
-use self::driver::{QUEUE, Request};
-use super::backend::{Correction, Found, RecordBackend};
-use crate::{key::RecordKey, store::WriteError};
+use super::backend::{Correction, Found, Holder, RecordBackend};
+use crate::dht::{Dht, DhtError};
 
-/// Keeps records in the DHT: the handle. A clone is the same.
-///
-/// ```no_run
-/// # use std::sync::Arc;
-/// # use libp2p::{Swarm, futures::StreamExt, identity::Keypair, kad, swarm::SwarmEvent};
-/// # use libp2p_smart_record::*;
-/// # async fn run(mut swarm: Swarm<kad::Behaviour<SmartRecordStore>>, keypair: Keypair, registry: Arc<Registry>) {
-/// let (backend, mut driver) = DhtBackend::new();
-/// let manager = RecordManager::new(keypair, registry, backend);
-/// // Where the swarm is polled:
-/// loop {
-///     tokio::select! {
-///         Some(command) = driver.next() => driver.run(command, swarm.behaviour_mut()),
-///         event = swarm.select_next_some() => if let SwarmEvent::Behaviour(event) = event {
-///             driver.on_event(&event, swarm.behaviour_mut());
-///         }
-///     }
-/// }
-/// # }
-/// ```
-///
-/// Use it with a store whose registry is the manager's, and with
-/// [`SmartRecordStore::kad_config`](crate::SmartRecordStore::kad_config). The node that puts a record keeps it
-/// alive by replication for as long as it runs, or until the record expires; a copy that was read lives no
-/// longer than those of its holders.
-#[derive(Clone, Debug)]
-pub struct DhtBackend {
-    // One sender for all: each clone of one would add a place to the queue.
-    commands: Arc<Mutex<mpsc::Sender<DhtCommand>>>,
-}
+/// No copy that was read is kept for longer, whatever its holders say: the lifetime that Kademlia gives a
+/// record by default.
+const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
+/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Why the DHT could not be asked, or did not take a record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DhtError {
-    /// The driver was dropped, or dropped the question: nobody polls the swarm any more.
-    #[error("the driver of the DHT has stopped")]
-    DriverStopped,
-    /// Nobody answered in time.
-    #[error("the lookup timed out")]
-    TimedOut,
-    /// The store of this node refused the record.
-    #[error(transparent)]
-    Refused(#[from] WriteError),
-    /// The record is stored on this node, but no other peer took it.
-    #[error("no other peer took the record")]
-    NotReplicated,
-}
-
-impl DhtBackend {
-    /// A backend and its driver.
-    pub fn new() -> (Self, DhtDriver) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver))
-    }
-
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, DhtError>>) -> Request,
-    ) -> Result<T, DhtError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(request(reply)).await?;
-        answer.await.map_err(|_| DhtError::DriverStopped)?
-    }
-
-    async fn send(&self, request: Request) -> Result<(), DhtError> {
-        let mut commands = self.commands.lock().await;
-        commands.send(DhtCommand(request)).await.map_err(|_| DhtError::DriverStopped)
-    }
-}
-
-impl RecordBackend for DhtBackend {
+/// Use it with a store whose registry has the manager's rules. A copy that was read is kept on this node, and lives no longer than
+/// those of its holders.
+impl RecordBackend for Dht {
     type Error = DhtError;
 
     async fn fetch(&self, key: &RecordKey) -> Result<Found, DhtError> {
-        let key = key.clone();
-        self.ask(|reply| Request::Fetch { key, reply }).await
+        let mut found = Found::from(self.get(key.clone()).await?);
+        if found.answers.iter().all(|answer| answer.holder != Holder::Local) {
+            found.missing.push(Holder::Local);
+        }
+        Ok(found)
     }
 
     async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, DhtError> {
-        let key = key.clone();
-        self.ask(|reply| Request::Store { key, value, reply }).await
+        Ok(self.put_value(key.clone(), value).await?.len())
     }
 
     /// The local copy is kept in the node's own store; what is sent to peers is not waited for.
-    async fn correct(&self, correction: Correction) {
-        if let Err(error) = self.send(Request::Correct(correction)).await {
+    async fn correct(&self, Correction { key, value, lifetime, holders }: Correction) {
+        let lifetime = lifetime.map_or(LONGEST, |left| left.min(LONGEST));
+        if lifetime < SHORTEST {
+            return;
+        }
+        let here = holders.contains(&Holder::Local);
+        let peers = holders.into_iter().filter_map(Holder::peer).collect();
+        if let Err(error) = self.send_to(key, value, lifetime, here, peers).await {
             tracing::debug!(%error, "a correction was lost");
         }
     }

@@ -6,12 +6,8 @@
 
 use hashlink::LruCache;
 
-use crate::{
-    key::RecordKey,
-    record::Seq,
-    signed::{SignedRecord, SignedRecordLimits},
-    time::Timestamp,
-};
+use smart_record_core::{RecordKey, Seq, Timestamp};
+use smart_record_formats::signed::{SignedRecord, SignedRecordLimits};
 
 /// How many keys are remembered: about 1 MB with keys of common length. A guess.
 const CAPACITY: usize = 4_096;
@@ -135,7 +131,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::signed::UnsignedRecord;
+    use smart_record_formats::signed::UnsignedRecord;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const NOW_MICROS: u64 = NOW.as_millis() * 1_000;

@@ -11,11 +11,8 @@ use libp2p_kad::store::RecordStore;
 use web_time::Instant;
 
 use super::backend::{Answer, Found, Holder, RecordBackend};
-use crate::{
-    key::RecordKey,
-    store::{Quota, SmartRecordStore, StoreConfig, WriteError},
-    validator::Registry,
-};
+use crate::store::{Quota, SmartRecordStore, StoreConfig, WriteError};
+use smart_record_core::{RecordKey, Registry};
 
 /// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
 #[derive(Clone, Debug)]

@@ -6,12 +6,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::backend::{Answer, Found, Holder};
-use crate::{
-    key::RecordKey,
-    signed::SignedRecord,
-    time::Timestamp,
-    validator::{SignedRecordValidator, ValidationError},
-};
+use smart_record_core::{RecordKey, Timestamp, ValidationError};
+use smart_record_formats::signed::{SignedRecord, SignedRecordValidator};
 
 /// What the answers to one question come to.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, in the manner of `libp2p-metrics` (feature `metrics`).
 //!
 //! A [`Metrics`] puts itself into a registry of `prometheus-client`, under the prefix `smart_record`. A
-//! [`Behaviour`](crate::Behaviour) or a [`SmartRecordStore`](crate::SmartRecordStore) that is given it measures by itself:
+//! [`Behaviour`](crate::behaviour::Behaviour) or a [`SmartRecordStore`](crate::store::SmartRecordStore) that is given it measures by itself:
 //!
 //! * *Counters and what is stored* are read when they are scraped, from where the behaviour and the store have them. Others have theirs shown as a [`Source`];
 //!   the services that are built for the behaviour do.
@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use libp2p_identity::Keypair;
-//! use libp2p_smart_record::{Behaviour, metrics::Metrics};
+//! use libp2p_smart_record::{behaviour::Behaviour, metrics::Metrics};
 //! use prometheus_client::{encoding::text::encode, registry::Registry};
 //!
 //! let mut registry = Registry::default();

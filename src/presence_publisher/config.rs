@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    clock::{Clock, SystemClock},
-    settings::settings,
-};
+use crate::clock::SystemClock;
+use smart_record_core::Clock;
+use smart_record_core::settings;
 
 /// The settings of a [`PresencePublisher`](super::PresencePublisher).
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use futures_timer::Delay;
 use libp2p_identity::{Keypair, PublicKey};
 
 use super::PublisherError;
-use crate::{
-    clock::{Clock, SystemClock},
-    presence::{AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits},
+use crate::clock::SystemClock;
+use smart_record_core::Clock;
+use smart_record_formats::presence::{
+    AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits,
 };
 
 /// The node's half of an announcement.

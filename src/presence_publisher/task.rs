@@ -17,11 +17,12 @@ use libp2p_identity::PeerId;
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
     client::{Client, ClientError, Publication, latest},
-    presence::{Announcement, Announcer, ExchangeKey, PresenceRecord},
     query::ReadPolicy,
     schedule::{Due, half_life},
-    time::Timestamp,
-    validator::PresenceValidator,
+};
+use smart_record_core::Timestamp;
+use smart_record_formats::presence::{
+    Announcement, Announcer, ExchangeKey, PresenceRecord, PresenceValidator,
 };
 
 /// The wall clock is looked at this often at least, because timers may stand still while the machine sleeps.

@@ -14,11 +14,9 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    key::RecordKey,
-    record::{EncodedSpace, SmartRecord, Space, Writer},
-    time::Timestamp,
-    validator::{Namespace, Registry, SpaceRules, ValidationError, Validator},
+use smart_record_core::{
+    EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Space, SpaceRules, Timestamp,
+    ValidationError, Validator, Writer,
 };
 
 /// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
@@ -147,6 +145,15 @@ impl Joined {
         }
     }
 
+    /// Whether it is what somebody has said, no more and no less.
+    pub(crate) fn is(&self, said: &Said) -> bool {
+        match (self, said) {
+            (Self::Record(_, record), Said::Record(said)) => record == said,
+            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+            _ => false,
+        }
+    }
+
     pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
             Self::Record(_, record) => Some(record),
@@ -204,6 +211,7 @@ impl Joined {
     }
 }
 
+/// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -297,10 +305,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::{
-        record::{Limits, Open, SpaceSigner},
-        validator::Validity,
-    };
+    use smart_record_core::{Limits, Open, SpaceSigner, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -406,7 +411,7 @@ mod tests {
         }
 
         fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-            crate::best_index(values.iter().map(|value| value.len()))
+            smart_record_core::best_index(values.iter().map(|value| value.len()))
         }
     }
 

@@ -1,8 +1,8 @@
 //! A read: gathers answers, decides when there are enough, and says who lacks what.
 //!
-//! **Invariants.** Pure: the answers and `now` come in, decisions go out. An answer that is no good, of whatever kind,
-//! changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is written to, and if it
-//! is not known who these are because the read has ended early, nobody who did not have the record already.
+//! **Invariants.** Pure: the answers and `now` come in, decisions go out; only `begin` looks into the store. An answer that is no
+//! good, of whatever kind, changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is
+//! written to, and if it is not known who these are because the read has ended early, nobody who did not have the record already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -10,17 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
     joined::{Joined, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
 };
-use crate::{
-    key::RecordKey,
-    record::{SmartRecord, Writer},
-    store::storage::RecordId,
-    time::Timestamp,
-    validator::{Fault, Registry, ValidationError},
+use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
+use smart_record_core::{
+    Fault, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, Writer,
 };
 
 /// When a read has seen enough.
@@ -36,6 +34,9 @@ pub enum ReadPolicy {
     /// After so many good answers in a row that said nothing new.
     WithoutNews(usize),
 }
+
+/// After so many answers a round ends: twelve times what it takes to ask the 20 closest peers, and at most 4 MB of packets.
+const MAX_ANSWERS: usize = 256;
 
 /// What peers are to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +75,11 @@ pub(crate) struct Lookup {
     ended_early: bool,
     /// It has ended although there may be more: the rounds have run out.
     ran_out: bool,
+    timed_out: bool,
+    /// How many answers have come in this round, good or bad.
+    heard: usize,
     /// What this node has stored.
-    here: Option<SmartRecord>,
+    here: Option<Said>,
     /// The latest end that holders of the value set to it, if none of them has set none.
     expires_at: Option<Timestamp>,
 }
@@ -101,6 +105,8 @@ impl Lookup {
             rounds: 1,
             ended_early: false,
             ran_out: false,
+            timed_out: false,
+            heard: 0,
             here: None,
             expires_at: Some(Timestamp::EPOCH),
         })
@@ -114,10 +120,47 @@ impl Lookup {
         &self.joined
     }
 
+    /// Begins with what this node has stored.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nothing is registered for the key.
+    pub(crate) fn begin(
+        store: &SmartRecordStore,
+        key: RecordKey,
+        policy: ReadPolicy,
+        bounds: Bounds,
+        now: Timestamp,
+    ) -> Result<Self, ValidationError> {
+        let mut lookup = Self::new(key, policy, bounds, store.registry())?;
+        let local = match &lookup.joined {
+            Joined::Record(rules, _) => {
+                // The clock may have been set back since it was stored.
+                let latest = now.saturating_add(rules.limits().max_clock_skew());
+                store.record(&lookup.key).map(|record| {
+                    if let Some(mut record) = record {
+                        record.forget_after(latest);
+                        lookup.on_local(record);
+                    }
+                })
+            }
+            Joined::Value(..) => store.value(&lookup.key).map(|value| {
+                if let Some(StoredValue { value, expires_at, .. }) = value {
+                    lookup.on_known_value(&value, expires_at, now);
+                    lookup.here = Some(Said::Value(value));
+                }
+            }),
+        };
+        if let Err(error) = local {
+            // Others may have it.
+            tracing::warn!(%error, key = %lookup.key, "our own copy could not be read");
+        }
+        Ok(lookup)
+    }
+
     /// Takes note of what this node has stored.
-    pub(crate) fn on_local(&mut self, record: SmartRecord) {
+    fn on_local(&mut self, record: SmartRecord) {
         self.on_known(&record);
-        self.here = Some(record);
+        self.here = Some(Said::Record(record));
     }
 
     /// Takes note of what this node knows without having it stored.
@@ -133,8 +176,8 @@ impl Lookup {
     pub(crate) fn news(&self) -> Option<SmartRecord> {
         let joined = self.joined.record()?;
         let news = match &self.here {
-            Some(here) => beyond(joined, here),
-            None => joined.clone(),
+            Some(Said::Record(here)) => beyond(joined, here),
+            _ => joined.clone(),
         };
         (news.spaces().len() > 0).then_some(news)
     }
@@ -154,17 +197,34 @@ impl Lookup {
         self.said.keys().next().copied()
     }
 
-    /// As [`on_local`](Self::on_local), of a value that is not a smart record.
-    pub(crate) fn on_local_value(
+    /// As [`on_known`](Self::on_known), of a value that is not a smart record.
+    pub(crate) fn on_known_value(
         &mut self,
         value: &[u8],
         expires_at: Option<Timestamp>,
         now: Timestamp,
     ) {
         let said = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
-        if said.is_ok_and(|said| self.joined.take(&self.key, &said).is_ok()) {
+        if let Ok(said) = said {
+            // What cannot be compared is passed over.
+            let _ = self.take(&said, expires_at);
+        }
+    }
+
+    /// Takes in what somebody has. Returns whether that was news.
+    fn take(
+        &mut self,
+        said: &Said,
+        expires_at: Option<Timestamp>,
+    ) -> Result<bool, ValidationError> {
+        let is_news = self.joined.take(&self.key, said)?;
+        let is_best = self.joined.is(said);
+        if is_news && is_best {
+            self.expires_at = expires_at;
+        } else if is_news || is_best {
             self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
         }
+        Ok(is_news)
     }
 
     /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether that is
@@ -175,8 +235,9 @@ impl Lookup {
         said: Result<Said, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
+        self.heard = self.heard.saturating_add(1);
         let taken = said.and_then(|said| {
-            let is_news = self.joined.take(&self.key, &said)?;
+            let is_news = self.take(&said, expires_at)?;
             Ok((said, is_news))
         });
         match taken {
@@ -184,7 +245,6 @@ impl Lookup {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
-                self.expires_at = self.expires_at.zip(expires_at).map(|(a, b)| a.max(b));
                 match self.said.get_mut(&peer) {
                     Some(earlier) => earlier.and(said),
                     None => {
@@ -192,9 +252,12 @@ impl Lookup {
                     }
                 }
             }
-            Err(error) => self.on_bad_answer(peer, error),
+            Err(error) => {
+                self.refused.entry(peer).or_insert(error);
+            }
         }
         let enough = match self.policy {
+            _ if self.heard >= MAX_ANSWERS => true,
             ReadPolicy::All => false,
             ReadPolicy::Replies(n) => self.answers >= n,
             ReadPolicy::WithoutNews(n) => self.without_news >= n,
@@ -203,19 +266,39 @@ impl Lookup {
         enough
     }
 
-    /// Takes note of an answer that is not even one to the question.
-    pub(crate) fn on_bad_answer(&mut self, peer: PeerId, error: ValidationError) {
-        self.refused.entry(peer).or_insert(error);
+    /// Takes note of how a query of Kademlia goes on, except for answers, which are to be checked.
+    pub(crate) fn on_progress(&mut self, result: &GetRecordResult) {
+        match result {
+            Ok(GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates }) => {
+                self.on_empty(cache_candidates.values().copied());
+            }
+            Err(GetRecordError::NotFound { closest_peers, .. }) => {
+                self.on_empty(closest_peers.iter().copied());
+            }
+            Err(GetRecordError::Timeout { .. }) => self.time_out(),
+            _ => {}
+        }
     }
 
     /// Takes note of those who had nothing.
-    pub(crate) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+    fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         self.empty.extend(peers);
     }
 
     /// It ends before all peers have been asked.
     pub(crate) fn end_early(&mut self) {
         self.ended_early = true;
+    }
+
+    /// It ends because the time is up.
+    pub(crate) fn time_out(&mut self) {
+        self.timed_out = true;
+        self.end_early();
+    }
+
+    /// Whether the time was up before any peer had answered anything.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.timed_out && !self.was_heard() && self.refused.is_empty()
     }
 
     /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
@@ -226,7 +309,7 @@ impl Lookup {
         self.ran_out = is_wanted && !again;
         if again {
             self.rounds = self.rounds.saturating_add(1);
-            self.news_in_round = false;
+            (self.news_in_round, self.heard) = (false, 0);
         }
         again
     }
@@ -234,14 +317,13 @@ impl Lookup {
     /// Whether there may be more than what has been shown. The slices of a large record have several sizes, the least
     /// an eighth of the largest; but those of two replicas are not the same.
     fn may_be_incomplete(&self) -> bool {
-        let Joined::Record(_, joined) = &self.joined else {
+        if self.joined.record().is_none() {
             return false;
-        };
+        }
         if self.may_be_sliced() {
             return true;
         }
-        let show_all = |said: &Said| matches!(said, Said::Record(said) if said == joined);
-        let agreed = self.said.len() > 1 && self.said.values().all(show_all);
+        let agreed = self.said.len() > 1 && self.said.values().all(|said| self.joined.is(said));
         !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
@@ -253,11 +335,6 @@ impl Lookup {
     /// How many lookups of Kademlia it has taken so far.
     pub(crate) const fn lookups(&self) -> usize {
         self.rounds
-    }
-
-    /// Whether any peer has answered anything.
-    pub(crate) fn has_replies(&self) -> bool {
-        self.was_heard() || !self.refused.is_empty()
     }
 
     /// Whether any peer has said what it has, or that it has nothing.
@@ -338,7 +415,7 @@ impl Lookup {
         withheld: Vec<Withheld>,
         now: Timestamp,
     ) -> Reading {
-        let is_complete = self.is_complete();
+        let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
         let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
         let empty =
@@ -353,6 +430,8 @@ impl Lookup {
             withheld,
             is_complete,
             said: self.said,
+            here: self.here,
+            expires_at,
         }
     }
 }
@@ -364,7 +443,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-    use crate::record::{Limits, SpaceSigner};
+    use smart_record_core::{Limits, SpaceSigner, Validator, Validity};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const BOUNDS: Bounds = Bounds {
@@ -422,7 +501,7 @@ mod tests {
         let [good, expired, liar, rest @ ..] = &by_distance[..] else { panic!() };
         test.answer(*good, &board.encode());
         let old = ValidationError::Expired { expired_at: NOW };
-        test.0.on_bad_answer(*expired, old);
+        test.0.on_answer(*expired, Err(old), None);
         test.answer(*liar, b"garbage");
         for peer in rest {
             test.answer(*peer, &board.encode());
@@ -441,7 +520,7 @@ mod tests {
             for peer in peers(10) {
                 assert!(!test.answer(peer, b"garbage"));
             }
-            assert!(!test.0.was_heard() && test.0.has_replies());
+            assert!(!test.0.was_heard() && !test.0.has_failed());
             let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
             let enough: Vec<_> = enough.collect();
             assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
@@ -541,5 +620,51 @@ mod tests {
         knowing.0.on_known(&whole);
         assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
         assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
+    }
+
+    #[test]
+    fn a_round_ends_after_so_many_answers_whatever_they_are() {
+        let mut test = Test::new(ReadPolicy::All);
+        let enough = peers(MAX_ANSWERS).into_iter().map(|peer| test.answer(peer, b"garbage"));
+        let enough: Vec<_> = enough.collect();
+        assert_eq!(enough.iter().position(|enough| *enough), Some(MAX_ANSWERS - 1));
+        assert!(!test.0.is_complete());
+    }
+
+    /// Any bytes, of which the greatest are the best.
+    struct Greatest;
+
+    impl Validator for Greatest {
+        fn validate(
+            &self,
+            _: &RecordKey,
+            _: &[u8],
+            _: Timestamp,
+        ) -> Result<Validity, ValidationError> {
+            Ok(Validity::forever())
+        }
+
+        fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+            smart_record_core::best_index(values)
+        }
+    }
+
+    #[test]
+    fn a_value_is_kept_no_longer_than_by_those_who_have_the_best() {
+        let registry = Registry::empty().with("great", Greatest).unwrap();
+        let mut lookup =
+            Lookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
+        let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
+        let mut kept_until = |value: &'static str, expires_at| {
+            let said = lookup.joined().check(lookup.key(), value.into(), NOW);
+            lookup.on_answer(PeerId::random(), said, expires_at);
+            lookup.expires_at()
+        };
+        assert_eq!(kept_until("a", at(40)), at(40));
+        assert_eq!(kept_until("c", at(10)), at(10));
+        assert_eq!(kept_until("c", at(20)), at(20));
+        assert_eq!(kept_until("b", at(30)), at(20));
+        assert_eq!(kept_until("c", None), None, "one of them sets no end");
+        assert_eq!(kept_until("c", at(50)), None);
     }
 }

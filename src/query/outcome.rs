@@ -8,11 +8,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::joined::{Joined, Said};
-use crate::{
-    key::RecordKey,
-    record::{Position, Seq, SmartRecord, View, Writer},
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
+use smart_record_core::{
+    Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
 
 /// A record as it was known at an instant.
@@ -74,10 +71,10 @@ pub struct Reading {
     pub snapshot: Snapshot,
     /// The peers who gave a good answer.
     pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind. They are sent what they lack, unless that was in vain
-    /// a short while ago.
+    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::behaviour::Behaviour) sends them what they lack,
+    /// unless that was in vain a short while ago.
     pub stale: Vec<PeerId>,
-    /// Who of those that were asked had nothing; at most as many as are the closest to a key. They are sent the
+    /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the
     /// record as those who were behind, if all of the closest have been asked.
     pub empty: Vec<PeerId>,
     /// The peers whose answers were no good, and what was wrong with them.
@@ -85,8 +82,13 @@ pub struct Reading {
     /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
     /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
     pub withheld: Vec<Withheld>,
+    /// Until when a copy of a value may be kept that does not say so itself: the latest end that its holders set to it. `None` if
+    /// one of them sets none, and for smart records.
+    pub expires_at: Option<Timestamp>,
     pub(crate) is_complete: bool,
     pub(crate) said: BTreeMap<PeerId, Said>,
+    /// What this node had stored.
+    pub(crate) here: Option<Said>,
     pub(crate) namespace: Namespace,
 }
 
@@ -124,10 +126,12 @@ impl Reading {
         self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
     }
 
-    /// What each holder answered, of a record that is not a smart record.
-    pub fn values(&self) -> impl Iterator<Item = (PeerId, &Bytes)> {
-        self.said.iter().filter_map(|(peer, said)| match said {
-            Said::Value(value) => Some((*peer, value)),
+    /// What each holder has, of a record that is not a smart record; `None` is this node.
+    pub fn values(&self) -> impl Iterator<Item = (Option<PeerId>, &Bytes)> {
+        let here = self.here.iter().map(|said| (None, said));
+        let said = self.said.iter().map(|(peer, said)| (Some(*peer), said));
+        here.chain(said).filter_map(|(holder, said)| match said {
+            Said::Value(value) => Some((holder, value)),
             Said::Record(_) => None,
         })
     }

@@ -1,16 +1,26 @@
 //! A write: sends the chunks of a record to peers, and counts who took all of them.
 //!
-//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not sent the next. Chunks
-//! go one after the other, so that a large record is no burst.
+//! **Invariants.** Pure, but for `begin`, which stores, and for the instant that Kademlia wants of a record. A peer counts if
+//! it took every chunk; one that did not take a chunk is not sent the next. Chunks go one after the other, so that a large
+//! record is no burst.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use libp2p_kad::{
+    self as kad, GetClosestPeersError, GetClosestPeersResult, PutRecordError, PutRecordResult,
+};
+use smart_record_core::{LimitExceeded, RecordKey, SmartRecord, Timestamp, ValidationError};
+use web_time::Instant;
 
-use crate::{key::RecordKey, time::Timestamp};
+use super::joined::chunks;
+use crate::store::{Checked, Origin, SmartRecordStore, StoreConfig, WriteError};
+
+/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A record on its way to peers.
 #[derive(Debug)]
@@ -27,18 +37,59 @@ impl Spread {
         Self { key, chunks: chunks.into(), expires_at, peers: Vec::new() }
     }
 
-    pub(crate) fn to(mut self, peers: Vec<PeerId>) -> Self {
-        self.set_peers(peers);
-        self
+    /// A record in chunks.
+    pub(crate) fn of(record: &SmartRecord, chunk_bytes: usize) -> Self {
+        Self::new(record.key().clone(), chunks(record, chunk_bytes), record.retain_until())
     }
 
-    pub(crate) fn set_peers(&mut self, peers: Vec<PeerId>) {
+    /// Stores what is good of this as our own, and makes it ready to be sent.
+    ///
+    /// # Errors
+    /// [`WriteError`] if nothing of it is taken, or no packet carries it.
+    pub(crate) fn begin(
+        store: &mut SmartRecordStore,
+        checked: Checked,
+    ) -> Result<Self, WriteError> {
+        let max = store.config().chunk_bytes();
+        let key = checked.key().clone();
+        let (record, value) = (checked.record().cloned(), checked.value().cloned());
+        if let Some(len) = value.as_ref().map(Bytes::len).filter(|len| *len > max) {
+            let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
+            return Err(ValidationError::from(limit).into());
+        }
+        let report = store.insert(checked, Origin::Local)?;
+        match report.refused.into_iter().next() {
+            // What is new was refused; that earlier updates are known is no comfort.
+            Some((_, reason)) if report.stored == 0 => return Err(reason.into()),
+            _ => {}
+        }
+        Ok(match record {
+            Some(record) => Self::of(&record, max),
+            None => {
+                let expires_at = store.value(&key)?.and_then(|stored| stored.expires_at);
+                Self::new(key, value.into_iter().collect(), expires_at)
+            }
+        })
+    }
+
+    pub(crate) fn to(mut self, peers: Vec<PeerId>) -> Self {
         self.peers = peers;
+        self
     }
 
     /// How many chunks are left to be sent.
     pub(crate) fn len(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// It goes to the peers that a query of Kademlia has found to be the closest.
+    pub(crate) fn on_closest(&mut self, result: &GetClosestPeersResult, local: PeerId) {
+        let peers = match result {
+            Ok(ok) => &ok.peers,
+            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+        };
+        // Kademlia would wait for an answer of our own for ever.
+        self.peers = peers.iter().map(|peer| peer.peer_id).filter(|peer| *peer != local).collect();
     }
 
     /// The next chunk and who gets it, if there is one and anyone is left.
@@ -47,6 +98,30 @@ impl Spread {
             return None;
         }
         Some((self.chunks.pop_front()?, self.peers.clone()))
+    }
+
+    /// As [`next`](Self::next), for a query of Kademlia.
+    pub(crate) fn next_record(&mut self, now: Timestamp) -> Option<(kad::Record, Vec<PeerId>)> {
+        let (chunk, peers) = self.next()?;
+        let left = self.expires_at.map(|at| at.saturating_since(now).max(SHORTEST));
+        let record = kad::Record {
+            key: kad::RecordKey::new(&self.key),
+            value: chunk.to_vec(),
+            // Whoever is named as publisher does not receive what others write.
+            publisher: None,
+            expires: left.and_then(|left| Instant::now().checked_add(left)),
+        };
+        Some((record, peers))
+    }
+
+    /// Takes note of who has taken the last chunk, as a query of Kademlia has it.
+    pub(crate) fn on_put(&mut self, result: &PutRecordResult) {
+        if let Err(
+            PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
+        ) = result
+        {
+            self.took(success);
+        }
     }
 
     /// These peers took the last chunk.

@@ -11,8 +11,9 @@ use std::collections::HashMap;
 
 use libp2p_kad::{Record, RecordKey as KadKey};
 
-use super::{read::instant, storage::RecordId};
-use crate::time::Timestamp;
+use super::storage::RecordId;
+use crate::clock::instant;
+use smart_record_core::Timestamp;
 
 /// How many bytes of keys and values are kept; beyond that it begins anew.
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;

@@ -5,28 +5,31 @@
 //!
 //! **Invariants.** A [`Checked`] is made by checking and in no other way; what is good in it was good at that time.
 
-use std::fmt;
-
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::{
-    key::RecordKey,
-    record::SmartRecord,
-    time::Timestamp,
-    validator::{Namespace, Refusals, Registry, ValidationError, Validity},
+use smart_record_core::{
+    Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
 
 /// A value after it has been checked: what is good of it, and what is wrong with the rest.
 ///
 /// ```
-/// use smart_record_core::{Checked, RecordKey, Registry, Timestamp};
+/// use libp2p_identity::Keypair;
+/// use libp2p_smart_record::{
+///     Clock, RecordKey, Registry, SystemClock, store::{Checked, Origin, SmartRecordStore},
+/// };
 ///
-/// let now = Timestamp::from_millis(1_700_000_000_000);
-/// let checked = Checked::new(&Registry::default(), RecordKey::new("/sr/lobby"), b"garbage", now);
-/// assert!(!checked.has_good());
+/// let local = Keypair::generate_ed25519().public().to_peer_id();
+/// let mut store = SmartRecordStore::new(local);
+/// // On any thread:
+/// let key = RecordKey::new("/sr/lobby");
+/// let checked = Checked::new(&Registry::default(), key, b"garbage", SystemClock.now());
+/// // Where the store is:
+/// assert!(store.insert(checked, Origin::Remote).is_err());
 /// ```
-#[must_use = "give it to a store"]
+#[derive(Debug)]
+#[must_use = "give it to `SmartRecordStore::insert`"]
 pub struct Checked {
     pub(super) key: RecordKey,
     pub(super) publisher: Option<PeerId>,
@@ -34,6 +37,7 @@ pub struct Checked {
     pub(super) body: CheckedBody,
 }
 
+#[derive(Debug)]
 pub(super) enum CheckedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),
@@ -87,6 +91,14 @@ impl Checked {
         }
     }
 
+    /// What is good of it, if it is not a smart record.
+    pub const fn value(&self) -> Option<&Bytes> {
+        match &self.body {
+            CheckedBody::Value(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether anything in it is good.
     pub fn has_good(&self) -> bool {
         match &self.body {
@@ -94,14 +106,5 @@ impl Checked {
             CheckedBody::Value(..) => true,
             CheckedBody::Refused(_) => false,
         }
-    }
-}
-
-impl fmt::Debug for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checked")
-            .field("key", &self.key)
-            .field("good", &self.has_good())
-            .finish_non_exhaustive()
     }
 }

@@ -11,23 +11,25 @@ use libp2p_identity::PeerId;
 use super::{
     SmartRecordStore, StorageError,
     event::StoreEvent,
-    lock,
+    plan::Plan,
     quota::Payers,
-    room::{COLLECT_AT_ONCE, Plan},
     rows,
-    storage::{Part, PartId, Parts, RecordId, SpaceId},
+    storage::{Part, PartId, RecordId, SpaceId},
 };
-use crate::{key::RecordKey, record::Writer, time::Timestamp};
+use smart_record_core::{RecordKey, Timestamp, Writer};
+
+/// How many due parts are collected at once.
+const COLLECT_AT_ONCE: usize = 256;
 
 impl SmartRecordStore {
     /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
     /// bring it back; to withdraw a space everywhere, publish
-    /// [`SpaceSigner::withdraw`](crate::SpaceSigner::withdraw).
+    /// [`SpaceSigner::withdraw`](smart_record_core::SpaceSigner::withdraw).
     ///
     /// # Errors
     /// [`StorageError`] if it could not be removed.
     pub fn forget(&mut self, key: &RecordKey) -> Result<(), StorageError> {
-        self.drop_record(self.record_id(key))?;
+        self.drop_record(self.table.record_id(key))?;
         self.commit()
     }
 
@@ -36,8 +38,8 @@ impl SmartRecordStore {
     /// # Errors
     /// [`StorageError`] if it could not be removed.
     pub fn forget_space(&mut self, key: &RecordKey, writer: &Writer) -> Result<(), StorageError> {
-        let id = self.record_id(key).part(SpaceId(writer.rank(key)));
-        let Some(bytes) = self.storage.get(&id)?.map(|part| part.bytes.len()) else {
+        let id = self.table.record_id(key).part(SpaceId(writer.rank(key)));
+        let Some(bytes) = self.table.storage.get(&id)?.map(|part| part.bytes.len()) else {
             return Ok(());
         };
         self.replace_space(id, bytes, Some(writer.peer_id()), None)?;
@@ -65,7 +67,7 @@ impl SmartRecordStore {
 
     pub(super) fn drop_record(&mut self, record: RecordId) -> Result<(), StorageError> {
         let mut plan = Plan::default();
-        self.plan_removal(record, false, &mut plan)?;
+        self.table.plan_removal(record, false, &mut plan)?;
         self.forget_places(record);
         self.apply(plan)
     }
@@ -85,7 +87,7 @@ impl SmartRecordStore {
         max: usize,
     ) -> Result<usize, StorageError> {
         let mut collected = 0_usize;
-        for id in self.storage.due(now, max)? {
+        for id in self.table.storage.due(now, max)? {
             let gone = if id.space == SpaceId::HEAD {
                 self.collect_head(id)?;
                 1
@@ -95,12 +97,12 @@ impl SmartRecordStore {
             collected = collected.saturating_add(gone);
         }
         self.discard_rejected()?;
-        self.count(|c| &mut c.collected, collected);
+        self.news.count(|c| &mut c.collected, collected);
         Ok(collected)
     }
 
     fn collect_space(&mut self, id: PartId, now: Timestamp) -> Result<usize, StorageError> {
-        let Some(part) = self.storage.get(&id)? else {
+        let Some(part) = self.table.storage.get(&id)? else {
             return Ok(0);
         };
         let old = part.bytes.len();
@@ -115,7 +117,7 @@ impl SmartRecordStore {
             }
             Err(error) => {
                 // Whatever it was, it is due; it must not stand in the way of all others.
-                self.emit(&StoreEvent::StorageFailed { error });
+                self.news.emit(&StoreEvent::StorageFailed { error });
                 (1, None)
             }
         };
@@ -133,18 +135,18 @@ impl SmartRecordStore {
         rest: Option<Part<'static>>,
     ) -> Result<(), StorageError> {
         let mut plan = Plan::default();
-        let head = self.storage.get(&id.record.head())?;
+        let head = self.table.storage.get(&id.record.head())?;
         let old_head = head.as_ref().map(|part| part.bytes.len());
         let head = head.and_then(|head| rows::decode_head(&head).ok());
-        let (key, head_payers) = self.head_payers(head);
+        let (key, head_payers) = self.table.head_payers(head);
         let payers = Payers::of_space(head_payers.namespace, writer.as_ref());
-        let is_protected = writer.is_some_and(|writer| self.protection.covers(&writer));
-        let mut board = match self.known_board(id.record)? {
+        let is_protected = writer.is_some_and(|writer| self.table.protection.covers(&writer));
+        let mut board = match self.table.known_board(id.record)? {
             Some(mut board) => {
                 board.subtract(old, is_protected);
                 board
             }
-            None => self.count_board(id.record, Some(id.space))?,
+            None => self.table.count_board(id.record, Some(id.space))?,
         };
         match rest {
             Some(part) => {
@@ -153,9 +155,9 @@ impl SmartRecordStore {
             }
             None => plan.remove(id, old, payers),
         }
-        if board.spaces == 0 && self.has_other_spaces(id)? {
+        if board.spaces == 0 && self.table.has_other_spaces(id)? {
             // A head never goes before its spaces.
-            board = self.count_board(id.record, Some(id.space))?;
+            board = self.table.count_board(id.record, Some(id.space))?;
         }
         let head = id.record.head();
         match (&key, old_head) {
@@ -172,42 +174,17 @@ impl SmartRecordStore {
         }
         self.apply(plan)?;
         if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
-            lock(&self.horizons).notice(head, key.as_ref().and_then(RecordKey::namespace));
+            self.victims.notice(head, key.as_ref().and_then(RecordKey::namespace));
         }
         Ok(())
     }
 
-    fn has_other_spaces(&self, id: PartId) -> Result<bool, StorageError> {
-        let last = self.last_space(id.record, SpaceId::MAX)?;
-        let other = match id.space.before() {
-            Some(before) if last == Some(id.space) => self.last_space(id.record, before)?,
-            _ => last,
-        };
-        Ok(other.is_some())
-    }
-
     fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {
         let mut plan = Plan::default();
-        if let Some(part) = self.storage.get(&id)? {
-            let (_, payers) = self.head_payers(rows::decode_head(&part).ok());
+        if let Some(part) = self.table.storage.get(&id)? {
+            let (_, payers) = self.table.head_payers(rows::decode_head(&part).ok());
             plan.remove(id, part.bytes.len(), payers);
         }
         self.apply(plan)
     }
-
-    /// All parts of a record, its head first.
-    pub(super) fn parts_of(
-        &self,
-        record: RecordId,
-    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-        of_one(record, self.storage.scan(&record.head()))
-    }
-}
-
-/// The parts up to the last of a record.
-pub(super) fn of_one(
-    record: RecordId,
-    parts: Parts<'_>,
-) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
-    parts.take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
 }

@@ -13,10 +13,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::MemoryStoreConfig};
 use libp2p_swarm::StreamProtocol;
 
-use crate::{
-    record::{Limit, Limits},
-    settings::settings,
-};
+use smart_record_core::{Limit, Limits, settings};
 
 /// How much of a store one party may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub struct Quota {
 /// The bounds of a store and the sizes of what it sends.
 ///
 /// ```
-/// use libp2p_smart_record::{StoreConfig, store::Quota};
+/// use libp2p_smart_record::store::{Quota, StoreConfig};
 ///
 /// let config = StoreConfig::default()
 ///     .with_max_records(1_000)
@@ -123,12 +120,12 @@ settings! { StoreConfig:
     /// A value whose signed expiry is further off than this lives for as long as the lifetime that comes with it
     /// through the DHT says; so replicas that send it to each other do not keep it alive among themselves. Two kinds
     /// of values are not bounded by it: those whose validator bounds their expiry
-    /// ([`Validity::is_bounded`](crate::Validity::is_bounded): presence records), and those that nothing is known of
-    /// ([`AcceptAny`](crate::AcceptAny)), which live as in libp2p's `MemoryStore`. One whose time runs since its receipt may come back after this, for
+    /// ([`Validity::is_bounded`](smart_record_core::Validity::is_bounded): presence records), and those that nothing is known of
+    /// ([`AcceptAny`](smart_record_core::AcceptAny)), which live as in libp2p's `MemoryStore`. One whose time runs since its receipt may come back after this, for
     /// what is left of its time. With [`Duration::MAX`] nothing is bounded.
     max_age, with_max_age: Duration;
     /// How long, since it was first received, a value of
-    /// [`ttl_since_receipt`](crate::Validity::ttl_since_receipt) is remembered at least, also after it has
+    /// [`ttl_since_receipt`](smart_record_core::Validity::ttl_since_receipt) is remembered at least, also after it has
     /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
     /// its place. One with a longer TTL is remembered for that, up to 30 days. Defaults to 48 hours, as long as a
     /// copy can be about in a DHT of nodes that know nothing of such values.
@@ -188,7 +185,7 @@ impl StoreConfig {
     ///
     /// A record is given out within its limits all the same: of a record with too many spaces those of the lowest ranks,
     /// protected or not. What is beyond that is kept until there is a place for it; see
-    /// [`SmartRecordStore::record_of`](crate::SmartRecordStore::record_of).
+    /// [`SmartRecordStore::record_of`](crate::store::SmartRecordStore::record_of).
     pub const fn protected(&self) -> &BTreeSet<PeerId> {
         &self.protected
     }

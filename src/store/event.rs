@@ -13,12 +13,10 @@ use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
 use super::storage::{RowFault, StorageError};
+use crate::meter::Shared;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{
-    key::RecordKey,
-    validator::{Fault, ValidationError},
-};
+use smart_record_core::{Fault, RecordKey, ValidationError};
 
 /// Who asked for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,7 +166,7 @@ impl Source for Counters {
 }
 
 /// Increments, and stays at the maximum.
-pub(super) fn count(counter: &mut u64, by: usize) {
+fn count(counter: &mut u64, by: usize) {
     *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
 }
 
@@ -194,10 +192,10 @@ impl Stream for Events {
 
 /// The sending ends of all subscriptions.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers(Vec<mpsc::Sender<StoreEvent>>);
+struct Subscribers(Vec<mpsc::Sender<StoreEvent>>);
 
 impl Subscribers {
-    pub(super) fn subscribe(&mut self, capacity: usize) -> Events {
+    fn subscribe(&mut self, capacity: usize) -> Events {
         // A channel has one place for each sender besides.
         let (sender, receiver) = mpsc::channel(capacity.saturating_sub(1));
         self.0.push(sender);
@@ -205,7 +203,7 @@ impl Subscribers {
     }
 
     /// Hands the event to all who still listen; says how many had no room for it.
-    pub(super) fn send(&mut self, event: &StoreEvent) -> usize {
+    fn send(&mut self, event: &StoreEvent) -> usize {
         let mut lost = 0_usize;
         self.0.retain_mut(|sender| match sender.try_send(event.clone()) {
             Ok(()) => true,
@@ -216,5 +214,70 @@ impl Subscribers {
             Err(_) => false,
         });
         lost
+    }
+}
+
+/// What a store tells, and whom.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    subscribers: Subscribers,
+    pub(super) counters: Shared<Counters>,
+    /// What was evicted since the last commit.
+    evicted: Vec<RecordKey>,
+}
+
+impl News {
+    pub(super) fn subscribe(&mut self, capacity: usize) -> Events {
+        self.subscribers.subscribe(capacity)
+    }
+
+    /// Takes note of records that were evicted, to be told when that is committed.
+    pub(super) fn evicted(&mut self, keys: Vec<RecordKey>) {
+        self.evicted.extend(keys);
+    }
+
+    /// What was evicted has gone for good, or has not.
+    pub(super) fn on_commit(&mut self, is_good: bool) {
+        for key in std::mem::take(&mut self.evicted).into_iter().filter(|_| is_good) {
+            self.emit(&StoreEvent::Evicted { key });
+        }
+    }
+
+    /// Takes note of a failure where there is no way to tell a subscriber.
+    pub(super) fn read_failed(&self, error: &StorageError) {
+        self.counters.change_through_shared(|c| count(&mut c.storage_failures, 1));
+        tracing::warn!(%error, "a read failed");
+    }
+
+    pub(super) fn count(&mut self, counter: impl FnOnce(&mut Counters) -> &mut u64, by: usize) {
+        self.counters.change(|counters| count(counter(counters), by));
+    }
+
+    pub(super) fn emit(&mut self, event: &StoreEvent) {
+        match event {
+            StoreEvent::Stored { key, writers, .. } => {
+                tracing::debug!(%key, writers = writers.len(), "stored");
+            }
+            StoreEvent::Refused { key, reason, count, .. } => {
+                self.count(|c| c.refused.entry(reason.fault()).or_default(), *count);
+                tracing::debug!(%key, %reason, count, "refused");
+            }
+            StoreEvent::Evicted { key } => {
+                self.count(|c| &mut c.records_evicted, 1);
+                tracing::debug!(%key, "evicted");
+            }
+            StoreEvent::Discarded { key, fault } => {
+                self.count(|c| &mut c.rows_discarded, 1);
+                tracing::warn!(key = key.as_ref().map(tracing::field::display), %fault, "discarded");
+            }
+            StoreEvent::StorageFailed { error } => {
+                self.count(|c| &mut c.storage_failures, 1);
+                tracing::warn!(%error, "storage failed");
+            }
+        }
+        let lost = self.subscribers.send(event);
+        if lost > 0 {
+            self.count(|c| &mut c.events_lost, lost);
+        }
     }
 }

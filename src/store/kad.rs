@@ -16,16 +16,10 @@ use libp2p_kad::{
 use super::{
     SmartRecordStore, StoreConfig,
     event::{Origin, StoreEvent},
-    lock,
-    read::wall_clock,
     write::{Meta, WriteError},
 };
-use crate::{
-    key::RecordKey,
-    record::LimitExceeded,
-    time::Timestamp,
-    validator::{Namespace, ValidationError},
-};
+use crate::clock::wall_clock;
+use smart_record_core::{LimitExceeded, Namespace, RecordKey, Timestamp, ValidationError};
 
 impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
@@ -35,13 +29,13 @@ impl RecordStore for SmartRecordStore {
     /// next slice.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
-        if let Some(record) = lock(&self.answers).get(key, now) {
+        if let Some(record) = self.replies.get(key, now) {
             return Some(Cow::Owned(record));
         }
         match self.answer(&RecordKey::new(key.to_vec()), now) {
             Ok(record) => record.map(Cow::Owned),
             Err(error) => {
-                self.read_failed(&error);
+                self.news.read_failed(&error);
                 None
             }
         }
@@ -50,10 +44,10 @@ impl RecordStore for SmartRecordStore {
     /// Stores what is good of the record. A remote write is never refused with an error; see the events.
     /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
     /// outside. A local record that is too large for one packet is refused, unless nothing about it is checked
-    /// ([`AcceptAny`](crate::AcceptAny)): put a smart record piece by piece, as
-    /// [`SmartRecord::chunks`](crate::SmartRecord::chunks) gives them.
+    /// ([`AcceptAny`](smart_record_core::AcceptAny)): put a smart record piece by piece, as
+    /// [`SmartRecord::chunks`](smart_record_core::SmartRecord::chunks) gives them.
     fn put(&mut self, record: Record) -> store::Result<()> {
-        let is_local = record.publisher == Some(self.local);
+        let is_local = record.publisher == Some(self.table.local);
         let now = self.clock.now();
         let meta = Meta {
             origin: if is_local { Origin::Local } else { Origin::Remote },
@@ -79,7 +73,7 @@ impl RecordStore for SmartRecordStore {
     fn remove(&mut self, key: &KadKey) {
         let removed = self.remove_expired(&RecordKey::new(key.to_vec()));
         if let Err(error) = removed.and_then(|()| self.commit()) {
-            self.emit(&StoreEvent::StorageFailed { error });
+            self.news.emit(&StoreEvent::StorageFailed { error });
         }
     }
 
@@ -89,8 +83,8 @@ impl RecordStore for SmartRecordStore {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
-        let own = (record.provider == self.local).then(|| record.clone());
-        self.providers.add_provider(record)?;
+        let own = (record.provider == self.table.local).then(|| record.clone());
+        self.providers.kad.add_provider(record)?;
         if let Some(own) = own {
             self.keep_provider(&own);
         }
@@ -98,16 +92,16 @@ impl RecordStore for SmartRecordStore {
     }
 
     fn providers(&self, key: &KadKey) -> Vec<ProviderRecord> {
-        self.providers.providers(key)
+        self.providers.kad.providers(key)
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
-        self.providers.provided()
+        self.providers.kad.provided()
     }
 
     fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
-        self.providers.remove_provider(key, provider);
-        if *provider == self.local {
+        self.providers.kad.remove_provider(key, provider);
+        if *provider == self.table.local {
             self.forget_provider(key);
         }
     }

@@ -17,7 +17,7 @@ use self::spaces::Spaces;
 use super::storage::{
     Change, Part, PartId, Parts, RecordId, SpaceId, Storage, StorageError, Tally, TallyId, Usage,
 };
-use crate::time::Timestamp;
+use smart_record_core::Timestamp;
 
 /// Keeps a store's rows in memory; they are gone with the process.
 #[derive(Default)]
@@ -198,4 +198,4 @@ impl Storage for MemoryStorage {
     }
 }
 
-crate::impl_debug! { MemoryStorage: |storage| usage: storage.usage }
+smart_record_core::impl_debug! { MemoryStorage: |storage| usage: storage.usage }

@@ -9,27 +9,40 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use libp2p_kad::{ProviderRecord, RecordKey as KadKey, store::RecordStore};
+use libp2p_identity::PeerId;
+use libp2p_kad::{
+    ProviderRecord, RecordKey as KadKey,
+    store::{MemoryStore, MemoryStoreConfig, RecordStore},
+};
 use prost::Message;
 
 use super::{
     SmartRecordStore,
     event::StoreEvent,
-    read::{instant, wall_clock},
     storage::{Change, StorageError},
 };
-use crate::{proto::storage::Provider, time::Timestamp};
+use crate::{
+    clock::{instant, wall_clock},
+    proto::storage::Provider,
+};
+use smart_record_core::Timestamp;
 
 const PREFIX: &[u8] = b"provider/";
 
-/// Notes that are not sure to be in the storage.
-#[derive(Debug, Default)]
-pub(super) struct Unnoted {
+/// Provider records, and the notes of them.
+pub(super) struct Providers {
+    pub(super) kad: MemoryStore,
+    /// Notes that may not be in the storage, because it has failed.
     notes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     are_applied: bool,
 }
 
-impl Unnoted {
+impl Providers {
+    pub(super) fn new(local: PeerId, config: MemoryStoreConfig) -> Self {
+        let kad = MemoryStore::with_config(local, config);
+        Self { kad, notes: BTreeMap::new(), are_applied: false }
+    }
+
     /// What has been applied was committed, or has gone again.
     pub(super) fn on_commit(&mut self, is_good: bool) {
         if std::mem::take(&mut self.are_applied) && is_good {
@@ -45,9 +58,9 @@ fn name(key: &KadKey) -> Vec<u8> {
 impl SmartRecordStore {
     /// Takes up what was provided when the process ended.
     pub(super) fn restore_providers(&mut self) {
-        let notes = match self.storage.notes() {
+        let notes = match self.table.storage.notes() {
             Ok(notes) => notes,
-            Err(error) => return self.read_failed(&error),
+            Err(error) => return self.news.read_failed(&error),
         };
         let now = self.clock.now();
         for (name, note) in notes {
@@ -56,7 +69,7 @@ impl SmartRecordStore {
             };
             match Provider::decode(Bytes::from(note)) {
                 Ok(provider) => self.restore_provider(KadKey::new(&key), provider, now),
-                Err(error) => self.read_failed(&StorageError::damaged(error)),
+                Err(error) => self.news.read_failed(&StorageError::damaged(error)),
             }
         }
     }
@@ -68,17 +81,17 @@ impl SmartRecordStore {
         }
         let addresses = provider.addresses.into_iter();
         let addresses = addresses.filter_map(|bytes| bytes.to_vec().try_into().ok()).collect();
-        let mut record = ProviderRecord::new(key, self.local, addresses);
+        let mut record = ProviderRecord::new(key, self.table.local, addresses);
         record.expires = expires_at.and_then(|at| instant(at, now));
         // There may be more of them than the configuration allows now.
-        if let Err(error) = self.providers.add_provider(record) {
+        if let Err(error) = self.providers.kad.add_provider(record) {
             tracing::warn!(%error, "a provider record is left out");
         }
     }
 
     /// Notes that the local node provides something, if Kademlia's own store has taken it.
     pub(super) fn keep_provider(&mut self, record: &ProviderRecord) {
-        if !self.providers.providers(&record.key).contains(record) {
+        if !self.providers.kad.providers(&record.key).contains(record) {
             return;
         }
         let now = self.clock.now();
@@ -95,22 +108,22 @@ impl SmartRecordStore {
     }
 
     fn note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>) {
-        self.unnoted.notes.insert(name, note);
-        self.unnoted.are_applied = false;
+        self.providers.notes.insert(name, note);
+        self.providers.are_applied = false;
         if let Err(error) = self.catch_up_on_notes().and_then(|()| self.commit()) {
-            self.emit(&StoreEvent::StorageFailed { error });
+            self.news.emit(&StoreEvent::StorageFailed { error });
         }
     }
 
     /// Applies the notes that are not sure to be in the storage; they are once they have been committed.
     pub(super) fn catch_up_on_notes(&mut self) -> Result<(), StorageError> {
-        if self.unnoted.notes.is_empty() {
+        if self.providers.notes.is_empty() {
             return Ok(());
         }
-        let notes = self.unnoted.notes.iter();
+        let notes = self.providers.notes.iter();
         let changes = notes.map(|(name, note)| Change::Note(name.clone(), note.clone())).collect();
         self.change(changes)?;
-        self.unnoted.are_applied = true;
+        self.providers.are_applied = true;
         Ok(())
     }
 }

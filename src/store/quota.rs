@@ -20,7 +20,8 @@ use super::{
     rows,
     storage::{Change, PartId, RecordId, SpaceId, Storage, Tally, TallyId},
 };
-use crate::{key::RecordKey, record::LimitExceeded};
+use crate::proto::storage::Value;
+use smart_record_core::{LimitExceeded, RecordKey};
 
 /// The writers whose spaces are kept before all others: the local peer and those that the user has listed.
 #[derive(Debug)]
@@ -179,10 +180,10 @@ impl Claim {
 impl SmartRecordStore {
     /// A writer's claim to a record; without a writer, that of a value that somebody else brings.
     pub(super) fn claim(&self, key: &RecordKey, writer: Option<&PeerId>) -> Claim {
-        let is_protected = writer.is_some_and(|writer| self.protection.covers(writer));
+        let is_protected = writer.is_some_and(|writer| self.table.protection.covers(writer));
         let quota = |name| Some((String::from(name), self.config.namespace_quota(name)?));
         Claim {
-            record: self.record_id(key),
+            record: self.table.record_id(key),
             payers: Payers::of_space(namespace_tally(key), writer),
             writer_quota: match is_protected {
                 true => self.config.protected_quota(),
@@ -193,12 +194,17 @@ impl SmartRecordStore {
         }
     }
 
+    /// The claim of a value: of the local peer, if the local node wrote it.
+    pub(super) fn value_claim(&self, key: &RecordKey, value: &Value) -> Claim {
+        self.claim(key, value.is_local.then_some(&self.table.local))
+    }
+
     /// How much a writer has stored here: spaces, and of the local peer also values that the local node wrote.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     pub fn writer_usage(&self, writer: &PeerId) -> Result<Tally, StorageError> {
-        self.storage.tally(&TallyId::writer(writer))
+        self.table.storage.tally(&TallyId::writer(writer))
     }
 
     /// How much is stored under a namespace: records, and the bytes of all their parts.
@@ -206,6 +212,6 @@ impl SmartRecordStore {
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     pub fn namespace_usage(&self, namespace: &str) -> Result<Tally, StorageError> {
-        self.storage.tally(&TallyId::namespace(namespace))
+        self.table.storage.tally(&TallyId::namespace(namespace))
     }
 }

@@ -19,12 +19,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::Origin;
-use crate::{
-    key::RecordKey,
-    proto::storage::{Receipt, Value},
-    time::Timestamp,
-    validator::{ValidationError, Validator, Validity},
-};
+use crate::proto::storage::{Receipt, Value};
+use smart_record_core::{RecordKey, Timestamp, ValidationError, Validator, Validity};
 
 /// A stored value that is not a smart record.
 pub(super) struct Kept {

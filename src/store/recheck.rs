@@ -14,21 +14,18 @@ use libp2p_identity::PeerId;
 use super::{
     SmartRecordStore,
     event::StoreEvent,
-    lock,
+    plan::Plan,
     quota::{Payers, namespace_tally},
-    room::Plan,
     rows,
     storage::{
         Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, StorageError,
         Verdict,
     },
 };
-use crate::{
-    clock::Clock,
-    key::RecordKey,
-    proto::storage::{Board, Head, head::Body},
-    record::{Chunks, Limit, LimitExceeded},
-    validator::{Namespace, Registry, ValidationError},
+use crate::proto::storage::{Board, Head, head::Body};
+use smart_record_core::Clock;
+use smart_record_core::{
+    Chunks, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };
 
 /// The rules of the store that has the storage.
@@ -152,7 +149,7 @@ impl Rules {
 impl SmartRecordStore {
     /// Removes the rows that the storage has found to be bad.
     pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
-        let mut rejected = self.storage.take_rejected();
+        let mut rejected = self.table.storage.take_rejected();
         rejected.sort_unstable_by_key(|rejected| rejected.id);
         for of_one in rejected.chunk_by(|a, b| a.id.record == b.id.record) {
             self.discard(of_one)?;
@@ -162,19 +159,20 @@ impl SmartRecordStore {
 
     /// Makes a head for spaces whose own was damaged: without the key that stands in it they are nobody's.
     pub(super) fn restore_head(&mut self, key: &RecordKey) -> Result<(), StorageError> {
-        let record = self.record_id(key);
-        if self.storage.get(&record.head())?.is_some()
-            || self.last_space(record, SpaceId::MAX)?.is_none()
+        let record = self.table.record_id(key);
+        if self.table.storage.get(&record.head())?.is_some()
+            || self.table.last_space(record, SpaceId::MAX)?.is_none()
         {
             return Ok(());
         }
         // With a head they can be read, and so counted.
-        let of_no_list = Board { protected_by: !self.protection.fingerprint, ..Board::default() };
+        let of_no_list =
+            Board { protected_by: !self.table.protection.fingerprint, ..Board::default() };
         let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
         self.change(vec![Change::Set(record.head(), head(of_no_list))])?;
         let payers = Payers { writer: None, namespace: namespace_tally(key) };
         let mut plan = Plan::default();
-        plan.set(record.head(), head(self.count_board(record, None)?), None, payers);
+        plan.set(record.head(), head(self.table.count_board(record, None)?), None, payers);
         self.apply(plan)
     }
 
@@ -184,20 +182,20 @@ impl SmartRecordStore {
             return Ok(());
         };
         let mut plan = Plan::default();
-        let head = self.storage.get(&record.head())?;
+        let head = self.table.storage.get(&record.head())?;
         let old_head = head.as_ref().map(|part| part.bytes.len());
         let (mut key, head_payers) =
-            self.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
+            self.table.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
         let mut was_protected = false;
         for Rejected { id, part, bytes, rest, .. } in rejected {
             let payers = if id.space == SpaceId::HEAD {
                 let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
-                let (of_head, payers) = self.head_payers(head);
+                let (of_head, payers) = self.table.head_payers(head);
                 key = key.or(of_head);
                 payers
             } else {
                 let writer = part.as_ref().and_then(rows::peer_of);
-                was_protected |= writer.is_some_and(|writer| self.protection.covers(&writer));
+                was_protected |= writer.is_some_and(|writer| self.table.protection.covers(&writer));
                 Payers::of_space(head_payers.namespace, writer.as_ref())
             };
             match rest {
@@ -208,7 +206,7 @@ impl SmartRecordStore {
         let has_bad_space = rejected.iter().any(|rejected| rejected.id.space != SpaceId::HEAD);
         let mut left = None;
         if let (Some(key), Some(old), true) = (&key, old_head, has_bad_space) {
-            let board = self.count_board(record, None)?;
+            let board = self.table.count_board(record, None)?;
             left = Some(board);
             if board.spaces > 0 {
                 let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
@@ -221,11 +219,11 @@ impl SmartRecordStore {
         self.apply(plan)?;
         if was_protected && left.is_some_and(|b| b.spaces > 0 && b.protected_spaces == 0) {
             let namespace = key.as_ref().and_then(RecordKey::namespace);
-            lock(&self.horizons).notice(record.head(), namespace);
+            self.victims.notice(record.head(), namespace);
         }
         for Rejected { fault, .. } in rejected {
             let fault = fault.clone();
-            self.emit(&StoreEvent::Discarded { key: key.clone(), fault });
+            self.news.emit(&StoreEvent::Discarded { key: key.clone(), fault });
         }
         Ok(())
     }

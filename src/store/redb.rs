@@ -43,7 +43,8 @@ use super::{
         TallyId, Usage,
     },
 };
-use crate::{clock::SystemClock, time::Timestamp, validator::Registry};
+use crate::clock::SystemClock;
+use smart_record_core::{Registry, Timestamp};
 
 /// Keeps a store's rows in one file.
 ///
@@ -260,7 +261,9 @@ impl SmartRecordStore {
     ///
     /// ```
     /// use libp2p_identity::Keypair;
-    /// use libp2p_smart_record::{Clock, Dict, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+    /// use libp2p_smart_record::{
+    ///     Clock, Dict, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
+    /// };
     ///
     /// let directory = tempfile::tempdir()?;
     /// let path = directory.path().join("records");
@@ -460,7 +463,7 @@ impl Drop for RedbStorage {
     }
 }
 
-crate::impl_debug! {
+smart_record_core::impl_debug! {
     RedbStorage: |storage| durability: storage.durability, usage: storage.usage
 }
 

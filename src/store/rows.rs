@@ -9,16 +9,13 @@
 
 use std::{borrow::Cow, fmt::Display};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use prost::{Message, bytes::Bytes};
+use prost::Message;
 
 use super::storage::{Part, StorageError, Usage};
-use crate::{
-    key::RecordKey,
-    proto::storage::{Board, Head, Value, head::Body},
-    record::{EncodedSpace, Space, Writer},
-    time::Timestamp,
-};
+use crate::proto::storage::{Board, Head, Value, head::Body};
+use smart_record_core::{EncodedSpace, RecordKey, Space, Timestamp, Writer};
 
 pub(super) fn damaged(error: &dyn Display) -> StorageError {
     StorageError::damaged(format_args!("a row: {error}"))
@@ -47,6 +44,19 @@ pub(super) fn read_space(part: &Part<'_>) -> Result<Space, StorageError> {
 pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), StorageError> {
     let writer = encoded(part).writer().map_err(|e| damaged(&e))?;
     Ok((writer, read_space(part)?))
+}
+
+/// A living space, encoded without what has expired, and when its last update does.
+pub(super) fn live_space(
+    part: Part<'_>,
+    now: Timestamp,
+) -> Result<(Bytes, Option<Timestamp>), StorageError> {
+    if part.due_at.is_none_or(|at| at > now) {
+        return Ok((Bytes::from(part.bytes.into_owned()), part.expires_at));
+    }
+    let (writer, mut space) = read_owned_space(&part)?;
+    space.collect(now);
+    Ok((space.encode(&writer).into(), space.retain_until()))
 }
 
 pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub use self::error::StorageError;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
-use crate::{key::RecordKey, time::Timestamp, validator::ValidationError};
+use smart_record_core::{RecordKey, Timestamp, ValidationError};
 
 /// A record, named by its XOR distance from the local peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,17 +12,13 @@ use super::{
     event::Origin,
     lock,
     receipt::{Kept, Received, identity},
+    room::Wanted,
     rows,
     storage::RecordId,
     write::{Meta, Outcome, WriteError},
 };
-use crate::{
-    key::RecordKey,
-    proto::storage::{Head, Value, head::Body},
-    record::Limit,
-    time::Timestamp,
-    validator::{ValidationError, Validator, Validity},
-};
+use crate::proto::storage::{Head, Value, head::Body};
+use smart_record_core::{Limit, RecordKey, Timestamp, ValidationError, Validator, Validity};
 
 impl SmartRecordStore {
     /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
@@ -36,20 +32,20 @@ impl SmartRecordStore {
         meta: Meta,
         now: Timestamp,
     ) -> Result<Outcome, WriteError> {
-        let record = self.record_id(key);
+        let record = self.table.record_id(key);
         let kept = self.stored_value(record)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
         // Unless a part of it has expired, which goes.
         if is_same && validator.collect(key, value, now).is_none() {
             return Ok(Outcome { known: 1, ..Outcome::default() });
         }
-        if kept.is_none() && self.storage.get(&record.head())?.is_none() {
+        if kept.is_none() && self.table.storage.get(&record.head())?.is_none() {
             // Where there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, None, None);
-            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
-            self.make_room(&claim, now, plan)?.map_err(ValidationError::from)?;
+            let wanted = Wanted { key, id: record.head(), part, claim: &claim, max_spaces: 0 };
+            self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
         let mut validity = match checked {
             Some(validity) => validity,
@@ -72,10 +68,10 @@ impl SmartRecordStore {
         if let Some(Kept { stored: Value { value: before, .. }, .. }) = old {
             let collected_before = collected(before);
             let before = collected_before.as_deref().unwrap_or(before);
-            match unite(&*validator, key, value, validity, before, now) {
+            match unite(validator, key, value, validity, before, now) {
                 Ok(united) => (best, validity, is_known) = united,
                 // It was stored while the clock was far ahead.
-                Err(_) if is_from_the_future(&*validator, key, before, now) => old = None,
+                Err(_) if is_from_the_future(validator, key, before, now) => old = None,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -111,8 +107,8 @@ impl SmartRecordStore {
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, expires_at, forget_at);
-            let plan = |store: &Self, _| store.plan_value(&claim, part.clone());
-            self.carry_out(&claim, now, plan)?.map_err(ValidationError::from)?;
+            let wanted = Wanted { key, id: record.head(), part, claim: &claim, max_spaces: 0 };
+            self.put_row(&wanted, now)?.map_err(ValidationError::from)?;
             self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
@@ -132,7 +128,7 @@ impl SmartRecordStore {
 
     /// The value under a record that is not a smart record, whether it lives or not.
     fn stored_value(&self, record: RecordId) -> Result<Option<Kept>, StorageError> {
-        let Some(part) = self.storage.get(&record.head())? else {
+        let Some(part) = self.table.storage.get(&record.head())? else {
             return Ok(None);
         };
         let expires_at = part.expires_at;

@@ -1,28 +1,23 @@
-//! Victims: what may go when room is needed, from the far end, and the changes that remove it.
+//! Victims: what may go when room is needed, from the far end.
 //!
 //! **Invariants.** Nothing that is protected is a victim. Looking for victims does not cost more the more is
 //! protected ([`Horizon`]).
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
-use std::collections::HashMap;
-
-use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    SmartRecordStore, StorageError,
-    collect::of_one,
+    StorageError, StoreConfig,
     horizon::Horizon,
-    lock,
-    quota::{Claim, Payers, namespace_tally},
-    room::Plan,
+    plan::Plan,
+    quota::Claim,
     rows,
-    storage::{PartId, RecordId, SpaceId, TallyId},
+    storage::{PartId, RecordId, SpaceId},
+    table::Table,
 };
-use crate::{
-    key::RecordKey,
-    proto::storage::{Board, Head, head::Body},
-};
+use crate::proto::storage::{Board, head::Body};
+use smart_record_core::{Limit, LimitExceeded, RecordKey};
 
 /// For how many records it is remembered which of their spaces may go. Only those that are full and have
 /// protected spaces need it; when there are more, it is found anew.
@@ -30,7 +25,7 @@ const MAX_BOARDS: usize = 64;
 
 /// What is known of where victims are.
 #[derive(Debug, Default)]
-pub(super) struct Horizons {
+pub(super) struct Victims {
     records: HashMap<Kind, Horizon<RecordId>>,
     spaces: HashMap<RecordId, Horizon<SpaceId>>,
 }
@@ -43,7 +38,7 @@ pub(super) struct Kind {
     pub(super) only_whole: bool,
 }
 
-impl Horizons {
+impl Victims {
     /// Takes note of a row that was written and is not protected, or of the head of a record of which nothing is
     /// any more; in a namespace, if that has a quota.
     pub(super) fn notice(&mut self, id: PartId, namespace: Option<&str>) {
@@ -61,6 +56,145 @@ impl Horizons {
     pub(super) fn forget(&mut self, record: RecordId) {
         self.spaces.remove(&record);
     }
+
+    /// The records that have to go for a plan, the farthest first, or which bound forbids it all the same.
+    pub(super) fn for_plan(
+        &mut self,
+        table: &Table,
+        config: &StoreConfig,
+        claim: &Claim,
+        plan: &Plan,
+    ) -> Result<Result<Vec<RecordId>, LimitExceeded>, StorageError> {
+        if let Some(limit) = claim.writer_refusal(&*table.storage, &plan.ledger)? {
+            return Ok(Err(limit));
+        }
+        if !plan.grows() {
+            return Ok(Ok(Vec::new()));
+        }
+        let mut chosen = BTreeMap::new();
+        if let (Some((name, quota)), Some(tally)) =
+            (&claim.namespace_quota, &claim.payers.namespace)
+        {
+            let (after, _) = plan.ledger.after(&*table.storage, tally)?;
+            let as_usize = |n| usize::try_from(n).unwrap_or(usize::MAX);
+            let bound = Bound {
+                namespace: Some(name),
+                got: (as_usize(after.count), as_usize(after.bytes)),
+                max: (quota.count, quota.bytes),
+                limits: (StoreConfig::NAMESPACE_RECORDS, StoreConfig::NAMESPACE_BYTES),
+            };
+            if let Some(limit) = self.choose(table, claim, &bound, plan, &mut chosen)? {
+                return Ok(Err(limit));
+            }
+        }
+        let usage = table.storage.usage();
+        let bytes = usage.bytes.saturating_add(plan.added).saturating_sub(plan.removed);
+        let bound = Bound {
+            namespace: None,
+            got: (usage.records.saturating_add(usize::from(plan.is_new_record)), bytes),
+            max: (config.max_records(), config.max_bytes()),
+            limits: (StoreConfig::STORE_RECORDS, StoreConfig::STORE_BYTES),
+        };
+        Ok(match self.choose(table, claim, &bound, plan, &mut chosen)? {
+            Some(limit) => Err(limit),
+            None => Ok(chosen.into_keys().rev().collect()),
+        })
+    }
+
+    /// Chooses more victims until what will be is within a bound; says which is exceeded if that cannot be.
+    fn choose(
+        &mut self,
+        table: &Table,
+        claim: &Claim,
+        bound: &Bound<'_>,
+        plan: &Plan,
+        chosen: &mut BTreeMap<RecordId, Victim>,
+    ) -> Result<Option<LimitExceeded>, StorageError> {
+        let Bound { namespace, got, max, limits } = *bound;
+        // A write makes room for what it brings, not for what was too much before.
+        let records = got.0.saturating_sub(max.0).min(usize::from(plan.is_new_record));
+        let bytes = got.1.saturating_sub(max.1).min(plan.growth());
+        let all = Excess { records, bytes };
+        let mut excess = chosen.values().fold(all, |excess, victim| excess.without(victim));
+        let namespace = namespace.map(str::to_owned);
+        let mut kind = Kind { namespace, only_whole: excess.bytes == 0 };
+        let mut below = None;
+        while !excess.is_none() {
+            if excess.bytes == 0 && !kind.only_whole {
+                kind.only_whole = true;
+                below = None;
+            }
+            let Some(victim) = self.next(table, claim, &kind, below)? else {
+                return Ok(Some(match records {
+                    0 => LimitExceeded::new(limits.1, got.1, max.1),
+                    _ => LimitExceeded::new(limits.0, got.0, max.0),
+                }));
+            };
+            below = Some(victim.record);
+            if chosen.insert(victim.record, victim).is_none() {
+                excess = excess.without(&victim);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The farthest record of a kind of which something may go for a claim, below the one that was the last to be
+    /// chosen.
+    pub(super) fn next(
+        &mut self,
+        table: &Table,
+        claim: &Claim,
+        kind: &Kind,
+        mut below: Option<RecordId>,
+    ) -> Result<Option<Victim>, StorageError> {
+        let above = (!claim.is_protected).then_some(claim.record);
+        let horizon = self.records.entry(kind.clone()).or_default();
+        loop {
+            let found = horizon.next(
+                below,
+                above,
+                |up_to| {
+                    let last = table.storage.last(&up_to.part(SpaceId::MAX))?;
+                    Ok(last.map(|last| last.record))
+                },
+                |record| {
+                    let victim = Victim::of(table, record, kind.namespace.as_deref())?;
+                    Ok(victim.filter(|victim| victim.is_whole || !kind.only_whole))
+                },
+            )?;
+            match found {
+                // Its own record is being written.
+                Some((record, _)) if record == claim.record => below = Some(record),
+                found => return Ok(found.map(|(_, victim)| victim)),
+            }
+        }
+    }
+
+    /// The space of the highest rank, below one, that is not protected.
+    pub(super) fn next_open_space(
+        &mut self,
+        table: &Table,
+        record: RecordId,
+        board: &Board,
+        below: Option<SpaceId>,
+    ) -> Result<Option<SpaceId>, StorageError> {
+        let last = |up_to| table.last_space(record, up_to);
+        if board.protected_spaces == 0 {
+            return match below {
+                Some(below) => below.before().map_or(Ok(None), last),
+                None => last(SpaceId::MAX),
+            };
+        }
+        if self.spaces.len() >= MAX_BOARDS && !self.spaces.contains_key(&record) {
+            self.spaces.clear();
+        }
+        let horizon = self.spaces.entry(record).or_default();
+        let found = horizon.next(below, None, last, |space| {
+            let part = table.storage.get(&record.part(space))?;
+            Ok(part.is_some_and(|part| !table.is_protected(&part)).then_some(()))
+        })?;
+        Ok(found.map(|(space, ())| space))
+    }
 }
 
 /// A record of which something may go.
@@ -73,60 +207,28 @@ pub(super) struct Victim {
     pub(super) is_whole: bool,
 }
 
-impl SmartRecordStore {
-    /// The farthest record of a kind of which something may go for a claim, below the one that was the last to be
-    /// chosen.
-    pub(super) fn next_victim(
-        &self,
-        claim: &Claim,
-        kind: &Kind,
-        mut below: Option<RecordId>,
-    ) -> Result<Option<Victim>, StorageError> {
-        let above = (!claim.is_protected).then_some(claim.record);
-        let mut horizons = lock(&self.horizons);
-        let horizon = horizons.records.entry(kind.clone()).or_default();
-        loop {
-            let found = horizon.next(
-                below,
-                above,
-                |up_to| {
-                    let last = self.storage.last(&up_to.part(SpaceId::MAX))?;
-                    Ok(last.map(|last| last.record))
-                },
-                |record| {
-                    let victim = self.victim(record, kind.namespace.as_deref())?;
-                    Ok(victim.filter(|victim| victim.is_whole || !kind.only_whole))
-                },
-            )?;
-            match found {
-                // Its own record is being written.
-                Some((record, _)) if record == claim.record => below = Some(record),
-                found => return Ok(found.map(|(_, victim)| victim)),
-            }
-        }
-    }
-
+impl Victim {
     /// What may go of a record, if anything may and it is of the namespace.
-    fn victim(
-        &self,
+    fn of(
+        table: &Table,
         record: RecordId,
         namespace: Option<&str>,
-    ) -> Result<Option<Victim>, StorageError> {
-        let part = self.storage.get(&record.head())?;
+    ) -> Result<Option<Self>, StorageError> {
+        let part = table.storage.get(&record.head())?;
         let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
         let Some(head) = head else {
             // Damaged, or spaces without a head; of what namespace cannot be told.
             let mut rest = None;
-            for part in self.parts_of(record).filter(|_| namespace.is_none()) {
+            for part in table.parts_of(record).filter(|_| namespace.is_none()) {
                 let (id, part) = part?;
                 let is_space = id.space != SpaceId::HEAD;
-                if !(is_space && rows::peer_of(&part).is_some_and(|w| self.protection.covers(&w))) {
+                if !(is_space && table.is_protected(&part)) {
                     let bytes = rows::cost(part.bytes.len());
                     rest = Some(rest.unwrap_or(0_usize).saturating_add(bytes));
                 }
             }
             let is_whole = part.is_some();
-            return Ok(rest.map(|bytes| Victim { record, bytes, is_whole }));
+            return Ok(rest.map(|bytes| Self { record, bytes, is_whole }));
         };
         let own_cost = part.map_or(0, |part| rows::cost(part.bytes.len()));
         if namespace.is_some() && RecordKey::new(head.key).namespace() != namespace {
@@ -135,151 +237,40 @@ impl SmartRecordStore {
         if matches!(head.body, Some(Body::Value(value)) if value.is_local) {
             return Ok(None);
         }
-        let board = self.board(record)?;
+        let board = table.board(record)?;
         if board.protected_spaces == 0 {
             let bytes = board.open_cost().saturating_add(own_cost);
-            return Ok(Some(Victim { record, bytes, is_whole: true }));
+            return Ok(Some(Self { record, bytes, is_whole: true }));
         }
         let may_go = board.open_spaces() > 0;
-        Ok(may_go.then_some(Victim { record, bytes: board.open_cost(), is_whole: false }))
+        Ok(may_go.then_some(Self { record, bytes: board.open_cost(), is_whole: false }))
     }
+}
 
-    /// The space of the highest rank, below one, that is not protected.
-    pub(super) fn next_open_space(
-        &self,
-        record: RecordId,
-        board: &Board,
-        below: Option<SpaceId>,
-    ) -> Result<Option<SpaceId>, StorageError> {
-        let last = |up_to| self.last_space(record, up_to);
-        if board.protected_spaces == 0 {
-            return match below {
-                Some(below) => below.before().map_or(Ok(None), last),
-                None => last(SpaceId::MAX),
-            };
-        }
-        let mut horizons = lock(&self.horizons);
-        if horizons.spaces.len() >= MAX_BOARDS && !horizons.spaces.contains_key(&record) {
-            horizons.spaces.clear();
-        }
-        let horizon = horizons.spaces.entry(record).or_default();
-        let found = horizon.next(below, None, last, |space| {
-            let part = self.storage.get(&record.part(space))?;
-            let is_open = |part| match rows::peer_of(&part) {
-                Some(writer) => !self.protection.covers(&writer),
-                None => true,
-            };
-            Ok(part.is_some_and(is_open).then_some(()))
-        })?;
-        Ok(found.map(|(space, ())| space))
-    }
+/// A bound of records and bytes: how many there would be, and how many there may be.
+struct Bound<'a> {
+    namespace: Option<&'a str>,
+    got: (usize, usize),
+    max: (usize, usize),
+    limits: (Limit, Limit),
+}
 
-    /// What a record's head says, or would say if it could be read.
-    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
-        match self.known_board(record)? {
-            Some(board) => Ok(board),
-            None => self.count_board(record, None),
+/// By how much something is over a bound.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    records: usize,
+    bytes: usize,
+}
+
+impl Excess {
+    fn without(self, victim: &Victim) -> Self {
+        Self {
+            records: self.records.saturating_sub(usize::from(victim.is_whole)),
+            bytes: self.bytes.saturating_sub(victim.bytes),
         }
     }
 
-    /// What a record's head says; `None` if its spaces have to be counted, because the head is damaged, or of
-    /// the time of another list.
-    pub(super) fn known_board(&self, record: RecordId) -> Result<Option<Board>, StorageError> {
-        let empty = self.empty_board();
-        let Some(head) = self.storage.get(&record.head())? else {
-            return Ok(Some(empty));
-        };
-        Ok(match rows::decode_head(&head) {
-            Ok(Head { body: Some(Body::Value(_)), .. }) => Some(empty),
-            Ok(Head { body: Some(Body::Board(board)), .. }) => {
-                (board.protected_by == empty.protected_by).then_some(board)
-            }
-            _ => None,
-        })
-    }
-
-    /// Counts the spaces of a record, all but one.
-    pub(super) fn count_board(
-        &self,
-        record: RecordId,
-        except: Option<SpaceId>,
-    ) -> Result<Board, StorageError> {
-        let mut board = self.empty_board();
-        for part in self.parts_of(record) {
-            let (id, part) = part?;
-            if id.space != SpaceId::HEAD && Some(id.space) != except {
-                let writer = rows::peer_of(&part);
-                let is_protected = writer.is_some_and(|w| self.protection.covers(&w));
-                board.add(part.bytes.len(), is_protected);
-            }
-        }
-        Ok(board)
-    }
-
-    fn empty_board(&self) -> Board {
-        Board { protected_by: self.protection.fingerprint, ..Board::default() }
-    }
-
-    /// The last space of a record at or before another, good or not.
-    pub(super) fn last_space(
-        &self,
-        record: RecordId,
-        up_to: SpaceId,
-    ) -> Result<Option<SpaceId>, StorageError> {
-        let last = self.storage.last(&record.part(up_to))?;
-        Ok(last.filter(|l| l.record == record && l.space != SpaceId::HEAD).map(|l| l.space))
-    }
-
-    /// Plans that a record goes, all of it or what is not protected. Returns its key, if it can be read.
-    pub(super) fn plan_removal(
-        &self,
-        record: RecordId,
-        spares: bool,
-        plan: &mut Plan,
-    ) -> Result<Option<RecordKey>, StorageError> {
-        let mut rest = self.empty_board();
-        let mut head = None;
-        let mut namespace = None;
-        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
-            let (id, part) = part?;
-            let bytes = part.bytes.len();
-            if id.space == SpaceId::HEAD {
-                let (key, payers) = self.head_payers(rows::decode_head(&part).ok());
-                namespace = payers.namespace;
-                head = Some((key, bytes, payers));
-                continue;
-            }
-            let writer = rows::peer_of(&part);
-            if spares && writer.is_some_and(|writer| self.protection.covers(&writer)) {
-                rest.add(bytes, true);
-            } else {
-                plan.remove(id, bytes, Payers::of_space(namespace, writer.as_ref()));
-            }
-        }
-        let Some((key, bytes, payers)) = head else {
-            return Ok(None);
-        };
-        match &key {
-            Some(key) if rest.spaces > 0 => {
-                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), rest);
-                plan.set(record.head(), part, Some((bytes, payers)), payers);
-            }
-            _ => plan.remove(record.head(), bytes, payers),
-        }
-        Ok(key)
-    }
-
-    /// Who is charged for a head, and its key.
-    pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, Payers) {
-        let Some(Head { key, body }) = head else {
-            return (None, Payers::default());
-        };
-        let key = RecordKey::new(key);
-        let is_local = matches!(body, Some(Body::Value(value)) if value.is_local);
-        let payers = Payers {
-            writer: is_local.then(|| TallyId::writer(&self.local)),
-            namespace: namespace_tally(&key),
-        };
-        (Some(key), payers)
+    fn is_none(self) -> bool {
+        self.records == 0 && self.bytes == 0
     }
 }

@@ -10,18 +10,16 @@ use super::{
     SmartRecordStore, StorageError,
     checked::{Checked, CheckedBody},
     event::{Origin, StoreEvent},
-    plan::Place,
+    room::Wanted,
     rows,
-    storage::{RecordId, SpaceId},
+    storage::{Part, PartId, RecordId, SpaceId},
 };
-use crate::{
-    key::RecordKey,
-    meter::{Begun, Timed},
-    record::{EncodedSpace, Incoming, Space, Writer},
-    time::Timestamp,
-    validator::{Malformed, Namespace, Refusals, Refused, SpaceRules, ValidationError},
-};
+use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
+use smart_record_core::{
+    EncodedSpace, Incoming, Malformed, Namespace, RecordKey, Refusals, Refused, Space, SpaceRules,
+    Timestamp, ValidationError, Writer,
+};
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
@@ -105,7 +103,8 @@ impl SmartRecordStore {
     /// # Errors
     /// [`WriteError`] if nothing of it was good, or the storage failed.
     pub fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<WriteReport, WriteError> {
-        let meta = Meta { origin: Origin::Local, publisher: Some(self.local), expires_at: None };
+        let meta =
+            Meta { origin: Origin::Local, publisher: Some(self.table.local), expires_at: None };
         self.write_with(key, value, meta)
     }
 
@@ -136,8 +135,8 @@ impl SmartRecordStore {
         }
         self.meter.end(Timed::StoreWrite, begun);
         let Outcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
-        self.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
-        self.count(|c| &mut c.known, known);
+        self.news.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
+        self.news.count(|c| &mut c.known, known);
         let mut report = WriteReport { stored, known, refused: Vec::new() };
         let first = refusals.first().cloned();
         for Refused { writer, reason, count } in refusals.into_entries() {
@@ -146,11 +145,11 @@ impl SmartRecordStore {
         }
         if stored > 0 {
             writers.sort_unstable();
-            self.emit(&StoreEvent::Stored { key: key.clone(), writers, origin });
+            self.news.emit(&StoreEvent::Stored { key: key.clone(), writers, origin });
         }
         match (failure, first) {
             (Some(error), _) => {
-                self.emit(&StoreEvent::StorageFailed { error: error.clone() });
+                self.news.emit(&StoreEvent::StorageFailed { error: error.clone() });
                 Err(error.into())
             }
             (None, Some(reason)) if stored == 0 && known == 0 => Err(reason.into()),
@@ -165,7 +164,7 @@ impl SmartRecordStore {
     /// As [`write`](Self::write).
     pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
         let Checked { key, publisher, expires_at, body } = checked;
-        let publisher = publisher.or((origin == Origin::Local).then_some(self.local));
+        let publisher = publisher.or((origin == Origin::Local).then_some(self.table.local));
         let meta = Meta { origin, publisher, expires_at };
         let begun = self.meter.begin();
         let result = self.try_insert(&key, body, meta);
@@ -233,7 +232,7 @@ impl SmartRecordStore {
         reason: ValidationError,
         count: usize,
     ) {
-        self.emit(&StoreEvent::Refused { key: key.clone(), writer, origin, reason, count });
+        self.news.emit(&StoreEvent::Refused { key: key.clone(), writer, origin, reason, count });
     }
 
     fn write_smart_record(
@@ -244,7 +243,7 @@ impl SmartRecordStore {
         now: Timestamp,
     ) -> Result<Outcome, WriteError> {
         rules.limits().check_key(key).map_err(ValidationError::from)?;
-        let (known, news) = self.without_known(self.record_id(key), key, value)?;
+        let (known, news) = self.without_known(self.table.record_id(key), key, value)?;
         let mut refusals = Refusals::default();
         let spaces = match rules.open(key, news.into(), &mut refusals) {
             // Nothing is left but what this version does not know, if anything.
@@ -274,14 +273,12 @@ impl SmartRecordStore {
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
         let mut spaces: Vec<_> = ranked.collect();
         spaces.sort_unstable_by_key(|(rank, ..)| *rank);
-        let record = self.record_id(key);
+        let record = self.table.record_id(key);
         self.restore_head(key)?;
         for (rank, writer, updates) in spaces {
-            let claim = self.claim(key, Some(&writer.peer_id()));
-            let (id, max_spaces) = (record.part(SpaceId(rank)), rules.limits().spaces_per_record());
-            let place = Place { key, id, claim: &claim, max_spaces };
+            let id = record.part(SpaceId(rank));
             let refusals = &mut outcome.refusals;
-            match self.write_space(rules, &place, &writer, updates, now, refusals) {
+            match self.write_space(rules, key, id, &writer, updates, now, refusals) {
                 Ok((stored, known)) => {
                     if stored > 0 {
                         outcome.writers.push(writer.peer_id());
@@ -314,7 +311,7 @@ impl SmartRecordStore {
             rest = after;
             if space.as_bytes().len() >= LEAST_SPACE {
                 let id = record.part(SpaceId(space.rank(key)));
-                if self.storage.get(&id)?.is_some_and(|part| rows::encoded(&part) == space) {
+                if self.table.storage.get(&id)?.is_some_and(|part| rows::encoded(&part) == space) {
                     known = known.saturating_add(space.update_count());
                     continue;
                 }
@@ -328,18 +325,26 @@ impl SmartRecordStore {
 
     /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
     /// known.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where it stands, what comes, and by which rules"
+    )]
     fn write_space(
         &mut self,
         rules: &SpaceRules,
-        place: &Place<'_>,
+        key: &RecordKey,
+        id: PartId,
         writer: &Writer,
         updates: Incoming,
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let stored = match self.storage.get(&place.id)? {
+        let claim = self.claim(key, Some(&writer.peer_id()));
+        let max_spaces = rules.limits().spaces_per_record();
+        let wanted = |part| Wanted { key, id, part, claim: &claim, max_spaces };
+        let stored = match self.table.storage.get(&id)? {
             // Most of what comes is there already, and costs no more than a look.
-            Some(part) if updates.is_in(rows::encoded(&part)) => {
+            Some(part) if rows::encoded(&part).holds(&updates) => {
                 return Ok((0, updates.update_count()));
             }
             // It may be unverified, and says nothing any more.
@@ -351,7 +356,8 @@ impl SmartRecordStore {
                 // There is no telling how much a writer that has a space here would add to it. Others need room at
                 // least for the smallest update; where there is none, no signature is checked.
                 let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
-                if let Some(limit) = self.newcomer_refusal(place, least, now)? {
+                let part = Part { bytes: vec![0; least].into(), due_at: None, expires_at: None };
+                if let Some(limit) = self.newcomer_refusal(wanted(part), now)? {
                     refusals.push(Some(writer.peer_id()), limit.into(), updates.update_count());
                     return Ok((0, 0));
                 }
@@ -359,7 +365,7 @@ impl SmartRecordStore {
             }
         };
         let before = stored.updates().len();
-        let merged = rules.merge(place.key, writer, stored, updates, Some(now), refusals);
+        let merged = rules.merge(key, writer, stored, updates, Some(now), refusals);
         let Some(mut space) = merged.space else {
             return Ok((0, merged.known));
         };
@@ -368,14 +374,13 @@ impl SmartRecordStore {
             .saturating_add(merged.admitted)
             .saturating_sub(collected)
             .saturating_sub(space.updates().len());
-        let part = rows::space_part(&space, writer);
-        let plan = |store: &Self, clears| store.plan_space(place, part.clone(), clears);
-        if let Err(limit) = self.carry_out(place.claim, now, plan)? {
+        let wanted = wanted(rows::space_part(&space, writer));
+        if let Err(limit) = self.put_row(&wanted, now)? {
             refusals.push(Some(writer.peer_id()), limit.into(), merged.admitted);
             return Ok((0, merged.known));
         }
-        self.count(|c| &mut c.collected, collected);
-        self.count(|c| &mut c.superseded, superseded);
+        self.news.count(|c| &mut c.collected, collected);
+        self.news.count(|c| &mut c.superseded, superseded);
         Ok((merged.admitted, merged.known))
     }
 }

@@ -13,9 +13,8 @@ use std::{
 
 use libp2p_identity::PeerId;
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecordStore, SpaceSigner, StoreConfig,
-    SystemClock,
-    store::{Durability, RedbConfig, RedbStorage},
+    Clock, Dict, Limits, RecordKey, Registry, SpaceSigner, SystemClock,
+    store::{Durability, RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
 };
 use redb::{StorageBackend, backends::FileBackend};
 

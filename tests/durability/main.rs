@@ -31,9 +31,9 @@ use std::{
 
 use child::{Order, Stop, board, lives, local, open, start};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, SmartRecordStore, SpaceSigner, SystemClock, Timestamp,
+    Clock, Dict, Limits, SpaceSigner, SystemClock, Timestamp,
     store::{
-        RedbConfig, RedbStorage, Usage,
+        RedbConfig, RedbStorage, SmartRecordStore, Usage,
         storage::{PartId, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };

@@ -26,12 +26,10 @@ use ipld_core::ipld::Ipld;
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    Cid, Dict, Fault, Float, Kind, Limits, List, Node, Predicate, RecordKey, Registry,
-    SignedUpdate, SmartRecord, SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, Timestamp,
-    Update, UpdateKind, ValidationError, View, Writer,
-    node::{DocumentLimits, NodeError, codec},
-    record::{Open, Seq},
-    store::MemoryStorage,
+    Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
+    RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
+    Update, UpdateKind, ValidationError, View, Writer, codec,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use prost::Message;

@@ -2,8 +2,8 @@
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    Fault, PublicKeyValidator, RecordKey, ValidationError, Validator, Validity,
-    record::{Limit, LimitExceeded},
+    Fault, Limit, LimitExceeded, RecordKey, ValidationError, Validator, Validity,
+    pk::PublicKeyValidator,
 };
 use prost::encoding::{WireType, encode_key, encode_varint};
 use smart_record_testing::{clock::*, envelope::field, keys::*};

@@ -16,9 +16,9 @@ mod times;
 use std::time::Duration;
 
 use libp2p_smart_record::{
-    AllowList, Fault, Malformed, Registry, SignedRecord, SignedRecordValidator, StoreEvent,
-    Timestamp, UnsignedRecord, ValidationError, Validator, Validity, WriteError, record::Open,
-    signed::SignedRecordLimits, store::Origin,
+    AllowList, Fault, Malformed, Open, Registry, Timestamp, ValidationError, Validator, Validity,
+    signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
+    store::{Origin, StoreEvent, WriteError},
 };
 
 use smart_record_testing::{

@@ -1,7 +1,11 @@
 //! How old a value gets that its author has signed for longer than Kademlia keeps a record.
 
 use super::*;
-use libp2p_smart_record::{IpnsBuilder, IpnsName, PublicKeyValidator, StoreConfig};
+use libp2p_smart_record::{
+    ipns::{IpnsBuilder, IpnsName},
+    pk::PublicKeyValidator,
+    store::StoreConfig,
+};
 
 fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));

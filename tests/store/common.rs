@@ -19,12 +19,12 @@ pub use libp2p_kad::{
     store::{MemoryStore, RecordStore},
 };
 pub use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
-    SmartRecordStore, SpaceRules, SpaceSigner, StoreConfig, StoreEvent, SystemClock, Timestamp,
-    ValidationError, Validator, Validity, WriteError, Writer, best_index,
-    record::{Limit, LimitExceeded, Open},
+    AcceptAny, Clock, Dict, Fault, Limit, LimitExceeded, Limits, Malformed, Open, RecordKey,
+    Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp, ValidationError,
+    Validator, Validity, Writer, best_index,
     store::{
-        Events, MemoryStorage, Origin, Quota, StorageError, Usage,
+        Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
+        StoreEvent, Usage, WriteError,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };

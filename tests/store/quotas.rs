@@ -1,7 +1,7 @@
 //! Quotas, and who is spared when room is made.
 
 use super::*;
-use libp2p_smart_record::record::{Admission, PolicyRefusal};
+use libp2p_smart_record::{Admission, PolicyRefusal};
 
 const FREE: Quota = Quota { count: usize::MAX, bytes: usize::MAX };
 

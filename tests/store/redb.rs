@@ -33,7 +33,7 @@ fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
         if let Some(done) = attempt() {
             return done;
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never works again");
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never works again");
         std::thread::yield_now();
     }
 }

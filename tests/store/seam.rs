@@ -10,8 +10,9 @@ use std::{
 
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Admission, Clock, Limits, RecordKey, Registry, SmartRecordStore, SpaceRules, SpaceSigner,
-    StoreConfig, StoreEvent, SystemClock, Writer, record::PolicyRefusal,
+    Admission, Clock, Limits, PolicyRefusal, RecordKey, Registry, SpaceRules, SpaceSigner,
+    SystemClock, Writer,
+    store::{SmartRecordStore, StoreConfig, StoreEvent},
 };
 
 /// Logs who writes, and refuses one of them.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SmartRecordStore, SpaceRules,
-    SpaceSigner, StoreConfig, SystemClock, Timestamp,
+    Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock,
+    Timestamp,
+    store::{SmartRecordStore, StoreConfig},
 };
 
 use crate::nodes::{Node, Stored, start_as};
@@ -22,7 +23,7 @@ const SLICE_BYTES: usize = 8 * 1_024;
 
 /// Fails the test if `work` hangs. These tests are the longest that there are.
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(180), work).await.expect("the test hangs")
+    tokio::time::timeout(Duration::from_secs(600), work).await.expect("the test hangs")
 }
 
 /// Different groups of peers and writers.

@@ -63,6 +63,10 @@ async fn what_is_left_of_the_time_travels_with_replication() {
     // The two need not agree on what time it is.
     let here = ManualClock::at(SystemClock.now());
     let there = ManualClock::at(at(MINUTE));
+    // A lifetime travels in whole seconds, and is shorter by what passes on its way.
+    let begun = Instant::now();
+    let at_least =
+        |left: Duration, expected: Duration| left + begun.elapsed() + secs(2) >= expected;
     within(async {
         let (a, b) = (start_off(here.clone()).await, start_off(there.clone()).await);
         let (to, value) = (key.clone(), record.as_bytes().to_vec());
@@ -73,8 +77,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         here.advance(secs(420));
         connect(&a, &b).await;
         let at_b = left(&b, &key).await;
-        assert!(at_b <= secs(180), "{at_b:?}");
-        assert!(at_b > secs(120), "{at_b:?}");
+        assert!(at_b <= secs(180) && at_least(at_b, secs(180)), "{at_b:?}");
 
         // Whoever sends it again, and whatever Kademlia claims, it has what it had.
         there.advance(secs(60));
@@ -108,10 +111,11 @@ async fn a_put_starts_the_time_at_the_receiver() {
         let sender = start().await;
         let b = start_off(there.clone()).await;
         connect(&sender, &b).await;
+        let begun = Instant::now();
         // Kademlia claims its own 48 hours for it.
         sender.put_to(b.peer(), &key, record.as_bytes().to_vec()).await.unwrap();
         let at_b = left(&b, &key).await;
-        assert!(at_b <= secs(600) && at_b > secs(540), "{at_b:?}");
+        assert!(at_b <= secs(600) && at_b + begun.elapsed() + secs(1) >= secs(600), "{at_b:?}");
     })
     .await;
 }

@@ -11,6 +11,8 @@
 
 mod behaviour;
 mod boards;
+mod dht;
+mod driven;
 mod iprs;
 mod manager;
 #[cfg(feature = "metrics")]

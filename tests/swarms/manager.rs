@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Fault, KeyOwner, Malformed, ManagerError, Namespaces, RecordKey,
-    RecordManager, Registry, SignedRecord, SignedRecordValidator, SmartRecordStore, StoreBackend,
-    StoreConfig, Timestamp, UnsignedRecord, ValidationError, WriteError,
-    signed::SignedRecordLimits, store::MemoryStorage,
+    AcceptAny, AllowList, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry, Timestamp,
+    ValidationError,
+    manager::{ManagerError, RecordManager, StoreBackend},
+    signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
+    store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
 };
 use smart_record_testing::ManualClock;
 

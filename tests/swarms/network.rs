@@ -3,7 +3,8 @@
 //! `tests/namespaces/attacks.rs`.
 
 use libp2p_smart_record::{
-    Fault, KeyOwner, Limits, RecordKey, Registry, SpaceRules, StoreConfig, StoreEvent,
+    Fault, KeyOwner, Limits, RecordKey, Registry, SpaceRules,
+    store::{StoreConfig, StoreEvent},
 };
 use smart_record_testing::{
     ManualClock,

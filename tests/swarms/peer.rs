@@ -12,10 +12,10 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
 };
 use libp2p_smart_record::{
-    Behaviour, Client, Clock, Dict, RecordKey, Registry, SmartRecord, SmartRecordStore,
-    StoreConfig, SystemClock,
-    behaviour::{AsyncValidator, BehaviourConfig, Builder, Event, Executor},
-    store::{MemoryStorage, Origin},
+    Clock, Dict, RecordKey, Registry, SmartRecord, SystemClock,
+    behaviour::{AsyncValidator, Behaviour, BehaviourConfig, Builder, Event, Executor},
+    client::Client,
+    store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},

@@ -1,6 +1,6 @@
 //! Presence between real swarms over TCP.
 
-use libp2p_smart_record::{PresenceValidator, Registry, StoreConfig};
+use libp2p_smart_record::{Registry, presence::PresenceValidator, store::StoreConfig};
 
 use smart_record_testing::{
     ManualClock,

@@ -14,7 +14,8 @@ use libp2p::{
     identity::{Keypair, PublicKey},
 };
 use libp2p_smart_record::{
-    ClientError, Clock, SystemClock, Timestamp,
+    Clock, SystemClock, Timestamp,
+    client::ClientError,
     presence::{
         AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
         PresenceLimits, PresenceRecord,

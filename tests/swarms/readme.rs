@@ -3,7 +3,9 @@
 use std::{error::Error, time::Duration};
 
 use libp2p::{identity::Keypair, kad};
-use libp2p_smart_record::{Clock, Limits, RecordKey, SmartRecordStore, SpaceSigner, SystemClock};
+use libp2p_smart_record::{
+    Clock, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
+};
 
 #[test]
 #[rustfmt::skip]

@@ -6,6 +6,11 @@
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value a line; what else there is to say, failures
 //! and progress, goes to standard error. Each failure has a kind, an exit code and, where there is one, a remedy.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "sums of what is in memory, and counts of the demo"
+)]
+
 mod content;
 mod demo;
 mod failure;

@@ -5,27 +5,47 @@
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod clock;
 pub mod dag_cbor;
 mod debug;
-pub mod key;
-pub mod node;
+mod key;
+mod node;
 mod proto;
-pub mod record;
-pub mod settings;
-pub mod shard;
-pub mod time;
-pub mod validator;
+mod protobuf;
+mod record;
+mod settings;
+mod shard;
+mod time;
+mod validator;
 
-pub use crate::{clock::*, key::*, node::*, record::*, shard::*, time::*, validator::*};
+#[doc(no_inline)]
+pub use bytes::Bytes;
+#[doc(no_inline)]
+pub use cid::Cid;
+
+pub use crate::{
+    clock::Clock,
+    key::{NamespaceError, RecordKey},
+    node::{
+        Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
+        Path, PathError, Predicate, codec,
+    },
+    protobuf::ProtobufError,
+    record::{
+        Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace, Incoming,
+        Joined, KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits,
+        MAX_BAD_SIGNATURES, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Open, PolicyRefusal,
+        Position, Purpose, RecordError, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, SignError,
+        SignedUpdate, SigningHistory, SmartRecord, Space, SpaceSigner, SpaceView, UnverifiedSpace,
+        Update, UpdateError, UpdateKind, View, Writer, WriterError, check_signature_len,
+        envelope_bytes,
+    },
+    shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
+    time::Timestamp,
+    validator::{
+        AcceptAny, Fault, Malformed, MergedSpace, Namespace, Namespaces, Refusals, Refused,
+        Registry, SpaceRules, Validated, ValidationError, Validator, Validity, best_index, best_of,
+    },
+};

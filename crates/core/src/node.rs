@@ -29,10 +29,9 @@ mod path;
 
 use std::collections::{BTreeMap, btree_map};
 
-#[doc(no_inline)]
-pub use cid::Cid;
+use cid::Cid;
 
-pub use self::merge::{merge_documents, resolve_document, visible_document};
+pub(crate) use self::merge::{merge_documents, resolve_document, visible_document};
 pub use self::{
     codec::{DocumentLimits, NodeError},
     ipld::IpldError,

@@ -55,7 +55,9 @@ pub use self::{
     },
 };
 pub(crate) use self::{incoming::decode_container, update::UnverifiedUpdate};
-use crate::{key::RecordKey, proto::smart_record as proto, time::Timestamp};
+use crate::{
+    key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
+};
 
 /// What lives under one key: the spaces of its writers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub enum RecordError {
     Empty,
     /// The bytes are not a `SmartRecord` message.
     #[error("not a protobuf message of a smart record: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// A public key is not one.
     #[error(transparent)]
     Writer(#[from] WriterError),

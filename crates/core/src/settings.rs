@@ -43,5 +43,3 @@ macro_rules! settings {
         }
     };
 }
-
-pub use settings;

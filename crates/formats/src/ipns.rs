@@ -50,10 +50,10 @@ pub use self::{
     eol::{Eol, EolError},
     name::{IpnsName, NameError},
 };
-use crate::{
-    proto::ipns as proto,
-    record::{BadSignature, Limit, LimitExceeded, Writer, WriterError, check_signature_len},
-    time::Timestamp,
+use crate::proto::ipns as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{
+    BadSignature, Limit, LimitExceeded, Timestamp, Writer, WriterError, check_signature_len,
 };
 
 /// The largest record, in bytes: "Record Size Limit" of the specification.
@@ -80,7 +80,7 @@ pub enum IpnsError {
     Limit(#[from] LimitExceeded),
     /// Not the protobuf message.
     #[error("not a protobuf message of an IPNS record: {0}")]
-    Protobuf(prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// There is no signature of version 2. Records that have one of version 1 only are not accepted any more.
     #[error("no signature of version 2")]
     NoSignature,
@@ -139,7 +139,7 @@ impl IpnsRecord {
     pub fn decode(name: &IpnsName, bytes: impl Into<Bytes>) -> Result<Self, IpnsError> {
         let bytes = bytes.into();
         Self::check_len(&bytes)?;
-        let entry = proto::IpnsEntry::decode(bytes.clone()).map_err(IpnsError::Protobuf)?;
+        let entry = proto::IpnsEntry::decode(bytes.clone()).map_err(ProtobufError::new)?;
         let signature = present(&entry.signature_v2).ok_or(IpnsError::NoSignature)?;
         let signed = present(&entry.data).ok_or(IpnsError::NoData)?;
         check_signature_len(signature)?;

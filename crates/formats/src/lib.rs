@@ -1,18 +1,9 @@
 //! Record formats beside smart records, a feature each: public keys and IPNS, IPRS, presence, signed records.
 //!
-//! Each is a record type and a [`Validator`](smart_record_core::validator::Validator) of it; pure as the rules are.
+//! Each is a record type and a [`Validator`](smart_record_core::Validator) of it; pure as the rules are.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 #[cfg(feature = "ipns")]
 pub mod ipns;
@@ -27,6 +18,7 @@ mod proto;
 #[cfg(feature = "signed")]
 pub mod signed;
 
-use smart_record_core::{dag_cbor, key, record, settings, time, validator};
-
-pub use crate::namespaces::*;
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
+pub use crate::namespaces::built_in;
+#[cfg(feature = "ipns")]
+pub use crate::namespaces::ipfs;

@@ -1,7 +1,7 @@
 //! Registries of several formats.
 
 #[cfg(feature = "ipns")]
-use smart_record_core::validator::{Registry, Validator};
+use smart_record_core::{Registry, Validator};
 
 /// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
 /// IPNS records under `/ipns/…`. Nothing else.
@@ -26,9 +26,10 @@ fn and(registry: Registry, namespace: &str, validator: impl Validator + 'static)
     registry.with(namespace, validator).expect("a namespace")
 }
 
-#[cfg(all(test, feature = "ipns", feature = "iprs", feature = "presence"))]
+#[cfg(test)]
+#[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
 mod tests {
-    use smart_record_core::{RecordKey, Timestamp, validator::ValidationError};
+    use smart_record_core::{RecordKey, Timestamp, ValidationError};
 
     use super::*;
 

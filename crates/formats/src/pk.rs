@@ -10,11 +10,8 @@
 use bytes::Bytes;
 use libp2p_identity::PublicKey;
 
-use crate::{
-    key::RecordKey,
-    record::Writer,
-    time::Timestamp,
-    validator::{Malformed, ValidationError, Validator, Validity},
+use smart_record_core::{
+    Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, Writer,
 };
 
 /// The namespace of public keys.

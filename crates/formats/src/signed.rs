@@ -25,14 +25,11 @@ use prost::Message;
 
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
-use crate::{
-    key::RecordKey,
-    proto::signed_record as proto,
-    record::{
-        BadSignature, LimitExceeded, Writer, WriterError, check_signature_len, envelope_bytes,
-    },
-    time::Timestamp,
-    validator::{Malformed, ValidationError},
+use crate::proto::signed_record as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{
+    BadSignature, LimitExceeded, Malformed, RecordKey, Timestamp, ValidationError, Writer,
+    WriterError, check_signature_len, envelope_bytes,
 };
 
 /// The domain of the signatures, as RFC 0002 separates them.
@@ -62,7 +59,7 @@ pub struct UnsignedRecord {
     pub key: RecordKey,
     /// What it says.
     pub value: Bytes,
-    /// The highest wins. A [`RecordManager`](crate::RecordManager) counts Unix microseconds, but never
+    /// The highest wins. A `RecordManager` counts Unix microseconds, but never
     /// backwards; any other count will do that stays below that, see
     /// [`SignedRecordLimits::max_clock_skew`].
     pub sequence: u64,
@@ -247,7 +244,7 @@ pub enum SignedRecordError {
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Envelope` with a `Record` in it.
     #[error("not a protobuf message of a signed record: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of a signed record")]
     NotCanonical,
@@ -288,11 +285,11 @@ impl UnverifiedRecord {
         limits: &SignedRecordLimits,
     ) -> Result<Self, SignedRecordError> {
         limits.check_envelope(bytes.len())?;
-        let envelope = proto::Envelope::decode(bytes.clone())?;
+        let envelope = proto::Envelope::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if envelope.payload_type != SIGNATURE_PAYLOAD_TYPE {
             return Err(SignedRecordError::PayloadType);
         }
-        let wire = proto::Record::decode(envelope.payload.clone())?;
+        let wire = proto::Record::decode(envelope.payload.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != envelope.payload || envelope.encode_to_vec() != bytes {
             return Err(SignedRecordError::NotCanonical);
         }

@@ -1,6 +1,6 @@
 //! Setting up a node.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use futures::channel::mpsc;
 use libp2p::{
@@ -161,8 +161,4 @@ impl NodeBuilder {
     }
 }
 
-impl fmt::Debug for NodeBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeBuilder").field("listen", &self.listen).finish_non_exhaustive()
-    }
-}
+libp2p_smart_record::impl_debug! { NodeBuilder: |builder| listen: builder.listen }

@@ -6,22 +6,11 @@
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod builder;
 mod resolver;
 mod task;
-
-use std::fmt;
 
 use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
@@ -146,8 +135,4 @@ impl Node {
     }
 }
 
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
+libp2p_smart_record::impl_debug! { Node: |node| peer: node.peer }

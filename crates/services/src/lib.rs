@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use libp2p_identity::Keypair;
-//! use libp2p_kad as kad;
+//! use libp2p::kad;
 //! use libp2p_smart_record::behaviour::Behaviour;
 //! use smart_record_services::{DialPolicy, Service};
 //!
@@ -41,16 +41,7 @@
 //! **Spec.** `docs/design.md`, section "Smart services".
 
 #![warn(unreachable_pub)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod agenda;
 mod config;

@@ -1,6 +1,12 @@
 //! What tests of several packages share and a swarm is needed for; none of our behaviours and stores.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod node;
 
@@ -21,7 +27,7 @@ pub use node::{Behaviour, Node, NodeError, connect};
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");
 
 /// Nothing takes nearly as long; a test that hangs should say so.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Fails the test if `work` hangs.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -56,7 +62,7 @@ pub async fn listening_with<B: NetworkBehaviour>(
     loop {
         match swarm.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => return (swarm, address),
-            SwarmEvent::ListenerError { error, .. } => Err(error).unwrap(),
+            SwarmEvent::ListenerError { error, .. } => panic!("{error}"),
             _ => {}
         }
     }

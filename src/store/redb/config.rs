@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::settings::settings;
+use smart_record_core::settings;
 
 /// When what a store has acknowledged is on disk.
 ///
@@ -78,7 +78,7 @@ settings! { RedbConfig:
     /// When writes are on disk. Defaults to [`Durability::group`].
     durability, with_durability: Durability;
     /// How many bytes of the file are kept in memory. Defaults to 64 MiB, as much as a store with the default
-    /// [`max_bytes`](crate::StoreConfig::max_bytes) holds, so that such a store reads the disk once.
+    /// [`max_bytes`](crate::store::StoreConfig::max_bytes) holds, so that such a store reads the disk once.
     cache_bytes, with_cache_bytes: usize;
     /// Of how many rows that an earlier process wrote it is remembered that they were checked again; when
     /// there are more, all are forgotten and checked once more when they are read. Defaults to 131,072, which

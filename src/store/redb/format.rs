@@ -21,10 +21,8 @@ use std::sync::Arc;
 
 use ::redb::TableDefinition;
 
-use crate::{
-    store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage},
-    time::Timestamp,
-};
+use crate::store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage};
+use smart_record_core::Timestamp;
 
 /// The format that this version writes and reads. What rows count ([`Usage::ROW`]) is a part of it, because it stands in
 /// the usage and the tallies of the file.

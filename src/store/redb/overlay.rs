@@ -10,10 +10,8 @@ use std::{
 };
 
 use super::format::Row;
-use crate::{
-    store::storage::{PartId, Tally, TallyId},
-    time::Timestamp,
-};
+use crate::store::storage::{PartId, Tally, TallyId};
+use smart_record_core::Timestamp;
 
 /// A change of one row, tally or note, and of which commit.
 #[derive(Clone, Debug)]

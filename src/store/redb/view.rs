@@ -14,10 +14,8 @@ use super::{
         read_tally, same_half,
     },
 };
-use crate::{
-    store::storage::{PartId, RecordId, SpaceId, StorageError, Tally, TallyId},
-    time::Timestamp,
-};
+use crate::store::storage::{PartId, RecordId, SpaceId, StorageError, Tally, TallyId};
+use smart_record_core::Timestamp;
 
 /// The tables at one instant.
 pub(super) struct View {

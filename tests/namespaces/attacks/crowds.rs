@@ -3,9 +3,8 @@
 use std::sync::OnceLock;
 
 use libp2p_smart_record::{
-    Fault, SpaceRules, StoreEvent, ValidationError,
-    record::{Limit, LimitExceeded},
-    store::Usage,
+    Fault, Limit, LimitExceeded, SpaceRules, ValidationError,
+    store::{StoreEvent, Usage},
 };
 
 use super::*;
@@ -157,7 +156,10 @@ fn those_who_have_expired_take_nobody_s_place() {
 
 #[test]
 fn one_writer_under_many_keys_stays_within_the_store() {
-    use libp2p_smart_record::{Registry, SmartRecordStore, StoreConfig, store::MemoryStorage};
+    use libp2p_smart_record::{
+        Registry,
+        store::{MemoryStorage, SmartRecordStore, StoreConfig},
+    };
     let local = alice().peer_id();
     let config = StoreConfig::default().with_max_records(50);
     let clock = ManualClock::at(at(0));

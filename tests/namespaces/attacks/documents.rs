@@ -1,9 +1,8 @@
 //! Documents that are not what they should be, and those that only look so.
 
 use libp2p_smart_record::{
-    Fault, Kind, Limits, Malformed, Node, SpaceRules, ValidationError,
-    node::{DocumentLimits, NodeError},
-    record::{Limit, LimitExceeded, UpdateError},
+    DocumentLimits, Fault, Kind, Limit, LimitExceeded, Limits, Malformed, Node, NodeError,
+    SpaceRules, UpdateError, ValidationError,
 };
 use prost::Message;
 
@@ -252,7 +251,7 @@ fn unknown_kinds_of_nodes_are_kept_byte_for_byte() {
             accepted(alice.space([update.clone()]));
             let read = signed(&alice, &update);
             assert_eq!(read.as_bytes(), update.update);
-            assert_eq!(libp2p_smart_record::node::codec::encode(&read.document()), document);
+            assert_eq!(libp2p_smart_record::codec::encode(&read.document()), document);
         }
         // Shown as what it is.
         let mut replica = Replica::new();

@@ -2,8 +2,7 @@
 
 use libp2p_core::SignedEnvelope;
 use libp2p_smart_record::{
-    AllowList, Fault, KeyOwner, Limits, RecordKey, SpaceRules, ValidationError,
-    record::PolicyRefusal,
+    AllowList, Fault, KeyOwner, Limits, PolicyRefusal, RecordKey, SpaceRules, ValidationError,
 };
 use prost::Message;
 
@@ -148,7 +147,7 @@ fn a_truncated_record_is_refused() {
     for len in 0..whole.len() {
         let error = rules.validate(&key(), &whole[..len], at(NOW)).unwrap_err();
         assert_eq!(error.fault(), Fault::Malformed, "{len} bytes: {error}");
-        replica.put(&key(), whole[..len].to_vec());
+        replica.put(&key(), &whole[..len]);
         assert_eq!(replica.refusals(), [error]);
     }
     assert!(replica.is_empty());

@@ -1,8 +1,7 @@
 //! Values that are nothing.
 
 use libp2p_smart_record::{
-    Fault, Malformed, SpaceRules, ValidationError,
-    record::{UpdateError, WriterError},
+    Fault, Malformed, SpaceRules, UpdateError, ValidationError, WriterError,
 };
 use proptest::prelude::*;
 
@@ -15,7 +14,7 @@ fn refused_value(value: &[u8]) -> ValidationError {
     assert!(rules.consolidate(&key(), &[value]).is_err());
     assert!(rules.select(&key(), &[value]).is_err());
     let mut replica = Replica::new();
-    replica.put(&key(), value.to_vec());
+    replica.put(&key(), value);
     assert!(replica.is_empty());
     assert_eq!(replica.stored(), None);
     // Beside a good value it changes nothing.
@@ -127,7 +126,7 @@ fn a_packet_of_nothings_takes_no_neighbour_with_it() {
     replica.put(&key(), value);
     assert_eq!(replica.stored().unwrap(), encode([good]));
     let stored = replica.events().into_iter().any(|event| {
-        matches!(event, libp2p_smart_record::StoreEvent::Stored { writers, .. }
+        matches!(event, libp2p_smart_record::store::StoreEvent::Stored { writers, .. }
             if writers == [bob.peer_id()])
     });
     assert!(stored, "the news is lost among the refusals");
@@ -187,7 +186,7 @@ proptest! {
         match validate([space.clone()]) {
             Ok(_) => {
                 let read = signed(&alice(), &update);
-                let again = libp2p_smart_record::node::codec::encode(&read.document());
+                let again = libp2p_smart_record::codec::encode(&read.document());
                 prop_assert_eq!(again, Update::of_bytes(&update.update).document);
                 accepted(space);
             }

@@ -1,6 +1,6 @@
 //! Public keys that are not what they say, or say it in another way.
 
-use libp2p_smart_record::{Fault, Malformed, ValidationError, record::WriterError};
+use libp2p_smart_record::{Fault, Malformed, ValidationError, WriterError};
 use prost::Message;
 
 use super::*;

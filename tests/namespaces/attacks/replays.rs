@@ -1,6 +1,6 @@
 //! Good updates at the wrong time, in the wrong order, or too many of them.
 
-use libp2p_smart_record::{Fault, StoreEvent, ValidationError};
+use libp2p_smart_record::{Fault, ValidationError, store::StoreEvent};
 
 use super::*;
 

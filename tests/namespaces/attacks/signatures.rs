@@ -9,7 +9,7 @@ use curve25519_dalek::{
     edwards::CompressedEdwardsY,
     scalar::clamp_integer,
 };
-use libp2p_smart_record::{Fault, Malformed, ValidationError, record::WriterError};
+use libp2p_smart_record::{Fault, Malformed, ValidationError, WriterError};
 use prost::Message;
 use sha2::{Digest, Sha512};
 
@@ -401,7 +401,8 @@ fn an_invalid_signature_names_the_space_it_claims() {
     let bad = alice().space([mallory().sign(&Update::saying(1))]);
     let mut replica = Replica::new();
     let events = replica.hears([bad]);
-    let [libp2p_smart_record::StoreEvent::Refused { writer, reason, .. }] = &events[..] else {
+    let [libp2p_smart_record::store::StoreEvent::Refused { writer, reason, .. }] = &events[..]
+    else {
         panic!("{events:?}");
     };
     assert_eq!(*writer, Some(alice().peer_id()));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use libp2p_smart_record::{
-    Fault, Limits, Malformed, Open, RecordKey, Registry, SpaceRules, ValidationError,
-    record::{Limit, LimitExceeded, UpdateError, WriterError},
+    Fault, Limit, LimitExceeded, Limits, Malformed, Open, RecordKey, Registry, SpaceRules,
+    UpdateError, ValidationError, WriterError,
 };
 use prost::Message;
 

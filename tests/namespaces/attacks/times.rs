@@ -1,9 +1,6 @@
 //! Too early, too late, too long.
 
-use libp2p_smart_record::{
-    Fault, ValidationError,
-    record::{Limit, LimitExceeded},
-};
+use libp2p_smart_record::{Fault, Limit, LimitExceeded, ValidationError};
 
 use super::*;
 

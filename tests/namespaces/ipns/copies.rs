@@ -1,8 +1,8 @@
 //! Version 1 and version 2 disagree: nothing outside of the signed data may say something else.
 
 use libp2p_smart_record::{
-    Fault, IpnsRecord, Timestamp,
-    ipns::{Eol, IpnsError},
+    Fault, Timestamp,
+    ipns::{Eol, IpnsError, IpnsRecord},
 };
 use prost::Message;
 

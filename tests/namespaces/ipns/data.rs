@@ -1,6 +1,9 @@
 //! Data that is not what it should be: other forms of CBOR, fields missing, fields of other types.
 
-use libp2p_smart_record::{Fault, IpnsRecord, ipns::IpnsError};
+use libp2p_smart_record::{
+    Fault,
+    ipns::{IpnsError, IpnsRecord},
+};
 use prost::{Message, encoding::encode_varint};
 
 use super::*;

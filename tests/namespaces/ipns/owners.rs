@@ -1,8 +1,8 @@
 //! Who may write under a name: replay under another name, swapped keys, keys in the wrong form.
 
 use libp2p_smart_record::{
-    Fault, IpnsName, IpnsRecord, IpnsValidator, RecordKey, Validator,
-    ipns::{IpnsError, NameError},
+    Fault, RecordKey, Validator,
+    ipns::{IpnsError, IpnsName, IpnsRecord, IpnsValidator, NameError},
 };
 use prost::{Message, encoding::encode_varint};
 

@@ -1,6 +1,6 @@
 //! Rollback: an old record of the same name, good in itself, after a newer one.
 
-use libp2p_smart_record::{Fault, IpnsValidator, Validator};
+use libp2p_smart_record::{Fault, Validator, ipns::IpnsValidator};
 use prost::Message;
 
 use super::*;

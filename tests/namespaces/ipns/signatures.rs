@@ -1,7 +1,10 @@
 //! Signatures that are missing, damaged, of something else, or good by the letter only.
 
 use curve25519_dalek::scalar::Scalar;
-use libp2p_smart_record::{Fault, IpnsRecord, ipns::IpnsError};
+use libp2p_smart_record::{
+    Fault,
+    ipns::{IpnsError, IpnsRecord},
+};
 use prost::Message;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! Records of our own making: what is in them, and what cannot be signed.
 
 use ipld_core::ipld::Ipld;
-use libp2p_smart_record::{IpnsBuilder, ipns::Eol};
+use libp2p_smart_record::ipns::{Eol, IpnsBuilder};
 use prost::Message;
 
 use super::*;

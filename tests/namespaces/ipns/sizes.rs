@@ -1,9 +1,8 @@
 //! Too large: both sides of every bound, and that it comes before everything else.
 
 use libp2p_smart_record::{
-    Fault, IpnsRecord,
-    ipns::{IpnsError, MAX_RECORD_BYTES},
-    record::{Limit, LimitExceeded},
+    Fault, Limit, LimitExceeded,
+    ipns::{IpnsError, IpnsRecord, MAX_RECORD_BYTES},
 };
 use prost::Message;
 

@@ -1,8 +1,8 @@
 //! Expired records, the last instant of a life, dates in many forms.
 
 use libp2p_smart_record::{
-    Fault, IpnsRecord, IpnsValidator, ValidationError, Validator,
-    ipns::{Eol, IpnsError},
+    Fault, ValidationError, Validator,
+    ipns::{Eol, IpnsError, IpnsRecord, IpnsValidator},
 };
 use prost::Message;
 

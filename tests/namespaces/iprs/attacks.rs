@@ -2,12 +2,12 @@
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    Fault, Open, RecordKey, ValidationError, Validator, WriteError,
+    Fault, Limit, LimitExceeded, Open, RecordKey, ValidationError, Validator,
     iprs::{
         Ancestry, DatetimeRange, Ipld, IprsError, IprsRecord, Record, Scheme, SequenceNumber,
         TtlSinceReceipt,
     },
-    record::{Limit, LimitExceeded},
+    store::WriteError,
 };
 
 use super::*;
@@ -370,7 +370,7 @@ fn an_unknown_scheme_is_unsupported() {
     // Also with a coding of its own.
     refused(&[&unknown.to_bytes()[..], b"whatever"].concat(), Fault::Unsupported);
     assert!(validator().marshal(&record).is_err());
-    let none = libp2p_smart_record::IprsValidator::empty();
+    let none = libp2p_smart_record::iprs::IprsValidator::empty();
     refused_by(&none, &key(), hello().as_bytes(), NOW, Fault::Unsupported);
 }
 

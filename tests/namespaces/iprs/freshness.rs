@@ -4,10 +4,10 @@ use std::sync::{Arc, RwLock};
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    Fault, IprsValidator, RecordKey, Validator,
+    Fault, RecordKey, Validator,
     iprs::{
         AdvanceError, Ancestry, Beacon, BeaconError, ChainBeacon, Cited, Freshness, Ipld,
-        IprsRecord, Scheme, SequenceNumber,
+        IprsRecord, IprsValidator, Scheme, SequenceNumber,
     },
 };
 
@@ -129,8 +129,8 @@ fn a_beacon_value_from_the_future_is_unsupported_until_the_round_is_known() {
 fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
     use libp2p_kad::store::RecordStore;
     use libp2p_smart_record::{
-        Registry, SmartRecordStore, StoreConfig,
-        store::{RedbConfig, RedbStorage},
+        Registry,
+        store::{RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
     };
 
     let directory = tempfile::tempdir().unwrap();

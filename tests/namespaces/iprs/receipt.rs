@@ -8,11 +8,10 @@ use std::{
 use libp2p_identity::Keypair;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
-    RecordKey, Registry, SmartRecordStore, StoreConfig, Timestamp, ValidationError, Validator,
-    Validity, WriteError, best_index,
+    RecordKey, Registry, Timestamp, ValidationError, Validator, Validity, best_index,
     iprs::{IprsRecord, SequenceNumber, TtlSinceReceipt},
     store::{
-        MemoryStorage, StorageError, Usage,
+        MemoryStorage, SmartRecordStore, StorageError, StoreConfig, Usage, WriteError,
         storage::{Change, Part, PartId, Parts, Storage, Tally, TallyId},
     },
 };

@@ -1,7 +1,7 @@
 //! Bytes that are not the one canonical form, and keys that are none.
 
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{Fault, RecordKey, Validator, presence::PresenceKey, record::Limit};
+use libp2p_smart_record::{Fault, Limit, RecordKey, Validator, presence::PresenceKey};
 use prost::{Message, encoding::encode_varint};
 
 use super::*;

@@ -1,7 +1,8 @@
 //! Too large, or too many: both sides of each bound.
 
 use libp2p_smart_record::{
-    Fault, PresenceValidator, Validator, presence::PresenceLimits, record::Limit,
+    Fault, Limit, Validator,
+    presence::{PresenceLimits, PresenceValidator},
 };
 use prost::Message;
 

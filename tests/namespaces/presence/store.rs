@@ -1,7 +1,10 @@
 //! Presence in a store whose clock the test sets.
 
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
-use libp2p_smart_record::{RecordKey, StoreEvent, ValidationError, store::Origin};
+use libp2p_smart_record::{
+    RecordKey, ValidationError,
+    store::{Origin, StoreEvent},
+};
 
 use super::{Draft, HOUR, NOW, SKEW, TTL, id, key, millis, node, records, replica, seen, stored};
 

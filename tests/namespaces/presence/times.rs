@@ -1,6 +1,6 @@
 //! Good announcements at the wrong time.
 
-use libp2p_smart_record::{Fault, ValidationError, Validator, record::Limit};
+use libp2p_smart_record::{Fault, Limit, ValidationError, Validator};
 
 use super::*;
 

@@ -16,7 +16,7 @@ fn a_rollback() {
     let (key, old, new) = (key(), record_of(&alice(), "old", 4).encode(), honest());
     let mut replica = Replica::with(registry(SignedRecordValidator::default()));
     replica.put(&key, new.clone());
-    replica.put(&key, old.to_vec());
+    replica.put(&key, old);
     assert_eq!(replica.refusals(), [ValidationError::Stale]);
     assert_eq!(replica.get(&key), Some(new.clone()));
     // The newer one again is no news, and no refusal.
@@ -36,7 +36,7 @@ fn the_same_sequence_twice_has_one_winner() {
     for order in [[&a, &b], [&b, &a]] {
         let mut replica = Replica::with(registry(SignedRecordValidator::default()));
         for record in order {
-            replica.put(&key, record.encode().to_vec());
+            replica.put(&key, record.encode());
         }
         assert_eq!(replica.get(&key).unwrap(), best.encode());
     }

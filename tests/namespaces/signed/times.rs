@@ -24,7 +24,7 @@ fn a_record_ends_when_it_said() {
     let content = UnsignedRecord::new(KEY, "mortal", 10).until(at(NOW + 10));
     let mortal = content.sign(&alice().0, &SignedRecordLimits::default()).unwrap();
     let mut replica = Replica::with(registry(SignedRecordValidator::default()));
-    replica.put(&key(), mortal.encode().to_vec());
+    replica.put(&key(), mortal.encode());
     replica.clock.set(at(NOW + 9));
     assert!(replica.get(&key()).is_some());
     replica.clock.set(at(NOW + 10));

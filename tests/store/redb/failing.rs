@@ -181,13 +181,13 @@ fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
             clock.clone(),
         );
         device.fail(READS_FAIL);
-        let answered = || (0..300).filter(|n| store.get(&kad_key(&key(*n))).is_some()).count();
+        let answered = || (0..300).filter(|n| store.get(&kad_key(key(*n))).is_some()).count();
         assert!(answered() < 300);
         assert!(store.counters().storage_failures > 0);
         device.mend();
         // What is in memory is answered before the file has been opened again, which comes after a pause.
         for n in 0..300 {
-            until_it_works(|| store.get(&kad_key(&key(n))));
+            until_it_works(|| store.get(&kad_key(key(n))));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use ::redb::{Database, ReadableTable, TableDefinition};
 use libp2p_smart_record::{
-    AllowList, Registry, SpaceRules, StoreConfig, record::Space, store::RowFault,
+    AllowList, Registry, Space, SpaceRules,
+    store::{RowFault, StoreConfig},
 };
 
 use super::*;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, SpaceSigner, StoreEvent, SystemClock, ValidationError,
+    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, ValidationError,
     behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
     query::ReadPolicy,
+    store::StoreEvent,
 };
 use tokio::sync::Semaphore;
 

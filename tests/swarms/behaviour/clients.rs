@@ -5,13 +5,12 @@ use std::time::Duration;
 use futures::{StreamExt, future::join_all};
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
-    AllowList, ClientError, Clock, Fault, Limits, RecordKey, Registry, SignError, SpaceRules,
-    SpaceSigner, StoreConfig, SystemClock, Timestamp, ValidationError, Validator, Validity,
-    WriteError, Writer,
+    AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
+    SystemClock, Timestamp, ValidationError, Validator, Validity, Writer,
     behaviour::{BehaviourConfig, Event},
+    client::ClientError,
     query::ReadPolicy,
-    record::Open,
-    store::Quota,
+    store::{Quota, StoreConfig, WriteError},
 };
 
 use crate::peer::{MINUTE, Peer, Setup, Silent, key, mesh, quiet, says, texts};

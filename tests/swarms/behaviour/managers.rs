@@ -2,9 +2,11 @@
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, Client, ManagerError, Namespaces, RecordKey, RecordManager, Registry, SignedRecord,
-    SignedRecordValidator, UnsignedRecord, behaviour::Event, manager::Holder,
-    signed::SignedRecordLimits,
+    AcceptAny, Namespaces, RecordKey, Registry,
+    behaviour::Event,
+    client::Client,
+    manager::{Holder, ManagerError, RecordManager},
+    signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
 };
 
 use crate::nodes::within;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
-    ClientError, Clock, Limits, RecordKey, ShardedKey, SmartRecord, SpaceSigner, SystemClock,
+    Clock, Limits, RecordKey, ShardedKey, SmartRecord, SpaceSigner, SystemClock,
+    client::ClientError,
 };
 
 use crate::nodes::within;

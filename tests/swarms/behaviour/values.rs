@@ -5,10 +5,16 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Bytes, ClientError, Clock, Fault, IpnsBuilder, IpnsName, IpnsRecord, PresenceValidator,
-    PublicKeyValidator, RecordKey, SystemClock, WriteError,
+    Bytes, Clock, Fault, RecordKey, SystemClock,
     behaviour::Event,
-    presence::{Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceRecord},
+    client::ClientError,
+    ipns::{IpnsBuilder, IpnsName, IpnsRecord},
+    pk::PublicKeyValidator,
+    presence::{
+        Announcement, Announcer, ExchangeKey, PresenceKey, PresenceLimits, PresenceRecord,
+        PresenceValidator,
+    },
+    store::WriteError,
 };
 
 use crate::nodes::within;

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, sync::LazyLock};
 
 use futures::future::{join_all, try_join_all};
 use libp2p_kad::store::RecordStore;
-use libp2p_smart_record::{ShardedKey, ShardedRecord, SpaceRules, StoreConfig};
+use libp2p_smart_record::{ShardedKey, ShardedRecord, SpaceRules, store::StoreConfig};
 
 use network::{network, start_node};
 

@@ -3,98 +3,48 @@
 use std::{num::NonZeroUsize, pin::pin, time::Duration};
 
 use futures::{FutureExt, StreamExt};
-use libp2p::{Multiaddr, PeerId, Swarm, kad, swarm::SwarmEvent};
+use libp2p::{PeerId, kad, swarm::SwarmEvent};
 use libp2p_smart_record::{
-    AcceptAny, DhtBackend, Fault, ManagerError, RecordKey, RecordManager, Registry,
-    SmartRecordStore, StoreConfig, StoreEvent, ValidationError, WriteError,
-    manager::{DhtDriver, DhtError, Holder, RecordBackend},
+    AcceptAny, Fault, RecordKey, Registry, ValidationError,
+    dht::{Dht, DhtConfig, DhtDriver, DhtError},
+    manager::{Holder, ManagerError, RecordBackend, RecordManager},
+    store::{SmartRecordStore, StoreConfig, StoreEvent, WriteError},
 };
-use smart_record_testing_swarms::listening;
-use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{keypair, record, registry, rules};
-use crate::nodes::{Node, PROTOCOL, start_with, within};
+use crate::{
+    driven::{self, Driven, Kad, add_silent},
+    nodes::{Node, start_with, within},
+};
 
 const KEY: &str = "/notes/a";
 
-type Kad = kad::Behaviour<SmartRecordStore>;
-type Manager = RecordManager<DhtBackend>;
-/// Something to be done where the swarm is polled.
-type Task = Box<dyn FnOnce(&mut Kad) + Send>;
+type Manager = RecordManager<Dht>;
 
 fn kad(local: PeerId) -> Kad {
-    kad_with(local, |_| {})
+    driven::kad(local, registry(), |_| {})
 }
 
-fn kad_with(local: PeerId, tweak: fn(&mut kad::Config)) -> Kad {
-    let store = SmartRecordStore::with_registry(local, registry(), StoreConfig::default());
-    let mut config = store.kad_config(PROTOCOL);
-    tweak(&mut config);
-    let mut kad = kad::Behaviour::with_config(local, store, config);
-    kad.set_mode(Some(kad::Mode::Server));
-    kad
-}
-
-async fn swarm(seed: u8, tweak: fn(&mut kad::Config)) -> (Swarm<Kad>, Multiaddr) {
-    let keypair = keypair(seed);
-    let kad = kad_with(keypair.public().to_peer_id(), tweak);
-    listening(keypair, kad).await
-}
-
-/// A node with a manager, whose swarm runs as a task.
+/// A node with a manager.
 struct Managed {
     manager: Manager,
-    peer: PeerId,
-    address: Multiaddr,
-    tasks: mpsc::UnboundedSender<Task>,
-    task: JoinHandle<()>,
+    node: Driven,
 }
 
 impl Managed {
     async fn start(seed: u8) -> Self {
-        Self::start_with(seed, |_| {}).await
+        Self::start_with(seed, DhtConfig::default(), |_| {}).await
     }
 
-    async fn start_with(seed: u8, tweak: fn(&mut kad::Config)) -> Self {
-        let (mut swarm, address) = swarm(seed, tweak).await;
-        let (backend, mut driver) = DhtBackend::new();
-        let (tasks, mut inbox) = mpsc::unbounded_channel::<Task>();
-        let peer = *swarm.local_peer_id();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    Some(task) = inbox.recv() => task(swarm.behaviour_mut()),
-                    Some(command) = driver.next() => driver.run(command, swarm.behaviour_mut()),
-                    event = swarm.select_next_some() => {
-                        if let SwarmEvent::Behaviour(event) = event {
-                            driver.on_event(&event, swarm.behaviour_mut());
-                        }
-                    }
-                }
-            }
-        });
-        let manager = RecordManager::new(keypair(seed), rules(), backend);
-        Self { manager, peer, address, tasks, task }
+    async fn start_with(seed: u8, config: DhtConfig, tweak: fn(&mut kad::Config)) -> Self {
+        let node = Driven::start(keypair(seed), registry(), config, tweak).await;
+        let manager = RecordManager::new(keypair(seed), rules(), node.dht.clone());
+        Self { manager, node }
     }
 
     /// Makes this node and another known to each other.
     async fn meet(&self, other: &Node) {
-        let (peer, address) = (other.peer(), other.address());
-        self.kad(move |kad| kad.add_address(&peer, address)).await;
-        other.add(self.peer, self.address.clone()).await.unwrap();
-    }
-
-    async fn kad<T: Send + 'static>(&self, f: impl FnOnce(&mut Kad) -> T + Send + 'static) -> T {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let task = move |kad: &mut Kad| drop(reply.send(f(kad)));
-        self.tasks.send(Box::new(task)).ok().unwrap();
-        answer.await.unwrap()
-    }
-}
-
-impl Drop for Managed {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.node.meet(other).await;
     }
 }
 
@@ -124,7 +74,7 @@ async fn what_one_puts_another_gets() {
         let found = bob.manager.get_record(KEY).await.unwrap().unwrap();
         assert_eq!(found, published.record);
         assert_eq!(found.value(), b"hello");
-        assert_eq!(found.author(), alice.peer);
+        assert_eq!(found.author(), alice.node.peer);
         assert!(found.received_at().is_some());
 
         // Bob answers, and Alice sees the end of her own record.
@@ -183,8 +133,9 @@ async fn the_highest_sequence_wins() {
 #[tokio::test]
 async fn a_put_that_reaches_all_it_should_counts_them() {
     // Else 20 replicas are asked for, and a small network always has too few.
-    let writer = Managed::start_with(1, |config| {
-        config.set_replication_factor(NonZeroUsize::new(2).unwrap());
+    const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+    let writer = Managed::start_with(1, DhtConfig::default().with_replicas(TWO), |config| {
+        config.set_replication_factor(TWO);
     })
     .await;
     let replicas = [replica().await, replica().await, replica().await];
@@ -258,7 +209,7 @@ async fn an_old_record_does_not_come_back() {
         // Without one it is noticed.
         forget(&holder).await;
         write(&holder, value("old", 1)).await;
-        reader.kad(|kad| kad.store_mut().forget(&KEY.into())).await.unwrap();
+        reader.node.kad(|kad| kad.store_mut().forget(&KEY.into())).await.unwrap();
         let error = reader.manager.get(KEY).await.unwrap_err();
         assert!(matches!(error, ManagerError::RolledBack { known: 2, found: 1, .. }), "{error}");
     })
@@ -287,7 +238,8 @@ async fn a_lone_node_says_that_nobody_took_it() {
 async fn our_own_store_refuses_what_is_stale() {
     let node = Managed::start(1).await;
     within(async {
-        node.kad(|kad| kad.store_mut().write(&KEY.into(), &value("new", 2)).map(drop))
+        node.node
+            .kad(|kad| kad.store_mut().write(&KEY.into(), &value("new", 2)).map(drop))
             .await
             .unwrap();
         let error = node.manager.put_record(record(5, KEY, "old", 1)).await.unwrap_err();
@@ -306,7 +258,7 @@ fn lookups(kad: &Kad) -> usize {
 }
 
 fn halves() -> (Manager, DhtDriver) {
-    let (backend, driver) = DhtBackend::new();
+    let (backend, driver) = Dht::new();
     (RecordManager::new(keypair(1), rules(), backend), driver)
 }
 
@@ -398,14 +350,11 @@ async fn questions_wait_for_their_turn() {
 
 #[tokio::test]
 async fn a_query_that_nobody_waits_for_is_ended() {
-    let (mut swarm, _) = swarm(1, |_| {}).await;
+    let (mut swarm, _) = driven::swarm(keypair(1), registry(), |_| {}).await;
     let (manager, mut driver) = halves();
-    // Somebody who takes connections and says nothing would hold up the query.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = silent.local_addr().unwrap().port();
-    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    // It would hold up the query.
     let kad = swarm.behaviour_mut();
-    kad.add_address(&keypair(2).public().to_peer_id(), address);
+    let _silent = add_silent(kad).await;
     kad.store_mut().write(&KEY.into(), &value("x", 1)).unwrap();
     within(async {
         assert_eq!(manager.get(KEY).now_or_never(), None);

@@ -8,11 +8,9 @@ use std::{
 
 use libp2p::identity::PeerId;
 use libp2p_smart_record::{
-    Bytes, Fault, ManagerError, Namespaces, RecordKey, RecordManager, SignedRecordValidator,
-    Timestamp, UnsignedRecord,
-    manager::{Answer, Correction, Found, Holder, RecordBackend},
-    record::Open,
-    signed::SignedRecordLimits,
+    Bytes, Fault, Namespaces, Open, RecordKey, Timestamp,
+    manager::{Answer, Correction, Found, Holder, ManagerError, RecordBackend, RecordManager},
+    signed::{SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
 };
 
 use smart_record_testing::ManualClock;

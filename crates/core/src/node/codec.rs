@@ -12,6 +12,7 @@ use prost::Message;
 use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
 use crate::{
     proto::smart_record::{self as proto, node::Kind as Wire},
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 
@@ -38,7 +39,7 @@ impl Default for DocumentLimits {
 pub enum NodeError {
     /// The bytes are not the protobuf message that they should be.
     #[error("not a protobuf message of a node: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// A node has neither a known kind nor an unknown one.
     #[error("a node without a kind")]
     MissingKind,
@@ -77,7 +78,7 @@ pub fn encode(document: &Dict) -> Vec<u8> {
 /// [`NodeError`]; also when the bytes are not the canonical encoding of what they say.
 pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     let bytes = Bytes::copy_from_slice(bytes);
-    let wire = proto::Dict::decode(bytes.clone())?;
+    let wire = proto::Dict::decode(bytes.clone()).map_err(ProtobufError::new)?;
     let mut decoder = Decoder { limits, nodes_left: limits.nodes };
     decoder.count_node()?;
     let depth_left = limits.depth.checked_sub(1).ok_or(NodeError::TooDeep { max: limits.depth })?;
@@ -158,7 +159,7 @@ impl Decoder {
         self.count_node()?;
         let depth_left =
             depth_left.checked_sub(1).ok_or(NodeError::TooDeep { max: self.limits.depth })?;
-        let wire = proto::Node::decode(bytes.clone())?;
+        let wire = proto::Node::decode(bytes.clone()).map_err(ProtobufError::new)?;
         let expires_at = wire.expires_at.map(Timestamp::from_millis);
         let kind = match wire.kind {
             Some(Wire::Bool(v)) => Kind::Bool(v),

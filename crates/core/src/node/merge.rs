@@ -146,17 +146,17 @@ impl Dict {
 }
 
 /// A document with the lifetime of its update resolved into each of its nodes.
-pub fn resolve_document(document: Dict, expires_at: Timestamp) -> Dict {
+pub(crate) fn resolve_document(document: Dict, expires_at: Timestamp) -> Dict {
     document.resolve(expires_at)
 }
 
 /// The document after a `newer` one was merged into it.
-pub fn merge_documents(older: Dict, newer: Dict) -> Dict {
+pub(crate) fn merge_documents(older: Dict, newer: Dict) -> Dict {
     older.merge(newer)
 }
 
 /// The document without what has expired at `now`.
-pub fn visible_document(document: Dict, now: Timestamp) -> Dict {
+pub(crate) fn visible_document(document: Dict, now: Timestamp) -> Dict {
     document.visible(now)
 }
 

@@ -85,7 +85,7 @@ fn framed_len(len: usize) -> usize {
 ///
 /// ```
 /// use libp2p_identity::Keypair;
-/// use smart_record_core::{Bytes, Limits, RecordKey, SmartRecord, SpaceSigner, Timestamp, record::Chunks};
+/// use smart_record_core::{Bytes, Limits, RecordKey, SmartRecord, SpaceSigner, Timestamp, Chunks};
 ///
 /// let (key, now) = (RecordKey::new("/sr/lobby"), Timestamp::from_millis(1_700_000_000_000));
 /// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());

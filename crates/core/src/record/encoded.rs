@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::encoding::{self, WireType};
 
 use super::{
-    incoming::UnverifiedSpace,
+    incoming::Incoming,
     writer::{Writer, WriterError},
 };
 use crate::key::RecordKey;
@@ -69,8 +69,12 @@ impl<'a> EncodedSpace<'a> {
         self.updates().count()
     }
 
-    /// Whether all of these updates are in it, byte for byte. `false` may also mean that it cannot be read.
-    pub fn holds(self, updates: &UnverifiedSpace) -> bool {
+    /// Whether all of these updates are known to be in it, byte for byte; of those that were verified, it is not looked
+    /// into. `false` may also mean that it cannot be read.
+    pub fn holds(self, incoming: &Incoming) -> bool {
+        let Incoming::Unverified(updates) = incoming else {
+            return false;
+        };
         updates.iter().all(|update| {
             let fields =
                 [(SIGNED_UPDATE, &update.update[..]), (SIGNED_SIGNATURE, &update.signature[..])];

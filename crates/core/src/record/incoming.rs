@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{RecordError, encoded::EncodedSpace, space::Space};
-use crate::{proto::smart_record as proto, time::Timestamp};
+use super::{RecordError, space::Space};
+use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
 /// Updates that came for the space of one writer, as they came.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,14 +71,6 @@ impl Incoming {
         };
         least.unwrap_or(0)
     }
-
-    /// Whether all of them are known to be in a space, byte for byte. Those that were verified are not looked for.
-    pub fn is_in(&self, space: EncodedSpace<'_>) -> bool {
-        match self {
-            Self::Unverified(updates) => space.holds(updates),
-            Self::Verified(_) => false,
-        }
-    }
 }
 
 /// The updates in an encoded record by public key. Spaces without updates say nothing and are dropped.
@@ -86,7 +78,7 @@ pub(crate) fn decode_container(
     value: Bytes,
 ) -> Result<BTreeMap<Bytes, UnverifiedSpace>, RecordError> {
     let mut spaces = BTreeMap::<_, UnverifiedSpace>::new();
-    for space in proto::SmartRecord::decode(value)?.spaces {
+    for space in proto::SmartRecord::decode(value).map_err(ProtobufError::new)?.spaces {
         if !space.updates.is_empty() {
             let updates = spaces.entry(space.public_key).or_insert(UnverifiedSpace(Vec::new()));
             updates.0.extend(space.updates);

@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{key::RecordKey, node::DocumentLimits, settings::settings};
+use crate::{key::RecordKey, node::DocumentLimits, settings};
 
 /// The bounds of a smart record.
 ///
@@ -131,7 +131,7 @@ impl LimitExceeded {
 /// format or of a store stand with its settings, and a validator of one's own has its own.
 ///
 /// ```
-/// use smart_record_core::record::{Limit, LimitExceeded};
+/// use smart_record_core::{Limit, LimitExceeded};
 ///
 /// const WORDS: Limit = Limit::new("the note", "words");
 ///

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     node::{merge_documents, resolve_document, visible_document},
     proto::smart_record as proto,
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 
@@ -198,7 +199,7 @@ impl Space {
     /// [`UpdateError`] if the bytes are damaged so that they cannot be read.
     pub fn decode_trusted(bytes: impl Into<Bytes>) -> Result<Self, UpdateError> {
         let mut space = Self::new();
-        for update in proto::Space::decode(bytes.into())?.updates {
+        for update in proto::Space::decode(bytes.into()).map_err(ProtobufError::new)?.updates {
             space.insert(SignedUpdate::from_stored(update)?);
         }
         Ok(space)

@@ -22,6 +22,7 @@ use crate::{
     key::RecordKey,
     node::{Dict, DocumentLimits, NodeError, codec},
     proto::smart_record as proto,
+    protobuf::ProtobufError,
     time::Timestamp,
 };
 
@@ -62,7 +63,7 @@ pub enum UpdateError {
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Update` message.
     #[error("not a protobuf message of an update: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of an update")]
     NotCanonical,
@@ -171,7 +172,7 @@ impl UnverifiedUpdate {
     ) -> Result<Self, UpdateError> {
         Limit::UPDATE_BYTES.check(bytes.len(), limits.update_bytes())?;
         check_signature_len(&signature)?;
-        let wire = proto::Update::decode(bytes.clone())?;
+        let wire = proto::Update::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(UpdateError::NotCanonical);
         }
@@ -272,7 +273,7 @@ impl SignedUpdate {
 
     /// Reads an update that was checked before it was stored.
     pub(super) fn from_stored(wire: proto::SignedUpdate) -> Result<Self, UpdateError> {
-        let update = proto::Update::decode(wire.update.clone())?;
+        let update = proto::Update::decode(wire.update.clone()).map_err(ProtobufError::new)?;
         Self::from_wire(update, wire.update, wire.signature)
     }
 

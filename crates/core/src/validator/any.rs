@@ -10,7 +10,7 @@ use crate::{key::RecordKey, record::Limit, time::Timestamp};
 /// Accepts any bytes up to a size; the first of several values is the best.
 ///
 /// As a registry's fallback it lets a store stand in for libp2p's
-/// [`MemoryStore`](libp2p_kad::store::MemoryStore): a put takes the place of what was there. Nothing protects
+/// `MemoryStore`: a put takes the place of what was there. Nothing protects
 /// such records from being overwritten by anyone.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptAny {

@@ -9,6 +9,7 @@ use std::fmt;
 use libp2p_identity::PeerId;
 
 use crate::{
+    protobuf::ProtobufError,
     record::{LimitExceeded, PolicyRefusal, RecordError, UpdateError, WriterError},
     time::Timestamp,
 };
@@ -127,7 +128,7 @@ pub enum Malformed {
     Empty,
     /// Not the protobuf message of a smart record.
     #[error("not a protobuf message of a smart record: {0}")]
-    Container(prost::DecodeError),
+    Container(ProtobufError),
     /// The public key of a space is not one.
     #[error(transparent)]
     Writer(WriterError),

@@ -37,6 +37,7 @@ impl<V: Validator + 'static> From<V> for Namespace {
     }
 }
 
+/// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -207,6 +208,7 @@ impl Registry {
     }
 }
 
+/// Shows the names; what stands for them need not be `Debug`.
 impl<T> fmt::Debug for Namespaces<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Namespaces")

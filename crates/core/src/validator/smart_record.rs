@@ -6,7 +6,7 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Limits".
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -45,7 +45,7 @@ use crate::{
 ///     }
 /// }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SpaceRules {
     limits: Limits,
     admission: Arc<dyn Admission>,
@@ -55,15 +55,6 @@ impl Default for SpaceRules {
     /// The default limits; everybody may write.
     fn default() -> Self {
         Self::new(Limits::default(), Open)
-    }
-}
-
-impl fmt::Debug for SpaceRules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpaceRules")
-            .field("limits", &self.limits)
-            .field("admission", &self.admission)
-            .finish()
     }
 }
 

@@ -17,7 +17,8 @@ use super::{
     data::{self, Data, SEQUENCE, TTL, VALID_UNTIL_EOL, VALIDITY, VALIDITY_TYPE, VALUE},
     signed_bytes,
 };
-use crate::{proto::ipns as proto, record::LimitExceeded};
+use crate::proto::ipns as proto;
+use smart_record_core::LimitExceeded;
 
 /// Five minutes, as the specification suggests.
 const DEFAULT_TTL: Duration = Duration::from_secs(300);

@@ -17,7 +17,8 @@ use serde::{
 };
 
 use super::{Eol, IpnsError, present};
-use crate::{dag_cbor, proto::ipns as proto};
+use crate::proto::ipns as proto;
+use smart_record_core::dag_cbor;
 
 pub(super) const VALUE: &str = "Value";
 pub(super) const VALIDITY: &str = "Validity";

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
-use crate::time::Timestamp;
+use smart_record_core::Timestamp;
 
 /// An instant to the nanosecond.
 ///

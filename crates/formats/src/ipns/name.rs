@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cid::{Cid, multibase::Base};
 use libp2p_identity::{PeerId, PublicKey};
 
-use crate::key::RecordKey;
+use smart_record_core::RecordKey;
 
 /// The multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;

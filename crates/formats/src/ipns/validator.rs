@@ -7,11 +7,9 @@
 
 use bytes::Bytes;
 
-use crate::{
-    ipns::{IpnsError, IpnsName, IpnsRecord},
-    key::RecordKey,
-    time::Timestamp,
-    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+use crate::ipns::{IpnsError, IpnsName, IpnsRecord};
+use smart_record_core::{
+    Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
 };
 
 /// Validates IPNS records under `/ipns/<peer id>`.

@@ -25,10 +25,7 @@ use super::{
     cbor::{self, map},
     scheme::claims,
 };
-use crate::{
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// The scheme of records that form a chain.
 #[derive(Clone, Copy, Debug, Default)]

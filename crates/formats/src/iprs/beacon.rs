@@ -22,7 +22,7 @@ use super::{
     ancestry::Place,
     freshness::{Beacon, BeaconError, Cited},
 };
-use crate::{key::RecordKey, record::Writer};
+use smart_record_core::{RecordKey, Writer};
 
 /// A beacon that follows a chain of records which an authority signs.
 ///

@@ -11,7 +11,7 @@ use ipld_core::ipld::Ipld;
 use sha2::{Digest, Sha256};
 
 use super::error::IprsError;
-use crate::dag_cbor;
+use smart_record_core::dag_cbor;
 
 /// The multicodec of DAG-CBOR.
 const DAG_CBOR: u64 = 0x71;

@@ -14,7 +14,7 @@ use std::{
 use cid::Cid;
 
 use super::{IprsError, IprsRecord, ancestry::Place};
-use crate::key::RecordKey;
+use smart_record_core::RecordKey;
 
 /// Records of the [`Ancestry`](super::Ancestry) scheme under one key.
 ///

@@ -17,11 +17,7 @@
 use ipld_core::ipld::Ipld;
 
 use super::{Description, IprsError, IprsRecord, Record, Scheme, scheme::claims};
-use crate::{
-    record::{Limit, LimitExceeded},
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Limit, LimitExceeded, Timestamp, ValidationError, Validity};
 
 /// The scheme of records that are valid within a datetime range.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use cid::Cid;
 
-use crate::record::{BadSignature, LimitExceeded, WriterError};
+use smart_record_core::{BadSignature, LimitExceeded, WriterError};
 
 /// Why something is not an IPRS record, or cannot become one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

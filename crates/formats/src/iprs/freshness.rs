@@ -23,10 +23,7 @@ use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
-use crate::{
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// A source of values that nobody can know before their time, one for each round.
 ///

@@ -27,10 +27,7 @@ use super::{
     cbor::{self, Fields},
     error::IprsError,
 };
-use crate::{
-    key::RecordKey,
-    record::{Limit, Purpose, Writer, check_signature_len},
-};
+use smart_record_core::{Limit, Purpose, RecordKey, Writer, check_signature_len};
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-iprs";

@@ -16,10 +16,7 @@ use super::{
     IprsError, IprsRecord, Record, UnverifiedIprsRecord,
     cbor::{self, Fields},
 };
-use crate::{
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// A validity scheme: the four functions of the spec.
 ///

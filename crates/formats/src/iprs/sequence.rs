@@ -10,10 +10,7 @@
 use ipld_core::ipld::Ipld;
 
 use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
-use crate::{
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// The scheme of records of which the one with the highest sequence number is valid.
 #[derive(Clone, Copy, Debug, Default)]

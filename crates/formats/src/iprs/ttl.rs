@@ -20,10 +20,7 @@ use std::time::Duration;
 use ipld_core::ipld::Ipld;
 
 use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
-use crate::{
-    time::Timestamp,
-    validator::{ValidationError, Validity},
-};
+use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// The scheme of records that are valid for a time after they are first received.
 ///

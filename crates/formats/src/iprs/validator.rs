@@ -8,15 +8,13 @@ use std::{
 
 use cid::Cid;
 
-use crate::{
-    iprs::{
-        Ancestry, Chain, DatetimeRange, IprsError, IprsRecord, Scheme, SequenceNumber,
-        TtlSinceReceipt, scheme_of,
-    },
-    key::RecordKey,
-    record::{Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit},
-    time::Timestamp,
-    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+use crate::iprs::{
+    Ancestry, Chain, DatetimeRange, IprsError, IprsRecord, Scheme, SequenceNumber, TtlSinceReceipt,
+    scheme_of,
+};
+use smart_record_core::{
+    Admission, DEFAULT_KEY_BYTES, KeyOwner, Limit, Malformed, RecordKey, Timestamp,
+    ValidationError, Validator, Validity, best_of,
 };
 
 /// Validates IPRS records of an open set of schemes.

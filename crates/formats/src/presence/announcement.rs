@@ -18,7 +18,7 @@ use super::{
     message::{Draft, Keys, Message},
     signed::Signed,
 };
-use crate::{record::Writer, time::Timestamp};
+use smart_record_core::{Timestamp, Writer};
 
 /// An announcement before anybody has signed it.
 ///

@@ -14,10 +14,7 @@ use super::{
     AnnounceError, Announcement, AnnouncementOffer, ExchangeKey, HalfSigned, Party, PresenceError,
     PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
 };
-use crate::{
-    record::{KeyMismatch, Seq, SigningHistory, Writer},
-    time::Timestamp,
-};
+use smart_record_core::{KeyMismatch, Seq, SigningHistory, Timestamp, Writer};
 
 /// Makes the announcements of one client under one key.
 ///
@@ -119,7 +116,7 @@ impl Announcer {
     ///
     /// # Errors
     /// [`AnnounceError`] if replicas would refuse it (too long a `ttl` or none at all, or a node that is the
-    /// client itself) or the key cannot sign; [`Limit::CLOCK_SKEW`](crate::record::Limit::CLOCK_SKEW) if the announcer
+    /// client itself) or the key cannot sign; [`Limit::CLOCK_SKEW`](smart_record_core::Limit::CLOCK_SKEW) if the announcer
     /// [is ahead](Self::is_ahead) of `now`.
     pub fn announce(
         &mut self,

@@ -5,15 +5,15 @@
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
+use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
-use prost::bytes::Bytes;
 
 use super::{
     AnnounceError, Announcement, Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Draft, Message},
     signed::Signed,
 };
-use crate::{record::Writer, time::Timestamp};
+use smart_record_core::{Timestamp, Writer};
 
 /// What stands in a record for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]

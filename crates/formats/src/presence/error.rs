@@ -9,10 +9,8 @@ use std::fmt;
 use libp2p_identity::{PeerId, SigningError};
 
 use super::{ExchangeKeyError, PresenceKeyError};
-use crate::{
-    record::{LimitExceeded, WriterError},
-    time::Timestamp,
-};
+use smart_record_core::ProtobufError;
+use smart_record_core::{LimitExceeded, Timestamp, WriterError};
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +42,7 @@ pub enum PresenceError {
     Key(#[from] PresenceKeyError),
     /// Not the protobuf message that it should be.
     #[error("not a protobuf message of a presence record: {0}")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] ProtobufError),
     /// Not the one canonical encoding: unknown fields, another order, a value twice.
     #[error("not the canonical encoding of a presence record")]
     NotCanonical,

@@ -10,7 +10,7 @@ use std::fmt;
 
 use libp2p_identity::PeerId;
 
-use crate::key::RecordKey;
+use smart_record_core::RecordKey;
 
 /// A base58 peer id has at most 61 characters.
 const MAX_PEER_ID_CHARS: usize = 64;

@@ -7,10 +7,7 @@
 use std::time::Duration;
 
 use super::PresenceKey;
-use crate::{
-    record::{DEFAULT_KEY_BYTES, Limit, LimitExceeded},
-    settings::settings,
-};
+use smart_record_core::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, settings};
 
 /// The bounds of presence records.
 ///

@@ -10,11 +10,9 @@ use prost::{Message as _, bytes::Bytes};
 use sha2::{Digest, Sha256};
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
-use crate::{
-    proto::presence as proto,
-    record::{Limit, LimitExceeded, Purpose, Writer},
-    time::Timestamp,
-};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{Limit, LimitExceeded, Purpose, Timestamp, Writer};
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";
@@ -84,7 +82,7 @@ impl Message {
         limits: &PresenceLimits,
     ) -> Result<Self, PresenceError> {
         PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
-        let wire = proto::AnnouncementMessage::decode(bytes.clone())?;
+        let wire = proto::AnnouncementMessage::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
         }

@@ -17,11 +17,9 @@ use prost::{Message as _, bytes::Bytes};
 use super::{
     Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
-use crate::{
-    proto::presence as proto,
-    record::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES},
-    time::Timestamp,
-};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, Timestamp};
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -378,7 +376,7 @@ fn open(
 ) -> Result<Vec<proto::Value>, PresenceError> {
     limits.check_key(key)?;
     Limit::VALUE_BYTES.check(value.len(), limits.record_bytes())?;
-    let record = proto::Record::decode(value.clone())?;
+    let record = proto::Record::decode(value.clone()).map_err(ProtobufError::new)?;
     if record.encode_to_vec() != value || !record.values.is_sorted_by(|a, b| a.id2 < b.id2) {
         return Err(PresenceError::NotCanonical);
     }

@@ -11,7 +11,9 @@ use super::{
     Party, PresenceError, PresenceKey, PresenceLimits,
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
-use crate::{proto::presence as proto, record::Limit, time::Timestamp};
+use crate::proto::presence as proto;
+use smart_record_core::ProtobufError;
+use smart_record_core::{Limit, Timestamp};
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ impl Signed {
     ) -> Result<Self, PresenceError> {
         limits.check_key(key)?;
         PresenceLimits::ANNOUNCEMENT_BYTES.check(bytes.len(), limits.announcement_bytes())?;
-        let wire = proto::SignedAnnouncement::decode(bytes.clone())?;
+        let wire = proto::SignedAnnouncement::decode(bytes.clone()).map_err(ProtobufError::new)?;
         if wire.encode_to_vec() != bytes {
             return Err(PresenceError::NotCanonical);
         }

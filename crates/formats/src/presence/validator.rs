@@ -9,12 +9,9 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    key::RecordKey,
-    presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord},
-    record::Limit,
-    time::Timestamp,
-    validator::{Malformed, ValidationError, Validator, Validity, best_of},
+use crate::presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord};
+use smart_record_core::{
+    Limit, Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
 };
 
 /// The rules of presence records, under `presence` or any other namespace that a user chooses.

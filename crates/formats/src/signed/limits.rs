@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    key::RecordKey,
-    record::{
-        DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Seq,
-    },
-    settings::settings,
-    time::Timestamp,
+use smart_record_core::{
+    DEFAULT_KEY_BYTES, Limit, LimitExceeded, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, RecordKey,
+    Seq, Timestamp, settings,
 };
 
 /// The tags and lengths of the fields, the sequence, the expiry and the payload type take less than this.
@@ -75,6 +71,10 @@ impl SignedRecordLimits {
         Self::CONTENT_BYTES.check(value, self.value_bytes)
     }
 
+    /// Checks that a sequence, read as microseconds of Unix time, is not too far ahead of `now`.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] of [`Limit::CLOCK_SKEW`].
     pub fn check_lead(&self, sequence: u64, now: Timestamp) -> Result<(), LimitExceeded> {
         let lead = Seq::from_micros(sequence).issued_at().saturating_since(now);
         if lead > self.max_clock_skew {

@@ -10,12 +10,9 @@ use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{
-    key::RecordKey,
-    record::{Admission, Open, Writer},
-    signed::{SignedRecord, SignedRecordLimits, UnverifiedRecord},
-    time::Timestamp,
-    validator::{Malformed, ValidationError, Validator, Validity},
+use crate::signed::{SignedRecord, SignedRecordLimits, UnverifiedRecord};
+use smart_record_core::{
+    Admission, Malformed, Open, RecordKey, Timestamp, ValidationError, Validator, Validity, Writer,
 };
 
 type Check = dyn Fn(&SignedRecord, Timestamp) -> Result<Validity, ValidationError> + Send + Sync;

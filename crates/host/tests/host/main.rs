@@ -23,7 +23,7 @@ use libp2p_smart_record::store::SmartRecordStore;
 use smart_record_host::{HostError, Node, NodeBuilder};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn builder() -> NodeBuilder {
     Node::builder().with_protocol(PROTOCOL)

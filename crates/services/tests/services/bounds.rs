@@ -1,6 +1,9 @@
 //! Floods stay within the bounds, and nothing goes round in circles.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
@@ -31,6 +34,7 @@ async fn a_flood_of_requests_makes_few_dials() {
     within(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let begun = Instant::now();
         // As by default, but for the private address.
         let policy = DialPolicy::default().with_private_addresses(true);
         let mut service = Server::start(Service::builder().with_reachability(policy), &[]).await;
@@ -57,7 +61,9 @@ async fn a_flood_of_requests_makes_few_dials() {
         while accepted().await.is_ok() {
             dials += 1;
         }
-        assert!((1..=4).contains(&dials), "{dials} dials for {asked} requests to one host");
+        // Four at once, and one more each minute.
+        let most = 4 + begun.elapsed().as_secs() / 60;
+        assert!((1..=most).contains(&dials), "{dials} dials for {asked} requests to one host");
     })
     .await;
 }
@@ -66,7 +72,7 @@ async fn a_flood_of_requests_makes_few_dials() {
 async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wait() {
     within(async {
         // As by default.
-        let service = Service::builder().with_tag(Yes);
+        let (service, begun) = (Service::builder().with_tag(Yes), Instant::now());
         let mut service = Server::start(service, &[]).await;
         let [greedy, other] = [Server::plain(&[&service]).await, Server::plain(&[&service]).await];
         for n in 0..60 {
@@ -83,7 +89,9 @@ async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wai
                 _ => {}
             }
         }
-        assert!((1..=8).contains(&writes), "{writes} writes for 60 records");
+        // Eight at once for one writer, and one more each minute.
+        let most = 8 + begun.elapsed().as_secs() / 60;
+        assert!((1..=most).contains(&writes), "{writes} writes for 60 records");
         assert!(service.events.counters().looks > 60, "all were looked through");
     })
     .await;

@@ -126,7 +126,8 @@ impl Server {
         }
         let Service { dialer, events, task, .. } = service.build(&mut records, &client);
         let composed = Composed { ping: ping::Behaviour::default(), records, dialer };
-        let (mut swarm, address) = listening_with(keypair, composed, 2 * MINUTE).await;
+        let (mut swarm, address) =
+            listening_with(keypair, composed, 2 * smart_record_testing_swarms::PATIENCE).await;
         let address = address.with(Protocol::P2p(id));
         let (dials, mut to_dial) = mpsc::unbounded_channel::<(DialOpts, oneshot::Sender<()>)>();
         let (outbox, incoming) = mpsc::unbounded_channel();

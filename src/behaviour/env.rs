@@ -1,0 +1,88 @@
+//! What each part of a behaviour is handed: Kademlia with its store, the rules, the time, and where to tell what has happened.
+//!
+//! **Invariants.** It decides nothing and holds nothing that is under way.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use libp2p_identity::PeerId;
+use libp2p_kad as kad;
+
+use super::{
+    config::BehaviourConfig,
+    event::{BehaviourCounters, Event},
+    known::Known,
+};
+use crate::{
+    client::ClientError,
+    meter::{Meter, Shared},
+    query::Bounds,
+    store::{Checked, Origin, SmartRecordStore},
+};
+use smart_record_core::Clock;
+use smart_record_core::{Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
+
+/// Kademlia with its store, and what goes with it.
+pub(super) struct Env {
+    pub(super) kad: kad::Behaviour<SmartRecordStore>,
+    pub(super) local: PeerId,
+    pub(super) config: BehaviourConfig,
+    pub(super) bounds: Bounds,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) registry: Registry,
+    pub(super) known: Known,
+    /// What the user is to be told.
+    pub(super) events: VecDeque<Event>,
+    pub(super) counters: Shared<BehaviourCounters>,
+    pub(super) meter: Meter,
+}
+
+impl Env {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn count(
+        &mut self,
+        counter: impl FnOnce(&mut BehaviourCounters) -> &mut u64,
+        by: usize,
+    ) {
+        self.counters.change(|counters| {
+            let counter = counter(counters);
+            *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
+        });
+    }
+
+    /// The rules of a key under which there are spaces.
+    pub(super) fn rules(&self, key: &RecordKey) -> Result<SpaceRules, ClientError> {
+        match self.registry.resolve(key) {
+            Ok(Namespace::Spaces(rules)) => Ok(rules.clone()),
+            _ => Err(ClientError::Unregistered(key.clone())),
+        }
+    }
+
+    /// How many things of the behaviour's own of each kind may be under way.
+    pub(super) fn quarter(&self) -> usize {
+        (self.config.max_operations() / 4).max(1)
+    }
+
+    /// Stores what others have said.
+    pub(super) fn insert(&mut self, checked: Checked) {
+        if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
+            tracing::debug!(%error, "what others have said is not stored");
+        }
+    }
+
+    /// When a value that is not a smart record ends: by its own word, or else by that of those who have it.
+    pub(super) fn end_of(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+        lifetime_ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        match self.registry.validate(key, value, now).ok()? {
+            Validated::Value(validity) => validity.expires_at.or(lifetime_ends_at),
+            Validated::Record(_) => None,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The half of the handle that lives with the swarm: carries out reads and puts with Kademlia.
+//!
+//! **Invariants.** An operation has one query of Kademlia at a time. It ends with the last of them, or at its deadline.
+
+use std::collections::HashMap;
+#[cfg(feature = "signed")]
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    channel::{mpsc, oneshot},
+    future::{Either, select},
+};
+use futures_timer::Delay;
+use libp2p_identity::PeerId;
+use libp2p_kad::{
+    self as kad, GetRecordOk, GetRecordResult, PutRecordPhase, QueryId, QueryInfo, QueryResult,
+    Quorum,
+};
+use smart_record_core::{Malformed, RecordKey, ValidationError};
+use web_time::Instant;
+
+use super::{DhtConfig, DhtError};
+#[cfg(feature = "signed")]
+use crate::store::Origin;
+use crate::{
+    clock::wall_clock,
+    query::{Bounds, Lookup, ReadPolicy, Reading, Spread},
+    store::{Checked, SmartRecordStore, WriteError},
+};
+
+/// How many commands wait for the driver; whoever has one more waits with it. A guess.
+pub(super) const QUEUE: usize = 64;
+/// How many operations run at a time; more commands wait in the queue. A guess.
+const OPERATIONS: usize = 64;
+
+type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
+
+/// Something that the driver is to do. Dropping it undone is an error for whoever asked.
+#[derive(Debug)]
+#[must_use = "give it to `DhtDriver::run`"]
+pub struct DhtCommand(pub(super) Request);
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Get {
+        key: RecordKey,
+        reply: Reply<Reading>,
+    },
+    Put {
+        key: RecordKey,
+        value: Bytes,
+        reply: Reply<Vec<PeerId>>,
+    },
+    #[cfg(feature = "signed")]
+    Send {
+        key: RecordKey,
+        value: Bytes,
+        lifetime: Duration,
+        here: bool,
+        peers: Vec<PeerId>,
+    },
+    /// The deadline of an operation has come.
+    TimeUp,
+}
+
+/// Does in a `kad::Behaviour` what a [`Dht`](super::Dht) asks for.
+///
+/// It lives where the swarm is polled: see the example there.
+#[derive(Debug)]
+pub struct DhtDriver {
+    commands: mpsc::Receiver<DhtCommand>,
+    config: DhtConfig,
+    operations: HashMap<QueryId, Operation>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    work: Work,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Get(Box<Lookup>, Reply<Reading>),
+    Put(Spread, Reply<Vec<PeerId>>),
+}
+
+impl DhtDriver {
+    pub(super) fn new(commands: mpsc::Receiver<DhtCommand>, config: DhtConfig) -> Self {
+        Self { commands, config, operations: HashMap::new() }
+    }
+
+    /// The next command, to be given to [`run`](Self::run); `None` when no handle is left. While as many
+    /// operations run as may, it waits.
+    ///
+    /// Dropping the future loses nothing. It does not notice that an operation has ended: make a new one after
+    /// each call of another method, as a loop around `select!` does.
+    pub async fn next(&mut self) -> Option<DhtCommand> {
+        let deadline = self.operations.values().filter_map(|operation| operation.deadline).min();
+        let is_full = self.operations.len() >= OPERATIONS;
+        let command = async {
+            if is_full { std::future::pending().await } else { self.commands.next().await }
+        };
+        let Some(deadline) = deadline else {
+            return command.await;
+        };
+        let time_up = Delay::new(deadline.saturating_duration_since(Instant::now()));
+        match select(std::pin::pin!(command), time_up).await {
+            Either::Left((command, _)) => command,
+            Either::Right(((), _)) => Some(DhtCommand(Request::TimeUp)),
+        }
+    }
+
+    /// Does what was asked for. Poll the swarm after it.
+    pub fn run(
+        &mut self,
+        DhtCommand(request): DhtCommand,
+        kad: &mut kad::Behaviour<SmartRecordStore>,
+    ) {
+        match request {
+            Request::Get { reply, .. } if reply.is_canceled() => {}
+            Request::Get { key, reply } => {
+                let store = kad.store_mut();
+                let bounds = Bounds {
+                    closest: self.config.replicas().get(),
+                    slice_bytes: store.config().slice_bytes(),
+                    chunk_bytes: store.config().chunk_bytes(),
+                    rounds: self.config.read_rounds(),
+                    repair_chunks: 0,
+                };
+                let now = store.clock().now();
+                match Lookup::begin(store, key, ReadPolicy::All, bounds, now) {
+                    Ok(lookup) => self.begin(Work::Get(Box::new(lookup), reply), kad),
+                    Err(error) => answer(reply, Err(WriteError::from(error).into())),
+                }
+            }
+            Request::Put { key, value, reply } => {
+                let store = kad.store_mut();
+                let checked = Checked::new(store.registry(), key, &value, store.clock().now());
+                match Spread::begin(store, checked) {
+                    Ok(spread) => self.begin(Work::Put(spread, reply), kad),
+                    Err(error) => answer(reply, Err(error.into())),
+                }
+            }
+            #[cfg(feature = "signed")]
+            Request::Send { key, value, lifetime, here, peers } => {
+                let now = kad.store_mut().clock().now();
+                let expires_at = Some(now.saturating_add(lifetime));
+                if here {
+                    let store = kad.store_mut();
+                    let checked = Checked::new(store.registry(), key.clone(), &value, now);
+                    let checked = checked.with_origin(None, expires_at);
+                    if let Err(error) = store.insert(checked, Origin::Remote) {
+                        tracing::debug!(%error, "a record was not kept");
+                    }
+                }
+                if !peers.is_empty() {
+                    let spread = Spread::new(key, vec![value], expires_at).to(peers);
+                    // Nobody waits for it.
+                    self.begin(Work::Put(spread, oneshot::channel().0), kad);
+                }
+            }
+            Request::TimeUp => self.end_late(kad),
+        }
+    }
+
+    /// Takes note of what Kademlia says. Every event of the behaviour has to come here.
+    pub fn on_event(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore>) {
+        let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else {
+            return;
+        };
+        let Some(Operation { work, deadline }) = self.operations.remove(id) else {
+            return;
+        };
+        match (work, result) {
+            (Work::Get(mut lookup, reply), QueryResult::GetRecord(result)) => {
+                let is_enough = on_progress(&mut lookup, result, kad.store_mut());
+                let is_gone = reply.is_canceled();
+                if step.last && (is_gone || !lookup.on_round()) {
+                    return end_read(*lookup, reply, kad.store_mut());
+                }
+                let query = if step.last { ask(&lookup, kad) } else { *id };
+                if (is_enough || is_gone)
+                    && let Some(mut query) = kad.query_mut(id)
+                {
+                    query.finish();
+                }
+                let work = Work::Get(lookup, reply);
+                self.operations.insert(query, Operation { work, deadline });
+            }
+            (Work::Put(mut spread, reply), QueryResult::GetClosestPeers(result)) => {
+                spread.on_closest(result, kad.store_mut().local());
+                self.send(spread, reply, deadline, kad);
+            }
+            (Work::Put(mut spread, reply), QueryResult::PutRecord(result)) => {
+                spread.on_put(result);
+                self.send(spread, reply, deadline, kad);
+            }
+            // No query of ours comes to anything else.
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, work: Work, kad: &mut kad::Behaviour<SmartRecordStore>) {
+        let deadline = Instant::now().checked_add(self.config.timeout());
+        let query = match work {
+            Work::Get(ref lookup, _) => ask(lookup, kad),
+            Work::Put(spread, reply) if !spread.peers().is_empty() => {
+                return self.send(spread, reply, deadline, kad);
+            }
+            Work::Put(ref spread, _) => {
+                let key = spread.key.as_bytes().to_vec();
+                kad.get_n_closest_peers(key, self.config.replicas())
+            }
+        };
+        self.operations.insert(query, Operation { work, deadline });
+    }
+
+    /// Sends the next chunk, or ends the put.
+    fn send(
+        &mut self,
+        mut spread: Spread,
+        reply: Reply<Vec<PeerId>>,
+        deadline: Option<Instant>,
+        kad: &mut kad::Behaviour<SmartRecordStore>,
+    ) {
+        let now = kad.store_mut().clock().now();
+        let Some((record, peers)) = spread.next_record(now) else {
+            return end_put(spread, reply);
+        };
+        let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
+        self.operations.insert(query, Operation { work: Work::Put(spread, reply), deadline });
+    }
+
+    /// Ends all whose deadline has come.
+    fn end_late(&mut self, kad: &mut kad::Behaviour<SmartRecordStore>) {
+        let now = Instant::now();
+        let is_late = |operation: &mut Operation| operation.deadline.is_some_and(|at| at <= now);
+        let late: Vec<_> = self.operations.extract_if(|_, operation| is_late(operation)).collect();
+        for (id, Operation { work, .. }) in late {
+            match work {
+                Work::Get(mut lookup, reply) => {
+                    lookup.time_out();
+                    end_read(*lookup, reply, kad.store_mut());
+                }
+                Work::Put(spread, reply) if spread.len() > 0 => {
+                    answer(reply, Err(DhtError::TimedOut));
+                }
+                Work::Put(mut spread, reply) => {
+                    let query = kad.query(&id);
+                    spread.took(query.as_ref().map_or(&[], |query| took(query.info())));
+                    end_put(spread, reply);
+                }
+            }
+            if let Some(mut query) = kad.query_mut(&id) {
+                query.finish();
+            }
+        }
+    }
+}
+
+/// Asks the peers closest to the key.
+fn ask(lookup: &Lookup, kad: &mut kad::Behaviour<SmartRecordStore>) -> QueryId {
+    kad.get_record(kad::RecordKey::new(lookup.key()))
+}
+
+/// Takes note of how a query goes on. Returns whether that is enough.
+fn on_progress(lookup: &mut Lookup, result: &GetRecordResult, store: &SmartRecordStore) -> bool {
+    let Ok(GetRecordOk::FoundRecord(found)) = result else {
+        lookup.on_progress(result);
+        return false;
+    };
+    // Without a peer it is our own copy, of which the lookup has the whole.
+    let Some(peer) = found.peer else {
+        return false;
+    };
+    let (now, record) = (store.clock().now(), &found.record);
+    let said = if record.key == kad::RecordKey::new(lookup.key()) {
+        let value = Bytes::copy_from_slice(&record.value);
+        lookup.joined().check(lookup.key(), value, now)
+    } else {
+        // Kademlia does not compare them.
+        Err(ValidationError::from(Malformed::other("an answer of another key")))
+    };
+    let expires_at = record.expires.map(|at| wall_clock(at, now));
+    lookup.on_answer(peer, said, expires_at)
+}
+
+fn end_read(lookup: Lookup, reply: Reply<Reading>, store: &SmartRecordStore) {
+    if lookup.has_failed() && lookup.joined().is_empty() {
+        return answer(reply, Err(DhtError::TimedOut));
+    }
+    answer(reply, Ok(lookup.into_reading(&[], Vec::new(), store.clock().now())));
+}
+
+fn end_put(spread: Spread, reply: Reply<Vec<PeerId>>) {
+    let peers = spread.into_peers();
+    answer(reply, if peers.is_empty() { Err(DhtError::NotReplicated) } else { Ok(peers) });
+}
+
+/// Who has taken what a query sends.
+fn took(query: &QueryInfo) -> &[PeerId] {
+    match query {
+        QueryInfo::PutRecord { phase: PutRecordPhase::PutRecord { success, .. }, .. } => success,
+        _ => &[],
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, DhtError>) {
+    // Whoever asked may have lost interest.
+    let _ = reply.send(result);
+}

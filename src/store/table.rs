@@ -1,0 +1,187 @@
+//! The rows of a store, and what their heads say.
+//!
+//! **Invariants.** Nothing is written here. A head's counts are those of its record's spaces; a head of the time of another
+//! list of the protected, or a damaged one, is not believed, and the spaces are counted.
+//!
+//! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::{
+    StorageError,
+    plan::Plan,
+    quota::{Payers, Protection, namespace_tally},
+    rows,
+    storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
+};
+use crate::proto::storage::{Board, Head, head::Body};
+use smart_record_core::RecordKey;
+
+/// The rows, whose they are, and who is protected.
+pub(super) struct Table {
+    pub(super) local: PeerId,
+    /// The digest of the local peer.
+    place: [u8; 32],
+    pub(super) storage: Box<dyn Storage>,
+    pub(super) protection: Protection,
+}
+
+impl Table {
+    pub(super) fn new(local: PeerId, storage: Box<dyn Storage>, protection: Protection) -> Self {
+        Self { local, place: RecordId::place(&local), storage, protection }
+    }
+
+    pub(super) fn record_id(&self, key: &RecordKey) -> RecordId {
+        RecordId::at(&self.place, key)
+    }
+
+    /// All parts of a record, its head first.
+    pub(super) fn parts_of(
+        &self,
+        record: RecordId,
+    ) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+        of_one(record, self.storage.scan(&record.head()))
+    }
+
+    /// The last space of a record at or before another, good or not.
+    pub(super) fn last_space(
+        &self,
+        record: RecordId,
+        up_to: SpaceId,
+    ) -> Result<Option<SpaceId>, StorageError> {
+        let last = self.storage.last(&record.part(up_to))?;
+        Ok(last.filter(|l| l.record == record && l.space != SpaceId::HEAD).map(|l| l.space))
+    }
+
+    /// Whether a record has other spaces than this one.
+    pub(super) fn has_other_spaces(&self, id: PartId) -> Result<bool, StorageError> {
+        let last = self.last_space(id.record, SpaceId::MAX)?;
+        let other = match id.space.before() {
+            Some(before) if last == Some(id.space) => self.last_space(id.record, before)?,
+            _ => last,
+        };
+        Ok(other.is_some())
+    }
+
+    /// Whether the space in a row is protected.
+    pub(super) fn is_protected(&self, part: &Part<'_>) -> bool {
+        rows::peer_of(part).is_some_and(|writer| self.protection.covers(&writer))
+    }
+
+    /// What a record's head says, or would say if it could be read.
+    pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
+        match self.known_board(record)? {
+            Some(board) => Ok(board),
+            None => self.count_board(record, None),
+        }
+    }
+
+    /// What a record's head says; `None` if its spaces have to be counted, because the head is damaged, or of
+    /// the time of another list.
+    pub(super) fn known_board(&self, record: RecordId) -> Result<Option<Board>, StorageError> {
+        let empty = self.empty_board();
+        let Some(head) = self.storage.get(&record.head())? else {
+            return Ok(Some(empty));
+        };
+        Ok(match rows::decode_head(&head) {
+            Ok(Head { body: Some(Body::Value(_)), .. }) => Some(empty),
+            Ok(Head { body: Some(Body::Board(board)), .. }) => {
+                (board.protected_by == empty.protected_by).then_some(board)
+            }
+            _ => None,
+        })
+    }
+
+    /// Counts the spaces of a record, all but one.
+    pub(super) fn count_board(
+        &self,
+        record: RecordId,
+        except: Option<SpaceId>,
+    ) -> Result<Board, StorageError> {
+        let mut board = self.empty_board();
+        for part in self.parts_of(record) {
+            let (id, part) = part?;
+            if id.space != SpaceId::HEAD && Some(id.space) != except {
+                board.add(part.bytes.len(), self.is_protected(&part));
+            }
+        }
+        Ok(board)
+    }
+
+    pub(super) fn empty_board(&self) -> Board {
+        Board { protected_by: self.protection.fingerprint, ..Board::default() }
+    }
+
+    /// Who is charged for a head, and its key.
+    pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, Payers) {
+        let Some(Head { key, body }) = head else {
+            return (None, Payers::default());
+        };
+        let key = RecordKey::new(key);
+        let is_local = matches!(body, Some(Body::Value(value)) if value.is_local);
+        let payers = Payers {
+            writer: is_local.then(|| TallyId::writer(&self.local)),
+            namespace: namespace_tally(&key),
+        };
+        (Some(key), payers)
+    }
+
+    /// How many bytes the head of a record has, and who is charged for them.
+    pub(super) fn head_cost(
+        &self,
+        record: RecordId,
+    ) -> Result<Option<(usize, Payers)>, StorageError> {
+        Ok(self.storage.get(&record.head())?.map(|head| {
+            let (_, payers) = self.head_payers(rows::decode_head(&head).ok());
+            (head.bytes.len(), payers)
+        }))
+    }
+
+    /// Plans that a record goes, all of it or what is not protected. Returns its key, if it can be read.
+    pub(super) fn plan_removal(
+        &self,
+        record: RecordId,
+        spares: bool,
+        plan: &mut Plan,
+    ) -> Result<Option<RecordKey>, StorageError> {
+        let mut rest = self.empty_board();
+        let mut head = None;
+        let mut namespace = None;
+        for part in of_one(record, self.storage.scan_unchecked(&record.head())) {
+            let (id, part) = part?;
+            let bytes = part.bytes.len();
+            if id.space == SpaceId::HEAD {
+                let (key, payers) = self.head_payers(rows::decode_head(&part).ok());
+                namespace = payers.namespace;
+                head = Some((key, bytes, payers));
+                continue;
+            }
+            let writer = rows::peer_of(&part);
+            if spares && writer.is_some_and(|writer| self.protection.covers(&writer)) {
+                rest.add(bytes, true);
+            } else {
+                plan.remove(id, bytes, Payers::of_space(namespace, writer.as_ref()));
+            }
+        }
+        let Some((key, bytes, payers)) = head else {
+            return Ok(None);
+        };
+        match &key {
+            Some(key) if rest.spaces > 0 => {
+                let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), rest);
+                plan.set(record.head(), part, Some((bytes, payers)), payers);
+            }
+            _ => plan.remove(record.head(), bytes, payers),
+        }
+        Ok(key)
+    }
+}
+
+/// The parts up to the last of a record.
+fn of_one(
+    record: RecordId,
+    parts: Parts<'_>,
+) -> impl Iterator<Item = Result<(PartId, Part<'_>), StorageError>> {
+    parts.take_while(move |part| part.as_ref().map_or(true, |(id, _)| id.record == record))
+}

@@ -1,0 +1,478 @@
+//! Putting and reading over a bare `kad::Behaviour`, in a call each: real swarms over TCP.
+
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use crate::driven::{Driven, Kad, add_silent, drive_until};
+use crate::nodes::{Node, Stored, says, signer, start, start_with, within};
+use futures::{FutureExt, StreamExt};
+use libp2p::{Swarm, identity::Keypair, kad};
+use libp2p_smart_record::{
+    AcceptAny, Clock, Fault, Malformed, RecordKey, Registry, SmartRecord, SystemClock, Timestamp,
+    ValidationError, Validator, Validity, best_index,
+    dht::{Dht, DhtConfig, DhtDriver, DhtError},
+    store::{SmartRecordStore, StoreConfig, WriteError},
+};
+
+const KEY: &str = "/sr/rooms/lobby";
+
+async fn driven() -> Driven {
+    driven_by(Registry::default()).await
+}
+
+async fn driven_by(registry: Registry) -> Driven {
+    Driven::start(Keypair::generate_ed25519(), registry, DhtConfig::default(), |_| {}).await
+}
+
+/// What so many writers say, in so many bytes each.
+fn board(writers: usize, bytes: usize) -> SmartRecord {
+    let key = RecordKey::new(KEY);
+    let mut board = SmartRecord::new(key.clone());
+    for _ in 0..writers {
+        board.join(says(&mut signer(&key), &"x".repeat(bytes))).unwrap();
+    }
+    board
+}
+
+/// Gives a node a value, as if it had come there in other ways.
+async fn give(node: &Node, key: &str, value: Vec<u8>) {
+    let key = RecordKey::new(key);
+    let write = move |store: &mut SmartRecordStore| store.write(&key, &value).map(drop);
+    node.with(move |swarm| write(swarm.behaviour_mut().kad.store_mut())).await.unwrap().unwrap();
+}
+
+async fn value_of(node: &Node, key: &str) -> Option<Vec<u8>> {
+    let key = RecordKey::new(key);
+    let value = node.with(move |swarm| swarm.behaviour_mut().kad.store_mut().value(&key));
+    value.await.unwrap().unwrap().map(|stored| stored.value.to_vec())
+}
+
+#[tokio::test]
+async fn what_one_says_another_reads() {
+    let (ada, bob, hub) = (driven().await, driven().await, start().await);
+    ada.meet(&hub).await;
+    bob.meet(&hub).await;
+    within(async {
+        assert!(bob.dht.get(KEY).await.unwrap().is_empty());
+        let mut signer = signer(&KEY.into());
+        let said = says(&mut signer, "hello");
+        let mut took = ada.dht.put(said.clone()).await.unwrap();
+        took.sort_unstable();
+        assert!(took.contains(&hub.peer()));
+        let reading = bob.dht.get(KEY).await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(said.clone()));
+        assert!(reading.is_complete());
+        let newest = said.space(&signer.writer()).unwrap().newest().unwrap();
+        let mut holders = reading.holders_of(&signer.writer(), newest);
+        holders.push(bob.peer);
+        assert!(took.iter().all(|peer| holders.contains(peer)), "they have what they took");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_board_larger_than_a_slice_is_read_whole_whoever_has_which_part() {
+    let reader = driven().await;
+    let (replicas, board) = ([start().await, start().await, start().await], board(60, 600));
+    for (n, replica) in replicas.iter().enumerate() {
+        reader.meet(replica).await;
+        // Each lacks a third, and all of it is ten slices.
+        let mut part = SmartRecord::new(KEY.into());
+        for (_, (writer, space)) in board.spaces().enumerate().filter(|(m, _)| m % 3 != n) {
+            part.join_space(writer.clone(), space.clone());
+        }
+        give(replica, KEY, part.encode()).await;
+    }
+    within(async {
+        let reading = reader.dht.get(KEY).await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(board));
+        assert!(reading.is_complete());
+        assert_eq!((reading.holders.len(), reading.refused.len()), (3, 0));
+        assert!(reading.stale.is_empty() && reading.withheld.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_the_rounds_run_out_the_reading_is_not_complete() {
+    let config = DhtConfig::default().with_read_rounds(2);
+    let reader = Driven::start(Keypair::generate_ed25519(), Registry::default(), config, |_| {});
+    let (reader, replica, board) = (reader.await, start().await, board(60, 600));
+    reader.meet(&replica).await;
+    give(&replica, KEY, board.encode()).await;
+    within(async {
+        let reading = reader.dht.get(KEY).await.unwrap();
+        assert!(!reading.is_complete());
+        let read = reading.snapshot.record.unwrap().spaces().len();
+        assert!((1..board.spaces().len()).contains(&read), "{read}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_of_several_chunks_is_stored_here_and_taken_whole_by_all() {
+    let writer = driven().await;
+    let (replicas, board) = ([start().await, start().await, start().await], board(60, 600));
+    for replica in &replicas {
+        writer.meet(replica).await;
+    }
+    assert!(board.chunks(StoreConfig::default().chunk_bytes()).count() > 2);
+    within(async {
+        let mut took = writer.dht.put(board.clone()).await.unwrap();
+        took.sort_unstable();
+        let mut all = replicas.each_ref().map(Node::peer);
+        all.sort_unstable();
+        assert_eq!(took, all);
+        for replica in &replicas {
+            assert_eq!(replica.stored(&KEY.into()).await.unwrap(), Some(board.clone()));
+        }
+        let here = writer.kad(|kad| kad.store_mut().record(&KEY.into())).await;
+        assert_eq!(here, Ok(Some(board.clone())));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn forged_and_foreign_answers_change_nothing() {
+    let lenient = || Registry::empty().with_fallback(AcceptAny::default());
+    let liar = || start_with(lenient(), StoreConfig::default(), |_| {});
+    let (reader, honest) = (driven().await, start().await);
+    let (forger, babbler) = (liar().await, liar().await);
+    let board = board(3, 10);
+    let mut forged = board.encode();
+    // In the last signature.
+    *forged.last_mut().unwrap() ^= 1;
+    let mut foreign = SmartRecord::new("/sr/rooms/other".into());
+    let mut elsewhere = signer(foreign.key());
+    foreign.join(says(&mut elsewhere, "of another key")).unwrap();
+    give(&honest, KEY, board.encode()).await;
+    give(&forger, KEY, forged).await;
+    give(&babbler, KEY, foreign.encode()).await;
+    for node in [&honest, &forger, &babbler] {
+        reader.meet(node).await;
+    }
+    within(async {
+        let reading = reader.dht.get(KEY).await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(board));
+        let fault = |peer| reading.refused.iter().find(|(p, _)| *p == peer).map(|(_, e)| e.fault());
+        assert_eq!(fault(babbler.peer()), Some(Fault::Invalid));
+        assert!(!reading.holders.contains(&babbler.peer()));
+        assert!(!reading.view().iter().any(|(writer, _)| *writer == elsewhere.writer()));
+    })
+    .await;
+}
+
+/// Text of which the longest is the best.
+struct Longest;
+
+impl Validator for Longest {
+    fn validate(
+        &self,
+        _: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        std::str::from_utf8(value)
+            .map(|_| Validity::forever())
+            .map_err(|e| Malformed::other(e).into())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values.iter().map(|value| value.len()))
+    }
+}
+
+/// Sets of letters, in order, of which several are united.
+struct Letters;
+
+impl Validator for Letters {
+    fn validate(
+        &self,
+        _: &RecordKey,
+        value: &[u8],
+        _: Timestamp,
+    ) -> Result<Validity, ValidationError> {
+        let is_good = value.is_sorted_by(|a, b| a < b);
+        is_good.then(Validity::forever).ok_or_else(|| Malformed::other("no set").into())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values.iter().map(|value| (value.len(), *value)))
+    }
+
+    fn consolidate(&self, _: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
+        let mut all = values.concat();
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        part.iter().all(|letter| whole.contains(letter))
+    }
+}
+
+fn values() -> Registry {
+    let values = Registry::empty().with("longest", Longest).unwrap();
+    values.with("letters", Letters).unwrap()
+}
+
+#[tokio::test]
+async fn of_values_the_best_good_one_is_read_and_where_they_combine_all_together() {
+    let reader = driven_by(values()).await;
+    let mut nodes = Vec::new();
+    let lenient = || Registry::empty().with_fallback(AcceptAny::default());
+    for (longest, letters) in [("a", "ab"), ("ccc", "bcd"), ("bb", "e")] {
+        let node = start_with(values(), StoreConfig::default(), |_| {}).await;
+        give(&node, "/longest/x", longest.into()).await;
+        give(&node, "/letters/x", letters.into()).await;
+        nodes.push(node);
+    }
+    let liar = start_with(lenient(), StoreConfig::default(), |_| {}).await;
+    give(&liar, "/longest/x", vec![0xff; 9]).await;
+    give(&liar, "/letters/x", b"zz".to_vec()).await;
+    nodes.push(liar);
+    for node in &nodes {
+        reader.meet(node).await;
+    }
+    within(async {
+        for (key, value) in [("/longest/x", "ccc"), ("/letters/x", "abcde")] {
+            let reading = reader.dht.get(key).await.unwrap();
+            assert_eq!(reading.snapshot.value.as_deref(), Some(value.as_bytes()));
+            assert_eq!(reading.values().count(), 3);
+            let [(peer, error)] = &reading.refused[..] else { panic!("{:?}", reading.refused) };
+            assert_eq!((*peer, error.fault()), (nodes[3].peer(), Fault::Malformed));
+            assert!(reading.is_complete());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_is_put_as_it_is_and_refused_here_if_it_is_no_good_or_worse_or_too_large() {
+    let writer = driven_by(values()).await;
+    let replica = start_with(values(), StoreConfig::default(), |_| {}).await;
+    writer.meet(&replica).await;
+    within(async {
+        let key = "/longest/x";
+        assert_eq!(writer.dht.put_value(key, "long").await, Ok(vec![replica.peer()]));
+        assert_eq!(value_of(&replica, key).await, Some(b"long".to_vec()));
+        for (value, fault) in [
+            (vec![0xff], Fault::Malformed),
+            (b"no".to_vec(), Fault::Stale),
+            (vec![b'x'; 16 * 1_024], Fault::LimitExceeded),
+        ] {
+            let Err(DhtError::Refused(WriteError::Refused(reason))) =
+                writer.dht.put_value(key, value).await
+            else {
+                panic!("refused");
+            };
+            assert_eq!(reason.fault(), fault);
+        }
+        assert_eq!(value_of(&replica, key).await, Some(b"long".to_vec()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_smart_record_in_its_wire_form_is_put_as_one_and_what_is_refused_is_an_error() {
+    let (writer, replica) = (driven().await, start().await);
+    writer.meet(&replica).await;
+    within(async {
+        let board = board(30, 600);
+        assert_eq!(writer.dht.put_value(KEY, board.encode()).await, Ok(vec![replica.peer()]));
+        assert_eq!(replica.stored(&KEY.into()).await.unwrap(), Some(board));
+        // An hour ahead of every clock: the earlier update that goes with it is known.
+        let mut signer = signer(&KEY.into());
+        writer.dht.put(says(&mut signer, "now")).await.unwrap();
+        let now = SystemClock.now();
+        let later = now.saturating_add(Duration::from_secs(3_600));
+        let document = [("text", "later")].into_iter().collect();
+        signer.merge(document, later, Duration::from_secs(60)).unwrap();
+        let error = writer.dht.put(signer.record(now)).await.unwrap_err();
+        assert!(matches!(error, DhtError::Refused(WriteError::Refused(_))), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lone_node_says_that_nobody_took_it_and_reads_what_it_has() {
+    let (alone, said) = (driven().await, board(1, 10));
+    within(async {
+        assert_eq!(alone.dht.put(said.clone()).await, Err(DhtError::NotReplicated));
+        let reading = alone.dht.get(KEY).await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(said));
+        assert!(!reading.is_complete() && !reading.has_reached_anyone());
+        for error in [
+            alone.dht.get("/unheard/of").await.unwrap_err(),
+            alone.dht.put_value("/unheard/of", "x").await.unwrap_err(),
+        ] {
+            assert!(matches!(error, DhtError::Refused(WriteError::Refused(_))), "{error}");
+        }
+    })
+    .await;
+}
+
+// ------------------------------------------------------------- deadlines
+
+/// A swarm and both halves, whose every operation is late as soon as it is looked at.
+async fn late() -> (Swarm<Kad>, Dht, DhtDriver) {
+    let (swarm, _) =
+        crate::driven::swarm(Keypair::generate_ed25519(), Registry::default(), |_| {}).await;
+    let (dht, driver) = Dht::with_config(DhtConfig::default().with_timeout(Duration::ZERO));
+    (swarm, dht, driver)
+}
+
+async fn run_next(driver: &mut DhtDriver, swarm: &mut Swarm<Kad>) {
+    let command = driver.next().await.unwrap();
+    driver.run(command, swarm.behaviour_mut());
+}
+
+fn running(kad: &Kad) -> Vec<kad::QueryId> {
+    kad.iter_queries().map(|query| query.id()).collect()
+}
+
+#[tokio::test]
+async fn a_read_that_a_silent_peer_holds_up_comes_to_what_others_have_said_by_its_deadline() {
+    let ((mut swarm, dht, mut driver), honest, board) = (late().await, start().await, board(1, 10));
+    give(&honest, KEY, board.encode()).await;
+    swarm.behaviour_mut().add_address(&honest.peer(), honest.address());
+    let _silent = add_silent(swarm.behaviour_mut()).await;
+    within(async {
+        let mut get = pin!(dht.get(KEY));
+        assert!((&mut get).now_or_never().is_none());
+        run_next(&mut driver, &mut swarm).await;
+        drive_until(&mut swarm, &mut driver, |event, _| {
+            matches!(
+                event,
+                kad::Event::OutboundQueryProgressed {
+                    result: kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(_))),
+                    ..
+                }
+            )
+        })
+        .await;
+        assert!((&mut get).now_or_never().is_none(), "the silent one is waited for");
+        run_next(&mut driver, &mut swarm).await;
+        let reading = get.await.unwrap();
+        assert_eq!(reading.snapshot.record, Some(board));
+        assert_eq!((reading.holders.clone(), reading.is_complete()), (vec![honest.peer()], false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_that_nobody_answers_ends_at_its_deadline() {
+    let (mut swarm, dht, mut driver) = late().await;
+    let _silent = add_silent(swarm.behaviour_mut()).await;
+    within(async {
+        let mut get = pin!(dht.get(KEY));
+        assert!((&mut get).now_or_never().is_none());
+        for _ in 0..2 {
+            run_next(&mut driver, &mut swarm).await;
+        }
+        assert_eq!(get.await.unwrap_err(), DhtError::TimedOut);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_that_cannot_be_sent_in_time_says_so_and_is_stored_here() {
+    let ((mut swarm, dht, mut driver), board) = (late().await, board(1, 10));
+    let _silent = add_silent(swarm.behaviour_mut()).await;
+    within(async {
+        let mut put = pin!(dht.put(board.clone()));
+        assert!((&mut put).now_or_never().is_none());
+        for _ in 0..2 {
+            run_next(&mut driver, &mut swarm).await;
+        }
+        assert_eq!(put.await, Err(DhtError::TimedOut));
+        assert_eq!(swarm.behaviour_mut().store_mut().record(&KEY.into()), Ok(Some(board)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_that_a_silent_peer_holds_up_counts_those_who_took_it_by_its_deadline() {
+    let ((mut swarm, dht, mut driver), honest, board) = (late().await, start().await, board(1, 10));
+    swarm.behaviour_mut().add_address(&honest.peer(), honest.address());
+    let (silent, _listener) = add_silent(swarm.behaviour_mut()).await;
+    within(async {
+        let mut put = pin!(dht.put(board.clone()));
+        assert!((&mut put).now_or_never().is_none());
+        run_next(&mut driver, &mut swarm).await;
+        // As if the silent one had answered who is closest, and nothing since.
+        let [id] = running(swarm.behaviour())[..] else { panic!("one query") };
+        let info = |peer_id| kad::PeerInfo { peer_id, addrs: Vec::new() };
+        let peers = vec![info(honest.peer()), info(silent)];
+        let found = kad::GetClosestPeersOk { key: KEY.into(), peers };
+        let event = kad::Event::OutboundQueryProgressed {
+            id,
+            result: kad::QueryResult::GetClosestPeers(Ok(found)),
+            stats: kad::QueryStats::empty(),
+            step: kad::ProgressStep { count: 1.try_into().unwrap(), last: true },
+        };
+        driver.on_event(&event, swarm.behaviour_mut());
+        let has_taken = |kad: &Kad| {
+            kad.iter_queries().any(|query| match query.info() {
+                kad::QueryInfo::PutRecord {
+                    phase: kad::PutRecordPhase::PutRecord { success, .. },
+                    ..
+                } => *success == [honest.peer()],
+                _ => false,
+            })
+        };
+        poll_fn(|cx| {
+            while swarm.poll_next_unpin(cx).is_ready() {}
+            if has_taken(swarm.behaviour()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        run_next(&mut driver, &mut swarm).await;
+        assert_eq!(put.await, Ok(vec![honest.peer()]));
+        assert_eq!(honest.stored(&KEY.into()).await.unwrap(), Some(board));
+    })
+    .await;
+}
+
+// ------------------------------------------------------------- the two halves
+
+#[tokio::test]
+async fn whichever_half_is_dropped_the_other_ends() {
+    let (dht, driver) = Dht::new();
+    let mut waiting = pin!(dht.get(KEY));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(driver);
+    assert_eq!(waiting.await.unwrap_err(), DhtError::DriverStopped, "in the queue");
+    assert_eq!(dht.put(board(1, 10)).await, Err(DhtError::DriverStopped), "before it was asked");
+
+    let ((mut swarm, dht, mut driver), said) = (late().await, board(1, 10));
+    let _silent = add_silent(swarm.behaviour_mut()).await;
+    let mut put = Box::pin(dht.put(said));
+    assert!((&mut put).now_or_never().is_none());
+    run_next(&mut driver, &mut swarm).await;
+    assert_eq!(running(swarm.behaviour()).len(), 1);
+    drop(driver);
+    assert_eq!(put.await, Err(DhtError::DriverStopped), "with its query running");
+
+    let (dht, mut driver) = Dht::new();
+    let clone = dht.clone();
+    drop(dht);
+    assert!(driver.next().now_or_never().is_none());
+    drop(clone);
+    assert!(driver.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_put_goes_on_when_nobody_waits_for_it() {
+    let (writer, replica, board) = (driven().await, start().await, board(60, 600));
+    writer.meet(&replica).await;
+    let mut events =
+        replica.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    within(async {
+        // The command is in the queue.
+        assert!(writer.dht.put(board.clone()).now_or_never().is_none());
+        while replica.stored(&KEY.into()).await.unwrap() != Some(board.clone()) {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
+}
