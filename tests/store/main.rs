@@ -21,6 +21,7 @@ mod cost;
 mod events;
 mod failures;
 mod given_out;
+mod laws;
 mod probe;
 mod quotas;
 #[cfg(feature = "redb")]

@@ -1,6 +1,7 @@
 //! Keys of every type, the same in every run.
 
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
+use p256::ecdsa::Signature;
 
 /// An Ed25519 key whose secret is this byte 32 times.
 pub fn ed25519(seed: u8) -> Keypair {
@@ -39,29 +40,6 @@ pub fn all_types() -> [Keypair; 4] {
 
 /// The other of the two ECDSA signatures that are valid whenever one is: `(r, n - s)`.
 pub fn other_signature(der: &[u8]) -> Vec<u8> {
-    /// The order of P-256.
-    const N: [u8; 32] = [
-        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
-        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
-    ];
-    let r = &der[4..4 + der[3] as usize];
-    let s = &der[4 + r.len() + 2..];
-    let s: Vec<u8> = s.iter().copied().skip_while(|b| *b == 0).collect();
-    let padded = [vec![0; 32 - s.len()], s].concat();
-    let mut borrow = 0;
-    let mut other: Vec<u8> = (0..32)
-        .rev()
-        .map(|i| {
-            let difference = i32::from(N[i]) - i32::from(padded[i]) - borrow;
-            borrow = i32::from(difference < 0);
-            difference.rem_euclid(256) as u8
-        })
-        .collect();
-    other.reverse();
-    let mut other: Vec<u8> = other.into_iter().skip_while(|b| *b == 0).collect();
-    if other[0] >= 0x80 {
-        other.insert(0, 0);
-    }
-    let content = [&[2, r.len() as u8], r, &[2, other.len() as u8], &other].concat();
-    [vec![0x30, content.len() as u8], content].concat()
+    let (r, s) = Signature::from_der(der).unwrap().split_scalars();
+    Signature::from_scalars(r, -s).unwrap().to_der().as_bytes().to_vec()
 }

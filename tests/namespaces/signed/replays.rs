@@ -1,5 +1,7 @@
 //! Replays: under another key, of a lower sequence, of the same with another signature.
 
+use smart_record_testing::keys::other_signature;
+
 use super::*;
 
 #[test]
@@ -49,7 +51,7 @@ fn a_second_signature_of_the_same_does_not_flap() {
     let payload = payload(KEY.as_bytes(), b"x", 5);
     let one = Forgery::by(&author, payload);
     let mut other = one.clone();
-    other.signature = negated_s(&one.signature);
+    other.signature = other_signature(&one.signature);
     let (one, other) = (one.encode(), other.encode());
     assert_ne!(one, other);
     let rules = SignedRecordValidator::default();
@@ -63,31 +65,4 @@ fn a_second_signature_of_the_same_does_not_flap() {
         }
         assert_eq!(replica.get(&key()).as_ref(), Some(least));
     }
-}
-
-/// The other good ECDSA signature of the same: `(r, n - s)`, in DER.
-fn negated_s(der: &[u8]) -> Vec<u8> {
-    const N: [u8; 32] = [
-        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
-        0x25, 0x51,
-    ];
-    let r_len = usize::from(der[3]);
-    let (r, s) = (&der[4..4 + r_len], &der[4 + r_len + 2..]);
-    let mut wide = [0; 33];
-    wide[33 - s.len()..].copy_from_slice(s);
-    let (mut negated, mut borrow) = ([0; 32], 0);
-    for n in (0..32).rev() {
-        let digit = i16::from(N[n]) - i16::from(wide[n + 1]) - borrow;
-        borrow = i16::from(digit < 0);
-        negated[n] = digit.rem_euclid(256) as u8;
-    }
-    let integer = |bytes: &[u8]| {
-        let first = bytes.iter().position(|b| *b != 0).unwrap();
-        let sign = if bytes[first] >= 0x80 { &[0][..] } else { &[] };
-        let bytes = [sign, &bytes[first..]].concat();
-        [&[2, bytes.len() as u8][..], &bytes].concat()
-    };
-    let body = [integer(r), integer(&negated)].concat();
-    [&[0x30, body.len() as u8][..], &body].concat()
 }

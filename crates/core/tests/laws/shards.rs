@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeSet;
 
 use libp2p_identity::PeerId;
-use libp2p_smart_record::{ShardedKey, ShardedRecord};
+use smart_record_core::{ShardedKey, ShardedRecord};
 
 fn topic(name: &str, bits: u8) -> ShardedKey {
     ShardedKey::new(RecordKey::new(format!("/sr/{name}")), bits, &Limits::default()).unwrap()

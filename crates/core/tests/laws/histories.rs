@@ -1,4 +1,4 @@
-//! Histories of several writers, law-abiding and not, and what becomes of them in replicas.
+//! Histories of several writers, law-abiding and not, and what becomes of them.
 
 use super::*;
 
@@ -195,28 +195,6 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
     }
     dice.shuffle(&mut packets);
     packets
-}
-
-pub fn replica(limits: Limits, clock: &ManualClock) -> SmartRecordStore {
-    let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
-    SmartRecordStore::with_storage(
-        keypair(200).public().to_peer_id(),
-        registry,
-        StoreConfig::default(),
-        MemoryStorage::default(),
-        clock.clone(),
-    )
-}
-
-/// Delivers a packet as Kademlia does one from a stranger.
-pub fn put(store: &mut SmartRecordStore, packet: Vec<u8>) {
-    let record = kad::Record::new(kad::RecordKey::new(&key()), packet);
-    store.put(record).unwrap();
-}
-
-/// The record that a store holds, none counting as an empty one.
-pub fn stored(store: &SmartRecordStore) -> SmartRecord {
-    store.record(&key()).unwrap().unwrap_or_else(|| SmartRecord::new(key()))
 }
 
 pub fn assert_nothing_expired(node: &Node, now: Timestamp) -> Result<(), TestCaseError> {

@@ -1,5 +1,5 @@
-//! The laws that replicas live by: the order and the encodings of nodes, the join of records, what a reader
-//! sees of them, and that delivery in any order, in any pieces and through any store comes to the same.
+//! The laws that replicas live by: the order and the encodings of nodes, the join of records, what a reader sees of them,
+//! and that delivery in any order and in any pieces comes to the same. That it does through any store is tested beside the store.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,16 +24,13 @@ use std::{
 
 use ipld_core::ipld::Ipld;
 use libp2p_identity::Keypair;
-use libp2p_kad::{self as kad, store::RecordStore};
-use libp2p_smart_record::{
-    Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
-    RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp,
-    Update, UpdateKind, ValidationError, View, Writer, codec,
-    store::{MemoryStorage, SmartRecordStore, StoreConfig},
-};
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use prost::Message;
-use smart_record_testing::ManualClock;
+use smart_record_core::{
+    Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
+    RecordKey, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update,
+    UpdateKind, ValidationError, View, Writer, codec,
+};
 
 /// The time at which all histories begin.
 const T0: u64 = 1_700_000_000_000;
