@@ -85,13 +85,13 @@ fn framed_len(len: usize) -> usize {
 ///
 /// ```
 /// use libp2p_identity::Keypair;
-/// use smart_record_core::{Bytes, Limits, RecordKey, SmartRecord, SpaceSigner, Timestamp, Chunks};
+/// use smart_record_core::{Chunks, Limits, RecordKey, SpaceSigner, Timestamp};
 ///
 /// let (key, now) = (RecordKey::new("/sr/lobby"), Timestamp::from_millis(1_700_000_000_000));
 /// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
 /// signer.merge([("n", 1)].into_iter().collect(), now, std::time::Duration::from_secs(60))?;
 /// let record = signer.record(now);
-/// let spaces = record.spaces().map(|(writer, space)| (writer, Bytes::from(space.encode(writer))));
+/// let spaces = record.spaces().map(|(writer, space)| (writer, space.encode(writer).into()));
 /// let chunks: Vec<_> = Chunks::new(spaces, 1_024).collect();
 /// assert_eq!(chunks, [record.encode()]);
 /// # Ok::<(), smart_record_core::SignError>(())
