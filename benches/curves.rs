@@ -11,14 +11,15 @@
     reason = "a measurement that cannot go on has failed"
 )]
 
-#[path = "ratios/fixtures.rs"]
-#[allow(dead_code, reason = "the ratios use the rest")]
-mod fixtures;
+mod ratios {
+    #[allow(dead_code, reason = "the ratios use the rest")]
+    pub mod fixtures;
+}
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
+use ratios::fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{Dict, Limits, SpaceRules, SpaceSigner, store::SmartRecordStore};
 

@@ -12,15 +12,10 @@
     reason = "a measurement that cannot go on has failed"
 )]
 
-#[path = "ratios/fixtures.rs"]
 mod fixtures;
-#[path = "ratios/harness.rs"]
 mod harness;
-#[path = "ratios/large.rs"]
 mod large;
-#[path = "ratios/network.rs"]
 mod network;
-#[path = "ratios/small.rs"]
 mod small;
 
 use harness::Harness;
