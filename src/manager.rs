@@ -36,8 +36,7 @@ pub use self::{
 };
 use self::{known::Known, survey::Survey};
 use crate::clock::SystemClock;
-use smart_record_core::Clock;
-use smart_record_core::{Namespaces, RecordKey, Timestamp, ValidationError, Writer};
+use smart_record_core::{Clock, Namespaces, RecordKey, Timestamp, ValidationError, Writer};
 use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };

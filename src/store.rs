@@ -70,8 +70,7 @@ use crate::{
     clock::SystemClock,
     meter::{Meter, Shared, Timed},
 };
-use smart_record_core::Clock;
-use smart_record_core::{Limits, Namespace, RecordKey, Registry};
+use smart_record_core::{Clock, Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///

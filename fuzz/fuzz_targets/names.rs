@@ -8,7 +8,11 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use libp2p_core::Multiaddr;
 use libp2p_kad as kad;
-use libp2p_smart_record::{Kind, Limits, Path, RecordKey, ShardedKey, Timestamp, ipns::{Eol, IpnsName}, presence::PresenceKey};
+use libp2p_smart_record::{
+    Kind, Limits, Path, RecordKey, ShardedKey, Timestamp,
+    ipns::{Eol, IpnsName},
+    presence::PresenceKey,
+};
 use libp2p_smart_record_fuzz::{author, documents::Document};
 use smart_record_services::{connectivity, dialable};
 

@@ -8,7 +8,11 @@ use std::{net::IpAddr, task::Context, time::Duration};
 use futures::{FutureExt, future::BoxFuture, task::noop_waker_ref};
 use libfuzzer_sys::fuzz_target;
 use libp2p_kad as kad;
-use libp2p_smart_record::{Kind, Registry, behaviour::Behaviour, store::{MemoryStorage, SmartRecordStore, StoreConfig}};
+use libp2p_smart_record::{
+    Kind, Registry,
+    behaviour::Behaviour,
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
+};
 use libp2p_smart_record_fuzz::{
     author,
     clock::ManualClock,

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::RecordStore};
-use libp2p_smart_record::{AcceptAny, Clock, Limits, Open, RecordKey, Registry, SpaceRules, store::{Quota, SmartRecordStore, Storage, StoreConfig, storage::Tally}};
+use libp2p_smart_record::{
+    AcceptAny, Clock, Limits, Open, RecordKey, Registry, SpaceRules,
+    store::{Quota, SmartRecordStore, Storage, StoreConfig, storage::Tally},
+};
 
 use crate::{
     AUTHORS,

@@ -4,7 +4,14 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libp2p_identity::Keypair;
-use libp2p_smart_record::{RecordKey, Writer, ipns::{IpnsBuilder, IpnsName}, iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt}, pk::PublicKeyValidator, presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal}, signed::UnsignedRecord};
+use libp2p_smart_record::{
+    RecordKey, Writer,
+    ipns::{IpnsBuilder, IpnsName},
+    iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt},
+    pk::PublicKeyValidator,
+    presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal},
+    signed::UnsignedRecord,
+};
 
 use crate::{
     author,

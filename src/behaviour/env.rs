@@ -18,8 +18,7 @@ use crate::{
     query::Bounds,
     store::{Checked, Origin, SmartRecordStore},
 };
-use smart_record_core::Clock;
-use smart_record_core::{Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
+use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
 
 /// Kademlia with its store, and what goes with it.
 pub(super) struct Env {

@@ -25,8 +25,7 @@ use crate::{
     query::{Joined, Said},
     store::Checked,
 };
-use smart_record_core::Clock;
-use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError};
+use smart_record_core::{Clock, RecordKey, Registry, Timestamp, ValidationError};
 
 /// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
 /// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).

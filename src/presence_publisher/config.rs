@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::clock::SystemClock;
-use smart_record_core::Clock;
-use smart_record_core::settings;
+use smart_record_core::{Clock, settings};
 
 /// The settings of a [`PresencePublisher`](super::PresencePublisher).
 #[derive(Clone, Debug)]

@@ -23,9 +23,8 @@ use super::{
     },
 };
 use crate::proto::storage::{Board, Head, head::Body};
-use smart_record_core::Clock;
 use smart_record_core::{
-    Chunks, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
+    Chunks, Clock, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };
 
 /// The rules of the store that has the storage.

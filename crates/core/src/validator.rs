@@ -12,7 +12,6 @@
 mod any;
 mod error;
 mod registry;
-mod shared;
 mod smart_record;
 
 use std::time::Duration;

@@ -51,9 +51,9 @@ pub use self::{
     name::{IpnsName, NameError},
 };
 use crate::proto::ipns as proto;
-use smart_record_core::ProtobufError;
 use smart_record_core::{
-    BadSignature, Limit, LimitExceeded, Timestamp, Writer, WriterError, check_signature_len,
+    BadSignature, Limit, LimitExceeded, ProtobufError, Timestamp, Writer, WriterError,
+    check_signature_len,
 };
 
 /// The largest record, in bytes: "Record Size Limit" of the specification.

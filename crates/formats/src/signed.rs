@@ -26,10 +26,9 @@ use prost::Message;
 pub use self::validator::SignedRecordValidator;
 pub use self::{limits::SignedRecordLimits, rank::Rank};
 use crate::proto::signed_record as proto;
-use smart_record_core::ProtobufError;
 use smart_record_core::{
-    BadSignature, LimitExceeded, Malformed, RecordKey, Timestamp, ValidationError, Writer,
-    WriterError, check_signature_len, envelope_bytes,
+    BadSignature, LimitExceeded, Malformed, ProtobufError, RecordKey, Timestamp, ValidationError,
+    Writer, WriterError, check_signature_len, envelope_bytes,
 };
 
 /// The domain of the signatures, as RFC 0002 separates them.

@@ -37,6 +37,13 @@ impl<V: Validator + 'static> From<V> for Namespace {
     }
 }
 
+impl<V: Validator + 'static> From<Arc<V>> for Namespace {
+    /// One validator for several registries.
+    fn from(validator: Arc<V>) -> Self {
+        Self::Value(validator)
+    }
+}
+
 /// Leaves out the validator, which need not be `Debug`.
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,8 +9,7 @@ use std::fmt;
 use libp2p_identity::{PeerId, SigningError};
 
 use super::{ExchangeKeyError, PresenceKeyError};
-use smart_record_core::ProtobufError;
-use smart_record_core::{LimitExceeded, Timestamp, WriterError};
+use smart_record_core::{LimitExceeded, ProtobufError, Timestamp, WriterError};
 
 /// The two who sign an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

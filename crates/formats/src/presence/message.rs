@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::proto::presence as proto;
-use smart_record_core::ProtobufError;
-use smart_record_core::{Limit, LimitExceeded, Purpose, Timestamp, Writer};
+use smart_record_core::{Limit, LimitExceeded, ProtobufError, Purpose, Timestamp, Writer};
 
 /// The domain of the signatures, as RFC 0002 separates them.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";

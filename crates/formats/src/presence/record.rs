@@ -18,8 +18,9 @@ use super::{
     Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
 use crate::proto::presence as proto;
-use smart_record_core::ProtobufError;
-use smart_record_core::{KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, Timestamp};
+use smart_record_core::{
+    KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, ProtobufError, Timestamp,
+};
 
 /// Where a client is present, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

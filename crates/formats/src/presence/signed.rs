@@ -12,8 +12,7 @@ use super::{
     message::{Message, SIGNATURE_OVER_KEY, date, weight},
 };
 use crate::proto::presence as proto;
-use smart_record_core::ProtobufError;
-use smart_record_core::{Limit, Timestamp};
+use smart_record_core::{Limit, ProtobufError, Timestamp};
 
 /// A message and the signatures that came with it, good or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
