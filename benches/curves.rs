@@ -19,9 +19,9 @@ mod ratios {
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ratios::fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 use libp2p_kad::{Record, store::RecordStore};
 use libp2p_smart_record::{Dict, Limits, SpaceRules, SpaceSigner, store::SmartRecordStore};
+use ratios::fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 
