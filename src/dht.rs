@@ -32,7 +32,7 @@ use crate::{query::Reading, store::WriteError};
 /// ```no_run
 /// # use std::time::Duration;
 /// # use libp2p::{Swarm, futures::StreamExt, kad, swarm::SwarmEvent};
-/// # use libp2p_smart_record::{*, dht::Dht};
+/// # use libp2p_smart_record::{dht::Dht, store::SmartRecordStore, *};
 /// # async fn run(mut swarm: Swarm<kad::Behaviour<SmartRecordStore>>, mut signer: SpaceSigner) -> Result<(), Box<dyn std::error::Error>> {
 /// let (dht, mut driver) = Dht::new();
 /// // Where the swarm is polled:

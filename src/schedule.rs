@@ -31,11 +31,6 @@ impl Due {
         self.at
     }
 
-    /// How long is left.
-    pub(crate) fn left(self, now: Timestamp) -> Duration {
-        self.at.saturating_since(now)
-    }
-
     /// Waits for no longer than it would from `now` on, in case the clock was set back.
     pub(crate) fn cap(&mut self, now: Timestamp) {
         self.hasten(now, self.after);
@@ -78,7 +73,7 @@ mod tests {
         let mut left = |minutes| {
             let now = NOW.saturating_add(minutes * MINUTE);
             due.cap(now);
-            due.left(now) / 60
+            due.at().saturating_since(now) / 60
         };
         for (minutes, minutes_left) in [(65, 5), (0, 10), (4, 6), (10, 0)] {
             assert_eq!(left(minutes), Duration::from_secs(minutes_left));

@@ -188,7 +188,7 @@ impl Task {
         loop {
             let now = self.now();
             due.cap(now);
-            let left = due.left(now);
+            let left = due.at().saturating_since(now);
             if left.is_zero() || !was_ahead && self.announcer.is_ahead(now) {
                 return;
             }
