@@ -37,12 +37,12 @@ fn board(writers: usize, bytes: usize) -> SmartRecord {
 async fn give(node: &Node, key: &str, value: Vec<u8>) {
     let key = RecordKey::new(key);
     let write = move |store: &mut SmartRecordStore| store.write(&key, &value).map(drop);
-    node.with(move |swarm| write(swarm.behaviour_mut().kad.store_mut())).await.unwrap().unwrap();
+    node.store(write).await.unwrap().unwrap();
 }
 
 async fn value_of(node: &Node, key: &str) -> Option<Vec<u8>> {
     let key = RecordKey::new(key);
-    let value = node.with(move |swarm| swarm.behaviour_mut().kad.store_mut().value(&key));
+    let value = node.store(move |store| store.value(&key));
     value.await.unwrap().unwrap().map(|stored| stored.value.to_vec())
 }
 
@@ -465,8 +465,7 @@ async fn whichever_half_is_dropped_the_other_ends() {
 async fn a_put_goes_on_when_nobody_waits_for_it() {
     let (writer, replica, board) = (driven().await, start().await, board(60, 600));
     writer.meet(&replica).await;
-    let mut events =
-        replica.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    let mut events = replica.store(|store| store.subscribe()).await.unwrap();
     within(async {
         // The command is in the queue.
         assert!(writer.dht.put(board.clone()).now_or_never().is_none());

@@ -36,8 +36,7 @@ async fn start_off(clock: ManualClock) -> Node {
 
 /// What is left of the record at a node, once it is there.
 async fn left(node: &Node, key: &RecordKey) -> Duration {
-    let mut events =
-        node.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    let mut events = node.store(|store| store.subscribe()).await.unwrap();
     loop {
         let key = kad::RecordKey::new(key);
         let found = node
@@ -70,9 +69,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
     within(async {
         let (a, b) = (start_off(here.clone()).await, start_off(there.clone()).await);
         let (to, value) = (key.clone(), record.as_bytes().to_vec());
-        a.with(move |swarm| swarm.behaviour_mut().kad.store_mut().write(&to, &value).unwrap())
-            .await
-            .unwrap();
+        a.store(move |store| store.write(&to, &value).unwrap()).await.unwrap();
         // Seven of its ten minutes pass before they meet.
         here.advance(secs(420));
         connect(&a, &b).await;

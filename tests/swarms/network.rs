@@ -34,8 +34,7 @@ async fn bounces_under(registry: Registry, under: RecordKey, value: Vec<u8>, fau
         let (space, _) = honest();
         attacker.put_to(replica.peer(), &key(), encode([space])).await.unwrap();
         let before = replica.stored(&key()).await.unwrap();
-        let mut events =
-            replica.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+        let mut events = replica.store(|store| store.subscribe()).await.unwrap();
 
         // The attacker is told nothing that would help it.
         attacker.put_to(replica.peer(), &under, value).await.unwrap();

@@ -57,8 +57,7 @@ fn board(key: &RecordKey, bytes: usize) -> SmartRecord {
 /// Writes into a node's store, as if it had come there in other ways.
 async fn store_at(node: &Node, record: &SmartRecord) {
     let (key, value) = (record.key().clone(), record.encode());
-    node.with(move |swarm| {
-        let store = swarm.behaviour_mut().kad.store_mut();
+    node.store(move |store| {
         store.write(&key, &value).unwrap();
     })
     .await
@@ -67,8 +66,7 @@ async fn store_at(node: &Node, record: &SmartRecord) {
 
 /// Waits until a node's store has been given something new.
 async fn until_stored(node: &Node, mut done: impl FnMut(&SmartRecord) -> bool) -> SmartRecord {
-    let mut events =
-        node.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    let mut events = node.store(|store| store.subscribe()).await.unwrap();
     loop {
         if let Some(record) = node.stored(&key()).await.unwrap()
             && done(&record)
@@ -94,10 +92,7 @@ async fn a_thousand_refusals_do_not_wedge_the_connection() {
         client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
         let found = client.lookup(&key()).await.unwrap();
         assert_eq!(found, [(Some(server.peer()), record.encode())]);
-        let counters = server
-            .with(|swarm| swarm.behaviour_mut().kad.store_mut().counters().clone())
-            .await
-            .unwrap();
+        let counters = server.store(|store| store.counters().clone()).await.unwrap();
         assert_eq!(counters.refused.get(&Fault::Malformed), Some(&1_000));
         assert_eq!(counters.admitted, 1);
         let opened = client.connections_opened();
@@ -112,10 +107,7 @@ async fn a_local_write_is_refused_with_an_error_and_aborts_the_put() {
     within(async {
         let refused = client.put(&key(), b"junk".to_vec()).await;
         assert!(matches!(refused, Err(NodeError::Query(_))), "{refused:?}");
-        let seen = server
-            .with(|swarm| swarm.behaviour_mut().kad.store_mut().counters().clone())
-            .await
-            .unwrap();
+        let seen = server.store(|store| store.counters().clone()).await.unwrap();
         assert_eq!(seen.refused_total(), 0, "nothing was sent");
     })
     .await;
@@ -337,8 +329,7 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
         client.put_record_to(server_peer, kad_record).await.unwrap();
         // Kademlia answers and drops it: the store has neither taken nor refused anything.
         assert_eq!(server.stored(&key()).await.unwrap(), None);
-        let counters =
-            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().counters()).await.unwrap();
+        let counters = server.store(|store| store.counters()).await.unwrap();
         assert_eq!((counters.admitted, counters.refused_total()), (0, 0));
         // Without the claim, it is taken.
         client.put_to(server_peer, &key(), record.encode()).await.unwrap();
@@ -351,8 +342,7 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
 
 /// The expiry that a node's store yields for a key.
 async fn expiry(node: &Node, key: RecordKey) -> Option<Duration> {
-    node.with(move |swarm| {
-        let store = swarm.behaviour_mut().kad.store_mut();
+    node.store(move |store| {
         let record = RecordStore::get(store, &kad::RecordKey::new(&key))?;
         Some(record.expires?.saturating_duration_since(Instant::now()))
     })
@@ -423,10 +413,7 @@ async fn a_value_with_less_than_a_second_left_does_not_become_immortal() {
         clock.advance(Duration::from_millis(59_500));
         // With half a second left it would go out with a lifetime of zero, which means none at all.
         assert_eq!(client.lookup(&key).await.unwrap(), []);
-        let replicated = server
-            .with(|swarm| swarm.behaviour_mut().kad.store_mut().records().count())
-            .await
-            .unwrap();
+        let replicated = server.store(|store| store.records().count()).await.unwrap();
         assert_eq!(replicated, 0);
     })
     .await;
@@ -443,8 +430,7 @@ async fn a_request_without_a_record_stores_nothing() {
         // Kademlia turns a missing record into an empty key with an empty value.
         let nothing = RecordKey::new("");
         client.put_to(server.peer(), &nothing, Vec::new()).await.unwrap();
-        let usage =
-            server.with(|swarm| swarm.behaviour_mut().kad.store_mut().usage()).await.unwrap();
+        let usage = server.store(|store| store.usage()).await.unwrap();
         assert_eq!(usage.records, 0);
     })
     .await;

@@ -7,8 +7,6 @@ use futures::{
     StreamExt,
     future::{join_all, try_join_all},
 };
-use libp2p::Swarm;
-use smart_record_testing_swarms as swarms;
 
 /// How many nodes hold a record, as long as there are as many.
 const REPLICAS: usize = 20;
@@ -107,17 +105,12 @@ async fn a_board_of_a_thousand_writers_is_read_whole_also_when_40_percent_of_the
 
 /// Waits until a node's store holds all of a board.
 async fn until_whole(node: &Node, board: &SmartRecord) {
-    let subscribe = |swarm: &mut Swarm<_>| store_of(swarm).subscribe();
-    let mut events = node.with(subscribe).await.unwrap();
+    let mut events = node.store(SmartRecordStore::subscribe).await.unwrap();
     while node.stored(board.key()).await.unwrap().as_ref() != Some(board) {
         // Everything that has come in since is looked at together.
         events.next().await.unwrap();
         while events.try_next().is_some() {}
     }
-}
-
-fn store_of(swarm: &mut Swarm<swarms::Behaviour<SmartRecordStore>>) -> &mut SmartRecordStore {
-    swarm.behaviour_mut().kad.store_mut()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,15 +124,15 @@ async fn kademlia_s_job_replicates_a_board_of_a_thousand_writers_in_chunks() {
         })
         .await;
         let (held, value) = (key.clone(), board.encode());
-        let write = move |swarm: &mut Swarm<_>| store_of(swarm).write(&held, &value).unwrap();
-        assert_eq!(holder.with(write).await.unwrap().stored, 1_000);
+        let write = move |store: &mut SmartRecordStore| store.write(&held, &value).unwrap();
+        assert_eq!(holder.store(write).await.unwrap().stored, 1_000);
         for replica in &replicas {
             holder.add(replica.peer(), replica.address()).await.unwrap();
         }
         // Nobody puts anything.
         join_all(replicas.iter().map(|replica| until_whole(replica, &board))).await;
         for replica in &replicas {
-            let counters = replica.with(|swarm| store_of(swarm).counters()).await.unwrap();
+            let counters = replica.store(|store| store.counters()).await.unwrap();
             assert_eq!((counters.admitted, counters.refused_total()), (1_000, 0));
         }
     })

@@ -55,7 +55,7 @@ async fn replica() -> Node {
 
 async fn write(node: &Node, value: Vec<u8>) {
     let write = move |store: &mut SmartRecordStore| store.write(&KEY.into(), &value).map(drop);
-    node.with(move |swarm| write(swarm.behaviour_mut().kad.store_mut())).await.unwrap().unwrap();
+    node.store(write).await.unwrap().unwrap();
 }
 
 fn value(text: &'static str, sequence: u64) -> Vec<u8> {
@@ -156,8 +156,7 @@ async fn a_stale_holder_is_corrected_after_a_read() {
     reader.meet(&stale).await;
     write(&fresh, value("new", 2)).await;
     write(&stale, value("old", 1)).await;
-    let mut events =
-        stale.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+    let mut events = stale.store(|store| store.subscribe()).await.unwrap();
     within(async {
         let lookup = reader.manager.lookup(KEY).await.unwrap();
         assert_eq!(lookup.best.unwrap().value(), b"new");
@@ -201,8 +200,7 @@ async fn an_old_record_does_not_come_back() {
         // Our own copy saves us, and is sent to those who went back.
         forget(&holder).await;
         write(&holder, value("old", 1)).await;
-        let mut events =
-            holder.with(|swarm| swarm.behaviour_mut().kad.store_mut().subscribe()).await.unwrap();
+        let mut events = holder.store(|store| store.subscribe()).await.unwrap();
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"new".to_vec())));
         assert!(matches!(events.next().await, Some(StoreEvent::Stored { .. })));
 
@@ -217,10 +215,7 @@ async fn an_old_record_does_not_come_back() {
 }
 
 async fn forget(node: &Node) {
-    node.with(|swarm| swarm.behaviour_mut().kad.store_mut().forget(&KEY.into()))
-        .await
-        .unwrap()
-        .unwrap();
+    node.store(|store| store.forget(&KEY.into())).await.unwrap().unwrap();
 }
 
 #[tokio::test]
