@@ -1,4 +1,6 @@
-//! Where `now` comes from: an interface for those who use the rules. The rules take `now` as an argument and never call it.
+//! The interface of clocks, for those who use the rules.
+//!
+//! **Invariants.** The rules take `now` as an argument and never call a clock.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -6,7 +8,8 @@ use crate::time::Timestamp;
 
 /// Tells the time.
 ///
-/// Whoever keeps records asks its clock once for each call and hands the answer down. Tests put in a clock of their own.
+/// A store asks its clock once for each call and hands the answer down. Tests use a clock that they
+/// move.
 pub trait Clock: Send + Sync + Debug + 'static {
     /// The time now, in Unix milliseconds.
     fn now(&self) -> Timestamp;

@@ -1,7 +1,7 @@
 //! A ready swarm for those who have none: TCP and QUIC, Noise, Yamux, identify and the [`Behaviour`], as a task.
 //!
-//! The type is [`host::Node`](Node), a node of the DHT; [`crate::Node`] is a node of a document. `builder` sets it up,
-//! `task` runs it; `resolver` looks up names.
+//! A [`Node`] is a node of the DHT; `libp2p_smart_record::Node` is a node of a document. `builder` sets it
+//! up, `task` runs it, `resolver` looks up names.
 //!
 //! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
 
