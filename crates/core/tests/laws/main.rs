@@ -28,7 +28,7 @@ use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePers
 use prost::Message;
 use smart_record_core::{
     Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
-    RecordKey, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update,
+    RecordKey, Seq, Set, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update,
     UpdateKind, ValidationError, View, Writer, codec,
 };
 
