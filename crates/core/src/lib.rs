@@ -31,7 +31,7 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
-        Path, PathError, Predicate, Set, codec,
+        Path, PathError, Predicate, SerdeError, Set, codec,
     },
     protobuf::ProtobufError,
     record::{

@@ -24,12 +24,14 @@ pub mod codec;
 mod dict;
 mod display;
 mod elements;
+mod getters;
 mod ipld;
 mod json;
 mod merge;
 mod order;
 mod path;
 mod predicate;
+mod serde;
 
 use cid::Cid;
 
@@ -43,6 +45,7 @@ pub use self::{
     order::Float,
     path::{Path, PathError},
     predicate::Predicate,
+    serde::SerdeError,
 };
 use crate::time::Timestamp;
 
