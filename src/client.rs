@@ -121,6 +121,12 @@ impl Client {
     /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
     /// once an interval and when new peers turn up, until it expires.
     ///
+    /// What our space says already and `document` merge:
+    ///
+    #[doc = smart_record_core::merge_table!()]
+    ///
+    /// [`replace`](Self::replace) leaves nothing of what was there.
+    ///
     /// # Errors
     /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
     pub async fn publish(
@@ -149,7 +155,10 @@ impl Client {
     /// space is not replaced or withdrawn. So `ttl` is for how long it outlives us.
     ///
     /// What is kept under one key is one document: `document` is merged into it, and all of it has the longest `ttl` that any of
-    /// it was given. What is later published over a part of it takes that part's place and is not kept.
+    /// it was given. What is later published over a part of it takes that part's place and is not kept: the elements of a Set
+    /// stay, a List is overwritten as a whole. Documents merge as those that are published:
+    ///
+    #[doc = smart_record_core::merge_table!()]
     ///
     /// # Errors
     /// As [`publish`](Self::publish); what is kept under a key has to fit into one update

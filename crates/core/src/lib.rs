@@ -9,6 +9,7 @@
 
 mod clock;
 pub mod dag_cbor;
+mod data;
 mod debug;
 mod key;
 mod node;
@@ -30,7 +31,7 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
-        Path, PathError, Predicate, codec,
+        Path, PathError, Predicate, SerdeError, Set, codec,
     },
     protobuf::ProtobufError,
     record::{

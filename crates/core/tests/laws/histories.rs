@@ -210,12 +210,7 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
 }
 
 pub fn assert_nothing_expired(node: &Node, now: Timestamp) -> Result<(), TestCaseError> {
-    let children: Vec<&Node> = match &node.kind {
-        Kind::List(list) => list.iter().collect(),
-        Kind::Dict(dict) => dict.iter().map(|(_, node)| node).collect(),
-        Kind::Predicate(p) => p.positional.iter().chain(p.named.iter().map(|(_, n)| n)).collect(),
-        _ => Vec::new(),
-    };
+    let children: Vec<&Node> = node.kind.children().collect();
     // A container lives while anything in it does; all else by its own time.
     if children.is_empty() {
         let lives = node.expires_at.is_some_and(|at| at > now);

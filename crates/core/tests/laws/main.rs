@@ -29,7 +29,7 @@ use prost::Message;
 use smart_record_core::{
     Cid, Dict, DocumentLimits, Extensions, Fault, Float, Kind, Limit, Limits, List, Node,
     NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq,
-    SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
+    Set, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
     ValidationError, View, Writer, codec,
 };
 
