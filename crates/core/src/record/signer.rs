@@ -72,6 +72,11 @@ impl SpaceSigner {
         &self.key
     }
 
+    /// The limits of the DHT's replicas.
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The writer whose space it is.
     pub fn writer(&self) -> Writer {
         Writer::from(&self.keypair.public())
