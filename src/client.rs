@@ -104,8 +104,8 @@ impl Client {
         self.shared.writer.peer_id()
     }
 
-    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`; nodes in it may carry an earlier
-    /// end of their own.
+    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`, 48 hours at most
+    /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)); nodes in it may carry an earlier end of their own.
     ///
     /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
     /// once an interval and when new peers turn up, until it expires.
@@ -146,8 +146,7 @@ impl Client {
     /// with it.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish). All that our space says then has to fit into it
-    /// ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)).
+    /// As [`publish`](Self::publish).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry, Timestamp,
-    ValidationError,
+    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry,
+    Timestamp, ValidationError,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
     store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
