@@ -7,7 +7,10 @@
 
 use bytes::Bytes;
 use cid::Cid;
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{self, WireType},
+};
 
 use super::{Dict, Float, Kind, Node, Opaque, Predicate};
 use crate::{
@@ -87,10 +90,33 @@ pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
 }
 
-/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know.
+/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know: one field in its
+/// shortest form, and no group. So no two implementations can disagree about what is well formed.
 pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
+    matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
+        && is_one_field(bytes).unwrap_or(false)
+}
+
+fn is_one_field(bytes: &[u8]) -> Result<bool, prost::DecodeError> {
+    let mut rest = bytes;
+    let (number, wire_type) = encoding::decode_key(&mut rest)?;
+    let mut head = Vec::new();
+    encoding::encode_key(number, wire_type, &mut head);
+    let body = match wire_type {
+        WireType::Varint => {
+            encoding::encode_varint(encoding::decode_varint(&mut rest)?, &mut head);
+            0
+        }
+        WireType::LengthDelimited => {
+            let len = encoding::decode_varint(&mut rest)?;
+            encoding::encode_varint(len, &mut head);
+            usize::try_from(len).unwrap_or(usize::MAX)
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::StartGroup | WireType::EndGroup => return Ok(false),
+    };
+    Ok(bytes.strip_prefix(&head[..]).is_some_and(|rest| rest.len() == body))
 }
 
 fn node_to_wire(node: &Node) -> Bytes {
@@ -241,7 +267,17 @@ mod tests {
 
         let twice = [&[0x08, 5][..], &unknown].concat();
         let behind = [&unknown[2..], &[0x08, 5]].concat();
-        for smuggled in [twice, behind] {
+        // Two fields, numbers and lengths that are not the shortest, a group.
+        let two = [&unknown[2..], &unknown[2..]].concat();
+        let others: [&[u8]; 5] = [
+            &[0x70, 0x81, 0x00],
+            &[0xf2, 0x01, 0x80, 0x00],
+            &[0xf2, 0x81, 0x00, 0x00],
+            &[0xf3, 0x01, 0xf4, 0x01],
+            &[0x68, 0x00, 0x70, 0x00],
+        ];
+        let others = others.map(<[u8]>::to_vec);
+        for smuggled in [twice, behind, two].into_iter().chain(others) {
             assert_eq!(decoded(vec![(wire("k"), smuggled)]), Err(NodeError::NotCanonical));
         }
     }
