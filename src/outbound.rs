@@ -5,21 +5,20 @@
 //! send us.
 //!
 //! * `message`: requests and answers, and their wire form. Pure.
-//! * `requests`: what is under way, and what waits for which dial. Pure.
+//! * `deliveries`: which requests wait for which dial, and which connection has which. Pure.
 //! * `handler`: the streams of a connection.
 //!
 //! **Invariants.** Has no clock. Each request ends with one [`Ended`], or is [cancelled](Outbound::cancel) when its time is
-//! over, which is for whoever sends it to tell: nobody waits for a peer that answers nothing. Whoever sends bounds the
-//! number of requests under way; a connection has [eight streams](handler) at most. With 64 requests under way, what they hold
-//! is less than 48 MiB: for each the packet of an answer, what is decoded of it, and its value. Nothing is accepted
-//! from others; that stays Kademlia's.
+//! over, which [`smart_record_lookup::Requests`] tells: nobody waits for a peer that answers nothing. The same bounds the number of
+//! requests under way, to 64; a connection has [eight streams](handler) at most. What the 64 hold is less than 48 MiB: for
+//! each the packet of an answer, what is decoded of it, and its value. Nothing is accepted from others; that stays Kademlia's.
 //!
 //! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md). `docs/design.md`, section
 //! "Requests of our own".
 
+mod deliveries;
 mod handler;
 mod message;
-mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -34,14 +33,16 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, DialError, ExternalAddresses, FromSwarm, ListenAddresses,
     NetworkBehaviour, StreamProtocol, ToSwarm,
 };
+use smart_record_lookup as lookup;
+use smart_record_lookup::RequestId;
 
 use self::{
+    deliveries::Deliveries,
     handler::{Command, Handler, Outcome},
-    requests::Requests,
 };
 pub(crate) use self::{
-    message::{Answer, InvalidAnswer, Record, Request, RequestId},
-    requests::Ended,
+    deliveries::Ended,
+    message::{Answer, InvalidAnswer, Record, Request},
 };
 use crate::addresses::without_peer;
 
@@ -68,10 +69,14 @@ pub(crate) enum Failure {
     Invalid(#[from] InvalidAnswer),
 }
 
-impl Failure {
-    /// Whether this node is at fault, so that nothing is said about the peer.
-    pub(crate) const fn is_local(&self) -> bool {
-        matches!(self, Self::Denied | Self::NoAddress)
+impl From<&Failure> for lookup::Failure {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Denied | Failure::NoAddress => Self::Denied,
+            Failure::Unreachable | Failure::Closed => Self::Unreachable,
+            Failure::Unsupported => Self::Unsupported,
+            Failure::Invalid(_) => Self::Invalid,
+        }
     }
 }
 
@@ -98,7 +103,7 @@ impl From<&DialError> for Failure {
 pub(crate) struct Outbound {
     protocol: StreamProtocol,
     local: PeerId,
-    requests: Requests,
+    deliveries: Deliveries,
     listened: ListenAddresses,
     external: ExternalAddresses,
 }
@@ -109,7 +114,7 @@ impl Outbound {
         Self {
             protocol,
             local,
-            requests: Requests::default(),
+            deliveries: Deliveries::default(),
             listened: ListenAddresses::default(),
             external: ExternalAddresses::default(),
         }
@@ -124,12 +129,12 @@ impl Outbound {
         addresses: Vec<Multiaddr>,
         request: Request,
     ) {
-        self.requests.send(id, peer, addresses, request);
+        self.deliveries.send(id, peer, addresses, request);
     }
 
     /// Gives a request up, and its stream. Nothing more is told of it. Does nothing if it has ended.
     pub(crate) fn cancel(&mut self, id: RequestId) {
-        self.requests.cancel(id);
+        self.deliveries.cancel(id);
     }
 
     /// Whether the local peer can be met at an address.
@@ -165,7 +170,7 @@ impl NetworkBehaviour for Outbound {
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let mut addresses =
-            peer.map(|peer| self.requests.on_dial(connection, peer)).unwrap_or_default();
+            peer.map(|peer| self.deliveries.on_dial(connection, peer)).unwrap_or_default();
         addresses.retain(|address| !self.is_own(address));
         Ok(addresses)
     }
@@ -187,14 +192,14 @@ impl NetworkBehaviour for Outbound {
         match event {
             // Only now: a behaviour after this one may have denied the connection for which a handler was made.
             FromSwarm::ConnectionEstablished(established) => {
-                self.requests.on_established(established.connection_id, established.peer_id);
+                self.deliveries.on_established(established.connection_id, established.peer_id);
             }
             FromSwarm::ConnectionClosed(closed) => {
-                self.requests.on_closed(closed.connection_id, closed.peer_id);
+                self.deliveries.on_closed(closed.connection_id, closed.peer_id);
             }
             FromSwarm::DialFailure(failed) => {
                 if let Some(peer) = failed.peer_id {
-                    self.requests.on_dial_failure(failed.connection_id, peer, failed.error);
+                    self.deliveries.on_dial_failure(failed.connection_id, peer, failed.error);
                 }
             }
             _ => {}
@@ -202,12 +207,12 @@ impl NetworkBehaviour for Outbound {
     }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, outcome: Outcome) {
-        self.requests.on_outcome(outcome.id, outcome.result);
+        self.deliveries.on_outcome(outcome.id, outcome.result);
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Ended, Command>> {
-        self.requests.next_event().map_or(Poll::Pending, Poll::Ready)
+        self.deliveries.next_event().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-smart_record_core::impl_debug! { Outbound: |outbound| protocol: outbound.protocol, requests: outbound.requests }
+smart_record_core::impl_debug! { Outbound: |outbound| protocol: outbound.protocol, deliveries: outbound.deliveries }

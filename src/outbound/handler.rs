@@ -26,10 +26,11 @@ use libp2p_swarm::{
     SubstreamProtocol,
     handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedOutbound, ProtocolSupport},
 };
+use smart_record_lookup::RequestId;
 
 use super::{
     Failure,
-    message::{Answer, InvalidAnswer, MAX_ANSWER_BYTES, Request, RequestId},
+    message::{Answer, InvalidAnswer, MAX_ANSWER_BYTES, Request},
 };
 
 /// Most streams on a connection. A server of rust-libp2p takes 32, Kademlia's own among them, and drops the next without a word.

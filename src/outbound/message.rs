@@ -35,10 +35,6 @@ pub(crate) const MAX_CLOSER: usize = 64;
 /// The field of a message in which its closer peers are.
 const CLOSER_PEERS: u32 = 8;
 
-/// Name of a request, chosen by whoever sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RequestId(pub(crate) u64);
-
 /// A request to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {

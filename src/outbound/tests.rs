@@ -3,24 +3,25 @@
 mod answers;
 mod dials;
 mod kademlia;
+mod lateness;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{AsyncReadExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Stream, Swarm,
     identity::Keypair,
     kad::{self, store::MemoryStore},
     swarm::{NetworkBehaviour, SwarmEvent},
 };
+use prost::Message as _;
+use smart_record_lookup::{self as lookup, Place, RequestId, Requests};
 use smart_record_testing_swarms::{PROTOCOL, Scripted, listening, within};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Answer, Ended, Failure, Outbound, Record, Request, RequestId};
+use super::{Answer, Ended, Failure, Outbound, Record, Request};
+use crate::proto::kademlia as proto;
 
 /// A peer that can be asked.
 #[derive(Clone, Debug)]
@@ -55,6 +56,20 @@ impl Peers {
         script: impl Fn(Stream) -> F + Send + Sync + 'static,
     ) -> Peer {
         self.start(Keypair::generate_ed25519(), Scripted::new(PROTOCOL, script)).await
+    }
+
+    /// A peer that hands each stream to the test when it has read the request.
+    async fn holding(&mut self) -> (Peer, mpsc::UnboundedReceiver<Stream>) {
+        let (asked, streams) = mpsc::unbounded_channel();
+        let peer = self.scripted(move |mut stream| {
+            let asked = asked.clone();
+            async move {
+                read_request(&mut stream).await;
+                // A test that is over asks nobody.
+                let _ = asked.send(stream);
+            }
+        });
+        (peer.await, streams)
     }
 
     /// A server of Kademlia that knows nobody and has nothing.
@@ -105,10 +120,23 @@ fn send_to(
     addresses: Vec<Multiaddr>,
     request: Request,
 ) -> RequestId {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let id = RequestId(LAST.fetch_add(1, Ordering::Relaxed));
+    let id = next_id();
     outbound.send(id, peer, addresses, request);
     id
+}
+
+/// A name for a request of which nobody minds the time.
+pub(super) fn next_id() -> RequestId {
+    thread_local! {
+        static REQUESTS: RefCell<Requests> = RefCell::default();
+    }
+    REQUESTS.with_borrow_mut(|requests| {
+        let peer = PeerId::random();
+        let distance = Place::of_key(b"key").distance_of(&peer);
+        let id = requests.begin(peer, distance, Duration::ZERO).unwrap();
+        requests.cancel(id);
+        id
+    })
 }
 
 /// How the next request has ended.
@@ -133,4 +161,30 @@ async fn ask(
     let ended = next(swarm).await;
     assert_eq!((ended.id, ended.peer), (id, peer.id));
     ended.result
+}
+
+/// Reads the request, which is shorter than 128 bytes.
+async fn read_request(stream: &mut Stream) -> Vec<u8> {
+    let mut len = [0];
+    stream.read_exact(&mut len).await.unwrap();
+    let mut message = vec![0; len[0].into()];
+    stream.read_exact(&mut message).await.unwrap();
+    message
+}
+
+fn packet(message: &proto::Message) -> Vec<u8> {
+    message.encode_length_delimited_to_vec()
+}
+
+fn found(key: &'static str) -> proto::Message {
+    let record = proto::Record {
+        key: Bytes::from_static(key.as_bytes()),
+        value: Bytes::from_static(b"value"),
+        ..proto::Record::default()
+    };
+    proto::Message {
+        r#type: proto::Type::GetValue.into(),
+        record: Some(record),
+        ..proto::Message::default()
+    }
 }

@@ -2,41 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
-use prost::Message as _;
-use tokio::sync::mpsc;
+use futures::AsyncWriteExt;
 
 use super::*;
-use crate::{
-    outbound::{InvalidAnswer, handler::MAX_STREAMS},
-    proto::kademlia as proto,
-};
-
-/// Reads the request, which is shorter than 128 bytes.
-async fn read_request(stream: &mut Stream) -> Vec<u8> {
-    let mut len = [0];
-    stream.read_exact(&mut len).await.unwrap();
-    let mut message = vec![0; len[0].into()];
-    stream.read_exact(&mut message).await.unwrap();
-    message
-}
-
-fn packet(message: &proto::Message) -> Vec<u8> {
-    message.encode_length_delimited_to_vec()
-}
-
-fn found(key: &'static str) -> proto::Message {
-    let record = proto::Record {
-        key: Bytes::from_static(key.as_bytes()),
-        value: Bytes::from_static(b"value"),
-        ..proto::Record::default()
-    };
-    proto::Message {
-        r#type: proto::Type::GetValue.into(),
-        record: Some(record),
-        ..proto::Message::default()
-    }
-}
+use crate::outbound::{InvalidAnswer, handler::MAX_STREAMS};
 
 /// A peer that answers whatever it is asked with these bytes, and closes the stream.
 async fn says(peers: &mut Peers, bytes: Vec<u8>) -> Peer {
@@ -52,23 +21,6 @@ async fn says(peers: &mut Peers, bytes: Vec<u8>) -> Peer {
             }
         })
         .await
-}
-
-/// A peer that begins each answer with these bytes and hands the stream to the test.
-async fn holds(peers: &mut Peers, begin: &[u8]) -> (Peer, mpsc::UnboundedReceiver<Stream>) {
-    let (asked, streams) = mpsc::unbounded_channel();
-    let begin = begin.to_vec();
-    let peer = peers.scripted(move |mut stream| {
-        let (asked, begin) = (asked.clone(), begin.clone());
-        async move {
-            read_request(&mut stream).await;
-            stream.write_all(&begin).await.unwrap();
-            stream.flush().await.unwrap();
-            // A test that is over asks nobody.
-            let _ = asked.send(stream);
-        }
-    });
-    (peer.await, streams)
 }
 
 #[tokio::test]
@@ -98,7 +50,7 @@ async fn what_is_no_answer_is_a_failure_that_says_why() {
     let garbage = says(&mut peers, b"\x07garbage".to_vec()).await;
     let failure = ask(&mut client, &garbage, get("key")).await.unwrap_err();
     assert!(matches!(failure, Failure::Invalid(InvalidAnswer::Malformed(_))), "{failure:?}");
-    assert!(!failure.is_local());
+    assert_eq!(lookup::Failure::from(&failure), lookup::Failure::Invalid);
 }
 
 #[tokio::test]
@@ -117,17 +69,22 @@ async fn an_answer_of_256_kib_is_read() {
 #[tokio::test]
 async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
     let (mut peers, mut client) = (Peers::default(), client().await);
-    let (frozen, mut silent) = holds(&mut peers, &[]).await;
-    // Most of an answer.
-    let most = [&[0x80, 0x80, 0x01][..], &[0; 10_000]].concat();
-    let (dripping, mut begun) = holds(&mut peers, &most).await;
+    let (frozen, mut silent) = peers.holding().await;
+    let (dripping, mut dripped_at) = peers.holding().await;
     let live = peers.server().await;
     let ids = [&frozen, &dripping].map(|peer| send(client.behaviour_mut(), peer, get("key")));
     let mut held = Vec::new();
     while held.len() < 2 {
         // Others are asked and answer meanwhile, as often as anybody likes.
         assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
-        held.extend(silent.try_recv().into_iter().chain(begun.try_recv()));
+        held.extend(silent.try_recv());
+        if let Ok(mut stream) = dripped_at.try_recv() {
+            // Most of an answer.
+            stream.write_all(&[0x80, 0x80, 0x01]).await.unwrap();
+            stream.write_all(&[0; 10_000]).await.unwrap();
+            stream.flush().await.unwrap();
+            held.push(stream);
+        }
     }
     ids.into_iter().for_each(|id| client.behaviour_mut().cancel(id));
     assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
@@ -153,7 +110,7 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
 #[tokio::test]
 async fn a_connection_has_so_many_streams_and_the_rest_waits() {
     let (mut peers, mut client) = (Peers::default(), client().await);
-    let (frozen, mut streams) = holds(&mut peers, &[]).await;
+    let (frozen, mut streams) = peers.holding().await;
     let live = peers.server().await;
     let mut ids: Vec<_> =
         (0..MAX_STREAMS + 2).map(|_| send(client.behaviour_mut(), &frozen, get("key"))).collect();

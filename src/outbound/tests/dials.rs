@@ -53,7 +53,8 @@ async fn who_cannot_be_dialled_has_failed_and_it_is_said_whose_fault_that_is() {
         send_to(client.behaviour_mut(), stranger, addresses, get("key"));
         let failure = next(&mut client).await.result.unwrap_err();
         assert_eq!(failure, expected, "{shown}");
-        assert_eq!(failure.is_local(), expected == Failure::NoAddress);
+        let of_the_peer = lookup::Failure::from(&failure) == lookup::Failure::Unreachable;
+        assert_eq!(of_the_peer, expected == Failure::Unreachable);
     }
 }
 

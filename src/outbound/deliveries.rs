@@ -1,4 +1,4 @@
-//! Which requests are under way, and what is to be done for them.
+//! Which requests wait for which dial, and which connection has which.
 //!
 //! **Invariants.** A request is sent on an established connection only, so one that is denied late takes none with it. A
 //! connection that closes may have been idle for too long while the request was on its way, so the request is sent once more;
@@ -14,11 +14,12 @@ use std::{
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::{ConnectionId, DialError, NotifyHandler, ToSwarm, dial_opts::DialOpts};
+use smart_record_lookup::RequestId;
 
 use super::{
     Failure,
     handler::Command,
-    message::{Answer, Request, RequestId},
+    message::{Answer, Request},
 };
 
 /// How a request has ended.
@@ -49,9 +50,9 @@ struct Pending {
     is_sent_again: bool,
 }
 
-/// The requests under way.
+/// The requests that have not ended, and how far each has come.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+pub(super) struct Deliveries {
     pending: BTreeMap<RequestId, Pending>,
     /// The newest connection comes last: of two, it is the one more likely to live.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
@@ -60,7 +61,7 @@ pub(super) struct Requests {
     events: VecDeque<ToSwarm<Ended, Command>>,
 }
 
-impl Requests {
+impl Deliveries {
     pub(super) fn send(
         &mut self,
         id: RequestId,
@@ -208,31 +209,55 @@ fn notify(peer_id: PeerId, connection: ConnectionId, event: Command) -> ToSwarm<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use libp2p_swarm::{ConnectionDenied, dial_opts::PeerCondition};
+    use smart_record_lookup::{Place, Requests};
 
     use super::*;
 
-    fn send(requests: &mut Requests, id: u64, peer: PeerId, address: &str) {
+    fn send(deliveries: &mut Deliveries, n: u64, peer: PeerId, address: &str) {
         let request = Request::FindNode { key: Bytes::from_static(b"key") };
-        requests.send(RequestId(id), peer, vec![address.parse().unwrap()], request);
+        deliveries.send(id(n), peer, vec![address.parse().unwrap()], request);
+    }
+
+    fn id(n: u64) -> RequestId {
+        let mut requests = Requests::default();
+        let mut begin = || {
+            let peer = PeerId::random();
+            let distance = Place::of_key(b"key").distance_of(&peer);
+            requests.begin(peer, distance, Duration::ZERO).unwrap()
+        };
+        for _ in 0..n {
+            begin();
+        }
+        begin()
+    }
+
+    fn name(id: RequestId) -> String {
+        format!("{id:?}").chars().filter(char::is_ascii_digit).collect()
     }
 
     const A: &str = "/ip4/10.0.0.1/tcp/1";
     const B: &str = "/ip4/10.0.0.2/tcp/1";
 
     /// What there is to do, in short.
-    fn events(requests: &mut Requests) -> Vec<String> {
-        let events = std::iter::from_fn(|| requests.next_event());
+    fn events(deliveries: &mut Deliveries) -> Vec<String> {
+        let events = std::iter::from_fn(|| deliveries.next_event());
         let short = events.map(|event| match event {
             ToSwarm::Dial { .. } => "dial".to_owned(),
             ToSwarm::NotifyHandler { event: Command::Send { id, .. }, .. } => {
-                format!("send {}", id.0)
+                format!("send {}", name(id))
             }
-            ToSwarm::NotifyHandler { event: Command::Cancel(id), .. } => format!("cancel {}", id.0),
-            ToSwarm::GenerateEvent(Ended { id, result: Ok(_), .. }) => format!("answered {}", id.0),
+            ToSwarm::NotifyHandler { event: Command::Cancel(id), .. } => {
+                format!("cancel {}", name(id))
+            }
+            ToSwarm::GenerateEvent(Ended { id, result: Ok(_), .. }) => {
+                format!("answered {}", name(id))
+            }
             ToSwarm::GenerateEvent(Ended { id, result: Err(failure), .. }) => {
-                format!("failed {} {failure:?}", id.0)
+                format!("failed {} {failure:?}", name(id))
             }
             other => format!("{other:?}"),
         });
@@ -240,8 +265,8 @@ mod tests {
     }
 
     /// The dial of a peer that was just begun.
-    fn dial(requests: &Requests, peer: PeerId) -> ConnectionId {
-        requests.dials[&peer]
+    fn dial(deliveries: &Deliveries, peer: PeerId) -> ConnectionId {
+        deliveries.dials[&peer]
     }
 
     fn connection() -> ConnectionId {
@@ -259,94 +284,95 @@ mod tests {
 
     #[test]
     fn what_was_cancelled_is_not_told_of_any_more() {
-        let (mut requests, peer) = (Requests::default(), PeerId::random());
-        (1..=3).for_each(|id| send(&mut requests, id, peer, A));
-        requests.cancel(RequestId(1));
-        requests.on_established(dial(&requests, peer), peer);
-        assert_eq!(events(&mut requests), ["dial", "send 2", "send 3"]);
-        requests.cancel(RequestId(2));
+        let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
+        (1..=3).for_each(|id| send(&mut deliveries, id, peer, A));
+        deliveries.cancel(id(1));
+        deliveries.on_established(dial(&deliveries, peer), peer);
+        assert_eq!(events(&mut deliveries), ["dial", "send 2", "send 3"]);
+        deliveries.cancel(id(2));
         // Its answer was on the way.
-        requests.on_outcome(RequestId(2), Ok(Answer::default()));
-        requests.on_outcome(RequestId(3), Ok(Answer::default()));
-        requests.cancel(RequestId(3));
-        assert_eq!(events(&mut requests), ["cancel 2", "answered 3"]);
-        assert!(requests.pending.is_empty());
+        deliveries.on_outcome(id(2), Ok(Answer::default()));
+        deliveries.on_outcome(id(3), Ok(Answer::default()));
+        deliveries.cancel(id(3));
+        assert_eq!(events(&mut deliveries), ["cancel 2", "answered 3"]);
+        assert!(deliveries.pending.is_empty());
     }
 
     #[test]
     fn a_dial_that_nobody_waits_for_any_more_is_used_by_whoever_comes_next() {
-        let (mut requests, peer) = (Requests::default(), PeerId::random());
-        send(&mut requests, 1, peer, A);
-        requests.cancel(RequestId(1));
-        let dial = dial(&requests, peer);
-        send(&mut requests, 2, peer, A);
-        requests.on_established(dial, peer);
-        assert_eq!(events(&mut requests), ["dial", "send 2"]);
+        let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
+        send(&mut deliveries, 1, peer, A);
+        deliveries.cancel(id(1));
+        let dial = dial(&deliveries, peer);
+        send(&mut deliveries, 2, peer, A);
+        deliveries.on_established(dial, peer);
+        assert_eq!(events(&mut deliveries), ["dial", "send 2"]);
     }
 
     #[test]
     fn addresses_that_come_too_late_for_a_dial_have_one_of_their_own() {
-        let (mut requests, peer) = (Requests::default(), PeerId::random());
-        send(&mut requests, 1, peer, A);
-        let first = dial(&requests, peer);
-        assert_eq!(requests.on_dial(first, peer), [A.parse().unwrap()]);
-        send(&mut requests, 2, peer, B);
-        requests.on_dial_failure(first, peer, &refused());
-        assert_eq!(events(&mut requests), ["dial", "failed 1 Unreachable", "dial"]);
-        let second = dial(&requests, peer);
-        assert_eq!(requests.on_dial(second, peer), [B.parse().unwrap()]);
-        requests.on_dial_failure(second, peer, &refused());
-        assert_eq!(events(&mut requests), ["failed 2 Unreachable"]);
-        assert!(requests.pending.is_empty() && requests.dials.is_empty());
+        let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
+        send(&mut deliveries, 1, peer, A);
+        let first = dial(&deliveries, peer);
+        assert_eq!(deliveries.on_dial(first, peer), [A.parse().unwrap()]);
+        send(&mut deliveries, 2, peer, B);
+        deliveries.on_dial_failure(first, peer, &refused());
+        assert_eq!(events(&mut deliveries), ["dial", "failed 1 Unreachable", "dial"]);
+        let second = dial(&deliveries, peer);
+        assert_eq!(deliveries.on_dial(second, peer), [B.parse().unwrap()]);
+        deliveries.on_dial_failure(second, peer, &refused());
+        assert_eq!(events(&mut deliveries), ["failed 2 Unreachable"]);
+        assert!(deliveries.pending.is_empty() && deliveries.dials.is_empty());
     }
 
     #[test]
     fn the_dial_of_somebody_else_is_waited_for() {
-        let (mut requests, peer, others) = (Requests::default(), PeerId::random(), connection());
-        send(&mut requests, 1, peer, A);
+        let (mut deliveries, peer, others) =
+            (Deliveries::default(), PeerId::random(), connection());
+        send(&mut deliveries, 1, peer, A);
         let busy = DialError::DialPeerConditionFalse(PeerCondition::DisconnectedAndNotDialing);
-        requests.on_dial_failure(dial(&requests, peer), peer, &busy);
-        assert_eq!(events(&mut requests), ["dial"]);
+        deliveries.on_dial_failure(dial(&deliveries, peer), peer, &busy);
+        assert_eq!(events(&mut deliveries), ["dial"]);
         // It had other addresses.
-        requests.on_dial_failure(others, peer, &refused());
-        assert_eq!(events(&mut requests), ["dial"]);
-        let ours = dial(&requests, peer);
-        requests.on_dial(ours, peer);
-        requests.on_established(connection(), peer);
-        assert_eq!(events(&mut requests), ["send 1"]);
+        deliveries.on_dial_failure(others, peer, &refused());
+        assert_eq!(events(&mut deliveries), ["dial"]);
+        let ours = dial(&deliveries, peer);
+        deliveries.on_dial(ours, peer);
+        deliveries.on_established(connection(), peer);
+        assert_eq!(events(&mut deliveries), ["send 1"]);
         // What has been sent is no business of the dial any more.
-        requests.on_dial_failure(ours, peer, &refused());
-        assert_eq!(events(&mut requests).len(), 0);
-        assert_eq!(requests.pending.len(), 1);
+        deliveries.on_dial_failure(ours, peer, &refused());
+        assert_eq!(events(&mut deliveries).len(), 0);
+        assert_eq!(deliveries.pending.len(), 1);
     }
 
     #[test]
     fn who_denies_dials_before_addresses_are_asked_for_is_not_asked_again() {
-        let (mut requests, peer) = (Requests::default(), PeerId::random());
-        send(&mut requests, 1, peer, A);
+        let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
+        send(&mut deliveries, 1, peer, A);
         let denied = DialError::Denied { cause: ConnectionDenied::new("full") };
-        requests.on_dial_failure(dial(&requests, peer), peer, &denied);
-        assert_eq!(events(&mut requests), ["dial", "failed 1 Denied"]);
+        deliveries.on_dial_failure(dial(&deliveries, peer), peer, &denied);
+        assert_eq!(events(&mut deliveries), ["dial", "failed 1 Denied"]);
     }
 
     #[test]
     fn a_connection_that_closes_under_a_request_costs_it_one_more_sending() {
-        let (mut requests, peer) = (Requests::default(), PeerId::random());
+        let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         let [first, second] = [connection(), connection()];
-        requests.on_established(first, peer);
-        requests.on_established(second, peer);
-        send(&mut requests, 1, peer, A);
-        requests.on_closed(second, peer);
-        assert_eq!(events(&mut requests), ["send 1", "send 1"]);
-        requests.on_closed(first, peer);
-        assert_eq!(events(&mut requests), ["failed 1 Closed"]);
+        deliveries.on_established(first, peer);
+        deliveries.on_established(second, peer);
+        send(&mut deliveries, 1, peer, A);
+        deliveries.on_closed(second, peer);
+        assert_eq!(events(&mut deliveries), ["send 1", "send 1"]);
+        deliveries.on_closed(first, peer);
+        assert_eq!(events(&mut deliveries), ["failed 1 Closed"]);
 
         let only = connection();
-        requests.on_established(only, peer);
-        send(&mut requests, 2, peer, A);
-        requests.on_closed(only, peer);
-        assert_eq!(events(&mut requests), ["send 2", "dial"]);
-        requests.on_established(dial(&requests, peer), peer);
-        assert_eq!(events(&mut requests), ["send 2"]);
+        deliveries.on_established(only, peer);
+        send(&mut deliveries, 2, peer, A);
+        deliveries.on_closed(only, peer);
+        assert_eq!(events(&mut deliveries), ["send 2", "dial"]);
+        deliveries.on_established(dial(&deliveries, peer), peer);
+        assert_eq!(events(&mut deliveries), ["send 2"]);
     }
 }
