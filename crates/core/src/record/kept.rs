@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use super::{Limit, LimitExceeded, SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
 use crate::{
-    node::{
-        Dict, Kind, List, Node, Predicate, merge_documents, resolve_document, visible_document,
-    },
+    node::{Dict, Kind, Node, Predicate, Set, merge_documents, resolve_document, visible_document},
     time::Timestamp,
 };
 
@@ -131,7 +129,7 @@ impl KeptDocument {
         now: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         let said = signer.space().view(now).and_then(|view| {
-            let left = minus(view.document, &self.document);
+            let left = minus(view.document, &visible_document(self.document.clone(), now));
             let ends_at = left.iter().map(|(_, node)| latest_end(node)).max()?;
             Some((left, ends_at))
         });
@@ -248,9 +246,9 @@ fn minus(document: Dict, said: &Dict) -> Dict {
 /// A node without what another says in its place; `None` if that is all of it.
 fn node_minus(node: Node, said: &Node) -> Option<Node> {
     let kind = match (node.kind, &said.kind) {
-        (Kind::List(list), Kind::List(said)) => {
-            let list = elements_minus(list, said);
-            (!list.is_empty()).then_some(Kind::List(list))?
+        (Kind::Set(set), Kind::Set(said)) => {
+            let set = elements_minus(set, said);
+            (!set.is_empty()).then_some(Kind::Set(set))?
         }
         (Kind::Dict(dict), Kind::Dict(said)) => {
             let dict = minus(dict, said);
@@ -264,7 +262,7 @@ fn node_minus(node: Node, said: &Node) -> Option<Node> {
             is_left.then_some(Kind::Predicate(Predicate { tag, positional, named }))?
         }
         // Something else was written there since.
-        (kind, said) if kind != *said => kind,
+        (kind, said) if kind.cmp_content(said).is_ne() => kind,
         _ => return None,
     };
     Some(Node { kind, expires_at: node.expires_at })
@@ -272,20 +270,12 @@ fn node_minus(node: Node, said: &Node) -> Option<Node> {
 
 /// When the last of a resolved node expires.
 fn latest_end(node: &Node) -> Timestamp {
-    let inside = match &node.kind {
-        Kind::List(list) => list.iter().map(latest_end).max(),
-        Kind::Dict(dict) => dict.iter().map(|(_, node)| latest_end(node)).max(),
-        Kind::Predicate(Predicate { positional, named, .. }) => {
-            let named = named.iter().map(|(_, node)| latest_end(node));
-            positional.iter().map(latest_end).chain(named).max()
-        }
-        _ => None,
-    };
+    let inside = node.kind.children().map(latest_end).max();
     node.expires_at.max(inside).unwrap_or_default()
 }
 
-fn elements_minus(list: List, said: &List) -> List {
-    list.into_iter().filter(|node| said.iter().all(|said| said.kind != node.kind)).collect()
+fn elements_minus(set: Set, said: &Set) -> Set {
+    set.into_iter().filter(|node| !said.contains(node)).collect()
 }
 
 /// A document without what a newer one overwrites.
