@@ -74,12 +74,12 @@ pub async fn run(
             return Ok(());
         }
         tokio::select! {
-            Some(command) = commands.next() => {
+            command = commands.next(), if !commands.is_done() => if let Some(command) = command {
                 match begin(&mut swarm.behaviour_mut().kad, &command) {
                     Ok(query) => drop(queries.insert(query, BTreeSet::new())),
                     Err(error) => print(format!("{command}: {error}")),
                 }
-            }
+            },
             event = swarm.select_next_some() => match event {
                 SwarmEvent::NewListenAddr { address, .. } => {
                     print(address.with(Protocol::P2p(*swarm.local_peer_id())).to_string());
