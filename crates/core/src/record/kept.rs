@@ -245,6 +245,7 @@ fn minus(document: Dict, said: &Dict) -> Dict {
 
 /// A node without what another says in its place; `None` if that is all of it.
 fn node_minus(node: Node, said: &Node) -> Option<Node> {
+    let is_the_same = node.cmp_content(said).is_eq();
     let kind = match (node.kind, &said.kind) {
         (Kind::Set(set), Kind::Set(said)) => {
             let set = elements_minus(set, said);
@@ -262,7 +263,7 @@ fn node_minus(node: Node, said: &Node) -> Option<Node> {
             is_left.then_some(Kind::Predicate(Predicate { tag, positional, named }))?
         }
         // Something else was written there since.
-        (kind, said) if kind.cmp_content(said).is_ne() => kind,
+        (kind, _) if !is_the_same => kind,
         _ => return None,
     };
     Some(Node { kind, expires_at: node.expires_at })
@@ -270,8 +271,7 @@ fn node_minus(node: Node, said: &Node) -> Option<Node> {
 
 /// When the last of a resolved node expires.
 fn latest_end(node: &Node) -> Timestamp {
-    let inside = node.kind.children().map(latest_end).max();
-    node.expires_at.max(inside).unwrap_or_default()
+    node.expires_at.max(node.kind.children().map(latest_end).max()).unwrap_or_default()
 }
 
 fn elements_minus(set: Set, said: &Set) -> Set {
@@ -324,7 +324,7 @@ mod tests {
         super::{Limits, SmartRecord, Space},
         *,
     };
-    use crate::node::{List, Set};
+    use crate::node::List;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -415,8 +415,8 @@ mod tests {
         let mut signer = signer();
         // A set of which no update can carry all.
         for n in 0..4 {
-            let set = format!(r#"{{"set": ["{}"]}}"#, n.to_string().repeat(700));
-            signer.merge(document(&set), NOW, 10 * MINUTE).unwrap();
+            let set = Dict::from([("set", Set::from([n.to_string().repeat(700)]))]);
+            signer.merge(set, NOW, 10 * MINUTE).unwrap();
         }
         let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
         let renewed = KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
@@ -431,9 +431,12 @@ mod tests {
     #[test]
     fn case_27_what_changes_each_second_is_one_update() {
         let mut signer = signer();
-        signer.merge(document(r#"{"published": "x", "set": [1]}"#), NOW, 10 * MINUTE).unwrap();
+        signer
+            .merge(document(r#"{"published": "x", "set": {"/": {"set": [1]}}}"#), NOW, 10 * MINUTE)
+            .unwrap();
         let other = KeptDocument::new(document(r#"{"name": "y"}"#), 2 * MINUTE);
-        let mut kept = KeptDocument::new(document(r#"{"map": "z", "set": [2]}"#), MINUTE);
+        let mut kept =
+            KeptDocument::new(document(r#"{"map": "z", "set": {"/": {"set": [2]}}}"#), MINUTE);
         let mut longest = 0;
         for n in 0..300 {
             let now = NOW.saturating_add(n * Duration::from_secs(1));
@@ -444,8 +447,9 @@ mod tests {
             assert_eq!(space.updates().len(), 1);
             longest = longest.max(space.encode(&signer.writer()).len());
             let said = space.view(now).unwrap().document;
+            let set = r#"{"/": {"set": [1, 2]}}"#;
             let all = format!(
-                r#"{{"published": "x", "set": [1, 2], "name": "y", "map": "z", "players": {n}}}"#
+                r#"{{"published": "x", "set": {set}, "name": "y", "map": "z", "players": {n}}}"#
             );
             assert_eq!(said.to_json(), document(&all).to_json());
         }
@@ -455,19 +459,26 @@ mod tests {
     #[test]
     fn withdrawing_one_document_leaves_all_else() {
         let mut signer = signer();
-        signer
-            .merge(document(r#"{"dict": {"a": 1, "b": 1}, "set": [1]}"#), NOW, 9 * MINUTE)
-            .unwrap();
-        let other = KeptDocument::new(document(r#"{"dict": {"c": 1}, "set": [2]}"#), 2 * MINUTE);
-        let kept =
-            document(r#"{"dict": {"b": 2, "d": 1}, "set": [2, 3], "only": {"x": 1}, "over": 1}"#);
+        let published = r#"{"dict": {"a": 1, "b": 1}, "set": {"/": {"set": [1]}}, "list": [1, 2]}"#;
+        signer.merge(document(published), NOW, 9 * MINUTE).unwrap();
+        let other = r#"{"dict": {"c": 1}, "set": {"/": {"set": [2]}}}"#;
+        let other = KeptDocument::new(document(other), 2 * MINUTE);
+        let kept = r#"{"dict": {"b": 2, "d": 1}, "set": {"/": {"set": [2, {"in": [3]}]}},
+            "only": {"x": 1}, "over": 1, "list": [1, 2, 3], "newer": [1, 1]}"#;
+        let mut kept = document(kept);
+        let short = Node::from(4).expires_at(NOW.saturating_add(MINUTE / 4));
+        kept.insert("short", List::from([short, 5.into()]));
         let kept = KeptDocument::new(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
-        signer.merge(document(r#"{"over": 2}"#), NOW, 9 * MINUTE).unwrap();
-        kept.withdraw([&other], &mut signer, NOW).unwrap();
+        signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
+        // A part of what is kept has expired by then.
+        let later = NOW.saturating_add(MINUTE / 2);
+        kept.withdraw([&other], &mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
-        let said = signer.space().view(NOW).unwrap().document.to_json();
-        let left = document(r#"{"dict": {"a": 1, "c": 1}, "set": [1, 2], "over": 2}"#);
+        let said = signer.space().view(later).unwrap().document.to_json();
+        let left = r#"{"dict": {"a": 1, "c": 1}, "set": {"/": {"set": [1, 2]}}, "over": 2,
+            "newer": [1]}"#;
+        let left = document(left);
         assert_eq!(said, left.to_json());
         // With nothing else, the space is withdrawn.
         let mut alone = super::tests::signer();
