@@ -302,8 +302,7 @@ fn elements_minus(set: Set, said: &Set) -> Set {
 
 /// When the last of a resolved node expires.
 fn latest_end(node: &Node) -> Timestamp {
-    let inside = node.kind.children().map(latest_end).max();
-    node.expires_at.max(inside).unwrap_or_default()
+    node.expires_at.max(node.kind.children().map(latest_end).max()).unwrap_or_default()
 }
 
 /// A document without what a newer one overwrites.
@@ -517,25 +516,27 @@ mod tests {
     #[test]
     fn withdrawing_one_document_leaves_all_else() {
         let mut signer = signer();
-        let published = r#"{"dict": {"a": 1, "b": 1}, "set": {"/": {"set": [1]}}}"#;
+        let published = r#"{"dict": {"a": 1, "b": 1}, "set": {"/": {"set": [1]}}, "list": [1, 2]}"#;
         signer.merge(document(published), NOW, 9 * MINUTE).unwrap();
-        let other = document(r#"{"dict": {"c": 1}, "set": {"/": {"set": [2]}}}"#);
-        let other = KeptDocument::new(other, 2 * MINUTE);
-        let soon = NOW.saturating_add(MINUTE / 2);
-        let mut kept = document(
-            r#"{"dict": {"b": 2, "d": 1}, "set": {"/": {"set": [2, 3, {"deep": [1]}]}},
-                "only": {"x": 1}, "over": 1, "list": [1, {"y": 1}]}"#,
-        );
-        kept.insert("fading", List::from([Node::from(1).expires_at(soon), Node::from(2)]));
+        let other = r#"{"dict": {"c": 1}, "set": {"/": {"set": [2]}}}"#;
+        let other = KeptDocument::new(document(other), 2 * MINUTE);
+        let kept = r#"{"dict": {"b": 2, "d": 1}, "set": {"/": {"set": [2, {"in": [3]}]}},
+            "only": {"x": 1}, "over": 1, "list": [1, 2, 3], "newer": [1, 1]}"#;
+        let mut kept = document(kept);
+        let short = Node::from(4).expires_at(NOW.saturating_add(MINUTE / 4));
+        kept.insert("short", List::from([short, 5.into()]));
         let kept = KeptDocument::new(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
-        signer.merge(document(r#"{"over": 2}"#), NOW, 9 * MINUTE).unwrap();
-        let withdrawn = kept.withdraw([&other], &mut signer, soon).unwrap();
+        signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
+        // A part of what is kept has expired by then.
+        let later = NOW.saturating_add(MINUTE / 2);
+        kept.withdraw([&other], &mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
-        let said = signer.space().view(soon).unwrap().document.to_json();
-        let left = r#"{"dict": {"a": 1, "c": 1}, "set": {"/": {"set": [1, 2]}}, "over": 2}"#;
-        assert_eq!(said, document(left).to_json());
-        assert_eq!(withdrawn.expires_at(), NOW.saturating_add(9 * MINUTE));
+        let said = signer.space().view(later).unwrap().document.to_json();
+        let left = r#"{"dict": {"a": 1, "c": 1}, "set": {"/": {"set": [1, 2]}}, "over": 2,
+            "newer": [1]}"#;
+        let left = document(left);
+        assert_eq!(said, left.to_json());
         // With nothing else, the space is withdrawn.
         let mut alone = super::tests::signer();
         let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);

@@ -189,13 +189,11 @@ fn key_type(encoded: &[u8]) -> Option<u64> {
 /// Whether keys of the type are verified here. It is asked before a key is decoded: libp2p-identity calls a key of a type that
 /// is left out damaged, and takes it where another crate has the type put in.
 const fn is_supported(key_type: u64) -> bool {
-    match key_type {
-        0 => cfg!(feature = "rsa"),
-        1 => true,
-        2 => cfg!(feature = "secp256k1"),
-        3 => cfg!(feature = "ecdsa"),
-        _ => false,
-    }
+    let is_ed25519 = key_type == 1;
+    is_ed25519
+        || (key_type == 0 && cfg!(feature = "rsa"))
+        || (key_type == 2 && cfg!(feature = "secp256k1"))
+        || (key_type == 3 && cfg!(feature = "ecdsa"))
 }
 
 fn type_name(key_type: u64) -> String {
