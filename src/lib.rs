@@ -67,6 +67,7 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod addresses;
 pub mod behaviour;
 pub mod client;
 mod clock;
@@ -74,6 +75,11 @@ pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "`Behaviour` is to send through it")
+)]
+mod outbound;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
