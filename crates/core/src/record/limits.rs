@@ -166,6 +166,8 @@ impl Limit {
     pub const DOCUMENT_DEPTH: Self = Self::new("the depth of the document", "nodes");
     /// The nodes of a document.
     pub const DOCUMENT_NODES: Self = Self::new("the document", "nodes");
+    /// The bytes of the updates of a space.
+    pub const SPACE_BYTES: Self = Self::new("the space", "bytes");
     /// The spaces of a record.
     pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
 

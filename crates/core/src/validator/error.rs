@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 
 use crate::{
     protobuf::ProtobufError,
-    record::{LimitExceeded, PolicyRefusal, RecordError, UpdateError, WriterError},
+    record::{LimitExceeded, PolicyRefusal, RecordError, SignError, UpdateError, WriterError},
     time::Timestamp,
 };
 
@@ -115,6 +115,18 @@ impl ValidationError {
             Self::RefusedByPolicy(_) => Fault::RefusedByPolicy,
             Self::Unsupported(_) => Fault::Unsupported,
             Self::NoValue => Fault::Caller,
+        }
+    }
+}
+
+impl SignError {
+    /// The class of the refusal.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Update(UpdateError::Limit(_)) => Fault::LimitExceeded,
+            Self::Update(UpdateError::Expired { .. }) => Fault::Expired,
+            Self::Update(_) => Fault::Malformed,
+            Self::Key(_) => Fault::Caller,
         }
     }
 }

@@ -67,6 +67,10 @@ impl PresenceValidator {
 }
 
 impl Validator for PresenceValidator {
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        self.parse(key).map(drop)
+    }
+
     /// Everything in the record has to be good; only what has expired may be there beside what has not.
     fn validate(
         &self,
