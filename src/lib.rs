@@ -63,6 +63,7 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod addresses;
 pub mod behaviour;
 pub mod client;
 mod clock;

@@ -9,13 +9,13 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
-    addresses::Remotes,
     admitting::{Admission, OffTask},
     alarm::Alarm,
     env::Env,
     inbound::sources,
     known::Known,
     operations::Operations,
+    remotes::Remotes,
     worker::{Setup, Worker},
 };
 use crate::{
