@@ -110,6 +110,12 @@ impl Client {
     /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
     /// once an interval and when new peers turn up, until it expires.
     ///
+    /// What our space says already and `document` merge:
+    ///
+    #[doc = smart_record_core::merge_table!()]
+    ///
+    /// [`replace`](Self::replace) leaves nothing of what was there.
+    ///
     /// # Errors
     /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
     pub async fn publish(
@@ -144,6 +150,9 @@ impl Client {
     /// Each handle keeps a document of its own. Several under one key are merged into one space, and each lives for its own
     /// `ttl`. What is published or kept later over a part of a document takes that part's place, and is not withdrawn
     /// with it.
+    /// The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
+    ///
+    #[doc = smart_record_core::merge_table!()]
     ///
     /// # Errors
     /// As [`publish`](Self::publish).

@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn policies_admit_whom_they_say() {
-        let (owner, other) = (Keypair::generate_ed25519(), Keypair::generate_ecdsa());
+        let (owner, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let (owner, other) = (Writer::from(&owner.public()), Writer::from(&other.public()));
         for writer in [&owner, &other] {
             let id = writer.peer_id();

@@ -21,6 +21,12 @@ use crate::{
 /// Several may be kept in one space; each names the others when it is signed ([`renew`](Self::renew)), because a renewal is
 /// written in the place of all that the space says.
 ///
+/// It merges into what the space says, and with what else is to be kept ([`and`](Self::and)):
+///
+#[doc = crate::merge_table!()]
+///
+/// What is published over a part of it takes that part's place ([`without`](Self::without)).
+///
 /// ```
 /// use std::time::Duration;
 /// use libp2p_identity::Keypair;
@@ -67,6 +73,9 @@ impl KeptDocument {
     }
 
     /// What is left to be kept after `newer` was published over it; `None` if nothing is.
+    ///
+    /// A Dict and the named arguments of a Predicate of the same tag lose what `newer` overwrites, key by key. The elements
+    /// of a Set stay, because sets unite. Anything else, a List too, is overwritten as a whole.
     #[must_use]
     pub fn without(self, newer: &Dict) -> Option<Self> {
         let was_empty = self.document.is_empty();
@@ -295,7 +304,7 @@ fn without(document: Dict, newer: &Dict) -> Dict {
 fn node_without(node: Node, newer: &Node) -> Option<Node> {
     let kind = match (node.kind, &newer.kind) {
         // Sets are united, so nothing in them is overwritten.
-        (kind @ Kind::List(_), Kind::List(_)) => kind,
+        (kind @ Kind::Set(_), Kind::Set(_)) => kind,
         (Kind::Dict(dict), Kind::Dict(newer)) => Kind::Dict(without(dict, newer)),
         (Kind::Predicate(predicate), Kind::Predicate(newer)) if predicate.tag == newer.tag => {
             let named = without(predicate.named, &newer.named);
@@ -308,23 +317,12 @@ fn node_without(node: Node, newer: &Node) -> Option<Node> {
 
 /// A resolved document with the instants left out that its nodes inherit.
 fn inheriting(document: Dict, parent: Timestamp) -> Dict {
-    document.into_iter().map(|(key, node)| (key, node_inheriting(node, parent))).collect()
+    document.filter_map(|node| Some(node_inheriting(node, parent)))
 }
 
 fn node_inheriting(node: Node, parent: Timestamp) -> Node {
     let at = node.expires_at.unwrap_or(parent);
-    let kind = match node.kind {
-        Kind::List(list) => {
-            Kind::List(list.into_iter().map(|node| node_inheriting(node, at)).collect())
-        }
-        Kind::Dict(dict) => Kind::Dict(inheriting(dict, at)),
-        Kind::Predicate(Predicate { tag, positional, named }) => Kind::Predicate(Predicate {
-            tag,
-            positional: positional.into_iter().map(|node| node_inheriting(node, at)).collect(),
-            named: inheriting(named, at),
-        }),
-        leaf => leaf,
-    };
+    let kind = node.kind.filter_map(|child| Some(node_inheriting(child, at)));
     Node { kind, expires_at: node.expires_at.filter(|at| *at != parent) }
 }
 
@@ -336,6 +334,7 @@ mod tests {
         super::{Limits, SmartRecord, Space},
         *,
     };
+    use crate::node::{List, Set};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -354,9 +353,10 @@ mod tests {
     #[test]
     fn signing_anew_changes_nothing_but_for_how_long_and_leaves_one_update() {
         let mut signer = signer();
-        let long = document(r#"{"long": {"a": 1, "b": [1, {"x": "y"}]}, "set": [1]}"#);
-        signer.merge(long, NOW, 10 * MINUTE).unwrap();
-        signer.merge(document(r#"{"short": 1, "set": [2]}"#), NOW, 3 * MINUTE).unwrap();
+        let long = r#"{"long": {"a": 1, "b": [1, {"x": "y"}, 1]}, "set": {"/": {"set": [1]}}}"#;
+        signer.merge(document(long), NOW, 10 * MINUTE).unwrap();
+        let short = document(r#"{"short": 1, "set": {"/": {"set": [2]}}}"#);
+        signer.merge(short, NOW, 3 * MINUTE).unwrap();
         let kept = KeptDocument::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
         kept.sign(&mut signer, NOW).unwrap();
         let before = signer.space().clone();
@@ -375,19 +375,27 @@ mod tests {
         let kept = late.get("kept").unwrap();
         assert_eq!(kept.expires_at, Some(NOW.saturating_add(6 * MINUTE)));
         let set = late.get("set").unwrap();
-        assert_eq!(set.to_string(), "[1]", "the other element had three minutes");
+        assert_eq!(set.to_string(), "set[1]", "the other element had three minutes");
         assert_eq!(set.expires_at, Some(NOW.saturating_add(10 * MINUTE)));
         assert_eq!(late.len(), 3);
     }
 
     #[test]
     fn what_is_published_over_a_part_takes_its_place_and_is_not_kept() {
-        let kept =
-            KeptDocument::new(document(r#"{"a": 1, "b": {"x": 1, "y": 2}, "set": [1]}"#), MINUTE);
-        let left = kept.without(&document(r#"{"a": 2, "b": {"x": 3}, "set": [2], "new": 1}"#));
-        let left = left.unwrap();
-        assert_eq!(left.document, document(r#"{"b": {"y": 2}, "set": [1]}"#));
-        let nothing = document(r#"{"b": 1, "set": 1}"#);
+        let document = |a, x, element, list: &str| {
+            let set = format!(r#"{{"/": {{"set": [{element}]}}}}"#);
+            document(&format!(r#"{{"a": {a}, "b": {{{x}}}, "set": {set}{list}}}"#))
+        };
+        let kept = document(1, r#""x": 1, "y": 2"#, 1, r#", "list": [1, 2], "other": [1]"#);
+        let newer = document(2, r#""x": 3"#, 2, r#", "list": [1, 2], "new": 1"#);
+        let left = KeptDocument::new(kept, MINUTE).without(&newer).unwrap();
+        let expected = Dict::from([
+            ("b", Node::from(Dict::from([("y", 2)]))),
+            ("set", Set::from([1]).into()),
+            ("other", List::from([1]).into()),
+        ]);
+        assert_eq!(left.document, expected, "a list is overwritten as a whole");
+        let nothing = Dict::from([("b", 1), ("set", 1), ("other", 1)]);
         assert!(left.without(&nothing).is_none(), "nothing is left to be kept");
     }
 

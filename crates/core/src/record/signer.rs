@@ -11,6 +11,7 @@ use libp2p_identity::Keypair;
 
 use super::{
     SmartRecord,
+    extensions::Extensions,
     history::SigningHistory,
     limits::Limits,
     seq::Seq,
@@ -205,7 +206,8 @@ impl SpaceSigner {
     ) -> Result<SignedUpdate, SignError> {
         let seq = self.history.next(now).map_err(UpdateError::from)?;
         let retain_until = retain_until(&self.history, seq);
-        let update = Update { seq, expires_at, retain_until, kind, document };
+        let extensions = Extensions::new();
+        let update = Update { seq, expires_at, retain_until, kind, document, extensions };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         self.history.signed(seq, retain_until);
         self.space.collect(now);

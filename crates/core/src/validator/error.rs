@@ -168,6 +168,7 @@ impl From<WriterError> for ValidationError {
     fn from(error: WriterError) -> Self {
         match error {
             WriterError::Limit(limit) => limit.into(),
+            WriterError::Unsupported(_) => Self::Unsupported(error.to_string()),
             other => Malformed::Writer(other).into(),
         }
     }
