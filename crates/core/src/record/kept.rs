@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Limit, LimitExceeded, SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
 use crate::{
     node::{
-        Dict, Kind, List, Node, Predicate, merge_documents, resolve_document, visible_document,
+        Dict, Kind, Set, Node, Predicate, merge_documents, resolve_document, visible_document,
     },
     time::Timestamp,
 };
@@ -248,9 +248,9 @@ fn minus(document: Dict, said: &Dict) -> Dict {
 /// A node without what another says in its place; `None` if that is all of it.
 fn node_minus(node: Node, said: &Node) -> Option<Node> {
     let kind = match (node.kind, &said.kind) {
-        (Kind::List(list), Kind::List(said)) => {
-            let list = elements_minus(list, said);
-            (!list.is_empty()).then_some(Kind::List(list))?
+        (Kind::Set(set), Kind::Set(said)) => {
+            let set = elements_minus(set, said);
+            (!set.is_empty()).then_some(Kind::Set(set))?
         }
         (Kind::Dict(dict), Kind::Dict(said)) => {
             let dict = minus(dict, said);
@@ -284,8 +284,8 @@ fn latest_end(node: &Node) -> Timestamp {
     node.expires_at.max(inside).unwrap_or_default()
 }
 
-fn elements_minus(list: List, said: &List) -> List {
-    list.into_iter().filter(|node| said.iter().all(|said| said.kind != node.kind)).collect()
+fn elements_minus(set: Set, said: &Set) -> Set {
+    set.into_iter().filter(|node| said.iter().all(|said| said.kind != node.kind)).collect()
 }
 
 /// A document without what a newer one overwrites.
