@@ -58,10 +58,11 @@ pub use self::{
     worker::{AsyncValidator, Executor},
 };
 use crate::{
-    client::{Client, Command},
+    client::{Client, Command, WeakClient},
     meter::Timed,
     store::{Events, SmartRecordStore},
 };
+use smart_record_core::Writer;
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
 ///
@@ -83,6 +84,8 @@ use crate::{
 /// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour {
     env: Env,
+    writer: Writer,
+    client: WeakClient,
     operations: Operations,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
@@ -116,6 +119,17 @@ impl Behaviour {
     /// The store.
     pub fn store_mut(&mut self) -> &mut SmartRecordStore {
         self.env.kad.store_mut()
+    }
+
+    /// The identity that the behaviour's clients write as.
+    pub const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// A client that does not keep the behaviour's spaces alive, for what is built on top of the
+    /// behaviour.
+    pub fn client(&self) -> WeakClient {
+        self.client.clone()
     }
 
     /// The settings.
