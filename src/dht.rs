@@ -125,7 +125,7 @@ impl Dht {
     /// has what, with [`Reading::holders_of`].
     ///
     /// # Errors
-    /// [`DhtError::Refused`] if nothing new of it is good, [`DhtError::NotReplicated`] if no other peer took all of it, and as
+    /// [`DhtError::Refused`] if nothing of it is good or, of a record of this peer's own space, nothing new, [`DhtError::NotReplicated`] if no other peer took all of it, and as
     /// [`get`](Self::get).
     pub async fn put(&self, record: SmartRecord) -> Result<Vec<PeerId>, DhtError> {
         self.put_value(record.key().clone(), record.encode()).await

@@ -45,7 +45,7 @@ impl Spread {
     /// Stores what is good of this as our own, and makes it ready to be sent.
     ///
     /// # Errors
-    /// [`WriteError`] if nothing of it is taken, or no packet carries it.
+    /// [`WriteError`] if nothing of it is good, nothing new of our own space is taken, or no packet carries it.
     pub(crate) fn begin(
         store: &mut SmartRecordStore,
         checked: Checked,
@@ -57,10 +57,13 @@ impl Spread {
             let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
             return Err(ValidationError::from(limit).into());
         }
+        let local = store.local();
+        let mut writers = record.iter().flat_map(SmartRecord::spaces).map(|(writer, _)| writer);
+        let is_own = record.is_some() && writers.all(|writer| writer.peer_id() == local);
         let report = store.insert(checked, Origin::Local)?;
         match report.refused.into_iter().next() {
-            // What is new was refused; that earlier updates are known is no comfort.
-            Some((_, reason)) if report.stored == 0 => return Err(reason.into()),
+            // Of our own space what is new was refused, and that earlier updates are known is no comfort.
+            Some((_, reason)) if is_own && report.stored == 0 => return Err(reason.into()),
             _ => {}
         }
         Ok(match record {
