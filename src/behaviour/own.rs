@@ -22,6 +22,9 @@ use smart_record_core::{
     KeptDocument, Limits, RecordKey, SignError, SignedUpdate, SmartRecord, SpaceSigner, Timestamp,
 };
 
+/// After how long a renewal that has failed is tried again; twice as long after each further one, until it is due anyway.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+
 /// What is to be done for an own space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -37,6 +40,8 @@ struct OwnSpace {
     signer: SpaceSigner,
     /// What is signed anew, and when.
     kept: Option<(KeptDocument, Due)>,
+    /// After how long it is tried again if it cannot be signed anew.
+    retry: Duration,
     /// When it is sent again; `None` until it is written to: until then it is only known what it says.
     resend: Option<Due>,
     /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
@@ -111,6 +116,7 @@ impl OwnSpaces {
         self.spaces.entry(key.clone()).or_insert_with(|| OwnSpace {
             signer: SpaceSigner::new(key.clone(), keypair.clone(), limits.clone()),
             kept: None,
+            retry: FIRST_RETRY,
             resend: None,
             reach: None,
         })
@@ -232,14 +238,22 @@ impl OwnSpaces {
         }
     }
 
-    /// Signs anew what is kept under a key.
+    /// Signs anew what is kept under a key. If that fails it is due again soon, later each time.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
-        match self.spaces.get_mut(key) {
-            Some(OwnSpace { signer, kept: Some((kept, _)), .. }) => {
-                kept.renew(signer, now).map(drop)
-            }
-            _ => Ok(()),
+        let Some(OwnSpace { signer, kept: Some((kept, due)), retry, .. }) =
+            self.spaces.get_mut(key)
+        else {
+            return Ok(());
+        };
+        let renewed = kept.renew(signer, now).map(drop);
+        if renewed.is_ok() {
+            *retry = FIRST_RETRY;
+        } else {
+            due.hasten(now, *retry);
+            *retry = retry.saturating_mul(2);
         }
+        self.plan(key);
+        renewed
     }
 
     /// The whole space under a key.
@@ -459,6 +473,33 @@ mod tests {
         let (_, space) = record.spaces().next().unwrap();
         assert_eq!(space.updates().len(), 1);
         assert_eq!(space.updates().next().unwrap().document(), says("x"));
+    }
+
+    #[test]
+    fn a_renewal_that_fails_is_tried_again_soon_and_then_less_often_until_it_works() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Keep(says("x"), HOUR));
+        let mut now = NOW.saturating_sub(24 * HOUR);
+        spaces.on_clock_set_back(now);
+        assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
+        // Nobody is reached, so nobody says that the clock of before was wrong.
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert!(spaces.renew(&key, now).is_err());
+            let failed_at = now;
+            loop {
+                now = spaces.next_at().unwrap();
+                if spaces.due(now) == Some((key.clone(), Duty::Renew)) {
+                    break;
+                }
+            }
+            waits.push(now.saturating_since(failed_at));
+        }
+        assert_eq!(waits[..4], [1, 2, 4, 8].map(|n| n * FIRST_RETRY));
+        assert!(waits.iter().all(|wait| *wait <= HOUR / 2), "{waits:?}");
+        assert!(spaces.forget_future(&key, now));
+        spaces.renew(&key, now).unwrap();
+        assert!(spaces.next_at().unwrap() > now.saturating_add(HOUR / 2));
     }
 
     #[test]
