@@ -51,7 +51,10 @@ pub use self::{
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::StoredValue,
-    storage::{RowFault, Storage, StorageError, Usage},
+    storage::{
+        error::{RowFault, StorageError},
+        usage::Usage,
+    },
     write::{WriteError, WriteReport},
 };
 use self::{
@@ -62,7 +65,7 @@ use self::{
     recheck::Rules,
     replication::Seen,
     reply::Replies,
-    storage::{Change, RecordId},
+    storage::{Change, RecordId, Storage},
     table::Table,
     victims::Victims,
 };
@@ -192,7 +195,8 @@ impl SmartRecordStore {
         self.table.storage.usage()
     }
 
-    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes.
+    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes. A behaviour that is given the
+    /// store shows it by its own; see [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
