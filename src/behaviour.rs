@@ -7,16 +7,16 @@
 //! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading`, `sending` and `writing`
 //!   carry out with Kademlia what is decided elsewhere; `admitting` stores what others say; `watches`; `replicate`.
 //! * `env`: what each part is handed. `alarm`: the timer.
-//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces. `turns`: what is to be done
+//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces and the values that are kept;
+//!   `kept`: what of them is kept. `turns`: what is to be done
 //!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
-//! * `worker`: validation elsewhere. `addresses`: which of a peer are passed on.
+//! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
 //! the behaviour's own do not show in its events; those of the user do.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
-mod addresses;
 mod admitting;
 mod alarm;
 mod builder;
@@ -24,10 +24,12 @@ mod config;
 mod env;
 mod event;
 mod inbound;
+mod kept;
 mod known;
 mod operations;
 mod own;
 mod reading;
+mod remotes;
 mod repairs;
 mod replicate;
 mod sending;
@@ -47,7 +49,7 @@ use libp2p_swarm::{
     derive_prelude::{Endpoint, Multiaddr, PortUse},
 };
 
-use self::{addresses::Remotes, alarm::Alarm, env::Env, operations::Operations};
+use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -56,10 +58,11 @@ pub use self::{
     worker::{AsyncValidator, Executor},
 };
 use crate::{
-    client::{Client, Command},
+    client::{Client, Command, WeakClient},
     meter::Timed,
     store::{Events, SmartRecordStore},
 };
+use smart_record_core::Writer;
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
 ///
@@ -81,6 +84,8 @@ use crate::{
 /// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour {
     env: Env,
+    writer: Writer,
+    client: WeakClient,
     operations: Operations,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
@@ -116,6 +121,17 @@ impl Behaviour {
         self.env.kad.store_mut()
     }
 
+    /// The identity that the behaviour's clients write as.
+    pub const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// A client that does not keep the behaviour's spaces alive, for what is built on top of the
+    /// behaviour.
+    pub fn client(&self) -> WeakClient {
+        self.client.clone()
+    }
+
     /// The settings.
     pub const fn config(&self) -> &BehaviourConfig {
         &self.env.config
@@ -144,18 +160,24 @@ impl Behaviour {
         if operations.poll_off_task(env, cx).is_ready() {
             return Poll::Ready(());
         }
-        if operations.has_capacity(env)
-            && let Some(commands) = &mut self.commands
-            && let Poll::Ready(command) = commands.poll_next_unpin(cx)
-        {
-            match command {
-                Some(command) => operations.on_command(env, command),
-                None => {
-                    self.commands = None;
-                    operations.on_clients_gone(env);
-                }
+        if operations.has_capacity(env) {
+            if operations.poll_handles(env, cx).is_ready() {
+                return Poll::Ready(());
             }
-            return Poll::Ready(());
+            if let Some(commands) = &mut self.commands
+                && let Poll::Ready(command) = commands.poll_next_unpin(cx)
+            {
+                match command {
+                    Some(command) => operations.on_command(env, command),
+                    // The last handle may have gone with the last client.
+                    None if operations.poll_handles(env, cx).is_ready() => {}
+                    None => {
+                        self.commands = None;
+                        operations.on_clients_gone(env);
+                    }
+                }
+                return Poll::Ready(());
+            }
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {

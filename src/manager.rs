@@ -1,10 +1,11 @@
-//! The record manager: puts and gets signed records, over a store of one's own or over the DHT.
+//! The record manager: publishes and gets signed records, over a store of one's own or over the
+//! DHT.
 //!
-//! A [`RecordManager`] signs what it puts, checks everything that it gets, and of several records takes the
-//! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
-//! [`SignedRecordValidator`]s that it is given for namespaces. Where records are kept says its
-//! [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT, through a
-//! [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
+//! A [`RecordManager`] signs what it publishes, checks everything that it gets, and of several
+//! records takes the one with the highest sequence. Which keys it may write and read, and what may
+//! stand there, say the [`SignedRecordValidator`]s that it is given for namespaces. Where records
+//! are kept says its [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT,
+//! through a [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
 //! [`Dht`](crate::dht::Dht).
 //!
 //! To announce that one provides something, Kademlia has provider records of its own: use
@@ -18,6 +19,7 @@
 mod backend;
 mod client;
 mod dht;
+mod keep;
 mod known;
 mod local;
 mod survey;
@@ -32,16 +34,19 @@ use libp2p_identity::Keypair;
 
 pub use self::{
     backend::{Answer, Correction, Found, Holder, RecordBackend},
+    keep::KeptRecord,
     local::StoreBackend,
 };
 use self::{known::Known, survey::Survey};
 use crate::clock::SystemClock;
-use smart_record_core::{Clock, Namespaces, RecordKey, Timestamp, ValidationError, Writer};
+use smart_record_core::{
+    Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer,
+};
 use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };
 
-/// Puts and gets signed records. A clone is the same manager.
+/// Publishes and gets signed records. A clone is the same manager.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -55,7 +60,7 @@ use smart_record_formats::signed::{
 /// let rules = Namespaces::empty().with("notes", rules)?;
 /// let manager = RecordManager::new(Keypair::generate_ed25519(), rules, backend);
 ///
-/// manager.put("/notes/test-key", "test-value").await?;
+/// manager.publish("/notes/test-key", "test-value").await?;
 /// assert_eq!(manager.get("/notes/test-key").await?, Some(b"test-value".to_vec()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
@@ -108,7 +113,7 @@ pub enum ManagerError<E> {
     /// The manager has no rules for this key.
     #[error("no rules of signed records for {0}")]
     Unregistered(RecordKey),
-    /// The record to be put is against the rules of its namespace.
+    /// The key, or the record to be put, is against the rules of its namespace.
     #[error(transparent)]
     Refused(#[from] ValidationError),
     /// The record could not be signed.
@@ -145,7 +150,8 @@ pub enum ManagerError<E> {
 impl<B: RecordBackend> RecordManager<B> {
     /// A manager that signs with `keypair`, goes by the rules of each namespace, and keeps records in `backend`.
     ///
-    /// Register the same rules with the backend's store.
+    /// Register the same rules with the backend's store. The author need not be the peer of that
+    /// store: a record says who has signed it, and one node may serve several authors.
     pub fn new(keypair: Keypair, rules: Namespaces<SignedRecordValidator>, backend: B) -> Self {
         Self::with_clock(keypair, rules, backend, SystemClock)
     }
@@ -173,13 +179,14 @@ impl<B: RecordBackend> RecordManager<B> {
         &self.inner.backend
     }
 
-    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there.
+    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there. It is put once:
+    /// replicas drop it 48 hours later, or at its own end if that comes first. [`keep`](Self::keep) keeps it alive.
     ///
     /// Once the backend has been asked, dropping the future does not undo the put.
     ///
     /// # Errors
     /// [`ManagerError`]. If it is of the backend, the record may have been put all the same.
-    pub async fn put(
+    pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,
@@ -187,11 +194,11 @@ impl<B: RecordBackend> RecordManager<B> {
         self.sign_and_put(key.into(), value.into(), None).await
     }
 
-    /// As [`put`](Self::put), but the record expires at an instant.
+    /// As [`publish`](Self::publish), but the record expires at an instant.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
-    pub async fn put_until(
+    /// As [`publish`](Self::publish).
+    pub async fn publish_until(
         &self,
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,
@@ -213,28 +220,26 @@ impl<B: RecordBackend> RecordManager<B> {
         let found = self.survey(rules, &key).await?;
         let sequence = self
             .known()
-            .reserve(&key, found.best_sequence(), self.inner.clock.now(), rules.limits())
+            .reserve(&key, found.best_sequence(), self.now(), rules.limits())
             .ok_or_else(|| ManagerError::SequenceExhausted(key.clone()))?;
         let record = UnsignedRecord { key, value, sequence, expires_at }
             .sign(&self.inner.keypair, rules.limits())?;
-        self.put_record(record).await
+        self.put(record).await
     }
 
-    /// Puts a record as it is, one's own or another's: to send it on, or to keep it alive.
+    /// Puts a record that is signed already, one's own or another's: to send it on, or to keep it
+    /// alive.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
-    pub async fn put_record(
-        &self,
-        record: SignedRecord,
-    ) -> Result<Published, ManagerError<B::Error>> {
-        let now = self.inner.clock.now();
+    /// As [`publish`](Self::publish).
+    pub async fn put(&self, record: SignedRecord) -> Result<Published, ManagerError<B::Error>> {
+        let now = self.now();
         let rules = self.rules(record.key())?;
         let validity = rules.check(&record, now)?;
         let peers = self
             .inner
             .backend
-            .store(record.key(), record.encode())
+            .put(record.key(), record.encode())
             .await
             .map_err(ManagerError::Backend)?;
         // If something better was met meanwhile, that stays known.
@@ -287,7 +292,7 @@ impl<B: RecordBackend> RecordManager<B> {
         let key = key.into();
         let rules = self.rules(&key)?;
         let mut survey = self.survey(rules, &key).await?;
-        let now = self.inner.clock.now();
+        let now = self.now();
         let Some((best, expires_at)) = survey.best.take() else {
             let known = self.known().living(&key, now, rules.limits());
             return match known {
@@ -321,15 +326,22 @@ impl<B: RecordBackend> RecordManager<B> {
         key: &RecordKey,
     ) -> Result<Survey, ManagerError<B::Error>> {
         let found = self.inner.backend.fetch(key).await.map_err(ManagerError::Backend)?;
-        Ok(Survey::of(found, rules, key, self.inner.clock.now()))
+        Ok(Survey::of(found, rules, key, self.now()))
     }
 
     fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
-        self.inner.rules.resolve(key).map_err(|_| ManagerError::Unregistered(key.clone()))
+        let rules = self.inner.rules.resolve(key);
+        let rules = rules.map_err(|_| ManagerError::Unregistered(key.clone()))?;
+        rules.check_key(key)?;
+        Ok(rules)
     }
 }
 
 impl<B> RecordManager<B> {
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // No panic can have left it half-changed.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Dict, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, Timestamp,
-    Update, UpdateKind, Writer,
+    Dict, Extensions, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord,
+    SpaceRules, Timestamp, Update, UpdateKind, Writer,
     store::{MemoryStorage, SmartRecordStore, StoreConfig, storage::Storage},
 };
 
@@ -36,6 +36,7 @@ pub fn update(key: &RecordKey, keypair: &Keypair, seq: u64, ttl: Duration) -> Si
         retain_until: NOW.saturating_add(ttl),
         kind: UpdateKind::Merge,
         document: Dict::from_iter([("text", "x".repeat(len))]),
+        extensions: Extensions::new(),
     };
     let overhead = make(128).encode().len() - 128;
     let update = make(UPDATE - overhead).sign(key, keypair, &Limits::default()).unwrap();
@@ -88,7 +89,7 @@ pub fn store_of(local: PeerId, storage: impl Storage, clock: ManualClock) -> Sma
     let limits = Limits::default().with_spaces_per_record(1 << 20);
     let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
-    SmartRecordStore::with_storage(local, registry, config, storage, clock)
+    SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap()
 }
 
 /// A signature that is to be checked with nothing around it.

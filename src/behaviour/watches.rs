@@ -17,11 +17,9 @@ use libp2p_identity::PeerId;
 use super::{env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
-    query::{Joined, Lookup, Snapshot},
+    query::{Content, Joined, Lookup, Snapshot},
 };
-use smart_record_core::{
-    Kind, Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View,
-};
+use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
 /// How often keys are looked for that nobody watches any more.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -229,9 +227,9 @@ impl Watches {
         self.lookups.set(key, Some(now.saturating_add(self.interval)));
         if let Some(found) = found {
             watched.was_asked = true;
-            match &found.record {
-                Some(record) => self.on_record(key, record, now),
-                None => self.on_value(key, found.value.clone(), ends_at, now),
+            match &found.content {
+                Content::Record(record) => self.on_record(key, record, now),
+                Content::Value(value) => self.on_value(key, value.clone(), ends_at, now),
             }
         }
     }
@@ -320,7 +318,7 @@ impl Watched {
         let view = snapshot.view();
         let ends_at = next_change(&view, now).or(self.value_ends_at);
         let is_news = match &self.told {
-            Some((seen, told)) => *seen != view || told.value != snapshot.value,
+            Some((seen, told)) => *seen != view || told.value() != snapshot.value(),
             None => self.was_asked || !snapshot.is_empty(),
         };
         if !is_news {
@@ -348,15 +346,7 @@ fn next_change(view: &View, now: Timestamp) -> Option<Timestamp> {
 
 fn ends_in(node: &Node, ends: &mut Vec<Timestamp>) {
     ends.extend(node.expires_at);
-    match &node.kind {
-        Kind::Dict(dict) => dict.iter().for_each(|(_, node)| ends_in(node, ends)),
-        Kind::List(list) => list.iter().for_each(|node| ends_in(node, ends)),
-        Kind::Predicate(predicate) => {
-            predicate.positional.iter().for_each(|node| ends_in(node, ends));
-            predicate.named.iter().for_each(|(_, node)| ends_in(node, ends));
-        }
-        _ => {}
-    }
+    node.kind.children().for_each(|child| ends_in(child, ends));
 }
 
 #[cfg(test)]
@@ -485,8 +475,7 @@ mod tests {
                     .unwrap();
                 let snapshot = Snapshot {
                     key: key.clone(),
-                    record: Some(signer.record(now)),
-                    value: None,
+                    content: Content::Record(signer.record(now)),
                     at: now,
                 };
                 watches.on_asked(&key, Some(&snapshot), None, now);

@@ -7,6 +7,7 @@
 use futures::{StreamExt, stream};
 
 use super::{Client, ClientError};
+use crate::query::Content;
 use smart_record_core::{RecordKey, ShardedKey, ShardedRecord, Timestamp, View};
 
 /// How many shards are read at a time.
@@ -50,8 +51,11 @@ impl Client {
     /// It takes a read for each of the `2^bits` keys.
     ///
     /// # Errors
-    /// [`ClientError::Stopped`]. What goes wrong with single shards stands in the outcome.
+    /// [`ClientError::Unregistered`] if it is no topic of smart records, and [`ClientError::Stopped`]. What goes wrong with
+    /// single shards stands in the outcome.
     pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
+        // The shards have one form.
+        topic.keys().next().map_or(Ok(()), |key| self.check_space(&key))?;
         let mut reading = ShardedReading {
             record: ShardedRecord::new(topic.clone()),
             unreached: Vec::new(),
@@ -71,7 +75,7 @@ impl Client {
                         reading.incomplete.push(key);
                     }
                     reading.at = reading.at.max(read.snapshot.at);
-                    if let Some(record) = read.snapshot.record {
+                    if let Content::Record(record) = read.snapshot.content {
                         // It is of this key, so it is a shard; who writes under a foreign one is left out.
                         let _ = reading.record.join(record);
                     }

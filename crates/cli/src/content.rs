@@ -65,16 +65,18 @@ impl Content {
         Ok(Self { key: key.clone(), bytes: value.to_vec(), kind })
     }
 
+    /// What is in a smart record.
+    pub fn of_record(record: &SmartRecord) -> Self {
+        let (key, bytes) = (record.key().clone(), record.encode());
+        Self { key, bytes, kind: Kind::Smart(record.clone()) }
+    }
+
     /// What was known of a record; `None` if that was nothing.
     pub fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
-        let Snapshot { key, record, value, at, .. } = snapshot;
-        match (record, value) {
-            (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self {
-                key: key.clone(),
-                bytes: record.encode(),
-                kind: Kind::Smart(record.clone()),
-            })),
-            (None, Some(value)) => Ok(Some(Self::read(key, value, *at)?)),
+        let key = &snapshot.key;
+        match (snapshot.record(), snapshot.value()) {
+            (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self::of_record(record))),
+            (_, Some(value)) => Ok(Some(Self::read(key, value, snapshot.at)?)),
             _ => Ok(None),
         }
     }

@@ -11,11 +11,11 @@ use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
-    client::Publication,
+    client::{Publication, PublicationContent},
     query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
-use smart_record_host::Node;
+use smart_record_host::Host;
 
 use crate::{
     content::{self, Content},
@@ -118,7 +118,7 @@ async fn written(
     publication: &Publication,
     document: Option<Value>,
     confirmed: Option<Vec<PeerId>>,
-    node: &Node,
+    node: &Host,
     format: Format,
 ) -> Result<ExitCode> {
     // It stands in the store of this process alone, which ends now.
@@ -126,11 +126,14 @@ async fn written(
         let is_alone = node.peers().await?.is_empty();
         return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
     }
-    let content = match &publication.value {
-        Some(value) => Some(Content::read(&publication.key, value, SystemClock.now())?),
-        None => None,
+    let content = match &publication.content {
+        PublicationContent::Value(value) => {
+            Some(Content::read(&publication.key, value, SystemClock.now())?)
+        }
+        PublicationContent::Record(record) => Some(Content::of_record(record)),
+        _ => None,
     };
-    let update = publication.update;
+    let update = publication.update();
     let json = || {
         let mut fields = match &content {
             Some(content) => content.json(SystemClock.now()),
@@ -173,7 +176,7 @@ pub fn peers(peers: &[PeerId]) -> Value {
 }
 
 /// Reads a record, and fails if nobody answers.
-pub async fn read(key: &RecordKey, node: &Node) -> Result<Reading> {
+pub async fn read(key: &RecordKey, node: &Host) -> Result<Reading> {
     let reading = progress("reading", node.client().get(key.clone()))
         .await
         .with_context(|| format!("{} could not be read", keys::show(key)))?;

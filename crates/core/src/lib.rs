@@ -4,11 +4,14 @@
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod clock;
 pub mod dag_cbor;
+mod data;
 mod debug;
 mod key;
 mod node;
@@ -30,17 +33,17 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
-        Path, PathError, Predicate, codec,
+        Path, PathError, Predicate, SerdeError, Set, codec,
     },
     protobuf::ProtobufError,
     record::{
-        Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace, Incoming,
-        Joined, KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits,
-        MAX_BAD_SIGNATURES, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Open, PolicyRefusal,
-        Position, Purpose, RecordError, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, SignError,
-        SignedUpdate, SigningHistory, SmartRecord, Space, SpaceSigner, SpaceView, UnverifiedSpace,
-        Update, UpdateError, UpdateKind, View, Writer, WriterError, check_signature_len,
-        envelope_bytes,
+        Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,
+        ExtensionError, Extensions, Incoming, Joined, KeptDocument, KeyMismatch, KeyOwner, Limit,
+        LimitExceeded, Limits, MAX_BAD_SIGNATURES, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Open,
+        PolicyRefusal, Position, Purpose, RecordError, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE,
+        Seq, SignError, SignedUpdate, SigningHistory, SmartRecord, Space, SpaceSigner, SpaceView,
+        UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer, WriterError,
+        check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     time::Timestamp,

@@ -11,9 +11,9 @@ use clap::Parser;
 use futures::StreamExt;
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, query::Snapshot,
+    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, client::KeepHandle, query::Snapshot,
 };
-use smart_record_host::Node;
+use smart_record_host::Host;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-chat/kad/1.0.0");
@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = BehaviourConfig::default().with_watch_interval(Duration::from_secs(2));
     let builder =
-        Node::builder().with_protocol(PROTOCOL).with_config(config).listen_on(arguments.listen);
+        Host::builder().with_protocol(PROTOCOL).with_config(config).listen_on(arguments.listen);
     let node = arguments.connect.into_iter().fold(builder, |b, peer| b.bootstrap(peer));
     let node = node.start().await?;
     for address in node.addresses().await? {
@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut sending = JoinSet::new();
     let name: Dict = [("nick", arguments.nick.as_str())].into_iter().collect();
     let (keeper, key) = (client.clone(), people.clone());
-    sending.spawn(async move { keeper.keep(key, name, NAME_TTL).await });
+    sending.spawn(async move { keeper.keep(key, name, NAME_TTL).await.map(KeepHandle::detach) });
 
     let (mut lines, mut seen, mut there) = (lines(), BTreeSet::new(), BTreeSet::new());
     let mut is_over = false;
@@ -130,7 +130,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                     let at = SystemClock.now().to_string();
                     let message = [(at.as_str(), message)].into_iter().collect();
                     let (client, room) = (client.clone(), room.clone());
-                    sending.spawn(async move { client.publish(room, message, MESSAGE_TTL).await });
+                    let sent = async move { client.publish(room, message, MESSAGE_TTL).await };
+                    sending.spawn(async move { sent.await.map(drop) });
                 }
             },
             Some(sent) = sending.join_next() => if let Err(error) = sent? {

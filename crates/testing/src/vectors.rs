@@ -1,4 +1,4 @@
-//! Records made by other implementations, and by us for them; each folder of `vectors/` says where its files come from.
+//! Records made by other implementations, and by us for them; each folder of `tests/vectors/` says where its files come from.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A file of vectors.
 pub fn path(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "vectors", name].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/vectors", name].iter().collect()
 }
 
 /// The vectors in a file: a JSON array that is not empty.
