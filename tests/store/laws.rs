@@ -175,8 +175,9 @@ fn replica(limits: Limits, now: u64) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(at(now));
     let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
-    let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
-    (store.unwrap(), clock)
+    let store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap();
+    (store, clock)
 }
 
 /// The record that a store holds, none counting as an empty one.
