@@ -72,7 +72,8 @@ impl Metrics {
     /// Shows the samples of a source, read at each scrape, until nobody else holds it. Then its gauges are 0, and what its
     /// counters have counted stays.
     ///
-    /// Samples of the same name and label are added up. A source that is added again is shown once.
+    /// Samples of the same name and label are added up. A source that is added again is shown once. One that is shown by two
+    /// `Metrics` is held by both, so neither lets it go: its memory stays, and its gauges go on to show.
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
