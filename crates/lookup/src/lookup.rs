@@ -140,7 +140,7 @@ impl Lookup {
     /// Next request, if there is one to begin now. Costs as much as there are peers known.
     ///
     /// Of those that may be among the closest, the closest come first. Asked last, and not waited for, are peers that were silent
-    /// lately and those that only a bad guide has named.
+    /// lately and those that only a bad guide has named. Silent peers that another lookup is asking are passed over.
     pub fn next(
         &mut self,
         requests: &mut Requests,
@@ -150,6 +150,7 @@ impl Lookup {
         if self.has_finished_asking(size) {
             return None;
         }
+        self.pass_over_silent(requests, now);
         let waited = self.count(State::Waited);
         let under_way = waited.saturating_add(self.count(State::Late));
         let (mut hopeful, mut doubtful) = (None, None);
@@ -266,6 +267,24 @@ impl Lookup {
         found.into_iter().take(count).map(|(_, candidate)| candidate.peer).collect()
     }
 
+    /// The [closest](Self::closest), and those before the last of them that are late and may still answer: whom a write goes to. Sorted by
+    /// distance.
+    pub fn replicas(&self, size: &NetworkSize) -> Vec<PeerId> {
+        let closest = self.closest(size);
+        let last = closest.get(self.config.closest.saturating_sub(1));
+        let last = last.map(|peer| self.target.distance_of(peer));
+        let is_one = |distance: &Distance, candidate: &Candidate| match candidate.state {
+            State::Waited | State::Late => {
+                !self.is_of_bad_guide(candidate) && last.is_none_or(|last| *distance < last)
+            }
+            State::Heard | State::Answered | State::Failed | State::Excluded => {
+                closest.contains(&candidate.peer)
+            }
+        };
+        let replicas = self.known.iter().filter(|(distance, it)| is_one(distance, it));
+        replicas.map(|(_, candidate)| candidate.peer).collect()
+    }
+
     /// The peers that have answered and are closer than is plausible, sorted by distance: somebody has chosen their ids.
     pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
         let count = size.implausible(self.answered().map(|(distance, _)| *distance));
@@ -278,12 +297,12 @@ impl Lookup {
         silent.map(|candidate| candidate.peer).collect()
     }
 
-    /// Whether at least half of the closest that were asked have answered, and at least one. What a majority of the closest has taken
-    /// is then among what they have shown.
+    /// Whether more than half of the closest that were asked have answered. What a majority of the closest has taken is then among what
+    /// they have shown.
     pub fn has_quorum(&self) -> bool {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;
         let answered = self.closest_asked().filter(answered).count();
-        answered > 0 && answered.saturating_mul(2) >= self.closest_asked().count()
+        answered.saturating_mul(2) > self.closest_asked().count()
     }
 
     /// Number of requests made.
@@ -298,6 +317,18 @@ impl Lookup {
         if let Some((distance, _)) = farthest.filter(|_| !self.has_finished_asking(size)) {
             let distance = *distance;
             size.on_closest(self.target, k, &distance);
+        }
+    }
+
+    /// Silent peers that are being asked already, for another lookup: one request is enough to learn whether they are back.
+    fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
+        for candidate in self.known.values_mut() {
+            if candidate.state == State::Heard
+                && requests.is_asking(&candidate.peer)
+                && requests.history().is_silent(&candidate.peer, now)
+            {
+                candidate.state = State::Failed;
+            }
         }
     }
 

@@ -45,7 +45,7 @@ settings! { RequestsConfig:
 
 /// Name of a request, unique in the life of a [`Requests`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub u64);
 
 /// Why a request has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +126,11 @@ impl Requests {
     /// Whether no request is under way.
     pub fn is_empty(&self) -> bool {
         self.under_way.is_empty()
+    }
+
+    /// Whether a request to this peer is under way.
+    pub fn is_asking(&self, peer: &PeerId) -> bool {
+        self.per_peer.contains_key(peer)
     }
 
     /// Whether a request to this peer could begin now.
