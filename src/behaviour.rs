@@ -23,9 +23,11 @@ mod builder;
 mod config;
 mod env;
 mod event;
+mod holders;
 mod inbound;
 mod kept;
 mod known;
+mod network;
 mod operations;
 mod own;
 mod reading;
@@ -44,9 +46,9 @@ use futures::{StreamExt, channel::mpsc};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm,
-    derive_prelude::{Endpoint, Multiaddr, PortUse},
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId, FromSwarm,
+    NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    derive_prelude::{Either, Endpoint, Multiaddr, PortUse},
 };
 
 use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
@@ -60,6 +62,7 @@ pub use self::{
 use crate::{
     client::{Client, Command, WeakClient},
     meter::Timed,
+    outbound::Handler,
     store::{Events, SmartRecordStore},
 };
 use smart_record_core::Writer;
@@ -142,6 +145,11 @@ impl Behaviour {
         self.env.counters.get()
     }
 
+    /// Number of requests of reads and writes, those in the background too, that peers have not answered yet.
+    pub fn requests(&self) -> usize {
+        self.env.net.requests().len()
+    }
+
     /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
     /// can be shown there, too, as a [`Source`](crate::metrics::Source).
     #[cfg(feature = "metrics")]
@@ -179,6 +187,13 @@ impl Behaviour {
                 return Poll::Ready(());
             }
         }
+        if operations.on_time(env) {
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(news) = env.net.poll(cx, operations.next_deadline()) {
+            operations.on_news(env, news);
+            return Poll::Ready(());
+        }
         let now = env.now();
         if self.alarm.was_set_back(now) {
             operations.on_clock_set_back(now);
@@ -201,20 +216,34 @@ impl Behaviour {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
             match self.env.kad.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
+                Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
                     if let kad::Event::RoutingUpdated { peer, .. } = event {
                         self.remotes.trim(&mut self.env, peer);
                     }
-                    if let Some(event) = self.operations.on_kad_event(&mut self.env, event) {
-                        return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
+                    self.operations.on_kad_event(&mut self.env, &mut event);
+                    return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
+                }
+                // There are no events left for this to change.
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(Event::Kad).map_in(Either::Left));
+                }
+                Poll::Pending => {}
+            }
+            match self.env.net.outbound.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(ended)) => {
+                    if let Some(news) = self.env.net.on_ended(ended) {
+                        self.operations.on_news(&mut self.env, news);
                     }
                     continue;
                 }
-                // There are no events left for this to change.
-                Poll::Ready(other) => return Poll::Ready(other.map_out(Event::Kad)),
+                Poll::Ready(other) => {
+                    // There are no events left for this to change.
+                    let other = other.map_out(|_| Event::ClientsGone).map_in(Either::Right);
+                    return Poll::Ready(other);
+                }
                 Poll::Pending => {}
             }
-            // What was begun here has Kademlia do something.
+            // What was begun here is to be sent.
             if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
                 if self.operations.keep_a_piece(&mut self.env) {
                     // Others have their turn first.
@@ -226,9 +255,10 @@ impl Behaviour {
     }
 }
 
+type Kad = kad::Behaviour<SmartRecordStore>;
+
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler =
-        <kad::Behaviour<SmartRecordStore> as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = ConnectionHandlerSelect<THandler<Kad>, Handler>;
     type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
@@ -247,12 +277,12 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.env.kad.handle_established_inbound_connection(
-            connection_id,
-            peer,
-            local_addr,
-            remote_addr,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, local, remote) = (connection_id, local_addr, remote_addr);
+        let kad = kad.handle_established_inbound_connection(id, peer, local, remote)?;
+        let outbound =
+            net.outbound.handle_established_inbound_connection(id, peer, local, remote)?;
+        Ok(kad.select(outbound))
     }
 
     fn handle_pending_outbound_connection(
@@ -262,12 +292,11 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         effective_role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.env.kad.handle_pending_outbound_connection(
-            connection_id,
-            maybe_peer,
-            addresses,
-            effective_role,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, peer, role) = (connection_id, maybe_peer, effective_role);
+        let mut all = kad.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        all.extend(net.outbound.handle_pending_outbound_connection(id, peer, addresses, role)?);
+        Ok(all)
     }
 
     fn handle_established_outbound_connection(
@@ -278,17 +307,17 @@ impl NetworkBehaviour for Behaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.env.kad.handle_established_outbound_connection(
-            connection_id,
-            peer,
-            addr,
-            role_override,
-            port_use,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, role) = (connection_id, role_override);
+        let kad = kad.handle_established_outbound_connection(id, peer, addr, role, port_use)?;
+        let outbound =
+            net.outbound.handle_established_outbound_connection(id, peer, addr, role, port_use)?;
+        Ok(kad.select(outbound))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.remotes.on_swarm_event(&event);
+        self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
     }
 
@@ -299,7 +328,13 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         let begun = self.env.meter.begin();
-        self.env.kad.on_connection_handler_event(peer, connection, event);
+        let Env { kad, net, .. } = &mut self.env;
+        match event {
+            Either::Left(event) => kad.on_connection_handler_event(peer, connection, event),
+            Either::Right(event) => {
+                net.outbound.on_connection_handler_event(peer, connection, event);
+            }
+        }
         self.env.meter.end(Timed::Hold, begun);
     }
 

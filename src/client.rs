@@ -36,11 +36,11 @@ pub use self::{
     keep::{KeepHandle, KeepValueHandle},
     publication::{Publication, PublicationContent, PublishedUpdate},
     sharded::ShardedReading,
-    watch::Watch,
+    watch::{Readings, Watch},
 };
 use crate::{
     meter::{Meter, Timed},
-    query::{ReadPolicy, Reading},
+    query::{ReadOptions, ReadPolicy, Reading},
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
 use smart_record_core::{
@@ -231,19 +231,37 @@ impl Client {
     /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
     /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
-        self.read(key.into(), None).await
+        self.get_by(key.into(), None).await
     }
 
-    /// Reads a record.
+    /// Reads a record, with a policy and a deadline of its own.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_with(
         &self,
         key: impl Into<RecordKey>,
-        policy: ReadPolicy,
+        options: impl Into<ReadOptions>,
     ) -> Result<Reading, ClientError> {
-        self.read(key.into(), Some(policy)).await
+        self.get_by(key.into(), Some(options.into())).await
+    }
+
+    /// A stream of ever better readings of a record: one whenever an answer brought something new, and the settled one, which
+    /// [`get`](Self::get) comes to, as the last. One who is slow misses what was in between.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys, and
+    /// [`ClientError::Stopped`].
+    pub async fn read(
+        &self,
+        key: impl Into<RecordKey>,
+        options: impl Into<ReadOptions>,
+    ) -> Result<Readings, ClientError> {
+        let key = key.into();
+        self.check_key(&key)?;
+        let (sender, receiver) = latest::channel();
+        self.send(Command::Stream(key, options.into(), sender)).await?;
+        Ok(Readings::new(receiver))
     }
 
     /// What a smart record says now.
@@ -317,14 +335,14 @@ impl Client {
         WeakClient(Arc::downgrade(&self.shared))
     }
 
-    async fn read(
+    async fn get_by(
         &self,
         key: RecordKey,
-        policy: Option<ReadPolicy>,
+        options: Option<ReadOptions>,
     ) -> Result<Reading, ClientError> {
         self.check_key(&key)?;
         let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read(key, policy, reply));
+        let ask = self.ask(|reply| Command::Read(key, options, reply));
         ask.instrument(span).await
     }
 

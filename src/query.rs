@@ -12,19 +12,25 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod delivery;
 mod joined;
 mod lookup;
+mod options;
 mod outcome;
+mod read;
 mod reader;
 mod spread;
 
 pub(crate) use self::{
+    delivery::Delivery,
     joined::{Joined, Said, chunks},
     lookup::{Bounds, Lookup, Repair},
+    read::Read,
     spread::Spread,
 };
 pub use self::{
     lookup::ReadPolicy,
+    options::{ReadOptions, WritePolicy},
     outcome::{Content, Reading, Snapshot, Withheld},
     reader::{ReadStep, RecordReader},
 };

@@ -1,6 +1,9 @@
 //! Setting up a behaviour.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use libp2p_identity::Keypair;
@@ -12,8 +15,10 @@ use super::{
     admitting::{Admission, OffTask},
     alarm::Alarm,
     env::Env,
+    holders::Holders,
     inbound::sources,
     known::Known,
+    network::Network,
     operations::Operations,
     remotes::Remotes,
     worker::{Setup, Worker},
@@ -89,7 +94,8 @@ impl Builder {
     }
 
     /// The configuration of Kademlia, in the place of [`SmartRecordStore::kad_config`]. Make it from that one. Replication
-    /// and publication of records, filtering and caching are set by the behaviour whatever it says.
+    /// and publication of records, and filtering, are set by the behaviour whatever it says. Its parallelism, timeouts and packet
+    /// size hold for Kademlia's own queries and for what others ask; reads and writes of the behaviour are requests of its own.
     pub fn with_kad_config(mut self, config: kad::Config) -> Self {
         self.kad_config = Some(config);
         self
@@ -159,16 +165,20 @@ impl Builder {
                 (kad::StoreInserts::FilterBoth, Some(off_task))
             }
         };
-        let max_peers = u16::try_from(bounds.closest).unwrap_or(u16::MAX);
         kad_config
             .set_replication_interval(None)
             .set_publication_interval(None)
-            .set_record_filtering(filtering)
-            .set_caching(kad::Caching::Enabled { max_peers });
+            .set_record_filtering(filtering);
         let writer = Writer::from(&keypair.public());
         let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
+        let kad = kad::Behaviour::with_config(local, store, kad_config);
+        // The first is that which Kademlia asks for, too.
+        let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
         let env = Env {
-            kad: kad::Behaviour::with_config(local, store, kad_config),
+            net: Network::new(local, protocol),
+            starved: BTreeSet::new(),
+            holders: Holders::new(),
+            kad,
             local,
             bounds,
             clock,

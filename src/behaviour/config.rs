@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::query::ReadPolicy;
+use crate::query::{ReadPolicy, WritePolicy};
 use smart_record_core::settings;
 
 /// Where inbound records are validated.
@@ -35,13 +35,19 @@ pub enum Validation {
 #[derive(Clone, Debug)]
 pub struct BehaviourConfig {
     read_policy: ReadPolicy,
+    read_deadline: Duration,
+    write_policy: WritePolicy,
+    write_deadline: Duration,
     read_rounds: usize,
     repair_chunks: usize,
     resume_before_write: bool,
     refresh_interval: Duration,
     topology_delay: Duration,
     replication_interval: Option<Duration>,
+    watch_policy: ReadPolicy,
+    watch_deadline: Duration,
     watch_interval: Duration,
+    longest_watch_interval: Duration,
     max_operations: usize,
     max_known: usize,
     validation: Validation,
@@ -54,14 +60,20 @@ pub struct BehaviourConfig {
 impl Default for BehaviourConfig {
     fn default() -> Self {
         Self {
-            read_policy: ReadPolicy::All,
+            read_policy: ReadPolicy::Settled,
+            read_deadline: Duration::from_secs(10),
+            write_policy: WritePolicy::Majority,
+            write_deadline: Duration::from_secs(10),
             read_rounds: 16,
             repair_chunks: 32,
             resume_before_write: true,
             refresh_interval: Duration::from_secs(60 * 60),
             topology_delay: Duration::from_secs(10),
             replication_interval: Some(Duration::from_secs(60 * 60)),
-            watch_interval: Duration::from_secs(15),
+            watch_policy: ReadPolicy::Settled,
+            watch_deadline: Duration::from_secs(10),
+            watch_interval: Duration::from_secs(2),
+            longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
             max_known: 16 * 1_024,
             validation: Validation::Inline,
@@ -74,9 +86,18 @@ impl Default for BehaviourConfig {
 }
 
 settings! { BehaviourConfig:
-    /// When a read ends that names no policy of its own. Defaults to [`ReadPolicy::All`], because a liar among
-    /// the first who answer then changes nothing.
+    /// When a read is told that names no policy of its own. Defaults to [`ReadPolicy::Settled`]: a liar among the first who answer
+    /// changes nothing, and nobody waits for the silent.
     read_policy, with_read_policy: ReadPolicy;
+    /// How long a read takes at most that names no deadline of its own; it then comes to what was found until then. Defaults to ten
+    /// seconds: five requests one after the other, each to a peer that is silent.
+    read_deadline, with_read_deadline: Duration;
+    /// How many peers have to take a write before it is told; others are sent it afterwards. Defaults to
+    /// [`WritePolicy::Majority`].
+    write_policy, with_write_policy: WritePolicy;
+    /// How long a write takes at most until it is told; it then says how many have taken it by then. Defaults to ten seconds, as
+    /// for reads.
+    write_deadline, with_write_deadline: Duration;
     /// How many lookups a read of a large record takes at most. Defaults to 16: a board of 200 KB takes a handful.
     read_rounds, with_read_rounds: usize;
     /// How many chunks a read sends at most to each group of peers that lack the same. Defaults to 32, which is
@@ -99,9 +120,16 @@ settings! { BehaviourConfig:
     /// replica of rank *n* by distance does so every *n + 1*st time. `None`: never. Defaults to an hour, as
     /// Kademlia's replication job, which this replaces.
     replication_interval, with_replication_interval: Option<Duration>;
-    /// How often a watched key is looked up. What the local store learns is told at once. Defaults to 15 seconds,
-    /// a guess.
+    /// When a lookup of a watched key has seen enough; each change is told as its answer arrives. Defaults to
+    /// [`ReadPolicy::Settled`].
+    watch_policy, with_watch_policy: ReadPolicy;
+    /// How long a lookup of a watched key takes at most. Defaults to ten seconds, as for reads.
+    watch_deadline, with_watch_deadline: Duration;
+    /// How often a watched key is looked up while there was news within the last minute. What the local store learns is told at once.
+    /// Defaults to two seconds, a guess.
     watch_interval, with_watch_interval: Duration;
+    /// How often a watched key is looked up at least: without news the interval doubles up to this. Defaults to 30 seconds, a guess.
+    longest_watch_interval, with_longest_watch_interval: Duration;
     /// How many commands of clients are worked on at a time, and how many things of the behaviour's own of each kind
     /// a quarter of that; more commands wait. Defaults to 64, a guess.
     max_operations, with_max_operations: usize;

@@ -19,7 +19,8 @@ use smart_record_core::RecordKey;
     reason = "Kademlia's event is as large as it is, and by far the most frequent"
 )]
 pub enum Event {
-    /// An event of Kademlia. Those of queries that the behaviour itself has begun are not among them.
+    /// An event of Kademlia: of queries that the user has begun, of its upkeep, and of what others ask. The behaviour has no queries of
+    /// its own there.
     Kad(kad::Event),
     /// An event of the store.
     Store(StoreEvent),
@@ -29,6 +30,14 @@ pub enum Event {
         key: RecordKey,
         /// What was missing.
         writers: Vec<Withheld>,
+    },
+    /// Peers are closer to a key than is plausible in a network of this size: somebody has chosen their ids. They are asked, and sent
+    /// what is written, beside the closest.
+    Implausible {
+        /// The key.
+        key: RecordKey,
+        /// Who.
+        peers: Vec<PeerId>,
     },
     /// Peers that were behind, or had nothing, have taken what they lacked.
     Repaired {
@@ -67,8 +76,12 @@ pub enum Event {
 pub struct BehaviourCounters {
     /// Reads that have ended, whoever asked for them.
     pub reads: u64,
-    /// Lookups of Kademlia that reads took.
+    /// Lookups that reads and writes took.
     pub lookups: u64,
+    /// Requests that were not answered in their time; some of them were answered later.
+    pub silent: u64,
+    /// Peers taken out of the routing table because they did not answer.
+    pub evicted: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
     /// Writers of whom a read found less than was seen before.
@@ -94,6 +107,8 @@ impl Source for BehaviourCounters {
         let Self {
             reads,
             lookups,
+            silent,
+            evicted,
             bad_answers,
             withheld,
             writes,
@@ -105,7 +120,9 @@ impl Source for BehaviourCounters {
         } = self;
         let counts = [
             ("reads", "Reads that have ended, whoever asked for them", reads),
-            ("lookups", "Lookups of Kademlia that reads took", lookups),
+            ("lookups", "Lookups that reads and writes took", lookups),
+            ("silent", "Requests that were not answered in their time", silent),
+            ("evicted", "Peers that left the routing table for their silence", evicted),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers of whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),

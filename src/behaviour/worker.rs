@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
-use libp2p_kad::QueryId;
 
 use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
@@ -64,7 +63,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Answer {
     /// Which read.
-    pub(super) read: QueryId,
+    pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
@@ -76,7 +75,7 @@ pub(super) struct Answer {
 /// What has become of an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) read: QueryId,
+    pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) said: Result<Said, ValidationError>,

@@ -13,7 +13,7 @@ use super::{
     latest,
 };
 use crate::{
-    query::{ReadPolicy, Reading, Snapshot},
+    query::{ReadOptions, Reading, Snapshot},
     store::SmartRecordStore,
 };
 use smart_record_core::{Dict, RecordKey};
@@ -91,7 +91,8 @@ pub(crate) enum Command {
     Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
     /// There is a handle, which will have an end.
     Handle(Ending),
-    Read(RecordKey, Option<ReadPolicy>, Reply<Reading>),
+    Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
+    Stream(RecordKey, ReadOptions, latest::Sender<Reading>),
     Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
     /// Something is looked up in our own store.
     Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
@@ -103,6 +104,7 @@ impl Command {
         match self {
             Self::Write(.., reply) | Self::Put(.., reply) => reply.is_gone(),
             Self::Read(.., reply) => reply.is_gone(),
+            Self::Stream(.., sender) => sender.is_closed(),
             Self::Watch(_, sender) => sender.is_closed(),
             Self::Handle(_) | Self::Look(_) => false,
         }

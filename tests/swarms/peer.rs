@@ -15,6 +15,7 @@ use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SmartRecord, SystemClock,
     behaviour::{AsyncValidator, Behaviour, BehaviourConfig, Builder, Event, Executor},
     client::Client,
+    query::WritePolicy,
     store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig},
 };
 use tokio::{
@@ -58,8 +59,6 @@ pub struct Setup {
     /// What else is to be done when the behaviour is built.
     pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
     pub executor: Option<Executor>,
-    /// After which time queries are given up. Kademlia looks at that only when it is polled, so the peer then is, often.
-    pub query_timeout: Option<Duration>,
 }
 
 /// A clock that is a function.
@@ -101,7 +100,6 @@ impl Default for Setup {
             asks: None,
             tweak: Box::new(|builder| builder),
             executor: None,
-            query_timeout: None,
         }
     }
 }
@@ -114,6 +112,8 @@ pub fn quiet() -> BehaviourConfig {
         .with_refresh_interval(hours)
         .with_replication_interval(None)
         .with_watch_interval(hours)
+        // What was published is everywhere.
+        .with_write_policy(WritePolicy::All)
 }
 
 impl Setup {
@@ -128,18 +128,15 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, registry, clock, asks, tweak, executor, query_timeout } =
-            self;
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store =
             SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock)).unwrap();
-        let mut kad_config = store.kad_config(PROTOCOL);
-        query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
             .with_store(store)
             .unwrap()
-            .with_kad_config(kad_config)
+            .with_protocol(PROTOCOL)
             .with_config(config);
         if let Some(executor) = executor {
             builder = builder.with_executor(executor);
@@ -160,7 +157,7 @@ impl Setup {
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());
-        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, query_timeout));
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections));
         Peer { id, address, client, keypair, events, connected, tasks, handle }
     }
 }
@@ -170,7 +167,6 @@ async fn run(
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
     connections: watch::Sender<BTreeSet<PeerId>>,
-    wake_every: Option<Duration>,
 ) {
     loop {
         tokio::select! {
@@ -198,7 +194,6 @@ async fn run(
                 Some(task) => task(&mut swarm),
                 None => return,
             },
-            () = tokio::time::sleep(wake_every.unwrap_or_default()), if wake_every.is_some() => {}
         }
     }
 }

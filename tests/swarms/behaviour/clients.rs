@@ -163,8 +163,7 @@ async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown
         let long = signer.merge(long, now, 30 * MINUTE).unwrap();
         c.store(&signer.record(now)).await;
 
-        let query_timeout = Some(Duration::from_millis(300));
-        let again = Setup { keypair, query_timeout, ..Setup::default() }.start().await;
+        let again = Setup { keypair, ..Setup::default() }.start().await;
         mesh(&[&again, &b]).await;
         let silent = Silent::start();
         again.add(libp2p::PeerId::random(), silent.address()).await;
@@ -294,8 +293,8 @@ async fn a_value_that_no_packet_carries_is_refused() {
 
 /// A peer that can reach nobody, and finds out after a while.
 async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
-    let query_timeout = Some(Duration::from_millis(300));
-    let peer = Setup { query_timeout, ..Setup::with_config(config) }.start().await;
+    let config = config.with_read_deadline(Duration::from_millis(300));
+    let peer = Setup::with_config(config).start().await;
     let silent = Silent::start();
     peer.add(libp2p::PeerId::random(), silent.address()).await;
     (peer, silent)
@@ -364,7 +363,7 @@ async fn with_the_last_client_gone_nothing_is_signed_any_more() {
         }
         drop(client);
         a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
-        while a.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0 {
+        while a.smart(|smart| smart.requests()).await > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(a.stored(&key()).await, None);
@@ -533,6 +532,10 @@ async fn a_watch_without_news_takes_one_lookup_each_time() {
             let counters = b.smart(|smart| smart.counters().clone()).await;
             (counters.reads, counters.lookups)
         };
+        // It is told before its read has come to its end.
+        while counts().await.0 == 0 {
+            tokio::task::yield_now().await;
+        }
         let before = counts().await;
         assert!(before.1 > before.0, "the first took several");
         while counts().await.0 < before.0 + 5 {
