@@ -27,10 +27,7 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
-pub(crate) use self::{
-    command::{Command, Reply, Write},
-    keep::{End, Ending, KeepId},
-};
+pub(crate) use self::command::{Command, End, Ending, KeepId, Reply, Write};
 pub use self::{
     error::ClientError,
     keep::{KeepHandle, KeepValueHandle},

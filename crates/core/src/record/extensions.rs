@@ -13,11 +13,8 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use bytes::Bytes;
 use prost::encoding;
 
-use super::{
-    encoded::Fields,
-    limits::{Limit, LimitExceeded},
-    update::UpdateError,
-};
+use super::limits::{Limit, LimitExceeded};
+use crate::protobuf::Fields;
 
 /// The fields of an update that this version does not know: bytes by field number.
 ///
@@ -93,16 +90,17 @@ impl Extensions {
         fields
     }
 
-    /// Reads what follows the known fields of an update.
-    pub(super) fn decode(rest: &[u8]) -> Result<Self, UpdateError> {
+    /// Reads what follows the known fields of an update; `None` if that is not the canonical form of extension
+    /// fields.
+    pub(super) fn decode(rest: &[u8]) -> Result<Option<Self>, LimitExceeded> {
         let fields = Fields(rest).filter(|(number, _)| Self::NUMBERS.contains(number));
         let fields = Self(fields.map(|(n, bytes)| (n, Bytes::copy_from_slice(bytes))).collect());
         // One comparison stands for the numbers, their order, duplicates and the shortest form.
         if fields.encode() != rest {
-            return Err(UpdateError::NotCanonical);
+            return Ok(None);
         }
         Self::check_len(rest.len())?;
-        Ok(fields)
+        Ok(Some(fields))
     }
 
     fn check_len(len: usize) -> Result<(), LimitExceeded> {
@@ -128,7 +126,7 @@ mod tests {
         let extensions = extensions.unwrap();
         let bytes = extensions.encode();
         assert_eq!(bytes, [field(16, b""), field(20, b"b"), field(31, b"z")].concat());
-        assert_eq!(Extensions::decode(&bytes), Ok(extensions.clone()));
+        assert_eq!(Extensions::decode(&bytes), Ok(Some(extensions.clone())));
         assert_eq!(extensions.get(16), Some(&b""[..]));
         assert_eq!(extensions.get(17), None);
     }
@@ -152,7 +150,7 @@ mod tests {
             // Less than there should be.
             a[..a.len() - 1].to_vec(),
         ] {
-            assert_eq!(Extensions::decode(&bad), Err(UpdateError::NotCanonical), "{bad:x?}");
+            assert_eq!(Extensions::decode(&bad), Ok(None), "{bad:x?}");
         }
     }
 
@@ -162,10 +160,10 @@ mod tests {
         let half = Extensions::new().with(16, [0; 252]).unwrap();
         let full = half.clone().with(17, [0; 252]).unwrap();
         assert_eq!(full.encode().len(), 512);
-        assert_eq!(Extensions::decode(&full.encode()), Ok(full));
+        assert_eq!(Extensions::decode(&full.encode()), Ok(Some(full)));
         let limit = LimitExceeded::new(Limit::EXTENSION_BYTES, 513, 512);
         assert_eq!(half.with(17, [0; 253]), Err(limit.clone().into()));
         let over = [field(16, &[0; 252]), field(17, &[0; 253])].concat();
-        assert_eq!(Extensions::decode(&over), Err(limit.into()));
+        assert_eq!(Extensions::decode(&over), Err(limit));
     }
 }

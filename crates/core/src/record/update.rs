@@ -179,7 +179,8 @@ impl UnverifiedUpdate {
         check_signature_len(&signature)?;
         let wire = proto::Update::decode(bytes.clone()).map_err(ProtobufError::new)?;
         let rest = bytes.strip_prefix(&wire.encode_to_vec()[..]);
-        rest.map(Extensions::decode).ok_or(UpdateError::NotCanonical)??;
+        let extensions = rest.map(Extensions::decode).transpose()?.flatten();
+        extensions.ok_or(UpdateError::NotCanonical)?;
         let update = SignedUpdate::from_wire(wire, bytes, signature)?;
         let unverified = Self(update);
         unverified.check_lifetime(limits)?;
@@ -357,7 +358,7 @@ impl SignedUpdate {
         let known = proto::Update::decode(self.bytes.clone()).map(|update| update.encoded_len());
         // They were read once before, so there is nothing left to refuse.
         let rest = known.ok().and_then(|len| self.bytes.get(len..)).unwrap_or_default();
-        Extensions::decode(rest).unwrap_or_default()
+        Extensions::decode(rest).ok().flatten().unwrap_or_default()
     }
 
     /// The bytes that were signed together with the key.
