@@ -146,8 +146,7 @@ impl Client {
     ///
     /// Each handle keeps a document of its own. Several under one key are merged into one space, and each lives for its own
     /// `ttl`. What is published or kept later over a part of a document takes that part's place, and is not withdrawn
-    /// with it.
-    /// The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
+    /// with it. The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
     ///
     #[doc = smart_record_core::merge_table!()]
     ///
