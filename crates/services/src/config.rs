@@ -67,6 +67,13 @@ impl Default for ServiceConfig {
     }
 }
 
+impl ServiceConfig {
+    /// The last quarter of a finding's life, in which its request is checked again.
+    pub(super) fn last_quarter(&self) -> Duration {
+        self.ttl.checked_div(4).unwrap_or_default()
+    }
+}
+
 settings! { ServiceConfig:
     /// How long a finding lives. It is checked again, and published anew, when three quarters of that are over, as long as
     /// it is still asked for. Defaults to 30 minutes, a guess.

@@ -11,7 +11,7 @@ use libp2p_smart_record::metrics::{Sample, Source};
 #[non_exhaustive]
 pub struct ServiceCounters {
     /// Records looked through for requests.
-    pub looks: u64,
+    pub scans: u64,
     /// Checks made, those that were put off not among them.
     pub checks: u64,
     /// Checks that have come to nothing.
@@ -30,9 +30,9 @@ pub struct ServiceCounters {
 impl Source for ServiceCounters {
     fn samples(&self) -> Vec<Sample> {
         // Each field is named, so that none is forgotten.
-        let Self { looks, checks, unknown, put_off, refused, published, failed } = self;
+        let Self { scans, checks, unknown, put_off, refused, published, failed } = self;
         let counts = [
-            ("service_looks", "Records looked through for requests", looks),
+            ("service_scans", "Records scanned for requests", scans),
             ("service_checks", "Checks made for requests", checks),
             ("service_unknown", "Checks that have come to nothing", unknown),
             ("service_put_off", "Checks that were put off", put_off),

@@ -43,15 +43,16 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
-mod agenda;
+mod check_queue;
 mod config;
 mod counters;
 mod dialer;
 mod filter;
 mod finding;
-mod outbox;
+mod publish_queue;
 mod reachability;
 mod request;
+mod request_table;
 mod scan;
 mod tag;
 mod task;
@@ -76,7 +77,7 @@ pub use self::{
 };
 use self::{
     reachability::Reachability,
-    task::{Setup, Task},
+    task::{ServiceSetup, ServiceTask},
 };
 use libp2p_smart_record::{
     Predicate, RecordKey,
@@ -223,7 +224,7 @@ impl ServiceBuilder {
         if let Some(metrics) = records.metrics() {
             metrics.add_source(counters.clone());
         }
-        let setup = Setup {
+        let setup = ServiceSetup {
             client: client.downgrade(),
             writer: client.writer().clone(),
             tags,
@@ -235,7 +236,7 @@ impl ServiceBuilder {
             counters: counters.clone(),
         };
         let events = ServiceEvents { inbox, counters };
-        Service { dialer, events, task: Task::new(setup).boxed() }
+        Service { dialer, events, task: ServiceTask::new(setup).boxed() }
     }
 }
 

@@ -33,18 +33,18 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{
-    dialer::{DialHandle, Dialled},
+    dialer::{DialHandle, DialOutcome},
     filter::{AddressRefusal, DialPolicy, Host, HostId, Target},
     tag::{Outcome, RequestRefusal, SmartTag},
 };
 use libp2p_smart_record::{Clock, Kind, Node, Predicate, Timestamp, rate::RateLimit};
 
 /// Of how many hosts it is remembered when they were dialled: more than are dialled in an hour by default.
-const HOSTS: usize = 4_096;
+const MAX_HOSTS: usize = 4_096;
 /// How many turns of a host are given away in advance.
-const LAST_TURN: u32 = 60;
+const MAX_RESERVED: u32 = 60;
 /// At how many IP addresses a name is dialled, one after the other.
-const ADDRESSES_OF_NAME: usize = 2;
+const MAX_ADDRESSES_OF_NAME: usize = 2;
 /// When to try again if too many dials are under way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// And if that has to be resolved again: strangers should not have names resolved without end.
@@ -108,35 +108,35 @@ pub(super) struct Reachability {
     local: PeerId,
     dial: DialHandle,
     resolver: Option<Arc<dyn Resolve>>,
-    hosts: Mutex<Hosts>,
+    hosts: Mutex<HostRates>,
     clock: Arc<dyn Clock>,
 }
 
 /// How often each host is dialled.
-struct Hosts {
+struct HostRates {
     limit: RateLimit<HostId>,
     interval: Duration,
     /// Until when the turns of those hosts are given away that are asked for more often, so that those who have to wait come one
     /// after the other.
-    taken_until: LruCache<HostId, Timestamp>,
+    reserved_until: LruCache<HostId, Timestamp>,
 }
 
-impl Hosts {
+impl HostRates {
     fn new(policy: &DialPolicy) -> Self {
         let interval = policy.host_interval();
-        let limit = RateLimit::new(HOSTS, interval, policy.host_burst());
-        Self { limit, interval, taken_until: LruCache::new(HOSTS) }
+        let limit = RateLimit::new(MAX_HOSTS, interval, policy.host_burst());
+        Self { limit, interval, reserved_until: LruCache::new(MAX_HOSTS) }
     }
 
     /// Takes a turn now, or says when to come again.
-    fn take_turn(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
+    fn admit(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
         let Err(open_at) = self.limit.admit(host, now) else {
             return Ok(());
         };
-        let after = self.taken_until.get(&host).map_or(open_at, |at| open_at.max(*at));
+        let after = self.reserved_until.get(&host).map_or(open_at, |at| open_at.max(*at));
         // Those who come later than that come together; by then most are gone.
-        let at = after.min(open_at.saturating_add(self.interval.saturating_mul(LAST_TURN)));
-        self.taken_until.insert(host, at.saturating_add(self.interval));
+        let at = after.min(open_at.saturating_add(self.interval.saturating_mul(MAX_RESERVED)));
+        self.reserved_until.insert(host, at.saturating_add(self.interval));
         Err(at)
     }
 
@@ -146,7 +146,7 @@ impl Hosts {
     }
 }
 
-struct Tag {
+struct ReachabilityTag {
     kind: Question,
     shared: Arc<Reachability>,
 }
@@ -159,14 +159,15 @@ impl Reachability {
         resolver: Option<Arc<dyn Resolve>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let hosts = Hosts::new(&policy);
+        let hosts = HostRates::new(&policy);
         Self { policy, local, dial, resolver, hosts: Mutex::new(hosts), clock }
     }
 
     pub(super) fn tags(self) -> [Box<dyn SmartTag>; 2] {
         let shared = Arc::new(self);
-        [Question::Connectivity, Question::Dialable]
-            .map(|kind| Box::new(Tag { kind, shared: shared.clone() }) as Box<dyn SmartTag>)
+        [Question::Connectivity, Question::Dialable].map(|kind| {
+            Box::new(ReachabilityTag { kind, shared: shared.clone() }) as Box<dyn SmartTag>
+        })
     }
 
     fn target(&self, address: &Multiaddr) -> Result<Target, RequestRefusal> {
@@ -188,7 +189,7 @@ impl Reachability {
         let target = self.target(address).map_err(|_| Outcome::Unknown)?;
         let (mut is_known, mut was_busy) = (false, false);
         for ip in self.addresses(&target.host).await? {
-            match (self.take_turn(ip), &target.host) {
+            match (self.admit(ip), &target.host) {
                 (Ok(()), _) => {}
                 (Err(later), Host::Ip(_)) => return Err(later),
                 // It was resolved, so it counts; otherwise strangers could have names resolved without end.
@@ -196,10 +197,10 @@ impl Reachability {
             }
             let dial = self.dial.dial(target.peer, target.at(ip), is_fresh);
             match self.in_time(dial).await {
-                Some(Dialled::Reached) => return Ok(true),
-                Some(Dialled::Failed) | None => is_known = true,
-                Some(Dialled::Unknown) => {}
-                Some(Dialled::Busy) => {
+                Some(DialOutcome::Reached) => return Ok(true),
+                Some(DialOutcome::Failed) | None => is_known = true,
+                Some(DialOutcome::Unknown) => {}
+                Some(DialOutcome::Busy) => {
                     self.hosts().give_back(HostId::of(ip));
                     was_busy = true;
                 }
@@ -229,16 +230,16 @@ impl Reachability {
             let is_of_kind = if ip.is_ipv4() { v4 } else { v6 };
             is_of_kind && self.policy.check_ip(*ip).is_ok() && self.check_own(*ip).is_ok()
         };
-        Ok(addresses.into_iter().filter(may_be).take(ADDRESSES_OF_NAME).collect())
+        Ok(addresses.into_iter().filter(may_be).take(MAX_ADDRESSES_OF_NAME).collect())
     }
 
-    fn take_turn(&self, ip: IpAddr) -> Result<(), Outcome> {
+    fn admit(&self, ip: IpAddr) -> Result<(), Outcome> {
         let now = self.clock.now();
         let later = |at: Timestamp| Outcome::Later(at.saturating_since(now));
-        self.hosts().take_turn(HostId::of(ip), now).map_err(later)
+        self.hosts().admit(HostId::of(ip), now).map_err(later)
     }
 
-    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+    fn hosts(&self) -> MutexGuard<'_, HostRates> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +266,7 @@ fn address_of(request: &Predicate) -> Option<Multiaddr> {
     }
 }
 
-impl SmartTag for Tag {
+impl SmartTag for ReachabilityTag {
     fn tag(&self) -> &str {
         self.kind.tag()
     }
@@ -358,17 +359,17 @@ mod tests {
     fn those_who_wait_for_a_host_come_one_after_the_other() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let minutes = |n: u64| now.saturating_add(Duration::from_secs(60 * n));
-        let mut hosts = Hosts::new(&DialPolicy::default());
+        let mut hosts = HostRates::new(&DialPolicy::default());
         let host = |ip: &str| HostId::of(ip.parse().unwrap());
         for _ in 0..4 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Ok(()));
+            assert_eq!(hosts.admit(host("1.2.3.4"), now), Ok(()));
         }
         for n in 1..=50 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Err(minutes(n)));
+            assert_eq!(hosts.admit(host("1.2.3.4"), now), Err(minutes(n)));
         }
         for n in 1..=50 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), minutes(n)), Ok(()));
+            assert_eq!(hosts.admit(host("1.2.3.4"), minutes(n)), Ok(()));
         }
-        assert_eq!(hosts.take_turn(host("1.2.3.5"), now), Ok(()), "another host");
+        assert_eq!(hosts.admit(host("1.2.3.5"), now), Ok(()), "another host");
     }
 }

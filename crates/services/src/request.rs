@@ -18,7 +18,7 @@ use libp2p_smart_record::{Kind, Node, Predicate, Timestamp, View};
 
 /// A request that a writer makes in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct WriterRequest {
     /// In its canonical form.
     pub(super) request: Predicate,
     /// Which of the service's tags it is of.
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 /// What was found in a record.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Requests {
-    pub(super) asked: Vec<Asked>,
+    pub(super) accepted: Vec<WriterRequest>,
     pub(super) refused: Vec<(PeerId, RequestRefusal)>,
 }
 
@@ -61,7 +61,9 @@ pub(super) fn requests(
                 continue;
             };
             match canonical(&**smart_tag, predicate, max_bytes) {
-                Ok(request) => found.asked.push(Asked { request, tag, writer, expires_at }),
+                Ok(request) => {
+                    found.accepted.push(WriterRequest { request, tag, writer, expires_at })
+                }
                 Err(refusal) => found.refused.push((writer, refusal)),
             }
         }
@@ -127,9 +129,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    struct Ask;
+    struct AskTag;
 
-    impl SmartTag for Ask {
+    impl SmartTag for AskTag {
         fn tag(&self) -> &str {
             "ask"
         }
@@ -143,7 +145,7 @@ mod tests {
         let keypair = Keypair::generate_ed25519();
         let mut signer = SpaceSigner::new(RecordKey::new("/sr/a"), keypair, Limits::default());
         signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
-        let tags: Vec<Box<dyn SmartTag>> = vec![Box::new(Ask)];
+        let tags: Vec<Box<dyn SmartTag>> = vec![Box::new(AskTag)];
         requests(&signer.record(NOW).view(NOW), &tags, max_of_writer, 100)
     }
 
@@ -164,7 +166,7 @@ mod tests {
         document.insert("list", list);
         document.insert("not", Predicate::new("other").with(ask(4)));
         let mut found: Vec<_> =
-            found(document, 9).asked.into_iter().map(|a| (a.request, a.expires_at)).collect();
+            found(document, 9).accepted.into_iter().map(|a| (a.request, a.expires_at)).collect();
         found.sort();
         let minute = NOW.saturating_add(Duration::from_secs(60));
         assert_eq!(found, [(ask(1), minute), (ask(2), minute), (ask(3), soon)]);
@@ -182,7 +184,7 @@ mod tests {
     fn of_a_writer_only_so_many_are_looked_at_and_none_that_is_too_long() {
         let many: libp2p_smart_record::List = (0..50).map(|n| Node::from(ask(n))).collect();
         let found_many = found([("list", many)].into_iter().collect(), 4);
-        assert_eq!(found_many.asked.len(), 4);
+        assert_eq!(found_many.accepted.len(), 4);
         assert_eq!(found_many.refused.len(), 1, "told once");
         let long = Predicate::new("ask").with("x".repeat(200));
         let found_long = found([("long", long)].into_iter().collect(), 4);

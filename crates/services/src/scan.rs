@@ -11,12 +11,12 @@ use hashlink::LruCache;
 use libp2p_smart_record::{RecordKey, Timestamp, store::storage::RecordId};
 
 /// How many records wait, and of how many it is remembered when they were looked through.
-const MAX: usize = 1_024;
+const MAX_RECORDS: usize = 1_024;
 /// After so many looks at what has changed, one goes to what the sweep has come to.
-const LOOKS_PER_SWEPT: u32 = 8;
+const SCANS_PER_SWEPT: u32 = 8;
 
 #[derive(Debug)]
-pub(super) struct Scans {
+pub(super) struct ScanQueue {
     interval: Duration,
     due: BTreeMap<RecordKey, Timestamp>,
     done: LruCache<RecordKey, Timestamp>,
@@ -26,21 +26,21 @@ pub(super) struct Scans {
     swept: Option<RecordId>,
     /// What it has come to, and is to be looked through before it goes on.
     swept_key: Option<RecordKey>,
-    looks_since_swept: u32,
+    scans_since_swept: u32,
 }
 
-impl Scans {
+impl ScanQueue {
     /// A record is looked through at most once an interval, and a sweep begins so long after the last has ended.
     pub(super) fn new(interval: Duration, sweep_interval: Duration, now: Timestamp) -> Self {
         Self {
             interval,
             due: BTreeMap::new(),
-            done: LruCache::new(MAX),
+            done: LruCache::new(MAX_RECORDS),
             sweep_interval,
             sweep_at: now,
             swept: None,
             swept_key: None,
-            looks_since_swept: 0,
+            scans_since_swept: 0,
         }
     }
 
@@ -49,7 +49,7 @@ impl Scans {
         if self.due.contains_key(&key) {
             return true;
         }
-        if self.due.len() >= MAX {
+        if self.due.len() >= MAX_RECORDS {
             return false;
         }
         let at = self.done.peek(&key).map_or(now, |done| done.saturating_add(self.interval));
@@ -60,13 +60,13 @@ impl Scans {
     /// The record that is to be looked through now: one that has changed, or one that the sweep has come to, which waits for
     /// some of the others, not for all.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<RecordKey> {
-        if (self.looks_since_swept < LOOKS_PER_SWEPT || self.swept_key.is_none())
+        if (self.scans_since_swept < SCANS_PER_SWEPT || self.swept_key.is_none())
             && let Some(key) = self.take_changed(now)
         {
-            self.looks_since_swept = self.looks_since_swept.saturating_add(1);
+            self.scans_since_swept = self.scans_since_swept.saturating_add(1);
             return Some(key);
         }
-        self.looks_since_swept = 0;
+        self.scans_since_swept = 0;
         self.swept_key.take()
     }
 
@@ -124,8 +124,8 @@ impl Scans {
 mod tests {
     use super::*;
 
-    fn scans(now: Timestamp) -> Scans {
-        Scans::new(Duration::from_secs(1), Duration::from_secs(3_600), now)
+    fn scans(now: Timestamp) -> ScanQueue {
+        ScanQueue::new(Duration::from_secs(1), Duration::from_secs(3_600), now)
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
             "it waits for the look"
         );
         let place = std::iter::from_fn(|| scans.take(now)).position(|key| key == swept);
-        assert_eq!(place, Some(LOOKS_PER_SWEPT as usize));
+        assert_eq!(place, Some(SCANS_PER_SWEPT as usize));
         assert_eq!((scans.sweep_at(), scans.swept()), (Some(now), Some(RecordId([1; 32]))));
         scans.on_swept(None, now);
         let in_an_hour = now.saturating_add(Duration::from_secs(3_600));
@@ -168,7 +168,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut scans = scans(now);
         let added = (0..5_000).filter(|n| scans.add(RecordKey::new(format!("/sr/{n}")), now));
-        assert_eq!(added.count(), MAX);
+        assert_eq!(added.count(), MAX_RECORDS);
         assert!(scans.take(now).is_some());
     }
 }

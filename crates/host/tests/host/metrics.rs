@@ -62,7 +62,7 @@ async fn what_a_service_does_is_scraped_with_what_its_node_does() {
         while scrape(&registry)["service_refused_total"] == 0.0 {
             tokio::task::yield_now().await;
         }
-        assert!(scrape(&registry)["service_looks_total"] >= 1.0);
+        assert!(scrape(&registry)["service_scans_total"] >= 1.0);
         assert_eq!(scrape(&registry)["service_checks_total"], 0.0);
     })
     .await;

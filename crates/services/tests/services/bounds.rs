@@ -92,7 +92,7 @@ async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wai
         // Eight at once for one writer, and one more each minute.
         let most = 8 + begun.elapsed().as_secs() / 60;
         assert!((1..=most).contains(&writes), "{writes} writes for 60 records");
-        assert!(service.events.counters().looks > 60, "all were looked through");
+        assert!(service.events.counters().scans > 60, "all were looked through");
     })
     .await;
 }

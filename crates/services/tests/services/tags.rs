@@ -199,7 +199,7 @@ async fn a_tag_that_panics_has_found_nothing_and_does_not_end_the_service() {
         assert_eq!(service.published().await.request, shout("next"));
         let counters = service.events.counters();
         assert_eq!((counters.checks, counters.unknown, counters.published), (3, 2, 1));
-        assert!(counters.refused >= 1 && counters.looks >= 4);
+        assert!(counters.refused >= 1 && counters.scans >= 4);
     })
     .await;
 }

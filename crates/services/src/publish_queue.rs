@@ -17,15 +17,15 @@ use super::{
 use libp2p_smart_record::{Predicate, RecordKey, Timestamp, rate::RateLimit};
 
 /// How many writes are under way at a time.
-const WRITES: usize = 4;
+const MAX_WRITES: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct PublishQueue {
     /// Where findings of the service live, or wait to be written.
-    records: BTreeMap<RecordKey, Findings>,
+    records: BTreeMap<RecordKey, RecordFindings>,
     writing: usize,
-    all: RateLimit<()>,
-    writers: RateLimit<PeerId>,
+    total_rate: RateLimit<()>,
+    writer_rates: RateLimit<PeerId>,
     max_records: usize,
     write_delay: Duration,
     ttl: Duration,
@@ -33,10 +33,10 @@ pub(super) struct Outbox {
 
 /// Those of a record.
 #[derive(Debug, Default)]
-struct Findings {
-    waiting: Vec<Waiting>,
+struct RecordFindings {
+    waiting: Vec<PendingFinding>,
     /// When those are due.
-    at: Option<Timestamp>,
+    due_at: Option<Timestamp>,
     is_writing: bool,
     /// When the last write had ended.
     written_at: Option<Timestamp>,
@@ -45,29 +45,29 @@ struct Findings {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingFinding {
     finding: Finding,
     askers: BTreeSet<PeerId>,
 }
 
-/// Findings live or wait in as many records as may be.
+/// RecordFindings live or wait in as many records as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct TooManyRecords;
 
-impl Findings {
+impl RecordFindings {
     fn due_at(&self) -> Option<Timestamp> {
-        self.at.filter(|_| !self.is_writing && !self.waiting.is_empty())
+        self.due_at.filter(|_| !self.is_writing && !self.waiting.is_empty())
     }
 }
 
-impl Outbox {
+impl PublishQueue {
     pub(super) fn new(config: &ServiceConfig) -> Self {
         let (max, burst) = (config.max_requests(), config.writer_burst());
         Self {
             records: BTreeMap::new(),
             writing: 0,
-            all: RateLimit::new(1, config.write_interval(), config.write_burst()),
-            writers: RateLimit::new(max, config.writer_interval(), burst),
+            total_rate: RateLimit::new(1, config.write_interval(), config.write_burst()),
+            writer_rates: RateLimit::new(max, config.writer_interval(), burst),
             max_records: config.max_records(),
             write_delay: config.write_delay(),
             ttl: config.ttl(),
@@ -81,12 +81,12 @@ impl Outbox {
         finding: Finding,
         askers: BTreeSet<PeerId>,
         now: Timestamp,
-    ) -> Result<(), Full> {
+    ) -> Result<(), TooManyRecords> {
         let at = now.saturating_add(self.write_delay);
         let of = self.record(key, now)?;
         of.waiting.retain(|other| other.finding.request != finding.request);
-        of.waiting.push(Waiting { finding, askers });
-        of.at = Some(of.at.map_or(at, |before| before.min(at)));
+        of.waiting.push(PendingFinding { finding, askers });
+        of.due_at = Some(of.due_at.map_or(at, |before| before.min(at)));
         Ok(())
     }
 
@@ -99,18 +99,22 @@ impl Outbox {
         }
     }
 
-    fn record(&mut self, key: &RecordKey, now: Timestamp) -> Result<&mut Findings, Full> {
+    fn record(
+        &mut self,
+        key: &RecordKey,
+        now: Timestamp,
+    ) -> Result<&mut RecordFindings, TooManyRecords> {
         if !self.records.contains_key(key) && self.records.len() >= self.max_records {
             self.expire(now);
             if self.records.len() >= self.max_records {
-                return Err(Full);
+                return Err(TooManyRecords);
             }
         }
         Ok(self.records.entry(key.clone()).or_default())
     }
 
     /// Drops what waits for the record and is not wanted there any more.
-    pub(super) fn keep(&mut self, key: &RecordKey, is_wanted: impl Fn(&Predicate) -> bool) {
+    pub(super) fn retain(&mut self, key: &RecordKey, is_wanted: impl Fn(&Predicate) -> bool) {
         if let Some(of) = self.records.get_mut(key) {
             of.waiting.retain(|waiting| is_wanted(&waiting.finding.request));
         }
@@ -131,7 +135,7 @@ impl Outbox {
 
     /// What is to be written now, and where. Tell how it has gone with [`on_written`](Self::on_written).
     pub(super) fn next(&mut self, now: Timestamp) -> Option<(RecordKey, Vec<Finding>)> {
-        if self.writing >= WRITES || self.all.check(&(), now).is_err() {
+        if self.writing >= MAX_WRITES || self.total_rate.check(&(), now).is_err() {
             return None;
         }
         self.expire(now);
@@ -144,28 +148,31 @@ impl Outbox {
             let askers: BTreeSet<_> =
                 of.waiting.iter().flat_map(|waiting| &waiting.askers).copied().collect();
             let mut open_at = Timestamp::MAX;
-            let is_open = askers.into_iter().any(|asker| match self.writers.admit(asker, now) {
-                Ok(()) => true,
-                Err(at) => {
-                    open_at = open_at.min(at);
-                    false
-                }
-            });
+            let is_open =
+                askers.into_iter().any(|asker| match self.writer_rates.admit(asker, now) {
+                    Ok(()) => true,
+                    Err(at) => {
+                        open_at = open_at.min(at);
+                        false
+                    }
+                });
             if !is_open {
-                of.at = Some(open_at);
+                of.due_at = Some(open_at);
                 continue;
             }
             // It was open.
-            let _ = self.all.admit((), now);
+            let _ = self.total_rate.admit((), now);
             let mut found: Vec<_> = std::mem::take(&mut of.waiting)
                 .into_iter()
                 .map(|w| (w.finding, w.askers))
                 .collect();
             let fit = finding::fit_into_an_update(found.iter().map(|(finding, _)| finding));
             let rest = found.split_off(fit.min(found.len()));
-            of.waiting =
-                rest.into_iter().map(|(finding, askers)| Waiting { finding, askers }).collect();
-            of.at = (!of.waiting.is_empty()).then_some(now);
+            of.waiting = rest
+                .into_iter()
+                .map(|(finding, askers)| PendingFinding { finding, askers })
+                .collect();
+            of.due_at = (!of.waiting.is_empty()).then_some(now);
             of.is_writing = true;
             let last = found.iter().map(|(finding, _)| finding.expires_at).max();
             of.live_until = of.live_until.max(last.unwrap_or(now));
@@ -185,20 +192,20 @@ impl Outbox {
 
     /// When there may be something to write next.
     pub(super) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.writing >= WRITES {
+        if self.writing >= MAX_WRITES {
             return None;
         }
-        let at = self.records.values().filter_map(Findings::due_at).min()?;
-        Some(at.max(self.all.check(&(), now).err().unwrap_or(now)))
+        let at = self.records.values().filter_map(RecordFindings::due_at).min()?;
+        Some(at.max(self.total_rate.check(&(), now).err().unwrap_or(now)))
     }
 
     /// The clock was set back: nothing waits for longer than it would have from now on.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
-        self.all.on_clock_set_back(now);
-        self.writers.on_clock_set_back(now);
+        self.total_rate.on_clock_set_back(now);
+        self.writer_rates.on_clock_set_back(now);
         let (at, until) = (now.saturating_add(self.write_delay), now.saturating_add(self.ttl));
         for of in self.records.values_mut() {
-            of.at = of.at.map(|before| before.min(at));
+            of.due_at = of.due_at.map(|before| before.min(at));
             of.written_at = of.written_at.map(|before| before.min(now));
             of.live_until = of.live_until.min(until);
             for waiting in &mut of.waiting {
@@ -242,10 +249,10 @@ mod tests {
     }
 
     /// Makes all writes that are due, one after the other.
-    fn written(outbox: &mut Outbox, now: Timestamp) -> Vec<RecordKey> {
+    fn written(queue: &mut PublishQueue, now: Timestamp) -> Vec<RecordKey> {
         let mut keys = Vec::new();
-        while let Some((key, _)) = outbox.next(now) {
-            outbox.on_written(&key, now);
+        while let Some((key, _)) = queue.next(now) {
+            queue.on_written(&key, now);
             keys.push(key);
         }
         keys
@@ -253,91 +260,92 @@ mod tests {
 
     #[test]
     fn one_request_in_five_hundred_records_is_written_at_the_rate_of_its_writer() {
-        let mut outbox = Outbox::new(&ServiceConfig::default());
+        let mut queue = PublishQueue::new(&ServiceConfig::default());
         let (greedy, other) = (PeerId::random(), PeerId::random());
         let (mut writes, mut full) = (0, 0);
         for n in 0..500 {
             let now = after(SECOND * n / 20);
             let key = key(usize::try_from(n).unwrap());
-            full += usize::from(outbox.add(&key, found(1, now), [greedy].into(), now).is_err());
-            writes += written(&mut outbox, now).len();
+            full += usize::from(queue.add(&key, found(1, now), [greedy].into(), now).is_err());
+            writes += written(&mut queue, now).len();
         }
         assert_eq!((writes, full), (8, 0), "a burst in 25 seconds, the rest waits");
         let now = after(25 * SECOND);
-        outbox.add(&key(9_999), found(2, now), [other].into(), now).unwrap();
-        assert_eq!(written(&mut outbox, after(26 * SECOND)), [key(9_999)], "others do not wait");
-        let hour = (26..3_600).map(|second| written(&mut outbox, after(SECOND * second)).len());
+        queue.add(&key(9_999), found(2, now), [other].into(), now).unwrap();
+        assert_eq!(written(&mut queue, after(26 * SECOND)), [key(9_999)], "others do not wait");
+        let hour = (26..3_600).map(|second| written(&mut queue, after(SECOND * second)).len());
         assert!(hour.sum::<usize>() <= 31, "one a minute, until what waits has expired");
-        assert!(outbox.records.len() < 60 && outbox.writing == 0);
+        assert!(queue.records.len() < 60 && queue.writing == 0);
     }
 
     #[test]
     fn many_writers_together_have_a_rate_too() {
-        let mut outbox = Outbox::new(&ServiceConfig::default().with_write_delay(Duration::ZERO));
+        let mut queue =
+            PublishQueue::new(&ServiceConfig::default().with_write_delay(Duration::ZERO));
         for n in 0..100 {
-            outbox.add(&key(n), found(1, NOW), [PeerId::random()].into(), NOW).unwrap();
+            queue.add(&key(n), found(1, NOW), [PeerId::random()].into(), NOW).unwrap();
         }
-        assert_eq!(written(&mut outbox, NOW).len(), 16);
-        assert_eq!(outbox.next_at(NOW), Some(after(2 * SECOND)));
-        let minute = (1..=60).map(|second| written(&mut outbox, after(SECOND * second)).len());
+        assert_eq!(written(&mut queue, NOW).len(), 16);
+        assert_eq!(queue.next_at(NOW), Some(after(2 * SECOND)));
+        let minute = (1..=60).map(|second| written(&mut queue, after(SECOND * second)).len());
         assert_eq!(minute.sum::<usize>(), 30);
     }
 
     #[test]
     fn findings_live_in_so_many_records_and_no_more_wait() {
-        let mut outbox = Outbox::new(&config().with_max_records(10));
-        outbox.on_published(&key(100), after(10 * MINUTE), NOW);
-        let added = |outbox: &mut Outbox, from: usize, now| {
+        let mut queue = PublishQueue::new(&config().with_max_records(10));
+        queue.on_published(&key(100), after(10 * MINUTE), NOW);
+        let added = |queue: &mut PublishQueue, from: usize, now| {
             let mut add =
-                |n: &usize| outbox.add(&key(*n), found(1, now), [PeerId::random()].into(), now);
+                |n: &usize| queue.add(&key(*n), found(1, now), [PeerId::random()].into(), now);
             (from..from + 100).filter(|n| add(n).is_ok()).count()
         };
-        assert_eq!(added(&mut outbox, 0, NOW), 9, "one is there since before a restart");
-        assert_eq!(written(&mut outbox, NOW).len(), 9);
-        assert_eq!(added(&mut outbox, 200, after(MINUTE)), 0, "they live");
-        assert_eq!(outbox.add(&key(0), found(2, NOW), [PeerId::random()].into(), NOW), Ok(()));
-        assert_eq!(added(&mut outbox, 200, after(10 * MINUTE)), 1);
-        assert_eq!(added(&mut outbox, 300, after(40 * MINUTE)), 10, "all have expired");
-        assert_eq!(outbox.records.len(), 10);
+        assert_eq!(added(&mut queue, 0, NOW), 9, "one is there since before a restart");
+        assert_eq!(written(&mut queue, NOW).len(), 9);
+        assert_eq!(added(&mut queue, 200, after(MINUTE)), 0, "they live");
+        assert_eq!(queue.add(&key(0), found(2, NOW), [PeerId::random()].into(), NOW), Ok(()));
+        assert_eq!(added(&mut queue, 200, after(10 * MINUTE)), 1);
+        assert_eq!(added(&mut queue, 300, after(40 * MINUTE)), 10, "all have expired");
+        assert_eq!(queue.records.len(), 10);
     }
 
     #[test]
     fn what_is_due_first_is_written_first_whatever_its_key() {
-        let mut outbox = Outbox::new(&config());
+        let mut queue = PublishQueue::new(&config());
         for (second, n) in (0_u32..).zip([3, 1, 2]) {
             let now = after(SECOND * second);
-            outbox.add(&key(n), found(1, now), [PeerId::random()].into(), now).unwrap();
+            queue.add(&key(n), found(1, now), [PeerId::random()].into(), now).unwrap();
         }
-        assert_eq!(written(&mut outbox, after(MINUTE)), [key(3), key(1), key(2)]);
+        assert_eq!(written(&mut queue, after(MINUTE)), [key(3), key(1), key(2)]);
     }
 
     #[test]
     fn what_nobody_asks_any_more_is_not_written() {
-        let mut outbox = Outbox::new(&config());
-        outbox.add(&key(0), found(1, NOW), [PeerId::random()].into(), NOW).unwrap();
-        outbox.add(&key(0), found(2, NOW), [PeerId::random()].into(), NOW).unwrap();
-        outbox.keep(&key(0), |request| *request == found(2, NOW).request);
-        assert_eq!(outbox.next(NOW), Some((key(0), vec![found(2, NOW)])));
-        outbox.on_written(&key(0), NOW);
-        assert_eq!(outbox.next(NOW), None);
+        let mut queue = PublishQueue::new(&config());
+        queue.add(&key(0), found(1, NOW), [PeerId::random()].into(), NOW).unwrap();
+        queue.add(&key(0), found(2, NOW), [PeerId::random()].into(), NOW).unwrap();
+        queue.retain(&key(0), |request| *request == found(2, NOW).request);
+        assert_eq!(queue.next(NOW), Some((key(0), vec![found(2, NOW)])));
+        queue.on_written(&key(0), NOW);
+        assert_eq!(queue.next(NOW), None);
     }
 
     #[test]
     fn a_clock_that_was_set_back_does_not_hold_up_what_waits() {
-        let mut outbox = Outbox::new(&ServiceConfig::default());
+        let mut queue = PublishQueue::new(&ServiceConfig::default());
         let asker = PeerId::random();
         for n in 0..9 {
-            outbox.add(&key(n), found(1, NOW), [asker].into(), NOW).unwrap();
+            queue.add(&key(n), found(1, NOW), [asker].into(), NOW).unwrap();
         }
-        assert_eq!(written(&mut outbox, after(SECOND)).len(), 8);
+        assert_eq!(written(&mut queue, after(SECOND)).len(), 8);
         let then = NOW.saturating_sub(1_000 * MINUTE);
-        outbox.on_clock_set_back(then);
+        queue.on_clock_set_back(then);
         let soon = then.saturating_add(10 * MINUTE);
         let mut writes = 0;
         for second in 0..600 {
-            writes += written(&mut outbox, then.saturating_add(SECOND * second)).len();
+            writes += written(&mut queue, then.saturating_add(SECOND * second)).len();
         }
         assert_eq!(writes, 1);
-        assert!(outbox.next_at(soon).is_none());
+        assert!(queue.next_at(soon).is_none());
     }
 }
