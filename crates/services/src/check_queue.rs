@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn one_check_serves_all_who_ask() {
+    fn one_check_serves_all_writers_and_records() {
         let mut queue = CheckQueue::new(config());
         for n in 0..3 {
             let by = [asked(1, PeerId::random()), asked(1, PeerId::random())];
@@ -241,12 +241,12 @@ mod tests {
         assert_eq!(all_due(&mut queue, NOW), [request(1)]);
         assert_eq!(queue.on_outcome(&request(1), yes(), NOW).len(), 3, "in each record");
         let late = queue.on_record(&key(9), vec![asked(1, PeerId::random())], &[], after(MINUTE));
-        assert_eq!(late.known.len(), 1, "who comes later is told what is known");
+        assert_eq!(late.known.len(), 1, "a later record gets the known finding");
         assert!(all_due(&mut queue, after(29 * MINUTE)).is_empty());
     }
 
     #[test]
-    fn it_is_checked_again_before_the_finding_expires_as_long_as_it_is_asked_for() {
+    fn a_request_is_checked_again_before_its_finding_expires_as_long_as_a_record_makes_it() {
         let mut queue = CheckQueue::new(config());
         queue.on_record(&key(0), vec![asked(1, PeerId::random())], &[], NOW);
         assert_eq!(all_due(&mut queue, NOW).len(), 1);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_withdrawing_and_asking_again_has_it_checked_once() {
+    fn a_request_that_is_withdrawn_and_made_again_is_checked_once() {
         let mut queue = CheckQueue::new(config());
         let mut checks = 0;
         for second in 0..100 {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_before_a_restart_is_not_checked_again_at_once() {
+    fn a_finding_from_before_a_restart_is_not_checked_again_at_once() {
         let mut queue = CheckQueue::new(config());
         let finding = Predicate::new("yes");
         let said = Finding { request: request(1), finding, expires_at: after(20 * MINUTE) };
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_run_at_a_time_and_in_a_time() {
+    fn running_checks_are_bounded_in_number_and_rate() {
         let config = config()
             .with_concurrency(3)
             .with_check_interval(Duration::from_secs(10))
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_who_asks_for_much_waits_and_others_do_not() {
+    fn a_writer_over_its_rate_waits_and_others_do_not() {
         let config = config().with_writer_interval(MINUTE).with_writer_burst(2);
         let mut queue = CheckQueue::new(config);
         let (greedy, other) = (PeerId::random(), PeerId::random());
@@ -342,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn asking_the_same_as_another_writer_does_not_have_him_refused_or_wait() {
+    fn a_writer_cannot_delay_another_by_making_the_same_request() {
         let config = config().with_writer_interval(MINUTE).with_writer_burst(1);
         let mut queue = CheckQueue::new(config.with_max_waiting_of_writer(2));
         let (greedy, other) = (PeerId::random(), PeerId::random());
         for n in 0..5_usize {
             queue.on_record(&key(n), vec![asked(n as i64, greedy)], &[], NOW);
         }
-        // The greedy one's expires last.
+        // The greedy writer's request expires last.
         let mut others = asked(50, other);
         others.expires_at = after(10 * MINUTE);
         let both = || vec![others.clone(), asked(50, greedy)];
@@ -358,12 +358,12 @@ mod tests {
         let over = RequestRefusal::TooManyWaitingOfWriter;
         assert_eq!(greedy_alone.refused, [(greedy, over)]);
         let due = all_due(&mut queue, NOW);
-        assert_eq!((due.len(), due.contains(&request(50))), (2, true), "one turn for each of them");
+        assert_eq!((due.len(), due.contains(&request(50))), (2, true), "one check for each writer");
         assert_eq!(queue.askers(&key(50), &request(50)), [greedy, other].into());
     }
 
     #[test]
-    fn of_many_who_ask_the_same_some_are_remembered_who_may_have_a_turn() {
+    fn of_many_writers_of_a_request_those_within_their_rate_are_remembered() {
         let config = config().with_writer_interval(MINUTE).with_writer_burst(1);
         let mut queue = CheckQueue::new(config);
         let over: Vec<_> = std::iter::repeat_with(PeerId::random).take(40).collect();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_that_is_not_there_any_more_is_published_again() {
+    fn a_finding_that_is_missing_from_its_record_is_published_again() {
         let mut queue = CheckQueue::new(config());
         let asker = PeerId::random();
         assert_eq!(queue.on_record(&key(0), vec![asked(1, asker)], &[], NOW).known, []);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_findings_of_a_record_are_bounded_in_bytes_too() {
+    fn the_findings_of_a_record_are_bounded_in_bytes() {
         let mut queue = CheckQueue::new(config().with_concurrency(100));
         let long = "x".repeat(250);
         let asked = |n: i64| {
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_put_checks_off() {
+    fn a_clock_that_was_set_back_does_not_delay_checks() {
         // With rates, of which the burst is used up.
         let config = ServiceConfig::default().with_ttl(40 * MINUTE).with_check_burst(1);
         let mut queue = CheckQueue::new(config.with_writer_burst(1));
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_requests_stays_within_the_bounds_and_new_ones_still_get_their_turn() {
+    fn a_flood_of_requests_stays_within_the_bounds_and_new_requests_are_checked() {
         let config = config().with_max_requests(50).with_max_waiting(10).with_concurrency(100);
         let mut queue = CheckQueue::new(config);
         for n in 0..1_000_usize {
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_only_so_many_answered_and_then_others_have_their_turn() {
+    fn the_requests_of_a_record_are_bounded_and_others_are_checked_later() {
         let mut queue = CheckQueue::new(config().with_concurrency(100));
         let many = |count| (0..count).map(|n| asked(n, PeerId::random())).collect::<Vec<_>>();
         let result = queue.on_record(&key(0), many(40), &[], NOW);
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_off_takes_no_turn_and_no_room_from_others() {
+    fn a_check_that_is_put_off_costs_others_neither_rate_nor_room() {
         let config = config()
             .with_check_interval(MINUTE)
             .with_check_burst(1)
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_off_comes_again_and_what_is_not_known_much_later() {
+    fn a_check_that_is_put_off_runs_again_soon_and_an_unknown_one_much_later() {
         let mut queue = CheckQueue::new(config());
         queue.on_record(&key(0), vec![asked(1, PeerId::random())], &[], NOW);
         assert_eq!(all_due(&mut queue, NOW).len(), 1);
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_gone_asks_nothing() {
+    fn a_forgotten_record_makes_no_requests() {
         let mut queue = CheckQueue::new(config());
         queue.on_record(&key(0), vec![asked(1, PeerId::random())], &[], NOW);
         queue.forget_record(&key(0));

@@ -1,10 +1,11 @@
 //! Dials addresses for a service, in the user's own swarm.
 //!
-//! **Invariants.** A dial is made only if a service requests for it, to one address that is an IP address, without the help of other
-//! behaviours, and by a fresh port. The peer is not named to the swarm but compared here: otherwise a dial that fails would count
-//! against the peer in Kademlia's queries under way, and strangers could have it fail. For the same reason a connection that was made
-//! is not closed here, whoever has answered, but left to the swarm's idle timeout: Kademlia may have begun to use it. How many dials
-//! there are is bounded.
+//! **Invariants.** A dial is made only if a service asks for it, to one IP address, without the
+//! addresses of other behaviours, from a fresh port. The number of dials is bounded. The swarm is
+//! not told the peer; the dialer compares the peer that answers. A named peer would let strangers
+//! make Kademlia's queries fail: a failed dial counts against the named peer in every query under
+//! way. For the same reason the dialer closes no connection, whichever peer answers: Kademlia may
+//! already use it. The swarm's idle timeout closes it.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -36,27 +37,27 @@ use libp2p_swarm::{
     dummy,
 };
 
-/// How many wait to be dialled; whoever has one more waits with it.
+/// Most requests in the dialer's queue; the sender of a further one waits.
 const MAX_QUEUED: usize = 16;
 
-/// How a dial has gone.
+/// Outcome of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialOutcome {
-    /// The peer has answered.
+    /// The peer answered.
     Reached,
-    /// Nobody has, or somebody else.
+    /// No peer or another peer answered.
     Failed,
-    /// This node could not try, or must not; that says nothing about the address.
+    /// This node could not or must not try, which says nothing about the address.
     Unknown,
-    /// Too many dials are under way.
+    /// Too many dials are pending.
     Busy,
 }
 
 struct DialRequest {
     peer: PeerId,
-    /// Without the peer.
+    /// Without the peer id.
     address: Multiaddr,
-    /// Whether a connection that there is will not do.
+    /// Whether a new connection is required, even if one exists.
     is_fresh: bool,
     reply: oneshot::Sender<DialOutcome>,
 }
@@ -66,13 +67,14 @@ struct PendingDial {
     reply: oneshot::Sender<DialOutcome>,
 }
 
-/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the swarm beside
-/// [`Behaviour`](libp2p_smart_record::behaviour::Behaviour). It makes no events and does nothing of its own accord.
+/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the
+/// swarm beside [`Behaviour`](libp2p_smart_record::behaviour::Behaviour). It emits no events and
+/// dials only for the service.
 pub struct Dialer {
     requests: mpsc::Receiver<DialRequest>,
     max_pending: usize,
     dials: HashMap<ConnectionId, PendingDial>,
-    /// The connections that were dialled, by peer and address.
+    /// Outbound connections, with peer and dialled address.
     connections: HashMap<ConnectionId, (PeerId, Multiaddr)>,
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
     listening: HashSet<Multiaddr>,
@@ -80,7 +82,7 @@ pub struct Dialer {
     own: OwnIps,
 }
 
-/// The IP addresses at which the swarm listens, or is known to others.
+/// IP addresses of the swarm: listening and external.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnIps(Arc<sync::Mutex<BTreeSet<IpAddr>>>);
 
@@ -94,7 +96,7 @@ impl OwnIps {
     }
 }
 
-/// The IP address of a swarm that has this address, unless that is a relay's.
+/// The IP address of an address; `None` for a relayed one.
 fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     if address.iter().any(|part| part == Protocol::P2pCircuit) {
         return None;
@@ -106,7 +108,7 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Asks a [`Dialer`].
+/// Handle to a [`Dialer`].
 #[derive(Clone)]
 pub(super) struct DialHandle {
     requests: Arc<Mutex<mpsc::Sender<DialRequest>>>,
@@ -114,12 +116,13 @@ pub(super) struct DialHandle {
 }
 
 impl DialHandle {
-    /// Whether that is the swarm's own IP address.
+    /// Whether this is one of the swarm's own IP addresses.
     pub(super) fn is_own(&self, ip: IpAddr) -> bool {
         self.own.contains(ip)
     }
 
-    /// Dials; with `is_fresh` also if there is a connection with that peer to that address already.
+    /// Dials a peer at an address. Without `is_fresh`, an existing connection that was dialled
+    /// there counts.
     pub(super) async fn dial(
         &self,
         peer: PeerId,
@@ -187,11 +190,11 @@ impl Dialer {
 }
 
 fn reply_with(reply: oneshot::Sender<DialOutcome>, dialled: DialOutcome) {
-    // Whoever asked may have lost patience.
+    // The requester may have given up.
     let _ = reply.send(dialled);
 }
 
-/// What a failure says about the address.
+/// The outcome that a failure stands for.
 fn outcome_of(error: &DialError) -> DialOutcome {
     match error {
         DialError::WrongPeerId { .. } => DialOutcome::Failed,
@@ -202,12 +205,12 @@ fn outcome_of(error: &DialError) -> DialOutcome {
                 DialOutcome::Failed
             }
         }
-        // Ourselves; another behaviour has said no; the swarm is being shut down.
+        // The local peer, a refusal by another behaviour, or the end of the swarm.
         _ => DialOutcome::Unknown,
     }
 }
 
-/// Whether it is for want of something here: the transport, or a network.
+/// Whether the cause is local: a missing transport or network.
 fn is_local(error: &TransportError<io::Error>) -> bool {
     let TransportError::Other(error) = error else {
         return true;
@@ -313,7 +316,7 @@ impl NetworkBehaviour for Dialer {
             }
             match self.requests.poll_next_unpin(cx) {
                 Poll::Ready(Some(request)) => self.on_request(request),
-                // The service has come to an end, or has nothing to request.
+                // The service has ended, or nothing is requested.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_the_swarms_own_ip_addresses_but_not_those_of_relays() {
+    fn the_swarms_own_ip_addresses_are_known_without_those_of_relays() {
         let (mut dialer, handle) = Dialer::new(1);
         let at = |address: &str| address.parse::<Multiaddr>().unwrap();
         let [listening, mapped] = ["/ip4/1.2.3.4/tcp/4001", "/ip6/::ffff:1.2.3.5/tcp/4001"].map(at);
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_for_want_of_something_here_counts_against_the_address() {
+    fn a_failure_with_a_local_cause_does_not_count_against_the_address() {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
         for kind in [ConnectionRefused, HostUnreachable, TimedOut] {
             assert_eq!(failed(io::Error::from(kind)), DialOutcome::Failed, "{kind:?}");

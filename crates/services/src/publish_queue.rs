@@ -1,7 +1,8 @@
-//! What has been found and waits to be published, and how often that is done.
+//! Findings that wait to be published, and the rates of these writes.
 //!
-//! **Invariants.** Pure. A write is made for somebody who asks, and counts against his rate and that of all together. In how many
-//! records findings live or wait is bounded; what waits is written in the order in which it is due, not in that of keys.
+//! **Invariants.** Pure. A write is charged to the rate of one writer that asks for a finding, and
+//! to the total rate. The number of records with live or waiting findings is bounded. Writes happen
+//! in the order of their due times.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +17,13 @@ use super::{
 };
 use libp2p_smart_record::{Predicate, RecordKey, Timestamp, rate::RateLimit};
 
-/// How many writes are under way at a time.
+/// Most writes at a time.
 const MAX_WRITES: usize = 4;
 
+/// Queue of findings by record.
 #[derive(Debug)]
 pub(super) struct PublishQueue {
-    /// Where findings of the service live, or wait to be written.
+    /// Records with live or waiting findings.
     records: BTreeMap<RecordKey, RecordFindings>,
     writing: usize,
     total_rate: RateLimit<()>,
@@ -31,26 +33,27 @@ pub(super) struct PublishQueue {
     ttl: Duration,
 }
 
-/// Those of a record.
+/// Findings of a record.
 #[derive(Debug, Default)]
 struct RecordFindings {
     waiting: Vec<PendingFinding>,
-    /// When those are due.
+    /// When the waiting findings are due.
     due_at: Option<Timestamp>,
     is_writing: bool,
-    /// When the last write had ended.
+    /// When the last write ended.
     written_at: Option<Timestamp>,
-    /// Until when those live that were written.
+    /// When the last written finding expires.
     live_until: Timestamp,
 }
 
+/// A finding and the writers that ask for it.
 #[derive(Debug)]
 struct PendingFinding {
     finding: Finding,
     askers: BTreeSet<PeerId>,
 }
 
-/// RecordFindings live or wait in as many records as may be.
+/// The number of records with findings has reached its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyRecords;
 
@@ -74,7 +77,7 @@ impl PublishQueue {
         }
     }
 
-    /// Has a finding published soon, with others in the same record.
+    /// Schedules the publication of a finding. It waits for others in the same record.
     pub(super) fn add(
         &mut self,
         key: &RecordKey,
@@ -90,7 +93,7 @@ impl PublishQueue {
         Ok(())
     }
 
-    /// The record has findings of the service that live until then, whenever they were written.
+    /// Notes that the record holds findings of the service that live until `until`.
     pub(super) fn on_published(&mut self, key: &RecordKey, until: Timestamp, now: Timestamp) {
         if until > now
             && let Ok(of) = self.record(key, now)
@@ -113,14 +116,15 @@ impl PublishQueue {
         Ok(self.records.entry(key.clone()).or_default())
     }
 
-    /// Drops what waits for the record and is not wanted there any more.
+    /// Drops the waiting findings of a record that are no longer wanted.
     pub(super) fn retain(&mut self, key: &RecordKey, is_wanted: impl Fn(&Predicate) -> bool) {
         if let Some(of) = self.records.get_mut(key) {
             of.waiting.retain(|waiting| is_wanted(&waiting.finding.request));
         }
     }
 
-    /// Whether the record is being written, or was since then, so that what was read of it before may be outdated.
+    /// Whether the record is being written or was written since `since`, so that what was read of
+    /// it before may be outdated.
     pub(super) fn was_written_since(&self, key: &RecordKey, since: Timestamp) -> bool {
         let of = self.records.get(key);
         of.is_some_and(|of| of.is_writing || of.written_at.is_some_and(|at| at >= since))
@@ -133,7 +137,8 @@ impl PublishQueue {
         });
     }
 
-    /// What is to be written now, and where. Tell how it has gone with [`on_written`](Self::on_written).
+    /// Starts the next due write and returns its record and findings. Its end goes to
+    /// [`on_written`](Self::on_written).
     pub(super) fn next(&mut self, now: Timestamp) -> Option<(RecordKey, Vec<Finding>)> {
         if self.writing >= MAX_WRITES || self.total_rate.check(&(), now).is_err() {
             return None;
@@ -160,7 +165,7 @@ impl PublishQueue {
                 of.due_at = Some(open_at);
                 continue;
             }
-            // It was open.
+            // Checked above, so it admits.
             let _ = self.total_rate.admit((), now);
             let mut found: Vec<_> = std::mem::take(&mut of.waiting)
                 .into_iter()
@@ -181,7 +186,7 @@ impl PublishQueue {
         }
     }
 
-    /// A write has ended.
+    /// Ends a write.
     pub(super) fn on_written(&mut self, key: &RecordKey, now: Timestamp) {
         self.writing = self.writing.saturating_sub(1);
         if let Some(of) = self.records.get_mut(key) {
@@ -190,7 +195,7 @@ impl PublishQueue {
         }
     }
 
-    /// When there may be something to write next.
+    /// Earliest time at which a write may be due.
     pub(super) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.writing >= MAX_WRITES {
             return None;
@@ -199,7 +204,7 @@ impl PublishQueue {
         Some(at.max(self.total_rate.check(&(), now).err().unwrap_or(now)))
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// Handles a clock that was set back: nothing waits for longer than it would from `now`.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         self.total_rate.on_clock_set_back(now);
         self.writer_rates.on_clock_set_back(now);
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_in_five_hundred_records_is_written_at_the_rate_of_its_writer() {
+    fn a_request_in_500_records_is_written_at_the_rate_of_its_writer() {
         let mut queue = PublishQueue::new(&ServiceConfig::default());
         let (greedy, other) = (PeerId::random(), PeerId::random());
         let (mut writes, mut full) = (0, 0);
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn many_writers_together_have_a_rate_too() {
+    fn writes_for_many_writers_have_a_total_rate() {
         let mut queue =
             PublishQueue::new(&ServiceConfig::default().with_write_delay(Duration::ZERO));
         for n in 0..100 {
@@ -292,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_live_in_so_many_records_and_no_more_wait() {
+    fn the_records_with_live_or_waiting_findings_are_bounded() {
         let mut queue = PublishQueue::new(&config().with_max_records(10));
         queue.on_published(&key(100), after(10 * MINUTE), NOW);
         let added = |queue: &mut PublishQueue, from: usize, now| {
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_first_is_written_first_whatever_its_key() {
+    fn writes_happen_in_the_order_of_due_times_not_of_keys() {
         let mut queue = PublishQueue::new(&config());
         for (second, n) in (0_u32..).zip([3, 1, 2]) {
             let now = after(SECOND * second);
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_any_more_is_not_written() {
+    fn a_finding_that_is_no_longer_wanted_is_not_written() {
         let mut queue = PublishQueue::new(&config());
         queue.add(&key(0), found(1, NOW), [PeerId::random()].into(), NOW).unwrap();
         queue.add(&key(0), found(2, NOW), [PeerId::random()].into(), NOW).unwrap();
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_hold_up_what_waits() {
+    fn a_clock_that_was_set_back_does_not_delay_writes() {
         let mut queue = PublishQueue::new(&ServiceConfig::default());
         let asker = PeerId::random();
         for n in 0..9 {

@@ -1,10 +1,11 @@
 //! The requests in a record.
 //!
-//! **Invariants.** Pure. What stands under [`FINDINGS`](super::FINDINGS) at the root of a document is never a request, whoever wrote
-//! it, so no service answers another, or itself. A request at which its tag panics is malformed. How many of a writer are looked at is bounded.
+//! **Invariants.** Pure. A predicate under [`FINDINGS`](super::FINDINGS) at the root of a document
+//! is never a request, whoever wrote it, so no service answers another service or itself. A request
+//! at which its tag panics is malformed. The number of requests read from each writer is bounded.
 //!
-//! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and values of Dicts and in Lists, not
-//! within other predicates.
+//! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and
+//! values of Dicts and in Lists, but not within other predicates.
 
 use std::panic::AssertUnwindSafe;
 
@@ -16,25 +17,26 @@ use super::{
 };
 use libp2p_smart_record::{Kind, Node, Predicate, Timestamp, View};
 
-/// A request that a writer makes in a record.
+/// A request by one writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WriterRequest {
-    /// In its canonical form.
+    /// In canonical form.
     pub(super) request: Predicate,
-    /// Which of the service's tags it is of.
+    /// Index of its tag.
     pub(super) tag: usize,
     pub(super) writer: PeerId,
     pub(super) expires_at: Timestamp,
 }
 
-/// What was found in a record.
+/// The requests in a record.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Requests {
     pub(super) accepted: Vec<WriterRequest>,
     pub(super) refused: Vec<(PeerId, RequestRefusal)>,
 }
 
-/// The requests in a record, those of each writer together. One that several make is there for each of them.
+/// Collects the requests in a record, grouped by writer. A request by several writers is there once
+/// for each of them.
 pub(super) fn requests(
     view: &View,
     tags: &[Box<dyn SmartTag>],
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_no_requests_though_their_keys_are() {
+    fn findings_are_not_requests_although_their_keys_look_like_requests() {
         let expires_at = NOW.saturating_add(Duration::from_secs(5));
         let finding = Finding { request: ask(1), finding: ask(2), expires_at };
         let document = crate::finding::document([&finding]);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_writer_only_so_many_are_looked_at_and_none_that_is_too_long() {
+    fn requests_of_a_writer_are_bounded_in_number_and_length() {
         let many: libp2p_smart_record::List = (0..50).map(|n| Node::from(ask(n))).collect();
         let found_many = found([("list", many)].into_iter().collect(), 4);
         assert_eq!(found_many.accepted.len(), 4);

@@ -1,8 +1,9 @@
-//! The task of a service: looks at what is stored, has it checked, and publishes what was found.
+//! Task of a service: scans stored records, runs checks and publishes findings.
 //!
-//! **Invariants.** Only so much is under way at a time: one look, [`concurrency`](ServiceConfig::concurrency) checks, some writes.
-//! The service never pushes what others of this node say in the same space out of it. A tag that panics has found nothing.
-//! Going through the store goes on however many records change meanwhile.
+//! **Invariants.** One scan, [`concurrency`](ServiceConfig::concurrency) checks and a few writes
+//! run at a time. Findings never push other updates of the node out of its space. A check whose tag
+//! panics has the outcome `Unknown`. The sweep of the store advances however many records change
+//! meanwhile.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -38,15 +39,15 @@ use libp2p_smart_record::{
     store::{self, StoreEvent, storage::RecordId},
 };
 
-/// How long after a record was result through the next is. Reading a large one takes the swarm's task some milliseconds, so it
-/// is held for a small part of the time, however many change.
+/// Pause after each scan. A scan of a large record takes the swarm's task some milliseconds, so
+/// scans take a small part of its time, however many records change.
 const SCAN_PAUSE: Duration = Duration::from_millis(50);
-/// The timer never sleeps for longer, because a clock can be set.
+/// Longest sleep of the timer, because the clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// How many bytes a space has in all with findings in it, if it says something else as well: less than half of what there is
-/// room for.
+/// Most bytes of the node's space with findings in it, if the space also holds other data: less
+/// than half of what a space may hold.
 const SHARED_SPACE_BYTES: usize = 3 * 1_024;
-/// And how many updates: half of those.
+/// Most updates of such a space: half of what a space may hold.
 const SHARED_SPACE_UPDATES: usize = 32;
 
 type ScannedRecord = (RecordKey, Result<Option<SmartRecord>, ClientError>);
@@ -71,8 +72,9 @@ pub(super) struct ServiceTask {
     checks: CheckQueue,
     scans: ScanQueue,
     scanning: Option<BoxFuture<'static, ScannedRecord>>,
-    /// When the last look began, and when the next may.
+    /// When the last scan began.
     scanned_at: Timestamp,
+    /// When the next scan may begin.
     scan_at: Timestamp,
     sweeping: Option<BoxFuture<'static, SweepStep>>,
     running_checks: FuturesUnordered<BoxFuture<'static, (Predicate, Outcome)>>,
@@ -122,7 +124,7 @@ impl ServiceTask {
         *count = count.saturating_add(1);
     }
 
-    /// One thing to do, if there is one; an error at the end.
+    /// Does one thing, if there is one to do. Returns an error when the service ends.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServiceEnded>> {
         match Pin::new(&mut self.setup.stored).poll_next(cx) {
             Poll::Ready(Some(event)) => {
@@ -159,7 +161,7 @@ impl ServiceTask {
         }
     }
 
-    /// Begins something that is due; says whether there was something.
+    /// Begins one thing that is due. Returns whether there was one.
     fn begin(&mut self, now: Timestamp) -> Result<bool, ServiceEnded> {
         if now < self.last_now {
             self.on_clock_set_back(now);
@@ -197,7 +199,7 @@ impl ServiceTask {
         Ok(false)
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// Handles a clock that was set back: nothing waits for longer than it would from `now`.
     fn on_clock_set_back(&mut self, now: Timestamp) {
         self.checks.on_clock_set_back(now);
         self.publishing.on_clock_set_back(now);
@@ -206,7 +208,7 @@ impl ServiceTask {
         self.scanned_at = self.scanned_at.min(now);
     }
 
-    /// Waits for the next thing that is due.
+    /// Waits until the next thing is due.
     fn sleep(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Poll<Result<(), ServiceEnded>> {
         if self.timer_at.is_some() && self.timer.poll_unpin(cx).is_ready() {
             self.timer_at = None;
@@ -233,7 +235,7 @@ impl ServiceTask {
         Poll::Pending
     }
 
-    /// When the sweep goes on; while it looks for the next record, not at any time.
+    /// When the sweep continues; `None` while it looks for the next record.
     fn sweep_at(&self) -> Option<Timestamp> {
         self.scans.sweep_at().filter(|_| self.sweeping.is_none())
     }
@@ -252,7 +254,7 @@ impl ServiceTask {
         }
     }
 
-    /// Has a record result through soon, if the service could answer in it.
+    /// Schedules a scan of a record, if the service can answer in it.
     fn request_scan(&mut self, key: RecordKey) {
         if self.may_answer_in(&key) {
             self.scans.add(key, self.setup.clock.now());
@@ -266,7 +268,7 @@ impl ServiceTask {
         }
     }
 
-    /// The record is not stored here any more.
+    /// Forgets a record that is no longer stored.
     fn forget(&mut self, key: &RecordKey) {
         self.checks.forget_record(key);
         self.publishing.retain(key, |_| false);
@@ -287,7 +289,7 @@ impl ServiceTask {
             }
             Err(ClientError::Stopped) => return Err(ServiceEnded),
             Err(error) => {
-                tracing::warn!(%error, %key, "a record could not be result through");
+                tracing::warn!(%error, %key, "failed to scan a record");
                 return Ok(());
             }
         };
@@ -307,7 +309,7 @@ impl ServiceTask {
         if let Some(until) = published.iter().map(|found| found.expires_at).max() {
             self.publishing.on_published(key, until, now);
         }
-        // If it was written meanwhile, that is a change, and it is result through again.
+        // A write since the scan began is a change, which causes another scan.
         if !self.publishing.was_written_since(key, self.scanned_at) {
             result.known.into_iter().for_each(|found| self.publish(key, found, now));
         }
@@ -353,7 +355,7 @@ impl ServiceTask {
         let outcome = match outcome {
             Outcome::Found(found) => {
                 let found = found.without_lifetimes();
-                // One that does not fit into an update cannot be published.
+                // A longer finding does not fit into an update.
                 if encoded_len(&found) > self.setup.config.max_request_bytes().saturating_mul(2) {
                     Outcome::Unknown
                 } else {
@@ -374,7 +376,7 @@ impl ServiceTask {
         }
     }
 
-    /// Has a finding published soon, with others in the same record.
+    /// Schedules the publication of a finding, together with others in the same record.
     fn publish(&mut self, key: &RecordKey, found: Finding, now: Timestamp) {
         let askers = self.checks.askers(key, &found.request);
         if self.publishing.add(key, found, askers, now).is_err() {
@@ -416,7 +418,7 @@ impl ServiceTask {
     }
 }
 
-/// A stored record, and the own space beside it where the record has no place for that.
+/// The stored record, joined with this node's space if the record has no place for it.
 async fn stored_with_own(
     client: Client,
     key: &RecordKey,
@@ -427,7 +429,7 @@ async fn stored_with_own(
         return Ok(own);
     };
     if let Some(own) = own {
-        // Both are of this key.
+        // Both have the same key, so the join succeeds.
         drop(record.join(own));
     }
     Ok(Some(record))
