@@ -1,9 +1,9 @@
 //! Which requests a service checks next, and what each check has found.
 //!
-//! **Invariants.** Pure: `now`, requests and outcomes come in, checks and findings go out. A request is
-//! checked once for all records and writers that make it, and again only when three quarters of the
-//! finding's life are over. Checks have a rate for each writer and a rate in total. A check that is put
-//! off counts against neither.
+//! **Invariants.** Pure: `now`, requests and outcomes come in, checks and findings go out. A
+//! request is checked once for all records and writers that make it, and again only when three
+//! quarters of the finding's life are over. Checks have a rate for each writer and a rate in total.
+//! A check that is put off counts against neither.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,8 @@ use libp2p_smart_record::{Predicate, RecordKey, Timestamp, rate::RateLimit};
 
 /// Shortest delay of a check that is put off.
 const SHORTEST_DELAY: Duration = Duration::from_secs(1);
-/// Number of writers remembered for one request in one record. Writers within their rate come first.
+/// Number of writers remembered for one request in one record. Writers within their rate come
+/// first.
 const MAX_ASKERS: usize = 16;
 
 /// Queue of checks by due time.

@@ -1,9 +1,9 @@
-//! Smart services: a node checks requests in the records that it stores, and publishes signed findings
-//! in its own space of the same record.
+//! Smart services: a node checks requests in the records that it stores, and publishes signed
+//! findings in its own space of the same record.
 //!
-//! A request is a predicate with a tag that the service knows, anywhere in a writer's document. The two
-//! requests of Go smart records are built in, [`connectivity`] and [`dialable`]; a [`SmartTag`] adds
-//! others. [`findings`] reads what services have found.
+//! A request is a predicate with a tag that the service knows, anywhere in a writer's document. The
+//! two requests of Go smart records are built in, [`connectivity`] and [`dialable`]; a [`SmartTag`]
+//! adds others. [`findings`] reads what services have found.
 //!
 //! ```no_run
 //! use libp2p_identity::Keypair;
@@ -24,15 +24,15 @@
 //! Anyone who can write to a record can make a service dial. So a service dials only addresses that
 //! [`DialPolicy`] allows: by default TCP or QUIC at a global IP address and an unprivileged port.
 //!
-//! *Dials.* A request causes one dial (at most two if it has a name) at each service that stores its
-//! record, and another one after three quarters of the finding's life ([`ServiceConfig::ttl`], 30
-//! minutes), as long as a record makes it. With services at all 20 replicas of a key these are 20 dials
-//! every 22 minutes. The same request in other records, by other writers, or made again causes no
-//! further dial at a service that remembers it. A dial is a handshake of a few hundred bytes and ends
-//! within five seconds. The swarm's idle timeout closes the connection.
+//! *Dials.* A request causes one dial (at most two if it has a name) at each service that stores
+//! its record, and another one after three quarters of the finding's life ([`ServiceConfig::ttl`],
+//! 30 minutes), as long as a record makes it. With services at all 20 replicas of a key these are
+//! 20 dials every 22 minutes. The same request in other records, by other writers, or made again
+//! causes no further dial at a service that remembers it. A dial is a handshake of a few hundred
+//! bytes and ends within five seconds. The swarm's idle timeout closes the connection.
 //!
-//! *Writes.* Publishing findings takes a lookup or two and an update for each replica. Findings of a
-//! record are written together. A known finding is written into every record that asks for it.
+//! *Writes.* Publishing findings takes a lookup or two and an update for each replica. Findings of
+//! a record are written together. A known finding is written into every record that asks for it.
 //!
 //! | | in total | for a writer | of a host | at once |
 //! |---|---|---|---|---|
@@ -40,12 +40,12 @@
 //! | dials | | | 1 a minute | 4 |
 //! | writes | 1 in two seconds | 1 a minute | | 16, 8 for a writer |
 //!
-//! Findings live in at most 512 records at a time ([`ServiceConfig::max_records`]), some 30 of them for
-//! the requests of a single writer.
+//! Findings live in at most 512 records at a time ([`ServiceConfig::max_records`]), some 30 of them
+//! for the requests of a single writer.
 //!
-//! **Invariants.** A service answers requests and never findings, neither its own nor those of others,
-//! so there are no loops. It writes only to its own space, and does not push other updates of its node
-//! out of it. All queues, caches and running work are bounded ([`ServiceConfig`]).
+//! **Invariants.** A service answers requests and never findings, neither its own nor those of
+//! others, so there are no loops. It writes only to its own space, and does not push other updates
+//! of its node out of it. All queues, caches and running work are bounded ([`ServiceConfig`]).
 //!
 //! **Spec.** `docs/design.md`, section "Smart services".
 

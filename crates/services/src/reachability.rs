@@ -9,12 +9,14 @@
 //!
 //! A is a multiaddress that ends in `/p2p/<peer id>`, as a String or as `multiaddr(String)`.
 //!
-//! **Invariants.** Only addresses that [`DialPolicy`] allows are dialled. A name is resolved by this
-//! node, and its IP addresses are checked in the same way. A check that learns nothing has no finding.
+//! **Invariants.** Only addresses that [`DialPolicy`] allows are dialled. A name is resolved by
+//! this node, and its IP addresses are checked in the same way. A check that learns nothing has no
+//! finding.
 //!
 //! **Spec.** Go smart records, `ir/base/reachable.go`, with three differences. In Go `connectivity`
 //! accepts any connection with the peer and makes none. In Go an address without a peer is
-//! `notDialable`; here it is refused. In Go a service is always reachable for itself; here it refuses.
+//! `notDialable`; here it is refused. In Go a service is always reachable for itself; here it
+//! refuses.
 
 use std::{
     io,
@@ -119,8 +121,8 @@ pub(super) struct Reachability {
 struct HostRates {
     limit: RateLimit<HostId>,
     interval: Duration,
-    /// End of the reserved dials of each host over its rate, so that delayed checks are retried one
-    /// after the other.
+    /// End of the reserved dials of each host over its rate, so that delayed checks are retried
+    /// one after the other.
     reserved_until: LruCache<HostId, Timestamp>,
 }
 

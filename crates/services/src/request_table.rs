@@ -1,9 +1,10 @@
 //! The requests that records make, and what is known about each.
 //!
-//! **Invariants.** Pure. A request has one entry, however many records and writers make it. Bounds of
-//! [`ServiceConfig`] hold for the requests in total and of a record, and for those that wait for their
-//! first check, in total and of a writer. The findings of a record have a bound in bytes. Where a bound
-//! is reached, the new request is refused, unless an entry that was checked or put off makes room.
+//! **Invariants.** Pure. A request has one entry, however many records and writers make it. Bounds
+//! of [`ServiceConfig`] hold for the requests in total and of a record, and for those that wait for
+//! their first check, in total and of a writer. The findings of a record have a bound in bytes.
+//! Where a bound is reached, the new request is refused, unless an entry that was checked or put
+//! off makes room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,8 +17,8 @@ use super::{
 };
 use libp2p_smart_record::{Predicate, RecordKey, Timestamp};
 
-/// Most bytes of a record's findings with their requests. A space of 8 KiB holds the renewed findings
-/// while it still holds the previous ones.
+/// Most bytes of a record's findings with their requests. A space of 8 KiB holds the renewed
+/// findings while it still holds the previous ones.
 pub(super) const RECORD_BYTES: usize = 4_800;
 
 /// Requests by content and by record.
@@ -58,8 +59,8 @@ pub(super) struct Askers {
 }
 
 impl RequestState {
-    /// Bytes of the finding in a record. A finding that is not known yet counts as many bytes as the
-    /// request.
+    /// Bytes of the finding in a record. A finding that is not known yet counts as many bytes as
+    /// the request.
     fn cost(&self, request: &Predicate) -> usize {
         finding::cost(request, self.found.as_ref().map_or(request, |found| &found.finding))
     }
@@ -180,8 +181,8 @@ impl RequestTable {
         Ok(())
     }
 
-    /// Forgets the request whose check is due first, except `but`. Requests that no record makes any
-    /// more go before all others.
+    /// Forgets the request whose check is due first, except `but`. Requests that no record makes
+    /// any more go before all others.
     fn make_room(&mut self, but: &Predicate, may_go: impl Fn(&RequestState) -> bool) -> bool {
         let candidates = self
             .requests
@@ -217,8 +218,8 @@ impl RequestTable {
         of_record.filter_map(cost).fold(0, usize::saturating_add)
     }
 
-    /// Removes from a record the request that was checked the longest ago, if its finding is past half
-    /// of its life.
+    /// Removes from a record the request that was checked the longest ago, if its finding is past
+    /// half of its life.
     fn make_room_in(&mut self, key: &RecordKey, now: Timestamp) -> bool {
         let soon = now.saturating_add(self.config.last_quarter());
         let of_record = self.records.get(key).into_iter().flatten();
@@ -243,8 +244,8 @@ impl RequestTable {
         }
     }
 
-    /// Removes a request, whose finding has become known, from the records that have no room for the
-    /// finding. Returns the others.
+    /// Removes a request, whose finding has become known, from the records that have no room for
+    /// the finding. Returns the others.
     pub(super) fn drop_where_too_long(&mut self, request: &Predicate) -> Vec<RecordKey> {
         let state = self.requests.get(request);
         let mut keys: Vec<_> =
@@ -293,8 +294,8 @@ impl RequestTable {
         });
     }
 
-    /// Handles a clock that was set back: no check is due, and no finding lives, later than if it had
-    /// been made now.
+    /// Handles a clock that was set back: no check is due, and no finding lives, later than if it
+    /// had been made now.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let until = now.saturating_add(self.config.ttl());
         let latest = until.saturating_sub(self.config.last_quarter());

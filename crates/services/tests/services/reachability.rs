@@ -190,7 +190,7 @@ async fn requests_in_the_go_form_are_answered() {
 }
 
 #[tokio::test]
-async fn a_finding_is_updated_when_reachability_changes_and_expires_when_the_request_is_withdrawn() {
+async fn a_finding_is_updated_when_reachability_changes_and_expires_without_a_request() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(4));
         let service = Service::builder();
