@@ -68,7 +68,7 @@ use self::{
 };
 use crate::{
     clock::SystemClock,
-    meter::{Meter, Shared, Timed},
+    meter::{Meter, Observed, Timed},
 };
 use smart_record_core::{Clock, Limits, Namespace, RecordKey, Registry};
 
@@ -111,7 +111,7 @@ pub struct SmartRecordStore {
     providers: Providers,
     meter: Meter,
     /// How much was stored at the last commit, for those who look from outside.
-    committed: Shared<Usage>,
+    committed: Observed<Usage>,
     replies: Replies,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
@@ -144,7 +144,7 @@ impl SmartRecordStore {
         let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
         storage.set_check(Arc::new(rules));
         let mut store = Self {
-            committed: Shared::new(storage.usage()),
+            committed: Observed::new(storage.usage()),
             table: Table::new(local, Box::new(storage), Protection::new(local, config.protected())),
             victims: Victims::default(),
             news: News::default(),
