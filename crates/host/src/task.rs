@@ -1,4 +1,4 @@
-//! The task of a node: its swarm, and what is asked of it.
+//! Task of a node: its swarm and the requests to it.
 //!
 //! **Invariants.** It ends with the last client, and not before.
 
@@ -16,13 +16,13 @@ use super::HostError;
 use libp2p_smart_record::behaviour::{Behaviour, Event};
 use smart_record_services::Dialer;
 
-/// The addresses of a machine become known one by one, and nothing says which is the last: so long after one it is waited for
-/// another. A guess; they come at once.
+/// Wait for a further listen address. The addresses of a machine become known one by one, and
+/// nothing marks the last. A guess; they come at once.
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
 #[derive(NetworkBehaviour)]
-#[behaviour(to_swarm = "HostEvent")]
-pub(super) struct Composed {
+#[behaviour(to_swarm = "NodeEvent")]
+pub(super) struct NodeBehaviour {
     pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
@@ -30,41 +30,41 @@ pub(super) struct Composed {
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it lives for a moment")]
-pub(super) enum HostEvent {
+pub(super) enum NodeEvent {
     Records(Event),
     Identify(identify::Event),
 }
 
-impl From<Event> for HostEvent {
+impl From<Event> for NodeEvent {
     fn from(event: Event) -> Self {
         Self::Records(event)
     }
 }
 
-impl From<identify::Event> for HostEvent {
+impl From<identify::Event> for NodeEvent {
     fn from(event: identify::Event) -> Self {
         Self::Identify(event)
     }
 }
 
-impl From<Infallible> for HostEvent {
+impl From<Infallible> for NodeEvent {
     fn from(event: Infallible) -> Self {
         match event {}
     }
 }
 
-/// What is asked of the node's task.
-pub(super) type Request = Box<dyn FnOnce(&mut Host) + Send>;
+/// A function that the node's task runs on its swarm.
+pub(super) type SwarmRequest = Box<dyn FnOnce(&mut NodeSwarm) + Send>;
 
-/// The swarm of a node, and what its events tell.
-pub(super) struct Host {
-    pub(super) swarm: Swarm<Composed>,
-    /// Of each peer, the oldest first.
+/// The swarm of a node and its connections.
+pub(super) struct NodeSwarm {
+    pub(super) swarm: Swarm<NodeBehaviour>,
+    /// Connections of each peer, oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
 }
 
-impl Host {
-    pub(super) fn new(swarm: Swarm<Composed>) -> Self {
+impl NodeSwarm {
+    pub(super) fn new(swarm: Swarm<NodeBehaviour>) -> Self {
         Self { swarm, connections: HashMap::new() }
     }
 
@@ -76,7 +76,8 @@ impl Host {
         self.connections.get(peer).map_or(&[], Vec::as_slice)
     }
 
-    /// Listens on an address, and returns once it does; if that stands for all addresses of the machine, on all of them.
+    /// Listens on an address and returns once it does. If the address stands for all addresses of
+    /// the machine, returns once it listens on all of them.
     pub(super) async fn listen(&mut self, address: Multiaddr) -> Result<(), HostError> {
         let is_for_all = address.iter().any(|part| match part {
             Protocol::Ip4(ip) => ip.is_unspecified(),
@@ -112,7 +113,7 @@ impl Host {
         }
     }
 
-    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, inbox: mpsc::Receiver<SwarmRequest>) {
         let mut inbox = inbox.fuse();
         loop {
             futures::select! {
@@ -120,16 +121,16 @@ impl Host {
                     request(&mut self);
                 },
                 event = self.swarm.select_next_some().fuse() => match event {
-                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
+                    SwarmEvent::Behaviour(NodeEvent::Records(Event::ClientsGone)) => return,
                     event => self.on_event(event),
                 }
             }
         }
     }
 
-    fn on_event(&mut self, event: SwarmEvent<HostEvent>) {
+    fn on_event(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
-            SwarmEvent::Behaviour(HostEvent::Identify(identify::Event::Received {
+            SwarmEvent::Behaviour(NodeEvent::Identify(identify::Event::Received {
                 peer_id,
                 info,
                 ..
@@ -156,12 +157,12 @@ impl Host {
 
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let kad = self.records().kad_mut();
-        // Only those who speak the protocol are of use to Kademlia.
+        // Only peers that speak the protocol are of use to Kademlia.
         let is_of_use = info.protocols.iter().any(|it| kad.protocol_names().contains(it));
         let addresses = info.listen_addrs.len();
         tracing::debug!(%peer, is_of_use, addresses, "a peer has identified itself");
         if is_of_use {
-            // Of as many as it claims, the behaviour keeps a few.
+            // The behaviour keeps a few of the claimed addresses.
             for address in info.listen_addrs {
                 kad.add_address(&peer, address);
             }
