@@ -7,7 +7,8 @@
 //! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading`, `sending` and `writing`
 //!   carry out with Kademlia what is decided elsewhere; `admitting` stores what others say; `watches`; `replicate`.
 //! * `env`: what each part is handed. `alarm`: the timer.
-//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces. `turns`: what is to be done
+//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces and the values that are kept;
+//!   `kept`: what of them is kept. `turns`: what is to be done
 //!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
 //! * `worker`: validation elsewhere. `addresses`: which of a peer are passed on.
 //!
@@ -24,6 +25,7 @@ mod config;
 mod env;
 mod event;
 mod inbound;
+mod kept;
 mod known;
 mod operations;
 mod own;
@@ -144,18 +146,24 @@ impl Behaviour {
         if operations.poll_off_task(env, cx).is_ready() {
             return Poll::Ready(());
         }
-        if operations.has_capacity(env)
-            && let Some(commands) = &mut self.commands
-            && let Poll::Ready(command) = commands.poll_next_unpin(cx)
-        {
-            match command {
-                Some(command) => operations.on_command(env, command),
-                None => {
-                    self.commands = None;
-                    operations.on_clients_gone(env);
-                }
+        if operations.has_capacity(env) {
+            if operations.poll_handles(env, cx).is_ready() {
+                return Poll::Ready(());
             }
-            return Poll::Ready(());
+            if let Some(commands) = &mut self.commands
+                && let Poll::Ready(command) = commands.poll_next_unpin(cx)
+            {
+                match command {
+                    Some(command) => operations.on_command(env, command),
+                    // The last handle may have gone with the last client.
+                    None if operations.poll_handles(env, cx).is_ready() => {}
+                    None => {
+                        self.commands = None;
+                        operations.on_clients_gone(env);
+                    }
+                }
+                return Poll::Ready(());
+            }
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {

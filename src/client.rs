@@ -8,12 +8,17 @@
 
 mod command;
 mod error;
+mod keep;
 pub(crate) mod latest;
+mod publication;
 mod sharded;
 mod watch;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,14 +27,25 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
-pub(crate) use self::command::{Command, Reply, Write};
-pub use self::{error::ClientError, sharded::ShardedReading, watch::Watch};
+pub(crate) use self::{
+    command::{Command, Reply, Write},
+    keep::{End, Ending, KeepId},
+};
+pub use self::{
+    error::ClientError,
+    keep::{KeepHandle, KeepValueHandle},
+    publication::{Publication, PublicationContent, PublishedUpdate},
+    sharded::ShardedReading,
+    watch::Watch,
+};
 use crate::{
     meter::{Meter, Timed},
     query::{ReadPolicy, Reading},
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
-use smart_record_core::{Dict, Position, RecordKey, Seq, SmartRecord, Timestamp, View, Writer};
+use smart_record_core::{
+    Dict, Namespace, RecordKey, Registry, SmartRecord, ValidationError, View, Writer,
+};
 
 /// How many commands wait; whoever has one more waits with it. A guess.
 const QUEUE: usize = 64;
@@ -61,48 +77,21 @@ struct Shared {
     // One sender for all: each clone of one would add a place to the queue.
     commands: Mutex<mpsc::Sender<Command>>,
     writer: Writer,
+    registry: Registry,
     meter: Meter,
-}
-
-/// A write that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Publication {
-    /// Of the record.
-    pub key: RecordKey,
-    /// The update, if it is one of a smart record.
-    pub update: Option<PublishedUpdate>,
-    /// The value, if it is not a smart record.
-    pub value: Option<Bytes>,
-    /// The other peers that took all of it. Whether they keep it nobody knows: a replica that refuses a record
-    /// does not say so. [`Client::confirm`] asks.
-    pub peers: Vec<PeerId>,
-    /// In how many pieces it was sent.
-    pub chunks: usize,
-}
-
-/// An update that was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PublishedUpdate {
-    /// Where it stands in its space.
-    pub position: Position,
-    /// When its document expires.
-    pub expires_at: Timestamp,
-}
-
-impl PublishedUpdate {
-    /// The writer's clock.
-    pub const fn seq(&self) -> Seq {
-        self.position.seq
-    }
+    /// How many handles there have been.
+    handles: AtomicU64,
 }
 
 impl Client {
-    pub(crate) fn new(writer: Writer, meter: Meter) -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new(
+        writer: Writer,
+        registry: Registry,
+        meter: Meter,
+    ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared { commands: Mutex::new(commands), writer, meter });
-        (Self { shared }, inbox)
+        let (commands, handles) = (Mutex::new(commands), AtomicU64::new(0));
+        (Self { shared: Arc::new(Shared { commands, writer, registry, meter, handles }) }, inbox)
     }
 
     /// Who writes.
@@ -115,11 +104,17 @@ impl Client {
         self.shared.writer.peer_id()
     }
 
-    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`; nodes in it may carry an earlier
-    /// end of their own.
+    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`, 48 hours at most
+    /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)); nodes in it may carry an earlier end of their own.
     ///
     /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
     /// once an interval and when new peers turn up, until it expires.
+    ///
+    /// What our space says already and `document` merge:
+    ///
+    #[doc = smart_record_core::merge_table!()]
+    ///
+    /// [`replace`](Self::replace) leaves nothing of what was there.
     ///
     /// # Errors
     /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
@@ -145,25 +140,34 @@ impl Client {
         self.write(key.into(), Write::Replace(document, ttl)).await
     }
 
-    /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as there is a client and our
-    /// space is not replaced or withdrawn. So `ttl` is for how long it outlives us.
+    /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as the handle lives, there is
+    /// somebody who polls the swarm, and our space is not replaced or withdrawn. So `ttl` is for how long the document
+    /// outlives a crash; it is 48 hours at most ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
     ///
-    /// What is kept under one key is one document: `document` is merged into it, and all of it has the longest `ttl` that any of
-    /// it was given. What is later published over a part of it takes that part's place and is not kept.
+    /// Dropping the handle withdraws the document. The handle changes it with [`KeepHandle::update`], however often, and
+    /// lets go of it with [`KeepHandle::detach`].
+    ///
+    /// Each handle keeps a document of its own. Several under one key are merged into one space, and each lives for its own
+    /// `ttl`. What is published or kept later over a part of a document takes that part's place, and is not withdrawn
+    /// with it.
+    /// The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
+    ///
+    #[doc = smart_record_core::merge_table!()]
     ///
     /// # Errors
-    /// As [`publish`](Self::publish); what is kept under a key has to fit into one update
-    /// ([`Limits::update_bytes`](smart_record_core::Limits::update_bytes)).
+    /// As [`publish`](Self::publish).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
         document: Dict,
         ttl: Duration,
-    ) -> Result<Publication, ClientError> {
-        self.write(key.into(), Write::Keep(document, ttl)).await
+    ) -> Result<KeepHandle, ClientError> {
+        KeepHandle::new(self, key.into(), document, ttl).await
     }
 
-    /// Withdraws all that our space says, also what is kept.
+    /// Withdraws all that our space says, also what is kept. Replicas retain the withdrawal until what it hides is gone:
+    /// until the latest `retain_until` if that is known from a complete read, and otherwise for
+    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours. Until then it has a place in the record.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -172,7 +176,10 @@ impl Client {
     }
 
     /// Puts a value that is complete as it is: a record of another kind, signed already, or one of somebody else's
-    /// that is to be sent on. It is not kept alive.
+    /// that is to be sent on. It is sent once; [`keep_value`](Self::keep_value) sends it again.
+    ///
+    /// Replicas keep it until it expires by its own word. One whose rules set no such bound they drop after
+    /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, unless it is sent again.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
@@ -182,9 +189,26 @@ impl Client {
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,
     ) -> Result<Publication, ClientError> {
-        let (key, value) = (key.into(), value.into());
-        let span = tracing::debug_span!("put", %key, bytes = value.len());
-        self.publish_by(|reply| Command::Put(key, value, reply)).instrument(span).await
+        self.put_by(key.into(), value.into(), None).await
+    }
+
+    /// Puts a value that is not a smart record, and sends the same bytes again once an
+    /// [interval](crate::behaviour::BehaviourConfig::refresh_interval) and when new peers turn up: until it expires by its own
+    /// word, something better is known, or the handle is dropped. One without an expiry is kept for as long as the handle
+    /// lives, although replicas drop it 48 hours after it was sent last. Nothing is kept over a restart of this process: its
+    /// owner has to call this again.
+    ///
+    /// What several handles keep under one key is put together as their namespace has it: the best, or all of them united.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and [`ClientError::Refused`] if it is a key of smart records, which their writers keep with
+    /// [`keep`](Self::keep).
+    pub async fn keep_value(
+        &self,
+        key: impl Into<RecordKey>,
+        value: impl Into<Bytes>,
+    ) -> Result<KeepValueHandle, ClientError> {
+        KeepValueHandle::new(self, key.into(), value.into()).await
     }
 
     /// Asks who has got what was published: a read of all peers closest to the key.
@@ -195,11 +219,7 @@ impl Client {
     /// As [`get`](Self::get).
     pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
         let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
-        Ok(match (&publication.update, &publication.value) {
-            (Some(update), _) => reading.holders_of(self.writer(), update.position),
-            (None, Some(value)) => reading.holders_of_value(value),
-            (None, None) => Vec::new(),
-        })
+        Ok(publication.holders(&reading, self.writer()))
     }
 
     /// Reads a record, with the policy of the behaviour.
@@ -208,6 +228,7 @@ impl Client {
     /// see [`Reading::has_reached_anyone`].
     ///
     /// # Errors
+    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
     /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.read(key.into(), None).await
@@ -228,8 +249,10 @@ impl Client {
     /// What a smart record says now.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get), and [`ClientError::Unregistered`] if it is not a key of smart records.
     pub async fn view(&self, key: impl Into<RecordKey>) -> Result<View, ClientError> {
+        let key = key.into();
+        self.check_space(&key)?;
         Ok(self.get(key).await?.view())
     }
 
@@ -240,10 +263,13 @@ impl Client {
     /// It ends when the behaviour does, or with the last client.
     ///
     /// # Errors
+    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys, and
     /// [`ClientError::Stopped`].
     pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
+        let key = key.into();
+        self.check_key(&key)?;
         let (sender, receiver) = latest::channel();
-        self.send(Command::Watch(key.into(), sender)).await?;
+        self.send(Command::Watch(key, sender)).await?;
         Ok(Watch::new(receiver))
     }
 
@@ -251,12 +277,14 @@ impl Client {
     /// kind. A replica may know less than the network does, and one that is not a replica of the key may know nothing.
     ///
     /// # Errors
+    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
     /// [`ClientError::Storage`] and [`ClientError::Stopped`].
     pub async fn stored(
         &self,
         key: impl Into<RecordKey>,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
+        self.check_key(&key)?;
         self.look(move |store| store.record(&key)).await
     }
 
@@ -272,6 +300,7 @@ impl Client {
         writer: PeerId,
     ) -> Result<Option<SmartRecord>, ClientError> {
         let key = key.into();
+        self.check_key(&key)?;
         self.look(move |store| store.record_of(&key, [&writer])).await
     }
 
@@ -293,24 +322,72 @@ impl Client {
         key: RecordKey,
         policy: Option<ReadPolicy>,
     ) -> Result<Reading, ClientError> {
+        self.check_key(&key)?;
         let span = tracing::debug_span!("get", %key);
         let ask = self.ask(|reply| Command::Read(key, policy, reply));
         ask.instrument(span).await
     }
 
-    async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
-        let span = tracing::debug_span!("write", %key, kind = write.as_str());
-        self.publish_by(|reply| Command::Write(key, write, reply)).instrument(span).await
+    /// Checks that something may stand under a key.
+    fn check_key(&self, key: &RecordKey) -> Result<(), ClientError> {
+        Ok(self.shared.registry.check_key(key)?)
     }
 
-    /// Asks for a write, and says how it went and how long it took.
+    /// Checks that there are spaces under a key.
+    fn check_space(&self, key: &RecordKey) -> Result<(), ClientError> {
+        match self.shared.registry.resolve(key) {
+            Ok(Namespace::Spaces(rules)) => Ok(rules.check_key(key)?),
+            _ => Err(ClientError::Unregistered(key.clone())),
+        }
+    }
+
+    /// Checks that there is a value under a key, and not spaces.
+    fn check_value(&self, key: &RecordKey) -> Result<(), ClientError> {
+        match self.shared.registry.resolve(key)? {
+            Namespace::Value(validator) => Ok(validator.check_key(key)?),
+            Namespace::Spaces(_) => {
+                let reason =
+                    format!("{key} is a key of smart records, which are kept by their writers");
+                Err(ValidationError::Unsupported(reason).into())
+            }
+        }
+    }
+
+    fn next_keep_id(&self) -> KeepId {
+        KeepId(self.shared.handles.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn write(&self, key: RecordKey, write: Write) -> Result<Publication, ClientError> {
+        let span = tracing::debug_span!("write", %key, kind = write.as_str());
+        let checked = self.check_space(&key);
+        let command = |reply| Command::Write(key, write, reply);
+        self.publish_by(checked, command).instrument(span).await
+    }
+
+    async fn put_by(
+        &self,
+        key: RecordKey,
+        value: Bytes,
+        keeper: Option<KeepId>,
+    ) -> Result<Publication, ClientError> {
+        let span = tracing::debug_span!("put", %key, bytes = value.len());
+        let checked = self.check_key(&key);
+        let command = |reply| Command::Put(key, value, keeper, reply);
+        self.publish_by(checked, command).instrument(span).await
+    }
+
+    /// Asks for a write under a key that is good, and says how it went and how long it took.
     async fn publish_by(
         &self,
+        checked: Result<(), ClientError>,
         command: impl FnOnce(Reply<Publication>) -> Command,
     ) -> Result<Publication, ClientError> {
         let meter = &self.shared.meter;
         let begun = meter.begin();
-        let published = self.ask(command).await;
+        let published = match checked {
+            Ok(()) => self.ask(command).await,
+            Err(error) => Err(error),
+        };
         meter.end(Timed::Publish { is_done: published.is_ok() }, begun);
         match &published {
             Ok(Publication { peers, chunks, .. }) => {

@@ -21,7 +21,7 @@ use futures::{
 };
 use libp2p_identity::PeerId;
 use libp2p_kad::K_VALUE;
-use smart_record_core::{RecordKey, SmartRecord, settings};
+use smart_record_core::{Fault, RecordKey, SmartRecord, settings};
 
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
@@ -98,12 +98,22 @@ pub enum DhtError {
     /// Nobody answered in time, or not all of a record could be sent in time.
     #[error("the time was up before the peers had answered")]
     TimedOut,
-    /// The store of this node refused the record.
+    /// The rules of its namespace refuse the key or the record, or the store of this node has no room for it.
     #[error(transparent)]
     Refused(#[from] WriteError),
     /// The record is stored on this node, but no other peer took all of it.
     #[error("no other peer took the record")]
     NotReplicated,
+}
+
+impl DhtError {
+    /// The class of the refusal; `None` if nothing was refused.
+    pub const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Refused(error) => error.fault(),
+            Self::DriverStopped | Self::TimedOut | Self::NotReplicated => None,
+        }
+    }
 }
 
 impl Dht {
@@ -152,6 +162,7 @@ impl Dht {
     /// empty.
     ///
     /// # Errors
+    /// [`DhtError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
     /// [`DhtError::TimedOut`] if nobody answered in time, and [`DhtError::DriverStopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();

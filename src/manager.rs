@@ -18,6 +18,7 @@
 mod backend;
 mod client;
 mod dht;
+mod keep;
 mod known;
 mod local;
 mod survey;
@@ -32,11 +33,14 @@ use libp2p_identity::Keypair;
 
 pub use self::{
     backend::{Answer, Correction, Found, Holder, RecordBackend},
+    keep::KeptRecord,
     local::StoreBackend,
 };
 use self::{known::Known, survey::Survey};
 use crate::clock::SystemClock;
-use smart_record_core::{Clock, Namespaces, RecordKey, Timestamp, ValidationError, Writer};
+use smart_record_core::{
+    Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer,
+};
 use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };
@@ -108,7 +112,7 @@ pub enum ManagerError<E> {
     /// The manager has no rules for this key.
     #[error("no rules of signed records for {0}")]
     Unregistered(RecordKey),
-    /// The record to be put is against the rules of its namespace.
+    /// The key, or the record to be put, is against the rules of its namespace.
     #[error(transparent)]
     Refused(#[from] ValidationError),
     /// The record could not be signed.
@@ -173,7 +177,8 @@ impl<B: RecordBackend> RecordManager<B> {
         &self.inner.backend
     }
 
-    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there.
+    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there. It is put once:
+    /// replicas drop it 48 hours later, or at its own end if that comes first. [`keep`](Self::keep) keeps it alive.
     ///
     /// Once the backend has been asked, dropping the future does not undo the put.
     ///
@@ -213,7 +218,7 @@ impl<B: RecordBackend> RecordManager<B> {
         let found = self.survey(rules, &key).await?;
         let sequence = self
             .known()
-            .reserve(&key, found.best_sequence(), self.inner.clock.now(), rules.limits())
+            .reserve(&key, found.best_sequence(), self.now(), rules.limits())
             .ok_or_else(|| ManagerError::SequenceExhausted(key.clone()))?;
         let record = UnsignedRecord { key, value, sequence, expires_at }
             .sign(&self.inner.keypair, rules.limits())?;
@@ -228,7 +233,7 @@ impl<B: RecordBackend> RecordManager<B> {
         &self,
         record: SignedRecord,
     ) -> Result<Published, ManagerError<B::Error>> {
-        let now = self.inner.clock.now();
+        let now = self.now();
         let rules = self.rules(record.key())?;
         let validity = rules.check(&record, now)?;
         let peers = self
@@ -287,7 +292,7 @@ impl<B: RecordBackend> RecordManager<B> {
         let key = key.into();
         let rules = self.rules(&key)?;
         let mut survey = self.survey(rules, &key).await?;
-        let now = self.inner.clock.now();
+        let now = self.now();
         let Some((best, expires_at)) = survey.best.take() else {
             let known = self.known().living(&key, now, rules.limits());
             return match known {
@@ -321,15 +326,22 @@ impl<B: RecordBackend> RecordManager<B> {
         key: &RecordKey,
     ) -> Result<Survey, ManagerError<B::Error>> {
         let found = self.inner.backend.fetch(key).await.map_err(ManagerError::Backend)?;
-        Ok(Survey::of(found, rules, key, self.inner.clock.now()))
+        Ok(Survey::of(found, rules, key, self.now()))
     }
 
     fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
-        self.inner.rules.resolve(key).map_err(|_| ManagerError::Unregistered(key.clone()))
+        let rules = self.inner.rules.resolve(key);
+        let rules = rules.map_err(|_| ManagerError::Unregistered(key.clone()))?;
+        rules.check_key(key)?;
+        Ok(rules)
     }
 }
 
 impl<B> RecordManager<B> {
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // No panic can have left it half-changed.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)

@@ -57,7 +57,7 @@ pub use self::{
 };
 use self::{signer::Bounded, task::Task};
 use crate::client::{Client, ClientError, Publication, latest};
-use smart_record_core::Limit;
+use smart_record_core::{Fault, Limit};
 use smart_record_formats::presence::{
     AnnounceError, Announcement, Announcer, ExchangeKey, PresenceError, PresenceKey,
     PresenceLimits, PresenceValidator,
@@ -140,7 +140,8 @@ impl PublisherError {
             Self::Announce(AnnounceError::Refused(PresenceError::Limit(exceeded))) => {
                 exceeded.limit != Limit::CLOCK_SKEW
             }
-            Self::Announce(_) | Self::Client(ClientError::Unregistered(_)) => true,
+            Self::Announce(_) => true,
+            Self::Client(error) => error.fault() == Some(Fault::Unsupported),
             _ => false,
         }
     }

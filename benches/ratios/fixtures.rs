@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
-    Dict, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord, SpaceRules, Timestamp,
-    Update, UpdateKind, Writer,
+    Dict, Extensions, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord,
+    SpaceRules, Timestamp, Update, UpdateKind, Writer,
     store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
 };
 
@@ -36,6 +36,7 @@ pub fn update(key: &RecordKey, keypair: &Keypair, seq: u64, ttl: Duration) -> Si
         retain_until: NOW.saturating_add(ttl),
         kind: UpdateKind::Merge,
         document: Dict::from_iter([("text", "x".repeat(len))]),
+        extensions: Extensions::new(),
     };
     let overhead = make(128).encode().len() - 128;
     let update = make(UPDATE - overhead).sign(key, keypair, &Limits::default()).unwrap();

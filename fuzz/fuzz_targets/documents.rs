@@ -6,7 +6,7 @@ use std::{cmp::Ordering, str};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use libp2p_smart_record::{Dict, DocumentLimits, List, Node, codec};
+use libp2p_smart_record::{Dict, DocumentLimits, List, Node, Set, codec};
 use libp2p_smart_record_fuzz::documents::Document;
 
 #[derive(Arbitrary, Debug)]
@@ -15,7 +15,8 @@ struct Input<'a> {
     bytes: &'a [u8],
 }
 
-const LIMITS: DocumentLimits = DocumentLimits { depth: 256, nodes: 1 << 20 };
+/// Every form has documents of this depth: JSON text of up to 127 levels is read, and a node takes up to seven.
+const LIMITS: DocumentLimits = DocumentLimits { depth: 16, nodes: 1 << 20 };
 
 /// Every form of a document says the same.
 fn check_forms(document: &Dict) {
@@ -45,6 +46,9 @@ fuzz_target!(|input: Input| {
         assert_eq!(xy, yx);
         assert_eq!(union(xy.iter().chain([z])), union([x, y, z, x]));
         check_forms(&pair(x));
+        let list: List = [x, y, x].into_iter().cloned().collect();
+        assert_eq!(list.iter().collect::<Vec<_>>(), [x, y, x]);
+        check_forms(&Dict::from([("k", list)]));
     }
     if let Ok(document) = codec::decode(input.bytes, LIMITS) {
         assert_eq!(codec::encode(&document), input.bytes);
@@ -53,13 +57,14 @@ fuzz_target!(|input: Input| {
     let text = str::from_utf8(input.bytes).ok().and_then(|text| text.parse().ok());
     let others =
         [Dict::from_dag_cbor(input.bytes).ok(), Dict::from_dag_json(input.bytes).ok(), text];
-    others.iter().flatten().for_each(check_forms);
+    let is_within = |document: &&Dict| codec::decode(&codec::encode(document), LIMITS).is_ok();
+    others.iter().flatten().filter(is_within).for_each(check_forms);
 });
 
 fn pair(node: &Node) -> Dict {
-    [("k", node.clone())].into_iter().collect()
+    Dict::from([("k", node.clone())])
 }
 
-fn union<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> List {
+fn union<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Set {
     nodes.into_iter().cloned().collect()
 }

@@ -47,6 +47,11 @@ fuzz_target!(|input: Input| {
             continue;
         };
         let bytes = record.encode();
+        let updates = record.spaces().flat_map(|(_, space)| space.updates());
+        for update in updates.filter(|update| !update.extensions().is_empty()) {
+            let said = signed.iter().any(|(_, said)| said.update == update.as_bytes());
+            assert!(said, "extension fields that nobody signed");
+        }
         assert_eq!(SmartRecord::decode(&key, bytes.clone(), &limits).as_ref(), Ok(&record));
         assert_eq!(rules.read(&key, &bytes, now).as_ref(), Ok(&record));
         assert_eq!(join(&[&bytes]), Ok(bytes.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ipld_core::ipld::Ipld;
-use libp2p_smart_record::{Cid, Dict, Float, Kind, List, Node, Predicate};
+use libp2p_smart_record::{Cid, Dict, Float, Kind, List, Node, Predicate, Set};
 
 use crate::forge::{NOW, at};
 
@@ -36,7 +36,7 @@ fn dict(u: &mut Unstructured<'_>, depth: u8) -> Result<Dict> {
     Ok(several(u, |u| Ok((kind(u, depth.min(1))?, node(u, depth)?)))?.into_iter().collect())
 }
 
-fn list(u: &mut Unstructured<'_>, depth: u8) -> Result<List> {
+fn elements<C: FromIterator<Node>>(u: &mut Unstructured<'_>, depth: u8) -> Result<C> {
     Ok(several(u, |u| node(u, depth))?.into_iter().collect())
 }
 
@@ -50,7 +50,7 @@ fn node(u: &mut Unstructured<'_>, depth: u8) -> Result<Node> {
 }
 
 fn kind(u: &mut Unstructured<'_>, depth: u8) -> Result<Kind> {
-    let last = if depth == 0 { 8 } else { 11 };
+    let last = if depth == 0 { 8 } else { 12 };
     Ok(match u.int_in_range(0..=last)? {
         0 => u.arbitrary::<bool>()?.into(),
         1 => i32::from(u.arbitrary::<i8>()?).into(),
@@ -61,11 +61,12 @@ fn kind(u: &mut Unstructured<'_>, depth: u8) -> Result<Kind> {
         6 => u.arbitrary::<[u8; 2]>()?.to_vec().into(),
         7 => u.choose(&LINKS)?.parse::<Cid>().expect("a CID").into(),
         8 => opaque(u.arbitrary()?),
-        9 => list(u, depth - 1)?.into(),
-        10 => dict(u, depth - 1)?.into(),
+        9 => elements::<List>(u, depth - 1)?.into(),
+        10 => elements::<Set>(u, depth - 1)?.into(),
+        11 => dict(u, depth - 1)?.into(),
         _ => Predicate {
             tag: (*u.choose(&TEXTS)?).to_owned(),
-            positional: list(u, depth - 1)?,
+            positional: elements(u, depth - 1)?,
             named: dict(u, depth - 1)?,
         }
         .into(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::Arbitrary;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
-use libp2p_smart_record::{Kind, List, Node, Predicate, codec};
+use libp2p_smart_record::{Dict, Node, Predicate, Set, codec};
 use libp2p_swarm::{DialError, DialFailure, FromSwarm, NetworkBehaviour, dial_opts::DialOpts};
 use smart_record_services::Dialer;
 
@@ -77,8 +77,8 @@ impl Asked<'_> {
 
 /// An update that asks for these.
 pub fn document(asked: &[Asked<'_>]) -> Update {
-    let asked: List = asked.iter().take(4).map(|asked| Kind::from(asked.predicate())).collect();
-    Update::of(codec::encode(&[("asked", asked)].into_iter().collect()))
+    let asked: Set = asked.iter().take(4).map(Asked::predicate).collect();
+    Update::of(codec::encode(&Dict::from([("asked", asked)])))
 }
 
 /// Checks that anybody on the internet could dial this.

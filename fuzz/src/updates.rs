@@ -22,6 +22,7 @@ pub struct Said {
     retained: Option<u16>,
     replaces: bool,
     content: Content,
+    extensions: Vec<(u8, Vec<u8>)>,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -44,8 +45,13 @@ impl Said {
                 Content::Bytes(bytes) => bytes.clone(),
             },
         };
+        let mut bytes = prost::Message::encode_to_vec(&update);
+        // Mostly those that may be there, in any order.
+        for (number, content) in self.extensions.iter().take(4) {
+            bytes.extend(forge::field(14 + u32::from(number % 20), content));
+        }
         let author = author(self.by);
-        (author.public_key(), author.sign_bytes(key, prost::Message::encode_to_vec(&update)))
+        (author.public_key(), author.sign_bytes(key, bytes))
     }
 }
 

@@ -22,9 +22,9 @@ use crate::{
 /// The key and the value of each good record that other implementations have made.
 pub static VECTORS: LazyLock<Vec<(RecordKey, Vec<u8>)>> = LazyLock::new(|| {
     let files = [
-        (include_str!("../../crates/testing/vectors/ipns/npm-ipns.json"), "record"),
-        (include_str!("../../crates/testing/vectors/py-libp2p/public-keys.json"), "value"),
-        (include_str!("../../crates/testing/vectors/py-libp2p/signed-records.json"), "envelope"),
+        (include_str!("../../tests/vectors/ipns/npm-ipns.json"), "record"),
+        (include_str!("../../tests/vectors/py-libp2p/public-keys.json"), "value"),
+        (include_str!("../../tests/vectors/py-libp2p/signed-records.json"), "envelope"),
     ];
     let records = files.into_iter().flat_map(|(file, value)| {
         let records: Vec<serde_json::Value> = serde_json::from_str(file).expect("JSON");

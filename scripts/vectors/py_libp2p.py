@@ -16,7 +16,7 @@ import json
 import pathlib
 import sys
 
-VECTORS = pathlib.Path(__file__).resolve().parents[2] / "crates" / "testing" / "vectors"
+VECTORS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "vectors"
 HERE = VECTORS / "py-libp2p"
 
 try:

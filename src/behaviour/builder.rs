@@ -160,7 +160,8 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering)
             .set_caching(kad::Caching::Enabled { max_peers });
-        let (client, commands) = Client::new(Writer::from(&keypair.public()), meter.clone());
+        let (client, commands) =
+            Client::new(Writer::from(&keypair.public()), registry.clone(), meter.clone());
         let env = Env {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,

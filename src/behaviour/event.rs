@@ -37,7 +37,7 @@ pub enum Event {
         /// Who.
         peers: Vec<PeerId>,
     },
-    /// An own space was sent again, because it was time or because of new peers.
+    /// An own space, or a value that is kept, was sent again: because it was time or because of new peers.
     Refreshed {
         /// Of the record.
         key: RecordKey,
@@ -79,7 +79,7 @@ pub struct BehaviourCounters {
     pub repairs: u64,
     /// Peers that were not, because they did not take it a short while ago or too many repairs were under way.
     pub repairs_put_off: u64,
-    /// Own spaces sent again.
+    /// Own spaces and kept values sent again.
     pub refreshes: u64,
     /// Turns of stored records to be replicated.
     pub replications: u64,
@@ -115,7 +115,7 @@ impl Source for BehaviourCounters {
                 "Peers that were not, because of what was sent before or is under way",
                 repairs_put_off,
             ),
-            ("refreshes", "Own spaces sent again", refreshes),
+            ("refreshes", "Own spaces and kept values sent again", refreshes),
             ("replications", "Turns of stored records to be replicated", replications),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));

@@ -5,6 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p_identity::Keypair;
 use libp2p_kad as kad;
 
@@ -16,10 +17,10 @@ use super::{
     replicate::Replicate,
     sending::{Sender, Spreads},
     watches::Watches,
-    writing::{self, Next, Writes},
+    writing::{Next, Writes},
 };
 use crate::{
-    client::{ClientError, Command},
+    client::{ClientError, Command, Ending},
     query::Spread,
     store::StoreEvent,
 };
@@ -33,6 +34,8 @@ pub(super) struct Operations {
     watches: Watches,
     replicate: Option<Replicate>,
     admission: Admission,
+    /// The ends of the handles that clients have.
+    handles: FuturesUnordered<Ending>,
 }
 
 impl Operations {
@@ -45,6 +48,7 @@ impl Operations {
             watches: Watches::new(env.config.watch_interval()),
             replicate: replication.map(|every| Replicate::new(every, env.now())),
             admission,
+            handles: FuturesUnordered::new(),
         }
     }
 
@@ -64,10 +68,11 @@ impl Operations {
                 let next = self.writes.begin(env, key, write, reply);
                 self.carry_out(env, next);
             }
-            Command::Put(key, value, reply) => {
-                let next = Next::of(reply, writing::put(env, key, value));
+            Command::Put(key, value, keeper, reply) => {
+                let next = Next::of(reply, self.writes.put(env, key, value, keeper));
                 self.carry_out(env, next);
             }
+            Command::Handle(ending) => self.handles.push(ending),
             Command::Read(key, policy, reply) => {
                 let policy = policy.unwrap_or(env.config.read_policy());
                 self.reads.begin(env, &self.watches, key, Reader::Client(policy, reply));
@@ -75,6 +80,17 @@ impl Operations {
             Command::Watch(key, sender) => self.watches.watch(env, key, sender),
             Command::Look(look) => look(env.kad.store_mut()),
         }
+    }
+
+    /// Does what follows from the end of a handle. Returns pending if none has ended that was not seen to.
+    pub(super) fn poll_handles(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
+        // Without a handle there is none that could end.
+        let Poll::Ready(Some((key, keeper, end))) = self.handles.poll_next_unpin(cx) else {
+            return Poll::Pending;
+        };
+        let next = self.writes.on_handle_ended(env, key, keeper, end);
+        self.carry_out(env, next);
+        Poll::Ready(())
     }
 
     /// The last client is gone.

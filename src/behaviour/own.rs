@@ -1,7 +1,8 @@
-//! The writer's own spaces: writing to them, and keeping them in the network.
+//! What is this node's own: the writer's spaces, and values that it keeps alive.
 //!
-//! A space is sent again once an interval, and soon after a new peer close to its key has turned up. A document that
-//! is *kept* is also signed anew at half of its life, or at once after a clock that was far ahead was set right.
+//! A space is sent again once an interval, and soon after a new peer close to its key has turned up; so is a value that is
+//! kept. A document that is *kept* is also signed anew at half of its life, or at once after a clock that was far ahead was
+//! set right.
 //!
 //! **Invariants.** Pure: `now` and the results come in, what is to be done goes out. Writes to one space are signed in the
 //! order they came. A write that is refused leaves no trace. The work does not grow with the number of spaces.
@@ -10,110 +11,125 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 
-use super::turns::Turns;
+use super::{
+    kept::{KeptDocuments, KeptValues},
+    turns::Turns,
+};
 use crate::{
-    client::Write,
+    client::{KeepId, Write},
     schedule::{Due, half_life, jittered},
     store::storage::RecordId,
 };
 use smart_record_core::{
-    KeptDocument, Limits, RecordKey, SignError, SignedUpdate, SmartRecord, SpaceSigner, Timestamp,
+    KeptDocument, Limits, RecordKey, Registry, SignError, SignedUpdate, SmartRecord, SpaceSigner,
+    Timestamp,
 };
 
-/// What is to be done for an own space.
+/// What is to be done for an own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
-    /// Send it again.
+    /// Send the space again.
     Resend,
-    /// Sign what is kept anew, then send it.
+    /// Sign what is kept in the space anew, then send it.
     Renew,
+    /// Send the values again that are kept.
+    ResendValues,
 }
 
-/// One own space.
-#[derive(Clone, Debug)]
-struct OwnSpace {
-    signer: SpaceSigner,
-    /// What is signed anew, and when.
-    kept: Option<(KeptDocument, Due)>,
-    /// When it is sent again; `None` until it is written to: until then it is only known what it says.
+/// What is this node's own under one key: a space or values, as its namespace has it.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    space: Option<OwnSpace>,
+    values: KeptValues,
+    /// When it is sent again; `None` until it is written to: until then it is only known what a space says.
     resend: Option<Due>,
     /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
     /// for more.
     reach: Option<RecordId>,
 }
 
-/// All own spaces, by key.
+/// One own space.
+#[derive(Clone, Debug)]
+struct OwnSpace {
+    signer: SpaceSigner,
+    kept: KeptDocuments,
+}
+
+/// All own records, by key.
 #[derive(Debug)]
-pub(super) struct OwnSpaces {
+pub(super) struct OwnRecords {
     keypair: Keypair,
     local: PeerId,
     interval: Duration,
     topology_delay: Duration,
-    spaces: BTreeMap<RecordKey, OwnSpace>,
+    records: BTreeMap<RecordKey, Own>,
     turns: Turns,
 }
 
-impl OwnSpaces {
+impl OwnRecords {
     pub(super) fn new(keypair: Keypair, interval: Duration, topology_delay: Duration) -> Self {
         let local = keypair.public().to_peer_id();
-        let (spaces, turns) = (BTreeMap::new(), Turns::default());
-        Self { keypair, local, interval, topology_delay, spaces, turns }
+        let (records, turns) = (BTreeMap::new(), Turns::default());
+        Self { keypair, local, interval, topology_delay, records, turns }
     }
 
-    /// Whether the space was written to, so that all is known of it that there is.
+    /// Whether the record was written to, so that all is known of an own space that there is.
     pub(super) fn knows(&self, key: &RecordKey) -> bool {
-        self.spaces.get(key).is_some_and(OwnSpace::is_written)
+        self.records.get(key).is_some_and(Own::is_written)
     }
 
-    /// The keys of the spaces that were written to.
+    /// The keys of the records that were written to.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
-        self.spaces.iter().filter(|(_, space)| space.is_written()).map(|(key, _)| key)
+        self.records.iter().filter(|(_, own)| own.is_written()).map(|(key, _)| key)
     }
 
     /// Nothing is kept alive any more.
     pub(super) fn clear(&mut self) {
-        self.spaces.clear();
+        self.records.clear();
         self.turns.clear();
     }
 
     /// Takes note of all that the space says already.
     pub(super) fn resume(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
-        self.space(key, limits).signer.resume(record);
+        self.space(key, limits).1.signer.resume(record);
     }
 
     /// Takes note of what the space says already, which may not be all.
     pub(super) fn learn(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
-        self.space(key, limits).signer.learn(record);
+        self.space(key, limits).1.signer.learn(record);
     }
 
     /// Forgets a space that was not written to, so that before the next write it is looked up again.
     pub(super) fn forget_unwritten(&mut self, key: &RecordKey) {
         if !self.knows(key) {
-            self.spaces.remove(key);
+            self.records.remove(key);
         }
     }
 
     /// Whether nothing can be signed, because what was signed before seems to come from the future.
     pub(super) fn is_ahead(&self, key: &RecordKey, now: Timestamp) -> bool {
-        self.spaces.get(key).is_some_and(|space| space.signer.is_ahead(now))
+        let space = self.records.get(key).and_then(|own| own.space.as_ref());
+        space.is_some_and(|space| space.signer.is_ahead(now))
     }
 
     /// Forgets what was signed while the clock was far ahead; what is kept goes on to be. Says whether there was anything.
     pub(super) fn forget_future(&mut self, key: &RecordKey, now: Timestamp) -> bool {
-        let ahead = self.spaces.get_mut(key).filter(|space| space.signer.is_ahead(now));
+        let space = self.records.get_mut(key).and_then(|own| own.space.as_mut());
+        let ahead = space.filter(|space| space.signer.is_ahead(now));
         ahead.map(|space| space.signer.forget_future(now)).is_some()
     }
 
-    fn space(&mut self, key: &RecordKey, limits: &Limits) -> &mut OwnSpace {
-        let keypair = &self.keypair;
-        self.spaces.entry(key.clone()).or_insert_with(|| OwnSpace {
-            signer: SpaceSigner::new(key.clone(), keypair.clone(), limits.clone()),
-            kept: None,
-            resend: None,
-            reach: None,
-        })
+    /// The space under a key, and when it is sent again.
+    fn space(&mut self, key: &RecordKey, limits: &Limits) -> (&mut Option<Due>, &mut OwnSpace) {
+        let own = self.records.entry(key.clone()).or_default();
+        let space = own.space.get_or_insert_with(|| OwnSpace {
+            signer: SpaceSigner::new(key.clone(), self.keypair.clone(), limits.clone()),
+            kept: KeptDocuments::default(),
+        });
+        (&mut own.resend, space)
     }
 
     /// Signs a write. Returns the update, the whole space, and what undoes it all.
@@ -124,47 +140,107 @@ impl OwnSpaces {
         write: &Write,
         now: Timestamp,
     ) -> Result<(SignedUpdate, SmartRecord, Undo), SignError> {
-        let resend = Due::after(now, self.jittered(key, self.interval));
+        let due = Due::after(now, self.jittered(key, self.interval));
         let local = self.local;
-        let space = self.space(key, limits);
-        let undo = Undo { key: key.clone(), space: space.is_written().then(|| space.clone()) };
-        let update = match space.sign(write, now, |ttl| half_life(key, &local, ttl)) {
-            Ok(update) => update,
-            Err(error) => {
-                self.forget_unwritten(key);
-                return Err(error);
+        let before = self.records.get(key).filter(|own| own.is_written()).cloned();
+        let undo = Undo { key: key.clone(), own: before };
+        let (resend, space) = self.space(key, limits);
+        let signed = space.sign(write, now, resend.is_none(), |ttl| half_life(key, &local, ttl));
+        match signed {
+            Ok(update) => {
+                *resend = Some(due);
+                let record = space.signer.record(now);
+                self.plan(key);
+                Ok((update, record, undo))
             }
-        };
-        space.resend = Some(resend);
-        let record = space.signer.record(now);
-        self.plan(key);
-        Ok((update, record, undo))
+            Err(error) => {
+                self.undo(undo);
+                Err(error)
+            }
+        }
     }
 
     /// Undoes the last write.
     pub(super) fn undo(&mut self, undo: Undo) {
-        match undo.space {
-            Some(space) => drop(self.spaces.insert(undo.key.clone(), space)),
-            None => drop(self.spaces.remove(&undo.key)),
+        match undo.own {
+            Some(own) => drop(self.records.insert(undo.key.clone(), own)),
+            None => drop(self.records.remove(&undo.key)),
         }
         self.plan(&undo.key);
     }
 
+    /// A value that was put is kept.
+    pub(super) fn keep_value(
+        &mut self,
+        key: &RecordKey,
+        keeper: KeepId,
+        value: Bytes,
+        now: Timestamp,
+    ) {
+        let due = Due::after(now, self.jittered(key, self.interval));
+        let own = self.records.entry(key.clone()).or_default();
+        own.values.keep(keeper, value);
+        own.resend = Some(due);
+        self.plan(key);
+    }
+
+    /// The values that are kept under a key, together, without what is not valid any more.
+    pub(super) fn values(
+        &mut self,
+        key: &RecordKey,
+        registry: &Registry,
+        now: Timestamp,
+    ) -> Option<Bytes> {
+        self.records.get_mut(key)?.values.living(key, registry, now)
+    }
+
+    /// The values under a key are not kept any more.
+    pub(super) fn forget_values(&mut self, key: &RecordKey) {
+        if let Some(own) = self.records.get_mut(key) {
+            own.values.clear();
+        }
+    }
+
+    /// Whether a handle keeps a document there, which is still to be withdrawn.
+    pub(super) fn keeps_document(&self, key: &RecordKey, keeper: KeepId) -> bool {
+        let space = self.records.get(key).and_then(|own| own.space.as_ref());
+        space.is_some_and(|space| space.kept.has(keeper))
+    }
+
+    /// A handle keeps nothing any more.
+    pub(super) fn forget_kept(&mut self, key: &RecordKey, keeper: KeepId) {
+        if let Some(own) = self.records.get_mut(key) {
+            own.values.remove(keeper);
+            own.space.as_mut().and_then(|space| space.kept.remove(keeper));
+            self.plan(key);
+        }
+    }
+
+    /// What a handle keeps is kept without it.
+    pub(super) fn detach(&mut self, key: &RecordKey, keeper: KeepId, registry: &Registry) {
+        if let Some(own) = self.records.get_mut(key) {
+            own.values.detach(keeper, key, registry);
+            if let Some(space) = &mut own.space {
+                space.kept.detach(keeper);
+            }
+        }
+    }
+
     fn plan(&mut self, key: &RecordKey) {
-        self.turns.set(key, self.spaces.get(key).and_then(OwnSpace::next_at));
+        self.turns.set(key, self.records.get(key).and_then(Own::next_at));
     }
 
     /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
-    /// so: it is then served when the space is sent the next time, and that looks again.
+    /// so: it is then served when the record is sent the next time, and that looks again.
     pub(super) fn may_reach(&self, key: &RecordKey, distance: RecordId) -> bool {
-        let reach = self.spaces.get(key).and_then(|space| space.reach);
+        let reach = self.records.get(key).and_then(|own| own.reach);
         reach.is_none_or(|reach| distance <= reach)
     }
 
     /// Takes note of how far the farthest is of the peers closest to the key.
     pub(super) fn set_reach(&mut self, key: &RecordKey, reach: Option<RecordId>) {
-        if let Some(space) = self.spaces.get_mut(key) {
-            space.reach = reach;
+        if let Some(own) = self.records.get_mut(key) {
+            own.reach = reach;
         }
     }
 
@@ -172,7 +248,7 @@ impl OwnSpaces {
     pub(super) fn on_new_peer(&mut self, key: &RecordKey, now: Timestamp) {
         let delay = self.topology_delay;
         let delay = delay.saturating_add(self.jittered(key, delay));
-        if let Some(resend) = self.spaces.get_mut(key).and_then(|space| space.resend.as_mut()) {
+        if let Some(resend) = self.records.get_mut(key).and_then(|own| own.resend.as_mut()) {
             // Not later than it would have been: those who come one by one do not put it off for ever.
             resend.hasten(now, delay);
         }
@@ -182,15 +258,17 @@ impl OwnSpaces {
     /// The clock was set back: nothing waits for longer than it would have from now on, and what was signed while the clock
     /// was far ahead, so that nobody has taken it, is signed anew at once.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
-        let keys: Vec<_> = self.spaces.keys().cloned().collect();
+        let keys: Vec<_> = self.records.keys().cloned().collect();
         for key in keys {
-            if let Some(space) = self.spaces.get_mut(&key) {
-                if let Some(due) = &mut space.resend {
+            if let Some(own) = self.records.get_mut(&key) {
+                if let Some(due) = &mut own.resend {
                     due.cap(now);
                 }
-                if let Some((_, due)) = &mut space.kept {
+                if let Some(OwnSpace { signer, kept }) = &mut own.space
+                    && let Some(due) = kept.renewal_mut()
+                {
                     due.cap(now);
-                    if space.signer.is_ahead(now) {
+                    if signer.is_ahead(now) {
                         due.hasten(now, Duration::ZERO);
                     }
                 }
@@ -204,38 +282,30 @@ impl OwnSpaces {
         self.turns.next_at()
     }
 
-    /// A space for which there is something to do, once for each reason. Spaces of which nothing is left are dropped.
+    /// A record for which there is something to do, once for each reason. Those of which nothing is left are dropped.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Duty)> {
         loop {
             let key = self.turns.due(now)?;
             let resend = Due::after(now, self.jittered(&key, self.interval));
             let local = self.local;
-            let due = self.spaces.get_mut(&key).and_then(|space| {
-                let is_left = space.kept.is_some() || space.signer.record(now).spaces().len() > 0;
-                space.resend = Some(resend);
-                space.reach = None;
-                is_left.then_some(())?;
-                Some(match &mut space.kept {
-                    Some((kept, due)) if due.at() <= now => {
-                        *due = Due::after(now, half_life(&key, &local, kept.ttl()));
-                        Duty::Renew
-                    }
-                    _ => Duty::Resend,
-                })
+            let due = self.records.get_mut(&key).and_then(|own| {
+                own.resend = Some(resend);
+                own.reach = None;
+                own.duty(now, |ttl| half_life(&key, &local, ttl))
             });
             if let Some(due) = due {
                 self.plan(&key);
                 return Some((key, due));
             }
-            self.spaces.remove(&key);
+            self.records.remove(&key);
             self.plan(&key);
         }
     }
 
     /// Signs anew what is kept under a key.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
-        match self.spaces.get_mut(key) {
-            Some(OwnSpace { signer, kept: Some((kept, _)), .. }) => {
+        match self.records.get_mut(key).and_then(|own| own.space.as_mut()) {
+            Some(OwnSpace { signer, kept }) if !kept.is_empty() => {
                 kept.renew(signer, now).map(drop)
             }
             _ => Ok(()),
@@ -244,7 +314,7 @@ impl OwnSpaces {
 
     /// The whole space under a key.
     pub(super) fn record(&self, key: &RecordKey, now: Timestamp) -> Option<SmartRecord> {
-        let record = self.spaces.get(key)?.signer.record(now);
+        let record = self.records.get(key)?.space.as_ref()?.signer.record(now);
         (record.spaces().len() > 0).then_some(record)
     }
 
@@ -253,54 +323,73 @@ impl OwnSpaces {
     }
 }
 
-impl OwnSpace {
+impl Own {
     const fn is_written(&self) -> bool {
         self.resend.is_some()
     }
 
     fn next_at(&self) -> Option<Timestamp> {
-        let renewal = self.kept.as_ref().map(|(_, due)| due.at());
-        self.resend.iter().map(|due| due.at()).chain(renewal).min()
+        let renewal = self.space.as_ref().and_then(|space| space.kept.renewal_at());
+        self.resend.map(Due::at).into_iter().chain(renewal).min()
     }
 
+    /// What is to be done, if anything is left; a renewal that is due is planned again.
+    fn duty(&mut self, now: Timestamp, half_life: impl Fn(Duration) -> Duration) -> Option<Duty> {
+        if let Some(OwnSpace { signer, kept }) = &mut self.space {
+            if kept.renewal_at().is_some_and(|at| at <= now) {
+                kept.plan(now, half_life);
+                return Some(Duty::Renew);
+            }
+            if !kept.is_empty() || signer.record(now).spaces().len() > 0 {
+                return Some(Duty::Resend);
+            }
+        }
+        (!self.values.is_empty()).then_some(Duty::ResendValues)
+    }
+}
+
+impl OwnSpace {
     /// Signs a write; `half_life` says after how much of a lifetime something is signed anew.
     fn sign(
         &mut self,
         write: &Write,
         now: Timestamp,
+        is_first: bool,
         half_life: impl Fn(Duration) -> Duration,
     ) -> Result<SignedUpdate, SignError> {
-        let kept = self.kept.clone();
-        let (update, kept) = match write {
+        let Self { signer, kept } = self;
+        match write {
             Write::Merge(document, ttl) => {
-                let update = self.signer.merge(document.clone(), now, *ttl)?;
-                let left = |(kept, at): (KeptDocument, _)| Some((kept.without(document)?, at));
-                (update, kept.and_then(left))
+                kept.publish(document);
+                signer.merge(document.clone(), now, *ttl)
             }
-            Write::Keep(document, ttl) => {
-                let kept = match kept {
-                    Some((kept, _)) => kept.and(document.clone(), *ttl),
-                    None => KeptDocument::new(document.clone(), *ttl),
-                };
-                let update = kept.sign(&mut self.signer, now)?;
-                let renewal = Due::after(now, half_life(kept.ttl()));
-                (update, Some((kept, renewal)))
+            Write::Keep(keeper, document, ttl) => {
+                kept.keep(*keeper, document.clone(), *ttl);
+                kept.plan(now, half_life);
+                if is_first {
+                    // What an earlier process has said and nobody has shown is not hidden.
+                    return KeptDocument::new(document.clone(), *ttl).sign(signer, now);
+                }
+                kept.renew(signer, now)
             }
+            Write::WithdrawKept(keeper) => kept.withdraw(*keeper, signer, now),
             Write::Replace(document, ttl) => {
-                (self.signer.replace(document.clone(), now, *ttl)?, None)
+                kept.clear();
+                signer.replace(document.clone(), now, *ttl)
             }
-            Write::Withdraw => (self.signer.withdraw(now)?, None),
-        };
-        self.kept = kept;
-        Ok(update)
+            Write::Withdraw => {
+                kept.clear();
+                signer.withdraw(now)
+            }
+        }
     }
 }
 
-/// A space as it was before a write; `None`: there was none.
+/// A record as it was before a write; `None`: there was none.
 #[derive(Debug)]
 pub(super) struct Undo {
     key: RecordKey,
-    space: Option<OwnSpace>,
+    own: Option<Own>,
 }
 
 #[cfg(test)]
@@ -312,14 +401,14 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
     const DELAY: Duration = Duration::from_secs(10);
 
-    fn spaces() -> OwnSpaces {
-        OwnSpaces::new(Keypair::generate_ed25519(), HOUR, DELAY)
+    fn spaces() -> OwnRecords {
+        OwnRecords::new(Keypair::generate_ed25519(), HOUR, DELAY)
     }
 
     #[test]
     fn no_secret_shows() {
         let keypair = Keypair::generate_ed25519();
-        let mut spaces = OwnSpaces::new(keypair.clone(), HOUR, DELAY);
+        let mut spaces = OwnRecords::new(keypair.clone(), HOUR, DELAY);
         let key = RecordKey::new("/sr/a");
         let write = Write::Merge(says("x"), HOUR);
         let undo = spaces.write(&key, &Limits::default(), &write, NOW).unwrap().2;
@@ -333,7 +422,7 @@ mod tests {
         [("text", text)].into_iter().collect()
     }
 
-    fn write(spaces: &mut OwnSpaces, key: &RecordKey, write: Write) -> SignedUpdate {
+    fn write(spaces: &mut OwnRecords, key: &RecordKey, write: Write) -> SignedUpdate {
         spaces.write(key, &Limits::default(), &write, NOW).unwrap().0
     }
 
@@ -354,7 +443,7 @@ mod tests {
     fn what_is_kept_is_renewed_well_before_it_expires_until_withdrawn() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let ttl = Duration::from_secs(600);
-        let first = write(&mut spaces, &key, Write::Keep(says("x"), ttl));
+        let first = write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), ttl));
         let mut now = NOW;
         for _ in 0..10 {
             let at = spaces.next_at().unwrap();
@@ -393,11 +482,11 @@ mod tests {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let minutes = |n: u32| n * Duration::from_secs(60);
         for n in 0..100 {
-            let keep = Write::Keep(says(&n.to_string()), minutes(10 + n % 2));
+            let keep = Write::Keep(KeepId(0), says(&n.to_string()), minutes(10 + n % 2));
             write(&mut spaces, &key, keep);
         }
         let other = [("other", "kept too")].into_iter().collect();
-        write(&mut spaces, &key, Write::Keep(other, minutes(1)));
+        write(&mut spaces, &key, Write::Keep(KeepId(0), other, minutes(1)));
         let mut now = NOW;
         for _ in 0..10 {
             now = spaces.next_at().unwrap();
@@ -431,10 +520,100 @@ mod tests {
         assert!(view.iter().all(|(_, space)| space.document.get("text").is_none()));
     }
 
+    fn text_at(spaces: &OwnRecords, key: &RecordKey, now: Timestamp) -> Vec<String> {
+        let view = spaces.record(key, now).map(|record| record.view(now)).unwrap_or_default();
+        let document = view.iter().next().map(|(_, space)| space.document.clone());
+        document.unwrap_or_default().iter().map(|(name, node)| format!("{name}: {node}")).collect()
+    }
+
+    #[test]
+    fn each_handle_keeps_its_own_and_what_is_written_over_another_s_is_taken_from_that() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        let [first, second] = [KeepId(1), KeepId(2)];
+        write(&mut spaces, &key, Write::Keep(first, says("first"), HOUR));
+        let both: Dict = [("text", "second"), ("more", "x")].into_iter().collect();
+        write(&mut spaces, &key, Write::Keep(second, both, HOUR / 2));
+        // What the first one says now is overwritten, so withdrawing it changes nothing.
+        assert!(!spaces.keeps_document(&key, first) && spaces.keeps_document(&key, second));
+        write(&mut spaces, &key, Write::WithdrawKept(first));
+        assert_eq!(text_at(&spaces, &key, NOW), ["\"more\": \"x\"", "\"text\": \"second\""]);
+        write(&mut spaces, &key, Write::Keep(first, says("again"), HOUR));
+        write(&mut spaces, &key, Write::WithdrawKept(second));
+        assert_eq!(text_at(&spaces, &key, NOW), ["\"text\": \"again\""]);
+        let record = spaces.record(&key, NOW).unwrap();
+        assert_eq!(record.spaces().next().unwrap().1.updates().len(), 1);
+        write(&mut spaces, &key, Write::WithdrawKept(first));
+        assert_eq!(text_at(&spaces, &key, NOW), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_shortest_life_says_when_all_is_signed_anew() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        let other = [("other", "x")].into_iter().collect();
+        write(&mut spaces, &key, Write::Keep(KeepId(1), says("long"), 10 * HOUR));
+        write(&mut spaces, &key, Write::Keep(KeepId(2), other, HOUR / 6));
+        let mut now = NOW;
+        for _ in 0..20 {
+            now = spaces.next_at().unwrap();
+            let (_, duty) = spaces.due(now).unwrap();
+            assert_eq!(duty, Duty::Renew);
+            spaces.renew(&key, now).unwrap();
+            assert_eq!(text_at(&spaces, &key, now).len(), 2);
+        }
+        // Each lives for as long as it was given.
+        assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 6)).len(), 1);
+        assert_eq!(text_at(&spaces, &key, now.saturating_add(10 * HOUR)).len(), 0);
+    }
+
+    #[test]
+    fn what_is_detached_is_kept_as_one() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        for n in 0..50 {
+            let name = format!("n{}", n % 3);
+            let document = [(name.as_str(), "x")].into_iter().collect();
+            write(&mut spaces, &key, Write::Keep(KeepId(n), document, HOUR));
+            spaces.detach(&key, KeepId(n), &Registry::default());
+            assert!(!spaces.keeps_document(&key, KeepId(n)));
+        }
+        let now = spaces.next_at().unwrap();
+        spaces.renew(&key, now).unwrap();
+        assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 2)).len(), 3);
+        // It has no handle to withdraw it, but goes with the space.
+        write(&mut spaces, &key, Write::Withdraw);
+        spaces.due(NOW.saturating_add(HOUR));
+        assert_eq!(spaces.renew(&key, NOW), Ok(()));
+        assert!(text_at(&spaces, &key, NOW).is_empty());
+    }
+
+    #[test]
+    fn a_kept_value_is_sent_again_until_nothing_keeps_it() {
+        let registry = Registry::empty().with_fallback(smart_record_core::AcceptAny::up_to(3));
+        let (mut own, key) = (spaces(), RecordKey::new("/any/a"));
+        for (keeper, value) in [(1, "a"), (2, "b"), (3, "long")] {
+            own.keep_value(&key, KeepId(keeper), Bytes::from(value), NOW);
+        }
+        assert!(own.next_at().unwrap() <= NOW.saturating_add(HOUR));
+        own.on_new_peer(&key, NOW);
+        let now = own.next_at().unwrap();
+        assert!(now <= NOW.saturating_add(2 * DELAY));
+        assert_eq!(own.due(now), Some((key.clone(), Duty::ResendValues)));
+        assert_eq!(
+            own.values(&key, &registry, now),
+            Some(Bytes::from("b")),
+            "the newest that is good"
+        );
+        own.detach(&key, KeepId(2), &registry);
+        own.forget_kept(&key, KeepId(2));
+        assert_eq!(own.values(&key, &registry, now), Some(Bytes::from("b")), "it has no handle");
+        own.forget_values(&key);
+        assert_eq!(own.due(now.saturating_add(HOUR)), None);
+        assert!(own.records.is_empty() && own.next_at().is_none());
+    }
+
     #[test]
     fn a_clock_that_is_set_back_stops_nothing() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
-        write(&mut spaces, &key, Write::Keep(says("x"), HOUR));
+        write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let earlier = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(earlier);
         assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
@@ -448,7 +627,7 @@ mod tests {
     #[test]
     fn case_24_what_is_kept_is_signed_anew_at_once_when_the_clock_was_far_ahead() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
-        write(&mut spaces, &key, Write::Keep(says("x"), HOUR));
+        write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let right = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(right);
         assert_eq!(spaces.due(right), Some((key.clone(), Duty::Renew)));
@@ -480,7 +659,7 @@ mod tests {
         spaces.resume(&key, &Limits::default(), &nothing);
         let endless = Write::Merge(says("x"), 1_000 * HOUR);
         assert!(spaces.write(&key, &Limits::default(), &endless, NOW).is_err());
-        assert!(!spaces.knows(&key) && spaces.spaces.is_empty());
+        assert!(!spaces.knows(&key) && spaces.records.is_empty());
 
         spaces.resume(&key, &Limits::default(), &nothing);
         assert!(!spaces.knows(&key), "nothing was written yet");
@@ -488,7 +667,7 @@ mod tests {
         let (_, _, undo) = spaces.write(&key, &Limits::default(), &good, NOW).unwrap();
         assert!(spaces.knows(&key));
         spaces.undo(undo);
-        assert!(!spaces.knows(&key) && spaces.spaces.is_empty());
+        assert!(!spaces.knows(&key) && spaces.records.is_empty());
         assert_eq!(spaces.next_at(), None);
     }
 

@@ -19,9 +19,7 @@ use crate::{
     client::latest::Sender,
     query::{Joined, Lookup, Snapshot},
 };
-use smart_record_core::{
-    Kind, Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View,
-};
+use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
 /// How often keys are looked for that nobody watches any more.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -348,15 +346,7 @@ fn next_change(view: &View, now: Timestamp) -> Option<Timestamp> {
 
 fn ends_in(node: &Node, ends: &mut Vec<Timestamp>) {
     ends.extend(node.expires_at);
-    match &node.kind {
-        Kind::Dict(dict) => dict.iter().for_each(|(_, node)| ends_in(node, ends)),
-        Kind::List(list) => list.iter().for_each(|node| ends_in(node, ends)),
-        Kind::Predicate(predicate) => {
-            predicate.positional.iter().for_each(|node| ends_in(node, ends));
-            predicate.named.iter().for_each(|(_, node)| ends_in(node, ends));
-        }
-        _ => {}
-    }
+    node.kind.children().for_each(|child| ends_in(child, ends));
 }
 
 #[cfg(test)]

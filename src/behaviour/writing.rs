@@ -1,4 +1,4 @@
-//! Writes: what is signed and stored here before it is sent, and own spaces kept in the network.
+//! Writes: what is signed and stored here before it is sent, and own records kept in the network.
 //!
 //! **Invariants.** What is sent is in our own store first, so it is what others will take. Nothing is asked or sent here: what is
 //! to be done next goes out.
@@ -12,19 +12,21 @@ use libp2p_kad::KBucketKey;
 use super::{
     config::BehaviourConfig,
     env::Env,
-    own::{Duty, OwnSpaces},
+    own::{Duty, OwnRecords},
     sending::Sender,
 };
 use crate::{
-    client::{ClientError, Publication, PublishedUpdate, Reply, Write},
+    client::{
+        ClientError, End, KeepId, Publication, PublicationContent, PublishedUpdate, Reply, Write,
+    },
     query::{Reading, Spread},
     store::{Checked, WriteError, storage::RecordId},
 };
-use smart_record_core::{RecordKey, SmartRecord, Timestamp, Writer};
+use smart_record_core::{Fault, RecordKey, SmartRecord, Timestamp, Writer};
 
-/// The writer's own spaces, and what waits until it is known what they say already.
+/// The node's own records, and the writes that wait until it is known what their spaces say already.
 pub(super) struct Writes {
-    own: OwnSpaces,
+    own: OwnRecords,
     writer: Writer,
     waiting: BTreeMap<RecordKey, Waiting>,
 }
@@ -66,7 +68,7 @@ impl Next {
 impl Writes {
     pub(super) fn new(keypair: Keypair, config: &BehaviourConfig) -> Self {
         let writer = Writer::from(&keypair.public());
-        let own = OwnSpaces::new(keypair, config.refresh_interval(), config.topology_delay());
+        let own = OwnRecords::new(keypair, config.refresh_interval(), config.topology_delay());
         Self { own, writer, waiting: BTreeMap::new() }
     }
 
@@ -102,7 +104,7 @@ impl Writes {
         write: Write,
         reply: Reply<Publication>,
     ) -> Option<Next> {
-        match self.prepare(env, &key) {
+        match self.prepare(env, &key, &write) {
             Ok(true) => Next::of(reply, self.write(env, &key, &write)),
             Ok(false) => {
                 let is_first = !self.waiting.contains_key(&key);
@@ -115,13 +117,19 @@ impl Writes {
     }
 
     /// Whether enough is known of an own space to write to it.
-    fn prepare(&mut self, env: &mut Env, key: &RecordKey) -> Result<bool, ClientError> {
+    fn prepare(
+        &mut self,
+        env: &mut Env,
+        key: &RecordKey,
+        write: &Write,
+    ) -> Result<bool, ClientError> {
         let rules = env.rules(key)?;
         rules.check_writer(key, &self.writer)?;
         if self.waiting.contains_key(key) {
             return Ok(false);
         }
-        if !self.own.knows(key)
+        // Another process may have written as the same writer: what has come here of that is not to be replaced.
+        if (write.replaces() || !self.own.knows(key))
             && let Some(record) = env.kad.store_mut().record_of(key, [&env.local])?
         {
             self.own.learn(key, rules.limits(), &record);
@@ -190,6 +198,15 @@ impl Writes {
     }
 
     fn write(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
+        let written = self.sign_and_store(env, key, write);
+        if let (Write::WithdrawKept(keeper), Err(_)) = (write, &written) {
+            // It lives until it expires.
+            self.own.forget_kept(key, *keeper);
+        }
+        written
+    }
+
+    fn sign_and_store(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
         let now = env.now();
         let rules = env.rules(key)?;
         let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
@@ -204,20 +221,57 @@ impl Writes {
         env.known.meet(&record, now);
         let publication = Publication {
             key: key.clone(),
-            update: Some(PublishedUpdate {
+            content: PublicationContent::Update(PublishedUpdate {
                 position: update.position(),
                 expires_at: update.expires_at(),
             }),
-            value: None,
             peers: Vec::new(),
             chunks: spread.len(),
         };
         Ok((spread, publication))
     }
 
-    /// Sends an own space for which it is time again, signed anew if it is to be kept. Returns whether there was one.
+    /// Puts a value, which a handle keeps from then on if one is given.
+    pub(super) fn put(
+        &mut self,
+        env: &mut Env,
+        key: RecordKey,
+        value: Bytes,
+        keeper: Option<KeepId>,
+    ) -> Written {
+        let written = put(env, key, value)?;
+        if let (Some(keeper), Publication { key, content: PublicationContent::Value(value), .. }) =
+            (keeper, &written.1)
+        {
+            self.own.keep_value(key, keeper, value.clone(), env.now());
+        }
+        Ok(written)
+    }
+
+    /// A handle has ended: what it kept is withdrawn, or kept without it.
+    pub(super) fn on_handle_ended(
+        &mut self,
+        env: &mut Env,
+        key: RecordKey,
+        keeper: KeepId,
+        end: End,
+    ) -> Option<Next> {
+        match end {
+            End::Detached => self.own.detach(&key, keeper, &env.registry),
+            End::Dropped if self.own.keeps_document(&key, keeper) => {
+                return self.begin(env, key, Write::WithdrawKept(keeper), Reply::nobody());
+            }
+            End::Dropped => self.own.forget_kept(&key, keeper),
+        }
+        None
+    }
+
+    /// Sends an own record for which it is time again, signed anew if it is to be kept. Returns whether there was one.
     pub(super) fn refresh(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<Next>> {
         let (key, duty) = self.own.due(now)?;
+        if duty == Duty::ResendValues {
+            return Some(self.resend_values(env, &key, now));
+        }
         let is_renewal = duty == Duty::Renew;
         if is_renewal {
             // Another process may have written as the same writer: what has come here of that is not to be replaced.
@@ -253,7 +307,27 @@ impl Writes {
         Some(Next::Send(spread, Sender::Refresh))
     }
 
-    /// Own spaces to which a new peer is close are sent again.
+    /// Sends the values again that are kept under a key, unless something better is known.
+    fn resend_values(&mut self, env: &mut Env, key: &RecordKey, now: Timestamp) -> Option<Next> {
+        let value = self.own.values(key, &env.registry, now)?;
+        let checked = Checked::new(&env.registry, key.clone(), &value, now);
+        let spread = match Spread::begin(env.kad.store_mut(), checked) {
+            Ok(spread) => spread,
+            Err(error) if matches!(error.fault(), Some(Fault::Stale | Fault::Expired)) => {
+                tracing::debug!(%error, %key, "a value is not kept any more");
+                self.own.forget_values(key);
+                return None;
+            }
+            Err(error) => {
+                // Others may still take it.
+                tracing::warn!(%error, %key, "our own store does not take a kept value any more");
+                Spread::new(key.clone(), vec![value], None)
+            }
+        };
+        Some(Next::Send(spread, Sender::Refresh))
+    }
+
+    /// Own records to which a new peer is close are sent again.
     pub(super) fn on_new_peer(&mut self, env: &mut Env, peer: PeerId) {
         let now = env.now();
         let closer = |key: &RecordKey| self.own.may_reach(key, RecordId::new(&peer, key));
@@ -277,12 +351,14 @@ fn store(env: &mut Env, record: &SmartRecord) -> Result<Spread, WriteError> {
 }
 
 /// Puts a value as it is.
-pub(super) fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
+fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let checked = Checked::new(&env.registry, key.clone(), &value, env.now());
-    let is_value = checked.value().is_some();
+    let content = match checked.record() {
+        Some(record) => PublicationContent::Record(record.clone()),
+        None => PublicationContent::Value(value),
+    };
     let spread = Spread::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
     let chunks = spread.len();
-    let value = is_value.then_some(value);
-    Ok((spread, Publication { key, update: None, value, peers: Vec::new(), chunks }))
+    Ok((spread, Publication { key, content, peers: Vec::new(), chunks }))
 }

@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use super::{ClientError, Publication, latest};
+use super::{
+    ClientError, Publication,
+    keep::{Ending, KeepId},
+    latest,
+};
 use crate::{
     query::{ReadPolicy, Reading, Snapshot},
     store::SmartRecordStore,
@@ -16,28 +20,38 @@ use smart_record_core::{Dict, RecordKey};
 
 /// Who waits for an answer, and within which span.
 pub(crate) struct Reply<T> {
-    sender: oneshot::Sender<Result<T, ClientError>>,
+    /// `None`: nobody waits, and it is done all the same.
+    sender: Option<oneshot::Sender<Result<T, ClientError>>>,
     span: tracing::Span,
 }
 
 impl<T> Reply<T> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, ClientError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { sender, span: tracing::Span::current() }, receiver)
+        (Self { sender: Some(sender), span: tracing::Span::current() }, receiver)
+    }
+
+    /// Of something that nobody waits for: a failure is logged.
+    pub(crate) fn nobody() -> Self {
+        Self { sender: None, span: tracing::Span::none() }
     }
 
     pub(crate) const fn span(&self) -> &tracing::Span {
         &self.span
     }
 
-    /// Whether nobody waits any more.
+    /// Whether whoever waited does not any more.
     pub(crate) fn is_gone(&self) -> bool {
-        self.sender.is_canceled()
+        self.sender.as_ref().is_some_and(oneshot::Sender::is_canceled)
     }
 
     /// Answers whoever asked, who may have lost interest.
     pub(crate) fn send(self, result: Result<T, ClientError>) {
-        let _ = self.sender.send(result);
+        match (self.sender, result) {
+            (Some(sender), result) => drop(sender.send(result)),
+            (None, Err(error)) => tracing::warn!(%error, "what a handle kept was not withdrawn"),
+            (None, Ok(_)) => {}
+        }
     }
 }
 
@@ -46,17 +60,25 @@ impl<T> Reply<T> {
 pub(crate) enum Write {
     Merge(Dict, Duration),
     Replace(Dict, Duration),
-    /// As `Merge`, and signed anew for as long as nothing else takes its place.
-    Keep(Dict, Duration),
+    /// As `Merge`, and signed anew for as long as nothing else takes its place and the handle does not end.
+    Keep(KeepId, Dict, Duration),
+    /// Withdraws what a handle keeps.
+    WithdrawKept(KeepId),
     Withdraw,
 }
 
 impl Write {
+    /// Whether it takes the place of what the space has said before.
+    pub(crate) const fn replaces(&self) -> bool {
+        !matches!(self, Self::Merge(..))
+    }
+
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Merge(..) => "merge",
             Self::Replace(..) => "replace",
             Self::Keep(..) => "keep",
+            Self::WithdrawKept(_) => "withdraw what is kept",
             Self::Withdraw => "withdraw",
         }
     }
@@ -65,7 +87,10 @@ impl Write {
 /// What a client asks of a behaviour.
 pub(crate) enum Command {
     Write(RecordKey, Write, Reply<Publication>),
-    Put(RecordKey, Bytes, Reply<Publication>),
+    /// With a handle that keeps the value from then on, or none.
+    Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
+    /// There is a handle, which will have an end.
+    Handle(Ending),
     Read(RecordKey, Option<ReadPolicy>, Reply<Reading>),
     Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
     /// Something is looked up in our own store.
@@ -79,7 +104,7 @@ impl Command {
             Self::Write(.., reply) | Self::Put(.., reply) => reply.is_gone(),
             Self::Read(.., reply) => reply.is_gone(),
             Self::Watch(_, sender) => sender.is_closed(),
-            Self::Look(_) => false,
+            Self::Handle(_) | Self::Look(_) => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a client could not do what it was asked for.
 
 use crate::store::{StorageError, WriteError};
-use smart_record_core::{RecordKey, SignError, ValidationError};
+use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 
 /// Why a client could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,13 +10,14 @@ pub enum ClientError {
     /// The behaviour is gone: nobody polls the swarm any more.
     #[error("the behaviour has stopped")]
     Stopped,
-    /// The registry has no rules of smart records for the key, so there is no space to write to.
+    /// The registry has no rules of smart records for the key, so there is no space to write to or to view.
     #[error("no rules of smart records for {0}")]
     Unregistered(RecordKey),
     /// Replicas would refuse the document or its lifetime.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// Our own store refused it: by the rules of the key, or because it is full.
+    /// The rules of its namespace refuse the key or what was to be written, or the store of this node has no room for
+    /// it.
     #[error(transparent)]
     Refused(#[from] WriteError),
     /// Our own store could not be read.
@@ -28,6 +29,35 @@ pub enum ClientError {
     /// No peer could be reached, so what there is in the network is not known.
     #[error("no peer could be reached")]
     Unreachable,
+}
+
+impl ClientError {
+    /// The class of the refusal, one for all doors: [`Fault::RefusedByPolicy`] if the writer may not write there,
+    /// [`Fault::LimitExceeded`] if the document or its lifetime is over a limit, [`Fault::Expired`], [`Fault::Stale`] and
+    /// so on. `None` if nothing was refused: nobody could be asked, or the storage failed.
+    ///
+    /// ```
+    /// use libp2p_smart_record::{Fault, client::ClientError};
+    ///
+    /// fn explain(error: &ClientError) -> &'static str {
+    ///     match error.fault() {
+    ///         Some(Fault::RefusedByPolicy) => "not permitted",
+    ///         Some(Fault::LimitExceeded) => "too large, or too long a lifetime",
+    ///         Some(Fault::Expired) => "expired",
+    ///         Some(_) => "refused",
+    ///         None => "try again",
+    ///     }
+    /// }
+    /// # assert_eq!(explain(&ClientError::TimedOut), "try again");
+    /// ```
+    pub const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Unregistered(_) => Some(Fault::Unsupported),
+            Self::Sign(error) => Some(error.fault()),
+            Self::Refused(error) => error.fault(),
+            Self::Stopped | Self::Storage(_) | Self::TimedOut | Self::Unreachable => None,
+        }
+    }
 }
 
 impl From<ValidationError> for ClientError {

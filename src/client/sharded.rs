@@ -50,8 +50,11 @@ impl Client {
     /// It takes a read for each of the `2^bits` keys.
     ///
     /// # Errors
-    /// [`ClientError::Stopped`]. What goes wrong with single shards stands in the outcome.
+    /// [`ClientError::Unregistered`] if it is no topic of smart records, and [`ClientError::Stopped`]. What goes wrong with
+    /// single shards stands in the outcome.
     pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
+        // The shards have one form.
+        topic.keys().next().map_or(Ok(()), |key| self.check_space(&key))?;
         let mut reading = ShardedReading {
             record: ShardedRecord::new(topic.clone()),
             unreached: Vec::new(),

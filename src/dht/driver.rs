@@ -131,7 +131,11 @@ impl DhtDriver {
                     repair_chunks: 0,
                 };
                 let now = store.clock().now();
-                match Lookup::begin(store, key, ReadPolicy::All, bounds, now) {
+                let lookup = store
+                    .registry()
+                    .check_key(&key)
+                    .and_then(|()| Lookup::begin(store, key, ReadPolicy::All, bounds, now));
+                match lookup {
                     Ok(lookup) => self.begin(Work::Get(Box::new(lookup), reply), kad),
                     Err(error) => answer(reply, Err(WriteError::from(error).into())),
                 }

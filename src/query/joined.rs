@@ -282,7 +282,8 @@ pub(crate) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
     more
 }
 
-fn contains(whole: &SmartRecord, part: &SmartRecord) -> bool {
+/// Whether joining `part` into `whole` would add nothing.
+pub(crate) fn contains(whole: &SmartRecord, part: &SmartRecord) -> bool {
     part.spaces().all(|(writer, space)| whole.space(writer).is_some_and(|had| covers(had, space)))
 }
 

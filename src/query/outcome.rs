@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::joined::{Joined, Said};
+use super::joined::{Joined, Said, contains};
 use smart_record_core::{
     Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
@@ -117,13 +117,17 @@ impl Reading {
 
     /// The peers whose answers had this update in them.
     pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        let has_it = |said: &Said| match said {
+        self.holders_by(|said| match said {
             Said::Record(record) => {
                 record.space(writer).is_some_and(|space| space.get(position).is_some())
             }
             Said::Value(_) => false,
-        };
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+        })
+    }
+
+    /// The peers whose answers had all updates of this record, or newer ones in their place.
+    pub fn holders_of_record(&self, record: &SmartRecord) -> Vec<PeerId> {
+        self.holders_by(|said| matches!(said, Said::Record(said) if contains(said, record)))
     }
 
     /// What each holder has, of a record that is not a smart record; `None` is this node.
@@ -139,12 +143,15 @@ impl Reading {
     /// The peers whose answers said all that this value says: the same, or where values combine, one that contains it.
     pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
         let key = &self.snapshot.key;
-        let has_it = |said: &Said| match (said, &self.namespace) {
+        self.holders_by(|said| match (said, &self.namespace) {
             (Said::Value(said), Namespace::Value(validator)) => {
                 said == value || validator.contains(key, said, value)
             }
             _ => false,
-        };
+        })
+    }
+
+    fn holders_by(&self, has_it: impl Fn(&Said) -> bool) -> Vec<PeerId> {
         self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
     }
 }

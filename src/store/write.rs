@@ -17,8 +17,8 @@ use super::{
 use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
 use smart_record_core::{
-    EncodedSpace, Incoming, Malformed, Namespace, RecordKey, Refusals, Refused, Space, SpaceRules,
-    Timestamp, ValidationError, Writer,
+    EncodedSpace, Fault, Incoming, Malformed, Namespace, RecordKey, Refusals, Refused, Space,
+    SpaceRules, Timestamp, ValidationError, Writer,
 };
 
 /// How many due parts a write collects on its way, so that collection keeps up without a timer.
@@ -50,6 +50,16 @@ pub enum WriteError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl WriteError {
+    /// The class of the refusal; `None` if the storage failed.
+    pub const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Refused(error) => Some(error.fault()),
+            Self::Storage(_) => None,
+        }
+    }
 }
 
 /// What comes with a value, and who brings it.

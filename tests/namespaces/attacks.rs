@@ -6,6 +6,7 @@
 
 mod crowds;
 mod documents;
+mod extensions;
 mod forgeries;
 mod garbage;
 mod replays;

@@ -246,3 +246,27 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
         assert_eq!(store.record(&key).unwrap(), Some(expected), "seed {seed}");
     }
 }
+
+#[test]
+fn case_28_writers_who_come_and_go_leave_room_for_newcomers() {
+    const TTL: Duration = Duration::from_secs(30);
+    // More than a board has places for, within the 48 hours that a withdrawal could be retained.
+    let newcomers = Limits::default().spaces_per_record() as u64 + 100;
+    let (mut store, clock) = open_store(StoreConfig::default());
+    let key = RecordKey::new("/sr/board");
+    for writer in 0..newcomers {
+        let mut signer = signer(&key, writer, Limits::default());
+        signer.merge(text(1), clock.now(), TTL).unwrap();
+        let stored = store.write(&key, &signer.record(clock.now()).encode());
+        assert_eq!(stored.map(|report| report.stored), Ok(1), "writer {writer}");
+        clock.advance(TTL / 30);
+        signer.withdraw(clock.now()).unwrap();
+        let withdrawn = store.write(&key, &signer.record(clock.now()).encode());
+        assert_eq!(withdrawn.map(|report| report.stored), Ok(1), "writer {writer}");
+    }
+    assert_eq!(store.counters().refused_total(), 0);
+    assert_eq!(store.counters().spaces_evicted, 0);
+    assert!(store.view(&key).unwrap().is_empty(), "nothing that was withdrawn comes back");
+    clock.advance(TTL);
+    assert_eq!(store.record(&key).unwrap(), None);
+}

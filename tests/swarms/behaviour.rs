@@ -3,6 +3,7 @@
 mod addresses;
 mod admission;
 mod clients;
+mod keeping;
 mod liars;
 mod managers;
 mod repairs;

@@ -70,6 +70,27 @@ async fn what_one_says_another_reads() {
 }
 
 #[tokio::test]
+async fn case_9_a_key_without_form_or_namespace_is_an_error_when_it_is_read() {
+    let reader = driven_by(libp2p_smart_record::built_in()).await;
+    within(async {
+        for (key, fault) in [
+            ("/unheard/of", Fault::Unsupported),
+            ("lobby", Fault::Unsupported),
+            (
+                "/ipns/k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8",
+                Fault::Malformed,
+            ),
+            ("/presence/nobody/", Fault::Malformed),
+            ("/iprs/name", Fault::RefusedByPolicy),
+        ] {
+            let read = reader.dht.get(key).await.unwrap_err();
+            assert_eq!(read.fault(), Some(fault), "{key}: {read}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_board_larger_than_a_slice_is_read_whole_whoever_has_which_part() {
     let reader = driven().await;
     let (replicas, board) = ([start().await, start().await, start().await], board(60, 600));

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry, Timestamp,
-    ValidationError,
+    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry,
+    Timestamp, ValidationError,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
     store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
@@ -203,6 +203,87 @@ async fn a_namespace_without_rules() {
         assert_eq!(alice.get_record(key).await, Err(unregistered.clone()));
         assert_eq!(alice.has_record(key).await, Err(unregistered));
     }
+}
+
+#[tokio::test]
+async fn case_9_a_key_that_can_have_no_record_is_an_error_when_it_is_read() {
+    let (alice, _, _) = two_authors();
+    let long = format!("/notes/{}", "x".repeat(300));
+    for (key, fault) in [("/own/status", Fault::RefusedByPolicy), (&long, Fault::LimitExceeded)] {
+        let is_told = |told: Result<(), ManagerError<WriteError>>| {
+            assert!(
+                matches!(&told, Err(ManagerError::Refused(error)) if error.fault() == fault),
+                "{key}: {told:?}"
+            );
+        };
+        is_told(alice.put(key, "x").await.map(drop));
+        is_told(alice.get(key).await.map(drop));
+        is_told(alice.get_record(key).await.map(drop));
+        is_told(alice.has_record(key).await.map(drop));
+        is_told(alice.lookup(key).await.map(drop));
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn case_29_a_kept_record_is_signed_anew_before_it_expires() {
+    let (alice, bob, clock) = two_authors();
+    let mut kept = alice.keep("/notes/a", "kept", HOUR).await.unwrap();
+    alice.put_until("/notes/b", "put", NOW.saturating_add(HOUR)).await.unwrap();
+    let mut sequence = kept.published().record.sequence();
+    while clock.now() < NOW.saturating_add(49 * HOUR) {
+        let left = kept.renew_at().saturating_since(clock.now());
+        assert!(left <= HOUR / 2 && left >= HOUR * 3 / 8, "{left:?}");
+        assert_eq!(kept.renew().await, Ok(false), "not yet");
+        clock.advance(left);
+        assert_eq!(kept.renew().await, Ok(true));
+        assert!(kept.published().record.sequence() > sequence);
+        sequence = kept.published().record.sequence();
+        assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
+    }
+    assert_eq!(bob.get("/notes/b").await, Ok(None));
+    kept.update("changed").await.unwrap();
+    assert_eq!(bob.get("/notes/a").await, Ok(Some(b"changed".to_vec())));
+    // It outlives its keeper for as long as was said.
+    drop(kept);
+    clock.advance(HOUR);
+    assert_eq!(bob.get("/notes/a").await, Ok(None));
+}
+
+#[tokio::test]
+async fn case_29_a_kept_record_that_lives_for_long_is_put_again_before_replicas_drop_it() {
+    let (alice, bob, clock) = two_authors();
+    let mut kept = alice.keep("/notes/a", "kept", 1_000 * HOUR).await.unwrap();
+    for _ in 0..10 {
+        let left = kept.renew_at().saturating_since(clock.now());
+        assert!(left <= 12 * HOUR, "{left:?}");
+        clock.advance(left);
+        assert_eq!(kept.renew().await, Ok(true));
+    }
+    assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
+    // After the clock was set back it does not wait for longer than from then on.
+    clock.set(NOW);
+    assert_eq!(kept.renew().await, Ok(false));
+    assert!(kept.renew_at() <= NOW.saturating_add(12 * HOUR));
+}
+
+#[tokio::test]
+async fn running_renews_what_is_due_and_ends_when_nothing_helps() {
+    let (alice, bob, clock) = two_authors();
+    let mut kept = alice.keep("/notes/a", "kept", HOUR).await.unwrap();
+    let first = kept.published().record.sequence();
+    clock.advance(HOUR / 2);
+    {
+        let mut run = std::pin::pin!(kept.run());
+        assert!(futures::poll!(&mut run).is_pending(), "it goes on");
+    }
+    assert!(kept.published().record.sequence() > first);
+    clock.advance(HOUR * 3 / 4);
+    assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
+    // A lifetime that ends at once is refused, now and always.
+    let refused = alice.keep("/notes/b", "x", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(refused, ManagerError::Refused(error) if error.fault() == Fault::Expired));
 }
 
 #[tokio::test]

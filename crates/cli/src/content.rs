@@ -67,15 +67,17 @@ impl Content {
         Ok(Self { key: key.clone(), bytes: value.to_vec(), kind })
     }
 
+    /// The content of a smart record.
+    pub fn of_record(record: &SmartRecord) -> Self {
+        let (key, bytes) = (record.key().clone(), record.encode());
+        Self { key, bytes, kind: ContentKind::Smart(record.clone()) }
+    }
+
     /// The content of a snapshot; `None` if it is empty.
     pub fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
         let Snapshot { key, record, value, at, .. } = snapshot;
         match (record, value) {
-            (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self {
-                key: key.clone(),
-                bytes: record.encode(),
-                kind: ContentKind::Smart(record.clone()),
-            })),
+            (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self::of_record(record))),
             (None, Some(value)) => Ok(Some(Self::read(key, value, *at)?)),
             _ => Ok(None),
         }

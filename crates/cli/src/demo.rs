@@ -16,8 +16,8 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Fault, Kind, List, Node as DocumentNode, RecordKey, SmartRecord, SystemClock,
-    Timestamp, View, Writer,
+    Clock, Dict, Fault, Node as DocumentNode, RecordKey, SmartRecord, SystemClock, Timestamp, View,
+    Writer,
 };
 use serde::Serialize;
 use smart_record_host::Node;
@@ -400,12 +400,11 @@ fn expired_nodes(document: &Dict, now: Timestamp) -> usize {
 }
 
 fn expired_values(node: &DocumentNode, now: Timestamp) -> usize {
-    let each = |list: &List| list.iter().map(|node| expired_values(node, now)).sum::<usize>();
-    match &node.kind {
-        Kind::Dict(dict) => expired_nodes(dict, now),
-        Kind::List(list) => each(list),
-        Kind::Predicate(p) => each(&p.positional) + expired_nodes(&p.named, now),
-        _ => usize::from(node.expires_at.is_some_and(|at| at <= now)),
+    let is_expired = node.expires_at.is_some_and(|at| at <= now);
+    let inside = node.kind.children().map(|child| expired_values(child, now));
+    match inside.reduce(usize::saturating_add) {
+        Some(expired) => expired,
+        None => usize::from(is_expired),
     }
 }
 

@@ -80,7 +80,13 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
             Registry::SMART_RECORDS
             | libp2p_smart_record::iprs::NAMESPACE
             | libp2p_smart_record::presence::PresenceKey::NAMESPACE,
-        ) => Ok(key),
+        ) => match libp2p_smart_record::built_in().check_key(&key) {
+            Ok(()) => Ok(key),
+            Err(error) => Err(Failure::Arguments {
+                message: format!("{key} is no key of a record: {error}"),
+                hint: "keys are /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME and /presence/PEER/",
+            }),
+        },
         Some(libp2p_smart_record::ipns::NAMESPACE) => {
             text.parse::<IpnsName>().map(|name| name.key()).map_err(|error| Failure::Arguments {
                 message: error.to_string(),
@@ -132,6 +138,20 @@ mod tests {
         assert_eq!(parse(&format!("/ipns/{peer}")).unwrap(), name.key());
         for key in ["", "sr/a", "/sr", "/rooms/a", "/ipns/nobody", "/pk/nobody"] {
             assert!(parse(key).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn case_9_a_key_without_the_form_of_its_namespace_is_told_before_anybody_is_asked() {
+        let long = format!("/sr/{}", "x".repeat(300));
+        for (key, form) in [
+            ("/iprs/name", "/namespace/<peer id>/…"),
+            ("/presence/nobody/", "does not name a client"),
+            (&format!("/presence/{}", PeerId::random()), "/namespace/<client id>/…"),
+            (&long, "more than 256"),
+        ] {
+            let told = parse(key).unwrap_err().to_string();
+            assert!(told.contains(form), "{told}");
         }
     }
 }

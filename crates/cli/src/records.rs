@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
-    client::Publication,
+    client::{Publication, PublicationContent},
     query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
@@ -126,11 +126,14 @@ async fn written(
         let is_alone = node.peers().await?.is_empty();
         return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
     }
-    let content = match &publication.value {
-        Some(value) => Some(Content::read(&publication.key, value, SystemClock.now())?),
-        None => None,
+    let content = match &publication.content {
+        PublicationContent::Value(value) => {
+            Some(Content::read(&publication.key, value, SystemClock.now())?)
+        }
+        PublicationContent::Record(record) => Some(Content::of_record(record)),
+        _ => None,
     };
-    let update = publication.update;
+    let update = publication.update();
     let json = || {
         let mut fields = match &content {
             Some(content) => content.json(SystemClock.now()),

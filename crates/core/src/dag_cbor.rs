@@ -8,14 +8,9 @@
 //!
 //! **Spec.** [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
 
-use std::{collections::BTreeMap, fmt};
-
-use cid::Cid;
 use ipld_core::ipld::Ipld;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
-};
+
+use crate::data::Data;
 
 /// Why bytes are not DAG-CBOR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,94 +35,9 @@ pub fn from_slice(bytes: &[u8]) -> Result<Ipld, DecodeError> {
     Ok(data)
 }
 
-struct Data(Ipld);
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DataVisitor).map(Self)
-    }
-}
-
-struct DataVisitor;
-
-impl<'de> Visitor<'de> for DataVisitor {
-    type Value = Ipld;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value of DAG-CBOR")
-    }
-
-    fn visit_none<E: Error>(self) -> Result<Ipld, E> {
-        Ok(Ipld::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Ipld, E> {
-        Ok(Ipld::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value.into()))
-    }
-
-    fn visit_i128<E: Error>(self, value: i128) -> Result<Ipld, E> {
-        Ok(Ipld::Integer(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Ipld, E> {
-        Ok(Ipld::Float(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Ipld, E> {
-        Ok(Ipld::String(value.to_owned()))
-    }
-
-    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Ipld, E> {
-        Ok(Ipld::Bytes(value.to_vec()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ipld, A::Error> {
-        // Not what `size_hint` says.
-        let mut list = Vec::new();
-        while let Some(Data(element)) = seq.next_element()? {
-            list.push(element);
-        }
-        Ok(Ipld::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ipld, A::Error> {
-        let mut fields = BTreeMap::new();
-        while let Some((name, Data(value))) = map.next_entry::<String, Data>()? {
-            fields.insert(name, value);
-        }
-        Ok(Ipld::Map(fields))
-    }
-
-    /// A link.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, link: D) -> Result<Ipld, D::Error> {
-        link.deserialize_bytes(LinkVisitor)
-    }
-}
-
-struct LinkVisitor;
-
-impl Visitor<'_> for LinkVisitor {
-    type Value = Ipld;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a CID")
-    }
-
-    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Ipld, E> {
-        Cid::try_from(value).map(Ipld::Link).map_err(E::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cid::Cid;
     use proptest::prelude::*;
 
     use super::*;

@@ -94,15 +94,21 @@ pub(crate) fn check_namespace(namespace: &str) -> Result<(), NamespaceError> {
     Ok(())
 }
 
-impl From<&str> for RecordKey {
-    fn from(key: &str) -> Self {
-        Self::new(key)
-    }
+macro_rules! key_from {
+    ($($from:ty),*) => {
+        $(impl From<$from> for RecordKey {
+            fn from(key: $from) -> Self {
+                Self(key.into())
+            }
+        })*
+    };
 }
 
-impl From<String> for RecordKey {
-    fn from(key: String) -> Self {
-        Self(key.into_bytes())
+key_from!(&str, String, &[u8], Vec<u8>);
+
+impl From<&String> for RecordKey {
+    fn from(key: &String) -> Self {
+        Self::from(key.as_str())
     }
 }
 
@@ -147,6 +153,15 @@ mod tests {
             assert_eq!(key.path(), path.as_bytes(), "{key}");
         }
         assert_eq!(RecordKey::new(*b"/\xff/a").namespace(), None);
+    }
+
+    #[test]
+    fn text_and_bytes_are_keys() {
+        let (text, bytes) = (String::from("/sr/a"), b"/sr/a");
+        let key = RecordKey::new("/sr/a");
+        for same in [(&text).into(), text.into(), (&bytes[..]).into(), bytes.to_vec().into()] {
+            assert_eq!(key, same);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod clock;
 pub mod dag_cbor;
+mod data;
 mod debug;
 mod key;
 mod node;
@@ -30,17 +31,17 @@ pub use crate::{
     key::{NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
-        Path, PathError, Predicate, codec,
+        Path, PathError, Predicate, SerdeError, Set, codec,
     },
     protobuf::ProtobufError,
     record::{
-        Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace, Incoming,
-        Joined, KeptDocument, KeyMismatch, KeyOwner, Limit, LimitExceeded, Limits,
-        MAX_BAD_SIGNATURES, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Open, PolicyRefusal,
-        Position, Purpose, RecordError, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, SignError,
-        SignedUpdate, SigningHistory, SmartRecord, Space, SpaceSigner, SpaceView, UnverifiedSpace,
-        Update, UpdateError, UpdateKind, View, Writer, WriterError, check_signature_len,
-        envelope_bytes,
+        Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,
+        ExtensionError, Extensions, Incoming, Joined, KeptDocument, KeyMismatch, KeyOwner, Limit,
+        LimitExceeded, Limits, MAX_BAD_SIGNATURES, MAX_PUBLIC_KEY_BYTES, MAX_SIGNATURE_BYTES, Open,
+        PolicyRefusal, Position, Purpose, RecordError, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE,
+        Seq, SignError, SignedUpdate, SigningHistory, SmartRecord, Space, SpaceSigner, SpaceView,
+        UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer, WriterError,
+        check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     time::Timestamp,

@@ -6,13 +6,14 @@
 //! | kind | holds |
 //! |---|---|
 //! | Bool, Int, Float, String, Bytes, Link | a value: `bool`, `i64`, `f64` but never NaN, text, bytes, a CID |
-//! | [`List`] | a set of nodes |
+//! | [`List`] | a sequence of nodes, in the order in which they were given |
+//! | [`Set`] | a set of nodes |
 //! | [`Dict`] | pairs of a key, which may be of any kind, and a node |
 //! | [`Predicate`] | `tag(positional…; named…)`, a statement about something |
 //! | [`Opaque`] | a node of a kind that this version does not know, kept as it came |
 //!
 //! **Invariants.** Nodes are totally ordered ([`Ord`]), first by *content*, which leaves lifetimes out, then
-//! by lifetimes. A List or the positional part of a Predicate holds no two nodes of the same content; the
+//! by lifetimes. A Set, or the positional part of a Predicate, holds no two nodes of the same content; the
 //! keys of a Dict carry no lifetimes. There is one canonical encoding of a node ([`codec`]); two nodes are
 //! equal exactly when their encodings are.
 //!
@@ -20,26 +21,37 @@
 //! viewing: `docs/design.md`, section "View".
 
 pub mod codec;
+mod dict;
 mod display;
+mod elements;
+mod getters;
 mod ipld;
 mod json;
 mod merge;
 mod order;
 mod path;
-
-use std::collections::{BTreeMap, btree_map};
+mod predicate;
+mod serde;
 
 use cid::Cid;
 
 pub(crate) use self::merge::{merge_documents, resolve_document, visible_document};
 pub use self::{
     codec::{DocumentLimits, NodeError},
+    dict::Dict,
+    elements::{List, Set},
     ipld::IpldError,
     json::JsonError,
     order::Float,
     path::{Path, PathError},
+    predicate::Predicate,
+    serde::SerdeError,
 };
 use crate::time::Timestamp;
+
+/// How many levels of nodes are read from JSON or IPLD data, the root counted. It bounds the stack that reading
+/// takes; what a document may have is [`DocumentLimits::depth`], which is less.
+const MAX_DEPTH: usize = 64;
 
 /// A piece of a document: what it is, and until when.
 ///
@@ -61,7 +73,10 @@ pub struct Node {
 }
 
 /// What a node is: its kind and its content.
+///
+/// A later version may know more kinds, which are [`Opaque`] to this one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// True or false.
     Bool(bool),
@@ -76,38 +91,15 @@ pub enum Kind {
     /// A content identifier.
     Link(Cid),
     /// A set of nodes.
-    List(List),
+    Set(Set),
     /// Keys and nodes.
     Dict(Dict),
     /// A tagged statement.
     Predicate(Predicate),
+    /// A sequence of nodes.
+    List(List),
     /// A kind that this version does not know.
     Opaque(Opaque),
-}
-
-/// A set of nodes, in ascending order; no two have the same content.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct List {
-    elements: Vec<Node>,
-}
-
-/// Pairs of a key and a node, in ascending order of keys.
-///
-/// A key may be of any kind. Lifetimes inside a key have no meaning and are dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Dict {
-    pairs: BTreeMap<Kind, Node>,
-}
-
-/// `tag(positional…; named…)`: a statement, such as `connectivity(; address="/ip4/…")`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Predicate {
-    /// What is stated. Predicates merge when their tags are equal.
-    pub tag: String,
-    /// Arguments without a name. They are a set: their order has no meaning and is not kept.
-    pub positional: List,
-    /// Arguments with a name, usually a String.
-    pub named: Dict,
 }
 
 /// The encoding of a node of a kind that this version does not know: stored, passed on and compared, never
@@ -164,13 +156,15 @@ kind_from! {
     u32 => |v| Kind::Int(i64::from(v)),
     Float => Kind::Float,
     &str => |v: &str| Kind::String(v.to_owned()),
+    &String => |v: &String| Kind::String(v.clone()),
     String => Kind::String,
     Vec<u8> => Kind::Bytes,
     &[u8] => |v: &[u8]| Kind::Bytes(v.to_vec()),
     Cid => Kind::Link,
-    List => Kind::List,
+    Set => Kind::Set,
     Dict => Kind::Dict,
     Predicate => Kind::Predicate,
+    List => Kind::List,
     Opaque => Kind::Opaque,
 }
 
@@ -184,182 +178,58 @@ impl Kind {
             Self::String(_) => "String",
             Self::Bytes(_) => "Bytes",
             Self::Link(_) => "Link",
-            Self::List(_) => "List",
+            Self::Set(_) => "Set",
             Self::Dict(_) => "Dict",
             Self::Predicate(_) => "Predicate",
+            Self::List(_) => "List",
             Self::Opaque(_) => "Opaque",
         }
     }
 
-    /// The same content without any lifetime.
-    pub fn without_lifetimes(self) -> Self {
-        let bare = |node: Node| Node::new(node.kind.without_lifetimes());
+    /// The nodes directly inside: the elements of a List or a Set, the values of a Dict, the arguments of a
+    /// Predicate, those without a name first. Keys and names are not among them.
+    pub fn children(&self) -> impl Iterator<Item = &Node> {
+        let (elements, dict): (&[Node], _) = match self {
+            Self::List(list) => (&list.elements, None),
+            Self::Set(set) => (&set.elements, None),
+            Self::Dict(dict) => (&[], Some(dict)),
+            Self::Predicate(predicate) => (&predicate.positional.elements, Some(&predicate.named)),
+            _ => (&[], None),
+        };
+        elements.iter().chain(dict.into_iter().flat_map(|dict| dict.pairs.values()))
+    }
+
+    /// The [`children`](Self::children), to change their lifetimes. Their content is their place in a Set.
+    fn children_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        let (elements, dict): (&mut [Node], _) = match self {
+            Self::List(list) => (&mut list.elements, None),
+            Self::Set(set) => (&mut set.elements, None),
+            Self::Dict(dict) => (&mut [], Some(dict)),
+            Self::Predicate(predicate) => {
+                (&mut predicate.positional.elements, Some(&mut predicate.named))
+            }
+            _ => (&mut [], None),
+        };
+        elements.iter_mut().chain(dict.into_iter().flat_map(|dict| dict.pairs.values_mut()))
+    }
+
+    /// The same kind, with each child replaced or left out.
+    pub(crate) fn filter_map(self, mut change: impl FnMut(Node) -> Option<Node>) -> Self {
         match self {
-            Self::List(list) => Self::List(list.into_iter().map(bare).collect()),
-            Self::Dict(dict) => Self::Dict(dict.into_iter().map(|(k, v)| (k, bare(v))).collect()),
-            Self::Predicate(predicate) => Self::Predicate(predicate.without_lifetimes()),
+            Self::List(list) => Self::List(list.into_iter().filter_map(change).collect()),
+            Self::Set(set) => Self::Set(set.into_iter().filter_map(change).collect()),
+            Self::Dict(dict) => Self::Dict(dict.filter_map(change)),
+            Self::Predicate(Predicate { tag, positional, named }) => {
+                let positional = positional.into_iter().filter_map(&mut change).collect();
+                Self::Predicate(Predicate { tag, positional, named: named.filter_map(change) })
+            }
             leaf => leaf,
         }
     }
-}
 
-impl List {
-    /// The empty set.
-    pub const fn new() -> Self {
-        Self { elements: Vec::new() }
-    }
-
-    /// Adds a node. If one of the same content is there, the two become one that lives as long as either.
-    pub fn insert(&mut self, node: impl Into<Node>) {
-        let node = node.into();
-        match self.elements.binary_search_by(|element| element.cmp_content(&node)) {
-            Ok(at) => {
-                if let Some(element) = self.elements.get_mut(at) {
-                    element.extend_lifetimes(&node);
-                }
-            }
-            Err(at) => self.elements.insert(at, node),
-        }
-    }
-
-    /// How many nodes it has.
-    pub fn len(&self) -> usize {
-        self.elements.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
-    }
-
-    /// Whether a node of this content is in the set, whatever its lifetime.
-    pub fn contains(&self, node: &Node) -> bool {
-        self.elements.binary_search_by(|element| element.cmp_content(node)).is_ok()
-    }
-
-    /// The nodes in ascending order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Node> {
-        self.elements.iter()
-    }
-}
-
-impl IntoIterator for List {
-    type Item = Node;
-    type IntoIter = std::vec::IntoIter<Node>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.elements.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a List {
-    type Item = &'a Node;
-    type IntoIter = std::slice::Iter<'a, Node>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<N: Into<Node>> FromIterator<N> for List {
-    fn from_iter<I: IntoIterator<Item = N>>(nodes: I) -> Self {
-        let mut list = Self::new();
-        for node in nodes {
-            list.insert(node);
-        }
-        list
-    }
-}
-
-impl Dict {
-    /// A Dict without pairs.
-    pub const fn new() -> Self {
-        Self { pairs: BTreeMap::new() }
-    }
-
-    /// Sets the node of a key and returns the one it had.
-    pub fn insert(&mut self, key: impl Into<Kind>, node: impl Into<Node>) -> Option<Node> {
-        self.pairs.insert(key.into().without_lifetimes(), node.into())
-    }
-
-    /// The node of a key.
-    pub fn get(&self, key: impl Into<Kind>) -> Option<&Node> {
-        self.pairs.get(&key.into().without_lifetimes())
-    }
-
-    /// How many pairs it has.
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    /// The pairs in ascending order of keys.
-    pub fn iter(&self) -> btree_map::Iter<'_, Kind, Node> {
-        self.pairs.iter()
-    }
-}
-
-impl IntoIterator for Dict {
-    type Item = (Kind, Node);
-    type IntoIter = btree_map::IntoIter<Kind, Node>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.pairs.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Dict {
-    type Item = (&'a Kind, &'a Node);
-    type IntoIter = btree_map::Iter<'a, Kind, Node>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<K: Into<Kind>, N: Into<Node>> FromIterator<(K, N)> for Dict {
-    /// Of a key that comes twice, the last node stays.
-    fn from_iter<I: IntoIterator<Item = (K, N)>>(pairs: I) -> Self {
-        let mut dict = Self::new();
-        for (key, node) in pairs {
-            dict.insert(key, node);
-        }
-        dict
-    }
-}
-
-impl Predicate {
-    /// `tag()`, without arguments.
-    pub fn new(tag: impl Into<String>) -> Self {
-        Self { tag: tag.into(), ..Self::default() }
-    }
-
-    /// Adds an argument without a name.
-    #[must_use]
-    pub fn with(mut self, node: impl Into<Node>) -> Self {
-        self.positional.insert(node);
-        self
-    }
-
-    /// Adds an argument with a name.
-    #[must_use]
-    pub fn with_named(mut self, name: impl Into<Kind>, node: impl Into<Node>) -> Self {
-        self.named.insert(name, node);
-        self
-    }
-
-    /// The same predicate without any lifetime.
+    /// The same content without any lifetime.
     #[must_use]
     pub fn without_lifetimes(self) -> Self {
-        let bare = |node: Node| Node::new(node.kind.without_lifetimes());
-        Self {
-            tag: self.tag,
-            positional: self.positional.into_iter().map(bare).collect(),
-            named: self.named.into_iter().map(|(k, v)| (k, bare(v))).collect(),
-        }
+        self.filter_map(|node| Some(Node::new(node.kind.without_lifetimes())))
     }
 }

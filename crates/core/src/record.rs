@@ -19,6 +19,7 @@
 mod admission;
 mod chunk;
 mod encoded;
+mod extensions;
 mod history;
 mod incoming;
 mod kept;
@@ -40,6 +41,7 @@ pub use self::{
     admission::{Admission, AllowList, KeyOwner, Open, PolicyRefusal},
     chunk::Chunks,
     encoded::EncodedSpace,
+    extensions::{ExtensionError, Extensions},
     history::SigningHistory,
     incoming::{Incoming, UnverifiedSpace},
     kept::KeptDocument,

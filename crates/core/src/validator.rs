@@ -51,6 +51,15 @@ use crate::{key::RecordKey, time::Timestamp};
 /// # Ok::<(), ValidationError>(())
 /// ```
 pub trait Validator: Send + Sync {
+    /// Whether any value may stand under `key`. Every key passes by default. A validator whose keys have a form checks
+    /// it here, so that a read under a wrong key is an error and not a read that finds nothing.
+    ///
+    /// # Errors
+    /// [`ValidationError`], with a text that names the form.
+    fn check_key(&self, _key: &RecordKey) -> Result<(), ValidationError> {
+        Ok(())
+    }
+
     /// Whether `value` may stand under `key` at `now`.
     ///
     /// # Errors

@@ -48,6 +48,32 @@ mod tests {
     }
 
     #[test]
+    fn case_9_each_namespace_has_a_form_of_keys_and_names_it() {
+        let registry = built_in();
+        let peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
+        let check = |key: RecordKey| registry.check_key(&key).map_err(|error| error.to_string());
+        let name = crate::ipns::IpnsName::from(peer);
+        let bytes = |namespace| RecordKey::from_parts(namespace, peer.to_bytes()).unwrap();
+        let good = [name.key(), bytes("pk"), format!("/iprs/{peer}/name").into()];
+        for key in
+            good.into_iter().chain([crate::presence::PresenceKey::of(peer).as_record_key().clone()])
+        {
+            assert_eq!(check(key.clone()), Ok(()), "{key}");
+        }
+        let (peer_text, ipns) = ("/namespace/<peer id>/…", "the bytes, not the text, of a peer id");
+        for (key, form) in [
+            (format!("/ipns/{name}"), ipns),
+            (format!("/ipns/{peer}"), ipns),
+            (format!("/pk/{peer}"), ipns),
+            ("/iprs/name".to_owned(), peer_text),
+            (format!("/presence/{peer}"), "/namespace/<client id>/…"),
+        ] {
+            let told = check(key.as_str().into()).unwrap_err();
+            assert!(told.contains(form), "{told}");
+        }
+    }
+
+    #[test]
     fn an_ipfs_style_node_knows_three_namespaces() {
         let registry = ipfs();
         for (namespace, known) in

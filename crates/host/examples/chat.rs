@@ -16,7 +16,7 @@ use clap::Parser;
 use futures::StreamExt;
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, query::Snapshot,
+    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, client::KeepHandle, query::Snapshot,
 };
 use smart_record_host::Node;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
@@ -112,7 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut sending = JoinSet::new();
     let name: Dict = [("nick", arguments.nick.as_str())].into_iter().collect();
     let (keeper, key) = (client.clone(), people.clone());
-    sending.spawn(async move { keeper.keep(key, name, NAME_TTL).await });
+    sending.spawn(async move { keeper.keep(key, name, NAME_TTL).await.map(KeepHandle::detach) });
 
     let (mut lines, mut seen, mut there) = (lines(), BTreeSet::new(), BTreeSet::new());
     let mut is_over = false;
@@ -136,7 +136,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                     let at = SystemClock.now().to_string();
                     let message = [(at.as_str(), message)].into_iter().collect();
                     let (client, room) = (client.clone(), room.clone());
-                    sending.spawn(async move { client.publish(room, message, MESSAGE_TTL).await });
+                    let sent = async move { client.publish(room, message, MESSAGE_TTL).await };
+                    sending.spawn(async move { sent.await.map(drop) });
                 }
             },
             Some(sent) = sending.join_next() => if let Err(error) = sent? {

@@ -188,7 +188,10 @@ async fn run(
     let kept = node.keep(key.clone(), says("kept"), 10 * MINUTE).await.unwrap();
     node.publish(key.clone(), says("published"), MINUTE).await.unwrap();
     watch.next().await.unwrap();
-    node.confirm(&kept).await.unwrap();
+    tracing::trace!(?kept);
+    node.confirm(kept.publication()).await.unwrap();
+    kept.update(says("changed")).await.unwrap();
+    kept.withdraw().await.unwrap();
     node.withdraw(key.clone()).await.unwrap();
     node.put(key, "junk").await.unwrap_err();
     node.publish("/unheard/of", says("x"), MINUTE).await.unwrap_err();

@@ -5,7 +5,7 @@
 //! at which its tag panics is malformed. The number of requests read from each writer is bounded.
 //!
 //! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and
-//! values of Dicts and in Lists, but not within other predicates.
+//! values of Dicts, in Sets and in Lists, but not within other predicates.
 
 use std::panic::AssertUnwindSafe;
 
@@ -104,14 +104,13 @@ impl<'a> Walk<'a> {
     fn kind(&mut self, kind: &'a Kind, until: Timestamp) {
         match kind {
             Kind::Dict(dict) => dict.iter().for_each(|(key, node)| self.pair(key, node, until)),
-            Kind::List(list) => list.iter().for_each(|node| {
-                self.kind(&node.kind, node.expires_at.map_or(until, |at| at.min(until)));
-            }),
             Kind::Predicate(predicate) => {
                 let tag = self.tags.iter().position(|tag| tag.tag() == predicate.tag);
                 self.predicates.extend(tag.map(|tag| (tag, predicate, until)));
             }
-            _ => {}
+            kind => kind.children().for_each(|node| {
+                self.kind(&node.kind, node.expires_at.map_or(until, |at| at.min(until)));
+            }),
         }
     }
 }
@@ -123,11 +122,9 @@ mod tests {
     use futures::{FutureExt, future::BoxFuture};
     use libp2p_identity::Keypair;
 
-    use libp2p_smart_record::Dict;
-
     use super::*;
     use crate::{Outcome, finding::Finding};
-    use libp2p_smart_record::{Limits, RecordKey, SpaceSigner};
+    use libp2p_smart_record::{Dict, Limits, List, RecordKey, Set, SpaceSigner};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -156,22 +153,23 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_found_in_keys_values_and_lists_with_their_lifetimes() {
+    fn requests_are_found_in_keys_values_lists_and_sets_with_their_lifetimes() {
         let soon = NOW.saturating_add(Duration::from_secs(5));
         let mut inner = Dict::new();
         inner.insert(ask(1), "key");
         inner.insert("value", ask(2));
-        let list: libp2p_smart_record::List =
-            [Node::from(ask(3)).expires_at(soon)].into_iter().collect();
+        let element = |n| [Node::from(ask(n)).expires_at(soon)];
         let mut document = Dict::new();
         document.insert("inner", inner);
-        document.insert("list", list);
+        document.insert("list", List::from(element(3)));
+        document.insert("set", Set::from(element(5)));
         document.insert("not", Predicate::new("other").with(ask(4)));
         let mut found: Vec<_> =
             found(document, 9).accepted.into_iter().map(|a| (a.request, a.expires_at)).collect();
         found.sort();
         let minute = NOW.saturating_add(Duration::from_secs(60));
-        assert_eq!(found, [(ask(1), minute), (ask(2), minute), (ask(3), soon)]);
+        let expected = [(ask(1), minute), (ask(2), minute), (ask(3), soon), (ask(5), soon)];
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -184,8 +182,8 @@ mod tests {
 
     #[test]
     fn requests_of_a_writer_are_bounded_in_number_and_length() {
-        let many: libp2p_smart_record::List = (0..50).map(|n| Node::from(ask(n))).collect();
-        let found_many = found([("list", many)].into_iter().collect(), 4);
+        let many: Set = (0..50).map(|n| Node::from(ask(n))).collect();
+        let found_many = found(Dict::from([("set", many)]), 4);
         assert_eq!(found_many.accepted.len(), 4);
         assert_eq!(found_many.refused.len(), 1, "told once");
         let long = Predicate::new("ask").with("x".repeat(200));

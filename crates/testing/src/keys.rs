@@ -29,7 +29,7 @@ pub fn ecdsa() -> Keypair {
 
 /// The RSA key of the tests, of 2048 bits.
 pub fn rsa() -> Keypair {
-    let mut der = *include_bytes!("../vectors/rsa-2048.pk8");
+    let mut der = *include_bytes!("../../../tests/vectors/rsa-2048.pk8");
     Keypair::rsa_from_pkcs8(&mut der).unwrap()
 }
 

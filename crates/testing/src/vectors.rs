@@ -1,5 +1,5 @@
-//! Records made by other implementations, and by us for them. Each folder of `vectors/` states the
-//! origin of its files.
+//! Records made by other implementations, and by us for them. Each folder of `tests/vectors/` states
+//! the origin of its files.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The path of a file of vectors.
 pub fn path(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "vectors", name].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/vectors", name].iter().collect()
 }
 
 /// The vectors in a file: a JSON array that is not empty.

@@ -224,14 +224,31 @@ fn unknown_nodes() -> Vec<Vec<u8>> {
     prost::encoding::encode_key(100, prost::encoding::WireType::ThirtyTwoBit, &mut fixed);
     fixed.extend_from_slice(&[1, 2, 3, 4]);
     vec![
-        field(11, b"a kind of the future"),
+        field(12, b"a kind of the future"),
         varint(12, 1 << 40),
         fixed,
-        // A kind with a number that takes the most bytes; and one whose varint this version would pad less.
+        // A kind with a number that takes the most bytes.
         field((1 << 29) - 1, b""),
-        [varint(13, 0), field(13, b"twice")].concat(),
-        vec![0x70, 0x81, 0x00],
     ]
+}
+
+#[test]
+fn an_unknown_kind_has_one_form() {
+    let group = |inside: &[u8]| [&[0xf3, 0x01][..], inside, &[0xf4, 0x01]].concat();
+    for other in [
+        // Two fields, of one number or of two; a number, a length and a tag that are not the shortest; groups.
+        [varint(13, 0), field(13, b"twice")].concat(),
+        [varint(13, 0), varint(14, 0)].concat(),
+        vec![0x70, 0x81, 0x00],
+        vec![0xf2, 0x01, 0x80, 0x00],
+        vec![0xf2, 0x81, 0x00, 0x00],
+        group(&[]),
+        group(&varint(13, 0)),
+    ] {
+        assert_eq!(refused_document(just(other.clone())), not_canonical(), "{other:x?}");
+        let mortal = [varint(1, NOW + 10), other].concat();
+        assert_eq!(refused_document(just(mortal)), not_canonical());
+    }
 }
 
 #[test]
@@ -269,7 +286,7 @@ fn unknown_kinds_of_nodes_are_kept_byte_for_byte() {
 
 #[test]
 fn an_unknown_kind_merges_as_one_piece() {
-    let unknown = field(11, b"new");
+    let unknown = field(12, b"new");
     let alice = alice();
     for (older, newer) in [(int(1), unknown.clone()), (unknown.clone(), int(1))] {
         let updates = [

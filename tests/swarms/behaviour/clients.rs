@@ -8,7 +8,7 @@ use libp2p_smart_record::{
     AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
     SystemClock, Timestamp, ValidationError, Validator, Validity, Writer,
     behaviour::{BehaviourConfig, Event},
-    client::ClientError,
+    client::{ClientError, PublicationContent},
     query::ReadPolicy,
     store::{Quota, StoreConfig, WriteError},
 };
@@ -32,11 +32,27 @@ async fn what_one_publishes_the_others_read() {
         b.client.publish(key(), says("b"), MINUTE).await.unwrap();
         let view = c.client.view(key()).await.unwrap();
         assert_eq!(texts(&view), ["a", "b"]);
-        assert_eq!(view.get(&a.id).unwrap().seq, publication.update.unwrap().seq());
+        assert_eq!(view.get(&a.id).unwrap().seq, publication.update().unwrap().seq());
 
         let mut holders = a.client.confirm(&publication).await.unwrap();
         holders.sort_unstable();
         assert_eq!(holders, others, "those who took it have it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_of_others_that_is_put_is_confirmed_like_one_s_own() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let value = signed_by_another("/sr/behaviour/of-another");
+        let publication = a.client.put("/sr/behaviour/of-another", value).await.unwrap();
+        assert!(matches!(&publication.content, PublicationContent::Record(record) if record.spaces().len() == 1));
+        assert_eq!(publication.update(), None);
+        assert_eq!(a.client.confirm(&publication).await.unwrap(), [b.id]);
+        b.smart(|smart| smart.store_mut().forget(&"/sr/behaviour/of-another".into()).unwrap()).await;
+        assert_eq!(a.client.confirm(&publication).await.unwrap(), []);
     })
     .await;
 }
@@ -95,7 +111,7 @@ async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_
         let again = Setup { keypair, ..Setup::default() }.start().await;
         mesh(&[&again, &b]).await;
         let second = again.client.replace(key(), says("new"), MINUTE).await.unwrap();
-        assert!(second.update.unwrap().seq() > first.update.unwrap().seq());
+        assert!(second.update().unwrap().seq() > first.update().unwrap().seq());
         let reading = b.client.get(key()).await.unwrap();
         assert_eq!(reading.withheld, []);
         let view = reading.view();
@@ -104,7 +120,7 @@ async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_
         // It outlives what it hides, of which the new process has learned from the network.
         let stored = b.stored(&key()).await.unwrap();
         let retained = stored.spaces().next().unwrap().1.retain_until().unwrap();
-        assert_eq!(retained, first.update.unwrap().expires_at);
+        assert_eq!(retained, first.update().unwrap().expires_at);
     })
     .await;
 }
@@ -127,7 +143,7 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
         again.client.replace(key(), says("new"), MINUTE).await.unwrap();
         let stored = again.stored(&key()).await.unwrap();
         let space = stored.space(again.client.writer()).unwrap();
-        assert!(space.retain_until().unwrap() >= first.update.unwrap().expires_at);
+        assert!(space.retain_until().unwrap() >= first.update().unwrap().expires_at);
     })
     .await;
 }
@@ -373,7 +389,15 @@ async fn errors_say_what_is_wrong() {
                 if reason.fault() == Fault::RefusedByPolicy),
             "{refused:?}"
         );
+        assert_eq!(refused.unwrap_err().fault(), Some(Fault::RefusedByPolicy));
+        let expired = publish("/sr/x", Duration::ZERO).await.unwrap_err();
+        assert_eq!(expired.fault(), Some(Fault::Expired));
+        let large = [("text", "x".repeat(3_000))].into_iter().collect();
+        let large = a.client.publish("/sr/x", large, MINUTE).await.unwrap_err();
+        assert_eq!(large.fault(), Some(Fault::LimitExceeded));
+        assert_eq!(ClientError::TimedOut.fault(), None);
         let too_long = publish("/sr/x", 49 * 60 * MINUTE).await;
+        assert_eq!(too_long.as_ref().unwrap_err().fault(), Some(Fault::LimitExceeded));
         assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
         let junk = a.client.put("/sr/x", "junk").await;
         assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
@@ -406,7 +430,7 @@ async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_o
     let (mut a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        a.client.keep(key(), says("a"), MINUTE).await.unwrap();
+        a.client.keep(key(), says("a"), MINUTE).await.unwrap().detach();
         let mut watch = a.client.watch(key()).await.unwrap();
         assert_eq!(texts(&watch.next().await.unwrap().view()), ["a"]);
         let clone = a.client.clone();

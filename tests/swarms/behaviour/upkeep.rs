@@ -30,7 +30,7 @@ async fn what_is_kept_is_signed_anew_before_it_expires() {
         (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap();
+        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap().detach();
         a.client.publish("/sr/behaviour/once", says("once"), 10 * MINUTE).await.unwrap();
         for _ in 0..5 {
             clock.advance(5 * MINUTE);
@@ -54,7 +54,7 @@ async fn renewals_take_in_what_another_process_has_written_as_the_same_writer() 
         (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        a.client.keep(key(), says("kept"), 10 * MINUTE).await.unwrap();
+        a.client.keep(key(), says("kept"), 10 * MINUTE).await.unwrap().detach();
         let mut other = SpaceSigner::new(key(), a.keypair.clone(), Limits::default());
         clock.advance(MINUTE);
         let document = [("other", "x")].into_iter().collect();
@@ -82,7 +82,7 @@ async fn renewal_ends_with_the_last_client() {
         (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap();
+        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap().detach();
         clock.advance(5 * MINUTE);
         a.wake().await;
         assert_eq!(a.until(refreshed).await, [b.id]);
@@ -231,7 +231,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_what_is_kept_is_sign
     let b = Setup::default().at(&ManualClock::at(NOW)).start().await;
     mesh(&[&a, &b]).await;
     within(async {
-        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap();
+        a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap().detach();
         assert!(b.client.view(key()).await.unwrap().is_empty(), "it comes from the future");
         clock.set(NOW);
         a.wake().await;

@@ -7,7 +7,7 @@ use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Bytes, Clock, Fault, RecordKey, SystemClock,
     behaviour::Event,
-    client::ClientError,
+    client::{ClientError, PublicationContent},
     ipns::{IpnsBuilder, IpnsName, IpnsRecord},
     pk::PublicKeyValidator,
     presence::{
@@ -65,7 +65,7 @@ async fn an_ipns_record_that_one_puts_the_others_get() {
         let (key, old, new) = old_and_new();
         let publication = a.client.put(key.clone(), old.encode()).await.unwrap();
         assert_eq!(publication.peers.len(), 2);
-        assert_eq!(publication.value, Some(old.encode()));
+        assert_eq!(publication.content, PublicationContent::Value(old.encode()));
         assert_eq!(a.client.confirm(&publication).await.unwrap().len(), 2);
         let reading = c.client.get(key.clone()).await.unwrap();
         assert_eq!(reading.snapshot.value, Some(old.encode()));

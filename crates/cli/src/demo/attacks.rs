@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    Clock, Dict, Fault, Limits, RecordKey, Seq, SmartRecord, SpaceSigner, SystemClock, Timestamp,
-    Update, UpdateKind, Writer,
+    Clock, Dict, Extensions, Fault, Limits, RecordKey, Seq, SmartRecord, SpaceSigner, SystemClock,
+    Timestamp, Update, UpdateKind, Writer,
     store::{Events, Origin, StoreEvent},
 };
 use smart_record_host::Node;
@@ -99,6 +99,7 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
         retain_until: issued.saturating_add(ttl),
         kind: UpdateKind::Merge,
         document,
+        extensions: Extensions::new(),
     };
     // The attacker signs with limits of its own.
     let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {

@@ -7,9 +7,12 @@
 
 use bytes::Bytes;
 use cid::Cid;
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{self, WireType},
+};
 
-use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
+use super::{Dict, Float, Kind, Node, Opaque, Predicate};
 use crate::{
     proto::smart_record::{self as proto, node::Kind as Wire},
     protobuf::ProtobufError,
@@ -87,10 +90,33 @@ pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
 }
 
-/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know.
+/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know: one field in its
+/// shortest form, and no group. So no two implementations can disagree about what is well formed.
 pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
+    matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
+        && is_one_field(bytes).unwrap_or(false)
+}
+
+fn is_one_field(bytes: &[u8]) -> Result<bool, prost::DecodeError> {
+    let mut rest = bytes;
+    let (number, wire_type) = encoding::decode_key(&mut rest)?;
+    let mut head = Vec::new();
+    encoding::encode_key(number, wire_type, &mut head);
+    let body = match wire_type {
+        WireType::Varint => {
+            encoding::encode_varint(encoding::decode_varint(&mut rest)?, &mut head);
+            0
+        }
+        WireType::LengthDelimited => {
+            let len = encoding::decode_varint(&mut rest)?;
+            encoding::encode_varint(len, &mut head);
+            usize::try_from(len).unwrap_or(usize::MAX)
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::StartGroup | WireType::EndGroup => return Ok(false),
+    };
+    Ok(bytes.strip_prefix(&head[..]).is_some_and(|rest| rest.len() == body))
 }
 
 fn node_to_wire(node: &Node) -> Bytes {
@@ -110,13 +136,14 @@ fn kind_to_wire(kind: &Kind, expires_at: Option<Timestamp>) -> Bytes {
         Kind::String(v) => Wire::String(v.clone()),
         Kind::Bytes(v) => Wire::Bytes(Bytes::copy_from_slice(v)),
         Kind::Link(v) => Wire::Link(v.to_bytes().into()),
-        Kind::List(v) => Wire::List(proto::List { elements: list_to_wire(v) }),
+        Kind::Set(v) => Wire::Set(proto::Set { elements: v.iter().map(node_to_wire).collect() }),
         Kind::Dict(v) => Wire::Dict(dict_to_wire(v)),
         Kind::Predicate(v) => Wire::Predicate(proto::Predicate {
             tag: v.tag.clone(),
-            positional: list_to_wire(&v.positional),
+            positional: v.positional.iter().map(node_to_wire).collect(),
             named: dict_to_wire(&v.named).pairs,
         }),
+        Kind::List(v) => Wire::List(proto::List { elements: v.iter().map(node_to_wire).collect() }),
         Kind::Opaque(Opaque(rest)) => {
             let mut bytes = wire.encode_to_vec();
             bytes.extend_from_slice(rest);
@@ -124,10 +151,6 @@ fn kind_to_wire(kind: &Kind, expires_at: Option<Timestamp>) -> Bytes {
         }
     });
     wire.encode_to_vec().into()
-}
-
-fn list_to_wire(list: &List) -> Vec<Bytes> {
-    list.iter().map(node_to_wire).collect()
 }
 
 fn dict_to_wire(dict: &Dict) -> proto::Dict {
@@ -170,13 +193,14 @@ impl Decoder {
             Some(Wire::Link(v)) => {
                 Kind::Link(Cid::try_from(&v[..]).map_err(|_| NodeError::InvalidLink)?)
             }
-            Some(Wire::List(v)) => Kind::List(self.list(v.elements, depth_left)?),
+            Some(Wire::Set(v)) => Kind::Set(self.elements(v.elements, depth_left)?),
             Some(Wire::Dict(v)) => Kind::Dict(self.dict(v.pairs, depth_left)?),
             Some(Wire::Predicate(v)) => Kind::Predicate(Predicate {
                 tag: v.tag,
-                positional: self.list(v.positional, depth_left)?,
+                positional: self.elements(v.positional, depth_left)?,
                 named: self.dict(v.named, depth_left)?,
             }),
+            Some(Wire::List(v)) => Kind::List(self.elements(v.elements, depth_left)?),
             None => {
                 let known = lifetime(expires_at).encode_to_vec();
                 match bytes.strip_prefix(&known[..]) {
@@ -192,7 +216,11 @@ impl Decoder {
         Ok(Node { kind, expires_at })
     }
 
-    fn list(&mut self, elements: Vec<Bytes>, depth_left: usize) -> Result<List, NodeError> {
+    fn elements<C: FromIterator<Node>>(
+        &mut self,
+        elements: Vec<Bytes>,
+        depth_left: usize,
+    ) -> Result<C, NodeError> {
         elements.into_iter().map(|element| self.node(element, depth_left)).collect()
     }
 
@@ -211,6 +239,7 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{List, Set};
 
     fn decoded(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Dict, NodeError> {
         let wire = proto::Dict {
@@ -238,7 +267,17 @@ mod tests {
 
         let twice = [&[0x08, 5][..], &unknown].concat();
         let behind = [&unknown[2..], &[0x08, 5]].concat();
-        for smuggled in [twice, behind] {
+        // Two fields, numbers and lengths that are not the shortest, a group.
+        let two = [&unknown[2..], &unknown[2..]].concat();
+        let others: [&[u8]; 5] = [
+            &[0x70, 0x81, 0x00],
+            &[0xf2, 0x01, 0x80, 0x00],
+            &[0xf2, 0x81, 0x00, 0x00],
+            &[0xf3, 0x01, 0xf4, 0x01],
+            &[0x68, 0x00, 0x70, 0x00],
+        ];
+        let others = others.map(<[u8]>::to_vec);
+        for smuggled in [twice, behind, two].into_iter().chain(others) {
             assert_eq!(decoded(vec![(wire("k"), smuggled)]), Err(NodeError::NotCanonical));
         }
     }
@@ -250,14 +289,13 @@ mod tests {
         // Order, duplicates.
         assert_eq!(decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]), not_canonical);
-        let list = |elements: Vec<Vec<u8>>| {
-            let kind = Wire::List(proto::List {
-                elements: elements.into_iter().map(Bytes::from).collect(),
-            });
-            proto::Node { expires_at: None, kind: Some(kind) }.encode_to_vec()
+        let set = |elements: Vec<Vec<u8>>| {
+            let elements = elements.into_iter().map(Bytes::from).collect();
+            let kind = Some(Wire::Set(proto::Set { elements }));
+            proto::Node { expires_at: None, kind }.encode_to_vec()
         };
-        assert_eq!(decoded(vec![(a.clone(), list(vec![a.clone(), a.clone()]))]), not_canonical);
-        assert_eq!(decoded(vec![(a.clone(), list(vec![b, a.clone()]))]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), set(vec![a.clone(), a.clone()]))]), not_canonical);
+        assert_eq!(decoded(vec![(a.clone(), set(vec![b, a.clone()]))]), not_canonical);
         // A lifetime in a key, a padded varint, an unknown field behind a known kind.
         let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
         assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
@@ -273,10 +311,25 @@ mod tests {
     }
 
     #[test]
+    fn a_set_keeps_its_bytes_and_a_list_has_a_field_of_its_own() {
+        // As it was before there were lists: field 8, ascending.
+        let signed = [0x42, 8, 0x0a, 2, 0x18, 2, 0x0a, 2, 0x18, 6];
+        assert_eq!(wire(Set::from([3, 1])), signed);
+        assert_eq!(wire(List::from([3, 1])), [0x5a, 8, 0x0a, 2, 0x18, 6, 0x0a, 2, 0x18, 2]);
+        let document = decoded(vec![(wire("k"), signed.to_vec())]).unwrap();
+        assert_eq!(document, Dict::from([("k", Set::from([1, 3]))]));
+        // A list keeps order and repetition.
+        let list = Dict::from([("k", List::from([3, 1, 1]))]);
+        assert_eq!(decode(&encode(&list), DocumentLimits::default()), Ok(list));
+    }
+
+    #[test]
     fn depth_and_nodes_are_bounded_on_both_sides() {
         let nested = |depth: usize| {
-            (2..depth)
-                .fold(Node::from(1), |node, _| Node::new([node].into_iter().collect::<List>()))
+            (2..depth).fold(Node::from(1), |node, n| match n % 2 {
+                0 => List::from([node]).into(),
+                _ => Set::from([node]).into(),
+            })
         };
         let limits = DocumentLimits::default();
         for (depth, fits) in [(16, true), (17, false)] {
@@ -286,10 +339,13 @@ mod tests {
         }
         // The root, one pair of two nodes, and the elements.
         for (elements, fits) in [(1_021, true), (1_022, false)] {
-            let list: List = (0..elements).collect();
-            let document: Dict = [("k", list)].into_iter().collect();
-            let result = decode(&encode(&document), limits);
-            assert_eq!(result.is_ok(), fits, "{elements} elements");
+            let set: Set = (0..elements).collect();
+            let list: List = (0..elements).map(|_| 0).collect();
+            for elements in [Kind::from(set), list.into()] {
+                let document = Dict::from([("k", elements)]);
+                let result = decode(&encode(&document), limits);
+                assert_eq!(result.is_ok(), fits, "{}", document);
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Nodes as people read them: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. Lifetimes are
-//! left out. This form is for eyes; the forms for machines are the encoding, JSON and IPLD.
+//! Nodes as people read them: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. As in plain JSON, `[…]`
+//! is a List and `{…}` a Dict; a Set is `set[…]`. Lifetimes are left out. This form is for eyes; the forms for
+//! machines are the encoding, JSON and IPLD.
 //!
 //! **Invariants.** Text from strangers is quoted and escaped, so printing a document never drives a terminal.
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Dict, Kind, List, Node, Predicate};
+use super::{Dict, Kind, Node, Predicate};
 
 impl Display for Node {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -22,6 +23,11 @@ impl Display for Kind {
             Self::String(v) => write!(f, "{v:?}"),
             Self::Bytes(v) => hex(f, "0x", v),
             Self::Link(v) => v.fmt(f),
+            Self::Set(v) => {
+                f.write_str("set[")?;
+                separated(f, v)?;
+                f.write_str("]")
+            }
             Self::List(v) => {
                 f.write_str("[")?;
                 separated(f, v)?;
@@ -63,8 +69,8 @@ impl Display for Predicate {
     }
 }
 
-fn separated(f: &mut Formatter<'_>, list: &List) -> Result {
-    for (i, node) in list.iter().enumerate() {
+fn separated<'a>(f: &mut Formatter<'_>, nodes: impl IntoIterator<Item = &'a Node>) -> Result {
+    for (i, node) in nodes.into_iter().enumerate() {
         let comma = if i == 0 { "" } else { ", " };
         write!(f, "{comma}{node}")?;
     }

@@ -7,22 +7,24 @@
 //! {"Dict": {"Pairs": [{"Key": {"String": "k"}, "Value": {"Int": 5, "ExpiresAt": 1700000000000}}]}}
 //! ```
 //!
-//! Lists are `{"List": {"Elements": […]}}`, Predicates
-//! `{"Predicate": {"Tag": "t", "Positional": […], "Named": [{"Key": …, "Value": …}]}}`.
+//! Lists are `{"Sequence": {"Elements": […]}}`, Sets `{"Set": {"Elements": […]}}`, Predicates
+//! `{"Predicate": {"Tag": "t", "Positional": […], "Named": [{"Key": …, "Value": …}]}}`. `List` is the Go form's word for
+//! a set; it is read as one and never written.
 //!
-//! **Invariants.** Reading what was written gives the same node, lifetimes included.
+//! **Invariants.** Reading what was written gives the same node, lifetimes included. What is read means one thing:
+//! a key that stands twice is refused, and so is a key with a lifetime. Depth is bounded to 64 levels of nodes.
 //!
 //! **Spec.** The names are those of
 //! [go-routing-language's syntax](https://github.com/libp2p/go-routing-language), on which the Go smart
-//! records build; the codecs are [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/) and
-//! [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
+//! records build, and `Sequence` and `Set`; the codecs are [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/)
+//! and [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
 
 use std::collections::BTreeMap;
 
 use ipld_core::ipld::Ipld;
 
-use super::{Dict, Float, Kind, List, Node, Opaque, Predicate};
-use crate::{dag_cbor, time::Timestamp};
+use super::{Dict, Float, Kind, MAX_DEPTH, Node, Opaque, Predicate};
+use crate::{dag_cbor, data, time::Timestamp};
 
 /// Why IPLD data is not a node, or a node cannot be written with an IPLD codec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +48,14 @@ pub enum IpldError {
     #[error("{0} is out of range")]
     OutOfRange(i128),
     /// A Dict has a key twice.
-    #[error("a key stands twice in a Dict")]
-    DuplicateKey,
+    #[error("the key {0} stands twice in a Dict")]
+    DuplicateKey(Kind),
+    /// There are more levels of nodes than this.
+    #[error("deeper than {max} nodes")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
 }
 
 const EXPIRES_AT: &str = "ExpiresAt";
@@ -63,6 +71,7 @@ impl Node {
             Kind::Bytes(v) => Ipld::Bytes(v.clone()),
             Kind::Link(v) => Ipld::Link(*v),
             Kind::List(v) => map([("Elements", elements(v))]),
+            Kind::Set(v) => map([("Elements", elements(v))]),
             Kind::Dict(v) => map([("Pairs", pairs(v))]),
             Kind::Predicate(v) => map([
                 ("Tag", Ipld::String(v.tag.clone())),
@@ -73,14 +82,23 @@ impl Node {
         };
         let lifetime =
             self.expires_at.map(|at| (EXPIRES_AT, Ipld::Integer(i128::from(at.as_millis()))));
-        map([(self.kind.name(), content)].into_iter().chain(lifetime))
+        let name = match &self.kind {
+            Kind::List(_) => "Sequence",
+            kind => kind.name(),
+        };
+        map([(name, content)].into_iter().chain(lifetime))
     }
 
     /// The node that IPLD data stands for.
     ///
     /// # Errors
-    /// [`IpldError`], naming what was expected.
+    /// [`IpldError`], naming what was expected, also for more than 64 levels of nodes.
     pub fn from_ipld(data: Ipld) -> Result<Self, IpldError> {
+        Self::from_ipld_within(data, MAX_DEPTH)
+    }
+
+    fn from_ipld_within(data: Ipld, depth_left: usize) -> Result<Self, IpldError> {
+        let depth_left = depth_left.checked_sub(1).ok_or(IpldError::TooDeep { max: MAX_DEPTH })?;
         let mut fields = Fields::of(data, "a node: a map from the name of its kind")?;
         let expires_at = match fields.0.remove(EXPIRES_AT) {
             None => None,
@@ -104,15 +122,21 @@ impl Node {
             ("String", Ipld::String(v)) => Kind::String(v),
             ("Bytes", Ipld::Bytes(v)) => Kind::Bytes(v),
             ("Link", Ipld::Link(v)) => Kind::Link(v),
-            ("List", content) => {
-                let mut fields = Fields::of(content, "List: a map")?;
-                let list = fields.list("Elements")?;
+            ("Sequence", content) => {
+                let mut fields = Fields::of(content, "Sequence: a map")?;
+                let list = fields.elements("Elements", depth_left)?;
                 fields.finish()?;
                 Kind::List(list)
             }
+            ("Set" | "List", content) => {
+                let mut fields = Fields::of(content, "Set: a map")?;
+                let set = fields.elements("Elements", depth_left)?;
+                fields.finish()?;
+                Kind::Set(set)
+            }
             ("Dict", content) => {
                 let mut fields = Fields::of(content, "Dict: a map")?;
-                let dict = fields.dict("Pairs")?;
+                let dict = fields.dict("Pairs", depth_left)?;
                 fields.finish()?;
                 Kind::Dict(dict)
             }
@@ -121,8 +145,8 @@ impl Node {
                 let Some(Ipld::String(tag)) = fields.0.remove("Tag") else {
                     return Err(IpldError::Expected("Tag: a string"));
                 };
-                let positional = fields.list("Positional")?;
-                let named = fields.dict("Named")?;
+                let positional = fields.elements("Positional", depth_left)?;
+                let named = fields.dict("Named", depth_left)?;
                 fields.finish()?;
                 Kind::Predicate(Predicate { tag, positional, named })
             }
@@ -174,9 +198,10 @@ impl Dict {
     /// The document of these DAG-JSON bytes.
     ///
     /// # Errors
-    /// [`IpldError`].
+    /// [`IpldError`], also if a key stands twice in a map.
     pub fn from_dag_json(bytes: &[u8]) -> Result<Self, IpldError> {
-        serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON")).and_then(Self::from_ipld)
+        let data::Data(data) = serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON"))?;
+        Self::from_ipld(data)
     }
 
     /// The document in DAG-CBOR.
@@ -204,8 +229,8 @@ fn map<'a>(fields: impl IntoIterator<Item = (&'a str, Ipld)>) -> Ipld {
     Ipld::Map(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn elements(list: &List) -> Ipld {
-    Ipld::List(list.iter().map(Node::to_ipld).collect())
+fn elements<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Ipld {
+    Ipld::List(nodes.into_iter().map(Node::to_ipld).collect())
 }
 
 fn pairs(dict: &Dict) -> Ipld {
@@ -234,22 +259,31 @@ impl Fields {
         }
     }
 
-    fn list(&mut self, name: &'static str) -> Result<List, IpldError> {
-        self.sequence(name)?.into_iter().map(Node::from_ipld).collect()
+    fn elements<C: FromIterator<Node>>(
+        &mut self,
+        name: &'static str,
+        depth_left: usize,
+    ) -> Result<C, IpldError> {
+        let nodes = self.sequence(name)?.into_iter();
+        nodes.map(|data| Node::from_ipld_within(data, depth_left)).collect()
     }
 
-    fn dict(&mut self, name: &'static str) -> Result<Dict, IpldError> {
+    fn dict(&mut self, name: &'static str, depth_left: usize) -> Result<Dict, IpldError> {
         let mut dict = Dict::new();
         for pair in self.sequence(name)? {
             let mut fields = Self::of(pair, "a pair: a map of Key and Value")?;
             let mut part = |name| {
                 let data = fields.0.remove(name).ok_or(IpldError::Expected(name))?;
-                Node::from_ipld(data)
+                Node::from_ipld_within(data, depth_left)
             };
             let (key, value) = (part("Key")?, part("Value")?);
             fields.finish()?;
+            let bare = key.kind.clone().without_lifetimes();
+            if key.expires_at.is_some() || bare != key.kind {
+                return Err(IpldError::Expected("a Key without ExpiresAt"));
+            }
             if dict.insert(key.kind, value).is_some() {
-                return Err(IpldError::DuplicateKey);
+                return Err(IpldError::DuplicateKey(bare));
             }
         }
         Ok(dict)
@@ -266,6 +300,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{List, Set};
 
     #[test]
     fn every_kind_has_its_typed_form() {
@@ -273,19 +308,24 @@ mod tests {
         document.insert(1, Node::from(true).expires_at(Timestamp::from_millis(9)));
         document.insert("b", vec![1_u8, 2]);
         document.insert("f", Float::new(0.5).unwrap());
-        document.insert("l", [3, 1].into_iter().collect::<List>());
+        document.insert("l", List::from([3, 1, 1]));
+        document.insert("s", Set::from([3, 1, 1]));
         document.insert("p", Predicate::new("t").with(1).with_named("n", "v"));
         let json = String::from_utf8(document.to_dag_json().unwrap()).unwrap();
         for part in [
             r#"{"Key":{"Int":1},"Value":{"Bool":true,"ExpiresAt":9}}"#,
             r#""Value":{"Bytes":{"/":{"bytes":"AQI"}}}"#,
             r#""Value":{"Float":0.5}"#,
-            r#""Value":{"List":{"Elements":[{"Int":1},{"Int":3}]}}"#,
+            r#""Value":{"Sequence":{"Elements":[{"Int":3},{"Int":1},{"Int":1}]}}"#,
+            r#""Value":{"Set":{"Elements":[{"Int":1},{"Int":3}]}}"#,
             r#"{"Predicate":{"Named":[{"Key":{"String":"n"},"Value":{"String":"v"}}],"Positional":[{"Int":1}],"Tag":"t"}}"#,
         ] {
             assert!(json.contains(part), "{part} in {json}");
         }
-        assert_eq!(Dict::from_dag_json(json.as_bytes()), Ok(document));
+        assert_eq!(Dict::from_dag_json(json.as_bytes()), Ok(document.clone()));
+        // The Go form's word for a set.
+        let of_go = json.replace(r#"{"Set":"#, r#"{"List":"#);
+        assert_eq!(Dict::from_dag_json(of_go.as_bytes()), Ok(document));
     }
 
     #[test]
@@ -308,10 +348,49 @@ mod tests {
         let pair = r#"{"Key":{"Int":1},"Value":{"Int":1}}"#;
         assert_eq!(
             parse(&format!(r#"{{"Dict":{{"Pairs":[{pair},{pair}]}}}}"#)),
-            Err(IpldError::DuplicateKey)
+            Err(IpldError::DuplicateKey(1.into()))
         );
+        for key in
+            [r#"{"Int":1,"ExpiresAt":1}"#, r#"{"Sequence":{"Elements":[{"Int":1,"ExpiresAt":1}]}}"#]
+        {
+            let pair = format!(r#"{{"Key":{key},"Value":{{"Int":1}}}}"#);
+            let document = format!(r#"{{"Dict":{{"Pairs":[{pair}]}}}}"#);
+            assert_eq!(parse(&document), Err(IpldError::Expected("a Key without ExpiresAt")));
+        }
+        let twice = r#"{"Dict":{"Pairs":[],"Pairs":[]}}"#;
+        assert!(matches!(parse(twice), Err(IpldError::Codec { codec: "DAG-JSON", .. })));
         assert!(matches!(parse("{"), Err(IpldError::Codec { codec: "DAG-JSON", .. })));
         let infinite: Dict = [("f", Float::INFINITY)].into_iter().collect();
         assert!(matches!(infinite.to_dag_cbor(), Err(IpldError::Codec { codec: "DAG-CBOR", .. })));
+    }
+    #[test]
+    fn depth_is_bounded_whatever_codec_has_read_the_data() {
+        let nest: [fn(Ipld) -> Ipld; 4] = [
+            |inner| map([("Sequence", map([("Elements", Ipld::List(vec![inner]))]))]),
+            |inner| map([("Set", map([("Elements", Ipld::List(vec![inner]))]))]),
+            |inner| {
+                let pair = map([("Key", map([("Int", Ipld::Integer(1))])), ("Value", inner)]);
+                map([("Dict", map([("Pairs", Ipld::List(vec![pair]))]))])
+            },
+            |inner| {
+                let pair = map([("Key", inner), ("Value", map([("Int", Ipld::Integer(1))]))]);
+                map([("Dict", map([("Pairs", Ipld::List(vec![pair]))]))])
+            },
+        ];
+        let deep = |nest: fn(Ipld) -> Ipld, levels: usize| {
+            (1..levels).fold(map([("Int", Ipld::Integer(1))]), |inner, _| nest(inner))
+        };
+        for nest in nest {
+            assert!(Node::from_ipld(deep(nest, MAX_DEPTH)).is_ok());
+            for levels in [MAX_DEPTH + 1, 400] {
+                let data = deep(nest, levels);
+                assert_eq!(Node::from_ipld(data), Err(IpldError::TooDeep { max: MAX_DEPTH }));
+            }
+        }
+        // The codecs have bounds of their own.
+        let json = r#"{"Set":{"Elements":["#.repeat(100_000);
+        assert!(matches!(Dict::from_dag_json(json.as_bytes()), Err(IpldError::Codec { .. })));
+        let cbor = [0xa1, 0x61, b'k'].repeat(100_000);
+        assert!(matches!(Dict::from_dag_cbor(&cbor), Err(IpldError::Codec { .. })));
     }
 }

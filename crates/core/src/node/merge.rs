@@ -7,8 +7,27 @@
 //!
 //! **Spec.** `docs/design.md`, section "View".
 
-use super::{Dict, Kind, List, Node, Predicate};
+use super::{Dict, Kind, Node, Predicate, Set};
 use crate::time::Timestamp;
+
+/// How documents merge, as the table of the documentation.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! merge_table {
+    () => {
+        "\
+| older node | newer node | result |
+|---|---|---|
+| Dict | Dict | the keys of both; under a key of both, the two nodes merge by this table |
+| Set | Set | the elements of both; one of both lives as long as either |
+| Predicate | Predicate of the same tag | arguments without a name as a Set, those with a name as a Dict |
+| anything else, a List too | anything | the newer node, content and lifetime; nothing of the older one is left |
+
+A container that merges lives until the later of the two instants. In plain JSON an object is a Dict, an array a List,
+and `{\"/\": {\"set\": […]}}` a Set.
+"
+    };
+}
 
 /// The later of two lifetimes; none of its own is as late as the parent's and so the latest.
 fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -22,37 +41,21 @@ impl Node {
     /// Extends each lifetime to that of its counterpart in `other`, a node of the same content.
     pub(super) fn extend_lifetimes(&mut self, other: &Self) {
         self.expires_at = later(self.expires_at, other.expires_at);
-        match (&mut self.kind, &other.kind) {
-            (Kind::List(a), Kind::List(b)) => a.extend_lifetimes(b),
-            (Kind::Dict(a), Kind::Dict(b)) => a.extend_lifetimes(b),
-            (Kind::Predicate(a), Kind::Predicate(b)) => {
-                a.positional.extend_lifetimes(&b.positional);
-                a.named.extend_lifetimes(&b.named);
-            }
-            _ => {}
+        for (child, other) in self.kind.children_mut().zip(other.kind.children()) {
+            child.extend_lifetimes(other);
         }
     }
 
     /// Gives each node the instant at which it expires: its own, or its parent's where that is earlier.
     fn resolve(self, parent: Timestamp) -> Self {
         let at = self.expires_at.map_or(parent, |own| own.min(parent));
-        let kind = match self.kind {
-            Kind::List(list) => Kind::List(list.resolve(at)),
-            Kind::Dict(dict) => Kind::Dict(dict.resolve(at)),
-            Kind::Predicate(predicate) => Kind::Predicate(Predicate {
-                tag: predicate.tag,
-                positional: predicate.positional.resolve(at),
-                named: predicate.named.resolve(at),
-            }),
-            leaf => leaf,
-        };
-        Self::new(kind).expires_at(at)
+        Self::new(self.kind.filter_map(|child| Some(child.resolve(at)))).expires_at(at)
     }
 
     /// What a position holds after `newer` was written over this node.
     fn merge(self, newer: Self) -> Self {
         let kind = match (self.kind, newer.kind) {
-            (Kind::List(a), Kind::List(b)) => Kind::List(a.merge(b)),
+            (Kind::Set(a), Kind::Set(b)) => Kind::Set(a.merge(b)),
             (Kind::Dict(a), Kind::Dict(b)) => Kind::Dict(a.merge(b)),
             (Kind::Predicate(a), Kind::Predicate(b)) if a.tag == b.tag => {
                 Kind::Predicate(Predicate {
@@ -68,67 +71,26 @@ impl Node {
         Self { kind, expires_at: later(self.expires_at, newer.expires_at) }
     }
 
-    /// The node without what has expired at `now`; `None` if nothing of it lives.
+    /// The node without what has expired at `now`; `None` if nothing of it lives. What is left of a List moves
+    /// up.
     fn visible(self, now: Timestamp) -> Option<Self> {
-        let own = self.expires_at.is_none_or(|at| at > now);
-        let (kind, inside) = match self.kind {
-            Kind::List(list) => {
-                let list = list.visible(now);
-                let inside = !list.is_empty();
-                (Kind::List(list), inside)
-            }
-            Kind::Dict(dict) => {
-                let dict = dict.visible(now);
-                let inside = !dict.is_empty();
-                (Kind::Dict(dict), inside)
-            }
-            Kind::Predicate(predicate) => {
-                let positional = predicate.positional.visible(now);
-                let named = predicate.named.visible(now);
-                let inside = !positional.is_empty() || !named.is_empty();
-                let tag = predicate.tag;
-                (Kind::Predicate(Predicate { tag, positional, named }), inside)
-            }
-            leaf => (leaf, false),
-        };
-        (own || inside).then_some(Self { kind, expires_at: self.expires_at })
+        let is_alive = self.expires_at.is_none_or(|at| at > now);
+        let kind = self.kind.filter_map(|child| child.visible(now));
+        let has_children = kind.children().next().is_some();
+        (is_alive || has_children).then_some(Self { kind, expires_at: self.expires_at })
     }
 }
 
-impl List {
-    fn extend_lifetimes(&mut self, other: &Self) {
-        for (a, b) in self.elements.iter_mut().zip(&other.elements) {
-            a.extend_lifetimes(b);
-        }
-    }
-
-    fn resolve(self, parent: Timestamp) -> Self {
-        self.into_iter().map(|node| node.resolve(parent)).collect()
-    }
-
+impl Set {
     fn merge(mut self, newer: Self) -> Self {
         for node in newer {
             self.insert(node);
         }
         self
     }
-
-    fn visible(self, now: Timestamp) -> Self {
-        self.into_iter().filter_map(|node| node.visible(now)).collect()
-    }
 }
 
 impl Dict {
-    fn extend_lifetimes(&mut self, other: &Self) {
-        for (a, b) in self.pairs.values_mut().zip(other.pairs.values()) {
-            a.extend_lifetimes(b);
-        }
-    }
-
-    fn resolve(self, parent: Timestamp) -> Self {
-        self.into_iter().map(|(key, node)| (key, node.resolve(parent))).collect()
-    }
-
     fn merge(mut self, newer: Self) -> Self {
         for (key, node) in newer {
             let merged = match self.pairs.remove(&key) {
@@ -139,15 +101,11 @@ impl Dict {
         }
         self
     }
-
-    fn visible(self, now: Timestamp) -> Self {
-        self.into_iter().filter_map(|(key, node)| Some((key, node.visible(now)?))).collect()
-    }
 }
 
 /// A document with the lifetime of its update resolved into each of its nodes.
 pub(crate) fn resolve_document(document: Dict, expires_at: Timestamp) -> Dict {
-    document.resolve(expires_at)
+    document.filter_map(|node| Some(node.resolve(expires_at)))
 }
 
 /// The document after a `newer` one was merged into it.
@@ -157,12 +115,13 @@ pub(crate) fn merge_documents(older: Dict, newer: Dict) -> Dict {
 
 /// The document without what has expired at `now`.
 pub(crate) fn visible_document(document: Dict, now: Timestamp) -> Dict {
-    document.visible(now)
+    document.filter_map(|node| node.visible(now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::List;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -197,21 +156,84 @@ mod tests {
 
     #[test]
     fn a_changed_kind_or_tag_overwrites() {
-        let list: List = [1, 2].into_iter().collect();
-        let older = dict([("a", Node::new(list)), ("p", Predicate::new("x").with(1).into())]);
+        let older =
+            dict([("a", Set::from([1, 2]).into()), ("p", Predicate::new("x").with(1).into())]);
         let newer = dict([("a", 7.into()), ("p", Predicate::new("y").with(2).into())]);
         assert_eq!(fold(vec![(older, 10), (newer, 10)], 5), r#"{"a": 7, "p": y(2)}"#);
     }
 
     #[test]
-    fn lists_unite_and_an_element_keeps_the_later_expiry() {
-        let one: List = [Node::from(1).expires_at(at(3)), 2.into()].into_iter().collect();
-        let two: List = [Node::from(1), Node::from(3).expires_at(at(4))].into_iter().collect();
-        let documents =
-            vec![(dict([("l", Node::new(one))]), 10), (dict([("l", Node::new(two))]), 20)];
-        assert_eq!(fold(documents.clone(), 2), r#"{"l": [1, 2, 3]}"#);
-        assert_eq!(fold(documents.clone(), 5), r#"{"l": [1, 2]}"#);
-        assert_eq!(fold(documents, 15), r#"{"l": [1]}"#);
+    fn sets_unite_and_an_element_keeps_the_later_expiry() {
+        let one = Set::from([Node::from(1).expires_at(at(3)), 2.into()]);
+        let two = Set::from([Node::from(1), Node::from(3).expires_at(at(4))]);
+        let documents = vec![(dict([("s", one.into())]), 10), (dict([("s", two.into())]), 20)];
+        assert_eq!(fold(documents.clone(), 2), r#"{"s": set[1, 2, 3]}"#);
+        assert_eq!(fold(documents.clone(), 5), r#"{"s": set[1, 2]}"#);
+        assert_eq!(fold(documents, 15), r#"{"s": set[1]}"#);
+    }
+
+    #[test]
+    fn a_list_is_replaced_as_a_whole_and_replaces_anything() {
+        let list: Node = List::from([3, 1, 1]).into();
+        let others: [Node; 5] = [
+            List::from([2, 2]).into(),
+            Set::from([1, 5]).into(),
+            dict([("x", 1.into())]).into(),
+            Predicate::new("t").with(1).into(),
+            7.into(),
+        ];
+        for other in others {
+            for (older, newer) in [(&list, &other), (&other, &list)] {
+                // Of the two lifetimes the newer one counts too, though it is the earlier.
+                let documents =
+                    vec![(dict([("k", older.clone())]), 20), (dict([("k", newer.clone())]), 10)];
+                assert_eq!(fold(documents.clone(), 5), format!(r#"{{"k": {newer}}}"#));
+                assert_eq!(fold(documents, 15), "{}", "{older}, then {newer}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_list_moves_up_and_a_list_lives_with_its_content() {
+        let short = |n: i64| Node::from(n).expires_at(at(3));
+        let inner: Node = List::from([short(7), 8.into()]).into();
+        let list = List::from([short(1), 2.into(), short(3), inner, 2.into()]);
+        let documents = vec![(dict([("l", list.into())]), 10)];
+        assert_eq!(fold(documents.clone(), 2), r#"{"l": [1, 2, 3, [7, 8], 2]}"#);
+        assert_eq!(fold(documents.clone(), 5), r#"{"l": [2, [8], 2]}"#);
+        assert_eq!(fold(documents, 10), "{}");
+        // Its own time is over, and that of an element is not.
+        let documents = |own| {
+            let list =
+                Node::from(List::from([Node::from(1).expires_at(at(8))])).expires_at(at(own));
+            vec![(dict([("l", list)]), 10)]
+        };
+        assert_eq!(fold(documents(9), 8), r#"{"l": []}"#, "an empty list that lives");
+        assert_eq!(fold(documents(5), 5), "{}", "an element does not outlive its list");
+    }
+
+    #[test]
+    fn what_a_set_holds_twice_lives_as_long_as_either_at_every_depth() {
+        let leaf = |millis: u64| Node::from("leaf").expires_at(at(millis));
+        let containers: [fn(Node) -> Kind; 5] = [
+            |node| List::from([1.into(), node]).into(),
+            |node| Set::from([1.into(), node]).into(),
+            |node| Dict::from([("k", 1.into()), ("l", node)]).into(),
+            |node| Predicate::new("t").with(1).with(node).into(),
+            |node| Predicate::new("t").with(1).with_named("k", node).into(),
+        ];
+        for outer in containers {
+            for inner in containers {
+                let node = |millis| Node::new(outer(Node::new(inner(leaf(millis)))));
+                for (a, b) in [(5, 9), (9, 5)] {
+                    let mut set = Set::from([node(a), node(b)]);
+                    assert_eq!(set, Set::from([node(9)]));
+                    // No lifetime of its own is the latest.
+                    set.insert(outer(inner("leaf".into()).into()));
+                    assert_eq!(set, Set::from([outer(inner("leaf".into()).into())]));
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The total order on nodes.
 //!
-//! By *content* first: kinds in the order of [`Kind`]'s variants, then values; containers like words, element
-//! by element. Only between nodes of the same content do lifetimes count, none before any. So a set can look
-//! up a node by content in a sequence that is sorted by the whole order.
+//! By *content* first: kinds in the order of their field numbers in `proto/smart_record.proto`, which is that of
+//! [`Kind`]'s variants, unknown kinds last; then values; containers like words, element by element. Only between
+//! nodes of the same content do lifetimes count, none before any. So a Set can look up a node by content in a
+//! sequence that is sorted by the whole order.
 //!
 //! **Invariants.** The order is total, and equal means the same encoding (`tests/laws/documents.rs`).
 //!
@@ -14,7 +15,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use super::{Dict, Kind, List, Node, Predicate};
+use super::{Dict, Kind, List, Node, Predicate, Set};
 
 /// A 64-bit float that is neither NaN nor negative zero.
 ///
@@ -95,10 +96,11 @@ impl Kind {
             Self::String(_) => 3,
             Self::Bytes(_) => 4,
             Self::Link(_) => 5,
-            Self::List(_) => 6,
+            Self::Set(_) => 6,
             Self::Dict(_) => 7,
             Self::Predicate(_) => 8,
-            Self::Opaque(_) => 9,
+            Self::List(_) => 9,
+            Self::Opaque(_) => 10,
         }
     }
 
@@ -110,28 +112,22 @@ impl Kind {
             (Self::String(a), Self::String(b)) => a.cmp(b),
             (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
             (Self::Link(a), Self::Link(b)) => a.to_bytes().cmp(&b.to_bytes()),
-            (Self::List(a), Self::List(b)) => a.cmp_content(b),
+            (Self::Set(a), Self::Set(b)) => cmp_each(a, b, Node::cmp_content),
             (Self::Dict(a), Self::Dict(b)) => a.cmp_content(b),
             (Self::Predicate(a), Self::Predicate(b)) => a
                 .tag
                 .cmp(&b.tag)
-                .then_with(|| a.positional.cmp_content(&b.positional))
+                .then_with(|| cmp_each(&a.positional, &b.positional, Node::cmp_content))
                 .then_with(|| a.named.cmp_content(&b.named)),
+            (Self::List(a), Self::List(b)) => cmp_each(a, b, Node::cmp_content),
             (Self::Opaque(a), Self::Opaque(b)) => a.cmp(b),
             _ => self.rank().cmp(&other.rank()),
         }
     }
 
+    /// Of two of the same content, which therefore have the same children, the lifetimes of these.
     fn cmp_lifetimes(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::List(a), Self::List(b)) => a.cmp_lifetimes(b),
-            (Self::Dict(a), Self::Dict(b)) => a.cmp_lifetimes(b),
-            (Self::Predicate(a), Self::Predicate(b)) => a
-                .positional
-                .cmp_lifetimes(&b.positional)
-                .then_with(|| a.named.cmp_lifetimes(&b.named)),
-            _ => Ordering::Equal,
-        }
+        cmp_each(self.children(), other.children(), Node::cmp_lifetimes)
     }
 }
 
@@ -152,16 +148,6 @@ fn cmp_each<T>(
                 unequal => return unequal,
             },
         }
-    }
-}
-
-impl List {
-    fn cmp_content(&self, other: &Self) -> Ordering {
-        cmp_each(self, other, Node::cmp_content)
-    }
-
-    fn cmp_lifetimes(&self, other: &Self) -> Ordering {
-        cmp_each(self, other, Node::cmp_lifetimes)
     }
 }
 
@@ -194,11 +180,14 @@ macro_rules! total_order {
 total_order! {
     Node: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
     Kind: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
-    List: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
+    List: self, other => cmp_each(self, other, Node::cmp_content)
+        .then_with(|| cmp_each(self, other, Node::cmp_lifetimes));
+    Set: self, other => cmp_each(self, other, Node::cmp_content)
+        .then_with(|| cmp_each(self, other, Node::cmp_lifetimes));
     Dict: self, other => self.cmp_content(other).then_with(|| self.cmp_lifetimes(other));
     Predicate: self, other => self.tag.cmp(&other.tag)
-        .then_with(|| self.positional.cmp_content(&other.positional))
+        .then_with(|| cmp_each(&self.positional, &other.positional, Node::cmp_content))
         .then_with(|| self.named.cmp_content(&other.named))
-        .then_with(|| self.positional.cmp_lifetimes(&other.positional))
+        .then_with(|| cmp_each(&self.positional, &other.positional, Node::cmp_lifetimes))
         .then_with(|| self.named.cmp_lifetimes(&other.named));
 }

@@ -13,17 +13,18 @@ use super::{Dict, Kind, Node};
 ///
 /// | segment | selects |
 /// |---|---|
-/// | `name` | what stands under this String in a Dict, or the argument of this name in a Predicate |
-/// | `*` | every value of a Dict, element of a List, argument of a Predicate |
-/// | `tag()` | the node itself if it is a Predicate of this tag, or those in a List that are |
+/// | `name` | the value under this String in a Dict, or the argument of this name in a Predicate |
+/// | `0`, `1`, … | the element at this position of a List; elsewhere it is a name |
+/// | `*` | every value of a Dict, element of a List or a Set, argument of a Predicate |
+/// | `tag()` | the node itself if it is a Predicate of this tag, or those in a List or a Set that are |
 ///
 /// ```
 /// use smart_record_core::{Dict, Path};
 ///
-/// let document: Dict = r#"{"room": {"name": "lobby", "seats": [1, 2]}}"#.parse()?;
+/// let document: Dict = r#"{"room": {"name": "lobby", "seats": [4, 2]}}"#.parse()?;
 /// let path: Path = "room/seats/*".parse()?;
 /// let seats: Vec<_> = document.select(&path).map(ToString::to_string).collect();
-/// assert_eq!(seats, ["1", "2"]);
+/// assert_eq!(seats, ["4", "2"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,19 +97,20 @@ impl Segment {
             (Self::Name(name), Kind::Predicate(predicate)) => {
                 predicate.named.get(name.as_str()).into_iter().collect()
             }
-            (Self::Every, Kind::Dict(dict)) => dict.iter().map(|(_, node)| node).collect(),
-            (Self::Every, Kind::List(list)) => list.iter().collect(),
-            (Self::Every, Kind::Predicate(predicate)) => {
-                let named = predicate.named.iter().map(|(_, node)| node);
-                predicate.positional.iter().chain(named).collect()
+            (Self::Name(name), Kind::List(list)) => {
+                // One form for each position: no sign, no zeros in front.
+                let index = name.parse::<usize>().ok().filter(|index| index.to_string() == *name);
+                index.and_then(|index| list.get(index)).into_iter().collect()
             }
-            (Self::Tag(tag), Kind::Predicate(predicate)) if predicate.tag == *tag => vec![node],
-            (Self::Tag(_), Kind::List(list)) => list
-                .iter()
-                .filter(|element| matches!(element.kind, Kind::Predicate(_)))
-                .flat_map(|element| self.of(element))
-                .collect(),
-            _ => Vec::new(),
+            (Self::Name(_), _) => Vec::new(),
+            (Self::Every, kind) => kind.children().collect(),
+            (Self::Tag(tag), kind) => {
+                let is_tagged = |node: &&Node| matches!(&node.kind, Kind::Predicate(predicate) if predicate.tag == *tag);
+                match kind {
+                    Kind::List(_) | Kind::Set(_) => kind.children().filter(is_tagged).collect(),
+                    _ => Some(node).into_iter().filter(is_tagged).collect(),
+                }
+            }
         }
     }
 }
@@ -116,7 +118,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{List, Predicate};
+    use crate::node::{List, Predicate, Set};
 
     fn select(document: &Dict, path: &str) -> Vec<String> {
         let path: Path = path.parse().unwrap();
@@ -127,17 +129,23 @@ mod tests {
     fn each_segment_selects_what_it_says() {
         let dialable = Predicate::new("dialable").with_named("address", "/ip4/1.2.3.4");
         let other = Predicate::new("other").with(7).with_named("n", 8);
-        let mut services = List::new();
-        services.insert(dialable.clone());
-        services.insert(other);
-        services.insert(List::new());
-        let mut document: Dict = r#"{"a": {"b": 1, "c": [2, 3]}}"#.parse().unwrap();
+        let services = Set::from([dialable.clone().into(), other.into(), Node::from(List::new())]);
+        let mut document: Dict = r#"{"a": {"b": 1, "c": [3, 2, 2], "0": 4}}"#.parse().unwrap();
+        document.insert("list", services.iter().rev().cloned().collect::<List>());
         document.insert("services", services);
         document.insert("service", dialable);
         for (path, selected) in [
             ("a/b", vec!["1"]),
-            ("a/c/*", vec!["2", "3"]),
+            ("a/c/*", vec!["3", "2", "2"]),
+            ("a/c/0", vec!["3"]),
+            ("a/c/2", vec!["2"]),
+            ("a/c/3", vec![]),
+            ("a/c/-1", vec![]),
+            ("a/c/+1", vec![]),
+            ("a/c/01", vec![]),
             ("a/c/b", vec![]),
+            ("a/0", vec!["4"]),
+            ("services/0", vec![]),
             ("a/x", vec![]),
             ("x", vec![]),
             ("a/b/c", vec![]),
@@ -146,6 +154,8 @@ mod tests {
             ("service/dialable()/address", vec![r#""/ip4/1.2.3.4""#]),
             ("service/other()", vec![]),
             ("services/other()/*", vec!["7", "8"]),
+            ("list/other()/*", vec!["7", "8"]),
+            ("list/2/dialable()/address", vec![r#""/ip4/1.2.3.4""#]),
             ("dialable()", vec![]),
         ] {
             assert_eq!(select(&document, path), selected, "{path}");

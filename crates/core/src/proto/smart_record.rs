@@ -49,7 +49,7 @@ pub struct Node {
     /// Unix milliseconds; the parent's when absent. Never later than the parent's.
     #[prost(uint64, optional, tag = "1")]
     pub expires_at: ::core::option::Option<u64>,
-    #[prost(oneof = "node::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "node::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: ::core::option::Option<node::Kind>,
 }
 /// Nested message and enum types in `Node`.
@@ -71,16 +71,18 @@ pub mod node {
         #[prost(bytes, tag = "7")]
         Link(::prost::bytes::Bytes),
         #[prost(message, tag = "8")]
-        List(super::List),
+        Set(super::Set),
         #[prost(message, tag = "9")]
         Dict(super::Dict),
         #[prost(message, tag = "10")]
         Predicate(super::Predicate),
+        #[prost(message, tag = "11")]
+        List(super::List),
     }
 }
 /// A set of nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct List {
+pub struct Set {
     /// Encoded `Node`s, ascending, no two with the same content.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub elements: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
@@ -105,12 +107,19 @@ pub struct Pair {
 pub struct Predicate {
     #[prost(string, tag = "1")]
     pub tag: ::prost::alloc::string::String,
-    /// A set of encoded `Node`s.
+    /// As in a `Set`.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub positional: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// A Dict.
+    /// As in a `Dict`.
     #[prost(message, repeated, tag = "3")]
     pub named: ::prost::alloc::vec::Vec<Pair>,
+}
+/// A sequence of nodes. Replicas from before it was there carry it untouched.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct List {
+    /// Encoded `Node`s, in any order, equal ones too.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub elements: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -21,6 +21,14 @@ pub trait Admission: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`PolicyRefusal`] if it may not.
     fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal>;
+
+    /// Whether anybody may write under `key`. Every key passes by default.
+    ///
+    /// # Errors
+    /// [`PolicyRefusal`] if nobody may.
+    fn check_key(&self, _key: &RecordKey) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
 }
 
 /// Why a writer may not write under a key.
@@ -37,7 +45,7 @@ pub enum PolicyRefusal {
         owner: PeerId,
     },
     /// The key belongs to nobody.
-    #[error("the key does not begin with the peer id of an owner")]
+    #[error("the key names no owner: its form is /namespace/<peer id>/…")]
     NoOwner,
     /// A reason of the user's own policy.
     #[error("{0}")]
@@ -78,19 +86,28 @@ impl Admission for AllowList {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyOwner;
 
-impl Admission for KeyOwner {
-    fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal> {
-        let owner = key
-            .path()
+impl KeyOwner {
+    fn owner(key: &RecordKey) -> Result<PeerId, PolicyRefusal> {
+        key.path()
             .split(|b| *b == b'/')
             .next()
             .and_then(|segment| std::str::from_utf8(segment).ok())
             .and_then(|segment| segment.parse::<PeerId>().ok())
-            .ok_or(PolicyRefusal::NoOwner)?;
+            .ok_or(PolicyRefusal::NoOwner)
+    }
+}
+
+impl Admission for KeyOwner {
+    fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal> {
+        let owner = Self::owner(key)?;
         if writer.peer_id() == owner {
             return Ok(());
         }
         Err(PolicyRefusal::NotOwner { owner })
+    }
+
+    fn check_key(&self, key: &RecordKey) -> Result<(), PolicyRefusal> {
+        Self::owner(key).map(drop)
     }
 }
 
@@ -102,7 +119,7 @@ mod tests {
 
     #[test]
     fn policies_admit_whom_they_say() {
-        let (owner, other) = (Keypair::generate_ed25519(), Keypair::generate_ecdsa());
+        let (owner, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let (owner, other) = (Writer::from(&owner.public()), Writer::from(&other.public()));
         for writer in [&owner, &other] {
             let id = writer.peer_id();
@@ -110,6 +127,7 @@ mod tests {
             for key in [format!("/sr/{id}"), format!("/sr/{id}/"), format!("/sr/{id}/a/b")] {
                 let key = RecordKey::new(key);
                 assert_eq!(KeyOwner.admit(&key, writer), Ok(()));
+                assert_eq!(KeyOwner.check_key(&key), Ok(()));
                 assert!(matches!(
                     KeyOwner.admit(&key, foreign),
                     Err(PolicyRefusal::NotOwner { owner }) if owner == id
@@ -117,7 +135,9 @@ mod tests {
             }
         }
         for key in ["/sr/lobby", "/sr/", "lobby", ""] {
-            assert_eq!(KeyOwner.admit(&key.into(), &owner), Err(PolicyRefusal::NoOwner));
+            let key = RecordKey::new(key);
+            assert_eq!(KeyOwner.admit(&key, &owner), Err(PolicyRefusal::NoOwner));
+            assert_eq!(KeyOwner.check_key(&key), Err(PolicyRefusal::NoOwner));
         }
         let list: AllowList = [owner.peer_id()].into_iter().collect();
         assert_eq!(list.admit(&"/sr/a".into(), &owner), Ok(()));

@@ -88,7 +88,7 @@ impl<'a> EncodedSpace<'a> {
 }
 
 /// The length-delimited fields of a message, up to the first of another kind.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (u32, &'a [u8]);

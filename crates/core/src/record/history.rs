@@ -13,6 +13,9 @@ use super::{
 };
 use crate::time::Timestamp;
 
+/// No withdrawal is retained for less: the shortest lifetime that Kademlia carries, in whole seconds.
+const SHORTEST_WITHDRAWAL: Duration = Duration::from_secs(1);
+
 /// What a signer knows of what it has signed before.
 ///
 /// A new one knows nothing, so what is signed next is retained for as long as anything earlier could be: `max_ttl` from
@@ -108,8 +111,16 @@ impl SigningHistory {
         }
     }
 
+    /// Until when a withdrawal with this clock is retained: as long as anything that it hides, and a second at least.
+    /// So the withdrawal of what is known completely is gone with what it hides, and of what is not known completely
+    /// after `max_ttl`.
+    pub fn retain_withdrawal_until(&self, seq: Seq) -> Timestamp {
+        let shortest = seq.issued_at().saturating_add(SHORTEST_WITHDRAWAL).min(self.longest(seq));
+        self.retain_until(seq).max(shortest)
+    }
+
     /// Until when something with this clock can be retained at most.
-    pub fn longest(&self, seq: Seq) -> Timestamp {
+    fn longest(&self, seq: Seq) -> Timestamp {
         seq.issued_at().saturating_add(self.max_ttl)
     }
 
@@ -182,5 +193,27 @@ mod tests {
         assert_eq!(history.next(just_before), Ok(at(just_before)));
         let seq = at(just_before);
         assert_eq!(history.retain_until(seq), history.longest(seq));
+    }
+
+    #[test]
+    fn case_28_a_withdrawal_is_retained_for_as_long_as_what_it_hides() {
+        let mut history = history();
+        let seq = history.next(NOW).unwrap();
+        let longest = NOW.saturating_add(48 * HOUR);
+        assert_eq!(history.retain_withdrawal_until(seq), longest, "nothing is known");
+        history.learn(seq, NOW.saturating_add(HOUR));
+        assert_eq!(history.retain_withdrawal_until(seq), longest, "not everything is known");
+        history.complete();
+        assert_eq!(history.retain_withdrawal_until(seq), NOW.saturating_add(HOUR));
+        // When all of it is gone, there is nothing to hide; but it can be sent.
+        let seq = history.next(NOW.saturating_add(2 * HOUR)).unwrap();
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            history.retain_withdrawal_until(seq),
+            NOW.saturating_add(2 * HOUR).saturating_add(second)
+        );
+        // Nothing is retained for longer than replicas take.
+        let history = SigningHistory::new(second / 2, second);
+        assert_eq!(history.retain_withdrawal_until(seq), history.longest(seq));
     }
 }

@@ -1,22 +1,31 @@
 //! A document that its writer keeps in its space: it is signed anew before it expires.
 //!
 //! **Invariants.** Signing anew changes nothing of what a reader sees but for how long. What is published over a part of a
-//! kept document takes the place of that part, and is not kept.
+//! kept document takes the place of that part, and is not kept. A space is signed anew in as few updates as it takes, so
+//! neither renewals nor changes pile up.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Keeping".
 
 use std::time::Duration;
 
-use super::{SignError, SignedUpdate, SpaceSigner, UpdateError};
+use super::{Limit, LimitExceeded, SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
 use crate::{
-    node::{Dict, Kind, Node, Predicate, merge_documents, resolve_document, visible_document},
+    node::{
+        Dict, Kind, List, Node, Predicate, merge_documents, resolve_document, visible_document,
+    },
     time::Timestamp,
 };
 
 /// A document that is signed anew before it expires.
 ///
-/// There is one for each space: several would each be renewed over the others. A renewal is one update in the place of all
-/// that the space says, so renewals do not pile up.
+/// Several may be kept in one space; each names the others when it is signed ([`renew`](Self::renew)), because a renewal is
+/// written in the place of all that the space says.
+///
+/// It merges into what the space says, and with what else is to be kept ([`and`](Self::and)):
+///
+#[doc = crate::merge_table!()]
+///
+/// What is published over a part of it takes that part's place ([`without`](Self::without)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +39,7 @@ use crate::{
 /// kept.sign(&mut signer, now)?;
 ///
 /// let later = now.saturating_add(5 * minute);
-/// let renewed = kept.renew(&mut signer, later)?;
+/// let renewed = KeptDocument::renew([&kept], &mut signer, later)?;
 /// assert_eq!(renewed.expires_at(), later.saturating_add(10 * minute));
 /// # Ok::<(), smart_record_core::SignError>(())
 /// ```
@@ -57,7 +66,16 @@ impl KeptDocument {
         Self { document: merge_documents(self.document, document), ttl: self.ttl.max(ttl) }
     }
 
+    /// Keeps another document as well, as [`and`](Self::and).
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        self.and(other.document, other.ttl)
+    }
+
     /// What is left to be kept after `newer` was published over it; `None` if nothing is.
+    ///
+    /// A Dict and the named arguments of a Predicate of the same tag lose what `newer` overwrites, key by key. The elements
+    /// of a Set stay, because sets unite. Anything else, a List too, is overwritten as a whole.
     #[must_use]
     pub fn without(self, newer: &Dict) -> Option<Self> {
         let was_empty = self.document.is_empty();
@@ -65,7 +83,7 @@ impl KeptDocument {
         (was_empty || !document.is_empty()).then_some(Self { document, ttl: self.ttl })
     }
 
-    /// Signs it for the first time, merged into the space.
+    /// Signs it for the first time, merged into the space as one update more.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
@@ -77,29 +95,197 @@ impl KeptDocument {
         signer.merge(visible_document(self.document.clone(), now), now, self.ttl)
     }
 
-    /// Signs it anew, as one update in the place of all that the space says, which says the same; if that does not fit
-    /// into one, as one update more.
+    /// Signs all that is kept in a space anew, in the place of all that the space says, which says the same. That takes one
+    /// update, and more only if all of it does not fit into one. Returns the last.
+    ///
+    /// If the space has no room for all of it once more, only what is kept is signed anew, merged into the space.
     ///
     /// # Errors
-    /// As [`SpaceSigner::merge`].
-    pub fn renew(
-        &self,
+    /// As [`SpaceSigner::merge`]. The signer is then as it was.
+    pub fn renew<'a>(
+        kept: impl IntoIterator<Item = &'a Self, IntoIter: Clone>,
         signer: &mut SpaceSigner,
         now: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        let mut ends_at = now.saturating_add(self.ttl);
-        let mut document = visible_document(self.document.clone(), now);
-        document = resolve_document(document, ends_at);
-        if let Some(view) = signer.space().view(now) {
-            ends_at = ends_at.max(view.expires_at);
-            document = merge_documents(view.document, document);
-        }
-        let document = inheriting(document, ends_at);
-        match signer.replace(document, now, ends_at.saturating_since(now)) {
-            Err(SignError::Update(UpdateError::Limit(_))) => self.sign(signer, now),
+        let kept = kept.into_iter();
+        let said = signer.space().view(now).map(|view| (view.document, view.expires_at));
+        match replace(signer, said.into_iter().chain(resolved(kept.clone(), now)), now) {
+            Err(SignError::Update(UpdateError::Limit(_))) => {
+                sign_all(signer, UpdateKind::Merge, resolved(kept, now), now)
+            }
             signed => signed,
         }
     }
+
+    /// Withdraws it: signs what else the space says, and what else is `kept` there, in the place of all that the space
+    /// says. A position that something else was written to since is left as it is. An element of a set goes, also if it
+    /// was published besides.
+    ///
+    /// # Errors
+    /// As [`SpaceSigner::merge`], and [`Limit::SPACE_BYTES`] if the space has no room for all of it once more. The signer
+    /// is then as it was.
+    pub fn withdraw<'a>(
+        &self,
+        kept: impl IntoIterator<Item = &'a Self>,
+        signer: &mut SpaceSigner,
+        now: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        let said = signer.space().view(now).and_then(|view| {
+            let left = minus(view.document, &self.document);
+            let ends_at = left.iter().map(|(_, node)| latest_end(node)).max()?;
+            Some((left, ends_at))
+        });
+        replace(signer, said.into_iter().chain(resolved(kept, now)), now)
+    }
+}
+
+/// Documents that are kept, as they are when they are signed `now`; with the end of each.
+fn resolved<'a>(
+    kept: impl IntoIterator<Item = &'a KeptDocument>,
+    now: Timestamp,
+) -> impl Iterator<Item = (Dict, Timestamp)> {
+    kept.into_iter().map(move |kept| {
+        let ends_at = now.saturating_add(kept.ttl);
+        (resolve_document(visible_document(kept.document.clone(), now), ends_at), ends_at)
+    })
+}
+
+/// Signs these documents, merged, in the place of all that a space says; withdraws the space if there are none.
+fn replace(
+    signer: &mut SpaceSigner,
+    documents: impl Iterator<Item = (Dict, Timestamp)>,
+    now: Timestamp,
+) -> Result<SignedUpdate, SignError> {
+    let mut documents = documents.peekable();
+    match documents.peek() {
+        Some(_) => sign_all(signer, UpdateKind::Replace, documents, now),
+        None => signer.withdraw(now),
+    }
+}
+
+/// Signs these resolved documents, merged, in as few updates as it takes. Returns the last.
+fn sign_all(
+    signer: &mut SpaceSigner,
+    kind: UpdateKind,
+    documents: impl Iterator<Item = (Dict, Timestamp)>,
+    now: Timestamp,
+) -> Result<SignedUpdate, SignError> {
+    let all = documents
+        .reduce(|(all, ends_at), (more, until)| (merge_documents(all, more), ends_at.max(until)));
+    let (document, ends_at) = all.unwrap_or_default();
+    let document = inheriting(document, ends_at);
+    let mut attempt = signer.clone();
+    let (last, parts) = sign_parts(&mut attempt, kind, document, now, ends_at)?;
+    if kind == UpdateKind::Replace && attempt.space().updates().len() < parts {
+        let limits = signer.limits();
+        let bytes = parts.saturating_mul(limits.update_bytes());
+        let exceeded = LimitExceeded::new(Limit::SPACE_BYTES, bytes, limits.space_bytes());
+        return Err(UpdateError::from(exceeded).into());
+    }
+    *signer = attempt;
+    Ok(last)
+}
+
+/// Signs a document in one update, or if that is too large in several. Returns the last, and how many they are.
+fn sign_parts(
+    signer: &mut SpaceSigner,
+    kind: UpdateKind,
+    document: Dict,
+    now: Timestamp,
+    ends_at: Timestamp,
+) -> Result<(SignedUpdate, usize), SignError> {
+    let ttl = ends_at.saturating_since(now);
+    let signed = match kind {
+        UpdateKind::Merge => signer.merge(document.clone(), now, ttl),
+        UpdateKind::Replace => signer.replace(document.clone(), now, ttl),
+    };
+    match signed {
+        Err(SignError::Update(UpdateError::Limit(exceeded)))
+            if [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit) =>
+        {
+            let Some((first, second)) = halves(document) else {
+                return Err(UpdateError::from(exceeded).into());
+            };
+            let (_, some) = sign_parts(signer, kind, first, now, ends_at)?;
+            let (last, more) = sign_parts(signer, UpdateKind::Merge, second, now, ends_at)?;
+            Ok((last, some.saturating_add(more)))
+        }
+        signed => Ok((signed?, 1)),
+    }
+}
+
+/// Two documents that say together what this one says; `None` if nothing in it can be told apart.
+fn halves(document: Dict) -> Option<(Dict, Dict)> {
+    let half = document.len() / 2;
+    let mut pairs = document.into_iter();
+    if half > 0 {
+        let first = pairs.by_ref().take(half).collect();
+        return Some((first, pairs.collect()));
+    }
+    let (key, Node { kind: Kind::Dict(dict), expires_at }) = pairs.next()? else {
+        return None;
+    };
+    let (first, second) = halves(dict)?;
+    let within = |dict| {
+        let node = Node { kind: Kind::Dict(dict), expires_at };
+        [(key.clone(), node)].into_iter().collect()
+    };
+    Some((within(first), within(second)))
+}
+
+/// A document without what another says in the same positions.
+fn minus(document: Dict, said: &Dict) -> Dict {
+    let left = document.into_iter().filter_map(|(key, node)| {
+        let node = match said.iter().find(|(other, _)| **other == key) {
+            Some((_, said)) => node_minus(node, said)?,
+            None => node,
+        };
+        Some((key, node))
+    });
+    left.collect()
+}
+
+/// A node without what another says in its place; `None` if that is all of it.
+fn node_minus(node: Node, said: &Node) -> Option<Node> {
+    let kind = match (node.kind, &said.kind) {
+        (Kind::List(list), Kind::List(said)) => {
+            let list = elements_minus(list, said);
+            (!list.is_empty()).then_some(Kind::List(list))?
+        }
+        (Kind::Dict(dict), Kind::Dict(said)) => {
+            let dict = minus(dict, said);
+            (!dict.is_empty()).then_some(Kind::Dict(dict))?
+        }
+        (Kind::Predicate(predicate), Kind::Predicate(said)) if predicate.tag == said.tag => {
+            let Predicate { tag, positional, named } = predicate;
+            let positional = elements_minus(positional, &said.positional);
+            let named = minus(named, &said.named);
+            let is_left = !positional.is_empty() || !named.is_empty();
+            is_left.then_some(Kind::Predicate(Predicate { tag, positional, named }))?
+        }
+        // Something else was written there since.
+        (kind, said) if kind != *said => kind,
+        _ => return None,
+    };
+    Some(Node { kind, expires_at: node.expires_at })
+}
+
+/// When the last of a resolved node expires.
+fn latest_end(node: &Node) -> Timestamp {
+    let inside = match &node.kind {
+        Kind::List(list) => list.iter().map(latest_end).max(),
+        Kind::Dict(dict) => dict.iter().map(|(_, node)| latest_end(node)).max(),
+        Kind::Predicate(Predicate { positional, named, .. }) => {
+            let named = named.iter().map(|(_, node)| latest_end(node));
+            positional.iter().map(latest_end).chain(named).max()
+        }
+        _ => None,
+    };
+    node.expires_at.max(inside).unwrap_or_default()
+}
+
+fn elements_minus(list: List, said: &List) -> List {
+    list.into_iter().filter(|node| said.iter().all(|said| said.kind != node.kind)).collect()
 }
 
 /// A document without what a newer one overwrites.
@@ -118,7 +304,7 @@ fn without(document: Dict, newer: &Dict) -> Dict {
 fn node_without(node: Node, newer: &Node) -> Option<Node> {
     let kind = match (node.kind, &newer.kind) {
         // Sets are united, so nothing in them is overwritten.
-        (kind @ Kind::List(_), Kind::List(_)) => kind,
+        (kind @ Kind::Set(_), Kind::Set(_)) => kind,
         (Kind::Dict(dict), Kind::Dict(newer)) => Kind::Dict(without(dict, newer)),
         (Kind::Predicate(predicate), Kind::Predicate(newer)) if predicate.tag == newer.tag => {
             let named = without(predicate.named, &newer.named);
@@ -131,23 +317,12 @@ fn node_without(node: Node, newer: &Node) -> Option<Node> {
 
 /// A resolved document with the instants left out that its nodes inherit.
 fn inheriting(document: Dict, parent: Timestamp) -> Dict {
-    document.into_iter().map(|(key, node)| (key, node_inheriting(node, parent))).collect()
+    document.filter_map(|node| Some(node_inheriting(node, parent)))
 }
 
 fn node_inheriting(node: Node, parent: Timestamp) -> Node {
     let at = node.expires_at.unwrap_or(parent);
-    let kind = match node.kind {
-        Kind::List(list) => {
-            Kind::List(list.into_iter().map(|node| node_inheriting(node, at)).collect())
-        }
-        Kind::Dict(dict) => Kind::Dict(inheriting(dict, at)),
-        Kind::Predicate(Predicate { tag, positional, named }) => Kind::Predicate(Predicate {
-            tag,
-            positional: positional.into_iter().map(|node| node_inheriting(node, at)).collect(),
-            named: inheriting(named, at),
-        }),
-        leaf => leaf,
-    };
+    let kind = node.kind.filter_map(|child| Some(node_inheriting(child, at)));
     Node { kind, expires_at: node.expires_at.filter(|at| *at != parent) }
 }
 
@@ -159,6 +334,7 @@ mod tests {
         super::{Limits, SmartRecord, Space},
         *,
     };
+    use crate::node::{List, Set};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -177,14 +353,15 @@ mod tests {
     #[test]
     fn signing_anew_changes_nothing_but_for_how_long_and_leaves_one_update() {
         let mut signer = signer();
-        let long = document(r#"{"long": {"a": 1, "b": [1, {"x": "y"}]}, "set": [1]}"#);
-        signer.merge(long, NOW, 10 * MINUTE).unwrap();
-        signer.merge(document(r#"{"short": 1, "set": [2]}"#), NOW, 3 * MINUTE).unwrap();
+        let long = r#"{"long": {"a": 1, "b": [1, {"x": "y"}, 1]}, "set": {"/": {"set": [1]}}}"#;
+        signer.merge(document(long), NOW, 10 * MINUTE).unwrap();
+        let short = document(r#"{"short": 1, "set": {"/": {"set": [2]}}}"#);
+        signer.merge(short, NOW, 3 * MINUTE).unwrap();
         let kept = KeptDocument::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
         kept.sign(&mut signer, NOW).unwrap();
         let before = signer.space().clone();
         let later = NOW.saturating_add(2 * MINUTE);
-        kept.renew(&mut signer, later).unwrap();
+        KeptDocument::renew([&kept], &mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
         let said = |space: &Space, minutes| {
             let at = NOW.saturating_add(minutes * MINUTE);
@@ -198,32 +375,116 @@ mod tests {
         let kept = late.get("kept").unwrap();
         assert_eq!(kept.expires_at, Some(NOW.saturating_add(6 * MINUTE)));
         let set = late.get("set").unwrap();
-        assert_eq!(set.to_string(), "[1]", "the other element had three minutes");
+        assert_eq!(set.to_string(), "set[1]", "the other element had three minutes");
         assert_eq!(set.expires_at, Some(NOW.saturating_add(10 * MINUTE)));
         assert_eq!(late.len(), 3);
     }
 
     #[test]
     fn what_is_published_over_a_part_takes_its_place_and_is_not_kept() {
-        let kept =
-            KeptDocument::new(document(r#"{"a": 1, "b": {"x": 1, "y": 2}, "set": [1]}"#), MINUTE);
-        let left = kept.without(&document(r#"{"a": 2, "b": {"x": 3}, "set": [2], "new": 1}"#));
-        let left = left.unwrap();
-        assert_eq!(left.document, document(r#"{"b": {"y": 2}, "set": [1]}"#));
-        let nothing = document(r#"{"b": 1, "set": 1}"#);
+        let document = |a, x, element, list: &str| {
+            let set = format!(r#"{{"/": {{"set": [{element}]}}}}"#);
+            document(&format!(r#"{{"a": {a}, "b": {{{x}}}, "set": {set}{list}}}"#))
+        };
+        let kept = document(1, r#""x": 1, "y": 2"#, 1, r#", "list": [1, 2], "other": [1]"#);
+        let newer = document(2, r#""x": 3"#, 2, r#", "list": [1, 2], "new": 1"#);
+        let left = KeptDocument::new(kept, MINUTE).without(&newer).unwrap();
+        let expected = Dict::from([
+            ("b", Node::from(Dict::from([("y", 2)]))),
+            ("set", Set::from([1]).into()),
+            ("other", List::from([1]).into()),
+        ]);
+        assert_eq!(left.document, expected, "a list is overwritten as a whole");
+        let nothing = Dict::from([("b", 1), ("set", 1), ("other", 1)]);
         assert!(left.without(&nothing).is_none(), "nothing is left to be kept");
     }
 
     #[test]
-    fn a_space_that_does_not_fit_into_one_update_is_kept_all_the_same() {
+    fn a_space_that_does_not_fit_into_one_update_is_kept_in_as_few_as_it_takes() {
         let mut signer = signer();
-        for name in ["a", "b"] {
-            let large = [(name, "x".repeat(1_500))].into_iter().collect();
-            signer.merge(large, NOW, 10 * MINUTE).unwrap();
+        for name in ["a", "b", "c"] {
+            let large: Dict = [(name, "x".repeat(1_500))].into_iter().collect();
+            let nested = [("nested", large)].into_iter().collect();
+            signer.merge(nested, NOW, 10 * MINUTE).unwrap();
         }
         let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
-        kept.renew(&mut signer, NOW).unwrap();
-        assert_eq!(signer.space().updates().len(), 3);
-        assert_eq!(signer.space().view(NOW).unwrap().document.len(), 3);
+        let said = signer.space().view(NOW).unwrap().document;
+        for _ in 0..20 {
+            KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
+        }
+        assert!(signer.space().updates().len() <= 4, "renewals do not pile up");
+        let view = signer.space().view(NOW).unwrap().document;
+        assert_eq!(view.len(), 2);
+        assert_eq!(view.get("nested"), said.get("nested"), "with the same lifetimes");
+        kept.withdraw([], &mut signer, NOW).unwrap();
+        assert_eq!(signer.space().view(NOW).unwrap().document, said);
+    }
+
+    #[test]
+    fn what_fits_into_no_update_is_kept_all_the_same() {
+        let mut signer = signer();
+        // A set of which no update can carry all.
+        for n in 0..4 {
+            let set = format!(r#"{{"set": ["{}"]}}"#, n.to_string().repeat(700));
+            signer.merge(document(&set), NOW, 10 * MINUTE).unwrap();
+        }
+        let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
+        let renewed = KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
+        assert_eq!(renewed.kind(), UpdateKind::Merge);
+        assert_eq!(signer.space().view(NOW).unwrap().document.len(), 2);
+        let before = signer.record(NOW);
+        let refused = kept.withdraw([], &mut signer, NOW).unwrap_err();
+        assert!(matches!(refused, SignError::Update(UpdateError::Limit(_))), "{refused}");
+        assert_eq!(signer.record(NOW), before, "it leaves no trace");
+    }
+
+    #[test]
+    fn case_27_what_changes_each_second_is_one_update() {
+        let mut signer = signer();
+        signer.merge(document(r#"{"published": "x", "set": [1]}"#), NOW, 10 * MINUTE).unwrap();
+        let other = KeptDocument::new(document(r#"{"name": "y"}"#), 2 * MINUTE);
+        let mut kept = KeptDocument::new(document(r#"{"map": "z", "set": [2]}"#), MINUTE);
+        let mut longest = 0;
+        for n in 0..300 {
+            let now = NOW.saturating_add(n * Duration::from_secs(1));
+            let players = format!(r#"{{"players": {n}}}"#);
+            kept = kept.and(document(&players), MINUTE);
+            KeptDocument::renew([&other, &kept], &mut signer, now).unwrap();
+            let space = signer.space();
+            assert_eq!(space.updates().len(), 1);
+            longest = longest.max(space.encode(&signer.writer()).len());
+            let said = space.view(now).unwrap().document;
+            let all = format!(
+                r#"{{"published": "x", "set": [1, 2], "name": "y", "map": "z", "players": {n}}}"#
+            );
+            assert_eq!(said.to_json(), document(&all).to_json());
+        }
+        assert!(longest < 400, "{longest} bytes");
+    }
+
+    #[test]
+    fn withdrawing_one_document_leaves_all_else() {
+        let mut signer = signer();
+        signer
+            .merge(document(r#"{"dict": {"a": 1, "b": 1}, "set": [1]}"#), NOW, 9 * MINUTE)
+            .unwrap();
+        let other = KeptDocument::new(document(r#"{"dict": {"c": 1}, "set": [2]}"#), 2 * MINUTE);
+        let kept =
+            document(r#"{"dict": {"b": 2, "d": 1}, "set": [2, 3], "only": {"x": 1}, "over": 1}"#);
+        let kept = KeptDocument::new(kept, MINUTE);
+        KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
+        signer.merge(document(r#"{"over": 2}"#), NOW, 9 * MINUTE).unwrap();
+        kept.withdraw([&other], &mut signer, NOW).unwrap();
+        assert_eq!(signer.space().updates().len(), 1);
+        let said = signer.space().view(NOW).unwrap().document.to_json();
+        let left = document(r#"{"dict": {"a": 1, "c": 1}, "set": [1, 2], "over": 2}"#);
+        assert_eq!(said, left.to_json());
+        // With nothing else, the space is withdrawn.
+        let mut alone = super::tests::signer();
+        let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);
+        kept.sign(&mut alone, NOW).unwrap();
+        let withdrawn = kept.withdraw([], &mut alone, NOW).unwrap();
+        assert_eq!(alone.space().view(NOW), None);
+        assert_eq!(withdrawn.retain_until(), NOW.saturating_add(MINUTE));
     }
 }

@@ -162,10 +162,14 @@ impl Limit {
     pub const BAD_SIGNATURES: Self = Self::new("the value", "bad signatures");
     /// The bytes of an update.
     pub const UPDATE_BYTES: Self = Self::new("the update", "bytes");
+    /// The bytes of an update's extension fields, tags and lengths included.
+    pub const EXTENSION_BYTES: Self = Self::new("the extension fields", "bytes");
     /// The levels of a document.
     pub const DOCUMENT_DEPTH: Self = Self::new("the depth of the document", "nodes");
     /// The nodes of a document.
     pub const DOCUMENT_NODES: Self = Self::new("the document", "nodes");
+    /// The bytes of the updates of a space.
+    pub const SPACE_BYTES: Self = Self::new("the space", "bytes");
     /// The spaces of a record.
     pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
 

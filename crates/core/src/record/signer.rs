@@ -11,8 +11,10 @@ use libp2p_identity::Keypair;
 
 use super::{
     SmartRecord,
+    extensions::Extensions,
     history::SigningHistory,
     limits::Limits,
+    seq::Seq,
     space::Space,
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
@@ -69,6 +71,11 @@ impl SpaceSigner {
     /// The key of the record.
     pub const fn key(&self) -> &RecordKey {
         &self.key
+    }
+
+    /// The limits of the DHT's replicas.
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The writer whose space it is.
@@ -159,14 +166,18 @@ impl SpaceSigner {
         self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that withdraws all that the space says. It is kept for the longest time there is, because a
-    /// replica may hold an update that the signer does not know of, for instance from before a restart.
+    /// An update that withdraws all that the space says. Replicas retain it until the last update that it hides is
+    /// gone. If the signer does not know all of the space ([`resume`](Self::resume)), that is
+    /// [`max_ttl`](Limits::max_ttl) from `now` on, 48 hours by default, because a replica may hold an update from
+    /// before a restart.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
     pub fn withdraw(&mut self, now: Timestamp) -> Result<SignedUpdate, SignError> {
-        let longest = now.saturating_add(self.limits.max_ttl());
-        self.sign(UpdateKind::Replace, Dict::new(), now, Timestamp::EPOCH, longest)
+        let expires_at = Timestamp::EPOCH;
+        self.sign(UpdateKind::Replace, Dict::new(), now, expires_at, |history, seq| {
+            history.retain_withdrawal_until(seq)
+        })
     }
 
     fn update(
@@ -179,21 +190,24 @@ impl SpaceSigner {
         if expires_at <= now {
             return Err(UpdateError::Expired { retain_until: expires_at }.into());
         }
-        self.sign(kind, document, now, expires_at, expires_at)
+        self.sign(kind, document, now, expires_at, |history, seq| {
+            history.retain_until(seq).max(expires_at)
+        })
     }
 
-    /// Signs an update that is retained at least until then, and as long as anything before it.
+    /// Signs an update that is retained for as long as `retain_until` says.
     fn sign(
         &mut self,
         kind: UpdateKind,
         document: Dict,
         now: Timestamp,
         expires_at: Timestamp,
-        retain_until: Timestamp,
+        retain_until: impl FnOnce(&SigningHistory, Seq) -> Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         let seq = self.history.next(now).map_err(UpdateError::from)?;
-        let retain_until = retain_until.max(self.history.retain_until(seq));
-        let update = Update { seq, expires_at, retain_until, kind, document };
+        let retain_until = retain_until(&self.history, seq);
+        let extensions = Extensions::new();
+        let update = Update { seq, expires_at, retain_until, kind, document, extensions };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
         self.history.signed(seq, retain_until);
         self.space.collect(now);
@@ -212,7 +226,7 @@ fn learn(history: &mut SigningHistory, space: &Space) {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Limit, LimitExceeded, Seq},
+        super::{Limit, LimitExceeded},
         *,
     };
 
@@ -301,10 +315,30 @@ mod tests {
 
         // After a restart, all that a replica tells is the first of the two.
         let mut after = restarted(&keypair);
-        after.resume(&slice);
+        after.learn(&slice);
         let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
         assert!(withdrawal.retain_until() >= long.retain_until());
         assert!(withdrawal.position() > long.position());
+    }
+
+    #[test]
+    fn case_28_a_withdrawal_goes_with_what_it_hides_if_all_of_that_is_known() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let mut before = signer(&keypair);
+        before.merge(says("long"), now, HOUR).unwrap();
+        let short = before.merge(says("short"), now, Duration::from_secs(30)).unwrap();
+        assert_eq!(before.clone().withdraw(now).unwrap().retain_until(), short.retain_until());
+        let mut after = restarted(&keypair);
+        after.resume(&before.record(now));
+        let withdrawal = after.withdraw(now).unwrap();
+        assert_eq!(withdrawal.retain_until(), now.saturating_add(HOUR));
+        assert_eq!(after.record(now.saturating_add(HOUR)).spaces().len(), 0, "nothing is left");
+        // What is withdrawn again, or was never there, is not retained for longer.
+        let again = after.withdraw(now).unwrap();
+        assert_eq!(again.retain_until(), withdrawal.retain_until());
+        let nothing = signer(&Keypair::generate_ed25519()).withdraw(now).unwrap();
+        assert_eq!(nothing.retain_until(), now.saturating_add(Duration::from_secs(1)));
     }
 
     #[test]

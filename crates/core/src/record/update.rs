@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
 //! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
-//! are kept verbatim.
+//! are kept verbatim, extension fields included.
 //!
 //! **Spec.** `proto/smart_record.proto`, message `Update`; `docs/design.md`, section "Update".
 
@@ -14,6 +14,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
+    extensions::Extensions,
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
@@ -52,6 +53,8 @@ pub struct Update {
     pub kind: UpdateKind,
     /// What is written.
     pub document: Dict,
+    /// Fields that this version does not know, signed and sent with the rest. Usually none.
+    pub extensions: Extensions,
 }
 
 /// Why bytes are not an update of the writer.
@@ -124,7 +127,7 @@ pub enum SignError {
 impl Update {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        proto::Update {
+        let known = proto::Update {
             seq: self.seq.as_micros(),
             expires_at: self.expires_at.as_millis(),
             retain_until: (self.retain_until != self.expires_at)
@@ -135,8 +138,8 @@ impl Update {
             }
             .into(),
             document: codec::encode(&self.document).into(),
-        }
-        .encode_to_vec()
+        };
+        [known.encode_to_vec(), self.extensions.encode()].concat()
     }
 
     /// Signs the update for the record `key`. Any libp2p key will do.
@@ -173,9 +176,8 @@ impl UnverifiedUpdate {
         Limit::UPDATE_BYTES.check(bytes.len(), limits.update_bytes())?;
         check_signature_len(&signature)?;
         let wire = proto::Update::decode(bytes.clone()).map_err(ProtobufError::new)?;
-        if wire.encode_to_vec() != bytes {
-            return Err(UpdateError::NotCanonical);
-        }
+        let rest = bytes.strip_prefix(&wire.encode_to_vec()[..]);
+        rest.map(Extensions::decode).ok_or(UpdateError::NotCanonical)??;
         let update = SignedUpdate::from_wire(wire, bytes, signature)?;
         let unverified = Self(update);
         unverified.check_lifetime(limits)?;
@@ -346,6 +348,14 @@ impl SignedUpdate {
         // It was decoded once before, within limits; there is nothing left to refuse.
         let limits = DocumentLimits { depth: usize::MAX, nodes: usize::MAX };
         codec::decode(&self.document, limits).unwrap_or_default()
+    }
+
+    /// The fields that this version does not know. Reads the update again.
+    pub fn extensions(&self) -> Extensions {
+        let known = proto::Update::decode(self.bytes.clone()).map(|update| update.encoded_len());
+        // They were read once before, so there is nothing left to refuse.
+        let rest = known.ok().and_then(|len| self.bytes.get(len..)).unwrap_or_default();
+        Extensions::decode(rest).unwrap_or_default()
     }
 
     /// The bytes that were signed together with the key.

@@ -27,6 +27,8 @@ pub const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
 /// A signature of such a key.
 pub const MAX_SIGNATURE_BYTES: usize = 1_024;
 
+/// The tag of the type, with which an encoded public key begins.
+const KEY_TYPE_TAG: u8 = 0x08;
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
 
@@ -43,6 +45,9 @@ pub enum WriterError {
     /// Too many bytes.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
+    /// A public key of a type that libp2p does not have, or that is left out of this build.
+    #[error("a public key of type {}, which is not supported here", type_name(*.0))]
+    Unsupported(u64),
     /// Not a public key of the type that it says.
     #[error("not a libp2p public key: {0}")]
     Key(String),
@@ -70,6 +75,11 @@ impl Writer {
             } else {
                 Err(WriterError::NotCanonical)
             };
+        }
+        if let Some(key_type) = key_type(&encoded)
+            && !is_supported(key_type)
+        {
+            return Err(WriterError::Unsupported(key_type));
         }
         let key = PublicKey::try_decode_protobuf(&encoded)
             .map_err(|e| WriterError::Key(e.to_string()))?;
@@ -171,6 +181,33 @@ fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {
     encoded.strip_prefix(&ED25519_PREFIX)?.try_into().ok()
 }
 
+/// The number of the type with which an encoded key begins.
+fn key_type(encoded: &[u8]) -> Option<u64> {
+    prost::encoding::decode_varint(&mut encoded.strip_prefix(&[KEY_TYPE_TAG])?).ok()
+}
+
+/// Whether keys of the type are verified here. It is asked before a key is decoded: libp2p-identity calls a key of a type that
+/// is left out damaged, and takes it where another crate has the type put in.
+const fn is_supported(key_type: u64) -> bool {
+    match key_type {
+        0 => cfg!(feature = "rsa"),
+        1 => true,
+        2 => cfg!(feature = "secp256k1"),
+        3 => cfg!(feature = "ecdsa"),
+        _ => false,
+    }
+}
+
+fn type_name(key_type: u64) -> String {
+    match key_type {
+        0 => "RSA".to_owned(),
+        1 => "Ed25519".to_owned(),
+        2 => "secp256k1".to_owned(),
+        3 => "ECDSA".to_owned(),
+        unknown => unknown.to_string(),
+    }
+}
+
 /// Whether the y coordinate is below the field's prime 2^255 - 19, its only canonical form.
 fn is_reduced(point: &[u8; 32]) -> bool {
     let [first, middle @ .., last] = point;
@@ -246,18 +283,44 @@ impl fmt::Display for Writer {
 
 #[cfg(test)]
 mod tests {
-    use libp2p_identity::Keypair;
-
     use super::*;
 
+    #[cfg(all(feature = "ecdsa", feature = "secp256k1"))]
     #[test]
     fn the_peer_id_is_libp2p_s() {
+        use libp2p_identity::Keypair;
+
         for keypair in
             [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()]
         {
             let key = keypair.public();
             let writer = Writer::decode(key.encode_protobuf().into()).unwrap();
             assert_eq!(writer.peer_id(), key.to_peer_id());
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_not_there_is_told_from_a_key_that_is_damaged() {
+        for (key_type, name, is_there) in [
+            (0, "RSA", cfg!(feature = "rsa")),
+            (1, "Ed25519", true),
+            (2, "secp256k1", cfg!(feature = "secp256k1")),
+            (3, "ECDSA", cfg!(feature = "ecdsa")),
+            (4, "4", false),
+            (127, "127", false),
+        ] {
+            let error = Writer::decode(vec![0x08, key_type, 0x12, 0x01, 0x01].into()).unwrap_err();
+            assert_eq!(matches!(error, WriterError::Key(_)), is_there, "{error}");
+            if !is_there {
+                assert_eq!(error, WriterError::Unsupported(key_type.into()));
+                assert!(error.to_string().contains(&format!("type {name},")), "{error}");
+            }
+        }
+        let long = Writer::decode(vec![0x08, 0xac, 0x02, 0x12, 0x00].into());
+        assert_eq!(long, Err(WriterError::Unsupported(300)));
+        for no_type in [&[][..], &[0x08], &[0x12, 0x00], &[0x08, 0x80]] {
+            let error = Writer::decode(Bytes::copy_from_slice(no_type)).unwrap_err();
+            assert!(matches!(error, WriterError::Key(_)), "{error}");
         }
     }
 

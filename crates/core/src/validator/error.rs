@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 
 use crate::{
     protobuf::ProtobufError,
-    record::{LimitExceeded, PolicyRefusal, RecordError, UpdateError, WriterError},
+    record::{LimitExceeded, PolicyRefusal, RecordError, SignError, UpdateError, WriterError},
     time::Timestamp,
 };
 
@@ -119,6 +119,18 @@ impl ValidationError {
     }
 }
 
+impl SignError {
+    /// The class of the refusal.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Update(UpdateError::Limit(_)) => Fault::LimitExceeded,
+            Self::Update(UpdateError::Expired { .. }) => Fault::Expired,
+            Self::Update(_) => Fault::Malformed,
+            Self::Key(_) => Fault::Caller,
+        }
+    }
+}
+
 /// How bytes fail to be what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -156,6 +168,7 @@ impl From<WriterError> for ValidationError {
     fn from(error: WriterError) -> Self {
         match error {
             WriterError::Limit(limit) => limit.into(),
+            WriterError::Unsupported(_) => Self::Unsupported(error.to_string()),
             other => Malformed::Writer(other).into(),
         }
     }

@@ -151,7 +151,7 @@ impl<T: Clone> Namespaces<T> {
         registered.or(self.fallback.as_ref()).ok_or_else(|| {
             ValidationError::Unsupported(match key.namespace() {
                 Some(name) => format!("nothing is registered for the namespace {name:?}"),
-                None => "a key without a namespace".to_owned(),
+                None => format!("{key} has no namespace: keys have the form /namespace/path"),
             })
         })
     }
@@ -168,6 +168,18 @@ impl Default for Registry {
 impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
+
+    /// Checks that a value may stand under `key`: that its namespace is registered and that it has the form of that
+    /// namespace's keys, as [`SpaceRules::check_key`] and [`Validator::check_key`] have it.
+    ///
+    /// # Errors
+    /// [`ValidationError`], with a text that names the form.
+    pub fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        match self.resolve(key)? {
+            Namespace::Spaces(rules) => rules.check_key(key),
+            Namespace::Value(validator) => validator.check_key(key),
+        }
+    }
 
     /// Checks that `value` may stand under `key` at `now`: all of it, as [`SpaceRules::validate`] and
     /// [`Validator::validate`] do.
@@ -258,11 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn case_9_a_key_that_nothing_can_stand_under_is_told_without_a_value() {
+        let owned = SpaceRules::new(crate::record::Limits::default(), crate::record::KeyOwner);
+        let registry = Registry::default().with("own", owned).unwrap();
+        let check = |key: &str| registry.check_key(&key.into()).map_err(|error| error.to_string());
+        assert_eq!(check("/sr/a"), Ok(()));
+        for (key, form) in [
+            ("sr/a", "/namespace/path"),
+            ("/unheard/of", "\"unheard\""),
+            ("/own/a", "/namespace/<peer id>/…"),
+        ] {
+            let told = check(key).unwrap_err();
+            assert!(told.contains(form), "{told}");
+        }
+        assert!(check(&format!("/sr/{}", "x".repeat(300))).is_err(), "too long");
+        assert_eq!(registry.with_fallback(AcceptAny::default()).check_key(&"sr/a".into()), Ok(()));
+    }
+
+    #[test]
     fn what_is_asked_of_a_registry_is_asked_of_its_validator() {
         /// Of which every answer can be told from the default.
         struct Other;
 
         impl Validator for Other {
+            fn check_key(&self, _: &RecordKey) -> Result<(), ValidationError> {
+                Err(ValidationError::Stale)
+            }
+
             fn validate(
                 &self,
                 _: &RecordKey,
@@ -291,6 +325,7 @@ mod tests {
 
         let registry = Registry::empty().with("other", std::sync::Arc::new(Other)).unwrap();
         let key = RecordKey::new("/other/x");
+        assert_eq!(registry.check_key(&key), Err(ValidationError::Stale));
         assert!(registry.validate(&key, b"x", Timestamp::EPOCH).is_ok());
         assert_eq!(registry.select(&key, &[b"x"]), Ok(7));
         assert_eq!(registry.consolidate(&key, &[b"x"]), Ok(b"all".to_vec()));

@@ -342,6 +342,15 @@ impl SpaceRules {
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 
+    /// Checks that there is a writer who may write under a key.
+    ///
+    /// # Errors
+    /// [`ValidationError`] if nobody may, or the key is too long.
+    pub fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        self.limits.check_key(key)?;
+        Ok(self.admission.check_key(key)?)
+    }
+
     /// Checks that a writer may write under a key.
     ///
     /// # Errors

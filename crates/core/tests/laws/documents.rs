@@ -56,7 +56,8 @@ pub fn dict_key(finite: bool) -> BoxedStrategy<Kind> {
     prop_oneof![
         6 => prop_oneof![Just("a"), Just("b"), Just("c"), Just("/")].prop_map(Kind::from),
         1 => leaf(finite),
-        1 => vec(leaf(finite), 0..3).prop_map(|v| Kind::from(v.into_iter().collect::<List>())),
+        1 => vec(leaf(finite), 0..3).prop_map(|v| Set::from(v).into()),
+        1 => vec(leaf(finite), 0..3).prop_map(|v| List::from(v).into()),
     ]
     .boxed()
 }
@@ -71,15 +72,17 @@ pub fn node(finite: bool, lifetime: BoxedStrategy<Option<u64>>) -> BoxedStrategy
     let inner = with_lifetime.clone();
     with_lifetime(leaf(finite))
         .prop_recursive(3, 16, 4, move |child| {
-            let list = vec(child.clone(), 0..4).prop_map(List::from_iter).boxed();
+            let list = vec(child.clone(), 0..4).prop_map(List::from_iter);
+            let set = vec(child.clone(), 0..4).prop_map(Set::from_iter).boxed();
             let dict = vec((dict_key(finite), child), 0..4).prop_map(Dict::from_iter).boxed();
             let predicate =
-                (prop_oneof![Just("t"), Just("u"), Just("")], list.clone(), dict.clone()).prop_map(
+                (prop_oneof![Just("t"), Just("u"), Just("")], set.clone(), dict.clone()).prop_map(
                     |(tag, positional, named)| Predicate { tag: tag.to_owned(), positional, named },
                 );
             inner(
                 prop_oneof![
                     list.prop_map(Kind::from),
+                    set.prop_map(Kind::from),
                     dict.prop_map(Kind::from),
                     predicate.prop_map(Kind::from),
                 ]
@@ -116,6 +119,7 @@ pub fn encoded(node: &Node) -> Vec<u8> {
 pub fn without_lifetimes(node: &Node) -> Node {
     Node::new(match &node.kind {
         Kind::List(list) => list.iter().map(without_lifetimes).collect::<List>().into(),
+        Kind::Set(set) => set.iter().map(without_lifetimes).collect::<Set>().into(),
         Kind::Dict(dict) => Kind::from(bare_dict(dict)),
         Kind::Predicate(p) => Kind::from(Predicate {
             tag: p.tag.clone(),
@@ -167,23 +171,23 @@ proptest! {
     }
 
     #[test]
-    fn a_list_is_a_set(nodes in vec(node(false, any_lifetime()), 0..6), seed: u64) {
+    fn a_set_has_no_order_and_no_repetition(nodes in vec(node(false, any_lifetime()), 0..6), seed: u64) {
         // Some once more with another lifetime: of the two the later one counts, whichever comes first.
         let again = nodes.iter().map(|node| Node {
             expires_at: node.expires_at.map(|at| Timestamp::from_millis(at.as_millis() / 2)),
             kind: node.kind.clone(),
         });
         let nodes: Vec<Node> = nodes.iter().cloned().chain(again).collect();
-        let list: List = nodes.iter().cloned().collect();
+        let set: Set = nodes.iter().cloned().collect();
         let mut shuffled = nodes.clone();
         Dice(seed).shuffle(&mut shuffled);
-        let again: List = nodes.iter().chain(&shuffled).cloned().collect();
-        prop_assert_eq!(&again, &list);
-        for pair in list.iter().collect::<Vec<_>>().windows(2) {
+        let again: Set = nodes.iter().chain(&shuffled).cloned().collect();
+        prop_assert_eq!(&again, &set);
+        for pair in set.iter().collect::<Vec<_>>().windows(2) {
             prop_assert_eq!(pair[0].cmp_content(pair[1]), Ordering::Less);
         }
         for node in &nodes {
-            prop_assert!(list.contains(node));
+            prop_assert!(set.contains(node));
         }
     }
 
@@ -241,4 +245,12 @@ pub fn a_node_of_an_unknown_kind_hides_no_second_lifetime() {
 /// The encoding of a String node.
 pub fn encoded_key(text: &str) -> Vec<u8> {
     [&[0x2a, text.len() as u8][..], text.as_bytes()].concat()
+}
+
+#[test]
+fn the_design_has_the_merge_table_of_the_documentation() {
+    let design = include_str!("../../../../docs/design.md");
+    let rows = smart_record_core::merge_table!().lines().filter(|line| line.starts_with('|'));
+    let missing: Vec<_> = rows.filter(|row| !design.contains(row)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

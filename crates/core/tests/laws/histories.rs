@@ -18,6 +18,7 @@ pub struct Raw {
     pub retained: u64,
     pub replace: bool,
     pub document: Dict,
+    pub extensions: Extensions,
 }
 
 #[derive(Clone, Debug)]
@@ -49,14 +50,24 @@ pub fn raw() -> impl Strategy<Value = Raw> {
         0..SPAN / 2,
         prop::bool::weighted(0.3),
         small_document(),
+        extensions(),
     )
-        .prop_map(|(seq, expires_at, retained, replace, document)| Raw {
+        .prop_map(|(seq, expires_at, retained, replace, document, extensions)| Raw {
             seq,
             expires_at,
             retained,
             replace,
             document,
+            extensions,
         })
+}
+
+/// Mostly none.
+pub fn extensions() -> impl Strategy<Value = Extensions> {
+    let field = (Extensions::NUMBERS, vec(any::<u8>(), 0..4));
+    vec(field, 0..3).prop_map(|fields| {
+        fields.into_iter().fold(Extensions::new(), |all, (n, bytes)| all.with(n, bytes).unwrap())
+    })
 }
 
 pub fn lawful() -> BoxedStrategy<History> {
@@ -110,6 +121,7 @@ pub fn sign_raw(seed: u8, raw: &Raw) -> (Writer, SignedUpdate) {
         retain_until: at(raw.expires_at + raw.retained),
         kind: if raw.replace { UpdateKind::Replace } else { UpdateKind::Merge },
         document: raw.document.clone(),
+        extensions: raw.extensions.clone(),
     };
     let keypair = keypair(seed);
     let writer = Writer::from(&keypair.public());
@@ -198,12 +210,7 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
 }
 
 pub fn assert_nothing_expired(node: &Node, now: Timestamp) -> Result<(), TestCaseError> {
-    let children: Vec<&Node> = match &node.kind {
-        Kind::List(list) => list.iter().collect(),
-        Kind::Dict(dict) => dict.iter().map(|(_, node)| node).collect(),
-        Kind::Predicate(p) => p.positional.iter().chain(p.named.iter().map(|(_, n)| n)).collect(),
-        _ => Vec::new(),
-    };
+    let children: Vec<&Node> = node.kind.children().collect();
     // A container lives while anything in it does; all else by its own time.
     if children.is_empty() {
         let lives = node.expires_at.is_some_and(|at| at > now);

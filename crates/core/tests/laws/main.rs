@@ -27,9 +27,10 @@ use libp2p_identity::Keypair;
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use prost::Message;
 use smart_record_core::{
-    Cid, Dict, DocumentLimits, Fault, Float, Kind, Limits, List, Node, NodeError, Open, Predicate,
-    RecordKey, Seq, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update,
-    UpdateKind, ValidationError, View, Writer, codec,
+    Cid, Dict, DocumentLimits, Extensions, Fault, Float, Kind, Limit, Limits, List, Node,
+    NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq,
+    Set, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
+    ValidationError, View, Writer, codec,
 };
 
 /// The time at which all histories begin.

@@ -1,5 +1,6 @@
 //! Records: join, limits, views and collection, delivery, and the validator.
 
+#[cfg(feature = "ecdsa")]
 use p256::ecdsa::Signature;
 
 use super::*;
@@ -226,6 +227,56 @@ proptest! {
     }
 
     #[test]
+    fn only_extension_fields_may_follow_what_is_known(
+        mut raw in raw(),
+        fields in vec((14_u32..34, prop::bool::weighted(0.9), vec(any::<u8>(), 0..120)), 0..6),
+        sorted in prop::bool::weighted(0.8),
+    ) {
+        let mut fields = fields;
+        if sorted {
+            fields.sort_by_key(|(number, ..)| *number);
+        }
+        raw.extensions = Extensions::new();
+        let mut bytes = sign_raw(1, &raw).1.as_bytes().to_vec();
+        let known = bytes.len();
+        for (number, is_bytes, content) in &fields {
+            match is_bytes {
+                true => prost::encoding::bytes::encode(*number, content, &mut bytes),
+                false => prost::encoding::uint64::encode(*number, &1, &mut bytes),
+            }
+        }
+        let is_good = fields.iter().all(|(n, is_bytes, _)| *is_bytes && (16..32).contains(n))
+            && fields.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let fits = bytes.len() - known <= Extensions::MAX_BYTES;
+
+        let (writer, keypair) = (Writer::from(&keypair(1).public()), keypair(1));
+        let message = smart_record_core::envelope_bytes(
+            SIGNATURE_DOMAIN,
+            SIGNATURE_PAYLOAD_TYPE,
+            &[&[u8::try_from(key().as_bytes().len()).unwrap()], key().as_bytes(), &bytes],
+        );
+        let signature = keypair.sign(&message).unwrap();
+        let limits = Limits::default();
+        let decoded = SignedUpdate::decode(&key(), &writer, bytes.clone().into(), signature.into(), &limits);
+        match decoded {
+            Ok(update) => {
+                prop_assert!(is_good && fits);
+                prop_assert_eq!(update.as_bytes(), &bytes);
+                let extensions = update.extensions();
+                let found: Vec<_> = fields.iter().map(|(n, _, content)| (*n, &content[..])).collect();
+                prop_assert_eq!(extensions.iter().collect::<Vec<_>>(), found);
+                prop_assert_eq!(update.document(), raw.document);
+            }
+            Err(UpdateError::NotCanonical) => prop_assert!(!is_good),
+            Err(UpdateError::Limit(error)) => {
+                prop_assert!(is_good && !fits);
+                prop_assert_eq!(error.limit, Limit::EXTENSION_BYTES);
+            }
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+
+    #[test]
     fn the_container_has_no_say(histories in histories(any_history()), seed: u64) {
         let updates = all_updates(&histories);
         let record = record_of(&updates);
@@ -305,11 +356,13 @@ proptest! {
 }
 
 /// The other signature that ECDSA allows of the same bytes, which anyone can make: `s` becomes `n - s`.
+#[cfg(feature = "ecdsa")]
 fn twin_signature(der: &[u8]) -> Vec<u8> {
     let (r, s) = Signature::from_der(der).unwrap().split_scalars();
     Signature::from_scalars(r, -s).unwrap().to_der().as_bytes().to_vec()
 }
 
+#[cfg(feature = "ecdsa")]
 #[test]
 fn of_two_good_signatures_every_replica_keeps_the_same() {
     let keypair = Keypair::generate_ecdsa();

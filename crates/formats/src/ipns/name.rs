@@ -38,7 +38,10 @@ pub struct IpnsName(PeerId);
 #[non_exhaustive]
 pub enum NameError {
     /// The key is not `/ipns/` and the bytes of a peer id.
-    #[error("{0} is not the key of an IPNS name")]
+    #[error(
+        "{0} is not the key of an IPNS name, which is /ipns/ and the bytes, not the text, of a peer id: \
+         see IpnsName::key"
+    )]
     Key(RecordKey),
     /// The text is neither a CID of a libp2p key nor a peer id.
     #[error("{0:?} is not an IPNS name")]

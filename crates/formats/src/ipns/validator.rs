@@ -44,12 +44,19 @@ impl IpnsValidator {
     /// # Errors
     /// [`ValidationError`] if the key is not that of a name, or the value not a record of it.
     pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
-        let name = IpnsName::try_from(key).map_err(Malformed::other)?;
-        Ok(IpnsRecord::decode(&name, Bytes::copy_from_slice(value))?)
+        Ok(IpnsRecord::decode(&name_of(key)?, Bytes::copy_from_slice(value))?)
     }
 }
 
+fn name_of(key: &RecordKey) -> Result<IpnsName, ValidationError> {
+    Ok(IpnsName::try_from(key).map_err(Malformed::other)?)
+}
+
 impl Validator for IpnsValidator {
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        name_of(key).map(drop)
+    }
+
     fn validate(
         &self,
         key: &RecordKey,

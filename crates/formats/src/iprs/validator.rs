@@ -189,6 +189,11 @@ impl IprsValidator {
 }
 
 impl Validator for IprsValidator {
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        Limit::KEY_BYTES.check(key.as_bytes().len(), self.max_key_bytes)?;
+        Ok(self.admission.check_key(key)?)
+    }
+
     fn validate(
         &self,
         key: &RecordKey,

@@ -143,9 +143,10 @@ impl Announcer {
         self.sign(node, earlier.handshake_key(), earlier.presence_key(), now, ttl)
     }
 
-    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. The withdrawal
-    /// is kept for the longest time there is, because a node or a replica may hold an announcement that the
-    /// announcer does not know of, for instance from before a restart.
+    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. Replicas retain the
+    /// withdrawal until the last announcement that it may hide is gone. If the announcer does not know all of them
+    /// ([`resume`](Self::resume)), that is [`max_ttl`](PresenceLimits::max_ttl) from `now` on, 48 hours by default,
+    /// because a node or a replica may hold an announcement from before a restart.
     ///
     /// # Errors
     /// As [`Announcer::announce`].
@@ -156,7 +157,7 @@ impl Announcer {
     ) -> Result<Withdrawal, AnnounceError> {
         let seq = self.next(now)?;
         let created_at = seq.issued_at();
-        let retain_until = self.history.retain_until(seq).max(self.history.longest(seq));
+        let retain_until = self.history.retain_withdrawal_until(seq);
         let withdrawal = Withdrawal::sign(
             self.record.key(),
             &self.keypair,

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord};
 use smart_record_core::{
-    Limit, Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
+    Limit, Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, WriterError,
+    best_of,
 };
 
 /// The rules of presence records, under `presence` or any other namespace that a user chooses.
@@ -67,6 +68,10 @@ impl PresenceValidator {
 }
 
 impl Validator for PresenceValidator {
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        self.parse(key).map(drop)
+    }
+
     /// Everything in the record has to be good; only what has expired may be there beside what has not.
     fn validate(
         &self,
@@ -117,7 +122,11 @@ impl From<PresenceError> for ValidationError {
         match error {
             PresenceError::Limit(limit) => limit.into(),
             PresenceError::Expired { expired_at } => Self::Expired { expired_at },
-            PresenceError::UnknownKind(_) => Self::Unsupported(error.to_string()),
+            PresenceError::Identity { error: WriterError::Limit(limit), .. } => limit.into(),
+            PresenceError::UnknownKind(_)
+            | PresenceError::Identity { error: WriterError::Unsupported(_), .. } => {
+                Self::Unsupported(error.to_string())
+            }
             PresenceError::Signature { .. }
             | PresenceError::HalfSigned { .. }
             | PresenceError::OtherParty { .. }

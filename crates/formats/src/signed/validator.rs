@@ -175,6 +175,12 @@ impl SignedRecordValidator {
 }
 
 impl Validator for SignedRecordValidator {
+    /// Values of any key that is not too long are signed, if the policy has a writer for it.
+    fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
+        self.limits.check_parts(key, 0)?;
+        Ok(self.admission.check_key(key)?)
+    }
+
     fn validate(
         &self,
         key: &RecordKey,

@@ -217,8 +217,8 @@ pub fn key() -> RecordKey {
 
 /// A document with these requests in it.
 pub fn asking(requests: impl IntoIterator<Item = Predicate>) -> Dict {
-    let list: libp2p_smart_record::List = requests.into_iter().map(Node::from).collect();
-    [("please", list)].into_iter().collect()
+    let requests: libp2p_smart_record::Set = requests.into_iter().map(Node::from).collect();
+    Dict::from([("please", requests)])
 }
 
 /// `tag(address=A)`

@@ -1,5 +1,4 @@
-//! Records made by others, and what their makers say of them. Where they come from: `vectors/ipns/ORIGIN.md` of the
-//! test support.
+//! Records made by others, and what their makers say of them. Where they come from: `tests/vectors/ipns/ORIGIN.md`.
 
 use smart_record_testing::vectors::{bytes, npm_ipns};
 

@@ -40,7 +40,8 @@ fn the_builders_make_what_the_schema_says() {
     announce(&mut announcer, &node(1), now(), TTL);
     assert_eq!(announcer.record(now()).encode(), Draft::at(1).encode());
     announcer.withdraw(&node(2).public(), now()).unwrap();
-    let withdrawal = Draft::withdrawn(2).made(1).living(48 * HOUR);
+    // All that the client has announced is known, and gone by then.
+    let withdrawal = Draft::withdrawn(2).made(1).living(TTL - 1);
     let both = forge::records(&[Draft::at(1), withdrawal]);
     assert_eq!(announcer.record(now()).encode(), both);
 }
@@ -96,7 +97,7 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     let old = announce(&mut announcer, &node(1), now(), 2 * HOUR);
     // The client has lost its memory and asks the network.
     let mut second = restarted(&client());
-    second.resume(&announcer.record(now())).unwrap();
+    second.learn(&announcer.record(now())).unwrap();
     let withdrawal = second.withdraw(&node(1).public(), now()).unwrap();
     assert_eq!(withdrawal.created_at(), at(NOW + 1));
     assert!(withdrawal.created_at() > old.created_at());
@@ -107,6 +108,21 @@ fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     assert_eq!(again.created_at(), at(NOW + 2));
     assert_eq!(again.retain_until(), withdrawal.retain_until());
     assert_eq!(view(&second.record(now()), now()), [again]);
+}
+
+#[test]
+fn case_28_a_withdrawal_goes_with_what_it_hides_if_all_of_that_is_known() {
+    let mut announcer = announcer(&client());
+    announce(&mut announcer, &node(1), now(), 2 * HOUR);
+    announce(&mut announcer, &node(2), now(), TTL);
+    let mut second = restarted(&client());
+    second.resume(&announcer.record(now())).unwrap();
+    let withdrawal = second.withdraw(&node(2).public(), now()).unwrap();
+    assert_eq!(withdrawal.retain_until(), at(NOW + 2 * HOUR), "also what moved from node to node");
+    let later = at(NOW + 3 * HOUR);
+    assert!(second.record(later).is_empty());
+    let nothing = second.withdraw(&node(2).public(), later).unwrap();
+    assert_eq!(nothing.retain_until(), later.saturating_add(millis(1_000)));
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! JSON text that says one thing only.
+//!
+//! **Invariants.** Text in which a reader may see something else than another one is refused: an object with a key
+//! twice, and an integer that would become a float.
+//!
+//! **Spec.** [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259), sections 4 and 6.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::JsonError;
+
+/// The value of a JSON text.
+pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
+    let duplicate = Cell::new(None);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Unique(&duplicate)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| match duplicate.take() {
+            Some(key) => JsonError::DuplicateKey(key.into()),
+            None => JsonError::Syntax(error.to_string()),
+        })?;
+    match wide_integer(text) {
+        Some(number) => Err(JsonError::IntOutOfRange(number.to_owned())),
+        None => Ok(value),
+    }
+}
+
+/// Reads a value, and notes a key that an object has twice.
+#[derive(Clone, Copy)]
+struct Unique<'a>(&'a Cell<Option<String>>);
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element_seed(self)? {
+            elements.push(element);
+        }
+        Ok(Value::Array(elements))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if object.contains_key(&key) {
+                self.0.set(Some(key));
+                return Err(A::Error::custom("a key stands twice in an object"));
+            }
+            object.insert(key, map.next_value_seed(self)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// The first number in a JSON text that is written as an integer and does not fit into 64 signed bits.
+/// `serde_json` makes a float of it.
+fn wide_integer(json: &str) -> Option<&str> {
+    let mut rest = json;
+    loop {
+        let at = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit())?;
+        let token = rest.get(at..)?;
+        rest = if let Some(string) = token.strip_prefix('"') {
+            after_string(string)?
+        } else {
+            let is_of_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+            let end = token.find(|c| !is_of_number(c)).unwrap_or(token.len());
+            let (number, rest) = token.split_at_checked(end)?;
+            if !number.contains(['.', 'e', 'E']) && number.parse::<i64>().is_err() {
+                return Some(number);
+            }
+            rest
+        };
+    }
+}
+
+/// What follows a JSON string, of which the first quote is passed.
+fn after_string(json: &str) -> Option<&str> {
+    let mut rest = json;
+    loop {
+        let (_, end) = rest.split_at_checked(rest.find(['"', '\\'])?)?;
+        if let Some(rest) = end.strip_prefix('"') {
+            return Some(rest);
+        }
+        // A backslash and what it escapes; the four digits of a `\u` are text as any other.
+        rest = end.get(2..)?;
+    }
+}

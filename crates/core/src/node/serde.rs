@@ -1,0 +1,316 @@
+//! Documents of Rust types, through serde.
+//!
+//! | Rust | node |
+//! |---|---|
+//! | `bool`, integers, floats, `char` and text, bytes, [`Cid`](cid::Cid) | Bool, Int, Float, String, Bytes, Link |
+//! | struct, map | Dict; the keys of a map may be of any kind |
+//! | sequence, tuple | List; a Set is read as a sequence as well |
+//! | `Some(x)`, newtype struct | as what is in it |
+//! | `None` | the field or the key is left out, and read from being absent |
+//! | enum | `"Variant"`, or `{"Variant": content}` |
+//!
+//! A type that serde writes in one form for people and in another for machines takes the form for people, as in JSON.
+//! `Vec<u8>` is a sequence for serde; with `#[serde(with = "serde_bytes")]` it is bytes.
+//!
+//! **Invariants.** What was made of a value gives the value back. What a document has no form for is an error:
+//! nothing is rounded, cut or written as something else.
+//!
+//! **Spec.** [serde's data model](https://serde.rs/data-model.html). There is no way through `Ipld`, whose maps have
+//! text for keys only, or through JSON, which has no bytes.
+
+mod de;
+mod ser;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use self::{de::FromKind, ser::ToKind};
+use super::{Dict, Kind};
+
+/// Why a value is not a document, or a document is not a value of a type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SerdeError {
+    /// An integer outside of 64 signed bits.
+    #[error("{0} does not fit into 64 signed bits")]
+    OutOfRange(String),
+    /// NaN has no place in a document.
+    #[error("a float that is not a number")]
+    NotANumber,
+    /// The value stands where a document has no form for it: `None` but in a field or under a key, or `()`.
+    #[error("a document has no form for {0}")]
+    NoForm(&'static str),
+    /// A map has a key twice.
+    #[error("the key {0} stands twice in a map")]
+    DuplicateKey(Kind),
+    /// The root of a document is a struct or a map.
+    #[error("a document has to be a struct or a map")]
+    NotADict,
+    /// A node of this kind is read as no type.
+    #[error("a node of kind {0} is no value of a Rust type")]
+    UnsupportedKind(&'static str),
+    /// What serde or the type itself says, such as which field is missing.
+    #[error("{0}")]
+    Message(String),
+}
+
+impl serde::ser::Error for SerdeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Message(message.to_string())
+    }
+}
+
+impl serde::de::Error for SerdeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Message(message.to_string())
+    }
+
+    /// Quoted and escaped, as all text of strangers.
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::Message(format!("unknown variant {variant:?}, expected one of {expected:?}"))
+    }
+
+    /// Quoted and escaped, as all text of strangers.
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::Message(format!("unknown field {field:?}, expected one of {expected:?}"))
+    }
+}
+
+impl Dict {
+    /// The document of a struct or a map.
+    ///
+    /// Sequences are Lists, which are replaced as a whole when documents merge; `None` is left out, so it
+    /// overwrites nothing.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use smart_record_core::{Dict, SerdeError};
+    ///
+    /// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    /// struct Server {
+    ///     name: String,
+    ///     players: Vec<String>,
+    ///     map: Option<String>,
+    /// }
+    ///
+    /// let server = Server { name: "lobby".into(), players: vec!["zoe".into(), "ann".into()], map: None };
+    /// let document = Dict::from_serialize(&server)?;
+    /// assert_eq!(document.to_string(), r#"{"name": "lobby", "players": ["zoe", "ann"]}"#);
+    /// assert_eq!(document.deserialize::<Server>()?, server);
+    /// # Ok::<(), SerdeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SerdeError`] for an integer outside of 64 signed bits, NaN, `()`, `None` in a sequence, as a key or in an
+    /// enum's variant, a key that comes twice, and a value that is neither a struct nor a map.
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, SerdeError> {
+        match value.serialize(ToKind)? {
+            Some(Kind::Dict(dict)) => Ok(dict),
+            _ => Err(SerdeError::NotADict),
+        }
+    }
+
+    /// The value of a type that the document stands for. Lifetimes are left out.
+    ///
+    /// Keys that the type does not know are ignored, unless it says `#[serde(deny_unknown_fields)]`: whoever wrote
+    /// the document may know more.
+    ///
+    /// # Errors
+    /// [`SerdeError`] if a field is missing or of another type, a number is out of its range, or a node is a
+    /// Predicate or of an unknown kind, neither of which any type is read from.
+    pub fn deserialize<'de, T: Deserialize<'de>>(&'de self) -> Result<T, SerdeError> {
+        T::deserialize(FromKind::Dict(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use cid::Cid;
+    use proptest::{collection, option, prelude::*};
+
+    use super::*;
+    use crate::node::{List, Node, Predicate, Set};
+
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+    struct Server {
+        name: String,
+        is_open: bool,
+        load: f32,
+        map: Option<String>,
+        players: Vec<Player>,
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        link: Cid,
+        by_number: BTreeMap<u16, Mode>,
+        by_place: BTreeMap<(i8, char), Option<i64>>,
+        pair: Option<(u64, Wrapper)>,
+    }
+
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+    struct Player {
+        name: String,
+        points: i64,
+        #[serde(flatten)]
+        more: BTreeMap<String, u8>,
+    }
+
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+    struct Wrapper(f64);
+
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+    enum Mode {
+        Idle,
+        Lasting(u32),
+        Between(i64, String),
+        Named { name: String, next: Option<Box<Mode>> },
+    }
+
+    fn mode() -> impl Strategy<Value = Mode> {
+        let leaf = prop_oneof![
+            Just(Mode::Idle),
+            any::<u32>().prop_map(Mode::Lasting),
+            (any::<i64>(), any::<String>()).prop_map(|(n, text)| Mode::Between(n, text)),
+        ];
+        leaf.prop_recursive(3, 3, 1, |next| {
+            (any::<String>(), option::of(next))
+                .prop_map(|(name, next)| Mode::Named { name, next: next.map(Box::new) })
+        })
+    }
+
+    fn player() -> impl Strategy<Value = Player> {
+        let more = collection::btree_map("[c-e]{1,2}", any::<u8>(), 0..3);
+        (any::<String>(), any::<i64>(), more).prop_map(|(name, points, more)| Player {
+            name,
+            points,
+            more,
+        })
+    }
+
+    fn server() -> impl Strategy<Value = Server> {
+        let link: Cid = "bafkqaddimvwgy3zao5xxe3debi".parse().unwrap();
+        let number = || (-1e30..1e30_f64).prop_map(Wrapper);
+        (
+            (any::<String>(), any::<bool>(), -1e30..1e30_f32, option::of(any::<String>())),
+            (collection::vec(player(), 0..3), any::<Vec<u8>>()),
+            collection::btree_map(any::<u16>(), mode(), 0..3),
+            collection::btree_map(any::<(i8, char)>(), any::<i64>().prop_map(Some), 0..3),
+            option::of((0..=i64::MAX as u64, number())),
+        )
+            .prop_map(
+                move |((name, is_open, load, map), (players, key), by_number, by_place, pair)| {
+                    Server {
+                        name,
+                        is_open,
+                        load,
+                        map,
+                        players,
+                        key,
+                        link,
+                        by_number,
+                        by_place,
+                        pair,
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_made_of_a_value_gives_it_back(server in server()) {
+            let document = Dict::from_serialize(&server).unwrap();
+            prop_assert_eq!(document.deserialize::<Server>(), Ok(server.clone()));
+            // Also where a root is not a struct itself.
+            let named = Mode::Named { name: server.name, next: None };
+            let document = Dict::from_serialize(&Some(&named)).unwrap();
+            prop_assert_eq!(document.deserialize::<Option<Mode>>(), Ok(Some(named)));
+        }
+    }
+
+    fn made(value: impl Serialize) -> Result<String, SerdeError> {
+        Dict::from_serialize(&BTreeMap::from([("k", value)])).map(|document| document.to_string())
+    }
+
+    fn read<'a, T: Deserialize<'a>>(document: &'a Dict) -> Result<T, SerdeError> {
+        document.deserialize::<BTreeMap<String, T>>().map(|mut map| map.remove("k").unwrap())
+    }
+
+    #[test]
+    fn each_value_has_its_form() {
+        assert_eq!(made([3, 1, 1]).unwrap(), r#"{"k": [3, 1, 1]}"#);
+        assert_eq!(made(serde_bytes::Bytes::new(&[1, 255])).unwrap(), r#"{"k": 0x01ff}"#);
+        assert_eq!(made(None::<u8>).unwrap(), "{}");
+        assert_eq!(made(Mode::Idle).unwrap(), r#"{"k": "Idle"}"#);
+        assert_eq!(made(Mode::Lasting(5)).unwrap(), r#"{"k": {"Lasting": 5}}"#);
+        assert_eq!(made(Mode::Between(5, "x".into())).unwrap(), r#"{"k": {"Between": [5, "x"]}}"#);
+        let named = Mode::Named { name: "x".into(), next: None };
+        assert_eq!(made(named).unwrap(), r#"{"k": {"Named": {"name": "x"}}}"#);
+        assert_eq!(made(BTreeMap::from([(7_u8, true)])).unwrap(), r#"{"k": {7: true}}"#);
+        let cid: Cid = "bafkqaddimvwgy3zao5xxe3debi".parse().unwrap();
+        let document = Dict::from_serialize(&BTreeMap::from([("k", cid)])).unwrap();
+        assert_eq!(document.get("k").and_then(Node::as_link), Some(&cid));
+    }
+
+    #[test]
+    fn what_a_document_has_no_form_for_is_an_error() {
+        assert_eq!(made(u64::MAX), Err(SerdeError::OutOfRange(u64::MAX.to_string())));
+        assert_eq!(made(i128::MIN), Err(SerdeError::OutOfRange(i128::MIN.to_string())));
+        assert_eq!(made(f64::NAN), Err(SerdeError::NotANumber));
+        assert_eq!(made(()), Err(SerdeError::NoForm("()")));
+        assert_eq!(made([Some(1), None]), Err(SerdeError::NoForm("None in a sequence")));
+        let no_key = BTreeMap::from([(None::<u8>, 1)]);
+        assert_eq!(made(no_key), Err(SerdeError::NoForm("None as a key")));
+        let variant: Result<Option<u8>, u8> = Ok(None);
+        assert_eq!(made(variant), Err(SerdeError::NoForm("None in a variant")));
+        assert_eq!(Dict::from_serialize(&[1]), Err(SerdeError::NotADict));
+        assert_eq!(Dict::from_serialize(&None::<Server>), Err(SerdeError::NotADict));
+        let more = BTreeMap::from([("name".to_owned(), 1)]);
+        let twice = Player { name: "x".into(), points: 1, more };
+        assert_eq!(made(twice), Err(SerdeError::DuplicateKey("name".into())));
+    }
+
+    #[test]
+    fn a_set_is_read_as_a_sequence_and_an_int_as_a_float() {
+        let document = Dict::from([("k", Set::from([3, 1, 1]))]);
+        assert_eq!(read::<Vec<u8>>(&document), Ok(vec![1, 3]));
+        assert_eq!(read::<BTreeSet<i64>>(&document), Ok(BTreeSet::from([1, 3])));
+        assert_eq!(read::<f64>(&Dict::from([("k", 5)])), Ok(5.0));
+        assert_eq!(read::<&str>(&Dict::from([("k", "lent")])), Ok("lent"));
+    }
+
+    #[test]
+    fn what_is_not_a_value_of_the_type_is_an_error() {
+        fn fails<T: for<'a> Deserialize<'a> + fmt::Debug>(node: impl Into<Node>, error: &str) {
+            let document = Dict::from([("k", node)]);
+            assert_eq!(read::<T>(&document).unwrap_err().to_string(), error);
+        }
+        fails::<u8>(256, "invalid value: integer `256`, expected u8");
+        fails::<u64>(-1, "invalid value: integer `-1`, expected u64");
+        fails::<String>(1, "invalid type: integer `1`, expected a string");
+        fails::<(u8, u8)>(
+            List::from([1, 2, 3]),
+            "invalid length 3, expected 2 elements in sequence",
+        );
+        fails::<Player>(Dict::from([("name", "x")]), "missing field `points`");
+        fails::<Mode>(
+            "\u{1b}[2J",
+            r#"unknown variant "\u{1b}[2J", expected one of ["Idle", "Lasting", "Between", "Named"]"#,
+        );
+        let form = "invalid type: a node of another form, expected a String or a Dict of one pair";
+        fails::<Mode>(1, form);
+        fails::<Mode>(Dict::from([("Lasting", 1), ("Idle", 1)]), form);
+        fails::<Cid>("text", "invalid type: a node of another kind, expected a Link");
+        let predicate = Predicate::new("t");
+        fails::<String>(predicate.clone(), "a node of kind Predicate is no value of a Rust type");
+        // Where nobody asks for it, it is ignored.
+        let document =
+            Dict::from([("name", Node::from("x")), ("points", 1.into()), ("p", predicate.into())]);
+        #[derive(Deserialize, Debug, PartialEq)]
+        struct Named {
+            name: String,
+        }
+        assert_eq!(document.deserialize(), Ok(Named { name: "x".into() }));
+    }
+}

@@ -1,0 +1,43 @@
+//! Kademlia lookups as pure state machines.
+//!
+//! * [`Lookup`]: one iterative lookup. It says whom to ask next, and when the closest peers are known.
+//! * [`Requests`]: what all lookups of a node share. It bounds the requests under way, decides how long each is waited for, and
+//!   remembers how peers have answered ([`PeerHistory`]).
+//! * [`NetworkSize`]: an estimate of the number of peers, from the distances of those found.
+//!
+//! A driver hands each request to a transport and reports back what became of it:
+//!
+//! ```text
+//! Lookup::next(&mut Requests, now)  -> Some((id, peer))      send to the peer under this id
+//! transport: answered(id, closer)   -> Requests::on_answer(id, now), then Lookup::on_answer(peer, closer)
+//! transport: failed(id, why)        -> Requests::on_failure(id, why, now), then Lookup::on_failure(peer)
+//! Requests::poll(now)               -> Finding::Late(id, peer)   Lookup::on_late(peer)
+//!                                      Finding::Over(id, peer)   cancel at the transport, then Lookup::on_failure(peer)
+//!                                      Finding::Evict(peer), Finding::Readmit(peer)   the routing table
+//! ```
+//!
+//! So the transport needs no timeout, no limit of streams and no notion of lateness: all of that is decided here.
+//!
+//! **Invariants.** No clock, no randomness, no I/O: the same calls give the same results. Time is a [`Duration`](std::time::Duration)
+//! since an instant of the driver's choice and never goes back. Every request ends: it is answered, fails, or is over. Memory is
+//! bounded. Nothing that a peer answers is believed.
+//!
+//! **Spec.** [Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf), section 2.3; the
+//! [libp2p specification](https://github.com/libp2p/specs/tree/master/kad-dht#peer-routing).
+
+#![warn(unreachable_pub)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod distance;
+mod history;
+mod lookup;
+mod requests;
+mod size;
+
+pub use crate::{
+    distance::{Distance, Place},
+    history::{HistoryConfig, PeerHistory},
+    lookup::{Lookup, LookupConfig, Wanted},
+    requests::{Failure, Finding, RequestId, Requests, RequestsConfig},
+    size::NetworkSize,
+};

@@ -1,0 +1,405 @@
+//! One iterative lookup of the peers closest to a target.
+//!
+//! **Invariants.** Terminates whatever peers answer: no peer is asked twice, and no more than
+//! [`max_requests`](LookupConfig::max_requests) are asked. Peers that are known are bounded in number, and one peer that names many
+//! displaces those that it has named itself. One liar alone ends no lookup: who has not answered counts only if two others name it.
+//!
+//! **Spec.** `docs/design.md`, section "Lookups".
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p_identity::PeerId;
+use smart_record_core::settings;
+
+use crate::{
+    distance::{Distance, Place},
+    requests::{Failure, RequestId, Requests},
+    size::NetworkSize,
+};
+
+/// So many have to name a peer that has not answered before it counts as known.
+const NAMES: u8 = 2;
+/// So many peers that led nowhere, and none that answered, make whoever named them a bad guide. A guess: with half of all peers gone,
+/// one in eight honest guides is taken for bad, and what it names is only asked last.
+const BAD_GUIDE: u16 = 3;
+
+/// The settings of a [`Lookup`].
+#[derive(Clone, Debug)]
+pub struct LookupConfig {
+    closest: usize,
+    parallelism: usize,
+    max_requests: usize,
+    max_known: usize,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self { closest: 20, parallelism: 6, max_requests: 128, max_known: 256 }
+    }
+}
+
+settings! { LookupConfig:
+    /// How many peers are the closest. Defaults to 20, Kademlia's replication factor.
+    closest, with_closest: usize;
+    /// How many requests are waited for at a time. Defaults to 6. Kademlia and rust-libp2p have 3, go-libp2p 10.
+    parallelism, with_parallelism: usize;
+    /// How many requests the lookup makes at most. Defaults to 128: a lookup among 100,000 peers takes some 50, and twice as many
+    /// where half of the peers are gone.
+    max_requests, with_max_requests: usize;
+    /// How many peers are known at most. Defaults to 256: what a dozen answers name.
+    max_known, with_max_known: usize;
+}
+
+/// What a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// What the closest peers have under the key: each of them is asked (GET_VALUE).
+    Value,
+    /// The closest peers themselves (FIND_NODE). The lookup ends early where those known are as close as can be.
+    Closest,
+}
+
+/// A lookup that is under way.
+#[derive(Debug)]
+pub struct Lookup {
+    target: Place,
+    wanted: Wanted,
+    local: PeerId,
+    config: LookupConfig,
+    known: BTreeMap<Distance, Candidate>,
+    guides: BTreeMap<PeerId, Guided>,
+    asked: usize,
+    is_stopped: bool,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    peer: PeerId,
+    state: State,
+    /// How many have named it; a peer of the own routing table counts as named often enough.
+    names: u8,
+    /// Who has named it; `None`: it stood in the own routing table.
+    guide: Option<PeerId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Heard,
+    /// Asked, and waited for.
+    Waited,
+    /// Asked, and not waited for: it is past its time, or was doubtful.
+    Late,
+    Answered,
+    Failed,
+}
+
+/// What became of those whom a peer has named.
+#[derive(Debug, Default)]
+struct Guided {
+    answered: u16,
+    led_nowhere: u16,
+}
+
+impl Lookup {
+    /// A lookup from these peers, the closest in the own routing table.
+    pub fn new(
+        target: Place,
+        wanted: Wanted,
+        local: PeerId,
+        config: LookupConfig,
+        start: impl IntoIterator<Item = PeerId>,
+    ) -> Self {
+        let mut lookup = Self {
+            target,
+            wanted,
+            local,
+            config,
+            known: BTreeMap::new(),
+            guides: BTreeMap::new(),
+            asked: 0,
+            is_stopped: false,
+        };
+        for peer in start.into_iter().take(lookup.config.max_known) {
+            lookup.hear(peer, None);
+        }
+        lookup
+    }
+
+    /// What is looked up.
+    pub const fn target(&self) -> Place {
+        self.target
+    }
+
+    /// What the lookup is for.
+    pub const fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// Next request, if there is one to begin now. Costs as much as there are peers known.
+    ///
+    /// Of those that may be among the closest, the closest come first. Asked last, and not waited for, are peers that were silent
+    /// lately and those that only a bad guide has named.
+    pub fn next(
+        &mut self,
+        requests: &mut Requests,
+        size: &NetworkSize,
+        now: Duration,
+    ) -> Option<(RequestId, PeerId)> {
+        if self.has_finished_asking(size) {
+            return None;
+        }
+        let waited = self.count(State::Waited);
+        let under_way = waited.saturating_add(self.count(State::Late));
+        let (mut hopeful, mut doubtful) = (None, None);
+        for (distance, candidate) in self.within_reach(size) {
+            if candidate.state != State::Heard {
+                continue;
+            }
+            let is_doubtful = self.is_doubtful(candidate, requests, now);
+            let place = if is_doubtful { &mut doubtful } else { &mut hopeful };
+            if place.is_none() && requests.has_room(&candidate.peer) {
+                *place = Some(*distance);
+            }
+            if hopeful.is_some() {
+                break;
+            }
+        }
+        let (distance, state) = match (hopeful, doubtful) {
+            (Some(distance), _) if waited < self.config.parallelism => (distance, State::Waited),
+            (None, Some(distance)) if under_way < self.config.parallelism => {
+                (distance, State::Late)
+            }
+            _ => return None,
+        };
+        let candidate = self.known.get_mut(&distance)?;
+        let id = requests.begin(candidate.peer, distance, now)?;
+        candidate.state = state;
+        let peer = candidate.peer;
+        self.asked = self.asked.saturating_add(1);
+        Some((id, peer))
+    }
+
+    /// Takes note of an answer and of the peers that it names, of which the first 20 count.
+    pub fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
+        let Some(guide) = self.settle(peer, State::Answered) else {
+            return;
+        };
+        if let Some(guide) = guide {
+            let guided = self.guides.entry(guide).or_default();
+            guided.answered = guided.answered.saturating_add(1);
+        }
+        for named in closer.into_iter().take(self.config.closest) {
+            if named != *peer {
+                self.hear(named, Some(*peer));
+            }
+        }
+    }
+
+    /// Takes note of a failure; a request that is over is one as well.
+    pub fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
+        let was_late = self.state(peer) == Some(State::Late);
+        if let Some(guide) = self.settle(peer, State::Failed)
+            && !was_late
+            && failure != Failure::Denied
+        {
+            self.led_nowhere(guide);
+        }
+    }
+
+    /// Takes note that a request is past its time. The peer is waited for no longer.
+    pub fn on_late(&mut self, peer: &PeerId) {
+        if self.state(peer) == Some(State::Waited)
+            && let Some(guide) = self.settle(peer, State::Late)
+        {
+            self.led_nowhere(guide);
+        }
+    }
+
+    /// Begins no further requests.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// Whether the closest peers are known: whoever may be one of them has answered, failed, or had its time.
+    pub fn is_settled(&self, requests: &Requests, size: &NetworkSize, now: Duration) -> bool {
+        let is_pending = |candidate: &Candidate| match candidate.state {
+            State::Waited => true,
+            State::Heard => !self.is_doubtful(candidate, requests, now),
+            State::Late | State::Answered | State::Failed => false,
+        };
+        self.is_close_enough(size)
+            || self.is_spent() && self.count(State::Waited) == 0
+            || !self.within_reach(size).any(|(_, candidate)| is_pending(candidate))
+    }
+
+    /// Whether nothing more will be asked or answered.
+    pub fn is_over(&self, size: &NetworkSize) -> bool {
+        let is_open = |candidate: &Candidate| candidate.state == State::Heard;
+        let asks_nobody = self.has_finished_asking(size)
+            || !self.within_reach(size).any(|(_, candidate)| is_open(candidate));
+        asks_nobody && self.under_way().next().is_none()
+    }
+
+    /// The peers that were asked and have neither answered nor failed.
+    pub fn under_way(&self) -> impl Iterator<Item = PeerId> {
+        let is_one =
+            |candidate: &&Candidate| matches!(candidate.state, State::Waited | State::Late);
+        self.known.values().filter(is_one).map(|candidate| candidate.peer)
+    }
+
+    /// The closest peers as they are known, sorted by distance: those that have answered, and after an early end those that are
+    /// named often enough. Those closer than is plausible come beside the [`closest`](LookupConfig::closest), not in their place.
+    pub fn closest(&self, size: &NetworkSize) -> Vec<PeerId> {
+        let takes_named = self.is_close_enough(size);
+        let is_one = |candidate: &Candidate| {
+            candidate.state == State::Answered || takes_named && candidate.is_confirmed()
+        };
+        let found: Vec<_> = self.known.iter().filter(|(_, it)| is_one(it)).collect();
+        let implausible = size.implausible(found.iter().map(|(distance, _)| **distance));
+        let count = implausible.saturating_add(self.config.closest);
+        found.into_iter().take(count).map(|(_, candidate)| candidate.peer).collect()
+    }
+
+    /// The peers that have answered and are closer than is plausible, sorted by distance: somebody has chosen their ids.
+    pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
+        let count = size.implausible(self.answered().map(|(distance, _)| *distance));
+        self.answered().take(count).map(|(_, candidate)| candidate.peer).collect()
+    }
+
+    /// Number of requests made.
+    pub const fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Adds what a lookup that is [over](Self::is_over) has found to an estimate.
+    pub fn measure(&self, size: &mut NetworkSize) {
+        let k = self.config.closest;
+        let farthest = self.plausible(size).nth(k.saturating_sub(1));
+        if let Some((distance, _)) = farthest.filter(|_| !self.has_finished_asking(size)) {
+            let distance = *distance;
+            size.on_closest(self.target, k, &distance);
+        }
+    }
+
+    fn hear(&mut self, peer: PeerId, guide: Option<PeerId>) {
+        if peer == self.local {
+            return;
+        }
+        let distance = self.target.distance_of(&peer);
+        if let Some(known) = self.known.get_mut(&distance) {
+            known.names = known.names.saturating_add(1);
+            let is_bad = |guide: &PeerId| self.guides.get(guide).is_some_and(Guided::is_bad);
+            if known.guide.as_ref().is_some_and(is_bad) {
+                known.guide = guide;
+            }
+            return;
+        }
+        let names = if guide.is_none() { NAMES } else { 1 };
+        self.known.insert(distance, Candidate { peer, state: State::Heard, names, guide });
+        if self.known.len() > self.config.max_known {
+            self.forget_one();
+        }
+    }
+
+    /// Forgets the farthest that was not asked, of those whom the guide of most has named.
+    fn forget_one(&mut self) {
+        let mut by_guide = BTreeMap::<Option<PeerId>, (usize, Distance)>::new();
+        for (distance, candidate) in &self.known {
+            if candidate.state == State::Heard {
+                let (count, farthest) = by_guide.entry(candidate.guide).or_insert((0, *distance));
+                (*count, *farthest) = (count.saturating_add(1), *distance);
+            }
+        }
+        if let Some((_, farthest)) = by_guide.into_values().max() {
+            self.known.remove(&farthest);
+        }
+    }
+
+    /// Sets the state of a peer that was asked. Returns who has named it.
+    fn settle(&mut self, peer: &PeerId, state: State) -> Option<Option<PeerId>> {
+        let candidate = self.known.get_mut(&self.target.distance_of(peer))?;
+        if !matches!(candidate.state, State::Waited | State::Late) {
+            return None;
+        }
+        candidate.state = state;
+        Some(candidate.guide)
+    }
+
+    fn led_nowhere(&mut self, guide: Option<PeerId>) {
+        if let Some(guide) = guide {
+            let guided = self.guides.entry(guide).or_default();
+            guided.led_nowhere = guided.led_nowhere.saturating_add(1);
+        }
+    }
+
+    fn state(&self, peer: &PeerId) -> Option<State> {
+        Some(self.known.get(&self.target.distance_of(peer))?.state)
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.known.values().filter(|candidate| candidate.state == state).count()
+    }
+
+    fn answered(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {
+        self.known.iter().filter(|(_, candidate)| candidate.state == State::Answered)
+    }
+
+    /// Those that have answered, without those closer than is plausible.
+    fn plausible(&self, size: &NetworkSize) -> impl Iterator<Item = (&Distance, &Candidate)> {
+        let implausible = size.implausible(self.answered().map(|(distance, _)| *distance));
+        self.answered().skip(implausible)
+    }
+
+    /// Those that may be among the closest: no farther than the last of enough that have answered. Who is closer than is plausible is
+    /// no reason to end, and does not count.
+    fn within_reach(&self, size: &NetworkSize) -> impl Iterator<Item = (&Distance, &Candidate)> {
+        let last = self.plausible(size).nth(self.config.closest.saturating_sub(1));
+        let last = last.map(|(distance, _)| *distance);
+        self.known
+            .iter()
+            .take_while(move |(distance, _)| last.is_none_or(|last| **distance <= last))
+    }
+
+    fn is_doubtful(&self, candidate: &Candidate, requests: &Requests, now: Duration) -> bool {
+        let is_bad = |guide: &PeerId| self.guides.get(guide).is_some_and(Guided::is_bad);
+        candidate.names < NAMES && candidate.guide.as_ref().is_some_and(is_bad)
+            || requests.history().is_silent(&candidate.peer, now)
+    }
+
+    fn has_finished_asking(&self, size: &NetworkSize) -> bool {
+        self.is_spent() || self.is_close_enough(size)
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.is_stopped || self.asked >= self.config.max_requests
+    }
+
+    /// Whether the closest peers are known without asking further: those known are as close as they can be.
+    fn is_close_enough(&self, size: &NetworkSize) -> bool {
+        if self.wanted != Wanted::Closest || size.estimate().is_none() {
+            return false;
+        }
+        let k = self.config.closest;
+        let confirmed = || self.known.iter().filter(|(_, it)| it.is_confirmed());
+        let implausible = size.implausible(confirmed().map(|(distance, _)| *distance));
+        let last = confirmed().nth(implausible.saturating_add(k).saturating_sub(1));
+        last.is_some_and(|(distance, _)| size.is_close(k, distance))
+    }
+}
+
+impl Candidate {
+    /// Whether it has answered, or enough others vouch for it.
+    const fn is_confirmed(&self) -> bool {
+        match self.state {
+            State::Answered => true,
+            State::Heard | State::Waited => self.names >= NAMES,
+            State::Late | State::Failed => false,
+        }
+    }
+}
+
+impl Guided {
+    const fn is_bad(&self) -> bool {
+        self.answered == 0 && self.led_nowhere >= BAD_GUIDE
+    }
+}

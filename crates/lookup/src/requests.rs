@@ -1,0 +1,371 @@
+//! The requests of a node that are under way, whoever asked for them.
+//!
+//! **Invariants.** No more than [`max`](RequestsConfig::max) are under way, and no more than [`max_per_peer`](RequestsConfig::max_per_peer)
+//! to one peer. Each ends: it is answered, fails, or is over. A late request is told once, and ends no later than
+//! [`grace`](RequestsConfig::grace) after that.
+//!
+//! **Spec.** `docs/design.md`, section "Lookups".
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use libp2p_identity::PeerId;
+use smart_record_core::settings;
+
+use crate::{
+    distance::Distance,
+    history::{Heard, HistoryConfig, PeerHistory},
+};
+
+/// The settings of [`Requests`].
+#[derive(Clone, Debug)]
+pub struct RequestsConfig {
+    max: usize,
+    max_per_peer: usize,
+    grace: Duration,
+}
+
+impl Default for RequestsConfig {
+    fn default() -> Self {
+        Self { max: 64, max_per_peer: 8, grace: Duration::from_secs(2) }
+    }
+}
+
+settings! { RequestsConfig:
+    /// How many requests are under way in the node. Defaults to 64, a guess: ten lookups at full width.
+    max, with_max: usize;
+    /// How many of them go to one peer. Defaults to 8: rust-libp2p's servers drop the 33rd stream of a connection without a word, and
+    /// the user's own queries need some.
+    max_per_peer, with_max_per_peer: usize;
+    /// How long a late request still counts. Defaults to two seconds, a guess.
+    grace, with_grace: Duration;
+}
+
+/// Name of a request, unique in the life of a [`Requests`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// Why a request has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The peer cannot be reached, or the connection has broken. It counts as silence.
+    Unreachable,
+    /// The peer has answered something that breaks the protocol. It is alive.
+    Invalid,
+    /// The peer does not speak the protocol: it is a client.
+    Unsupported,
+    /// This node did not let the request out: a limit of connections, or no address. It says nothing about the peer.
+    Denied,
+}
+
+/// What has become of requests and peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The request has run out of its time. It still counts if it is answered soon.
+    Late(RequestId, PeerId),
+    /// The request counts no longer, and its stream is to be given up.
+    Over(RequestId, PeerId),
+    /// The peer answers no more, and is to be taken out of the routing table.
+    Evict(PeerId),
+    /// The peer answers again, and is to be put back.
+    Readmit(PeerId),
+}
+
+/// All requests of a node, and what it remembers of its peers.
+#[derive(Debug)]
+pub struct Requests {
+    config: RequestsConfig,
+    history: PeerHistory,
+    under_way: BTreeMap<RequestId, UnderWay>,
+    per_peer: BTreeMap<PeerId, usize>,
+    findings: VecDeque<Finding>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    peer: PeerId,
+    distance: Distance,
+    sent_at: Duration,
+    /// What the node had heard then.
+    heard: Heard,
+    late_at: Option<Duration>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self::new(RequestsConfig::default(), HistoryConfig::default())
+    }
+}
+
+impl Requests {
+    /// No requests, and no history.
+    pub fn new(config: RequestsConfig, history: HistoryConfig) -> Self {
+        Self {
+            config,
+            history: PeerHistory::new(history),
+            under_way: BTreeMap::new(),
+            per_peer: BTreeMap::new(),
+            findings: VecDeque::new(),
+            next_id: 0,
+        }
+    }
+
+    /// How peers have answered.
+    pub const fn history(&self) -> &PeerHistory {
+        &self.history
+    }
+
+    /// Number of requests under way.
+    pub fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Whether no request is under way.
+    pub fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Whether a request to this peer could begin now.
+    pub fn has_room(&self, peer: &PeerId) -> bool {
+        let to_peer = self.per_peer.get(peer).copied().unwrap_or(0);
+        let has_place = self.under_way.len() < self.config.max
+            || self.under_way.values().any(|request| request.late_at.is_some());
+        has_place && to_peer < self.config.max_per_peer
+    }
+
+    /// Begins a request to a peer at this distance from what it is about, if there is [room](Self::has_room). In a full node the
+    /// request that has been late for longest gives up its place.
+    pub fn begin(&mut self, peer: PeerId, distance: Distance, now: Duration) -> Option<RequestId> {
+        if !self.has_room(&peer) {
+            return None;
+        }
+        if self.under_way.len() >= self.config.max {
+            let late = self.under_way.iter().filter_map(|(id, it)| Some((it.late_at?, *id)));
+            let (_, oldest) = late.min()?;
+            self.give_up(oldest, now);
+        }
+        let id = RequestId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let to_peer = self.per_peer.entry(peer).or_insert(0);
+        *to_peer = to_peer.saturating_add(1);
+        let heard = self.history.heard();
+        self.under_way.insert(id, UnderWay { peer, distance, sent_at: now, heard, late_at: None });
+        Some(id)
+    }
+
+    /// Takes note of an answer. Returns how long it took, or `None` if the request counts no longer.
+    pub fn on_answer(&mut self, id: RequestId, now: Duration) -> Option<Duration> {
+        let UnderWay { peer, distance, sent_at, .. } = self.take(id)?;
+        let took = now.saturating_sub(sent_at);
+        if self.history.on_answer(peer, &distance, took, now) {
+            self.findings.push_back(Finding::Readmit(peer));
+        }
+        Some(took)
+    }
+
+    /// Takes note of a failure. Returns whether the request still counted.
+    pub fn on_failure(&mut self, id: RequestId, failure: Failure, now: Duration) -> bool {
+        let Some(request) = self.take(id) else {
+            return false;
+        };
+        match failure {
+            Failure::Unreachable => self.on_silence(&request, now),
+            Failure::Invalid | Failure::Unsupported | Failure::Denied => {}
+        }
+        true
+    }
+
+    /// Ends a request that nobody waits for any more. It says nothing about the peer.
+    pub fn cancel(&mut self, id: RequestId) {
+        self.take(id);
+    }
+
+    /// Next finding, if there is one by now. Costs as much as there are requests under way.
+    pub fn poll(&mut self, now: Duration) -> Option<Finding> {
+        if let Some(finding) = self.findings.pop_front() {
+            return Some(finding);
+        }
+        let due = self.under_way.iter().map(|(id, request)| (self.due_at(request), *id)).min();
+        let (_, id) = due.filter(|(at, _)| *at <= now)?;
+        let request = self.under_way.get_mut(&id)?;
+        if request.late_at.is_none() {
+            request.late_at = Some(now);
+            return Some(Finding::Late(id, request.peer));
+        }
+        self.give_up(id, now);
+        self.findings.pop_front()
+    }
+
+    /// When [`poll`](Self::poll) has something to say, at the latest.
+    pub fn next_at(&self) -> Option<Duration> {
+        if !self.findings.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.under_way.values().map(|request| self.due_at(request)).min()
+    }
+
+    /// When a request is late, or over. The patience is that of now, because others may have answered since it was sent.
+    fn due_at(&self, request: &UnderWay) -> Duration {
+        let UnderWay { peer, distance, sent_at, late_at, .. } = request;
+        match late_at {
+            Some(at) => at.saturating_add(self.config.grace),
+            // It has had its time with an earlier request.
+            None if self.history.is_silent(peer, *sent_at) => *sent_at,
+            None => sent_at.saturating_add(self.history.patience(peer, distance)),
+        }
+    }
+
+    fn give_up(&mut self, id: RequestId, now: Duration) {
+        if let Some(request) = self.take(id) {
+            self.findings.push_back(Finding::Over(id, request.peer));
+            self.on_silence(&request, now);
+        }
+    }
+
+    fn on_silence(&mut self, request: &UnderWay, now: Duration) {
+        if self.history.on_silence(request.peer, request.heard, now) {
+            self.findings.push_back(Finding::Evict(request.peer));
+        }
+    }
+
+    fn take(&mut self, id: RequestId) -> Option<UnderWay> {
+        let request = self.under_way.remove(&id)?;
+        if let Some(to_peer) = self.per_peer.get_mut(&request.peer) {
+            *to_peer = to_peer.saturating_sub(1);
+            if *to_peer == 0 {
+                self.per_peer.remove(&request.peer);
+            }
+        }
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distance::Place;
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
+
+    fn begin(requests: &mut Requests, peer: PeerId, now: Duration) -> Option<RequestId> {
+        requests.begin(peer, Place::of_key(b"/sr/a").distance_of(&peer), now)
+    }
+
+    #[test]
+    fn a_request_past_its_time_is_late_once_still_counts_and_then_is_over() {
+        let mut requests = Requests::default();
+        let (a, b) = (PeerId::random(), PeerId::random());
+        let [first, second] = [a, b].map(|peer| begin(&mut requests, peer, S).unwrap());
+        assert_eq!(requests.next_at(), Some(2 * S), "the first patience");
+        assert_eq!(requests.poll(1_999 * MS), None);
+        assert_eq!(requests.poll(2 * S), Some(Finding::Late(first, a)));
+        assert_eq!(requests.poll(2 * S), Some(Finding::Late(second, b)));
+        assert_eq!(requests.poll(3 * S), None, "told once");
+        assert_eq!(requests.on_answer(second, 3 * S), Some(2 * S), "it still counts");
+        assert_eq!(requests.poll(4 * S), Some(Finding::Over(first, a)));
+        assert_eq!(requests.on_answer(first, 4 * S), None, "not any more");
+        assert!(requests.is_empty() && requests.per_peer.is_empty());
+    }
+
+    #[test]
+    fn waiting_becomes_shorter_when_others_have_answered_quickly() {
+        let mut requests = Requests::default();
+        let slow = PeerId::random();
+        begin(&mut requests, slow, S).unwrap();
+        for _ in 0..3 {
+            let id = begin(&mut requests, PeerId::random(), S).unwrap();
+            requests.on_answer(id, S + 10 * MS);
+        }
+        assert_eq!(requests.next_at(), Some(S + 200 * MS));
+    }
+
+    #[test]
+    fn a_node_and_a_peer_have_only_so_many_requests() {
+        let mut requests = Requests::default();
+        let peer = PeerId::random();
+        let ids: Vec<_> = std::iter::from_fn(|| begin(&mut requests, peer, S)).collect();
+        assert_eq!(ids.len(), 8);
+        let others: Vec<_> =
+            std::iter::from_fn(|| begin(&mut requests, PeerId::random(), S)).take(100).collect();
+        assert_eq!((others.len(), requests.len()), (56, 64));
+        requests.cancel(ids[0]);
+        assert!(requests.has_room(&peer));
+        assert!(begin(&mut requests, PeerId::random(), S).is_some());
+    }
+
+    #[test]
+    fn in_a_full_node_the_longest_late_give_way() {
+        let config = RequestsConfig::default().with_max(2);
+        let mut requests = Requests::new(config, HistoryConfig::default());
+        let (a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let first = begin(&mut requests, a, S).unwrap();
+        begin(&mut requests, b, S + MS).unwrap();
+        assert_eq!(begin(&mut requests, c, 2 * S - MS), None, "nobody is late");
+        assert_eq!(requests.poll(2 * S), Some(Finding::Late(first, a)));
+        assert!(begin(&mut requests, c, 2 * S).is_some());
+        assert_eq!(requests.poll(2 * S), Some(Finding::Over(first, a)));
+        assert_eq!(requests.len(), 2);
+    }
+
+    #[test]
+    fn who_was_silent_is_late_from_the_start_and_counts_if_it_answers() {
+        let mut requests = Requests::default();
+        let (silent, other) = (PeerId::random(), PeerId::random());
+        let id = begin(&mut requests, silent, S).unwrap();
+        let answered = begin(&mut requests, other, S).unwrap();
+        requests.on_answer(answered, S + MS);
+        assert!(requests.on_failure(id, Failure::Unreachable, S + MS));
+        let id = begin(&mut requests, silent, 2 * S).unwrap();
+        assert_eq!(requests.poll(2 * S), Some(Finding::Late(id, silent)));
+        assert_eq!(requests.on_answer(id, 3 * S), Some(S));
+        let id = begin(&mut requests, silent, 4 * S).unwrap();
+        assert_eq!(requests.poll(4 * S), None);
+        requests.cancel(id);
+    }
+
+    #[test]
+    fn what_this_node_denied_and_clients_and_garbage_are_not_silence() {
+        let mut requests = Requests::default();
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        for second in 0..100 {
+            let now = second * S;
+            let id = begin(&mut requests, other, now).unwrap();
+            requests.on_answer(id, now);
+            for failure in [Failure::Denied, Failure::Unsupported, Failure::Invalid] {
+                let id = begin(&mut requests, peer, now).unwrap();
+                assert!(requests.on_failure(id, failure, now));
+            }
+            assert_eq!(requests.poll(now), None);
+            assert!(!requests.history().is_silent(&peer, now));
+        }
+    }
+
+    #[test]
+    fn who_leaves_is_told_once_and_who_comes_back_too() {
+        let mut requests = Requests::default();
+        let (silent, other) = (PeerId::random(), PeerId::random());
+        let mut told = Vec::new();
+        for second in 0..50 {
+            let now = second * S;
+            let id = begin(&mut requests, other, now).unwrap();
+            requests.on_answer(id, now);
+            if second % 10 == 0 {
+                begin(&mut requests, silent, now).unwrap();
+            }
+            told.extend(std::iter::from_fn(|| requests.poll(now)).filter_map(|finding| {
+                matches!(finding, Finding::Evict(_)).then_some((second, finding))
+            }));
+        }
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].1, Finding::Evict(silent));
+        assert!((30..45).contains(&told[0].0), "{told:?}");
+        let id = begin(&mut requests, silent, 50 * S).unwrap();
+        requests.on_answer(id, 50 * S);
+        assert_eq!(requests.poll(50 * S), Some(Finding::Readmit(silent)));
+        assert_eq!(requests.poll(50 * S), None);
+    }
+}

@@ -1,0 +1,235 @@
+//! Lookups among a thousand modelled peers, some of which are silent, slow, or lie.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod network;
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use smart_record_lookup::{Place, Wanted};
+
+use crate::network::{Kind, MS, Network, Node, Random};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn key(n: usize) -> Place {
+    Place::of_key(format!("/sr/{n}").as_bytes())
+}
+
+/// Ids close to the target, sorted: the first twenty are closer than anybody in a network of a thousand.
+fn close_ids(random: &mut Random, target: Place) -> Vec<PeerId> {
+    let mut ids: Vec<_> = (0..40_000).map(|_| random.peer()).collect();
+    ids.sort_by_cached_key(|id| target.distance_of(id));
+    ids
+}
+
+/// A node that knows the size of the network.
+fn experienced(network: &Network) -> Node {
+    let mut node = Node::default();
+    for n in 1_000..1_010 {
+        node.run(network, network.lookup(0, key(n), Wanted::Value));
+    }
+    assert!(node.size.estimate().is_some());
+    node
+}
+
+#[test]
+fn the_closest_are_found_in_few_steps() {
+    let network = Network::new(&mut Random::new(1), 1_000);
+    for n in 0..20 {
+        let outcome = Node::default().run(&network, network.lookup(n, key(n), Wanted::Value));
+        let expected: Vec<_> =
+            network.honest(key(n)).into_iter().filter(|id| *id != network.peers[n].id).collect();
+        assert_eq!(outcome.closest, expected[..20]);
+        assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+        assert!(outcome.most_under_way <= 6);
+        assert!(outcome.settled <= 600 * MS, "{:?}", outcome.settled);
+    }
+}
+
+#[test]
+fn a_lookup_is_the_same_each_time() {
+    let run = || {
+        let mut random = Random::new(2);
+        let mut network = Network::new(&mut random, 300);
+        network.turn(&mut random, 30, || Kind::Silent);
+        let mut node = Node::default();
+        (0..10)
+            .map(|n| node.run(&network, network.lookup(n, key(n), Wanted::Value)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn among_the_silent_the_slow_the_gone_and_garbage_the_closest_are_found() {
+    let mut random = Random::new(3);
+    let mut network = Network::new(&mut random, 1_000);
+    for kind in [
+        Kind::Silent,
+        Kind::Gone,
+        Kind::Garbage,
+        Kind::Client,
+        Kind::Honest(700 * MS),
+        Kind::Honest(1_500 * MS),
+    ] {
+        network.turn(&mut random, 8, || kind.clone());
+    }
+    let mut node = Node::default();
+    for n in 0..40 {
+        let outcome = node.run(&network, network.lookup(n, key(n), Wanted::Value));
+        let own = network.peers[n].id;
+        // An answer names the twenty closest that the peer knows, be they alive or not.
+        let closest = network.closest(key(n)).into_iter().filter(|id| *id != own).take(20);
+        for peer in closest.filter(|peer| network.is_honest(peer)) {
+            assert!(outcome.closest.contains(&peer), "lookup {n}");
+        }
+        assert!(outcome.asked.len() <= 80, "{}", outcome.asked.len());
+        assert!(outcome.over <= 10 * SECOND, "{:?}", outcome.over);
+    }
+}
+
+#[test]
+fn with_a_third_silent_a_node_that_has_met_them_does_not_wait_for_them() {
+    let mut random = Random::new(4);
+    let mut network = Network::new(&mut random, 21);
+    network.peers[1..8].iter_mut().for_each(|peer| peer.kind = Kind::Silent);
+    let mut node = Node::default();
+    let first = node.run(&network, network.lookup(0, key(0), Wanted::Value));
+    assert!(first.settled <= 700 * MS, "{:?}", first.settled);
+    for n in 1..20 {
+        let outcome = node.run(&network, network.lookup(0, key(n), Wanted::Value));
+        assert_eq!(outcome.closest.len(), 13);
+        assert!(outcome.settled <= 300 * MS, "{:?}", outcome.settled);
+        // They are asked all the same, after the others: they may be back.
+        let mut asked = outcome.asked.iter().map(|(_, peer)| network.is_honest(peer));
+        assert!(asked.by_ref().take(13).all(|is_honest| is_honest));
+        assert_eq!(asked.count(), 7);
+    }
+}
+
+#[test]
+fn who_was_silent_and_is_back_is_found_again() {
+    let mut random = Random::new(5);
+    let mut network = Network::new(&mut random, 21);
+    let silent = network.peers[1].id;
+    *network.kind_mut(&silent) = Kind::Silent;
+    let mut node = Node::default();
+    let lookup = |network: &Network| network.lookup(0, key(0), Wanted::Value);
+    let outcome = node.run(&network, lookup(&network));
+    assert!(!outcome.closest.contains(&silent));
+    *network.kind_mut(&silent) = Kind::Honest(10 * MS);
+    let outcome = node.run(&network, lookup(&network));
+    assert!(outcome.closest.contains(&silent));
+    assert!(!node.requests.history().is_silent(&silent, node.now));
+}
+
+#[test]
+fn liars_who_name_what_leads_nowhere_cost_a_few_requests() {
+    let mut random = Random::new(6);
+    let mut network = Network::new(&mut random, 1_000);
+    let target = key(0);
+    // Each liar names twenty addresses of its own making, closer to the target than anybody.
+    let fakes = close_ids(&mut random, target);
+    let mut fakes = fakes.chunks(20);
+    network.turn(&mut random, 8, || Kind::Liar(fakes.next().unwrap().to_vec()));
+    for n in 0..20 {
+        let outcome = Node::default().run(&network, network.lookup(n, target, Wanted::Value));
+        let own = network.peers[n].id;
+        let expected = network.honest(target).into_iter().filter(|id| *id != own).take(18);
+        for peer in expected {
+            assert!(outcome.closest.contains(&peer), "lookup {n}");
+        }
+        assert!(outcome.asked.len() <= 128);
+        assert!(outcome.settled <= 3 * SECOND, "{:?}", outcome.settled);
+    }
+}
+
+#[test]
+fn a_crowd_closer_than_is_plausible_is_told_and_hides_nobody() {
+    let mut random = Random::new(7);
+    let mut network = Network::new(&mut random, 1_000);
+    let mut node = experienced(&network);
+    let target = key(0);
+    let honest: Vec<_> = network
+        .honest(target)
+        .into_iter()
+        .filter(|id| *id != network.peers[0].id)
+        .take(20)
+        .collect();
+    // Twenty sybils around the key, who name one another; their neighbours know them.
+    let sybils = close_ids(&mut random, target)[..20].to_vec();
+    for sybil in &sybils {
+        network.add(*sybil, Kind::Liar(sybils.clone()));
+    }
+    for peer in &honest[..5] {
+        *network.kind_mut(peer) = Kind::Liar(sybils.clone());
+    }
+    let outcome = node.run(&network, network.lookup(0, target, Wanted::Value));
+    let told = outcome.implausible.iter().filter(|peer| sybils.contains(peer)).count();
+    assert!(told >= 15 && outcome.implausible.len() <= 25, "{told}");
+    for peer in &honest[5..] {
+        assert!(outcome.closest.contains(peer), "the honest are found behind the crowd");
+    }
+    assert!(outcome.asked.len() <= 100, "{}", outcome.asked.len());
+}
+
+#[test]
+fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
+    let network = Network::new(&mut Random::new(8), 1_000);
+    let mut node = experienced(&network);
+    let (mut early, mut full, mut missed) = (0, 0, 0);
+    for n in 0..40 {
+        let outcome = node.run(&network, network.lookup(n, key(n), Wanted::Closest));
+        early += outcome.asked.len();
+        full +=
+            Node::default().run(&network, network.lookup(n, key(n), Wanted::Closest)).asked.len();
+        let own = network.peers[n].id;
+        let truth = network.honest(key(n)).into_iter().filter(|id| *id != own).take(20);
+        missed += truth.filter(|peer| !outcome.closest.contains(peer)).count();
+        assert_eq!(outcome.closest.len(), 20);
+    }
+    assert!(early * 2 < full, "{early} instead of {full}");
+    assert!(missed < 40 * 2, "{missed} of {}", 40 * 20);
+}
+
+#[test]
+fn one_liar_ends_no_lookup_early() {
+    let mut random = Random::new(9);
+    let mut network = Network::new(&mut random, 1_000);
+    let mut node = experienced(&network);
+    let target = key(0);
+    // As far as the closest are expected, so that nothing is implausible.
+    let mut fakes: Vec<_> = (0..1_000).map(|_| random.peer()).collect();
+    fakes.sort_by_cached_key(|id| target.distance_of(id));
+    fakes.truncate(20);
+    let lookup = network.lookup(0, target, Wanted::Closest);
+    let first = node.run(&network, lookup).asked[0].1;
+    *network.kind_mut(&first) = Kind::Liar(fakes.clone());
+    let outcome = node.run(&network, network.lookup(0, target, Wanted::Closest));
+    assert!(fakes.iter().all(|fake| !outcome.closest.contains(fake)));
+}
+
+#[test]
+fn a_node_that_knows_nobody_and_a_node_alone_come_to_an_end() {
+    let network = Network::new(&mut Random::new(10), 1);
+    let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
+    assert_eq!((outcome.closest.len(), outcome.over), (0, Duration::ZERO));
+}
+
+#[test]
+fn when_nobody_answers_a_lookup_ends_after_patience_and_grace() {
+    let mut random = Random::new(11);
+    let mut network = Network::new(&mut random, 30);
+    network.turn(&mut random, 100, || Kind::Silent);
+    let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
+    assert_eq!(outcome.closest, []);
+    // Six at a time, one second each, and the grace of the last.
+    assert!(outcome.over <= 6 * SECOND, "{:?}", outcome.over);
+}

@@ -1,0 +1,255 @@
+//! A network of modelled peers, and the driver of one lookup in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p_identity::PeerId;
+use smart_record_lookup::{
+    Failure, Finding, Lookup, LookupConfig, NetworkSize, Place, RequestId, Requests, Wanted,
+};
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+
+/// A generator of numbers that look random (xorshift64*).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 11) as usize % n
+    }
+
+    pub(crate) fn peer(&mut self) -> PeerId {
+        let mut bytes = vec![0x12, 0x20];
+        (0..4).for_each(|_| bytes.extend(self.next().to_be_bytes()));
+        PeerId::from_bytes(&bytes).unwrap()
+    }
+}
+
+/// How a peer behaves.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Answers truly after so long.
+    Honest(Duration),
+    /// Takes requests and never answers.
+    Silent,
+    /// Cannot be connected to.
+    Gone,
+    /// Answers what cannot be read.
+    Garbage,
+    /// Does not speak the protocol.
+    Client,
+    /// Answers at once, and always with these.
+    Liar(Vec<PeerId>),
+}
+
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    place: Place,
+    pub(crate) kind: Kind,
+    contacts: Vec<usize>,
+}
+
+pub(crate) struct Network {
+    pub(crate) peers: Vec<Peer>,
+    by_id: BTreeMap<PeerId, usize>,
+}
+
+impl Network {
+    /// A network of so many honest peers, each of which knows 20 peers, chosen at random, of each distance from itself, and its
+    /// 20 neighbours.
+    pub(crate) fn new(random: &mut Random, size: usize) -> Self {
+        let mut peers: Vec<_> = (0..size)
+            .map(|_| {
+                let id = random.peer();
+                let took = MS * (10 + random.below(90) as u32);
+                Peer { id, place: Place::of_peer(&id), kind: Kind::Honest(took), contacts: vec![] }
+            })
+            .collect();
+        let places: Vec<_> = peers.iter().map(|peer| peer.place).collect();
+        for (own, peer) in peers.iter_mut().enumerate() {
+            let mut buckets = BTreeMap::<u32, Vec<usize>>::new();
+            for (other, place) in places.iter().enumerate().filter(|(other, _)| *other != own) {
+                buckets.entry(places[own].distance(place).shared_bits()).or_default().push(other);
+            }
+            for bucket in buckets.into_values() {
+                let mut bucket = bucket;
+                for i in 0..bucket.len().min(20) {
+                    let other = i + random.below(bucket.len() - i);
+                    bucket.swap(i, other);
+                }
+                peer.contacts.extend(bucket.into_iter().take(20));
+            }
+            let mut nearest: Vec<_> = (0..size).filter(|other| *other != own).collect();
+            nearest.sort_by_cached_key(|other| places[own].distance(&places[*other]));
+            nearest.truncate(20);
+            peer.contacts.extend(nearest);
+            peer.contacts.sort_unstable();
+            peer.contacts.dedup();
+        }
+        let by_id = peers.iter().enumerate().map(|(n, peer)| (peer.id, n)).collect();
+        Self { peers, by_id }
+    }
+
+    /// Makes a share of the peers something else.
+    pub(crate) fn turn(
+        &mut self,
+        random: &mut Random,
+        percent: usize,
+        mut kind: impl FnMut() -> Kind,
+    ) {
+        for peer in &mut self.peers {
+            if random.below(100) < percent {
+                peer.kind = kind();
+            }
+        }
+    }
+
+    /// Adds peers that nobody knows.
+    pub(crate) fn add(&mut self, id: PeerId, kind: Kind) {
+        self.by_id.insert(id, self.peers.len());
+        self.peers.push(Peer { id, place: Place::of_peer(&id), kind, contacts: vec![] });
+    }
+
+    pub(crate) fn kind_mut(&mut self, id: &PeerId) -> &mut Kind {
+        &mut self.peers[self.by_id[id]].kind
+    }
+
+    pub(crate) fn is_honest(&self, id: &PeerId) -> bool {
+        self.by_id.get(id).is_some_and(|n| matches!(self.peers[*n].kind, Kind::Honest(_)))
+    }
+
+    /// All peers, sorted by distance.
+    pub(crate) fn closest(&self, target: Place) -> Vec<PeerId> {
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_by_cached_key(|peer| target.distance(&peer.place));
+        peers.iter().map(|peer| peer.id).collect()
+    }
+
+    /// The honest peers, sorted by distance.
+    pub(crate) fn honest(&self, target: Place) -> Vec<PeerId> {
+        self.closest(target).into_iter().filter(|peer| self.is_honest(peer)).collect()
+    }
+
+    /// The closest to a target of those that a peer knows.
+    fn known_to(&self, n: usize, target: Place) -> Vec<PeerId> {
+        let mut known = self.peers[n].contacts.clone();
+        known.sort_by_cached_key(|other| target.distance(&self.peers[*other].place));
+        known.truncate(20);
+        known.into_iter().map(|other| self.peers[other].id).collect()
+    }
+
+    /// A lookup that the peer of this number begins.
+    pub(crate) fn lookup(&self, n: usize, target: Place, wanted: Wanted) -> Lookup {
+        let start = self.known_to(n, target);
+        Lookup::new(target, wanted, self.peers[n].id, LookupConfig::default(), start)
+    }
+
+    /// When a peer's answer comes, and what it is; `None`: never.
+    fn answer(
+        &self,
+        peer: &PeerId,
+        target: Place,
+    ) -> Option<(Duration, Result<Vec<PeerId>, Failure>)> {
+        let Some(n) = self.by_id.get(peer) else {
+            return Some((5 * MS, Err(Failure::Unreachable)));
+        };
+        match &self.peers[*n].kind {
+            Kind::Honest(took) => Some((*took, Ok(self.known_to(*n, target)))),
+            Kind::Silent => None,
+            Kind::Gone => Some((MS, Err(Failure::Unreachable))),
+            Kind::Garbage => Some((20 * MS, Err(Failure::Invalid))),
+            Kind::Client => Some((20 * MS, Err(Failure::Unsupported))),
+            Kind::Liar(named) => Some((MS, Ok(named.clone()))),
+        }
+    }
+}
+
+/// What a lookup has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) closest: Vec<PeerId>,
+    pub(crate) implausible: Vec<PeerId>,
+    /// Who was asked when.
+    pub(crate) asked: Vec<(Duration, PeerId)>,
+    /// How long it took to be settled, and to be over.
+    pub(crate) settled: Duration,
+    pub(crate) over: Duration,
+    pub(crate) most_under_way: usize,
+}
+
+/// What a node keeps between lookups.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) requests: Requests,
+    pub(crate) size: NetworkSize,
+    pub(crate) now: Duration,
+}
+
+impl Node {
+    pub(crate) fn run(&mut self, network: &Network, mut lookup: Lookup) -> Outcome {
+        type Event = (RequestId, PeerId, Result<Vec<PeerId>, Failure>);
+        let (begun, target) = (self.now, lookup.target());
+        let mut events = BTreeMap::<(Duration, usize), Event>::new();
+        let (mut asked, mut settled, mut most_under_way) = (Vec::new(), None, 0);
+        loop {
+            let Self { requests, size, now } = self;
+            while let Some(finding) = requests.poll(*now) {
+                match finding {
+                    Finding::Late(_, peer) => lookup.on_late(&peer),
+                    Finding::Over(_, peer) => lookup.on_failure(&peer, Failure::Unreachable),
+                    Finding::Evict(_) | Finding::Readmit(_) => {}
+                }
+            }
+            while let Some((id, peer)) = lookup.next(requests, size, *now) {
+                asked.push((*now, peer));
+                if let Some((took, answer)) = network.answer(&peer, target) {
+                    events.insert((*now + took, asked.len()), (id, peer, answer));
+                }
+            }
+            most_under_way = most_under_way.max(requests.len());
+            if settled.is_none() && lookup.is_settled(requests, size, *now) {
+                settled = Some(*now - begun);
+            }
+            if lookup.is_over(size) {
+                break;
+            }
+            let next_event = events.first_key_value().map(|((at, _), _)| *at);
+            *now = next_event.into_iter().chain(requests.next_at()).min().unwrap().max(*now);
+            while let Some(entry) = events.first_entry()
+                && entry.key().0 <= *now
+            {
+                let (id, peer, answer) = entry.remove();
+                match answer {
+                    Ok(closer) if requests.on_answer(id, *now).is_some() => {
+                        lookup.on_answer(&peer, closer);
+                    }
+                    Err(failure) if requests.on_failure(id, failure, *now) => {
+                        lookup.on_failure(&peer, failure);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let implausible = lookup.implausible(&self.size);
+        let closest = lookup.closest(&self.size);
+        lookup.measure(&mut self.size);
+        Outcome {
+            closest,
+            implausible,
+            asked,
+            settled: settled.unwrap_or(self.now - begun),
+            over: self.now - begun,
+            most_under_way,
+        }
+    }
+}

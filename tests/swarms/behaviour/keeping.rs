@@ -1,0 +1,388 @@
+//! What a client keeps alive, and the ends of its handles.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::future::{join_all, try_join_all};
+use libp2p::{PeerId, identity::Keypair};
+use libp2p_smart_record::{
+    AcceptAny, Bytes, Clock, Dict, Fault, RecordKey, Registry, SystemClock, Timestamp,
+    ValidationError, Validator, Validity,
+    behaviour::{BehaviourConfig, Event},
+    client::{ClientError, KeepHandle},
+    ipns::{IpnsBuilder, IpnsName},
+};
+
+use crate::{
+    nodes::within,
+    peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts},
+};
+use smart_record_testing::ManualClock;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn refreshed(event: &Event) -> Option<Vec<PeerId>> {
+    match event {
+        Event::Refreshed { peers, .. } => Some(peers.clone()),
+        _ => None,
+    }
+}
+
+fn one(name: &str, value: i64) -> Dict {
+    [(name, value)].into_iter().collect()
+}
+
+/// What the peer's own store holds of a writer says nothing.
+async fn until_silent(peer: &mut Peer, key: &RecordKey, writer: PeerId, now: Timestamp) {
+    peer.until_stored(key, |record| record.view(now).get(&writer).is_none()).await;
+}
+
+#[tokio::test]
+async fn case_27_six_that_change_each_second_leave_one_update_each() {
+    const ROUNDS: u32 = 30;
+    let clock = ManualClock::at(NOW);
+    let mut peers = join_all((0..6).map(|_| Setup::default().at(&clock).start())).await;
+    mesh(&peers.iter().collect::<Vec<_>>()).await;
+    within(async {
+        let keep = |peer: &Peer| {
+            let client = peer.client.clone();
+            async move { client.keep(key(), one("players", 0), 10 * MINUTE).await }
+        };
+        let handles = try_join_all(peers.iter().map(keep)).await.unwrap();
+        let first: usize = peers[0].stored(&key()).await.unwrap().encode().len();
+        for n in 1..=ROUNDS {
+            clock.advance(Duration::from_secs(1));
+            let update = |handle| KeepHandle::update(handle, one("players", n.into()));
+            let updates = try_join_all(handles.iter().map(update)).await.unwrap();
+            assert!(updates.iter().all(|publication| publication.peers.len() == 5));
+        }
+        for peer in &peers {
+            let record = peer.stored(&key()).await.unwrap();
+            assert_eq!(record.spaces().len(), 6);
+            assert!(record.spaces().all(|(_, space)| space.updates().len() == 1), "{record:?}");
+            assert!(record.encode().len() <= first + 6 * 8, "{} bytes", record.encode().len());
+            for (_, space) in &record.view(clock.now()) {
+                let players = space.document.get("players").unwrap().to_string();
+                assert_eq!(players, ROUNDS.to_string());
+            }
+        }
+        // All but one crash: nobody withdraws anything, and after the last `ttl` nothing is left of them.
+        let left = peers.remove(0);
+        drop((peers, handles));
+        clock.advance(10 * MINUTE);
+        let stored = left.smart(|smart| smart.store_mut().record(&key()).unwrap()).await;
+        let others = stored.iter().flat_map(|record| record.spaces());
+        assert!(others.into_iter().all(|(writer, _)| writer.peer_id() == left.id));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_handle_withdraws_what_it_keeps_and_nothing_else() {
+    let (a, mut b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.client.publish(key(), one("published", 1), MINUTE).await.unwrap();
+        let first = a.client.keep(key(), says("first"), 2 * MINUTE).await.unwrap();
+        let other = a.client.keep(key(), one("other", 1), 3 * MINUTE).await.unwrap();
+        assert_eq!(first.publication().peers, [b.id]);
+        let names = |record: &libp2p_smart_record::SmartRecord| {
+            let view = record.view(SystemClock.now());
+            let document = view.get(&a.id).map(|space| space.document.clone()).unwrap_or_default();
+            document.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        let stored = b.stored(&key()).await.unwrap();
+        assert_eq!(names(&stored), ["\"other\"", "\"published\"", "\"text\""]);
+        drop(first);
+        let left = b.until_stored(&key(), |record| names(record).len() == 2).await;
+        assert_eq!(names(&left), ["\"other\"", "\"published\""]);
+        let withdrawn = other.withdraw().await.unwrap();
+        assert_eq!(withdrawn.peers, [b.id]);
+        assert_eq!(names(&b.stored(&key()).await.unwrap()), ["\"published\""]);
+        // Everything is withdrawn with the space, also what a handle keeps; it can keep something again.
+        let third = a.client.keep(key(), says("third"), MINUTE).await.unwrap();
+        a.client.withdraw(key()).await.unwrap();
+        assert!(b.client.view(key()).await.unwrap().is_empty());
+        third.update(says("again")).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["again"]);
+        drop(third);
+        until_silent(&mut b, &key(), a.id, SystemClock.now()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_no_handle_is_lost_however_many_there_are() {
+    // More than commands may wait, and than may be worked on at a time.
+    const HANDLES: usize = 100;
+    let config = quiet().with_max_operations(4);
+    let mut a = Setup::with_config(config).start().await;
+    within(async {
+        let keys: Vec<_> = (0..HANDLES).map(|n| RecordKey::new(format!("/sr/kept/{n}"))).collect();
+        let keep = |key: &RecordKey| a.client.keep(key.clone(), says("x"), MINUTE);
+        let handles = try_join_all(keys.iter().map(keep)).await.unwrap();
+        drop(handles);
+        for key in &keys {
+            let id = a.id;
+            until_silent(&mut a, key, id, SystemClock.now()).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handle_that_goes_with_the_last_client_withdraws() {
+    let (mut a, mut b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let id = a.id;
+        let handle = a.client.keep(key(), says("x"), MINUTE).await.unwrap();
+        // The peer of the test holds a client as well: it gets another one's.
+        a.client = b.client.clone();
+        assert_eq!(b.stored(&key()).await.unwrap().view(SystemClock.now()).len(), 1);
+        drop(handle);
+        until_silent(&mut b, &key(), id, SystemClock.now()).await;
+        a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_detached_document_is_kept_until_the_space_is_withdrawn() {
+    let clock = ManualClock::at(NOW);
+    let (mut a, b) =
+        (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let detached = a.client.keep(key(), says("detached"), 10 * MINUTE).await.unwrap();
+        detached.detach();
+        let kept = a.client.keep(key(), one("kept", 1), 10 * MINUTE).await.unwrap();
+        for _ in 0..4 {
+            clock.advance(5 * MINUTE);
+            a.wake().await;
+            assert_eq!(a.until(refreshed).await, [b.id]);
+        }
+        kept.withdraw().await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["detached"]);
+        a.client.withdraw(key()).await.unwrap();
+        for _ in 0..4 {
+            clock.advance(5 * MINUTE);
+            a.wake().await;
+        }
+        assert!(b.client.view(key()).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handle_whose_update_is_refused_keeps_what_it_kept() {
+    let (a, b) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        let handle = a.client.keep(key(), says("small"), MINUTE).await.unwrap();
+        let large: Dict = [("text", "x".repeat(3_000))].into_iter().collect();
+        let refused = handle.update(large.clone()).await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::LimitExceeded));
+        handle.update(one("n", 1)).await.unwrap();
+        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["small"]);
+        let endless = a.client.keep("/sr/other", says("x"), 49 * HOUR).await.unwrap_err();
+        assert_eq!(endless.fault(), Some(Fault::LimitExceeded));
+        assert!(a.client.keep("/sr/other", large, MINUTE).await.is_err());
+        assert!(a.client.view("/sr/other").await.unwrap().is_empty());
+    })
+    .await;
+}
+
+/// The longer the better; a value may say when it expires.
+struct Longest;
+
+impl Validator for Longest {
+    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        libp2p_smart_record::best_index(values.iter().map(|value| value.len()))
+    }
+}
+
+/// Two peers with values of their own namespace, which send again what they keep every twelve hours.
+async fn two_with_values(clock: &ManualClock) -> (Peer, Peer) {
+    let registry = || {
+        let registry = libp2p_smart_record::built_in().with("own", Longest).unwrap();
+        registry.with_fallback(AcceptAny::default())
+    };
+    let config = || quiet().with_refresh_interval(12 * HOUR);
+    let start = async || {
+        let (registry, config): (Registry, BehaviourConfig) = (registry(), config());
+        Setup { registry, config, ..Setup::default() }.at(clock).start().await
+    };
+    let (a, b) = (start().await, start().await);
+    mesh(&[&a, &b]).await;
+    (a, b)
+}
+
+async fn value(peer: &Peer, key: &RecordKey) -> Option<Bytes> {
+    let key = key.clone();
+    peer.smart(move |smart| smart.store_mut().value(&key).unwrap().map(|stored| stored.value)).await
+}
+
+#[tokio::test]
+async fn case_29_a_value_is_kept_alive_for_as_long_as_its_handle_lives() {
+    let clock = ManualClock::at(NOW);
+    let (mut a, b) = two_with_values(&clock).await;
+    within(async {
+        let [kept, put] = ["/own/kept", "/own/put"].map(RecordKey::new);
+        let handle = a.client.keep_value(kept.clone(), "kept").await.unwrap();
+        assert_eq!(handle.publication().peers, [b.id]);
+        a.client.put(put.clone(), "put").await.unwrap();
+        for _ in 0..5 {
+            clock.advance(12 * HOUR);
+            a.wake().await;
+            assert_eq!(a.until(refreshed).await, [b.id]);
+        }
+        for peer in [&a, &b] {
+            assert_eq!(value(peer, &kept).await, Some(Bytes::from("kept")), "after 60 hours");
+            assert_eq!(value(peer, &put).await, None, "nobody has sent it again");
+        }
+        // What others make of it is not overwritten, and the handle's value not kept any more.
+        b.client.put(kept.clone(), "longer").await.unwrap();
+        let before = a.smart(|smart| smart.counters().refreshes).await;
+        clock.advance(12 * HOUR);
+        a.wake().await;
+        assert_eq!(value(&b, &kept).await, Some(Bytes::from("longer")));
+        // It can go on with a better one, until it is dropped.
+        handle.update("longest of all").await.unwrap();
+        clock.advance(12 * HOUR);
+        a.wake().await;
+        assert_eq!(a.until(refreshed).await, [b.id]);
+        drop(handle);
+        for _ in 0..5 {
+            clock.advance(12 * HOUR);
+            a.wake().await;
+        }
+        assert_eq!(a.smart(|smart| smart.counters().refreshes).await, before + 1);
+        assert_eq!(value(&b, &kept).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_is_kept_until_its_own_expiry_and_the_best_of_several_is() {
+    let clock = ManualClock::at(NOW);
+    let (mut a, b) = two_with_values(&clock).await;
+    within(async {
+        let owner = Keypair::generate_ed25519();
+        let name = IpnsName::from(&owner.public());
+        let until = |hours: u32| NOW.saturating_add(hours * HOUR);
+        let old = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until(100)).sign(&owner).unwrap();
+        let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until(30)).sign(&owner).unwrap();
+        let first = a.client.keep_value(name.key(), old.encode()).await.unwrap();
+        let second = a.client.keep_value(name.key(), new.encode()).await.unwrap();
+        first.detach();
+        for _ in 0..2 {
+            b.smart({
+                let key = name.key();
+                move |smart| smart.store_mut().forget(&key).unwrap()
+            })
+            .await;
+            clock.advance(12 * HOUR);
+            a.wake().await;
+            assert_eq!(a.until(refreshed).await, [b.id]);
+            assert_eq!(value(&b, &name.key()).await, Some(new.encode()));
+        }
+        clock.advance(12 * HOUR);
+        a.wake().await;
+        assert_eq!(value(&b, &name.key()).await, None, "it has expired");
+        assert_eq!(second.key(), &name.key());
+        // Smart records are for their writers to keep.
+        let refused = a.client.keep_value(key(), "x").await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::Unsupported), "{refused}");
+        let refused = a.client.keep_value(name.key(), "x").await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::Malformed), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_is_sent_to_peers_that_turn_up() {
+    let config = quiet().with_topology_delay(Duration::from_millis(100));
+    let registry = libp2p_smart_record::built_in().with_fallback(AcceptAny::default());
+    let setup = |registry: &Registry| Setup { registry: registry.clone(), ..Setup::default() };
+    let mut a = Setup { config, ..setup(&registry) }.start().await;
+    within(async {
+        let key = RecordKey::new("/own/value");
+        let handle = a.client.keep_value(key.clone(), "x").await.unwrap();
+        assert_eq!(handle.publication().peers, []);
+        let b = setup(&registry).start().await;
+        mesh(&[&a, &b]).await;
+        assert_eq!(a.until(refreshed).await, [b.id]);
+        while value(&b, &key).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_9_a_key_without_form_or_namespace_is_an_error_at_every_door() {
+    let registry = libp2p_smart_record::built_in();
+    let a = Setup { registry, ..Setup::default() }.start().await;
+    within(async {
+        let peer = PeerId::random();
+        let texts = [
+            format!("/ipns/{}", IpnsName::from(peer)),
+            format!("/pk/{peer}"),
+            format!("/presence/{peer}"),
+            "/iprs/name".to_owned(),
+            "/unheard/of".to_owned(),
+            "lobby".to_owned(),
+            format!("/sr/{}", "x".repeat(300)),
+        ];
+        let client = &a.client;
+        for key in texts.iter().map(|key| RecordKey::new(key.as_str())) {
+            let policy = libp2p_smart_record::query::ReadPolicy::All;
+            let told: [Result<(), ClientError>; 11] = [
+                client.put(key.clone(), "x").await.map(drop),
+                client.get(key.clone()).await.map(drop),
+                client.get_with(key.clone(), policy).await.map(drop),
+                client.watch(key.clone()).await.map(drop),
+                client.stored(key.clone()).await.map(drop),
+                client.stored_of(key.clone(), peer).await.map(drop),
+                client.keep_value(key.clone(), "x").await.map(drop),
+                client.view(key.clone()).await.map(drop),
+                client.publish(key.clone(), says("x"), MINUTE).await.map(drop),
+                client.keep(key.clone(), says("x"), MINUTE).await.map(drop),
+                client.withdraw(key.clone()).await.map(drop),
+            ];
+            let put = told[0].clone().unwrap_err();
+            let faults = [
+                Fault::Malformed,
+                Fault::Unsupported,
+                Fault::RefusedByPolicy,
+                Fault::LimitExceeded,
+            ];
+            assert!(put.fault().is_some_and(|fault| faults.contains(&fault)), "{key}: {put}");
+            for (n, told) in told[..6].iter().enumerate() {
+                assert_eq!(told.as_ref().unwrap_err(), &put, "{key} at door {n}");
+            }
+            let all: BTreeSet<_> = told.into_iter().map(|told| told.unwrap_err().fault()).collect();
+            assert!(!all.contains(&None), "{key}: {all:?}");
+        }
+        // The text of an error names the form.
+        let told = client.get(texts[0].as_str()).await.unwrap_err().to_string();
+        assert!(told.contains("the bytes, not the text, of a peer id"), "{told}");
+        let topic = libp2p_smart_record::ShardedKey::new(
+            "/unheard/of".into(),
+            2,
+            &libp2p_smart_record::Limits::default(),
+        );
+        let refused = client.get_sharded(&topic.unwrap()).await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::Unsupported));
+        // A key of values is none to view.
+        let viewed = client.view(IpnsName::from(peer).key()).await.unwrap_err();
+        assert_eq!(viewed, ClientError::Unregistered(IpnsName::from(peer).key()));
+        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 0, "nobody was asked");
+    })
+    .await;
+}
