@@ -21,7 +21,7 @@ Exit codes:
   1    failed: a file, a disk, the machine
   2    wrong arguments
   3    nothing found under the key
-  4    no peer reached, or no peer answered
+  4    no peer reached, or none answered or acknowledged
   5    refused: the rules of records do not allow it
   130  the demo was interrupted (143: terminated)
 
