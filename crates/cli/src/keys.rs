@@ -83,7 +83,7 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
         ) => match libp2p_smart_record::built_in().check_key(&key) {
             Ok(()) => Ok(key),
             Err(error) => Err(Failure::Arguments {
-                message: format!("{key} is no key of a record: {error}"),
+                message: format!("{key} is not a valid key of a record: {error}"),
                 hint: "keys are /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME and /presence/PEER/",
             }),
         },

@@ -126,7 +126,7 @@ pub enum ServiceEvent {
         key: RecordKey,
         /// The writer of the request.
         writer: PeerId,
-        /// Why.
+        /// The reason.
         reason: RequestRefusal,
     },
     /// A check ended without a finding.
@@ -138,7 +138,7 @@ pub enum ServiceEvent {
     Failed {
         /// Of the record.
         key: RecordKey,
-        /// Why.
+        /// The reason.
         error: ServiceError,
     },
 }

@@ -114,7 +114,7 @@ impl ServiceTask {
             ServiceEvent::Unknown { .. } => &mut counters.unknown,
             ServiceEvent::Failed { .. } => &mut counters.failed,
         });
-        // Whoever does not listen, or does not keep up, loses it.
+        // A full or closed channel loses the event.
         let _ = self.setup.events.try_send(event);
     }
 

@@ -56,7 +56,7 @@ fn disk_time() -> Histogram {
     Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
 }
 
-/// 1 to 32: a read takes 16 lookups at most unless told otherwise.
+/// 1 to 32: by default a read takes at most 16 lookups.
 fn lookups() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 6))
 }

@@ -140,7 +140,7 @@ async fn a_dial_of_a_peer_does_not_break_a_running_read_from_it() {
         let asker = Server::plain(&[]).await;
         asker.asks([dialable(&address)]).await;
         let asked = asker.client.stored(super::server::key()).await.unwrap();
-        // Kademlia knows an address of the target where nobody answers.
+        // Kademlia knows an address of the target that does not answer.
         let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();
         target.address = loopback(tarpit.local_addr().unwrap().port(), target.id);
         let (gate, config) = (Gate::default(), eager().with_check_timeout(MINUTE));
@@ -222,7 +222,7 @@ async fn a_finding_is_updated_when_reachability_changes_and_expires_without_a_re
             "it has replaced the others"
         );
         asker.client.withdraw(super::server::key()).await.unwrap();
-        // Nobody asks any more.
+        // The request is gone.
         while timeout(Duration::from_secs(5), service.published()).await.is_ok() {}
         assert_eq!(asker.reads().await, []);
     })
