@@ -101,17 +101,13 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
         document,
         extensions: Extensions::new(),
     };
-    // The attacker signs with limits of its own.
+    // The attacker signs with wider limits.
     let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {
-        /// The attacker signs with wider limits.
         let limits = Limits::default().with_update_bytes(1 << 20).with_max_ttl(Duration::MAX);
         let mut record = SmartRecord::new(key.clone());
         record.insert(own.clone(), update.sign(key, keypair, &limits)?)?;
-        // A record does not say its key. Whose space it is, it does; all writers here have keys of
-        // one length.
+        // A space names its writer, and all writers here have public keys of the same length.
         let mut value = record.encode();
-        /// A space names its writer, but not its key. All keys of writers here have the same
-        /// length.
         let at = value.windows(own.as_bytes().len()).position(|window| window == own.as_bytes());
         let at = at.context("the writer is in the record")?;
         value.splice(at..at + own.as_bytes().len(), writer.as_bytes().iter().copied());
