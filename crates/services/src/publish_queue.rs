@@ -86,19 +86,19 @@ impl PublishQueue {
         now: Timestamp,
     ) -> Result<(), TooManyRecords> {
         let at = now.saturating_add(self.write_delay);
-        let of = self.record(key, now)?;
-        of.waiting.retain(|other| other.finding.request != finding.request);
-        of.waiting.push(PendingFinding { finding, askers });
-        of.due_at = Some(of.due_at.map_or(at, |before| before.min(at)));
+        let record = self.record(key, now)?;
+        record.waiting.retain(|other| other.finding.request != finding.request);
+        record.waiting.push(PendingFinding { finding, askers });
+        record.due_at = Some(record.due_at.map_or(at, |before| before.min(at)));
         Ok(())
     }
 
     /// Notes that the record holds findings of the service that live until `until`.
     pub(super) fn on_published(&mut self, key: &RecordKey, until: Timestamp, now: Timestamp) {
         if until > now
-            && let Ok(of) = self.record(key, now)
+            && let Ok(record) = self.record(key, now)
         {
-            of.live_until = of.live_until.max(until);
+            record.live_until = record.live_until.max(until);
         }
     }
 
@@ -118,22 +118,24 @@ impl PublishQueue {
 
     /// Drops the waiting findings of a record that are no longer wanted.
     pub(super) fn retain(&mut self, key: &RecordKey, is_wanted: impl Fn(&Predicate) -> bool) {
-        if let Some(of) = self.records.get_mut(key) {
-            of.waiting.retain(|waiting| is_wanted(&waiting.finding.request));
+        if let Some(record) = self.records.get_mut(key) {
+            record.waiting.retain(|waiting| is_wanted(&waiting.finding.request));
         }
     }
 
     /// Whether the record is being written or was written since `since`, so that what was read of
     /// it before may be outdated.
     pub(super) fn was_written_since(&self, key: &RecordKey, since: Timestamp) -> bool {
-        let of = self.records.get(key);
-        of.is_some_and(|of| of.is_writing || of.written_at.is_some_and(|at| at >= since))
+        let record = self.records.get(key);
+        record.is_some_and(|record| {
+            record.is_writing || record.written_at.is_some_and(|at| at >= since)
+        })
     }
 
     fn expire(&mut self, now: Timestamp) {
-        self.records.retain(|_, of| {
-            of.waiting.retain(|waiting| waiting.finding.expires_at > now);
-            !of.waiting.is_empty() || of.is_writing || of.live_until > now
+        self.records.retain(|_, record| {
+            record.waiting.retain(|waiting| waiting.finding.expires_at > now);
+            !record.waiting.is_empty() || record.is_writing || record.live_until > now
         });
     }
 
@@ -145,13 +147,13 @@ impl PublishQueue {
         }
         self.expire(now);
         loop {
-            let due = self.records.iter_mut().filter_map(|(key, of)| {
-                let at = of.due_at().filter(|at| *at <= now)?;
-                Some((at, key, of))
+            let due = self.records.iter_mut().filter_map(|(key, record)| {
+                let at = record.due_at().filter(|at| *at <= now)?;
+                Some((at, key, record))
             });
-            let (_, key, of) = due.min_by_key(|(at, ..)| *at)?;
+            let (_, key, record) = due.min_by_key(|(at, ..)| *at)?;
             let askers: BTreeSet<_> =
-                of.waiting.iter().flat_map(|waiting| &waiting.askers).copied().collect();
+                record.waiting.iter().flat_map(|waiting| &waiting.askers).copied().collect();
             let mut open_at = Timestamp::MAX;
             let is_open =
                 askers.into_iter().any(|asker| match self.writer_rates.admit(asker, now) {
@@ -162,36 +164,30 @@ impl PublishQueue {
                     }
                 });
             if !is_open {
-                of.due_at = Some(open_at);
+                record.due_at = Some(open_at);
                 continue;
             }
             // Checked above, so it admits.
             let _ = self.total_rate.admit((), now);
-            let mut found: Vec<_> = std::mem::take(&mut of.waiting)
-                .into_iter()
-                .map(|w| (w.finding, w.askers))
-                .collect();
-            let fit = finding::fit_into_an_update(found.iter().map(|(finding, _)| finding));
-            let rest = found.split_off(fit.min(found.len()));
-            of.waiting = rest
-                .into_iter()
-                .map(|(finding, askers)| PendingFinding { finding, askers })
-                .collect();
-            of.due_at = (!of.waiting.is_empty()).then_some(now);
-            of.is_writing = true;
-            let last = found.iter().map(|(finding, _)| finding.expires_at).max();
-            of.live_until = of.live_until.max(last.unwrap_or(now));
+            let waiting = record.waiting.iter().map(|waiting| &waiting.finding);
+            let fit = finding::fit_into_an_update(waiting).min(record.waiting.len());
+            let found: Vec<_> =
+                record.waiting.drain(..fit).map(|waiting| waiting.finding).collect();
+            record.due_at = (!record.waiting.is_empty()).then_some(now);
+            record.is_writing = true;
+            let last = found.iter().map(|finding| finding.expires_at).max();
+            record.live_until = record.live_until.max(last.unwrap_or(now));
             self.writing = self.writing.saturating_add(1);
-            return Some((key.clone(), found.into_iter().map(|(finding, _)| finding).collect()));
+            return Some((key.clone(), found));
         }
     }
 
     /// Ends a write.
     pub(super) fn on_written(&mut self, key: &RecordKey, now: Timestamp) {
         self.writing = self.writing.saturating_sub(1);
-        if let Some(of) = self.records.get_mut(key) {
-            of.is_writing = false;
-            of.written_at = Some(now);
+        if let Some(record) = self.records.get_mut(key) {
+            record.is_writing = false;
+            record.written_at = Some(now);
         }
     }
 
@@ -209,11 +205,11 @@ impl PublishQueue {
         self.total_rate.on_clock_set_back(now);
         self.writer_rates.on_clock_set_back(now);
         let (at, until) = (now.saturating_add(self.write_delay), now.saturating_add(self.ttl));
-        for of in self.records.values_mut() {
-            of.due_at = of.due_at.map(|before| before.min(at));
-            of.written_at = of.written_at.map(|before| before.min(now));
-            of.live_until = of.live_until.min(until);
-            for waiting in &mut of.waiting {
+        for record in self.records.values_mut() {
+            record.due_at = record.due_at.map(|before| before.min(at));
+            record.written_at = record.written_at.map(|before| before.min(now));
+            record.live_until = record.live_until.min(until);
+            for waiting in &mut record.waiting {
                 waiting.finding.expires_at = waiting.finding.expires_at.min(until);
             }
         }
