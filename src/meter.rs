@@ -77,10 +77,7 @@ impl Purpose {
 
 /// A duration that is measured.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "metrics"),
-    expect(dead_code, reason = "read with `metrics` only")
-)]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "read with `metrics` only"))]
 pub(crate) enum Timed {
     /// A read, with all of its lookups.
     Read(Purpose),
@@ -98,10 +95,7 @@ pub(crate) enum Timed {
 
 /// An amount that is measured.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "metrics"),
-    expect(dead_code, reason = "read with `metrics` only")
-)]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "read with `metrics` only"))]
 pub(crate) enum Amount {
     /// Lookups of a read.
     Lookups(Purpose, usize),

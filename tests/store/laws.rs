@@ -1,7 +1,7 @@
 //! The laws of joining, through a store: delivery in any order, in any pieces and in any container comes to what the join of all
 //! is, for writers that keep the rules and for those that do not. The laws of the join itself are tested beside the rules.
 
-use libp2p_smart_record::{Kind, Node, Seq, SignedUpdate, Update, UpdateKind, View};
+use libp2p_smart_record::{Extensions, Kind, Node, Seq, SignedUpdate, Update, UpdateKind, View};
 use proptest::test_runner::TestRng;
 use prost::Message;
 use smart_record_testing::{
@@ -100,6 +100,7 @@ fn lawless(seed: u64) -> BoxedStrategy<Updates> {
                     retain_until: at(end + retained),
                     kind: if replace { UpdateKind::Replace } else { UpdateKind::Merge },
                     document,
+                    extensions: Extensions::new(),
                 };
                 let signed = update.sign(&key(), &keypair, &limits).unwrap();
                 (Writer::from(&keypair.public()), signed)
@@ -174,7 +175,8 @@ fn replica(limits: Limits, now: u64) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(at(now));
     let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
-    let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
+    let store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap();
     (store, clock)
 }
 

@@ -2,12 +2,12 @@
 //!
 //! **Invariants.** Each kind has one exit code.
 
-use std::{fmt, io, path::PathBuf, process::ExitCode};
+use std::{fmt, io, process::ExitCode};
 
 use libp2p_smart_record::{
     ValidationError,
     client::ClientError,
-    store::{StorageError, WriteError},
+    store::{OpenError, StorageError, WriteError},
 };
 use serde_json::json;
 use smart_record_host::HostError;
@@ -91,8 +91,8 @@ pub enum Failure {
     NewKeyFile { file: String, source: io::Error },
     #[error("failed to {verb} {file}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
-    #[error("failed to open the store {}: {source}", .file.display())]
-    Store { file: PathBuf, source: StorageError },
+    #[error(transparent)]
+    Store(OpenError),
     #[error("{file} is not a valid record under {key}: {source}")]
     BadRecord { file: String, key: String, source: Box<ValidationError> },
     #[error("stopped before the withdrawal was done")]
@@ -114,7 +114,7 @@ impl Failure {
             | Self::NotAKeyFile(_)
             | Self::NewKeyFile { .. }
             | Self::File { .. }
-            | Self::Store { .. }
+            | Self::Store(_)
             | Self::StoppedTwice => FailureKind::Failed,
         }
     }
@@ -147,7 +147,7 @@ impl Failure {
             }
             Self::NewKeyFile { .. } => "give another name; keys are never overwritten".to_owned(),
             Self::File { .. } => "check the name and the permissions".to_owned(),
-            Self::Store { source, .. } => storage_hint(source).to_owned(),
+            Self::Store(error) => storage_hint(&error.source).to_owned(),
             Self::BadRecord { .. } => {
                 "check that --under is the key it was signed for, and that it has not expired"
                     .to_owned()
@@ -160,7 +160,7 @@ impl Failure {
 const fn storage_hint(error: &StorageError) -> &'static str {
     match error {
         StorageError::Locked => "another process has it open: stop that one, or give another file",
-        StorageError::OtherPeer { .. } => {
+        StorageError::OtherPeer(_) => {
             "give --key the key that the store was made with, or --store another file"
         }
         StorageError::NotAStorage => "give a file that a node has made, or a new name",

@@ -4,6 +4,8 @@
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 

@@ -10,12 +10,12 @@ use libp2p::{
 use libp2p_swarm::StreamProtocol;
 
 use super::{
-    HostError, Node,
-    task::{NodeBehaviour, NodeSwarm},
+    Host, HostError,
+    task::{HostBehaviour, HostTask},
 };
 use libp2p_smart_record::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
-    store::SmartRecordStore,
+    store::{OtherPeer, SmartRecordStore},
 };
 use smart_record_services::ServiceBuilder;
 
@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Builder of a [`Node`].
 #[must_use = "call `start`"]
-pub struct NodeBuilder {
+pub struct HostBuilder {
     keypair: Keypair,
     records: Builder,
     listen: Vec<Multiaddr>,
@@ -34,7 +34,7 @@ pub struct NodeBuilder {
     service: Option<ServiceBuilder>,
 }
 
-impl NodeBuilder {
+impl HostBuilder {
     /// A builder of a node with this key.
     pub fn with_keypair(keypair: Keypair) -> Self {
         Self {
@@ -50,9 +50,9 @@ impl NodeBuilder {
 
     /// Sets the store, which has to belong to the keypair's peer. Defaults to a store of smart
     /// records in memory.
-    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
-        self.records = self.records.with_store(store);
-        self
+    pub fn with_store(mut self, store: SmartRecordStore) -> Result<Self, OtherPeer> {
+        self.records = self.records.with_store(store)?;
+        Ok(self)
     }
 
     /// Shows the node's counters and histograms in `metrics`.
@@ -116,7 +116,7 @@ impl NodeBuilder {
     ///
     /// # Errors
     /// [`HostError`] if an address cannot be used.
-    pub async fn start(self) -> Result<Node, HostError> {
+    pub async fn start(self) -> Result<Host, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -132,10 +132,10 @@ impl NodeBuilder {
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
-        let service = service.map(|service| service.build(&mut records, &client));
+        let service = service.map(|service| service.build(&mut records));
         let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
         let identify = identify::Behaviour::new(agent);
-        let composed = NodeBehaviour { records, identify, dialer: Toggle::from(dialer) };
+        let composed = HostBehaviour { records, identify, dialer: Toggle::from(dialer) };
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(
@@ -149,7 +149,7 @@ impl NodeBuilder {
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
             .build();
-        let mut host = NodeSwarm::new(swarm);
+        let mut host = HostTask::new(swarm);
         external.into_iter().for_each(|address| host.swarm.add_external_address(address));
         for address in listen {
             host.listen(address).await?;
@@ -161,8 +161,8 @@ impl NodeBuilder {
             // It ends with the swarm.
             tokio::spawn(work);
         }
-        Ok(Node { client, peer, requests, task })
+        Ok(Host { client, peer, requests, task })
     }
 }
 
-libp2p_smart_record::impl_debug! { NodeBuilder: |builder| listen: builder.listen }
+libp2p_smart_record::impl_debug! { HostBuilder: |builder| listen: builder.listen }

@@ -6,6 +6,8 @@
 //! **Invariants.** The task ends when the last [`Client`] is dropped, including the one in the
 //! [`Node`].
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -17,8 +19,8 @@ use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
 
-use self::task::{NodeSwarm, SwarmRequest};
-pub use self::{builder::NodeBuilder, resolver::SystemResolver};
+use self::task::{HostTask, SwarmRequest};
+pub use self::{builder::HostBuilder, resolver::SystemResolver};
 use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
 /// Why a node could not be started.
@@ -46,26 +48,26 @@ impl From<TransportError<std::io::Error>> for HostError {
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// use smart_record_host::Node;
+/// use smart_record_host::Host;
 ///
-/// let node = Node::builder().listen_on("/ip4/0.0.0.0/tcp/0".parse()?).start().await?;
+/// let node = Host::builder().listen_on("/ip4/0.0.0.0/tcp/0".parse()?).start().await?;
 /// println!("{:?}", node.addresses().await?);
 /// println!("{:?}", node.client().view("/sr/rooms/lobby").await?);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Node {
+pub struct Host {
     client: Client,
     peer: PeerId,
     requests: mpsc::Sender<SwarmRequest>,
     task: JoinHandle<()>,
 }
 
-impl Node {
+impl Host {
     /// A builder of a node with a fresh key, a store in memory and default settings, that listens
     /// nowhere.
-    pub fn builder() -> NodeBuilder {
-        NodeBuilder::with_keypair(Keypair::generate_ed25519())
+    pub fn builder() -> HostBuilder {
+        HostBuilder::with_keypair(Keypair::generate_ed25519())
     }
 
     /// The client, which is cheap to clone.
@@ -125,7 +127,7 @@ impl Node {
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut NodeSwarm) -> T + Send + 'static,
+        work: impl FnOnce(&mut HostTask) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
         let request: SwarmRequest = Box::new(move |host| {
@@ -138,4 +140,4 @@ impl Node {
     }
 }
 
-libp2p_smart_record::impl_debug! { Node: |node| peer: node.peer }
+libp2p_smart_record::impl_debug! { Host: |node| peer: node.peer }

@@ -21,8 +21,8 @@ use smart_record_services::Dialer;
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
 #[derive(NetworkBehaviour)]
-#[behaviour(to_swarm = "NodeEvent")]
-pub(super) struct NodeBehaviour {
+#[behaviour(to_swarm = "HostEvent")]
+pub(super) struct HostBehaviour {
     pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
@@ -30,41 +30,41 @@ pub(super) struct NodeBehaviour {
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it lives for a moment")]
-pub(super) enum NodeEvent {
+pub(super) enum HostEvent {
     Records(Event),
     Identify(identify::Event),
 }
 
-impl From<Event> for NodeEvent {
+impl From<Event> for HostEvent {
     fn from(event: Event) -> Self {
         Self::Records(event)
     }
 }
 
-impl From<identify::Event> for NodeEvent {
+impl From<identify::Event> for HostEvent {
     fn from(event: identify::Event) -> Self {
         Self::Identify(event)
     }
 }
 
-impl From<Infallible> for NodeEvent {
+impl From<Infallible> for HostEvent {
     fn from(event: Infallible) -> Self {
         match event {}
     }
 }
 
 /// A function that the node's task runs on its swarm.
-pub(super) type SwarmRequest = Box<dyn FnOnce(&mut NodeSwarm) + Send>;
+pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
 
-/// The swarm of a node and its connections.
-pub(super) struct NodeSwarm {
-    pub(super) swarm: Swarm<NodeBehaviour>,
+/// Task of a node: the swarm and its connections.
+pub(super) struct HostTask {
+    pub(super) swarm: Swarm<HostBehaviour>,
     /// Connections of each peer, oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
 }
 
-impl NodeSwarm {
-    pub(super) fn new(swarm: Swarm<NodeBehaviour>) -> Self {
+impl HostTask {
+    pub(super) fn new(swarm: Swarm<HostBehaviour>) -> Self {
         Self { swarm, connections: HashMap::new() }
     }
 
@@ -121,16 +121,16 @@ impl NodeSwarm {
                     request(&mut self);
                 },
                 event = self.swarm.select_next_some().fuse() => match event {
-                    SwarmEvent::Behaviour(NodeEvent::Records(Event::ClientsGone)) => return,
+                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
                     event => self.on_event(event),
                 }
             }
         }
     }
 
-    fn on_event(&mut self, event: SwarmEvent<NodeEvent>) {
+    fn on_event(&mut self, event: SwarmEvent<HostEvent>) {
         match event {
-            SwarmEvent::Behaviour(NodeEvent::Identify(identify::Event::Received {
+            SwarmEvent::Behaviour(HostEvent::Identify(identify::Event::Received {
                 peer_id,
                 info,
                 ..

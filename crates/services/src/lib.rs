@@ -49,6 +49,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Smart services".
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -88,11 +90,7 @@ use self::{
     reachability::Reachability,
     task::{ServiceSetup, ServiceTask},
 };
-use libp2p_smart_record::{
-    Predicate, RecordKey,
-    behaviour::Behaviour,
-    client::{Client, ClientError},
-};
+use libp2p_smart_record::{Predicate, RecordKey, behaviour::Behaviour, client::ClientError};
 
 /// A service, in the parts that its swarm needs.
 #[must_use = "the dialer goes into the swarm, the task has to be spawned"]
@@ -218,7 +216,7 @@ impl ServiceBuilder {
     }
 
     /// Builds the service of the node that has this behaviour. It reads and writes with `client`.
-    pub fn build(self, records: &mut Behaviour, client: &Client) -> Service {
+    pub fn build(self, records: &mut Behaviour) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
         let (clock, registry, stored) =
@@ -226,7 +224,7 @@ impl ServiceBuilder {
         let max_pending = policy.as_ref().map_or(0, DialPolicy::max_pending);
         let (dialer, dial) = Dialer::new(max_pending);
         if let Some(policy) = policy {
-            let local = client.peer_id();
+            let local = records.writer().peer_id();
             tags.extend(Reachability::new(policy, local, dial, resolver, clock.clone()).tags());
         }
         let (events, inbox) = mpsc::channel(config.max_events());
@@ -236,8 +234,8 @@ impl ServiceBuilder {
             metrics.add_source(counters.clone());
         }
         let setup = ServiceSetup {
-            client: client.downgrade(),
-            writer: client.writer().clone(),
+            client: records.client(),
+            writer: records.writer().clone(),
             tags,
             config,
             registry,

@@ -59,6 +59,7 @@ pub trait SmartTag: Send + Sync + 'static {
 
 /// Outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// A finding, which is published.
     Found(Predicate),

@@ -10,6 +10,7 @@
 )]
 
 mod node;
+mod scripted;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use libp2p::{
 };
 
 pub use node::{Behaviour, Node, NodeError, connect};
+pub use scripted::Scripted;
 
 /// Protocol of the test nodes, which keeps them apart from other DHTs.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");

@@ -10,7 +10,7 @@ use libp2p_smart_record::{
     Timestamp, Update, UpdateKind, Writer,
     store::{Events, Origin, StoreEvent},
 };
-use smart_record_host::Node;
+use smart_record_host::Host;
 
 use super::{Demo, NAME, nodes, report::DemoReport};
 
@@ -172,9 +172,9 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
 
 /// Writes and reads as an honest peer.
 async fn serve(
-    victim: &Node,
+    victim: &Host,
     events: &mut Events,
-    attacker: &Node,
+    attacker: &Host,
     keypair: &Keypair,
 ) -> Result<()> {
     let key = RecordKey::new("/sr/demo/guestbook");
@@ -189,7 +189,7 @@ async fn serve(
     stored.context("a valid PUT of the attacker was refused")?;
     let reading = attacker.client().get(key.clone()).await?;
     ensure!(
-        reading.holders.contains(&victim.peer_id()) && reading.snapshot.record == Some(record),
+        reading.holders.contains(&victim.peer_id()) && reading.snapshot.record() == Some(&record),
         "a GET of the attacker did not find its own record"
     );
     Ok(())

@@ -44,6 +44,10 @@ fn wrong_arguments_are_explained() {
         (&["dmo"], "demo"),
         (&["put", "/sr/a", "--connect", NOBODY], "DOCUMENT"),
         (&["put", "/sr/a", "[1]", "--connect", NOBODY], "object"),
+        // Case 11 from the field, and its like.
+        (&["put", "/sr/a", r#"{"a":1,"a":2}"#, "--connect", NOBODY], r#"the key "a" stands twice"#),
+        (&["put", "/sr/a", r#"{"a":[{"b":1,"b":2}]}"#, "--connect", NOBODY], "twice"),
+        (&["put", "/sr/a", r#"{"a":18446744073709551616}"#, "--connect", NOBODY], "64 signed bits"),
         (&["put", "/sr/a", "{}", "--ttl", "soon", "--connect", NOBODY], "--ttl"),
         (&["put", "/ipns/a", "{}", "--connect", NOBODY], "k51"),
         (&["get", "/rooms/lobby", "--connect", NOBODY], "/sr/"),

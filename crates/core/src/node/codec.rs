@@ -3,7 +3,7 @@
 //! **Invariants.** `decode(encode(x)) = x`, and `encode(decode(b)) = b` for every `b` that decodes: bytes in
 //! any other form are refused. Decoding is bounded by [`DocumentLimits`] before it descends.
 //!
-//! **Spec.** `proto/smart_record.proto`, messages `Node` and below.
+//! **Spec.** `docs/wire.md`, section "Documents"; `proto/smart_record.proto`, messages `Node` and below.
 
 use bytes::Bytes;
 use cid::Cid;

@@ -305,12 +305,27 @@ mod tests {
         let predicate = Predicate::new("t");
         fails::<String>(predicate.clone(), "a node of kind Predicate is no value of a Rust type");
         // Where nobody asks for it, it is ignored.
-        let document =
-            Dict::from([("name", Node::from("x")), ("points", 1.into()), ("p", predicate.into())]);
+        let pairs = [
+            (Kind::from("name"), Node::from("x")),
+            ("p".into(), predicate.into()),
+            (7.into(), 1.into()),
+        ];
+        let document = Dict::from(pairs);
         #[derive(Deserialize, Debug, PartialEq)]
         struct Named {
             name: String,
         }
         assert_eq!(document.deserialize(), Ok(Named { name: "x".into() }));
+        #[derive(Deserialize, Debug)]
+        #[serde(deny_unknown_fields)]
+        struct Strict {
+            #[expect(dead_code, reason = "it is never read")]
+            name: String,
+        }
+        let error = document.deserialize::<Strict>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            r#"unknown field "a key that is not a String", expected one of ["name"]"#
+        );
     }
 }

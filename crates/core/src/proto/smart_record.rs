@@ -43,7 +43,8 @@ pub struct Update {
     pub document: ::prost::bytes::Bytes,
 }
 /// Field numbers of `kind` that are not listed here belong to kinds of the
-/// future: such a node is stored and passed on untouched.
+/// future: such a node is stored and passed on untouched. It is one field in its
+/// shortest form, and no group.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
     /// Unix milliseconds; the parent's when absent. Never later than the parent's.

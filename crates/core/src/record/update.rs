@@ -4,7 +4,8 @@
 //! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
 //! are kept verbatim, extension fields included.
 //!
-//! **Spec.** `proto/smart_record.proto`, message `Update`; `docs/design.md`, section "Update".
+//! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`, message `Update`;
+//! `docs/design.md`, section "Update".
 
 use std::cmp::Ordering;
 

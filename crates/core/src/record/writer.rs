@@ -27,6 +27,13 @@ pub const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
 /// A signature of such a key.
 pub const MAX_SIGNATURE_BYTES: usize = 1_024;
 
+/// The types of keys that libp2p has, by their numbers, and whether they are in this build.
+const KEY_TYPES: [(&str, bool); 4] = [
+    ("RSA", cfg!(feature = "rsa")),
+    ("Ed25519", true),
+    ("secp256k1", cfg!(feature = "secp256k1")),
+    ("ECDSA", cfg!(feature = "ecdsa")),
+];
 /// The tag of the type, with which an encoded public key begins.
 const KEY_TYPE_TAG: u8 = 0x08;
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
@@ -186,26 +193,18 @@ fn key_type(encoded: &[u8]) -> Option<u64> {
     prost::encoding::decode_varint(&mut encoded.strip_prefix(&[KEY_TYPE_TAG])?).ok()
 }
 
-/// Whether keys of the type are verified here. It is asked before a key is decoded: libp2p-identity calls a key of a type that
-/// is left out damaged, and takes it where another crate has the type put in.
-const fn is_supported(key_type: u64) -> bool {
-    match key_type {
-        0 => cfg!(feature = "rsa"),
-        1 => true,
-        2 => cfg!(feature = "secp256k1"),
-        3 => cfg!(feature = "ecdsa"),
-        _ => false,
-    }
+/// Whether keys of the type are verified here. It is asked before a key is decoded: libp2p-identity calls a key of
+/// a type that is left out damaged, and takes it where another crate has the type put in.
+fn is_supported(key_type: u64) -> bool {
+    known_type(key_type).is_some_and(|(_, is_there)| *is_there)
 }
 
 fn type_name(key_type: u64) -> String {
-    match key_type {
-        0 => "RSA".to_owned(),
-        1 => "Ed25519".to_owned(),
-        2 => "secp256k1".to_owned(),
-        3 => "ECDSA".to_owned(),
-        unknown => unknown.to_string(),
-    }
+    known_type(key_type).map_or_else(|| key_type.to_string(), |(name, _)| (*name).to_owned())
+}
+
+fn known_type(key_type: u64) -> Option<&'static (&'static str, bool)> {
+    KEY_TYPES.get(usize::try_from(key_type).ok()?)
 }
 
 /// Whether the y coordinate is below the field's prime 2^255 - 19, its only canonical form.

@@ -28,8 +28,8 @@ use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePers
 use prost::Message;
 use smart_record_core::{
     Cid, Dict, DocumentLimits, Extensions, Fault, Float, Kind, Limit, Limits, List, Node,
-    NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq,
-    Set, SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
+    NodeError, Open, Predicate, RecordKey, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, Seq, Set,
+    SignedUpdate, SmartRecord, SpaceRules, SpaceSigner, Timestamp, Update, UpdateError, UpdateKind,
     ValidationError, View, Writer, codec,
 };
 

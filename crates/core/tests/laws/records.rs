@@ -5,6 +5,24 @@ use p256::ecdsa::Signature;
 
 use super::*;
 
+/// Case 26 from the field.
+#[test]
+fn what_was_written_as_an_array_is_what_is_read() {
+    let mut author = Author::new(1);
+    let mut record = SmartRecord::new(key());
+    let mut write = |document: &str| {
+        let (writer, update) = author.act(1, &Act::Merge(document.parse().unwrap(), 1_000));
+        record.insert(writer, update).unwrap();
+        let read = SpaceRules::default().read(&key(), &record.encode(), at(author.now)).unwrap();
+        let view = read.view(at(author.now));
+        let (_, space) = view.iter().next().unwrap();
+        space.document.to_json().to_string()
+    };
+    let first = r#"{"players":["zoe","ann"],"pos":[3,1,1]}"#;
+    assert_eq!(write(first), first);
+    assert_eq!(write(r#"{"pos":[2,2]}"#), r#"{"players":["zoe","ann"],"pos":[2,2]}"#);
+}
+
 proptest! {
     #![proptest_config(config(96))]
 

@@ -23,14 +23,29 @@ pub(super) fn encode(data: &Ipld) -> Result<Vec<u8>, IprsError> {
     serde_ipld_dagcbor::to_vec(data).map_err(|e| IprsError::Cbor(e.to_string()))
 }
 
-/// Reads the canonical encoding of something. Depth is bounded by the codec (256 levels).
+/// How deep lists and maps are nested at most. The codec's own bound depends on what is in the innermost.
+const MAX_DEPTH: usize = 127;
+
+/// Reads the canonical encoding of something that is nested at most [`MAX_DEPTH`] deep.
 pub(super) fn decode(bytes: &[u8]) -> Result<Ipld, IprsError> {
     let data = dag_cbor::from_slice(bytes).map_err(|e| IprsError::Cbor(e.to_string()))?;
+    if depth(&data) > MAX_DEPTH {
+        return Err(IprsError::Cbor(format!("nested more than {MAX_DEPTH} deep")));
+    }
     // The codec is strict already; that replicas agree should not rest on how strict this version is.
     if encode(&data)? != bytes {
         return Err(IprsError::NotCanonical);
     }
     Ok(data)
+}
+
+fn depth(data: &Ipld) -> usize {
+    let inner = match data {
+        Ipld::List(list) => list.iter().map(depth).max(),
+        Ipld::Map(map) => map.values().map(depth).max(),
+        _ => return 0,
+    };
+    inner.unwrap_or(0).saturating_add(1)
 }
 
 /// The CID of a DAG-CBOR block: version 1, SHA-256.

@@ -51,6 +51,20 @@ impl<'de> IntoDeserializer<'de, SerdeError> for FromKind<'de> {
     }
 }
 
+/// The key of a struct's field. What is no String is the name of no field.
+struct FieldName<'de>(&'de Kind);
+
+impl<'de> IntoDeserializer<'de, SerdeError> for FieldName<'de> {
+    type Deserializer = BorrowedStrDeserializer<'de, SerdeError>;
+
+    fn into_deserializer(self) -> Self::Deserializer {
+        BorrowedStrDeserializer::new(match self.0 {
+            Kind::String(name) => name,
+            _ => "a key that is not a String",
+        })
+    }
+}
+
 fn pairs<'de>(
     dict: &'de Dict,
 ) -> MapDeserializer<'de, impl Iterator<Item = (FromKind<'de>, FromKind<'de>)>, SerdeError> {
@@ -101,6 +115,21 @@ impl<'de> Deserializer<'de> for FromKind<'de> {
         }
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, SerdeError> {
+        match self {
+            Self::Dict(dict) => {
+                let fields = dict.iter().map(|(key, node)| (FieldName(key), Self::from(node)));
+                MapDeserializer::new(fields).deserialize_any(visitor)
+            }
+            Self::Other(_) => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -127,6 +156,6 @@ impl<'de> Deserializer<'de> for FromKind<'de> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier
+        unit_struct seq tuple tuple_struct map identifier
     }
 }

@@ -1,0 +1,138 @@
+//! Values of smart records.
+
+use serde_json::{Value, json};
+use smart_record_core::{
+    KeyOwner, Limits, Open, RecordKey, SmartRecord, SpaceRules, Timestamp, ValidationError,
+};
+use smart_record_testing::{at, vectors::bytes};
+
+use super::{all_bytes, each, orders};
+use crate::{forms, reasons::reason};
+
+/// The limits of a case: the default ones, where it does not say otherwise.
+pub fn limits_of(case: &Value) -> Limits {
+    let mut limits = Limits::default();
+    for (name, value) in case["limits"].as_object().into_iter().flatten() {
+        let value = value.as_u64().unwrap().try_into().unwrap();
+        limits = match &name[..] {
+            "updates_per_space" => limits.with_updates_per_space(value),
+            "space_bytes" => limits.with_space_bytes(value),
+            "update_bytes" => limits.with_update_bytes(value),
+            "spaces_per_record" => limits.with_spaces_per_record(value),
+            other => panic!("{other}"),
+        };
+    }
+    limits
+}
+
+fn rules_of(case: &Value) -> SpaceRules {
+    let limits = limits_of(case);
+    match case["policy"].as_str() {
+        None => SpaceRules::new(limits, Open),
+        Some("key-owner") => SpaceRules::new(limits, KeyOwner),
+        Some(other) => panic!("{other}"),
+    }
+}
+
+fn now_of(case: &Value) -> Option<Timestamp> {
+    case["now"].as_u64().map(at)
+}
+
+/// What the values of a case come to, taken in this order, or as they stand.
+pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<SmartRecord> {
+    let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
+    let all = all_bytes(case, "values");
+    let mut joined = SmartRecord::new(key.clone());
+    for value in if order.is_empty() { &all } else { order } {
+        if let Ok((record, _)) = rules.sift(&key, value, now_of(case)) {
+            joined.join(record).unwrap();
+            joined.truncate(rules.limits());
+        }
+    }
+    (joined.spaces().len() > 0).then_some(joined)
+}
+
+/// What is refused of a value, in the form of a case.
+fn refusals(case: &Value, value: &[u8]) -> Vec<Value> {
+    let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
+    let entry =
+        |error: &ValidationError| json!({"fault": error.fault().as_str(), "reason": reason(error)});
+    match rules.sift(&key, value, now_of(case)) {
+        Err(error) => vec![entry(&error)],
+        Ok((_, refusals)) => refusals
+            .into_entries()
+            .map(|refused| {
+                let mut entry = entry(&refused.reason);
+                if let Some(writer) = refused.writer {
+                    entry["peer_id"] = json!(writer.to_string());
+                    entry["count"] = json!(refused.count);
+                }
+                entry
+            })
+            .collect(),
+    }
+}
+
+fn judge(case: &Value) {
+    let expected = case["record"].as_str();
+    let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
+    let values = all_bytes(case, "values");
+    for order in orders(&values) {
+        let record = join(case, &order);
+        assert_eq!(record.as_ref().map(|r| forms::hex(r.encode())).as_deref(), expected);
+        // Where times are not judged, consolidating is the same.
+        if case["now"].is_null() {
+            let all: Vec<&[u8]> = order.iter().map(|value| &value[..]).collect();
+            let joined = rules.consolidate(&key, &all).ok();
+            assert_eq!(joined.map(forms::hex).as_deref(), expected);
+        }
+    }
+    if let [value] = &values[..] {
+        let expected = case["refused"].as_array().cloned().unwrap_or_default();
+        let refused = refusals(case, value);
+        assert_eq!(refused.len(), expected.len(), "{refused:?}");
+        assert!(expected.iter().all(|entry| refused.contains(entry)), "{refused:?}");
+        if let (Some(now), true) = (now_of(case), expected.is_empty()) {
+            let record = rules.validate(&key, value, now).unwrap();
+            assert_eq!(Some(record), join(case, &[]));
+        }
+    } else {
+        assert!(case["refused"].is_null());
+    }
+    let Some(record) = join(case, &[]) else { return };
+    for expected in case["views"].as_array().into_iter().flatten() {
+        let now = expected["now"].as_u64().unwrap();
+        assert_eq!(&forms::view(now, &record.view(at(now))), expected);
+        // Forgetting what may go changes no view.
+        let mut collected = record.clone();
+        collected.collect(at(now));
+        assert_eq!(&forms::view(now, &collected.view(at(now))), expected);
+    }
+    // In pieces of any size it is the same.
+    for max in [1, 400, 15 * 1_024] {
+        let mut whole = SmartRecord::new(key.clone());
+        for chunk in record.chunks(max) {
+            whole.join(SmartRecord::decode(&key, chunk, rules.limits()).unwrap()).unwrap();
+        }
+        assert_eq!(whole, record);
+    }
+}
+
+#[test]
+fn values_of_smart_records() {
+    let files = ["updates", "extensions", "containers", "joins", "limits", "views"];
+    for file in files {
+        each(&format!("sr/{file}"), judge);
+    }
+}
+
+#[test]
+fn choices_without_joining() {
+    each("sr/choices", |case| {
+        let key = RecordKey::new(bytes(case, "key"));
+        let values = all_bytes(case, "values");
+        let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        let best = SpaceRules::default().select(&key, &values).unwrap();
+        assert_eq!(json!(best), case["best"]);
+    });
+}

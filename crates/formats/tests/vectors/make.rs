@@ -1,0 +1,62 @@
+//! Makes the vectors, from fixed keys and times.
+
+mod documents;
+mod iprs;
+mod joins;
+mod keys;
+mod presence;
+mod records;
+mod shards;
+mod signed;
+mod views;
+
+use serde_json::{Map, Value, json};
+
+pub use self::documents::just;
+
+/// The files, without `.json`, and the cases in each.
+pub fn files() -> Vec<(&'static str, Vec<Value>)> {
+    vec![
+        ("sr/keys", keys::keys()),
+        ("sr/signatures", keys::signatures()),
+        ("sr/documents", documents::documents()),
+        ("sr/order", documents::order()),
+        ("sr/updates", records::updates()),
+        ("sr/extensions", records::extensions()),
+        ("sr/containers", records::containers()),
+        ("sr/joins", joins::joins()),
+        ("sr/limits", joins::limits()),
+        ("sr/views", views::views()),
+        ("sr/choices", joins::choices()),
+        ("sr/ranks", shards::ranks()),
+        ("sr/shards", shards::shards()),
+        ("iprs/schemes", iprs::schemes()),
+        ("iprs/records", iprs::records()),
+        ("iprs/choices", iprs::choices()),
+        ("presence/records", presence::records()),
+        ("presence/joins", presence::joins()),
+        ("signed/records", signed::records()),
+        ("signed/choices", signed::choices()),
+    ]
+}
+
+/// A case: its name, the section of `docs/wire.md` that it belongs to, what it is about, and its fields.
+fn case<const N: usize>(
+    name: &str,
+    section: &str,
+    about: &str,
+    fields: [(&str, Value); N],
+) -> Value {
+    let mut case = Map::from_iter([
+        ("name".to_owned(), json!(name)),
+        ("section".to_owned(), json!(section)),
+        ("about".to_owned(), json!(about)),
+    ]);
+    case.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(case)
+}
+
+/// Why something is refused.
+fn refused(fault: &str, reason: &str) -> Value {
+    json!({ "fault": fault, "reason": reason })
+}

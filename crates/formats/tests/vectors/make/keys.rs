@@ -1,0 +1,455 @@
+//! Public keys, and signatures that some implementations take and others do not.
+
+use curve25519_dalek::{
+    Scalar,
+    constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION},
+    edwards::EdwardsPoint,
+    scalar::clamp_integer,
+};
+use libp2p_identity::Keypair;
+use prost::Message;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+use smart_record_core::Writer;
+use smart_record_testing::{
+    envelope::{bound, envelope, field},
+    forge::{PublicKey, Update},
+    keys::{ecdsa, ed25519, other_signature, rsa, secp256k1},
+};
+
+use super::{case, refused};
+use crate::forms::hex;
+
+const KEY: &[u8] = b"/sr/rooms/lobby";
+
+fn key_of(keypair: &Keypair) -> Vec<u8> {
+    keypair.public().encode_protobuf()
+}
+
+fn good_key(name: &str, about: &str, public_key: &[u8]) -> Value {
+    let writer = Writer::decode(public_key.to_vec().into()).unwrap();
+    case(
+        name,
+        "3",
+        about,
+        [
+            ("public_key", json!(hex(public_key))),
+            ("peer_id", json!(writer.peer_id().to_string())),
+            ("peer_id_bytes", json!(hex(writer.peer_id().to_bytes()))),
+        ],
+    )
+}
+
+fn bad_key(name: &str, about: &str, public_key: &[u8], fault: &str, reason: &str) -> Value {
+    let refusal = refused(fault, reason);
+    case(name, "3", about, [("public_key", json!(hex(public_key))), ("refused", refusal)])
+}
+
+fn ed25519_key(point: &[u8; 32]) -> Vec<u8> {
+    [&[0x08, 0x01, 0x12, 0x20][..], point].concat()
+}
+
+/// The prime 2^255 - 19 plus so much, little-endian.
+fn prime_plus(n: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    (bytes[0], bytes[31]) = (0xed + n, 0x7f);
+    bytes
+}
+
+pub fn keys() -> Vec<Value> {
+    let [alice, k256, p256, rsa] = [ed25519(1), secp256k1(), ecdsa(), rsa()].map(|k| key_of(&k));
+    let data = |key: &[u8]| PublicKey::decode(key).unwrap().data;
+    let form = |r#type, data: &[u8]| PublicKey { r#type, data: data.to_vec() }.encode_to_vec();
+    let malformed =
+        |name: &str, about: &str, key: &[u8]| bad_key(name, about, key, "malformed", "public-key");
+    let mut minus_one = prime_plus(0);
+    minus_one[0] = 0xec;
+    let mut no_point = [0; 32];
+    no_point[0] = 2;
+    let uncompressed = secp256k1().public().try_into_secp256k1().unwrap().to_bytes_uncompressed();
+    let spki = data(&p256);
+    let mut compressed = spki[..27 + 32].to_vec();
+    compressed[1] = 57;
+    compressed[24] = 34;
+    compressed[26] = 2 | (spki[90] & 1);
+    let off_curve = [&[2][..], &[0xff; 32]].concat();
+    vec![
+        good_key("ed25519", "36 bytes, so the peer id is the key itself.", &alice),
+        good_key("secp256k1", "37 bytes, so the peer id is the key itself.", &k256),
+        good_key("ecdsa", "More than 42 bytes, so the peer id is a hash.", &p256),
+        good_key("rsa", "2,048 bits. The type 0 is written.", &rsa),
+        good_key(
+            "ed25519-least-below-prime",
+            "y = p - 1 is reduced. It is of small order, so no signature of it is good.",
+            &ed25519_key(&minus_one),
+        ),
+        good_key(
+            "ed25519-no-point",
+            "No point of the curve has this y. That is found with a signature only.",
+            &ed25519_key(&no_point),
+        ),
+        malformed("ed25519-prime", "y = p is 0 in another form.", &ed25519_key(&prime_plus(0))),
+        malformed("ed25519-prime-plus-one", "y = p + 1.", &ed25519_key(&prime_plus(1))),
+        malformed(
+            "ed25519-prime-with-sign",
+            "y = p, with the bit of the sign of x.",
+            &ed25519_key(&{
+                let mut point = prime_plus(0);
+                point[31] = 0xff;
+                point
+            }),
+        ),
+        malformed("ed25519-short", "31 bytes.", &form(1, &data(&alice)[1..])),
+        malformed(
+            "padded-type",
+            "The type as a varint of two bytes.",
+            &[&[0x08, 0x81, 0x00][..], &alice[2..]].concat(),
+        ),
+        malformed(
+            "padded-length",
+            "The length as a varint of two bytes.",
+            &[&alice[..3], &[0xa0, 0x00], &alice[4..]].concat(),
+        ),
+        malformed("other-order", "The data before the type.", &[&alice[2..], &alice[..2]].concat()),
+        malformed("type-twice", "The type twice.", &[&alice[..2], &alice[..]].concat()),
+        malformed("unknown-field", "Something follows.", &[&alice[..], &field(3, b"x")].concat()),
+        malformed("truncated", "The last byte is missing.", &alice[..alice.len() - 1]),
+        malformed("no-data", "The type alone.", &alice[..2]),
+        malformed("empty", "No bytes at all.", &[]),
+        malformed("secp256k1-uncompressed", "65 bytes.", &form(2, &uncompressed)),
+        malformed("secp256k1-off-curve", "x is beyond the prime.", &form(2, &off_curve)),
+        malformed("ecdsa-compressed", "The point in compressed form.", &form(3, &compressed)),
+        malformed("ecdsa-trailing", "A byte after the DER.", &form(3, &[&spki[..], b"x"].concat())),
+        malformed(
+            "rsa-trailing",
+            "A byte after the DER.",
+            &form(0, &[&data(&rsa)[..], b"x"].concat()),
+        ),
+        malformed("rsa-of-ed25519", "The data of another type.", &form(0, &data(&alice))),
+        bad_key(
+            "type-4",
+            "A type that there is not.",
+            &form(4, &data(&alice)),
+            "unsupported",
+            "key-type",
+        ),
+        bad_key(
+            "type-300",
+            "Two bytes of type.",
+            &form(300, &data(&alice)),
+            "unsupported",
+            "key-type",
+        ),
+        bad_key(
+            "1153-bytes",
+            "Longer than any public key; its type is not looked at.",
+            &form(4, &[1; 1_148]),
+            "limit",
+            "public-key-bytes",
+        ),
+    ]
+}
+
+/// What is signed, and by whom.
+struct Signed {
+    domain: &'static str,
+    payload_type: &'static str,
+    /// The key that it is bound to.
+    key: Option<&'static [u8]>,
+    body: Vec<u8>,
+}
+
+impl Signed {
+    fn update() -> Self {
+        Self {
+            domain: "libp2p-smart-record",
+            payload_type: "/libp2p-smart-record/update",
+            key: Some(KEY),
+            body: Update::saying(1).encode_to_vec(),
+        }
+    }
+
+    fn preimage(&self) -> Vec<u8> {
+        match self.key {
+            Some(key) => bound(self.domain, self.payload_type, key, &self.body),
+            None => envelope(self.domain.as_bytes(), self.payload_type.as_bytes(), &self.body),
+        }
+    }
+
+    fn case(&self, name: &str, about: &str, key: &[u8], signature: &[u8], good: bool) -> Value {
+        let mut case = case(
+            name,
+            if good && name.starts_with("over-") { "4.1" } else { "4.2" },
+            about,
+            [
+                ("domain", json!(self.domain)),
+                ("payload_type", json!(self.payload_type)),
+                ("body", json!(hex(&self.body))),
+                ("preimage", json!(hex(self.preimage()))),
+                ("public_key", json!(hex(key))),
+                ("signature", json!(hex(signature))),
+                ("good", json!(good)),
+            ],
+        );
+        if let Some(key) = self.key {
+            case["key"] = json!(hex(key));
+        }
+        case
+    }
+}
+
+fn scalar_of(parts: &[&[u8]]) -> Scalar {
+    Scalar::from_bytes_mod_order_wide(&Sha512::digest(parts.concat()).into())
+}
+
+/// The secret scalar of the Ed25519 key with this seed.
+fn secret_scalar(seed: u8) -> Scalar {
+    let secret: [u8; 32] = Sha512::digest([seed; 32])[..32].try_into().unwrap();
+    Scalar::from_bytes_mod_order(clamp_integer(secret))
+}
+
+/// `R = r B`, `S = r + H(R ‖ A ‖ m) a`, with a nonce of one's own choice.
+fn sign_with(secret: Scalar, public: &[u8; 32], nonce: u64, message: &[u8]) -> Vec<u8> {
+    let nonce = Scalar::from(nonce);
+    let r = (nonce * ED25519_BASEPOINT_POINT).compress().to_bytes();
+    let s = nonce + scalar_of(&[&r, public, message]) * secret;
+    [r, s.to_bytes()].concat()
+}
+
+/// `s + L`, little-endian.
+fn plus_order(s: &[u8; 32]) -> [u8; 32] {
+    let mut carry = 0_u16;
+    std::array::from_fn(|n| {
+        carry += u16::from(s[n]) + u16::from(ORDER[n]);
+        let digit = carry as u8;
+        carry >>= 8;
+        digit
+    })
+}
+
+/// The order of the base point of Ed25519, little-endian.
+const ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+pub fn signatures() -> Vec<Value> {
+    let mut cases = everything_signed();
+    cases.extend(ed25519_signatures());
+    cases.extend(ecdsa_signatures());
+    let (update, rsa) = (Signed::update(), rsa());
+    let good = rsa.sign(&update.preimage()).unwrap();
+    let rsa_key = key_of(&rsa);
+    cases.push(update.case("rsa", "A good signature.", &rsa_key, &good, true));
+    let long = [&[0], &good[..]].concat();
+    cases.push(update.case("rsa-longer", "A zero before it.", &rsa_key, &long, false));
+    let mut flipped = good;
+    flipped[255] ^= 1;
+    cases.push(update.case("rsa-flipped", "One bit is another.", &rsa_key, &flipped, false));
+    cases
+}
+
+/// One good signature for each purpose.
+fn everything_signed() -> Vec<Value> {
+    let purposes = [
+        ("update", "libp2p-smart-record", "/libp2p-smart-record/update", true),
+        ("iprs", "libp2p-iprs", "/libp2p-iprs/record", true),
+        ("announcement-client", "libp2p-presence", "/libp2p-presence/announcement/client", true),
+        ("announcement-node", "libp2p-presence", "/libp2p-presence/announcement/node", true),
+        ("withdrawal", "libp2p-presence", "/libp2p-presence/withdrawal", true),
+        ("signed-record", "libp2p-signed-record", "/libp2p-signed-record/record", false),
+    ];
+    let alice = ed25519(1);
+    let signed = purposes.map(|(name, domain, payload_type, is_bound)| {
+        let key = is_bound.then_some(KEY);
+        // Long enough for lengths of two bytes.
+        let signed = Signed { domain, payload_type, key, body: vec![7; 200] };
+        let signature = alice.sign(&signed.preimage()).unwrap();
+        let about = "What is signed for this purpose, of a body of 200 bytes.";
+        signed.case(&format!("over-{name}"), about, &key_of(&alice), &signature, true)
+    });
+    let other = Signed { key: Some(b"/sr/rooms/attic"), ..Signed::update() };
+    let moved = alice.sign(&other.preimage()).unwrap();
+    let moved = Signed::update().case(
+        "moved",
+        "A good signature for another key of the DHT.",
+        &key_of(&alice),
+        &moved,
+        false,
+    );
+    signed.into_iter().chain([moved]).collect()
+}
+
+fn ed25519_signatures() -> Vec<Value> {
+    let update = Signed::update();
+    let message = update.preimage();
+    let alice = ed25519(1);
+    let key = key_of(&alice);
+    let public: [u8; 32] = key[4..].try_into().unwrap();
+    let secret = secret_scalar(1);
+    let good = alice.sign(&message).unwrap();
+    let s: [u8; 32] = good[32..].try_into().unwrap();
+    let mut cases = vec![
+        update.case("ed25519", "A good signature.", &key, &good, true),
+        update.case(
+            "ed25519-other-nonce",
+            "Another good signature of the same bytes, with a nonce of the signer's choice.",
+            &key,
+            &sign_with(secret, &public, 7, &message),
+            true,
+        ),
+        update.case("ed25519-of-another", "Of another key.", &key_of(&ed25519(2)), &good, false),
+        update.case("ed25519-short", "63 bytes.", &key, &good[..63], false),
+        update.case("ed25519-empty", "No bytes.", &key, &[], false),
+        update.case(
+            "ed25519-s-plus-order",
+            "S + L is the same number to who reduces it.",
+            &key,
+            &[&good[..32], &plus_order(&s)].concat(),
+            false,
+        ),
+    ];
+    // With R of small order, S = H(R ‖ A ‖ m) a. One that is of order 1 satisfies the equation of rule 4.
+    for (n, point) in EIGHT_TORSION.iter().enumerate() {
+        let r = point.compress().to_bytes();
+        let s = scalar_of(&[&r, &public, &message]) * secret;
+        cases.push(update.case(
+            &format!("ed25519-small-order-r-{n}"),
+            "R is of small order.",
+            &key,
+            &[r, s.to_bytes()].concat(),
+            false,
+        ));
+    }
+    // R = 1 in the forms y = p + 1 and y = 1 with a sign.
+    let mut one_with_sign = [0; 32];
+    (one_with_sign[0], one_with_sign[31]) = (1, 0x80);
+    for (name, r) in [("beyond-prime", prime_plus(1)), ("odd-sign", one_with_sign)] {
+        let s = scalar_of(&[&r, &public, &message]) * secret;
+        cases.push(update.case(
+            &format!("ed25519-r-{name}"),
+            "R is the neutral element in another form than its own.",
+            &key,
+            &[r, s.to_bytes()].concat(),
+            false,
+        ));
+    }
+    // With A of small order, R = 1 and S = 0 sign whatever is lucky.
+    for (n, point) in EIGHT_TORSION.iter().enumerate() {
+        let a = point.compress().to_bytes();
+        let r = EIGHT_TORSION[0].compress().to_bytes();
+        cases.push(update.case(
+            &format!("ed25519-small-order-key-{n}"),
+            "The public key is of small order, R is the neutral element and S is 0.",
+            &ed25519_key(&a),
+            &[r, [0; 32]].concat(),
+            false,
+        ));
+    }
+    // A = a B + T with T of order 8.
+    let torsion = EIGHT_TORSION[1];
+    let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+    let signed = (0..64).map(|nonce| {
+        let signature = sign_with(secret, &mixed, 1 + nonce, &message);
+        let k = scalar_of(&[&signature[..32], &mixed, &message]);
+        (signature, k * torsion == EdwardsPoint::default())
+    });
+    let signed: Vec<_> = signed.collect();
+    for good in [true, false] {
+        let (signature, _) = signed.iter().find(|(_, fits)| *fits == good).unwrap();
+        let name = if good { "ed25519-mixed-order" } else { "ed25519-mixed-order-cofactored" };
+        let about = if good {
+            "The public key has a part of order 8, which this signature does not meet."
+        } else {
+            "The equation holds only if it is multiplied by the cofactor."
+        };
+        cases.push(update.case(name, about, &ed25519_key(&mixed), signature, good));
+    }
+    cases
+}
+
+fn ecdsa_signatures() -> Vec<Value> {
+    let update = Signed::update();
+    let message = update.preimage();
+    let mut cases = Vec::new();
+    for (name, keypair) in [("ecdsa", ecdsa()), ("secp256k1", secp256k1())] {
+        let key = key_of(&keypair);
+        let der = keypair.sign(&message).unwrap();
+        let [r, s] = from_der(&der);
+        let mut case = |form: &str, about: &str, signature: &[u8], good| {
+            let name = format!("{name}{form}");
+            cases.push(update.case(&name, about, &key, signature, good));
+        };
+        case("", "A good signature.", &der, true);
+        let padded = {
+            let r = [&[0, 0][..], &r].concat();
+            let rest = &to_der(&[[0; 32], s])[5..];
+            let body = [&[0x02, r.len() as u8], &r[..], rest].concat();
+            [&[0x30, body.len() as u8], &body[..]].concat()
+        };
+        case("-padded-r", "r with zeros that its sign does not need.", &padded, false);
+        case(
+            "-long-length",
+            "The length in two bytes.",
+            &[&[0x30, 0x81], &der[1..]].concat(),
+            false,
+        );
+        case("-trailing", "A byte after the DER.", &[&der[..], &[0]].concat(), false);
+        case("-raw", "r and s without DER.", &[r, s].concat(), false);
+        case("-r-zero", "r = 0.", &to_der(&[[0; 32], s]), false);
+        case("-s-zero", "s = 0.", &to_der(&[r, [0; 32]]), false);
+        case("-r-too-large", "r is beyond the order.", &to_der(&[[0xff; 32], s]), false);
+    }
+    let keypair = ecdsa();
+    let other = other_signature(&keypair.sign(&message).unwrap());
+    let about = "n - s in the place of s: anyone can make it, and it is good.";
+    cases.push(update.case("ecdsa-mirrored", about, &key_of(&keypair), &other, true));
+    let keypair = secp256k1();
+    let other = mirrored(&keypair.sign(&message).unwrap());
+    let about = "n - s in the place of s: high, so it is not good.";
+    cases.push(update.case("secp256k1-high-s", about, &key_of(&keypair), &other, false));
+    cases
+}
+
+/// The two numbers of a DER signature, big-endian.
+pub fn from_der(signature: &[u8]) -> [[u8; 32]; 2] {
+    let mut rest = &signature[2..];
+    [(); 2].map(|()| {
+        let (head, tail) = rest.split_at(2);
+        let (number, tail) = tail.split_at(head[1].into());
+        rest = tail;
+        let number = number.strip_prefix(&[0]).unwrap_or(number);
+        let mut out = [0; 32];
+        out[32 - number.len()..].copy_from_slice(number);
+        out
+    })
+}
+
+fn to_der(numbers: &[[u8; 32]; 2]) -> Vec<u8> {
+    let numbers = numbers.map(|number| {
+        let first = number.iter().position(|byte| *byte != 0).unwrap_or(31);
+        let sign = if number[first] & 0x80 == 0 { &[][..] } else { &[0] };
+        let number = [sign, &number[first..]].concat();
+        [&[0x02, number.len() as u8], &number[..]].concat()
+    });
+    let body = numbers.concat();
+    [&[0x30, body.len() as u8], &body[..]].concat()
+}
+
+/// `(r, n - s)` of a signature of secp256k1.
+fn mirrored(signature: &[u8]) -> Vec<u8> {
+    const N: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xfe, 0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36,
+        0x41, 0x41,
+    ];
+    let [r, s] = from_der(signature);
+    let mut borrow = 0;
+    let mut difference = [0; 32];
+    for digit in (0..32).rev() {
+        let value = i16::from(N[digit]) - i16::from(s[digit]) - borrow;
+        borrow = i16::from(value < 0);
+        difference[digit] = value as u8;
+    }
+    to_der(&[r, difference])
+}

@@ -1,0 +1,583 @@
+//! Presence: records good and refused, and what several come to.
+
+use libp2p_identity::Keypair;
+use prost::Message;
+use serde_json::{Value, json};
+use smart_record_testing::{
+    envelope::{field, varint},
+    keys::{all_types, rsa},
+    presence::{
+        Draft, HOUR, NOW, Record, TTL, client, id, key, mallory, node, path_of, record,
+        records as several,
+    },
+};
+
+use super::{case, refused};
+use crate::{
+    forms::hex,
+    judge::presence::{join, views},
+};
+
+const MAX_TTL: i64 = 48 * HOUR;
+const SKEW: i64 = 300_000;
+
+fn value(name: &str, section: &str, about: &str, key: &[u8], value: &[u8]) -> Value {
+    case(
+        name,
+        section,
+        about,
+        [("key", json!(hex(key))), ("now", json!(NOW)), ("values", json!([hex(value)]))],
+    )
+}
+
+/// The case with what the values come to, and what is seen of that at these times.
+fn seen(mut case: Value, times: &[i64]) -> Value {
+    case["record"] = json!(join(&case, &[]).map(|record| hex(record.encode())));
+    case["views"] = views(&case, times);
+    case
+}
+
+fn good(name: &str, section: &str, about: &str, bytes: &[u8]) -> Value {
+    seen(value(name, section, about, key().as_bytes(), bytes), &[NOW])
+}
+
+/// A record that a replica refuses as a whole.
+fn no(name: &str, about: &str, bytes: &[u8], fault: &str, reason: &str) -> Value {
+    let mut case = value(name, "13.3", about, key().as_bytes(), bytes);
+    case["refused"] = refused(fault, reason);
+    case
+}
+
+pub fn records() -> Vec<Value> {
+    let mut cases = good_records();
+    cases.extend(refused_records());
+    cases.extend(refused_messages());
+    cases.extend(times());
+    cases
+}
+
+fn good_records() -> Vec<Value> {
+    let mut cases: Vec<_> = all_types()
+        .iter()
+        .zip(["ed25519", "secp256k1", "ecdsa", "rsa"])
+        .map(|(of, name)| {
+            let draft = Draft::of(&client(), of);
+            good(
+                &format!("node-{name}"),
+                "13.2",
+                "A node with a key of this type.",
+                &draft.encode(),
+            )
+        })
+        .collect();
+    let path = format!("{}chat", path_of(&client()));
+    let elsewhere = {
+        let draft = Draft::at(1).under(&path);
+        let mut value = draft.value();
+        value.id2 = format!("{path}/{}", id(&node(1)));
+        Record { key: path.clone(), ..record([value]) }.encode_to_vec()
+    };
+    let of_ecdsa = {
+        let client = &all_types()[2];
+        let record = record_of(client, &Draft::of(client, &node(1)));
+        seen(
+            value(
+                "client-ecdsa",
+                "13.1",
+                "A client whose id is a hash.",
+                path_of(client).as_bytes(),
+                &record,
+            ),
+            &[NOW],
+        )
+    };
+    cases.extend([
+        of_ecdsa,
+        good(
+            "three-nodes",
+            "13.2",
+            "Values in the order of id2.",
+            &several(&[Draft::at(1), Draft::at(2), Draft::at(3)]),
+        ),
+        good(
+            "eight-nodes",
+            "13.3",
+            "As many as there may be.",
+            &several(&(1..9).map(Draft::at).collect::<Vec<_>>()),
+        ),
+        good("withdrawn", "13.2", "A withdrawal is not seen.", &Draft::withdrawn(1).encode()),
+        good(
+            "both",
+            "13.5",
+            "One announced, one withdrawn.",
+            &several(&[Draft::at(1), Draft::withdrawn(2)]),
+        ),
+        good(
+            "retained",
+            "13.2",
+            "Retained for longer than it lives.",
+            &Draft::at(1).with(|m| m.retain_until = Some(NOW + HOUR)).encode(),
+        ),
+        seen(
+            value(
+                "longer-path",
+                "13.1",
+                "A path without a slash at its end.",
+                path.as_bytes(),
+                &elsewhere,
+            ),
+            &[NOW],
+        ),
+    ]);
+    cases
+}
+
+fn refused_records() -> Vec<Value> {
+    let bytes = Draft::at(1).encode();
+    let changed = |change: fn(&mut Record)| {
+        let mut record = record([Draft::at(1).value()]);
+        change(&mut record);
+        record.encode_to_vec()
+    };
+    let disagrees = |name: &str, about: &str, change: fn(&mut Record)| {
+        no(name, about, &changed(change), "malformed", "disagrees")
+    };
+    let not_canonical = |name: &str, about: &str, bytes: &[u8]| {
+        no(name, about, bytes, "malformed", "not-canonical")
+    };
+    let two = record([Draft::at(1).value(), Draft::at(2).value()]);
+    let mut unsorted = two.clone();
+    unsorted.values.reverse();
+    let mut twice = record([Draft::at(1).value()]);
+    twice.values.push(twice.values[0].clone());
+    let nine = several(&(1..10).map(Draft::at).collect::<Vec<_>>());
+    let with_key = |name: &str, about: &str, key: &str, fault: &str, reason: &str| {
+        let mut case = value(name, "13.1", about, key.as_bytes(), &bytes);
+        case["refused"] = refused(fault, reason);
+        case
+    };
+    let id = id(&client()).to_string();
+    vec![
+        no("empty", "No bytes.", &[], "malformed", "empty"),
+        no(
+            "no-values",
+            "A record without a value.",
+            &changed(|record| record.values.clear()),
+            "malformed",
+            "empty",
+        ),
+        no(
+            "truncated",
+            "The last byte is missing.",
+            &bytes[..bytes.len() - 1],
+            "malformed",
+            "protobuf",
+        ),
+        not_canonical("unknown-field", "A field more.", &[&bytes[..], &varint(9, 1)].concat()),
+        not_canonical("unsorted", "Values in another order.", &unsorted.encode_to_vec()),
+        not_canonical("twice", "A value twice.", &twice.encode_to_vec()),
+        disagrees("other-key", "The key of the record.", |record| record.key.push('x')),
+        disagrees("other-id1", "The client.", |record| record.id1.push('x')),
+        disagrees("other-update-date", "The latest creation date.", |record| {
+            record.update_date += 1
+        }),
+        disagrees("other-id2", "The subkey.", |record| record.values[0].id2.push('x')),
+        disagrees("other-creation-date", "The creation date of a value.", |record| {
+            record.values[0].creation_date += 1;
+            record.update_date += 1;
+        }),
+        disagrees("other-expiration-date", "The expiration date of a value.", |record| {
+            record.values[0].expiration_date += 1
+        }),
+        no("nine-nodes", "One more than there may be.", &nine, "limit", "nodes"),
+        with_key(
+            "key-without-slash",
+            "The slash after the client id has to be there.",
+            &format!("/presence/{id}"),
+            "malformed",
+            "key",
+        ),
+        with_key("key-without-client", "No peer id.", "/presence/lobby/", "malformed", "key"),
+        with_key(
+            "key-too-long",
+            "257 bytes.",
+            &format!("/presence/{id}/{}", "k".repeat(256 - 10 - id.len())),
+            "limit",
+            "key-bytes",
+        ),
+    ]
+}
+
+fn refused_messages() -> Vec<Value> {
+    let (a, b) = (client(), node(1));
+    let of = |name: &str, about: &str, draft: Draft, fault: &str, reason: &str| {
+        no(name, about, &draft.encode(), fault, reason)
+    };
+    let with =
+        |change: fn(&mut smart_record_testing::presence::Announcement)| Draft::at(1).with(change);
+    let signed = |client: Option<(Keypair, &'static str)>,
+                  node: Option<(Keypair, &'static str)>| {
+        Draft::at(1).signed_by(client, node)
+    };
+    use smart_record_testing::presence::{BY_CLIENT, BY_NODE, WITHDRAWAL};
+    let raw = |name: &str, about: &str, change: fn(Vec<u8>) -> Vec<u8>| {
+        let draft = Draft::at(1);
+        let value = draft.value_of(change(draft.signed().encode_to_vec()));
+        no(name, about, &record([value]).encode_to_vec(), "malformed", "not-canonical")
+    };
+    let low = |bytes: [u8; 32]| {
+        let low = bytes.to_vec();
+        Draft::at(1).with(|m| m.presence_key = low)
+    };
+    let mut order_8 = [0; 32];
+    let digits = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
+    for (n, byte) in order_8.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).unwrap();
+    }
+    let mut one_with_sign = [0; 32];
+    (one_with_sign[0], one_with_sign[31]) = (1, 0x80);
+    let long_signature = {
+        let draft = Draft::at(1);
+        let mut signed = draft.signed();
+        signed.node_signature = vec![1; 36 + 36 + 1];
+        record([draft.value_of(signed.encode_to_vec())]).encode_to_vec()
+    };
+    let rsa_key = |n: usize| rsa().public().encode_protobuf()[..n].to_vec();
+    vec![
+        raw("signed-unknown-field", "A field more beside the signatures.", |bytes| {
+            [bytes, field(9, b"")].concat()
+        }),
+        of(
+            "kind-2",
+            "A kind that there is not.",
+            with(|m| m.kind = 2),
+            "unsupported",
+            "announcement-kind",
+        ),
+        of(
+            "other-client",
+            "Of another client than the key names.",
+            Draft::of(&mallory(), &b).under(&path_of(&a)),
+            "invalid",
+            "other-party",
+        ),
+        of(
+            "same-party",
+            "A client that is its own node.",
+            Draft::of(&a, &a),
+            "invalid",
+            "same-party",
+        ),
+        of(
+            "fingerprint",
+            "The fingerprint of another key.",
+            with(|m| m.fingerprint[0] ^= 1),
+            "malformed",
+            "fingerprint",
+        ),
+        of(
+            "node-no-key",
+            "An identity that is no public key.",
+            Draft::at(1).with(|m| m.node_identity = rsa_key(9)),
+            "malformed",
+            "public-key",
+        ),
+        of(
+            "node-of-unknown-type",
+            "A key of a type that there is not.",
+            with(|m| m.node_identity = vec![8, 4, 0x12, 0]),
+            "unsupported",
+            "key-type",
+        ),
+        of(
+            "ends-when-made",
+            "It ends when it was made.",
+            with(|m| m.expiration_date = m.creation_date),
+            "malformed",
+            "dates",
+        ),
+        of(
+            "date-negative",
+            "A date before 1970.",
+            with(|m| m.creation_date = -1),
+            "malformed",
+            "dates",
+        ),
+        of(
+            "retained-too-briefly",
+            "Retained until before it ends.",
+            with(|m| m.retain_until = Some(m.expiration_date - 1)),
+            "malformed",
+            "dates",
+        ),
+        of(
+            "retain-until-equal",
+            "It is not written when it is the expiration date.",
+            with(|m| m.retain_until = Some(m.expiration_date)),
+            "malformed",
+            "not-canonical",
+        ),
+        of("ttl", "More than 48 hours.", Draft::at(1).living(MAX_TTL + 1), "limit", "ttl"),
+        of(
+            "ttl-of-retain-until",
+            "What counts is retain_until.",
+            with(|m| m.retain_until = Some(m.creation_date + MAX_TTL + 1)),
+            "limit",
+            "ttl",
+        ),
+        of(
+            "key-short",
+            "A handshake key of 31 bytes.",
+            with(|m| m.handshake_key.truncate(31)),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "key-missing",
+            "No presence key.",
+            with(|m| m.presence_key.clear()),
+            "malformed",
+            "exchange-key",
+        ),
+        of("key-zero", "A key of low order: 0.", low([0; 32]), "malformed", "exchange-key"),
+        of(
+            "key-one-with-highest-bit",
+            "1, with the highest bit.",
+            low(one_with_sign),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "key-of-order-8",
+            "A key of low order: of order 8.",
+            low(order_8),
+            "malformed",
+            "exchange-key",
+        ),
+        of(
+            "withdrawal-with-key",
+            "A withdrawal with a key.",
+            Draft::withdrawn(1).with(|m| m.handshake_key = vec![8; 32]),
+            "malformed",
+            "mixture",
+        ),
+        of(
+            "withdrawal-retained",
+            "A withdrawal with retain_until.",
+            Draft::withdrawn(1).with(|m| m.retain_until = Some(m.expiration_date + 1)),
+            "malformed",
+            "mixture",
+        ),
+        of(
+            "unsigned-by-node",
+            "The client's signature alone.",
+            signed(Some((a.clone(), BY_CLIENT)), None),
+            "invalid",
+            "half-signed",
+        ),
+        of(
+            "unsigned-by-client",
+            "The node's signature alone.",
+            signed(None, Some((b.clone(), BY_NODE))),
+            "invalid",
+            "half-signed",
+        ),
+        of(
+            "withdrawal-by-both",
+            "A withdrawal that the node has signed, too.",
+            Draft::withdrawn(1)
+                .signed_by(Some((a.clone(), WITHDRAWAL)), Some((b.clone(), WITHDRAWAL))),
+            "malformed",
+            "surplus-signature",
+        ),
+        of(
+            "signed-by-other",
+            "Signed by another client.",
+            signed(Some((mallory(), BY_CLIENT)), Some((b.clone(), BY_NODE))),
+            "invalid",
+            "signature",
+        ),
+        of(
+            "node-signs-as-client",
+            "The payload types are not the same.",
+            signed(Some((a.clone(), BY_CLIENT)), Some((b, BY_CLIENT))),
+            "invalid",
+            "signature",
+        ),
+        of(
+            "withdrawal-signed-as-announcement",
+            "The same for a withdrawal.",
+            Draft::withdrawn(1).signed_by(Some((a, BY_CLIENT)), None),
+            "invalid",
+            "signature",
+        ),
+        no(
+            "signature-too-long",
+            "37 bytes more than the public key.",
+            &long_signature,
+            "limit",
+            "signature-bytes",
+        ),
+    ]
+}
+
+fn times() -> Vec<Value> {
+    let at = |mut case: Value, now: i64| {
+        case["now"] = json!(now);
+        case
+    };
+    let retained = || Draft::at(1).with(|m| m.retain_until = Some(NOW + HOUR));
+    vec![
+        good("skew-300000", "13.3", "Five minutes ahead.", &Draft::at(1).made(SKEW).encode()),
+        no(
+            "skew-300001",
+            "A millisecond more.",
+            &Draft::at(1).made(SKEW + 1).encode(),
+            "limit",
+            "clock-skew",
+        ),
+        good(
+            "ttl-48-hours",
+            "13.3",
+            "As long as there is.",
+            &Draft::at(1).living(MAX_TTL).encode(),
+        ),
+        at(
+            no(
+                "expired",
+                "It is over when retain_until is now.",
+                &Draft::at(1).encode(),
+                "expired",
+                "expired",
+            ),
+            NOW + TTL,
+        ),
+        seen(
+            at(
+                value(
+                    "expires-next",
+                    "13.5",
+                    "A millisecond before.",
+                    key().as_bytes(),
+                    &Draft::at(1).encode(),
+                ),
+                NOW + TTL - 1,
+            ),
+            &[NOW + TTL - 1],
+        ),
+        seen(
+            value(
+                "retained-unseen",
+                "13.5",
+                "Retained, and not seen any more.",
+                key().as_bytes(),
+                &retained().encode(),
+            ),
+            &[NOW, NOW + TTL - 1, NOW + TTL],
+        ),
+    ]
+}
+
+pub fn joins() -> Vec<Value> {
+    let values = |name: &str, section: &str, about: &str, values: &[Vec<u8>], times: &[i64]| {
+        let mut case = value(name, section, about, key().as_bytes(), &[]);
+        case["values"] = values.iter().map(|value| json!(hex(value))).collect();
+        seen(case, times)
+    };
+    let later = |n: u8, after: i64| Draft::at(n).made(after);
+    let again = {
+        let draft = Draft::at(1);
+        record([draft.value_of(draft.signed_again(200).encode_to_vec())]).encode_to_vec()
+    };
+    let bad = Draft::at(1)
+        .made(5)
+        .signed_by(Some((mallory(), "/libp2p-presence/announcement/client")), None);
+    let bad = record([bad.value(), Draft::at(2).value()]).encode_to_vec();
+    let rsa = rsa();
+    let large: Vec<_> =
+        (1..9).map(|n| record_of(&rsa, &Draft::of(&rsa, &node(n)).made(n.into()))).collect();
+    let large = {
+        let about = "Of large values fewer stay: six, because of their weight.";
+        let mut case = value("large", "13.4", about, path_of(&rsa).as_bytes(), &[]);
+        case["values"] = large.iter().map(|value| json!(hex(value))).collect();
+        seen(case, &[NOW + 9])
+    };
+    let many: Vec<_> = (1..12).map(|n| later(n, n.into()).encode()).collect();
+    vec![
+        values(
+            "two-nodes",
+            "13.4",
+            "Each has an entry of its own.",
+            &[Draft::at(1).encode(), Draft::at(2).encode()],
+            &[NOW],
+        ),
+        values(
+            "renewed",
+            "13.4",
+            "The later one stays.",
+            &[later(1, 0).encode(), later(1, 1).living(HOUR).encode()],
+            &[NOW + 1, NOW + TTL + 1],
+        ),
+        values(
+            "shorter-renewal",
+            "13.4",
+            "Also if it ends before.",
+            &[later(1, 0).living(HOUR).encode(), later(1, 1).living(1_000).encode()],
+            &[NOW + 1, NOW + 1_001],
+        ),
+        values(
+            "withdrawn",
+            "13.4",
+            "A withdrawal hides what was announced before.",
+            &[Draft::at(1).encode(), Draft::withdrawn(1).made(1).encode()],
+            &[NOW + 1],
+        ),
+        values(
+            "withdrawn-and-back",
+            "13.4",
+            "And not what is announced after it.",
+            &[later(1, 2).encode(), Draft::withdrawn(1).made(1).encode()],
+            &[NOW + 2],
+        ),
+        values(
+            "same-date",
+            "13.4",
+            "Of one creation date, the greater hash.",
+            &[
+                Draft::at(1).encode(),
+                Draft::at(1).living(HOUR).encode(),
+                Draft::withdrawn(1).encode(),
+            ],
+            &[NOW],
+        ),
+        values(
+            "two-signatures",
+            "4.3",
+            "Of one message, the lesser signatures.",
+            &[Draft::at(1).encode(), again],
+            &[NOW],
+        ),
+        values(
+            "bad-is-left-out",
+            "13.3",
+            "A bad value takes no good one with it, for a reader.",
+            &[bad, Draft::at(1).encode()],
+            &[NOW + 5],
+        ),
+        values("eleven-nodes", "13.4", "The eight newest stay.", &many, &[NOW + 12]),
+        large,
+        values(
+            "expired-beside",
+            "13.3",
+            "What has expired is left out.",
+            &[several(&[Draft::at(1).living(5), Draft::at(2).living(HOUR)])],
+            &[NOW, NOW + 5],
+        ),
+    ]
+}
+
+/// A record of another client than the usual one.
+fn record_of(client: &Keypair, draft: &Draft) -> Vec<u8> {
+    let record = record([draft.value()]);
+    Record { key: path_of(client), id1: id(client).to_string(), ..record }.encode_to_vec()
+}
