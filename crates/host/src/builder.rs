@@ -22,7 +22,7 @@ use smart_record_services::ServiceBuilder;
 /// Idle timeout of connections: long enough for a lookup to return to a peer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Builder of a [`Node`].
+/// Builder of a [`Host`].
 #[must_use = "call `start`"]
 pub struct HostBuilder {
     keypair: Keypair,
@@ -48,8 +48,10 @@ impl HostBuilder {
         }
     }
 
-    /// Sets the store, which has to belong to the keypair's peer. Defaults to a store of smart
-    /// records in memory.
+    /// Sets the store. Defaults to a store of smart records in memory.
+    ///
+    /// # Errors
+    /// [`OtherPeer`] if the store belongs to another peer than that of the keypair.
     pub fn with_store(mut self, store: SmartRecordStore) -> Result<Self, OtherPeer> {
         self.records = self.records.with_store(store)?;
         Ok(self)

@@ -1,10 +1,10 @@
 //! A ready node: a swarm with TCP, QUIC, Noise, Yamux, identify and the [`Behaviour`], as a tokio
 //! task.
 //!
-//! A [`Node`] is a node of the DHT; `libp2p_smart_record::Node` is a node of a document.
+//! A [`Host`] is a node of the DHT.
 //!
 //! **Invariants.** The task ends when the last [`Client`] is dropped, including the one in the
-//! [`Node`].
+//! [`Host`].
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

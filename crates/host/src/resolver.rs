@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use smart_record_services::Resolve;
 
-/// Resolves names as the machine does, for a [service](super::NodeBuilder::with_service) that dials
+/// Resolves names as the machine does, for a [service](super::HostBuilder::with_service) that dials
 /// addresses with names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;

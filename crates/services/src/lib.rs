@@ -101,7 +101,7 @@ pub struct Service {
     /// Events of the service; may be dropped.
     pub events: ServiceEvents,
     /// Has to be spawned. It ends with the behaviour, or with the first action after the last
-    /// [`Client`] is gone: a service does not count as one.
+    /// [`Client`](libp2p_smart_record::client::Client) is gone: a service does not count as one.
     pub task: BoxFuture<'static, ()>,
 }
 
@@ -215,7 +215,8 @@ impl ServiceBuilder {
         self
     }
 
-    /// Builds the service of the node that has this behaviour. It reads and writes with `client`.
+    /// Builds the service of the node that has this behaviour. It reads and writes with a client of
+    /// the behaviour.
     pub fn build(self, records: &mut Behaviour) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();

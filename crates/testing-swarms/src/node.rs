@@ -19,7 +19,7 @@ use crate::listening;
 
 /// Kademlia over any store, with identify, which tells Kademlia the addresses of peers.
 #[derive(NetworkBehaviour)]
-#[expect(missing_debug_implementations, reason = "nobody looks into a swarm")]
+#[expect(missing_debug_implementations, reason = "a swarm has no debug output")]
 pub struct Behaviour<S: kad::store::RecordStore + Send + 'static> {
     /// Kademlia.
     pub kad: kad::Behaviour<S>,
@@ -36,7 +36,7 @@ enum Command<S: kad::store::RecordStore + Send + 'static> {
 }
 
 /// A running node, which stops when the handle is dropped.
-#[expect(missing_debug_implementations, reason = "nobody looks into a swarm")]
+#[expect(missing_debug_implementations, reason = "a swarm has no debug output")]
 pub struct Node<S: kad::store::RecordStore + Send + 'static> {
     peer: PeerId,
     address: Multiaddr,

@@ -1,5 +1,5 @@
-//! Records made by other implementations, and by us for them. Each folder of `tests/vectors/` states
-//! the origin of its files.
+//! Records made by other implementations, and by us for them. Each folder of `tests/vectors/`
+//! states the origin of its files.
 
 use std::path::{Path, PathBuf};
 
