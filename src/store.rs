@@ -55,7 +55,10 @@ pub use self::{
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::StoredValue,
-    storage::{OtherPeer, RowFault, Storage, StorageError, Usage},
+    storage::{
+        error::{OtherPeer, RowFault, StorageError},
+        usage::Usage,
+    },
     write::{WriteError, WriteReport},
 };
 use self::{
@@ -66,7 +69,7 @@ use self::{
     recheck::Rules,
     replication::Seen,
     reply::Replies,
-    storage::{Change, RecordId},
+    storage::{Change, RecordId, Storage},
     table::Table,
     victims::Victims,
 };
@@ -254,7 +257,8 @@ impl SmartRecordStore {
         self.table.storage.usage()
     }
 
-    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes.
+    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes. A behaviour that is given the
+    /// store shows it by its own; see [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {

@@ -78,6 +78,8 @@ impl Metrics {
     /// on its gauges are 0, and its counters keep their last values.
     ///
     /// Samples with the same name and label are added up. A source that is added again counts once.
+    /// Two `Metrics` that are given the same source keep it alive: its memory is not freed and its
+    /// gauges keep their values.
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};

@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
 //! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
-//! are kept verbatim, extension fields included.
+//! are kept verbatim, extension fields included. One way of reading believes its caller:
+//! [`Space::decode_trusted`](super::Space::decode_trusted), for what was verified before it was stored.
 //!
 //! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`, message `Update`;
 //! `docs/design.md`, section "Update".

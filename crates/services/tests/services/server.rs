@@ -24,6 +24,7 @@ use smart_record_services::{
 };
 use smart_record_testing_swarms::{PROTOCOL, listening_with};
 use tokio::{
+    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
@@ -210,6 +211,17 @@ impl Server {
         let view = self.client.view(key()).await.unwrap();
         findings(&view).map(|(writer, finding)| (writer.peer_id(), finding)).collect()
     }
+}
+
+/// How many connections were made to a listener until now, which has taken none of them.
+pub async fn connections(listener: &TcpListener) -> usize {
+    // They are taken in the order in which they were made, so one's own comes after all that there were.
+    let own = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut others = 0;
+    while listener.accept().await.unwrap().1 != own.local_addr().unwrap() {
+        others += 1;
+    }
+    others
 }
 
 pub fn key() -> RecordKey {
