@@ -56,7 +56,7 @@ async fn a_flood_of_requests_causes_few_dials() {
                 refused += 1;
             }
         }
-        // Sixteen are checked at once, most of which have to wait for their turn with the host.
+        // Sixteen checks start at once, and most of them are put off by the rate of the host.
         let is_held_back = || service.events.counters().put_off >= 10;
         let mut dials = 0;
         while dials == 0 || !is_held_back() {

@@ -213,9 +213,9 @@ impl Server {
     }
 }
 
-/// How many connections were made to a listener until now, which has taken none of them.
-pub async fn connections(listener: &TcpListener) -> usize {
-    // They are taken in the order in which they were made, so one's own comes after all that there were.
+/// Accepts the waiting connections of a listener and returns their number.
+pub async fn connections(listener: &TcpListener) -> u64 {
+    // Connections are accepted in order, so this one comes after all that wait.
     let own = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let mut others = 0;
     while listener.accept().await.unwrap().1 != own.local_addr().unwrap() {
