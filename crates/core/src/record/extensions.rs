@@ -1,7 +1,7 @@
 //! Extension fields: what an update carries for versions to come.
 //!
-//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends it as it
-//! came; the signature covers it. A field with any other unknown number is refused.
+//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends
+//! it as it came; the signature covers it. A field with any other unknown number is refused.
 //!
 //! **Invariants.** Fields have ascending numbers, each at most once. Together they take
 //! [`Extensions::MAX_BYTES`] at most.
@@ -58,8 +58,8 @@ impl Extensions {
     /// Sets the bytes of a field, which may be empty.
     ///
     /// # Errors
-    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would take more
-    /// than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would
+    /// take more than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn with(mut self, number: u32, bytes: impl Into<Vec<u8>>) -> Result<Self, ExtensionError> {
         if !Self::NUMBERS.contains(&number) {
             return Err(ExtensionError::Number(number));
