@@ -15,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
-    extensions::Extensions,
+    extensions::{ExtensionError, Extensions},
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
@@ -109,6 +109,15 @@ impl From<NodeError> for UpdateError {
             NodeError::TooDeep { max } => limit(Limit::DOCUMENT_DEPTH, max),
             NodeError::TooManyNodes { max } => limit(Limit::DOCUMENT_NODES, max),
             other => Self::Document(other),
+        }
+    }
+}
+
+impl From<ExtensionError> for UpdateError {
+    fn from(error: ExtensionError) -> Self {
+        match error {
+            ExtensionError::Limit(limit) => limit.into(),
+            ExtensionError::NotCanonical | ExtensionError::Number(_) => Self::NotCanonical,
         }
     }
 }
