@@ -60,7 +60,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Our space of the record, signed; all of it goes to the peers closest to the key.
     let mut signer = SpaceSigner::new("/sr/rooms/lobby".into(), keypair, Limits::default());
     signer.merge(r#"{"name": "ada"}"#.parse()?, SystemClock.now(), Duration::from_secs(600))?;
-    let peers = ada.put(signer.record(SystemClock.now())).await?;
+    let record = signer.record(SystemClock.now()).encode();
+    let peers = ada.put("/sr/rooms/lobby", record).await?;
     println!("taken by {} peer(s)", peers.len());
 
     // What all of them have, however large it is.

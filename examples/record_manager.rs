@@ -57,8 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let [alice, bob] = &managers[..] else { unreachable!() };
     let key = format!("/notes/{}/mood", keypairs[1].public().to_peer_id());
-    bob.put(&*key, "curious").await?;
+    bob.publish(&*key, "curious").await?;
     println!("alice got {:?}", alice.get(&*key).await?.map(String::from_utf8).transpose()?);
-    println!("and may not write there: {:?}", alice.put(&*key, "cheerful").await.err());
+    println!("and may not write there: {:?}", alice.publish(&*key, "cheerful").await.err());
     Ok(())
 }

@@ -10,14 +10,13 @@
 //! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces and the values that are kept;
 //!   `kept`: what of them is kept. `turns`: what is to be done
 //!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
-//! * `worker`: validation elsewhere. `addresses`: which of a peer are passed on.
+//! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
 //!
 //! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
 //! the behaviour's own do not show in its events; those of the user do.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
-mod addresses;
 mod admitting;
 mod alarm;
 mod builder;
@@ -30,6 +29,7 @@ mod known;
 mod operations;
 mod own;
 mod reading;
+mod remotes;
 mod repairs;
 mod replicate;
 mod sending;
@@ -49,7 +49,7 @@ use libp2p_swarm::{
     derive_prelude::{Endpoint, Multiaddr, PortUse},
 };
 
-use self::{addresses::Remotes, alarm::Alarm, env::Env, operations::Operations};
+use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -58,10 +58,11 @@ pub use self::{
     worker::{AsyncValidator, Executor},
 };
 use crate::{
-    client::{Client, Command},
+    client::{Client, Command, WeakClient},
     meter::Timed,
     store::{Events, SmartRecordStore},
 };
+use smart_record_core::Writer;
 
 /// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
 ///
@@ -83,6 +84,8 @@ use crate::{
 /// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
 pub struct Behaviour {
     env: Env,
+    writer: Writer,
+    client: WeakClient,
     operations: Operations,
     /// `None` when the last client is gone.
     commands: Option<mpsc::Receiver<Command>>,
@@ -116,6 +119,17 @@ impl Behaviour {
     /// The store.
     pub fn store_mut(&mut self) -> &mut SmartRecordStore {
         self.env.kad.store_mut()
+    }
+
+    /// The identity that the behaviour's clients write as.
+    pub const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// A client that does not keep the behaviour's spaces alive, for what is built on top of the
+    /// behaviour.
+    pub fn client(&self) -> WeakClient {
+        self.client.clone()
     }
 
     /// The settings.

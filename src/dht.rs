@@ -21,7 +21,7 @@ use futures::{
 };
 use libp2p_identity::PeerId;
 use libp2p_kad::K_VALUE;
-use smart_record_core::{Fault, RecordKey, SmartRecord, settings};
+use smart_record_core::{Fault, RecordKey, settings};
 
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
@@ -49,7 +49,7 @@ use crate::{query::Reading, store::WriteError};
 /// // Anywhere:
 /// let now = SystemClock.now();
 /// signer.merge(r#"{"name": "ada"}"#.parse()?, now, Duration::from_secs(600))?;
-/// let peers = dht.put(signer.record(now)).await?;
+/// let peers = dht.put(signer.key().clone(), signer.record(now).encode()).await?;
 /// let reading = dht.get("/sr/rooms/lobby").await?;
 /// # Ok(())
 /// # }
@@ -128,25 +128,20 @@ impl Dht {
         (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver, config))
     }
 
-    /// Puts a smart record, usually what [`SpaceSigner::record`](smart_record_core::SpaceSigner::record) says: stores it here, looks up the
-    /// peers closest to its key once, and sends each of them all of it, in as many chunks as it takes. Returns who took all of it.
+    /// Puts the bytes of a record that is signed already: a smart record, usually what
+    /// [`SpaceSigner::record`](smart_record_core::SpaceSigner::record) says, or a value of another
+    /// namespace. Stores it here, looks up the peers closest to its key once, and sends each of
+    /// them all of it, a smart record in as many chunks as it takes. Returns the peers that took
+    /// all of it.
     ///
     /// An acknowledgement does not prove storage: replicas acknowledge records that they refuse. [`get`](Self::get) tells who
     /// has what, with [`Reading::holders_of`].
     ///
     /// # Errors
-    /// [`DhtError::Refused`] if nothing new of it is good, [`DhtError::NotReplicated`] if no other peer took all of it, and as
-    /// [`get`](Self::get).
-    pub async fn put(&self, record: SmartRecord) -> Result<Vec<PeerId>, DhtError> {
-        self.put_value(record.key().clone(), record.encode()).await
-    }
-
-    /// Puts a value that is complete as it is: one of another kind than a smart record, or a smart record in its wire form.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put), and [`DhtError::Refused`] if no packet carries the value
-    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)).
-    pub async fn put_value(
+    /// [`DhtError::Refused`] if nothing new of it is good or no packet carries the value
+    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)),
+    /// [`DhtError::NotReplicated`] if no other peer took all of it, and as [`get`](Self::get).
+    pub async fn put(
         &self,
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,

@@ -6,8 +6,10 @@
 //!
 //! Three ways in:
 //!
-//! 1. **Replace the store.** [`SmartRecordStore`](store::SmartRecordStore) takes the place of libp2p's `MemoryStore` in a
-//!    [`kad::Behaviour`](libp2p_kad::Behaviour); nothing else in your program changes. [`Dht`](dht::Dht) puts and reads over it.
+//! 1. **Replace the store.** [`SmartRecordStore`](store::SmartRecordStore) takes the place of
+//!    libp2p's `MemoryStore` in a [`kad::Behaviour`](libp2p_kad::Behaviour). In a program that has
+//!    plain keys, [`drop_in`](store::SmartRecordStore::drop_in) keeps them as they are, with the few
+//!    differences that it lists. [`Dht`](dht::Dht) puts and reads over it.
 //! 2. **Use a validator.** [`Validator`] is validate, select and consolidate over bytes from anywhere; a [`Registry`] maps the
 //!    namespaces of keys to validators, or to the rules of smart records, [`SpaceRules`].
 //! 3. **Publish from an app.** [`Behaviour`](behaviour::Behaviour) goes into a swarm in the place of Kademlia, and
@@ -50,7 +52,7 @@
 //! | [`dht`] | | puts and reads over a bare `kad::Behaviour` |
 //! | [`behaviour`] | | Kademlia with reads that repair, upkeep and validation off the swarm's task |
 //! | [`client`] | | publish, get, watch: the app's handle on a behaviour |
-//! | [`query`] | | what a read through Kademlia has found |
+//! | [`query`] | | what a read through Kademlia has found; reading with Kademlia's events alone |
 //! | `pk`, `ipns` | `ipns` | public keys; IPNS names and records: reading, creating, signing |
 //! | `iprs` | `iprs` | IPRS records, validity schemes, ancestry chains, beacons |
 //! | `presence`, `presence_publisher` | `presence` | where a client can be reached, and with which keys; keeping that alive |
@@ -63,9 +65,12 @@
 //!
 //! A ready node is `smart-record-host`, smart services are `smart-record-services`.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod addresses;
 pub mod behaviour;
 pub mod client;
 mod clock;
@@ -73,6 +78,11 @@ pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "`Behaviour` is to send through it")
+)]
+mod outbound;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;

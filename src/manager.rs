@@ -1,10 +1,11 @@
-//! The record manager: puts and gets signed records, over a store of one's own or over the DHT.
+//! The record manager: publishes and gets signed records, over a store of one's own or over the
+//! DHT.
 //!
-//! A [`RecordManager`] signs what it puts, checks everything that it gets, and of several records takes the
-//! one with the highest sequence. Which keys it may write and read, and what may stand there, say the
-//! [`SignedRecordValidator`]s that it is given for namespaces. Where records are kept says its
-//! [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT, through a
-//! [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
+//! A [`RecordManager`] signs what it publishes, checks everything that it gets, and of several
+//! records takes the one with the highest sequence. Which keys it may write and read, and what may
+//! stand there, say the [`SignedRecordValidator`]s that it is given for namespaces. Where records
+//! are kept says its [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT,
+//! through a [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
 //! [`Dht`](crate::dht::Dht).
 //!
 //! To announce that one provides something, Kademlia has provider records of its own: use
@@ -45,7 +46,7 @@ use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };
 
-/// Puts and gets signed records. A clone is the same manager.
+/// Publishes and gets signed records. A clone is the same manager.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -59,7 +60,7 @@ use smart_record_formats::signed::{
 /// let rules = Namespaces::empty().with("notes", rules)?;
 /// let manager = RecordManager::new(Keypair::generate_ed25519(), rules, backend);
 ///
-/// manager.put("/notes/test-key", "test-value").await?;
+/// manager.publish("/notes/test-key", "test-value").await?;
 /// assert_eq!(manager.get("/notes/test-key").await?, Some(b"test-value".to_vec()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
@@ -149,7 +150,8 @@ pub enum ManagerError<E> {
 impl<B: RecordBackend> RecordManager<B> {
     /// A manager that signs with `keypair`, goes by the rules of each namespace, and keeps records in `backend`.
     ///
-    /// Register the same rules with the backend's store.
+    /// Register the same rules with the backend's store. The author need not be the peer of that
+    /// store: a record says who has signed it, and one node may serve several authors.
     pub fn new(keypair: Keypair, rules: Namespaces<SignedRecordValidator>, backend: B) -> Self {
         Self::with_clock(keypair, rules, backend, SystemClock)
     }
@@ -184,7 +186,7 @@ impl<B: RecordBackend> RecordManager<B> {
     ///
     /// # Errors
     /// [`ManagerError`]. If it is of the backend, the record may have been put all the same.
-    pub async fn put(
+    pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,
@@ -192,11 +194,11 @@ impl<B: RecordBackend> RecordManager<B> {
         self.sign_and_put(key.into(), value.into(), None).await
     }
 
-    /// As [`put`](Self::put), but the record expires at an instant.
+    /// As [`publish`](Self::publish), but the record expires at an instant.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
-    pub async fn put_until(
+    /// As [`publish`](Self::publish).
+    pub async fn publish_until(
         &self,
         key: impl Into<RecordKey>,
         value: impl Into<Bytes>,
@@ -222,24 +224,22 @@ impl<B: RecordBackend> RecordManager<B> {
             .ok_or_else(|| ManagerError::SequenceExhausted(key.clone()))?;
         let record = UnsignedRecord { key, value, sequence, expires_at }
             .sign(&self.inner.keypair, rules.limits())?;
-        self.put_record(record).await
+        self.put(record).await
     }
 
-    /// Puts a record as it is, one's own or another's: to send it on, or to keep it alive.
+    /// Puts a record that is signed already, one's own or another's: to send it on, or to keep it
+    /// alive.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
-    pub async fn put_record(
-        &self,
-        record: SignedRecord,
-    ) -> Result<Published, ManagerError<B::Error>> {
+    /// As [`publish`](Self::publish).
+    pub async fn put(&self, record: SignedRecord) -> Result<Published, ManagerError<B::Error>> {
         let now = self.now();
         let rules = self.rules(record.key())?;
         let validity = rules.check(&record, now)?;
         let peers = self
             .inner
             .backend
-            .store(record.key(), record.encode())
+            .put(record.key(), record.encode())
             .await
             .map_err(ManagerError::Backend)?;
         // If something better was met meanwhile, that stays known.

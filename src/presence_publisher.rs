@@ -207,6 +207,6 @@ pub async fn find(
     let rules = PresenceValidator::new(limits.clone());
     // A value of which nothing is left that is good says nothing.
     let record =
-        snapshot.value.and_then(|value| rules.read(key.as_record_key(), &value, snapshot.at).ok());
+        snapshot.value().and_then(|value| rules.read(key.as_record_key(), value, snapshot.at).ok());
     Ok(record.map(|record| record.view(snapshot.at).cloned().collect()).unwrap_or_default())
 }

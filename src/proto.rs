@@ -4,4 +4,6 @@
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 
 #[rustfmt::skip]
+pub(crate) mod kademlia;
+#[rustfmt::skip]
 pub(crate) mod storage;

@@ -4,7 +4,8 @@
 //!   comes of it.
 //! * `spread`: a write on its way.
 //!
-//! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out.
+//! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out. A
+//! program that has only Kademlia's events reads with a [`RecordReader`].
 //!
 //! **Invariants.** Nothing that a peer answers is believed. No state machine asks, sends or waits by itself: events and the
 //! time come in, decisions go out. What Kademlia says of its queries is taken note of here and nowhere else.
@@ -14,6 +15,7 @@
 mod joined;
 mod lookup;
 mod outcome;
+mod reader;
 mod spread;
 
 pub(crate) use self::{
@@ -23,5 +25,6 @@ pub(crate) use self::{
 };
 pub use self::{
     lookup::ReadPolicy,
-    outcome::{Reading, Snapshot, Withheld},
+    outcome::{Content, Reading, Snapshot, Withheld},
+    reader::{ReadStep, RecordReader},
 };

@@ -3,12 +3,16 @@
 //! [`SmartRecordStore`] takes the place of libp2p's `MemoryStore`. What it has stored is always valid; what it
 //! answers is what lives. It keeps its rows in a [`Storage`], by default in memory.
 //!
-//! **Invariants.** A remote write that is refused is answered as if it had been stored, because Kademlia wedges
-//! the connection otherwise; the refusal shows in [`StoreEvent`]s and [`Counters`]. Nothing expired is ever
-//! returned. Rows and bytes stay within [`StoreConfig`], and what is protected there is never evicted.
+//! **Invariants.** A remote write that is refused is answered as if it had been stored, because
+//! Kademlia wedges the connection otherwise; the refusal shows in [`StoreEvent`]s and [`Counters`].
+//! A refused write of the local node is an error, and a warning in the log with the reason and what
+//! to do about it, because Kademlia tells its caller no more than `MaxRecords` or `ValueTooLarge`.
+//! Nothing expired is ever returned. Rows and bytes stay within [`StoreConfig`], and what is
+//! protected there is never evicted.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
+mod advice;
 mod answers;
 mod checked;
 mod collect;
@@ -44,14 +48,14 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
 #[cfg(feature = "redb")]
-pub use self::redb::{Durability, RedbConfig, RedbStorage};
+pub use self::redb::{Durability, OpenError, RedbConfig, RedbStorage};
 pub use self::{
     checked::Checked,
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::StoredValue,
-    storage::{RowFault, Storage, StorageError, Usage},
+    storage::{OtherPeer, RowFault, Storage, StorageError, Usage},
     write::{WriteError, WriteReport},
 };
 use self::{
@@ -70,7 +74,7 @@ use crate::{
     clock::SystemClock,
     meter::{Meter, Shared, Timed},
 };
-use smart_record_core::{Clock, Limits, Namespace, RecordKey, Registry};
+use smart_record_core::{AcceptAny, Clock, Limits, Namespace, RecordKey, Registry};
 
 /// A record store for Kademlia whose records are validated, merged and expired.
 ///
@@ -120,32 +124,90 @@ pub struct SmartRecordStore {
 }
 
 impl SmartRecordStore {
-    /// A store in memory for smart records under `/sr/…`, with all defaults.
+    /// A store in memory for smart records under `/sr/…`, with all defaults. Keys of other
+    /// namespaces, and keys without one, are refused; see [`drop_in`](Self::drop_in).
+    ///
+    /// `local` is the peer of the [`kad::Behaviour`](libp2p_kad::Behaviour) that the store goes
+    /// into. Kademlia does not tell who that is, so it is not checked here;
+    /// [`Builder::with_store`](crate::behaviour::Builder::with_store) checks it.
     pub fn new(local: PeerId) -> Self {
         Self::with_registry(local, Registry::default(), StoreConfig::default())
     }
 
+    /// A store in memory that stands in for libp2p's
+    /// [`MemoryStore`](libp2p_kad::store::MemoryStore): keys of any form hold plain values, as they
+    /// do there, and keys under `/sr/…` hold smart records, which are validated and merged.
+    ///
+    /// What stays the same for plain keys: no value is checked, values have up to 65 KiB less one
+    /// byte, the last one written stays, publisher and lifetime are kept as Kademlia gives them,
+    /// and provider records are kept by a `MemoryStore` inside.
+    ///
+    /// What differs:
+    ///
+    /// * The store holds 16,384 records and 64 MiB ([`StoreConfig`]) instead of 1,024 records. When
+    ///   it is full, a record that is closer to the local peer takes the place of the farthest one,
+    ///   instead of being refused.
+    /// * What has expired is not returned, whether or not Kademlia has removed it yet.
+    /// * The empty key is refused.
+    /// * A remote write that is refused is acknowledged all the same; see
+    ///   [`put`](libp2p_kad::store::RecordStore::put) of this store.
+    ///
+    /// Nothing vouches for a plain value: anyone overwrites it. To validate the built-in namespaces
+    /// as well, take [`with_registry`](Self::with_registry) and `built_in()`, or another registry,
+    /// with the same [fallback](smart_record_core::Namespaces::with_fallback).
+    ///
+    /// ```
+    /// use libp2p_identity::Keypair;
+    /// use libp2p_kad::{self as kad, store::RecordStore};
+    /// use libp2p_smart_record::store::SmartRecordStore;
+    ///
+    /// let local_peer = Keypair::generate_ed25519().public().to_peer_id();
+    /// let mut kad = kad::Behaviour::new(local_peer, SmartRecordStore::drop_in(local_peer));
+    /// let (key, value) = (kad::RecordKey::new(b"foo"), b"bar".to_vec());
+    /// kad.put_record(kad::Record::new(key.clone(), value.clone()), kad::Quorum::One)?;
+    /// assert!(kad.store_mut().get(&key).is_some_and(|record| record.value == value));
+    /// # Ok::<(), kad::store::Error>(())
+    /// ```
+    pub fn drop_in(local: PeerId) -> Self {
+        let registry = Registry::default().with_fallback(AcceptAny::default());
+        Self::with_registry(local, registry, StoreConfig::default())
+    }
+
     /// A store in memory for the records of these namespaces.
     pub fn with_registry(local: PeerId, registry: Registry, config: StoreConfig) -> Self {
-        Self::with_storage(local, registry, config, MemoryStorage::default(), SystemClock)
+        let (storage, clock) = (Box::new(MemoryStorage::default()), Arc::new(SystemClock));
+        Self::over(local, registry, config, storage, clock)
     }
 
     /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
     /// records, each part checked by the registry's rules when it is first read, and the provider records of the local
     /// node. What of the latter cannot be read is counted among the storage's failures.
+    ///
+    /// # Errors
+    /// [`OtherPeer`] if the storage belongs to another peer than `local`.
     pub fn with_storage(
         local: PeerId,
         registry: Registry,
         config: StoreConfig,
         mut storage: impl Storage,
         clock: impl Clock,
-    ) -> Self {
+    ) -> Result<Self, OtherPeer> {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
-        storage.set_check(Arc::new(rules));
+        storage.attach(local, Arc::new(rules))?;
+        Ok(Self::over(local, registry, config, Box::new(storage), clock))
+    }
+
+    fn over(
+        local: PeerId,
+        registry: Registry,
+        config: StoreConfig,
+        storage: Box<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let mut store = Self {
             committed: Shared::new(storage.usage()),
-            table: Table::new(local, Box::new(storage), Protection::new(local, config.protected())),
+            table: Table::new(local, storage, Protection::new(local, config.protected())),
             victims: Victims::default(),
             news: News::default(),
             registry,
@@ -206,7 +268,8 @@ impl SmartRecordStore {
         self.meter = meter;
     }
 
-    pub(crate) const fn local(&self) -> PeerId {
+    /// The peer that the store belongs to.
+    pub const fn local_peer(&self) -> PeerId {
         self.table.local
     }
 

@@ -66,6 +66,7 @@ fn local() -> PeerId {
 fn open(storage: impl Storage, config: &StoreConfig, clock: &ManualClock) -> SmartRecordStore {
     let registry = Registry::default().with_fallback(AcceptAny::default());
     SmartRecordStore::with_storage(local(), registry, config.clone(), storage, clock.clone())
+        .unwrap()
 }
 
 fn put(store: &mut SmartRecordStore, key: &RecordKey, value: Vec<u8>) {

@@ -20,6 +20,7 @@ fn generated_code_is_current() {
     let out = tempfile::tempdir().expect("a temporary directory");
     let files = [
         "ipns.proto",
+        "kademlia.proto",
         "presence.proto",
         "signed_record.proto",
         "smart_record.proto",
@@ -35,6 +36,7 @@ fn generated_code_is_current() {
 
     for (generated, kept) in [
         ("libp2p_smart_record.ipns.v1.rs", "crates/formats/src/proto/ipns.rs"),
+        ("libp2p_smart_record.kademlia.v1.rs", "src/proto/kademlia.rs"),
         ("libp2p_smart_record.signed.v1.rs", "crates/formats/src/proto/signed_record.rs"),
         ("libp2p_smart_record.v1.rs", "crates/core/src/proto/smart_record.rs"),
         ("libp2p_smart_record.storage.v1.rs", "src/proto/storage.rs"),

@@ -44,7 +44,8 @@ fn filled(values: Values<'_>, expires: Option<Instant>) -> (usize, usize) {
     let config = StoreConfig::default();
     let storage = MemoryStorage::default();
     let clock = ManualClock::at(T0);
-    let mut store = SmartRecordStore::with_storage(local, registry, config, storage, clock);
+    let mut store =
+        SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap();
     let before = allocated();
     for n in 0..ROWS {
         let (key, value) = values(n);

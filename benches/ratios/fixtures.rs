@@ -89,7 +89,7 @@ pub fn store_of(local: PeerId, storage: impl Storage, clock: ManualClock) -> Sma
     let limits = Limits::default().with_spaces_per_record(1 << 20);
     let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with(Registry::SMART_RECORDS, rules).unwrap();
-    SmartRecordStore::with_storage(local, registry, config, storage, clock)
+    SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap()
 }
 
 /// A signature that is to be checked with nothing around it.

@@ -150,7 +150,7 @@ mod disk {
     }
 
     fn open(path: &Path) -> SmartRecordStore {
-        open_with(path, Durability::group())
+        open_with(path, Durability::default())
     }
 
     fn open_with(path: &Path, durability: Durability) -> SmartRecordStore {

@@ -260,6 +260,7 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [D
         let (behaviour, client) = Behaviour::builder(keypair.clone())
             .with_protocol(kad::PROTOCOL_NAME)
             .with_store(store)
+            .unwrap()
             .with_config(config)
             .build();
         let mut swarm = swarm(keypair, behaviour);

@@ -9,20 +9,20 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
-    addresses::Remotes,
     admitting::{Admission, OffTask},
     alarm::Alarm,
     env::Env,
     inbound::sources,
     known::Known,
     operations::Operations,
+    remotes::Remotes,
     worker::{Setup, Worker},
 };
 use crate::{
     client::Client,
     meter::{Meter, Shared},
     query::Bounds,
-    store::SmartRecordStore,
+    store::{OtherPeer, SmartRecordStore},
 };
 use smart_record_core::Writer;
 
@@ -39,11 +39,12 @@ use smart_record_core::Writer;
 /// let local = keypair.public().to_peer_id();
 /// let store = SmartRecordStore::with_registry(local, libp2p_smart_record::built_in(), StoreConfig::default());
 /// let (behaviour, client) = Behaviour::builder(keypair)
-///     .with_store(store)
+///     .with_store(store)?
 ///     .with_protocol(StreamProtocol::new("/my-app/kad/1.0.0"))
 ///     .with_config(BehaviourConfig::default().with_validation(Validation::OffTask))
 ///     .build();
 /// # let _ = (behaviour, client);
+/// # Ok::<(), libp2p_smart_record::store::OtherPeer>(())
 /// ```
 #[must_use = "call `build`"]
 pub struct Builder {
@@ -71,10 +72,14 @@ impl Builder {
         }
     }
 
-    /// The store, in the place of one in memory for smart records under `/sr/…`. It has to be of the keypair's peer.
-    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
+    /// Sets the store. Defaults to one in memory for smart records under `/sr/…`.
+    ///
+    /// # Errors
+    /// [`OtherPeer`] if the store belongs to another peer than that of the keypair.
+    pub fn with_store(mut self, store: SmartRecordStore) -> Result<Self, OtherPeer> {
+        OtherPeer::check(store.local_peer(), self.keypair.public().to_peer_id())?;
         self.store = store;
-        self
+        Ok(self)
     }
 
     /// The protocol of the DHT. Defaults to that of the IPFS DHT.
@@ -130,7 +135,7 @@ impl Builder {
         }
         let (clock, registry) = (store.clock(), store.registry().clone());
         let store_events = store.subscribe();
-        let local = store.local();
+        let local = store.local_peer();
         let bounds = Bounds {
             closest: kad::K_VALUE.get(),
             slice_bytes: store.config().slice_bytes(),
@@ -160,8 +165,8 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering)
             .set_caching(kad::Caching::Enabled { max_peers });
-        let (client, commands) =
-            Client::new(Writer::from(&keypair.public()), registry.clone(), meter.clone());
+        let writer = Writer::from(&keypair.public());
+        let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
         let env = Env {
             kad: kad::Behaviour::with_config(local, store, kad_config),
             local,
@@ -175,6 +180,8 @@ impl Builder {
             config,
         };
         let behaviour = Behaviour {
+            writer,
+            client: client.downgrade(),
             operations: Operations::new(&env, keypair, Admission::new(off_task)),
             commands: Some(commands),
             store_events,

@@ -9,6 +9,7 @@ use smart_record_core::settings;
 
 /// Where inbound records are validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Validation {
     /// On the swarm's task, before the writer is answered. What is answered `Ok` has been looked into.
     #[default]

@@ -260,7 +260,7 @@ impl Operations {
             }
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
-                let value = reading.snapshot.value.as_ref();
+                let value = reading.snapshot.value();
                 let ends_at =
                     value.and_then(|value| env.end_of(&key, value, lifetime_ends_at, now));
                 self.watches.on_asked(&key, found, ends_at, now);

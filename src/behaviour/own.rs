@@ -579,10 +579,10 @@ mod tests {
         spaces.renew(&key, now).unwrap();
         assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 2)).len(), 3);
         // It has no handle to withdraw it, but goes with the space.
-        write(&mut spaces, &key, Write::Withdraw);
-        spaces.due(NOW.saturating_add(HOUR));
-        assert_eq!(spaces.renew(&key, NOW), Ok(()));
-        assert!(text_at(&spaces, &key, NOW).is_empty());
+        spaces.write(&key, &Limits::default(), &Write::Withdraw, now).unwrap();
+        assert_eq!(spaces.due(now.saturating_add(HOUR / 2)), None, "no renewal");
+        assert_eq!(spaces.renew(&key, now), Ok(()));
+        assert!(text_at(&spaces, &key, now).is_empty());
     }
 
     #[test]

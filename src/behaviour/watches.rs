@@ -17,7 +17,7 @@ use libp2p_identity::PeerId;
 use super::{env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
-    query::{Joined, Lookup, Snapshot},
+    query::{Content, Joined, Lookup, Snapshot},
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
@@ -227,9 +227,9 @@ impl Watches {
         self.lookups.set(key, Some(now.saturating_add(self.interval)));
         if let Some(found) = found {
             watched.was_asked = true;
-            match &found.record {
-                Some(record) => self.on_record(key, record, now),
-                None => self.on_value(key, found.value.clone(), ends_at, now),
+            match &found.content {
+                Content::Record(record) => self.on_record(key, record, now),
+                Content::Value(value) => self.on_value(key, value.clone(), ends_at, now),
             }
         }
     }
@@ -318,7 +318,7 @@ impl Watched {
         let view = snapshot.view();
         let ends_at = next_change(&view, now).or(self.value_ends_at);
         let is_news = match &self.told {
-            Some((seen, told)) => *seen != view || told.value != snapshot.value,
+            Some((seen, told)) => *seen != view || told.value() != snapshot.value(),
             None => self.was_asked || !snapshot.is_empty(),
         };
         if !is_news {
@@ -475,8 +475,7 @@ mod tests {
                     .unwrap();
                 let snapshot = Snapshot {
                     key: key.clone(),
-                    record: Some(signer.record(now)),
-                    value: None,
+                    content: Content::Record(signer.record(now)),
                     at: now,
                 };
                 watches.on_asked(&key, Some(&snapshot), None, now);

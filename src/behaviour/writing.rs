@@ -158,7 +158,7 @@ impl Writes {
     /// The network has told what an own space says already, unless nobody was reached.
     pub(super) fn on_resumed(&mut self, env: &mut Env, reading: &Reading) -> Vec<Next> {
         let key = &reading.snapshot.key;
-        if let (Ok(rules), Some(record)) = (env.rules(key), &reading.snapshot.record) {
+        if let (Ok(rules), Some(record)) = (env.rules(key), reading.snapshot.record()) {
             if reading.is_complete() {
                 self.own.resume(key, rules.limits(), record);
                 self.forget_future(env, key);

@@ -7,6 +7,7 @@
 use futures::{StreamExt, stream};
 
 use super::{Client, ClientError};
+use crate::query::Content;
 use smart_record_core::{RecordKey, ShardedKey, ShardedRecord, Timestamp, View};
 
 /// How many shards are read at a time.
@@ -74,7 +75,7 @@ impl Client {
                         reading.incomplete.push(key);
                     }
                     reading.at = reading.at.max(read.snapshot.at);
-                    if let Some(record) = read.snapshot.record {
+                    if let Content::Record(record) = read.snapshot.content {
                         // It is of this key, so it is a shard; who writes under a foreign one is left out.
                         let _ = reading.record.join(record);
                     }

@@ -14,19 +14,15 @@ use futures::{
 };
 use futures_timer::Delay;
 use libp2p_identity::PeerId;
-use libp2p_kad::{
-    self as kad, GetRecordOk, GetRecordResult, PutRecordPhase, QueryId, QueryInfo, QueryResult,
-    Quorum,
-};
-use smart_record_core::{Malformed, RecordKey, ValidationError};
+use libp2p_kad::{self as kad, PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum};
+use smart_record_core::RecordKey;
 use web_time::Instant;
 
 use super::{DhtConfig, DhtError};
 #[cfg(feature = "signed")]
 use crate::store::Origin;
 use crate::{
-    clock::wall_clock,
-    query::{Bounds, Lookup, ReadPolicy, Reading, Spread},
+    query::{ReadStep, Reading, RecordReader, Spread},
     store::{Checked, SmartRecordStore, WriteError},
 };
 
@@ -83,7 +79,7 @@ struct Operation {
 
 #[derive(Debug)]
 enum Work {
-    Get(Box<Lookup>, Reply<Reading>),
+    Get(Box<RecordReader>, Reply<Reading>),
     Put(Spread, Reply<Vec<PeerId>>),
 }
 
@@ -121,25 +117,13 @@ impl DhtDriver {
     ) {
         match request {
             Request::Get { reply, .. } if reply.is_canceled() => {}
-            Request::Get { key, reply } => {
-                let store = kad.store_mut();
-                let bounds = Bounds {
-                    closest: self.config.replicas().get(),
-                    slice_bytes: store.config().slice_bytes(),
-                    chunk_bytes: store.config().chunk_bytes(),
-                    rounds: self.config.read_rounds(),
-                    repair_chunks: 0,
-                };
-                let now = store.clock().now();
-                let lookup = store
-                    .registry()
-                    .check_key(&key)
-                    .and_then(|()| Lookup::begin(store, key, ReadPolicy::All, bounds, now));
-                match lookup {
-                    Ok(lookup) => self.begin(Work::Get(Box::new(lookup), reply), kad),
-                    Err(error) => answer(reply, Err(WriteError::from(error).into())),
+            Request::Get { key, reply } => match RecordReader::with_stored(kad.store_mut(), key) {
+                Ok(reader) => {
+                    let reader = reader.with_rounds(self.config.read_rounds());
+                    self.begin(Work::Get(Box::new(reader), reply), kad);
                 }
-            }
+                Err(error) => answer(reply, Err(WriteError::from(error).into())),
+            },
             Request::Put { key, value, reply } => {
                 let store = kad.store_mut();
                 let checked = Checked::new(store.registry(), key, &value, store.clock().now());
@@ -179,23 +163,21 @@ impl DhtDriver {
             return;
         };
         match (work, result) {
-            (Work::Get(mut lookup, reply), QueryResult::GetRecord(result)) => {
-                let is_enough = on_progress(&mut lookup, result, kad.store_mut());
-                let is_gone = reply.is_canceled();
-                if step.last && (is_gone || !lookup.on_round()) {
-                    return end_read(*lookup, reply, kad.store_mut());
+            (Work::Get(mut reader, reply), QueryResult::GetRecord(result)) => {
+                let now = kad.store_mut().clock().now();
+                let next = reader.on_progress(result, step.last, now);
+                if next == ReadStep::Finish || reply.is_canceled() {
+                    if let Some(mut query) = kad.query_mut(id) {
+                        query.finish();
+                    }
+                    return end_read(*reader, reply, kad.store_mut());
                 }
-                let query = if step.last { ask(&lookup, kad) } else { *id };
-                if (is_enough || is_gone)
-                    && let Some(mut query) = kad.query_mut(id)
-                {
-                    query.finish();
-                }
-                let work = Work::Get(lookup, reply);
+                let query = if next == ReadStep::LookUpAgain { ask(&reader, kad) } else { *id };
+                let work = Work::Get(reader, reply);
                 self.operations.insert(query, Operation { work, deadline });
             }
             (Work::Put(mut spread, reply), QueryResult::GetClosestPeers(result)) => {
-                spread.on_closest(result, kad.store_mut().local());
+                spread.on_closest(result, kad.store_mut().local_peer());
                 self.send(spread, reply, deadline, kad);
             }
             (Work::Put(mut spread, reply), QueryResult::PutRecord(result)) => {
@@ -210,7 +192,7 @@ impl DhtDriver {
     fn begin(&mut self, work: Work, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let deadline = Instant::now().checked_add(self.config.timeout());
         let query = match work {
-            Work::Get(ref lookup, _) => ask(lookup, kad),
+            Work::Get(ref reader, _) => ask(reader, kad),
             Work::Put(spread, reply) if !spread.peers().is_empty() => {
                 return self.send(spread, reply, deadline, kad);
             }
@@ -245,9 +227,9 @@ impl DhtDriver {
         let late: Vec<_> = self.operations.extract_if(|_, operation| is_late(operation)).collect();
         for (id, Operation { work, .. }) in late {
             match work {
-                Work::Get(mut lookup, reply) => {
-                    lookup.time_out();
-                    end_read(*lookup, reply, kad.store_mut());
+                Work::Get(mut reader, reply) => {
+                    reader.time_out();
+                    end_read(*reader, reply, kad.store_mut());
                 }
                 Work::Put(spread, reply) if spread.len() > 0 => {
                     answer(reply, Err(DhtError::TimedOut));
@@ -266,37 +248,15 @@ impl DhtDriver {
 }
 
 /// Asks the peers closest to the key.
-fn ask(lookup: &Lookup, kad: &mut kad::Behaviour<SmartRecordStore>) -> QueryId {
-    kad.get_record(kad::RecordKey::new(lookup.key()))
+fn ask(reader: &RecordReader, kad: &mut kad::Behaviour<SmartRecordStore>) -> QueryId {
+    kad.get_record(kad::RecordKey::new(reader.key()))
 }
 
-/// Takes note of how a query goes on. Returns whether that is enough.
-fn on_progress(lookup: &mut Lookup, result: &GetRecordResult, store: &SmartRecordStore) -> bool {
-    let Ok(GetRecordOk::FoundRecord(found)) = result else {
-        lookup.on_progress(result);
-        return false;
-    };
-    // Without a peer it is our own copy, of which the lookup has the whole.
-    let Some(peer) = found.peer else {
-        return false;
-    };
-    let (now, record) = (store.clock().now(), &found.record);
-    let said = if record.key == kad::RecordKey::new(lookup.key()) {
-        let value = Bytes::copy_from_slice(&record.value);
-        lookup.joined().check(lookup.key(), value, now)
-    } else {
-        // Kademlia does not compare them.
-        Err(ValidationError::from(Malformed::other("an answer of another key")))
-    };
-    let expires_at = record.expires.map(|at| wall_clock(at, now));
-    lookup.on_answer(peer, said, expires_at)
-}
-
-fn end_read(lookup: Lookup, reply: Reply<Reading>, store: &SmartRecordStore) {
-    if lookup.has_failed() && lookup.joined().is_empty() {
+fn end_read(reader: RecordReader, reply: Reply<Reading>, store: &SmartRecordStore) {
+    if reader.has_failed() {
         return answer(reply, Err(DhtError::TimedOut));
     }
-    answer(reply, Ok(lookup.into_reading(&[], Vec::new(), store.clock().now())));
+    answer(reply, Ok(reader.into_reading(store.clock().now())));
 }
 
 fn end_put(spread: Spread, reply: Reply<Vec<PeerId>>) {

@@ -19,11 +19,12 @@ pub trait RecordBackend: Send + Sync {
     /// If nobody could be asked.
     fn fetch(&self, key: &RecordKey) -> impl Future<Output = Result<Found, Self::Error>> + Send;
 
-    /// Stores a value under `key`. Returns how many other peers have taken it.
+    /// Puts a value that is complete as it is under `key`. Returns how many other peers have taken
+    /// it.
     ///
     /// # Errors
     /// If it was stored nowhere, or not where it should be.
-    fn store(
+    fn put(
         &self,
         key: &RecordKey,
         value: Bytes,

@@ -20,7 +20,7 @@ impl RecordBackend for Client {
         Ok(self.get(key.clone()).await?.into())
     }
 
-    async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, ClientError> {
+    async fn put(&self, key: &RecordKey, value: Bytes) -> Result<usize, ClientError> {
         Ok(self.put(key.clone(), value).await?.peers.len())
     }
 }

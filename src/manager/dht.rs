@@ -31,8 +31,8 @@ impl RecordBackend for Dht {
         Ok(found)
     }
 
-    async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, DhtError> {
-        Ok(self.put_value(key.clone(), value).await?.len())
+    async fn put(&self, key: &RecordKey, value: Bytes) -> Result<usize, DhtError> {
+        Ok(self.put(key.clone(), value).await?.len())
     }
 
     /// The local copy is kept in the node's own store; what is sent to peers is not waited for.

@@ -40,7 +40,7 @@ pub struct KeptRecord<B> {
 }
 
 impl<B: RecordBackend> RecordManager<B> {
-    /// Signs `value` and puts it under `key` as [`put`](Self::put) does, for `ttl`, to be signed anew before it expires. So
+    /// Signs `value` and puts it under `key` as [`publish`](RecordManager::publish) does, for `ttl`, to be signed anew before it expires. So
     /// `ttl` is for how long the record outlives us.
     ///
     /// However long `ttl` is, the record is signed anew at least once in 12 hours, because replicas drop what is not sent
@@ -58,7 +58,7 @@ impl<B: RecordBackend> RecordManager<B> {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// As [`publish`](RecordManager::publish).
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -78,7 +78,7 @@ impl<B: RecordBackend> RecordManager<B> {
         ttl: Duration,
     ) -> Result<Published, ManagerError<B::Error>> {
         let expires_at = self.now().saturating_add(ttl);
-        self.put_until(key.clone(), value.clone(), expires_at).await
+        self.publish_until(key.clone(), value.clone(), expires_at).await
     }
 
     fn renewal(&self, key: &RecordKey, ttl: Duration) -> Due {
@@ -101,7 +101,7 @@ impl<B: RecordBackend> KeptRecord<B> {
     /// Puts another value in the place of the one that was kept.
     ///
     /// # Errors
-    /// As [`RecordManager::put`]. What was kept before goes on to be.
+    /// As [`RecordManager::publish`]. What was kept before goes on to be.
     pub async fn update(
         &mut self,
         value: impl Into<Bytes>,
@@ -116,7 +116,7 @@ impl<B: RecordBackend> KeptRecord<B> {
     /// Signs it anew and puts it, if that is due; says whether it was. After a failure it is due again a little later.
     ///
     /// # Errors
-    /// As [`RecordManager::put`].
+    /// As [`RecordManager::publish`].
     pub async fn renew(&mut self) -> Result<bool, ManagerError<B::Error>> {
         let now = self.manager.now();
         self.due.cap(now);

@@ -58,7 +58,7 @@ impl RecordBackend for StoreBackend {
         Ok(Found { answers: answer.into_iter().collect(), ..Found::default() })
     }
 
-    async fn store(&self, key: &RecordKey, value: Bytes) -> Result<usize, Self::Error> {
+    async fn put(&self, key: &RecordKey, value: Bytes) -> Result<usize, Self::Error> {
         self.store().write(key, &value)?;
         Ok(0)
     }

@@ -138,7 +138,7 @@ impl Task {
             }
         };
         let rules = PresenceValidator::new(self.announcer.limits().clone());
-        let record = match &reading.snapshot.value {
+        let record = match reading.snapshot.value() {
             Some(value) => rules.read(&key, value, reading.snapshot.at).ok(),
             None => Some(PresenceRecord::new(self.announcer.key().clone())),
         };

@@ -23,6 +23,7 @@ use smart_record_core::{
 
 /// When a read has seen enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum ReadPolicy {
     /// When all of the peers closest to the key have been asked. A large record, which each of them answers with
     /// a slice, is asked for again until nothing new arrives, at most
@@ -161,6 +162,17 @@ impl Lookup {
     fn on_local(&mut self, record: SmartRecord) {
         self.on_known(&record);
         self.here = Some(Said::Record(record));
+    }
+
+    /// Takes note of what Kademlia has found on this node.
+    pub(crate) fn on_here(&mut self, said: Said, expires_at: Option<Timestamp>) {
+        // What cannot be compared is passed over.
+        let _ = self.take(&said, expires_at);
+        self.here = Some(said);
+    }
+
+    pub(crate) const fn set_rounds(&mut self, rounds: usize) {
+        self.bounds.rounds = rounds;
     }
 
     /// Takes note of what this node knows without having it stored.

@@ -18,36 +18,63 @@ use smart_record_core::{
 pub struct Snapshot {
     /// Of the record.
     pub key: RecordKey,
-    /// For a smart record all that was known of it; `None` for other kinds.
-    pub record: Option<SmartRecord>,
-    /// The value, for records of other kinds: the best that was known, or what several said together. `None` if there
-    /// was none, and for smart records.
-    pub value: Option<Bytes>,
+    /// What was known of it.
+    pub content: Content,
     /// The instant.
     pub at: Timestamp,
+}
+
+/// What was known under a key, as its namespace has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// A smart record: all spaces that were known of it, perhaps none.
+    Record(SmartRecord),
+    /// A value of another namespace: the best that was known, or what several said together. `None`
+    /// if there was none.
+    Value(Option<Bytes>),
 }
 
 impl Snapshot {
     /// What is known, without what may go at `now`.
     pub(crate) fn new(key: RecordKey, joined: Joined, now: Timestamp) -> Self {
-        let (record, value) = match joined {
+        let content = match joined {
             Joined::Record(_, mut record) => {
                 record.collect(now);
-                (Some(record), None)
+                Content::Record(record)
             }
-            Joined::Value(_, value) => (None, value),
+            Joined::Value(_, value) => Content::Value(value),
         };
-        Self { key, record, value, at: now }
+        Self { key, content, at: now }
     }
 
-    /// What a smart record said then; of other kinds nothing.
+    /// The smart record; `None` for other namespaces.
+    pub const fn record(&self) -> Option<&SmartRecord> {
+        match &self.content {
+            Content::Record(record) => Some(record),
+            Content::Value(_) => None,
+        }
+    }
+
+    /// The value; `None` if there was none, and for smart records.
+    pub const fn value(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Value(value) => value.as_ref(),
+            Content::Record(_) => None,
+        }
+    }
+
+    /// What a smart record said then; for other namespaces nothing.
     pub fn view(&self) -> View {
-        self.record.as_ref().map(|record| record.view(self.at)).unwrap_or_default()
+        self.record().map(|record| record.view(self.at)).unwrap_or_default()
     }
 
     /// Whether nothing was known.
     pub fn is_empty(&self) -> bool {
-        self.value.is_none() && self.record.as_ref().is_none_or(|r| r.spaces().len() == 0)
+        match &self.content {
+            Content::Record(record) => record.spaces().len() == 0,
+            Content::Value(value) => value.is_none(),
+        }
     }
 }
 

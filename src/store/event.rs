@@ -12,7 +12,10 @@ use std::{
 use futures::{Stream, channel::mpsc};
 use libp2p_identity::PeerId;
 
-use super::storage::{RowFault, StorageError};
+use super::{
+    advice::advice,
+    storage::{RowFault, StorageError},
+};
 use crate::meter::Shared;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
@@ -258,9 +261,14 @@ impl News {
             StoreEvent::Stored { key, writers, .. } => {
                 tracing::debug!(%key, writers = writers.len(), "stored");
             }
-            StoreEvent::Refused { key, reason, count, .. } => {
+            StoreEvent::Refused { key, reason, count, origin, .. } => {
                 self.count(|c| c.refused.entry(reason.fault()).or_default(), *count);
-                tracing::debug!(%key, %reason, count, "refused");
+                match origin {
+                    Origin::Local => {
+                        tracing::warn!(%key, %reason, count, advice = advice(reason), "this node's own write is refused");
+                    }
+                    Origin::Remote => tracing::debug!(%key, %reason, count, "refused"),
+                }
             }
             StoreEvent::Evicted { key } => {
                 self.count(|c| &mut c.records_evicted, 1);

@@ -84,7 +84,13 @@ impl RecordStore for SmartRecordStore {
 
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
         let own = (record.provider == self.table.local).then(|| record.clone());
-        self.providers.kad.add_provider(record)?;
+        self.providers.kad.add_provider(record).inspect_err(|error| {
+            if let Some(ProviderRecord { key, .. }) = &own {
+                let key = RecordKey::new(key.to_vec());
+                let advice = "raise the bounds of `StoreConfig::providers`";
+                tracing::warn!(%key, reason = %error, advice, "this node's own provider record is refused");
+            }
+        })?;
         if let Some(own) = own {
             self.keep_provider(&own);
         }

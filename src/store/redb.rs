@@ -13,6 +13,7 @@ mod config;
 mod disk;
 mod fault;
 mod format;
+mod opening;
 mod overlay;
 mod recheck;
 mod view;
@@ -26,30 +27,35 @@ use std::{
 };
 
 use libp2p_identity::PeerId;
+use tracing::Span;
 
-pub use self::config::{Durability, RedbConfig};
+pub use self::{
+    config::{Durability, RedbConfig},
+    opening::OpenError,
+};
 use self::{
     disk::{Disk, Opener},
     format::{DueKey, Row, part_len, read_row},
+    opening::opener,
     overlay::{Changes, Overlay},
     recheck::Recheck,
     view::{Found, Rows, View},
     writer::{Group, Shared},
 };
 use super::{
-    SmartRecordStore, StoreConfig, lock,
+    lock,
     storage::{
-        Change, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError, Tally,
-        TallyId, Usage,
+        Change, OtherPeer, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError,
+        Tally, TallyId, Usage,
     },
 };
-use crate::clock::SystemClock;
-use smart_record_core::{Registry, Timestamp};
+use smart_record_core::Timestamp;
 
 /// Keeps a store's rows in one file.
 ///
 /// Dropping it writes what still waits to be written, and waits for that.
 pub struct RedbStorage {
+    owner: PeerId,
     durability: Durability,
     session: u32,
     shared: Arc<Shared>,
@@ -71,24 +77,6 @@ pub struct RedbStorage {
     recheck: Recheck,
 }
 
-/// Makes the file beside its place and puts it there when it is whole: a process that is killed while it makes one must not
-/// leave half a file. Whoever else has made it meanwhile was first.
-fn make_file(builder: &::redb::Builder, path: &Path) -> Result<(), ::redb::DatabaseError> {
-    let io = |error: std::io::Error| ::redb::StorageError::Io(error);
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    // Half a file of an earlier process, if there is any.
-    let _ = std::fs::remove_file(&beside);
-    drop(builder.create(&beside)?);
-    match std::fs::hard_link(&beside, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(_) => return Ok(std::fs::rename(&beside, path).map_err(io)?),
-        Ok(()) => {}
-    }
-    let _ = std::fs::remove_file(&beside);
-    Ok(())
-}
-
 impl RedbStorage {
     /// What a change weighs in memory besides its bytes: its id, three times, and pointers.
     const CHANGE: usize = 256;
@@ -96,46 +84,50 @@ impl RedbStorage {
     /// Opens the storage of the peer `local` in a file, which is made if it is not there.
     ///
     /// # Errors
-    /// [`StorageError`]: [`Locked`](StorageError::Locked) if it is open already, here or in another process,
-    /// [`OtherPeer`](StorageError::OtherPeer) if it belongs to another peer,
-    /// [`OtherFormat`](StorageError::OtherFormat) and [`NotAStorage`](StorageError::NotAStorage) if this version
-    /// cannot read it, and whatever the disk says.
+    /// [`OpenError`], which names the file: [`Locked`](StorageError::Locked) if it is open already,
+    /// here or in another process, [`OtherPeer`](StorageError::OtherPeer) if it belongs to another
+    /// peer, [`OtherFormat`](StorageError::OtherFormat) and
+    /// [`NotAStorage`](StorageError::NotAStorage) if this version cannot read it, and whatever the
+    /// disk says.
     pub fn open(
         path: impl AsRef<Path>,
         local: PeerId,
         config: &RedbConfig,
-    ) -> Result<Self, StorageError> {
-        let path = path.as_ref().to_owned();
-        let open: Opener = Box::new(move |builder| {
-            if !path.exists() {
-                make_file(builder, &path)?;
-            }
-            builder.create(&path)
-        });
-        Self::open_by(open, local, config)
+    ) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        // What the thread logs names the file.
+        let span = tracing::warn_span!("storage", file = ?path);
+        Self::open_by(span, opener(path.to_owned()), local, config)
+            .map_err(|source| OpenError { path: path.to_owned(), source })
     }
 
     /// Opens the storage of the peer `local` in what `open` opens, now and again after each failure: a disk that
     /// is not a file, or that fails on command.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The `source` of the error of [`open`](Self::open).
     pub fn open_backend<B: ::redb::StorageBackend>(
         mut open: impl FnMut() -> std::io::Result<B> + Send + 'static,
         local: PeerId,
         config: &RedbConfig,
     ) -> Result<Self, StorageError> {
         let open: Opener = Box::new(move |builder| builder.create_with_backend(open()?));
-        Self::open_by(open, local, config)
+        Self::open_by(Span::none(), open, local, config)
     }
 
-    fn open_by(opener: Opener, local: PeerId, config: &RedbConfig) -> Result<Self, StorageError> {
+    fn open_by(
+        span: Span,
+        opener: Opener,
+        local: PeerId,
+        config: &RedbConfig,
+    ) -> Result<Self, StorageError> {
         let mut disk = Disk::open(opener, config.cache_bytes(), local)?;
         let session = disk.session();
         let (view, usage) = disk.view()?;
         let durability = config.durability();
-        let (shared, thread) = writer::spawn(disk, view, usage, durability)?;
+        let (shared, thread) = writer::spawn(span, disk, view, usage, durability)?;
         Ok(Self {
+            owner: local,
             durability,
             session,
             shared,
@@ -253,42 +245,6 @@ impl RedbStorage {
     fn weigh(&mut self, bytes: usize) {
         self.uncommitted_bytes =
             self.uncommitted_bytes.saturating_add(bytes).saturating_add(Self::CHANGE);
-    }
-}
-
-impl SmartRecordStore {
-    /// A store in a file for smart records under `/sr/…`, with all defaults: see [`Durability::group`].
-    ///
-    /// ```
-    /// use libp2p_identity::Keypair;
-    /// use libp2p_smart_record::{
-    ///     Clock, Dict, Limits, RecordKey, SpaceSigner, SystemClock, store::SmartRecordStore,
-    /// };
-    ///
-    /// let directory = tempfile::tempdir()?;
-    /// let path = directory.path().join("records");
-    /// let keypair = Keypair::generate_ed25519();
-    /// let local_peer = keypair.public().to_peer_id();
-    /// let key = RecordKey::new("/sr/lobby");
-    ///
-    /// let mut store = SmartRecordStore::open(&path, local_peer)?;
-    /// let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
-    /// let now = SystemClock.now();
-    /// signer.merge(r#"{"name": "ada"}"#.parse::<Dict>()?, now, std::time::Duration::from_secs(600))?;
-    /// store.write(&key, &signer.record(now).encode())?;
-    /// drop(store);
-    ///
-    /// let store = SmartRecordStore::open(&path, local_peer)?;
-    /// assert_eq!(store.view(&key)?.len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`RedbStorage::open`].
-    pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self, StorageError> {
-        let storage = RedbStorage::open(path, local, &RedbConfig::default())?;
-        let (registry, config) = (Registry::default(), StoreConfig::default());
-        Ok(Self::with_storage(local, registry, config, storage, SystemClock))
     }
 }
 
@@ -444,8 +400,10 @@ impl Storage for RedbStorage {
         self.usage
     }
 
-    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        OtherPeer::check(self.owner, local)?;
         self.recheck.set(check);
+        Ok(())
     }
 
     fn take_rejected(&mut self) -> Vec<Rejected> {

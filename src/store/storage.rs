@@ -19,7 +19,7 @@ use libp2p_identity::PeerId;
 use prometheus_client::registry::Unit;
 use sha2::{Digest, Sha256};
 
-pub use self::error::StorageError;
+pub use self::error::{OtherPeer, StorageError};
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
 use smart_record_core::{RecordKey, Timestamp, ValidationError};
@@ -142,7 +142,7 @@ pub struct Part<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A change of one row.
+/// A change of one row. It is exhaustive, because a storage has to carry out every kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Writes the row, new or not.
@@ -322,9 +322,16 @@ pub trait Storage: Send + 'static {
     /// How much is stored: the parts, without tallies and notes.
     fn usage(&self) -> Usage;
 
-    /// Tells with what to check rows that were written before the storage was opened, each before it is given
-    /// out for the first time. By default there are none.
-    fn set_check(&mut self, _check: Arc<dyn RowCheck>) {}
+    /// Hands the storage to a store: called once, before anything else. `local` is the peer by
+    /// whose distance the parts are ordered; `check` is asked about each part that was written
+    /// before the storage was opened, before it is given out for the first time. By default any
+    /// peer will do, and no part is older than the storage.
+    ///
+    /// # Errors
+    /// [`OtherPeer`] if the parts belong to another peer.
+    fn attach(&mut self, _local: PeerId, _check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        Ok(())
+    }
 
     /// The rows that were found to be bad since this was last asked. They are no longer given out, but they are
     /// there until someone removes them. By default there are none.

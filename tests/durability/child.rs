@@ -122,6 +122,7 @@ fn open_watched(path: &Path, mode: &str, watch: &Arc<Watch>) -> SmartRecordStore
 fn store(storage: RedbStorage) -> SmartRecordStore {
     let bounds = StoreConfig::default();
     SmartRecordStore::with_storage(local(), Registry::default(), bounds, storage, SystemClock)
+        .unwrap()
 }
 
 /// One write, so that the line is whole or not there.

@@ -23,7 +23,8 @@ impl Replica {
             StoreConfig::default(),
             MemoryStorage::default(),
             clock.clone(),
-        );
+        )
+        .unwrap();
         let events = store.subscribe();
         Self { store, clock, events }
     }

@@ -11,7 +11,8 @@ fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = new_storage();
     let registry = libp2p_smart_record::ipfs();
-    let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
+    let store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap();
     (store, clock)
 }
 

@@ -188,7 +188,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
     let config = StoreConfig::default();
     let storage = new_storage();
     let mut store =
-        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap();
     let key = RecordKey::new("/sr/crowd");
     let mut all = SmartRecord::new(key.clone());
     for writer in 0..20 {
@@ -223,7 +223,8 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
             StoreConfig::default(),
             new_storage(),
             clock.clone(),
-        );
+        )
+        .unwrap();
         // More rows elsewhere that are due earlier than a single write collects.
         for n in 0..400 {
             let key = RecordKey::new(format!("/sr/{n}"));

@@ -56,7 +56,8 @@ fn what_was_checked_is_not_checked_again() {
     let registry = Registry::empty().with("counted", Counting(asked.clone())).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
     let mut store =
-        SmartRecordStore::with_storage(local(), registry.clone(), config, storage, SystemClock);
+        SmartRecordStore::with_storage(local(), registry.clone(), config, storage, SystemClock)
+            .unwrap();
     let key = RecordKey::new("/counted/x");
     let checked = Checked::new(&registry, key, b"1", Timestamp::from_millis(T0));
     assert_eq!(asked.load(SeqCst), 1);

@@ -23,7 +23,7 @@ pub use libp2p_smart_record::{
     Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp, ValidationError,
     Validator, Validity, Writer, best_index,
     store::{
-        Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
+        Checked, Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
         StoreEvent, Usage, WriteError,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
@@ -71,7 +71,8 @@ pub fn registry() -> Registry {
 pub fn open_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let storage = new_storage();
-    let store = SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+    let store = SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+        .unwrap();
     (store, clock)
 }
 

@@ -137,7 +137,7 @@ pub(super) fn max_provided_keys<S: RecordStore>(make: impl Fn(PeerId) -> S) {
     store.add_provider(provider("0", 2)).unwrap();
 }
 
-macro_rules! on_both_stores {
+macro_rules! on_all_stores {
     ($($test:ident),* $(,)?) => {
         mod libp2p_memory_store {
             $(#[test]
@@ -151,10 +151,16 @@ macro_rules! on_both_stores {
                 super::$test(super::with_fallback_only);
             })*
         }
+        mod drop_in {
+            $(#[test]
+            fn $test() {
+                super::$test(super::SmartRecordStore::drop_in);
+            })*
+        }
     };
 }
 
-on_both_stores! {
+on_all_stores! {
     put_get_remove,
     the_last_put_stays,
     too_large_a_value,
@@ -168,7 +174,7 @@ on_both_stores! {
 pub fn with_fallback_only(local: PeerId) -> SmartRecordStore {
     let registry = Registry::empty().with_fallback(AcceptAny::default());
     let config = StoreConfig::default();
-    SmartRecordStore::with_storage(local, registry, config, new_storage(), SystemClock)
+    SmartRecordStore::with_storage(local, registry, config, new_storage(), SystemClock).unwrap()
 }
 
 #[test]

@@ -72,7 +72,8 @@ fn a_value_that_is_stored_is_not_validated_again() {
     let asked = Arc::<AtomicUsize>::default();
     let registry = Registry::empty().with("counted", CountingSigned(asked.clone())).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
-    let mut store = SmartRecordStore::with_storage(local(), registry, config, storage, SystemClock);
+    let mut store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, SystemClock).unwrap();
     let key = RecordKey::new("/counted/x");
     for _ in 0..3 {
         put(&mut store, &key, b"1".to_vec());

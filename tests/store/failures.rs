@@ -132,7 +132,8 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             let config = StoreConfig::default().with_max_records(2).with_max_bytes(4_096);
             let clock = ManualClock::at(Timestamp::from_millis(T0));
             let mut store =
-                SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+                SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+                    .unwrap();
             // Writing and reading goes on, here and elsewhere.
             let good = one_space(&board, 1, 10, HOUR);
             store.write(&board, &good).unwrap();

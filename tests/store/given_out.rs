@@ -12,7 +12,7 @@ fn store_with_room_for(
     let limits = Limits::default().with_spaces_per_record(spaces);
     let rules = SpaceRules::new(limits, Open);
     let registry = Registry::empty().with("sr", rules).unwrap();
-    SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone())
+    SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap()
 }
 
 fn clock() -> ManualClock {

@@ -175,7 +175,8 @@ fn replica(limits: Limits, now: u64) -> (SmartRecordStore, ManualClock) {
     let clock = ManualClock::at(at(now));
     let registry = Registry::empty().with("sr", SpaceRules::new(limits, Open)).unwrap();
     let (config, storage) = (StoreConfig::default(), new_storage());
-    let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone());
+    let store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock.clone()).unwrap();
     (store, clock)
 }
 

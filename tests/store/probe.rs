@@ -1,6 +1,6 @@
 //! A storage that counts what it is asked, and fails on command.
 
-use libp2p_smart_record::store::storage::{Rejected, RowCheck};
+use libp2p_smart_record::store::storage::{OtherPeer, Rejected, RowCheck};
 
 use super::*;
 use super::{TestStorage, new_storage, reopen};
@@ -140,8 +140,8 @@ impl Storage for Probe {
         self.inner.usage()
     }
 
-    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
-        self.inner.set_check(check);
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        self.inner.attach(local, check)
     }
 
     fn take_rejected(&mut self) -> Vec<Rejected> {
@@ -251,8 +251,8 @@ impl Storage for Shared {
         self.0.lock().unwrap().usage()
     }
 
-    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
-        self.0.lock().unwrap().set_check(check);
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        self.0.lock().unwrap().attach(local, check)
     }
 
     fn take_rejected(&mut self) -> Vec<Rejected> {
@@ -263,6 +263,7 @@ impl Storage for Shared {
 pub fn probed(config: StoreConfig) -> (SmartRecordStore, Arc<ProbeState>, ManualClock) {
     let (probe, clock) = (Probe::default(), ManualClock::at(Timestamp::from_millis(T0)));
     let state = probe.state.clone();
-    let store = SmartRecordStore::with_storage(local(), registry(), config, probe, clock.clone());
+    let store =
+        SmartRecordStore::with_storage(local(), registry(), config, probe, clock.clone()).unwrap();
     (store, state, clock)
 }

@@ -250,7 +250,8 @@ fn the_protected_stand_beside_a_full_record() {
     let clock = ManualClock::at(Timestamp::from_millis(T0));
     let config = StoreConfig::default().with_protected((100..110).map(peer));
     let storage = new_storage();
-    let mut store = SmartRecordStore::with_storage(local(), registry, config, storage, clock);
+    let mut store =
+        SmartRecordStore::with_storage(local(), registry, config, storage, clock).unwrap();
     let key = RecordKey::new("/sr/crowd");
     let mut crowd = SmartRecord::new(key.clone());
     for writer in 0..30 {
@@ -278,7 +279,8 @@ fn a_changed_list_of_the_protected_counts_at_once() {
         let registry = Registry::empty().with("sr", rules.clone()).unwrap();
         let config = StoreConfig::default().with_protected(protected.clone().map(peer));
         let (storage, clock) = (storage.share(), clock.clone());
-        let mut store = SmartRecordStore::with_storage(local(), registry, config, storage, clock);
+        let mut store =
+            SmartRecordStore::with_storage(local(), registry, config, storage, clock).unwrap();
         for writer in protected.clone().chain(others..others + 40) {
             put(&mut store, &key, one_space(&key, writer, 10, HOUR));
         }
@@ -370,7 +372,8 @@ fn a_full_board_does_not_walk_past_the_protected_each_time() {
     let config = StoreConfig::default().with_protected((0..300).map(peer));
     let probe = Probe::default();
     let state = probe.state();
-    let mut store = SmartRecordStore::with_storage(local(), registry, config, probe, clock);
+    let mut store =
+        SmartRecordStore::with_storage(local(), registry, config, probe, clock).unwrap();
     let key = RecordKey::new("/sr/crowd");
     for writer in 0..400 {
         put(&mut store, &key, one_space(&key, writer, 10, HOUR));

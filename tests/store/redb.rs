@@ -16,7 +16,9 @@ mod waiting;
 
 use device::Device;
 
-const MODES: [Durability; 2] = [Durability::Immediate, Durability::group()];
+const GROUP: Durability =
+    Durability::Group { window: Duration::from_millis(100), max_bytes: 16 << 20 };
+const MODES: [Durability; 2] = [Durability::Immediate, GROUP];
 
 fn config(durability: Durability) -> RedbConfig {
     RedbConfig::default().with_durability(durability).with_cache_bytes(1 << 20)
@@ -59,5 +61,5 @@ fn store_within(
     clock: &ManualClock,
 ) -> SmartRecordStore {
     let storage = open_on(device, durability).unwrap();
-    SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone())
+    SmartRecordStore::with_storage(local(), registry(), bounds, storage, clock.clone()).unwrap()
 }

@@ -220,3 +220,90 @@ fn what_is_known_is_known_beside_what_this_version_does_not_know() {
     assert_eq!((report.stored, report.known), (0, 1));
     assert_eq!(store.counters().refused_total(), 0);
 }
+
+/// Listens to one thread's warnings.
+fn warnings(of: impl FnOnce()) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, of);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Case 30: Kademlia tells its caller no more than `MaxRecords`.
+#[test]
+fn a_refused_write_of_this_node_is_logged_with_the_reason_and_what_to_do_at_every_door() {
+    let (key, unknown) = (RecordKey::new("/sr/a"), RecordKey::new("foo"));
+    let kad_put = |key: &RecordKey, value: &[u8], publisher| {
+        let mut record = Record::new(kad::RecordKey::new(key), value.to_vec());
+        record.publisher = publisher;
+        move |store: &mut SmartRecordStore| drop(store.put(record))
+    };
+    let (good, large) = (one_space(&key, 1, 1, HOUR), vec![0; 16 * 1_024]);
+    type Door = Box<dyn FnOnce(&mut SmartRecordStore)>;
+    let doors: Vec<(&str, Door, Option<[&str; 2]>)> = vec![
+        ("kad", Box::new(kad_put(&unknown, b"bar", Some(local()))), Some(["foo", "drop_in"])),
+        ("kad", Box::new(kad_put(&key, &large, Some(local()))), Some(["/sr/a", "Dht::put"])),
+        ("remote", Box::new(kad_put(&unknown, b"bar", Some(peer(1)))), None),
+        ("remote", Box::new(kad_put(&unknown, b"bar", None)), None),
+        ("good", Box::new(kad_put(&key, &good, Some(local()))), None),
+        (
+            "write",
+            Box::new(|store| drop(store.write(&RecordKey::new("/sr/a"), b"bar"))),
+            Some(["/sr/a", "SpaceSigner"]),
+        ),
+        (
+            "insert",
+            Box::new(|store| {
+                let key = RecordKey::new("/sr/b");
+                let value = one_space(&RecordKey::new("/sr/a"), 1, 1, HOUR);
+                let now = Timestamp::from_millis(T0);
+                let checked = Checked::new(store.registry(), key, &value, now);
+                drop(store.insert(checked, Origin::Local));
+            }),
+            Some(["/sr/b", "signed for this key"]),
+        ),
+        (
+            "provide",
+            Box::new(|store| {
+                let record = ProviderRecord::new(kad_key("film"), local(), Vec::new());
+                assert!(store.add_provider(record).is_err());
+            }),
+            Some(["film", "StoreConfig::providers"]),
+        ),
+    ];
+    for (door, open, expected) in doors {
+        let clock = ManualClock::at(Timestamp::from_millis(T0));
+        let providers =
+            kad::store::MemoryStoreConfig { max_provided_keys: 0, ..Default::default() };
+        let config = StoreConfig::default().with_providers(providers);
+        let (registry, storage) = (Registry::default(), new_storage());
+        let store = SmartRecordStore::with_storage(local(), registry, config, storage, clock);
+        let mut store = store.unwrap();
+        let told = warnings(|| open(&mut store));
+        match expected {
+            Some(words) => {
+                assert_eq!(told.len(), 1, "{door}: {told:?}");
+                assert!(told[0].contains("this node's own"), "{door}: {told:?}");
+                assert!(words.iter().all(|word| told[0].contains(word)), "{door}: {told:?}");
+            }
+            None => assert_eq!(told, [""; 0], "{door}"),
+        }
+    }
+}

@@ -151,7 +151,10 @@ fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::Pro
         .with_protected(PROTECTED[..1].iter().copied().map(peer));
     let probe = Probe::over(rows.share());
     let state = probe.state();
-    (SmartRecordStore::with_storage(local(), registry, config, probe, clock.clone()), state)
+    (
+        SmartRecordStore::with_storage(local(), registry, config, probe, clock.clone()).unwrap(),
+        state,
+    )
 }
 
 #[test]

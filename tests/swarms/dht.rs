@@ -13,7 +13,7 @@ use libp2p_smart_record::{
     store::{SmartRecordStore, StoreConfig, WriteError},
 };
 
-const KEY: &str = "/sr/rooms/lobby";
+pub const KEY: &str = "/sr/rooms/lobby";
 
 async fn driven() -> Driven {
     driven_by(Registry::default()).await
@@ -24,7 +24,7 @@ async fn driven_by(registry: Registry) -> Driven {
 }
 
 /// What so many writers say, in so many bytes each.
-fn board(writers: usize, bytes: usize) -> SmartRecord {
+pub fn board(writers: usize, bytes: usize) -> SmartRecord {
     let key = RecordKey::new(KEY);
     let mut board = SmartRecord::new(key.clone());
     for _ in 0..writers {
@@ -34,7 +34,7 @@ fn board(writers: usize, bytes: usize) -> SmartRecord {
 }
 
 /// Gives a node a value, as if it had come there in other ways.
-async fn give(node: &Node, key: &str, value: Vec<u8>) {
+pub async fn give(node: &Node, key: &str, value: Vec<u8>) {
     let key = RecordKey::new(key);
     let write = move |store: &mut SmartRecordStore| store.write(&key, &value).map(drop);
     node.store(write).await.unwrap().unwrap();
@@ -55,11 +55,11 @@ async fn what_one_says_another_reads() {
         assert!(bob.dht.get(KEY).await.unwrap().is_empty());
         let mut signer = signer(&KEY.into());
         let said = says(&mut signer, "hello");
-        let mut took = ada.dht.put(said.clone()).await.unwrap();
+        let mut took = ada.dht.put(KEY, said.encode()).await.unwrap();
         took.sort_unstable();
         assert!(took.contains(&hub.peer()));
         let reading = bob.dht.get(KEY).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(said.clone()));
+        assert_eq!(reading.snapshot.record(), Some(&said));
         assert!(reading.is_complete());
         let newest = said.space(&signer.writer()).unwrap().newest().unwrap();
         let mut holders = reading.holders_of(&signer.writer(), newest);
@@ -105,7 +105,7 @@ async fn a_board_larger_than_a_slice_is_read_whole_whoever_has_which_part() {
     }
     within(async {
         let reading = reader.dht.get(KEY).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(board));
+        assert_eq!(reading.snapshot.record(), Some(&board));
         assert!(reading.is_complete());
         assert_eq!((reading.holders.len(), reading.refused.len()), (3, 0));
         assert!(reading.stale.is_empty() && reading.withheld.is_empty());
@@ -123,7 +123,7 @@ async fn when_the_rounds_run_out_the_reading_is_not_complete() {
     within(async {
         let reading = reader.dht.get(KEY).await.unwrap();
         assert!(!reading.is_complete());
-        let read = reading.snapshot.record.unwrap().spaces().len();
+        let read = reading.snapshot.record().unwrap().spaces().len();
         assert!((1..board.spaces().len()).contains(&read), "{read}");
     })
     .await;
@@ -138,7 +138,7 @@ async fn a_put_of_several_chunks_is_stored_here_and_taken_whole_by_all() {
     }
     assert!(board.chunks(StoreConfig::default().chunk_bytes()).count() > 2);
     within(async {
-        let mut took = writer.dht.put(board.clone()).await.unwrap();
+        let mut took = writer.dht.put(KEY, board.encode()).await.unwrap();
         took.sort_unstable();
         let mut all = replicas.each_ref().map(Node::peer);
         all.sort_unstable();
@@ -173,7 +173,7 @@ async fn forged_and_foreign_answers_change_nothing() {
     }
     within(async {
         let reading = reader.dht.get(KEY).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(board));
+        assert_eq!(reading.snapshot.record(), Some(&board));
         let fault = |peer| reading.refused.iter().find(|(p, _)| *p == peer).map(|(_, e)| e.fault());
         assert_eq!(fault(babbler.peer()), Some(Fault::Invalid));
         assert!(!reading.holders.contains(&babbler.peer()));
@@ -258,7 +258,7 @@ async fn of_values_the_best_good_one_is_read_and_where_they_combine_all_together
     within(async {
         for (key, value) in [("/longest/x", "ccc"), ("/letters/x", "abcde")] {
             let reading = reader.dht.get(key).await.unwrap();
-            assert_eq!(reading.snapshot.value.as_deref(), Some(value.as_bytes()));
+            assert_eq!(reading.snapshot.value().map(|v| &v[..]), Some(value.as_bytes()));
             assert_eq!(reading.values().count(), 3);
             let [(peer, error)] = &reading.refused[..] else { panic!("{:?}", reading.refused) };
             assert_eq!((*peer, error.fault()), (nodes[3].peer(), Fault::Malformed));
@@ -275,7 +275,7 @@ async fn a_value_is_put_as_it_is_and_refused_here_if_it_is_no_good_or_worse_or_t
     writer.meet(&replica).await;
     within(async {
         let key = "/longest/x";
-        assert_eq!(writer.dht.put_value(key, "long").await, Ok(vec![replica.peer()]));
+        assert_eq!(writer.dht.put(key, "long").await, Ok(vec![replica.peer()]));
         assert_eq!(value_of(&replica, key).await, Some(b"long".to_vec()));
         for (value, fault) in [
             (vec![0xff], Fault::Malformed),
@@ -283,7 +283,7 @@ async fn a_value_is_put_as_it_is_and_refused_here_if_it_is_no_good_or_worse_or_t
             (vec![b'x'; 16 * 1_024], Fault::LimitExceeded),
         ] {
             let Err(DhtError::Refused(WriteError::Refused(reason))) =
-                writer.dht.put_value(key, value).await
+                writer.dht.put(key, value).await
             else {
                 panic!("refused");
             };
@@ -300,16 +300,16 @@ async fn a_smart_record_in_its_wire_form_is_put_as_one_and_what_is_refused_is_an
     writer.meet(&replica).await;
     within(async {
         let board = board(30, 600);
-        assert_eq!(writer.dht.put_value(KEY, board.encode()).await, Ok(vec![replica.peer()]));
+        assert_eq!(writer.dht.put(KEY, board.encode()).await, Ok(vec![replica.peer()]));
         assert_eq!(replica.stored(&KEY.into()).await.unwrap(), Some(board));
         // An hour ahead of every clock: the earlier update that goes with it is known.
         let mut signer = signer(&KEY.into());
-        writer.dht.put(says(&mut signer, "now")).await.unwrap();
+        writer.dht.put(KEY, says(&mut signer, "now").encode()).await.unwrap();
         let now = SystemClock.now();
         let later = now.saturating_add(Duration::from_secs(3_600));
         let document = [("text", "later")].into_iter().collect();
         signer.merge(document, later, Duration::from_secs(60)).unwrap();
-        let error = writer.dht.put(signer.record(now)).await.unwrap_err();
+        let error = writer.dht.put(KEY, signer.record(now).encode()).await.unwrap_err();
         assert!(matches!(error, DhtError::Refused(WriteError::Refused(_))), "{error}");
     })
     .await;
@@ -319,13 +319,13 @@ async fn a_smart_record_in_its_wire_form_is_put_as_one_and_what_is_refused_is_an
 async fn a_lone_node_says_that_nobody_took_it_and_reads_what_it_has() {
     let (alone, said) = (driven().await, board(1, 10));
     within(async {
-        assert_eq!(alone.dht.put(said.clone()).await, Err(DhtError::NotReplicated));
+        assert_eq!(alone.dht.put(KEY, said.encode()).await, Err(DhtError::NotReplicated));
         let reading = alone.dht.get(KEY).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(said));
+        assert_eq!(reading.snapshot.record(), Some(&said));
         assert!(!reading.is_complete() && !reading.has_reached_anyone());
         for error in [
             alone.dht.get("/unheard/of").await.unwrap_err(),
-            alone.dht.put_value("/unheard/of", "x").await.unwrap_err(),
+            alone.dht.put("/unheard/of", "x").await.unwrap_err(),
         ] {
             assert!(matches!(error, DhtError::Refused(WriteError::Refused(_))), "{error}");
         }
@@ -375,7 +375,7 @@ async fn a_read_that_a_silent_peer_holds_up_comes_to_what_others_have_said_by_it
         assert!((&mut get).now_or_never().is_none(), "the silent one is waited for");
         run_next(&mut driver, &mut swarm).await;
         let reading = get.await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(board));
+        assert_eq!(reading.snapshot.record(), Some(&board));
         assert_eq!((reading.holders.clone(), reading.is_complete()), (vec![honest.peer()], false));
     })
     .await;
@@ -401,7 +401,7 @@ async fn a_put_that_cannot_be_sent_in_time_says_so_and_is_stored_here() {
     let ((mut swarm, dht, mut driver), board) = (late().await, board(1, 10));
     let _silent = add_silent(swarm.behaviour_mut()).await;
     within(async {
-        let mut put = pin!(dht.put(board.clone()));
+        let mut put = pin!(dht.put(KEY, board.encode()));
         assert!((&mut put).now_or_never().is_none());
         for _ in 0..2 {
             run_next(&mut driver, &mut swarm).await;
@@ -418,7 +418,7 @@ async fn a_put_that_a_silent_peer_holds_up_counts_those_who_took_it_by_its_deadl
     swarm.behaviour_mut().add_address(&honest.peer(), honest.address());
     let (silent, _listener) = add_silent(swarm.behaviour_mut()).await;
     within(async {
-        let mut put = pin!(dht.put(board.clone()));
+        let mut put = pin!(dht.put(KEY, board.encode()));
         assert!((&mut put).now_or_never().is_none());
         run_next(&mut driver, &mut swarm).await;
         // As if the silent one had answered who is closest, and nothing since.
@@ -463,11 +463,15 @@ async fn whichever_half_is_dropped_the_other_ends() {
     assert!((&mut waiting).now_or_never().is_none());
     drop(driver);
     assert_eq!(waiting.await.unwrap_err(), DhtError::DriverStopped, "in the queue");
-    assert_eq!(dht.put(board(1, 10)).await, Err(DhtError::DriverStopped), "before it was asked");
+    assert_eq!(
+        dht.put(KEY, board(1, 10).encode()).await,
+        Err(DhtError::DriverStopped),
+        "before it was asked"
+    );
 
     let ((mut swarm, dht, mut driver), said) = (late().await, board(1, 10));
     let _silent = add_silent(swarm.behaviour_mut()).await;
-    let mut put = Box::pin(dht.put(said));
+    let mut put = Box::pin(dht.put(KEY, said.encode()));
     assert!((&mut put).now_or_never().is_none());
     run_next(&mut driver, &mut swarm).await;
     assert_eq!(running(swarm.behaviour()).len(), 1);
@@ -489,7 +493,7 @@ async fn a_put_goes_on_when_nobody_waits_for_it() {
     let mut events = replica.store(|store| store.subscribe()).await.unwrap();
     within(async {
         // The command is in the queue.
-        assert!(writer.dht.put(board.clone()).now_or_never().is_none());
+        assert!(writer.dht.put(KEY, board.encode()).now_or_never().is_none());
         while replica.stored(&KEY.into()).await.unwrap() != Some(board.clone()) {
             events.next().await.unwrap();
         }

@@ -14,14 +14,17 @@ mod boards;
 mod dht;
 mod driven;
 mod iprs;
+mod key_value;
 mod manager;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod network;
 mod nodes;
+mod owners;
 mod partition;
 mod peer;
 mod presence;
 mod presence_publisher;
+mod reader;
 mod readme;
 mod traps;

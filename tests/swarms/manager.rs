@@ -64,7 +64,8 @@ fn two_authors() -> (InMemory, InMemory, ManualClock) {
         StoreConfig::default(),
         MemoryStorage::default(),
         clock.clone(),
-    );
+    )
+    .unwrap();
     let backend = StoreBackend::over(store);
     let manager =
         |seed| RecordManager::with_clock(keypair(seed), rules(), backend.clone(), clock.clone());
@@ -76,7 +77,7 @@ async fn what_was_put_can_be_got() {
     let manager = RecordManager::new(keypair(1), rules(), StoreBackend::new(registry()));
     assert_eq!(manager.get("/notes/test-key").await, Ok(None));
     assert_eq!(manager.has_record("/notes/test-key").await, Ok(false));
-    manager.put("/notes/test-key", "test-value").await.unwrap();
+    manager.publish("/notes/test-key", "test-value").await.unwrap();
     assert_eq!(manager.get("/notes/test-key").await, Ok(Some(b"test-value".to_vec())));
     assert_eq!(manager.has_record("/notes/test-key").await, Ok(true));
     assert_eq!(manager.get("/notes/other-key").await, Ok(None));
@@ -97,12 +98,12 @@ fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
 #[tokio::test]
 async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_got_as_before() {
     let (alice, bob, clock) = two_authors();
-    alice.put("/notes/a", "before").await.unwrap();
+    alice.publish("/notes/a", "before").await.unwrap();
     clock.set(NOW.saturating_add(Duration::from_secs(3_600)));
-    alice.put("/notes/a", "ahead").await.unwrap();
+    alice.publish("/notes/a", "ahead").await.unwrap();
     clock.set(NOW.saturating_add(Duration::from_secs(1)));
     assert_eq!(alice.get("/notes/a").await, Ok(None), "what there is comes from the future");
-    let again = alice.put("/notes/a", "again").await.unwrap();
+    let again = alice.publish("/notes/a", "again").await.unwrap();
     assert_eq!(again.record.sequence(), NOW_MICROS + 1_000_000);
     for manager in [&alice, &bob] {
         assert_eq!(manager.get("/notes/a").await, Ok(Some(b"again".to_vec())));
@@ -112,7 +113,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_
 #[tokio::test]
 async fn a_record_tells_all_about_itself() {
     let (alice, bob, clock) = two_authors();
-    let published = alice.put("/notes/a", "hello").await.unwrap();
+    let published = alice.publish("/notes/a", "hello").await.unwrap();
     assert_eq!(published.peers, 0, "there are no other peers");
     clock.advance(Duration::from_secs(1));
     let record = bob.get_record("/notes/a").await.unwrap().unwrap();
@@ -137,7 +138,7 @@ async fn each_put_takes_the_place_of_the_last_whoever_s_it_is() {
     let (alice, bob, clock) = two_authors();
     let mut last = 0;
     for (author, value) in [(&alice, "1"), (&alice, "2"), (&bob, "3"), (&alice, "4"), (&bob, "5")] {
-        let published = author.put("/notes/a", value).await.unwrap();
+        let published = author.publish("/notes/a", value).await.unwrap();
         assert!(
             published.record.sequence() > last,
             "the clock stands still, the sequence does not"
@@ -148,17 +149,17 @@ async fn each_put_takes_the_place_of_the_last_whoever_s_it_is() {
     }
     assert_eq!(last, NOW_MICROS + 4);
     clock.advance(Duration::from_secs(1));
-    let published = alice.put("/notes/a", "6").await.unwrap();
+    let published = alice.publish("/notes/a", "6").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 1_000_000);
 }
 
 #[tokio::test]
 async fn a_clock_that_is_behind_makes_no_lower_sequence() {
     let (alice, bob, _) = two_authors();
-    alice.put("/notes/a", "1").await.unwrap();
+    alice.publish("/notes/a", "1").await.unwrap();
     let behind = ManualClock::at(NOW.saturating_sub(Duration::from_secs(60)));
     let late = RecordManager::with_clock(keypair(2), rules(), bob.backend().clone(), behind);
-    let published = late.put("/notes/a", "2").await.unwrap();
+    let published = late.publish("/notes/a", "2").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 1);
     assert_eq!(alice.get("/notes/a").await, Ok(Some(b"2".to_vec())));
 }
@@ -167,13 +168,13 @@ async fn a_clock_that_is_behind_makes_no_lower_sequence() {
 async fn an_expired_record_is_gone() {
     let (alice, bob, clock) = two_authors();
     let until = NOW.saturating_add(Duration::from_secs(10));
-    alice.put_until("/notes/a", "mortal", until).await.unwrap();
+    alice.publish_until("/notes/a", "mortal", until).await.unwrap();
     clock.advance(Duration::from_secs(9));
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"mortal".to_vec())));
     clock.advance(Duration::from_secs(1));
     assert_eq!(bob.get("/notes/a").await, Ok(None));
     assert_eq!(
-        alice.put_until("/notes/a", "late", until).await,
+        alice.publish_until("/notes/a", "late", until).await,
         Err(ManagerError::Refused(ValidationError::Expired { expired_at: until }))
     );
 }
@@ -182,12 +183,12 @@ async fn an_expired_record_is_gone() {
 async fn a_record_of_another_can_be_sent_on() {
     let (alice, bob, _) = two_authors();
     let record = record(7, "/notes/a", "from afar", 3);
-    bob.put_record(record.clone()).await.unwrap();
+    bob.put(record.clone()).await.unwrap();
     assert_eq!(alice.get_record("/notes/a").await, Ok(Some(record.clone())));
-    bob.put_record(record).await.unwrap();
+    bob.put(record).await.unwrap();
     let old = self::record(7, "/notes/a", "old", 2);
     assert_eq!(
-        bob.put_record(old).await,
+        bob.put(old).await,
         Err(ManagerError::Backend(WriteError::Refused(ValidationError::Stale)))
     );
 }
@@ -198,7 +199,7 @@ async fn a_namespace_without_rules() {
     // Nobody registered the first; the second has records of another kind; the others have none.
     for key in ["/unheard/of", "/sr/rooms", "notes", ""] {
         let unregistered = ManagerError::Unregistered(RecordKey::new(key));
-        assert_eq!(alice.put(key, "x").await, Err(unregistered.clone()));
+        assert_eq!(alice.publish(key, "x").await, Err(unregistered.clone()));
         assert_eq!(alice.get(key).await, Err(unregistered.clone()));
         assert_eq!(alice.get_record(key).await, Err(unregistered.clone()));
         assert_eq!(alice.has_record(key).await, Err(unregistered));
@@ -216,7 +217,7 @@ async fn case_9_a_key_that_can_have_no_record_is_an_error_when_it_is_read() {
                 "{key}: {told:?}"
             );
         };
-        is_told(alice.put(key, "x").await.map(drop));
+        is_told(alice.publish(key, "x").await.map(drop));
         is_told(alice.get(key).await.map(drop));
         is_told(alice.get_record(key).await.map(drop));
         is_told(alice.has_record(key).await.map(drop));
@@ -230,7 +231,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 async fn case_29_a_kept_record_is_signed_anew_before_it_expires() {
     let (alice, bob, clock) = two_authors();
     let mut kept = alice.keep("/notes/a", "kept", HOUR).await.unwrap();
-    alice.put_until("/notes/b", "put", NOW.saturating_add(HOUR)).await.unwrap();
+    alice.publish_until("/notes/b", "put", NOW.saturating_add(HOUR)).await.unwrap();
     let mut sequence = kept.published().record.sequence();
     while clock.now() < NOW.saturating_add(49 * HOUR) {
         let left = kept.renew_at().saturating_since(clock.now());
@@ -292,7 +293,7 @@ async fn a_fallback_serves_keys_without_a_namespace() {
     let backend = StoreBackend::new(Registry::empty().with_fallback(anything.clone()));
     let rules = Namespaces::empty().with_fallback(anything);
     let manager = RecordManager::new(keypair(1), rules, backend);
-    manager.put("test-key", "test-value").await.unwrap();
+    manager.publish("test-key", "test-value").await.unwrap();
     assert_eq!(manager.get("test-key").await, Ok(Some(b"test-value".to_vec())));
 }
 
@@ -300,8 +301,8 @@ async fn a_fallback_serves_keys_without_a_namespace() {
 async fn a_key_that_belongs_to_another() {
     let (alice, bob, _) = two_authors();
     let key = RecordKey::new(format!("/own/{}/status", keypair(1).public().to_peer_id()));
-    alice.put(key.clone(), "mine").await.unwrap();
-    let error = bob.put(key.clone(), "mine too").await.unwrap_err();
+    alice.publish(key.clone(), "mine").await.unwrap();
+    let error = bob.publish(key.clone(), "mine too").await.unwrap_err();
     assert!(
         matches!(&error, ManagerError::Refused(reason) if reason.fault() == Fault::RefusedByPolicy),
         "{error}"
@@ -316,16 +317,16 @@ async fn an_author_who_is_not_on_the_list() {
     let backend = StoreBackend::new(Registry::empty().with("staff", rules.clone()).unwrap());
     let rules = Namespaces::empty().with("staff", rules).unwrap();
     let manager = |seed| RecordManager::new(keypair(seed), rules.clone(), backend.clone());
-    manager(1).put("/staff/a", "x").await.unwrap();
-    let error = manager(2).put("/staff/a", "y").await.unwrap_err();
+    manager(1).publish("/staff/a", "x").await.unwrap();
+    let error = manager(2).publish("/staff/a", "y").await.unwrap_err();
     assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::RefusedByPolicy));
 }
 
 #[tokio::test]
 async fn content_that_is_against_the_rules() {
     let (alice, _, _) = two_authors();
-    alice.put("/text/a", "text").await.unwrap();
-    let error = alice.put("/text/a", vec![0xff]).await.unwrap_err();
+    alice.publish("/text/a", "text").await.unwrap();
+    let error = alice.publish("/text/a", vec![0xff]).await.unwrap_err();
     assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::Malformed));
     assert_eq!(alice.get("/text/a").await, Ok(Some(b"text".to_vec())));
 }
@@ -333,9 +334,9 @@ async fn content_that_is_against_the_rules() {
 #[tokio::test]
 async fn sizes() {
     let (alice, _, _) = two_authors();
-    alice.put("/notes/a", vec![0; 6_144]).await.unwrap();
+    alice.publish("/notes/a", vec![0; 6_144]).await.unwrap();
     for (key, len) in [("/notes/a".to_owned(), 6_145), (format!("/notes/{}", "k".repeat(250)), 1)] {
-        let error = alice.put(&*key, vec![0; len]).await.unwrap_err();
+        let error = alice.publish(&*key, vec![0; len]).await.unwrap_err();
         assert!(matches!(error, ManagerError::Refused(r) if r.fault() == Fault::LimitExceeded));
     }
 }
@@ -346,7 +347,7 @@ async fn puts_at_the_same_time_never_share_a_sequence() {
     let puts: Vec<_> = (0..32)
         .map(|n| {
             let manager = alice.clone();
-            tokio::spawn(async move { manager.put("/notes/a", vec![n]).await })
+            tokio::spawn(async move { manager.publish("/notes/a", vec![n]).await })
         })
         .collect();
     let mut sequences = Vec::new();
@@ -374,7 +375,7 @@ async fn a_store_that_fails() {
     let store =
         SmartRecordStore::with_registry(keypair(9).public().to_peer_id(), registry(), config);
     let manager = RecordManager::new(keypair(1), rules(), StoreBackend::over(store));
-    let error = manager.put("/notes/a", "x").await.unwrap_err();
+    let error = manager.publish("/notes/a", "x").await.unwrap_err();
     assert!(
         matches!(&error, ManagerError::Backend(WriteError::Refused(r)) if r.fault() == Fault::LimitExceeded),
         "{error}"

@@ -109,7 +109,7 @@ async fn what_is_scraped_is_what_happened() {
         }
         // The first read found nothing, the second the space of the one and of the other.
         assert_eq!(count("answer_size_bytes_count"), 1);
-        let answer = reading.snapshot.record.unwrap().encode();
+        let answer = reading.snapshot.record().unwrap().encode();
         assert_eq!(count("answer_size_bytes_sum"), answer.len() as u64);
         assert_eq!(count("publish_duration_seconds_count{outcome=\"done\"}"), 2);
         assert_eq!(count("publish_duration_seconds_count{outcome=\"failed\"}"), 1);

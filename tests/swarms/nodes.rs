@@ -59,7 +59,7 @@ pub async fn start_as(
 ) -> Node {
     let local = keypair.public().to_peer_id();
     let storage = MemoryStorage::default();
-    let store = SmartRecordStore::with_storage(local, registry, config, storage, clock);
+    let store = SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap();
     let mut config = store.kad_config(PROTOCOL);
     tweak(&mut config);
     Node::start(keypair, store, config).await

@@ -148,7 +148,7 @@ async fn after_a_partition_of_longer_than_the_replication_interval_all_views_are
                 assert_eq!(peer.stored(&RecordKey::new(key)).await, record, "byte for byte");
                 let reading = peer.client.get(key).await.unwrap();
                 assert_eq!(texts(&reading.view()), expected);
-                assert_eq!(reading.snapshot.record, record);
+                assert_eq!(reading.snapshot.record(), record.as_ref());
                 assert_eq!(reading.withheld, []);
             }
         }

@@ -132,11 +132,13 @@ impl Setup {
             self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
-        let store = SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock));
+        let store =
+            SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock)).unwrap();
         let mut kad_config = store.kad_config(PROTOCOL);
         query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
             .with_store(store)
+            .unwrap()
             .with_kad_config(kad_config)
             .with_config(config);
         if let Some(executor) = executor {

@@ -464,7 +464,8 @@ async fn the_job_does_not_delete_what_was_renewed_after_it_began() {
         StoreConfig::default(),
         libp2p_smart_record::store::MemoryStorage::default(),
         clock.clone(),
-    );
+    )
+    .unwrap();
     let put = |store: &mut SmartRecordStore, ttl| {
         let mut record = kad::Record::new(kad::RecordKey::new(&"plain"), b"value".to_vec());
         record.expires = Instant::now().checked_add(Duration::from_secs(ttl));

@@ -73,10 +73,10 @@ impl Content {
 
     /// What was known of a record; `None` if that was nothing.
     pub fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
-        let Snapshot { key, record, value, at, .. } = snapshot;
-        match (record, value) {
+        let key = &snapshot.key;
+        match (snapshot.record(), snapshot.value()) {
             (Some(record), _) if record.spaces().len() > 0 => Ok(Some(Self::of_record(record))),
-            (None, Some(value)) => Ok(Some(Self::read(key, value, *at)?)),
+            (_, Some(value)) => Ok(Some(Self::read(key, value, snapshot.at)?)),
             _ => Ok(None),
         }
     }

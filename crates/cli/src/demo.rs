@@ -16,11 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Dict, Fault, Node as DocumentNode, RecordKey, SmartRecord, SystemClock, Timestamp, View,
-    Writer,
+    Clock, Dict, Fault, Node, RecordKey, SmartRecord, SystemClock, Timestamp, View, Writer,
 };
 use serde::Serialize;
-use smart_record_host::Node;
+use smart_record_host::Host;
 
 use self::report::Report;
 use crate::{
@@ -99,7 +98,7 @@ struct Summary {
 struct Demo {
     key: RecordKey,
     /// The first is the one through which all others joined, then come the writers; the last never writes.
-    nodes: Vec<Node>,
+    nodes: Vec<Host>,
     writers: Vec<Writer>,
     /// The peers closest to the key, in this order.
     replicas: Vec<PeerId>,
@@ -159,10 +158,10 @@ impl Demo {
             }
         })
         .await?;
-        let peers: Vec<_> = nodes.iter().map(Node::peer_id).collect();
+        let peers: Vec<_> = nodes.iter().map(Host::peer_id).collect();
         let first = peers.first().map(|peer| short(&peer.to_string())).unwrap_or_default();
         step.done(format!("{count} nodes joined through one bootstrap node, {first}"));
-        let writer = |node: &Node| node.client().writer().clone();
+        let writer = |node: &Host| node.client().writer().clone();
         let writers: Vec<_> = nodes.iter().skip(1).take(writers).map(writer).collect();
         let target = kad::KBucketKey::new(kad::RecordKey::new(&key));
         let mut replicas = peers;
@@ -173,18 +172,18 @@ impl Demo {
     }
 
     /// The node that never wrote.
-    fn reader(&self) -> Result<&Node> {
+    fn reader(&self) -> Result<&Host> {
         self.nodes.last().context("no node is left")
     }
 
     /// The live ones of the nodes that the record was published to, the closest to its key first.
-    fn replicas(&self) -> impl Iterator<Item = &Node> {
+    fn replicas(&self) -> impl Iterator<Item = &Host> {
         let find = |peer: &PeerId| self.nodes.iter().find(|node| node.peer_id() == *peer);
         self.replicas.iter().filter_map(find)
     }
 
     /// The node of a writer.
-    fn writer(&self, writer: usize) -> Result<&Node> {
+    fn writer(&self, writer: usize) -> Result<&Host> {
         self.nodes.get(writer + 1).context("no such node")
     }
 
@@ -193,8 +192,8 @@ impl Demo {
         let mut publishing = Vec::new();
         for i in 0..self.writers.len() {
             let document: Dict = [
-                ("name", DocumentNode::from(format!("{NAME}{}", i + 1))),
-                ("seat", DocumentNode::from(i64::try_from(i)? + 1)),
+                ("name", Node::from(format!("{NAME}{}", i + 1))),
+                ("seat", Node::from(i64::try_from(i)? + 1)),
             ]
             .into_iter()
             .collect();
@@ -295,8 +294,7 @@ impl Demo {
         let mut ttl = SHORT_TTL;
         let until = loop {
             let until = SystemClock.now().saturating_add(ttl);
-            let blink: Dict =
-                [("blink", DocumentNode::from(true).expires_at(until))].into_iter().collect();
+            let blink: Dict = [("blink", Node::from(true).expires_at(until))].into_iter().collect();
             self.writer(0)?.client().publish(self.key.clone(), blink, TTL).await?;
             let before = self.document_of(0).await?;
             if before.get("blink").is_some() {
@@ -343,7 +341,7 @@ impl Demo {
         let step = report.step(format!("{lost} of {} nodes stop", self.nodes.len()));
         let before = self.read().await?.len();
         // The writers go first, so that what is read is held by others.
-        join_all(self.nodes.drain(1..=lost).map(Node::ended)).await;
+        join_all(self.nodes.drain(1..=lost).map(Host::ended)).await;
         let view = self.read().await?;
         self.summary.spaces_after_loss = view.len();
         ensure!(view.len() == before, "{before} spaces before the loss, {} after", view.len());
@@ -398,7 +396,7 @@ fn expired_nodes(document: &Dict, now: Timestamp) -> usize {
     document.iter().map(|(_, node)| expired_values(node, now)).sum()
 }
 
-fn expired_values(node: &DocumentNode, now: Timestamp) -> usize {
+fn expired_values(node: &Node, now: Timestamp) -> usize {
     let is_expired = node.expires_at.is_some_and(|at| at <= now);
     let inside = node.kind.children().map(|child| expired_values(child, now));
     match inside.reduce(usize::saturating_add) {

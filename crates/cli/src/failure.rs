@@ -2,12 +2,12 @@
 //!
 //! **Invariants.** A kind has one exit code.
 
-use std::{fmt, io, path::PathBuf, process::ExitCode};
+use std::{fmt, io, process::ExitCode};
 
 use libp2p_smart_record::{
     ValidationError,
     client::ClientError,
-    store::{StorageError, WriteError},
+    store::{OpenError, StorageError, WriteError},
 };
 use serde_json::json;
 use smart_record_host::HostError;
@@ -91,8 +91,8 @@ pub enum Failure {
     NewKeyFile { file: String, source: io::Error },
     #[error("{file} could not be {verb}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
-    #[error("the store {} could not be opened: {source}", .file.display())]
-    Store { file: PathBuf, source: StorageError },
+    #[error(transparent)]
+    Store(OpenError),
     #[error("{file} is no good record under {key}: {source}")]
     BadRecord { file: String, key: String, source: Box<ValidationError> },
     #[error("it was not withdrawn: told to stop again")]
@@ -114,7 +114,7 @@ impl Failure {
             | Self::NotAKeyFile(_)
             | Self::NewKeyFile { .. }
             | Self::File { .. }
-            | Self::Store { .. }
+            | Self::Store(_)
             | Self::StoppedTwice => Kind::Failed,
         }
     }
@@ -145,7 +145,7 @@ impl Failure {
             }
             Self::NewKeyFile { .. } => "give another name: keys are never overwritten".to_owned(),
             Self::File { .. } => "check the name, and who may use it".to_owned(),
-            Self::Store { source, .. } => storage_hint(source).to_owned(),
+            Self::Store(error) => storage_hint(&error.source).to_owned(),
             Self::BadRecord { .. } => {
                 "check whether --under is the key that it was signed for; it may have expired, too"
                     .to_owned()
@@ -158,7 +158,7 @@ impl Failure {
 const fn storage_hint(error: &StorageError) -> &'static str {
     match error {
         StorageError::Locked => "another process has it open: stop that one, or give another file",
-        StorageError::OtherPeer { .. } => {
+        StorageError::OtherPeer(_) => {
             "give --key the key that it was made with, or another file with --store"
         }
         StorageError::NotAStorage => "give a file that a node has made, or one that is not there",

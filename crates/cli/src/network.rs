@@ -9,7 +9,7 @@ use libp2p_smart_record::{
     query::Reading,
     store::{SmartRecordStore, StoreConfig},
 };
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 
 use crate::{failure::Failure, keys};
 
@@ -40,12 +40,12 @@ impl Network {
     }
 
     /// Joins the network for a while: others are not sent here.
-    pub async fn join(&self) -> Result<Node> {
+    pub async fn join(&self) -> Result<Host> {
         self.join_as(self.keypair()?).await
     }
 
     /// As [`join`](Self::join), with this key.
-    pub async fn join_as(&self, keypair: Keypair) -> Result<Node> {
+    pub async fn join_as(&self, keypair: Keypair) -> Result<Host> {
         if self.connect.is_empty() {
             return Err(Failure::NoAddress.into());
         }
@@ -55,21 +55,21 @@ impl Network {
             libp2p_smart_record::built_in(),
             StoreConfig::default(),
         );
-        Ok(self.builder(keypair, store).with_mode(kad::Mode::Client).start().await?)
+        Ok(self.builder(keypair, store)?.with_mode(kad::Mode::Client).start().await?)
     }
 
     /// A node in this network.
-    pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> NodeBuilder {
-        let builder = NodeBuilder::with_keypair(keypair)
-            .with_store(store)
+    pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> Result<HostBuilder> {
+        let builder = HostBuilder::with_keypair(keypair)
+            .with_store(store)?
             .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))
             .with_protocol(self.protocol.clone());
-        self.connect.iter().cloned().fold(builder, NodeBuilder::bootstrap)
+        Ok(self.connect.iter().cloned().fold(builder, HostBuilder::bootstrap))
     }
 }
 
 /// Fails if nobody could be reached, so that "there is nothing" is said only by those who could know.
-pub async fn check_reached(node: &Node) -> Result<()> {
+pub async fn check_reached(node: &Host) -> Result<()> {
     if node.peers().await?.is_empty() {
         return Err(Failure::Unreachable.into());
     }
@@ -77,7 +77,7 @@ pub async fn check_reached(node: &Node) -> Result<()> {
 }
 
 /// Fails if nobody has answered.
-pub async fn check_answered(node: &Node, reading: &Reading) -> Result<()> {
+pub async fn check_answered(node: &Host, reading: &Reading) -> Result<()> {
     check_reached(node).await?;
     if !reading.has_reached_anyone() {
         return Err(Failure::NoAnswer.into());

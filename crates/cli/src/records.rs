@@ -15,7 +15,7 @@ use libp2p_smart_record::{
     query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
-use smart_record_host::Node;
+use smart_record_host::Host;
 
 use crate::{
     content::{self, Content},
@@ -118,7 +118,7 @@ async fn written(
     publication: &Publication,
     document: Option<Value>,
     confirmed: Option<Vec<PeerId>>,
-    node: &Node,
+    node: &Host,
     format: Format,
 ) -> Result<ExitCode> {
     // It stands in the store of this process alone, which ends now.
@@ -176,7 +176,7 @@ pub fn peers(peers: &[PeerId]) -> Value {
 }
 
 /// Reads a record, and fails if nobody answers.
-pub async fn read(key: &RecordKey, node: &Node) -> Result<Reading> {
+pub async fn read(key: &RecordKey, node: &Host) -> Result<Reading> {
     let reading = progress("reading", node.client().get(key.clone()))
         .await
         .with_context(|| format!("{} could not be read", keys::show(key)))?;

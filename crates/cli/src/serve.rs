@@ -4,12 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use libp2p_smart_record::{
-    SystemClock,
-    store::{Durability, RedbConfig, RedbStorage, SmartRecordStore, StoreConfig},
-};
+use libp2p_smart_record::store::{Durability, RedbConfig, SmartRecordStore, StoreConfig};
 use serde_json::json;
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 
 use crate::{
     failure::{self, Failure},
@@ -46,25 +43,24 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     let store = match store {
         None => SmartRecordStore::with_registry(local, rules, config),
         Some(file) => {
-            let durability = if sync { Durability::Immediate } else { Durability::group() };
+            let durability = if sync { Durability::Immediate } else { Durability::default() };
             let on_disk = RedbConfig::default().with_durability(durability);
-            let storage = RedbStorage::open(&file, local, &on_disk)
-                .map_err(|source| Failure::Store { file, source })?;
-            SmartRecordStore::with_storage(local, rules, config, storage, SystemClock)
+            let opened = SmartRecordStore::open_with(file, local, rules, config, &on_disk);
+            opened.map_err(Failure::Store)?
         }
     };
-    serve(network.builder(keypair, store), listen, &network, format).await
+    serve(network.builder(keypair, store)?, listen, &network, format).await
 }
 
 /// Prints the addresses, one a line, each as `--connect` takes it, and runs until it is told to stop.
 async fn serve(
-    builder: NodeBuilder,
+    builder: HostBuilder,
     listen: Vec<Multiaddr>,
     network: &Network,
     format: Format,
 ) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
-    let node = listen.into_iter().fold(builder, NodeBuilder::listen_on).start().await?;
+    let node = listen.into_iter().fold(builder, HostBuilder::listen_on).start().await?;
     show(&node, format).await.or_else(unread)?;
     let work = async {
         // So that those it knows learn of it, and it of those close to it.
@@ -92,7 +88,7 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(node: &Node, format: Format) -> Result<()> {
+async fn show(node: &Host, format: Format) -> Result<()> {
     let peer = node.peer_id();
     for address in node.addresses().await? {
         let address = address.with(Protocol::P2p(peer)).to_string();

@@ -10,6 +10,8 @@
 //! one, a key of that type is refused as [`Fault::Unsupported`]. A node that serves records to others needs
 //! all of them, because it would otherwise refuse what other replicas keep.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 

@@ -2,6 +2,8 @@
 //!
 //! Each is a record type and a [`Validator`](smart_record_core::Validator) of it; pure as the rules are.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 

@@ -13,7 +13,7 @@ use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
     Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, client::KeepHandle, query::Snapshot,
 };
-use smart_record_host::Node;
+use smart_record_host::Host;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-chat/kad/1.0.0");
@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let config = BehaviourConfig::default().with_watch_interval(Duration::from_secs(2));
     let builder =
-        Node::builder().with_protocol(PROTOCOL).with_config(config).listen_on(arguments.listen);
+        Host::builder().with_protocol(PROTOCOL).with_config(config).listen_on(arguments.listen);
     let node = arguments.connect.into_iter().fold(builder, |b, peer| b.bootstrap(peer));
     let node = node.start().await?;
     for address in node.addresses().await? {

@@ -7,12 +7,12 @@ use std::{error::Error, time::Duration};
 use libp2p::{StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/metrics-example/kad/1.0.0");
 
-fn builder() -> Result<NodeBuilder, Box<dyn Error>> {
-    let builder = Node::builder().with_protocol(PROTOCOL);
+fn builder() -> Result<HostBuilder, Box<dyn Error>> {
+    let builder = Host::builder().with_protocol(PROTOCOL);
     Ok(builder.listen_on("/ip4/127.0.0.1/tcp/0".parse()?))
 }
 

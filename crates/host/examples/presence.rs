@@ -12,22 +12,22 @@ use libp2p_smart_record::{
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
     store::{SmartRecordStore, StoreConfig},
 };
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 use tokio::{signal::ctrl_c, sync::oneshot};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/presence-example/kad/1.0.0");
 
 /// Starts a node that takes presence records, and knows the one at `other`.
-async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Node, Box<dyn Error>> {
+async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Host, Box<dyn Error>> {
     let peer = keypair.public().to_peer_id();
     let store = SmartRecordStore::with_registry(
         peer,
         libp2p_smart_record::built_in(),
         StoreConfig::default(),
     );
-    let mut builder = NodeBuilder::with_keypair(keypair)
-        .with_store(store)
+    let mut builder = HostBuilder::with_keypair(keypair)
+        .with_store(store)?
         .with_protocol(PROTOCOL)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse()?);
     if let Some(other) = other {

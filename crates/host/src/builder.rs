@@ -10,21 +10,21 @@ use libp2p::{
 use libp2p_swarm::StreamProtocol;
 
 use super::{
-    HostError, Node,
-    task::{Composed, Host},
+    Host, HostError,
+    task::{Composed, HostTask},
 };
 use libp2p_smart_record::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
-    store::SmartRecordStore,
+    store::{OtherPeer, SmartRecordStore},
 };
 use smart_record_services::ServiceBuilder;
 
 /// How long a connection is kept on which nothing happens: long enough for a lookup to come back to a peer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Sets up a [`Node`].
+/// Sets up a [`Host`].
 #[must_use = "call `start`"]
-pub struct NodeBuilder {
+pub struct HostBuilder {
     keypair: Keypair,
     records: Builder,
     listen: Vec<Multiaddr>,
@@ -34,7 +34,7 @@ pub struct NodeBuilder {
     service: Option<ServiceBuilder>,
 }
 
-impl NodeBuilder {
+impl HostBuilder {
     /// A node with this key.
     pub fn with_keypair(keypair: Keypair) -> Self {
         Self {
@@ -48,11 +48,14 @@ impl NodeBuilder {
         }
     }
 
-    /// The store, in the place of one in memory for smart records: of other records, or in a file. It has to be of the keypair's
-    /// peer.
-    pub fn with_store(mut self, store: SmartRecordStore) -> Self {
-        self.records = self.records.with_store(store);
-        self
+    /// Sets the store: for other records, or in a file. Defaults to one in memory for smart
+    /// records.
+    ///
+    /// # Errors
+    /// [`OtherPeer`] if the store belongs to another peer than that of the keypair.
+    pub fn with_store(mut self, store: SmartRecordStore) -> Result<Self, OtherPeer> {
+        self.records = self.records.with_store(store)?;
+        Ok(self)
     }
 
     /// Has `metrics` show what the node does.
@@ -112,7 +115,7 @@ impl NodeBuilder {
     ///
     /// # Errors
     /// [`HostError`] if an address is no good.
-    pub async fn start(self) -> Result<Node, HostError> {
+    pub async fn start(self) -> Result<Host, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -128,7 +131,7 @@ impl NodeBuilder {
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
-        let service = service.map(|service| service.build(&mut records, &client));
+        let service = service.map(|service| service.build(&mut records));
         let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
         let identify = identify::Behaviour::new(agent);
         let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
@@ -145,7 +148,7 @@ impl NodeBuilder {
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
             .build();
-        let mut host = Host::new(swarm);
+        let mut host = HostTask::new(swarm);
         external.into_iter().for_each(|address| host.swarm.add_external_address(address));
         for address in listen {
             host.listen(address).await?;
@@ -157,8 +160,8 @@ impl NodeBuilder {
             // It ends with the swarm.
             tokio::spawn(work);
         }
-        Ok(Node { client, peer, requests, task })
+        Ok(Host { client, peer, requests, task })
     }
 }
 
-libp2p_smart_record::impl_debug! { NodeBuilder: |builder| listen: builder.listen }
+libp2p_smart_record::impl_debug! { HostBuilder: |builder| listen: builder.listen }

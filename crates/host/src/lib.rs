@@ -1,10 +1,12 @@
 //! A ready swarm for those who have none: TCP and QUIC, Noise, Yamux, identify and the [`Behaviour`], as a task.
 //!
-//! A [`Node`] is a node of the DHT; `libp2p_smart_record::Node` is a node of a document. `builder` sets it
-//! up, `task` runs it, `resolver` looks up names.
+//! A [`Host`] is a node of the DHT. `builder` sets it up, `task` runs it, `resolver` looks up
+//! names.
 //!
-//! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Node`] among them.
+//! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Host`] among them.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -16,8 +18,8 @@ use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
 
-use self::task::{Host, Request};
-pub use self::{builder::NodeBuilder, resolver::SystemResolver};
+use self::task::{HostTask, Request};
+pub use self::{builder::HostBuilder, resolver::SystemResolver};
 use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
 /// Why a node could not be started.
@@ -45,25 +47,25 @@ impl From<TransportError<std::io::Error>> for HostError {
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// use smart_record_host::Node;
+/// use smart_record_host::Host;
 ///
-/// let node = Node::builder().listen_on("/ip4/0.0.0.0/tcp/0".parse()?).start().await?;
+/// let node = Host::builder().listen_on("/ip4/0.0.0.0/tcp/0".parse()?).start().await?;
 /// println!("{:?}", node.addresses().await?);
 /// println!("{:?}", node.client().view("/sr/rooms/lobby").await?);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Node {
+pub struct Host {
     client: Client,
     peer: PeerId,
     requests: mpsc::Sender<Request>,
     task: JoinHandle<()>,
 }
 
-impl Node {
+impl Host {
     /// A node with a fresh key, a store in memory and all defaults, that listens nowhere.
-    pub fn builder() -> NodeBuilder {
-        NodeBuilder::with_keypair(Keypair::generate_ed25519())
+    pub fn builder() -> HostBuilder {
+        HostBuilder::with_keypair(Keypair::generate_ed25519())
     }
 
     /// The client; clone it freely.
@@ -122,7 +124,7 @@ impl Node {
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Host) -> T + Send + 'static,
+        work: impl FnOnce(&mut HostTask) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
         let request: Request = Box::new(move |host| {
@@ -135,4 +137,4 @@ impl Node {
     }
 }
 
-libp2p_smart_record::impl_debug! { Node: |node| peer: node.peer }
+libp2p_smart_record::impl_debug! { Host: |node| peer: node.peer }

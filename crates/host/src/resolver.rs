@@ -6,8 +6,8 @@ use futures::future::{BoxFuture, FutureExt};
 
 use smart_record_services::Resolve;
 
-/// Resolves names as the machine does, for a [service](super::NodeBuilder::with_service) that is to dial addresses with names in
-/// them.
+/// Resolves names as the machine does, for a [service](super::HostBuilder::with_service) that is to
+/// dial addresses with names in them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 

@@ -54,16 +54,16 @@ impl From<Infallible> for HostEvent {
 }
 
 /// What is asked of the node's task.
-pub(super) type Request = Box<dyn FnOnce(&mut Host) + Send>;
+pub(super) type Request = Box<dyn FnOnce(&mut HostTask) + Send>;
 
 /// The swarm of a node, and what its events tell.
-pub(super) struct Host {
+pub(super) struct HostTask {
     pub(super) swarm: Swarm<Composed>,
     /// Of each peer, the oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
 }
 
-impl Host {
+impl HostTask {
     pub(super) fn new(swarm: Swarm<Composed>) -> Self {
         Self { swarm, connections: HashMap::new() }
     }

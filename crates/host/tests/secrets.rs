@@ -33,7 +33,7 @@ use libp2p_smart_record::{
 };
 use multibase::Base;
 use sha2::{Digest, Sha512};
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 use smart_record_testing_swarms::{PROTOCOL, within};
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -160,11 +160,12 @@ fn a_secret_would_be_found_in_any_form() {
 }
 
 /// A node that knows another one.
-async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiaddr>) -> Node {
+async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiaddr>) -> Host {
     let (local, registry) = (keypair.public().to_peer_id(), libp2p_smart_record::built_in());
     let store = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
-    let mut builder = NodeBuilder::with_keypair(keypair.clone())
+    let mut builder = HostBuilder::with_keypair(keypair.clone())
         .with_store(store)
+        .unwrap()
         .with_config(BehaviourConfig::default().with_validation(validation))
         .with_protocol(PROTOCOL)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap());
@@ -294,7 +295,7 @@ async fn debug_shows_no_secret() {
     let manager = RecordManager::new(keypair.clone(), rules, backend);
     all.push(shown(&manager));
     {
-        let builder = NodeBuilder::with_keypair(keypair.clone());
+        let builder = HostBuilder::with_keypair(keypair.clone());
         all.push(shown(&builder));
         all.push(shown(&builder.start().await.unwrap()));
     }

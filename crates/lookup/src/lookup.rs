@@ -91,6 +91,8 @@ enum State {
     Late,
     Answered,
     Failed,
+    /// Not one that could have answered: it is a client, or this node denied the request.
+    Excluded,
 }
 
 /// What became of those whom a peer has named.
@@ -198,7 +200,11 @@ impl Lookup {
     /// Takes note of a failure; a request that is over is one as well.
     pub fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         let was_late = self.state(peer) == Some(State::Late);
-        if let Some(guide) = self.settle(peer, State::Failed)
+        let state = match failure {
+            Failure::Unreachable | Failure::Invalid => State::Failed,
+            Failure::Unsupported | Failure::Denied => State::Excluded,
+        };
+        if let Some(guide) = self.settle(peer, state)
             && !was_late
             && failure != Failure::Denied
         {
@@ -225,7 +231,7 @@ impl Lookup {
         let is_pending = |candidate: &Candidate| match candidate.state {
             State::Waited => true,
             State::Heard => !self.is_doubtful(candidate, requests, now),
-            State::Late | State::Answered | State::Failed => false,
+            State::Late | State::Answered | State::Failed | State::Excluded => false,
         };
         self.is_close_enough(size)
             || self.is_spent() && self.count(State::Waited) == 0
@@ -264,6 +270,20 @@ impl Lookup {
     pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
         let count = size.implausible(self.answered().map(|(distance, _)| *distance));
         self.answered().take(count).map(|(_, candidate)| candidate.peer).collect()
+    }
+
+    /// The peers among the closest that were asked and have not answered, sorted by distance.
+    pub fn silent(&self) -> Vec<PeerId> {
+        let silent = self.closest_asked().filter(|candidate| candidate.state != State::Answered);
+        silent.map(|candidate| candidate.peer).collect()
+    }
+
+    /// Whether at least half of the closest that were asked have answered, and at least one. What a majority of the closest has taken
+    /// is then among what they have shown.
+    pub fn has_quorum(&self) -> bool {
+        let answered = |candidate: &&Candidate| candidate.state == State::Answered;
+        let answered = self.closest_asked().filter(answered).count();
+        answered > 0 && answered.saturating_mul(2) >= self.closest_asked().count()
     }
 
     /// Number of requests made.
@@ -340,6 +360,17 @@ impl Lookup {
         self.known.values().filter(|candidate| candidate.state == state).count()
     }
 
+    /// The closest of those that were asked and could have answered. Whom only a bad guide has named, and who did not answer, need not
+    /// exist.
+    fn closest_asked(&self) -> impl Iterator<Item = &Candidate> {
+        let is_one = |candidate: &&Candidate| match candidate.state {
+            State::Heard | State::Excluded => false,
+            State::Answered => true,
+            State::Waited | State::Late | State::Failed => !self.is_of_bad_guide(candidate),
+        };
+        self.known.values().filter(is_one).take(self.config.closest)
+    }
+
     fn answered(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {
         self.known.iter().filter(|(_, candidate)| candidate.state == State::Answered)
     }
@@ -361,9 +392,12 @@ impl Lookup {
     }
 
     fn is_doubtful(&self, candidate: &Candidate, requests: &Requests, now: Duration) -> bool {
+        self.is_of_bad_guide(candidate) || requests.history().is_silent(&candidate.peer, now)
+    }
+
+    fn is_of_bad_guide(&self, candidate: &Candidate) -> bool {
         let is_bad = |guide: &PeerId| self.guides.get(guide).is_some_and(Guided::is_bad);
         candidate.names < NAMES && candidate.guide.as_ref().is_some_and(is_bad)
-            || requests.history().is_silent(&candidate.peer, now)
     }
 
     fn has_finished_asking(&self, size: &NetworkSize) -> bool {
@@ -393,7 +427,7 @@ impl Candidate {
         match self.state {
             State::Answered => true,
             State::Heard | State::Waited => self.names >= NAMES,
-            State::Late | State::Failed => false,
+            State::Late | State::Failed | State::Excluded => false,
         }
     }
 }

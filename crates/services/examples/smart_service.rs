@@ -65,7 +65,7 @@ async fn start(
     {
         records.kad_mut().add_address(&peer, address.clone());
     }
-    let Service { dialer, task, .. } = service.build(&mut records, &client);
+    let Service { dialer, task, .. } = service.build(&mut records);
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?

@@ -12,7 +12,7 @@
 //!
 //! # fn run(spawn: fn(futures::future::BoxFuture<'static, ()>)) {
 //! let (mut records, client) = Behaviour::new(Keypair::generate_ed25519(), kad::PROTOCOL_NAME);
-//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records, &client);
+//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records);
 //! // `records` and `service.dialer` go into the swarm by `#[derive(NetworkBehaviour)]`, and
 //! spawn(service.task);
 //! # }
@@ -40,6 +40,8 @@
 //!
 //! **Spec.** `docs/design.md`, section "Smart services".
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -78,11 +80,7 @@ use self::{
     reachability::Reachability,
     task::{Setup, Task},
 };
-use libp2p_smart_record::{
-    Predicate, RecordKey,
-    behaviour::Behaviour,
-    client::{Client, ClientError},
-};
+use libp2p_smart_record::{Predicate, RecordKey, behaviour::Behaviour, client::ClientError};
 
 /// A service: the parts of it, for whoever has the swarm.
 #[must_use = "the dialer goes into the swarm, the task has to be spawned"]
@@ -91,8 +89,9 @@ pub struct Service {
     pub dialer: Dialer,
     /// What happens; may be dropped.
     pub events: ServiceEvents,
-    /// Has to be spawned. It ends with the behaviour, or with the next thing that it has to do after the last [`Client`] is
-    /// gone: a service does not count as one.
+    /// Has to be spawned. It ends with the behaviour, or with the next thing that it has to do
+    /// after the last [`Client`](libp2p_smart_record::client::Client) is gone: a service does not
+    /// count as one.
     pub task: BoxFuture<'static, ()>,
 }
 
@@ -205,8 +204,8 @@ impl ServiceBuilder {
         self
     }
 
-    /// The service of the node that has this behaviour, and writes with this client of it.
-    pub fn build(self, records: &mut Behaviour, client: &Client) -> Service {
+    /// The service of the node that has this behaviour. It writes as the behaviour's clients do.
+    pub fn build(self, records: &mut Behaviour) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
         let (clock, registry, stored) =
@@ -214,7 +213,7 @@ impl ServiceBuilder {
         let max_pending = policy.as_ref().map_or(0, DialPolicy::max_pending);
         let (dialer, dial) = Dialer::new(max_pending);
         if let Some(policy) = policy {
-            let local = client.peer_id();
+            let local = records.writer().peer_id();
             tags.extend(Reachability::new(policy, local, dial, resolver, clock.clone()).tags());
         }
         let (events, inbox) = mpsc::channel(config.max_events());
@@ -224,8 +223,8 @@ impl ServiceBuilder {
             metrics.add_source(counters.clone());
         }
         let setup = Setup {
-            client: client.downgrade(),
-            writer: client.writer().clone(),
+            client: records.client(),
+            writer: records.writer().clone(),
             tags,
             config,
             registry,

@@ -56,6 +56,7 @@ pub trait SmartTag: Send + Sync + 'static {
 
 /// What a check has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// A finding, to be published.
     Found(Predicate),

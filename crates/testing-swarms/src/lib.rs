@@ -9,6 +9,7 @@
 )]
 
 mod node;
+mod scripted;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use libp2p::{
 };
 
 pub use node::{Behaviour, Node, NodeError, connect};
+pub use scripted::Scripted;
 
 /// The protocol that the nodes of tests speak, so that they keep to themselves.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");

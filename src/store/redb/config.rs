@@ -39,12 +39,14 @@ impl Durability {
     /// How long a write waits for room in mode [`Group`](Self::Group): once, however many spaces it changes,
     /// because nothing is handed to the disk before it ends.
     pub const MAX_HOLD: Duration = Duration::from_millis(250);
+}
 
+impl Default for Durability {
     /// Group commit with a window of 100 ms and room for 16 MiB.
     ///
     /// A tenth of a second is much less than it takes Kademlia to place a record at its replicas, and they are
     /// what a lost update comes back from; 16 MiB are some 20,000 updates, more than a core can verify meanwhile.
-    pub const fn group() -> Self {
+    fn default() -> Self {
         Self::Group { window: Duration::from_millis(100), max_bytes: 16 * 1_024 * 1_024 }
     }
 }
@@ -67,7 +69,7 @@ pub struct RedbConfig {
 impl Default for RedbConfig {
     fn default() -> Self {
         Self {
-            durability: Durability::group(),
+            durability: Durability::default(),
             cache_bytes: 64 * 1_024 * 1_024,
             max_rechecked: 128 * 1_024,
         }
@@ -75,7 +77,7 @@ impl Default for RedbConfig {
 }
 
 settings! { RedbConfig:
-    /// When writes are on disk. Defaults to [`Durability::group`].
+    /// When writes are on disk. Defaults to [`Durability::default`].
     durability, with_durability: Durability;
     /// How many bytes of the file are kept in memory. Defaults to 64 MiB, as much as a store with the default
     /// [`max_bytes`](crate::store::StoreConfig::max_bytes) holds, so that such a store reads the disk once.

@@ -21,7 +21,7 @@ use super::{
     overlay::Changes,
     view::View,
 };
-use crate::store::storage::{SpaceId, StorageError, Tally, Usage};
+use crate::store::storage::{OtherPeer, SpaceId, StorageError, Tally, Usage};
 
 /// Opens the database with the settings in the builder.
 pub(super) type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, DatabaseError> + Send>;
@@ -211,8 +211,8 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
             }
             _ => {}
         }
-        if let Some(stored) = owner_of(&table)?.filter(|stored| stored != owner) {
-            return Err(StorageError::OtherPeer { owner: Box::new(stored) });
+        if let Some(stored) = owner_of(&table)? {
+            OtherPeer::check(stored, *owner)?;
         }
         let session = number(&table, meta::SESSION)?.unwrap_or(0).wrapping_add(1);
         let usage = table.get(meta::USAGE).map_err(failed)?.map(|usage| read_usage(usage.value()));

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::Span;
+
 use super::{config::Durability, disk::Disk, overlay::Changes, view::View};
 use crate::store::{
     lock,
@@ -209,6 +211,7 @@ fn wait<'a>(
 
 /// Begins the thread.
 pub(super) fn spawn(
+    span: Span,
     disk: Disk,
     view: View,
     usage: Usage,
@@ -236,8 +239,9 @@ pub(super) fn spawn(
         done: Condvar::new(),
     });
     let writer = Writer { shared: shared.clone(), disk, durability, unwritten: Group::default() };
-    let thread =
-        thread::Builder::new().name("smart-record-disk".to_owned()).spawn(|| writer.run())?;
+    let thread = thread::Builder::new()
+        .name("smart-record-disk".to_owned())
+        .spawn(move || span.in_scope(|| writer.run()))?;
     Ok((shared, thread))
 }
 

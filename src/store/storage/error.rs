@@ -34,12 +34,9 @@ pub enum StorageError {
         /// The format that this version reads.
         known: u32,
     },
-    /// The file belongs to another peer, from which its rows are ordered by distance.
-    #[error("it belongs to {owner}")]
-    OtherPeer {
-        /// To whom.
-        owner: Box<PeerId>,
-    },
+    /// The storage belongs to another peer.
+    #[error(transparent)]
+    OtherPeer(#[from] OtherPeer),
     /// Another process, or another storage of this one, has the file open.
     #[error("it is open already")]
     Locked,
@@ -49,6 +46,30 @@ pub enum StorageError {
     /// It was closed after a failure and could not yet be opened again.
     #[error("closed after a failure")]
     Closed,
+}
+
+/// A store or its storage belongs to another peer than the one it was given for.
+///
+/// Rows are ordered by distance from their owner, and local writes are told from remote ones by it,
+/// so neither can be used for another peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store belongs to peer {owner}, not to {expected}")]
+#[non_exhaustive]
+pub struct OtherPeer {
+    /// The peer that owns the store.
+    pub owner: Box<PeerId>,
+    /// The peer that it was given for.
+    pub expected: Box<PeerId>,
+}
+
+impl OtherPeer {
+    /// Checks that what `owner` owns is used for `expected`.
+    pub(crate) fn check(owner: PeerId, expected: PeerId) -> Result<(), Self> {
+        if owner == expected {
+            return Ok(());
+        }
+        Err(Self { owner: Box::new(owner), expected: Box::new(expected) })
+    }
 }
 
 impl StorageError {

@@ -166,7 +166,7 @@ fn one_writer_under_many_keys_stays_within_the_store() {
     clock.set(at(NOW));
     let storage = MemoryStorage::default();
     let mut store =
-        SmartRecordStore::with_storage(local, Registry::default(), config, storage, clock);
+        SmartRecordStore::with_storage(local, Registry::default(), config, storage, clock).unwrap();
     for n in 0..200 {
         let key = format!("/sr/{n}");
         let update = mallory().sign_under(key.as_str(), &Update::saying(1));

@@ -141,6 +141,7 @@ fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
         let storage = RedbStorage::open(&path, local, &RedbConfig::default()).unwrap();
         let clock = ManualClock::at(at(NOW));
         SmartRecordStore::with_storage(local, registry, StoreConfig::default(), storage, clock)
+            .unwrap()
     };
     let rounds = rounds(20);
     let (knows, freshness) = knowing(&rounds[..10]);

@@ -130,7 +130,8 @@ fn how_long_a_value_is_remembered_is_the_user_s_choice() {
         StoreConfig::default().with_receipt_memory(secs(90)),
         MemoryStorage::default(),
         clock.clone(),
-    );
+    )
+    .unwrap();
     write(&mut store, &minute()).unwrap();
     clock.set(at(NOW + 89_999));
     assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
@@ -344,6 +345,7 @@ fn a_restart_does_not_start_the_time_anew() {
             storage.clone(),
             clock.clone(),
         )
+        .unwrap()
     };
     put(&mut open(), &minute(), None);
     clock.set(at(NOW + MINUTE / 2));
@@ -379,7 +381,8 @@ fn any_validator_can_let_the_time_run_from_receipt() {
         StoreConfig::default(),
         MemoryStorage::default(),
         clock.clone(),
-    );
+    )
+    .unwrap();
     let key = RecordKey::new("/minute/x");
     store.write(&key, b"b").unwrap();
     clock.set(at(NOW + MINUTE / 2));

@@ -148,7 +148,7 @@ fn a_group_that_cannot_be_written_stays_and_further_writes_are_refused() {
 
 #[test]
 fn dropping_a_store_with_a_broken_disk_ends() {
-    for durability in [Durability::Immediate, EAGER, Durability::group()] {
+    for durability in [Durability::Immediate, EAGER, Durability::default()] {
         let (device, clock) = (Device::default(), clock());
         let mut store = store_on(&device, durability, &clock);
         device.fail(Faults { reads: true, syncs: true, ..WRITES_FAIL });
@@ -163,7 +163,7 @@ fn dropping_a_store_with_a_broken_disk_ends() {
 fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
     for durability in MODES {
         let (device, clock) = (Device::default(), clock());
-        let mut store = store_on(&device, Durability::group(), &clock);
+        let mut store = store_on(&device, Durability::default(), &clock);
         for n in 0..300 {
             store.write(&key(n), &[0; 1_000]).unwrap();
         }
@@ -179,7 +179,8 @@ fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
             StoreConfig::default(),
             storage,
             clock.clone(),
-        );
+        )
+        .unwrap();
         device.fail(READS_FAIL);
         let answered = || (0..300).filter(|n| store.get(&kad_key(key(*n))).is_some()).count();
         assert!(answered() < 300);
@@ -274,7 +275,8 @@ fn whatever_bit_of_the_file_is_flipped_nothing_wrong_is_served() {
         opened += 1;
         let config = StoreConfig::default();
         let mut store =
-            SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+            SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+                .unwrap();
         if let Ok(Some(record)) = store.record(&board) {
             served += record.spaces().len();
             for (writer, space) in record.spaces() {

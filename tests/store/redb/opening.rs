@@ -49,7 +49,8 @@ fn a_file_is_open_once() {
     let path = folder.path().join("store");
     let first = RedbStorage::open(&path, local(), &RedbConfig::default()).unwrap();
     let second = || RedbStorage::open(&path, local(), &RedbConfig::default());
-    assert_eq!(second().unwrap_err(), StorageError::Locked);
+    let error = second().unwrap_err();
+    assert_eq!((&error.path, error.source), (&path, StorageError::Locked));
     drop(first);
     second().unwrap();
 }
@@ -57,19 +58,21 @@ fn a_file_is_open_once() {
 #[test]
 fn what_is_not_a_storage_of_ours_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |path: &std::path::Path| RedbStorage::open(path, local(), &RedbConfig::default());
+    let open = |path: &std::path::Path| {
+        let error = RedbStorage::open(path, local(), &RedbConfig::default()).unwrap_err();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        assert!(error.to_string().contains(file), "the error names the file: {error}");
+        error.source
+    };
     let text = folder.path().join("text");
     std::fs::write(&text, "a letter to a friend, longer than any header of a database ".repeat(99))
         .unwrap();
     let before = std::fs::read(&text).unwrap();
-    assert_eq!(open(&text).unwrap_err(), StorageError::NotAStorage);
+    assert_eq!(open(&text), StorageError::NotAStorage);
     assert_eq!(std::fs::read(&text).unwrap(), before);
-    assert_eq!(
-        open(folder.path()).unwrap_err(),
-        StorageError::Io(std::io::ErrorKind::IsADirectory)
-    );
+    assert_eq!(open(folder.path()), StorageError::Io(std::io::ErrorKind::IsADirectory));
     let nowhere = folder.path().join("no such folder").join("store");
-    assert_eq!(open(&nowhere).unwrap_err(), StorageError::Io(std::io::ErrorKind::NotFound));
+    assert_eq!(open(&nowhere), StorageError::Io(std::io::ErrorKind::NotFound));
 
     // Someone else's database, also one that has a table of the same name.
     for name in ["theirs", "meta"] {
@@ -99,7 +102,15 @@ fn another_format_and_another_peer_s_file_are_refused() {
     let other = device.clone();
     let error =
         RedbStorage::open_backend(move || Ok(other.clone()), peer(1), &RedbConfig::default());
-    assert_eq!(error.unwrap_err(), StorageError::OtherPeer { owner: Box::new(local()) });
+    let Err(StorageError::OtherPeer(error)) = error else { panic!("{error:?}") };
+    assert_eq!((*error.owner, *error.expected), (local(), peer(1)));
+
+    // Nor does it go into a store of another peer once it is open.
+    let storage = open_on(&device, Durability::Immediate).unwrap();
+    let config = StoreConfig::default();
+    let error = SmartRecordStore::with_storage(peer(1), registry(), config, storage, clock.clone());
+    let error = error.unwrap_err();
+    assert_eq!((*error.owner, *error.expected), (local(), peer(1)));
 
     for found in [1_u32, 3] {
         set_meta(&device, "format", &found.to_le_bytes());
@@ -200,6 +211,7 @@ fn the_local_node_s_provider_records_survive_a_restart() {
             let storage = RedbStorage::open(&path, local(), &config(durability)).unwrap();
             let config = StoreConfig::default();
             SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+                .unwrap()
         };
         let (mut store, begun) = (open(), Instant::now());
         let addresses = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];

@@ -39,7 +39,7 @@ fn reopen_with(
 ) -> SmartRecordStore {
     let device = device.clone();
     let storage = RedbStorage::open_backend(move || Ok(device.clone()), local(), &config).unwrap();
-    SmartRecordStore::with_storage(local(), registry, store, storage, clock.clone())
+    SmartRecordStore::with_storage(local(), registry, store, storage, clock.clone()).unwrap()
 }
 
 fn immediate() -> RedbConfig {

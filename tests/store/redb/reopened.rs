@@ -1,6 +1,6 @@
 //! A storage on a disk that is closed and opened again.
 
-use libp2p_smart_record::store::storage::{Rejected, RowCheck};
+use libp2p_smart_record::store::storage::{OtherPeer, Rejected, RowCheck};
 
 use super::*;
 
@@ -91,8 +91,8 @@ impl Storage for Reopened {
         self.inner().usage()
     }
 
-    fn set_check(&mut self, check: Arc<dyn RowCheck>) {
-        self.inner_mut().set_check(check);
+    fn attach(&mut self, local: PeerId, check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
+        self.inner_mut().attach(local, check)
     }
 
     fn take_rejected(&mut self) -> Vec<Rejected> {

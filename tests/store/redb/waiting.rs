@@ -126,7 +126,8 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
     let storage = RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();
     let config = StoreConfig::default();
     let mut store =
-        SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone());
+        SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
+            .unwrap();
     for n in 0..40 {
         let mut record = Record::new(kad_key(key(n).as_bytes()), vec![0; 1_000]);
         record.expires = Some(Instant::now() + Duration::from_secs(60));

@@ -51,7 +51,7 @@ async fn a_slice_fits_into_a_reply_beside_peers_with_any_number_of_addresses() {
         holder.store(&board).await;
         reader.add(holder.id, holder.address.clone()).await;
         let reading = reader.client.get(key()).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(board));
+        assert_eq!(reading.snapshot.record(), Some(&board));
     })
     .await;
 }

@@ -528,7 +528,7 @@ async fn a_watch_without_news_takes_one_lookup_each_time() {
         let board = super::repairs::board(60, 600);
         full.store(&board).await;
         let mut watch = b.client.watch(key()).await.unwrap();
-        while watch.next().await.unwrap().record.as_ref() != Some(&board) {}
+        while watch.next().await.unwrap().record() != Some(&board) {}
         let counts = async || {
             let counters = b.smart(|smart| smart.counters().clone()).await;
             (counters.reads, counters.lookups)

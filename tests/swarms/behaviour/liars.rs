@@ -106,7 +106,7 @@ async fn read_beside_with(
     honest.store(&signed(&key(), author, "truth")).await;
     let reading = within(reader.client.get(key())).await.unwrap();
     assert_eq!(texts(&reading.view()), ["truth"]);
-    assert_eq!(reading.snapshot.record, honest.stored(&key()).await);
+    assert_eq!(reading.snapshot.record(), honest.stored(&key()).await.as_ref());
     (reading, liar)
 }
 
@@ -195,7 +195,7 @@ async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
         for _ in 0..2 {
             let reading = reader.client.get(key()).await.unwrap();
             assert_eq!(texts(&reading.view()), ["truth"]);
-            assert_eq!(reading.snapshot.record.as_ref(), Some(&truth));
+            assert_eq!(reading.snapshot.record(), Some(&truth));
             assert_eq!(
                 (reading.holders.len(), reading.stale.len(), reading.empty.len()),
                 (3, 2, 2),

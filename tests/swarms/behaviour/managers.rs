@@ -50,10 +50,10 @@ async fn what_one_puts_another_gets() {
     mesh(&[&a, &b]).await;
     within(async {
         assert_eq!(bob.get(KEY).await.unwrap(), None);
-        let published = alice.put(KEY, "hello").await.unwrap();
+        let published = alice.publish(KEY, "hello").await.unwrap();
         assert_eq!(published.peers, 1);
         assert_eq!(bob.get_record(KEY).await.unwrap(), Some(published.record));
-        bob.put(KEY, "hello yourself").await.unwrap();
+        bob.publish(KEY, "hello yourself").await.unwrap();
         assert_eq!(alice.get(KEY).await.unwrap(), Some(b"hello yourself".to_vec()));
     })
     .await;

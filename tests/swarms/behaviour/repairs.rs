@@ -34,7 +34,7 @@ async fn stale_and_empty_holders_get_the_joined_record() {
         newest.store(&both).await;
         stale.store(&one).await;
         let reading = reader.client.get(key()).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(both.clone()));
+        assert_eq!(reading.snapshot.record(), Some(&both));
         assert_eq!(reading.stale, [stale.id]);
         assert_eq!(reading.empty, [empty.id]);
         let mut repaired = Vec::new();
@@ -70,8 +70,8 @@ async fn a_large_record_that_was_read_is_kept_whole_and_told_to_watchers_when_al
         let board = board(96, 100);
         full.store(&board).await;
         let reading = reader.client.get(key()).await.unwrap();
-        assert_eq!(reading.snapshot.record, Some(board.clone()));
-        assert_eq!(watch.next().await.unwrap().record, Some(board.clone()), "told once");
+        assert_eq!(reading.snapshot.record(), Some(&board));
+        assert_eq!(watch.next().await.unwrap().record(), Some(&board), "told once");
         assert_eq!(reader.stored(&key()).await, Some(board));
     })
     .await;

@@ -89,7 +89,7 @@ async fn a_shard_that_was_not_read_to_its_end_is_told() {
         let mut whole = read.record;
         for _ in 0..10 {
             if let Some(record) =
-                reader.client.get(shards[0].clone()).await.unwrap().snapshot.record
+                reader.client.get(shards[0].clone()).await.unwrap().snapshot.record().cloned()
             {
                 whole.join(record).unwrap();
             }

@@ -68,14 +68,14 @@ async fn an_ipns_record_that_one_puts_the_others_get() {
         assert_eq!(publication.content, PublicationContent::Value(old.encode()));
         assert_eq!(a.client.confirm(&publication).await.unwrap().len(), 2);
         let reading = c.client.get(key.clone()).await.unwrap();
-        assert_eq!(reading.snapshot.value, Some(old.encode()));
-        assert_eq!(reading.snapshot.record, None);
+        assert_eq!(reading.snapshot.value(), Some(&old.encode()));
+        assert_eq!(reading.snapshot.record(), None);
 
         // It is anybody's to send on, and takes the place of the old one.
         b.client.put(key.clone(), new.encode()).await.unwrap();
         for peer in [&a, &c] {
             let reading = peer.client.get(key.clone()).await.unwrap();
-            assert_eq!(reading.snapshot.value, Some(new.encode()));
+            assert_eq!(reading.snapshot.value(), Some(&new.encode()));
         }
         assert_eq!(a.client.confirm(&publication).await.unwrap(), [], "nobody has the old one");
     })
@@ -94,7 +94,7 @@ async fn the_newest_ipns_record_wins_and_stale_and_empty_holders_get_it() {
         give(&stale, &key, old.encode()).await;
         give(&newest, &key, new.encode()).await;
         let reading = reader.client.get(key.clone()).await.unwrap();
-        assert_eq!(reading.snapshot.value, Some(new.encode()));
+        assert_eq!(reading.snapshot.value(), Some(&new.encode()));
         assert_eq!((reading.stale, reading.empty), (vec![stale.id], vec![empty.id]));
         until_repaired(&mut reader, &[&stale, &empty]).await;
         for peer in [&reader, &stale, &newest, &empty] {
@@ -131,9 +131,9 @@ async fn a_watch_of_an_ipns_record_yields_each_better_one() {
         let (key, old, new) = old_and_new();
         a.client.put(key.clone(), old.encode()).await.unwrap();
         let mut watch = b.client.watch(key.clone()).await.unwrap();
-        assert_eq!(watch.next().await.unwrap().value, Some(old.encode()));
+        assert_eq!(watch.next().await.unwrap().value(), Some(&old.encode()));
         a.client.put(key.clone(), new.encode()).await.unwrap();
-        assert_eq!(watch.next().await.unwrap().value, Some(new.encode()));
+        assert_eq!(watch.next().await.unwrap().value(), Some(&new.encode()));
     })
     .await;
 }
@@ -152,7 +152,7 @@ async fn a_watch_goes_neither_back_nor_forgets_what_lives() {
             reader.add(peer.id, peer.address.clone()).await;
         }
         let mut watch = reader.client.watch(key.clone()).await.unwrap();
-        while watch.next().await.unwrap().value != Some(new.encode()) {}
+        while watch.next().await.unwrap().value() != Some(&new.encode()) {}
         // First only the old one is left, then nobody; nor does the reader keep a copy of its own.
         for gone in [good, stale] {
             drop(gone);
@@ -181,7 +181,7 @@ async fn a_public_key_is_found_under_its_peer_id() {
         let key = PublicKeyValidator::key(&public_key);
         a.client.put(key.clone(), public_key.encode_protobuf()).await.unwrap();
         let reading = b.client.get(key).await.unwrap();
-        assert_eq!(reading.snapshot.value, Some(public_key.encode_protobuf().into()));
+        assert_eq!(reading.snapshot.value(), Some(&public_key.encode_protobuf().into()));
     })
     .await;
 }
@@ -220,7 +220,7 @@ async fn presence_of_several_holders_is_united_and_each_gets_the_rest() {
             record.view(now).map(Announcement::node).collect()
         };
         let reading = reader.client.get(key.as_record_key().clone()).await.unwrap();
-        assert_eq!(present(&reading.snapshot.value.unwrap()), nodes);
+        assert_eq!(present(reading.snapshot.value().unwrap()), nodes);
         until_repaired(&mut reader, &[&one, &other]).await;
         for peer in [&reader, &one, &other] {
             assert_eq!(present(&value(peer, key.as_record_key()).await.unwrap()), nodes);

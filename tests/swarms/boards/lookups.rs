@@ -48,7 +48,7 @@ fn replicas(key: &RecordKey, writers: u64) -> (Vec<SmartRecordStore>, SmartRecor
         let (registry, config) = (Registry::default(), StoreConfig::default());
         let storage = MemoryStorage::default();
         let mut store =
-            SmartRecordStore::with_storage(peer, registry, config, storage, clock.clone());
+            SmartRecordStore::with_storage(peer, registry, config, storage, clock.clone()).unwrap();
         store.write(key, &board.encode()).unwrap();
         stores.push(store);
     }

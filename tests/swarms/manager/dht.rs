@@ -69,7 +69,7 @@ async fn what_one_puts_another_gets() {
     bob.meet(&hub).await;
     within(async {
         assert_eq!(bob.manager.get(KEY).await, Ok(None));
-        let published = alice.manager.put(KEY, "hello").await.unwrap();
+        let published = alice.manager.publish(KEY, "hello").await.unwrap();
         assert!(published.peers >= 1);
         let found = bob.manager.get_record(KEY).await.unwrap().unwrap();
         assert_eq!(found, published.record);
@@ -78,7 +78,7 @@ async fn what_one_puts_another_gets() {
         assert!(found.received_at().is_some());
 
         // Bob answers, and Alice sees the end of her own record.
-        bob.manager.put(KEY, "hello yourself").await.unwrap();
+        bob.manager.publish(KEY, "hello yourself").await.unwrap();
         assert_eq!(alice.manager.get(KEY).await, Ok(Some(b"hello yourself".to_vec())));
     })
     .await;
@@ -123,7 +123,7 @@ async fn the_highest_sequence_wins() {
     }
     within(async {
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"third".to_vec())));
-        let published = reader.manager.put(KEY, "mine").await.unwrap();
+        let published = reader.manager.publish(KEY, "mine").await.unwrap();
         assert_eq!(published.peers, 3);
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"mine".to_vec())));
     })
@@ -143,7 +143,7 @@ async fn a_put_that_reaches_all_it_should_counts_them() {
         writer.meet(node).await;
     }
     within(async {
-        let published = writer.manager.put(KEY, "x").await.unwrap();
+        let published = writer.manager.publish(KEY, "x").await.unwrap();
         assert_eq!(published.peers, 2);
     })
     .await;
@@ -222,7 +222,7 @@ async fn forget(node: &Node) {
 async fn a_lone_node_says_that_nobody_took_it() {
     let alone = Managed::start(1).await;
     within(async {
-        let error = alone.manager.put(KEY, "hello?").await.unwrap_err();
+        let error = alone.manager.publish(KEY, "hello?").await.unwrap_err();
         assert_eq!(error, ManagerError::Backend(DhtError::NotReplicated));
         assert_eq!(alone.manager.get(KEY).await, Ok(Some(b"hello?".to_vec())), "kept here");
     })
@@ -237,7 +237,7 @@ async fn our_own_store_refuses_what_is_stale() {
             .kad(|kad| kad.store_mut().write(&KEY.into(), &value("new", 2)).map(drop))
             .await
             .unwrap();
-        let error = node.manager.put_record(record(5, KEY, "old", 1)).await.unwrap_err();
+        let error = node.manager.put(record(5, KEY, "old", 1)).await.unwrap_err();
         let stale = WriteError::Refused(ValidationError::Stale);
         assert_eq!(error, ManagerError::Backend(DhtError::Refused(stale)));
     })
@@ -264,7 +264,7 @@ async fn a_driver_dropped_before_the_question() {
     let (manager, driver) = halves();
     drop(driver);
     assert_eq!(manager.get(KEY).await, Err(STOPPED));
-    assert_eq!(manager.put(KEY, "x").await, Err(STOPPED));
+    assert_eq!(manager.publish(KEY, "x").await, Err(STOPPED));
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ fn futures_can_be_sent_between_threads() {
         value
     }
     let (manager, driver) = halves();
-    drop(is_send(manager.put(KEY, "x")));
+    drop(is_send(manager.publish(KEY, "x")));
     drop(is_send(manager.lookup(KEY)));
     drop(is_send(manager.clone()));
     drop(is_send(driver));

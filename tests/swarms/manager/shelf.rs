@@ -43,7 +43,7 @@ impl RecordBackend for Shelf {
         Ok(state.found.clone())
     }
 
-    async fn store(&self, _: &RecordKey, value: Bytes) -> Result<usize, Broken> {
+    async fn put(&self, _: &RecordKey, value: Bytes) -> Result<usize, Broken> {
         let mut state = self.0.lock().unwrap();
         state.stored.push(value);
         if state.is_broken { Err(Broken) } else { Ok(3) }
@@ -196,7 +196,7 @@ async fn liars_change_nothing() {
         assert_eq!(manager.get(KEY).await, Ok(Some(b"true".to_vec())));
         assert_eq!(shelf.take_corrections(), []);
         // Neither do they move the sequence of the next record.
-        let published = manager.put(KEY, "mine").await.unwrap();
+        let published = manager.publish(KEY, "mine").await.unwrap();
         assert_eq!(published.record.sequence(), NOW_MICROS);
         assert_eq!(published.peers, 3);
     }
@@ -230,7 +230,7 @@ async fn what_is_known_and_not_found_is_withheld() {
         assert_eq!(manager.has_record(KEY).await, Err(withheld.clone()));
     }
     // It can be put anew all the same.
-    let published = manager.put(KEY, "mine").await.unwrap();
+    let published = manager.publish(KEY, "mine").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS);
     let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: NOW_MICROS };
     assert_eq!(manager.get(KEY).await, Err(withheld));
@@ -266,7 +266,7 @@ async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
 #[tokio::test]
 async fn what_one_has_put_oneself_is_known() {
     let (manager, shelf) = manager();
-    let published = manager.put(KEY, "mine").await.unwrap();
+    let published = manager.publish(KEY, "mine").await.unwrap();
     shelf.holds(&[(peer(10), value("old", 1))]);
     assert!(matches!(manager.get(KEY).await, Err(ManagerError::RolledBack { .. })));
     shelf.holds(&[(peer(10), published.record.encode())]);
@@ -279,7 +279,7 @@ async fn a_put_looks_before_it_signs() {
     // Ahead of our clock, but within what is allowed.
     let ahead = NOW_MICROS + 60_000_000;
     shelf.holds(&[(peer(10), value("theirs", ahead))]);
-    let published = manager.put(KEY, "mine").await.unwrap();
+    let published = manager.publish(KEY, "mine").await.unwrap();
     assert_eq!(published.record.sequence(), ahead + 1);
 }
 
@@ -288,10 +288,10 @@ async fn a_sequence_is_not_used_again_after_a_failure() {
     let (manager, shelf) = manager();
     shelf.0.lock().unwrap().is_broken = true;
     for _ in 0..3 {
-        assert_eq!(manager.put(KEY, "x").await, Err(ManagerError::Backend(Broken)));
+        assert_eq!(manager.publish(KEY, "x").await, Err(ManagerError::Backend(Broken)));
     }
     shelf.0.lock().unwrap().is_broken = false;
-    let published = manager.put(KEY, "x").await.unwrap();
+    let published = manager.publish(KEY, "x").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 3);
     let mut stored = shelf.0.lock().unwrap().stored.clone();
     stored.dedup();
@@ -302,9 +302,9 @@ async fn a_sequence_is_not_used_again_after_a_failure() {
 async fn a_put_that_may_not_be_asks_nobody() {
     let (manager, shelf) = manager();
     let key = RecordKey::new(format!("/own/{}/a", peer_id(2)));
-    assert!(matches!(manager.put(key, "x").await, Err(ManagerError::Refused(_))));
-    assert!(matches!(manager.put(KEY, vec![0; 6_145]).await, Err(ManagerError::Refused(_))));
-    assert!(matches!(manager.put("/nowhere/a", "x").await, Err(ManagerError::Unregistered(_))));
+    assert!(matches!(manager.publish(key, "x").await, Err(ManagerError::Refused(_))));
+    assert!(matches!(manager.publish(KEY, vec![0; 6_145]).await, Err(ManagerError::Refused(_))));
+    assert!(matches!(manager.publish("/nowhere/a", "x").await, Err(ManagerError::Unregistered(_))));
     let state = shelf.0.lock().unwrap();
     assert_eq!((state.fetched, state.stored.len()), (0, 0));
 }
@@ -316,10 +316,10 @@ async fn the_last_sequence_there_is() {
     let rules = Namespaces::empty().with("notes", rules).unwrap();
     let (manager, shelf) = manager_with(rules);
     shelf.holds(&[(peer(10), value("last but one", u64::MAX - 1))]);
-    let published = manager.put(KEY, "the last").await.unwrap();
+    let published = manager.publish(KEY, "the last").await.unwrap();
     assert_eq!(published.record.sequence(), u64::MAX);
     assert_eq!(
-        manager.put(KEY, "one more").await,
+        manager.publish(KEY, "one more").await,
         Err(ManagerError::SequenceExhausted(RecordKey::new(KEY)))
     );
 }
@@ -337,7 +337,7 @@ async fn a_backend_need_not_correct() {
             Ok(Found { answers: vec![answer], missing: vec![Holder::Local], ..Found::default() })
         }
 
-        async fn store(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {
+        async fn put(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {
             Ok(0)
         }
     }

@@ -9,7 +9,7 @@ use libp2p_smart_record::{
     Timestamp, Update, UpdateKind, Writer,
     store::{Events, Origin, StoreEvent},
 };
-use smart_record_host::Node;
+use smart_record_host::Host;
 
 use super::{Demo, NAME, nodes, report::Report};
 
@@ -171,9 +171,9 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
 
 /// Writes and reads as any honest peer would.
 async fn serve(
-    victim: &Node,
+    victim: &Host,
     events: &mut Events,
-    attacker: &Node,
+    attacker: &Host,
     keypair: &Keypair,
 ) -> Result<()> {
     let key = RecordKey::new("/sr/demo/guestbook");
@@ -188,7 +188,7 @@ async fn serve(
     stored.context("a PUT of the attacker's was not taken")?;
     let reading = attacker.client().get(key.clone()).await?;
     ensure!(
-        reading.holders.contains(&victim.peer_id()) && reading.snapshot.record == Some(record),
+        reading.holders.contains(&victim.peer_id()) && reading.snapshot.record() == Some(&record),
         "a GET of the attacker's did not find what it had put"
     );
     Ok(())

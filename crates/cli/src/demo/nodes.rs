@@ -9,7 +9,7 @@ use libp2p_smart_record::{
     RecordKey, SmartRecord,
     store::{Events, StoreEvent},
 };
-use smart_record_host::{Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder};
 
 /// The protocol that these nodes speak, so that they keep to themselves.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0.0");
@@ -17,21 +17,21 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A node on a free port of the loopback interface, which finds the others through the one at `first`.
-pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Node> {
-    let builder = NodeBuilder::with_keypair(keypair)
+pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Host> {
+    let builder = HostBuilder::with_keypair(keypair)
         .with_protocol(PROTOCOL)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse()?);
-    Ok(first.cloned().into_iter().fold(builder, NodeBuilder::bootstrap).start().await?)
+    Ok(first.cloned().into_iter().fold(builder, HostBuilder::bootstrap).start().await?)
 }
 
 /// Where others reach it.
-pub async fn address(node: &Node) -> Result<Multiaddr> {
+pub async fn address(node: &Host) -> Result<Multiaddr> {
     let address = node.addresses().await?.into_iter().next().context("it listens nowhere")?;
     Ok(address.with(Protocol::P2p(node.peer_id())))
 }
 
 /// Looks for its place in the DHT, and says how many peers it knows then.
-pub async fn look_around(node: &Node) -> Result<usize> {
+pub async fn look_around(node: &Host) -> Result<usize> {
     node.client().get(format!("/sr/{}", node.peer_id()).as_str()).await?;
     let count = node.run(|records| {
         records.kad_mut().kbuckets().map(|bucket| bucket.num_entries()).sum::<usize>()
@@ -40,21 +40,21 @@ pub async fn look_around(node: &Node) -> Result<usize> {
 }
 
 /// The record as the node's own store has it, whole.
-pub async fn stored(node: &Node, key: &RecordKey) -> Result<Option<SmartRecord>> {
+pub async fn stored(node: &Host, key: &RecordKey) -> Result<Option<SmartRecord>> {
     let key = key.clone();
     Ok(node.run(move |records| records.store_mut().record(&key)).await??)
 }
 
 /// What the node's peers know of a record, and not what it knows itself: this is about the network.
-pub async fn read(node: &Node, key: &RecordKey) -> Result<SmartRecord> {
+pub async fn read(node: &Host, key: &RecordKey) -> Result<SmartRecord> {
     let own = key.clone();
     node.run(move |records| records.store_mut().forget(&own)).await??;
-    let found = node.client().get(key.clone()).await?.snapshot.record;
+    let found = node.client().get(key.clone()).await?.snapshot.record().cloned();
     Ok(found.unwrap_or_else(|| SmartRecord::new(key.clone())))
 }
 
 /// Sends a value to one peer, whatever it is, as no client would.
-pub async fn send(node: &Node, to: PeerId, key: &RecordKey, value: Vec<u8>) -> Result<()> {
+pub async fn send(node: &Host, to: PeerId, key: &RecordKey, value: Vec<u8>) -> Result<()> {
     let record = kad::Record::new(kad::RecordKey::new(key), value);
     node.run(move |records| {
         records.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One);
@@ -64,7 +64,7 @@ pub async fn send(node: &Node, to: PeerId, key: &RecordKey, value: Vec<u8>) -> R
 }
 
 /// What happens in the node's store from now on.
-pub async fn events(node: &Node) -> Result<Events> {
+pub async fn events(node: &Host) -> Result<Events> {
     Ok(node.run(|records| records.store_mut().subscribe()).await?)
 }
 

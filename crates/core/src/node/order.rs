@@ -104,7 +104,7 @@ impl Kind {
         }
     }
 
-    fn cmp_content(&self, other: &Self) -> Ordering {
+    pub(crate) fn cmp_content(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
             (Self::Int(a), Self::Int(b)) => a.cmp(b),

@@ -220,15 +220,48 @@ fn halves(document: Dict) -> Option<(Dict, Dict)> {
         let first = pairs.by_ref().take(half).collect();
         return Some((first, pairs.collect()));
     }
-    let (key, Node { kind: Kind::Dict(dict), expires_at }) = pairs.next()? else {
-        return None;
+    let (key, node) = pairs.next()?;
+    let (first, second) = node_halves(node)?;
+    Some((Dict::from([(key.clone(), first)]), Dict::from([(key, second)])))
+}
+
+/// Two nodes that merge into this one: of a kind whose parts merge.
+fn node_halves(node: Node) -> Option<(Node, Node)> {
+    let (first, second) = match node.kind {
+        Kind::Dict(dict) => {
+            let (first, second) = halves(dict)?;
+            (first.into(), second.into())
+        }
+        Kind::Set(set) => {
+            let (first, second) = set_halves(set)?;
+            (first.into(), second.into())
+        }
+        Kind::Predicate(Predicate { tag, positional, named }) => {
+            let (first, second) = if named.is_empty() {
+                let (first, second) = set_halves(positional)?;
+                ((first, named.clone()), (second, named))
+            } else if positional.is_empty() {
+                let (first, second) = halves(named)?;
+                ((positional.clone(), first), (positional, second))
+            } else {
+                ((positional, Dict::new()), (Set::new(), named))
+            };
+            let with = |(positional, named)| {
+                Kind::Predicate(Predicate { tag: tag.clone(), positional, named })
+            };
+            (with(first), with(second))
+        }
+        _ => return None,
     };
-    let (first, second) = halves(dict)?;
-    let within = |dict| {
-        let node = Node { kind: Kind::Dict(dict), expires_at };
-        [(key.clone(), node)].into_iter().collect()
-    };
+    let within = |kind| Node { kind, expires_at: node.expires_at };
     Some((within(first), within(second)))
+}
+
+fn set_halves(set: Set) -> Option<(Set, Set)> {
+    let half = set.len() / 2;
+    let mut elements = set.into_iter();
+    let first: Set = elements.by_ref().take(half).collect();
+    (!first.is_empty()).then(|| (first, elements.collect()))
 }
 
 /// A document without what another says in the same positions.
@@ -245,37 +278,31 @@ fn minus(document: Dict, said: &Dict) -> Dict {
 
 /// A node without what another says in its place; `None` if that is all of it.
 fn node_minus(node: Node, said: &Node) -> Option<Node> {
-    let is_the_same = node.cmp_content(said).is_eq();
     let kind = match (node.kind, &said.kind) {
-        (Kind::Set(set), Kind::Set(said)) => {
-            let set = elements_minus(set, said);
-            (!set.is_empty()).then_some(Kind::Set(set))?
-        }
-        (Kind::Dict(dict), Kind::Dict(said)) => {
-            let dict = minus(dict, said);
-            (!dict.is_empty()).then_some(Kind::Dict(dict))?
-        }
+        (Kind::Set(set), Kind::Set(said)) => Kind::Set(elements_minus(set, said)),
+        (Kind::Dict(dict), Kind::Dict(said)) => Kind::Dict(minus(dict, said)),
         (Kind::Predicate(predicate), Kind::Predicate(said)) if predicate.tag == said.tag => {
             let Predicate { tag, positional, named } = predicate;
             let positional = elements_minus(positional, &said.positional);
-            let named = minus(named, &said.named);
-            let is_left = !positional.is_empty() || !named.is_empty();
-            is_left.then_some(Kind::Predicate(Predicate { tag, positional, named }))?
+            Kind::Predicate(Predicate { tag, positional, named: minus(named, &said.named) })
         }
-        // Something else was written there since.
-        (kind, _) if !is_the_same => kind,
-        _ => return None,
+        (kind, _) => {
+            // If it is something else, that was written there since.
+            let node = Node { kind, expires_at: node.expires_at };
+            return (!node.cmp_content(said).is_eq()).then_some(node);
+        }
     };
-    Some(Node { kind, expires_at: node.expires_at })
+    let is_left = kind.children().next().is_some();
+    is_left.then_some(Node { kind, expires_at: node.expires_at })
+}
+
+fn elements_minus(set: Set, said: &Set) -> Set {
+    set.into_iter().filter(|node| !said.contains(node)).collect()
 }
 
 /// When the last of a resolved node expires.
 fn latest_end(node: &Node) -> Timestamp {
     node.expires_at.max(node.kind.children().map(latest_end).max()).unwrap_or_default()
-}
-
-fn elements_minus(set: Set, said: &Set) -> Set {
-    set.into_iter().filter(|node| !said.contains(node)).collect()
 }
 
 /// A document without what a newer one overwrites.
@@ -411,21 +438,51 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_into_no_update_is_kept_all_the_same() {
-        let mut signer = signer();
-        // A set of which no update can carry all.
-        for n in 0..4 {
-            let set = Dict::from([("set", Set::from([n.to_string().repeat(700)]))]);
-            signer.merge(set, NOW, 10 * MINUTE).unwrap();
+    fn what_several_updates_have_united_is_signed_in_parts() {
+        let large = |n: usize| n.to_string().repeat(900);
+        for n in 0..3 {
+            let mut signer = signer();
+            for m in 0..3 {
+                let node = match n {
+                    0 => Node::from(Set::from([large(m)])),
+                    1 => Predicate::new("tag").with(large(m)).into(),
+                    _ => Predicate::new("tag").with_named(large(m), m.to_string()).into(),
+                };
+                signer.merge(Dict::from([("united", node)]), NOW, 10 * MINUTE).unwrap();
+            }
+            let short = match n {
+                0 => Node::from(Set::from([1])),
+                _ => Predicate::new("tag").with("short").with_named("short", "x").into(),
+            };
+            signer.merge(Dict::from([("united", short)]), NOW, MINUTE).unwrap();
+            let said = signer.space().view(NOW).unwrap().document;
+            KeptDocument::renew([], &mut signer, NOW).unwrap();
+            let replaced = signer.space().updates().next().unwrap();
+            assert_eq!(replaced.kind(), UpdateKind::Replace, "all of it was signed anew");
+            assert!(signer.space().updates().len() > 1, "none can carry all of it");
+            assert_eq!(signer.space().view(NOW).unwrap().document, said);
         }
-        let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
+    }
+
+    #[test]
+    fn what_the_space_has_no_room_for_once_more_is_kept_all_the_same() {
+        let mut signer = signer();
+        let large = |name: &str, len| Dict::from([(name.to_owned(), "x".repeat(len))]);
+        signer.replace(large("a", 1_980), NOW, 10 * MINUTE).unwrap();
+        for name in ["b", "c", "d", "e"] {
+            signer.merge(large(name, 1_980), NOW, 10 * MINUTE).unwrap();
+        }
+        assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
+        let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
+        // Withdrawing one would drop what others have published.
+        let before = signer.record(NOW);
+        let refused = KeptDocument::new(large("other", 1), MINUTE);
+        let refused = refused.withdraw([&kept], &mut signer, NOW).unwrap_err();
+        assert!(refused.to_string().contains("the space"), "{refused}");
+        assert_eq!(signer.record(NOW), before, "it leaves no trace");
         let renewed = KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
         assert_eq!(renewed.kind(), UpdateKind::Merge);
-        assert_eq!(signer.space().view(NOW).unwrap().document.len(), 2);
-        let before = signer.record(NOW);
-        let refused = kept.withdraw([], &mut signer, NOW).unwrap_err();
-        assert!(matches!(refused, SignError::Update(UpdateError::Limit(_))), "{refused}");
-        assert_eq!(signer.record(NOW), before, "it leaves no trace");
+        assert!(signer.space().view(NOW).unwrap().document.get("kept").is_some());
     }
 
     #[test]
@@ -447,9 +504,9 @@ mod tests {
             assert_eq!(space.updates().len(), 1);
             longest = longest.max(space.encode(&signer.writer()).len());
             let said = space.view(now).unwrap().document;
-            let set = r#"{"/": {"set": [1, 2]}}"#;
             let all = format!(
-                r#"{{"published": "x", "set": {set}, "name": "y", "map": "z", "players": {n}}}"#
+                r#"{{"published": "x", "set": {{"/": {{"set": [1, 2]}}}}, "name": "y", "map": "z",
+                "players": {n}}}"#
             );
             assert_eq!(said.to_json(), document(&all).to_json());
         }

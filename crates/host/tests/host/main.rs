@@ -20,16 +20,16 @@ use std::{
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, StreamProtocol, kad, multiaddr::Protocol};
 use libp2p_smart_record::store::SmartRecordStore;
-use smart_record_host::{HostError, Node, NodeBuilder};
+use smart_record_host::{Host, HostBuilder, HostError};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
 const PATIENCE: Duration = Duration::from_secs(300);
 
-fn builder() -> NodeBuilder {
-    Node::builder().with_protocol(PROTOCOL)
+fn builder() -> HostBuilder {
+    Host::builder().with_protocol(PROTOCOL)
 }
 
-async fn full_address(node: &Node) -> Multiaddr {
+async fn full_address(node: &Host) -> Multiaddr {
     let address = node.addresses().await.unwrap().remove(0);
     address.with(Protocol::P2p(node.peer_id()))
 }
@@ -62,7 +62,7 @@ async fn two_nodes_meet_over_quic() {
     publishes_and_reads("/ip4/127.0.0.1/udp/0/quic-v1").await;
 }
 
-async fn mode(node: &Node) -> kad::Mode {
+async fn mode(node: &Host) -> kad::Mode {
     node.run(|records| records.kad().mode()).await.unwrap()
 }
 
@@ -147,7 +147,7 @@ async fn a_node_keeps_its_records_in_a_file() {
     let keypair = Keypair::generate_ed25519();
     let start = async || {
         let store = SmartRecordStore::open(&file, keypair.public().to_peer_id()).unwrap();
-        let builder = NodeBuilder::with_keypair(keypair.clone()).with_store(store);
+        let builder = HostBuilder::with_keypair(keypair.clone()).with_store(store).unwrap();
         builder.with_protocol(PROTOCOL).start().await.unwrap()
     };
     tokio::time::timeout(PATIENCE, async {
@@ -216,4 +216,12 @@ async fn a_node_offers_a_service_over_tcp_and_ends_nevertheless() {
 #[tokio::test]
 async fn a_node_offers_a_service_over_quic() {
     offers_a_service("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}
+
+/// Case 16.
+#[test]
+fn a_node_does_not_take_the_store_of_another_peer() {
+    let peer = Keypair::generate_ed25519().public().to_peer_id();
+    let error = builder().with_store(SmartRecordStore::new(peer)).unwrap_err();
+    assert_eq!(*error.owner, peer);
 }

@@ -3,7 +3,7 @@
 use libp2p::{kad, multiaddr::Protocol};
 use libp2p_smart_record::metrics::Metrics;
 use prometheus_client::registry::Registry;
-use smart_record_host::Node;
+use smart_record_host::Host;
 use smart_record_services::{DialPolicy, Service, dialable};
 use smart_record_testing::metrics::scrape;
 use smart_record_testing_swarms::{PATIENCE, PROTOCOL, within};
@@ -13,7 +13,7 @@ const KEY: &str = "/sr/host/metrics";
 #[tokio::test]
 async fn what_a_ready_node_does_is_scraped() {
     let builder = || {
-        let builder = Node::builder().with_protocol(PROTOCOL);
+        let builder = Host::builder().with_protocol(PROTOCOL);
         let builder = builder.with_mode(kad::Mode::Server);
         builder.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
     };
@@ -40,7 +40,7 @@ async fn what_a_service_does_is_scraped_with_what_its_node_does() {
     within(async {
         let service = Service::builder().with_reachability(DialPolicy::default());
         let listen = || "/ip4/127.0.0.1/tcp/0".parse().unwrap();
-        let node = Node::builder()
+        let node = Host::builder()
             .with_metrics(&metrics)
             .with_service(service)
             .with_mode(kad::Mode::Server)
@@ -50,7 +50,7 @@ async fn what_a_service_does_is_scraped_with_what_its_node_does() {
             .unwrap();
         assert_eq!(scrape(&registry)["service_refused_total"], 0.0);
         let address = node.addresses().await.unwrap().remove(0);
-        let asker = Node::builder()
+        let asker = Host::builder()
             .bootstrap(address.clone().with(Protocol::P2p(node.peer_id())))
             .listen_on(listen())
             .start()

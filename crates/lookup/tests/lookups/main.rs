@@ -105,7 +105,8 @@ fn with_a_third_silent_a_node_that_has_met_them_does_not_wait_for_them() {
     assert!(first.settled <= 700 * MS, "{:?}", first.settled);
     for n in 1..20 {
         let outcome = node.run(&network, network.lookup(0, key(n), Wanted::Value));
-        assert_eq!(outcome.closest.len(), 13);
+        assert_eq!((outcome.closest.len(), outcome.silent.len()), (13, 7));
+        assert!(outcome.has_quorum);
         assert!(outcome.settled <= 300 * MS, "{:?}", outcome.settled);
         // They are asked all the same, after the others: they may be back.
         let mut asked = outcome.asked.iter().map(|(_, peer)| network.is_honest(peer));
@@ -230,6 +231,7 @@ fn when_nobody_answers_a_lookup_ends_after_patience_and_grace() {
     network.turn(&mut random, 100, || Kind::Silent);
     let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
     assert_eq!(outcome.closest, []);
+    assert_eq!((outcome.silent.len(), outcome.has_quorum), (20, false));
     // Six at a time, one second each, and the grace of the last.
     assert!(outcome.over <= 6 * SECOND, "{:?}", outcome.over);
 }

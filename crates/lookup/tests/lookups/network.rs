@@ -179,6 +179,8 @@ impl Network {
 pub(crate) struct Outcome {
     pub(crate) closest: Vec<PeerId>,
     pub(crate) implausible: Vec<PeerId>,
+    pub(crate) silent: Vec<PeerId>,
+    pub(crate) has_quorum: bool,
     /// Who was asked when.
     pub(crate) asked: Vec<(Duration, PeerId)>,
     /// How long it took to be settled, and to be over.
@@ -246,6 +248,8 @@ impl Node {
         Outcome {
             closest,
             implausible,
+            silent: lookup.silent(),
+            has_quorum: lookup.has_quorum(),
             asked,
             settled: settled.unwrap_or(self.now - begun),
             over: self.now - begun,

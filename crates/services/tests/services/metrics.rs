@@ -13,8 +13,8 @@ fn names_and_units_are_as_openmetrics_has_them() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let builder = Behaviour::builder(Keypair::generate_ed25519()).with_metrics(&metrics);
-    let (mut behaviour, client) = builder.build();
-    let _service = Service::builder().build(&mut behaviour, &client);
+    let (mut behaviour, _client) = builder.build();
+    let _service = Service::builder().build(&mut behaviour);
     let text = metrics::text(&registry);
     assert!(text.ends_with("# EOF\n"));
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();

@@ -114,6 +114,7 @@ impl Server {
         let store = SmartRecordStore::with_registry(id, registry, StoreConfig::default());
         let (mut records, client) = Behaviour::builder(keypair.clone())
             .with_store(store)
+            .unwrap()
             .with_protocol(PROTOCOL)
             .with_config(quiet())
             .build();
@@ -124,7 +125,7 @@ impl Server {
         if let Some(record) = stored {
             records.store_mut().write(record.key(), &record.encode()).unwrap();
         }
-        let Service { dialer, events, task, .. } = service.build(&mut records, &client);
+        let Service { dialer, events, task, .. } = service.build(&mut records);
         let composed = Composed { ping: ping::Behaviour::default(), records, dialer };
         let (mut swarm, address) =
             listening_with(keypair, composed, 2 * smart_record_testing_swarms::PATIENCE).await;

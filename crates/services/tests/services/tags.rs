@@ -215,7 +215,7 @@ async fn the_service_ends_with_the_last_client() {
             keypair,
             smart_record_testing_swarms::PROTOCOL,
         );
-        let service = service.build(&mut records, &client);
+        let service = service.build(&mut records);
         drop(client);
         service.task.await;
     })

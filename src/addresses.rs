@@ -1,68 +1,26 @@
-//! Which addresses of a peer stay in the routing table.
+//! Which addresses of a peer are worth keeping.
 //!
-//! What is in the routing table goes into each reply, beside the record: with some eight addresses of each of 20 peers a
-//! slice does not fit into Kademlia's packet any more, and whoever asked finds nothing. A host with a few networks has as many,
-//! and a peer may claim any number.
+//! A host with a few networks has many addresses, and a peer may claim any number. In the routing table they cost room in
+//! each reply, beside the record: with some eight addresses of each of 20 peers a slice does not fit into Kademlia's packet
+//! any more, and whoever asked finds nothing. In an answer they cost dials that lead nowhere.
 //!
 //! **Invariants.** Those that are kept are no more than [`MAX_ADDRESSES`], and so long all together that 20 peers of them
-//! leave room for a slice of the default size. What nobody elsewhere can reach is not passed on: loopback and link-local
-//! addresses stay only of peers that were met there.
+//! leave room for a slice of the default size. What nobody elsewhere can reach is not kept: loopback and link-local
+//! addresses stay only of peers that were met there, or told by one that was.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv6Addr};
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
-use libp2p_identity::PeerId;
-use libp2p_swarm::FromSwarm;
-
-use super::env::Env;
 
 /// How many addresses of a peer are kept: one for each of a few ways to it. A guess.
-pub(super) const MAX_ADDRESSES: usize = 3;
+pub(crate) const MAX_ADDRESSES: usize = 3;
 /// How many bytes they may have all together: of 16 KiB, 8 KiB are a slice and 600 bytes the key, twice; a twentieth of the rest,
 /// without the peer id.
 const MAX_BYTES: usize = 330;
 /// What an address has around it in a reply.
 const FRAME_BYTES: usize = 3;
-
-/// Where the peers are with whom we are connected.
-#[derive(Debug, Default)]
-pub(super) struct Remotes(HashMap<PeerId, Multiaddr>);
-
-impl Remotes {
-    pub(super) fn on_swarm_event(&mut self, event: &FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(established) => {
-                let remote = established.endpoint.get_remote_address();
-                // Whoever has dialled us need not listen there.
-                if established.endpoint.is_dialer() || !self.0.contains_key(&established.peer_id) {
-                    self.0.insert(established.peer_id, remote.clone());
-                }
-            }
-            FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {
-                self.0.remove(&closed.peer_id);
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes out of the routing table what is too much there of a peer's addresses.
-    pub(super) fn trim(&self, env: &mut Env, peer: PeerId) {
-        let Some(bucket) = env.kad.kbucket(peer) else {
-            return;
-        };
-        let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
-        let addresses = entry.iter().flat_map(|entry| entry.node.value.iter());
-        for address in surplus(addresses, self.0.get(&peer)) {
-            // With its last one the peer goes, too.
-            env.kad.remove_address(&peer, &address);
-        }
-    }
-}
 
 /// From where an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,12 +34,26 @@ enum Reach {
 
 impl Reach {
     fn of(address: &Multiaddr) -> Self {
-        let ip = match address.iter().next() {
-            Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
-            Some(Protocol::Ip6(ip)) => IpAddr::V6(ip).to_canonical(),
-            // A name, or a transport of the user's.
+        let mut parts = address.iter();
+        let (host, transport) = (parts.next(), parts.next());
+        let has_transport = !matches!(transport, None | Some(Protocol::P2p(_)));
+        let ip = match host {
+            Some(Protocol::Ip4(ip)) if has_transport => IpAddr::V4(ip),
+            Some(Protocol::Ip6(ip)) if has_transport => IpAddr::V6(ip).to_canonical(),
+            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) if has_transport => {
+                return Self::Everywhere;
+            }
+            // Nothing can be dialled at a host alone.
+            None
+            | Some(
+                Protocol::Ip4(_)
+                | Protocol::Ip6(_)
+                | Protocol::Dns(_)
+                | Protocol::Dns4(_)
+                | Protocol::Dns6(_),
+            ) => return Self::Nowhere,
+            // A transport of the user's, or names that stand for whole addresses.
             Some(_) => return Self::Everywhere,
-            None => return Self::Nowhere,
         };
         let (is_link, is_site) = match ip {
             IpAddr::V4(ip) => {
@@ -109,48 +81,58 @@ impl Reach {
     }
 }
 
-/// Those of a peer's addresses that are not to be kept.
-fn surplus<'a>(
-    addresses: impl IntoIterator<Item = &'a Multiaddr>,
+/// The best of a peer's addresses, the best first.
+///
+/// `remote` is where the peer, or whoever told its addresses, was met.
+pub(crate) fn best(
+    addresses: impl IntoIterator<Item = Multiaddr>,
     remote: Option<&Multiaddr>,
 ) -> Vec<Multiaddr> {
-    let without_peer = |address: &Multiaddr| -> Multiaddr {
-        address.iter().take_while(|part| !matches!(part, Protocol::P2p(_))).collect()
-    };
     let (met, host) = (remote.map(without_peer), remote.and_then(|it| it.iter().next()));
     let reach = remote.map(Reach::of);
     // The better first: by which we are connected, on the machine that we have met, of the widest reach.
     let mut ranked: Vec<_> = addresses
         .into_iter()
         .map(|address| {
-            let is_met = met.as_ref().is_some_and(|met| *met == without_peer(address));
+            let is_met = met.as_ref().is_some_and(|met| *met == without_peer(&address));
             let is_same = host.is_some() && address.iter().next() == host;
-            ((!is_met, !is_same, Reach::of(address)), address)
+            ((!is_met, !is_same, Reach::of(&address)), address)
         })
+        .filter(|((_, _, of), _)| of.is_shared(reach))
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
-    let (mut kept, mut bytes) = (0_usize, 0_usize);
-    let mut surplus = Vec::new();
-    for ((_, _, of), address) in ranked {
+    let mut bytes = 0_usize;
+    let fits = |address: &Multiaddr| {
         let with = bytes.saturating_add(address.len()).saturating_add(FRAME_BYTES);
-        if of.is_shared(reach) && kept < MAX_ADDRESSES && with <= MAX_BYTES {
-            (kept, bytes) = (kept.saturating_add(1), with);
-        } else {
-            surplus.push(address.clone());
+        let fits = with <= MAX_BYTES;
+        if fits {
+            bytes = with;
         }
+        fits
+    };
+    ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
+}
+
+/// The address without the id of the peer that is to be met there.
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let mut address = address.clone();
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
     }
-    surplus
+    address
 }
 
 #[cfg(test)]
 mod tests {
+    use libp2p_identity::PeerId;
+
     use super::*;
 
     fn kept(addresses: &[&str], remote: Option<&str>) -> Vec<String> {
         let addresses: Vec<Multiaddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
         let remote = remote.map(|it| it.parse().unwrap());
-        let surplus = surplus(&addresses, remote.as_ref());
-        let kept = addresses.iter().filter(|address| !surplus.contains(address));
+        let best = best(addresses.clone(), remote.as_ref());
+        let kept = addresses.iter().filter(|address| best.contains(address));
         kept.map(ToString::to_string).collect()
     }
 
@@ -186,6 +168,32 @@ mod tests {
         assert_eq!(kept(&all, Some("/ip4/10.0.0.2/tcp/1")), [all[4]]);
         assert_eq!(kept(&all, Some("/ip6/fe80::2/tcp/1")), [all[2], all[4]]);
         assert_eq!(kept(&all, Some("/ip4/127.0.0.1/tcp/9")), [all[0], all[2], all[4]]);
+    }
+
+    /// Case 17.
+    #[test]
+    fn an_address_that_cannot_be_dialled_takes_no_place() {
+        let named = format!("/ip4/1.1.1.1/p2p/{}", PeerId::random());
+        let all = [
+            "/ip4/8.8.8.8",
+            "/ip4/8.8.4.4",
+            "/ip6/2001:4860::1",
+            "/dns4/example.org",
+            &named,
+            "/ip4/10.0.0.2/tcp/4001",
+            "/memory/1",
+            "/dnsaddr/example.org",
+        ];
+        assert_eq!(kept(&all, None), all[5..]);
+    }
+
+    #[test]
+    fn the_id_at_the_end_is_no_part_of_where_a_peer_is_met() {
+        let id = format!("/p2p/{}", PeerId::random());
+        let relayed = format!("/ip4/1.2.3.4/tcp/1{id}/p2p-circuit");
+        let named: Multiaddr = format!("{relayed}{id}").parse().unwrap();
+        assert_eq!(without_peer(&named).to_string(), relayed);
+        assert_eq!(without_peer(&without_peer(&named)).to_string(), relayed);
     }
 
     #[test]

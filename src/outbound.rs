@@ -1,0 +1,218 @@
+//! Requests to single peers in Kademlia's own protocol.
+//!
+//! [`Outbound`] is a behaviour beside a `kad::Behaviour`. It sends GET_VALUE, FIND_NODE and PUT_VALUE, and tells how each has
+//! ended. Kademlia's own queries cannot ask one peer, have one patience for all, and read no more of an answer than others may
+//! send us.
+//!
+//! * `message`: requests and answers, and their wire form. Pure.
+//! * `deliveries`: which requests wait for which dial, and which connection has which. Pure.
+//! * `handler`: the streams of a connection.
+//!
+//! **Invariants.** Has no clock. Each request ends with one [`Ended`], or is [cancelled](Outbound::cancel) when its time is
+//! over, which [`smart_record_lookup::Requests`] tells: nobody waits for a peer that answers nothing. The same bounds the number of
+//! requests under way, to 64; a connection has [eight streams](handler) at most. What the 64 hold is less than 48 MiB: for
+//! each the packet of an answer, what is decoded of it, and its value. Nothing is accepted from others; that stays Kademlia's.
+//!
+//! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md). `docs/design.md`, section
+//! "Requests of our own".
+
+mod deliveries;
+mod handler;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::task::{Context, Poll};
+
+use libp2p_core::{
+    Endpoint, Multiaddr,
+    transport::{PortUse, TransportError},
+};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, DialError, ExternalAddresses, FromSwarm, ListenAddresses,
+    NetworkBehaviour, StreamProtocol, ToSwarm,
+};
+use smart_record_lookup as lookup;
+use smart_record_lookup::RequestId;
+
+use self::{
+    deliveries::Deliveries,
+    handler::{Command, Handler, Outcome},
+};
+pub(crate) use self::{
+    deliveries::Ended,
+    message::{Answer, InvalidAnswer, Record, Request},
+};
+use crate::addresses::without_peer;
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A behaviour of this node, such as one of connection limits, denied the connection. It says nothing about the peer.
+    #[error("this node denied the connection")]
+    Denied,
+    /// No address of the peer is known that a transport of this node can dial. It says nothing about the peer.
+    #[error("no address is known that this node can dial")]
+    NoAddress,
+    /// Nobody, or another peer, was met at the peer's addresses.
+    #[error("the peer cannot be reached at its addresses")]
+    Unreachable,
+    /// The peer does not speak the protocol: it is a client, or belongs to another DHT.
+    #[error("the peer does not serve this DHT")]
+    Unsupported,
+    /// The peer closed the stream, or the connection twice, or left the stream unnegotiated for ten seconds.
+    #[error("the stream was closed before the answer")]
+    Closed,
+    /// What the peer has sent is no answer to the request.
+    #[error(transparent)]
+    Invalid(#[from] InvalidAnswer),
+}
+
+impl From<&Failure> for lookup::Failure {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Denied | Failure::NoAddress => Self::Denied,
+            Failure::Unreachable | Failure::Closed => Self::Unreachable,
+            Failure::Unsupported => Self::Unsupported,
+            Failure::Invalid(_) => Self::Invalid,
+        }
+    }
+}
+
+impl From<&DialError> for Failure {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Denied { .. } | DialError::Aborted => Self::Denied,
+            DialError::NoAddresses | DialError::DialPeerConditionFalse(_) => Self::NoAddress,
+            DialError::Transport(errors)
+                if errors.iter().all(|(_, error)| {
+                    matches!(error, TransportError::MultiaddrNotSupported(_))
+                }) =>
+            {
+                Self::NoAddress
+            }
+            DialError::Transport(_)
+            | DialError::LocalPeerId { .. }
+            | DialError::WrongPeerId { .. } => Self::Unreachable,
+        }
+    }
+}
+
+/// Requests to single peers in Kademlia's protocol: see the [module](self).
+pub(crate) struct Outbound {
+    protocol: StreamProtocol,
+    local: PeerId,
+    deliveries: Deliveries,
+    listened: ListenAddresses,
+    external: ExternalAddresses,
+}
+
+impl Outbound {
+    /// Requests of the local peer, in the protocol of its Kademlia.
+    pub(crate) fn new(local: PeerId, protocol: StreamProtocol) -> Self {
+        Self {
+            protocol,
+            local,
+            deliveries: Deliveries::default(),
+            listened: ListenAddresses::default(),
+            external: ExternalAddresses::default(),
+        }
+    }
+
+    /// Sends a request to a peer, which is dialled if there is no connection to it: at these addresses and at those that other
+    /// behaviours know. The id is not that of another request under way.
+    pub(crate) fn send(
+        &mut self,
+        id: RequestId,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        request: Request,
+    ) {
+        self.deliveries.send(id, peer, addresses, request);
+    }
+
+    /// Gives a request up, and its stream. Nothing more is told of it. Does nothing if it has ended.
+    pub(crate) fn cancel(&mut self, id: RequestId) {
+        self.deliveries.cancel(id);
+    }
+
+    /// Whether the local peer can be met at an address.
+    fn is_own(&self, address: &Multiaddr) -> bool {
+        let address = without_peer(address);
+        self.listened.iter().chain(self.external.iter()).any(|own| without_peer(own) == address)
+    }
+
+    fn handler(&self, remote: &Multiaddr) -> Handler {
+        Handler::new(self.protocol.clone(), self.local, remote.clone())
+    }
+}
+
+impl NetworkBehaviour for Outbound {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Ended;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(self.handler(remote))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let mut addresses =
+            peer.map(|peer| self.deliveries.on_dial(connection, peer)).unwrap_or_default();
+        addresses.retain(|address| !self.is_own(address));
+        Ok(addresses)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        remote: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(self.handler(remote))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.listened.on_swarm_event(&event);
+        self.external.on_swarm_event(&event);
+        match event {
+            // Only now: a behaviour after this one may have denied the connection for which a handler was made.
+            FromSwarm::ConnectionEstablished(established) => {
+                self.deliveries.on_established(established.connection_id, established.peer_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.deliveries.on_closed(closed.connection_id, closed.peer_id);
+            }
+            FromSwarm::DialFailure(failed) => {
+                if let Some(peer) = failed.peer_id {
+                    self.deliveries.on_dial_failure(failed.connection_id, peer, failed.error);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, outcome: Outcome) {
+        self.deliveries.on_outcome(outcome.id, outcome.result);
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Ended, Command>> {
+        self.deliveries.next_event().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+smart_record_core::impl_debug! { Outbound: |outbound| protocol: outbound.protocol, deliveries: outbound.deliveries }

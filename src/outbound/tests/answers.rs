@@ -1,0 +1,186 @@
+//! What peers answer, and what they do instead.
+
+use std::sync::{Arc, Mutex};
+
+use futures::AsyncWriteExt;
+
+use super::*;
+use crate::outbound::{InvalidAnswer, handler::MAX_STREAMS};
+
+/// A peer that answers whatever it is asked with these bytes, and closes the stream.
+async fn says(peers: &mut Peers, bytes: Vec<u8>) -> Peer {
+    peers
+        .scripted(move |mut stream| {
+            let bytes = bytes.clone();
+            async move {
+                read_request(&mut stream).await;
+                // Who is told too much stops to listen.
+                if stream.write_all(&bytes).await.is_ok() {
+                    let _ = stream.close().await;
+                }
+            }
+        })
+        .await
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_a_failure_that_says_why() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let other_type = proto::Message { r#type: proto::Type::FindNode.into(), ..found("key") };
+    let crowd =
+        proto::Message { closer_peers: vec![proto::Peer::default(); 5_000], ..found("key") };
+    let mut cut_off = packet(&found("key"));
+    cut_off.pop();
+    let invalid = |why| Some(Failure::Invalid(why));
+    for (bytes, expected) in [
+        (packet(&found("key")), None),
+        (packet(&found("other")), invalid(InvalidAnswer::OtherKey)),
+        (packet(&other_type), invalid(InvalidAnswer::OtherType(4))),
+        (packet(&crowd), invalid(InvalidAnswer::TooManyFields)),
+        // Only the length is read.
+        (vec![0x81, 0x80, 0x10], invalid(InvalidAnswer::TooLong)),
+        (vec![0xff; 400_000], invalid(InvalidAnswer::TooLong)),
+        (cut_off, Some(Failure::Closed)),
+        (Vec::new(), Some(Failure::Closed)),
+    ] {
+        let shown = format!("{:?}", bytes.get(..20.min(bytes.len())));
+        let peer = says(&mut peers, bytes).await;
+        assert_eq!(ask(&mut client, &peer, get("key")).await.err(), expected, "{shown}");
+    }
+    let garbage = says(&mut peers, b"\x07garbage".to_vec()).await;
+    let failure = ask(&mut client, &garbage, get("key")).await.unwrap_err();
+    assert!(matches!(failure, Failure::Invalid(InvalidAnswer::Malformed(_))), "{failure:?}");
+    assert_eq!(lookup::Failure::from(&failure), lookup::Failure::Invalid);
+}
+
+#[tokio::test]
+async fn an_answer_of_256_kib_is_read() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let mut answer = found("key");
+    let room = 256 * 1_024 - answer.encoded_len();
+    // Two bytes more for the lengths, which take three instead of one.
+    answer.record.as_mut().unwrap().value = vec![7; room + 5 - 4].into();
+    assert_eq!(answer.encoded_len(), 256 * 1_024);
+    let peer = says(&mut peers, packet(&answer)).await;
+    let value = ask(&mut client, &peer, get("key")).await.unwrap().record.unwrap().value;
+    assert_eq!(value, answer.record.unwrap().value);
+}
+
+#[tokio::test]
+async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let (frozen, mut silent) = peers.holding().await;
+    let (dripping, mut dripped_at) = peers.holding().await;
+    let live = peers.server().await;
+    let ids = [&frozen, &dripping].map(|peer| send(client.behaviour_mut(), peer, get("key")));
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        // Others are asked and answer meanwhile, as often as anybody likes.
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        held.extend(silent.try_recv());
+        if let Ok(mut stream) = dripped_at.try_recv() {
+            // Most of an answer.
+            stream.write_all(&[0x80, 0x80, 0x01]).await.unwrap();
+            stream.write_all(&[0; 10_000]).await.unwrap();
+            stream.flush().await.unwrap();
+            held.push(stream);
+        }
+    }
+    ids.into_iter().for_each(|id| client.behaviour_mut().cancel(id));
+    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+    let client = tokio::spawn(async move {
+        loop {
+            let event = client.select_next_some().await;
+            assert!(!matches!(event, SwarmEvent::Behaviour(_)), "{event:?}");
+        }
+    });
+    // Nothing comes of writing to a stream that was given up.
+    for mut stream in held {
+        within(async {
+            while stream.write_all(&[0]).await.is_ok() && stream.flush().await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert!(!client.is_finished());
+    client.abort();
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_streams_and_the_rest_waits() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let (frozen, mut streams) = peers.holding().await;
+    let live = peers.server().await;
+    let mut ids: Vec<_> =
+        (0..MAX_STREAMS + 2).map(|_| send(client.behaviour_mut(), &frozen, get("key"))).collect();
+    let mut held = Vec::new();
+    while held.len() < MAX_STREAMS {
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        held.extend(streams.try_recv());
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+    }
+    assert!(streams.try_recv().is_err(), "there are more streams than may be");
+    // One that waits is given up, then one that has a stream: the last has its turn, and is answered.
+    client.behaviour_mut().cancel(ids.remove(MAX_STREAMS));
+    client.behaviour_mut().cancel(ids.remove(0));
+    let mut last = loop {
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        if let Ok(stream) = streams.try_recv() {
+            break stream;
+        }
+    };
+    last.write_all(&packet(&found("key"))).await.unwrap();
+    last.close().await.unwrap();
+    let ended = next(&mut client).await;
+    assert_eq!((Some(&ended.id), ended.peer), (ids.last(), frozen.id));
+    assert!(ended.result.is_ok());
+}
+
+#[tokio::test]
+async fn who_drops_a_stream_without_a_word_has_failed_at_once() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let peer = peers.scripted(async |stream| drop(stream)).await;
+    assert_eq!(ask(&mut client, &peer, get("key")).await, Err(Failure::Closed));
+}
+
+/// A server of rust-libp2p takes 32 streams on a connection and drops the next.
+#[tokio::test]
+async fn a_peer_answers_however_much_it_is_asked_at_once() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let live = peers.server().await;
+    for _ in 0..100 {
+        send(client.behaviour_mut(), &live, find("key"));
+    }
+    for _ in 0..100 {
+        assert_eq!(next(&mut client).await.result, Ok(Answer::default()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_is_what_kademlia_reads() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = seen.clone();
+    let peer = peers
+        .scripted(move |mut stream| {
+            let told = told.clone();
+            async move {
+                let request = read_request(&mut stream).await;
+                told.lock().unwrap().push(request);
+            }
+        })
+        .await;
+    for request in [get("key"), find("key"), put("key", "value")] {
+        assert_eq!(ask(&mut client, &peer, request).await, Err(Failure::Closed));
+    }
+    // The type, of which 0 is left out; the key; the record, which has the key again.
+    let expected: [&[u8]; 3] = [
+        b"\x08\x01\x12\x03key",
+        b"\x08\x04\x12\x03key",
+        b"\x12\x03key\x1a\x0c\x0a\x03key\x12\x05value",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}

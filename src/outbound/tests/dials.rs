@@ -1,0 +1,168 @@
+//! Connections that are there, come, are denied, or never come.
+
+use libp2p::{connection_limits as limits, ping};
+
+use super::*;
+
+/// Who asks, within limits that are looked at after it.
+#[derive(NetworkBehaviour)]
+struct Limited {
+    outbound: Outbound,
+    limits: limits::Behaviour,
+}
+
+/// The same, with the limits looked at first.
+#[derive(NetworkBehaviour)]
+struct LimitedFirst {
+    limits: limits::Behaviour,
+    outbound: Outbound,
+}
+
+async fn limited<B: NetworkBehaviour>(
+    limits: limits::ConnectionLimits,
+    behaviour: impl FnOnce(Outbound, limits::Behaviour) -> B,
+) -> Swarm<B> {
+    let keypair = Keypair::generate_ed25519();
+    let outbound = Outbound::new(keypair.public().to_peer_id(), PROTOCOL);
+    listening(keypair, behaviour(outbound, limits::Behaviour::new(limits))).await.0
+}
+
+/// An address of the loopback interface at which nobody listens.
+async fn nowhere() -> Multiaddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port()).parse().unwrap()
+}
+
+#[tokio::test]
+async fn who_cannot_be_dialled_has_failed_and_it_is_said_whose_fault_that_is() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let live = peers.server().await;
+    let own = client.listeners().next().unwrap().clone();
+    let stranger = PeerId::random();
+    let quic = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+    for (addresses, expected) in [
+        (vec![], Failure::NoAddress),
+        // Whoever says that others are met at ours wants us to dial ourselves.
+        (vec![own.clone(), own.with_p2p(stranger).unwrap()], Failure::NoAddress),
+        (vec![quic], Failure::NoAddress),
+        (vec![nowhere().await], Failure::Unreachable),
+        // Somebody else is there.
+        (vec![live.address.clone()], Failure::Unreachable),
+    ] {
+        let shown = format!("{addresses:?}");
+        send_to(client.behaviour_mut(), stranger, addresses, get("key"));
+        let failure = next(&mut client).await.result.unwrap_err();
+        assert_eq!(failure, expected, "{shown}");
+        let of_the_peer = lookup::Failure::from(&failure) == lookup::Failure::Unreachable;
+        assert_eq!(of_the_peer, expected == Failure::Unreachable);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_speak_the_protocol_is_not_silent() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let keypair = Keypair::generate_ed25519();
+    let kad_client = kad(&keypair, kad::Mode::Client);
+    let others = [
+        peers.start(keypair, kad_client).await,
+        peers.start(Keypair::generate_ed25519(), ping::Behaviour::default()).await,
+        peers.start(Keypair::generate_ed25519(), Outbound::new(PeerId::random(), PROTOCOL)).await,
+    ];
+    for peer in others {
+        assert_eq!(ask(&mut client, &peer, get("key")).await, Err(Failure::Unsupported));
+    }
+}
+
+#[tokio::test]
+async fn who_was_killed_has_failed_without_waiting() {
+    let mut client = client().await;
+    let mut peers = Peers::default();
+    let peer = peers.server().await;
+    assert_eq!(ask(&mut client, &peer, find("key")).await, Ok(Answer::default()));
+    peers.0.shutdown().await;
+    let failure = ask(&mut client, &peer, find("key")).await.unwrap_err();
+    assert!(matches!(failure, Failure::Unreachable | Failure::Closed), "{failure:?}");
+    assert_eq!(ask(&mut client, &peer, find("key")).await, Err(Failure::Unreachable));
+}
+
+#[tokio::test]
+async fn a_connection_that_this_node_denies_leaves_no_request_waiting() {
+    let mut peers = Peers::default();
+    let live = peers.server().await;
+    let none = limits::ConnectionLimits::default;
+    for limits in
+        [none().with_max_pending_outgoing(Some(0)), none().with_max_established_outgoing(Some(0))]
+    {
+        let make = |outbound, limits| Limited { outbound, limits };
+        let mut client = limited(limits.clone(), make).await;
+        for _ in 0..2 {
+            send(&mut client.behaviour_mut().outbound, &live, find("key"));
+            assert_eq!(next_of_limited(&mut client).await, Err(Failure::Denied));
+        }
+        // Nothing was sent into what was denied: once it may, a connection is made and used.
+        *client.behaviour_mut().limits.limits_mut() = none();
+        send(&mut client.behaviour_mut().outbound, &live, find("key"));
+        assert_eq!(next_of_limited(&mut client).await, Ok(Answer::default()));
+
+        let make = |outbound, limits| LimitedFirst { limits, outbound };
+        let mut client = limited(limits, make).await;
+        send(&mut client.behaviour_mut().outbound, &live, find("key"));
+        let ended = within(async {
+            loop {
+                let event = client.select_next_some().await;
+                if let SwarmEvent::Behaviour(LimitedFirstEvent::Outbound(ended)) = event {
+                    return ended.result;
+                }
+            }
+        });
+        assert_eq!(ended.await, Err(Failure::Denied));
+    }
+}
+
+async fn next_of_limited(client: &mut Swarm<Limited>) -> Result<Answer, Failure> {
+    within(async {
+        loop {
+            let event = client.select_next_some().await;
+            if let SwarmEvent::Behaviour(LimitedEvent::Outbound(ended)) = event {
+                return ended.result;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_dial_that_was_under_way_with_other_addresses_is_no_end() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let live = peers.server().await;
+    let opts = libp2p::swarm::dial_opts::DialOpts::peer_id(live.id);
+    client.dial(opts.addresses(vec![nowhere().await]).build()).unwrap();
+    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+}
+
+#[tokio::test]
+async fn one_connection_carries_all_requests_to_a_peer() {
+    let (mut peers, mut client) = (Peers::default(), client().await);
+    let live = peers.server().await;
+    let (mut connections, mut answers) = (0, 0);
+    for _ in 0..4 {
+        send(client.behaviour_mut(), &live, find("key"));
+    }
+    within(async {
+        while answers < 8 {
+            match client.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { .. } => connections += 1,
+                SwarmEvent::Behaviour(ended) => {
+                    assert_eq!(ended.result, Ok(Answer::default()));
+                    answers += 1;
+                    if answers <= 4 {
+                        send(client.behaviour_mut(), &live, find("key"));
+                    }
+                }
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(connections, 1);
+}

@@ -1,0 +1,42 @@
+//! What to do about a refused write of this node, for its log.
+//!
+//! Kademlia hands its caller no more than [`MaxRecords`](libp2p_kad::store::Error::MaxRecords) or
+//! [`ValueTooLarge`](libp2p_kad::store::Error::ValueTooLarge), so the log is where the reason is
+//! found.
+
+use super::StoreConfig;
+use smart_record_core::{Fault, Limit, ValidationError};
+
+/// What the local node can do about a refusal of its own write.
+pub(super) fn advice(reason: &ValidationError) -> &'static str {
+    let limit = match reason {
+        ValidationError::LimitExceeded(exceeded) => Some(exceeded.limit),
+        _ => None,
+    };
+    match (reason.fault(), limit) {
+        (Fault::Unsupported, _) => {
+            "register the namespace (`Registry::with`), or take keys of any form as libp2p's \
+             `MemoryStore` does (`SmartRecordStore::drop_in`)"
+        }
+        (_, Some(StoreConfig::CHUNK_BYTES)) => {
+            "no packet carries it: put a smart record in chunks (`SmartRecord::chunks`, `Dht::put`, \
+             `Client`), and make a value smaller"
+        }
+        (_, Some(limit)) if StoreConfig::ROOM.contains(&limit) => {
+            "the store is full: raise the bounds of its `StoreConfig`"
+        }
+        (_, Some(Limit::CLOCK_SKEW)) => "set this machine's clock, or the one of the signer",
+        (Fault::LimitExceeded, _) => {
+            "make it smaller or its lifetime shorter: replicas refuse it as well (`Limits`)"
+        }
+        (Fault::Malformed | Fault::Caller, _) => {
+            "check that these are the bytes of a signed record of this namespace; a document is \
+             signed with `SpaceSigner` or `Client::publish`"
+        }
+        (Fault::Invalid, _) => "check that it was signed for this key, by its owner",
+        (Fault::Expired, _) => "sign it anew, and check this machine's clock",
+        (Fault::Stale, _) => "read the record first, and sign a newer one",
+        (Fault::RefusedByPolicy, _) => "write under a key that is open to this writer",
+        _ => "see the reason",
+    }
+}
