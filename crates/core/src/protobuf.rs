@@ -1,4 +1,4 @@
-//! Protobuf messages: why bytes are not one, and the fields of one without decoding it.
+//! What several modules need of protobuf: the error of a decoder, and fields without a schema.
 
 use prost::encoding::{self, WireType};
 

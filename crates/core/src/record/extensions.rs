@@ -1,7 +1,7 @@
 //! Extension fields: what an update carries for versions to come.
 //!
-//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends it as it
-//! came; the signature covers it. A field with any other unknown number is refused.
+//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends
+//! it as it came; the signature covers it. A field with any other unknown number is refused.
 //!
 //! **Invariants.** Fields have ascending numbers, each at most once. Together they take
 //! [`Extensions::MAX_BYTES`] at most.
@@ -29,13 +29,16 @@ use crate::protobuf::Fields;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Extensions(BTreeMap<u32, Bytes>);
 
-/// Why a field cannot be added.
+/// Why bytes are not extension fields, or a field cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
     /// The fields are too large together.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
+    /// The bytes are not extension fields in their canonical form.
+    #[error("not the canonical encoding of extension fields")]
+    NotCanonical,
     /// The number is not one of an extension field.
     #[error("field {0} is not an extension field; those have the numbers 16 to 31")]
     Number(u32),
@@ -55,8 +58,8 @@ impl Extensions {
     /// Sets the bytes of a field, which may be empty.
     ///
     /// # Errors
-    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would take more
-    /// than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would
+    /// take more than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn with(mut self, number: u32, bytes: impl Into<Vec<u8>>) -> Result<Self, ExtensionError> {
         if !Self::NUMBERS.contains(&number) {
             return Err(ExtensionError::Number(number));
@@ -90,17 +93,16 @@ impl Extensions {
         fields
     }
 
-    /// Reads what follows the known fields of an update; `None` if that is not the canonical form of extension
-    /// fields.
-    pub(super) fn decode(rest: &[u8]) -> Result<Option<Self>, LimitExceeded> {
+    /// Reads what follows the known fields of an update.
+    pub(super) fn decode(rest: &[u8]) -> Result<Self, ExtensionError> {
         let fields = Fields(rest).filter(|(number, _)| Self::NUMBERS.contains(number));
         let fields = Self(fields.map(|(n, bytes)| (n, Bytes::copy_from_slice(bytes))).collect());
         // One comparison stands for the numbers, their order, duplicates and the shortest form.
         if fields.encode() != rest {
-            return Ok(None);
+            return Err(ExtensionError::NotCanonical);
         }
         Self::check_len(rest.len())?;
-        Ok(Some(fields))
+        Ok(fields)
     }
 
     fn check_len(len: usize) -> Result<(), LimitExceeded> {
@@ -126,7 +128,7 @@ mod tests {
         let extensions = extensions.unwrap();
         let bytes = extensions.encode();
         assert_eq!(bytes, [field(16, b""), field(20, b"b"), field(31, b"z")].concat());
-        assert_eq!(Extensions::decode(&bytes), Ok(Some(extensions.clone())));
+        assert_eq!(Extensions::decode(&bytes), Ok(extensions.clone()));
         assert_eq!(extensions.get(16), Some(&b""[..]));
         assert_eq!(extensions.get(17), None);
     }
@@ -150,7 +152,7 @@ mod tests {
             // Less than there should be.
             a[..a.len() - 1].to_vec(),
         ] {
-            assert_eq!(Extensions::decode(&bad), Ok(None), "{bad:x?}");
+            assert_eq!(Extensions::decode(&bad), Err(ExtensionError::NotCanonical), "{bad:x?}");
         }
     }
 
@@ -160,10 +162,10 @@ mod tests {
         let half = Extensions::new().with(16, [0; 252]).unwrap();
         let full = half.clone().with(17, [0; 252]).unwrap();
         assert_eq!(full.encode().len(), 512);
-        assert_eq!(Extensions::decode(&full.encode()), Ok(Some(full)));
+        assert_eq!(Extensions::decode(&full.encode()), Ok(full));
         let limit = LimitExceeded::new(Limit::EXTENSION_BYTES, 513, 512);
         assert_eq!(half.with(17, [0; 253]), Err(limit.clone().into()));
         let over = [field(16, &[0; 252]), field(17, &[0; 253])].concat();
-        assert_eq!(Extensions::decode(&over), Err(limit));
+        assert_eq!(Extensions::decode(&over), Err(limit.into()));
     }
 }

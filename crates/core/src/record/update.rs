@@ -2,8 +2,7 @@
 //!
 //! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
 //! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
-//! are kept verbatim, extension fields included. One way of reading believes its caller:
-//! [`Space::decode_trusted`](super::Space::decode_trusted), for what was verified before it was stored.
+//! are kept verbatim, extension fields included.
 //!
 //! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`, message `Update`;
 //! `docs/design.md`, section "Update".
@@ -16,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
-    extensions::Extensions,
+    extensions::{ExtensionError, Extensions},
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
@@ -114,6 +113,15 @@ impl From<NodeError> for UpdateError {
     }
 }
 
+impl From<ExtensionError> for UpdateError {
+    fn from(error: ExtensionError) -> Self {
+        match error {
+            ExtensionError::Limit(limit) => limit.into(),
+            ExtensionError::NotCanonical | ExtensionError::Number(_) => Self::NotCanonical,
+        }
+    }
+}
+
 /// Why an update cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -179,8 +187,7 @@ impl UnverifiedUpdate {
         check_signature_len(&signature)?;
         let wire = proto::Update::decode(bytes.clone()).map_err(ProtobufError::new)?;
         let rest = bytes.strip_prefix(&wire.encode_to_vec()[..]);
-        let extensions = rest.map(Extensions::decode).transpose()?.flatten();
-        extensions.ok_or(UpdateError::NotCanonical)?;
+        rest.map(Extensions::decode).ok_or(UpdateError::NotCanonical)??;
         let update = SignedUpdate::from_wire(wire, bytes, signature)?;
         let unverified = Self(update);
         unverified.check_lifetime(limits)?;
@@ -358,7 +365,7 @@ impl SignedUpdate {
         let known = proto::Update::decode(self.bytes.clone()).map(|update| update.encoded_len());
         // They were read once before, so there is nothing left to refuse.
         let rest = known.ok().and_then(|len| self.bytes.get(len..)).unwrap_or_default();
-        Extensions::decode(rest).ok().flatten().unwrap_or_default()
+        Extensions::decode(rest).unwrap_or_default()
     }
 
     /// The bytes that were signed together with the key.
