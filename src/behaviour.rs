@@ -4,16 +4,17 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading`, `sending` and `writing`
-//!   carry out with Kademlia what is decided elsewhere; `admitting` stores what others say; `watches`; `replicate`.
-//! * `env`: what each part is handed. `alarm`: the timer.
-//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces and the values that are kept;
-//!   `kept`: what of them is kept. `turns`: what is to be done
-//!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
+//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading` and `sending` carry out over
+//!   the network what is decided elsewhere; `writing` signs and stores; `admitting` stores what others say; `watches`; `replicate`.
+//! * `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
+//!   clock.
+//! * `known`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
+//!   writer's spaces and the values that are kept; `kept`: what of them is kept. `turns`: what is to be done when. `inbound`: who may
+//!   send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
 //! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
 //!
-//! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
-//! the behaviour's own do not show in its events; those of the user do.
+//! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number and in time. The
+//! behaviour begins no queries of Kademlia, so all their events are the user's.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
