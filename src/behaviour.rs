@@ -191,6 +191,7 @@ impl Behaviour {
         if operations.on_time(env) {
             return Poll::Ready(());
         }
+        operations.tell_idle();
         if let Poll::Ready(news) = env.net.poll(cx, operations.next_deadline()) {
             operations.on_news(env, news);
             return Poll::Ready(());

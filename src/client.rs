@@ -10,6 +10,7 @@ mod command;
 mod error;
 mod keep;
 pub(crate) mod latest;
+mod progress;
 mod publication;
 mod sharded;
 mod watch;
@@ -27,10 +28,14 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
-pub(crate) use self::command::{Command, End, Ending, KeepId, Reply, Write};
+pub(crate) use self::{
+    command::{Command, End, Ending, KeepId, Reply, Write},
+    progress::{Follower, Teller},
+};
 pub use self::{
     error::ClientError,
     keep::{KeepHandle, KeepValueHandle},
+    progress::{Progress, ReplicaState},
     publication::{Publication, PublicationContent, PublishedUpdate},
     sharded::ShardedReading,
     watch::{Readings, Watch},
@@ -107,6 +112,10 @@ impl Client {
     /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
     /// once an interval and when new peers turn up, until it expires.
     ///
+    /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it, or after ten seconds
+    /// ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline)) with those that have. The rest goes on in the background:
+    /// [`Publication::progress`].
+    ///
     /// What our space says already and `document` merge:
     ///
     #[doc = smart_record_core::merge_table!()]
@@ -114,7 +123,7 @@ impl Client {
     /// [`replace`](Self::replace) leaves nothing of what was there.
     ///
     /// # Errors
-    /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
+    /// [`ClientError`]; [`ClientError::NotAcknowledged`] if it was made, and no other peer has acknowledged it.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -151,7 +160,7 @@ impl Client {
     #[doc = smart_record_core::merge_table!()]
     ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish); that no other peer has acknowledged it is no error.
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -198,7 +207,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`ClientError::Refused`] if it is a key of smart records, which their writers keep with
-    /// [`keep`](Self::keep).
+    /// [`keep`](Self::keep). That no other peer has acknowledged it is no error.
     pub async fn keep_value(
         &self,
         key: impl Into<RecordKey>,
@@ -324,6 +333,16 @@ impl Client {
         after: Option<RecordId>,
     ) -> Result<Option<(RecordId, RecordKey)>, ClientError> {
         self.look(move |store| store.next_record(after)).await
+    }
+
+    /// Waits until nothing is under way any more that clients have begun, in the background either: writes that are on their way to
+    /// replicas, and reads that wait for late answers. Each has a deadline, so this takes some 40 seconds at most, if nobody begins
+    /// anything else meanwhile. What is kept alive is not waited for.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    pub async fn close(&self) -> Result<(), ClientError> {
+        self.ask(Command::Close).await
     }
 
     /// One that does not keep the behaviour's spaces alive.

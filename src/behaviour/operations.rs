@@ -24,7 +24,7 @@ use super::{
     writing::{Next, Writes},
 };
 use crate::{
-    client::{ClientError, Command, Ending},
+    client::{ClientError, Command, Ending, Reply},
     query::{ReadOptions, Reading, Spread},
     store::StoreEvent,
 };
@@ -38,6 +38,8 @@ pub(super) struct Operations {
     watches: Watches,
     replicate: Option<Replicate>,
     admission: Admission,
+    /// Who waits until nothing is under way that clients have begun.
+    closing: Vec<Reply<()>>,
     /// The ends of the handles that clients have.
     handles: FuturesUnordered<Ending>,
 }
@@ -52,15 +54,28 @@ impl Operations {
             watches: Watches::new(&env.config),
             replicate: replication.map(|every| Replicate::new(every, env.now())),
             admission,
+            closing: Vec::new(),
             handles: FuturesUnordered::new(),
         }
     }
 
     /// Whether a client's command can be begun.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
+        self.busy() < env.config.max_operations()
+    }
+
+    /// How much is under way that clients have begun.
+    fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
         let busy = busy.saturating_add(self.sends.count(Sender::is_client));
-        busy.saturating_add(self.writes.waiting()) < env.config.max_operations()
+        busy.saturating_add(self.writes.waiting())
+    }
+
+    /// Tells those who wait for it that nothing is under way any more.
+    pub(super) fn tell_idle(&mut self) {
+        if !self.closing.is_empty() && self.busy() == 0 {
+            self.closing.drain(..).for_each(|reply| reply.send(Ok(())));
+        }
     }
 
     pub(super) fn on_command(&mut self, env: &mut Env, command: Command) {
@@ -85,6 +100,7 @@ impl Operations {
                 self.begin_read(env, key, Reader::Stream(options, sender));
             }
             Command::Watch(key, sender) => self.watches.watch(env, key, sender),
+            Command::Close(reply) => self.closing.push(reply),
             Command::Look(look) => look(env.kad.store_mut()),
         }
     }
@@ -148,7 +164,7 @@ impl Operations {
                         self.go_on(env, operation);
                     }
                     OperationId::Send(send) => {
-                        let step = self.sends.on_outcome(env, send, id, peer, &outcome);
+                        let step = self.sends.on_outcome(env, send, id, peer, outcome);
                         self.take_step(env, step);
                     }
                 }
@@ -197,7 +213,12 @@ impl Operations {
     fn take_step(&mut self, env: &mut Env, step: Option<Step>) {
         match step {
             Some(Step::Read(id, key)) => self.begin_read(env, key, Reader::Sending(id)),
-            Some(Step::Tell(reply, result)) => reply.send(result),
+            Some(Step::Tell(reply, result)) => {
+                if let Err(ClientError::NotAcknowledged(publication)) = &result {
+                    self.writes.on_not_acknowledged(&publication.key, env.now());
+                }
+                reply.send(result);
+            }
             None => {}
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_lookup::{self as search, RequestId, Wanted};
+use smart_record_lookup::{self as lookup, Place, RequestId, Wanted};
 
 use super::{
     env::Env,
@@ -24,15 +24,20 @@ use super::{
     repairs::Repairs,
 };
 use crate::{
-    client::{ClientError, Publication, Reply},
+    client::{ClientError, Publication, PublicationContent, ReplicaState, Reply, Teller},
     meter::Amount,
     outbound::{Record, Request},
-    query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy},
+    query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy, contains},
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord};
 
 /// How long a sending goes on in the background after it was told. A guess: longer than the chunks of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
+/// How many of those that have acknowledged a client's write are asked whether they show it, and when: at first, and again if they do
+/// not. A replica stores what it takes at once, or after a check elsewhere; much longer than that is a second.
+const CHECKED: usize = 2;
+const FIRST_CHECK: Duration = Duration::from_millis(100);
+const SECOND_CHECK: Duration = Duration::from_secs(1);
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -61,8 +66,27 @@ struct Sending {
     /// Requests of the search, as opposed to those that deliver.
     searching: BTreeSet<RequestId>,
     sender: Sender,
+    /// Tells the client what becomes of it, and who is asked whether it shows it.
+    follow_up: Option<FollowUp>,
     deadline: Duration,
     span: tracing::Span,
+}
+
+/// What a client learns of its write after it was told.
+#[derive(Debug)]
+struct FollowUp {
+    teller: Teller,
+    content: PublicationContent,
+    /// Who is asked when; the second time is the last.
+    checks: Vec<Check>,
+    checking: BTreeMap<RequestId, Check>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    peer: PeerId,
+    at: Duration,
+    is_second: bool,
 }
 
 /// To whom it goes.
@@ -71,7 +95,7 @@ enum Target {
     /// A read will tell.
     Read,
     /// A search will tell.
-    Search(search::Lookup),
+    Search(lookup::Lookup),
     /// It is known: of the peers that it goes to so many are sure to answer. Those that an earlier read or write has found are a guess.
     Known { answering: usize, is_guess: bool },
 }
@@ -119,26 +143,41 @@ impl Sends {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let deadline = env.net.now().saturating_add(env.config.write_deadline());
-        let mut delivery = Delivery::new(spread.key.clone(), spread.expires_at);
-        let peers = spread.peers().to_vec();
-        let known = env.holders.known(&spread.key, env.net.now());
-        let target = match known {
+        let (sender, follow_up) = match sender {
+            Sender::Client(reply, mut publication) => {
+                let teller = Teller::default();
+                publication.follower = teller.follower();
+                let follow_up = FollowUp::new(teller, publication.content.clone());
+                (Sender::Client(reply, publication), Some(follow_up))
+            }
+            sender => (sender, None),
+        };
+        let mut sending = Sending {
+            delivery: Delivery::new(spread.key.clone(), spread.expires_at),
+            target: Target::Read,
+            searching: BTreeSet::new(),
+            content: spread,
+            sender,
+            follow_up,
+            deadline,
+            span,
+        };
+        let peers = sending.content.peers().to_vec();
+        let known = env.holders.known(&sending.content.key, env.net.now());
+        match known {
             _ if !peers.is_empty() => {
-                let target = Target::Known { answering: peers.len(), is_guess: false };
-                delivery.to(peers, &spread.chunks().into());
-                target
+                let chunks = sending.content.chunks().into();
+                let closest = Closest { answered: peers.len(), replicas: peers };
+                sending.send_to(closest, &chunks, false);
             }
             Some((closest, record)) => {
-                let chunks = whole(env, &spread, record.as_ref());
-                delivery.to(closest.replicas, &chunks);
-                Target::Known { answering: closest.answered, is_guess: true }
+                let chunks = whole(env, &sending.content, record.as_ref());
+                sending.send_to(closest, &chunks, true);
             }
-            None => self::target(env, &spread),
-        };
-        let read = matches!(target, Target::Read).then(|| Step::Read(id, spread.key.clone()));
-        let searching = BTreeSet::new();
-        let sending =
-            Sending { content: spread, delivery, target, searching, sender, deadline, span };
+            None => sending.target = target(env, &sending.content),
+        }
+        let key = &sending.content.key;
+        let read = matches!(sending.target, Target::Read).then(|| Step::Read(id, key.clone()));
         self.under_way.insert(id, sending);
         read.or_else(|| self.go_on(env, id))
     }
@@ -185,18 +224,22 @@ impl Sends {
 
     /// When the first deadline comes.
     pub(super) fn next_at(&self) -> Option<Duration> {
-        self.under_way.values().map(|sending| sending.deadline).min()
+        self.under_way.values().map(Sending::next_at).min()
     }
 
-    /// Ends a sending whose deadline has come, or has it go on in the background.
+    /// Ends a sending whose deadline has come, or has it go on in the background; or asks back.
     pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<Step> {
-        let mut late = self.under_way.iter_mut().filter(|(_, sending)| sending.deadline <= now);
-        let (id, sending) = late.next()?;
+        let mut due = self.under_way.iter_mut().filter(|(_, sending)| sending.next_at() <= now);
+        let (id, sending) = due.next()?;
         let id = *id;
+        if sending.deadline > now {
+            return self.go_on(env, id);
+        }
         if matches!(sending.sender, Sender::Client(..)) {
             return sending.tell(now);
         }
         sending.delivery.stop();
+        sending.follow_up = None;
         sending.target = Target::Known { answering: 0, is_guess: false };
         self.go_on(env, id)
     }
@@ -211,8 +254,7 @@ impl Sends {
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
         let chunks = whole(env, &sending.content, lookup.joined().record());
-        sending.target = Target::Known { answering: closest.answered, is_guess: false };
-        sending.delivery.to(closest.replicas, &chunks);
+        sending.send_to(closest, &chunks, false);
         self.go_on(env, id)
     }
 
@@ -223,25 +265,18 @@ impl Sends {
         id: u64,
         request: RequestId,
         peer: PeerId,
-        outcome: &Outcome,
+        outcome: Outcome,
     ) -> Option<Step> {
+        let is_late = matches!(outcome, Outcome::Late);
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
-        if !sending.searching.contains(&request) {
-            match outcome {
-                Outcome::Answered(_) => {
-                    tracing::trace!(%peer, "has taken a chunk");
-                    sending.delivery.on_taken(peer);
-                }
-                Outcome::Failed(error) => {
-                    tracing::debug!(%peer, %error, "has not taken a chunk");
-                    sending.delivery.on_failure(&peer);
-                }
-                Outcome::Silent => sending.delivery.on_failure(&peer),
-                Outcome::Late => {}
-            }
+        if let Some(check) = sending.follow_up.as_mut().and_then(|it| it.checking.remove(&request))
+        {
+            sending.on_checked(env, check, outcome);
+        } else if !sending.searching.contains(&request) {
+            sending.on_delivered(peer, outcome);
         } else if let Target::Search(search) = &mut sending.target {
-            match outcome {
+            match &outcome {
                 Outcome::Answered(answer) => {
                     search.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
                 }
@@ -251,7 +286,7 @@ impl Sends {
                 }
             }
         }
-        if !matches!(outcome, Outcome::Late) {
+        if !is_late {
             sending.searching.remove(&request);
         }
         self.go_on(env, id)
@@ -264,6 +299,7 @@ impl Sends {
         let name = OperationId::Send(id);
         sending.search(env, name);
         sending.deliver(env, name);
+        sending.ask_back(env, name);
         if let Target::Known { answering, is_guess } = sending.target {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
@@ -276,15 +312,22 @@ impl Sends {
                 }
                 return self.go_on(env, id);
             }
-            if sending.delivery.is_over() {
+            let is_over = sending.delivery.is_over();
+            let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
+            let step = match is_over || is_enough {
+                true => sending.tell(env.net.now()),
+                false => None,
+            };
+            if is_over && !sending.is_checking() {
                 env.net.give_up(name);
-                return self.under_way.remove(&id).and_then(|sending| sending.end(env));
+                self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
+                return step;
             }
-            if taken > 0 && taken >= env.config.write_policy().needed(answering) {
-                return sending.tell(env.net.now());
+            if is_over || step.is_some() {
+                return step;
             }
         }
-        if !env.net.is_asking(name) && !matches!(sending.target, Target::Read) {
+        if !env.net.is_asking(name) && !sending.is_waiting() {
             // It waits for a place.
             env.starved.insert(name);
         }
@@ -311,8 +354,7 @@ impl Sending {
         let closest = Closest::of(search, &env.net.size);
         let now = env.net.now();
         env.holders.set(delivery.key().clone(), closest.clone(), None, now);
-        self.target = Target::Known { answering: closest.answered, is_guess: false };
-        self.delivery.to(closest.replicas, &self.content.chunks().into());
+        self.send_to(closest, &self.content.chunks().into(), false);
     }
 
     fn deliver(&mut self, env: &mut Env, name: OperationId) {
@@ -329,29 +371,136 @@ impl Sending {
         });
     }
 
-    /// Tells the client, if there is one; then it goes on in the background.
+    /// To whom it goes is known.
+    fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
+        self.target = Target::Known { answering: closest.answered, is_guess };
+        let peers = self.delivery.to(closest.replicas, chunks);
+        self.note(peers, ReplicaState::Sent);
+    }
+
+    fn on_delivered(&mut self, peer: PeerId, outcome: Outcome) {
+        let state = match outcome {
+            Outcome::Answered(_) => {
+                tracing::trace!(%peer, "has taken a chunk");
+                if !self.delivery.on_taken(peer) {
+                    return;
+                }
+                ReplicaState::Acknowledged
+            }
+            Outcome::Late => return,
+            Outcome::Failed(ref error) => {
+                tracing::debug!(%peer, %error, "has not taken a chunk");
+                self.delivery.on_failure(&peer);
+                match outcome.failure() {
+                    Some(lookup::Failure::Invalid | lookup::Failure::Unsupported) => {
+                        ReplicaState::Refused
+                    }
+                    _ => ReplicaState::Silent,
+                }
+            }
+            Outcome::Silent => {
+                self.delivery.on_failure(&peer);
+                ReplicaState::Silent
+            }
+        };
+        self.note([peer], state);
+    }
+
+    fn note(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
+        if let Some(follow_up) = &self.follow_up {
+            peers.into_iter().for_each(|peer| follow_up.teller.tell(peer, state));
+        }
+    }
+
+    /// Asks those who are to be asked now whether they show what was written.
+    fn ask_back(&mut self, env: &mut Env, name: OperationId) {
+        let Some(FollowUp { checks, checking, .. }) = &mut self.follow_up else {
+            return;
+        };
+        let key = self.content.key.as_bytes();
+        let place = Place::of_key(key);
+        let request = Request::GetValue { key: Bytes::copy_from_slice(key) };
+        env.net.send(name, |requests, _, now| {
+            let due = |check: &Check| check.at <= now && requests.has_room(&check.peer);
+            let check = checks.remove(checks.iter().position(due)?);
+            let id = requests.begin(check.peer, place.distance_of(&check.peer), now)?;
+            checking.insert(id, check);
+            Some((id, check.peer, request.clone()))
+        });
+    }
+
+    /// A peer was asked whether it shows what was written.
+    fn on_checked(&mut self, env: &Env, check: Check, outcome: Outcome) {
+        let Some(follow_up) = &mut self.follow_up else {
+            return;
+        };
+        let state = match outcome {
+            Outcome::Answered(answer) => {
+                let value = answer.record.map(|record| record.value);
+                shown(env, &self.content.key, &follow_up.content, value)
+            }
+            Outcome::Failed(_) | Outcome::Silent => ReplicaState::Silent,
+            // Its answer will be of no use, but it is awaited as any other.
+            Outcome::Late => return,
+        };
+        let Check { peer, at, is_second } = check;
+        tracing::trace!(%peer, ?state, "was asked back");
+        if state == ReplicaState::NotShown && !is_second {
+            let at = at.saturating_add(SECOND_CHECK.saturating_sub(FIRST_CHECK));
+            follow_up.checks.push(Check { peer, at, is_second: true });
+        } else {
+            follow_up.teller.tell(peer, state);
+        }
+    }
+
+    /// Whether somebody is still to be asked back, or has still to answer that.
+    fn is_checking(&self) -> bool {
+        let checks = self.follow_up.as_ref();
+        checks.is_some_and(|it| !it.checks.is_empty() || !it.checking.is_empty())
+    }
+
+    /// Whether it waits for something else than room for a request.
+    fn is_waiting(&self) -> bool {
+        matches!(self.target, Target::Read) || self.delivery.is_over()
+    }
+
+    /// When its deadline comes, or somebody is to be asked back.
+    fn next_at(&self) -> Duration {
+        let checks = self.follow_up.iter().flat_map(|it| it.checks.iter().map(|check| check.at));
+        checks.min().map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
+    /// Tells the client, if there is one that was not told; then it goes on in the background.
     fn tell(&mut self, now: Duration) -> Option<Step> {
         if !matches!(self.sender, Sender::Client(..)) {
             return None;
         }
-        self.deadline = now.saturating_add(BACKGROUND);
         let sender = std::mem::replace(&mut self.sender, Sender::Told);
         let Sender::Client(reply, publication) = sender else {
             return None;
         };
+        self.deadline = now.saturating_add(BACKGROUND);
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "published");
-        Some(Step::Tell(reply, Ok(Publication { peers, ..publication })))
+        if let Some(follow_up) = &mut self.follow_up {
+            let at = now.saturating_add(FIRST_CHECK);
+            let checked = peers.iter().take(CHECKED);
+            follow_up.checks =
+                checked.map(|peer| Check { peer: *peer, at, is_second: false }).collect();
+        }
+        let publication = Publication { peers, ..publication };
+        let result = match publication.peers.is_empty() {
+            true => Err(ClientError::NotAcknowledged(Box::new(publication))),
+            false => Ok(publication),
+        };
+        Some(Step::Tell(reply, result))
     }
 
-    fn end(self, env: &mut Env) -> Option<Step> {
+    fn end(self, env: &mut Env) {
         let key = self.delivery.key().clone();
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "spread");
         match self.sender {
-            Sender::Client(reply, publication) => {
-                return Some(Step::Tell(reply, Ok(Publication { peers, ..publication })));
-            }
             Sender::Repair => {
                 env.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
@@ -365,9 +514,58 @@ impl Sending {
                 env.events.push_back(Event::Refreshed { key, peers });
             }
             Sender::Replication => env.events.push_back(Event::Replicated { key }),
-            Sender::Told => {}
+            // The client was told.
+            Sender::Client(..) | Sender::Told => {}
         }
-        None
+    }
+}
+
+impl FollowUp {
+    const fn new(teller: Teller, content: PublicationContent) -> Self {
+        Self { teller, content, checks: Vec::new(), checking: BTreeMap::new() }
+    }
+}
+
+/// Whether an answer shows what was written.
+fn shown(
+    env: &Env,
+    key: &RecordKey,
+    content: &PublicationContent,
+    value: Option<Bytes>,
+) -> ReplicaState {
+    let said = Joined::new(&env.registry, key)
+        .and_then(|nothing| nothing.check(key, value.unwrap_or_default(), env.now()));
+    match (said, content) {
+        (Ok(Said::Record(said)), PublicationContent::Update(update)) => {
+            let space = said.spaces().find(|(writer, _)| writer.peer_id() == env.local);
+            match space {
+                Some((_, space)) if space.get(update.position).is_some() => ReplicaState::Shown,
+                Some((_, space)) if space.newest() > Some(update.position) => ReplicaState::Stale,
+                _ => ReplicaState::NotShown,
+            }
+        }
+        (Ok(Said::Record(said)), PublicationContent::Record(record)) => {
+            if contains(&said, record) {
+                ReplicaState::Shown
+            } else {
+                ReplicaState::NotShown
+            }
+        }
+        (Ok(Said::Value(said)), PublicationContent::Value(value)) => {
+            let is_better = |said: &Bytes| {
+                let best = env.registry.consolidate(key, &[value, said]);
+                best.is_ok_and(|best| best == *said)
+            };
+            match env.registry.resolve(key) {
+                Ok(Namespace::Value(validator)) if validator.contains(key, &said, value) => {
+                    ReplicaState::Shown
+                }
+                Ok(_) if said == *value => ReplicaState::Shown,
+                _ if is_better(&said) => ReplicaState::Stale,
+                _ => ReplicaState::NotShown,
+            }
+        }
+        _ => ReplicaState::NotShown,
     }
 }
 

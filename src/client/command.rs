@@ -128,6 +128,8 @@ pub(crate) enum Command {
     Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
     Stream(RecordKey, ReadOptions, latest::Sender<Reading>),
     Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
+    /// Whoever asks waits until nothing is under way that clients have begun.
+    Close(Reply<()>),
     /// Something is looked up in our own store.
     Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
 }
@@ -140,6 +142,7 @@ impl Command {
             Self::Read(.., reply) => reply.is_gone(),
             Self::Stream(.., sender) => sender.is_closed(),
             Self::Watch(_, sender) => sender.is_closed(),
+            Self::Close(reply) => reply.is_gone(),
             Self::Handle(_) | Self::Look(_) => false,
         }
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer};
 
+use super::{Progress, progress::Follower};
 use crate::query::Reading;
 
 /// A write that was made.
@@ -14,11 +15,12 @@ pub struct Publication {
     pub key: RecordKey,
     /// What was published.
     pub content: PublicationContent,
-    /// The other peers that took all of it. An acknowledgement does not prove storage: replicas acknowledge records
-    /// that they refuse. [`Client::confirm`](super::Client::confirm) asks.
+    /// The other peers that had taken all of it when the call returned; [`progress`](Self::progress) tells who has since. An
+    /// acknowledgement does not prove storage: Kademlia acknowledges before it knows.
     pub peers: Vec<PeerId>,
     /// In how many pieces it was sent.
     pub chunks: usize,
+    pub(crate) follower: Follower,
 }
 
 /// What was published.
@@ -51,6 +53,17 @@ impl PublishedUpdate {
 }
 
 impl Publication {
+    /// What has become of it by now.
+    pub fn progress(&self) -> Progress {
+        self.follower.now()
+    }
+
+    /// What has become of it in the end: everybody to whom it was sent has answered or has run out of time, and two of those that
+    /// acknowledged it were asked whether they show it, after 100 ms and, if not, again after a second. Takes some 30 seconds at most.
+    pub async fn finished(&self) -> Progress {
+        self.follower.end().await
+    }
+
     /// The update, if it was one of the client's own space.
     pub const fn update(&self) -> Option<PublishedUpdate> {
         match self.content {

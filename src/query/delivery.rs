@@ -59,15 +59,18 @@ impl Delivery {
         self.expires_at
     }
 
-    /// It goes to these peers, those that have it already left out.
-    pub(crate) fn to(&mut self, peers: impl IntoIterator<Item = PeerId>, chunks: &Arc<[Bytes]>) {
-        for peer in peers {
-            if !chunks.is_empty() && !self.peers.contains_key(&peer) {
+    /// It goes to these peers, those that have it already left out. Returns to whom it goes.
+    pub(crate) fn to(&mut self, mut peers: Vec<PeerId>, chunks: &Arc<[Bytes]>) -> Vec<PeerId> {
+        peers.retain(|peer| {
+            let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
+            if is_new {
                 let parcel = Parcel { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
-                self.peers.insert(peer, parcel);
-                self.queue.push_back(peer);
+                self.peers.insert(*peer, parcel);
+                self.queue.push_back(*peer);
             }
-        }
+            is_new
+        });
+        peers
     }
 
     /// Next chunk to send, if one is to be sent now.
@@ -100,18 +103,18 @@ impl Delivery {
         });
     }
 
-    /// A peer has taken the chunk that it was sent.
-    pub(crate) fn on_taken(&mut self, peer: PeerId) {
+    /// A peer has taken the chunk that it was sent. Returns whether it was the last.
+    pub(crate) fn on_taken(&mut self, peer: PeerId) -> bool {
         let Some(parcel) = self.peers.get_mut(&peer) else {
-            return;
+            return false;
         };
         parcel.taken = parcel.taken.saturating_add(1);
-        if parcel.taken < parcel.chunks.len() {
-            parcel.stage = Stage::Queued;
+        let is_last = parcel.taken >= parcel.chunks.len();
+        parcel.stage = if is_last { Stage::Taken } else { Stage::Queued };
+        if !is_last {
             self.queue.push_back(peer);
-        } else {
-            parcel.stage = Stage::Taken;
         }
+        is_last
     }
 
     /// A peer has not taken the chunk that it was sent.
@@ -127,10 +130,12 @@ impl Delivery {
         self.peers.retain(|_, parcel| parcel.stage == Stage::Taken);
     }
 
-    /// Who took all of it.
+    /// Who took all of it, sorted by distance.
     pub(crate) fn taken(&self) -> Vec<PeerId> {
         let taken = self.peers.iter().filter(|(_, parcel)| parcel.stage == Stage::Taken);
-        taken.map(|(peer, _)| *peer).collect()
+        let mut taken: Vec<_> = taken.map(|(peer, _)| *peer).collect();
+        taken.sort_by_cached_key(|peer| self.place.distance_of(peer));
+        taken
     }
 
     /// Whether nobody is to be sent anything any more, or has still to answer.
@@ -151,7 +156,7 @@ mod tests {
         fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
             let mut delivery = Delivery::new("/sr/a".into(), None);
             let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
-            delivery.to(peers.iter().copied(), &chunks);
+            delivery.to(peers.to_vec(), &chunks);
             Self(delivery, Requests::default())
         }
 
@@ -171,10 +176,10 @@ mod tests {
         let (one, two) = (Bytes::from("1"), Bytes::from("2"));
         let mut test = Test::new(&[quick, slow, refuses], &["1", "2"]);
         assert_eq!(test.sent(), [quick, slow, refuses].map(|peer| (peer, one.clone())));
-        test.0.on_taken(quick);
+        assert!(!test.0.on_taken(quick));
         assert_eq!(test.sent(), [(quick, two.clone())]);
         test.0.on_failure(&refuses);
-        test.0.on_taken(quick);
+        assert!(test.0.on_taken(quick));
         assert_eq!((test.0.taken(), test.0.is_over()), (vec![quick], false));
         test.0.on_taken(slow);
         assert_eq!(test.sent(), [(slow, two)]);
@@ -187,7 +192,7 @@ mod tests {
         let peer = PeerId::random();
         let mut test = Test::new(&[peer, peer], &["1"]);
         assert_eq!(test.sent().len(), 1);
-        test.0.to([peer], &[Bytes::from("2")].into());
+        assert_eq!(test.0.to(vec![peer], &[Bytes::from("2")].into()), []);
         assert_eq!(test.sent(), []);
     }
 
@@ -197,7 +202,7 @@ mod tests {
         let mut test = Test::new(&[took], &["1"]);
         test.sent();
         test.0.on_taken(took);
-        test.0.to([queued], &[Bytes::from("1")].into());
+        test.0.to(vec![queued], &[Bytes::from("1")].into());
         test.0.stop();
         assert!(test.0.is_over());
         assert_eq!((test.sent(), test.0.taken()), (vec![], vec![took]));

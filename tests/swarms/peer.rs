@@ -14,7 +14,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SmartRecord, SystemClock,
     behaviour::{AsyncValidator, Behaviour, BehaviourConfig, Builder, Event, Executor},
-    client::Client,
+    client::{Client, ClientError, Publication},
     query::WritePolicy,
     store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig},
 };
@@ -44,6 +44,7 @@ pub struct Peer {
     pub keypair: Keypair,
     events: mpsc::UnboundedReceiver<Event>,
     connected: watch::Receiver<BTreeSet<PeerId>>,
+    frozen: watch::Sender<bool>,
     tasks: mpsc::UnboundedSender<Task>,
     handle: JoinHandle<()>,
 }
@@ -157,8 +158,9 @@ impl Setup {
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());
-        let handle = tokio::spawn(run(swarm, inbox, outbox, connections));
-        Peer { id, address, client, keypair, events, connected, tasks, handle }
+        let (frozen, is_frozen) = watch::channel(false);
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, is_frozen));
+        Peer { id, address, client, keypair, events, connected, frozen, tasks, handle }
     }
 }
 
@@ -167,8 +169,9 @@ async fn run(
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
     connections: watch::Sender<BTreeSet<PeerId>>,
+    mut is_frozen: watch::Receiver<bool>,
 ) {
-    loop {
+    while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
         tokio::select! {
             // So that a task finds the swarm with nothing left to do.
             biased;
@@ -194,8 +197,14 @@ async fn run(
                 Some(task) => task(&mut swarm),
                 None => return,
             },
+            _ = is_frozen.changed() => {}
         }
     }
+}
+
+/// A write that nobody else need have taken.
+pub fn made(written: Result<Publication, ClientError>) -> Publication {
+    written.or_else(ClientError::into_publication).unwrap()
 }
 
 impl Peer {
@@ -246,6 +255,11 @@ impl Peer {
             smart.store_mut().insert(checked, Origin::Remote).unwrap();
         })
         .await;
+    }
+
+    /// Freezes the peer, or thaws it: it goes on to accept what the system accepts for it, and answers nothing.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.frozen.send_replace(is_frozen);
     }
 
     /// Wakes the swarm's task, for instance after a clock was moved.
