@@ -138,7 +138,7 @@ impl Dht {
     /// has what, with [`Reading::holders_of`].
     ///
     /// # Errors
-    /// [`DhtError::Refused`] if nothing new of it is good or no packet carries the value
+    /// [`DhtError::Refused`] if nothing of it is good, the latest of a single space is refused, or no packet carries the value
     /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)),
     /// [`DhtError::NotReplicated`] if no other peer took all of it, and as [`get`](Self::get).
     pub async fn put(

@@ -55,7 +55,10 @@ pub use self::{
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
     read::StoredValue,
-    storage::{OtherPeer, RowFault, Storage, StorageError, Usage},
+    storage::{
+        error::{OtherPeer, RowFault, StorageError},
+        usage::Usage,
+    },
     write::{WriteError, WriteReport},
 };
 use self::{
@@ -66,13 +69,13 @@ use self::{
     recheck::Rules,
     replication::Seen,
     reply::Replies,
-    storage::{Change, RecordId},
+    storage::{Change, RecordId, Storage},
     table::Table,
     victims::Victims,
 };
 use crate::{
     clock::SystemClock,
-    meter::{Meter, Shared, Timed},
+    meter::{Meter, Observed, Timed},
 };
 use smart_record_core::{AcceptAny, Clock, Limits, Namespace, RecordKey, Registry};
 
@@ -115,7 +118,7 @@ pub struct SmartRecordStore {
     providers: Providers,
     meter: Meter,
     /// How much was stored at the last commit, for those who look from outside.
-    committed: Shared<Usage>,
+    committed: Observed<Usage>,
     replies: Replies,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
@@ -206,7 +209,7 @@ impl SmartRecordStore {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut store = Self {
-            committed: Shared::new(storage.usage()),
+            committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
             victims: Victims::default(),
             news: News::default(),
@@ -254,7 +257,8 @@ impl SmartRecordStore {
         self.table.storage.usage()
     }
 
-    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes.
+    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes. A behaviour that is given the
+    /// store shows it by its own; see [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {

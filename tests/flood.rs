@@ -28,7 +28,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, Record, store::RecordStore};
 use libp2p_smart_record::{
     AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, Timestamp,
-    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
+    store::{MemoryStorage, SmartRecordStore, StoreConfig, storage::Storage},
 };
 use smart_record_testing::{ManualClock, keys::keypair};
 use support::allocated::allocated;

@@ -7,7 +7,7 @@ use libp2p_identity::{Keypair, PeerId};
 use libp2p_smart_record::{
     Dict, Extensions, Limits, Open, RecordKey, Registry, Seq, SignedUpdate, SmartRecord,
     SpaceRules, Timestamp, Update, UpdateKind, Writer,
-    store::{MemoryStorage, SmartRecordStore, Storage, StoreConfig},
+    store::{MemoryStorage, SmartRecordStore, StoreConfig, storage::Storage},
 };
 
 use smart_record_testing::ManualClock;

@@ -7,7 +7,10 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{self as kad, store::RecordStore};
 use libp2p_smart_record::{
     AcceptAny, Clock, Limits, Open, RecordKey, Registry, SpaceRules,
-    store::{Quota, SmartRecordStore, Storage, StoreConfig, storage::Tally},
+    store::{
+        Quota, SmartRecordStore, StoreConfig,
+        storage::{Storage, Tally},
+    },
 };
 
 use crate::{

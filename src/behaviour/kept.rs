@@ -15,6 +15,9 @@ use smart_record_core::{
     Timestamp,
 };
 
+/// After how long a renewal that has failed is tried again for the first time. A guess.
+pub(super) const FIRST_RETRY: Duration = Duration::from_secs(30);
+
 /// The handle that keeps something; `None`: it is detached.
 type Keeper = Option<KeepId>;
 
@@ -23,6 +26,8 @@ type Keeper = Option<KeepId>;
 pub(super) struct KeptDocuments {
     documents: BTreeMap<Keeper, KeptDocument>,
     renewal: Option<Due>,
+    /// How many times in a row they could not be signed anew.
+    failures: u32,
 }
 
 impl KeptDocuments {
@@ -92,6 +97,15 @@ impl KeptDocuments {
         now: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         KeptDocument::renew(self.documents.values(), signer, now)
+    }
+
+    /// After a renewal that has failed they are due again soon, later each time, at last when they would be anyway.
+    pub(super) fn on_renewed(&mut self, now: Timestamp, is_done: bool) {
+        let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures));
+        self.failures = if is_done { 0 } else { self.failures.saturating_add(1) };
+        if let Some(due) = self.renewal.as_mut().filter(|_| !is_done) {
+            due.hasten(now, delay);
+        }
     }
 
     /// Plans the next renewal; `half_life` says after how much of the shortest lifetime that is.

@@ -302,14 +302,16 @@ impl OwnRecords {
         }
     }
 
-    /// Signs anew what is kept under a key.
+    /// Signs anew what is kept under a key. If that fails it is due again soon, later each time.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
-        match self.records.get_mut(key).and_then(|own| own.space.as_mut()) {
-            Some(OwnSpace { signer, kept }) if !kept.is_empty() => {
-                kept.renew(signer, now).map(drop)
-            }
-            _ => Ok(()),
-        }
+        let space = self.records.get_mut(key).and_then(|own| own.space.as_mut());
+        let Some(OwnSpace { signer, kept }) = space.filter(|space| !space.kept.is_empty()) else {
+            return Ok(());
+        };
+        let renewed = kept.renew(signer, now).map(drop);
+        kept.on_renewed(now, renewed.is_ok());
+        self.plan(key);
+        renewed
     }
 
     /// The whole space under a key.
@@ -638,6 +640,36 @@ mod tests {
         let (_, space) = record.spaces().next().unwrap();
         assert_eq!(space.updates().len(), 1);
         assert_eq!(space.updates().next().unwrap().document(), says("x"));
+    }
+
+    #[test]
+    fn a_renewal_that_fails_is_tried_again_soon_and_then_less_often_until_it_works() {
+        let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
+        write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
+        let mut now = NOW.saturating_sub(24 * HOUR);
+        spaces.on_clock_set_back(now);
+        assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
+        // Nobody is reached, so nobody says that the clock of before was wrong.
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert!(spaces.renew(&key, now).is_err());
+            let failed_at = now;
+            loop {
+                now = spaces.next_at().unwrap();
+                if spaces.due(now) == Some((key.clone(), Duty::Renew)) {
+                    break;
+                }
+            }
+            waits.push(now.saturating_since(failed_at));
+        }
+        assert_eq!(waits[..4], [1, 2, 4, 8].map(|n| n * super::super::kept::FIRST_RETRY));
+        assert!(waits.iter().all(|wait| *wait <= HOUR / 2), "{waits:?}");
+        assert!(spaces.forget_future(&key, now));
+        spaces.renew(&key, now).unwrap();
+        assert!(
+            spaces.next_at().unwrap() >= now.saturating_add(HOUR * 3 / 8),
+            "a full half of its life"
+        );
     }
 
     #[test]

@@ -55,8 +55,9 @@ impl Joined {
         let mut rest = &value[..];
         while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
             rest = after;
-            // What cannot be read is refused when it is checked.
+            // What cannot be read is refused when it is checked. A writer may stand in it many times.
             if let Ok(writer) = encoded.writer()
+                && known.space(&writer).is_none()
                 && let Some(space) = joined.space(&writer)
             {
                 known.join_space(writer, space.clone());

@@ -13,11 +13,11 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{
     self as kad, GetClosestPeersError, GetClosestPeersResult, PutRecordError, PutRecordResult,
 };
-use smart_record_core::{LimitExceeded, RecordKey, SmartRecord, Timestamp, ValidationError};
+use smart_record_core::{Fault, LimitExceeded, RecordKey, SmartRecord, Timestamp, ValidationError};
 use web_time::Instant;
 
 use super::joined::chunks;
-use crate::store::{Checked, Origin, SmartRecordStore, StoreConfig, WriteError};
+use crate::store::{Checked, Origin, SmartRecordStore, StoreConfig, WriteError, WriteReport};
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ impl Spread {
     /// Stores what is good of this as our own, and makes it ready to be sent.
     ///
     /// # Errors
-    /// [`WriteError`] if nothing of it is taken, or no packet carries it.
+    /// [`WriteError`] if nothing of it is good, the latest of a single space is refused, or no packet carries it.
     pub(crate) fn begin(
         store: &mut SmartRecordStore,
         checked: Checked,
@@ -57,11 +57,15 @@ impl Spread {
             let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
             return Err(ValidationError::from(limit).into());
         }
-        let report = store.insert(checked, Origin::Local)?;
-        match report.refused.into_iter().next() {
-            // What is new was refused; that earlier updates are known is no comfort.
-            Some((_, reason)) if report.stored == 0 => return Err(reason.into()),
-            _ => {}
+        let is_one_space = record.as_ref().is_some_and(|record| record.spaces().len() == 1);
+        let WriteReport { stored, refused, .. } = store.insert(checked, Origin::Local)?;
+        if stored == 0 && is_one_space {
+            // What its writer says now was refused, and that earlier updates are known is no comfort. A board of many is sent
+            // for the sake of what is good in it.
+            let mut reasons = refused.into_iter().map(|(_, reason)| reason);
+            if let Some(reason) = reasons.find(|reason| reason.fault() != Fault::Expired) {
+                return Err(reason.into());
+            }
         }
         Ok(match record {
             Some(record) => Self::of(&record, max),

@@ -60,8 +60,8 @@ impl Checked {
         Self { key, publisher: None, expires_at: None, body }
     }
 
-    /// A record all of which has been verified.
-    pub fn verified(record: SmartRecord) -> Self {
+    /// A record all of which has been verified and admitted.
+    pub(crate) fn verified(record: SmartRecord) -> Self {
         let key = record.key().clone();
         let body = CheckedBody::Record(record, Refusals::default());
         Self { key, publisher: None, expires_at: None, body }

@@ -114,8 +114,8 @@ impl Rules {
         if SpaceId(encoded.rank(&key)) != id.space {
             return Err(RowFault::Damaged);
         }
-        let space = Bytes::copy_from_slice(&part.bytes);
-        let record = Chunks::new([((), space)].into_iter(), usize::MAX).next().unwrap_or_default();
+        let space = [((), &part.bytes)];
+        let record = Chunks::new(space.into_iter(), usize::MAX).next().unwrap_or_default();
         let (record, refusals) = match rules.sift(&key, &record, None) {
             Err(ValidationError::Malformed(_)) => return Err(RowFault::Damaged),
             sifted => sifted?,

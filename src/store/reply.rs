@@ -132,10 +132,11 @@ impl SmartRecordStore {
             Head { body: Some(Body::Board(board)), .. } => {
                 let framing = usize::try_from(board.spaces).unwrap_or(usize::MAX).saturating_mul(4);
                 let rows = usize::try_from(board.bytes).unwrap_or(usize::MAX);
-                if rows.saturating_add(framing) > self.config.slice_bytes() {
+                let bytes = rows.saturating_add(framing);
+                if bytes > self.config.slice_bytes() {
                     return self.slice(key, id, &board, now);
                 }
-                self.whole(key, id, now)?
+                self.whole(key, id, bytes, now)?
             }
             _ => match self.live_value(id, now)? {
                 Some((_, value, expires_at)) => {
@@ -151,11 +152,12 @@ impl SmartRecordStore {
         Ok(record)
     }
 
-    /// A smart record that fits into one reply, when it expires, and when it will be another.
+    /// A smart record that fits into one reply, about so many `bytes`; when it expires, and when it will be another.
     fn whole(
         &self,
         key: &RecordKey,
         id: RecordId,
+        bytes: usize,
         now: Timestamp,
     ) -> Result<Answered, StorageError> {
         let mut spaces = Vec::new();
@@ -166,14 +168,14 @@ impl SmartRecordStore {
             // A row that cannot be read does not stand in the way of others.
             let live =
                 rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
-            if let Ok((bytes, at)) = live {
-                spaces.push(((), bytes));
+            if let Ok((space, at)) = live {
+                spaces.push(((), space));
                 expires_at = expires_at.max(at);
                 until = until.into_iter().chain(due_at).min();
             }
         }
         let expires = expires_at.and_then(|at| instant(at, now));
-        let value = Chunks::new(spaces.into_iter(), usize::MAX).next();
+        let value = Chunks::new(spaces.into_iter(), usize::MAX).with_capacity(bytes).next();
         let record = value.map(|value| Record {
             key: libp2p_kad::RecordKey::new(key),
             value,
@@ -246,7 +248,8 @@ impl SmartRecordStore {
             Some((space, bytes))
         });
         let max = cursor.slice_bytes(id, self.config.slice_bytes());
-        let mut chunks = Chunks::new(spaces, max).resume(cursor.space, cursor.sent);
+        let chunks = Chunks::new(spaces, max).with_capacity(max);
+        let mut chunks = chunks.resume(cursor.space, cursor.sent);
         let value = chunks.next();
         let next = chunks.position().map(|(space, sent)| Cursor {
             space: *space,

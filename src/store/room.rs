@@ -153,14 +153,15 @@ impl SmartRecordStore {
             let displaces_nothing = planned
                 .as_ref()
                 .is_ok_and(|(plan, victims)| victims.is_empty() && plan.evicted_spaces == 0);
-            // Once nothing more goes, that is no way to make room.
-            if displaces_nothing
-                || self.table.storage.due(now, 1)?.is_empty()
-                || self.collect_due(now, COLLECT_AT_ONCE)? == 0
-            {
+            if displaces_nothing || self.table.storage.due(now, 1)?.is_empty() {
                 break;
             }
+            let collected = self.collect_due(now, COLLECT_AT_ONCE)?;
+            // Also if nothing was due after all: rows that the rules refuse may have gone.
             planned = self.plan(wanted, false)?;
+            if collected == 0 {
+                break;
+            }
         }
         if planned.is_err() && wanted.claim.is_protected {
             return self.plan(wanted, true);

@@ -50,13 +50,13 @@ pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), Stora
 pub(super) fn live_space(
     part: Part<'_>,
     now: Timestamp,
-) -> Result<(Bytes, Option<Timestamp>), StorageError> {
+) -> Result<(Cow<'_, [u8]>, Option<Timestamp>), StorageError> {
     if part.due_at.is_none_or(|at| at > now) {
-        return Ok((Bytes::from(part.bytes.into_owned()), part.expires_at));
+        return Ok((part.bytes, part.expires_at));
     }
     let (writer, mut space) = read_owned_space(&part)?;
     space.collect(now);
-    Ok((space.encode(&writer).into(), space.retain_until()))
+    Ok((Cow::Owned(space.encode(&writer)), space.retain_until()))
 }
 
 pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {

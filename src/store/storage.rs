@@ -10,19 +10,19 @@
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
-mod error;
+pub(super) mod error;
+pub(super) mod usage;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use libp2p_identity::PeerId;
-#[cfg(feature = "metrics")]
-use prometheus_client::registry::Unit;
 use sha2::{Digest, Sha256};
 
-pub use self::error::{OtherPeer, StorageError};
-#[cfg(feature = "metrics")]
-use crate::metrics::{Sample, Source};
-use smart_record_core::{RecordKey, Timestamp, ValidationError};
+pub(super) use self::{
+    error::{OtherPeer, RowFault, StorageError},
+    usage::Usage,
+};
+use smart_record_core::{RecordKey, Timestamp};
 
 /// A record, named by its XOR distance from the local peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,45 +168,6 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// How much is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Records, which is to say heads.
-    pub records: usize,
-    /// The bytes of all rows, [`Usage::ROW`] added for each.
-    pub bytes: usize,
-}
-
-impl Usage {
-    /// What a row counts besides its bytes: its places in trees and indices, which take no more than this, on average
-    /// over the rows of a store.
-    pub const ROW: usize = 448;
-
-    /// Counts a row of so many bytes.
-    pub(super) fn add(&mut self, is_head: bool, bytes: usize) {
-        self.records = self.records.saturating_add(usize::from(is_head));
-        self.bytes = self.bytes.saturating_add(bytes).saturating_add(Self::ROW);
-    }
-
-    /// Counts a row of so many bytes no more.
-    pub(super) fn subtract(&mut self, is_head: bool, bytes: usize) {
-        self.records = self.records.saturating_sub(usize::from(is_head));
-        self.bytes = self.bytes.saturating_sub(bytes).saturating_sub(Self::ROW);
-    }
-}
-
-#[cfg(feature = "metrics")]
-impl Source for Usage {
-    fn samples(&self) -> Vec<Sample> {
-        let Self { records, bytes } = *self;
-        let amount = |n| u64::try_from(n).unwrap_or(u64::MAX);
-        vec![
-            Sample::gauge("store_records", "Records stored", amount(records)),
-            Sample::gauge("store_size", "How much is stored", amount(bytes)).with_unit(Unit::Bytes),
-        ]
-    }
-}
-
 /// A row that a storage has found to be bad on reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
@@ -220,18 +181,6 @@ pub struct Rejected {
     pub fault: RowFault,
     /// What is good of it.
     pub rest: Option<Part<'static>>,
-}
-
-/// Why a row is not served any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RowFault {
-    /// It is not as it was written.
-    #[error("a damaged row")]
-    Damaged,
-    /// It, or something in it, would not be admitted today.
-    #[error(transparent)]
-    Invalid(#[from] ValidationError),
 }
 
 /// What a check says about a row.

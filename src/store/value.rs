@@ -18,7 +18,9 @@ use super::{
     write::{Meta, Outcome, WriteError},
 };
 use crate::proto::storage::{Head, Value, head::Body};
-use smart_record_core::{Limit, RecordKey, Timestamp, ValidationError, Validator, Validity};
+use smart_record_core::{
+    Limit, LimitExceeded, RecordKey, Timestamp, ValidationError, Validator, Validity,
+};
 
 impl SmartRecordStore {
     /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
@@ -71,7 +73,7 @@ impl SmartRecordStore {
             match unite(validator, key, value, validity, before, now) {
                 Ok(united) => (best, validity, is_known) = united,
                 // It was stored while the clock was far ahead.
-                Err(_) if is_from_the_future(validator, key, before, now) => old = None,
+                Err(_) if is_from_far_ahead(validator, key, before, now) => old = None,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -109,7 +111,6 @@ impl SmartRecordStore {
             let part = rows::value_part(key, stored, expires_at, forget_at);
             let wanted = Wanted { key, id: record.head(), part, claim: &claim, max_spaces: 0 };
             self.put_row(&wanted, now)?.map_err(ValidationError::from)?;
-            self.commit()?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         let (stored, known) = if is_known { (0, 1) } else { (1, 0) };
@@ -161,17 +162,23 @@ fn unite(
     Ok((united.into(), validity, is_known))
 }
 
-/// Whether replicas refuse a value because its clock is ahead of theirs.
-fn is_from_the_future(
+/// Whether a value was stored while the clock was far ahead. It was ahead of that clock by no more than is allowed; if it is
+/// ahead of this one by more than twice as much, the clocks differ by more than those of replicas may. A clock that was set
+/// back by less will soon be where it was, and what was stored stays.
+fn is_from_far_ahead(
     validator: &dyn Validator,
     key: &RecordKey,
     value: &[u8],
     now: Timestamp,
 ) -> bool {
-    matches!(
-        validator.validate(key, value, now),
-        Err(ValidationError::LimitExceeded(exceeded)) if exceeded.limit == Limit::CLOCK_SKEW
-    )
+    match validator.validate(key, value, now) {
+        Err(ValidationError::LimitExceeded(LimitExceeded {
+            limit: Limit::CLOCK_SKEW,
+            got,
+            max,
+        })) => got.is_none_or(|got| got > max.saturating_mul(2)),
+        _ => false,
+    }
 }
 
 /// What decides how long a value lives here.

@@ -1,6 +1,9 @@
 //! A storage that counts what it is asked, and fails on command.
 
-use libp2p_smart_record::store::storage::{OtherPeer, Rejected, RowCheck};
+use libp2p_smart_record::store::{
+    OtherPeer,
+    storage::{Rejected, RowCheck},
+};
 
 use super::*;
 use super::{TestStorage, new_storage, reopen};

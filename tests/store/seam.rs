@@ -1,7 +1,8 @@
 //! What a namespace is follows from the type that was registered: no validator makes values of smart records.
 //!
-//! That one which forwards to the rules of spaces, or to a registry, does not compile is shown by the `compile_fail`
-//! examples of `SpaceRules` and `Registry`.
+//! That one which only forwards to the rules of spaces, or to a registry, does not compile is shown by the `compile_fail`
+//! examples of `SpaceRules` and `Registry`, each beside one that compiles and differs in the forwarding line. That one which
+//! compiles is kept away from smart records is shown there and by the tests of `Registry`.
 
 use std::{
     sync::{Arc, Mutex},

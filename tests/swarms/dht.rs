@@ -3,12 +3,16 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use crate::driven::{Driven, Kad, add_silent, drive_until};
-use crate::nodes::{Node, Stored, says, signer, start, start_with, within};
+use crate::nodes::{Node, PROTOCOL, Stored, says, signer, start, start_plain, start_with, within};
 use futures::{FutureExt, StreamExt};
-use libp2p::{Swarm, identity::Keypair, kad};
+use libp2p::{
+    Swarm,
+    identity::Keypair,
+    kad::{self, store::RecordStore},
+};
 use libp2p_smart_record::{
-    AcceptAny, Clock, Fault, Malformed, RecordKey, Registry, SmartRecord, SystemClock, Timestamp,
-    ValidationError, Validator, Validity, best_index,
+    AcceptAny, AllowList, Clock, Fault, Limits, Malformed, RecordKey, Registry, SmartRecord,
+    SpaceRules, SystemClock, Timestamp, ValidationError, Validator, Validity, best_index,
     dht::{Dht, DhtConfig, DhtDriver, DhtError},
     store::{SmartRecordStore, StoreConfig, WriteError},
 };
@@ -154,10 +158,9 @@ async fn a_put_of_several_chunks_is_stored_here_and_taken_whole_by_all() {
 
 #[tokio::test]
 async fn forged_and_foreign_answers_change_nothing() {
-    let lenient = || Registry::empty().with_fallback(AcceptAny::default());
-    let liar = || start_with(lenient(), StoreConfig::default(), |_| {});
+    let plain = || start_plain(kad::Config::new(PROTOCOL));
     let (reader, honest) = (driven().await, start().await);
-    let (forger, babbler) = (liar().await, liar().await);
+    let (forger, babbler) = (plain().await, plain().await);
     let board = board(3, 10);
     let mut forged = board.encode();
     // In the last signature.
@@ -166,10 +169,11 @@ async fn forged_and_foreign_answers_change_nothing() {
     let mut elsewhere = signer(foreign.key());
     foreign.join(says(&mut elsewhere, "of another key")).unwrap();
     give(&honest, KEY, board.encode()).await;
-    give(&forger, KEY, forged).await;
-    give(&babbler, KEY, foreign.encode()).await;
-    for node in [&honest, &forger, &babbler] {
-        reader.meet(node).await;
+    reader.meet(&honest).await;
+    for (liar, value) in [(&forger, forged), (&babbler, foreign.encode())] {
+        let record = kad::Record::new(KEY.as_bytes().to_vec(), value);
+        liar.store(|store| store.put(record)).await.unwrap().unwrap();
+        reader.meet(liar).await;
     }
     within(async {
         let reading = reader.dht.get(KEY).await.unwrap();
@@ -178,6 +182,25 @@ async fn forged_and_foreign_answers_change_nothing() {
         assert_eq!(fault(babbler.peer()), Some(Fault::Invalid));
         assert!(!reading.holders.contains(&babbler.peer()));
         assert!(!reading.view().iter().any(|(writer, _)| *writer == elsewhere.writer()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_known_here_is_sent_though_the_rest_is_refused() {
+    let (known, mut all) = (board(2, 10), board(1, 10));
+    all.join(known.clone()).unwrap();
+    let allowed: AllowList = known.spaces().map(|(writer, _)| writer.peer_id()).collect();
+    let rules = SpaceRules::new(Limits::default(), allowed);
+    let ada = driven_by(Registry::default().with("sr", rules).unwrap()).await;
+    let replica = start().await;
+    ada.meet(&replica).await;
+    within(async {
+        for _ in 0..2 {
+            assert_eq!(ada.dht.put(KEY, all.encode()).await.unwrap(), [replica.peer()]);
+            assert_eq!(replica.stored(&KEY.into()).await.unwrap(), Some(known.clone()));
+            replica.store(|store| store.forget(&KEY.into())).await.unwrap().unwrap();
+        }
     })
     .await;
 }

@@ -4,20 +4,25 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, tcp,
-    yamux,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    identity::Keypair,
+    kad::{self, store::RecordStore},
+    noise,
+    swarm::SwarmEvent,
+    tcp, yamux,
 };
 use libp2p_smart_record::{
     Registry,
     dht::{Dht, DhtConfig, DhtDriver},
     store::{SmartRecordStore, StoreConfig},
 };
+use smart_record_testing_swarms as swarms;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
-use crate::nodes::{Node, PROTOCOL};
+use crate::nodes::PROTOCOL;
 
 pub type Kad = kad::Behaviour<SmartRecordStore>;
 /// Something to be done where the swarm is polled.
@@ -118,7 +123,7 @@ impl Driven {
     }
 
     /// Makes this node and another known to each other.
-    pub async fn meet(&self, other: &Node) {
+    pub async fn meet<S: RecordStore + Send>(&self, other: &swarms::Node<S>) {
         let (peer, address) = (other.peer(), other.address());
         self.kad(move |kad| kad.add_address(&peer, address)).await;
         other.add(self.peer, self.address.clone()).await.unwrap();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registry,
-    Timestamp, ValidationError,
+    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registered,
+    Registry, Timestamp, ValidationError,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
     store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
@@ -20,7 +20,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
 
 /// `/notes/…` is anybody's, `/own/<peer id>/…` is its peer's, `/text/…` is text.
-fn with_all<T: Clone>(namespaces: Namespaces<T>) -> Namespaces<T>
+fn with_all<T: Registered>(namespaces: Namespaces<T>) -> Namespaces<T>
 where
     SignedRecordValidator: Into<T>,
 {

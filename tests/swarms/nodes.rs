@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use libp2p::{identity::Keypair, kad};
+use libp2p::{
+    identity::Keypair,
+    kad::{self, store::MemoryStore},
+};
 use libp2p_smart_record::{
     Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, SystemClock,
     store::{MemoryStorage, SmartRecordStore, StoreConfig},
@@ -63,6 +66,13 @@ pub async fn start_as(
     let mut config = store.kad_config(PROTOCOL);
     tweak(&mut config);
     Node::start(keypair, store, config).await
+}
+
+/// A node with libp2p's own store, which checks nothing.
+pub async fn start_plain(config: kad::Config) -> swarms::Node<MemoryStore> {
+    let keypair = Keypair::generate_ed25519();
+    let store = MemoryStore::new(keypair.public().to_peer_id());
+    swarms::Node::start(keypair, store, config).await
 }
 
 /// Two nodes that know each other.

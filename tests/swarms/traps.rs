@@ -11,7 +11,7 @@ use libp2p::{
     identity::Keypair,
     kad::{
         self,
-        store::{self, MemoryStore, RecordStore},
+        store::{self, RecordStore},
     },
 };
 use libp2p_smart_record::{
@@ -23,8 +23,8 @@ use smart_record_testing_swarms as swarms;
 use web_time::Instant;
 
 use crate::nodes::{
-    Node, NodeError, PROTOCOL, Stored, connect, pair, says, signer, start, start_at, start_with,
-    within,
+    Node, NodeError, PROTOCOL, Stored, connect, pair, says, signer, start, start_at, start_plain,
+    start_with, within,
 };
 
 fn key() -> RecordKey {
@@ -33,13 +33,6 @@ fn key() -> RecordKey {
 
 fn anything() -> Registry {
     Registry::default().with_fallback(AcceptAny::default())
-}
-
-/// A node with libp2p's own store, to show that a trap is there.
-async fn start_plain(config: kad::Config) -> swarms::Node<MemoryStore> {
-    let keypair = Keypair::generate_ed25519();
-    let store = MemoryStore::new(keypair.public().to_peer_id());
-    swarms::Node::start(keypair, store, config).await
 }
 
 /// A board of about `bytes`, in pieces that can be put.

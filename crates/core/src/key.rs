@@ -82,6 +82,9 @@ pub enum NamespaceError {
     /// A namespace is one segment of a key.
     #[error("namespace {0:?} has a '/' in it")]
     HasSlash(String),
+    /// The [namespace of smart records](crate::Registry::SMART_RECORDS) is for rules that keep spaces.
+    #[error("the namespace {0:?} is for smart records and takes no other rules")]
+    SmartRecords(&'static str),
 }
 
 pub(crate) fn check_namespace(namespace: &str) -> Result<(), NamespaceError> {

@@ -55,6 +55,7 @@ pub use crate::{
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, Namespaces, Refusals, Refused,
-        Registry, SpaceRules, Validated, ValidationError, Validator, Validity, best_index, best_of,
+        Registered, Registry, SpaceRules, Validated, ValidationError, Validator, Validity,
+        best_index, best_of,
     },
 };

@@ -150,8 +150,7 @@ impl SmartRecord {
     /// The record in pieces of at most `max_bytes`, each a record of its own; joined, they are the whole.
     /// A piece is larger only if a single update is.
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
-        let spaces =
-            self.spaces.iter().map(|(writer, space)| ((), Bytes::from(space.encode(writer))));
+        let spaces = self.spaces.iter().map(|(writer, space)| ((), space.encode(writer)));
         Chunks::new(spaces, max_bytes)
     }
 

@@ -44,7 +44,6 @@ const SEGMENT: &str = "shard";
 /// let writer = keypair.public().to_peer_id();
 /// let key = topic.key_for(&writer);
 /// let now = Timestamp::from_millis(1_700_000_000_000);
-/// let now = Timestamp::from_millis(1_700_000_000_000);
 /// let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
 /// signer.merge(r#"{"seat": 7}"#.parse()?, now, Duration::from_secs(600))?;
 ///

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
-    registry::{Namespace, Namespaces, Registry, Validated},
+    registry::{Namespace, Namespaces, Registered, Registry, Validated},
     smart_record::{MergedSpace, Refusals, Refused, SpaceRules},
 };
 use crate::{key::RecordKey, time::Timestamp};

@@ -6,6 +6,7 @@
 use std::io;
 
 use libp2p_identity::PeerId;
+use smart_record_core::ValidationError;
 
 /// The storage failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,4 +89,16 @@ impl From<io::Error> for StorageError {
             kind => Self::Io(kind),
         }
     }
+}
+
+/// Why a row is not served any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowFault {
+    /// It is not as it was written.
+    #[error("a damaged row")]
+    Damaged,
+    /// It, or something in it, would not be admitted today.
+    #[error(transparent)]
+    Invalid(#[from] ValidationError),
 }

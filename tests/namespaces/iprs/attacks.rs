@@ -423,9 +423,21 @@ fn a_record_expires_at_the_end_of_its_range() {
 fn a_record_from_the_future_is_refused_until_its_range_begins() {
     let record = sign(DatetimeRange::record("x", at(NOW), at(u64::MAX)).unwrap());
     let reason = refused_by(&validator(), &key(), record.as_bytes(), NOW - 1, Fault::LimitExceeded);
-    let limit = LimitExceeded { limit: Limit::CLOCK_SKEW, got: Some(1), max: 0 };
+    let limit = LimitExceeded { limit: DatetimeRange::NOT_YET_VALID, got: Some(1), max: 0 };
     assert_eq!(reason, limit.into());
     accepted_by(&validator(), &key(), record.as_bytes(), NOW);
+}
+
+#[test]
+fn a_record_that_is_not_valid_yet_because_the_clock_was_set_back_is_not_replaced_by_an_older_one() {
+    let older = sign(DatetimeRange::record("old", at(NOW - 9_000), at(NOW + 9_000)).unwrap());
+    let newer = sign(DatetimeRange::record("new", at(NOW), at(NOW + 99_000)).unwrap());
+    let (mut store, clock) = open_store(validator());
+    clock.set(at(NOW + 500));
+    store.write(&key(), newer.as_bytes()).unwrap();
+    clock.set(at(NOW - 500));
+    assert_eq!(store.write(&key(), older.as_bytes()), Err(ValidationError::Stale.into()));
+    assert_eq!(stored(&store, &key()).as_deref(), Some(newer.as_bytes()));
 }
 
 #[test]

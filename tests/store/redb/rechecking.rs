@@ -188,6 +188,67 @@ fn another_list_of_the_protected_and_another_of_who_may_write_lose_nobody_else()
     }
 }
 
+/// A full namespace as an earlier process left it, in which all but what writer 1 has is due and refused by the
+/// rules of today, behind values that are due before; the store, and its keys from the nearest to the farthest.
+fn full_of_what_is_refused() -> (SmartRecordStore, ManualClock, Vec<RecordKey>) {
+    let (device, clock) = (Device::default(), clock());
+    let mut keys: Vec<_> = (0..6).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
+    keys.sort_by_key(|key| RecordId::new(&local(), key));
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    for n in 0..100 {
+        let mut record = Record::new(kad_key(format!("/any/{n}")), b"value".to_vec());
+        record.expires = Some(Instant::now() + Duration::from_secs(60));
+        store.put(record).unwrap();
+    }
+    // A part of these is due soon, so that they are looked at; not all, or nobody would check them.
+    for key in &keys[1..5] {
+        for writer in 2..=4 {
+            let mut signer = signer(key, writer, Limits::default());
+            signer.merge(text(10), clock.now(), Duration::from_secs(600)).unwrap();
+            signer.merge(text(500), clock.now(), 24 * HOUR).unwrap();
+            store.write(key, &signer.record(clock.now()).encode()).unwrap();
+        }
+    }
+    for key in [&keys[2], &keys[5]] {
+        store.write(key, &one_space(key, 1, 10, 24 * HOUR)).unwrap();
+    }
+    let full = store.namespace_usage("sr").unwrap();
+    drop(store);
+    clock.advance(HOUR);
+    let allowed: AllowList = [1].map(peer).into_iter().collect();
+    let registry = Registry::empty().with("sr", SpaceRules::new(Limits::default(), allowed));
+    let registry = registry.unwrap().with_fallback(AcceptAny::default());
+    let quota = Quota { count: full.count as usize, bytes: full.bytes as usize };
+    let config = StoreConfig::default().with_namespace_quota("sr", quota);
+    let store = reopen_with(&device, &clock, registry, immediate(), config);
+    (store, clock, keys)
+}
+
+#[test]
+fn what_the_rules_refuse_makes_room_before_anything_good_goes() {
+    let (mut store, clock, keys) = full_of_what_is_refused();
+    // Beside what is refused stands a good space, which grows.
+    let grown = one_space(&keys[2], 1, 300, 24 * HOUR);
+    store.write(&keys[2], &grown).unwrap();
+    assert_eq!(store.counters().records_evicted, 0);
+    assert_eq!(writers(&store, &keys[2]), peers(&[1]));
+    assert_eq!(writers(&store, &keys[5]), peers(&[1]));
+    // The counts are right: a board that is emptied goes whole.
+    clock.advance(48 * HOUR);
+    store.collect().unwrap();
+    assert_eq!(store.usage(), Usage::default());
+}
+
+#[test]
+fn what_the_rules_refuse_makes_room_for_a_newcomer() {
+    let (mut store, _, keys) = full_of_what_is_refused();
+    store.forget(&keys[5]).unwrap();
+    // It is farther than all that there is, so nothing good would go for it.
+    store.write(&keys[5], &one_space(&keys[5], 1, 300, 24 * HOUR)).unwrap();
+    assert_eq!(store.counters().records_evicted, 0);
+    assert_eq!(writers(&store, &keys[2]), peers(&[1]));
+}
+
 #[test]
 fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
     let (device, clock) = (Device::default(), clock());

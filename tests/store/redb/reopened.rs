@@ -1,6 +1,9 @@
 //! A storage on a disk that is closed and opened again.
 
-use libp2p_smart_record::store::storage::{OtherPeer, Rejected, RowCheck};
+use libp2p_smart_record::store::{
+    OtherPeer,
+    storage::{Rejected, RowCheck},
+};
 
 use super::*;
 

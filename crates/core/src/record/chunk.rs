@@ -6,7 +6,6 @@
 //!
 //! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
-use bytes::Bytes;
 use prost::Message;
 
 use crate::proto::smart_record as proto;
@@ -21,8 +20,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    const fn new(max: usize) -> Self {
-        Self { max, bytes: Vec::new() }
+    fn new(max: usize, capacity: usize) -> Self {
+        Self { max, bytes: Vec::with_capacity(capacity.min(max)) }
     }
 
     const fn is_empty(&self) -> bool {
@@ -91,27 +90,35 @@ fn framed_len(len: usize) -> usize {
 /// let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
 /// signer.merge([("n", 1)].into_iter().collect(), now, std::time::Duration::from_secs(60))?;
 /// let record = signer.record(now);
-/// let spaces = record.spaces().map(|(writer, space)| (writer, space.encode(writer).into()));
+/// let spaces = record.spaces().map(|(writer, space)| (writer, space.encode(writer)));
 /// let chunks: Vec<_> = Chunks::new(spaces, 1_024).collect();
 /// assert_eq!(chunks, [record.encode()]);
 /// # Ok::<(), smart_record_core::SignError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Chunks<T, I> {
+pub struct Chunks<T, B, I> {
     spaces: I,
     max: usize,
+    capacity: usize,
     /// The space to begin with, if only a part of it is to be sent.
     resume: Option<T>,
     /// How many updates of the next space have been sent, counted from the newest.
     sent: usize,
     /// A space that did not fit whole into the last chunk.
-    rest: Option<(T, Bytes)>,
+    rest: Option<(T, B)>,
 }
 
-impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
+impl<T: PartialEq, B: AsRef<[u8]>, I: Iterator<Item = (T, B)>> Chunks<T, B, I> {
     /// The spaces, in chunks of at most `max` bytes; a single update that is larger has one of its own.
     pub const fn new(spaces: I, max: usize) -> Self {
-        Self { spaces, max, resume: None, sent: 0, rest: None }
+        Self { spaces, max, capacity: 0, resume: None, sent: 0, rest: None }
+    }
+
+    /// Reserves this many bytes for each chunk, as far as it may have them. By default a chunk grows.
+    #[must_use]
+    pub const fn with_capacity(mut self, bytes: usize) -> Self {
+        self.capacity = bytes;
+        self
     }
 
     /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
@@ -129,25 +136,26 @@ impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Chunks<T, I> {
     }
 }
 
-impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
+impl<T: PartialEq, B: AsRef<[u8]>, I: Iterator<Item = (T, B)>> Iterator for Chunks<T, B, I> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        let mut chunk = Chunk::new(self.max);
+        let mut chunk = Chunk::new(self.max, self.capacity);
         while let Some((mark, space)) = self.rest.take().or_else(|| self.spaces.next()) {
             if self.resume.take().is_some_and(|first| first != mark) {
                 self.sent = 0;
             }
             let whole = self.sent == 0;
-            if whole && chunk.push(&space) {
+            let bytes = space.as_ref();
+            if whole && chunk.push(bytes) {
                 continue;
             }
-            if whole && !chunk.is_empty() && framed_len(space.len()) <= self.max {
+            if whole && !chunk.is_empty() && framed_len(bytes.len()) <= self.max {
                 self.rest = Some((mark, space));
                 break;
             }
             // Encoded by us, so it decodes; if it did not, there would be nothing to send.
-            let Ok(wire) = proto::Space::decode(space.clone()) else {
+            let Ok(wire) = proto::Space::decode(bytes) else {
                 self.sent = 0;
                 continue;
             };
@@ -164,6 +172,8 @@ impl<T: PartialEq, I: Iterator<Item = (T, Bytes)>> Iterator for Chunks<T, I> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn space(writer: u8, updates: &[usize]) -> Bytes {

@@ -50,7 +50,7 @@ impl UnverifiedSpace {
 pub enum Incoming {
     /// Updates of which nothing has been checked.
     Unverified(UnverifiedSpace),
-    /// Updates that were verified where they came in.
+    /// Updates that were verified and admitted where they came in; of these only the time and the room are checked.
     Verified(Space),
 }
 

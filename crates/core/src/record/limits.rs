@@ -156,7 +156,8 @@ impl Limit {
     pub const SIGNATURE_BYTES: Self = Self::new("the signature", "bytes");
     /// Milliseconds from when something was signed until it may go.
     pub const TTL: Self = Self::new("the lifetime", "ms");
-    /// Milliseconds by which something that was signed is ahead of the reader's clock.
+    /// Milliseconds by which something that was signed is ahead of the reader's clock. A store gives up a value that is
+    /// ahead by more than twice what is allowed, for any that is valid: its clock was wrong when it took that.
     pub const CLOCK_SKEW: Self = Self::new("the lead over our clock", "ms");
     /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
     pub const BAD_SIGNATURES: Self = Self::new("the value", "bad signatures");

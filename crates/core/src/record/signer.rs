@@ -86,9 +86,13 @@ impl SpaceSigner {
     /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
     /// These are taken for all that there were: better join what several replicas answer, and if it may not be all,
     /// [`learn`](Self::learn) it. A record of another key says nothing.
+    ///
+    /// A record that is full and has no space of the writer is not taken for all: replicas give out the lowest ranks only, and
+    /// who protects the writer holds its space beside them.
     pub fn resume(&mut self, record: &SmartRecord) {
-        if *record.key() == self.key {
-            self.learn(record);
+        self.learn(record);
+        let has_room = record.spaces().len() < self.limits.spaces_per_record();
+        if *record.key() == self.key && (has_room || record.space(&self.writer()).is_some()) {
             self.history.complete();
         }
     }
@@ -301,6 +305,30 @@ mod tests {
         let much_later = later.saturating_add(48 * HOUR);
         let next = after.merge(says("1"), much_later, HOUR).unwrap();
         assert_eq!(next.retain_until(), next.expires_at());
+    }
+
+    #[test]
+    fn a_full_record_without_the_own_space_does_not_say_that_there_was_none() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let limits = Limits::default().with_spaces_per_record(1);
+        let keypair = Keypair::generate_ed25519();
+        let board = |keypair: &Keypair| {
+            let mut signer = signer(keypair);
+            signer.merge(says("x"), now, HOUR).unwrap();
+            signer.record(now)
+        };
+        let (full, mut own) = (board(&Keypair::generate_ed25519()), board(&keypair));
+        let retained_for = |record: &SmartRecord| {
+            let mut restarted = SpaceSigner::new("/sr/a".into(), keypair.clone(), limits.clone());
+            restarted.resume(record);
+            let update = restarted.replace(says("new"), now, Duration::from_secs(60)).unwrap();
+            update.retain_until().saturating_since(now)
+        };
+        assert_eq!(retained_for(&full), 48 * HOUR);
+        assert_eq!(retained_for(&SmartRecord::new("/sr/a".into())), Duration::from_secs(60));
+        assert_eq!(retained_for(&own), HOUR);
+        own.join(full).unwrap();
+        assert_eq!(retained_for(&own), HOUR);
     }
 
     #[test]

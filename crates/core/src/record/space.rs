@@ -4,7 +4,7 @@
 //! commutative, associative and idempotent, and stays so under [`Space::truncate`]; no clock decides
 //! anything in it (`tests/laws/records.rs`).
 //!
-//! **Spec.** `docs/design.md`, sections "Join", "View" and "Garbage".
+//! **Spec.** `docs/design.md`, sections "Update", "Join" and "View".
 
 use bytes::Bytes;
 use prost::Message;
@@ -192,8 +192,9 @@ impl Space {
         self.to_wire(writer).encode_to_vec()
     }
 
-    /// Reads the [encoding](Self::encode) of a space that was verified before it was stored. Nothing is verified again,
-    /// so the bytes must have been in nobody else's hands.
+    /// Reads the [encoding](Self::encode) of a space that was verified before it was stored. Nothing is verified again:
+    /// neither signatures nor limits nor who may write. It is the only way to a [`SignedUpdate`] whose signature may be bad,
+    /// so the bytes must have been in nobody else's hands. Whoever gets the updates in their wire form verifies them.
     ///
     /// # Errors
     /// [`UpdateError`] if the bytes are damaged so that they cannot be read.

@@ -1,8 +1,10 @@
 //! What answers for which namespace.
 //!
 //! **Invariants.** A key is answered for by one namespace, or refused. What a namespace keeps follows from the type
-//! that was registered and from nothing else: [`SpaceRules`] and [`Registry`] are no [`Validator`]s, and their
-//! `validate` returns something else than a validator's, so none that forwards to them can be written.
+//! that was registered and from nothing else. [`SpaceRules`] and [`Registry`] are no [`Validator`]s, and their
+//! `validate` returns something else than a validator's, so one that only forwards to them does not compile. One that
+//! makes something else of their answers is a validator of values, and no values are kept in the namespace of smart
+//! records, neither by name nor by the fallback.
 //!
 //! **Spec.** Namespaces as in
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go), `NamespacedValidator`.
@@ -54,6 +56,21 @@ impl fmt::Debug for Namespace {
     }
 }
 
+/// What can be registered for a namespace.
+pub trait Registered: Clone {
+    /// Whether the keys of the namespace keep spaces. Only then may it answer for [`Registry::SMART_RECORDS`]. By default
+    /// they keep values.
+    fn keeps_spaces(&self) -> bool {
+        false
+    }
+}
+
+impl Registered for Namespace {
+    fn keeps_spaces(&self) -> bool {
+        matches!(self, Self::Spaces(_))
+    }
+}
+
 /// Maps the namespaces of keys to what is registered for them, with a fallback for all other keys. A clone is cheap.
 ///
 /// A [`Registry`] is one of [`Namespace`]s.
@@ -78,15 +95,21 @@ pub struct Namespaces<T> {
 /// # Ok::<(), smart_record_core::NamespaceError>(())
 /// ```
 ///
-/// A registry is not a [`Validator`], so it does not go into another one,
+/// A registry is not a [`Validator`], so it does not go into another one:
+///
+/// ```
+/// use smart_record_core::{AcceptAny, Registry};
+///
+/// let registry = Registry::empty().with_fallback(AcceptAny::default());
+/// ```
 ///
 /// ```compile_fail,E0277
-/// use smart_record_core::Registry;
+/// use smart_record_core::{AcceptAny, Registry};
 ///
 /// let registry = Registry::empty().with_fallback(Registry::default());
 /// ```
 ///
-/// and a validator that forwards to one cannot be written:
+/// A validator that only forwards to one does not compile:
 ///
 /// ```compile_fail,E0308
 /// use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError, Validator, Validity};
@@ -104,6 +127,31 @@ pub struct Namespaces<T> {
 ///     }
 /// }
 /// ```
+///
+/// It compiles if it makes something else of the answer. Then it says which values are good, and does not get to see the keys
+/// of smart records:
+///
+/// ```
+/// # use smart_record_core::{Validated};
+/// use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(Registry);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now).map(|_| Validity::forever())
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+///
+/// let registry = Registry::empty().with_fallback(Logged(Registry::default()));
+/// assert!(registry.resolve(&RecordKey::new("/sr/lobby")).is_err());
+/// assert!(registry.with("sr", Logged(Registry::default())).is_err());
+/// ```
 pub type Registry = Namespaces<Namespace>;
 
 /// A value that is good, as its namespace has it.
@@ -115,7 +163,7 @@ pub enum Validated {
     Value(Validity),
 }
 
-impl<T: Clone> Namespaces<T> {
+impl<T: Registered> Namespaces<T> {
     /// Refuses every key.
     pub fn empty() -> Self {
         Self { by_name: Arc::default(), fallback: None }
@@ -124,18 +172,23 @@ impl<T: Clone> Namespaces<T> {
     /// Registers something for `/namespace/…`, in the place of what was.
     ///
     /// # Errors
-    /// [`NamespaceError`] if `namespace` is not one.
+    /// [`NamespaceError`] if `namespace` is not one, or is that of smart records and this does not keep spaces.
     pub fn with(
         mut self,
         namespace: &str,
         registered: impl Into<T>,
     ) -> Result<Self, NamespaceError> {
         check_namespace(namespace)?;
-        Arc::make_mut(&mut self.by_name).insert(namespace.to_owned(), registered.into());
+        let registered = registered.into();
+        if namespace == Registry::SMART_RECORDS && !registered.keeps_spaces() {
+            return Err(NamespaceError::SmartRecords(Registry::SMART_RECORDS));
+        }
+        Arc::make_mut(&mut self.by_name).insert(namespace.to_owned(), registered);
         Ok(self)
     }
 
-    /// Registers something for all keys of other namespaces, and of none.
+    /// Registers something for all keys of other namespaces, and of none. It does not answer for smart records unless it
+    /// keeps spaces.
     #[must_use]
     pub fn with_fallback(mut self, registered: impl Into<T>) -> Self {
         self.fallback = Some(registered.into());
@@ -147,9 +200,12 @@ impl<T: Clone> Namespaces<T> {
     /// # Errors
     /// [`ValidationError::Unsupported`] if nothing is.
     pub fn resolve(&self, key: &RecordKey) -> Result<&T, ValidationError> {
-        let registered = key.namespace().and_then(|name| self.by_name.get(name));
-        registered.or(self.fallback.as_ref()).ok_or_else(|| {
-            ValidationError::Unsupported(match key.namespace() {
+        let name = key.namespace();
+        let of_name = name.and_then(|name| self.by_name.get(name));
+        let is_free =
+            |registered: &&T| name != Some(Registry::SMART_RECORDS) || registered.keeps_spaces();
+        of_name.or(self.fallback.as_ref().filter(is_free)).ok_or_else(|| {
+            ValidationError::Unsupported(match name {
                 Some(name) => format!("nothing is registered for the namespace {name:?}"),
                 None => format!("{key} has no namespace: keys have the form /namespace/path"),
             })
@@ -267,6 +323,23 @@ mod tests {
             Registry::empty().with("a/b", AcceptAny::default()).err(),
             Some(NamespaceError::HasSlash("a/b".into()))
         );
+    }
+
+    #[test]
+    fn case_25_only_what_keeps_spaces_answers_for_smart_records() {
+        let (key, anything) = (RecordKey::new("/sr/x"), AcceptAny::default);
+        let refused = Registry::default().with("sr", anything());
+        assert_eq!(refused.err(), Some(NamespaceError::SmartRecords("sr")));
+        let registry = Registry::empty().with_fallback(anything());
+        assert!(matches!(registry.resolve(&key), Err(ValidationError::Unsupported(_))));
+        assert!(registry.resolve(&"/srx/x".into()).is_ok());
+        for spaces in [
+            Registry::default().with_fallback(anything()),
+            Registry::empty().with_fallback(SpaceRules::default()),
+            Registry::empty().with("sr", SpaceRules::default()).unwrap(),
+        ] {
+            assert!(matches!(spaces.resolve(&key), Ok(Namespace::Spaces(_))));
+        }
     }
 
     #[test]

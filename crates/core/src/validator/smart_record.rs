@@ -4,7 +4,7 @@
 //! after 16 bad signatures the rest of a value is refused unread. What is cheap
 //! to check is checked first, the signature last, and not at all for an update that is stored already.
 //!
-//! **Spec.** `docs/design.md`, sections "Update" and "Limits".
+//! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// They are not a [`Validator`](super::Validator): a store keeps such records space by space, and not by what a
 /// validator says of whole values. Who may write is decided by an [`Admission`]; what comes in can be seen in the
-/// events of the store. A validator that forwards to them cannot be written:
+/// events of the store. A validator that only forwards to them does not compile:
 ///
 /// ```compile_fail,E0308
 /// use smart_record_core::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
@@ -44,6 +44,29 @@ use crate::{
 ///         self.0.select(key, values)
 ///     }
 /// }
+/// ```
+///
+/// It compiles if it makes something else of the answer. Then it says which values are good, and is refused where smart records
+/// are kept:
+///
+/// ```
+/// # use smart_record_core::Registry;
+/// use smart_record_core::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
+///
+/// struct Logged(SpaceRules);
+///
+/// impl Validator for Logged {
+///     fn validate(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Validity, ValidationError> {
+///         println!("{key}");
+///         self.0.validate(key, value, now).map(|_| Validity::forever())
+///     }
+///
+///     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+///         self.0.select(key, values)
+///     }
+/// }
+///
+/// assert!(Registry::default().with("sr", Logged(SpaceRules::default())).is_err());
 /// ```
 #[derive(Clone, Debug)]
 pub struct SpaceRules {

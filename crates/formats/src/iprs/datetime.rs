@@ -27,6 +27,10 @@ const NOT_BEFORE: &str = "notBefore";
 const NOT_AFTER: &str = "notAfter";
 
 impl DatetimeRange {
+    /// Milliseconds until a record is valid. It is not [`Limit::CLOCK_SKEW`], because that a record is not valid yet does
+    /// not mean that a clock is wrong.
+    pub const NOT_YET_VALID: Limit = Limit::new("the time until the record is valid", "ms");
+
     /// A record that is valid from `not_before` ([`Timestamp::EPOCH`]: unbounded) until just before `not_after`
     /// ([`Timestamp::MAX`]: unbounded).
     ///
@@ -93,7 +97,7 @@ impl Scheme for DatetimeRange {
         let range = Range::read(record.record())?;
         if now < range.not_before {
             return Err(ValidationError::LimitExceeded(LimitExceeded {
-                limit: Limit::CLOCK_SKEW,
+                limit: Self::NOT_YET_VALID,
                 got: Some(range.not_before.as_millis().saturating_sub(now.as_millis())),
                 max: 0,
             }));

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use crate::signed::{SignedRecord, SignedRecordLimits, UnverifiedRecord};
 use smart_record_core::{
-    Admission, Malformed, Open, RecordKey, Timestamp, ValidationError, Validator, Validity, Writer,
+    Admission, Malformed, Open, RecordKey, Registered, Timestamp, ValidationError, Validator,
+    Validity, Writer,
 };
 
 type Check = dyn Fn(&SignedRecord, Timestamp) -> Result<Validity, ValidationError> + Send + Sync;
@@ -173,6 +174,8 @@ impl SignedRecordValidator {
         Ok(validity)
     }
 }
+
+impl Registered for SignedRecordValidator {}
 
 impl Validator for SignedRecordValidator {
     /// Values of any key that is not too long are signed, if the policy has a writer for it.

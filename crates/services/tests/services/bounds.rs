@@ -1,4 +1,4 @@
-//! Floods stay within the bounds, and nothing goes round in circles.
+//! Floods stay within the bounds, and services do not answer each other.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use smart_record_services::{
 };
 use tokio::net::TcpListener;
 
-use super::server::{MINUTE, Server, asking, eager, key, open, reachability};
+use super::server::{MINUTE, Server, asking, connections, eager, key, open, reachability};
 use smart_record_testing_swarms::within;
 
 /// Answers `ask` with `yes`.
@@ -30,12 +30,12 @@ impl SmartTag for Yes {
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_makes_few_dials() {
+async fn a_flood_of_requests_causes_few_dials() {
     within(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let begun = Instant::now();
-        // As by default, but for the private address.
+        // The defaults, except for private addresses.
         let policy = DialPolicy::default().with_private_addresses(true);
         let mut service = Server::start(Service::builder().with_reachability(policy), &[]).await;
         let mut asked = 0;
@@ -56,22 +56,26 @@ async fn a_flood_of_requests_makes_few_dials() {
                 refused += 1;
             }
         }
+        // Sixteen checks start at once, and most of them are put off by the rate of the host.
+        let is_held_back = || service.events.counters().put_off >= 10;
         let mut dials = 0;
-        let accepted = || tokio::time::timeout(Duration::from_secs(2), listener.accept());
-        while accepted().await.is_ok() {
-            dials += 1;
+        while dials == 0 || !is_held_back() {
+            dials += connections(&listener).await;
         }
         // Four at once, and one more each minute.
         let most = 4 + begun.elapsed().as_secs() / 60;
-        assert!((1..=most).contains(&dials), "{dials} dials for {asked} requests to one host");
+        assert!(
+            (1..=most).contains(&(dials as u64)),
+            "{dials} dials for {asked} requests to one host"
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wait() {
+async fn the_same_request_in_many_records_causes_few_writes_and_other_writers_do_not_wait() {
     within(async {
-        // As by default.
+        // The default settings.
         let (service, begun) = (Service::builder().with_tag(Yes), Instant::now());
         let mut service = Server::start(service, &[]).await;
         let [greedy, other] = [Server::plain(&[&service]).await, Server::plain(&[&service]).await];
@@ -92,13 +96,13 @@ async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wai
         // Eight at once for one writer, and one more each minute.
         let most = 8 + begun.elapsed().as_secs() / 60;
         assert!((1..=most).contains(&writes), "{writes} writes for 60 records");
-        assert!(service.events.counters().looks > 60, "all were looked through");
+        assert!(service.events.counters().scans > 60, "all were scanned");
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_store_is_gone_through_even_if_other_records_change_all_the_time() {
+async fn the_sweep_finds_a_request_even_if_other_records_change_all_the_time() {
     within(async {
         let asker = Server::plain(&[]).await;
         asker.asks([Predicate::new("ask")]).await;
@@ -127,9 +131,8 @@ async fn the_store_is_gone_through_even_if_other_records_change_all_the_time() {
 #[tokio::test]
 async fn two_services_on_one_record_do_not_answer_each_other() {
     within(async {
-        let ttl = Duration::from_secs(2);
         let service = || {
-            let config = eager().with_ttl(ttl);
+            let config = eager().with_ttl(Duration::from_secs(2));
             Service::builder().with_reachability(open()).with_config(config)
         };
         let mut first = Server::start(service(), &[]).await;
@@ -138,7 +141,7 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
         asker.asks([dialable(&asker.address)]).await;
         let (a, b) = (first.published().await, second.published().await);
         assert_eq!((a.finding.tag, b.finding.tag), ("dialed".to_owned(), "dialed".to_owned()));
-        // Each has the other's finding.
+        // Each stores the other's finding.
         for server in [&first, &second] {
             loop {
                 let record = server.client.stored(key()).await.unwrap().unwrap();
@@ -161,18 +164,14 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
             }
             were_there = are_there;
         }
-        loop {
-            let more = async {
-                tokio::select! {
-                    finding = first.published() => finding,
-                    finding = second.published() => finding,
-                }
-            };
-            // What has been published before is told first.
-            if tokio::time::timeout(2 * ttl, more).await.is_err() {
-                break;
-            }
+        // The findings do not come back when both scan the record again.
+        let next = dialable(&first.address);
+        asker.asks([next.clone()]).await;
+        for server in [&mut first, &mut second] {
+            while server.published().await.request != next {}
         }
+        let view = asker.client.view(key()).await.unwrap();
+        assert!(findings(&view).all(|(_, finding)| finding.request == next));
     })
     .await;
 }
@@ -202,7 +201,7 @@ async fn one_dial_serves_the_same_request_in_many_records_and_by_many_writers() 
 }
 
 #[tokio::test]
-async fn as_many_findings_as_a_record_may_have_are_there_together_and_again_after_the_next_run() {
+async fn all_findings_of_a_full_record_are_published_and_renewed_together() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(6)).with_max_waiting_of_writer(16);
         let service = Service::builder().with_reachability(open()).with_config(config);
@@ -239,7 +238,7 @@ async fn as_many_findings_as_a_record_may_have_are_there_together_and_again_afte
 }
 
 #[tokio::test]
-async fn findings_do_not_push_out_what_else_the_node_says() {
+async fn findings_do_not_push_out_other_data_of_the_node() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(1));
         let service = Service::builder().with_reachability(open()).with_config(config);
@@ -251,7 +250,7 @@ async fn findings_do_not_push_out_what_else_the_node_says() {
             dialable(&format!("/ip4/127.0.0.1/tcp/44444/p2p/{}", PeerId::random()).parse().unwrap())
         };
         asker.asks((0..4).map(|_| request())).await;
-        // Findings outlive themselves for as long as the node's own words live, so their room is used up at some time.
+        // Expired findings are retained as long as the node's own data, so their room runs out.
         loop {
             if let ServiceEvent::Failed { .. } = service.event().await {
                 break;
