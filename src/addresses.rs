@@ -18,7 +18,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 pub(crate) const MAX_ADDRESSES: usize = 3;
 /// How many bytes they may have all together: of 16 KiB, 8 KiB are a slice and 600 bytes the key, twice; a twentieth of the rest,
 /// without the peer id.
-const MAX_BYTES: usize = 330;
+pub(crate) const MAX_BYTES: usize = 330;
 /// What an address has around it in a reply.
 const FRAME_BYTES: usize = 3;
 

@@ -1,7 +1,8 @@
-//! Measurements: counters that others may look at, durations and amounts.
+//! Measurements: counters that a scrape reads, durations and amounts.
 //!
-//! **Invariants.** Without the feature `metrics` it is nothing: no clock is read, nothing is locked, nothing is shared.
-//! With it, that also holds for durations and amounts that nobody has asked for.
+//! **Invariants.** Without the feature `metrics` nothing is measured: no clock is read, nothing is
+//! locked or shared. With the feature but without a `Metrics`, no duration and
+//! no amount is measured.
 
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -17,15 +18,15 @@ use web_time::Instant;
 use self::metrics::{Metrics, Source};
 
 #[cfg(feature = "metrics")]
-type Place<T> = Arc<Mutex<T>>;
+type ObservedCell<T> = Arc<Mutex<T>>;
 #[cfg(not(feature = "metrics"))]
-type Place<T> = Mutex<T>;
+type ObservedCell<T> = Mutex<T>;
 
-/// A value that its owner changes, and that a [`Meter`] shows as it is now.
+/// A value that its owner changes and that a [`Meter`] can show.
 #[derive(Debug, Default)]
-pub(crate) struct Shared<T>(Place<T>);
+pub(crate) struct Observed<T>(ObservedCell<T>);
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> Observed<T> {
     pub(crate) fn new(value: T) -> Self {
         let place = Mutex::new(value);
         #[cfg(feature = "metrics")]
@@ -39,27 +40,27 @@ impl<T: Clone> Shared<T> {
 
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut T)) {
         #[cfg(feature = "metrics")]
-        self.change_through_shared(change);
+        self.change_by_ref(change);
         #[cfg(not(feature = "metrics"))]
         change(self.0.get_mut().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// As [`change`](Self::change), where there is no exclusive reference.
-    pub(crate) fn change_through_shared(&self, change: impl FnOnce(&mut T)) {
+    /// As [`change`](Self::change), without an exclusive reference.
+    pub(crate) fn change_by_ref(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-/// What a read is for.
+/// Purpose of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
-    /// A client has asked.
+    /// A client's call.
     Client,
-    /// A writer that wants to know what it has said before.
+    /// Learning what this node has written before, to sign next.
     Resume,
     /// A watched key.
     Watch,
-    /// A stored record has its turn.
+    /// Replication of a stored record.
     Replication,
 }
 
@@ -74,13 +75,13 @@ impl Purpose {
     }
 }
 
-/// Something that takes time.
+/// A duration that is measured.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody wants to know"))]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "read with `metrics` only"))]
 pub(crate) enum Timed {
     /// A read, with all of its lookups.
     Read(Purpose),
-    /// A write, as long as the client waits for it, and whether it was made.
+    /// A write, as long as the client waits for it, and whether it succeeded.
     Publish { is_done: bool },
     /// One event that the swarm's task hands to the behaviour, or one poll of it.
     Hold,
@@ -88,29 +89,29 @@ pub(crate) enum Timed {
     Validation,
     /// Validating and joining one record into the store.
     StoreWrite,
-    /// Handing what was changed to the storage to keep.
+    /// Committing changes to the storage.
     Commit,
 }
 
-/// Something of which there are more or fewer.
+/// An amount that is measured.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody wants to know"))]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "read with `metrics` only"))]
 pub(crate) enum Amount {
-    /// The lookups of a read.
+    /// Lookups of a read.
     Lookups(Purpose, usize),
-    /// The bytes of an answer.
+    /// Bytes of an answer.
     AnswerBytes(usize),
-    /// The peers that took a repair.
+    /// Peers that acknowledged a repair.
     RepairedPeers(usize),
-    /// The peers that took an own space that was sent again.
+    /// Peers that acknowledged an own space that was sent again.
     RefreshedPeers(usize),
 }
 
-/// When something began, if anybody wants to know.
+/// Start of a duration; empty if it is not measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begun(#[cfg(feature = "metrics")] Option<Instant>);
 
-/// Takes measurements.
+/// Records measurements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(#[cfg(feature = "metrics")] Option<Metrics>);
 
@@ -138,15 +139,15 @@ impl Meter {
         }
     }
 
-    /// There was so much of something.
+    /// Records an amount.
     pub(crate) fn note(&self, amount: Amount) {
         if let Some(metrics) = &self.0 {
             metrics.noted(amount);
         }
     }
 
-    /// Shows these numbers as they are whenever somebody looks.
-    pub(crate) fn show<T: Source>(&self, numbers: &Shared<T>) {
+    /// Shows the current numbers at each scrape.
+    pub(crate) fn show<T: Source>(&self, numbers: &Observed<T>) {
         if let Some(metrics) = &self.0 {
             metrics.add_source(numbers.0.clone());
         }
@@ -154,7 +155,7 @@ impl Meter {
 }
 
 #[cfg(not(feature = "metrics"))]
-#[allow(clippy::unused_self, reason = "with the feature there is something to do")]
+#[allow(clippy::unused_self, reason = "the signatures are those with the feature")]
 impl Meter {
     pub(crate) const fn is_on(&self) -> bool {
         false
@@ -168,5 +169,5 @@ impl Meter {
 
     pub(crate) const fn note(&self, _: Amount) {}
 
-    pub(crate) const fn show<T>(&self, _: &Shared<T>) {}
+    pub(crate) const fn show<T>(&self, _: &Observed<T>) {}
 }

@@ -10,7 +10,7 @@
 //!
 //! **Invariants.** Has no clock. Each request ends with one [`Ended`], or is [cancelled](Outbound::cancel) when its time is
 //! over, which [`smart_record_lookup::Requests`] tells: nobody waits for a peer that answers nothing. The same bounds the number of
-//! requests under way, to 64; a connection has [eight streams](handler) at most. What the 64 hold is less than 48 MiB: for
+//! requests under way, to 64; a connection has [eight streams](handler) at most. What the 64 hold is less than 50 MiB: for
 //! each the packet of an answer, what is decoded of it, and its value. Nothing is accepted from others; that stays Kademlia's.
 //!
 //! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md). `docs/design.md`, section

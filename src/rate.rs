@@ -1,9 +1,10 @@
-//! How often each of many may do something.
+//! Rate limits for many keys.
 //!
-//! **Invariants.** Pure: the time is an argument. Each has a rate of its own, so one that is over it takes nothing from others. How
-//! many are remembered is bounded; one that was forgotten begins anew.
+//! **Invariants.** Pure: the time is an argument. Each key has its own rate, so a key over its rate
+//! takes nothing from others. The number of remembered keys is bounded; a forgotten key starts with
+//! its full burst.
 //!
-//! **Spec.** The generic cell rate algorithm: a token bucket that remembers one instant.
+//! **Spec.** The generic cell rate algorithm: a token bucket that stores one instant.
 
 use std::{hash::Hash, time::Duration};
 
@@ -11,7 +12,7 @@ use hashlink::LruCache;
 
 use smart_record_core::Timestamp;
 
-/// A rate limit for each of many, such as peers or hosts.
+/// A rate limit for each of many keys, such as peers or hosts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,24 +28,25 @@ use smart_record_core::Timestamp;
 /// ```
 #[derive(Debug)]
 pub struct RateLimit<K: Eq + Hash> {
-    /// When each would be back at its full burst.
+    /// When each key has its full burst again.
     full_at: LruCache<K, Timestamp>,
     spacing: Duration,
     burst: Duration,
 }
 
 impl<K: Eq + Hash> RateLimit<K> {
-    /// Once every `spacing` on average, `burst` times at once after a pause; a burst of 0 admits nobody. Those who did
-    /// something most recently are remembered, `max_remembered` of them, at least one.
+    /// A limit of one action every `spacing` on average and `burst` actions at once after a pause;
+    /// a burst of 0 admits nothing. Remembers the `max_remembered` keys, at least one, that acted
+    /// most recently.
     pub fn new(max_remembered: usize, spacing: Duration, burst: u32) -> Self {
         let full_at = LruCache::new(max_remembered.max(1));
         Self { full_at, spacing, burst: spacing.saturating_mul(burst) }
     }
 
-    /// Admits one more now, and counts it as done.
+    /// Admits and counts one action now.
     ///
     /// # Errors
-    /// The time from which it would be admitted.
+    /// The time from which the action would be admitted.
     pub fn admit(&mut self, who: K, now: Timestamp) -> Result<(), Timestamp> {
         let full_at = self.full_at(&who, now);
         let (next, open_at) = self.next(full_at);
@@ -53,24 +55,24 @@ impl<K: Eq + Hash> RateLimit<K> {
         if is_over { Err(open_at) } else { Ok(()) }
     }
 
-    /// As [`admit`](Self::admit), but nothing counts as done.
+    /// As [`admit`](Self::admit), but counts nothing.
     ///
     /// # Errors
-    /// The time from which it would be admitted.
+    /// The time from which the action would be admitted.
     pub fn check(&self, who: &K, now: Timestamp) -> Result<(), Timestamp> {
         let (_, open_at) = self.next(self.full_at(who, now));
         if open_at > now { Err(open_at) } else { Ok(()) }
     }
 
-    /// Takes back one that was admitted, because it was not done after all.
+    /// Takes back an admitted action that was not done.
     pub fn give_back(&mut self, who: &K) {
         if let Some(full_at) = self.full_at.peek_mut(who) {
             *full_at = full_at.saturating_sub(self.spacing);
         }
     }
 
-    /// Has nobody wait for longer than a burst takes from `now`, which is earlier than before. Whoever calls
-    /// [`admit`](Self::admit) does not in any case; those who are only ever [checked](Self::check) would.
+    /// Handles a clock that was set back to `now`: no key waits for longer than a burst takes. Only
+    /// keys that are [checked](Self::check) and never admitted need it.
     pub fn on_clock_set_back(&mut self, now: Timestamp) {
         let latest = now.saturating_add(self.burst);
         self.full_at.iter_mut().for_each(|(_, full_at)| *full_at = (*full_at).min(latest));
@@ -78,11 +80,12 @@ impl<K: Eq + Hash> RateLimit<K> {
 
     fn full_at(&self, who: &K, now: Timestamp) -> Timestamp {
         let full_at = self.full_at.peek(who).copied().unwrap_or(now).max(now);
-        // A clock that was set back does not lock anybody out for longer than a burst.
+        // After the clock was set back, no key waits for longer than a burst takes.
         full_at.min(now.saturating_add(self.burst))
     }
 
-    /// When it would be full after once more, and from when on that may be.
+    /// When the key would have its full burst after one more action, and from when on that action
+    /// is admitted.
     fn next(&self, full_at: Timestamp) -> (Timestamp, Timestamp) {
         let next = full_at.saturating_add(self.spacing);
         (next, next.saturating_sub(self.burst))
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_when_it_may_be_done_again() {
+    fn a_refusal_says_when_the_action_would_be_admitted() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut limit = RateLimit::new(10, Duration::from_secs(10), 2);
         assert_eq!(limit.admit("a", now), Ok(()));
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_locks_nobody_out() {
+    fn a_clock_that_was_set_back_blocks_a_key_for_at_most_a_burst() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut limit = RateLimit::new(10, Duration::from_secs(10), 2);
         while limit.admit("a", now).is_ok() {}
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_is_remembered_is_bounded() {
+    fn the_number_of_remembered_keys_is_bounded() {
         let mut limit = RateLimit::new(10, Duration::from_secs(10), 2);
         (0..100).for_each(|n| assert_eq!(limit.admit(n, Timestamp::EPOCH), Ok(())));
         assert_eq!(limit.full_at.len(), 10);

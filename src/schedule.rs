@@ -1,8 +1,8 @@
-//! When what is kept in the network is due: signed anew, sent again, tried once more.
+//! When data kept in the network is due: for a renewal, for being sent again, for another attempt.
 //!
-//! **Invariants.** Pure. After a clock was set back, nothing waits for longer than it would from now on. What has to be
-//! spread in time is spread by a hash of key and peer: neither all keys of a peer nor all peers of a key have their turn at
-//! once, and no randomness is needed.
+//! **Invariants.** Pure. After the clock was set back, nothing waits for longer than it would from
+//! now on. A hash of key and peer spreads due times, without randomness: neither all keys of a peer
+//! nor all peers of a key are due at once.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use smart_record_core::{RecordKey, Timestamp};
 
-/// Nothing is signed anew more often, however short its life is.
+/// Shortest interval between two renewals, however short the lifetime is.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// An instant that is waited for, and how long that takes at most.
+/// A due time, and the longest wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     at: Timestamp,
@@ -22,7 +22,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// `after` from `now` on.
+    /// Due `after` from `now`.
     pub(crate) fn after(now: Timestamp, after: Duration) -> Self {
         Self { at: now.saturating_add(after), after }
     }
@@ -31,18 +31,19 @@ impl Due {
         self.at
     }
 
-    /// Waits for no longer than it would from `now` on, in case the clock was set back.
+    /// Limits the wait to its original length from `now`, in case the clock was set back.
     pub(crate) fn cap(&mut self, now: Timestamp) {
         self.hasten(now, self.after);
     }
 
-    /// Not later than `after` from `now` on.
+    /// Moves the due time to `after` from `now`, if that is earlier.
     pub(crate) fn hasten(&mut self, now: Timestamp, after: Duration) {
         self.at = self.at.min(now.saturating_add(after));
     }
 }
 
-/// When something that lives for `ttl` is signed anew: well before it expires, so that a lost run or two does no harm.
+/// Time until data with a lifetime of `ttl` is renewed: well before it expires, so that a lost
+/// renewal or two does no harm.
 pub(crate) fn half_life(key: &RecordKey, peer: &PeerId, ttl: Duration) -> Duration {
     jittered(key, peer, share(ttl, 2)).max(SHORTEST)
 }
@@ -51,7 +52,7 @@ pub(crate) fn half_life(key: &RecordKey, peer: &PeerId, ttl: Duration) -> Durati
 pub(crate) fn jittered(key: &RecordKey, peer: &PeerId, duration: Duration) -> Duration {
     let hash = Sha256::new().chain_update(key.digest()).chain_update(peer.to_bytes()).finalize();
     let [byte, ..]: [u8; 32] = hash.into();
-    // A quarter, times the byte, by 256.
+    // A quarter of the duration, times the byte, divided by 256.
     let part = share(duration, 4 * 256).saturating_mul(u32::from(byte));
     duration.saturating_sub(part)
 }
@@ -68,7 +69,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn after_a_clock_was_set_back_nothing_waits_for_longer_than_from_now_on() {
+    fn a_clock_that_was_set_back_does_not_prolong_a_wait() {
         let mut due = Due::after(NOW.saturating_add(60 * MINUTE), 10 * MINUTE);
         let mut left = |minutes| {
             let now = NOW.saturating_add(minutes * MINUTE);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hastened_is_not_put_off() {
+    fn a_due_time_is_never_moved_back_by_hastening_again() {
         let mut due = Due::after(NOW, 10 * MINUTE);
         due.hasten(NOW, MINUTE);
         due.hasten(NOW.saturating_add(MINUTE / 2), MINUTE);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn renewals_are_spread_well_before_the_end_of_a_life() {
+    fn renewals_are_spread_over_time_well_before_the_data_expires() {
         let lives: std::collections::BTreeSet<_> = (0..20)
             .map(|n| RecordKey::new(format!("/sr/{n}")))
             .map(|key| half_life(&key, &PeerId::random(), 100 * MINUTE))

@@ -75,7 +75,7 @@ use self::{
 };
 use crate::{
     clock::SystemClock,
-    meter::{Meter, Shared, Timed},
+    meter::{Meter, Observed, Timed},
 };
 use smart_record_core::{AcceptAny, Clock, Limits, Namespace, RecordKey, Registry};
 
@@ -118,7 +118,7 @@ pub struct SmartRecordStore {
     providers: Providers,
     meter: Meter,
     /// How much was stored at the last commit, for those who look from outside.
-    committed: Shared<Usage>,
+    committed: Observed<Usage>,
     replies: Replies,
     /// The values that were handed to Kademlia's replication job the last time.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
@@ -209,7 +209,7 @@ impl SmartRecordStore {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut store = Self {
-            committed: Shared::new(storage.usage()),
+            committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
             victims: Victims::default(),
             news: News::default(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    meter::{Meter, Shared},
+    meter::{Meter, Observed},
     query::Bounds,
     store::{OtherPeer, SmartRecordStore},
 };
@@ -128,7 +128,7 @@ impl Builder {
     /// The behaviour and a client.
     pub fn build(self) -> (Behaviour, Client) {
         let Self { keypair, mut store, protocol, kad_config, config, asks, executor, meter } = self;
-        let counters = Shared::default();
+        let counters = Observed::default();
         meter.show::<BehaviourCounters>(&counters);
         if meter.is_on() {
             store.measure_with(meter.clone());

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     client::ClientError,
-    meter::{Meter, Shared},
+    meter::{Meter, Observed},
     query::Bounds,
     store::{Checked, Origin, SmartRecordStore},
 };
@@ -31,7 +31,7 @@ pub(super) struct Env {
     pub(super) known: Known,
     /// What the user is to be told.
     pub(super) events: VecDeque<Event>,
-    pub(super) counters: Shared<BehaviourCounters>,
+    pub(super) counters: Observed<BehaviourCounters>,
     pub(super) meter: Meter,
 }
 

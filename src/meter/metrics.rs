@@ -1,15 +1,18 @@
 //! Metrics for Prometheus, in the manner of `libp2p-metrics` (feature `metrics`).
 //!
-//! A [`Metrics`] puts itself into a registry of `prometheus-client`, under the prefix `smart_record`. A
-//! [`Behaviour`](crate::behaviour::Behaviour) or a [`SmartRecordStore`](crate::store::SmartRecordStore) that is given it measures by itself:
+//! [`Metrics::new`] registers all metrics in a registry of `prometheus-client`. A
+//! [`Behaviour`](crate::behaviour::Behaviour) or
+//! [`SmartRecordStore`](crate::store::SmartRecordStore) that is given a [`Metrics`] measures by
+//! itself:
 //!
-//! * *Counters and what is stored* are read when they are scraped, from where the behaviour and the store have them. Others have theirs shown as a [`Source`];
-//!   the services that are built for the behaviour do.
-//! * *Histograms* are filled where things happen: how long reads take and how many lookups, how long a client waits for
-//!   a write, how many peers took what was sent again, how large answers are, how long the swarm's task is held,
-//!   validation, writes and commits of the store.
+//! * *Counters and store sizes* are read from their owners at each scrape. A [`Source`] adds
+//!   others; services that are built for the behaviour add theirs.
+//! * *Histograms* are filled at each event: duration and lookups of reads, the time that a client
+//!   waits for a write, the peers that acknowledge what is sent again, the size of answers, the
+//!   time that the swarm's task is held, and the duration of validation, writes and commits of the
+//!   store.
 //!
-//! Kademlia's own events are for `libp2p-metrics`.
+//! `libp2p-metrics` covers Kademlia's own events.
 //!
 //! ```
 //! use libp2p_identity::Keypair;
@@ -28,8 +31,9 @@
 //! # Ok::<(), std::fmt::Error>(())
 //! ```
 //!
-//! **Invariants.** The number of time series is bounded: no label is a key, a peer, or anything else that a stranger
-//! chooses. Names and units are as OpenMetrics has them: base units, `_total` for counters. A counter never goes down.
+//! **Invariants.** The number of time series is bounded: no label is a key, a peer, or anything
+//! else that a stranger chooses. Names and units follow OpenMetrics: base units, `_total` for
+//! counters. A counter never goes down.
 //!
 //! **Spec.** [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/).
 
@@ -50,10 +54,11 @@ use prometheus_client::{
 use self::{collector::Sources, instruments::Instruments};
 use super::{Amount, Timed};
 
-/// What is measured of a behaviour and its store. A clone is the same.
+/// Metrics of a behaviour and its store. A clone is the same.
 ///
-/// Given to several behaviours or stores, it shows what they have done together. For each of them by itself, take one for
-/// each, registered with a label of its own ([`Registry::sub_registry_with_label`]).
+/// Several behaviours or stores that are given the same `Metrics` are added up. For metrics of each
+/// of them, register one `Metrics` for each under its own label
+/// ([`Registry::sub_registry_with_label`]).
 #[derive(Clone, Debug)]
 pub struct Metrics {
     instruments: Arc<Instruments>,
@@ -61,7 +66,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under the prefix `smart_record`.
+    /// Registers all metrics under the prefix `smart_record`.
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("smart_record");
         let sources = Sources::default();
@@ -69,11 +74,12 @@ impl Metrics {
         Self { instruments: Arc::new(Instruments::new(registry)), sources }
     }
 
-    /// Shows the samples of a source, read at each scrape, until nobody else holds it. Then its gauges are 0, and what its
-    /// counters have counted stays.
+    /// Adds a source, which is read at each scrape until its last other owner drops it. From then
+    /// on its gauges are 0, and its counters keep their last values.
     ///
-    /// Samples of the same name and label are added up. A source that is added again is shown once. One that is shown by two
-    /// `Metrics` is held by both, so neither lets it go: its memory stays, and its gauges go on to show.
+    /// Samples with the same name and label are added up. A source that is added again counts once.
+    /// Two `Metrics` that are given the same source keep it alive: its memory is not freed and its
+    /// gauges keep their values.
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
@@ -112,9 +118,9 @@ impl Metrics {
     }
 }
 
-/// Something that has numbers to show. A mutex around one is one, too.
+/// A source of samples. A mutex around a source is a source.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
-    /// The numbers as they are now. Called at each scrape, which waits for it: it must not block.
+    /// The current samples. Called at each scrape, which waits for it: it must not block.
     fn samples(&self) -> Vec<Sample>;
 }
 
@@ -124,10 +130,10 @@ impl<S: Source> Source for Mutex<S> {
     }
 }
 
-/// The name and the value of a label. Both are fixed when the program is built, so the number of series is bounded.
+/// Name and value of a label. Both are fixed at compile time, so the number of series is bounded.
 type Label = (&'static str, &'static str);
 
-/// A number, and under which name it is shown.
+/// A number with its name.
 #[derive(Clone, Debug)]
 pub struct Sample {
     name: &'static str,
@@ -139,24 +145,25 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A number that only grows. `_total` is added to its name.
+    /// A number that only grows. Its name gets the suffix `_total`.
     pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, kind: MetricType::Counter, unit: None, label: None, value }
     }
 
-    /// A number that goes up and down.
+    /// A number that grows and falls.
     pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { kind: MetricType::Gauge, ..Self::counter(name, help, value) }
     }
 
-    /// Sets the unit, which is added to the name. By default there is none.
+    /// Sets the unit, which is appended to the name. By default there is none.
     #[must_use]
     pub fn with_unit(mut self, unit: Unit) -> Self {
         self.unit = Some(unit);
         self
     }
 
-    /// Sets the label. By default there is none. Of the samples of one name, all have it or none.
+    /// Sets the label. By default there is none. Of the samples with one name, all have a label or
+    /// none has.
     #[must_use]
     pub const fn with_label(mut self, name: &'static str, value: &'static str) -> Self {
         self.label = Some((name, value));

@@ -231,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::addresses::{MAX_ADDRESSES, MAX_BYTES};
 
     fn remote() -> Multiaddr {
         "/ip4/1.2.3.4/tcp/1".parse().unwrap()
@@ -339,6 +340,10 @@ mod tests {
         let addrs = vec![Bytes::new(); MAX_FIELDS];
         answer.closer_peers = vec![proto::Peer { addrs, ..proto::Peer::default() }];
         assert_eq!(read(&answer, &request), Err(InvalidAnswer::TooManyFields));
+        // The packet, the value, vectors that have just doubled, and what is kept: 64 answers take less than 50 MiB.
+        let closer = size_of::<Closer>() + MAX_ADDRESSES * 64 + MAX_BYTES;
+        let decoded = 2 * MAX_FIELDS * size_of::<proto::Peer>() + MAX_CLOSER * closer;
+        assert!(64 * (2 * MAX_ANSWER_BYTES + decoded) < 50 * 1_024 * 1_024);
         // A peer within a peer within a peer: nothing that nests is followed.
         let mut nested = Vec::new();
         for _ in 0..10_000 {

@@ -16,7 +16,7 @@ use super::{
     advice::advice,
     storage::{RowFault, StorageError},
 };
-use crate::meter::Shared;
+use crate::meter::Observed;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
 use smart_record_core::{Fault, RecordKey, ValidationError};
@@ -224,7 +224,7 @@ impl Subscribers {
 #[derive(Debug, Default)]
 pub(super) struct News {
     subscribers: Subscribers,
-    pub(super) counters: Shared<Counters>,
+    pub(super) counters: Observed<Counters>,
     /// What was evicted since the last commit.
     evicted: Vec<RecordKey>,
 }
@@ -248,7 +248,7 @@ impl News {
 
     /// Takes note of a failure where there is no way to tell a subscriber.
     pub(super) fn read_failed(&self, error: &StorageError) {
-        self.counters.change_through_shared(|c| count(&mut c.storage_failures, 1));
+        self.counters.change_by_ref(|c| count(&mut c.storage_failures, 1));
         tracing::warn!(%error, "a read failed");
     }
 

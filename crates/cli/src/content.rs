@@ -1,6 +1,6 @@
-//! What is in a record, of whatever kind, as people and scripts see it.
+//! The content of a record of any namespace, as people and scripts see it.
 //!
-//! **Invariants.** What is shown was checked: for this key, signed, not expired.
+//! **Invariants.** The content was validated: for its key, signed, not expired.
 
 use anyhow::Result;
 use libp2p::identity::PublicKey;
@@ -17,17 +17,17 @@ use serde_json::{Map, Value, json};
 
 use crate::{keys, output::Rows};
 
-/// What is in a record.
+/// Content of a record.
 pub struct Content {
     pub key: RecordKey,
-    /// Its bytes, as Kademlia has them.
+    /// The bytes of the value in Kademlia.
     pub bytes: Vec<u8>,
-    pub kind: Kind,
+    pub kind: ContentKind,
 }
 
-/// What is in a record, by its namespace.
+/// Content of a record by namespace.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
-pub enum Kind {
+pub enum ContentKind {
     Smart(SmartRecord),
     PublicKey(PublicKey),
     Ipns(IpnsRecord),
@@ -36,42 +36,44 @@ pub enum Kind {
 }
 
 impl Content {
-    /// What is in these bytes, if it is good under `key` at `now`.
+    /// Decodes and validates a value under `key` at `now`.
     pub fn read(key: &RecordKey, value: &[u8], now: Timestamp) -> Result<Self, ValidationError> {
         let unsupported = || {
             let namespace = key.namespace().unwrap_or_default();
-            ValidationError::Unsupported(format!("no rules of records under /{namespace}/…"))
+            ValidationError::Unsupported(format!("the namespace /{namespace}/ is unknown"))
         };
         let kind = match key.namespace().ok_or_else(unsupported)? {
-            Registry::SMART_RECORDS => Kind::Smart(SpaceRules::default().read(key, value, now)?),
+            Registry::SMART_RECORDS => {
+                ContentKind::Smart(SpaceRules::default().read(key, value, now)?)
+            }
             libp2p_smart_record::pk::NAMESPACE => {
                 libp2p_smart_record::built_in().validate(key, value, now)?;
                 let public_key = PublicKey::try_decode_protobuf(value)
                     .map_err(|error| ValidationError::Invalid(error.to_string()))?;
-                Kind::PublicKey(public_key)
+                ContentKind::PublicKey(public_key)
             }
             libp2p_smart_record::ipns::NAMESPACE => {
-                Kind::Ipns(IpnsValidator.read(key, value, now)?)
+                ContentKind::Ipns(IpnsValidator.read(key, value, now)?)
             }
             libp2p_smart_record::iprs::NAMESPACE => {
                 let rules = IprsValidator::default();
-                Kind::Iprs(rules.read(key, value, now)?, rules.validate(key, value, now)?)
+                ContentKind::Iprs(rules.read(key, value, now)?, rules.validate(key, value, now)?)
             }
             libp2p_smart_record::presence::PresenceKey::NAMESPACE => {
-                Kind::Presence(PresenceValidator::default().read(key, value, now)?)
+                ContentKind::Presence(PresenceValidator::default().read(key, value, now)?)
             }
             _ => return Err(unsupported()),
         };
         Ok(Self { key: key.clone(), bytes: value.to_vec(), kind })
     }
 
-    /// What is in a smart record.
+    /// The content of a smart record.
     pub fn of_record(record: &SmartRecord) -> Self {
         let (key, bytes) = (record.key().clone(), record.encode());
-        Self { key, bytes, kind: Kind::Smart(record.clone()) }
+        Self { key, bytes, kind: ContentKind::Smart(record.clone()) }
     }
 
-    /// What was known of a record; `None` if that was nothing.
+    /// The content of a snapshot; `None` if it is empty.
     pub fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
         let key = &snapshot.key;
         match (snapshot.record(), snapshot.value()) {
@@ -81,35 +83,35 @@ impl Content {
         }
     }
 
-    /// Whether it says anything at `now`: what was withdrawn says nothing.
+    /// Whether the record has visible content at `now`. Withdrawn content is not visible.
     pub fn says_something(&self, now: Timestamp) -> bool {
         match &self.kind {
-            Kind::Smart(record) => !record.view(now).is_empty(),
-            Kind::Presence(record) => record.view(now).next().is_some(),
-            Kind::PublicKey(_) | Kind::Ipns(_) | Kind::Iprs(..) => true,
+            ContentKind::Smart(record) => !record.view(now).is_empty(),
+            ContentKind::Presence(record) => record.view(now).next().is_some(),
+            ContentKind::PublicKey(_) | ContentKind::Ipns(_) | ContentKind::Iprs(..) => true,
         }
     }
 
-    /// All that it says at `now`.
+    /// The content at `now` as JSON.
     pub fn json(&self, now: Timestamp) -> Map<String, Value> {
         let mut fields = about(&self.key);
         fields.insert("bytes".to_owned(), self.bytes.len().into());
         let said = match &self.kind {
-            Kind::Smart(record) => json!({ "spaces": spaces(record, now) }),
-            Kind::PublicKey(public_key) => json!({
+            ContentKind::Smart(record) => json!({ "spaces": spaces(record, now) }),
+            ContentKind::PublicKey(public_key) => json!({
                 "peer": public_key.to_peer_id().to_string(),
                 "key_type": public_key.key_type().to_string(),
                 "public_key": hex(&public_key.encode_protobuf()),
                 "expires_at": null,
             }),
-            Kind::Ipns(record) => json!({
+            ContentKind::Ipns(record) => json!({
                 "writer": record.name().peer_id().to_string(),
                 "value": text(record.value()),
                 "seq": record.sequence().to_string(),
                 "expires_at": record.eol().to_string(),
                 "ttl_seconds": record.ttl().map(|ttl| ttl.as_secs()),
             }),
-            Kind::Iprs(record, validity) => json!({
+            ContentKind::Iprs(record, validity) => json!({
                 "writer": record.author().to_string(),
                 "value": ipld(record),
                 "scheme": scheme(record),
@@ -118,7 +120,7 @@ impl Content {
                 "expires_at": validity.expires_at.map(|at| at.to_string()),
                 "ttl_seconds": validity.ttl_since_receipt.map(|ttl| ttl.as_secs()),
             }),
-            Kind::Presence(record) => {
+            ContentKind::Presence(record) => {
                 json!({ "announcements": record.view(now).map(announcement).collect::<Vec<_>>() })
             }
         };
@@ -128,12 +130,12 @@ impl Content {
         fields
     }
 
-    /// All that it says at `now`, for people.
+    /// The content at `now` as rows.
     pub fn rows(&self, now: Timestamp) -> Rows {
         let until =
             |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| left(at, now));
         match &self.kind {
-            Kind::Smart(record) => Rows {
+            ContentKind::Smart(record) => Rows {
                 header: vec!["writer", "seq", "expires in", "document"],
                 rows: record
                     .view(now)
@@ -144,7 +146,7 @@ impl Content {
                     })
                     .collect(),
             },
-            Kind::PublicKey(public_key) => Rows {
+            ContentKind::PublicKey(public_key) => Rows {
                 header: vec!["peer", "type", "public key"],
                 rows: vec![vec![
                     public_key.to_peer_id().to_string(),
@@ -152,7 +154,7 @@ impl Content {
                     hex(&public_key.encode_protobuf()),
                 ]],
             },
-            Kind::Ipns(record) => Rows {
+            ContentKind::Ipns(record) => Rows {
                 header: vec!["writer", "seq", "expires in", "value"],
                 rows: vec![vec![
                     record.name().to_string(),
@@ -161,7 +163,7 @@ impl Content {
                     text(record.value()),
                 ]],
             },
-            Kind::Iprs(record, validity) => Rows {
+            ContentKind::Iprs(record, validity) => Rows {
                 header: vec!["writer", "scheme", "version", "expires in", "value"],
                 rows: vec![vec![
                     record.author().to_string(),
@@ -171,12 +173,12 @@ impl Content {
                     ipld(record).to_string(),
                 ]],
             },
-            Kind::Presence(record) => announcements(record.view(now), now),
+            ContentKind::Presence(record) => announcements(record.view(now), now),
         }
     }
 }
 
-/// What is said when there is nothing.
+/// JSON for a record without content.
 pub fn nothing(key: &RecordKey) -> Map<String, Value> {
     let mut fields = about(key);
     match key.namespace() {
@@ -209,7 +211,7 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Vec<Value> {
     said.collect()
 }
 
-/// Where a client is present, for people.
+/// Announcements as rows.
 pub fn announcements<'a>(
     announcements: impl IntoIterator<Item = &'a Announcement>,
     now: Timestamp,
@@ -227,7 +229,7 @@ pub fn announcements<'a>(
     }
 }
 
-/// An announcement, as JSON.
+/// An announcement as JSON.
 pub fn announcement(announcement: &Announcement) -> Value {
     let hex = |key: ExchangeKey| hex(key.as_bytes());
     json!({
@@ -239,7 +241,7 @@ pub fn announcement(announcement: &Announcement) -> Value {
     })
 }
 
-/// How long it is until then, in whole seconds.
+/// The time until `at`, in whole seconds.
 pub fn left(at: Timestamp, now: Timestamp) -> String {
     let left = at.saturating_since(now).as_secs();
     humantime::format_duration(std::time::Duration::from_secs(left)).to_string()
@@ -258,13 +260,13 @@ fn scheme(record: &IprsRecord) -> String {
         .map_or_else(|| record.scheme().to_string(), |(name, _)| (*name).to_owned())
 }
 
-/// The value as DAG-JSON has it.
+/// The value as DAG-JSON.
 fn ipld(record: &IprsRecord) -> Value {
     let encoded = serde_ipld_dagjson::to_vec(record.value()).ok();
     encoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
 }
 
-/// Bytes that usually are text; those that are not are escaped.
+/// Bytes as text; bytes that are not UTF-8 are escaped.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| bytes.escape_ascii().to_string())
 }

@@ -1,7 +1,7 @@
-//! `smart-record demo`: a DHT in one process, each node a swarm of its own over real TCP.
+//! `smart-record demo`: a DHT in one process, with each node as a swarm of its own over real TCP.
 //!
-//! Each step says what it promises and checks it; the first promise that does not hold ends the demo with an
-//! error.
+//! Each step states a promise and checks it. The demo fails at the first promise that does not
+//! hold.
 
 mod attacks;
 mod nodes;
@@ -21,30 +21,31 @@ use libp2p_smart_record::{
 use serde::Serialize;
 use smart_record_host::Host;
 
-use self::report::Report;
+use self::report::DemoReport;
 use crate::{
     failure::Failure,
     output::{Format, print, say},
     stop::Stop,
 };
 
-/// How long the writers' documents live.
+/// Lifetime of the writers' documents.
 const TTL: Duration = Duration::from_secs(600);
-/// How long the short-lived node of a document lives.
+/// Lifetime of the short-lived node of a document.
 const SHORT_TTL: Duration = Duration::from_secs(3);
-/// What the writers call themselves, a number added.
+/// Name of the writers, before their number.
 const NAME: &str = "writer ";
-/// How many reads may be needed until what they repair is repaired.
+/// Most reads until all replicas are repaired.
 const REPAIRS: usize = 10;
-/// How long it may take before the demo gives up.
+/// Longest duration of joining, and of all steps together.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many nodes the DHT has, from 3 to 64. All connect with all, so many take their time, most of all in a debug build.
+    /// Number of nodes of the DHT, from 3 to 64. Each connects to all others, so many nodes take
+    /// long, most of all in a debug build.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=64))]
     nodes: u16,
-    /// How many of the nodes write; at least 2, and at least one node is left to read only.
+    /// Number of nodes that write, at least 2. At least one node only reads.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=63))]
     writers: u16,
 }
@@ -58,18 +59,18 @@ impl Arguments {
         let most = nodes.saturating_sub(1);
         Err(Failure::Arguments {
             message: format!(
-                "--writers {writers} leaves none of {nodes} nodes to read only: use at most --writers {most}"
+                "--writers {writers} leaves none of {nodes} nodes to read only; use at most --writers {most}"
             ),
             hint: "or give more --nodes",
         })
     }
 }
 
-/// Plays the demo, its steps on standard error, and its outcome as one JSON object on standard output if that is wanted.
+/// Runs the demo. Steps go to standard error, and with JSON its summary goes to standard output.
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     arguments.check()?;
     let mut stop = Stop::new()?;
-    let report = Report::new(format);
+    let report = DemoReport::new(format);
     tokio::select! {
         result = Demo::play(&arguments, &report, format) => result.map(|()| ExitCode::SUCCESS),
         stopped = stop.asked() => {
@@ -80,7 +81,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     }
 }
 
-/// What has been shown so far; what has not is zero or false.
+/// Results so far; steps that have not run are zero or false.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     nodes: usize,
@@ -94,22 +95,22 @@ struct Summary {
     seconds: f64,
 }
 
-/// The nodes and writers, and what has been seen of them.
+/// State of the demo.
 struct Demo {
     key: RecordKey,
-    /// The first is the one through which all others joined, then come the writers; the last never writes.
+    /// The first is the bootstrap node, then come the writers; the last one never writes.
     nodes: Vec<Host>,
     writers: Vec<Writer>,
-    /// The peers closest to the key, in this order.
+    /// The peers closest to the key, closest first.
     replicas: Vec<PeerId>,
-    /// What the second writer said before it withdrew.
+    /// The second writer's space before its withdrawal.
     withdrawn: Option<SmartRecord>,
     summary: Summary,
 }
 
 impl Demo {
-    /// Plays all steps, and says how far it came, whether or not each held.
-    async fn play(arguments: &Arguments, report: &Report, format: Format) -> Result<()> {
+    /// Runs all steps, and prints the summary whether or not all of them held.
+    async fn play(arguments: &Arguments, report: &DemoReport, format: Format) -> Result<()> {
         let started = Instant::now();
         let (nodes, writers) = (usize::from(arguments.nodes), usize::from(arguments.writers));
         let mut demo = Self::start(nodes, writers, report).await?;
@@ -124,7 +125,7 @@ impl Demo {
         outcome
     }
 
-    async fn steps(&mut self, report: &Report) -> Result<()> {
+    async fn steps(&mut self, report: &DemoReport) -> Result<()> {
         self.publish(report).await?;
         self.first_read(report).await?;
         self.merge(report).await?;
@@ -138,7 +139,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn start(count: usize, writers: usize, report: &Report) -> Result<Self> {
+    async fn start(count: usize, writers: usize, report: &DemoReport) -> Result<Self> {
         let step = report.step(format!("Starting {count} nodes on loopback TCP"));
         let key = RecordKey::new("/sr/demo/board");
         let fresh = Keypair::generate_ed25519;
@@ -147,7 +148,7 @@ impl Demo {
         let rest = (1..count).map(|_| nodes::start(fresh(), Some(&address)));
         let mut nodes = try_join_all(rest).await?;
         nodes.insert(0, first);
-        // Each round lets every node hear of those that had joined before it.
+        // In each round every node learns of those that joined before it.
         let neighbours = (count - 1).min(kad::K_VALUE.get());
         within("joining", async {
             loop {
@@ -176,7 +177,7 @@ impl Demo {
         self.nodes.last().context("no node is left")
     }
 
-    /// The live ones of the nodes that the record was published to, the closest to its key first.
+    /// The running replicas of the record, closest to its key first.
     fn replicas(&self) -> impl Iterator<Item = &Host> {
         let find = |peer: &PeerId| self.nodes.iter().find(|node| node.peer_id() == *peer);
         self.replicas.iter().filter_map(find)
@@ -187,7 +188,7 @@ impl Demo {
         self.nodes.get(writer + 1).context("no such node")
     }
 
-    async fn publish(&mut self, report: &Report) -> Result<()> {
+    async fn publish(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step(format!("{} writers publish at once", self.writers.len()));
         let mut publishing = Vec::new();
         for i in 0..self.writers.len() {
@@ -200,14 +201,14 @@ impl Demo {
             publishing.push(self.writer(i)?.client().publish(self.key.clone(), document, TTL));
         }
         let answered = try_join_all(publishing).await?;
-        // A replica answers whether or not it has stored anything, so look.
+        // A replica acknowledges a record that it refuses, so the stores are compared.
         let stored =
             try_join_all(self.replicas().map(|node| nodes::stored(node, &self.key))).await?;
         let writers = self.writers.len();
         let spaces = |record: &Option<SmartRecord>| record.as_ref().map_or(0, |r| r.spaces().len());
         let complete = stored.iter().filter(|record| spaces(record) == writers).count();
         ensure!(complete > 0, "no replica has all {writers} spaces");
-        // In a larger network a writer may not know all of the closest.
+        // In a larger network a writer may not know all of the closest peers.
         let all = stored.len();
         ensure!(
             complete == all || self.nodes.len() > kad::K_VALUE.get(),
@@ -221,7 +222,7 @@ impl Demo {
         Ok(())
     }
 
-    /// What the node that never wrote reads, over the network, as one record.
+    /// What the node that never wrote reads from the network.
     async fn read(&mut self) -> Result<View> {
         let record = nodes::read(self.reader()?, &self.key).await?;
         let now = SystemClock.now();
@@ -232,7 +233,7 @@ impl Demo {
         Ok(view)
     }
 
-    async fn first_read(&mut self, report: &Report) -> Result<()> {
+    async fn first_read(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step("A node that never wrote reads the record".to_owned());
         let view = self.read().await?;
         self.summary.spaces_read = view.len();
@@ -250,7 +251,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn merge(&mut self, report: &Report) -> Result<()> {
+    async fn merge(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step("A writer merges more into its space".to_owned());
         let more: Dict = [("mood", "cheerful")].into_iter().collect();
         self.writer(0)?.client().publish(self.key.clone(), more, TTL).await?;
@@ -261,7 +262,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn withdraw(&mut self, report: &Report) -> Result<()> {
+    async fn withdraw(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step("A writer withdraws its space".to_owned());
         let before = self.read().await?.len();
         let replayed = self.space_of(1).await?;
@@ -272,7 +273,7 @@ impl Demo {
             "{before} spaces before withdrawing, {} after",
             view.len()
         );
-        // A replica that has missed the withdrawal sends what it holds.
+        // A replica that has missed the withdrawal would send what it holds.
         let reader = self.reader()?;
         let mut others = self.replicas().filter(|node| node.peer_id() != reader.peer_id());
         let replica = others.next().context("no other node is left")?;
@@ -289,7 +290,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn expire(&mut self, report: &Report) -> Result<()> {
+    async fn expire(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step("A short-lived node expires while its neighbours live".to_owned());
         let mut ttl = SHORT_TTL;
         let until = loop {
@@ -317,7 +318,7 @@ impl Demo {
         Ok(())
     }
 
-    /// What the reader sees of a writer's space.
+    /// A writer's document as the reader sees it.
     async fn document_of(&mut self, writer: usize) -> Result<Dict> {
         let writer = self.writers.get(writer).context("no such writer")?.clone();
         let view = self.read().await?;
@@ -325,7 +326,7 @@ impl Demo {
         Ok(space.document.clone())
     }
 
-    /// A writer's space, as a record of its own.
+    /// A writer's space as a record of its own.
     async fn space_of(&self, writer: usize) -> Result<SmartRecord> {
         let writer = self.writers.get(writer).context("no such writer")?.clone();
         let merged = nodes::read(self.reader()?, &self.key).await?;
@@ -336,11 +337,11 @@ impl Demo {
         Ok(record)
     }
 
-    async fn lose_nodes(&mut self, report: &Report) -> Result<()> {
+    async fn lose_nodes(&mut self, report: &DemoReport) -> Result<()> {
         let lost = (self.nodes.len() + 1) / 3;
         let step = report.step(format!("{lost} of {} nodes stop", self.nodes.len()));
         let before = self.read().await?.len();
-        // The writers go first, so that what is read is held by others.
+        // The writers stop first, so that other nodes have to hold what is read.
         join_all(self.nodes.drain(1..=lost).map(Host::ended)).await;
         let view = self.read().await?;
         self.summary.spaces_after_loss = view.len();
@@ -353,8 +354,8 @@ impl Demo {
         Ok(())
     }
 
-    /// Compares the live replicas with what a reader sees.
-    async fn converge(&mut self, report: &Report) -> Result<()> {
+    /// Compares the running replicas with what a reader sees.
+    async fn converge(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step("Comparing the live replicas".to_owned());
         let mut result = "hold the same view";
         self.summary.converged = self.agree().await?;
@@ -362,8 +363,8 @@ impl Demo {
             if self.summary.converged {
                 break;
             }
-            // In a larger network a write may miss one of the closest; whoever reads mends that.
-            result = "hold the same view, after reads have sent them what they lacked";
+            // In a larger network a write may miss one of the closest peers; a read repairs it.
+            result = "hold the same view, after reads repaired them";
             self.read().await?;
             self.summary.converged = self.agree().await?;
         }
@@ -372,7 +373,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Whether all live replicas hold the view that a reader sees.
+    /// Whether all running replicas hold the view that a reader sees.
     async fn agree(&mut self) -> Result<bool> {
         let read = nodes::read(self.reader()?, &self.key).await?;
         let stored =
@@ -391,7 +392,7 @@ async fn within<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<
     }
 }
 
-/// How many values in a document had expired at `now`.
+/// Number of values in a document that had expired at `now`.
 fn expired_nodes(document: &Dict, now: Timestamp) -> usize {
     document.iter().map(|(_, node)| expired_values(node, now)).sum()
 }

@@ -1,6 +1,6 @@
-//! How commands fail: what went wrong, what to do about it, and the exit code, which is in the help for scripts.
+//! How commands fail: the error, a hint, and the exit code, which the help lists for scripts.
 //!
-//! **Invariants.** A kind has one exit code.
+//! **Invariants.** Each kind has one exit code.
 
 use std::{fmt, io, process::ExitCode};
 
@@ -14,23 +14,23 @@ use smart_record_host::HostError;
 
 use crate::output::say;
 
-/// What stands under the help.
+/// Text below the help.
 pub const HELP: &str = "\
 Exit codes:
   0    done
   1    failed: a file, a disk, the machine
   2    wrong arguments
-  3    nothing found
-  4    nobody reached, or nobody answered
+  3    nothing found under the key
+  4    no peer reached, or none answered or acknowledged
   5    refused: the rules of records do not allow it
   130  the demo was interrupted (143: terminated)
 
 With --json a failure is one object on standard error: {\"kind\", \"message\", \"hint\", \"exit_code\"}.
-With RUST_LOG=libp2p_smart_record=debug standard error has a log.";
+With RUST_LOG=libp2p_smart_record=debug a log goes to standard error.";
 
-/// What scripts tell apart.
+/// Kind of a failure, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     Failed,
     Arguments,
     NotFound,
@@ -38,7 +38,7 @@ pub enum Kind {
     Refused,
 }
 
-impl Kind {
+impl FailureKind {
     const fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -50,7 +50,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Failed => "failed",
@@ -62,95 +62,97 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a command itself finds wrong.
+/// A failure of a command itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("there is nothing under {0}")]
+    #[error("nothing found under {0}")]
     NotFound(String),
     #[error("no peer could be reached")]
     Unreachable,
-    #[error("peers were reached, but none of them answered")]
+    #[error("peers were reached, but none answered")]
     NoAnswer,
-    #[error("peers were reached, but none of them took it")]
+    #[error("peers were reached, but none acknowledged the record")]
     NotTaken,
-    #[error("nobody to talk to")]
+    #[error("no node to connect to")]
     NoAddress,
-    #[error("whose space?")]
+    #[error("the key of the space is missing")]
     NoKey,
-    #[error("{0} has no rules of records that this command knows")]
+    #[error("the namespace of {0} is unknown")]
     UnknownKey(String),
-    #[error("{key} takes no documents: they go into smart records, under /sr/…")]
+    #[error("documents go into smart records, under /sr/…, not under {key}")]
     NotSmart { key: String },
     #[error("{message}")]
     Arguments { message: String, hint: &'static str },
-    #[error("{file} could not be read: {source}")]
+    #[error("failed to read the key file {file}: {source}")]
     KeyFile { file: String, source: io::Error },
-    #[error("{0} has no key in it that could be read")]
+    #[error("the file {0} contains no key")]
     NotAKeyFile(String),
-    #[error("{file} could not be made: {source}")]
+    #[error("failed to create the key file {file}: {source}")]
     NewKeyFile { file: String, source: io::Error },
-    #[error("{file} could not be {verb}: {source}")]
+    #[error("failed to {verb} {file}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
     #[error(transparent)]
     Store(OpenError),
-    #[error("{file} is no good record under {key}: {source}")]
+    #[error("{file} is not a valid record under {key}: {source}")]
     BadRecord { file: String, key: String, source: Box<ValidationError> },
-    #[error("it was not withdrawn: told to stop again")]
+    #[error("stopped before the withdrawal was done")]
     StoppedTwice,
 }
 
 impl Failure {
-    const fn kind(&self) -> Kind {
+    const fn kind(&self) -> FailureKind {
         match self {
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Unreachable | Self::NoAnswer | Self::NotTaken => Kind::Unreachable,
+            Self::NotFound(_) => FailureKind::NotFound,
+            Self::Unreachable | Self::NoAnswer | Self::NotTaken => FailureKind::Unreachable,
             Self::NoAddress
             | Self::NoKey
             | Self::UnknownKey(_)
             | Self::NotSmart { .. }
-            | Self::Arguments { .. } => Kind::Arguments,
-            Self::BadRecord { .. } => Kind::Refused,
+            | Self::Arguments { .. } => FailureKind::Arguments,
+            Self::BadRecord { .. } => FailureKind::Refused,
             Self::KeyFile { .. }
             | Self::NotAKeyFile(_)
             | Self::NewKeyFile { .. }
             | Self::File { .. }
             | Self::Store(_)
-            | Self::StoppedTwice => Kind::Failed,
+            | Self::StoppedTwice => FailureKind::Failed,
         }
     }
 
     fn hint(&self) -> String {
         match self {
-            Self::NotFound(_) => "check the key, or whether it has expired".to_owned(),
+            Self::NotFound(_) => "check the key; the record may have expired".to_owned(),
             Self::Unreachable => {
-                "check the address of --connect, and whether its node runs".to_owned()
+                "check the address of --connect, and that its node is running".to_owned()
             }
             Self::NoAnswer | Self::NotTaken => {
-                "check whether their --protocol is this one's".to_owned()
+                "check that --protocol is that of the nodes".to_owned()
             }
             Self::NoAddress => {
                 "give --connect the address that `smart-record node` prints".to_owned()
             }
-            Self::NoKey => "give --key the file of the key that it was written with".to_owned(),
+            Self::NoKey => {
+                "give --key the file of the key that the space was written with".to_owned()
+            }
             Self::UnknownKey(_) => "keys begin with /sr/, /pk/, /ipns/, /iprs/ or /presence/; \
                                     give a file's key with --under"
                 .to_owned(),
             Self::NotSmart { .. } => {
-                "what is signed already is put with --value FILE; presence with `presence announce`"
+                "put a signed record with --value FILE, and presence with `presence announce`"
                     .to_owned()
             }
             Self::Arguments { hint, .. } => (*hint).to_owned(),
             Self::KeyFile { file, .. } | Self::NotAKeyFile(file) => {
-                format!("`smart-record key generate {file}` makes one")
+                format!("make a key with `smart-record key generate {file}`")
             }
-            Self::NewKeyFile { .. } => "give another name: keys are never overwritten".to_owned(),
-            Self::File { .. } => "check the name, and who may use it".to_owned(),
+            Self::NewKeyFile { .. } => "give another name; keys are never overwritten".to_owned(),
+            Self::File { .. } => "check the name and the permissions".to_owned(),
             Self::Store(error) => storage_hint(&error.source).to_owned(),
             Self::BadRecord { .. } => {
-                "check whether --under is the key that it was signed for; it may have expired, too"
+                "check that --under is the key it was signed for, and that it has not expired"
                     .to_owned()
             }
-            Self::StoppedTwice => "it is found until it expires".to_owned(),
+            Self::StoppedTwice => "the announcement can be found until it expires".to_owned(),
         }
     }
 }
@@ -159,39 +161,35 @@ const fn storage_hint(error: &StorageError) -> &'static str {
     match error {
         StorageError::Locked => "another process has it open: stop that one, or give another file",
         StorageError::OtherPeer(_) => {
-            "give --key the key that it was made with, or another file with --store"
+            "give --key the key that the store was made with, or --store another file"
         }
-        StorageError::NotAStorage => "give a file that a node has made, or one that is not there",
-        StorageError::OtherFormat { .. } => {
-            "use the version that has made it, or give another file"
-        }
-        StorageError::Full => "make room on the disk",
-        _ => {
-            "check the disk and who may use the file; a node can do without --store, or with another file"
-        }
+        StorageError::NotAStorage => "give a file that a node has made, or a new name",
+        StorageError::OtherFormat { .. } => "use the version that made it, or give another file",
+        StorageError::Full => "free space on the disk",
+        _ => "check the disk and the permissions, give another file, or leave out --store",
     }
 }
 
-/// Whether it is that nobody reads our standard output any more.
-pub fn is_unread(error: &anyhow::Error) -> bool {
+/// Whether the reader of standard output has closed it.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// What is told of a failure.
+/// A failure as it is printed.
 #[derive(Debug)]
-pub struct Report {
-    kind: Kind,
+pub struct FailureReport {
+    kind: FailureKind,
     message: String,
     hint: Option<String>,
-    /// Whoever read standard output does not any more, which is no failure of ours.
-    is_unread: bool,
+    /// The reader of standard output has closed it, which is no failure.
+    is_broken_pipe: bool,
 }
 
-impl Report {
+impl FailureReport {
     pub fn of(error: &anyhow::Error) -> Self {
         let message = format!("{error:#}");
-        let is_unread = is_unread(error);
+        let is_broken_pipe = is_broken_pipe(error);
         let (kind, hint) = if let Some(failure) = error.downcast_ref::<Failure>() {
             (failure.kind(), Some(failure.hint()))
         } else if let Some(error) = error.downcast_ref::<ClientError>() {
@@ -199,14 +197,14 @@ impl Report {
         } else if let Some(error) = error.downcast_ref::<HostError>() {
             of_host(error)
         } else {
-            (Kind::Failed, None)
+            (FailureKind::Failed, None)
         };
-        Self { kind, message, hint, is_unread }
+        Self { kind, message, hint, is_broken_pipe }
     }
 
-    /// Prints it, and returns the exit code.
+    /// Prints the failure and returns the exit code.
     pub fn print(&self, json: bool) -> ExitCode {
-        if self.is_unread {
+        if self.is_broken_pipe {
             return ExitCode::SUCCESS;
         }
         let Self { kind, message, hint, .. } = self;
@@ -226,51 +224,55 @@ impl Report {
     }
 }
 
-fn of_client(error: &ClientError) -> (Kind, Option<String>) {
+fn of_client(error: &ClientError) -> (FailureKind, Option<String>) {
     let (kind, hint) = match error {
-        ClientError::TimedOut | ClientError::Unreachable => {
-            (Kind::Unreachable, "check the address of --connect, and whether its node runs")
-        }
+        ClientError::TimedOut | ClientError::Unreachable => (
+            FailureKind::Unreachable,
+            "check the address of --connect, and that its node is running",
+        ),
         ClientError::Sign(_) => {
-            (Kind::Refused, "make the document smaller, or its --ttl shorter (at most 48h)")
+            (FailureKind::Refused, "make the document smaller or --ttl shorter (at most 48h)")
         }
-        ClientError::Unregistered(_) => (Kind::Arguments, "smart records have keys under /sr/…"),
+        ClientError::Unregistered(_) => {
+            (FailureKind::Arguments, "keys of smart records begin with /sr/")
+        }
         ClientError::Refused(WriteError::Refused(error)) => match error {
             ValidationError::Stale => {
-                (Kind::Refused, "there is a newer one: `smart-record get` shows it")
+                (FailureKind::Refused, "a newer record exists; `smart-record get` shows it")
             }
-            _ => {
-                (Kind::Refused, "check the key that it was signed for, and whether it has expired")
-            }
+            _ => (
+                FailureKind::Refused,
+                "check the key it was signed for, and that it has not expired",
+            ),
         },
         ClientError::Refused(_) | ClientError::Storage(_) => {
-            (Kind::Failed, "this process has no room for it, or its disk has failed")
+            (FailureKind::Failed, "the local store has no room, or its disk has failed")
         }
-        _ => return (Kind::Failed, None),
+        _ => return (FailureKind::Failed, None),
     };
     (kind, Some(hint.to_owned()))
 }
 
-fn of_host(error: &HostError) -> (Kind, Option<String>) {
+fn of_host(error: &HostError) -> (FailureKind, Option<String>) {
     match error {
         HostError::NoPeer(_) => (
-            Kind::Arguments,
+            FailureKind::Arguments,
             Some("give --connect the whole address that `smart-record node` prints".to_owned()),
         ),
         HostError::Transport(_) => (
-            Kind::Failed,
+            FailureKind::Failed,
             Some(
-                "check --listen: an address of this machine, TCP or QUIC, whose port is free"
+                "check --listen: it takes a TCP or QUIC address of this machine with a free port"
                     .to_owned(),
             ),
         ),
-        _ => (Kind::Failed, None),
+        _ => (FailureKind::Failed, None),
     }
 }
 
-/// Wrong arguments, or help that was asked for.
+/// Reports wrong arguments, or prints help.
 pub fn arguments(error: &clap::Error) -> ExitCode {
-    // Whether there is a --json cannot be asked of what could not be read.
+    // The arguments could not be parsed, so --json is looked for in the raw ones.
     let json = std::env::args_os().any(|argument| argument == "--json");
     if !error.use_stderr() || !json {
         let _ = error.print();
@@ -278,11 +280,11 @@ pub fn arguments(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     let message = text.trim().trim_start_matches("error: ").to_owned();
-    let hint = Some("`smart-record help` says what there is".to_owned());
-    Report { kind: Kind::Arguments, message, hint, is_unread: false }.print(true)
+    let hint = Some("see `smart-record help`".to_owned());
+    FailureReport { kind: FailureKind::Arguments, message, hint, is_broken_pipe: false }.print(true)
 }
 
-/// Tells what went wrong without an end: it is tried again.
+/// Prints a warning; the command goes on.
 pub fn warn(json: bool, message: &str) {
     if json {
         say(&json!({ "kind": "warning", "message": message }).to_string());

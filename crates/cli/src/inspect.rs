@@ -1,4 +1,4 @@
-//! `smart-record inspect`: all about a record, in a file or in the network.
+//! `smart-record inspect`: all details of a record, in a file or in the network.
 
 use std::{path::Path, process::ExitCode};
 
@@ -9,7 +9,7 @@ use libp2p_smart_record::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    content::{Content, Kind, left},
+    content::{Content, ContentKind, left},
     failure::Failure,
     keys,
     network::Network,
@@ -19,11 +19,11 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A key, which is read from the network with --connect; or, with --under, a file with the bytes of a record as Kademlia
-    /// has them.
+    /// A key, whose record is read from the network (with --connect), or a file with the bytes of
+    /// a record (with --under).
     #[arg(value_name = "FILE|KEY")]
     what: String,
-    /// The key that the record in the file stands under, which its signatures are for.
+    /// The key of the record in the file, for which it was signed.
     #[arg(long, value_name = "KEY")]
     under: Option<String>,
     #[command(flatten)]
@@ -36,8 +36,8 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
         Some(under) => in_file(&what, &under, format),
         None if keys::parse(&what).is_err() && Path::new(&what).exists() => {
             Err(Failure::Arguments {
-                message: format!("{what} is a file, and a file does not say its key"),
-                hint: "give --under the key that the record stands under",
+                message: format!("{what} is a file, and its key is missing"),
+                hint: "give --under the key of the record",
             }
             .into())
         }
@@ -79,7 +79,7 @@ fn show(
     if format.is_json() {
         let json = || {
             let mut fields = content.json(now);
-            if let Kind::Smart(record) = &content.kind {
+            if let ContentKind::Smart(record) = &content.kind {
                 fields.insert("spaces".to_owned(), spaces(record, now));
             }
             fields.extend(reading.map(peers).unwrap_or_default());
@@ -91,7 +91,7 @@ fn show(
     let heading = || format!("{}: {} bytes", keys::show(&content.key), content.bytes.len());
     format.line(|| Value::Null, heading)?;
     let rows = || match &content.kind {
-        Kind::Smart(record) => space_rows(record, now),
+        ContentKind::Smart(record) => space_rows(record, now),
         _ => content.rows(now),
     };
     format.rows(|| Value::Null, rows)?;
@@ -105,7 +105,7 @@ fn bytes(space: &Space) -> usize {
     space.updates().map(|update| update.as_bytes().len() + update.signature().len()).sum()
 }
 
-/// All spaces, those that say nothing any more among them.
+/// All spaces, including those without visible content.
 fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
     let space = |space: &Space| -> Map<String, Value> {
         let updates = space.updates().map(|update| {
@@ -150,7 +150,7 @@ fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
             bytes(space).to_string(),
             view.as_ref().map_or_else(|| "-".to_owned(), |view| left(view.expires_at, now)),
             space.retain_until().map(|at| left(at, now)).unwrap_or_default(),
-            view.map_or_else(|| "nothing any more".to_owned(), |view| view.document.to_string()),
+            view.map_or_else(|| "(nothing)".to_owned(), |view| view.document.to_string()),
         ]
     };
     Rows {
@@ -159,7 +159,7 @@ fn space_rows(record: &SmartRecord, now: Timestamp) -> Rows {
     }
 }
 
-/// Who has how much of it.
+/// The peers of a reading by what they hold.
 fn peers(reading: &Reading) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
@@ -174,13 +174,13 @@ fn peers(reading: &Reading) -> Map<String, Value> {
 }
 
 fn peer_rows(reading: &Reading) -> Rows {
-    let has = |peer| if reading.stale.contains(peer) { "was behind" } else { "has it" };
+    let has = |peer| if reading.stale.contains(peer) { "is behind" } else { "has it" };
     let mut rows: Vec<Vec<String>> = Vec::new();
     let holders = reading.holders.iter();
     rows.extend(holders.map(|peer| vec![peer.to_string(), has(peer).to_owned()]));
     let empty = reading.empty.iter();
-    rows.extend(empty.map(|peer| vec![peer.to_string(), "had nothing".to_owned()]));
+    rows.extend(empty.map(|peer| vec![peer.to_string(), "has nothing".to_owned()]));
     let refused = reading.refused.iter();
-    rows.extend(refused.map(|(peer, why)| vec![peer.to_string(), format!("no good: {why}")]));
+    rows.extend(refused.map(|(peer, why)| vec![peer.to_string(), format!("refused: {why}")]));
     Rows { header: vec!["peer", "answer"], rows }
 }

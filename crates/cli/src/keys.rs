@@ -1,4 +1,4 @@
-//! Keys to sign with, in files (`smart-record key`), and the keys of records as people write them.
+//! Keys to sign with, in files (`smart-record key`), and keys of records as people write them.
 
 use std::{
     fs::OpenOptions,
@@ -17,14 +17,14 @@ use crate::{failure::Failure, output::Format};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Makes a fresh Ed25519 key, and prints the peer id that belongs to it.
+    /// Makes an Ed25519 key and prints its peer id.
     Generate {
-        /// The file to write, which must not exist yet; only its owner may read it.
+        /// The file to create, which must not exist; only its owner may read it.
         file: PathBuf,
     },
-    /// Prints the peer id that belongs to a key.
+    /// Prints the peer id of a key.
     Show {
-        /// A file of `key generate`.
+        /// A file from `key generate`.
         file: PathBuf,
     },
 }
@@ -53,7 +53,7 @@ fn generate(file: &Path) -> Result<Keypair, Failure> {
     Ok(keypair)
 }
 
-/// Reads a key that [`generate`] has written.
+/// Reads a key from a file of [`generate`].
 pub fn read(file: &Path) -> Result<Keypair, Failure> {
     let name = file.display().to_string();
     let bytes =
@@ -61,7 +61,8 @@ pub fn read(file: &Path) -> Result<Keypair, Failure> {
     Keypair::from_protobuf_encoding(&bytes).map_err(|_| Failure::NotAKeyFile(name))
 }
 
-/// The key of the node that keeps its records in `store`: beside it, in a file whose name ends in `.key`, made the first time.
+/// The key of the node that keeps its records in `store`, from a file beside it whose name ends in
+/// `.key`. Creates the key the first time.
 pub fn beside(store: &Path) -> Result<Keypair, Failure> {
     let mut file = store.as_os_str().to_owned();
     file.push(".key");
@@ -69,7 +70,7 @@ pub fn beside(store: &Path) -> Result<Keypair, Failure> {
     if file.exists() { read(&file) } else { generate(&file) }
 }
 
-/// The key of a record as people write it: that of a public key or of an IPNS record with the peer id (or name) as text.
+/// Parses the key of a record. A key under `/pk/` or `/ipns/` has its peer id or name as text.
 pub fn parse(text: &str) -> Result<RecordKey, Failure> {
     let key = RecordKey::from(text);
     let path = || std::str::from_utf8(key.path()).ok();
@@ -82,7 +83,7 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
         ) => match libp2p_smart_record::built_in().check_key(&key) {
             Ok(()) => Ok(key),
             Err(error) => Err(Failure::Arguments {
-                message: format!("{key} is no key of a record: {error}"),
+                message: format!("{key} is not a valid key of a record: {error}"),
                 hint: "keys are /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME and /presence/PEER/",
             }),
         },
@@ -95,8 +96,8 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
         Some(libp2p_smart_record::pk::NAMESPACE) => {
             let peer = path().and_then(|path| path.parse::<PeerId>().ok()).ok_or_else(|| {
                 Failure::Arguments {
-                    message: format!("{text} has no peer id in it"),
-                    hint: "write /pk/ and the peer id whose key it is",
+                    message: format!("{text} contains no peer id"),
+                    hint: "write /pk/ and the peer id of the key",
                 }
             })?;
             RecordKey::from_parts(libp2p_smart_record::pk::NAMESPACE, peer.to_bytes())
@@ -106,7 +107,7 @@ pub fn parse(text: &str) -> Result<RecordKey, Failure> {
     }
 }
 
-/// The key as [`parse`] reads it.
+/// The key in the form that [`parse`] reads.
 pub fn show(key: &RecordKey) -> String {
     match key.namespace() {
         Some(libp2p_smart_record::ipns::NAMESPACE) => {

@@ -1,14 +1,15 @@
 //! The command line of libp2p-smart-record.
 //!
-//! One module for each command, and what they share: `network` (getting in), `content` and `output` (what is shown),
-//! `failure` (how commands fail), `keys` (files and keys), `stop` (being told to end).
+//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
+//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals).
 //!
-//! **Invariants.** Standard output has results alone, with `--json` one JSON value a line; what else there is to say, failures
-//! and progress, goes to standard error. Each failure has a kind, an exit code and, where there is one, a remedy.
+//! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
+//! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
+//! where there is one, a hint.
 
 #![allow(
     clippy::arithmetic_side_effects,
-    reason = "sums of what is in memory, and counts of the demo"
+    reason = "sums of sizes in memory, and counts of the demo"
 )]
 
 mod content;
@@ -29,7 +30,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::{failure::Report, output::Format};
+use crate::{failure::FailureReport, output::Format};
 
 /// Signed, mergeable, expiring records on a libp2p Kademlia DHT.
 #[derive(Parser)]
@@ -37,32 +38,32 @@ use crate::{failure::Report, output::Format};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Prints JSON: results on standard output, one value a line; a failure on standard error.
+    /// Prints JSON: results on standard output, one value per line; a failure on standard error.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a DHT in this process and shows what smart records do: merge, withdraw, expire, refuse forgeries
-    /// and survive the loss of nodes.
+    /// Runs a DHT in this process and shows smart records at work: merging, withdrawing, expiry,
+    /// refused forgeries and the loss of nodes.
     Demo(demo::Arguments),
-    /// Runs a node of the DHT until it is told to stop, and prints its addresses.
+    /// Runs a node of the DHT until it is stopped, and prints its addresses.
     Node(serve::Arguments),
-    /// Merges a document into our space of a smart record, or puts a value that is signed already.
+    /// Merges a document into our space of a smart record, or puts a signed value.
     Put(records::Put),
-    /// Reads what is under a key.
+    /// Reads the record of a key.
     Get(records::Get),
-    /// Prints a record whenever it changes, until it is told to stop.
+    /// Prints a record at each change, until it is stopped.
     Watch(records::Read),
-    /// Withdraws all that our space of a record says.
+    /// Withdraws everything in our space of a record.
     Withdraw(records::Read),
-    /// Shows all about a record: who says what until when, how large it is, and who has it.
+    /// Shows all details of a record: writers, lifetimes, sizes and holders.
     Inspect(inspect::Arguments),
-    /// Where clients can be reached.
+    /// Announces a client at a node, or finds clients.
     #[command(subcommand)]
     Presence(presence::Command),
-    /// Keys to write with.
+    /// Makes and shows keys to sign with.
     #[command(subcommand)]
     Key(keys::Command),
 }
@@ -79,7 +80,7 @@ async fn main() -> ExitCode {
     };
     match run(command, Format::choose(json)).await {
         Ok(code) => code,
-        Err(error) => Report::of(&error).print(json),
+        Err(error) => FailureReport::of(&error).print(json),
     }
 }
 

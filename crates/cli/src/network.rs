@@ -1,4 +1,5 @@
-//! What every command that goes to the network has in common: how it gets in, as whom, and who has answered.
+//! Arguments and checks that all network commands share: how they join, with which key, and whether
+//! a peer answered.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,33 +14,35 @@ use smart_record_host::{Host, HostBuilder};
 
 use crate::{failure::Failure, keys};
 
-/// How often a watched key is looked up: somebody looks on.
+/// Interval between two lookups of a watched key, for a user who looks on.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct Network {
-    /// A node to begin with, as `smart-record node` prints it: it ends in `/p2p/<peer id>`. May be given again.
+    /// The address of a node to join through, as `smart-record node` prints it, ending in
+    /// `/p2p/<peer id>`. May be repeated.
     #[arg(long, short, value_name = "ADDRESS")]
     pub connect: Vec<Multiaddr>,
-    /// The file of the key to write with, from `smart-record key generate`; without it a fresh one.
+    /// The file of the key to sign with, from `smart-record key generate`. Without it a fresh key
+    /// is used.
     #[arg(long, short, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// The protocol of the DHT; all who are to meet need the same.
+    /// The protocol of the DHT. Only nodes with the same protocol meet.
     #[arg(long, default_value = "/smart-record/kad/1.0.0", value_parser = protocol)]
     protocol: StreamProtocol,
 }
 
 fn protocol(text: &str) -> Result<StreamProtocol, String> {
-    StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "has to begin with /".to_owned())
+    StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "must begin with /".to_owned())
 }
 
 impl Network {
-    /// The key to write with.
+    /// The key to sign with.
     pub fn keypair(&self) -> Result<Keypair, Failure> {
         self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)
     }
 
-    /// Joins the network for a while: others are not sent here.
+    /// Joins the network as a client, which other nodes do not send records to.
     pub async fn join(&self) -> Result<Host> {
         self.join_as(self.keypair()?).await
     }
@@ -58,7 +61,7 @@ impl Network {
         Ok(self.builder(keypair, store)?.with_mode(kad::Mode::Client).start().await?)
     }
 
-    /// A node in this network.
+    /// A builder of a node in this network.
     pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> Result<HostBuilder> {
         let builder = HostBuilder::with_keypair(keypair)
             .with_store(store)?
@@ -68,7 +71,7 @@ impl Network {
     }
 }
 
-/// Fails if nobody could be reached, so that "there is nothing" is said only by those who could know.
+/// Fails if no peer is connected: without peers, "nothing found" has no meaning.
 pub async fn check_reached(node: &Host) -> Result<()> {
     if node.peers().await?.is_empty() {
         return Err(Failure::Unreachable.into());
@@ -76,7 +79,7 @@ pub async fn check_reached(node: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Fails if nobody has answered.
+/// Fails if no peer answered.
 pub async fn check_answered(node: &Host, reading: &Reading) -> Result<()> {
     check_reached(node).await?;
     if !reading.has_reached_anyone() {

@@ -1,7 +1,7 @@
-//! How results are printed, and signs of life from work that takes its time.
+//! Output of results and progress.
 //!
-//! **Invariants.** Tables are for terminals alone, and so is colour, which `NO_COLOR` switches off; what is read by a program gets
-//! JSON or lines with tabs. Progress is for terminals alone.
+//! **Invariants.** Tables, colour and progress are for terminals only; `NO_COLOR` switches colour
+//! off. Programs get JSON or lines with tabs.
 
 use std::{
     ffi::OsStr,
@@ -13,26 +13,26 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CON
 use indicatif::{ProgressBar, ProgressFinish};
 use serde_json::Value;
 
-/// Work that takes no longer than this shows no progress.
+/// Work shorter than this shows no progress.
 const QUICK: Duration = Duration::from_secs(1);
-/// A table is at least this wide, in characters: some terminals say that they have no width at all.
+/// Least width of a table in characters: some terminals report no width.
 const MIN_WIDTH: u16 = 60;
 
-/// For whom results are.
+/// Format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// For a script: one JSON value a line.
+    /// For scripts: one JSON value per line.
     Json,
-    /// For a pipe or a file: one row a line, with tabs between the columns.
+    /// For a pipe or a file: one row per line, with tabs between the columns.
     Plain,
     /// For people on a terminal.
     Table {
-        /// Whether they want colour.
+        /// Whether colour is wanted.
         colour: bool,
     },
 }
 
-/// What people are shown of something.
+/// A table.
 #[derive(Debug)]
 pub struct Rows {
     pub header: Vec<&'static str>,
@@ -71,7 +71,7 @@ impl Format {
         self == Self::Json
     }
 
-    /// Prints a result: in JSON, or a line for everyone else.
+    /// Prints a result as JSON or as a line of text.
     pub fn line(
         self,
         json: impl FnOnce() -> Value,
@@ -80,7 +80,7 @@ impl Format {
         if self.is_json() { print(&json().to_string()) } else { print(&text()) }
     }
 
-    /// Prints a result: in JSON, or rows for everyone else.
+    /// Prints a result as JSON or as rows.
     pub fn rows(self, json: impl FnOnce() -> Value, rows: impl FnOnce() -> Rows) -> io::Result<()> {
         match self {
             Self::Json => print(&json().to_string()),
@@ -113,25 +113,25 @@ pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
     table
 }
 
-/// A line on standard output, which its reader may have closed.
+/// Prints a line on standard output. Fails if its reader has closed it.
 pub fn print(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-/// A line on standard error. If nobody reads it any more, nothing is lost.
+/// Prints a line on standard error. A closed standard error is no failure.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Waits for `work`; on a terminal, with a sign of life if it takes long.
+/// Waits for `work`, and shows a spinner on a terminal if it takes long.
 pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(QUICK, &mut work).await {
         return done;
     }
-    // It keeps silent where standard error is no terminal, and goes also when this is dropped.
+    // Hidden unless standard error is a terminal; cleared when it is dropped.
     let spinner =
         ProgressBar::new_spinner().with_message(what).with_finish(ProgressFinish::AndClear);
     spinner.enable_steady_tick(Duration::from_millis(100));

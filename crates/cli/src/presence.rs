@@ -24,14 +24,16 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Announces a client at a node, keeps that alive until told to stop, and then withdraws it.
+    /// Announces a client at a node, keeps the announcement alive until the command is stopped, and
+    /// withdraws it.
     ///
-    /// Two sign an announcement, the client and the node at which it can be reached. Here both are this process: the client
-    /// has --key, the node --node-key. The nodes of --connect keep what was signed, and are not asked for a signature: there
-    /// is no protocol for that, so a client whose node is another process needs an app (`NodeSigner` in the
-    /// library).
+    /// Two keys sign an announcement: that of the client and that of the node at which it can be
+    /// reached. This command has both: --key is the client's, --node-key the node's. The nodes of
+    /// --connect only store the announcement, because there is no protocol to ask another node for
+    /// a signature. For a client whose node is another process, write an app with the library's
+    /// `NodeSigner`.
     Announce(Announce),
-    /// Says at which nodes a client is present.
+    /// Shows the nodes at which a client is present.
     Find {
         /// The client's peer id.
         client: PeerId,
@@ -48,10 +50,12 @@ pub struct Announce {
     /// The node's X25519 public key, in hexadecimal.
     #[arg(long, value_parser = exchange_key)]
     handshake_key: ExchangeKey,
-    /// The file of the node's key, from `smart-record key generate`; without it a fresh one.
+    /// The file of the node's key, from `smart-record key generate`. Without it a fresh key is
+    /// used.
     #[arg(long, value_name = "FILE")]
     node_key: Option<PathBuf>,
-    /// How long it is found after an end without a withdrawal, such as a crash.
+    /// How long the announcement can be found if the command ends without withdrawing it, as in a
+    /// crash.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
     #[command(flatten)]
@@ -100,14 +104,14 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
                 Some(PublisherState::Announced { announcement, peers }) => {
                     is_announced |= !peers.is_empty();
                     if peers.is_empty() {
-                        failure::warn(format.is_json(), "nobody took it yet; it is tried again");
+                        failure::warn(format.is_json(), "no peer acknowledged it yet; trying again");
                     } else {
                         let rows = || content::announcements([&announcement], SystemClock.now());
                         format.rows(|| content::announcement(&announcement), rows)?;
                     }
                 }
                 Some(PublisherState::Failed { error, retry_in }) => {
-                    let message = format!("{error}; tried again in {} s", retry_in.as_secs());
+                    let message = format!("{error}; trying again in {} s", retry_in.as_secs());
                     failure::warn(format.is_json(), &message);
                 }
                 Some(PublisherState::GaveUp { error }) => return Err(error.into()),

@@ -34,17 +34,17 @@ pub struct Put {
     /// The document, a JSON object.
     #[arg(required_unless_present = "value")]
     document: Option<Dict>,
-    /// Puts the bytes of this file, a record that is signed already (of any kind; `get --output` writes such files), in the
-    /// place of a document.
+    /// Puts the bytes of this file instead of a document: a signed record of any kind, as `get
+    /// --output` writes it.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["document", "ttl", "replace"])]
     value: Option<PathBuf>,
-    /// How long it lives, such as 90s, 10m or 2h.
+    /// Lifetime, such as 90s, 10m or 2h.
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
-    /// Puts it in the place of all that our space says, rather than merging it.
+    /// Replaces everything in our space, instead of merging into it.
     #[arg(long)]
     replace: bool,
-    /// Reads it back, and says who has got it.
+    /// Reads the record back and shows the peers that hold it.
     #[arg(long)]
     confirm: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub struct Read {
 pub struct Get {
     #[command(flatten)]
     read: Read,
-    /// Writes the record's bytes to this file, for `inspect` and `put --value`.
+    /// Writes the bytes of the record to this file, for `inspect` and `put --value`.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -88,7 +88,7 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
     };
     let publication = progress("putting", work)
         .await
-        .with_context(|| format!("{key_of_record} could not be written"))?;
+        .with_context(|| format!("failed to write {key_of_record}"))?;
     let confirmed = match confirm {
         true => Some(progress("reading it back", client.confirm(&publication)).await?),
         false => None,
@@ -110,7 +110,7 @@ pub async fn withdraw(arguments: Read, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
     let publication = progress("withdrawing", node.client().withdraw(key))
         .await
-        .with_context(|| format!("{key_of_record} could not be withdrawn"))?;
+        .with_context(|| format!("failed to withdraw {key_of_record}"))?;
     written(&publication, None, None, &node, format).await
 }
 
@@ -121,7 +121,7 @@ async fn written(
     node: &Host,
     format: Format,
 ) -> Result<ExitCode> {
-    // It stands in the store of this process alone, which ends now.
+    // Only the store of this process has it, and the process ends now.
     if publication.peers.is_empty() {
         let is_alone = node.peers().await?.is_empty();
         return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
@@ -154,17 +154,17 @@ async fn written(
         Value::Object(fields)
     };
     let text = || {
-        let taken = publication.peers.len();
+        let acknowledged = publication.peers.len();
         let whose = match update {
             Some(update) => format!("{}, seq {}", node.peer_id(), update.seq()),
             None => keys::show(&publication.key),
         };
         let confirmed = confirmed.as_ref().map(|peers| match peers.len() {
-            1 => "; 1 has it".to_owned(),
-            have => format!("; {have} have it"),
+            1 => "; held by 1".to_owned(),
+            holders => format!("; held by {holders}"),
         });
-        let peers = if taken == 1 { "peer" } else { "peers" };
-        format!("{whose}: taken by {taken} {peers}{}", confirmed.unwrap_or_default())
+        let peers = if acknowledged == 1 { "peer" } else { "peers" };
+        format!("{whose}: acknowledged by {acknowledged} {peers}{}", confirmed.unwrap_or_default())
     };
     format.line(json, text)?;
     Ok(ExitCode::SUCCESS)
@@ -175,11 +175,11 @@ pub fn peers(peers: &[PeerId]) -> Value {
     peers.iter().map(ToString::to_string).collect()
 }
 
-/// Reads a record, and fails if nobody answers.
+/// Reads a record and fails if no peer answers.
 pub async fn read(key: &RecordKey, node: &Host) -> Result<Reading> {
     let reading = progress("reading", node.client().get(key.clone()))
         .await
-        .with_context(|| format!("{} could not be read", keys::show(key)))?;
+        .with_context(|| format!("failed to read {}", keys::show(key)))?;
     check_answered(node, &reading).await?;
     Ok(reading)
 }
@@ -195,7 +195,7 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     if let Some(file) = output {
         std::fs::write(&file, &content.bytes).map_err(|source| Failure::File {
             file: file.display().to_string(),
-            verb: "written",
+            verb: "write",
             source,
         })?;
     }
@@ -216,14 +216,14 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the record whenever it changes, until told to stop.
+/// Prints the record at each change, until it is stopped.
 pub async fn watch(arguments: Read, format: Format) -> Result<ExitCode> {
     let Read { key_of_record, network } = arguments;
     let key = keys::parse(&key_of_record)?;
     let mut stop = Stop::new()?;
     let work = async {
         let node = network.join().await?;
-        // A wrong address is told at once, rather than watched.
+        // A wrong address fails here, at once.
         read(&key, &node).await?;
         let mut watch = node.client().watch(key.clone()).await?;
         while let Some(snapshot) = watch.next().await {
@@ -240,7 +240,7 @@ pub async fn watch(arguments: Read, format: Format) -> Result<ExitCode> {
 
 fn show(snapshot: &Snapshot, format: Format) -> Result<()> {
     let at = snapshot.at;
-    // What is no good any more is not there; something better may come.
+    // Content that is no longer valid counts as nothing; valid content may follow.
     let content = Content::of(snapshot).ok().flatten();
     match content.filter(|content| content.says_something(at)) {
         Some(content) => format.rows(|| Value::Object(content.json(at)), || content.rows(at))?,

@@ -1,4 +1,4 @@
-//! `smart-record node`: a node of the DHT, until it is told to stop.
+//! `smart-record node`: a node of the DHT, until it is stopped.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,14 +18,15 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where to listen, TCP or QUIC. May be given again.
+    /// An address to listen on, TCP or QUIC. May be repeated.
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
     listen: Vec<Multiaddr>,
-    /// Keeps the records in this file, which is made if it is not there, over restarts. It belongs to the node's key: that of
-    /// --key, or one that is made beside it the first time, in FILE.key.
+    /// Keeps the records in this file over restarts, and creates it if it does not exist. The file
+    /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
-    /// Has each write on disk before it is acknowledged. Otherwise a loss of power costs the last tenth of a second.
+    /// Acknowledges a write once it is on disk. Without it a loss of power can lose the last tenth
+    /// of a second.
     #[arg(long, requires = "store")]
     sync: bool,
     #[command(flatten)]
@@ -52,7 +53,8 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
     serve(network.builder(keypair, store)?, listen, &network, format).await
 }
 
-/// Prints the addresses, one a line, each as `--connect` takes it, and runs until it is told to stop.
+/// Prints the addresses, one per line, in the form that `--connect` takes, and runs until it is
+/// stopped.
 async fn serve(
     builder: HostBuilder,
     listen: Vec<Multiaddr>,
@@ -61,17 +63,17 @@ async fn serve(
 ) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
     let node = listen.into_iter().fold(builder, HostBuilder::listen_on).start().await?;
-    show(&node, format).await.or_else(unread)?;
+    show(&node, format).await.or_else(allow_broken_pipe)?;
     let work = async {
-        // So that those it knows learn of it, and it of those close to it.
+        // This lookup makes the node known to the peers close to it, and them to it.
         let key = format!("/sr/{}", node.peer_id());
         let joined = progress("joining", node.client().get(key)).await;
         let mut trouble = joined.err().map(|error| error.to_string());
         if !network.connect.is_empty() && node.peers().await?.is_empty() {
-            trouble = Some("nobody of --connect could be reached".to_owned());
+            trouble = Some("no node of --connect could be reached".to_owned());
         }
         if let Some(trouble) = trouble {
-            let message = format!("{trouble}; others can reach this node all the same");
+            let message = format!("{trouble}; other nodes can reach this node");
             failure::warn(format.is_json(), &message);
         }
         anyhow::Ok(())
@@ -83,7 +85,7 @@ async fn serve(
         }
         _ = stop.asked() => {}
     }
-    // What waits to be written is written before the store is closed.
+    // Waiting writes are done before the store is closed.
     progress("closing", node.ended()).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -98,7 +100,7 @@ async fn show(node: &Host, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Whoever has read the first address may want no more of them, and use the node.
-fn unread(error: anyhow::Error) -> Result<()> {
-    if failure::is_unread(&error) { Ok(()) } else { Err(error) }
+/// The reader may close standard output after the first address and use the node.
+fn allow_broken_pipe(error: anyhow::Error) -> Result<()> {
+    if failure::is_broken_pipe(&error) { Ok(()) } else { Err(error) }
 }

@@ -1,13 +1,14 @@
-//! Being told to stop: Ctrl-C, and what a service manager or `kill` sends.
+//! Stop signals: Ctrl-C, and SIGTERM as a service manager or `kill` sends it.
 //!
-//! **Invariants.** From [`Stop::new`] on no such signal ends the process; whoever has it sees to that.
+//! **Invariants.** From [`Stop::new`] on these signals do not end the process; the owner of the
+//! [`Stop`] has to.
 
 use std::{io, process::ExitCode};
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How the process was told to stop.
+/// The signal that stopped the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Ctrl-C.
@@ -18,7 +19,7 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// What a shell expects of a command that was stopped before it was done.
+    /// The exit code that a shell expects of an interrupted command.
     pub fn code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Interrupted => 130,
@@ -28,7 +29,7 @@ impl Stopped {
     }
 }
 
-/// Notices that the process is told to stop.
+/// Listener for stop signals.
 pub struct Stop {
     #[cfg(unix)]
     interrupt: Signal,
@@ -46,7 +47,7 @@ impl Stop {
         })
     }
 
-    /// Returns when that happens; asked again, when it happens again.
+    /// Waits for the next stop signal.
     #[cfg(unix)]
     pub async fn asked(&mut self) -> Stopped {
         tokio::select! {
@@ -55,10 +56,10 @@ impl Stop {
         }
     }
 
-    /// Returns when that happens; asked again, when it happens again.
+    /// Waits for the next stop signal.
     #[cfg(not(unix))]
     pub async fn asked(&mut self) -> Stopped {
-        // If it cannot be noticed, the process ends without being asked.
+        // Without a handler the signal ends the process.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

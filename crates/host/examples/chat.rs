@@ -1,9 +1,14 @@
-//! A chat: a room is a key, a message an update with a lifetime, and who is there keeps its name alive.
+//! A chat: a room is a key, a message is an update with a lifetime, and a present user keeps its
+//! name alive.
 //!
-//! In two terminals; the second with the address that the first has printed:
-//! `cargo run --example chat -- --nick ada`
-//! `cargo run --example chat -- --nick bob --connect /ip4/127.0.0.1/tcp/…/p2p/…`
-//! A line is a message; Ctrl-D or Ctrl-C ends.
+//! In two terminals, the second with the address that the first one prints:
+//!
+//! ```sh
+//! cargo run --example chat -- --nick ada
+//! cargo run --example chat -- --nick bob --connect /ip4/127.0.0.1/tcp/…/p2p/…
+//! ```
+//!
+//! Each line is a message. Ctrl-D or Ctrl-C ends.
 
 use std::{collections::BTreeSet, error::Error, io::BufRead, pin::pin, time::Duration};
 
@@ -17,28 +22,29 @@ use smart_record_host::Host;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-chat/kad/1.0.0");
-/// How long a message stays.
+/// Lifetime of a message.
 const MESSAGE_TTL: Duration = Duration::from_secs(10 * 60);
-/// How long one who has gone without a word still seems to be there.
+/// How long the name of a crashed user remains.
 const NAME_TTL: Duration = Duration::from_secs(60);
-/// How many messages are on their way at a time; more lines wait.
+/// Most messages being sent at a time; further lines wait.
 const MAX_SENDING: usize = 16;
 
-/// What is said on the command line.
+/// Arguments of the command line.
 #[derive(Debug, Parser)]
 pub struct Arguments {
     #[arg(long, default_value = "anonymous")]
     nick: String,
     #[arg(long, default_value = "lobby")]
     room: String,
-    /// The address of somebody who is there, ending in /p2p/<peer id>; may be given again.
+    /// The address of a user in the chat, ending in /p2p/<peer id>; may be repeated.
     #[arg(long)]
     connect: Vec<Multiaddr>,
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
     listen: Multiaddr,
 }
 
-/// Lines from the terminal, until Ctrl-D. A thread of its own: one that waits for a line does not keep us from ending.
+/// Lines from the terminal, until Ctrl-D. Read on their own thread, so that waiting for a line does
+/// not delay the end.
 fn lines() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -58,7 +64,7 @@ fn text(document: &Dict, key: &str) -> Option<String> {
     }
 }
 
-/// What was not seen before: for each writer the messages, by the time at which they were written.
+/// New messages of all writers, ordered by the time of writing.
 fn news(snapshot: &Snapshot, seen: &mut BTreeSet<String>) -> Vec<String> {
     let mut news = Vec::new();
     for (writer, space) in &snapshot.view() {
@@ -95,14 +101,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         eprintln!("--connect {}", address.with(Protocol::P2p(node.peer_id())));
     }
 
-    // Asked for once, so that it is noticed whatever goes on.
+    // Created once, so that Ctrl-C is noticed at any time.
     let mut stop = pin!(ctrl_c());
     let client = node.client();
     let room = format!("/sr/chat/{}/messages", arguments.room);
     let people = format!("/sr/chat/{}/people", arguments.room);
     let mut messages = client.watch(room.as_str()).await?;
     let mut presence = client.watch(people.as_str()).await?;
-    // What is written is written beside, and what others write shown meanwhile.
+    // Writes run beside the loop, which meanwhile shows what others write.
     let mut sending = JoinSet::new();
     let name: Dict = [("nick", arguments.nick.as_str())].into_iter().collect();
     let (keeper, key) = (client.clone(), people.clone());
@@ -110,7 +116,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 
     let (mut lines, mut seen, mut there) = (lines(), BTreeSet::new(), BTreeSet::new());
     let mut is_over = false;
-    // What was said before Ctrl-D is sent.
+    // Lines from before Ctrl-D are sent.
     while !(is_over && sending.is_empty()) {
         tokio::select! {
             Some(snapshot) = messages.next() => {
@@ -140,7 +146,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             _ = &mut stop => break,
         }
     }
-    // Messages stay for their time; the name goes at once.
+    // Messages live until they expire; the name is withdrawn at once.
     tokio::select! {
         withdrawn = client.withdraw(people.as_str()) => drop(withdrawn?),
         _ = ctrl_c() => eprintln!("not withdrawn; the name is gone in {} s", NAME_TTL.as_secs()),

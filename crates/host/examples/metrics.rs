@@ -1,4 +1,4 @@
-//! Two nodes; what one of them has measured, as Prometheus would scrape it.
+//! Two nodes, and the metrics of one of them, as Prometheus would scrape them.
 //!
 //! `cargo run --features metrics --example metrics`
 
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     node.client().publish("/sr/rooms/lobby", document, Duration::from_secs(600)).await?;
     node.client().view("/sr/rooms/lobby").await?;
 
-    // A program that runs on gives this to whoever asks for `/metrics`.
+    // A server would return this for `/metrics`.
     let mut scraped = String::new();
     encode(&mut scraped, &registry)?;
     for line in scraped.lines().filter(|line| !line.starts_with('#') && !line.contains("bucket")) {

@@ -1,4 +1,5 @@
-//! A client is announced at its node, found by another peer, and withdrawn: at Enter, Ctrl-D or Ctrl-C.
+//! A client is announced at its node, found by another peer, and withdrawn at Enter, Ctrl-D or
+//! Ctrl-C.
 //!
 //! `cargo run --example presence`
 
@@ -18,7 +19,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/presence-example/kad/1.0.0");
 
-/// Starts a node that takes presence records, and knows the one at `other`.
+/// Starts a node that accepts presence records and knows the one at `other`.
 async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Host, Box<dyn Error>> {
     let peer = keypair.public().to_peer_id();
     let store = SmartRecordStore::with_registry(
@@ -36,7 +37,7 @@ async fn start(keypair: Keypair, other: Option<Multiaddr>) -> Result<Host, Box<d
     Ok(builder.start().await?)
 }
 
-/// Prints where the client is.
+/// Prints where the client is present.
 async fn look(reader: &Client, client: &PresenceKey) -> Result<(), Box<dyn Error>> {
     let found = find(reader, client, &PresenceLimits::default()).await?;
     for at in &found {
@@ -48,7 +49,8 @@ async fn look(reader: &Client, client: &PresenceKey) -> Result<(), Box<dyn Error
     Ok(())
 }
 
-/// Told when somebody has pressed Enter or Ctrl-D. A thread of its own waits for it, which does not keep us from ending.
+/// Resolves when the user presses Enter or Ctrl-D. Runs on its own thread, so that waiting does not
+/// delay the end.
 fn enter() -> oneshot::Receiver<()> {
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
@@ -63,15 +65,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run().await
 }
 
-/// Announces, and withdraws when it is time.
+/// Announces the client, and withdraws it at the end.
 pub async fn run() -> Result<(), Box<dyn Error>> {
-    // Asked for once, so that it is noticed whatever goes on.
+    // Created once, so that Ctrl-C is noticed at any time.
     let mut stop = pin!(ctrl_c());
     let bob = start(Keypair::generate_ed25519(), None).await?;
     let address = bob.addresses().await?.into_iter().next().ok_or("bob listens nowhere")?;
     let address = address.with(Protocol::P2p(bob.peer_id()));
 
-    // Alice's node hosts her; were it another process, she would bring a `NodeSigner` of her own.
+    // Alice's node is in this process; for a node in another process, implement `NodeSigner`.
     let node_keypair = Keypair::generate_ed25519();
     let node = start(node_keypair.clone(), Some(address)).await?;
     let (node_secret, alice_secret) = (StaticSecret::random(), StaticSecret::random());
@@ -96,7 +98,7 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
         }
         look(bob.client(), &key).await?;
         println!("it is kept alive until you press Enter");
-        // Whatever it says, it is time.
+        // Either result ends it.
         let _ = enter().await;
         Ok::<_, Box<dyn Error>>(())
     };

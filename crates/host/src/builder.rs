@@ -1,4 +1,4 @@
-//! Setting up a node.
+//! The builder of a node.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     Host, HostError,
-    task::{Composed, HostTask},
+    task::{HostBehaviour, HostTask},
 };
 use libp2p_smart_record::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
@@ -19,10 +19,10 @@ use libp2p_smart_record::{
 };
 use smart_record_services::ServiceBuilder;
 
-/// How long a connection is kept on which nothing happens: long enough for a lookup to come back to a peer.
+/// Idle timeout of connections: long enough for a lookup to return to a peer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Sets up a [`Host`].
+/// Builder of a [`Host`].
 #[must_use = "call `start`"]
 pub struct HostBuilder {
     keypair: Keypair,
@@ -35,7 +35,7 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// A node with this key.
+    /// A builder of a node with this key.
     pub fn with_keypair(keypair: Keypair) -> Self {
         Self {
             records: Behaviour::builder(keypair.clone()),
@@ -48,8 +48,7 @@ impl HostBuilder {
         }
     }
 
-    /// Sets the store: for other records, or in a file. Defaults to one in memory for smart
-    /// records.
+    /// Sets the store. Defaults to a store of smart records in memory.
     ///
     /// # Errors
     /// [`OtherPeer`] if the store belongs to another peer than that of the keypair.
@@ -58,68 +57,72 @@ impl HostBuilder {
         Ok(self)
     }
 
-    /// Has `metrics` show what the node does.
+    /// Shows the node's counters and histograms in `metrics`.
     #[cfg(feature = "metrics")]
     pub fn with_metrics(mut self, metrics: &libp2p_smart_record::metrics::Metrics) -> Self {
         self.records = self.records.with_metrics(metrics);
         self
     }
 
-    /// The settings of the behaviour.
+    /// Sets the settings of the behaviour.
     pub fn with_config(mut self, config: BehaviourConfig) -> Self {
         self.records = self.records.with_config(config);
         self
     }
 
-    /// The protocol of the DHT. Defaults to that of the IPFS DHT.
+    /// Sets the protocol of the DHT. Defaults to that of the IPFS DHT.
     pub fn with_protocol(mut self, protocol: StreamProtocol) -> Self {
         self.records = self.records.with_protocol(protocol);
         self
     }
 
-    /// Listens on an address, TCP or QUIC. May be called again for more.
+    /// Adds an address to listen on, TCP or QUIC.
     ///
-    /// A node that listens is a server: others send it records and ask it for them. If they cannot reach it, because it
-    /// is behind a NAT or a firewall, that costs them time; make it a client with [`with_mode`](Self::with_mode).
+    /// A node that listens is a server: other nodes send it records and requests. If they cannot
+    /// reach it, because it is behind a NAT or a firewall, that costs them time; make it a client
+    /// with [`with_mode`](Self::with_mode).
     pub fn listen_on(mut self, address: Multiaddr) -> Self {
         self.listen.push(address);
         self
     }
 
-    /// An address at which others reach the node, besides those on which it listens: one that a router forwards.
+    /// Adds an address at which other nodes reach this one and on which it does not listen itself,
+    /// such as a forwarded port of a router.
     pub fn with_external_address(mut self, address: Multiaddr) -> Self {
         self.external.push(address);
         self
     }
 
-    /// Whether the node answers others. Without it, one that listens or has an external address is a server, and any other a
-    /// client, which reads and writes but stores nothing for others.
+    /// Sets whether the node serves others. By default a node that listens or has an external
+    /// address is a server. Any other node is a client, which reads and writes but stores nothing
+    /// for others.
     pub fn with_mode(mut self, mode: kad::Mode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// A peer by which the node finds the others; the address ends in `/p2p/<peer id>`. May be called again.
+    /// Adds a peer through which the node finds others; the address ends in `/p2p/<peer id>`.
     pub fn bootstrap(mut self, address: Multiaddr) -> Self {
         self.bootstrap.push(address);
         self
     }
 
-    /// Has the node offer a service: see [`services`](smart_record_services). Its events are not to be had here.
+    /// Adds a [smart service](smart_record_services). Its events are not available.
     pub fn with_service(mut self, service: ServiceBuilder) -> Self {
         self.service = Some(service);
         self
     }
 
-    /// Starts the node, and returns once it listens; with `0.0.0.0` or `::`, on all that this machine has.
+    /// Starts the node and returns once it listens. For `0.0.0.0` or `::` it listens on all
+    /// addresses of the machine.
     ///
     /// # Errors
-    /// [`HostError`] if an address is no good.
+    /// [`HostError`] if an address cannot be used.
     pub async fn start(self) -> Result<Host, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
-        // Kademlia would wait for somebody to confirm an external address, which takes autonat.
+        // Kademlia would wait until an external address is confirmed, which takes autonat.
         let mode = mode.or_else(|| (!listen.is_empty()).then_some(kad::Mode::Server));
         records.kad_mut().set_mode(mode);
         for address in bootstrap {
@@ -134,7 +137,7 @@ impl HostBuilder {
         let service = service.map(|service| service.build(&mut records));
         let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
         let identify = identify::Behaviour::new(agent);
-        let composed = Composed { records, identify, dialer: Toggle::from(dialer) };
+        let composed = HostBehaviour { records, identify, dialer: Toggle::from(dialer) };
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(

@@ -1,9 +1,10 @@
-//! A ready swarm for those who have none: TCP and QUIC, Noise, Yamux, identify and the [`Behaviour`], as a task.
+//! A ready node: a swarm with TCP, QUIC, Noise, Yamux, identify and the [`Behaviour`], as a tokio
+//! task.
 //!
-//! A [`Host`] is a node of the DHT. `builder` sets it up, `task` runs it, `resolver` looks up
-//! names.
+//! A [`Host`] is a node of the DHT.
 //!
-//! **Invariants.** The task ends when the last [`Client`] is gone, that in the [`Host`] among them.
+//! **Invariants.** The task ends when the last [`Client`] is dropped, including the one in the
+//! [`Host`].
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -18,7 +19,7 @@ use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
 
-use self::task::{HostTask, Request};
+use self::task::{HostTask, SwarmRequest};
 pub use self::{builder::HostBuilder, resolver::SystemResolver};
 use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
@@ -26,11 +27,11 @@ use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// The transport could not be set up, or an address not be listened on.
-    #[error("the transport could not be set up: {0}")]
+    /// The transport could not be set up, or listening on an address failed.
+    #[error("failed to set up the transport: {0}")]
     Transport(String),
-    /// An address of a bootstrap peer does not end in `/p2p/<peer id>`.
-    #[error("{0} does not name the peer: it should end in /p2p/<peer id>")]
+    /// The address of a bootstrap peer does not end in `/p2p/<peer id>`.
+    #[error("the address {0} does not end in /p2p/<peer id>")]
     NoPeer(Multiaddr),
     /// The node's task has ended.
     #[error("the node has stopped")]
@@ -58,27 +59,28 @@ impl From<TransportError<std::io::Error>> for HostError {
 pub struct Host {
     client: Client,
     peer: PeerId,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<SwarmRequest>,
     task: JoinHandle<()>,
 }
 
 impl Host {
-    /// A node with a fresh key, a store in memory and all defaults, that listens nowhere.
+    /// A builder of a node with a fresh key, a store in memory and default settings, that listens
+    /// nowhere.
     pub fn builder() -> HostBuilder {
         HostBuilder::with_keypair(Keypair::generate_ed25519())
     }
 
-    /// The client; clone it freely.
+    /// The client, which is cheap to clone.
     pub const fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Who the node is.
+    /// The peer id.
     pub const fn peer_id(&self) -> PeerId {
         self.peer
     }
 
-    /// Where it listens.
+    /// The addresses on which the node listens.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
@@ -86,7 +88,7 @@ impl Host {
         self.ask(|host| host.swarm.listeners().cloned().collect()).await
     }
 
-    /// With whom it is connected.
+    /// The connected peers.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
@@ -94,7 +96,7 @@ impl Host {
         self.ask(|host| host.swarm.connected_peers().copied().collect()).await
     }
 
-    /// The connections with a peer, the oldest first. One that was opened again is another one.
+    /// The connections with a peer, oldest first. A connection that is opened again has another id.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
@@ -102,8 +104,8 @@ impl Host {
         self.ask(move |host| host.connections(&peer).to_vec()).await
     }
 
-    /// Runs a function on the behaviour, where the swarm is polled: for what is asked of Kademlia itself, of the store, or
-    /// of the counters. Keep it short; the node does nothing else meanwhile.
+    /// Runs a function on the behaviour, for access to Kademlia, the store or the counters. It runs
+    /// on the swarm's task and blocks the node, so keep it short.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
@@ -114,11 +116,12 @@ impl Host {
         self.ask(|host| work(host.records())).await
     }
 
-    /// Gives up the handle and waits for the task to end, which it does when all clones of the client are gone.
+    /// Drops the handle and waits until the task ends, which it does once all clones of the client
+    /// are dropped.
     pub async fn ended(self) {
         let Self { client, requests, task, .. } = self;
         drop((client, requests));
-        // If it was cancelled it has ended, too.
+        // A cancelled task has ended as well.
         let _ = task.await;
     }
 
@@ -127,8 +130,8 @@ impl Host {
         work: impl FnOnce(&mut HostTask) -> T + Send + 'static,
     ) -> Result<T, HostError> {
         let (reply, answer) = oneshot::channel();
-        let request: Request = Box::new(move |host| {
-            // Whoever asked may have lost interest.
+        let request: SwarmRequest = Box::new(move |host| {
+            // The caller may have given up.
             let _ = reply.send(work(host));
         });
         let mut requests = self.requests.clone();

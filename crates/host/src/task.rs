@@ -1,4 +1,4 @@
-//! The task of a node: its swarm, and what is asked of it.
+//! Task of a node: its swarm and the requests to it.
 //!
 //! **Invariants.** It ends with the last client, and not before.
 
@@ -16,13 +16,13 @@ use super::HostError;
 use libp2p_smart_record::behaviour::{Behaviour, Event};
 use smart_record_services::Dialer;
 
-/// The addresses of a machine become known one by one, and nothing says which is the last: so long after one it is waited for
-/// another. A guess; they come at once.
+/// Wait for a further listen address. The addresses of a machine become known one by one, and
+/// nothing marks the last. A guess; they come at once.
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
 #[derive(NetworkBehaviour)]
 #[behaviour(to_swarm = "HostEvent")]
-pub(super) struct Composed {
+pub(super) struct HostBehaviour {
     pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
@@ -53,18 +53,18 @@ impl From<Infallible> for HostEvent {
     }
 }
 
-/// What is asked of the node's task.
-pub(super) type Request = Box<dyn FnOnce(&mut HostTask) + Send>;
+/// A function that the node's task runs on its swarm.
+pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
 
-/// The swarm of a node, and what its events tell.
+/// Task of a node: the swarm and its connections.
 pub(super) struct HostTask {
-    pub(super) swarm: Swarm<Composed>,
-    /// Of each peer, the oldest first.
+    pub(super) swarm: Swarm<HostBehaviour>,
+    /// Connections of each peer, oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
 }
 
 impl HostTask {
-    pub(super) fn new(swarm: Swarm<Composed>) -> Self {
+    pub(super) fn new(swarm: Swarm<HostBehaviour>) -> Self {
         Self { swarm, connections: HashMap::new() }
     }
 
@@ -76,7 +76,8 @@ impl HostTask {
         self.connections.get(peer).map_or(&[], Vec::as_slice)
     }
 
-    /// Listens on an address, and returns once it does; if that stands for all addresses of the machine, on all of them.
+    /// Listens on an address and returns once it does. If the address stands for all addresses of
+    /// the machine, returns once it listens on all of them.
     pub(super) async fn listen(&mut self, address: Multiaddr) -> Result<(), HostError> {
         let is_for_all = address.iter().any(|part| match part {
             Protocol::Ip4(ip) => ip.is_unspecified(),
@@ -112,7 +113,7 @@ impl HostTask {
         }
     }
 
-    pub(super) async fn run(mut self, inbox: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, inbox: mpsc::Receiver<SwarmRequest>) {
         let mut inbox = inbox.fuse();
         loop {
             futures::select! {
@@ -156,12 +157,12 @@ impl HostTask {
 
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let kad = self.records().kad_mut();
-        // Only those who speak the protocol are of use to Kademlia.
+        // Only peers that speak the protocol are of use to Kademlia.
         let is_of_use = info.protocols.iter().any(|it| kad.protocol_names().contains(it));
         let addresses = info.listen_addrs.len();
         tracing::debug!(%peer, is_of_use, addresses, "a peer has identified itself");
         if is_of_use {
-            // Of as many as it claims, the behaviour keeps a few.
+            // The behaviour keeps a few of the claimed addresses.
             for address in info.listen_addrs {
                 kad.add_address(&peer, address);
             }

@@ -1,4 +1,4 @@
-//! The examples that people use from several processes, or stop.
+//! The examples that run in several processes or handle signals.
 
 #![cfg(unix)]
 #![allow(
@@ -26,10 +26,10 @@ use clap::Parser;
 use rustix::process::Signal;
 use smart_record_testing::process::{Running, lines};
 
-/// Tells a process of this program which example it is, and with which arguments.
+/// Tells a process of this program its example and arguments.
 const ARGUMENTS: &str = "EXAMPLE_ARGUMENTS";
 
-/// An example in a process of its own.
+/// An example in its own process.
 fn example(name: &str, arguments: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("a_process_of_{name}"), "--nocapture"]);
@@ -37,7 +37,7 @@ fn example(name: &str, arguments: &str) -> Command {
     command
 }
 
-/// One who chats, in a process of its own, and where others reach it.
+/// A chat in its own process, and its address.
 fn start(arguments: &str) -> (Running, String) {
     let mut running = Running::spawn(example("the_chat", arguments));
     let address = lines(running.child.stderr.take().unwrap()).recv().unwrap();
@@ -53,7 +53,7 @@ fn sees(who: &Running, wanted: &str) {
 }
 
 #[test]
-fn two_processes_see_each_other_and_what_each_says_and_that_one_has_left() {
+fn two_chats_see_messages_arrivals_and_departures() {
     let (mut ada, address) = start("chat --nick ada");
     let (mut bob, _) = start(&format!("chat --nick bob {address}"));
     sees(&bob, "* ada is here");
@@ -69,7 +69,7 @@ fn two_processes_see_each_other_and_what_each_says_and_that_one_has_left() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_refused_and_the_chat_goes_on_until_ctrl_c_and_the_name_is_gone() {
+fn a_chat_survives_a_refused_message_and_withdraws_its_name_at_ctrl_c() {
     let (mut ada, address) = start("chat --nick ada");
     let (bob, _) = start(&format!("chat --nick bob {address}"));
     sees(&bob, "* ada is here");
@@ -81,7 +81,7 @@ fn a_message_that_is_too_long_is_refused_and_the_chat_goes_on_until_ctrl_c_and_t
 }
 
 #[test]
-fn what_was_said_before_the_end_is_sent() {
+fn messages_from_before_the_end_are_sent() {
     let (ada, address) = start("chat --nick ada");
     let (mut bob, _) = start(&format!("chat --nick bob {address}"));
     say(&mut bob, "bye");
@@ -91,7 +91,7 @@ fn what_was_said_before_the_end_is_sent() {
 }
 
 #[test]
-fn presence_is_withdrawn_at_ctrl_c_and_at_the_end_of_the_input() {
+fn presence_is_withdrawn_at_ctrl_c_and_at_the_end_of_input() {
     for by_signal in [true, false] {
         let mut alice = Running::spawn(example("presence", "presence"));
         sees(&alice, " until 2");
@@ -106,7 +106,7 @@ fn presence_is_withdrawn_at_ctrl_c_and_at_the_end_of_the_input() {
     }
 }
 
-/// What the other tests run in processes of their own; without their arguments there is nothing to do.
+/// Runs in the processes of the other tests; without their arguments it does nothing.
 #[tokio::test]
 async fn a_process_of_the_chat() {
     if let Ok(arguments) = std::env::var(ARGUMENTS) {

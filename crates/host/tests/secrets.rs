@@ -1,4 +1,4 @@
-//! No secret is in what is logged, however much is, nor in what `Debug` shows.
+//! No secret appears in logs at any level, nor in `Debug` output.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,7 +54,7 @@ impl Log {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// Everything that anybody says, in whichever crate.
+    /// Records all events and spans of all crates.
     fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -83,7 +83,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Names for what must not show, and the forms in which it might: all of it, or eight bytes in a row of it.
+/// Names and forms of the secrets: in full, or eight bytes in a row.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, String)>);
 
@@ -99,7 +99,7 @@ impl Secrets {
             forms.extend([":", " ", ", ", ", 0x"].map(|between| hexes.join(between)));
             forms.insert(part.escape_ascii().to_string());
         }
-        // A secret may stand within something longer, so it begins at any of a group's three bytes.
+        // A secret may stand within something longer, so it begins at any byte of a group of three.
         for within in (0..3).filter_map(|skipped| secret.get(skipped..)) {
             for part in within.chunks_exact(9) {
                 forms.extend([Base::Base64, Base::Base64Url].map(|base| base.encode(part)));
@@ -115,7 +115,7 @@ impl Secrets {
         let keypair = keypair.clone().try_into_ed25519().unwrap();
         let seed = keypair.secret();
         self.add(name, seed.as_ref());
-        // What is in fact signed with.
+        // The expanded key, which makes the signatures.
         self.add(name, &Sha512::digest(seed.as_ref()));
     }
 
@@ -130,7 +130,7 @@ fn exchange_key(secret: &StaticSecret) -> ExchangeKey {
 }
 
 #[test]
-fn a_secret_would_be_found_in_any_form() {
+fn a_secret_is_found_in_any_form() {
     let secret = StaticSecret::random().to_bytes();
     let mut secrets = Secrets::default();
     secrets.add("it", &secret);
@@ -175,7 +175,8 @@ async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiadd
     builder.start().await.unwrap()
 }
 
-/// Writes, reads, watches, is refused, announces and withdraws: all that involves a secret.
+/// Writes, reads, watches, is refused, announces and withdraws: every action that involves a
+/// secret.
 async fn run(
     node: &Client,
     keypair: &Keypair,
@@ -227,7 +228,7 @@ async fn no_secret_is_logged() {
     secrets.add("the handshake key", handshake.as_bytes());
     secrets.add("the presence key", presence.as_bytes());
     let shared = handshake.diffie_hellman(&PublicKey::from(&presence));
-    secrets.add("what they agree on", shared.as_bytes());
+    secrets.add("the shared secret", shared.as_bytes());
     within(async {
         let replica = start(replica, Validation::OffTask, None).await;
         let mut events = replica.run(|records| records.store_mut().subscribe()).await.unwrap();
@@ -243,7 +244,7 @@ async fn no_secret_is_logged() {
     .await;
     let text = log.text();
     println!("{} bytes of log", text.len());
-    // It was listened to: to the client, the behaviour, the publisher, and to libp2p.
+    // The log covers the client, the behaviour, the publisher and libp2p.
     for said in [
         "write{key=/sr/secrets/board kind=\"keep\"}:spread{key=/sr/secrets/board chunks=1}",
         "get{key=/sr/secrets/board}:read{key=/sr/secrets/board purpose=\"client\"}",
@@ -305,7 +306,7 @@ async fn debug_shows_no_secret() {
 }
 
 #[test]
-fn nor_does_it_with_other_types_of_keys() {
+fn debug_shows_no_secret_of_other_key_types() {
     let mut secrets = Secrets::default();
     let secp256k1 = secp256k1::Keypair::generate();
     secrets.add("secp256k1", &secp256k1.secret().to_bytes());

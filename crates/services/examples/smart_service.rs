@@ -1,6 +1,6 @@
-//! Smart services: one node checks what others ask in the records that it stores, and writes what it has found into its own
-//! space of the same record. It answers the two requests that are built in, whether an address can be dialled and whether its
-//! peer can be connected with, and one of its own, `count(; text=…)`.
+//! Smart services: a node checks requests in the records that it stores, and publishes findings in
+//! its own space of the same record. It answers the two built-in requests, whether an address can
+//! be dialled and whether its peer can be connected to, and one of this example, `count(; text=…)`.
 //!
 //! `cargo run --example smart_service`
 
@@ -28,7 +28,7 @@ const KEY: &str = "/sr/who-is-there";
 #[derive(NetworkBehaviour)]
 struct MyBehaviour {
     records: Behaviour,
-    dialer: Dialer, // a service dials with it
+    dialer: Dialer,
 }
 
 /// Answers `count(; text="…")` with `counted(; characters=…)`.
@@ -51,7 +51,8 @@ impl SmartTag for Count {
     }
 }
 
-/// Starts a peer that offers this service and knows `other`; its swarm is a task, and so is the service.
+/// Starts a peer that offers this service and knows `other`. Its swarm and its service run as
+/// tasks.
 async fn start(
     service: ServiceBuilder,
     other: Option<&Multiaddr>,
@@ -84,7 +85,8 @@ async fn start(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // On the internet leave the policy as it is: with private addresses allowed, strangers can look around in your network.
+    // On the internet keep the default policy: private addresses let strangers explore your
+    // network.
     let policy = DialPolicy::default().with_private_addresses(true);
     let service = Service::builder().with_reachability(policy).with_tag(Count);
     let (server, server_address) = start(service, None).await?;
@@ -104,7 +106,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     client.publish(KEY, requests, Duration::from_secs(600)).await?;
     println!("{} asks", client.peer_id());
 
-    // The findings are in the record, for everybody to read.
+    // The findings are in the record, where everyone can read them.
     let mut watch = client.watch(KEY).await?;
     while let Some(snapshot) = watch.next().await {
         let view = snapshot.view();

@@ -1,7 +1,7 @@
-//! How much a service does.
+//! Settings of a service.
 //!
-//! **Invariants.** Every bound has a default, so whatever is asked costs a bounded number of checks and of writes in any
-//! time.
+//! **Invariants.** Every bound has a default, so requests cause a bounded number of checks and
+//! writes in any time.
 
 use std::time::Duration;
 
@@ -67,57 +67,71 @@ impl Default for ServiceConfig {
     }
 }
 
+impl ServiceConfig {
+    /// The last quarter of a finding's life, in which its request is checked again.
+    pub(super) fn last_quarter(&self) -> Duration {
+        self.ttl.checked_div(4).unwrap_or_default()
+    }
+}
+
 settings! { ServiceConfig:
-    /// How long a finding lives. It is checked again, and published anew, when three quarters of that are over, as long as
-    /// it is still asked for. Defaults to 30 minutes, a guess.
+    /// Lifetime of a finding. The request is checked again after three quarters of it, as long as a
+    /// record makes it. Defaults to 30 minutes, a guess.
     ttl, with_ttl: Duration;
-    /// How many checks are under way at a time. Defaults to 8, which is how many addresses a swarm dials at once.
+    /// Most checks at a time. Defaults to 8, the number of addresses that a swarm dials at once.
     concurrency, with_concurrency: usize;
-    /// How long a check may take before it is given up, with nothing found. For checks of one's own: a dial ends sooner,
-    /// see [`DialPolicy::timeout`](super::DialPolicy::timeout). Defaults to 30 seconds.
+    /// Longest duration of a check, after which its outcome is `Unknown`. It matters for your own
+    /// tags: a dial ends sooner, see [`DialPolicy::timeout`](super::DialPolicy::timeout). Defaults
+    /// to 30 seconds.
     check_timeout, with_check_timeout: Duration;
-    /// How long from one check to the next on average, all together. Defaults to a second, a guess; with the other
+    /// Average time between two checks, in total. Defaults to a second, a guess; with the other
     /// defaults 1,024 requests take 1,024 checks in 22 minutes.
     check_interval, with_check_interval: Duration;
-    /// How many checks are made at once after a pause. Defaults to 16.
+    /// Most checks at once after a pause. Defaults to 16.
     check_burst, with_check_burst: u32;
-    /// How long from one check to the next on average, of those asked for by the same writer; and from one write of findings
-    /// to the next, which is counted by itself. Defaults to a minute, a guess.
+    /// Average time between two checks for the same writer, and between two writes of findings for
+    /// it. The two are counted apart. Defaults to a minute, a guess.
     writer_interval, with_writer_interval: Duration;
-    /// How many of these at once after a pause. Defaults to 8.
+    /// Most checks, and most writes, at once for the same writer after a pause. Defaults to 8.
     writer_burst, with_writer_burst: u32;
-    /// How many requests are remembered, over all records. Of more, those whose finding is oldest go first, and ask
-    /// anew when their record changes. Defaults to 1,024, some 1 MB.
+    /// Most requests remembered, over all records. Beyond it, requests with the oldest findings are
+    /// forgotten first; they are read again when their record changes. Defaults to 1,024, some 1
+    /// MB.
     max_requests, with_max_requests: usize;
-    /// How many requests wait for their first check; the newest are refused. Defaults to 256.
+    /// Most requests that wait for their first check; further ones are refused. Defaults to 256.
     max_waiting, with_max_waiting: usize;
-    /// How many of these for the same writer. Defaults to 8.
+    /// Most requests of the same writer that wait for their first check. Defaults to 8.
     max_waiting_of_writer, with_max_waiting_of_writer: usize;
-    /// How many requests of one record are answered at a time; those that came first, until others may have their turn when
-    /// half of a finding's life is over. Defaults to 16. With their findings they take no more than 4,800 bytes,
-    /// whatever their number, so that those of the next run fit into a space of 8 KiB before these go.
+    /// Most requests of a record that are answered at a time. The first ones stay until half of
+    /// their finding's life is over; then others may replace them. Defaults to 16. With their
+    /// findings they take at most 4,800 bytes, whatever their number, so that the renewed findings
+    /// fit into a space of 8 KiB beside the previous ones.
     max_of_record, with_max_of_record: usize;
-    /// How many of these by the same writer. Defaults to 4.
+    /// Most requests of a record by the same writer. Defaults to 4.
     max_of_writer, with_max_of_writer: usize;
-    /// How long a request is, encoded. Defaults to 320, with which a finding fits several times into an update; an IPv6 address
-    /// over QUIC with a peer id takes some 160.
+    /// Most bytes of a request, encoded. Defaults to 320, with which several findings fit into an
+    /// update; an IPv6 address over QUIC with a peer id takes some 160.
     max_request_bytes, with_max_request_bytes: usize;
-    /// How long findings wait for others in the same record, so that they go out together. Defaults to half a second.
+    /// Time that a finding waits for others in the same record, to be published with them. Defaults
+    /// to half a second.
     write_delay, with_write_delay: Duration;
-    /// How long from one write of findings to the next on average, all together. Defaults to two seconds, a guess; with the
-    /// other defaults 512 records take 512 writes in 22 minutes.
+    /// Average time between two writes of findings, in total. Defaults to two seconds, a guess;
+    /// with the other defaults 512 records take 512 writes in 22 minutes.
     write_interval, with_write_interval: Duration;
-    /// How many writes at once after a pause. Defaults to 16.
+    /// Most writes at once after a pause. Defaults to 16.
     write_burst, with_write_burst: u32;
-    /// In how many records findings live at a time, or wait to be written; those that would be in more are not published.
-    /// Each takes one of the spaces that are protected in the store because they are its node's own. Defaults to 512, of 8,192
-    /// such spaces ([`StoreConfig::protected_quota`](libp2p_smart_record::store::StoreConfig::protected_quota)).
+    /// Most records in which findings live or wait to be written; findings for further records are
+    /// not published. Each record takes one of the node's own spaces, which its store protects.
+    /// Defaults to 512, of 8,192 protected spaces
+    /// ([`StoreConfig::protected_quota`](libp2p_smart_record::store::StoreConfig::protected_quota)).
     max_records, with_max_records: usize;
-    /// How long after a record was looked through for requests it is again, however often it changes. Defaults to a second.
+    /// Shortest time between two scans of a record for requests, however often it changes. Defaults
+    /// to a second.
     scan_interval, with_scan_interval: Duration;
-    /// How often all of the store is gone through, for what was stored before the service began or while it could not keep
-    /// up; the first time at once. Defaults to an hour.
+    /// Time between two sweeps, each of which scans the whole store for requests that were stored
+    /// before the service began or that it could not take. The first sweep begins at once. Defaults
+    /// to an hour.
     sweep_interval, with_sweep_interval: Duration;
-    /// How many events wait to be taken; further ones are lost. Defaults to 256.
+    /// Most events that wait to be taken; further ones are lost. Defaults to 256.
     max_events, with_max_events: usize;
 }

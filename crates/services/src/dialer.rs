@@ -1,10 +1,11 @@
 //! Dials addresses for a service, in the user's own swarm.
 //!
-//! **Invariants.** A dial is made only if a service asks for it, to one address that is an IP address, without the help of other
-//! behaviours, and by a fresh port. The peer is not named to the swarm but compared here: otherwise a dial that fails would count
-//! against the peer in Kademlia's queries under way, and strangers could have it fail. For the same reason a connection that was made
-//! is not closed here, whoever has answered, but left to the swarm's idle timeout: Kademlia may have begun to use it. How many dials
-//! there are is bounded.
+//! **Invariants.** A dial is made only if a service asks for it, to one IP address, without the
+//! addresses of other behaviours, from a fresh port. The number of dials is bounded. The swarm is
+//! not told the peer; the dialer compares the peer that answers. A named peer would let strangers
+//! make Kademlia's queries fail: a failed dial counts against the named peer in every query under
+//! way. For the same reason the dialer closes no connection, whichever peer answers: Kademlia may
+//! already use it. The swarm's idle timeout closes it.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -36,43 +37,44 @@ use libp2p_swarm::{
     dummy,
 };
 
-/// How many wait to be dialled; whoever has one more waits with it.
-const QUEUE: usize = 16;
+/// Most requests in the dialer's queue; the sender of a further one waits.
+const MAX_QUEUED: usize = 16;
 
-/// How a dial has gone.
+/// Outcome of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialled {
-    /// The peer has answered.
+pub(super) enum DialOutcome {
+    /// The peer answered.
     Reached,
-    /// Nobody has, or somebody else.
+    /// No peer or another peer answered.
     Failed,
-    /// This node could not try, or must not; that says nothing about the address.
+    /// This node could not or must not try, which says nothing about the address.
     Unknown,
-    /// Too many dials are under way.
+    /// Too many dials are pending.
     Busy,
 }
 
-struct Ask {
+struct DialRequest {
     peer: PeerId,
-    /// Without the peer.
+    /// Without the peer id.
     address: Multiaddr,
-    /// Whether a connection that there is will not do.
+    /// Whether a new connection is required, even if one exists.
     is_fresh: bool,
-    reply: oneshot::Sender<Dialled>,
+    reply: oneshot::Sender<DialOutcome>,
 }
 
-struct Dial {
+struct PendingDial {
     peer: PeerId,
-    reply: oneshot::Sender<Dialled>,
+    reply: oneshot::Sender<DialOutcome>,
 }
 
-/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the swarm beside
-/// [`Behaviour`](libp2p_smart_record::behaviour::Behaviour). It makes no events and does nothing of its own accord.
+/// Dials addresses for a [`Service`](super::Service): a [`NetworkBehaviour`] that goes into the
+/// swarm beside [`Behaviour`](libp2p_smart_record::behaviour::Behaviour). It emits no events and
+/// dials only for the service.
 pub struct Dialer {
-    asks: mpsc::Receiver<Ask>,
+    requests: mpsc::Receiver<DialRequest>,
     max_pending: usize,
-    dials: HashMap<ConnectionId, Dial>,
-    /// The connections that were dialled, by peer and address.
+    dials: HashMap<ConnectionId, PendingDial>,
+    /// Outbound connections, with peer and dialled address.
     connections: HashMap<ConnectionId, (PeerId, Multiaddr)>,
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
     listening: HashSet<Multiaddr>,
@@ -80,7 +82,7 @@ pub struct Dialer {
     own: OwnIps,
 }
 
-/// The IP addresses at which the swarm listens, or is known to others.
+/// IP addresses of the swarm: listening and external.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnIps(Arc<sync::Mutex<BTreeSet<IpAddr>>>);
 
@@ -94,7 +96,7 @@ impl OwnIps {
     }
 }
 
-/// The IP address of a swarm that has this address, unless that is a relay's.
+/// The IP address of an address; `None` for a relayed one.
 fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     if address.iter().any(|part| part == Protocol::P2pCircuit) {
         return None;
@@ -106,36 +108,42 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Asks a [`Dialer`].
+/// Handle to a [`Dialer`].
 #[derive(Clone)]
 pub(super) struct DialHandle {
-    asks: Arc<Mutex<mpsc::Sender<Ask>>>,
+    requests: Arc<Mutex<mpsc::Sender<DialRequest>>>,
     own: OwnIps,
 }
 
 impl DialHandle {
-    /// Whether that is the swarm's own IP address.
+    /// Whether this is one of the swarm's own IP addresses.
     pub(super) fn is_own(&self, ip: IpAddr) -> bool {
         self.own.contains(ip)
     }
 
-    /// Dials; with `is_fresh` also if there is a connection with that peer to that address already.
-    pub(super) async fn dial(&self, peer: PeerId, address: Multiaddr, is_fresh: bool) -> Dialled {
+    /// Dials a peer at an address. Without `is_fresh`, an existing connection that was dialled
+    /// there counts.
+    pub(super) async fn dial(
+        &self,
+        peer: PeerId,
+        address: Multiaddr,
+        is_fresh: bool,
+    ) -> DialOutcome {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { peer, address, is_fresh, reply };
-        if self.asks.lock().await.send(ask).await.is_err() {
-            return Dialled::Unknown;
+        let request = DialRequest { peer, address, is_fresh, reply };
+        if self.requests.lock().await.send(request).await.is_err() {
+            return DialOutcome::Unknown;
         }
-        answer.await.unwrap_or(Dialled::Unknown)
+        answer.await.unwrap_or(DialOutcome::Unknown)
     }
 }
 
 impl Dialer {
     pub(super) fn new(max_pending: usize) -> (Self, DialHandle) {
-        let (sender, asks) = mpsc::channel(QUEUE);
+        let (sender, requests) = mpsc::channel(MAX_QUEUED);
         let own = OwnIps::default();
         let dialer = Self {
-            asks,
+            requests,
             max_pending,
             dials: HashMap::new(),
             connections: HashMap::new(),
@@ -144,30 +152,30 @@ impl Dialer {
             external: HashSet::new(),
             own: own.clone(),
         };
-        (dialer, DialHandle { asks: Arc::new(Mutex::new(sender)), own })
+        (dialer, DialHandle { requests: Arc::new(Mutex::new(sender)), own })
     }
 
-    fn on_ask(&mut self, ask: Ask) {
-        let Ask { peer, address, is_fresh, reply } = ask;
+    fn on_request(&mut self, request: DialRequest) {
+        let DialRequest { peer, address, is_fresh, reply } = request;
         if reply.is_canceled() {
             return;
         }
         let is_connected = || self.connections.values().any(|c| c.0 == peer && c.1 == address);
         if !is_fresh && is_connected() {
-            return tell(reply, Dialled::Reached);
+            return reply_with(reply, DialOutcome::Reached);
         }
         if self.dials.len() >= self.max_pending {
-            return tell(reply, Dialled::Busy);
+            return reply_with(reply, DialOutcome::Busy);
         }
         let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-        self.dials.insert(opts.connection_id(), Dial { peer, reply });
+        self.dials.insert(opts.connection_id(), PendingDial { peer, reply });
         self.actions.push_back(ToSwarm::Dial { opts });
     }
 
     fn on_established(&mut self, connection: ConnectionId, peer: PeerId, point: &ConnectedPoint) {
         if let Some(dial) = self.dials.remove(&connection) {
             let is_it = dial.peer == peer;
-            tell(dial.reply, if is_it { Dialled::Reached } else { Dialled::Failed });
+            reply_with(dial.reply, if is_it { DialOutcome::Reached } else { DialOutcome::Failed });
         }
         if let ConnectedPoint::Dialer { address, .. } = point {
             let is_peer = |part: &Protocol<'_>| matches!(part, Protocol::P2p(_));
@@ -181,29 +189,29 @@ impl Dialer {
     }
 }
 
-fn tell(reply: oneshot::Sender<Dialled>, dialled: Dialled) {
-    // Whoever asked may have lost patience.
+fn reply_with(reply: oneshot::Sender<DialOutcome>, dialled: DialOutcome) {
+    // The requester may have given up.
     let _ = reply.send(dialled);
 }
 
-/// What a failure says about the address.
-fn judge(error: &DialError) -> Dialled {
+/// The outcome that a failure stands for.
+fn outcome_of(error: &DialError) -> DialOutcome {
     match error {
-        DialError::WrongPeerId { .. } => Dialled::Failed,
+        DialError::WrongPeerId { .. } => DialOutcome::Failed,
         DialError::Transport(errors) => {
-            if errors.iter().all(|(_, error)| is_ours(error)) {
-                Dialled::Unknown
+            if errors.iter().all(|(_, error)| is_local(error)) {
+                DialOutcome::Unknown
             } else {
-                Dialled::Failed
+                DialOutcome::Failed
             }
         }
-        // Ourselves; another behaviour has said no; the swarm is being shut down.
-        _ => Dialled::Unknown,
+        // The local peer, a refusal by another behaviour, or the end of the swarm.
+        _ => DialOutcome::Unknown,
     }
 }
 
-/// Whether it is for want of something here: the transport, or a network.
-fn is_ours(error: &TransportError<io::Error>) -> bool {
+/// Whether the cause is local: a missing transport or network.
+fn is_local(error: &TransportError<io::Error>) -> bool {
     let TransportError::Other(error) = error else {
         return true;
     };
@@ -266,7 +274,7 @@ impl NetworkBehaviour for Dialer {
             FromSwarm::DialFailure(DialFailure { connection_id, error, .. }) => {
                 if let Some(dial) = self.dials.remove(&connection_id) {
                     tracing::debug!(%error, "a dial for a service failed");
-                    tell(dial.reply, judge(error));
+                    reply_with(dial.reply, outcome_of(error));
                 }
             }
             FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) => {
@@ -306,9 +314,9 @@ impl NetworkBehaviour for Dialer {
             if let Some(action) = self.actions.pop_front() {
                 return Poll::Ready(action);
             }
-            match self.asks.poll_next_unpin(cx) {
-                Poll::Ready(Some(ask)) => self.on_ask(ask),
-                // The service has come to an end, or has nothing to ask.
+            match self.requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(request)) => self.on_request(request),
+                // The service has ended, or nothing is requested.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -323,13 +331,13 @@ mod tests {
 
     use super::*;
 
-    fn failed(error: io::Error) -> Dialled {
+    fn failed(error: io::Error) -> DialOutcome {
         let address = Multiaddr::empty();
-        judge(&DialError::Transport(vec![(address, TransportError::Other(error))]))
+        outcome_of(&DialError::Transport(vec![(address, TransportError::Other(error))]))
     }
 
     #[test]
-    fn it_knows_the_swarms_own_ip_addresses_but_not_those_of_relays() {
+    fn the_swarms_own_ip_addresses_are_known_without_those_of_relays() {
         let (mut dialer, handle) = Dialer::new(1);
         let at = |address: &str| address.parse::<Multiaddr>().unwrap();
         let [listening, mapped] = ["/ip4/1.2.3.4/tcp/4001", "/ip6/::ffff:1.2.3.5/tcp/4001"].map(at);
@@ -351,19 +359,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_for_want_of_something_here_counts_against_the_address() {
+    fn a_failure_with_a_local_cause_does_not_count_against_the_address() {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
         for kind in [ConnectionRefused, HostUnreachable, TimedOut] {
-            assert_eq!(failed(io::Error::from(kind)), Dialled::Failed, "{kind:?}");
+            assert_eq!(failed(io::Error::from(kind)), DialOutcome::Failed, "{kind:?}");
         }
         let unreachable = || io::Error::from(NetworkUnreachable);
-        assert_eq!(failed(unreachable()), Dialled::Unknown);
-        assert_eq!(failed(io::Error::other(io::Error::other(unreachable()))), Dialled::Unknown);
+        assert_eq!(failed(unreachable()), DialOutcome::Unknown);
+        assert_eq!(failed(io::Error::other(io::Error::other(unreachable()))), DialOutcome::Unknown);
         let unsupported = TransportError::MultiaddrNotSupported(Multiaddr::empty());
         let unsupported = DialError::Transport(vec![(Multiaddr::empty(), unsupported)]);
-        assert_eq!(judge(&unsupported), Dialled::Unknown);
+        assert_eq!(outcome_of(&unsupported), DialOutcome::Unknown);
         let address = Multiaddr::empty();
-        assert_eq!(judge(&DialError::LocalPeerId { address }), Dialled::Unknown);
-        assert_eq!(judge(&DialError::NoAddresses), Dialled::Unknown);
+        assert_eq!(outcome_of(&DialError::LocalPeerId { address }), DialOutcome::Unknown);
+        assert_eq!(outcome_of(&DialError::NoAddresses), DialOutcome::Unknown);
     }
 }

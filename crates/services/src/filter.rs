@@ -1,9 +1,9 @@
-//! Which addresses are dialled because somebody asks for it.
+//! Which addresses a service may dial.
 //!
-//! **Invariants.** Pure. What is not known to be harmless is refused: only TCP and QUIC to an address that anybody on the
-//! internet could dial as well, with the peer named, and nothing relayed. An IPv6 address that stands for an IPv4 address is judged as
-//! that one; with a prefix of NAT64 that a network has chosen for itself it cannot be told, and passes for a global one, so where
-//! there is such a gateway it has to refuse private IPv4 addresses itself.
+//! **Invariants.** Pure. Only addresses known to be harmless pass: TCP or QUIC to a global IP
+//! address, with the peer id, not relayed. An IPv6 address that embeds an IPv4 address is judged as
+//! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be
+//! recognised and counts as global, so its gateway must refuse private IPv4 addresses.
 //!
 //! **Spec.** The IANA special-purpose address registries:
 //! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
@@ -19,7 +19,7 @@ use libp2p_identity::PeerId;
 
 use libp2p_smart_record::settings;
 
-/// The last port that only the administrator of a machine may listen on.
+/// Last port on which only the administrator of a machine may listen.
 const LAST_PRIVILEGED: u16 = 1_023;
 
 /// Which addresses a service dials for others, how often and for how long.
@@ -47,24 +47,25 @@ impl Default for DialPolicy {
 }
 
 settings! { DialPolicy:
-    /// Whether addresses that are not global may be dialled: loopback, private, link-local and the like. Multicast, broadcast and
-    /// unspecified addresses never are. Defaults to false; true is for networks of one's own, and tests: with it, strangers can
-    /// learn what there is in the network of the service.
+    /// Whether addresses that are not global may be dialled: loopback, private, link-local and the
+    /// like. Multicast, broadcast and unspecified addresses never are. Defaults to false. Use true
+    /// for your own networks and for tests only: it lets strangers explore the network of the
+    /// service.
     private_addresses, with_private_addresses: bool;
-    /// Whether ports below 1,024 may be dialled. Defaults to false, because mail, web and other servers listen there that
-    /// did not ask for it.
+    /// Whether ports below 1,024 may be dialled. Defaults to false, because mail, web and other
+    /// servers that never asked for it listen there.
     privileged_ports, with_privileged_ports: bool;
-    /// How long a dial may take; after that the address is found not to be dialable. Defaults to 5 seconds, as in Go smart
-    /// records.
+    /// Longest duration of a dial, after which the address counts as not dialable. Defaults to 5
+    /// seconds, as in Go smart records.
     timeout, with_timeout: Duration;
-    /// How long from one dial to the next on average to the same host: an IPv4 address, or the first 64 bits of an
+    /// Average time between two dials of the same host: an IPv4 address, or the first 64 bits of an
     /// IPv6 address. Defaults to a minute, a guess.
     host_interval, with_host_interval: Duration;
-    /// How many dials to the same host at once after a pause. Defaults to 4.
+    /// Most dials of the same host at once after a pause. Defaults to 4.
     host_burst, with_host_burst: u32;
-    /// How many dials there are at a time, those among them that were given up but of which the swarm has not yet: its
-    /// transport has a timeout of its own, ten seconds where `SwarmBuilder` makes it. With as many, further ones wait.
-    /// Defaults to 16.
+    /// Most pending dials; further ones wait. A dial that has timed out here is pending until the
+    /// swarm's transport gives it up as well, after ten seconds if `SwarmBuilder` made it. Defaults
+    /// to 16.
     max_pending, with_max_pending: usize;
 }
 
@@ -72,35 +73,36 @@ settings! { DialPolicy:
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressRefusal {
-    /// It does not end in `/p2p/<peer id>`.
+    /// The address does not end in `/p2p/<peer id>`.
     #[error("the address does not end in /p2p/<peer id>")]
     NoPeer,
-    /// It is the service's own; a service says nothing about itself.
-    #[error("it is the service's own")]
+    /// The peer is the service's own; a service says nothing about itself.
+    #[error("the address names the service's own peer")]
     OwnPeer,
-    /// It is something else than TCP or QUIC at an IP address or a name: a relayed one, for instance.
-    #[error("only TCP and QUIC are dialled, and nothing relayed")]
+    /// The address is not TCP or QUIC at an IP address or a name: a relayed address, for instance.
+    #[error("the address is not a direct TCP or QUIC address")]
     Transport,
-    /// It has a name in the place of an IP address, and the service has no resolver.
-    #[error("names are not resolved")]
+    /// The address has a name instead of an IP address, and the service has no resolver.
+    #[error("the service does not resolve names")]
     Name,
-    /// Not everybody on the internet could dial it.
-    #[error("the address is not a global one")]
+    /// The IP address is not global.
+    #[error("the address is not global")]
     NotGlobal,
-    /// It is at an IP address of the service's own swarm: from there the machine may let things be reached that it lets nobody
-    /// else reach. Not with [`private_addresses`](DialPolicy::private_addresses).
+    /// The IP address is one of the service's own swarm, from where the machine may permit
+    /// connections that it refuses to others. Not with
+    /// [`private_addresses`](DialPolicy::private_addresses).
     #[error("the address is on the service's own host")]
     OwnHost,
-    /// Its port is below 1,024, or zero.
-    #[error("port {0} is not dialled")]
+    /// The port is zero, or below 1,024 without [`privileged_ports`](DialPolicy::privileged_ports).
+    #[error("port {0} must not be dialled")]
     Port(u16),
 }
 
-/// Where a service is asked to dial.
+/// A peer to dial, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) host: Host,
-    /// What comes after the host, without the peer.
+    /// The address after the host, without the peer id.
     rest: Multiaddr,
     pub(super) peer: PeerId,
 }
@@ -108,7 +110,7 @@ pub(super) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     Ip(IpAddr),
-    /// A name, and whether an IPv4 and an IPv6 address of it will do.
+    /// A name, and whether its IPv4 and its IPv6 addresses may be dialled.
     Name {
         name: String,
         v4: bool,
@@ -116,7 +118,7 @@ pub(super) enum Host {
     },
 }
 
-/// What counts as one host: an IPv4 address, or the first half of an IPv6 address.
+/// Identity of a host for rate limits: an IPv4 address, or the first half of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum HostId {
     V4(Ipv4Addr),
@@ -137,14 +139,14 @@ impl HostId {
 }
 
 impl Target {
-    /// The address to dial at this IP address, without the peer.
+    /// The address to dial at an IP address of the host, without the peer id.
     pub(super) fn at(&self, ip: IpAddr) -> Multiaddr {
         Multiaddr::from(ip).into_iter().chain(self.rest.iter()).collect()
     }
 }
 
 impl DialPolicy {
-    /// Takes an address apart, unless it must not be dialled.
+    /// Parses an address and checks that it may be dialled.
     pub(super) fn target(
         &self,
         address: &Multiaddr,
@@ -186,7 +188,7 @@ impl DialPolicy {
         Ok(Target { host, rest: rest.iter().cloned().collect(), peer: *peer })
     }
 
-    /// Whether this IP address may be dialled.
+    /// Checks that an IP address may be dialled.
     pub(super) fn check_ip(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
         let ip = ip.to_canonical();
         let is_good = match (ip, self.private_addresses) {
@@ -221,11 +223,11 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
 
 fn is_global_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        // Protocol assignments, Teredo among them, which leads to an IPv4 address of the writer's choice.
+        // Protocol assignments, including Teredo, whose IPv4 address the writer chooses.
         [0x2001, b, ..] if b < 0x200 => false,
-        // Documentation; 6to4, which is an IPv4 address as well.
+        // Documentation; 6to4, which embeds an IPv4 address.
         [0x2001, 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => false,
-        // All that was ever given out is here. What is outside: mapped, translated, local, multicast.
+        // The range of global unicast. Outside it: mapped, translated, local, multicast.
         [a, ..] => a & 0xe000 == 0x2000,
     }
 }
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_global_does_not_pass_in_any_disguise() {
+    fn addresses_that_are_not_global_are_refused_in_any_form() {
         for ip in [
             "0.0.0.0",
             "0.1.2.3",
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_pass_if_allowed_but_nothing_that_is_many_or_none() {
+    fn private_addresses_pass_if_allowed_but_not_multicast_broadcast_or_unspecified() {
         let policy = DialPolicy::default().with_private_addresses(true);
         for ip in ["/ip4/127.0.0.1", "/ip4/192.168.1.1", "/ip6/::1", "/ip6/fe80::1"] {
             assert_eq!(refusal(&policy, &format!("{ip}/tcp/4001")), None, "{ip}");
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn other_transports_relays_names_and_low_ports_do_not_pass() {
+    fn other_transports_relays_names_and_low_ports_are_refused() {
         let policy = DialPolicy::default();
         for address in [
             "/ip4/1.2.3.4/udp/4001",
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_replaced_by_what_it_resolves_to() {
+    fn a_name_is_replaced_by_its_resolved_address() {
         let address: Multiaddr =
             format!("/dns4/example.org/udp/4001/quic-v1/p2p/{PEER}").parse().unwrap();
         let target = DialPolicy::default().target(&address, PeerId::random(), true).unwrap();
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_is_one_address_or_one_network_of_ipv6() {
+    fn a_host_is_an_ipv4_address_or_an_ipv6_network() {
         let of = |ip: &str| HostId::of(ip.parse().unwrap());
         assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
         assert_eq!(of("2606:4700::1"), of("2606:4700::ffff:2"));

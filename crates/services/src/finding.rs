@@ -1,30 +1,33 @@
-//! What services have found: how it is written, and how it is read.
+//! Findings of services, and their form in a document.
 //!
-//! **Invariants.** Pure. Under one request a space has one finding: a later one takes the place of an earlier one.
+//! **Invariants.** Pure. A space has one finding for a request; a later finding replaces an earlier
+//! one.
 //!
-//! **Spec.** In a service's space, at the root of the document, the Dict [`FINDINGS`] maps each request in its canonical form to
-//! the finding, such as `{"findings": {dialable(; address=A): dialed(; address=A)}}`.
+//! **Spec.** In a service's space, at the root of the document, the Dict [`FINDINGS`] maps each
+//! request in canonical form to its finding, such as `{"findings": {dialable(; address=A): dialed(;
+//! address=A)}}`.
 
 use libp2p_smart_record::{Dict, Kind, Node, Predicate, Timestamp, View, Writer, codec};
 
-/// Under which name at the root of their documents services write what they have found.
+/// Key of the findings at the root of a service's document.
 pub const FINDINGS: &str = "findings";
 
-/// How many bytes of findings go into an update, which has room for 2 KiB.
+/// Most bytes of findings in an update, which holds 2 KiB.
 const UPDATE_BYTES: usize = 1_600;
 
-/// What a service has found.
+/// A finding of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was asked, in its canonical form.
+    /// The request, in canonical form.
     pub request: Predicate,
-    /// What was found.
+    /// The finding.
     pub finding: Predicate,
-    /// When it expires.
+    /// When the finding expires.
     pub expires_at: Timestamp,
 }
 
-/// What has been found, as the view of a record shows it, and by whom. A finding is worth what its writer is.
+/// The findings in a view, each with its writer. A finding is as trustworthy as its
+/// writer.
 ///
 /// ```
 /// use libp2p_smart_record::View;
@@ -44,7 +47,7 @@ pub fn findings(view: &View) -> impl Iterator<Item = (&Writer, Finding)> {
     })
 }
 
-/// The findings in the document of a space that expires then.
+/// The findings in a document. They expire at `until` at the latest.
 pub(super) fn in_document(
     document: &Dict,
     until: Timestamp,
@@ -67,7 +70,7 @@ pub(super) fn in_document(
     })
 }
 
-/// The document that says these.
+/// A document with these findings.
 pub(super) fn document<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Dict {
     let node = |found: &Finding| Node::from(found.finding.clone()).expires_at(found.expires_at);
     let pairs: Dict =
@@ -75,7 +78,7 @@ pub(super) fn document<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> D
     [(FINDINGS, pairs)].into_iter().collect()
 }
 
-/// How many of these, from the first, go into one update; at least one.
+/// Number of findings, from the first, that fit into one update; at least one.
 pub(super) fn fit_into_an_update<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> usize {
     let mut bytes = 0_usize;
     let fits = |found: &&Finding| {
@@ -85,13 +88,13 @@ pub(super) fn fit_into_an_update<'a>(findings: impl IntoIterator<Item = &'a Find
     findings.into_iter().take_while(fits).count().max(1)
 }
 
-/// How many bytes a predicate takes in a document.
+/// Encoded bytes of a predicate in a document.
 pub(super) fn encoded_len(predicate: &Predicate) -> usize {
     let alone: Dict = [("", predicate.clone())].into_iter().collect();
     codec::encode(&alone).len()
 }
 
-/// How many bytes a finding takes, with its request.
+/// Encoded bytes of a finding with its request.
 pub(super) fn cost(request: &Predicate, finding: &Predicate) -> usize {
     encoded_len(request).saturating_add(encoded_len(finding)).saturating_add(16)
 }

@@ -1,8 +1,9 @@
-//! Smart services: a node that checks what is asked in the records that it stores, and writes what it has found into its own
-//! space of the same record, signed by itself.
+//! Smart services: a node checks requests in the records that it stores, and publishes signed
+//! findings in its own space of the same record.
 //!
-//! A writer asks with a predicate whose tag the service knows, anywhere in its document. Built in are the two of Go smart
-//! records, [`connectivity`] and [`dialable`]; a [`SmartTag`] adds others. What was found is read with [`findings`].
+//! A request is a predicate with a tag that the service knows, anywhere in a writer's document. The
+//! two requests of Go smart records are built in, [`connectivity`] and [`dialable`]; a [`SmartTag`]
+//! adds others. [`findings`] reads what services have found.
 //!
 //! ```no_run
 //! use libp2p_identity::Keypair;
@@ -12,31 +13,39 @@
 //!
 //! # fn run(spawn: fn(futures::future::BoxFuture<'static, ()>)) {
 //! let (mut records, client) = Behaviour::new(Keypair::generate_ed25519(), kad::PROTOCOL_NAME);
-//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records);
-//! // `records` and `service.dialer` go into the swarm by `#[derive(NetworkBehaviour)]`, and
+//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records, &client);
+//! // `records` and `service.dialer` go into the swarm, in a `#[derive(NetworkBehaviour)]` struct.
 //! spawn(service.task);
 //! # }
 //! ```
 //!
 //! # What a request costs others
 //!
-//! Whoever can write to a record can have a service dial. So an address is dialled only if [`DialPolicy`] allows it: by default TCP or
-//! QUIC at a global IP address and an unprivileged port. One request is *one dial* (of a name, at most two) at each service that
-//! stores its record, and one more whenever three quarters of the finding's life ([`ServiceConfig::ttl`], 30 minutes) are over,
-//! as long as it is there: with services at all of the 20 replicas of a key, 20 dials every 22 minutes. The same request in other
-//! records, by other writers, or made again, costs no further dial at the same service while it is remembered. Whatever is asked, a service makes no more
-//! than one check a second in the long run, one a minute for the same writer, and dials the same host once a minute; at once, 16, 8
-//! and 4. A dial is a handshake of a few hundred bytes, and it is over within five seconds. A connection that comes of it is left to
-//! the swarm's idle timeout.
+//! Anyone who can write to a record can make a service dial. So a service dials only addresses that
+//! [`DialPolicy`] allows: by default TCP or QUIC at a global IP address and an unprivileged port.
 //!
-//! What findings cost the network is writes: each is a lookup or two, and an update for each of the replicas. Findings of the same
-//! record go out together. A finding that is known already is written into each further record that asks for it, so writes have rates
-//! as checks have: one in two seconds in the long run, one a minute for the same writer; at once, 16 and 8. And findings live in no
-//! more than 512 records at a time ([`ServiceConfig::max_records`]), of which one writer keeps up some 30 by himself.
+//! *Dials.* A request causes one dial (at most two if it has a name) at each service that stores
+//! its record, and another one after three quarters of the finding's life ([`ServiceConfig::ttl`],
+//! 30 minutes), as long as a record makes it. With services at all 20 replicas of a key these are
+//! 20 dials every 22 minutes. The same request in other records, by other writers, or made again
+//! causes no further dial at a service that remembers it. A dial is a handshake of a few hundred
+//! bytes and ends within five seconds. The swarm's idle timeout closes the connection.
 //!
-//! **Invariants.** A service answers requests, never findings: neither its own nor those of others, so there are no loops. It writes to
-//! its own space only, and does not push out of it what else its node says there; nobody but itself can write there. What is
-//! remembered, waits to be looked through, checked or written, and is under way is bounded ([`ServiceConfig`]).
+//! *Writes.* Publishing findings takes a lookup or two and an update for each replica. Findings of
+//! a record are written together. A known finding is written into every record that asks for it.
+//!
+//! | | in total | for a writer | of a host | at once |
+//! |---|---|---|---|---|
+//! | checks | 1 a second | 1 a minute | | 16, 8 for a writer |
+//! | dials | | | 1 a minute | 4 |
+//! | writes | 1 in two seconds | 1 a minute | | 16, 8 for a writer |
+//!
+//! Findings live in at most 512 records at a time ([`ServiceConfig::max_records`]), some 30 of them
+//! for the requests of a single writer.
+//!
+//! **Invariants.** A service answers requests and never findings, neither its own nor those of
+//! others, so there are no loops. It writes only to its own space, and does not push other updates
+//! of its node out of it. All queues, caches and running work are bounded ([`ServiceConfig`]).
 //!
 //! **Spec.** `docs/design.md`, section "Smart services".
 
@@ -45,15 +54,16 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
-mod agenda;
+mod check_queue;
 mod config;
 mod counters;
 mod dialer;
 mod filter;
 mod finding;
-mod outbox;
+mod publish_queue;
 mod reachability;
 mod request;
+mod request_table;
 mod scan;
 mod tag;
 mod task;
@@ -78,24 +88,24 @@ pub use self::{
 };
 use self::{
     reachability::Reachability,
-    task::{Setup, Task},
+    task::{ServiceSetup, ServiceTask},
 };
 use libp2p_smart_record::{Predicate, RecordKey, behaviour::Behaviour, client::ClientError};
 
-/// A service: the parts of it, for whoever has the swarm.
+/// A service, in the parts that its swarm needs.
 #[must_use = "the dialer goes into the swarm, the task has to be spawned"]
 pub struct Service {
-    /// Goes into the swarm, beside the [`Behaviour`]. Without reachability it has nothing to do, and may be dropped.
+    /// Goes into the swarm, beside the [`Behaviour`]. Without reachability it does nothing and may
+    /// be dropped.
     pub dialer: Dialer,
-    /// What happens; may be dropped.
+    /// Events of the service; may be dropped.
     pub events: ServiceEvents,
-    /// Has to be spawned. It ends with the behaviour, or with the next thing that it has to do
-    /// after the last [`Client`](libp2p_smart_record::client::Client) is gone: a service does not
-    /// count as one.
+    /// Has to be spawned. It ends with the behaviour, or with the first action after the last
+    /// [`Client`](libp2p_smart_record::client::Client) is gone: a service does not count as one.
     pub task: BoxFuture<'static, ()>,
 }
 
-/// What happened in a service.
+/// An event of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceEvent {
@@ -103,30 +113,30 @@ pub enum ServiceEvent {
     Published {
         /// Of the record.
         key: RecordKey,
-        /// What was found.
+        /// The finding.
         finding: Finding,
-        /// The other peers that took it.
+        /// The other peers that acknowledged it.
         peers: Vec<PeerId>,
     },
-    /// A request is not checked. Told each time that the record is looked through.
+    /// A request was refused. Emitted at each scan of its record.
     Refused {
         /// Of the record.
         key: RecordKey,
-        /// Who asks.
+        /// The writer of the request.
         writer: PeerId,
-        /// Why.
+        /// The reason.
         reason: RequestRefusal,
     },
-    /// A check has come to nothing.
+    /// A check ended without a finding.
     Unknown {
-        /// What was asked.
+        /// The request.
         request: Predicate,
     },
-    /// Findings could not be published; the next ones come when the requests are checked again.
+    /// Findings could not be published. The next ones follow when their requests are checked again.
     Failed {
         /// Of the record.
         key: RecordKey,
-        /// Why.
+        /// The reason.
         error: ServiceError,
     },
 }
@@ -135,19 +145,19 @@ pub enum ServiceEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// It could not be written.
+    /// The write failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Findings live in as many records as [`max_records`](ServiceConfig::max_records) allows.
-    #[error("findings live in too many other records")]
+    /// Findings live in [`max_records`](ServiceConfig::max_records) other records.
+    #[error("too many other records have findings")]
     TooManyRecords,
-    /// This node says something else in its space of the record, and findings must not push that out.
-    #[error("what this node says in the record leaves no room for findings")]
+    /// The node's space of the record holds other data, and findings must not push that out.
+    #[error("other data in the node's space leaves no room for findings")]
     NoRoom,
 }
 
-/// What happens in a service, as a stream; it ends with the service. Events that are not taken are lost, all but the first
-/// [`max_events`](ServiceConfig::max_events).
+/// Stream of the events of a service; it ends with the service. While
+/// [`max_events`](ServiceConfig::max_events) events wait, further ones are lost.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct ServiceEvents {
@@ -156,13 +166,13 @@ pub struct ServiceEvents {
 }
 
 impl ServiceEvents {
-    /// What the service has done so far, events that were lost among it.
+    /// Counters of the service. They include lost events.
     pub fn counters(&self) -> ServiceCounters {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Sets up a [`Service`].
+/// Builder of a [`Service`].
 #[derive(Default)]
 #[must_use = "call `build`"]
 pub struct ServiceBuilder {
@@ -173,7 +183,7 @@ pub struct ServiceBuilder {
 }
 
 impl Service {
-    /// A service that answers nothing yet.
+    /// A builder of a service that answers nothing yet.
     pub fn builder() -> ServiceBuilder {
         ServiceBuilder::default()
     }
@@ -186,25 +196,27 @@ impl ServiceBuilder {
         self
     }
 
-    /// Lets addresses with names in them be dialled, at what they resolve to if the policy allows that.
+    /// Resolves names, so that addresses with names may be dialled at those of their IP addresses
+    /// that the policy allows.
     pub fn with_resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// Answers requests of one's own. Of two with the same tag, the first counts.
+    /// Answers requests with another tag. Of two tags with the same name the first counts.
     pub fn with_tag(mut self, tag: impl SmartTag) -> Self {
         self.tags.push(Box::new(tag));
         self
     }
 
-    /// The settings.
+    /// Sets the settings.
     pub fn with_config(mut self, config: ServiceConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// The service of the node that has this behaviour. It writes as the behaviour's clients do.
+    /// Builds the service of the node that has this behaviour. It reads and writes with a client of
+    /// the behaviour.
     pub fn build(self, records: &mut Behaviour) -> Service {
         let Self { policy, resolver, mut tags, config } = self;
         let store = records.store_mut();
@@ -222,7 +234,7 @@ impl ServiceBuilder {
         if let Some(metrics) = records.metrics() {
             metrics.add_source(counters.clone());
         }
-        let setup = Setup {
+        let setup = ServiceSetup {
             client: records.client(),
             writer: records.writer().clone(),
             tags,
@@ -234,7 +246,7 @@ impl ServiceBuilder {
             counters: counters.clone(),
         };
         let events = ServiceEvents { inbox, counters };
-        Service { dialer, events, task: Task::new(setup).boxed() }
+        Service { dialer, events, task: ServiceTask::new(setup).boxed() }
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! | asked | found | if |
 //! |---|---|---|
-//! | `connectivity(address=A)` | `connected(address=A)` | this node has a connection with the peer that it has dialled at A, or a dial of A has reached the peer |
-//! | | `notConnected(address=A)` | there is none, and the dial has not |
-//! | `dialable(address=A)` | `dialed(address=A)` | a fresh dial of A has reached the peer |
-//! | | `notDialable(address=A)` | it has not: nobody there, somebody else, or not in time |
+//! | `connectivity(address=A)` | `connected(address=A)` | the service has a connection with the peer that it dialled at A, or a dial of A reaches the peer |
+//! | | `notConnected(address=A)` | otherwise |
+//! | `dialable(address=A)` | `dialed(address=A)` | a fresh dial of A reaches the peer |
+//! | | `notDialable(address=A)` | otherwise: no peer answers in time, or another one does |
 //!
 //! A is a multiaddress that ends in `/p2p/<peer id>`, as a String or as `multiaddr(String)`.
 //!
-//! **Invariants.** Only what [`DialPolicy`] allows is dialled, a name only at the IP addresses that it was resolved to here and that
-//! the policy allows. If nothing could be found out, nothing is said.
+//! **Invariants.** Only addresses that [`DialPolicy`] allows are dialled. A name is resolved by
+//! this node, and its IP addresses are checked in the same way. A check that learns nothing has no
+//! finding.
 //!
-//! **Spec.** Go smart records, `ir/base/reachable.go`. Other than there: `connectivity` is about the address too, while
-//! there any connection with the peer will do and none is tried; an address without a peer gets no finding, while there
-//! it is `notDialable`; and a service does not vouch for itself, while there it is always reachable.
+//! **Spec.** Go smart records, `ir/base/reachable.go`, with three differences. In Go `connectivity`
+//! accepts any connection with the peer and makes none. In Go an address without a peer is
+//! `notDialable`; here it is refused. In Go a service is always reachable for itself; here it
+//! refuses.
 
 use std::{
     io,
@@ -33,30 +35,32 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{
-    dialer::{DialHandle, Dialled},
+    dialer::{DialHandle, DialOutcome},
     filter::{AddressRefusal, DialPolicy, Host, HostId, Target},
     tag::{Outcome, RequestRefusal, SmartTag},
 };
 use libp2p_smart_record::{Clock, Kind, Node, Predicate, Timestamp, rate::RateLimit};
 
-/// Of how many hosts it is remembered when they were dialled: more than are dialled in an hour by default.
-const HOSTS: usize = 4_096;
-/// How many turns of a host are given away in advance.
-const LAST_TURN: u32 = 60;
-/// At how many IP addresses a name is dialled, one after the other.
-const ADDRESSES_OF_NAME: usize = 2;
-/// When to try again if too many dials are under way.
+/// Most hosts whose rates are remembered: more than are dialled in an hour by default.
+const MAX_HOSTS: usize = 4_096;
+/// Most future dials of a host that are reserved.
+const MAX_RESERVED: u32 = 60;
+/// Most IP addresses at which a name is dialled, one after the other.
+const MAX_ADDRESSES_OF_NAME: usize = 2;
+/// Delay of a check when too many dials are pending.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
-/// And if that has to be resolved again: strangers should not have names resolved without end.
+/// The same for a name, which is resolved again each time: strangers must not be able to have names
+/// resolved without end.
 const BUSY_DELAY_OF_NAME: Duration = Duration::from_secs(30);
 
-/// Resolves names, so that a service may dial addresses that have one (`/dns4/…`).
+/// Resolver of names, with which a service dials addresses such as `/dns4/…`.
 pub trait Resolve: Send + Sync + 'static {
-    /// The IP addresses of a name.
+    /// Resolves a name to its IP addresses.
     fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
-/// A request to find out whether the peer can be connected with at this address, which ends in `/p2p/<peer id>`.
+/// A request to check whether the service can connect to a peer at this address, which ends in
+/// `/p2p/<peer id>`.
 ///
 /// ```
 /// let address = "/ip4/1.2.3.4/tcp/4001/p2p/12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA".parse()?;
@@ -68,7 +72,8 @@ pub fn connectivity(address: &Multiaddr) -> Predicate {
     about(Question::Connectivity.tag(), address)
 }
 
-/// A request to dial this address, which ends in `/p2p/<peer id>`, and say whether that succeeds.
+/// A request to dial an address, which ends in `/p2p/<peer id>`, and to say whether the peer
+/// answers.
 pub fn dialable(address: &Multiaddr) -> Predicate {
     about(Question::Dialable.tag(), address)
 }
@@ -77,7 +82,7 @@ fn about(tag: &str, address: &Multiaddr) -> Predicate {
     Predicate::new(tag).with_named("address", address.to_string())
 }
 
-/// Which of the two it is.
+/// Which of the two requests it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Connectivity,
@@ -102,51 +107,52 @@ impl Question {
     }
 }
 
-/// What both tags share.
+/// State that both tags share.
 pub(super) struct Reachability {
     policy: DialPolicy,
     local: PeerId,
     dial: DialHandle,
     resolver: Option<Arc<dyn Resolve>>,
-    hosts: Mutex<Hosts>,
+    hosts: Mutex<HostRates>,
     clock: Arc<dyn Clock>,
 }
 
-/// How often each host is dialled.
-struct Hosts {
+/// Rates of dials by host.
+struct HostRates {
     limit: RateLimit<HostId>,
     interval: Duration,
-    /// Until when the turns of those hosts are given away that are asked for more often, so that those who have to wait come one
-    /// after the other.
-    taken_until: LruCache<HostId, Timestamp>,
+    /// End of the reserved dials of each host over its rate, so that delayed checks are retried
+    /// one after the other.
+    reserved_until: LruCache<HostId, Timestamp>,
 }
 
-impl Hosts {
+impl HostRates {
     fn new(policy: &DialPolicy) -> Self {
         let interval = policy.host_interval();
-        let limit = RateLimit::new(HOSTS, interval, policy.host_burst());
-        Self { limit, interval, taken_until: LruCache::new(HOSTS) }
+        let limit = RateLimit::new(MAX_HOSTS, interval, policy.host_burst());
+        Self { limit, interval, reserved_until: LruCache::new(MAX_HOSTS) }
     }
 
-    /// Takes a turn now, or says when to come again.
-    fn take_turn(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
+    /// Admits a dial now, or returns the time of a reserved dial.
+    fn admit(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
         let Err(open_at) = self.limit.admit(host, now) else {
             return Ok(());
         };
-        let after = self.taken_until.get(&host).map_or(open_at, |at| open_at.max(*at));
-        // Those who come later than that come together; by then most are gone.
-        let at = after.min(open_at.saturating_add(self.interval.saturating_mul(LAST_TURN)));
-        self.taken_until.insert(host, at.saturating_add(self.interval));
+        let after = self.reserved_until.get(&host).map_or(open_at, |at| open_at.max(*at));
+        // Beyond this many reservations several checks share a time; by then most requests are
+        // gone.
+        let at = after.min(open_at.saturating_add(self.interval.saturating_mul(MAX_RESERVED)));
+        self.reserved_until.insert(host, at.saturating_add(self.interval));
         Err(at)
     }
 
-    /// The host was not dialled after all.
+    /// Takes back an admitted dial that was not made.
     fn give_back(&mut self, host: HostId) {
         self.limit.give_back(&host);
     }
 }
 
-struct Tag {
+struct ReachabilityTag {
     kind: Question,
     shared: Arc<Reachability>,
 }
@@ -159,14 +165,15 @@ impl Reachability {
         resolver: Option<Arc<dyn Resolve>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let hosts = Hosts::new(&policy);
+        let hosts = HostRates::new(&policy);
         Self { policy, local, dial, resolver, hosts: Mutex::new(hosts), clock }
     }
 
     pub(super) fn tags(self) -> [Box<dyn SmartTag>; 2] {
         let shared = Arc::new(self);
-        [Question::Connectivity, Question::Dialable]
-            .map(|kind| Box::new(Tag { kind, shared: shared.clone() }) as Box<dyn SmartTag>)
+        [Question::Connectivity, Question::Dialable].map(|kind| {
+            Box::new(ReachabilityTag { kind, shared: shared.clone() }) as Box<dyn SmartTag>
+        })
     }
 
     fn target(&self, address: &Multiaddr) -> Result<Target, RequestRefusal> {
@@ -177,29 +184,30 @@ impl Reachability {
         Ok(target)
     }
 
-    /// Whether this IP address is somebody else's, or it does not matter.
+    /// Refuses an IP address of the service's own swarm, unless private addresses are allowed.
     fn check_own(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
         let is_own = !self.policy.private_addresses() && self.dial.is_own(ip);
         if is_own { Err(AddressRefusal::OwnHost) } else { Ok(()) }
     }
 
-    /// Whether the peer is reached; if nothing is known, an outcome that says so.
+    /// Dials an address. Returns whether the peer answered, or an outcome if that is not known.
     async fn check(&self, address: &Multiaddr, is_fresh: bool) -> Result<bool, Outcome> {
         let target = self.target(address).map_err(|_| Outcome::Unknown)?;
         let (mut is_known, mut was_busy) = (false, false);
         for ip in self.addresses(&target.host).await? {
-            match (self.take_turn(ip), &target.host) {
+            match (self.admit(ip), &target.host) {
                 (Ok(()), _) => {}
                 (Err(later), Host::Ip(_)) => return Err(later),
-                // It was resolved, so it counts; otherwise strangers could have names resolved without end.
+                // A name has been resolved, so this counts as a check; otherwise strangers could
+                // have names resolved without end.
                 (Err(_), Host::Name { .. }) => continue,
             }
             let dial = self.dial.dial(target.peer, target.at(ip), is_fresh);
             match self.in_time(dial).await {
-                Some(Dialled::Reached) => return Ok(true),
-                Some(Dialled::Failed) | None => is_known = true,
-                Some(Dialled::Unknown) => {}
-                Some(Dialled::Busy) => {
+                Some(DialOutcome::Reached) => return Ok(true),
+                Some(DialOutcome::Failed) | None => is_known = true,
+                Some(DialOutcome::Unknown) => {}
+                Some(DialOutcome::Busy) => {
                     self.hosts().give_back(HostId::of(ip));
                     was_busy = true;
                 }
@@ -229,16 +237,16 @@ impl Reachability {
             let is_of_kind = if ip.is_ipv4() { v4 } else { v6 };
             is_of_kind && self.policy.check_ip(*ip).is_ok() && self.check_own(*ip).is_ok()
         };
-        Ok(addresses.into_iter().filter(may_be).take(ADDRESSES_OF_NAME).collect())
+        Ok(addresses.into_iter().filter(may_be).take(MAX_ADDRESSES_OF_NAME).collect())
     }
 
-    fn take_turn(&self, ip: IpAddr) -> Result<(), Outcome> {
+    fn admit(&self, ip: IpAddr) -> Result<(), Outcome> {
         let now = self.clock.now();
         let later = |at: Timestamp| Outcome::Later(at.saturating_since(now));
-        self.hosts().take_turn(HostId::of(ip), now).map_err(later)
+        self.hosts().admit(HostId::of(ip), now).map_err(later)
     }
 
-    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+    fn hosts(&self) -> MutexGuard<'_, HostRates> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -250,7 +258,7 @@ impl Reachability {
     }
 }
 
-/// The address of a request: a String, or `multiaddr(String)`.
+/// The address in a request: a String, or `multiaddr(String)`.
 fn address_of(request: &Predicate) -> Option<Multiaddr> {
     let text = |node: &Node| match &node.kind {
         Kind::String(text) => text.parse().ok(),
@@ -265,7 +273,7 @@ fn address_of(request: &Predicate) -> Option<Multiaddr> {
     }
 }
 
-impl SmartTag for Tag {
+impl SmartTag for ReachabilityTag {
     fn tag(&self) -> &str {
         self.kind.tag()
     }
@@ -305,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_dialled_because_too_much_is_under_way_takes_no_turn_of_the_host() {
+    fn a_dial_that_the_busy_dialer_refuses_is_not_charged_to_the_host() {
         let (mut dialer, dial) = Dialer::new(0);
         let (policy, clock) = (DialPolicy::default(), Arc::new(libp2p_smart_record::SystemClock));
         let names = Some(Arc::new(Names) as Arc<dyn Resolve>);
@@ -323,7 +331,7 @@ mod tests {
             }
         };
         let work = std::future::poll_fn(|cx| {
-            // It is busy, so there is nothing for the swarm to do.
+            // The dialer refuses all dials, so the swarm has nothing to do.
             assert!(libp2p_swarm::NetworkBehaviour::poll(&mut dialer, cx).is_pending());
             std::task::Poll::<()>::Pending
         });
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_services_own_host_is_not_dialled_by_its_address_or_by_a_name() {
+    fn the_services_own_host_is_not_dialled_by_address_or_by_name() {
         let own = "/ip4/1.2.3.4/tcp/4001".parse().unwrap();
         let with = |policy: DialPolicy| {
             let (mut dialer, dial) = Dialer::new(1);
@@ -355,20 +363,20 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_for_a_host_come_one_after_the_other() {
+    fn delayed_dials_of_a_host_are_spread_over_time() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let minutes = |n: u64| now.saturating_add(Duration::from_secs(60 * n));
-        let mut hosts = Hosts::new(&DialPolicy::default());
+        let mut hosts = HostRates::new(&DialPolicy::default());
         let host = |ip: &str| HostId::of(ip.parse().unwrap());
         for _ in 0..4 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Ok(()));
+            assert_eq!(hosts.admit(host("1.2.3.4"), now), Ok(()));
         }
         for n in 1..=50 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), now), Err(minutes(n)));
+            assert_eq!(hosts.admit(host("1.2.3.4"), now), Err(minutes(n)));
         }
         for n in 1..=50 {
-            assert_eq!(hosts.take_turn(host("1.2.3.4"), minutes(n)), Ok(()));
+            assert_eq!(hosts.admit(host("1.2.3.4"), minutes(n)), Ok(()));
         }
-        assert_eq!(hosts.take_turn(host("1.2.3.5"), now), Ok(()), "another host");
+        assert_eq!(hosts.admit(host("1.2.3.5"), now), Ok(()), "another host");
     }
 }

@@ -1,10 +1,11 @@
 //! The requests in a record.
 //!
-//! **Invariants.** Pure. What stands under [`FINDINGS`](super::FINDINGS) at the root of a document is never a request, whoever wrote
-//! it, so no service answers another, or itself. A request at which its tag panics is malformed. How many of a writer are looked at is bounded.
+//! **Invariants.** Pure. A predicate under [`FINDINGS`](super::FINDINGS) at the root of a document
+//! is never a request, whoever wrote it, so no service answers another service or itself. A request
+//! at which its tag panics is malformed. The number of requests read from each writer is bounded.
 //!
-//! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and values of Dicts, in Sets and in Lists,
-//! not within other predicates.
+//! **Spec.** Go smart records, `ir/base/reachable.go`: smart tags count anywhere in the keys and
+//! values of Dicts, in Sets and in Lists, but not within other predicates.
 
 use std::panic::AssertUnwindSafe;
 
@@ -16,25 +17,26 @@ use super::{
 };
 use libp2p_smart_record::{Kind, Node, Predicate, Timestamp, View};
 
-/// A request that a writer makes in a record.
+/// A request by one writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// In its canonical form.
+pub(super) struct WriterRequest {
+    /// In canonical form.
     pub(super) request: Predicate,
-    /// Which of the service's tags it is of.
+    /// Index of its tag.
     pub(super) tag: usize,
     pub(super) writer: PeerId,
     pub(super) expires_at: Timestamp,
 }
 
-/// What was found in a record.
+/// The requests in a record.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Requests {
-    pub(super) asked: Vec<Asked>,
+    pub(super) accepted: Vec<WriterRequest>,
     pub(super) refused: Vec<(PeerId, RequestRefusal)>,
 }
 
-/// The requests in a record, those of each writer together. One that several make is there for each of them.
+/// Collects the requests in a record, grouped by writer. A request by several writers is there once
+/// for each of them.
 pub(super) fn requests(
     view: &View,
     tags: &[Box<dyn SmartTag>],
@@ -61,7 +63,9 @@ pub(super) fn requests(
                 continue;
             };
             match canonical(&**smart_tag, predicate, max_bytes) {
-                Ok(request) => found.asked.push(Asked { request, tag, writer, expires_at }),
+                Ok(request) => {
+                    found.accepted.push(WriterRequest { request, tag, writer, expires_at })
+                }
                 Err(refusal) => found.refused.push((writer, refusal)),
             }
         }
@@ -124,9 +128,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    struct Ask;
+    struct AskTag;
 
-    impl SmartTag for Ask {
+    impl SmartTag for AskTag {
         fn tag(&self) -> &str {
             "ask"
         }
@@ -140,7 +144,7 @@ mod tests {
         let keypair = Keypair::generate_ed25519();
         let mut signer = SpaceSigner::new(RecordKey::new("/sr/a"), keypair, Limits::default());
         signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
-        let tags: Vec<Box<dyn SmartTag>> = vec![Box::new(Ask)];
+        let tags: Vec<Box<dyn SmartTag>> = vec![Box::new(AskTag)];
         requests(&signer.record(NOW).view(NOW), &tags, max_of_writer, 100)
     }
 
@@ -161,7 +165,7 @@ mod tests {
         document.insert("set", Set::from(element(5)));
         document.insert("not", Predicate::new("other").with(ask(4)));
         let mut found: Vec<_> =
-            found(document, 9).asked.into_iter().map(|a| (a.request, a.expires_at)).collect();
+            found(document, 9).accepted.into_iter().map(|a| (a.request, a.expires_at)).collect();
         found.sort();
         let minute = NOW.saturating_add(Duration::from_secs(60));
         let expected = [(ask(1), minute), (ask(2), minute), (ask(3), soon), (ask(5), soon)];
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_no_requests_though_their_keys_are() {
+    fn findings_are_not_requests_although_their_keys_look_like_requests() {
         let expires_at = NOW.saturating_add(Duration::from_secs(5));
         let finding = Finding { request: ask(1), finding: ask(2), expires_at };
         let document = crate::finding::document([&finding]);
@@ -177,10 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn of_a_writer_only_so_many_are_looked_at_and_none_that_is_too_long() {
+    fn requests_of_a_writer_are_bounded_in_number_and_length() {
         let many: Set = (0..50).map(|n| Node::from(ask(n))).collect();
         let found_many = found(Dict::from([("set", many)]), 4);
-        assert_eq!(found_many.asked.len(), 4);
+        assert_eq!(found_many.accepted.len(), 4);
         assert_eq!(found_many.refused.len(), 1, "told once");
         let long = Predicate::new("ask").with("x".repeat(200));
         let found_long = found([("long", long)].into_iter().collect(), 4);

@@ -1,4 +1,4 @@
-//! What a service can check: the smart tags.
+//! The smart tags: what a service can check.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::filter::AddressRefusal;
 use libp2p_smart_record::Predicate;
 
-/// A kind of request that a service answers: predicates of a certain tag, and how they are checked.
+/// A kind of request that a service answers: the predicates of a tag, and their check.
 ///
 /// ```
 /// use futures::{FutureExt, future::BoxFuture};
@@ -28,42 +28,45 @@ use libp2p_smart_record::Predicate;
 ///             _ => 0,
 ///         };
 ///         let sum = request.positional.iter().map(int).fold(0_i64, i64::wrapping_add);
-///         async move { Outcome::Found(Predicate::new("sumIs").with_named("value", sum.to_string())) }.boxed()
+///         let found = Predicate::new("sumIs").with_named("value", sum.to_string());
+///         async move { Outcome::Found(found) }.boxed()
 ///     }
 /// }
 /// ```
 ///
-/// Whoever can write to a record can have a check made, so what it does must be fit for that: cheap, and of no harm to
-/// others. How often checks are made is bounded, see [`ServiceConfig`](super::ServiceConfig).
+/// Anyone who can write to a record can cause a check, so a check has to be cheap and harmless to
+/// others. [`ServiceConfig`](super::ServiceConfig) bounds how often checks are made.
 pub trait SmartTag: Send + Sync + 'static {
     /// The tag of the predicates that are requests.
     fn tag(&self) -> &str;
 
-    /// What is asked, in the one form that stands for all that mean the same; it is checked once however often it is asked, and
-    /// the finding stands under it. It comes without lifetimes. By default, just as it is.
+    /// Converts a request to its canonical form. Requests with the same canonical form are checked
+    /// once, and the finding is published under that form. `asked` has no lifetimes. By default the
+    /// form is kept as it is.
     ///
     /// # Errors
-    /// [`RequestRefusal`] if it is not to be checked.
+    /// [`RequestRefusal`] if the request must not be checked.
     fn request(&self, asked: &Predicate) -> Result<Predicate, RequestRefusal> {
         Ok(asked.clone())
     }
 
-    /// Checks. A finding that is longer than twice [`max_request_bytes`](super::ServiceConfig::max_request_bytes) is not
-    /// published. Give what changes from one finding to the next named arguments: those without a name are a set, to which
-    /// a later finding of the same tag adds.
+    /// Checks a request. A finding longer than twice
+    /// [`max_request_bytes`](super::ServiceConfig::max_request_bytes) is not published. Use named
+    /// arguments for what changes from one finding to the next: positional arguments are a set, to
+    /// which a later finding with the same tag adds.
     fn check(&self, request: &Predicate) -> BoxFuture<'static, Outcome>;
 }
 
-/// What a check has come to.
+/// Outcome of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// A finding, to be published.
+    /// A finding, which is published.
     Found(Predicate),
-    /// Nothing is known; nothing is published. It is tried again when a finding would be checked again.
+    /// No finding. The request is checked again when a finding would be.
     Unknown,
-    /// Nothing was done, and it does not count as a check; it is tried again after this long, at least a second. Meanwhile it
-    /// makes room for others if too many wait.
+    /// Nothing was done, and no rate is charged. The request is checked again after this time, at
+    /// least a second. Until then it makes room for others if too many wait.
     Later(Duration),
 }
 
@@ -71,33 +74,35 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestRefusal {
-    /// Its arguments are not those of the tag.
-    #[error("its arguments are not those of the tag")]
+    /// The arguments do not fit the tag.
+    #[error("the arguments do not fit the tag")]
     Malformed,
-    /// It is longer than [`max_request_bytes`](super::ServiceConfig::max_request_bytes).
-    #[error("it is {bytes} bytes long, of {max}")]
+    /// The request is longer than [`max_request_bytes`](super::ServiceConfig::max_request_bytes).
+    #[error("the request has {bytes} bytes, but at most {max} are allowed")]
     TooLong {
-        /// How long it is, in bytes.
+        /// Its length in bytes.
         bytes: usize,
-        /// How long it may be.
+        /// The longest allowed length in bytes.
         max: usize,
     },
-    /// The address is not to be dialled.
+    /// The address must not be dialled.
     #[error(transparent)]
     Address(#[from] AddressRefusal),
-    /// The writer has [`max_of_writer`](super::ServiceConfig::max_of_writer) others in the record.
-    #[error("its writer has too many in the record")]
+    /// The writer has [`max_of_writer`](super::ServiceConfig::max_of_writer) other requests in the
+    /// record.
+    #[error("the writer has too many requests in the record")]
     TooManyOfWriter,
-    /// The record has [`max_of_record`](super::ServiceConfig::max_of_record) others, of which none was checked longer ago than
-    /// half of a finding's life.
-    #[error("there are too many in the record")]
+    /// The record has [`max_of_record`](super::ServiceConfig::max_of_record) other requests, or no
+    /// room for the finding in its bytes of findings, and no finding is past half of its life.
+    #[error("the record has too many requests")]
     TooManyOfRecord,
-    /// The writer has [`max_waiting_of_writer`](super::ServiceConfig::max_waiting_of_writer) others waiting, over all
-    /// records.
-    #[error("its writer has too many waiting")]
+    /// The writer has [`max_waiting_of_writer`](super::ServiceConfig::max_waiting_of_writer) other
+    /// requests waiting, over all records.
+    #[error("the writer has too many requests waiting")]
     TooManyWaitingOfWriter,
-    /// [`max_waiting`](super::ServiceConfig::max_waiting) others are waiting for their turn, or as many as
-    /// [`max_requests`](super::ServiceConfig::max_requests) are known and none of them can go.
-    #[error("too many are waiting")]
+    /// [`max_waiting`](super::ServiceConfig::max_waiting) other requests wait for their first
+    /// check, or [`max_requests`](super::ServiceConfig::max_requests) are known and none can make
+    /// room.
+    #[error("too many requests are waiting")]
     QueueFull,
 }

@@ -1,8 +1,9 @@
-//! The task of a service: looks at what is stored, has it checked, and publishes what was found.
+//! Task of a service: scans stored records, runs checks and publishes findings.
 //!
-//! **Invariants.** Only so much is under way at a time: one look, [`concurrency`](ServiceConfig::concurrency) checks, some writes.
-//! The service never pushes what others of this node say in the same space out of it. A tag that panics has found nothing.
-//! Going through the store goes on however many records change meanwhile.
+//! **Invariants.** One scan, [`concurrency`](ServiceConfig::concurrency) checks and a few writes
+//! run at a time. Findings never push other updates of the node out of its space. A check whose tag
+//! panics has the outcome `Unknown`. The sweep of the store advances however many records change
+//! meanwhile.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -23,13 +24,13 @@ use libp2p_identity::PeerId;
 
 use super::{
     ServiceError, ServiceEvent,
-    agenda::Agenda,
+    check_queue::CheckQueue,
     config::ServiceConfig,
     counters::ServiceCounters,
     finding::{self, FINDINGS, Finding, encoded_len},
-    outbox::Outbox,
+    publish_queue::PublishQueue,
     request::{Requests, requests},
-    scan::Scans,
+    scan::ScanQueue,
     tag::{Outcome, SmartTag},
 };
 use libp2p_smart_record::{
@@ -38,22 +39,22 @@ use libp2p_smart_record::{
     store::{self, StoreEvent, storage::RecordId},
 };
 
-/// How long after a record was looked through the next is. Reading a large one takes the swarm's task some milliseconds, so it
-/// is held for a small part of the time, however many change.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
-/// The timer never sleeps for longer, because a clock can be set.
+/// Pause after each scan. A scan of a large record takes the swarm's task some milliseconds, so
+/// scans take a small part of its time, however many records change.
+const SCAN_PAUSE: Duration = Duration::from_millis(50);
+/// Longest sleep of the timer, because the clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// How many bytes a space has in all with findings in it, if it says something else as well: less than half of what there is
-/// room for.
+/// Most bytes of the node's space with findings in it, if the space also holds other data: less
+/// than half of what a space may hold.
 const SHARED_SPACE_BYTES: usize = 3 * 1_024;
-/// And how many updates: half of those.
+/// Most updates of such a space: half of what a space may hold.
 const SHARED_SPACE_UPDATES: usize = 32;
 
-type Stored = (RecordKey, Result<Option<SmartRecord>, ClientError>);
-type Next = Result<Option<(RecordId, RecordKey)>, ClientError>;
-type Written = (RecordKey, Vec<Finding>, Result<Publication, ServiceError>);
+type ScannedRecord = (RecordKey, Result<Option<SmartRecord>, ClientError>);
+type SweepStep = Result<Option<(RecordId, RecordKey)>, ClientError>;
+type WriteResult = (RecordKey, Vec<Finding>, Result<Publication, ServiceError>);
 
-pub(super) struct Setup {
+pub(super) struct ServiceSetup {
     pub(super) client: WeakClient,
     pub(super) writer: Writer,
     pub(super) tags: Vec<Box<dyn SmartTag>>,
@@ -65,37 +66,38 @@ pub(super) struct Setup {
     pub(super) counters: Arc<Mutex<ServiceCounters>>,
 }
 
-pub(super) struct Task {
-    setup: Setup,
+pub(super) struct ServiceTask {
+    setup: ServiceSetup,
     local: PeerId,
-    agenda: Agenda,
-    scans: Scans,
-    looking: Option<BoxFuture<'static, Stored>>,
-    /// When the last look began, and when the next may.
-    looked_at: Timestamp,
-    look_at: Timestamp,
-    sweeping: Option<BoxFuture<'static, Next>>,
-    checks: FuturesUnordered<BoxFuture<'static, (Predicate, Outcome)>>,
-    outbox: Outbox,
-    writes: FuturesUnordered<BoxFuture<'static, Written>>,
+    checks: CheckQueue,
+    scans: ScanQueue,
+    scanning: Option<BoxFuture<'static, ScannedRecord>>,
+    /// When the last scan began.
+    scanned_at: Timestamp,
+    /// When the next scan may begin.
+    scan_at: Timestamp,
+    sweeping: Option<BoxFuture<'static, SweepStep>>,
+    running_checks: FuturesUnordered<BoxFuture<'static, (Predicate, Outcome)>>,
+    publishing: PublishQueue,
+    writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
     last_now: Timestamp,
     timer: Delay,
     timer_at: Option<Timestamp>,
 }
 
-impl Task {
-    pub(super) fn new(setup: Setup) -> Self {
+impl ServiceTask {
+    pub(super) fn new(setup: ServiceSetup) -> Self {
         let now = setup.clock.now();
         Self {
             local: setup.writer.peer_id(),
-            agenda: Agenda::new(setup.config.clone()),
-            scans: Scans::new(setup.config.scan_interval(), setup.config.sweep_interval(), now),
-            looking: None,
-            looked_at: now,
-            look_at: now,
+            checks: CheckQueue::new(setup.config.clone()),
+            scans: ScanQueue::new(setup.config.scan_interval(), setup.config.sweep_interval(), now),
+            scanning: None,
+            scanned_at: now,
+            scan_at: now,
             sweeping: None,
-            checks: FuturesUnordered::new(),
-            outbox: Outbox::new(&setup.config),
+            running_checks: FuturesUnordered::new(),
+            publishing: PublishQueue::new(&setup.config),
             writes: FuturesUnordered::new(),
             last_now: now,
             timer: Delay::new(Duration::ZERO),
@@ -104,7 +106,7 @@ impl Task {
         }
     }
 
-    fn tell(&mut self, event: ServiceEvent) {
+    fn emit(&mut self, event: ServiceEvent) {
         tracing::debug!(?event, "service");
         self.count(|counters| match event {
             ServiceEvent::Published { .. } => &mut counters.published,
@@ -112,7 +114,7 @@ impl Task {
             ServiceEvent::Unknown { .. } => &mut counters.unknown,
             ServiceEvent::Failed { .. } => &mut counters.failed,
         });
-        // Whoever does not listen, or does not keep up, loses it.
+        // A full or closed channel loses the event.
         let _ = self.setup.events.try_send(event);
     }
 
@@ -122,28 +124,28 @@ impl Task {
         *count = count.saturating_add(1);
     }
 
-    /// One thing to do, if there is one; an error at the end.
-    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    /// Does one thing, if there is one to do. Returns an error when the service ends.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServiceEnded>> {
         match Pin::new(&mut self.setup.stored).poll_next(cx) {
             Poll::Ready(Some(event)) => {
                 self.on_store_event(event);
                 return Poll::Ready(Ok(()));
             }
-            Poll::Ready(None) => return Poll::Ready(Err(Ended)),
+            Poll::Ready(None) => return Poll::Ready(Err(ServiceEnded)),
             Poll::Pending => {}
         }
-        if let Poll::Ready(Some((request, outcome))) = self.checks.poll_next_unpin(cx) {
+        if let Poll::Ready(Some((request, outcome))) = self.running_checks.poll_next_unpin(cx) {
             self.on_outcome(&request, outcome);
             return Poll::Ready(Ok(()));
         }
         if let Poll::Ready(Some(written)) = self.writes.poll_next_unpin(cx) {
             return Poll::Ready(self.on_written(written));
         }
-        if let Some(looking) = &mut self.looking
-            && let Poll::Ready((key, stored)) = looking.poll_unpin(cx)
+        if let Some(scanning) = &mut self.scanning
+            && let Poll::Ready((key, stored)) = scanning.poll_unpin(cx)
         {
-            self.looking = None;
-            return Poll::Ready(self.on_looked(&key, stored));
+            self.scanning = None;
+            return Poll::Ready(self.on_scanned(&key, stored));
         }
         if let Some(sweeping) = &mut self.sweeping
             && let Poll::Ready(next) = sweeping.poll_unpin(cx)
@@ -159,28 +161,28 @@ impl Task {
         }
     }
 
-    /// Begins something that is due; says whether there was something.
-    fn begin(&mut self, now: Timestamp) -> Result<bool, Ended> {
+    /// Begins one thing that is due. Returns whether there was one.
+    fn begin(&mut self, now: Timestamp) -> Result<bool, ServiceEnded> {
         if now < self.last_now {
             self.on_clock_set_back(now);
         }
         self.last_now = now;
-        if let Some((request, tag)) = self.agenda.next(now) {
+        if let Some((request, tag)) = self.checks.next(now) {
             self.begin_check(request, tag);
             return Ok(true);
         }
-        if let Some((key, found)) = self.outbox.next(now) {
+        if let Some((key, found)) = self.publishing.next(now) {
             self.begin_write(key, found, now)?;
             return Ok(true);
         }
-        if self.looking.is_none()
-            && self.look_at <= now
+        if self.scanning.is_none()
+            && self.scan_at <= now
             && let Some(key) = self.scans.take(now)
         {
-            self.looked_at = now;
-            self.count(|counters| &mut counters.looks);
+            self.scanned_at = now;
+            self.count(|counters| &mut counters.scans);
             let (client, local) = (self.client()?, self.local);
-            self.looking = Some(
+            self.scanning = Some(
                 async move {
                     let stored = stored_with_own(client, &key, local).await;
                     (key, stored)
@@ -197,25 +199,25 @@ impl Task {
         Ok(false)
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on.
+    /// Handles a clock that was set back: nothing waits for longer than it would from `now`.
     fn on_clock_set_back(&mut self, now: Timestamp) {
-        self.agenda.on_clock_set_back(now);
-        self.outbox.on_clock_set_back(now);
+        self.checks.on_clock_set_back(now);
+        self.publishing.on_clock_set_back(now);
         self.scans.on_clock_set_back(now);
-        self.look_at = self.look_at.min(now.saturating_add(LOOK_PAUSE));
-        self.looked_at = self.looked_at.min(now);
+        self.scan_at = self.scan_at.min(now.saturating_add(SCAN_PAUSE));
+        self.scanned_at = self.scanned_at.min(now);
     }
 
-    /// Waits for the next thing that is due.
-    fn sleep(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    /// Waits until the next thing is due.
+    fn sleep(&mut self, now: Timestamp, cx: &mut Context<'_>) -> Poll<Result<(), ServiceEnded>> {
         if self.timer_at.is_some() && self.timer.poll_unpin(cx).is_ready() {
             self.timer_at = None;
         }
-        let look_at = self.scans.next_at(now);
+        let scan_at = self.scans.next_at(now);
         let next = [
-            self.agenda.next_at(now),
-            self.outbox.next_at(now),
-            look_at.filter(|_| self.looking.is_none()).map(|at| at.max(self.look_at)),
+            self.checks.next_at(now),
+            self.publishing.next_at(now),
+            scan_at.filter(|_| self.scanning.is_none()).map(|at| at.max(self.scan_at)),
             self.sweep_at(),
         ];
         let next = next.into_iter().flatten().min();
@@ -233,25 +235,27 @@ impl Task {
         Poll::Pending
     }
 
-    /// When the sweep goes on; while it looks for the next record, not at any time.
+    /// When the sweep continues; `None` while it looks for the next record.
     fn sweep_at(&self) -> Option<Timestamp> {
         self.scans.sweep_at().filter(|_| self.sweeping.is_none())
     }
 
-    fn client(&self) -> Result<Client, Ended> {
-        self.setup.client.upgrade().ok_or(Ended)
+    fn client(&self) -> Result<Client, ServiceEnded> {
+        self.setup.client.upgrade().ok_or(ServiceEnded)
     }
 
     fn on_store_event(&mut self, event: StoreEvent) {
         match event {
-            StoreEvent::Stored { key, writers, .. } if !writers.is_empty() => self.look_into(key),
+            StoreEvent::Stored { key, writers, .. } if !writers.is_empty() => {
+                self.request_scan(key)
+            }
             StoreEvent::Evicted { key } => self.forget(&key),
             _ => {}
         }
     }
 
-    /// Has a record looked through soon, if the service could answer in it.
-    fn look_into(&mut self, key: RecordKey) {
+    /// Schedules a scan of a record, if the service can answer in it.
+    fn request_scan(&mut self, key: RecordKey) {
         if self.may_answer_in(&key) {
             self.scans.add(key, self.setup.clock.now());
         }
@@ -264,62 +268,63 @@ impl Task {
         }
     }
 
-    /// The record is not stored here any more.
+    /// Forgets a record that is no longer stored.
     fn forget(&mut self, key: &RecordKey) {
-        self.agenda.forget_record(key);
-        self.outbox.keep(key, |_| false);
+        self.checks.forget_record(key);
+        self.publishing.retain(key, |_| false);
     }
 
-    fn on_looked(
+    fn on_scanned(
         &mut self,
         key: &RecordKey,
         stored: Result<Option<SmartRecord>, ClientError>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), ServiceEnded> {
         let now = self.setup.clock.now();
-        self.look_at = now.saturating_add(LOOK_PAUSE);
+        self.scan_at = now.saturating_add(SCAN_PAUSE);
         let record = match stored {
             Ok(Some(record)) => record,
             Ok(None) => {
                 self.forget(key);
                 return Ok(());
             }
-            Err(ClientError::Stopped) => return Err(Ended),
+            Err(ClientError::Stopped) => return Err(ServiceEnded),
             Err(error) => {
-                tracing::warn!(%error, %key, "a record could not be looked through");
+                tracing::warn!(%error, %key, "failed to scan a record");
                 return Ok(());
             }
         };
         let view = record.view(now);
         let config = &self.setup.config;
         let (of_writer, bytes) = (config.max_of_writer(), config.max_request_bytes());
-        let Requests { asked, mut refused } = requests(&view, &self.setup.tags, of_writer, bytes);
+        let Requests { accepted, mut refused } =
+            requests(&view, &self.setup.tags, of_writer, bytes);
         let own = view.get(&self.local);
         let published: Vec<_> = own
             .into_iter()
             .flat_map(|space| finding::in_document(&space.document, space.expires_at))
             .collect();
-        let looked = self.agenda.on_record(key, asked, &published, now);
-        let agenda = &self.agenda;
-        self.outbox.keep(key, |request| !agenda.askers(key, request).is_empty());
+        let result = self.checks.on_record(key, accepted, &published, now);
+        let checks = &self.checks;
+        self.publishing.retain(key, |request| !checks.askers(key, request).is_empty());
         if let Some(until) = published.iter().map(|found| found.expires_at).max() {
-            self.outbox.on_published(key, until, now);
+            self.publishing.on_published(key, until, now);
         }
-        // If it was written meanwhile, that is a change, and it is looked through again.
-        if !self.outbox.was_written_since(key, self.looked_at) {
-            looked.known.into_iter().for_each(|found| self.publish(key, found, now));
+        // A write since the scan began is a change, which causes another scan.
+        if !self.publishing.was_written_since(key, self.scanned_at) {
+            result.known.into_iter().for_each(|found| self.publish(key, found, now));
         }
-        refused.extend(looked.refused);
+        refused.extend(result.refused);
         for (writer, reason) in refused {
-            self.tell(ServiceEvent::Refused { key: key.clone(), writer, reason });
+            self.emit(ServiceEvent::Refused { key: key.clone(), writer, reason });
         }
         Ok(())
     }
 
-    fn on_swept(&mut self, next: Next) -> Result<(), Ended> {
+    fn on_swept(&mut self, next: SweepStep) -> Result<(), ServiceEnded> {
         let now = self.setup.clock.now();
         let next = match next {
             Ok(next) => next.map(|(id, key)| (id, Some(key).filter(|key| self.may_answer_in(key)))),
-            Err(ClientError::Stopped) => return Err(Ended),
+            Err(ClientError::Stopped) => return Err(ServiceEnded),
             Err(_) => None,
         };
         self.scans.on_swept(next, now);
@@ -342,7 +347,7 @@ impl Task {
             };
             (request, outcome)
         };
-        self.checks.push(check.boxed());
+        self.running_checks.push(check.boxed());
     }
 
     fn on_outcome(&mut self, request: &Predicate, outcome: Outcome) {
@@ -350,7 +355,7 @@ impl Task {
         let outcome = match outcome {
             Outcome::Found(found) => {
                 let found = found.without_lifetimes();
-                // One that does not fit into an update cannot be published.
+                // A longer finding does not fit into an update.
                 if encoded_len(&found) > self.setup.config.max_request_bytes().saturating_mul(2) {
                     Outcome::Unknown
                 } else {
@@ -364,19 +369,19 @@ impl Task {
             _ => &mut counters.checks,
         });
         if outcome == Outcome::Unknown {
-            self.tell(ServiceEvent::Unknown { request: request.clone() });
+            self.emit(ServiceEvent::Unknown { request: request.clone() });
         }
-        for (key, found) in self.agenda.on_outcome(request, outcome, now) {
+        for (key, found) in self.checks.on_outcome(request, outcome, now) {
             self.publish(&key, found, now);
         }
     }
 
-    /// Has a finding published soon, with others in the same record.
+    /// Schedules the publication of a finding, together with others in the same record.
     fn publish(&mut self, key: &RecordKey, found: Finding, now: Timestamp) {
-        let askers = self.agenda.askers(key, &found.request);
-        if self.outbox.add(key, found, askers, now).is_err() {
+        let askers = self.checks.askers(key, &found.request);
+        if self.publishing.add(key, found, askers, now).is_err() {
             let error = ServiceError::TooManyRecords;
-            self.tell(ServiceEvent::Failed { key: key.clone(), error });
+            self.emit(ServiceEvent::Failed { key: key.clone(), error });
         }
     }
 
@@ -385,7 +390,7 @@ impl Task {
         key: RecordKey,
         found: Vec<Finding>,
         now: Timestamp,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), ServiceEnded> {
         let client = self.client()?;
         let last = found.iter().map(|found| found.expires_at).max().unwrap_or(now);
         let (ttl, writer) = (last.saturating_since(now), self.setup.writer.clone());
@@ -397,23 +402,23 @@ impl Task {
         Ok(())
     }
 
-    fn on_written(&mut self, (key, found, written): Written) -> Result<(), Ended> {
-        self.outbox.on_written(&key, self.setup.clock.now());
+    fn on_written(&mut self, (key, found, written): WriteResult) -> Result<(), ServiceEnded> {
+        self.publishing.on_written(&key, self.setup.clock.now());
         match written {
             Ok(Publication { peers, .. }) => {
                 for finding in found {
                     let peers = peers.clone();
-                    self.tell(ServiceEvent::Published { key: key.clone(), finding, peers });
+                    self.emit(ServiceEvent::Published { key: key.clone(), finding, peers });
                 }
             }
-            Err(ServiceError::Client(ClientError::Stopped)) => return Err(Ended),
-            Err(error) => self.tell(ServiceEvent::Failed { key, error }),
+            Err(ServiceError::Client(ClientError::Stopped)) => return Err(ServiceEnded),
+            Err(error) => self.emit(ServiceEvent::Failed { key, error }),
         }
         Ok(())
     }
 }
 
-/// A stored record, and the own space beside it where the record has no place for that.
+/// The stored record, joined with this node's space if the record has no place for it.
 async fn stored_with_own(
     client: Client,
     key: &RecordKey,
@@ -424,7 +429,7 @@ async fn stored_with_own(
         return Ok(own);
     };
     if let Some(own) = own {
-        // Both are of this key.
+        // Both have the same key, so the join succeeds.
         drop(record.join(own));
     }
     Ok(Some(record))
@@ -455,16 +460,16 @@ async fn write(
 }
 
 /// The behaviour, its store or its last client is gone.
-struct Ended;
+struct ServiceEnded;
 
-impl Future for Task {
+impl Future for ServiceTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.step(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Ended)) => return Poll::Ready(()),
+                Poll::Ready(Err(ServiceEnded)) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }

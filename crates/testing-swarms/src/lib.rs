@@ -1,4 +1,5 @@
-//! What tests of several packages share and a swarm is needed for; none of our behaviours and stores.
+//! Test support with swarms, for several packages. It uses none of this project's behaviours and
+//! stores.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -25,10 +26,10 @@ use libp2p::{
 pub use node::{Behaviour, Node, NodeError, connect};
 pub use scripted::Scripted;
 
-/// The protocol that the nodes of tests speak, so that they keep to themselves.
+/// Protocol of the test nodes, which keeps them apart from other DHTs.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-test/kad/1.0.0");
 
-/// Nothing takes nearly as long; a test that hangs should say so.
+/// Longest wait, far above what any test needs, so that a test that hangs fails.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Fails the test if `work` hangs.
@@ -36,16 +37,17 @@ pub async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("the test hangs")
 }
 
-/// A swarm over TCP with Noise and Yamux that listens on a free port of the loopback interface, and where it does.
+/// A swarm over TCP with Noise and Yamux that listens on a free port of the loopback interface, and
+/// its address.
 pub async fn listening<B: NetworkBehaviour>(
     keypair: Keypair,
     behaviour: B,
 ) -> (Swarm<B>, Multiaddr) {
-    // As long as libp2p itself gives a connection.
+    // The default of libp2p.
     listening_with(keypair, behaviour, Duration::from_secs(10)).await
 }
 
-/// [`listening`], with a time after which it gives up to connect.
+/// As [`listening`], with a connection timeout.
 pub async fn listening_with<B: NetworkBehaviour>(
     keypair: Keypair,
     behaviour: B,

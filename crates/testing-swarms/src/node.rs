@@ -1,5 +1,5 @@
-//! A node of a user who has replaced the store of a `kad::Behaviour` and nothing else: a swarm as a task, and a handle to ask
-//! things of it.
+//! A node of a user that has replaced the store of a `kad::Behaviour` and nothing else: a swarm in
+//! a task, and its handle.
 
 use std::collections::HashMap;
 
@@ -17,26 +17,26 @@ use tokio::{
 
 use crate::listening;
 
-/// Kademlia over any store, and identify, which tells it the peers' addresses.
+/// Kademlia over any store, with identify, which tells Kademlia the addresses of peers.
 #[derive(NetworkBehaviour)]
-#[expect(missing_debug_implementations, reason = "nobody looks into a swarm")]
+#[expect(missing_debug_implementations, reason = "a swarm has no debug output")]
 pub struct Behaviour<S: kad::store::RecordStore + Send + 'static> {
     /// Kademlia.
     pub kad: kad::Behaviour<S>,
     identify: identify::Behaviour,
 }
 
-type Task<S> = Box<dyn FnOnce(&mut Swarm<Behaviour<S>>) + Send>;
+type SwarmTask<S> = Box<dyn FnOnce(&mut Swarm<Behaviour<S>>) + Send>;
 type Progress = mpsc::UnboundedSender<kad::QueryResult>;
-type Query<S> = Box<dyn FnOnce(&mut kad::Behaviour<S>) -> Option<kad::QueryId> + Send>;
+type QueryStart<S> = Box<dyn FnOnce(&mut kad::Behaviour<S>) -> Option<kad::QueryId> + Send>;
 
 enum Command<S: kad::store::RecordStore + Send + 'static> {
-    Run(Task<S>),
-    Query(Query<S>, Progress),
+    Run(SwarmTask<S>),
+    Query(QueryStart<S>, Progress),
 }
 
-/// A running node. It stops when the handle is dropped.
-#[expect(missing_debug_implementations, reason = "nobody looks into a swarm")]
+/// A running node, which stops when the handle is dropped.
+#[expect(missing_debug_implementations, reason = "a swarm has no debug output")]
 pub struct Node<S: kad::store::RecordStore + Send + 'static> {
     peer: PeerId,
     address: Multiaddr,
@@ -45,13 +45,13 @@ pub struct Node<S: kad::store::RecordStore + Send + 'static> {
     task: JoinHandle<()>,
 }
 
-/// What went wrong with a node.
+/// Failure of a node.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Its task is gone.
+    /// Its task has ended.
     #[error("the node has stopped")]
     Stopped,
-    /// Kademlia says no.
+    /// The query failed.
     #[error("the query failed: {0}")]
     Query(String),
 }
@@ -77,12 +77,12 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         self.peer
     }
 
-    /// Where it listens.
+    /// Its listen address.
     pub fn address(&self) -> Multiaddr {
         self.address.clone()
     }
 
-    /// The peers with whom connections were opened since the last call, once for each connection.
+    /// The peers of connections opened since the last call, once for each connection.
     pub fn connections_opened(&mut self) -> Vec<PeerId> {
         std::iter::from_fn(|| self.connections.try_recv().ok()).collect()
     }
@@ -95,14 +95,14 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Command::Run(Box::new(move |swarm| {
-                // Whoever asked may have lost interest.
+                // The caller may have given up.
                 let _ = reply.send(f(swarm));
             })))
             .map_err(|_| NodeError::Stopped)?;
         answer.await.map_err(|_| NodeError::Stopped)
     }
 
-    /// Runs a function on the node's own store.
+    /// Runs a function on the node's store.
     pub async fn store<R: Send + 'static>(
         &self,
         f: impl FnOnce(&mut S) -> R + Send + 'static,
@@ -110,14 +110,14 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         self.with(move |swarm| f(swarm.behaviour_mut().kad.store_mut())).await
     }
 
-    /// Runs a query to its end and returns all it reported.
+    /// Runs a query to its end and returns all its results.
     async fn query(
         &self,
         start: impl FnOnce(&mut kad::Behaviour<S>) -> Result<kad::QueryId, String> + Send + 'static,
     ) -> Result<Vec<kad::QueryResult>, NodeError> {
         let (failed, failure) = oneshot::channel();
         let (progress, mut results) = mpsc::unbounded_channel();
-        let start: Query<S> = Box::new(move |kad| match start(kad) {
+        let start: QueryStart<S> = Box::new(move |kad| match start(kad) {
             Ok(id) => Some(id),
             Err(error) => {
                 let _ = failed.send(error);
@@ -144,12 +144,12 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         .await
     }
 
-    /// Looks for its place in the DHT and for its neighbours.
+    /// Looks up the node's neighbours.
     pub async fn bootstrap(&self) -> Result<(), NodeError> {
         self.query(|kad| kad.bootstrap().map_err(|e| e.to_string())).await.map(drop)
     }
 
-    /// How many peers the node knows.
+    /// Number of known peers.
     pub async fn known_peers(&self) -> Result<usize, NodeError> {
         self.with(|swarm| {
             let buckets = swarm.behaviour_mut().kad.kbuckets();
@@ -158,7 +158,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         .await
     }
 
-    /// All values that one lookup finds, and from whom; `None` is the node itself.
+    /// All values found by one lookup, each with its sender; `None` stands for the node itself.
     pub async fn lookup(
         &self,
         key: &impl AsRef<[u8]>,
@@ -177,7 +177,8 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
             .collect())
     }
 
-    /// Stores a value here and at the peers closest to the key; returns at how many.
+    /// Stores a value here and at the peers closest to the key. Returns the number of
+    /// acknowledgements.
     pub async fn put(&self, key: &impl AsRef<[u8]>, value: Vec<u8>) -> Result<usize, NodeError> {
         let record = kad::Record::new(kad::RecordKey::new(&key.as_ref()), value);
         let results = self
@@ -186,7 +187,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         put_outcome(results, kad::K_VALUE.get())
     }
 
-    /// Sends a value to one peer, whatever it is.
+    /// Sends any value to one peer.
     pub async fn put_to(
         &self,
         peer: PeerId,
@@ -213,7 +214,7 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
     }
 }
 
-/// At how many peers a value was stored; `asked` if all that were asked have taken it.
+/// Number of acknowledgements; `asked` if all peers acknowledged.
 fn put_outcome(results: Vec<kad::QueryResult>, asked: usize) -> Result<usize, NodeError> {
     use kad::PutRecordError::{QuorumFailed, Timeout};
     match results.into_iter().next_back() {

@@ -1,4 +1,4 @@
-//! A peer that speaks a protocol badly: a behaviour that hands each inbound stream to a script.
+//! A misbehaving peer: a behaviour that hands each inbound stream of a protocol to a script.
 
 use std::{
     sync::Arc,
@@ -22,15 +22,15 @@ use libp2p::{
 
 type Script = Arc<dyn Fn(Stream) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A peer that does with each stream of a protocol what a script says, and nothing else.
-#[expect(missing_debug_implementations, reason = "nobody looks into a script")]
+/// A peer that runs a script on each inbound stream of a protocol, and does nothing else.
+#[expect(missing_debug_implementations, reason = "a script has no debug output")]
 pub struct Scripted {
     protocol: StreamProtocol,
     script: Script,
 }
 
 impl Scripted {
-    /// A peer with a script. A stream is open until its script has ended.
+    /// A peer with this script. A stream is open until its script ends.
     pub fn new<F: Future<Output = ()> + Send + 'static>(
         protocol: StreamProtocol,
         script: impl Fn(Stream) -> F + Send + Sync + 'static,
@@ -91,8 +91,8 @@ impl NetworkBehaviour for Scripted {
     }
 }
 
-/// The streams of one connection.
-#[expect(missing_debug_implementations, reason = "nobody looks into a script")]
+/// Streams of a connection.
+#[expect(missing_debug_implementations, reason = "a script has no debug output")]
 pub struct Handler {
     protocol: StreamProtocol,
     script: Script,

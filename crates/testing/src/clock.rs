@@ -1,4 +1,4 @@
-//! A clock that tests move, and the time at which most of them begin.
+//! A manual clock, and the time at which most tests begin.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use smart_record_core::{Clock, Timestamp};
 
-/// The time at which everything happens, unless a test moves the clock: 2023-11-14T22:13:20Z.
+/// The time of all tests that do not move the clock: 2023-11-14T22:13:20Z.
 pub const NOW: u64 = 1_700_000_000_000;
 
 /// An instant in Unix milliseconds.
@@ -18,17 +18,17 @@ pub fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// Stands still until it is moved; clones are the same clock.
+/// A clock that moves only when a test moves it. Clones are the same clock.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock that shows this time.
+    /// A clock at this time.
     pub fn at(now: Timestamp) -> Self {
         Self(Arc::new(AtomicU64::new(now.as_millis())))
     }
 
-    /// Moves the clock, forwards or back.
+    /// Sets the clock, forwards or back.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_millis(), Ordering::Relaxed);
     }

@@ -1,9 +1,10 @@
-//! What is signed in an envelope of libp2p, by the words of RFC 0002, and protobuf by hand.
+//! The signed bytes of libp2p envelopes, as RFC 0002 states them, and an encoder of protobuf
+//! fields.
 
 use libp2p_identity::Keypair;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// A field of bytes.
+/// An encoded field of bytes.
 pub fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     encode_key(number, WireType::LengthDelimited, &mut out);
@@ -11,7 +12,7 @@ pub fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A field of a number.
+/// An encoded field of a number.
 pub fn varint(number: u32, value: u64) -> Vec<u8> {
     let mut out = Vec::new();
     encode_key(number, WireType::Varint, &mut out);
@@ -19,7 +20,7 @@ pub fn varint(number: u32, value: u64) -> Vec<u8> {
     out
 }
 
-/// Bytes with their length before them.
+/// Bytes with their length as prefix.
 pub fn framed(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     encode_varint(bytes.len() as u64, &mut out);
@@ -27,12 +28,12 @@ pub fn framed(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What is signed of a payload.
+/// The signed bytes of a payload.
 pub fn envelope(domain: &[u8], payload_type: &[u8], payload: &[u8]) -> Vec<u8> {
     [domain, payload_type, payload].map(framed).concat()
 }
 
-/// What is signed of a body that is bound to a key.
+/// The signed bytes of a body that is bound to a key.
 pub fn bound(domain: &str, payload_type: &str, key: &[u8], body: &[u8]) -> Vec<u8> {
     envelope(domain.as_bytes(), payload_type.as_bytes(), &[&framed(key), body].concat())
 }

@@ -1,4 +1,5 @@
-//! Forged smart records: mirrors of the messages of `proto/smart_record.proto`, and signatures over anything.
+//! Forged smart records: mirrors of the messages of `proto/smart_record.proto`, and signatures over
+//! any bytes.
 
 #![expect(missing_docs, reason = "the messages and their fields are those of the schema")]
 
@@ -18,9 +19,9 @@ pub use crate::{
 };
 use crate::{envelope::bound, keys};
 
-/// The key of the record under attack.
+/// Key of the attacked record.
 pub const KEY: &str = "/sr/rooms/lobby";
-/// The lifetime of updates that do not care.
+/// Default lifetime of updates.
 pub const TTL: u64 = 60_000;
 
 pub const MERGE: i32 = 0;
@@ -141,7 +142,7 @@ impl Update {
         Self::decode(bytes).unwrap()
     }
 
-    /// `n` microseconds later than others.
+    /// Issued `n` microseconds later.
     pub fn after(mut self, n: u64) -> Self {
         self.seq += n;
         self
@@ -163,12 +164,12 @@ impl Update {
     }
 }
 
-/// What a writer signs of an update.
+/// The bytes that a writer signs.
 pub fn message(key: &RecordKey, update: &[u8]) -> Vec<u8> {
     bound("libp2p-smart-record", "/libp2p-smart-record/update", key.as_bytes(), update)
 }
 
-/// One who writes, with a fixed key so that every run is the same.
+/// A writer with a fixed key, so that every run is the same.
 #[derive(Clone, Debug)]
 pub struct Author(pub Keypair);
 
@@ -189,7 +190,7 @@ impl Author {
         Self(keys::rsa())
     }
 
-    /// One of each type of key.
+    /// One of each key type.
     pub fn all_types() -> [Self; 4] {
         [Self::ed25519(1), Self::secp256k1(), Self::ecdsa(), Self::rsa()]
     }
@@ -233,17 +234,17 @@ impl Author {
     }
 }
 
-/// Whose space is attacked.
+/// The owner of the attacked space.
 pub fn alice() -> Author {
     Author::ed25519(1)
 }
 
-/// Who attacks.
+/// The attacker.
 pub fn mallory() -> Author {
     Author::ed25519(666)
 }
 
-/// A good space that stands beside the bad one.
+/// A good space beside the attacked one.
 pub fn neighbour() -> (Author, Space) {
     let bob = Author::ed25519(2);
     let space = bob.says(&Update::saying(2));
@@ -269,12 +270,12 @@ pub fn consolidate(values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
     SpaceRules::default().consolidate(&key(), values)
 }
 
-/// An encoded record as the reading side has it.
+/// A record, decoded by the code under test.
 pub fn read(value: &[u8]) -> SmartRecord {
     SmartRecord::decode(&key(), value.to_vec(), &Limits::default()).unwrap()
 }
 
-/// An update as the reading side has it.
+/// An update, decoded by the code under test.
 pub fn signed(author: &Author, wire: &SignedUpdate) -> Signed {
     Signed::decode(
         &key(),

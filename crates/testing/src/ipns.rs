@@ -1,4 +1,5 @@
-//! Forged IPNS records, from bytes: the message and the encoding of its data are written anew from the specification.
+//! Forged IPNS records: the message and the encoding of its data are written anew from the
+//! specification.
 
 #![expect(missing_docs, reason = "the message and its fields are those of the specification")]
 
@@ -36,7 +37,7 @@ pub struct Entry {
     pub data: Option<Vec<u8>>,
 }
 
-/// CBOR by hand, in any order that a test likes.
+/// CBOR with fields in any order.
 pub mod cbor {
     pub fn head(major: u8, argument: u64) -> Vec<u8> {
         let (info, len) = match argument {
@@ -89,7 +90,7 @@ pub fn fields() -> Fields {
 }
 
 impl Fields {
-    /// With this field in place of the one of its name, or in its place among the others.
+    /// Sets a field, in its place among the others.
     pub fn with(mut self, field: &'static str, value: Vec<u8>) -> Self {
         self.0.retain(|(name, _)| *name != field);
         self.0.push((field, value));
@@ -136,7 +137,7 @@ pub fn v1_and_v2(keypair: &Keypair) -> Entry {
     }
 }
 
-/// The record of this sequence number and EOL.
+/// The record with this sequence number and EOL.
 pub fn numbered(keypair: &Keypair, sequence: u64, eol: &str) -> Vec<u8> {
     let fields = fields()
         .with("Sequence", cbor::uint(sequence))

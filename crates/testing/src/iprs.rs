@@ -1,4 +1,4 @@
-//! Forged IPRS records: an encoder and a signer of the tests' own.
+//! Forged IPRS records, with an encoder and a signer of their own.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ use crate::{
     keys::{ed25519, other_signature},
 };
 
-/// Whose keys are written under.
+/// The owner of the keys.
 pub fn alice() -> Keypair {
     ed25519(1)
 }
 
-/// Who attacks.
+/// The attacker.
 pub fn mallory() -> Keypair {
     ed25519(2)
 }
 
-/// A key of this peer's.
+/// A key of this owner.
 pub fn key_of(owner: &Keypair, name: &str) -> RecordKey {
     RecordKey::new(format!("/iprs/{}/{name}", owner.public().to_peer_id()))
 }
 
-/// Alice's key, under which most tests write.
+/// Alice's key in most tests.
 pub fn key() -> RecordKey {
     key_of(&alice(), "x")
 }
 
-/// What the bytes say.
+/// Decodes a map.
 pub fn parse(bytes: &[u8]) -> BTreeMap<String, Ipld> {
     match serde_ipld_dagcbor::from_slice(bytes).unwrap() {
         Ipld::Map(map) => map,
@@ -39,7 +39,7 @@ pub fn parse(bytes: &[u8]) -> BTreeMap<String, Ipld> {
     }
 }
 
-/// The bytes that say this.
+/// Encodes a map.
 pub fn encode(map: &BTreeMap<String, Ipld>) -> Vec<u8> {
     serde_ipld_dagcbor::to_vec(&Ipld::Map(map.clone())).unwrap()
 }
@@ -49,12 +49,12 @@ pub fn map<const N: usize>(fields: [(&str, Ipld); N]) -> Ipld {
     Ipld::Map(fields.into_iter().map(|(name, data)| (name.to_owned(), data)).collect())
 }
 
-/// The signature that a record object of any form should have.
+/// The signature of a record object of any form.
 pub fn signature(keypair: &Keypair, key: &RecordKey, object: &[u8]) -> Vec<u8> {
     sign(keypair, "libp2p-iprs", "/libp2p-iprs/record", key.as_bytes(), object)
 }
 
-/// A record object with something changed and a good signature of Alice's for that, under a key.
+/// A changed record object with Alice's valid signature, under a key.
 pub fn tampered_under(
     key: &RecordKey,
     block: &[u8],
@@ -67,7 +67,7 @@ pub fn tampered_under(
     serde_ipld_dagcbor::to_vec(&map(outer)).unwrap()
 }
 
-/// A record of an ECDSA author with the other signature that is as good.
+/// A record of an ECDSA author with the second valid signature.
 pub fn twin(record: &[u8]) -> Vec<u8> {
     let mut outer = parse(record);
     let signature = match &outer["signature"] {

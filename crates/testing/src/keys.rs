@@ -3,12 +3,12 @@
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
 use p256::ecdsa::Signature;
 
-/// An Ed25519 key whose secret is this byte 32 times.
+/// The Ed25519 key whose secret repeats this byte 32 times.
 pub fn ed25519(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
-/// One of as many Ed25519 keys as a test wants.
+/// The Ed25519 key of this number.
 pub fn keypair(seed: u64) -> Keypair {
     let mut secret = [7; 32];
     secret[..8].copy_from_slice(&seed.to_le_bytes());
@@ -33,12 +33,12 @@ pub fn rsa() -> Keypair {
     Keypair::rsa_from_pkcs8(&mut der).unwrap()
 }
 
-/// One of each type of key: Ed25519, secp256k1, ECDSA, RSA.
+/// One of each key type: Ed25519, secp256k1, ECDSA, RSA.
 pub fn all_types() -> [Keypair; 4] {
     [ed25519(1), secp256k1(), ecdsa(), rsa()]
 }
 
-/// The other of the two ECDSA signatures that are valid whenever one is: `(r, n - s)`.
+/// The second valid ECDSA signature of the same bytes: `(r, n - s)`.
 pub fn other_signature(der: &[u8]) -> Vec<u8> {
     let (r, s) = Signature::from_der(der).unwrap().split_scalars();
     Signature::from_scalars(r, -s).unwrap().to_der().as_bytes().to_vec()

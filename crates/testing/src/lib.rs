@@ -1,7 +1,7 @@
-//! What tests of several packages share and no swarm is needed for.
+//! Test support without swarms, for several packages.
 //!
-//! The messages are declared anew from `proto/`, and what is signed from RFC 0002, so that the tests do not believe the code that
-//! they test.
+//! The messages are declared anew from `proto/`, and the signed bytes from RFC 0002, so that tests
+//! do not depend on the code that they test.
 
 #![allow(
     clippy::unwrap_used,

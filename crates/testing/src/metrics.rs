@@ -1,17 +1,17 @@
-//! What Prometheus sees of a registry.
+//! Scraped metrics.
 
 use std::collections::BTreeMap;
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-/// All of it.
+/// The whole output of a scrape.
 pub fn text(registry: &Registry) -> String {
     let mut text = String::new();
     encode(&mut text, registry).unwrap();
     text
 }
 
-/// The values by the names and labels of their series, without the prefix that all have.
+/// Values by the names and labels of their series, without the common prefix.
 pub fn scrape(registry: &Registry) -> BTreeMap<String, f64> {
     let text = text(registry);
     let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {

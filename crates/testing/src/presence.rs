@@ -1,4 +1,5 @@
-//! Forged presence: mirrors of the messages of `proto/presence.proto`, and signatures over anything.
+//! Forged presence records: mirrors of the messages of `proto/presence.proto`, and signatures over
+//! any bytes.
 
 #![expect(missing_docs, reason = "the messages and their fields are those of the schema")]
 
@@ -16,9 +17,9 @@ use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp, ValidationEr
 use crate::envelope::{bound, sign};
 pub use crate::keys::{all_types, ed25519};
 
-/// The time at which everything happens, unless a test moves the clock.
+/// The time of all tests that do not move the clock.
 pub const NOW: i64 = crate::clock::NOW.cast_signed();
-/// The lifetime of announcements that do not care.
+/// Default lifetime of announcements.
 pub const TTL: i64 = 60_000;
 pub const HOUR: i64 = 3_600_000;
 
@@ -93,7 +94,7 @@ pub fn millis(n: i64) -> Duration {
     Duration::from_millis(n.try_into().unwrap())
 }
 
-/// The client under whose key everything stands.
+/// The client of all announcements.
 pub fn client() -> Keypair {
     ed25519(200)
 }
@@ -103,7 +104,7 @@ pub fn mallory() -> Keypair {
     ed25519(201)
 }
 
-/// The nodes.
+/// The node of this number.
 pub fn node(n: u8) -> Keypair {
     ed25519(n)
 }
@@ -125,7 +126,7 @@ pub const BY_CLIENT: &str = "/libp2p-presence/announcement/client";
 pub const BY_NODE: &str = "/libp2p-presence/announcement/node";
 pub const WITHDRAWAL: &str = "/libp2p-presence/withdrawal";
 
-/// The Ed25519 signature by the key with this seed and a nonce of the signer's choice.
+/// An Ed25519 signature by the key of this seed, with a chosen nonce.
 fn sign_with_nonce(seed: u8, message: &[u8], nonce: u64) -> Vec<u8> {
     let secret: [u8; 32] = Sha512::digest([seed; 32])[..32].try_into().unwrap();
     let secret = Scalar::from_bytes_mod_order(clamp_integer(secret));
@@ -142,20 +143,20 @@ fn sign_with_nonce(seed: u8, message: &[u8], nonce: u64) -> Vec<u8> {
     [*commitment.as_bytes(), *response.as_bytes()].concat()
 }
 
-/// An announcement and all that goes into signing it, each of which a test may replace.
+/// An announcement with all inputs of its signatures, each of which a test may replace.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub message: Announcement,
-    /// The key that is bound into the signatures.
+    /// The key that the signatures bind.
     pub key: String,
-    /// Who signs as the client, and for what.
+    /// The client's signing key and payload type.
     pub by_client: Option<(Keypair, &'static str)>,
     pub by_node: Option<(Keypair, &'static str)>,
     pub domain: &'static str,
 }
 
 impl Draft {
-    /// A good announcement of a client at a node, made now.
+    /// A valid announcement of a client at a node, made now.
     pub fn of(client: &Keypair, node: &Keypair) -> Self {
         let node_identity = node.public().encode_protobuf();
         Self {
@@ -177,7 +178,7 @@ impl Draft {
         }
     }
 
-    /// Of the client at the node of this number.
+    /// A valid announcement of the client at the node of this number.
     pub fn at(n: u8) -> Self {
         Self::of(&client(), &node(n))
     }
@@ -198,7 +199,7 @@ impl Draft {
         self
     }
 
-    /// Made so many milliseconds from now, living as long as it would.
+    /// Moves creation and expiry by this many milliseconds.
     pub fn made(self, offset: i64) -> Self {
         self.with(|m| {
             m.creation_date += offset;
@@ -224,7 +225,7 @@ impl Draft {
         self
     }
 
-    /// Signed once more by the client, which signs with another nonce: as good, and different.
+    /// Signed by the client with another nonce, which gives another valid signature.
     pub fn signed_again(&self, client_seed: u8) -> Signed {
         let payload_type = if self.message.kind == WITHDRAWN { WITHDRAWAL } else { BY_CLIENT };
         let body = self.message.encode_to_vec();
@@ -247,12 +248,12 @@ impl Draft {
         }
     }
 
-    /// The value of a record, its own fields as they should be.
+    /// A value of a record with valid fields.
     pub fn value(&self) -> Value {
         self.value_of(self.signed().encode_to_vec())
     }
 
-    /// As [`Draft::value`], with other bytes in the place of what was signed.
+    /// As [`Draft::value`], with other bytes instead of the signed announcement.
     pub fn value_of(&self, value: Vec<u8>) -> Value {
         let node = PublicKey::try_decode_protobuf(&self.message.node_identity)
             .map(|key| key.to_peer_id().to_string())
@@ -274,7 +275,7 @@ impl Draft {
     }
 }
 
-/// A record of the client, its own fields as they should be.
+/// A record of the client with valid fields.
 pub fn record(values: impl IntoIterator<Item = Value>) -> Record {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_by(|a, b| a.id2.cmp(&b.id2));
@@ -290,12 +291,12 @@ pub fn records(drafts: &[Draft]) -> Vec<u8> {
     record(drafts.iter().map(Draft::value)).encode_to_vec()
 }
 
-/// The error says these words.
+/// Asserts that the error contains these words.
 pub fn says(error: &ValidationError, words: &str) {
     assert!(error.to_string().contains(words), "{error}");
 }
 
-/// The error is that of this limit.
+/// Asserts that the error is that of this limit.
 pub fn exceeded(error: &ValidationError, limit: Limit) {
     assert!(
         matches!(error, ValidationError::LimitExceeded(LimitExceeded { limit: l, .. }) if *l == limit),

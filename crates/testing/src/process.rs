@@ -1,4 +1,4 @@
-//! Processes that a test starts.
+//! Processes that tests start.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-/// Nothing takes nearly as long; a test that hangs should say so.
+/// Longest wait, far above what any test needs, so that a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A process that runs; it is killed when it is dropped.
+/// A running process, which is killed when it is dropped.
 #[derive(Debug)]
 pub struct Running {
     /// The process.
     pub child: Child,
-    /// Its standard input, until somebody takes it.
+    /// Its standard input, until a test takes it.
     pub stdin: Option<ChildStdin>,
     lines: Receiver<String>,
 }
@@ -33,7 +33,7 @@ impl Running {
         self.lines.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// The first line from now on that `wanted` gives something for.
+    /// The first result of `wanted` for a line.
     pub fn until<T>(&self, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(&self.line()) {
@@ -42,15 +42,15 @@ impl Running {
         }
     }
 
-    /// Loses the process, with no chance to finish anything.
+    /// Kills the process, so that it cannot finish anything.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end, and returns the exit code.
+    /// Waits for the end and returns the exit code.
     pub fn end(mut self) -> Option<i32> {
-        // Its output has an end when it has.
+        // Its output ends with the process.
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(_) => {}
@@ -68,7 +68,7 @@ impl Running {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    /// Sends a signal, waits for the end, and returns the exit code.
+    /// Sends a signal, waits for the end and returns the exit code.
     #[cfg(unix)]
     pub fn stop(self, signal: rustix::process::Signal) -> Option<i32> {
         self.signal(signal);
@@ -83,7 +83,7 @@ impl Drop for Running {
     }
 }
 
-/// Lines as they come; a thread of its own waits for them.
+/// Lines as they come, read on their own thread.
 pub fn lines(out: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -19,33 +19,33 @@ pub fn key() -> RecordKey {
     RecordKey::new(KEY)
 }
 
-/// What a record says that never expires.
+/// The payload of a record that never expires.
 pub fn payload(key: &[u8], value: &[u8], sequence: u64) -> Vec<u8> {
     [field(1, key), field(2, value), varint(3, sequence)].concat()
 }
 
-/// A record that can be anything.
+/// A record with any content.
 #[derive(Clone, Debug)]
 pub struct Forgery {
-    /// The protobuf field numbers and what they hold.
+    /// The encoded payload.
     pub payload: Vec<u8>,
-    /// Of the author.
+    /// The author's public key.
     pub public_key: Vec<u8>,
-    /// What the payload says to be.
+    /// The payload type of the envelope.
     pub payload_type: Vec<u8>,
-    /// Of all that.
+    /// The signature of the envelope.
     pub signature: Vec<u8>,
 }
 
 impl Forgery {
-    /// A good envelope of this payload.
+    /// A valid envelope of this payload.
     pub fn by(author: &Author, payload: Vec<u8>) -> Self {
         let signature = author.0.sign(&envelope(DOMAIN, PAYLOAD_TYPE, &payload)).unwrap();
         let public_key = author.public_key();
         Self { payload, public_key, payload_type: PAYLOAD_TYPE.to_vec(), signature }
     }
 
-    /// Says "evil" with a sequence above the honest one.
+    /// A record "evil" with a sequence above the honest one.
     pub fn saying(author: &Author) -> Self {
         Self::by(author, payload(KEY.as_bytes(), b"evil", 10))
     }

@@ -1,10 +1,11 @@
-//! Records made by other implementations, and by us for them; each folder of `tests/vectors/` says where its files come from.
+//! Records made by other implementations, and by us for them. Each folder of `tests/vectors/`
+//! states the origin of its files.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// A file of vectors.
+/// The path of a file of vectors.
 pub fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../../tests/vectors", name].iter().collect()
 }
@@ -16,8 +17,8 @@ pub fn read(path: &Path) -> Vec<Value> {
     vectors
 }
 
-/// The vectors of the npm package `ipns`: those that are kept, or newer ones to which the environment variable
-/// `IPNS_VECTORS` points.
+/// The vectors of the npm package `ipns`, from the repository or from the file in the environment
+/// variable `IPNS_VECTORS`.
 pub fn npm_ipns() -> Vec<Value> {
     read(
         &std::env::var_os("IPNS_VECTORS").map_or_else(|| path("ipns/npm-ipns.json"), PathBuf::from),
@@ -29,7 +30,7 @@ pub fn text<'a>(vector: &'a Value, field: &str) -> &'a str {
     vector[field].as_str().unwrap_or_else(|| panic!("{field} in {vector}"))
 }
 
-/// The bytes in a field of a vector, which are in hexadecimal digits there.
+/// The bytes in a field of a vector, in hexadecimal digits.
 pub fn bytes(vector: &Value, field: &str) -> Vec<u8> {
     let hex = text(vector, field);
     (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()

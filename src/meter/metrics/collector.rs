@@ -1,7 +1,7 @@
-//! Samples of all sources, added up when they are scraped.
+//! The sums of all sources at a scrape.
 //!
-//! **Invariants.** A counter never goes down: what a source that is gone has counted stays in the sum. Memory grows with the
-//! sources that are held by others, not with those that ever were.
+//! **Invariants.** A counter never goes down: the counts of a dropped source stay in the sums.
+//! Memory grows with the sources that are alive, not with all that ever were.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,14 @@ use prometheus_client::{
 
 use super::{Label, Sample, Source};
 
-/// The sources. A clone is the same.
+/// The registered sources. A clone is the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources(Arc<Mutex<Followed>>);
 
 #[derive(Debug, Default)]
 struct Followed {
     sources: Vec<Arc<dyn Source>>,
-    /// What those that are gone have counted.
+    /// Counts of dropped sources.
     past: Sums,
 }
 
@@ -34,7 +34,7 @@ impl Sources {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a source, once however often it is given.
+    /// Registers a source; a source that is registered already is not added again.
     pub(super) fn follow(&self, source: Arc<dyn Source>) {
         let sources = &mut self.lock().sources;
         if sources.iter().all(|followed| !Arc::ptr_eq(followed, &source)) {
@@ -60,7 +60,7 @@ impl Sample {
         }
     }
 
-    /// What stays of it when its source is gone.
+    /// What remains when the source is dropped.
     fn of_the_past(mut self) -> Self {
         if matches!(self.kind, MetricType::Gauge) {
             self.value = 0;

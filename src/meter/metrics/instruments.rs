@@ -1,6 +1,6 @@
-//! What is filled when something happens: histograms.
+//! Histograms of durations and amounts.
 //!
-//! **Invariants.** Labels are of types with few values.
+//! **Invariants.** Labels have few values.
 
 use std::time::Duration;
 
@@ -56,17 +56,17 @@ fn disk_time() -> Histogram {
     Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
 }
 
-/// 1 to 32: a read takes 16 lookups at most unless told otherwise.
+/// 1 to 32: by default a read takes at most 16 lookups.
 fn lookups() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 6))
 }
 
-/// 64 bytes to 16 KiB, which is all that a packet holds.
+/// 64 bytes to 16 KiB, the packet limit.
 fn answer_size() -> Histogram {
     Histogram::new(exponential_buckets(64.0, 2.0, 9))
 }
 
-/// None to all of the 20 closest.
+/// 0 to 20, the number of replicas.
 fn peers() -> Histogram {
     Histogram::new([0.0, 1.0, 2.0, 5.0, 10.0, 15.0, 19.0, 20.0])
 }
@@ -109,7 +109,7 @@ impl Instruments {
             ),
             (
                 "store_commit_duration",
-                "How long the storage takes to keep what was changed",
+                "How long committing changes to the storage takes",
                 &self.store_commit_duration,
             ),
         ] {
@@ -140,12 +140,12 @@ impl Instruments {
         );
         registry.register(
             "repaired_peers",
-            "How many peers took a repair",
+            "How many peers acknowledged a repair",
             self.repaired_peers.clone(),
         );
         registry.register(
             "refreshed_peers",
-            "How many peers took an own space that was sent again",
+            "How many peers acknowledged an own space that was sent again",
             self.refreshed_peers.clone(),
         );
     }

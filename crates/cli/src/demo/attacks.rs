@@ -1,4 +1,5 @@
-//! The demo's attacker: a peer that sends to one replica, over one connection, what must not get in.
+//! The attacks of the demo: a peer sends values that must be refused to one replica, over one
+//! connection.
 
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use libp2p_smart_record::{
 };
 use smart_record_host::Host;
 
-use super::{Demo, NAME, nodes, report::Report};
+use super::{Demo, NAME, nodes, report::DemoReport};
 
 struct Attack {
     name: &'static str,
     value: Vec<u8>,
-    /// How the replica has to refuse it.
+    /// The fault that the refusal has to name.
     fault: Fault,
 }
 
-/// Sends every attack to the replica closest to the key, and counts those that had any effect.
-pub async fn run(demo: &mut Demo, report: &Report) -> Result<()> {
+/// Sends every attack to the replica closest to the key, and counts those with any effect.
+pub async fn run(demo: &mut Demo, report: &DemoReport) -> Result<()> {
     let (mut sent, mut accepted) = (0, 0);
     let outcome = send_all(demo, report, &mut sent, &mut accepted).await;
     (demo.summary.attacks_sent, demo.summary.attacks_accepted) = (sent, accepted);
@@ -32,7 +33,7 @@ pub async fn run(demo: &mut Demo, report: &Report) -> Result<()> {
 
 async fn send_all(
     demo: &Demo,
-    report: &Report,
+    report: &DemoReport,
     sent: &mut usize,
     accepted: &mut usize,
 ) -> Result<()> {
@@ -40,7 +41,7 @@ async fn send_all(
     let mut events = nodes::events(victim).await?;
     let keypair = Keypair::generate_ed25519();
     let attacker = nodes::start(keypair.clone(), Some(&nodes::address(victim).await?)).await?;
-    // It is there once something was answered over it.
+    // The connection exists once a request was answered.
     attacker.client().get(demo.key.clone()).await?;
     let connections = attacker.connections(victim.peer_id()).await?;
     ensure!(connections.len() == 1, "the attacker has {} connections", connections.len());
@@ -75,7 +76,7 @@ async fn send_all(
     Ok(())
 }
 
-/// The refusal of something that came from outside.
+/// The refusal of a remote write.
 pub fn refusal(event: StoreEvent) -> Option<(Fault, String)> {
     match event {
         StoreEvent::Refused { reason, origin: Origin::Remote, .. } => {
@@ -100,12 +101,12 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
         document,
         extensions: Extensions::new(),
     };
-    // The attacker signs with limits of its own.
+    // The attacker signs with wider limits.
     let signed = |update: Update, key: &RecordKey, writer: &Writer| -> Result<Vec<u8>> {
         let limits = Limits::default().with_update_bytes(1 << 20).with_max_ttl(Duration::MAX);
         let mut record = SmartRecord::new(key.clone());
         record.insert(own.clone(), update.sign(key, keypair, &limits)?)?;
-        // A record does not say its key. Whose space it is, it does; all writers here have keys of one length.
+        // A space names its writer, and all writers here have public keys of the same length.
         let mut value = record.encode();
         let at = value.windows(own.as_bytes().len()).position(|window| window == own.as_bytes());
         let at = at.context("the writer is in the record")?;
@@ -118,7 +119,7 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
 
     let withdrawn = demo.withdrawn.as_ref().context("no one has withdrawn")?;
 
-    // One bit of a text that the first writer has signed.
+    // Flips one bit of a text that the first writer has signed.
     let mut flipped = honest.encode();
     let at = flipped
         .windows(NAME.len())
@@ -169,7 +170,7 @@ async fn attacks(demo: &Demo, keypair: &Keypair) -> Result<Vec<Attack>> {
     ])
 }
 
-/// Writes and reads as any honest peer would.
+/// Writes and reads as an honest peer.
 async fn serve(
     victim: &Host,
     events: &mut Events,
@@ -185,11 +186,11 @@ async fn serve(
     nodes::send(attacker, victim.peer_id(), &key, record.encode()).await?;
     let stored = |event| matches!(event, StoreEvent::Stored { key: stored, .. } if stored == key);
     let stored = nodes::until(events, |event| stored(event).then_some(())).await;
-    stored.context("a PUT of the attacker's was not taken")?;
+    stored.context("a valid PUT of the attacker was refused")?;
     let reading = attacker.client().get(key.clone()).await?;
     ensure!(
         reading.holders.contains(&victim.peer_id()) && reading.snapshot.record() == Some(&record),
-        "a GET of the attacker's did not find what it had put"
+        "a GET of the attacker did not find its own record"
     );
     Ok(())
 }

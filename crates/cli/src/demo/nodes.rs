@@ -1,4 +1,4 @@
-//! The demo's nodes, and what it asks of them beyond what a client does.
+//! Nodes of the demo, and access to them beyond what a client offers.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use libp2p_smart_record::{
 };
 use smart_record_host::{Host, HostBuilder};
 
-/// The protocol that these nodes speak, so that they keep to themselves.
+/// Protocol of these nodes, which keeps them apart from other DHTs.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/smart-record-demo/kad/1.0.0");
-/// How long what was sent to a replica may take to show there.
+/// Longest wait for an event of a replica.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A node on a free port of the loopback interface, which finds the others through the one at `first`.
+/// A node on a free port of the loopback interface, which finds the others through the node at
+/// `first`.
 pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Host> {
     let builder = HostBuilder::with_keypair(keypair)
         .with_protocol(PROTOCOL)
@@ -24,13 +25,13 @@ pub async fn start(keypair: Keypair, first: Option<&Multiaddr>) -> Result<Host> 
     Ok(first.cloned().into_iter().fold(builder, HostBuilder::bootstrap).start().await?)
 }
 
-/// Where others reach it.
+/// The address at which others reach a node.
 pub async fn address(node: &Host) -> Result<Multiaddr> {
     let address = node.addresses().await?.into_iter().next().context("it listens nowhere")?;
     Ok(address.with(Protocol::P2p(node.peer_id())))
 }
 
-/// Looks for its place in the DHT, and says how many peers it knows then.
+/// Looks up the node's neighbours and returns the number of known peers.
 pub async fn look_around(node: &Host) -> Result<usize> {
     node.client().get(format!("/sr/{}", node.peer_id()).as_str()).await?;
     let count = node.run(|records| {
@@ -39,13 +40,13 @@ pub async fn look_around(node: &Host) -> Result<usize> {
     Ok(count.await?)
 }
 
-/// The record as the node's own store has it, whole.
+/// The whole record in the node's own store.
 pub async fn stored(node: &Host, key: &RecordKey) -> Result<Option<SmartRecord>> {
     let key = key.clone();
     Ok(node.run(move |records| records.store_mut().record(&key)).await??)
 }
 
-/// What the node's peers know of a record, and not what it knows itself: this is about the network.
+/// The record as the node's peers hold it, without the node's own copy.
 pub async fn read(node: &Host, key: &RecordKey) -> Result<SmartRecord> {
     let own = key.clone();
     node.run(move |records| records.store_mut().forget(&own)).await??;
@@ -53,7 +54,7 @@ pub async fn read(node: &Host, key: &RecordKey) -> Result<SmartRecord> {
     Ok(found.unwrap_or_else(|| SmartRecord::new(key.clone())))
 }
 
-/// Sends a value to one peer, whatever it is, as no client would.
+/// Sends any value to one peer, which a client would not do.
 pub async fn send(node: &Host, to: PeerId, key: &RecordKey, value: Vec<u8>) -> Result<()> {
     let record = kad::Record::new(kad::RecordKey::new(key), value);
     node.run(move |records| {
@@ -63,12 +64,12 @@ pub async fn send(node: &Host, to: PeerId, key: &RecordKey, value: Vec<u8>) -> R
     Ok(())
 }
 
-/// What happens in the node's store from now on.
+/// Events of the node's store from now on.
 pub async fn events(node: &Host) -> Result<Events> {
     Ok(node.run(|records| records.store_mut().subscribe()).await?)
 }
 
-/// The first of these events for which `wanted` gives something, if it comes in time.
+/// The first result of `wanted` for an event, if it comes in time.
 pub async fn until<T>(
     events: &mut Events,
     mut wanted: impl FnMut(StoreEvent) -> Option<T>,

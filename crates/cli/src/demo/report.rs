@@ -1,4 +1,4 @@
-//! What the demo prints: its steps as they go, on standard error, and tables of what a reader sees.
+//! Output of the demo: its steps on standard error, and tables of views.
 
 use std::{io, time::Duration};
 
@@ -7,22 +7,22 @@ use libp2p_smart_record::{SpaceView, Timestamp, View, Writer};
 
 use crate::output::{self, Format, Rows};
 
-/// How many rows of a table are printed.
+/// Most rows of a table.
 const MAX_ROWS: usize = 20;
 
-/// Where the steps and tables go.
-pub struct Report {
+/// Output of the demo.
+pub struct DemoReport {
     spinner: ProgressBar,
     format: Format,
 }
 
-/// A step that has been announced.
+/// A running step.
 #[must_use = "a step ends with its result"]
-pub struct Step<'a> {
-    report: &'a Report,
+pub struct DemoStep<'a> {
+    report: &'a DemoReport,
 }
 
-impl Report {
+impl DemoReport {
     pub fn new(format: Format) -> Self {
         let spinner = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
@@ -31,18 +31,18 @@ impl Report {
         Self { spinner, format }
     }
 
-    /// Announces a step. On a terminal it stays visible as long as it takes.
-    pub fn step(&self, title: String) -> Step<'_> {
+    /// Begins a step, which a terminal shows while it runs.
+    pub fn step(&self, title: String) -> DemoStep<'_> {
         if self.spinner.is_hidden() {
             output::say(&format!("… {title}"));
         }
         self.spinner.reset_elapsed();
         self.spinner.set_message(title);
         self.spinner.enable_steady_tick(Duration::from_millis(100));
-        Step { report: self }
+        DemoStep { report: self }
     }
 
-    /// Prints what a reader sees, unless standard output is for JSON.
+    /// Prints a view, unless standard output is for JSON.
     pub fn table(&self, view: &View, now: Timestamp) -> io::Result<()> {
         if self.format.is_json() {
             return Ok(());
@@ -60,7 +60,7 @@ impl Report {
             header: vec!["writer", "seq", "expires in", "document"],
             rows: view.iter().take(MAX_ROWS).map(row).collect(),
         };
-        // The demo is for people, wherever it goes.
+        // The demo is for people, so it prints a table on any output.
         let table = output::table(rows, self.format == Format::Table { colour: true });
         output::print(&table.to_string())?;
         match view.len().checked_sub(MAX_ROWS).filter(|more| *more > 0) {
@@ -69,14 +69,14 @@ impl Report {
         }
     }
 
-    /// Takes the running step off the terminal.
+    /// Clears the running step from the terminal.
     pub fn clear(&self) {
         self.spinner.finish_and_clear();
     }
 }
 
-impl Step<'_> {
-    /// Ends the step with what has been shown.
+impl DemoStep<'_> {
+    /// Ends the step with its result.
     pub fn done(self, result: String) {
         self.report.spinner.disable_steady_tick();
         self.report.spinner.finish_and_clear();

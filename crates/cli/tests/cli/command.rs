@@ -1,4 +1,4 @@
-//! The command line, run as users run it.
+//! Runs the command as users do.
 
 use std::process::{Command, Output};
 
@@ -15,14 +15,14 @@ pub fn run(arguments: &[&str]) -> Output {
     smart_record(arguments).output().unwrap()
 }
 
-/// What a command that does not fail prints with `--json`.
+/// Output of a successful command with `--json`.
 pub fn json(arguments: &[&str]) -> Value {
     let run = smart_record(arguments).arg("--json").output().unwrap();
     assert!(run.status.success(), "{arguments:?}: {}", text(&run.stderr));
     serde_json::from_slice(&run.stdout).unwrap()
 }
 
-/// What a command that fails prints with `--json`.
+/// Output of a failing command with `--json`.
 pub fn failure(arguments: &[&str]) -> Value {
     let run = smart_record(arguments).arg("--json").output().unwrap();
     assert_eq!(text(&run.stdout), "", "{arguments:?}");
@@ -35,7 +35,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A node of the DHT that knows these, and its address.
+/// A node of the DHT that knows these others, and its address.
 pub fn start_node(others: &[&str], more: &[&str]) -> (Running, String) {
     let mut command = smart_record(&["node"]);
     command.args(others.iter().flat_map(|other| ["--connect", other])).args(more);
@@ -44,6 +44,6 @@ pub fn start_node(others: &[&str], more: &[&str]) -> (Running, String) {
     (node, address)
 }
 
-/// The address as `--connect` takes it, of one where nobody listens.
+/// An address for `--connect` where nobody listens.
 pub const NOBODY: &str =
     "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";

@@ -1,4 +1,4 @@
-//! The command line, without a network.
+//! The command without a network.
 
 use crate::command::{NOBODY, failure, json, run, smart_record, text};
 use serde_json::Value;
@@ -8,7 +8,7 @@ fn the_demo_keeps_its_promises() {
     let run = run(&["demo", "--nodes", "5", "--writers", "3", "--json"]);
     let (out, log) = (text(&run.stdout), text(&run.stderr));
     assert!(run.status.success(), "{log}");
-    // One object and nothing else; what happens meanwhile goes to standard error.
+    // One object and nothing else; progress goes to standard error.
     let summary: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(summary["nodes"], 5);
     assert_eq!(summary["writers"], 3);
@@ -24,7 +24,7 @@ fn the_demo_keeps_its_promises() {
 }
 
 #[test]
-fn the_demo_shows_a_table_to_people() {
+fn the_demo_prints_a_table() {
     let run = run(&["demo", "--nodes", "3", "--writers", "2"]);
     assert!(run.status.success(), "{}", text(&run.stderr));
     let out = text(&run.stdout);
@@ -92,7 +92,7 @@ fn with_json_a_failure_is_one_object_on_standard_error() {
 }
 
 #[test]
-fn help_goes_to_standard_output_and_has_the_exit_codes() {
+fn help_goes_to_standard_output_and_lists_the_exit_codes() {
     for arguments in [&["--help"][..], &["demo", "--help"]] {
         let run = run(arguments);
         assert!(run.status.success());
@@ -100,16 +100,16 @@ fn help_goes_to_standard_output_and_has_the_exit_codes() {
     }
     let help = text(&run(&["--help"]).stdout);
     for code in
-        ["0    done", "1    failed", "2    wrong", "3    nothing", "4    nobody", "5    refused"]
+        ["0    done", "1    failed", "2    wrong", "3    nothing", "4    no peer", "5    refused"]
     {
         assert!(help.contains(code), "{help}");
     }
 }
 
 #[test]
-fn the_help_says_who_signs_for_the_node() {
+fn the_help_says_which_key_signs_for_the_node() {
     let help = text(&run(&["presence", "announce", "--help"]).stdout);
-    assert!(help.contains("both are this process"), "{help}");
+    assert!(help.contains("--node-key the node's"), "{help}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_key_is_never_overwritten() {
 }
 
 #[test]
-fn a_key_is_shown_as_it_was_made_and_is_its_owner_s_alone() {
+fn a_key_file_is_readable_by_its_owner_only_and_shows_the_generated_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ada.key");
     let file = file.to_str().unwrap();
@@ -135,7 +135,7 @@ fn a_key_is_shown_as_it_was_made_and_is_its_owner_s_alone() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn a_closed_output_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ada.key");
     let (reader, writer) = std::io::pipe().unwrap();

@@ -1,4 +1,4 @@
-//! The command line, run as users run it.
+//! The command, run as users run it.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The command line between separate processes.
+//! The command in several processes.
 
 #[cfg(unix)]
 mod stopping;
@@ -12,7 +12,7 @@ const KEY: &str = "/sr/cli/board";
 const ADA: &str = r#"{"name": "ada"}"#;
 const BOB: &str = r#"{"name": "bob"}"#;
 
-/// What the writers of [`KEY`] call themselves, sorted.
+/// Names of the writers of [`KEY`], sorted.
 fn names(address: &str) -> Vec<String> {
     let read = json(&["get", KEY, "--connect", address]);
     let spaces = read["spaces"].as_array().unwrap();
@@ -27,7 +27,7 @@ fn peer(address: &str) -> &str {
     address.rsplit('/').next().unwrap()
 }
 
-/// A file for a key, not there yet, in a folder that goes with it.
+/// A path for a key file that does not exist, in a folder that is deleted with it.
 fn key_file() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ada.key").to_str().unwrap().to_owned();
@@ -57,7 +57,7 @@ fn processes_put_read_withdraw_and_survive_the_loss_of_a_node() {
 }
 
 #[test]
-fn json_says_who_wrote_what_until_when_and_who_has_it() {
+fn json_has_writer_document_lifetime_and_holders() {
     let (_node, address) = start_node(&[], &[]);
     let put = json(&["put", KEY, ADA, "--ttl", "10m", "--confirm", "--connect", &address]);
     assert_eq!((&put["key"], &put["namespace"]), (&KEY.into(), &"sr".into()));
@@ -77,7 +77,7 @@ fn json_says_who_wrote_what_until_when_and_who_has_it() {
 }
 
 #[test]
-fn inspect_shows_all_about_a_record_in_the_network_and_in_a_file() {
+fn inspect_shows_a_record_in_the_network_and_in_a_file() {
     let (_node, address) = start_node(&[], &[]);
     let (folder, key) = key_file();
     json(&["key", "generate", &key]);
@@ -121,7 +121,7 @@ fn inspect_shows_all_about_a_record_in_the_network_and_in_a_file() {
 }
 
 #[test]
-fn people_get_one_line_for_each_writer_where_there_is_no_terminal() {
+fn a_pipe_gets_one_line_for_each_writer() {
     let (_node, address) = start_node(&[], &[]);
     let put = json(&["put", KEY, BOB, "--connect", &address]);
     let run = run(&["get", KEY, "--connect", &address]);
@@ -133,7 +133,7 @@ fn people_get_one_line_for_each_writer_where_there_is_no_terminal() {
 }
 
 #[test]
-fn who_speaks_another_protocol_is_told_so() {
+fn a_command_with_another_protocol_gets_a_hint() {
     let (_node, address) = start_node(&[], &[]);
     let client = NOBODY.rsplit('/').next().unwrap();
     for command in [&["get", KEY][..], &["put", KEY, ADA], &["presence", "find", client]] {
@@ -145,7 +145,7 @@ fn who_speaks_another_protocol_is_told_so() {
 }
 
 #[test]
-fn a_node_that_finds_nobody_says_so_and_serves() {
+fn a_node_that_reaches_no_peer_warns_and_serves() {
     let mut command = smart_record(&["node", "--json", "--connect", NOBODY]);
     command.stderr(std::process::Stdio::piped());
     let mut node = Running::spawn(command);
@@ -161,13 +161,13 @@ fn a_node_that_finds_nobody_says_so_and_serves() {
 }
 
 #[test]
-fn a_node_serves_also_when_nobody_reads_its_addresses_any_more() {
+fn a_node_serves_after_its_output_is_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = smart_record(&["node", "--connect", NOBODY]);
     command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
     drop(reader);
     let mut child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    // Told after the addresses.
+    // The warning follows the addresses.
     let warning =
         smart_record_testing::process::lines(child.stderr.take().unwrap()).recv().unwrap();
     assert!(warning.contains("can reach this node"), "{warning}");
@@ -177,7 +177,7 @@ fn a_node_serves_also_when_nobody_reads_its_addresses_any_more() {
 }
 
 #[test]
-fn a_watch_shows_what_is_there_and_each_change() {
+fn a_watch_shows_the_record_and_each_change() {
     let (_node, address) = start_node(&[], &[]);
     let watch = Running::spawn(smart_record(&["watch", KEY, "--json", "--connect", &address]));
     let spaces = || -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! What people on a terminal get of the command line, and others do not.
+//! Output on a terminal and elsewhere.
 
 use std::{
     fs::File,
@@ -28,11 +28,11 @@ fn terminal() -> (File, OwnedFd) {
     (ours.into(), theirs.into())
 }
 
-/// What a command prints on a terminal.
+/// Output of a command on a terminal.
 fn on_a_terminal(mut command: Command) -> String {
     let (mut ours, theirs) = terminal();
     let mut child = command.stdout(theirs).stderr(Stdio::null()).spawn().unwrap();
-    // It holds the other end, without which ours has an end, too.
+    // The command holds the other end; reading ends once all copies are closed.
     drop(command);
     let mut shown = Vec::new();
     let mut buffer = [0; 4_096];
@@ -50,7 +50,7 @@ fn get(address: &str) -> Command {
 }
 
 #[test]
-fn people_on_a_terminal_get_a_table_in_colour_unless_they_do_not_want_it() {
+fn a_terminal_gets_a_table_in_colour_unless_no_color_is_set() {
     let (_node, address) = start_node(&[], &[]);
     json(&["put", KEY, r#"{"name": "ada"}"#, "--connect", &address]);
 
@@ -75,8 +75,8 @@ fn people_on_a_terminal_get_a_table_in_colour_unless_they_do_not_want_it() {
 }
 
 #[test]
-fn what_takes_long_shows_that_it_goes_on() {
-    // Somebody who takes connections and says nothing.
+fn slow_work_shows_progress_on_a_terminal() {
+    // A peer that accepts connections and stays silent.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let peer = crate::command::NOBODY.rsplit('/').next().unwrap();

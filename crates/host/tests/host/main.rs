@@ -1,4 +1,4 @@
-//! A ready node: over TCP and over QUIC.
+//! A ready node over TCP and over QUIC.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ async fn publishes_and_reads(listen: &str) {
             second.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
         assert_eq!(publication.peers, [first.peer_id()]);
         let stored = first.run(|records| records.store_mut().view(&"/sr/host".into())).await;
-        assert_eq!(stored.unwrap().unwrap().len(), 1, "with no word about its mode");
+        assert_eq!(stored.unwrap().unwrap().len(), 1, "the first node is a server by default");
         assert_eq!(second.peers().await.unwrap(), [first.peer_id()]);
     })
     .await
@@ -67,7 +67,7 @@ async fn mode(node: &Host) -> kad::Mode {
 }
 
 #[tokio::test]
-async fn who_listens_serves_unless_told_otherwise() {
+async fn a_node_that_listens_is_a_server_by_default() {
     let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
     let listening = || builder().listen_on(loopback.clone());
     assert_eq!(mode(&listening().start().await.unwrap()).await, kad::Mode::Server);
@@ -77,13 +77,13 @@ async fn who_listens_serves_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn a_node_that_listens_everywhere_says_so_at_once() {
+async fn a_node_that_listens_on_all_addresses_reports_them_at_once() {
     let everywhere = "/ip4/0.0.0.0/tcp/0".parse().unwrap();
     let node = builder().listen_on(everywhere).start().await.unwrap();
     let addresses = node.addresses().await.unwrap();
     let has = |ip: IpAddr| addresses.iter().any(|at| at.iter().next() == Some(ip.into()));
     assert!(has(Ipv4Addr::LOCALHOST.into()), "{addresses:?}");
-    // By which this machine would reach others, if it is connected at all; nothing is sent.
+    // The address by which this machine reaches others, if it has a network; nothing is sent.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     if socket.connect("203.0.113.1:9").is_ok() {
         let ip = socket.local_addr().unwrap().ip();
@@ -92,7 +92,7 @@ async fn a_node_that_listens_everywhere_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn few_of_many_addresses_that_a_peer_claims_are_kept() {
+async fn few_of_many_claimed_addresses_of_a_peer_are_kept() {
     tokio::time::timeout(PATIENCE, async {
         let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
         let first = builder().listen_on(loopback.clone()).start().await.unwrap();
@@ -114,7 +114,7 @@ async fn few_of_many_addresses_that_a_peer_claims_are_kept() {
                     Some(entry.node.value.iter().cloned().collect::<Vec<_>>())
                 })
                 .await;
-            // Identify takes its time.
+            // Identify may not have finished.
             if let Some(addresses) = of.unwrap() {
                 assert_eq!(addresses.len(), 3, "{addresses:?}");
                 assert!(addresses.contains(&works), "{addresses:?}");
@@ -163,7 +163,7 @@ async fn a_node_keeps_its_records_in_a_file() {
 }
 
 #[tokio::test]
-async fn bad_addresses_are_told() {
+async fn bad_addresses_are_typed_errors() {
     let nameless: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
     let error = builder().bootstrap(nameless.clone()).start().await.unwrap_err();
     assert!(matches!(error, HostError::NoPeer(address) if address == nameless));
@@ -209,12 +209,12 @@ async fn offers_a_service(listen: &str) {
 }
 
 #[tokio::test]
-async fn a_node_offers_a_service_over_tcp_and_ends_nevertheless() {
+async fn a_node_with_a_service_answers_over_tcp_and_ends() {
     offers_a_service("/ip4/127.0.0.1/tcp/0").await;
 }
 
 #[tokio::test]
-async fn a_node_offers_a_service_over_quic() {
+async fn a_node_with_a_service_answers_over_quic() {
     offers_a_service("/ip4/127.0.0.1/udp/0/quic-v1").await;
 }
 

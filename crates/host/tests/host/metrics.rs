@@ -1,4 +1,4 @@
-//! What a ready node does is scraped.
+//! Scraped metrics of a ready node.
 
 use libp2p::{kad, multiaddr::Protocol};
 use libp2p_smart_record::metrics::Metrics;
@@ -11,7 +11,7 @@ use smart_record_testing_swarms::{PATIENCE, PROTOCOL, within};
 const KEY: &str = "/sr/host/metrics";
 
 #[tokio::test]
-async fn what_a_ready_node_does_is_scraped() {
+async fn the_metrics_of_a_ready_node_are_scraped() {
     let builder = || {
         let builder = Host::builder().with_protocol(PROTOCOL);
         let builder = builder.with_mode(kad::Mode::Server);
@@ -34,7 +34,7 @@ async fn what_a_ready_node_does_is_scraped() {
 }
 
 #[tokio::test]
-async fn what_a_service_does_is_scraped_with_what_its_node_does() {
+async fn the_metrics_of_a_service_are_scraped_with_those_of_its_node() {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     within(async {
@@ -62,7 +62,7 @@ async fn what_a_service_does_is_scraped_with_what_its_node_does() {
         while scrape(&registry)["service_refused_total"] == 0.0 {
             tokio::task::yield_now().await;
         }
-        assert!(scrape(&registry)["service_looks_total"] >= 1.0);
+        assert!(scrape(&registry)["service_scans_total"] >= 1.0);
         assert_eq!(scrape(&registry)["service_checks_total"], 0.0);
     })
     .await;

@@ -1,4 +1,4 @@
-//! Floods stay within the bounds, and nothing goes round in circles.
+//! Floods stay within the bounds, and services do not answer each other.
 
 use std::{
     collections::BTreeMap,
@@ -30,12 +30,12 @@ impl SmartTag for Yes {
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_makes_few_dials() {
+async fn a_flood_of_requests_causes_few_dials() {
     within(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let begun = Instant::now();
-        // As by default, but for the private address.
+        // The defaults, except for private addresses.
         let policy = DialPolicy::default().with_private_addresses(true);
         let mut service = Server::start(Service::builder().with_reachability(policy), &[]).await;
         let mut asked = 0;
@@ -56,23 +56,26 @@ async fn a_flood_of_requests_makes_few_dials() {
                 refused += 1;
             }
         }
-        // Sixteen are checked at once, most of which have to wait for their turn with the host.
+        // Sixteen checks start at once, and most of them are put off by the rate of the host.
         let is_held_back = || service.events.counters().put_off >= 10;
         let mut dials = 0;
         while dials == 0 || !is_held_back() {
             dials += connections(&listener).await;
         }
         // Four at once, and one more each minute.
-        let most = 4 + usize::try_from(begun.elapsed().as_secs() / 60).unwrap();
-        assert!((1..=most).contains(&dials), "{dials} dials for {asked} requests to one host");
+        let most = 4 + begun.elapsed().as_secs() / 60;
+        assert!(
+            (1..=most).contains(&(dials as u64)),
+            "{dials} dials for {asked} requests to one host"
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wait() {
+async fn the_same_request_in_many_records_causes_few_writes_and_other_writers_do_not_wait() {
     within(async {
-        // As by default.
+        // The default settings.
         let (service, begun) = (Service::builder().with_tag(Yes), Instant::now());
         let mut service = Server::start(service, &[]).await;
         let [greedy, other] = [Server::plain(&[&service]).await, Server::plain(&[&service]).await];
@@ -93,13 +96,13 @@ async fn the_same_request_in_many_records_makes_few_writes_and_others_do_not_wai
         // Eight at once for one writer, and one more each minute.
         let most = 8 + begun.elapsed().as_secs() / 60;
         assert!((1..=most).contains(&writes), "{writes} writes for 60 records");
-        assert!(service.events.counters().looks > 60, "all were looked through");
+        assert!(service.events.counters().scans > 60, "all were scanned");
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_store_is_gone_through_even_if_other_records_change_all_the_time() {
+async fn the_sweep_finds_a_request_even_if_other_records_change_all_the_time() {
     within(async {
         let asker = Server::plain(&[]).await;
         asker.asks([Predicate::new("ask")]).await;
@@ -138,7 +141,7 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
         asker.asks([dialable(&asker.address)]).await;
         let (a, b) = (first.published().await, second.published().await);
         assert_eq!((a.finding.tag, b.finding.tag), ("dialed".to_owned(), "dialed".to_owned()));
-        // Each has the other's finding.
+        // Each stores the other's finding.
         for server in [&first, &second] {
             loop {
                 let record = server.client.stored(key()).await.unwrap().unwrap();
@@ -161,7 +164,7 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
             }
             were_there = are_there;
         }
-        // Nor do they come back when both look at the record again.
+        // The findings do not come back when both scan the record again.
         let target = Server::plain(&[]).await;
         let next = dialable(&target.address);
         asker.asks([next.clone()]).await;
@@ -199,7 +202,7 @@ async fn one_dial_serves_the_same_request_in_many_records_and_by_many_writers() 
 }
 
 #[tokio::test]
-async fn as_many_findings_as_a_record_may_have_are_there_together_and_again_after_the_next_run() {
+async fn all_findings_of_a_full_record_are_published_and_renewed_together() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(6)).with_max_waiting_of_writer(16);
         let service = Service::builder().with_reachability(open()).with_config(config);
@@ -236,7 +239,7 @@ async fn as_many_findings_as_a_record_may_have_are_there_together_and_again_afte
 }
 
 #[tokio::test]
-async fn findings_do_not_push_out_what_else_the_node_says() {
+async fn findings_do_not_push_out_other_data_of_the_node() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(1));
         let service = Service::builder().with_reachability(open()).with_config(config);
@@ -248,7 +251,7 @@ async fn findings_do_not_push_out_what_else_the_node_says() {
             dialable(&format!("/ip4/127.0.0.1/tcp/44444/p2p/{}", PeerId::random()).parse().unwrap())
         };
         asker.asks((0..4).map(|_| request())).await;
-        // Findings outlive themselves for as long as the node's own words live, so their room is used up at some time.
+        // Expired findings are retained as long as the node's own data, so their room runs out.
         loop {
             if let ServiceEvent::Failed { .. } = service.event().await {
                 break;

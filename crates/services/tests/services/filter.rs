@@ -1,4 +1,4 @@
-//! What is not dialled.
+//! Addresses that are not dialled.
 
 use std::{io, net::IpAddr};
 
@@ -44,7 +44,7 @@ async fn a_private_address_is_not_dialled_with_the_default_policy() {
             assert_eq!(writer, asker.id);
             assert_eq!(reason, RequestRefusal::Address(AddressRefusal::NotGlobal));
         }
-        // A name that leads there is found out when it is resolved.
+        // The address of a name is checked after the name is resolved.
         let name = at("/dns4/here.test");
         asker
             .client
@@ -68,7 +68,7 @@ async fn a_private_address_is_not_dialled_with_the_default_policy() {
 }
 
 #[tokio::test]
-async fn a_name_is_dialled_at_what_it_resolves_to_if_that_is_allowed() {
+async fn a_name_is_dialled_at_its_resolved_address_if_the_policy_allows_it() {
     within(async {
         let service =
             Service::builder().with_reachability(open()).with_config(eager()).with_resolver(Names);
@@ -84,7 +84,7 @@ async fn a_name_is_dialled_at_what_it_resolves_to_if_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_transport_that_the_swarm_does_not_have_gets_no_finding() {
+async fn an_address_of_a_transport_that_the_swarm_lacks_gets_no_finding() {
     within(async {
         let service = Service::builder().with_reachability(open()).with_config(eager());
         let mut service = Server::start(service, &[]).await;

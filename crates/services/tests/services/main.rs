@@ -1,4 +1,4 @@
-//! Smart services in real swarms over TCP: each promise has a test of its own.
+//! Smart services in real swarms over TCP.
 
 #![allow(
     clippy::unwrap_used,

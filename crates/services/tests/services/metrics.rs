@@ -1,4 +1,4 @@
-//! What is scraped of a service and its node.
+//! Scraped metrics of a service and its node.
 
 use std::collections::BTreeMap;
 

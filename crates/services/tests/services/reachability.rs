@@ -1,4 +1,4 @@
-//! What `connectivity` and `dialable` find.
+//! Findings of `connectivity` and `dialable`.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use super::server::{MINUTE, Server, about, eager, open, reachability};
 use smart_record_testing_swarms::within;
 
-/// What a service finds for a request by another peer, and what a third one reads.
+/// The finding for a request by another peer, as a third peer reads it.
 async fn finds(request: Predicate, service: &mut Server) -> Predicate {
     let asker = Server::plain(&[service]).await;
     let reader = Server::plain(&[service, &asker]).await;
@@ -27,7 +27,7 @@ fn loopback(port: u16, peer: PeerId) -> Multiaddr {
     format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer}").parse().unwrap()
 }
 
-/// Resolves names when it is told to.
+/// A resolver that waits until it is released.
 #[derive(Clone, Default)]
 struct Gate(Arc<Notify>);
 
@@ -48,7 +48,7 @@ async fn closed_port() -> u16 {
 }
 
 #[tokio::test]
-async fn an_address_that_is_reachable_is_dialed_once() {
+async fn a_reachable_address_is_dialled_once() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let mut target = Server::plain(&[]).await;
@@ -60,7 +60,7 @@ async fn an_address_that_is_reachable_is_dialed_once() {
 }
 
 #[tokio::test]
-async fn a_peer_that_can_be_connected_with_is_connected() {
+async fn a_peer_that_answers_is_connected() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let target = Server::plain(&[]).await;
@@ -71,7 +71,7 @@ async fn a_peer_that_can_be_connected_with_is_connected() {
 }
 
 #[tokio::test]
-async fn a_connection_that_there_is_will_do_for_connectivity_and_not_for_dialable() {
+async fn an_existing_connection_answers_connectivity_but_not_dialable() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let mut target = Server::plain(&[]).await;
@@ -103,7 +103,7 @@ async fn an_address_where_nobody_listens_is_not_dialable_and_not_connected() {
 }
 
 #[tokio::test]
-async fn another_peer_at_the_address_is_not_the_one_that_was_meant() {
+async fn an_address_where_another_peer_answers_is_not_dialable() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let target = Server::plain(&[]).await;
@@ -116,20 +116,20 @@ async fn another_peer_at_the_address_is_not_the_one_that_was_meant() {
 }
 
 #[tokio::test]
-async fn a_dial_that_fails_does_not_count_against_the_peer_that_was_named() {
+async fn a_failed_dial_does_not_count_against_the_named_peer() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let asker = Server::plain(&[&service]).await;
         let bystander = loopback(closed_port().await, asker.id);
         asker.asks([dialable(&bystander)]).await;
         assert_eq!(service.published().await.finding, about("notDialable", &bystander));
-        assert_eq!(service.failure().await, None, "Kademlia is told of nobody");
+        assert_eq!(service.failure().await, None, "the failure names no peer");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_dial_of_a_peer_does_not_break_a_read_that_is_under_way_to_it() {
+async fn a_dial_of_a_peer_does_not_break_a_running_read_from_it() {
     within(async {
         let mut target = Server::plain(&[]).await;
         let key = RecordKey::new("/sr/services/read");
@@ -140,7 +140,7 @@ async fn a_dial_of_a_peer_does_not_break_a_read_that_is_under_way_to_it() {
         let asker = Server::plain(&[]).await;
         asker.asks([dialable(&address)]).await;
         let asked = asker.client.stored(super::server::key()).await.unwrap();
-        // Kademlia knows an address of the target where nobody answers.
+        // Kademlia knows an address of the target that does not answer.
         let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();
         target.address = loopback(tarpit.local_addr().unwrap().port(), target.id);
         let (gate, config) = (Gate::default(), eager().with_check_timeout(MINUTE));
@@ -150,7 +150,7 @@ async fn a_dial_of_a_peer_does_not_break_a_read_that_is_under_way_to_it() {
         let client = service.client.clone();
         let reading = tokio::spawn(async move { client.view(key).await });
         let _hanging = tarpit.accept().await.unwrap();
-        // The read waits for a connection, and the first that there is is the dialer's.
+        // The read waits for a connection, and the dialer makes the first one.
         gate.0.notify_one();
         let view = reading.await.unwrap().unwrap();
         assert_eq!(view.iter().count(), 1, "the target has answered");
@@ -160,7 +160,7 @@ async fn a_dial_of_a_peer_does_not_break_a_read_that_is_under_way_to_it() {
 }
 
 #[tokio::test]
-async fn a_tarpit_ends_by_the_timeout() {
+async fn a_dial_of_a_silent_address_ends_with_the_timeout() {
     within(async {
         let tarpit = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = loopback(tarpit.local_addr().unwrap().port(), PeerId::random());
@@ -176,7 +176,7 @@ async fn a_tarpit_ends_by_the_timeout() {
 }
 
 #[tokio::test]
-async fn requests_in_the_form_of_go_are_understood() {
+async fn requests_in_the_go_form_are_answered() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let target = Server::plain(&[&service]).await;
@@ -190,7 +190,7 @@ async fn requests_in_the_form_of_go_are_understood() {
 }
 
 #[tokio::test]
-async fn a_finding_changes_when_what_it_says_does_and_ends_when_nobody_asks() {
+async fn a_finding_is_updated_when_reachability_changes_and_expires_without_a_request() {
     within(async {
         let config = eager().with_ttl(Duration::from_secs(4));
         let service = Service::builder();
@@ -219,10 +219,10 @@ async fn a_finding_changes_when_what_it_says_does_and_ends_when_nobody_asks() {
         assert_eq!(
             (by, &found.finding),
             (&service.id, &third.finding),
-            "in the place of the others"
+            "it has replaced the others"
         );
         asker.client.withdraw(super::server::key()).await.unwrap();
-        // Nobody asks any more, so it is not published again and expires.
+        // The request is gone, so the finding is not published again and expires.
         while !asker.reads().await.is_empty() {}
     })
     .await;

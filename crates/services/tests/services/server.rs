@@ -1,4 +1,5 @@
-//! A node of the tests that offers a service, in a swarm over TCP, as a task; without a service it is a node like any other.
+//! A test node that offers a service, as a swarm over TCP in a task. Without a service it is an
+//! ordinary node.
 
 use std::time::Duration;
 
@@ -37,10 +38,10 @@ struct Composed {
     dialer: Dialer,
 }
 
-/// A running node; it stops when it is dropped.
+/// A running node, which stops when it is dropped.
 pub struct Server {
     pub id: PeerId,
-    /// With the peer id at its end.
+    /// Ends with the peer id.
     pub address: Multiaddr,
     pub client: Client,
     pub events: ServiceEvents,
@@ -56,7 +57,7 @@ impl Drop for Server {
     }
 }
 
-/// A policy that lets loopback addresses be dialled, as often as a test likes.
+/// A policy that allows loopback addresses, without rates.
 pub fn open() -> DialPolicy {
     DialPolicy::default()
         .with_private_addresses(true)
@@ -64,7 +65,7 @@ pub fn open() -> DialPolicy {
         .with_timeout(Duration::from_millis(1_500))
 }
 
-/// Without rate limits, and without waiting for other findings.
+/// Settings without rates, and with short delays.
 pub fn eager() -> ServiceConfig {
     ServiceConfig::default()
         .with_check_interval(Duration::ZERO)
@@ -74,12 +75,12 @@ pub fn eager() -> ServiceConfig {
         .with_write_delay(Duration::from_millis(10))
 }
 
-/// One that answers for reachability, and bounds nothing.
+/// A service for reachability without rates.
 pub fn reachability() -> ServiceBuilder {
     Service::builder().with_reachability(open()).with_config(eager())
 }
 
-/// Nothing happens of itself within a test.
+/// Settings without periodic work during a test.
 fn quiet() -> BehaviourConfig {
     let hours = Duration::from_secs(24 * 3_600);
     BehaviourConfig::default()
@@ -94,7 +95,7 @@ impl Server {
         Self::start_with(service, others, None).await
     }
 
-    /// A node that has this record in its store when the service begins.
+    /// A node that stores this record before the service begins.
     pub async fn start_with(
         service: ServiceBuilder,
         others: &[&Server],
@@ -103,7 +104,7 @@ impl Server {
         Self::start_in(Registry::default(), service, others, stored).await
     }
 
-    /// A node with rules of its own.
+    /// A node with its own registry.
     pub async fn start_in(
         registry: Registry,
         service: ServiceBuilder,
@@ -170,24 +171,24 @@ impl Server {
         Self::start(Service::builder(), others).await
     }
 
-    /// Connects with another.
+    /// Connects to another node.
     pub async fn connect(&self, other: &Server) {
         let (reply, done) = oneshot::channel();
         self.dials.send((DialOpts::from(other.address.clone()), reply)).unwrap();
         done.await.unwrap();
     }
 
-    /// How often somebody has begun to connect with it, since this was last asked.
+    /// Number of incoming connections since the last call.
     pub fn incoming(&mut self) -> usize {
         std::iter::from_fn(|| self.incoming.try_recv().ok()).count()
     }
 
-    /// Against whom a dial counted that failed.
+    /// The peer that the next failed dial names.
     pub async fn failure(&mut self) -> Option<PeerId> {
         self.failures.recv().await.unwrap()
     }
 
-    /// Asks, in its own space.
+    /// Publishes requests.
     pub async fn asks(&self, requests: impl IntoIterator<Item = Predicate>) {
         self.client.publish(key(), asking(requests), 5 * MINUTE).await.unwrap();
     }
@@ -196,7 +197,7 @@ impl Server {
         self.events.next().await.expect("the service runs")
     }
 
-    /// The next finding that it has published.
+    /// The next finding that the service publishes.
     pub async fn published(&mut self) -> Finding {
         loop {
             if let ServiceEvent::Published { finding, .. } = self.event().await {
@@ -205,16 +206,16 @@ impl Server {
         }
     }
 
-    /// What it reads in the network of findings, and by whom.
+    /// The findings in the network, each with its writer.
     pub async fn reads(&self) -> Vec<(PeerId, Finding)> {
         let view = self.client.view(key()).await.unwrap();
         findings(&view).map(|(writer, finding)| (writer.peer_id(), finding)).collect()
     }
 }
 
-/// How many connections were made to a listener until now, which has taken none of them.
-pub async fn connections(listener: &TcpListener) -> usize {
-    // They are taken in the order in which they were made, so one's own comes after all that there were.
+/// Accepts the waiting connections of a listener and returns their number.
+pub async fn connections(listener: &TcpListener) -> u64 {
+    // Connections are accepted in order, so this one comes after all that wait.
     let own = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let mut others = 0;
     while listener.accept().await.unwrap().1 != own.local_addr().unwrap() {

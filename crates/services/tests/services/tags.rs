@@ -1,4 +1,4 @@
-//! Tags of one's own.
+//! Custom tags.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use smart_record_services::{Outcome, RequestRefusal, Service, ServiceEvent, Smar
 use super::server::{Server, eager};
 use smart_record_testing_swarms::within;
 
-/// Answers `shout(; text="x")` with `shouted(; text="X")`, and counts.
+/// Answers `shout(; text="x")` with `shouted(; text="X")`, and counts its checks.
 #[derive(Clone, Default)]
 struct Shout(Arc<AtomicUsize>);
 
@@ -36,7 +36,7 @@ impl SmartTag for Shout {
     }
 }
 
-/// Never comes to an end.
+/// A tag whose check never ends.
 struct Hang;
 
 impl SmartTag for Hang {
@@ -49,7 +49,7 @@ impl SmartTag for Hang {
     }
 }
 
-/// Panics at `panic(; when=…)`, at once or later.
+/// A tag that panics at `panic(; when=…)`, at once or later.
 struct Panic;
 
 impl SmartTag for Panic {
@@ -77,7 +77,7 @@ fn shout(text: &str) -> Predicate {
 }
 
 #[tokio::test]
-async fn a_tag_of_ones_own_is_answered() {
+async fn requests_with_a_custom_tag_are_answered() {
     within(async {
         let tag = Shout::default();
         let service = Service::builder().with_tag(tag.clone()).with_config(eager());
@@ -93,7 +93,7 @@ async fn a_tag_of_ones_own_is_answered() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_the_service_began_is_answered_too() {
+async fn requests_stored_before_the_service_began_are_answered() {
     within(async {
         let asker = Server::plain(&[]).await;
         asker.asks([shout("early")]).await;
@@ -106,7 +106,7 @@ async fn what_was_stored_before_the_service_began_is_answered_too() {
 }
 
 #[tokio::test]
-async fn case_31_findings_in_a_space_that_its_record_has_no_place_for_are_not_written_again() {
+async fn case_31_findings_in_a_space_beyond_the_limit_of_its_record_are_not_written_again() {
     within(async {
         let limits = Limits::default().with_spaces_per_record(2);
         let rules = SpaceRules::new(limits.clone(), Open);
@@ -139,7 +139,7 @@ async fn case_31_findings_in_a_space_that_its_record_has_no_place_for_are_not_wr
 }
 
 #[tokio::test]
-async fn what_had_no_room_is_answered_later_though_the_record_does_not_change() {
+async fn refused_requests_are_answered_later_although_the_record_does_not_change() {
     within(async {
         let service = Service::builder().with_tag(Shout::default()).with_config(
             eager().with_sweep_interval(Duration::from_millis(50)).with_max_waiting(1),
@@ -158,7 +158,7 @@ async fn what_had_no_room_is_answered_later_though_the_record_does_not_change() 
 }
 
 #[tokio::test]
-async fn a_check_that_hangs_is_given_up() {
+async fn a_check_that_hangs_times_out() {
     within(async {
         let config = eager().with_check_timeout(Duration::from_millis(200)).with_concurrency(1);
         let service =
@@ -175,15 +175,15 @@ async fn a_check_that_hangs_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_tag_that_panics_has_found_nothing_and_does_not_end_the_service() {
+async fn a_tag_that_panics_has_no_finding_and_does_not_end_the_service() {
     within(async {
         let service = Service::builder().with_tag(Panic).with_tag(Shout::default());
         let mut service = Server::start(service.with_config(eager()), &[]).await;
         let asker = Server::plain(&[&service]).await;
         asker.asks([panic_when("asked")]).await;
         let event = service.event().await;
-        let refused = matches!(&event, ServiceEvent::Refused { reason, .. } if *reason == RequestRefusal::Malformed);
-        assert!(refused, "{event:?}");
+        let ServiceEvent::Refused { reason, .. } = event else { panic!("{event:?}") };
+        assert_eq!(reason, RequestRefusal::Malformed);
         for request in [panic_when("begun"), panic_when("checked")] {
             let document = super::server::asking([request.clone()]);
             let (key, minute) = (super::server::key(), super::server::MINUTE);
@@ -199,7 +199,7 @@ async fn a_tag_that_panics_has_found_nothing_and_does_not_end_the_service() {
         assert_eq!(service.published().await.request, shout("next"));
         let counters = service.events.counters();
         assert_eq!((counters.checks, counters.unknown, counters.published), (3, 2, 1));
-        assert!(counters.refused >= 1 && counters.looks >= 4);
+        assert!(counters.refused >= 1 && counters.scans >= 4);
     })
     .await;
 }

@@ -1,11 +1,11 @@
-//! Ctrl-C, and what a service manager sends instead.
+//! Stopping by Ctrl-C and by SIGTERM.
 
 use rustix::process::Signal;
 
 use super::{KEY, Running, failure, json, smart_record, start_node};
 
 #[test]
-fn a_node_and_a_watch_finish_when_they_are_told_to_stop() {
+fn a_node_and_a_watch_end_at_a_stop_signal() {
     for signal in [Signal::INT, Signal::TERM] {
         let (node, address) = start_node(&[], &[]);
         let watch = Running::spawn(smart_record(&["watch", KEY, "--connect", &address]));
@@ -16,7 +16,7 @@ fn a_node_and_a_watch_finish_when_they_are_told_to_stop() {
 }
 
 #[test]
-fn a_client_is_present_until_its_process_is_told_to_stop() {
+fn a_client_is_present_until_a_stop_signal() {
     for signal in [Signal::INT, Signal::TERM] {
         let (_node, address) = start_node(&[], &[]);
         let hex = "09".repeat(32);
@@ -37,12 +37,12 @@ fn a_client_is_present_until_its_process_is_told_to_stop() {
 }
 
 #[test]
-fn a_demo_that_is_stopped_says_so() {
+fn a_stopped_demo_says_so() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut command = smart_record(&["demo"]);
         command.stderr(std::process::Stdio::piped());
         let mut demo = Running::spawn(command);
-        // Once it tells of its steps it listens for signals.
+        // Once it prints its steps, it listens for signals.
         let log = smart_record_testing::process::lines(demo.child.stderr.take().unwrap());
         log.recv().unwrap();
         assert_eq!(demo.stop(signal), Some(code), "{signal:?}");

@@ -3,7 +3,7 @@
 use super::{ADA, KEY, failure, json, key_file, names, peer, start_node};
 
 #[test]
-fn a_node_that_was_killed_serves_again_from_its_file_as_the_same_peer() {
+fn a_killed_node_serves_again_from_its_file_as_the_same_peer() {
     let (_folder, file) = key_file();
     let store = ["--store", &file, "--sync"];
     let (node, before) = start_node(&[], &store);
@@ -17,7 +17,7 @@ fn a_node_that_was_killed_serves_again_from_its_file_as_the_same_peer() {
 
 #[cfg(unix)]
 #[test]
-fn a_node_that_is_told_to_stop_writes_what_waits() {
+fn a_stopped_node_writes_what_waits() {
     let (_folder, file) = key_file();
     let store = ["--store", &file];
     let (node, address) = start_node(&[], &store);
@@ -29,7 +29,7 @@ fn a_node_that_is_told_to_stop_writes_what_waits() {
 }
 
 #[test]
-fn a_store_is_its_node_s_alone() {
+fn a_store_belongs_to_one_process_and_one_key() {
     let (folder, store) = key_file();
     let (node, _) = start_node(&[], &["--store", &store]);
     let locked = failure(&["node", "--store", &store]);

@@ -1,4 +1,4 @@
-//! Records that are not smart records.
+//! Records of other namespaces.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn until() -> libp2p_smart_record::Timestamp {
 }
 
 #[test]
-fn an_ipns_record_is_put_got_and_watched_and_an_older_one_is_refused() {
+fn an_ipns_record_is_put_read_and_watched_and_a_forged_one_is_refused() {
     let bench = Bench::start();
     let owner = Keypair::generate_ed25519();
     let name = IpnsName::from(&owner.public());
@@ -77,7 +77,7 @@ fn an_ipns_record_is_put_got_and_watched_and_an_older_one_is_refused() {
     let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until()).sign(&owner).unwrap();
     bench.published(&key, new.as_bytes());
     assert_eq!(seen(&watch.line()), "/ipfs/bafkqaab");
-    // To its own store the old one is new; the network knows better.
+    // The store of the process accepts the old record; the network has a newer one.
     let put = bench.put(&key, old.as_bytes());
     smart_record(&put.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
     assert_eq!(bench.got(&key)["value"], "/ipfs/bafkqaab");

@@ -1,0 +1,316 @@
+//! The requests that records make, and what is known about each.
+//!
+//! **Invariants.** Pure. A request has one entry, however many records and writers make it. Bounds
+//! of [`ServiceConfig`] hold for the requests in total and of a record, and for those that wait for
+//! their first check, in total and of a writer. The findings of a record have a bound in bytes.
+//! Where a bound is reached, the new request is refused, unless an entry that was checked or put
+//! off makes room.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use libp2p_identity::PeerId;
+
+use super::{
+    config::ServiceConfig,
+    finding::{self, Finding},
+    tag::RequestRefusal,
+};
+use libp2p_smart_record::{Predicate, RecordKey, Timestamp};
+
+/// Most bytes of a record's findings with their requests. A space of 8 KiB holds the renewed
+/// findings while it still holds the previous ones.
+pub(super) const RECORD_BYTES: usize = 4_800;
+
+/// Requests by content and by record.
+#[derive(Debug)]
+pub(super) struct RequestTable {
+    config: ServiceConfig,
+    requests: HashMap<Predicate, RequestState>,
+    records: HashMap<RecordKey, BTreeSet<Predicate>>,
+    last_order: u64,
+}
+
+/// State of a request.
+#[derive(Debug)]
+pub(super) struct RequestState {
+    /// Index of the tag that checks it.
+    pub(super) tag: usize,
+    /// The records that make it.
+    pub(super) records: BTreeMap<RecordKey, Askers>,
+    pub(super) is_running: bool,
+    pub(super) was_checked: bool,
+    pub(super) was_put_off: bool,
+    /// The writer whose rate the last check was charged to.
+    pub(super) charged_to: Option<PeerId>,
+    pub(super) found: Option<Finding>,
+    /// When the next check is due.
+    pub(super) due_at: Timestamp,
+    /// Order of arrival, which decides between equal due times.
+    order: u64,
+}
+
+/// The writers that make a request in a record.
+#[derive(Clone, Debug)]
+pub(super) struct Askers {
+    /// The check is charged to one of them.
+    pub(super) writers: BTreeSet<PeerId>,
+    /// When the request of the last of them expires.
+    pub(super) expires_at: Timestamp,
+}
+
+impl RequestState {
+    /// Bytes of the finding in a record. A finding that is not known yet counts as many bytes as
+    /// the request.
+    fn cost(&self, request: &Predicate) -> usize {
+        finding::cost(request, self.found.as_ref().map_or(request, |found| &found.finding))
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.is_running && !self.records.is_empty()
+    }
+}
+
+impl RequestTable {
+    pub(super) fn new(config: ServiceConfig) -> Self {
+        Self { config, requests: HashMap::new(), records: HashMap::new(), last_order: 0 }
+    }
+
+    pub(super) fn get(&self, request: &Predicate) -> Option<&RequestState> {
+        self.requests.get(request)
+    }
+
+    pub(super) fn get_mut(&mut self, request: &Predicate) -> Option<&mut RequestState> {
+        self.requests.get_mut(request)
+    }
+
+    /// The waiting request that is due first, if it is due.
+    pub(super) fn next_due(&mut self, now: Timestamp) -> Option<(&Predicate, &mut RequestState)> {
+        let due =
+            self.requests.iter_mut().filter(|(_, state)| state.is_waiting() && state.due_at <= now);
+        due.min_by_key(|(_, state)| (state.due_at, state.order))
+    }
+
+    /// When the next waiting request is due.
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        self.requests.values().filter(|state| state.is_waiting()).map(|state| state.due_at).min()
+    }
+
+    /// Inserts a request that a record makes. `published` is its finding in the record. Returns the
+    /// known finding if it has to be published there.
+    pub(super) fn insert(
+        &mut self,
+        key: &RecordKey,
+        request: &Predicate,
+        tag: usize,
+        askers: Askers,
+        published: Option<&Finding>,
+        now: Timestamp,
+    ) -> Result<Option<Finding>, RequestRefusal> {
+        if let Some(state) = self.requests.get_mut(request)
+            && let Some(known) = state.records.get_mut(key)
+        {
+            *known = askers;
+            // Its write may have failed, or newer updates may have pushed it out of the space.
+            let is_published = |found: &Finding| {
+                published.is_some_and(|published| {
+                    published.expires_at > now && published.finding.tag == found.finding.tag
+                })
+            };
+            let found = state.found.as_ref();
+            return Ok(found.filter(|it| it.expires_at > now && !is_published(it)).cloned());
+        }
+        while !self.has_room_in(key, request) {
+            if !self.make_room_in(key, now) {
+                return Err(RequestRefusal::TooManyOfRecord);
+            }
+        }
+        let is_new = !self.requests.contains_key(request);
+        let recheck_at =
+            published.map(|found| found.expires_at.saturating_sub(self.config.last_quarter()));
+        let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
+        if is_new && still_holds.is_none() {
+            self.check_waiting(request, &askers.writers)?;
+        }
+        let count = self.records.values().map(BTreeSet::len).fold(0, usize::saturating_add);
+        let max = self.config.max_requests();
+        let is_full = count >= max || (is_new && self.requests.len() >= max);
+        if is_full && !self.make_room(request, |state| state.was_checked) {
+            return Err(RequestRefusal::QueueFull);
+        }
+        self.last_order = self.last_order.saturating_add(1);
+        let state = self.requests.entry(request.clone()).or_insert_with(|| RequestState {
+            tag,
+            records: BTreeMap::new(),
+            is_running: false,
+            was_checked: still_holds.is_some(),
+            was_put_off: false,
+            charged_to: None,
+            found: still_holds.cloned(),
+            due_at: recheck_at.filter(|_| still_holds.is_some()).unwrap_or(now),
+            order: self.last_order,
+        });
+        state.records.insert(key.clone(), askers);
+        self.records.entry(key.clone()).or_default().insert(request.clone());
+        let is_newer = |found: &&Finding| {
+            found.expires_at > now
+                && published.is_none_or(|published| published.expires_at < found.expires_at)
+        };
+        Ok(state.found.as_ref().filter(is_newer).cloned())
+    }
+
+    /// Checks that one more request may wait for its first check.
+    fn check_waiting(
+        &mut self,
+        request: &Predicate,
+        writers: &BTreeSet<PeerId>,
+    ) -> Result<(), RequestRefusal> {
+        let waiting = || self.requests.values().filter(|state| !state.was_checked);
+        let is_over = |writer: &PeerId| {
+            let is_of_writer = |state: &&RequestState| {
+                state.records.values().any(|askers| askers.writers.contains(writer))
+            };
+            waiting().filter(is_of_writer).count() >= self.config.max_waiting_of_writer()
+        };
+        if writers.iter().all(is_over) {
+            return Err(RequestRefusal::TooManyWaitingOfWriter);
+        }
+        let is_full = waiting().count() >= self.config.max_waiting();
+        if is_full && !self.make_room(request, |state| !state.was_checked && state.was_put_off) {
+            return Err(RequestRefusal::QueueFull);
+        }
+        Ok(())
+    }
+
+    /// Forgets the request whose check is due first, except `but`. Requests that no record makes
+    /// any more go before all others.
+    fn make_room(&mut self, but: &Predicate, may_go: impl Fn(&RequestState) -> bool) -> bool {
+        let candidates = self
+            .requests
+            .iter()
+            .filter(|(request, state)| may_go(state) && !state.is_running && *request != but);
+        let oldest = candidates
+            .min_by_key(|(_, state)| (!state.records.is_empty(), state.due_at, state.order));
+        let Some(request) = oldest.map(|(request, _)| request.clone()) else {
+            return false;
+        };
+        let state = self.requests.remove(&request);
+        for key in state.into_iter().flat_map(|state| state.records.into_keys()) {
+            self.remove_from_record(&key, &request);
+        }
+        true
+    }
+
+    /// Whether the record has room for one more request.
+    fn has_room_in(&self, key: &RecordKey, request: &Predicate) -> bool {
+        let Some(of_record) = self.records.get(key) else {
+            return true;
+        };
+        let known = self.requests.get(request);
+        let cost = known.map_or_else(|| finding::cost(request, request), |it| it.cost(request));
+        let bytes = self.bytes_in(key).saturating_add(cost);
+        of_record.len() < self.config.max_of_record() && bytes <= RECORD_BYTES
+    }
+
+    /// Bytes of the findings of a record.
+    pub(super) fn bytes_in(&self, key: &RecordKey) -> usize {
+        let of_record = self.records.get(key).into_iter().flatten();
+        let cost = |request: &Predicate| self.requests.get(request).map(|it| it.cost(request));
+        of_record.filter_map(cost).fold(0, usize::saturating_add)
+    }
+
+    /// Removes from a record the request that was checked the longest ago, if its finding is past
+    /// half of its life.
+    fn make_room_in(&mut self, key: &RecordKey, now: Timestamp) -> bool {
+        let soon = now.saturating_add(self.config.last_quarter());
+        let of_record = self.records.get(key).into_iter().flatten();
+        let may_go = of_record.filter_map(|request| {
+            let state = self.requests.get(request)?;
+            let is_old = state.was_checked && !state.is_running && state.due_at <= soon;
+            is_old.then_some((state.due_at, state.order, request))
+        });
+        let Some(oldest) = may_go.min().map(|(_, _, request)| request.clone()) else {
+            return false;
+        };
+        self.remove(key, &oldest);
+        true
+    }
+
+    /// Removes the requests of a record that `is_made` does not name.
+    pub(super) fn retain(&mut self, key: &RecordKey, is_made: impl Fn(&Predicate) -> bool) {
+        for request in self.records.get(key).cloned().unwrap_or_default() {
+            if !is_made(&request) {
+                self.remove(key, &request);
+            }
+        }
+    }
+
+    /// Removes a request, whose finding has become known, from the records that have no room for
+    /// the finding. Returns the others.
+    pub(super) fn drop_where_too_long(&mut self, request: &Predicate) -> Vec<RecordKey> {
+        let state = self.requests.get(request);
+        let mut keys: Vec<_> =
+            state.into_iter().flat_map(|state| state.records.keys().cloned()).collect();
+        keys.retain(|key| {
+            let has_room = self.bytes_in(key) <= RECORD_BYTES;
+            if !has_room {
+                self.remove(key, request);
+            }
+            has_room
+        });
+        keys
+    }
+
+    fn remove(&mut self, key: &RecordKey, request: &Predicate) {
+        if let Some(state) = self.requests.get_mut(request) {
+            state.records.remove(key);
+        }
+        self.remove_from_record(key, request);
+    }
+
+    fn remove_from_record(&mut self, key: &RecordKey, request: &Predicate) {
+        if let Some(of_record) = self.records.get_mut(key) {
+            of_record.remove(request);
+            if of_record.is_empty() {
+                self.records.remove(key);
+            }
+        }
+    }
+
+    /// Removes expired requests. A finding is remembered until its next check would be due, so that
+    /// withdrawing a request and making it again causes no further check.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let mut expired = Vec::new();
+        for (request, state) in &self.requests {
+            let records = state.records.iter().filter(|(_, askers)| askers.expires_at <= now);
+            expired.extend(records.map(|(key, _)| (key.clone(), request.clone())));
+        }
+        for (key, request) in expired {
+            self.remove(&key, &request);
+        }
+        self.requests.retain(|_, state| {
+            !state.records.is_empty()
+                || state.is_running
+                || (state.was_checked && state.due_at > now)
+        });
+    }
+
+    /// Handles a clock that was set back: no check is due, and no finding lives, later than if it
+    /// had been made now.
+    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+        let until = now.saturating_add(self.config.ttl());
+        let latest = until.saturating_sub(self.config.last_quarter());
+        for state in self.requests.values_mut() {
+            state.due_at = state.due_at.min(latest);
+            if let Some(found) = &mut state.found {
+                found.expires_at = found.expires_at.min(until);
+            }
+        }
+    }
+
+    /// Number of requests, of records, and of requests that wait for their first check.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let waiting = self.requests.values().filter(|state| !state.was_checked);
+        [self.requests.len(), self.records.len(), waiting.count()]
+    }
+}
