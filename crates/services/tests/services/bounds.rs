@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
 use libp2p_smart_record::{Clock, Dict, Predicate, RecordKey, SystemClock};
 use smart_record_services::{
-    DialPolicy, Outcome, RequestRefusal, Service, ServiceEvent, SmartTag, dialable, findings,
+    DialPolicy, Outcome, RequestRefusal, Service, ServiceEvent, SmartTag, connectivity, dialable,
+    findings,
 };
 use tokio::net::TcpListener;
 
@@ -162,7 +163,7 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
             were_there = are_there;
         }
         // The findings do not come back when both scan the record again.
-        let next = dialable(&first.address);
+        let next = connectivity(&asker.address);
         asker.asks([next.clone()]).await;
         for server in [&mut first, &mut second] {
             while server.published().await.request != next {}
