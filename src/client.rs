@@ -27,10 +27,7 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
-pub(crate) use self::{
-    command::{Command, Reply, Write},
-    keep::{End, Ending, KeepId},
-};
+pub(crate) use self::command::{Command, End, Ending, KeepId, Reply, Write};
 pub use self::{
     error::ClientError,
     keep::{KeepHandle, KeepValueHandle},
@@ -149,8 +146,7 @@ impl Client {
     ///
     /// Each handle keeps a document of its own. Several under one key are merged into one space, and each lives for its own
     /// `ttl`. What is published or kept later over a part of a document takes that part's place, and is not withdrawn
-    /// with it.
-    /// The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
+    /// with it. The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
     ///
     #[doc = smart_record_core::merge_table!()]
     ///

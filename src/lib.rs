@@ -60,6 +60,9 @@
 //! | `metrics` | `metrics` | counters and histograms for Prometheus |
 //! | [`rate`], [`dag_cbor`], [`settings!`] | | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
 //!
+//! The features `ecdsa`, `rsa` and `secp256k1`, on by default, are public keys of these types beside Ed25519. Without one, a
+//! key of that type is refused as [`Fault::Unsupported`]. A node that serves records to others needs all of them.
+//!
 //! A ready node is `smart-record-host`, smart services are `smart-record-services`.
 
 // docs.rs shows which feature an item needs.

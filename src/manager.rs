@@ -97,7 +97,7 @@ pub struct Published {
 /// What a lookup has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Lookup {
+pub struct LookupOutcome {
     /// The best record.
     pub best: Option<SignedRecord>,
     /// Those who answered with something else than a good record, and what is wrong with it.
@@ -288,7 +288,7 @@ impl<B: RecordBackend> RecordManager<B> {
     pub async fn lookup(
         &self,
         key: impl Into<RecordKey>,
-    ) -> Result<Lookup, ManagerError<B::Error>> {
+    ) -> Result<LookupOutcome, ManagerError<B::Error>> {
         let key = key.into();
         let rules = self.rules(&key)?;
         let mut survey = self.survey(rules, &key).await?;
@@ -297,7 +297,9 @@ impl<B: RecordBackend> RecordManager<B> {
             let known = self.known().living(&key, now, rules.limits());
             return match known {
                 Some(known) => Err(ManagerError::Withheld { key, known }),
-                None => Ok(Lookup { best: None, refused: survey.refused, behind: survey.behind }),
+                None => {
+                    Ok(LookupOutcome { best: None, refused: survey.refused, behind: survey.behind })
+                }
             };
         };
         let met = self.known().meet(&best, expires_at, now, rules.limits());
@@ -316,7 +318,7 @@ impl<B: RecordBackend> RecordManager<B> {
             self.inner.backend.correct(correction).await;
         }
         let best = Some(best.with_received_at(received_at));
-        Ok(Lookup { best, refused: survey.refused, behind: survey.behind })
+        Ok(LookupOutcome { best, refused: survey.refused, behind: survey.behind })
     }
 
     /// Asks the backend, checks all answers and selects the best.

@@ -2,16 +2,17 @@
 //!
 //! **Invariants.** Whoever dropped the other end has lost interest; that is no error.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::channel::oneshot;
+use futures::{FutureExt, channel::oneshot};
 
-use super::{
-    ClientError, Publication,
-    keep::{Ending, KeepId},
-    latest,
-};
+use super::{ClientError, Publication, latest};
 use crate::{
     query::{ReadPolicy, Reading, Snapshot},
     store::SmartRecordStore,
@@ -52,6 +53,39 @@ impl<T> Reply<T> {
             (None, Err(error)) => tracing::warn!(%error, "what a handle kept was not withdrawn"),
             (None, Ok(_)) => {}
         }
+    }
+}
+
+/// What one handle keeps, told apart from what others keep under the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeepId(pub(crate) u64);
+
+/// How a handle has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// What it kept is withdrawn.
+    Dropped,
+    /// What it kept is kept without it.
+    Detached,
+}
+
+/// Waits for the end of a handle.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(super) key: RecordKey,
+    pub(super) id: KeepId,
+    pub(super) end: oneshot::Receiver<()>,
+}
+
+impl Future for Ending {
+    type Output = (RecordKey, KeepId, End);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = match ready!(self.end.poll_unpin(cx)) {
+            Ok(()) => End::Detached,
+            Err(oneshot::Canceled) => End::Dropped,
+        };
+        Poll::Ready((self.key.clone(), self.id, end))
     }
 }
 

@@ -3,53 +3,16 @@
 //! **Invariants.** Dropping a handle neither waits nor blocks, and is not lost: each handle has a channel of its own, which
 //! tells the behaviour of its end, so no queue can be full. There are as many such channels as handles.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, channel::oneshot};
+use futures::channel::oneshot;
 
 use super::{
     Client, ClientError, Publication,
-    command::{Command, Write},
+    command::{Command, Ending, KeepId, Write},
 };
 use smart_record_core::{Dict, RecordKey};
-
-/// What one handle keeps, told apart from what others keep under the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct KeepId(pub(crate) u64);
-
-/// How a handle has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// What it kept is withdrawn.
-    Dropped,
-    /// What it kept is kept without it.
-    Detached,
-}
-
-/// Waits for the end of a handle.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    key: RecordKey,
-    id: KeepId,
-    end: oneshot::Receiver<()>,
-}
-
-impl Future for Ending {
-    type Output = (RecordKey, KeepId, End);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let end = match ready!(self.end.poll_unpin(cx)) {
-            Ok(()) => End::Detached,
-            Err(oneshot::Canceled) => End::Dropped,
-        };
-        Poll::Ready((self.key.clone(), self.id, end))
-    }
-}
 
 /// What both kinds of handles have.
 #[derive(Debug)]

@@ -3,6 +3,12 @@
 //! Under one key many peers write, each to its own signed space; every piece has a lifetime; replicas merge
 //! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
 //! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
+//!
+//! # Features
+//!
+//! `ecdsa`, `rsa` and `secp256k1`, all on by default: public keys of these types beside Ed25519. Without
+//! one, a key of that type is refused as [`Fault::Unsupported`]. A node that serves records to others needs
+//! all of them, because it would otherwise refuse what other replicas keep.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -50,7 +50,7 @@ pub use self::{
 use crate::time::Timestamp;
 
 /// How many levels of nodes are read from JSON or IPLD data, the root counted. It bounds the stack that reading
-/// takes; what a document may have is [`DocumentLimits::depth`], which is less.
+/// takes; what a document may have is [`DocumentLimits::depth`], which is less by default.
 const MAX_DEPTH: usize = 64;
 
 /// A piece of a document: what it is, and until when.

@@ -1,4 +1,6 @@
-//! Why bytes are not a protobuf message.
+//! What several modules need of protobuf: the error of a decoder, and fields without a schema.
+
+use prost::encoding::{self, WireType};
 
 /// What is wrong with the encoding of a protobuf message, in the decoder's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,5 +11,23 @@ impl ProtobufError {
     /// The error of a decoder.
     pub fn new(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
+    }
+}
+
+/// The length-delimited fields of a message, up to the first of another kind.
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (tag, wire_type) = encoding::decode_key(&mut self.0).ok()?;
+        if wire_type != WireType::LengthDelimited {
+            return None;
+        }
+        let len = encoding::decode_varint(&mut self.0).ok()?;
+        let (field, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
+        self.0 = rest;
+        Some((tag, field))
     }
 }

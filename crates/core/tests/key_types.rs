@@ -1,5 +1,5 @@
-//! Keys of the types that are left out of a build are refused as unsupported, all others as ever. `scripts/check` runs this
-//! without the features; the vectors are those of `docs/wire.md`.
+//! Keys of the types that are left out of a build are refused as unsupported, all others as ever.
+//! `scripts/check` runs this without the features; the vectors are those of `docs/wire.md`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Fields that this version does not know: kept where they are signed, dropped where nobody signs them.
+//! Fields that this version does not know: kept where they are signed, dropped where nobody signs
+//! them.
 
 use libp2p_smart_record::{
     Fault, Limit, LimitExceeded, Limits, Malformed, SmartRecord, UpdateError, ValidationError,
@@ -84,7 +85,8 @@ fn unknown_fields() -> Vec<u8> {
     .concat()
 }
 
-/// The good value of two spaces, and the same with unknown fields in every container, before and behind what is known.
+/// The good value of two spaces, and the same with unknown fields in every container, before and
+/// behind what is known.
 fn cluttered() -> (Vec<u8>, Vec<u8>) {
     let (_, bob) = neighbour();
     let alice = alice().space([

@@ -90,8 +90,9 @@ pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
 }
 
-/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not know: one field in its
-/// shortest form, and no group. So no two implementations can disagree about what is well formed.
+/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not
+/// know: one field in its shortest form, and no group. Implementations of protobuf disagree about what
+/// else is well formed.
 pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
     matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
         && is_one_field(bytes).unwrap_or(false)

@@ -12,8 +12,9 @@
 //! A type that serde writes in one form for people and in another for machines takes the form for people, as in JSON.
 //! `Vec<u8>` is a sequence for serde; with `#[serde(with = "serde_bytes")]` it is bytes.
 //!
-//! **Invariants.** What was made of a value gives the value back. What a document has no form for is an error:
-//! nothing is rounded, cut or written as something else.
+//! **Invariants.** What was made of a value gives the value back, but for `Some(None)`, which is `None`, and the keys of
+//! a map whose value is `None`. What a document has no form for is an error: nothing is rounded, cut or written as
+//! something else.
 //!
 //! **Spec.** [serde's data model](https://serde.rs/data-model.html). There is no way through `Ipld`, whose maps have
 //! text for keys only, or through JSON, which has no bytes.
@@ -113,7 +114,7 @@ impl Dict {
 
     /// The value of a type that the document stands for. Lifetimes are left out.
     ///
-    /// Keys that the type does not know are ignored, unless it says `#[serde(deny_unknown_fields)]`: whoever wrote
+    /// Keys that a struct does not know are ignored, unless it says `#[serde(deny_unknown_fields)]`: whoever wrote
     /// the document may know more.
     ///
     /// # Errors

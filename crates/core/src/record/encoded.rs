@@ -6,13 +6,12 @@
 //! **Spec.** `proto/smart_record.proto`.
 
 use bytes::Bytes;
-use prost::encoding::{self, WireType};
 
 use super::{
     incoming::Incoming,
     writer::{Writer, WriterError},
 };
-use crate::key::RecordKey;
+use crate::{key::RecordKey, protobuf::Fields};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature`.
 const RECORD_SPACES: u32 = 1;
@@ -84,23 +83,5 @@ impl<'a> EncodedSpace<'a> {
 
     fn updates(self) -> impl Iterator<Item = &'a [u8]> {
         Fields(self.0).filter(|(tag, _)| *tag == SPACE_UPDATES).map(|(_, update)| update)
-    }
-}
-
-/// The length-delimited fields of a message, up to the first of another kind.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u32, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (tag, wire_type) = encoding::decode_key(&mut self.0).ok()?;
-        if wire_type != WireType::LengthDelimited {
-            return None;
-        }
-        let len = encoding::decode_varint(&mut self.0).ok()?;
-        let (field, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
-        self.0 = rest;
-        Some((tag, field))
     }
 }

@@ -1,7 +1,7 @@
 //! Extension fields: what an update carries for versions to come.
 //!
-//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends it as it
-//! came; the signature covers it. A field with any other unknown number is refused.
+//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends
+//! it as it came; the signature covers it. A field with any other unknown number is refused.
 //!
 //! **Invariants.** Fields have ascending numbers, each at most once. Together they take
 //! [`Extensions::MAX_BYTES`] at most.
@@ -13,11 +13,8 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use bytes::Bytes;
 use prost::encoding;
 
-use super::{
-    encoded::Fields,
-    limits::{Limit, LimitExceeded},
-    update::UpdateError,
-};
+use super::limits::{Limit, LimitExceeded};
+use crate::protobuf::Fields;
 
 /// The fields of an update that this version does not know: bytes by field number.
 ///
@@ -32,13 +29,16 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Extensions(BTreeMap<u32, Bytes>);
 
-/// Why a field cannot be added.
+/// Why bytes are not extension fields, or a field cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
     /// The fields are too large together.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
+    /// The bytes are not extension fields in their canonical form.
+    #[error("not the canonical encoding of extension fields")]
+    NotCanonical,
     /// The number is not one of an extension field.
     #[error("field {0} is not an extension field; those have the numbers 16 to 31")]
     Number(u32),
@@ -58,8 +58,8 @@ impl Extensions {
     /// Sets the bytes of a field, which may be empty.
     ///
     /// # Errors
-    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would take more
-    /// than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`ExtensionError`] if `number` is not one of [`NUMBERS`](Self::NUMBERS), or the fields would
+    /// take more than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn with(mut self, number: u32, bytes: impl Into<Vec<u8>>) -> Result<Self, ExtensionError> {
         if !Self::NUMBERS.contains(&number) {
             return Err(ExtensionError::Number(number));
@@ -94,12 +94,12 @@ impl Extensions {
     }
 
     /// Reads what follows the known fields of an update.
-    pub(super) fn decode(rest: &[u8]) -> Result<Self, UpdateError> {
+    pub(super) fn decode(rest: &[u8]) -> Result<Self, ExtensionError> {
         let fields = Fields(rest).filter(|(number, _)| Self::NUMBERS.contains(number));
         let fields = Self(fields.map(|(n, bytes)| (n, Bytes::copy_from_slice(bytes))).collect());
         // One comparison stands for the numbers, their order, duplicates and the shortest form.
         if fields.encode() != rest {
-            return Err(UpdateError::NotCanonical);
+            return Err(ExtensionError::NotCanonical);
         }
         Self::check_len(rest.len())?;
         Ok(fields)
@@ -152,7 +152,7 @@ mod tests {
             // Less than there should be.
             a[..a.len() - 1].to_vec(),
         ] {
-            assert_eq!(Extensions::decode(&bad), Err(UpdateError::NotCanonical), "{bad:x?}");
+            assert_eq!(Extensions::decode(&bad), Err(ExtensionError::NotCanonical), "{bad:x?}");
         }
     }
 

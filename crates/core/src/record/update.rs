@@ -2,8 +2,7 @@
 //!
 //! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
 //! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
-//! are kept verbatim, extension fields included. One way of reading believes its caller:
-//! [`Space::decode_trusted`](super::Space::decode_trusted), for what was verified before it was stored.
+//! are kept verbatim, extension fields included.
 //!
 //! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`, message `Update`;
 //! `docs/design.md`, section "Update".
@@ -16,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{
-    extensions::Extensions,
+    extensions::{ExtensionError, Extensions},
     limits::{Limit, LimitExceeded, Limits},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
@@ -110,6 +109,15 @@ impl From<NodeError> for UpdateError {
             NodeError::TooDeep { max } => limit(Limit::DOCUMENT_DEPTH, max),
             NodeError::TooManyNodes { max } => limit(Limit::DOCUMENT_NODES, max),
             other => Self::Document(other),
+        }
+    }
+}
+
+impl From<ExtensionError> for UpdateError {
+    fn from(error: ExtensionError) -> Self {
+        match error {
+            ExtensionError::Limit(limit) => limit.into(),
+            ExtensionError::NotCanonical | ExtensionError::Number(_) => Self::NotCanonical,
         }
     }
 }

@@ -193,8 +193,8 @@ fn key_type(encoded: &[u8]) -> Option<u64> {
     prost::encoding::decode_varint(&mut encoded.strip_prefix(&[KEY_TYPE_TAG])?).ok()
 }
 
-/// Whether keys of the type are verified here. It is asked before a key is decoded: libp2p-identity calls a key of
-/// a type that is left out damaged, and takes it where another crate has the type put in.
+/// Whether this build verifies keys of the type. Asked before a key is decoded: libp2p-identity reports
+/// a type that is left out as a decoding error, and accepts it when another crate enables the type.
 fn is_supported(key_type: u64) -> bool {
     known_type(key_type).is_some_and(|(_, is_there)| *is_there)
 }

@@ -1,8 +1,9 @@
 //! The test vectors of `docs/wire.md`: `tests/vectors/{sr,iprs,presence,signed}/*.json`.
 //!
-//! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p smart-record-formats --test
-//! vectors` writes the files; without it the files have to be what is made. [`judge`] reads the files and
-//! compares what they say with what the library does. Their form is described in `tests/vectors/README.md`.
+//! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p
+//! smart-record-formats --test vectors` writes the files; without it the files have to be what is
+//! made. [`judge`] reads the files and compares what they say with what the library does. Their
+//! form is described in `tests/vectors/README.md`.
 
 #![allow(
     clippy::unwrap_used,

@@ -40,7 +40,8 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// A case: its name, the section of `docs/wire.md` that it belongs to, what it is about, and its fields.
+/// A case: its name, the section of `docs/wire.md` that it belongs to, what it is about, and its
+/// fields.
 fn case<const N: usize>(
     name: &str,
     section: &str,

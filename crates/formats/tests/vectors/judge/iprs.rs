@@ -67,7 +67,8 @@ pub fn good(case: &Value) -> Option<Value> {
     }))
 }
 
-/// Why a value is refused, where that does not depend on the time: by the first of the steps that fails.
+/// Why a value is refused, where that does not depend on the time: by the first of the steps that
+/// fails.
 fn reason(case: &Value) -> Option<&'static str> {
     let record = match UnverifiedIprsRecord::decode(&bytes(case, "value")) {
         Ok(record) => record,

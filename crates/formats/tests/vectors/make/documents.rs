@@ -411,7 +411,8 @@ fn bounds() -> Vec<Value> {
     ]
 }
 
-/// Nodes in ascending order of content; where that is not the order of their bytes, the case says why.
+/// Nodes in ascending order of content; where that is not the order of their bytes, the case says
+/// why.
 pub fn order() -> Vec<Value> {
     let ascending = |name: &str, about: &str, nodes: Vec<Vec<u8>>| {
         let nodes: Vec<_> = nodes.iter().map(hex).collect();

@@ -1,4 +1,5 @@
-//! Values of smart records that are joined or chosen from: what they come to in whatever order, and under which limits.
+//! Values of smart records that are joined or chosen from: what they come to in whatever order, and
+//! under which limits.
 
 use prost::Message;
 use serde_json::{Value, json};

@@ -309,7 +309,8 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ),
     ];
-    // With R of small order, S = H(R ‖ A ‖ m) a. One that is of order 1 satisfies the equation of rule 4.
+    // With R of small order, S = H(R ‖ A ‖ m) a. One that is of order 1 satisfies the equation of
+    // rule 4.
     for (n, point) in EIGHT_TORSION.iter().enumerate() {
         let r = point.compress().to_bytes();
         let s = scalar_of(&[&r, &public, &message]) * secret;

@@ -401,7 +401,8 @@ pub fn extensions() -> Vec<Value> {
         space.updates[0].update = update(&[]);
         space
     };
-    // The position has the extension fields in it: of two updates of one sequence the greater hash is the newer.
+    // The position has the extension fields in it: of two updates of one sequence the greater hash
+    // is the newer.
     let same_seq = {
         let updates = [&a[..], &b, &[]].map(|rest| alice.sign_bytes(&KEY.into(), update(rest)));
         alice.space(updates)

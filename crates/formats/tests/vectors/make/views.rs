@@ -134,7 +134,8 @@ fn merges() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
     ]
 }
 
-/// A document from JSON in which `{"@": 5, "/": x}` is the node `x` that expires 5 ms after [`NOW`].
+/// A document from JSON in which `{"@": 5, "/": x}` is the node `x` that expires 5 ms after
+/// [`NOW`].
 fn typed(text: &str) -> Vec<u8> {
     let value: Value = serde_json::from_str(text).unwrap();
     let node = typed_node(&value);
