@@ -234,25 +234,27 @@
 //! # What a call costs
 //!
 //! A *lookup* is a query of Kademlia: it asks the 20 peers closest to a key, and those on the way
-//! to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all.
-//! A GET reply has up to 8 KiB of the record besides. A *send* is a lookup of the closest peers,
-//! and one PUT_VALUE for each of these 20 peers and each chunk. An acknowledgement repeats the
-//! record, so a send of *n* bytes moves about 40 *n* bytes. A signed update takes 114 bytes
-//! (Ed25519) beside its document.
+//! to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all,
+//! so 20 replies have up to 130 KB. A GET reply has up to 8 KiB of the record besides. Where a
+//! table row has a number of PUTs, each goes to the 20 closest peers. An acknowledgement repeats
+//! the record, so a PUT of *n* bytes moves 40 *n*. A space with one update takes 134 bytes
+//! (Ed25519) and its document: 190 for `{"name": "west", "players": 12, "map": "dunes"}`, so
+//! publishing that moves some 10 KB and the lookup.
 //!
-//! | call | lookups | PUTs |
+//! | call | lookups | PUTs to 20 peers |
 //! |---|---|---|
-//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1 send; the first write under a key in a process also reads it | 20, with the whole space: all updates of the writer that have to be kept; after `replace`, `withdraw` and each renewal one update. More only for a space of more than 15 KiB |
-//! | keeping | 1 send an hour, at half of each `ttl`, and when new peers close to the key turn up | 20 each |
-//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | 1 send; `keep_value` again each hour and for new peers | 20; for a smart record 20 for each 15 KiB |
-//! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (more than 1 KiB where replicas differ) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | 0, or one for each of the 20 closest peers that lack something and each chunk |
+//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1; the first write under a key in a process reads the key besides | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. More only for a space of more than 15 KiB |
+//! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key turn up | 1 each |
+//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | 1; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
+//! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (of more than 1 KiB, unless several replicas agree) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
 //! | [`watch`](client::Client::watch) | a `get` every 15 s, one for all watches of a key | as `get` |
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
+//! | replication by a behaviour | a `get` an hour for each stored record, by the replica of rank *n* every *n + 1* hours | as `get` |
 //! | [`stored`](client::Client::stored), [`stored_of`](client::Client::stored_of) | 0 | 0 |
 //! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | as `put` and `get`, without repairs | as `put`; 0 |
 //!
 //! Calls have no timeout of their own, except those of [`Dht`](dht::Dht); dropping a read ends it.
-//! A send takes as long as its slowest peer. CPU costs are in `docs/performance.md`.
+//! A write takes as long as its slowest peer. CPU costs are in `docs/performance.md`.
 //!
 //! # Errors
 //!
@@ -286,7 +288,7 @@
 //! | `keep_value` | dropping the [`KeepValueHandle`](client::KeepValueHandle); the value lives until it expires |
 //! | `manager::RecordManager::keep` | dropping the `KeptRecord`; the record lives until it expires |
 //! | `presence_publisher::PresencePublisher` | its `withdraw`, or dropping it |
-//! | everything of a [`Client`](client::Client) | dropping the last client and handle; what is published lives until it expires. A [`WeakClient`](client::WeakClient) does not count |
+//! | anything of a [`Client`](client::Client) | dropping the last client and handle; what is published lives until it expires. A [`WeakClient`](client::WeakClient) does not count |
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
