@@ -1,16 +1,16 @@
-//! How the documents of a space become one: resolve lifetimes, merge in the order of positions, hide what
-//! has expired.
+//! Merging the documents of a space: resolves lifetimes, merges in order of positions, removes
+//! expired nodes.
 //!
-//! **Invariants.** Merging looks at no clock. All lifetimes are resolved before it: each node carries the
-//! instant at which it expires, never later than its parent's when it was written. A node that was
-//! overwritten stays overwritten, also when what overwrote it has expired.
+//! **Invariants.** Merging does not depend on time. Lifetimes are resolved before it: each node
+//! carries its expiry, which is not later than that of its parent in the same update. An
+//! overwritten node stays overwritten after the newer node has expired.
 //!
 //! **Spec.** `docs/design.md`, section "View".
 
 use super::{Dict, Kind, Node, Predicate, Set};
 use crate::time::Timestamp;
 
-/// How documents merge, as the table of the documentation.
+/// The merge rules, as a table for the documentation.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! merge_table {
@@ -29,7 +29,7 @@ and `{\"/\": {\"set\": […]}}` a Set.
     };
 }
 
-/// The later of two lifetimes; none of its own is as late as the parent's and so the latest.
+/// The later of two lifetimes. `None` is the lifetime of the parent and so the latest.
 fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.max(b)),
@@ -38,7 +38,8 @@ fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 impl Node {
-    /// Extends each lifetime to that of its counterpart in `other`, a node of the same content.
+    /// Extends each lifetime to at least that of its counterpart in `other`, a node of the same
+    /// content.
     pub(super) fn extend_lifetimes(&mut self, other: &Self) {
         self.expires_at = later(self.expires_at, other.expires_at);
         for (child, other) in self.kind.children_mut().zip(other.kind.children()) {
@@ -46,13 +47,13 @@ impl Node {
         }
     }
 
-    /// Gives each node the instant at which it expires: its own, or its parent's where that is earlier.
+    /// Gives each node its expiry: its own, or its parent's if that is earlier.
     fn resolve(self, parent: Timestamp) -> Self {
         let at = self.expires_at.map_or(parent, |own| own.min(parent));
         Self::new(self.kind.filter_map(|child| Some(child.resolve(at)))).expires_at(at)
     }
 
-    /// What a position holds after `newer` was written over this node.
+    /// The node at a position after `newer` was written over this node.
     fn merge(self, newer: Self) -> Self {
         let kind = match (self.kind, newer.kind) {
             (Kind::Set(a), Kind::Set(b)) => Kind::Set(a.merge(b)),
@@ -71,8 +72,8 @@ impl Node {
         Self { kind, expires_at: later(self.expires_at, newer.expires_at) }
     }
 
-    /// The node without what has expired at `now`; `None` if nothing of it lives. What is left of a List moves
-    /// up.
+    /// The node without its parts that have expired at `now`; `None` if nothing is left. The
+    /// remaining elements of a List move up.
     fn visible(self, now: Timestamp) -> Option<Self> {
         let is_alive = self.expires_at.is_none_or(|at| at > now);
         let kind = self.kind.filter_map(|child| child.visible(now));
@@ -103,17 +104,17 @@ impl Dict {
     }
 }
 
-/// A document with the lifetime of its update resolved into each of its nodes.
+/// A document with the expiry of each node resolved from that of its update.
 pub(crate) fn resolve_document(document: Dict, expires_at: Timestamp) -> Dict {
     document.filter_map(|node| Some(node.resolve(expires_at)))
 }
 
-/// The document after a `newer` one was merged into it.
+/// Merges a `newer` document into an older one.
 pub(crate) fn merge_documents(older: Dict, newer: Dict) -> Dict {
     older.merge(newer)
 }
 
-/// The document without what has expired at `now`.
+/// The document without the nodes that have expired at `now`.
 pub(crate) fn visible_document(document: Dict, now: Timestamp) -> Dict {
     document.filter_map(|node| node.visible(now))
 }
