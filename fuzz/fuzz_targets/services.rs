@@ -1,5 +1,5 @@
-//! A service with the default policy: whatever strangers ask for, only public addresses are dialled, and what is found
-//! stands under the request in its one form.
+//! A service with the default policy: it dials only public addresses, and findings use the one form
+//! of their request.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ use libp2p_smart_record_fuzz::{
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 use smart_record_services::{DialPolicy, Resolve, Service, findings};
 
-/// Every name leads where the fuzzer likes.
+/// A resolver whose answers the fuzzer chooses.
 struct Names([IpAddr; 3]);
 
 impl Resolve for Names {
