@@ -80,11 +80,11 @@ pub enum NamespaceError {
     #[error("a namespace must not be empty")]
     Empty,
     /// The namespace contains a `/`.
-    #[error("namespace {0:?} has a '/' in it")]
+    #[error("the namespace {0:?} contains a '/'")]
     HasSlash(String),
     /// The [namespace of smart records](crate::Registry::SMART_RECORDS) takes only rules that keep
     /// spaces.
-    #[error("the namespace {0:?} is for smart records and takes no other rules")]
+    #[error("the namespace {0:?} accepts only rules of smart records")]
     SmartRecords(&'static str),
 }
 

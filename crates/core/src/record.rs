@@ -77,7 +77,7 @@ pub enum RecordError {
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The record has no updates.
-    #[error("a record without an update")]
+    #[error("the record has no updates")]
     Empty,
     /// The bytes are not a `SmartRecord` message.
     #[error("not a protobuf message of a smart record: {0}")]

@@ -35,7 +35,7 @@ pub enum JsonError {
     #[error("null is not a node")]
     Null,
     /// The root of the document is not an object.
-    #[error("a document has to be an object")]
+    #[error("a document must be an object")]
     NotADict,
     /// An integer does not fit into 64 signed bits.
     #[error("{0} does not fit into 64 signed bits")]
@@ -44,7 +44,7 @@ pub enum JsonError {
     #[error("the key {0} stands twice in a Dict")]
     DuplicateKey(Kind),
     /// An object with the key `"/"` has this unknown name.
-    #[error("{0:?} has no meaning in an object with the key \"/\"")]
+    #[error("unknown name {0:?} in an object with the key \"/\"")]
     UnknownEscape(String),
     /// An object with the key `"/"` does not have this form.
     #[error("expected {0}")]

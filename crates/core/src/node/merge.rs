@@ -23,8 +23,8 @@ macro_rules! merge_table {
 | Predicate | Predicate of the same tag | arguments without a name as a Set, those with a name as a Dict |
 | anything else, a List too | anything | the newer node, content and lifetime; nothing of the older one is left |
 
-A container that merges lives until the later of the two instants. In plain JSON an object is a Dict, an array a List,
-and `{\"/\": {\"set\": […]}}` a Set.
+A merged container lives until the later expiry of the two. In plain JSON an object is a Dict,
+an array is a List, and `{\"/\": {\"set\": […]}}` a Set.
 "
     };
 }
@@ -185,7 +185,7 @@ mod tests {
         ];
         for other in others {
             for (older, newer) in [(&list, &other), (&other, &list)] {
-                // Of the two lifetimes the newer one counts too, though it is the earlier.
+                // The lifetime of the newer List counts, although it is the earlier one.
                 let documents =
                     vec![(dict([("k", older.clone())]), 20), (dict([("k", newer.clone())]), 10)];
                 assert_eq!(fold(documents.clone(), 5), format!(r#"{{"k": {newer}}}"#));

@@ -46,7 +46,7 @@ pub enum SerdeError {
     #[error("the key {0} stands twice in a map")]
     DuplicateKey(Kind),
     /// The root value is not a struct or a map.
-    #[error("a document has to be a struct or a map")]
+    #[error("a document must be a struct or a map")]
     NotADict,
     /// A node of this kind cannot be deserialized.
     #[error("a node of kind {0} is no value of a Rust type")]

@@ -38,7 +38,7 @@ pub trait Admission: Send + Sync + fmt::Debug + 'static {
 #[non_exhaustive]
 pub enum PolicyRefusal {
     /// The writer is not on the list.
-    #[error("the writer is not on the list of those who may write")]
+    #[error("the writer is not on the list of allowed writers")]
     NotListed,
     /// The key belongs to another peer.
     #[error("the key belongs to {owner}")]

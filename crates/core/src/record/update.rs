@@ -76,7 +76,7 @@ pub enum UpdateError {
     #[error("unknown kind of update {0}")]
     UnknownKind(i32),
     /// `retain_until` is before `expires_at`.
-    #[error("kept until {retain_until}, which is before it expires at {expires_at}")]
+    #[error("retained until {retain_until}, before its expiry at {expires_at}")]
     RetainedTooBriefly {
         /// When the document expires.
         expires_at: Timestamp,

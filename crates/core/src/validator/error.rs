@@ -43,7 +43,7 @@ pub enum ValidationError {
     #[error("unsupported: {0}")]
     Unsupported(String),
     /// The caller passed no values.
-    #[error("there is no value to choose from")]
+    #[error("no value was given")]
     NoValue,
 }
 
@@ -135,8 +135,8 @@ impl SignError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// A smart record without an update, or no value at all.
-    #[error("a record without an update")]
+    /// A smart record without updates, or an empty value.
+    #[error("the record has no updates")]
     Empty,
     /// Not a protobuf message of a smart record.
     #[error("not a protobuf message of a smart record: {0}")]
