@@ -248,7 +248,7 @@ mod tests {
         PeerId::from_bytes(&[&[0x12, 0x20], &[byte; 32][..]].concat()).unwrap()
     }
 
-    /// Computed with Python's hashlib.
+    /// The expected values were computed with Python's hashlib.
     #[test]
     fn the_shards_of_writers_are_stable() {
         for (writer, shards) in VECTORS {

@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_kept_as_it_came() {
-        // Field 30, length-delimited, "future"; before it an `expires_at` of 7.
+        // Field 30, length-delimited, "future", after an `expires_at` of 7.
         let unknown = [&[0x08, 7, 0xf2, 0x01, 6][..], b"future"].concat();
         let document = decoded(vec![(wire("k"), unknown.clone())]).unwrap();
         let node = document.get("k").unwrap();
@@ -269,7 +269,7 @@ mod tests {
 
         let twice = [&[0x08, 5][..], &unknown].concat();
         let behind = [&unknown[2..], &[0x08, 5]].concat();
-        // Two fields, numbers and lengths that are not the shortest, a group.
+        // Two fields; numbers and lengths that are not shortest; a group.
         let two = [&unknown[2..], &unknown[2..]].concat();
         let others: [&[u8]; 5] = [
             &[0x70, 0x81, 0x00],
@@ -288,7 +288,7 @@ mod tests {
     fn other_forms_are_refused() {
         let (a, b) = (wire("a"), wire("b"));
         let not_canonical = Err(NodeError::NotCanonical);
-        // Order, duplicates.
+        // Wrong order, duplicates.
         assert_eq!(decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]), not_canonical);
         let set = |elements: Vec<Vec<u8>>| {
@@ -298,13 +298,13 @@ mod tests {
         };
         assert_eq!(decoded(vec![(a.clone(), set(vec![a.clone(), a.clone()]))]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), set(vec![b, a.clone()]))]), not_canonical);
-        // A lifetime in a key, a padded varint, an unknown field behind a known kind.
+        // A lifetime in a key, a padded varint, an unknown field after a known kind.
         let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
         assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]), not_canonical);
         let padded = [&wire(true)[..], &[0xf0, 0x01, 0x01]].concat();
         assert_eq!(decoded(vec![(a.clone(), padded)]), not_canonical);
-        // No kind at all, a Link that is none, NaN.
+        // No kind, an invalid Link, NaN.
         assert_eq!(decoded(vec![(a.clone(), vec![])]), Err(NodeError::MissingKind));
         assert_eq!(decoded(vec![(a.clone(), vec![0x08, 1])]), Err(NodeError::MissingKind));
         assert_eq!(decoded(vec![(a.clone(), vec![0x3a, 1, 9])]), Err(NodeError::InvalidLink));
@@ -314,13 +314,13 @@ mod tests {
 
     #[test]
     fn a_set_keeps_its_bytes_and_a_list_has_a_field_of_its_own() {
-        // As it was before there were lists: field 8, ascending.
+        // The encoding from before Lists existed: field 8, ascending.
         let signed = [0x42, 8, 0x0a, 2, 0x18, 2, 0x0a, 2, 0x18, 6];
         assert_eq!(wire(Set::from([3, 1])), signed);
         assert_eq!(wire(List::from([3, 1])), [0x5a, 8, 0x0a, 2, 0x18, 6, 0x0a, 2, 0x18, 2]);
         let document = decoded(vec![(wire("k"), signed.to_vec())]).unwrap();
         assert_eq!(document, Dict::from([("k", Set::from([1, 3]))]));
-        // A list keeps order and repetition.
+        // A List keeps order and duplicates.
         let list = Dict::from([("k", List::from([3, 1, 1]))]);
         assert_eq!(decode(&encode(&list), DocumentLimits::default()), Ok(list));
     }

@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(fold(documents.clone(), 2), r#"{"l": [1, 2, 3, [7, 8], 2]}"#);
         assert_eq!(fold(documents.clone(), 5), r#"{"l": [2, [8], 2]}"#);
         assert_eq!(fold(documents, 10), "{}");
-        // Its own time is over, and that of an element is not.
+        // Its own lifetime is over, that of an element is not.
         let documents = |own| {
             let list =
                 Node::from(List::from([Node::from(1).expires_at(at(8))])).expires_at(at(own));
@@ -229,7 +229,7 @@ mod tests {
                 for (a, b) in [(5, 9), (9, 5)] {
                     let mut set = Set::from([node(a), node(b)]);
                     assert_eq!(set, Set::from([node(9)]));
-                    // No lifetime of its own is the latest.
+                    // No lifetime of its own counts as the latest.
                     set.insert(outer(inner("leaf".into()).into()));
                     assert_eq!(set, Set::from([outer(inner("leaf".into()).into())]));
                 }

@@ -145,11 +145,11 @@ mod tests {
             field(15, b"a"),
             field(32, b"a"),
             [&a[..], &field(32, b"a")].concat(),
-            // Field 16 as a number, as four bytes, and with a length that is not the shortest.
+            // Field 16 as a varint, as four bytes, and with a length that is not shortest.
             vec![0x80, 0x01, 0x01],
             vec![0x85, 0x01, 1, 2, 3, 4],
             padded,
-            // Less than there should be.
+            // Truncated.
             a[..a.len() - 1].to_vec(),
         ] {
             assert_eq!(Extensions::decode(&bad), Err(ExtensionError::NotCanonical), "{bad:x?}");
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn together_they_take_512_bytes() {
-        // Tag and length take two bytes each.
+        // The tag and the length take two bytes each.
         let half = Extensions::new().with(16, [0; 252]).unwrap();
         let full = half.clone().with(17, [0; 252]).unwrap();
         assert_eq!(full.encode().len(), 512);

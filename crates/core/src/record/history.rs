@@ -157,8 +157,7 @@ mod tests {
         assert_eq!(seq, at(NOW));
         let longest = NOW.saturating_add(48 * HOUR);
         assert_eq!(history.retain_until(seq), longest);
-        // A part of it tells nothing of the rest; a longer life than there can be from now on
-        // counts.
+        // The history stays incomplete. A known `retain_until` later than the longest one counts.
         history.learn(at(NOW), NOW.saturating_add(HOUR));
         assert_eq!(history.retain_until(seq), longest);
         history.learn(at(NOW), longest.saturating_add(MINUTE));
@@ -210,14 +209,15 @@ mod tests {
         assert_eq!(history.retain_withdrawal_until(seq), longest, "not everything is known");
         history.complete();
         assert_eq!(history.retain_withdrawal_until(seq), NOW.saturating_add(HOUR));
-        // When all of it is gone, there is nothing to hide; but it can be sent.
+        // Once all updates may be collected there is nothing to hide, but a withdrawal can still be
+        // sent.
         let seq = history.next(NOW.saturating_add(2 * HOUR)).unwrap();
         let second = Duration::from_secs(1);
         assert_eq!(
             history.retain_withdrawal_until(seq),
             NOW.saturating_add(2 * HOUR).saturating_add(second)
         );
-        // Nothing is retained for longer than replicas take.
+        // A withdrawal is retained for at most `max_ttl`.
         let history = SigningHistory::new(second / 2, second);
         assert_eq!(history.retain_withdrawal_until(seq), history.longest(seq));
     }

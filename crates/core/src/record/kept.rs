@@ -394,7 +394,7 @@ mod tests {
         for minutes in [2, 3] {
             assert_eq!(said(&before, minutes), said(signer.space(), minutes), "{minutes}");
         }
-        // Only what is kept lives for longer now.
+        // Only the kept part lives longer now.
         let late = signer.space().view(NOW.saturating_add(5 * MINUTE)).unwrap().document;
         let kept = late.get("kept").unwrap();
         assert_eq!(kept.expires_at, Some(NOW.saturating_add(6 * MINUTE)));
@@ -481,7 +481,7 @@ mod tests {
         }
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
         let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
-        // Withdrawing one would drop what others have published.
+        // Withdrawing one would drop the other published content.
         let before = signer.record(NOW);
         let refused = KeptDocument::new(large("other", 1), MINUTE);
         let refused = refused.withdraw([&kept], &mut signer, NOW).unwrap_err();
@@ -535,7 +535,7 @@ mod tests {
         let kept = KeptDocument::new(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
         signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
-        // A part of what is kept has expired by then.
+        // A part of the kept document has expired by then.
         let later = NOW.saturating_add(MINUTE / 2);
         kept.withdraw([&other], &mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
@@ -544,7 +544,7 @@ mod tests {
             "newer": [1]}"#;
         let left = document(left);
         assert_eq!(said, left.to_json());
-        // With nothing else, the space is withdrawn.
+        // A space without other content is withdrawn.
         let mut alone = super::tests::signer();
         let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);
         kept.sign(&mut alone, NOW).unwrap();

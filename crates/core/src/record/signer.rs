@@ -274,7 +274,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut signer = signer(&Keypair::generate_ed25519());
         let skew = Limits::default().max_clock_skew();
-        // With a clock that was ahead by as much as is allowed, and then by a millisecond more.
+        // With a clock ahead by the allowed skew, and then by a millisecond more.
         signer.merge(says("ahead"), now.saturating_add(skew), HOUR).unwrap();
         let earlier = now.saturating_add(Duration::from_millis(1));
         signer.merge(says("still taken"), earlier, HOUR).unwrap();
@@ -299,14 +299,15 @@ mod tests {
             assert_eq!(short.expires_at(), later.saturating_add(Duration::from_secs(1)));
             assert!(short.retain_until() >= long.retain_until());
         }
-        // Another's record says nothing, an empty one of this key that there was nothing.
+        // A record of another key is ignored. An empty one of this key shows that there were no
+        // updates.
         let mut elsewhere = restarted(&keypair);
         elsewhere.resume(&SmartRecord::new("/sr/b".into()));
         let short = elsewhere.merge(says("1"), later, HOUR).unwrap();
         assert_eq!(short.retain_until(), later.saturating_add(48 * HOUR));
         let short = signer(&keypair).merge(says("1"), later, HOUR).unwrap();
         assert_eq!(short.retain_until(), short.expires_at());
-        // Once nothing from before can be about any more, nothing is retained for the sake of it.
+        // Once no earlier update can exist any more, updates are no longer retained for its sake.
         let much_later = later.saturating_add(48 * HOUR);
         let next = after.merge(says("1"), much_later, HOUR).unwrap();
         assert_eq!(next.retain_until(), next.expires_at());
@@ -346,7 +347,7 @@ mod tests {
         slice.insert(before.writer(), short).unwrap();
         let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
 
-        // After a restart, all that a replica tells is the first of the two.
+        // After a restart, a replica shows only the first of the two updates.
         let mut after = restarted(&keypair);
         after.learn(&slice);
         let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
@@ -367,7 +368,7 @@ mod tests {
         let withdrawal = after.withdraw(now).unwrap();
         assert_eq!(withdrawal.retain_until(), now.saturating_add(HOUR));
         assert_eq!(after.record(now.saturating_add(HOUR)).spaces().len(), 0, "nothing is left");
-        // What is withdrawn again, or was never there, is not retained for longer.
+        // A second withdrawal, and one of an empty space, are not retained longer.
         let again = after.withdraw(now).unwrap();
         assert_eq!(again.retain_until(), withdrawal.retain_until());
         let nothing = signer(&Keypair::generate_ed25519()).withdraw(now).unwrap();
@@ -387,7 +388,7 @@ mod tests {
         assert!(next.seq() > known.seq());
         assert_eq!(next.retain_until(), known.retain_until());
 
-        // What is another's, or under another key, says nothing.
+        // Updates of another writer or under another key are ignored.
         let mut other = signer(&Keypair::generate_ed25519());
         other.resume(&before.record(now));
         assert_eq!(other.merge(says("3"), now, HOUR).unwrap().seq(), Seq::next(None, now));
@@ -409,7 +410,7 @@ mod tests {
         let next = after.replace(says("2"), now, Duration::from_secs(1)).unwrap();
         assert!(next.seq() > known.seq());
         assert_eq!(next.retain_until(), now.saturating_add(48 * HOUR));
-        // Of a signer that knows all, it makes what comes next outlive what it has learnt.
+        // With a complete history, the next update outlives the learnt one.
         let mut knowing = signer(&keypair);
         knowing.learn(&part);
         let next = knowing.replace(says("3"), now, Duration::from_secs(1)).unwrap();
@@ -431,9 +432,9 @@ mod tests {
         assert_eq!(record.space(&signer.writer()).unwrap().updates().collect::<Vec<_>>(), [&right]);
         let next = signer.replace(says("again"), later, Duration::from_secs(1)).unwrap();
         assert_eq!(next.seq(), Seq::next(None, later));
-        // Somebody may yet show what is forgotten, once its time has come.
+        // A peer may still send a forgotten update once its time has come.
         assert_eq!(next.retain_until(), later.saturating_add(48 * HOUR));
-        // With a clock that is right there is nothing to forget.
+        // With a correct clock there is nothing to forget.
         let before = signer.clone();
         signer.forget_future(later);
         assert_eq!(signer.record(later), before.record(later));
@@ -450,7 +451,7 @@ mod tests {
         assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
         let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
         assert!(matches!(large, Err(SignError::Update(UpdateError::Limit(_)))));
-        // Nothing of it has left a trace.
+        // The failed attempts left no trace.
         assert_eq!(signer.record(now).spaces().len(), 0);
         assert_eq!(signer.merge(says("1"), now, HOUR).unwrap().seq(), Seq::next(None, now));
     }
