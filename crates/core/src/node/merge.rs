@@ -10,8 +10,18 @@
 use super::{Dict, Kind, Node, Predicate, Set};
 use crate::time::Timestamp;
 
-/// The merge rules, as a table for the documentation.
-#[doc(hidden)]
+/// The table of how documents merge, as text for `#[doc = …]`.
+///
+/// Include it in the documentation of every function that merges documents, so that the table has
+/// one source.
+///
+/// ```
+/// /// Merges a document into the configuration.
+/// ///
+/// #[doc = smart_record_core::merge_table!()]
+/// fn merge() {}
+/// # merge();
+/// ```
 #[macro_export]
 macro_rules! merge_table {
     () => {
@@ -72,7 +82,7 @@ impl Node {
         Self { kind, expires_at: later(self.expires_at, newer.expires_at) }
     }
 
-    /// The node without its parts that have expired at `now`; `None` if nothing is left. The
+    /// The node without its parts that have expired at `now`; `None` if none of it is alive. The
     /// remaining elements of a List move up.
     fn visible(self, now: Timestamp) -> Option<Self> {
         let is_alive = self.expires_at.is_none_or(|at| at > now);
