@@ -57,7 +57,7 @@ pub enum WriterError {
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// A public key of a type that libp2p does not define, or that this build does not support.
-    #[error("public keys of type {} are not supported", type_name(*.0))]
+    #[error("a public key of type {}, which is not supported", type_name(*.0))]
     Unsupported(u64),
     /// Not a public key of the stated type.
     #[error("not a libp2p public key: {0}")]
