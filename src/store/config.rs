@@ -246,5 +246,5 @@ impl StoreConfig {
 const MIB: usize = 1_024 * 1_024;
 /// Kademlia's limit of a packet, which all its implementations share.
 const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
-/// What a PUT has besides the key, twice, and the value: publisher, ttl, and the tags and lengths.
+/// Kademlia's packet limit, which is the same in all implementations.
 const MESSAGE_BYTES: usize = 128;
