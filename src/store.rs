@@ -261,8 +261,8 @@ impl SmartRecordStore {
         self.table.storage.usage()
     }
 
-    /// Exports the store's counters, usage and timings to `metrics`. A behaviour exports the store
-    /// that it is given, so this is for a store without one; see
+    /// Exports the store's counters, usage and timings to `metrics`. Not needed for the store of a
+    /// behaviour, which exports it by itself; see
     /// [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two stores.
     #[cfg(feature = "metrics")]
     #[must_use]

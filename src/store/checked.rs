@@ -68,7 +68,7 @@ impl Checked {
         Self { key, publisher: None, expires_at: None, body }
     }
 
-    /// A value that the caller refuses without a check.
+    /// A value that was refused for a reason outside the registry's rules.
     pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
         Self { key, publisher: None, expires_at: None, body: CheckedBody::Refused(reason) }
     }

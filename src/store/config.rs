@@ -236,7 +236,8 @@ impl StoreConfig {
         config
             // `None` makes Kademlia drop the lifetimes of inbound records.
             .set_record_ttl(Some(limits.max_ttl()))
-            // The store validates on the spot. With `FilterBoth` the writer would be told `Ok` before.
+            // The store validates each write itself. With `FilterBoth` the writer is told `Ok`
+            // before that.
             .set_record_filtering(kad::StoreInserts::Unfiltered)
             .set_max_packet_size(message.max(DEFAULT_PACKET_BYTES));
         config
@@ -244,7 +245,7 @@ impl StoreConfig {
 }
 
 const MIB: usize = 1_024 * 1_024;
-/// Kademlia's limit of a packet, which all its implementations share.
-const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
 /// Kademlia's packet limit, which is the same in all implementations.
+const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
+/// What a PUT carries besides the value and, twice, the key: publisher, ttl, tags and lengths.
 const MESSAGE_BYTES: usize = 128;

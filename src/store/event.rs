@@ -71,7 +71,7 @@ pub enum StoreEvent {
         /// Why it was removed.
         fault: RowFault,
     },
-    /// The storage failed, and so did the operation.
+    /// The storage failed on a write, a collection or a commit.
     StorageFailed {
         /// The failure.
         error: StorageError,
