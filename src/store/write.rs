@@ -339,7 +339,7 @@ impl SmartRecordStore {
     /// were already stored.
     #[expect(
         clippy::too_many_arguments,
-        reason = "where it stands, what comes, and by which rules"
+        reason = "the row, the updates and the rules are all needed"
     )]
     fn write_space(
         &mut self,

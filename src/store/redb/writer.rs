@@ -366,7 +366,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.unwritten.changes.is_empty() {
-            tracing::error!(bytes = self.unwritten.bytes, "what was acknowledged is lost");
+            tracing::error!(bytes = self.unwritten.bytes, "acknowledged writes are lost");
         }
         lock(&self.shared.state).has_ended = true;
         self.shared.done.notify_all();
