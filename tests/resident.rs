@@ -26,7 +26,7 @@ use support::allocated::allocated;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Just more than when the largest hash table has grown, which is when rows take the most memory.
+/// How many rows: the largest hash table has just grown, so rows take the most memory.
 const ROWS: u64 = 3_600;
 
 /// The smallest space that a writer can sign.

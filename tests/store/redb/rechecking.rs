@@ -201,8 +201,8 @@ fn full_of_what_is_refused() -> (SmartRecordStore, ManualClock, Vec<RecordKey>) 
         record.expires = Some(Instant::now() + Duration::from_secs(60));
         store.put(record).unwrap();
     }
-    // A part of each is due soon, so that these rows are checked. Not all of them, or none would be
-    // checked.
+    // A part of each is due soon, so that these rows are read. Not all of it, because rows that
+    // have expired as a whole are not checked.
     for key in &keys[1..5] {
         for writer in 2..=4 {
             let mut signer = signer(key, writer, Limits::default());
