@@ -84,7 +84,8 @@ impl SmallStore {
             .with_protected([AUTHORS[0].peer_id()]);
         let clock = ManualClock::at(now());
         let store =
-            SmartRecordStore::with_storage(Self::local(), registry, config, storage, clock.clone()).expect("memory is anyone's");
+            SmartRecordStore::with_storage(Self::local(), registry, config, storage, clock.clone())
+                .expect("memory is anyone's");
         Self { store, clock }
     }
 
