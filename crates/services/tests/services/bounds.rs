@@ -165,7 +165,8 @@ async fn two_services_on_one_record_do_not_answer_each_other() {
             were_there = are_there;
         }
         // The findings do not come back when both scan the record again.
-        let next = dialable(&first.address);
+        let target = Server::plain(&[]).await;
+        let next = dialable(&target.address);
         asker.asks([next.clone()]).await;
         for server in [&mut first, &mut second] {
             while server.published().await.request != next {}
