@@ -10,8 +10,17 @@
 use super::{Dict, Kind, Node, Predicate, Set};
 use crate::time::Timestamp;
 
-/// How documents merge, as the table of the documentation.
-#[doc(hidden)]
+/// The table of how documents merge, as text for `#[doc = …]`.
+///
+/// Whoever documents a function that merges documents includes it, so that the table stands once.
+///
+/// ```
+/// /// Merges a document into the configuration.
+/// ///
+/// #[doc = smart_record_core::merge_table!()]
+/// fn merge() {}
+/// # merge();
+/// ```
 #[macro_export]
 macro_rules! merge_table {
     () => {

@@ -12,6 +12,7 @@ use std::fmt;
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{PeerId, PublicKey};
+use prost::encoding::decode_varint;
 use sha2::{Digest, Sha256};
 
 use super::limits::{Limit, LimitExceeded};
@@ -34,8 +35,9 @@ const KEY_TYPES: [(&str, bool); 4] = [
     ("secp256k1", cfg!(feature = "secp256k1")),
     ("ECDSA", cfg!(feature = "ecdsa")),
 ];
-/// The tag of the type, with which an encoded public key begins.
+/// The tags of the type and the data of an encoded public key.
 const KEY_TYPE_TAG: u8 = 0x08;
+const KEY_DATA_TAG: u8 = 0x12;
 /// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
 
@@ -188,9 +190,13 @@ fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {
     encoded.strip_prefix(&ED25519_PREFIX)?.try_into().ok()
 }
 
-/// The number of the type with which an encoded key begins.
+/// The number of the type of an encoded key, whatever its data.
 fn key_type(encoded: &[u8]) -> Option<u64> {
-    prost::encoding::decode_varint(&mut encoded.strip_prefix(&[KEY_TYPE_TAG])?).ok()
+    let mut rest = encoded.strip_prefix(&[KEY_TYPE_TAG])?;
+    let key_type = decode_varint(&mut rest).ok()?;
+    let mut data = rest.strip_prefix(&[KEY_DATA_TAG])?;
+    let data_len = decode_varint(&mut data).ok()?;
+    (len(data) == data_len).then_some(key_type)
 }
 
 /// Whether this build verifies keys of the type. Asked before a key is decoded: libp2p-identity reports
@@ -317,7 +323,11 @@ mod tests {
         }
         let long = Writer::decode(vec![0x08, 0xac, 0x02, 0x12, 0x00].into());
         assert_eq!(long, Err(WriterError::Unsupported(300)));
-        for no_type in [&[][..], &[0x08], &[0x12, 0x00], &[0x08, 0x80]] {
+        let garbage = [8; 40];
+        let cut = [0x08, 0x04, 0x12, 0x02, 0x01];
+        for no_type in
+            [&[][..], &[0x08], &[0x12, 0x00], &[0x08, 0x80], &[0x08, 0x04], &garbage, &cut]
+        {
             let error = Writer::decode(Bytes::copy_from_slice(no_type)).unwrap_err();
             assert!(matches!(error, WriterError::Key(_)), "{error}");
         }
