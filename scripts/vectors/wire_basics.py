@@ -1,4 +1,4 @@
-"""What all records of docs/wire.md have in common (sections 1 to 4, and the reasons of 15). Nothing is taken from elsewhere."""
+"""What all records of docs/wire.md have in common: sections 1 to 4, and the reasons of 15."""
 
 import hashlib
 import struct
