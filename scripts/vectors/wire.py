@@ -201,7 +201,7 @@ def check_presence(case):
         agree("refused", refused, case.get("refused"))
         if refused:
             return
-    for order in orders([read_presence(value, key, now, False) for value in values]):
+    for order in orders([outcome(read_presence, value, key, now, False)[1] or {} for value in values]):
         joined = {}
         for entries in order:
             joined = join_presence(joined, entries, key)

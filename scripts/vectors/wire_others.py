@@ -24,6 +24,7 @@ from wire_basics import (
     key_data,
     message,
     peer_id,
+    read_varint,
     require,
     schema,
     sha256,
@@ -42,8 +43,8 @@ def cbor(data):
     try:
         value = cbor2.loads(data, tag_hook=link_of)
         require(to_cbor(value) == data, "cbor")
-    except Exception:
-        raise Refused("cbor")
+    except Exception as error:
+        raise Refused("not-canonical" if "not-canonical" in (str(error), str(error.__cause__)) else "cbor")
     return value
 
 
@@ -108,10 +109,24 @@ def fields_of(value, required, optional={}):
     return value
 
 
+def has_own_form(value):
+    """12.3: whether a value begins with the CID of a scheme that is not one of 12.4, so that it has a form of its own."""
+    try:
+        at = 0
+        for _ in range(4):
+            number, at = read_varint(value, at)
+        cid = value[: at + number]
+        check_link(cid)
+    except Refused:
+        return False
+    return cid[0] == 1 and cid not in SCHEMES
+
+
 def read_iprs(value, key, now, beacon=None):
     """An IPRS record (12); without a time, its times are not judged."""
     check_key(key)
     require(len(value) <= 8192, "value-bytes")
+    require(not has_own_form(value), "unknown-scheme")
     outer = fields_of(cbor(value), {"record": dict, "signature": bytes})
     types = {"author": bytes, "scheme": Link, "validity": Any, "value": Any, "version": int}
     record = fields_of(outer["record"], types)
@@ -203,7 +218,7 @@ def read_presence(value, key, now, whole):
     record = message(value, PRESENCE)
     values = [message(v, VALUE) for v in record["values"]]
     require(values, "empty")
-    require(len(values) <= 8, "nodes")
+    require(len(values) <= 8 or not whole, "nodes")
     require(ascending([v["id2"].encode() for v in values]), "not-canonical")
     require(record["key"] == key.decode() and record["id1"] == client, "disagrees")
     require(record["update"] == max(v["creation"] for v in values), "disagrees")
