@@ -1,6 +1,8 @@
-//! How costs grow: with the length of an update, the spaces of a board, and how much two boards differ in.
+//! Growth of costs: with the length of an update, the spaces of a board, and the difference of two
+//! boards.
 //!
-//! `cargo bench --all-features --bench curves` measures all, with `-- get` only those whose names contain `get`.
+//! `cargo bench --all-features --bench curves` measures all; `-- get` only those whose names
+//! contain `get`.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -25,7 +27,7 @@ use ratios::fixtures::{HOUR, NOW, board, board_key, keypair, store, value};
 
 const SPACES: [u64; 4] = [1, 10, 100, 1_000];
 
-/// A store that holds a board, put as Kademlia would bring it.
+/// A store that holds a board, put as Kademlia does.
 fn holding(spaces: u64) -> SmartRecordStore {
     let (key, mut store) = (board_key(0), store());
     for chunk in board(&key, 0..spaces).chunks(15 * 1_024) {

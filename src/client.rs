@@ -1,8 +1,21 @@
-//! What an app has of the DHT: an asynchronous handle on a [`Behaviour`](crate::behaviour::Behaviour).
+//! Asynchronous handle to a [`Behaviour`](crate::behaviour::Behaviour): publishes, keeps alive,
+//! reads, watches and withdraws records.
 //!
-//! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with [`ClientError::Stopped`]. Commands
-//! that wait are bounded in number; whoever has one more waits with it. A call that is dropped is no longer worked on, or
-//! not begun at all, except for a write once it was signed or stored.
+//! * *Lifetimes.* A document lives for the `ttl` it is published with, 48 hours at most
+//!   ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)). [`Client::keep`] signs it anew
+//!   before that, and [`Client::keep_value`] sends a value of another kind again.
+//! * *Dropping.* Dropping a [`KeepHandle`] withdraws its document, dropping a [`KeepValueHandle`]
+//!   stops sending its value. Dropping the last client and handle ends all watches and everything
+//!   that was kept alive; what was published lives until it expires. All of this takes a swarm that
+//!   is still polled. After a crash only the `ttl` ends a document.
+//! * *Merging.* A published document merges with what the client's space says already:
+//!   [`Client::publish`] has the table. [`Client::replace`] leaves nothing of it.
+//! * *Costs, defaults, errors.* See the [crate documentation](crate#what-a-call-costs).
+//!
+//! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with
+//! [`ClientError::Stopped`]. The number of waiting commands is bounded; a further call waits until
+//! there is room. A call that is dropped is not begun or not continued, except for a write that is
+//! signed or stored already.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

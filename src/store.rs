@@ -1,14 +1,15 @@
-//! A record store for [`kad::Behaviour`](libp2p_kad::Behaviour) that validates and merges on the spot.
+//! A record store for [`kad::Behaviour`](libp2p_kad::Behaviour) that validates and merges each
+//! write.
 //!
-//! [`SmartRecordStore`] takes the place of libp2p's `MemoryStore`. What it has stored is always valid; what it
-//! answers is what lives. It keeps its rows in a [`Storage`], by default in memory.
+//! [`SmartRecordStore`] replaces libp2p's `MemoryStore`. It stores only valid data and returns only
+//! data that has not expired. Its rows are in a [`Storage`], by default in memory.
 //!
-//! **Invariants.** A remote write that is refused is answered as if it had been stored, because
-//! Kademlia wedges the connection otherwise; the refusal shows in [`StoreEvent`]s and [`Counters`].
-//! A refused write of the local node is an error, and a warning in the log with the reason and what
-//! to do about it, because Kademlia tells its caller no more than `MaxRecords` or `ValueTooLarge`.
-//! Nothing expired is ever returned. Rows and bytes stay within [`StoreConfig`], and what is
-//! protected there is never evicted.
+//! **Invariants.** A refused remote write is acknowledged as if it had been stored, because an
+//! error blocks the connection in Kademlia; the refusal shows in [`StoreEvent`]s and [`Counters`].
+//! A refused local write is an error. It is also logged as a warning with the reason and what to do
+//! about it, because Kademlia reports only `MaxRecords` or `ValueTooLarge` to its caller. Nothing
+//! expired is returned. Rows and bytes stay within [`StoreConfig`], and what is protected there is
+//! never evicted.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
@@ -95,7 +96,7 @@ use smart_record_core::{AcceptAny, Clock, Limits, Namespace, RecordKey, Registry
 ///
 /// # Events
 ///
-/// Refusals and news reach the user through [`SmartRecordStore::subscribe`]:
+/// [`SmartRecordStore::subscribe`] gives the events of the store, refused writes among them:
 ///
 /// ```
 /// # let local_peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
@@ -112,15 +113,15 @@ pub struct SmartRecordStore {
     registry: Registry,
     clock: Arc<dyn Clock>,
     table: Table,
-    /// What may go when room is needed.
+    /// Finds what can be evicted.
     victims: Victims,
     news: News,
     providers: Providers,
     meter: Meter,
-    /// How much was stored at the last commit, for those who look from outside.
+    /// How much was stored at the last commit, for metrics.
     committed: Observed<Usage>,
     replies: Replies,
-    /// The values that were handed to Kademlia's replication job the last time.
+    /// The values that Kademlia's replication job was given in its last run.
     snapshot: Mutex<HashMap<RecordId, Seen>>,
     /// Whether anything was applied since the last commit.
     has_changed: bool,
@@ -130,34 +131,34 @@ impl SmartRecordStore {
     /// A store in memory for smart records under `/sr/…`, with all defaults. Keys of other
     /// namespaces, and keys without one, are refused; see [`drop_in`](Self::drop_in).
     ///
-    /// `local` is the peer of the [`kad::Behaviour`](libp2p_kad::Behaviour) that the store goes
-    /// into. Kademlia does not tell who that is, so it is not checked here;
+    /// `local` is the peer of the [`kad::Behaviour`](libp2p_kad::Behaviour) that will own the
+    /// store. This is not checked here, because Kademlia does not tell the store;
     /// [`Builder::with_store`](crate::behaviour::Builder::with_store) checks it.
     pub fn new(local: PeerId) -> Self {
         Self::with_registry(local, Registry::default(), StoreConfig::default())
     }
 
-    /// A store in memory that stands in for libp2p's
-    /// [`MemoryStore`](libp2p_kad::store::MemoryStore): keys of any form hold plain values, as they
-    /// do there, and keys under `/sr/…` hold smart records, which are validated and merged.
+    /// A store in memory that replaces libp2p's [`MemoryStore`](libp2p_kad::store::MemoryStore).
+    /// Keys of any form hold plain values, as in `MemoryStore`. Keys under `/sr/…` hold smart
+    /// records, which are validated and merged.
     ///
-    /// What stays the same for plain keys: no value is checked, values have up to 65 KiB less one
-    /// byte, the last one written stays, publisher and lifetime are kept as Kademlia gives them,
+    /// The same as in `MemoryStore`, for plain keys: values are not checked and have up to 65 KiB
+    /// less one byte, the last write wins, publisher and lifetime are kept as Kademlia gives them,
     /// and provider records are kept by a `MemoryStore` inside.
     ///
-    /// What differs:
+    /// Different from `MemoryStore`:
     ///
     /// * The store holds 16,384 records and 64 MiB ([`StoreConfig`]) instead of 1,024 records. When
-    ///   it is full, a record that is closer to the local peer takes the place of the farthest one,
-    ///   instead of being refused.
-    /// * What has expired is not returned, whether or not Kademlia has removed it yet.
+    ///   it is full, a record that is closer to the local peer replaces the farthest one;
+    ///   `MemoryStore` refuses it.
+    /// * An expired record is not returned, even before Kademlia has removed it.
     /// * The empty key is refused.
-    /// * A remote write that is refused is acknowledged all the same; see
-    ///   [`put`](libp2p_kad::store::RecordStore::put) of this store.
+    /// * A refused remote write is acknowledged; see [`put`](libp2p_kad::store::RecordStore::put)
+    ///   of this store.
     ///
-    /// Nothing vouches for a plain value: anyone overwrites it. To validate the built-in namespaces
-    /// as well, take [`with_registry`](Self::with_registry) and `built_in()`, or another registry,
-    /// with the same [fallback](smart_record_core::Namespaces::with_fallback).
+    /// A plain value is not authenticated: any peer can overwrite it. To validate the built-in
+    /// namespaces as well, use [`with_registry`](Self::with_registry) with `built_in()`, or another
+    /// registry, and the same [fallback](smart_record_core::Namespaces::with_fallback).
     ///
     /// ```
     /// use libp2p_identity::Keypair;
@@ -182,9 +183,10 @@ impl SmartRecordStore {
         Self::over(local, registry, config, storage, clock)
     }
 
-    /// A store over any storage, with any clock. What the storage keeps of an earlier process is there again: its
-    /// records, each part checked by the registry's rules when it is first read, and the provider records of the local
-    /// node. What of the latter cannot be read is counted among the storage's failures.
+    /// A store over any storage, with any clock. It restores what the storage holds of an earlier
+    /// process: the records, each part checked by the registry's rules when it is first read, and
+    /// the provider records of the local node. Provider records that cannot be read are counted
+    /// among the storage's failures.
     ///
     /// # Errors
     /// [`OtherPeer`] if the storage belongs to another peer than `local`.
@@ -226,13 +228,15 @@ impl SmartRecordStore {
         store
     }
 
-    /// A configuration of Kademlia that agrees with this store: records live as long as an update under
-    /// `/sr/…` can, inbound lifetimes are kept, and writes reach the store before they are answered.
+    /// A configuration of Kademlia that agrees with this store: records live as long as an update
+    /// under `/sr/…` can, the lifetimes of inbound records are kept, and writes reach the store
+    /// before they are acknowledged.
     ///
-    /// Change in it what you like except `set_record_filtering` and `set_record_ttl(None)`.
+    /// You may change everything in it except `set_record_filtering` and `set_record_ttl(None)`.
     ///
-    /// Besides, give `kad::Behaviour::add_address` no more than three addresses of a peer, some 300 bytes of them: they go into each
-    /// reply, which otherwise does not fit into Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) sees to that by itself.
+    /// Give `kad::Behaviour::add_address` at most three addresses of a peer, about 300 bytes in
+    /// total. They are part of each reply, and with more of them a reply does not fit into
+    /// Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) limits them by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {
         let key = RecordKey::new(format!("/{}/", Registry::SMART_RECORDS));
         match self.registry.resolve(&key) {
@@ -241,13 +245,13 @@ impl SmartRecordStore {
         }
     }
 
-    /// The events from now on. Each subscriber has room for
-    /// [`max_events`](StoreConfig::max_events) that it has not taken yet.
+    /// Subscribes to the events from now on. Each subscriber has a queue of
+    /// [`max_events`](StoreConfig::max_events); events beyond that are lost, and counted.
     pub fn subscribe(&mut self) -> Events {
         self.news.subscribe(self.config.max_events())
     }
 
-    /// How often what has happened.
+    /// Counters of what the store has done.
     pub fn counters(&self) -> Counters {
         self.news.counters.get()
     }
@@ -257,8 +261,9 @@ impl SmartRecordStore {
         self.table.storage.usage()
     }
 
-    /// Has `metrics` show the store's counters, how much it stores, and how long its work takes. A behaviour that is given the
-    /// store shows it by its own; see [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two.
+    /// Exports the store's counters, usage and timings to `metrics`. Not needed for the store of a
+    /// behaviour, which exports it by itself; see
+    /// [`Metrics::add_source`](crate::metrics::Metrics::add_source) for two stores.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
@@ -281,23 +286,23 @@ impl SmartRecordStore {
         &self.config
     }
 
-    /// The clock that it goes by.
+    /// The clock of the store.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.clock.clone()
     }
 
-    /// What is registered for which namespace.
+    /// The rules of each namespace.
     pub const fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Makes the changes of a plan, and those of the tallies with them.
+    /// Applies the changes of a plan and of its tallies.
     fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
         let changes = plan.into_changes(&*self.table.storage)?;
         self.change(changes)
     }
 
-    /// Changes rows: the only way to do so.
+    /// Applies changes. All changes of rows go through here.
     fn change(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         for change in &changes {
             if let Change::Set(id, _) | Change::Remove(id) = change {
@@ -312,7 +317,7 @@ impl SmartRecordStore {
         applied
     }
 
-    /// Makes what was applied last.
+    /// Commits the changes applied since the last commit.
     fn commit(&mut self) -> Result<(), StorageError> {
         if !std::mem::take(&mut self.has_changed) {
             return Ok(());
@@ -322,7 +327,7 @@ impl SmartRecordStore {
         self.meter.end(Timed::Commit, begun);
         self.providers.on_commit(committed.is_ok());
         if committed.is_err() {
-            // What was evicted may be back, and what was written gone.
+            // Evicted rows may be back, and written rows gone.
             self.victims = Victims::default();
             self.replies.on_write(false);
         }
@@ -332,14 +337,14 @@ impl SmartRecordStore {
         committed
     }
 
-    /// Forgets where reading and eviction of a record had come to.
+    /// Forgets the read cursor and the eviction state of a record.
     fn forget_places(&mut self, record: RecordId) {
         self.replies.forget_place(record);
         self.victims.forget(record);
     }
 }
 
-/// Locks a map that no panic can have left half-changed.
+/// Locks a mutex, poisoned or not: no panic leaves its map half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,9 @@
-//! A flood of updates from fresh keys, at one key and at as many keys as there are updates: the store stays within
-//! its bounds, what is protected stays as it is, and known writers hardly notice.
+//! A flood of updates from new keys, under one key and under as many keys as there are updates. The
+//! store stays within its bounds, protected data is unchanged, and writes of known writers stay
+//! fast.
 //!
-//! By default with as many as a test may take. The whole, with its figures:
-//! `FLOOD=1000000 cargo test --release --test flood -- --nocapture`.
+//! The default number of updates is small. All of it, with figures: `FLOOD=1000000 cargo test
+//! --release --test flood -- --nocapture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +19,6 @@ mod support {
 }
 
 use std::{
-    path::PathBuf,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -37,15 +37,16 @@ const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The protected writers: the local peer, and those on the list.
 const KNOWN: u64 = 8;
-/// What there is for each store beside its rows or its cache: answers, places; and the queue of the flood.
+/// The memory of each store besides its rows or its cache: cached replies and cursors; and the
+/// queue of the flood.
 const SLACK: usize = 1_536 * 1_024;
 /// What a store on disk may keep in memory.
 #[cfg(feature = "redb")]
 const CACHE: usize = 1_024 * 1_024;
-/// What a file has before there is anything to speak of in it: redb's regions and its log of what is free.
+/// The size of a file with nothing in it: redb's regions and its log of free pages.
 #[cfg(feature = "redb")]
 const LEAST_FILE: usize = 4 * 1_024 * 1_024;
-/// The updates of each flood by default, and enough to fill a smaller store many times.
+/// The default number of updates of each flood, enough to fill a smaller store many times.
 const SCALED: u64 = 12_000;
 
 fn text(bytes: usize) -> Dict {
@@ -73,7 +74,7 @@ fn put(store: &mut SmartRecordStore, key: &RecordKey, value: Vec<u8>) {
     store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }
 
-/// Spaces of writers that nobody knows, signed in a thread of their own.
+/// Spaces of unknown writers, signed in a separate thread.
 fn flood(
     updates: u64,
     key: impl Fn(u64) -> RecordKey + Send + 'static,
@@ -96,7 +97,7 @@ fn flood(
     receiver.into_iter().flatten()
 }
 
-/// What known writers have to say, update after update.
+/// The updates of known writers, without end.
 struct Known(Vec<(RecordKey, SpaceSigner)>);
 
 impl Known {
@@ -113,14 +114,14 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// What a flood does to a store.
+/// The effects of a flood on a store.
 struct Outcome {
     max_bytes: usize,
-    /// How much more memory the process had at most, for this store and one that nobody flooded.
+    /// The largest growth of the process's memory, for this store and the one that is not flooded.
     grown: usize,
 }
 
-/// Floods a store, and says what it did to it.
+/// Floods a store, and returns the effects.
 fn withstands<S: Storage>(
     shape: &str,
     storage: impl Fn() -> S,
@@ -135,14 +136,14 @@ fn withstands<S: Storage>(
             .with_max_records(8 * 1_024)
             .with_max_bytes(4 * 1_024 * 1_024)
             .with_max_record_bytes(1_024 * 1_024),
-        // So many that bytes run out first.
+        // So many that bytes are the first bound to be reached.
         false => config.with_max_records(updates as usize),
     };
     let clock = ManualClock::at(T0);
     let mut store = open(storage(), &config, &clock);
     let mut calm = open(storage(), &config, &clock);
 
-    // What is not to be touched: spaces at the place of the flood and at the farthest keys there are, and a value.
+    // Data that has to stay unchanged: spaces near the flood and at the farthest keys, and a value.
     let mut places = vec![key(0)];
     places.extend((0..16).map(|n| RecordKey::new(format!("/sr/protected/{n}"))));
     let mut kept = Vec::new();
@@ -159,7 +160,7 @@ fn withstands<S: Storage>(
     let own = RecordKey::new("/any/own");
     store.write(&own, b"own").unwrap();
 
-    // Known writers go on writing, to this store and to one that nobody floods.
+    // Known writers go on writing, to this store and to one that is not flooded.
     let mut known = Known(
         (0..KNOWN)
             .map(|n| {
@@ -184,7 +185,7 @@ fn withstands<S: Storage>(
         if (n as u64).is_multiple_of(every) {
             clock.advance(Duration::from_millis(1));
             let (key, value) = known.next(during.len(), clock.now());
-            // Taking turns, because whoever comes second finds the processor's caches warm.
+            // In alternating order, because the second one finds the processor's caches warm.
             let mut both = [(&mut calm, &mut without), (&mut store, &mut during)];
             if turn % 2 == 1 {
                 both.reverse();
@@ -207,7 +208,7 @@ fn withstands<S: Storage>(
     assert_eq!(counters.admitted + counters.refused_total(), {
         updates + kept.len() as u64 + during.len() as u64
     });
-    // Nearly all of the flood was refused or has gone again.
+    // Nearly all of the flood was refused or has been removed.
     assert!(
         counters.refused_total() + counters.spaces_evicted + counters.records_evicted > updates / 2
     );
@@ -230,7 +231,7 @@ fn withstands<S: Storage>(
     }
 
     let ratio = median(&mut without).as_secs_f64() / median(&mut during).as_secs_f64();
-    // Without the longest of a hundred, which are the machine's. They are in order now.
+    // Without the longest of a hundred, which are due to the machine. The times are sorted here.
     let throughput = |times: &[Duration]| {
         let times = &times[..times.len() - times.len() / 100];
         times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64()
@@ -274,7 +275,7 @@ fn updates() -> u64 {
     }
 }
 
-/// At one key, and at as many keys as there are updates.
+/// Under one key, and under as many keys as there are updates.
 fn floods<S: Storage>(name: &str, storage: impl Fn() -> S, check: impl Fn(Outcome)) {
     let one_key = |_| RecordKey::new("/sr/flooded");
     check(withstands(&format!("{name}, one key"), &storage, updates(), one_key));
@@ -282,7 +283,7 @@ fn floods<S: Storage>(name: &str, storage: impl Fn() -> S, check: impl Fn(Outcom
     check(withstands(&format!("{name}, as many keys"), &storage, updates(), many_keys));
 }
 
-/// One test, so that nothing else takes memory meanwhile.
+/// A single test, so that nothing else allocates memory in the meantime.
 #[test]
 fn a_flood_stays_within_bounds_and_touches_nothing_protected() {
     floods("memory", MemoryStorage::default, |Outcome { max_bytes, grown }| {
@@ -299,7 +300,7 @@ fn on_disk() {
     use libp2p_smart_record::store::{RedbConfig, RedbStorage};
 
     let folder = tempfile::tempdir().unwrap();
-    let files: RefCell<Vec<PathBuf>> = RefCell::default();
+    let files: RefCell<Vec<std::path::PathBuf>> = RefCell::default();
     let storage = || {
         let mut files = files.borrow_mut();
         let path = folder.path().join(files.len().to_string());
@@ -312,7 +313,7 @@ fn on_disk() {
         let largest = largest.unwrap() as usize;
         println!("disk: the file has {:.2} of the bound", largest as f64 / max_bytes as f64);
         assert!(largest <= max_bytes + LEAST_FILE, "{largest} bytes of disk");
-        // Of the flooded store, and of the one that nobody floods.
+        // That of the flooded store, and of the one that is not flooded.
         assert!(grown <= 2 * (CACHE + SLACK), "{grown} bytes of memory");
     });
 }

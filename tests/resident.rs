@@ -1,4 +1,5 @@
-//! What rows are counted for and what they take: a store in memory stays within its bound in earnest.
+//! Compares the cost of rows with the memory they take: a store in memory really stays within its
+//! bound.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,10 +26,10 @@ use support::allocated::allocated;
 
 const T0: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Just after the largest of the hash tables has grown, which is when rows take the most.
+/// How many rows: the largest hash table has just grown, so rows take the most memory.
 const ROWS: u64 = 3_600;
 
-/// The smallest that a writer can sign.
+/// The smallest space that a writer can sign.
 fn space(key: &RecordKey, seed: u64) -> Vec<u8> {
     let mut signer = SpaceSigner::new(key.clone(), keypair(seed), Limits::default());
     signer.merge(Dict::default(), T0, HOUR).unwrap();
@@ -37,7 +38,7 @@ fn space(key: &RecordKey, seed: u64) -> Vec<u8> {
 
 type Values<'a> = &'a dyn Fn(u64) -> (RecordKey, Vec<u8>);
 
-/// The bytes that a store of these takes, and those that it counts.
+/// The bytes that a store of these values takes, and those that it counts.
 fn filled(values: Values<'_>, expires: Option<Instant>) -> (usize, usize) {
     let local = keypair(u64::MAX).public().to_peer_id();
     let registry = Registry::default().with_fallback(AcceptAny::default());
@@ -56,7 +57,7 @@ fn filled(values: Values<'_>, expires: Option<Instant>) -> (usize, usize) {
     (allocated() - before, store.usage().bytes)
 }
 
-/// One test, so that nothing else takes memory meanwhile.
+/// A single test, so that nothing else allocates memory in the meantime.
 #[test]
 fn rows_take_no_more_memory_than_they_count() {
     let of_its_own = |n| RecordKey::new(format!("/sr/{n}"));
@@ -76,7 +77,7 @@ fn rows_take_no_more_memory_than_they_count() {
         let ratio = taken as f64 / counted as f64;
         println!("{shape}: {taken} bytes taken, {counted} counted: {ratio:.2}");
         assert!(taken <= counted, "{shape}: {taken} bytes taken, {counted} counted");
-        // Nor is much of the bound left unused.
+        // The bound is not much larger than the memory used.
         assert!(2 * taken >= counted, "{shape}: {taken} bytes taken, {counted} counted");
     }
 }

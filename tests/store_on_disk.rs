@@ -1,4 +1,4 @@
-//! The tests of the store once more, with storage on disk where `tests/store/main.rs` has storage in memory.
+//! The tests of `tests/store/main.rs`, with storage on disk instead of in memory.
 
 #![cfg(feature = "redb")]
 #![allow(
@@ -50,7 +50,7 @@ use store::redb::reopened::{Reopened, Reopens};
 
 type TestStorage = Reopened;
 
-/// A storage whose thread writes whatever is committed at once, so that it does while the tests go on.
+/// A storage whose thread writes each commit at once, while the test goes on.
 fn new_storage() -> TestStorage {
     let durability = Durability::Group { window: Duration::ZERO, max_bytes: 1 << 24 };
     Reopened::new(RedbConfig::default().with_durability(durability), Reopens::WhenTold)

@@ -1,4 +1,4 @@
-//! Writers, updates and boards to measure with.
+//! Writers, updates and boards for the measurements.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ pub fn writer(keypair: &Keypair) -> Writer {
     Writer::decode(keypair.public().encode_protobuf().into()).unwrap()
 }
 
-/// A board of as many writers, one update each.
+/// A board of these writers, with one update each.
 pub fn board(key: &RecordKey, writers: std::ops::Range<u64>) -> SmartRecord {
     let keypairs: Vec<_> = writers.map(keypair).collect();
     record(key, keypairs.iter().map(|k| (k, update(key, k, 0, HOUR))))
@@ -74,7 +74,7 @@ pub fn local() -> PeerId {
     keypair(u64::MAX).public().to_peer_id()
 }
 
-/// A store without bounds that matter.
+/// A store whose bounds are never reached.
 pub fn store() -> SmartRecordStore {
     store_over(MemoryStorage::default(), ManualClock::at(NOW))
 }
@@ -83,7 +83,7 @@ pub fn store_over(storage: impl Storage, clock: ManualClock) -> SmartRecordStore
     store_of(local(), storage, clock)
 }
 
-/// A store of any peer.
+/// A store that belongs to this peer.
 pub fn store_of(local: PeerId, storage: impl Storage, clock: ManualClock) -> SmartRecordStore {
     let config = StoreConfig::default().with_max_records(1 << 30).with_max_bytes(1 << 40);
     let limits = Limits::default().with_spaces_per_record(1 << 20);
@@ -92,7 +92,7 @@ pub fn store_of(local: PeerId, storage: impl Storage, clock: ManualClock) -> Sma
     SmartRecordStore::with_storage(local, registry, config, storage, clock).unwrap()
 }
 
-/// A signature that is to be checked with nothing around it.
+/// A signature to be verified without anything around it.
 pub struct Bare {
     key: VerifyingKey,
     message: Vec<u8>,
@@ -100,7 +100,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// What was signed of an update, as RFC 0002 has it.
+    /// The bytes that are signed for an update, by RFC 0002.
     pub fn new(key: &RecordKey, keypair: &Keypair, update: &SignedUpdate) -> Self {
         let mut message = Vec::new();
         let mut payload = Vec::new();
@@ -125,7 +125,7 @@ impl Bare {
     }
 }
 
-/// How long it takes to do something with each of these.
+/// The time it takes to apply a function to each item.
 pub fn time<T>(items: impl IntoIterator<Item = T>, mut f: impl FnMut(T)) -> Duration {
     let start = Instant::now();
     for item in items {

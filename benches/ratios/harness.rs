@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-/// What a figure ought to be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// It is there to be known.
+    /// No goal; the figure is only printed.
     None,
 }
 
@@ -34,14 +34,14 @@ impl Display for Goal {
     }
 }
 
-/// Which figures are asked for, and how many have missed their goals.
+/// The selected figures, and how many have missed their goals.
 pub struct Harness {
     filters: Vec<String>,
     missed: Vec<&'static str>,
 }
 
 impl Harness {
-    /// Each argument that is not an option names figures by a part of their names.
+    /// Each argument that is not an option selects the figures whose names contain it.
     pub fn from_args() -> Self {
         let filters = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
         Self { filters, missed: Vec::new() }
@@ -61,8 +61,8 @@ impl Harness {
         }
     }
 
-    /// Prints a figure that is a ratio of two durations, if it is asked for: the median of those of `rounds`
-    /// rounds, so that what else the machine does hits both.
+    /// Prints a figure that is a ratio of two durations, if it is selected. It is the median of the
+    /// ratios of `rounds` rounds, so that other load on the machine affects both durations.
     pub fn ratio(
         &mut self,
         name: &'static str,
@@ -84,8 +84,7 @@ impl Harness {
         self.report(name, ratios[rounds / 2], "×", goal);
     }
 
-    /// Says which goals were missed. A missed goal is no failure: what is in the way stands in
-    /// `docs/performance.md`.
+    /// Prints the missed goals. A missed goal is no failure: `docs/performance.md` explains it.
     pub fn finish(self) {
         if !self.missed.is_empty() {
             println!("missed: {}", self.missed.join(", "));

@@ -1,4 +1,4 @@
-//! Figures of a million updates.
+//! Figures with a million updates.
 
 use std::{env, ops::Range, process::Command, sync::mpsc, thread, time::Duration};
 
@@ -22,7 +22,7 @@ fn updates() -> u64 {
 
 /// How many updates the process whose memory is measured holds.
 const RESIDENT: u64 = 100_000;
-/// By this the child knows what it is for: how many spaces a record has.
+/// Marks the child process. Its value is the number of spaces of a record.
 const CHILD: &str = "RATIOS_CHILD";
 
 pub fn run(harness: &mut Harness) {
@@ -32,7 +32,7 @@ pub fn run(harness: &mut Harness) {
     disk::run(harness);
 }
 
-/// Boards of 1,000 writers with one update each, made by a thread of their own.
+/// Boards of 1,000 writers with one update each, made in a separate thread.
 fn many(range: Range<u64>, ttl: Duration) -> impl Iterator<Item = (RecordKey, Vec<u8>)> {
     many_of(1_000, range, ttl)
 }
@@ -65,7 +65,8 @@ fn fill(store: &mut SmartRecordStore, values: impl Iterator<Item = (RecordKey, V
         .sum()
 }
 
-/// A thousand that have expired, each in another board: among a million that have not, and with nothing else in the store.
+/// Collects a thousand expired updates, each in another board: among a million that have not
+/// expired, and with nothing else in the store.
 fn collection(harness: &mut Harness) {
     const ROUNDS: u64 = 7;
     let name = "collect_1000_of_1000000";
@@ -76,7 +77,7 @@ fn collection(harness: &mut Harness) {
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let mut large = store_over(MemoryStorage::default(), clock.clone());
     fill(&mut large, many(0..updates(), HOUR));
-    // The thousand that expire in one minute, spread over so many boards.
+    // A thousand updates that expire in the same minute, spread over as many boards.
     let expiring = |minute: u64| {
         (0..1_000).map(move |n| {
             let keypair = keypair(10_000_000 + minute * 1_000 + n);
@@ -100,7 +101,7 @@ fn collection(harness: &mut Harness) {
     });
 }
 
-/// What the memory of a process grows by, with nothing else in it.
+/// The growth of a process's memory, with nothing else in it.
 fn resident(harness: &mut Harness) {
     for (name, spaces, goal) in [
         ("resident_bytes_per_wire_byte", 1_000, Goal::AtMost(2.0)),
@@ -120,13 +121,13 @@ pub fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-/// Prints the resident bytes of a store for each byte that came over the wire.
+/// Prints the resident bytes of a store for each byte received.
 pub fn child() {
     let spaces: u64 = env::var(CHILD).unwrap().parse().unwrap();
     let values = |range| many_of(spaces, range, HOUR);
     let resident = || memory_stats::memory_stats().unwrap().physical_mem as f64;
     let mut store = store();
-    // What the process needs anyway is there after the first.
+    // What the process needs anyway is allocated after the first values.
     fill(&mut store, values(0..1_000));
     let before = resident();
     let wire = fill(&mut store, values(1_000..RESIDENT + 1_000));
@@ -172,7 +173,8 @@ mod disk {
             .map(|round| {
                 let mut disk = open(&folder.path().join(round.to_string()));
                 let mut memory = store();
-                // Until the last of it is on disk, which is when the store has been dropped.
+                // Includes the time until everything is on disk, which is when the store has been
+                // dropped.
                 let on_disk = time([()], |()| _ = fill(&mut disk, values.iter().cloned()));
                 let in_memory = time([()], |()| _ = fill(&mut memory, values.iter().cloned()));
                 assert_eq!(disk.counters().admitted, UPDATES);
@@ -184,7 +186,8 @@ mod disk {
         harness.report(name, ratios[ratios.len() / 2], "×", Goal::AtLeast(0.5));
     }
 
-    /// From opening a large file to the first answer, after it was closed and after a crash.
+    /// The time from opening a large file to the first reply, after it was closed and after a
+    /// crash.
     fn reopening(harness: &mut Harness) {
         let (closed, crashed) = ("redb_reopen_1000000", "redb_reopen_1000000_after_a_crash");
         if !harness.wants(closed) {
@@ -195,13 +198,14 @@ mod disk {
         let mut store = open(&path);
         fill(&mut store, many(0..updates(), HOUR));
         drop(store);
-        // What is in the file while it is open is what a killed process leaves: one that has written since it was opened.
-        // Nothing may be on its way to the disk while the file is copied.
+        // The content of the file while it is open is what a killed process leaves, in this case
+        // one that has written since it was opened. No write may be pending while the file is
+        // copied.
         let mut store = open_with(&path, Durability::Immediate);
         fill(&mut store, many(updates()..updates() + 1, HOUR));
         std::fs::copy(&path, &copy).unwrap();
         drop(store);
-        // What is still to be written of the copy is not the store's.
+        // Pending writes of the copy must not count for the store.
         std::fs::File::open(&copy).unwrap().sync_all().unwrap();
         for (name, path) in [(closed, &path), (crashed, &copy)] {
             let key = libp2p_kad::RecordKey::new(&board_key(0));

@@ -1,4 +1,4 @@
-//! The figures that this crate promises, each a ratio measured in one run against the thing it is compared with.
+//! The figures that this crate promises. Each is a ratio to a reference, measured in the same run.
 //!
 //! `cargo bench --all-features --bench ratios` prints a line for each, `name value unit (goal …)`;
 //! `cargo bench --all-features --bench ratios -- board` only those whose names contain `board`.

@@ -1,4 +1,5 @@
-//! Figures of whole networks: swarms over TCP on one machine, with the store of this crate and with libp2p's own.
+//! Figures of networks: swarms over TCP on one machine, with the store of this crate and with
+//! libp2p's own.
 
 use std::{
     future::poll_fn,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 const NODES: u64 = 10;
-/// Records that a round puts, and gets.
+/// How many records a round puts and gets.
 const RECORDS: u64 = 100;
 const ROUNDS: usize = 7;
 
@@ -62,7 +63,7 @@ fn swarm<B: NetworkBehaviour>(keypair: Keypair, behaviour: B) -> Swarm<B> {
         .build()
 }
 
-/// Makes it listen, and says where.
+/// Makes a swarm listen, and returns its address.
 async fn listening<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     loop {
@@ -73,11 +74,11 @@ async fn listening<B: NetworkBehaviour>(swarm: &mut Swarm<B>) -> Multiaddr {
     }
 }
 
-/// A node of which the store is somebody's, and the queries that it is asked for.
+/// A node with either store.
 type Node<S> = Swarm<kad::Behaviour<S>>;
 
-/// Servers that know each other, and two clients that know them: one that writes, and one that reads and so keeps nothing
-/// itself.
+/// Servers that know each other, and two clients that know them. One client writes. The other
+/// reads, and so stores nothing itself.
 struct Network<S: RecordStore + Send + 'static> {
     client: Node<S>,
     reader: Node<S>,
@@ -144,7 +145,7 @@ impl<S: RecordStore + Send + 'static> Network<S> {
     }
 }
 
-/// Until a query has ended, and how many answers it had.
+/// Waits for the end of a query. Returns how many answers it had.
 async fn finish<S: RecordStore + Send + 'static>(node: &mut Node<S>, query: QueryId) -> usize {
     let mut answers = 0;
     loop {
@@ -168,7 +169,7 @@ async fn finish<S: RecordStore + Send + 'static>(node: &mut Node<S>, query: Quer
     }
 }
 
-/// This store and libp2p's, in networks of the same form, by turns.
+/// This store and libp2p's, in networks of the same form, in alternation.
 async fn stores(harness: &mut Harness) {
     let (puts, gets) = ("network_puts_per_second", "network_get_latency");
     if !harness.wants(puts) && !harness.wants(gets) {
@@ -196,7 +197,7 @@ async fn stores(harness: &mut Harness) {
             .collect();
         let (our_put, their_put) = (ours.put(&records).await, theirs.put(&records).await);
         let (our_get, their_get) = (ours.get(&records).await, theirs.get(&records).await);
-        // The first round connects everybody.
+        // The first round connects all nodes.
         if round > 0 {
             put.push(their_put.as_secs_f64() / our_put.as_secs_f64());
             get.push(our_get.as_secs_f64() / their_get.as_secs_f64());
@@ -212,8 +213,9 @@ async fn stores(harness: &mut Harness) {
     }
 }
 
-/// The longest time that one event holds a swarm's task while a board of 1,000 writers arrives, and while the node's own
-/// client reads another from several holders: the medians of several runs.
+/// The longest time that one event occupies a swarm's task while a board of 1,000 writers arrives,
+/// and while the node's own client reads another board from several holders: the medians of several
+/// runs.
 async fn holds(harness: &mut Harness, names: [&'static str; 2], validation: Validation, goal: f64) {
     const RUNS: usize = 7;
     if !names.iter().any(|name| harness.wants(name)) {
@@ -231,8 +233,8 @@ async fn holds(harness: &mut Harness, names: [&'static str; 2], validation: Vali
     }
 }
 
-/// The time that this thread has had on a processor: the swarms around the measured one want theirs too. Where that cannot
-/// be told, the time that has passed.
+/// The processor time of this thread, because the other swarms need the processor as well. The
+/// elapsed time where that is not available.
 fn thread_time() -> Duration {
     #[cfg(unix)]
     {
@@ -246,7 +248,7 @@ fn thread_time() -> Duration {
     }
 }
 
-/// How many have the board that is read.
+/// How many nodes have the board that is read.
 const HOLDERS: u64 = 5;
 
 async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [Duration; 2] {
@@ -270,7 +272,7 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [D
     let (mut measured, client) = server(0, validation);
     let address = listening(&mut measured).await;
     let id = *measured.local_peer_id();
-    // One of the boards comes in pushes; the other has to be fetched from who has it.
+    // One of the boards is pushed to the node; the other has to be fetched from its holders.
     let [(pushed, pushed_board), (fetched, fetched_board)] = boards else { panic!("two boards") };
     let mut holders = Vec::new();
     for n in 1..=HOLDERS {
@@ -300,7 +302,7 @@ async fn hold(boards: &[(RecordKey, SmartRecord)], validation: Validation) -> [D
             }
         }));
     }
-    // A task, and a thread, that do nothing else: what is measured is one turn of the swarm.
+    // A task and a thread that do nothing else, because one poll of the swarm is measured.
     let (stop, mut stopped) = mpsc::unbounded_channel::<()>();
     let (done, mut is_done) = mpsc::unbounded_channel();
     let key = pushed.clone();

@@ -1,4 +1,4 @@
-//! Figures of one core and a board or two.
+//! Figures of one core and one or two boards.
 
 use std::{hint::black_box, thread, time::Duration};
 
@@ -30,7 +30,7 @@ fn put(store: &mut SmartRecordStore, value: &(RecordKey, Vec<u8>)) {
     store.put(Record::new(libp2p_kad::RecordKey::new(&value.0), value.1.clone())).unwrap();
 }
 
-/// New updates, each of another writer and in a record of its own, and the same again.
+/// New updates, each of another writer and in its own record, and the same once more.
 fn admission(harness: &mut Harness) {
     let (new, known) = ("admit_new_update", "admit_known_update");
     if !harness.wants(new) && !harness.wants(known) {
@@ -97,7 +97,8 @@ fn boards(harness: &mut Harness) {
     });
 }
 
-/// A board of 20 spaces as Kademlia reads it, against bytes of the same length in libp2p's store.
+/// A board of 20 spaces, read as Kademlia does, compared with bytes of the same length in libp2p's
+/// store.
 fn reading(harness: &mut Harness) {
     let key = board_key(0);
     let value = board(&key, 0..20).encode();
@@ -118,7 +119,7 @@ fn reading(harness: &mut Harness) {
     reading_for_the_first_time(harness);
 }
 
-/// The same of more records than the store keeps answers of, so that each is put together anew.
+/// The same with more records than the cache of replies holds, so that each reply is encoded anew.
 fn reading_for_the_first_time(harness: &mut Harness) {
     const RECORDS: u64 = 1_500;
     let name = "get_20_spaces_for_the_first_time";
@@ -150,7 +151,7 @@ fn two_cores(harness: &mut Harness) {
     if !harness.wants(name) && !harness.wants(bare) {
         return;
     }
-    // What the machine gives to two threads that share nothing at all.
+    // What two threads gain on this machine if they share nothing.
     let signatures: Vec<_> = (0..1_000)
         .map(|n| (board_key(n), keypair(n)))
         .map(|(key, keypair)| Bare::new(&key, &keypair, &update(&key, &keypair, 0, HOUR)))

@@ -1,4 +1,4 @@
-//! Documents: one order, one canonical form, faithful encodings, and merging that knows what it has merged.
+//! Documents: one order, one canonical form, encodings that round-trip, and idempotent merging.
 
 #![no_main]
 
@@ -15,10 +15,11 @@ struct Input<'a> {
     bytes: &'a [u8],
 }
 
-/// Every form has documents of this depth: JSON text of up to 127 levels is read, and a node takes up to seven.
+/// Every form supports this depth: JSON text may have up to 127 levels, and a node takes up to
+/// seven.
 const LIMITS: DocumentLimits = DocumentLimits { depth: 16, nodes: 1 << 20 };
 
-/// Every form of a document says the same.
+/// Checks that every form gives the same document.
 fn check_forms(document: &Dict) {
     let node = Node::new(document.clone());
     let bytes = codec::encode(document);
@@ -27,7 +28,7 @@ fn check_forms(document: &Dict) {
     let json: Dict = document.to_json().to_string().parse().expect("its JSON");
     assert_eq!(Node::new(json.clone()).cmp_content(&node), Ordering::Equal);
     assert_eq!(json.to_json(), document.to_json());
-    // These two have no form for infinite Floats.
+    // DAG-CBOR and DAG-JSON have no form for infinite Floats.
     if let Ok(bytes) = document.to_dag_cbor() {
         assert_eq!(Dict::from_dag_cbor(&bytes).as_ref(), Ok(document));
         let text = document.to_dag_json().expect("what DAG-CBOR has a form for");

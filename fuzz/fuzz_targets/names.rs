@@ -1,4 +1,4 @@
-//! Text and keys from strangers: what parses has one form, and is what it was made from.
+//! Untrusted text and keys: parsed values have one form and round-trip.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ enum Part<'a> {
     Raw(&'a [u8]),
 }
 
-/// What the fuzzer would take long to find.
+/// Words that the fuzzer would take long to find.
 const WORDS: [&str; 20] = [
     "/",
     "*",

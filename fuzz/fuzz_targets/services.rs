@@ -1,5 +1,5 @@
-//! A service with the default policy: whatever strangers ask for, only public addresses are dialled, and what is found
-//! stands under the request in its one form.
+//! A service with the default policy: it dials only public addresses, and findings use the one form
+//! of their request.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ use libp2p_smart_record_fuzz::{
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 use smart_record_services::{DialPolicy, Resolve, Service, findings};
 
-/// Every name leads where the fuzzer likes.
+/// A resolver whose answers the fuzzer chooses.
 struct Names([IpAddr; 3]);
 
 impl Resolve for Names {
@@ -38,9 +38,10 @@ fuzz_target!(|input: (Vec<Asked<'_>>, [IpAddr; 3])| {
     let (config, storage) = (StoreConfig::default(), MemoryStorage::default());
     let id = local.peer_id();
     let store =
-        SmartRecordStore::with_storage(id, Registry::default(), config, storage, clock.clone()).expect("memory is anyone's");
+        SmartRecordStore::with_storage(id, Registry::default(), config, storage, clock.clone())
+            .expect("memory is anyone's");
     let builder = Behaviour::builder(local.0.clone()).with_protocol(kad::PROTOCOL_NAME);
-    let (mut records, client) = builder.with_store(store).expect("the same peer").build();
+    let (mut records, _client) = builder.with_store(store).expect("the same peer").build();
     let builder = Service::builder().with_reachability(DialPolicy::default());
     let Service { mut dialer, mut task, events: _events } =
         builder.with_resolver(Names(names)).build(&mut records);

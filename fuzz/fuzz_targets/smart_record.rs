@@ -1,4 +1,4 @@
-//! A smart record: what is read of any value is canonical, and joining is a semilattice.
+//! A smart record: every decoded value is canonical, and joining is a semilattice.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ struct Input {
 fuzz_target!(|input: Input| {
     let key = key();
     let now = at(NOW + 1_000 * u64::from(input.later));
-    // Few of everything, so that small records are full.
+    // Low limits, so that small records exceed them.
     let limits = Limits::default()
         .with_spaces_per_record(3)
         .with_updates_per_space(2)

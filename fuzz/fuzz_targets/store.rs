@@ -1,4 +1,5 @@
-//! A store with little room: after each step the bounds hold, the tallies are what a scan gives, and answers are valid.
+//! A store with low limits: after each step the bounds hold, the tallies match a scan, and answers
+//! are valid.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Every validator that is built in: nothing panics, and what is accepted is accepted by each of its functions.
+//! Every built-in validator: nothing panics, and all its functions accept a value that one accepts.
 
 #![no_main]
 
@@ -35,9 +35,9 @@ enum Key {
 #[derive(Arbitrary, Debug)]
 enum Value {
     Made(Says, Vec<Damage>),
-    /// Made by another implementation.
+    /// A value made by another implementation.
     Vector(u8, Vec<Damage>),
-    /// Content of the fuzzer's, well signed.
+    /// Content chosen by the fuzzer, validly signed.
     Forged(Vec<u8>),
     Raw(Vec<u8>),
 }

@@ -1,17 +1,17 @@
-//! Damage to good bytes.
+//! Damage to valid bytes.
 
 use arbitrary::Arbitrary;
 
-/// One change of some bytes. Places are counted around.
+/// One change to some bytes. Positions wrap around.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Damage {
     /// Flips bits.
     Flip(u16, u8),
-    /// Cuts the end off.
+    /// Cuts off the end.
     Truncate(u16),
-    /// Puts a byte in.
+    /// Inserts a byte.
     Insert(u16, u8),
-    /// Copies a piece to another place.
+    /// Copies a range to another position.
     Splice { from: u16, len: u8, to: u16 },
 }
 
@@ -32,7 +32,7 @@ impl Damage {
         }
     }
 
-    /// Damages the bytes in all of these ways, one after the other.
+    /// Applies all changes in order.
     pub fn all(damage: &[Self], mut bytes: Vec<u8>) -> Vec<u8> {
         damage.iter().for_each(|damage| damage.apply(&mut bytes));
         bytes

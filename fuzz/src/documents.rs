@@ -1,4 +1,4 @@
-//! Small documents, made of few keys and values, so that they meet.
+//! Small documents with few keys and values, so that they overlap.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use libp2p_smart_record::{Cid, Dict, Float, Kind, List, Node, Predicate, Set};
 
 use crate::forge::{NOW, at};
 
-/// How deep they are at most.
+/// The maximum depth of a document.
 const DEPTH: u8 = 4;
 /// A CID of version 0 and one of version 1.
 const LINKS: [&str; 2] =
@@ -73,7 +73,7 @@ fn kind(u: &mut Unstructured<'_>, depth: u8) -> Result<Kind> {
     })
 }
 
-/// A node of a kind of the future: field 30.
+/// A node of an unknown kind: field 30.
 fn opaque(content: u8) -> Kind {
     let bytes = Ipld::Bytes(vec![0xf2, 0x01, 1, content]);
     Node::from_ipld(Ipld::Map(BTreeMap::from([("Opaque".to_owned(), bytes)]))).expect("a node").kind

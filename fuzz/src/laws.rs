@@ -1,4 +1,4 @@
-//! What holds in every namespace, whatever bytes are given.
+//! Laws that hold in every namespace for any bytes.
 
 use libp2p_smart_record::{Fault, Namespace, RecordKey, Timestamp, ValidationError};
 
@@ -8,7 +8,7 @@ pub struct Laws<'a> {
     pub namespace: &'a Namespace,
     pub key: &'a RecordKey,
     pub now: Timestamp,
-    /// Whether values combine rather than that one is selected.
+    /// Whether values combine, instead of one being selected.
     pub combines: bool,
 }
 
@@ -19,14 +19,14 @@ impl std::fmt::Debug for Laws<'_> {
 }
 
 impl Laws<'_> {
-    /// Checks all of them on these values.
+    /// Checks all laws for these values.
     pub fn check(&self, values: &[&[u8]]) {
         values.iter().for_each(|value| self.check_one(value));
         self.check_selection(values);
         self.check_join(values);
     }
 
-    /// An accepted value is accepted in each other way, and so is what is left of it.
+    /// Checks that every function accepts an accepted value, and the rest of it after collecting.
     fn check_one(&self, value: &[u8]) {
         let Self { key, now, .. } = *self;
         if self.validate(value, now).is_err() {
@@ -48,7 +48,7 @@ impl Laws<'_> {
         }
     }
 
-    /// When a value expires, if it is valid and says so.
+    /// When a value expires, if it is valid and states an expiry.
     fn validate(&self, value: &[u8], now: Timestamp) -> Result<Option<Timestamp>, ValidationError> {
         match self.namespace {
             Namespace::Spaces(rules) => {
@@ -74,12 +74,13 @@ impl Laws<'_> {
         }
     }
 
-    /// A consolidated value is valid until it expires.
+    /// Checks that a consolidated value is valid until it expires.
     fn check_lifetime(&self, value: &[u8]) {
         let validate = |at| self.validate(value, at);
         let expires_at = match validate(self.now) {
             Ok(expires_at) => expires_at,
-            // Of too much to keep, consolidating may have kept what has expired: it knows no time.
+            // Over a limit, consolidating may have kept expired parts, because it does not know the
+            // time.
             Err(error) => {
                 return assert!(self.combines && error.fault() == Fault::Expired, "{error}");
             }
@@ -92,7 +93,8 @@ impl Laws<'_> {
         }
     }
 
-    /// Nothing is better than what is selected, and of equal ones it is the first.
+    /// Checks that no value is better than the selected one, and that it is the first of equal
+    /// ones.
     fn check_selection(&self, values: &[&[u8]]) {
         let select = |values: &[&[u8]]| self.select(values);
         let Ok(best) = select(values) else {
@@ -109,7 +111,8 @@ impl Laws<'_> {
         assert_eq!(select(&[other, winner]), Ok(0));
     }
 
-    /// Joining again adds nothing; where values combine, their order does not matter.
+    /// Checks that joining again adds nothing, and that the order does not matter where values
+    /// combine.
     fn check_join(&self, values: &[&[u8]]) {
         let join = |values: &[&[u8]]| self.consolidate(values);
         let Ok(whole) = join(values) else {
@@ -121,7 +124,7 @@ impl Laws<'_> {
         for value in values {
             assert_eq!(join(&[&whole, value]), same);
             assert!(!self.combines || join(&[value, &whole]) == same);
-            // What one contains of another adds nothing to it.
+            // A contained value adds nothing.
             let adds = |other: &&[u8]| join(&[value, other]) != join(&[value]);
             let contained = values.iter().filter(|other| self.contains(value, other));
             assert!(!contained.copied().any(|other| adds(&other)));
@@ -132,7 +135,7 @@ impl Laws<'_> {
         }
     }
 
-    /// Whether both are valid, and `part` is contained in `whole`.
+    /// Whether both are valid and `whole` contains `part`.
     fn contains(&self, whole: &[u8], part: &[u8]) -> bool {
         let is_valid = |value| self.validate(value, self.now).is_ok();
         match self.namespace {

@@ -1,7 +1,8 @@
-//! What the fuzz targets share: makers of input that gets past the first check, and the laws that hold for all of it.
+//! Shared code of the fuzz targets: generators of input that passes the first checks, and the laws
+//! that all input must obey.
 //!
-//! Bytes alone never carry a good signature. So a target draws what to say, has one of a few fixed keys sign it, and
-//! damages the result; see [`values`] and [`updates`].
+//! Raw bytes never have a valid signature. A target therefore generates content, signs it with one
+//! of a few fixed keys, and damages the result; see [`values`] and [`updates`].
 
 #![forbid(unsafe_code)]
 
@@ -19,18 +20,18 @@ use forge::Author;
 use libp2p_smart_record::Timestamp;
 pub use smart_record_testing::{clock, forge};
 
-/// The few who write, with keys of each type that signs quickly.
+/// The authors, with keys of each type that signs fast.
 pub static AUTHORS: LazyLock<[Author; 5]> = LazyLock::new(|| {
     let [a, b, c] = [1, 2, 3].map(Author::ed25519);
     [a, b, c, Author::secp256k1(), Author::ecdsa()]
 });
 
-/// The author of this number, counted around.
+/// The author with this number, which wraps around.
 pub fn author(number: u8) -> &'static Author {
     &AUTHORS[usize::from(number) % AUTHORS.len()]
 }
 
-/// The time at which everything begins.
+/// The start time.
 pub fn now() -> Timestamp {
     forge::at(forge::NOW)
 }

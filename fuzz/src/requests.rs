@@ -1,4 +1,4 @@
-//! What strangers ask of a service, and what it may do about that.
+//! Requests to a service, and checks of what it dials.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,17 +10,17 @@ use smart_record_services::Dialer;
 
 use crate::{author, forge::Update};
 
-/// A request to dial an address that is one, or nearly.
+/// A request to dial a valid or nearly valid address.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Asked<'a> {
     is_fresh: bool,
-    /// Whether it stands in a `multiaddr(…)`.
+    /// Whether the address is wrapped in `multiaddr(…)`.
     is_wrapped: bool,
     host: Host<'a>,
     transport: Transport,
     port: u16,
     peer: Option<u8>,
-    /// What stands after it.
+    /// Text after the address.
     rest: Option<&'a str>,
 }
 
@@ -75,15 +75,15 @@ impl Asked<'_> {
     }
 }
 
-/// An update that asks for these.
+/// An update with these requests.
 pub fn document(asked: &[Asked<'_>]) -> Update {
     let asked: Set = asked.iter().take(4).map(Asked::predicate).collect();
     Update::of(codec::encode(&Dict::from([("asked", asked)])))
 }
 
-/// Checks that anybody on the internet could dial this.
+/// Checks that the addresses are public.
 pub fn check_dial(opts: &DialOpts) {
-    // There is no other way to see the addresses.
+    // `DialOpts` shows its addresses only in its debug output.
     let text = format!("{opts:?}");
     let addresses = text.split_once("addresses: [").and_then(|(_, rest)| rest.split_once(']'));
     let address: Multiaddr = addresses.expect("addresses").0.parse().expect("one address");
@@ -114,7 +114,7 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Nobody is there.
+/// Lets a dial fail.
 pub fn fail(dialer: &mut Dialer, opts: &DialOpts) {
     let (obtained, address) = (author(4).peer_id(), Multiaddr::empty());
     let error = DialError::WrongPeerId { obtained, address };

@@ -1,4 +1,4 @@
-//! A store with little room, and what may be done to it.
+//! A store with low limits, and the steps that run on it.
 
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,14 @@ use crate::{
     updates::{Packed, Said},
 };
 
-/// What may be done.
+/// A step.
 #[derive(Arbitrary, Debug)]
 pub enum Step {
     Board {
         key: u8,
         said: Said,
     },
-    /// What may be damaged.
+    /// A value that may be damaged.
     Packed {
         key: u8,
         said: [Said; 2],
@@ -53,7 +53,7 @@ fn key(number: u8) -> RecordKey {
     RecordKey::new(format!("/{}/{}", ["sr", "any"][usize::from(number % 2)], number % 8))
 }
 
-/// The store, and the clock that it goes by.
+/// The store and its clock.
 #[derive(Debug)]
 pub struct SmallStore {
     pub store: SmartRecordStore,
@@ -61,12 +61,12 @@ pub struct SmallStore {
 }
 
 impl SmallStore {
-    /// The peer whose store it is.
+    /// The local peer of the store.
     pub fn local() -> PeerId {
         AUTHORS[1].peer_id()
     }
 
-    /// Nothing is in it yet.
+    /// An empty store over `storage`.
     pub fn over(storage: impl Storage) -> Self {
         let limits = Limits::default().with_spaces_per_record(3).with_updates_per_space(3);
         let registry = Registry::empty()
@@ -84,11 +84,12 @@ impl SmallStore {
             .with_protected([AUTHORS[0].peer_id()]);
         let clock = ManualClock::at(now());
         let store =
-            SmartRecordStore::with_storage(Self::local(), registry, config, storage, clock.clone()).expect("memory is anyone's");
+            SmartRecordStore::with_storage(Self::local(), registry, config, storage, clock.clone())
+                .expect("memory is anyone's");
         Self { store, clock }
     }
 
-    /// Takes a step.
+    /// Runs a step.
     pub fn run(&mut self, step: &Step) {
         let put = |number, value, secs: u64| {
             let mut record = kad::Record::new(kad::RecordKey::new(&key(number)), value);
@@ -123,7 +124,7 @@ impl SmallStore {
         }
     }
 
-    /// Checks what always holds.
+    /// Checks the invariants.
     pub fn check(&self) {
         let store = &self.store;
         let (usage, now) = (store.usage(), self.clock.now());

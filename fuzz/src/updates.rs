@@ -1,4 +1,4 @@
-//! Signed updates, and values of a smart record that hold them in any disorder.
+//! Signed updates, and values of smart records that hold them in any order.
 
 use arbitrary::Arbitrary;
 use libp2p_smart_record::{RecordKey, codec};
@@ -10,15 +10,15 @@ use crate::{
     forge::{self, NOW, SignedUpdate, Space},
 };
 
-/// What an author says, good or not.
+/// An update of an author, valid or not.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Said {
     by: u8,
     /// Microseconds after [`NOW`].
     after: u16,
-    /// From then on, in seconds.
+    /// The lifetime in seconds.
     ttl: u16,
-    /// How much longer it is retained, in seconds.
+    /// The time in seconds for which it is retained after that.
     retained: Option<u16>,
     replaces: bool,
     content: Content,
@@ -46,7 +46,7 @@ impl Said {
             },
         };
         let mut bytes = prost::Message::encode_to_vec(&update);
-        // Mostly those that may be there, in any order.
+        // Mostly allowed fields, in any order.
         for (number, content) in self.extensions.iter().take(4) {
             bytes.extend(forge::field(14 + u32::from(number % 20), content));
         }
@@ -55,7 +55,7 @@ impl Said {
     }
 }
 
-/// A value that holds some of the updates, each in a space of its own.
+/// A value with some of the updates, each in a space of its own.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Packed {
     picks: Vec<Pick>,
@@ -65,12 +65,12 @@ pub struct Packed {
 #[derive(Arbitrary, Clone, Debug)]
 struct Pick {
     update: u8,
-    /// Whether it stands in the space of the update after it, whoever wrote that.
+    /// Whether the update is in the space of the next update, which may have another author.
     strays: bool,
 }
 
 impl Packed {
-    /// The bytes.
+    /// The encoded value.
     pub fn encode(&self, signed: &[(Vec<u8>, SignedUpdate)]) -> Vec<u8> {
         let of = |at: usize| &signed[at % signed.len()];
         let spaces = self.picks.iter().take(8).filter(|_| !signed.is_empty()).map(|pick| {

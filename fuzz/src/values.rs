@@ -1,4 +1,4 @@
-//! Values of every namespace that is built in, well signed.
+//! Validly signed values of every built-in namespace.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ use crate::{
     updates::Said,
 };
 
-/// The key and the value of each good record that other implementations have made.
+/// The key and value of each valid record made by another implementation.
 pub static VECTORS: LazyLock<Vec<(RecordKey, Vec<u8>)>> = LazyLock::new(|| {
     let files = [
         (include_str!("../../tests/vectors/ipns/npm-ipns.json"), "record"),
@@ -50,15 +50,15 @@ pub enum Namespace {
     SmartRecord,
 }
 
-/// What makes one value differ from others.
+/// The properties in which values differ.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Says {
-    /// Another one than the owner of the key, perhaps, or the node.
+    /// The signer, which may differ from the owner of the key, or the node.
     by: u8,
     number: u8,
     /// Seconds after [`NOW`].
     from: u8,
-    /// Seconds from then on.
+    /// The lifetime in seconds.
     ttl: u16,
     variant: u8,
     content: Vec<u8>,
@@ -66,7 +66,7 @@ pub struct Says {
 }
 
 impl Namespace {
-    /// The key of an owner.
+    /// The record key of an owner.
     pub fn key(self, owner: &Keypair) -> RecordKey {
         let public = owner.public();
         match self {
@@ -79,7 +79,7 @@ impl Namespace {
         }
     }
 
-    /// A value; nothing if the crate refuses to sign it.
+    /// A signed value; `None` if the crate refuses to sign it.
     pub fn value(self, owner: &Keypair, says: &Says) -> Option<Vec<u8>> {
         let key = self.key(owner);
         let by = &author(says.by).0;
@@ -141,7 +141,7 @@ impl Namespace {
         })
     }
 
-    /// A value around any content at all, signed by the owner of the key.
+    /// A value with arbitrary content, signed by the owner of the key.
     pub fn forge(self, owner: &Keypair, content: &[u8]) -> Option<Vec<u8>> {
         let sign = |message: &[u8]| owner.sign(message).ok();
         let public_key = owner.public().encode_protobuf();

@@ -17,62 +17,63 @@ pub mod head {
         Value(super::Value),
     }
 }
-/// The record is a smart record; its spaces are rows of their own.
+/// A smart record. Its spaces have their own rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Board {
-    /// How many spaces it has, and the bytes of their rows together.
+    /// How many spaces it has, and the total bytes of their rows.
     #[prost(uint32, tag = "1")]
     pub spaces: u32,
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
-    /// Those among them that are protected.
+    /// How many of them are protected, and the total bytes of their rows.
     #[prost(uint32, tag = "3")]
     pub protected_spaces: u32,
     #[prost(uint64, tag = "4")]
     pub protected_bytes: u64,
-    /// Which list of protected writers these were counted by; zero for the list of none but the local peer.
+    /// Fingerprint of the list of protected writers by which these were counted; zero for the empty
+    /// list.
     #[prost(fixed64, tag = "5")]
     pub protected_by: u64,
 }
-/// The record is a single value of which only its validator knows the form.
+/// A single value, in a form that only its validator knows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Value {
     #[prost(bytes = "bytes", tag = "1")]
     pub value: ::prost::bytes::Bytes,
-    /// Binary peer id; empty when none is kept.
+    /// Binary peer id; empty if none is stored.
     #[prost(bytes = "bytes", tag = "2")]
     pub publisher: ::prost::bytes::Bytes,
-    /// Whether the row's expiry is the value's own word, not the sender's.
+    /// Whether the row's expiry is the one signed in the value.
     #[prost(bool, tag = "3")]
     pub expiry_is_signed: bool,
-    /// Since when the value is known, where its life depends on that.
+    /// When the value was first received, if its lifetime depends on that.
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<Receipt>,
-    /// Unix milliseconds until which the row stays, expired or not, because the time of this value, or of one that it
-    /// has replaced, ran since receipt.
+    /// Unix milliseconds until which the row stays, expired or not, because this value, or one that it
+    /// replaced, had a TTL since receipt.
     #[prost(uint64, optional, tag = "5")]
     pub remember_until: ::core::option::Option<u64>,
     /// Whether the local node wrote it.
     #[prost(bool, tag = "6")]
     pub is_local: bool,
 }
-/// A value whose time runs since it was first received.
+/// The receipt of a value whose time runs since it was first received.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
     /// Unix milliseconds.
     #[prost(uint64, tag = "1")]
     pub first_seen_at: u64,
-    /// SHA-256 of what the value says: 32 bytes.
+    /// SHA-256 of the content that identifies the value: 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub identity: ::prost::bytes::Bytes,
 }
-/// A note: the local node provides something. Its name is "provider/" and the key.
+/// A note: the local node provides a key. Its name is "provider/" and the key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Provider {
     /// Binary multiaddresses.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Unix milliseconds; for ever if there is none.
+    /// Unix milliseconds; absent if it does not expire.
     #[prost(uint64, optional, tag = "2")]
     pub expires_at: ::core::option::Option<u64>,
 }

@@ -1,13 +1,13 @@
-//! What to do about a refused write of this node, for its log.
+//! Log hints about refused local writes.
 //!
-//! Kademlia hands its caller no more than [`MaxRecords`](libp2p_kad::store::Error::MaxRecords) or
-//! [`ValueTooLarge`](libp2p_kad::store::Error::ValueTooLarge), so the log is where the reason is
-//! found.
+//! Kademlia reports only [`MaxRecords`](libp2p_kad::store::Error::MaxRecords) or
+//! [`ValueTooLarge`](libp2p_kad::store::Error::ValueTooLarge) to its caller, so the reason is in
+//! the log.
 
 use super::StoreConfig;
 use smart_record_core::{Fault, Limit, ValidationError};
 
-/// What the local node can do about a refusal of its own write.
+/// What the user can do about a refused local write.
 pub(super) fn advice(reason: &ValidationError) -> &'static str {
     let limit = match reason {
         ValidationError::LimitExceeded(exceeded) => Some(exceeded.limit),

@@ -1,9 +1,9 @@
-//! Answers that were given before: a record that fits into one reply is put together once and not for every GET.
+//! Cache of replies: a record that fits into one reply is encoded once, not for every GET.
 //!
-//! **Invariants.** An answer is given again only while the record would give the same: until it is written to, or
-//! something in it expires. The clock may have gone back; then it is put together anew. After a failed write nothing is
-//! kept until one has gone well: what a failed one has left is not certain, and may turn up later. The bytes kept
-//! are bounded.
+//! **Invariants.** A cached reply is used only while encoding the record again would give the same:
+//! until the record is written to or something in it expires. If the clock was set back, it is
+//! encoded again. After a failed write nothing is cached until a write succeeds, because the effect
+//! of the failed write is not certain. The cached bytes are bounded.
 //!
 //! **Spec.** `docs/performance.md`.
 
@@ -15,7 +15,7 @@ use super::storage::RecordId;
 use crate::clock::instant;
 use smart_record_core::Timestamp;
 
-/// How many bytes of keys and values are kept; beyond that it begins anew.
+/// How many bytes of keys and values are cached. When there are more, the cache is cleared.
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct Answer {
     record: Record,
     expires_at: Option<Timestamp>,
     made_at: Timestamp,
-    /// When it is no longer the answer; never if nothing in it expires.
+    /// When the reply changes; `None` if nothing in it expires.
     until: Option<Timestamp>,
 }
 
@@ -43,7 +43,7 @@ impl Answers {
     pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
         let answer = self.by_key.get(key)?;
         let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
-        // The wall clock may have been set since, so what is left of the lifetime is counted anew.
+        // The wall clock may have been set, so the remaining lifetime is computed again.
         let expires = answer.expires_at.and_then(|at| instant(at, now));
         is_current.then(|| Record { expires, ..answer.record.clone() })
     }
@@ -69,7 +69,7 @@ impl Answers {
         self.by_key.insert(record.key.clone(), Answer { record, expires_at, made_at, until });
     }
 
-    /// A write has gone well, or not.
+    /// Handles the outcome of a write.
     pub(super) fn on_write(&mut self, is_good: bool) {
         if !is_good {
             *self = Self::default();

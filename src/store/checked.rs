@@ -1,9 +1,10 @@
-//! Values that have been looked into already.
+//! Values that have already been checked.
 //!
-//! Verifying is what costs; storing is cheap. So a value can be verified on any thread, and then be handed to the
-//! store, which does not do it again.
+//! Verifying signatures is expensive and storing is cheap. A value can be verified on any thread
+//! and then handed to the store, which does not verify it again.
 //!
-//! **Invariants.** A [`Checked`] is made by checking and in no other way; what is good in it was good at that time.
+//! **Invariants.** A [`Checked`] is made only by checking. What it holds was valid at the time of
+//! the check.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -12,7 +13,7 @@ use smart_record_core::{
     Namespace, RecordKey, Refusals, Registry, SmartRecord, Timestamp, ValidationError, Validity,
 };
 
-/// A value after it has been checked: what is good of it, and what is wrong with the rest.
+/// A checked value: its valid part, and the reasons why the rest was refused.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -45,8 +46,8 @@ pub(super) enum CheckedBody {
 }
 
 impl Checked {
-    /// Checks a value as a store with this registry does. Give it to that store soon: what expires meanwhile
-    /// is dropped there.
+    /// Checks a value as a store with this registry does. Give it to that store soon: the store
+    /// drops what has expired in the meantime.
     pub fn new(registry: &Registry, key: RecordKey, value: &[u8], now: Timestamp) -> Self {
         let checked = registry.resolve(&key).and_then(|namespace| match namespace {
             Namespace::Spaces(rules) => rules
@@ -60,19 +61,19 @@ impl Checked {
         Self { key, publisher: None, expires_at: None, body }
     }
 
-    /// A record all of which has been verified and admitted.
+    /// A record that has been verified and admitted as a whole.
     pub(crate) fn verified(record: SmartRecord) -> Self {
         let key = record.key().clone();
         let body = CheckedBody::Record(record, Refusals::default());
         Self { key, publisher: None, expires_at: None, body }
     }
 
-    /// Refuses a value whose check has come to nothing for a reason of the caller's.
+    /// A value that was refused for a reason outside the registry's rules.
     pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
         Self { key, publisher: None, expires_at: None, body: CheckedBody::Refused(reason) }
     }
 
-    /// The publisher and the expiry that came with the value, which nobody has signed.
+    /// Sets the publisher and the expiry that were sent with the value. Neither is signed.
     pub fn with_origin(mut self, publisher: Option<PeerId>, expires_at: Option<Timestamp>) -> Self {
         self.publisher = publisher;
         self.expires_at = expires_at;
@@ -91,7 +92,7 @@ impl Checked {
         }
     }
 
-    /// What is good of it, if it is not a smart record.
+    /// The value, if it is valid and not a smart record.
     pub const fn value(&self) -> Option<&Bytes> {
         match &self.body {
             CheckedBody::Value(value, _) => Some(value),
@@ -99,7 +100,7 @@ impl Checked {
         }
     }
 
-    /// Whether anything in it is good.
+    /// Whether any part of it is valid.
     pub fn has_good(&self) -> bool {
         match &self.body {
             CheckedBody::Record(record, _) => record.spaces().len() > 0,

@@ -1,7 +1,7 @@
-//! What goes: expired parts, found by the expiry index, and records that someone wants to be gone.
+//! Removal of expired parts, found by the expiry index, and of records on request.
 //!
-//! **Invariants.** Collecting costs what has expired, not what is stored. A row that cannot be read does not
-//! stand in the way of others.
+//! **Invariants.** Collecting costs as much as there is expired data, not as much as is stored. A
+//! row that cannot be read does not keep others from being collected.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -18,12 +18,12 @@ use super::{
 };
 use smart_record_core::{RecordKey, Timestamp, Writer};
 
-/// How many due parts are collected at once.
+/// How many due parts are collected in one step.
 const COLLECT_AT_ONCE: usize = 256;
 
 impl SmartRecordStore {
-    /// Removes a record, whatever it is and however long it would live, from this node. Other replicas may
-    /// bring it back; to withdraw a space everywhere, publish
+    /// Removes a record from this node, expired or not. Other replicas may send it again; to
+    /// withdraw a space everywhere, publish
     /// [`SpaceSigner::withdraw`](smart_record_core::SpaceSigner::withdraw).
     ///
     /// # Errors
@@ -33,7 +33,8 @@ impl SmartRecordStore {
         self.commit()
     }
 
-    /// Removes the space of `writer` under `key` from this node, as [`forget`](Self::forget) does a record.
+    /// Removes the space of `writer` under `key` from this node, as [`forget`](Self::forget)
+    /// removes a record.
     ///
     /// # Errors
     /// [`StorageError`] if it could not be removed.
@@ -46,8 +47,8 @@ impl SmartRecordStore {
         self.commit()
     }
 
-    /// Removes everything that has expired; says how many updates and values. Writes do so on their way;
-    /// call this from time to time on a node that hears of no writes.
+    /// Removes everything that has expired. Returns how many updates and values were removed. Each
+    /// write also collects a little; call this from time to time on a node that gets no writes.
     ///
     /// # Errors
     /// [`StorageError`] if something could not be removed.
@@ -72,7 +73,7 @@ impl SmartRecordStore {
         self.apply(plan)
     }
 
-    /// Collects some of what has expired, not enough to hold anyone up.
+    /// Collects a bounded part of what has expired, so that the caller is not held up.
     pub(crate) fn collect_some(&mut self) -> Result<usize, StorageError> {
         self.catch_up_on_notes()?;
         let collected = self.collect_due(self.clock.now(), COLLECT_AT_ONCE)?;
@@ -80,7 +81,7 @@ impl SmartRecordStore {
         Ok(collected)
     }
 
-    /// Collects from at most `max` due parts; says how many updates and values went.
+    /// Collects at most `max` due parts. Returns how many updates and values were removed.
     pub(super) fn collect_due(
         &mut self,
         now: Timestamp,
@@ -116,7 +117,8 @@ impl SmartRecordStore {
                 (collected, rest)
             }
             Err(error) => {
-                // Whatever it was, it is due; it must not stand in the way of all others.
+                // The part is due and is removed all the same, so that it does not block the
+                // others.
                 self.news.emit(&StoreEvent::StorageFailed { error });
                 (1, None)
             }
@@ -125,8 +127,8 @@ impl SmartRecordStore {
         Ok(collected)
     }
 
-    /// Puts the rest of a writer's space in the place of its row of `old` bytes, or removes it; with its head if
-    /// it was the last.
+    /// Replaces the row of a writer's space, of `old` bytes, by the rest of the space. Removes the
+    /// row if nothing is left, and the head with the last space.
     fn replace_space(
         &mut self,
         id: PartId,
@@ -156,7 +158,7 @@ impl SmartRecordStore {
             None => plan.remove(id, old, payers),
         }
         if board.spaces == 0 && self.table.has_other_spaces(id)? {
-            // A head never goes before its spaces.
+            // A head is never removed before its spaces.
             board = self.table.count_board(id.record, Some(id.space))?;
         }
         let head = id.record.head();

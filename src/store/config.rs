@@ -1,6 +1,7 @@
-//! How large a store may grow, and what it sends at once.
+//! Bounds of a store, and the sizes of what it sends.
 //!
-//! **Invariants.** What a store sends at once fits into the packets of the configuration of Kademlia made here.
+//! **Invariants.** What a store sends fits into the packets of the Kademlia configuration made
+//! here.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
@@ -15,12 +16,12 @@ use libp2p_swarm::StreamProtocol;
 
 use smart_record_core::{Limit, Limits, settings};
 
-/// How much of a store one party may fill.
+/// The share of a store that a writer or a namespace may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Of a writer the spaces, of a namespace the records.
+    /// How many spaces of a writer, or records of a namespace.
     pub count: usize,
-    /// Bytes, [`Usage::ROW`](crate::store::Usage::ROW) for each part added.
+    /// How many bytes, plus [`Usage::ROW`](crate::store::Usage::ROW) for each part.
     pub bytes: usize,
 }
 
@@ -38,13 +39,15 @@ pub struct Quota {
 ///
 /// # When a bound is reached
 ///
-/// What has expired goes first. Then each bound has an order in which one makes room for another: of a store and
-/// of a namespace the records farther from the local peer go, the farthest first; of a record the spaces of a
-/// higher rank, the highest first. What would have to go itself is refused, where possible before its signature
-/// is checked. A writer makes no room for itself: over its quota it is refused.
+/// When a bound is reached, expired data is removed first. Then data is evicted in a fixed order.
+/// Bounds of the store and of a namespace evict the records farther from the local peer than the
+/// new one, the farthest first. Bounds of a record evict its spaces of a higher rank than the new
+/// one, the highest first. A write that would itself be first in this order is refused, where
+/// possible before its signature is checked. A writer over its quota is refused; its other spaces
+/// are not evicted.
 ///
-/// Spaces of [`protected`](Self::protected) writers, the local peer among them, and values that the local node
-/// wrote make room for nobody, and everybody else makes room for them.
+/// Spaces of [`protected`](Self::protected) writers, the local peer among them, and values that the
+/// local node wrote are never evicted for others. Everything else is evicted for them.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     max_records: usize,
@@ -83,76 +86,83 @@ impl Default for StoreConfig {
 }
 
 settings! { StoreConfig:
-    /// How many records the store holds. Defaults to 16,384, a guess: sixteen times what libp2p's
-    /// `MemoryStore` takes.
+    /// How many records the store holds. Defaults to 16,384, sixteen times as many as libp2p's
+    /// `MemoryStore`. A guess.
     max_records, with_max_records: usize;
-    /// How many bytes the store holds, [`Usage::ROW`](crate::store::Usage::ROW) for each part added.
-    /// Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.
+    /// How many bytes the store holds, including [`Usage::ROW`](crate::store::Usage::ROW) for each
+    /// part. Defaults to 64 MiB, as much as libp2p's `MemoryStore` can hold.
     max_bytes, with_max_bytes: usize;
-    /// How many bytes the spaces of one record take at most, [`Usage::ROW`](crate::store::Usage::ROW) for each
-    /// added; those of protected writers do not count. Defaults to 4 MiB: 1,024 spaces have 4 KiB each, and no
-    /// single key takes more than a sixteenth of the default store. How many spaces there may be is in
-    /// [`Limits::spaces_per_record`].
+    /// How many bytes the spaces of one record take at most, including
+    /// [`Usage::ROW`](crate::store::Usage::ROW) for each. Spaces of protected writers do not count.
+    /// Defaults to 4 MiB: 4 KiB for each of 1,024 spaces, and one sixteenth of the default store
+    /// for a single key. The number of spaces is bounded by [`Limits::spaces_per_record`].
     max_record_bytes, with_max_record_bytes: usize;
-    /// How much one writer may store, over all records. Defaults to 4,096 spaces and 16 MiB, so that three quarters
-    /// of the default store are left whatever one writer does. It does not stop who makes new keys; the other
-    /// bounds do. It is charged once a signature has been found good, so nobody can fill it for another.
+    /// How much one writer may store, over all records. Defaults to 4,096 spaces and 16 MiB, so
+    /// that one writer takes at most a quarter of the default store. It does not stop a peer that
+    /// makes new keys; the other bounds do. A writer is charged only after its signature is
+    /// verified, so no other peer can fill its quota.
     writer_quota, with_writer_quota: Quota;
-    /// How much each [`protected`](Self::protected) writer may store, in the place of
-    /// [`writer_quota`](Self::writer_quota); values that the local node wrote count as the local peer's. Defaults
-    /// to 8,192 spaces and 32 MiB, so that one of them, gone wrong, leaves half of the default store.
+    /// How much each [`protected`](Self::protected) writer may store, instead of
+    /// [`writer_quota`](Self::writer_quota). Values that the local node wrote count for the local
+    /// peer. Defaults to 8,192 spaces and 32 MiB, so that one faulty protected writer leaves half
+    /// of the default store.
     protected_quota, with_protected_quota: Quota;
-    /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key of 256
-    /// bytes, twice, it fits into Kademlia's packet of 16 KiB. With larger chunks than that,
-    /// [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises Kademlia's limit, which all
-    /// nodes of the DHT then have to do.
+    /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key
+    /// of 256 bytes, which is sent twice, it fits into Kademlia's packet of 16 KiB. For larger
+    /// chunks [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises
+    /// Kademlia's packet limit; then all nodes of the DHT have to raise it.
     chunk_bytes, with_chunk_bytes: usize;
-    /// The size of the slice of a large record that one GET is answered with. Defaults to 8 KiB. The answer
-    /// also carries the addresses of up to 20 closer peers: with four addresses each 11.6 KiB are left for
-    /// the record, with eight 7.6 KiB. Choose less if the peers of your network announce more addresses.
+    /// The size of the slice of a large record that answers one GET. Defaults to 8 KiB. The reply
+    /// also carries the addresses of up to 20 closer peers: four addresses each leave 11.6 KiB for
+    /// the record, eight leave 7.6 KiB. Choose less if the peers of your network announce more
+    /// addresses.
     slice_bytes, with_slice_bytes: usize;
-    /// How many events wait for each subscriber; more are lost, and counted. Defaults to 1,024.
+    /// How many events are queued for each subscriber. Further events are lost, and counted.
+    /// Defaults to 1,024.
     max_events, with_max_events: usize;
-    /// How long a value that is not a smart record is kept at most without being received again. Defaults to 48
-    /// hours, as long as Kademlia keeps a record. What an author has signed for years is gone after that unless the
-    /// author, or whoever cares, puts it again before; that holds for this node's own values, too.
+    /// How long a value that is not a smart record is kept without being received again. Defaults
+    /// to 48 hours, as long as Kademlia keeps a record. A value that is signed for years also ends
+    /// then, unless its author or another peer puts it again before. This includes the values of
+    /// the local node.
     ///
-    /// A value whose signed expiry is further off than this lives for as long as the lifetime that comes with it
-    /// through the DHT says; so replicas that send it to each other do not keep it alive among themselves. Two kinds
-    /// of values are not bounded by it: those whose validator bounds their expiry
-    /// ([`Validity::is_bounded`](smart_record_core::Validity::is_bounded): presence records), and those that nothing is known of
-    /// ([`AcceptAny`](smart_record_core::AcceptAny)), which live as in libp2p's `MemoryStore`. One whose time runs since its receipt may come back after this, for
-    /// what is left of its time. With [`Duration::MAX`] nothing is bounded.
+    /// A value whose signed expiry is later than this lives as long as the lifetime that is sent
+    /// with it says, so replicas that send it to each other do not keep it alive. Two kinds of
+    /// values are exempt: those whose validator bounds their expiry
+    /// ([`Validity::is_bounded`](smart_record_core::Validity::is_bounded): presence records), and
+    /// unchecked values ([`AcceptAny`](smart_record_core::AcceptAny)), which live as in libp2p's
+    /// `MemoryStore`. A value whose time runs since its receipt may come back after this, for the
+    /// rest of its time. [`Duration::MAX`] disables the bound.
     max_age, with_max_age: Duration;
-    /// How long, since it was first received, a value of
-    /// [`ttl_since_receipt`](smart_record_core::Validity::ttl_since_receipt) is remembered at least, also after it has
-    /// expired: until then, receiving it again does not start its time anew, and nothing worse comes back in
-    /// its place. One with a longer TTL is remembered for that, up to 30 days. Defaults to 48 hours, as long as a
-    /// copy can be about in a DHT of nodes that know nothing of such values.
+    /// How long at least a value of
+    /// [`ttl_since_receipt`](smart_record_core::Validity::ttl_since_receipt) is remembered since it
+    /// was first received, even after it has expired. Until then, receiving it again does not
+    /// restart its time, and no worse value is stored instead. A value with a longer TTL is
+    /// remembered for its TTL, up to 30 days. Defaults to 48 hours, as long as a copy can circulate
+    /// in a DHT of nodes that do not know such values.
     receipt_memory, with_receipt_memory: Duration;
 }
 
-/// The names of its bounds, as refusals give them.
+/// Names of the bounds, as refusals report them.
 impl StoreConfig {
-    /// The bytes of a record that is to be sent in one piece: [`chunk_bytes`](Self::chunk_bytes).
+    /// Bytes of a record that is sent in one piece: [`chunk_bytes`](Self::chunk_bytes).
     pub const CHUNK_BYTES: Limit = Limit::new("the record in one piece", "bytes");
-    /// The bytes of a record: [`max_record_bytes`](Self::max_record_bytes).
+    /// Bytes of a record: [`max_record_bytes`](Self::max_record_bytes).
     pub const RECORD_BYTES: Limit = Limit::new("the record", "bytes");
-    /// The spaces of a writer: [`writer_quota`](Self::writer_quota).
+    /// Spaces of a writer: [`writer_quota`](Self::writer_quota).
     pub const WRITER_SPACES: Limit = Limit::new("the writer's share of the store", "spaces");
-    /// The bytes of a writer: [`writer_quota`](Self::writer_quota).
+    /// Bytes of a writer: [`writer_quota`](Self::writer_quota).
     pub const WRITER_BYTES: Limit = Limit::new("the writer's share of the store", "bytes");
-    /// The records of a namespace: [`namespace_quota`](Self::namespace_quota).
+    /// Records of a namespace: [`namespace_quota`](Self::namespace_quota).
     pub const NAMESPACE_RECORDS: Limit =
         Limit::new("the namespace's share of the store", "records");
-    /// The bytes of a namespace: [`namespace_quota`](Self::namespace_quota).
+    /// Bytes of a namespace: [`namespace_quota`](Self::namespace_quota).
     pub const NAMESPACE_BYTES: Limit = Limit::new("the namespace's share of the store", "bytes");
-    /// The records of the store: [`max_records`](Self::max_records).
+    /// Records of the store: [`max_records`](Self::max_records).
     pub const STORE_RECORDS: Limit = Limit::new("the store", "records");
-    /// The bytes of the store: [`max_bytes`](Self::max_bytes).
+    /// Bytes of the store: [`max_bytes`](Self::max_bytes).
     pub const STORE_BYTES: Limit = Limit::new("the store", "bytes");
 
-    /// The bounds of what is stored, not of what is written.
+    /// The bounds of stored data, as opposed to those of a single write.
     pub(super) const ROOM: [Limit; 7] = [
         Self::RECORD_BYTES,
         Self::WRITER_SPACES,
@@ -165,8 +175,9 @@ impl StoreConfig {
 }
 
 impl StoreConfig {
-    /// How much the records of a namespace may take; `None`, the default, means as much as the store. Give one
-    /// to a namespace whose records cost little to make, where others should have room beside it.
+    /// How much the records of a namespace may take. `None`, the default, bounds it only by the
+    /// store. Set a quota for a namespace whose records cost little to make, so that the others
+    /// keep room.
     pub fn namespace_quota(&self, namespace: &str) -> Option<Quota> {
         self.namespace_quotas.get(namespace).copied()
     }
@@ -178,26 +189,27 @@ impl StoreConfig {
         self
     }
 
-    /// The writers, besides the local peer, whose spaces are kept before all others: they are not evicted for
-    /// others, do not count towards the bounds of a record, and others are evicted for them, as long as the
-    /// protected alone are within the bounds of namespace and store. They are but kept on this node; other
-    /// replicas go by their own lists. Defaults to none.
+    /// The writers, besides the local peer, whose spaces are protected. They are never evicted for
+    /// others, they do not count towards the bounds of a record, and others are evicted for them,
+    /// as long as the protected spaces alone are within the bounds of namespace and store. The
+    /// protection is local: other replicas have their own lists. Defaults to none.
     ///
-    /// A record is given out within its limits all the same: of a record with too many spaces those of the lowest ranks,
-    /// protected or not. What is beyond that is kept until there is a place for it; see
+    /// The record that is given out stays within its limits: it has the spaces of the lowest ranks,
+    /// protected or not. Further protected spaces are stored until there is a place for them; see
     /// [`SmartRecordStore::record_of`](crate::store::SmartRecordStore::record_of).
     pub const fn protected(&self) -> &BTreeSet<PeerId> {
         &self.protected
     }
 
-    /// Sets [`protected`](Self::protected). It may differ from what a stored record was written with.
+    /// Sets [`protected`](Self::protected). The list may differ from the one that stored records
+    /// were written with.
     #[must_use]
     pub fn with_protected(mut self, writers: impl IntoIterator<Item = PeerId>) -> Self {
         self.protected = writers.into_iter().collect();
         self
     }
 
-    /// The bounds of the provider records, which are kept as libp2p's `MemoryStore` keeps them. Only
+    /// The bounds of provider records, which are kept in libp2p's `MemoryStore`. Only
     /// `max_providers_per_key` and `max_provided_keys` matter. Defaults to libp2p's defaults.
     pub const fn providers(&self) -> &MemoryStoreConfig {
         &self.providers
@@ -222,9 +234,10 @@ impl StoreConfig {
             .saturating_add(MESSAGE_BYTES);
         let mut config = kad::Config::new(protocol);
         config
-            // `None` would make Kademlia drop the lifetimes that come with records.
+            // `None` makes Kademlia drop the lifetimes of inbound records.
             .set_record_ttl(Some(limits.max_ttl()))
-            // The store validates on the spot. With `FilterBoth` the writer would be told `Ok` before.
+            // The store validates each write itself. With `FilterBoth` the writer is told `Ok`
+            // before that.
             .set_record_filtering(kad::StoreInserts::Unfiltered)
             .set_max_packet_size(message.max(DEFAULT_PACKET_BYTES));
         config
@@ -232,7 +245,7 @@ impl StoreConfig {
 }
 
 const MIB: usize = 1_024 * 1_024;
-/// Kademlia's limit of a packet, which all its implementations share.
+/// Kademlia's packet limit, which is the same in all implementations.
 const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
-/// What a PUT has besides the key, twice, and the value: publisher, ttl, and the tags and lengths.
+/// What a PUT carries besides the value and, twice, the key: publisher, ttl, tags and lengths.
 const MESSAGE_BYTES: usize = 128;

@@ -1,7 +1,7 @@
-//! What a store tells its user: events and counters.
+//! Events and counters of a store.
 //!
-//! **Invariants.** What is told is bounded: one refusal for each writer and class of reason of a value, and a queue of
-//! fixed length for each subscriber. What is lost is counted.
+//! **Invariants.** Events are bounded: one refusal for each writer and class of reason of a value,
+//! and a queue of fixed length for each subscriber. Lost events are counted.
 
 use std::{
     collections::BTreeMap,
@@ -21,93 +21,93 @@ use crate::meter::Observed;
 use crate::metrics::{Sample, Source};
 use smart_record_core::{Fault, RecordKey, ValidationError};
 
-/// Who asked for a write.
+/// The source of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The local node.
     Local,
-    /// Another peer, through Kademlia. The store never learns which one.
+    /// Another peer, through Kademlia. The store does not learn which.
     Remote,
 }
 
-/// What happened in a store.
+/// An event of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreEvent {
     /// Something new was stored under `key`.
     Stored {
-        /// Of the record.
+        /// The key of the record.
         key: RecordKey,
         /// The writers whose spaces grew; empty if it is not a smart record.
         writers: Vec<PeerId>,
-        /// Who asked for it.
+        /// The source of the write.
         origin: Origin,
     },
-    /// A write, or parts of one, were refused. What was good beside them has been stored. A value gives one such
+    /// A write, or a part of it, was refused. Its valid parts were stored. A value causes one such
     /// event for each writer and class of reason.
     Refused {
-        /// Under which it was to be stored.
+        /// The key that was written to.
         key: RecordKey,
-        /// In whose space it stood, where that can be told. Until its signature is checked this is but a
-        /// claim: [`Fault::Invalid`] says that it was false.
+        /// The writer of the refused space, if it can be decoded. It is only a claim until the
+        /// signature is checked; after [`Fault::Invalid`] it is false.
         writer: Option<PeerId>,
-        /// Who asked for it.
+        /// The source of the write.
         origin: Origin,
-        /// Why; of several parts, the first.
+        /// The reason; of several parts, the first one.
         reason: ValidationError,
-        /// How many parts.
+        /// How many parts were refused.
         count: usize,
     },
-    /// A record, or all of it that is not protected, was removed to make room.
+    /// A record, or all of it that is not protected, was evicted to make room.
     Evicted {
-        /// Of the record.
+        /// The key of the record.
         key: RecordKey,
     },
-    /// A part of a record that an earlier process stored was found to be damaged, or to be what the rules of
-    /// today would not admit; it was removed.
+    /// A part of a record that an earlier process stored was removed, because it was damaged or
+    /// would not be admitted now.
     Discarded {
-        /// Of the record, if that can be told.
+        /// The key of the record, if it is known.
         key: Option<RecordKey>,
-        /// What is wrong with it.
+        /// Why it was removed.
         fault: RowFault,
     },
-    /// The storage failed; what was asked for has not happened.
+    /// The storage failed on a write, a collection or a commit.
     StorageFailed {
-        /// How.
+        /// The failure.
         error: StorageError,
     },
 }
 
-/// How often what has happened since the store was made.
+/// Counters of what a store has done since it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counters {
     /// Updates admitted to spaces.
     pub admitted: u64,
-    /// Updates, or values, received again.
+    /// Updates and values that were received again.
     pub known: u64,
-    /// Values of other kinds stored.
+    /// Values stored that are not smart records.
     pub values: u64,
-    /// Values, or updates, refused, by class of reason.
+    /// Updates and values refused, by class of reason.
     pub refused: BTreeMap<Fault, u64>,
     /// Updates and values collected after they had expired.
     pub collected: u64,
-    /// Updates dropped because newer ones took their place or their room.
+    /// Updates dropped because of newer ones: replaced, or beyond the limits of the space.
     pub superseded: u64,
-    /// Spaces dropped because their record had too many.
+    /// Spaces evicted because their record was full.
     pub spaces_evicted: u64,
-    /// Records dropped because the store was full.
+    /// Records evicted because the store or a namespace was full.
     pub records_evicted: u64,
-    /// Parts removed because they were damaged, or are not admitted any more.
+    /// Parts removed because they were damaged or would not be admitted now.
     pub rows_discarded: u64,
-    /// Failures of the storage. Those on reading are counted only, without an event.
+    /// Failures of the storage. Failed reads are only counted and cause no event.
     pub storage_failures: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,
 }
 
 impl Counters {
-    /// All refusals together.
+    /// The sum of all refusals.
     pub fn refused_total(&self) -> u64 {
         self.refused.values().fold(0, |sum, n| sum.saturating_add(*n))
     }
@@ -116,7 +116,7 @@ impl Counters {
 #[cfg(feature = "metrics")]
 impl Source for Counters {
     fn samples(&self) -> Vec<Sample> {
-        // Each field is named, so that none is forgotten.
+        // Naming each field makes the compiler find a forgotten one.
         let Self {
             admitted,
             known,
@@ -168,18 +168,18 @@ impl Source for Counters {
     }
 }
 
-/// Increments, and stays at the maximum.
+/// Increments a counter, saturating.
 fn count(counter: &mut u64, by: usize) {
     *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
 }
 
-/// The events of a store from the moment of subscription, as a stream. It ends with the store.
+/// Stream of a store's events since the subscription. It ends when the store is dropped.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Events(mpsc::Receiver<StoreEvent>);
 
 impl Events {
-    /// The next event if there is one already.
+    /// The next event, if there is one in the queue.
     pub fn try_next(&mut self) -> Option<StoreEvent> {
         self.0.try_recv().ok()
     }
@@ -199,13 +199,13 @@ struct Subscribers(Vec<mpsc::Sender<StoreEvent>>);
 
 impl Subscribers {
     fn subscribe(&mut self, capacity: usize) -> Events {
-        // A channel has one place for each sender besides.
+        // A channel has one more slot for each sender.
         let (sender, receiver) = mpsc::channel(capacity.saturating_sub(1));
         self.0.push(sender);
         Events(receiver)
     }
 
-    /// Hands the event to all who still listen; says how many had no room for it.
+    /// Sends an event to all subscribers. Returns how many had no room for it.
     fn send(&mut self, event: &StoreEvent) -> usize {
         let mut lost = 0_usize;
         self.0.retain_mut(|sender| match sender.try_send(event.clone()) {
@@ -220,12 +220,12 @@ impl Subscribers {
     }
 }
 
-/// What a store tells, and whom.
+/// Events, counters and subscribers of a store.
 #[derive(Debug, Default)]
 pub(super) struct News {
     subscribers: Subscribers,
     pub(super) counters: Observed<Counters>,
-    /// What was evicted since the last commit.
+    /// The records evicted since the last commit.
     evicted: Vec<RecordKey>,
 }
 
@@ -234,19 +234,19 @@ impl News {
         self.subscribers.subscribe(capacity)
     }
 
-    /// Takes note of records that were evicted, to be told when that is committed.
+    /// Remembers evicted records until the commit, which reports them.
     pub(super) fn evicted(&mut self, keys: Vec<RecordKey>) {
         self.evicted.extend(keys);
     }
 
-    /// What was evicted has gone for good, or has not.
+    /// Handles the outcome of a commit: evictions are reported if it succeeded.
     pub(super) fn on_commit(&mut self, is_good: bool) {
         for key in std::mem::take(&mut self.evicted).into_iter().filter(|_| is_good) {
             self.emit(&StoreEvent::Evicted { key });
         }
     }
 
-    /// Takes note of a failure where there is no way to tell a subscriber.
+    /// Counts and logs a failure where no event can be sent.
     pub(super) fn read_failed(&self, error: &StorageError) {
         self.counters.change_by_ref(|c| count(&mut c.storage_failures, 1));
         tracing::warn!(%error, "a read failed");

@@ -1,8 +1,9 @@
-//! Horizons: how to find what may go from the far end without passing each time what may not.
+//! Index of evictable ids from the far end, skipping protected ones.
 //!
-//! **Invariants.** Everything that may go is known, or lies at or below the base. Looking for it moves the base
-//! down past what may not go, and nothing but too many newcomers moves it up again. So what may not go is passed
-//! once, however often something is looked for; after that again for each [`KNOWN`]`/ 2` newcomers at most.
+//! **Invariants.** Each evictable id is in `known`, or lies at or below the base. A search moves
+//! the base down past ids that are not evictable. Only more than [`KNOWN`] new ids move it up
+//! again. So an id that is not evictable is passed once, and again at most once for each [`KNOWN`]`
+//! / 2` new ids.
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
@@ -10,11 +11,11 @@ use std::collections::BTreeSet;
 
 use super::storage::{RecordId, SpaceId, StorageError};
 
-/// How many newcomers above the base are known one by one. 1,024 take some 50 KB, and spread a walk past everything
-/// in a store of the default size over so many writes that each pays for a few steps.
+/// How many ids above the base are kept. 1,024 take about 50 KB, and spread a walk past everything
+/// in a store of the default size over so many writes that each takes only a few steps.
 const KNOWN: usize = 1_024;
 
-/// Ids that can be walked downwards.
+/// Ids that can be walked in descending order.
 pub(super) trait Step: Copy + Ord {
     const MAX: Self;
 
@@ -37,12 +38,12 @@ impl Step for SpaceId {
     }
 }
 
-/// What is known of where things are that may go.
+/// The evictable ids above a base.
 #[derive(Debug)]
 pub(super) struct Horizon<T> {
-    /// Above the base; some may be gone.
+    /// Ids above the base that were evictable when they were added.
     known: BTreeSet<T>,
-    /// `None` once all there was has been passed.
+    /// `None` once everything has been passed.
     base: Option<T>,
 }
 
@@ -53,7 +54,7 @@ impl<T: Step> Default for Horizon<T> {
 }
 
 impl<T: Step> Horizon<T> {
-    /// Takes note of something new that may go.
+    /// Adds an id that became evictable.
     pub(super) fn notice(&mut self, id: T) {
         if self.base.is_some_and(|base| id <= base) {
             return;
@@ -73,8 +74,9 @@ impl<T: Step> Horizon<T> {
         }
     }
 
-    /// The greatest id that may go, below one and above another, with what `probe` says of it. `last` finds the
-    /// last id at or before one; `probe` says of an id whether it may go.
+    /// The greatest evictable id below `below` and above `above`, with the result of `probe`.
+    /// `last` finds the last id at or before an id; `probe` returns `None` for an id that is not
+    /// evictable.
     pub(super) fn next<V>(
         &mut self,
         below: Option<T>,
@@ -125,7 +127,7 @@ mod tests {
         RecordId(id)
     }
 
-    /// Ids of which the odd ones may not go, and how often one was looked at.
+    /// Ids of which the odd ones are not evictable, and how often one was probed.
     struct World(BTreeSet<RecordId>, Cell<usize>);
 
     impl World {
@@ -150,7 +152,7 @@ mod tests {
         world.0.extend((0..10_000).map(|n| id(2 * n)));
         let mut horizon = Horizon::default();
         let mut gone = 0;
-        // A newcomer at the far end for each that goes.
+        // A new id at the far end for each that is removed.
         for round in 0..5_000_u16 {
             let newcomer = id(30_000 + 2 * (round * 7 % 5_000));
             world.0.insert(newcomer);

@@ -1,7 +1,8 @@
-//! The store as Kademlia sees it.
+//! The store's implementation of Kademlia's `RecordStore`.
 //!
-//! **Invariants.** Each method does what `docs/design.md`, section "What libp2p-kad does with a store", says is
-//! safe with libp2p-kad 0.49; the tests in `tests/swarms/traps.rs` show each between two nodes.
+//! **Invariants.** Each method does what is safe with libp2p-kad 0.49 according to
+//! `docs/design.md`, section "What libp2p-kad does with a store". The tests in
+//! `tests/swarms/traps.rs` show each case between two nodes.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
@@ -25,8 +26,8 @@ impl RecordStore for SmartRecordStore {
     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
     type ProvidedIter<'a> = <store::MemoryStore as RecordStore>::ProvidedIter<'a>;
 
-    /// A slice of the record that fits into a reply, the whole if it is small. Each call moves on to the
-    /// next slice.
+    /// Returns a small record as a whole, or a slice of a large one that fits into a reply. Each
+    /// call returns the next slice.
     fn get(&self, key: &KadKey) -> Option<Cow<'_, Record>> {
         let now = self.clock.now();
         if let Some(record) = self.replies.get(key, now) {
@@ -41,11 +42,12 @@ impl RecordStore for SmartRecordStore {
         }
     }
 
-    /// Stores what is good of the record. A remote write is never refused with an error; see the events.
-    /// A write is a local one if its publisher is the local peer, which Kademlia never lets through from
-    /// outside. A local record that is too large for one packet is refused, unless nothing about it is checked
-    /// ([`AcceptAny`](smart_record_core::AcceptAny)): put a smart record piece by piece, as
-    /// [`SmartRecord::chunks`](smart_record_core::SmartRecord::chunks) gives them.
+    /// Stores the valid parts of the record. A remote write never returns an error; its refusal is
+    /// an event. A write is local if its publisher is the local peer; Kademlia never passes on such
+    /// a record from another peer. A local record that is too large for one packet is refused,
+    /// unless its namespace is unchecked ([`AcceptAny`](smart_record_core::AcceptAny)). Put a large
+    /// smart record in the pieces that
+    /// [`SmartRecord::chunks`](smart_record_core::SmartRecord::chunks) gives.
     fn put(&mut self, record: Record) -> store::Result<()> {
         let is_local = record.publisher == Some(self.table.local);
         let now = self.clock.now();
@@ -57,7 +59,7 @@ impl RecordStore for SmartRecordStore {
         let key = RecordKey::new(record.key.to_vec());
         let (len, max) = (record.value.len(), self.config.chunk_bytes());
         if is_local && len > max && !self.is_unchecked(&key, &record.value, now) {
-            // Kademlia would send it as it is, and every remote would fail to read the packet.
+            // Kademlia would send it unchanged, and no peer could read the packet.
             let limit = LimitExceeded::new(StoreConfig::CHUNK_BYTES, len, max);
             self.refuse(&key, Origin::Local, None, limit.into(), 1);
             return Err(store::Error::ValueTooLarge);
@@ -68,8 +70,9 @@ impl RecordStore for SmartRecordStore {
         }
     }
 
-    /// Removes what has expired, and a value of another kind than a smart record unless it was renewed
-    /// after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional form.
+    /// Removes the expired parts of a smart record. Removes a value of another kind unless it was
+    /// renewed after Kademlia saw it expire. See [`SmartRecordStore::forget`] for the unconditional
+    /// form.
     fn remove(&mut self, key: &KadKey) {
         let removed = self.remove_expired(&RecordKey::new(key.to_vec()));
         if let Err(error) = removed.and_then(|()| self.commit()) {
@@ -77,7 +80,7 @@ impl RecordStore for SmartRecordStore {
         }
     }
 
-    /// All that lives, a large record in several of the same key.
+    /// Returns all records that have not expired, a large one as several records with the same key.
     fn records(&self) -> Self::RecordsIter<'_> {
         Box::new(self.all_records())
     }
@@ -114,7 +117,7 @@ impl RecordStore for SmartRecordStore {
 }
 
 impl SmartRecordStore {
-    /// Whether a value is one that is kept as libp2p's `MemoryStore` keeps it, too large or not.
+    /// Whether a value is unchecked, and so stored as in libp2p's `MemoryStore`, whatever its size.
     fn is_unchecked(&self, key: &RecordKey, value: &[u8], now: Timestamp) -> bool {
         match self.registry.resolve(key) {
             Ok(Namespace::Value(validator)) => {
@@ -125,7 +128,7 @@ impl SmartRecordStore {
     }
 }
 
-/// The nearest that Kademlia has a word for; it has none for "invalid". The event says more.
+/// The closest error that Kademlia has. It has none for "invalid"; the event has the reason.
 fn kad_error(error: &WriteError) -> store::Error {
     match error {
         WriteError::Refused(ValidationError::LimitExceeded(LimitExceeded { limit, .. }))

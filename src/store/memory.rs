@@ -1,10 +1,10 @@
 //! Rows in memory.
 //!
-//! Rows stand by record and then by space, so that what is looked for together is found together, and the heads of
-//! a few large boards stay in the processor's cache.
+//! Rows are grouped by record and then ordered by space, so rows that are looked up together are
+//! close together, and the heads of a few large boards stay in the processor's cache.
 //!
-//! **Invariants.** The expiry index holds exactly the rows that have a `due_at`; the usage is that of the rows; no
-//! record is without a row.
+//! **Invariants.** The expiry index holds exactly the rows that have a `due_at`. The usage is that
+//! of the rows. Each record has at least one row.
 
 mod spaces;
 
@@ -19,7 +19,7 @@ use super::storage::{
 };
 use smart_record_core::Timestamp;
 
-/// Keeps a store's rows in memory; they are gone with the process.
+/// Storage in memory. Its content is lost when the process ends.
 #[derive(Default)]
 pub struct MemoryStorage {
     records: BTreeMap<RecordId, Rows>,
@@ -29,7 +29,7 @@ pub struct MemoryStorage {
     notes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Those of one record.
+/// The rows of one record.
 #[derive(Default)]
 struct Rows {
     head: Option<Row>,
@@ -79,14 +79,14 @@ impl Rows {
         self.head.is_none() && self.spaces.is_empty()
     }
 
-    /// The rows from one on, in ascending order.
+    /// The rows from `from` on, in ascending order.
     fn range(&self, from: SpaceId) -> impl Iterator<Item = (SpaceId, &Row)> {
         let head = self.head.as_ref().filter(|_| from == SpaceId::HEAD);
         let head = head.map(|row| (SpaceId::HEAD, row));
         head.into_iter().chain(self.spaces.range(from).map(|(space, row)| (*space, row)))
     }
 
-    /// The last at or before another.
+    /// The last space at or before `up_to`.
     fn last(&self, up_to: &SpaceId) -> Option<SpaceId> {
         let space = self.spaces.last(up_to).copied();
         space.or(self.head.as_ref().map(|_| SpaceId::HEAD))
@@ -188,7 +188,7 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    /// Nothing lasts longer than the process.
+    /// Does nothing, because nothing is durable.
     fn commit(&mut self) -> Result<(), StorageError> {
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! Plans: what a write would change, before anything is.
+//! Plans of writes: the changes, before any of them is made.
 //!
-//! **Invariants.** A plan touches nothing. Its ledger says what its changes do to tallies.
+//! **Invariants.** A plan changes nothing by itself. Its ledger holds the effect of its changes on
+//! tallies.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 
@@ -11,7 +12,7 @@ use super::{
     storage::{Change, Part, PartId, Storage},
 };
 
-/// Changes that belong together, and what they do to the size of the store.
+/// Changes that are applied together, and their effect on the size of the store.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     changes: Vec<Change>,
@@ -23,7 +24,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Writes a row in the place of one of so many bytes and these payers, or of none.
+    /// Writes a row. `old` is the size of the row that it replaces and who is charged for that.
     pub(super) fn set(
         &mut self,
         id: PartId,
@@ -55,7 +56,7 @@ impl Plan {
         self.added.saturating_sub(self.removed)
     }
 
-    /// The rows that it writes.
+    /// The ids of the rows that it writes.
     pub(super) fn written(&self) -> impl Iterator<Item = PartId> {
         self.changes.iter().filter_map(|change| match change {
             Change::Set(id, _) => Some(*id),
@@ -63,7 +64,7 @@ impl Plan {
         })
     }
 
-    /// Its changes, and those of the tallies with them.
+    /// Its changes, with those of the tallies.
     pub(super) fn into_changes(self, storage: &dyn Storage) -> Result<Vec<Change>, StorageError> {
         let mut changes = self.changes;
         changes.extend(self.ledger.changes(storage)?);

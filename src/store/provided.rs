@@ -1,8 +1,9 @@
-//! The local node's own provider records, which outlive the process if the storage does.
+//! The local node's own provider records, which are as durable as the storage.
 //!
-//! **Invariants.** Kademlia asks libp2p's `MemoryStore`; the notes are only what it is filled from when the store is
-//! made. What could not be noted is noted with the next write that goes well. Those of other nodes are not kept: they
-//! tell again.
+//! **Invariants.** Kademlia is served from libp2p's `MemoryStore`. The notes in the storage are
+//! only used to fill it when the store is made. A note that could not be written is written with
+//! the next successful write. Provider records of other nodes are not stored, because those nodes
+//! announce them again.
 //!
 //! **Spec.** `proto/storage.proto`.
 
@@ -29,10 +30,10 @@ use smart_record_core::Timestamp;
 
 const PREFIX: &[u8] = b"provider/";
 
-/// Provider records, and the notes of them.
+/// Provider records, and their notes.
 pub(super) struct Providers {
     pub(super) kad: MemoryStore,
-    /// Notes that may not be in the storage, because it has failed.
+    /// Notes that may not be in the storage, because a write failed.
     notes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     are_applied: bool,
 }
@@ -43,7 +44,7 @@ impl Providers {
         Self { kad, notes: BTreeMap::new(), are_applied: false }
     }
 
-    /// What has been applied was committed, or has gone again.
+    /// Handles the outcome of a commit.
     pub(super) fn on_commit(&mut self, is_good: bool) {
         if std::mem::take(&mut self.are_applied) && is_good {
             self.notes.clear();
@@ -56,7 +57,7 @@ fn name(key: &KadKey) -> Vec<u8> {
 }
 
 impl SmartRecordStore {
-    /// Takes up what was provided when the process ended.
+    /// Restores the provider records of the earlier process.
     pub(super) fn restore_providers(&mut self) {
         let notes = match self.table.storage.notes() {
             Ok(notes) => notes,
@@ -83,13 +84,13 @@ impl SmartRecordStore {
         let addresses = addresses.filter_map(|bytes| bytes.to_vec().try_into().ok()).collect();
         let mut record = ProviderRecord::new(key, self.table.local, addresses);
         record.expires = expires_at.and_then(|at| instant(at, now));
-        // There may be more of them than the configuration allows now.
+        // The configuration may allow fewer of them now.
         if let Err(error) = self.providers.kad.add_provider(record) {
             tracing::warn!(%error, "a provider record is left out");
         }
     }
 
-    /// Notes that the local node provides something, if Kademlia's own store has taken it.
+    /// Writes the note of a local provider record, if the `MemoryStore` has accepted it.
     pub(super) fn keep_provider(&mut self, record: &ProviderRecord) {
         if !self.providers.kad.providers(&record.key).contains(record) {
             return;
@@ -102,7 +103,7 @@ impl SmartRecordStore {
         self.note(name(&record.key), Some(provider.encode_to_vec()));
     }
 
-    /// Notes that it does not provide it any more.
+    /// Removes the note of a local provider record.
     pub(super) fn forget_provider(&mut self, key: &KadKey) {
         self.note(name(key), None);
     }
@@ -115,7 +116,8 @@ impl SmartRecordStore {
         }
     }
 
-    /// Applies the notes that are not sure to be in the storage; they are once they have been committed.
+    /// Applies the notes that may not be in the storage. They count as stored after the next
+    /// successful commit.
     pub(super) fn catch_up_on_notes(&mut self) -> Result<(), StorageError> {
         if self.providers.notes.is_empty() {
             return Ok(());

@@ -1,11 +1,12 @@
-//! Quotas: who is charged for a row, and who is spared when room is made.
+//! Quotas: who is charged for a row, and who is protected from eviction.
 //!
-//! Each row is charged to the namespace of its key; a space also to its writer, and a value that the local node
-//! wrote to the local peer. What a record holds stands in its head.
+//! Each row is charged to the namespace of its key. A space is also charged to its writer, and a
+//! value that the local node wrote to the local peer. The head of a record holds the counts of its
+//! spaces.
 //!
-//! **Invariants.** Tallies change in the same step as the rows that they count, so they are what a scan would
-//! give, whatever happened (`tests/store/tallies.rs`); only a row that was damaged on disk stays charged. A writer
-//! is charged for what it signed and nothing else.
+//! **Invariants.** Tallies change in the same step as the rows that they count, so they always
+//! match a scan (`tests/store/tallies.rs`), except that a row that was damaged on disk stays
+//! charged. A writer is charged only for what it signed.
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
@@ -23,12 +24,12 @@ use super::{
 use crate::proto::storage::Value;
 use smart_record_core::{LimitExceeded, RecordKey};
 
-/// The writers whose spaces are kept before all others: the local peer and those that the user has listed.
+/// The protected writers: the local peer and those that the user has listed.
 #[derive(Debug)]
 pub(super) struct Protection {
     local: PeerId,
     writers: BTreeSet<PeerId>,
-    /// Of the list; zero if it is empty.
+    /// A hash of the list; zero if it is empty.
     pub(super) fingerprint: u64,
 }
 
@@ -60,19 +61,19 @@ impl TallyId {
         Self(id)
     }
 
-    /// Of what a writer has stored: the spaces that it signed, and of the local peer also the values of other
-    /// kinds that it wrote.
+    /// The tally of a writer: the spaces that it signed. That of the local peer also counts the
+    /// values of other kinds that the local node wrote.
     pub fn writer(writer: &PeerId) -> Self {
         Self::of("writer", &writer.to_bytes())
     }
 
-    /// Of a namespace: counts records, and the bytes of all their parts.
+    /// The tally of a namespace: counts records, and the bytes of all their parts.
     pub fn namespace(namespace: &str) -> Self {
         Self::of("namespace", namespace.as_bytes())
     }
 }
 
-/// Who is charged for a row.
+/// The tallies that a row is charged to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Payers {
     pub(super) writer: Option<TallyId>,
@@ -80,18 +81,18 @@ pub(super) struct Payers {
 }
 
 impl Payers {
-    /// Those of a space; its writer is not known if its row is damaged.
+    /// The tallies of a space. Its writer is not known if its row is damaged.
     pub(super) fn of_space(namespace: Option<TallyId>, writer: Option<&PeerId>) -> Self {
         Self { writer: writer.map(TallyId::writer), namespace }
     }
 }
 
-/// The tally's id of a key's namespace, if it has one.
+/// The tally of a key's namespace, if the key has one.
 pub(super) fn namespace_tally(key: &RecordKey) -> Option<TallyId> {
     key.namespace().map(TallyId::namespace)
 }
 
-/// What a plan does to tallies: count and bytes.
+/// The effect of a plan on tallies: count and bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(BTreeMap<TallyId, (i64, i64)>);
 
@@ -115,7 +116,7 @@ impl Ledger {
         }
     }
 
-    /// What a tally will be, and whether that is more, in count and bytes.
+    /// A tally after the plan, and whether the plan increases its count and its bytes.
     pub(super) fn after(
         &self,
         storage: &dyn Storage,
@@ -142,20 +143,20 @@ fn as_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// Who wants room, and where.
+/// The writer, namespace and quotas a write is charged to.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) record: RecordId,
     pub(super) payers: Payers,
-    /// The payers' bounds.
+    /// The quota of the writer.
     pub(super) writer_quota: Quota,
     pub(super) namespace_quota: Option<(String, Quota)>,
-    /// Whether others make room for it however near they are.
+    /// Whether records are evicted for it even if they are closer than its own.
     pub(super) is_protected: bool,
 }
 
 impl Claim {
-    /// Why its writer may not have this much, if it is more than it had.
+    /// The quota of the writer that the plan exceeds and makes worse, if any.
     pub(super) fn writer_refusal(
         &self,
         storage: &dyn Storage,
@@ -178,7 +179,7 @@ impl Claim {
 }
 
 impl SmartRecordStore {
-    /// A writer's claim to a record; without a writer, that of a value that somebody else brings.
+    /// The claim of a write to a record. Without a writer it is a value that another peer wrote.
     pub(super) fn claim(&self, key: &RecordKey, writer: Option<&PeerId>) -> Claim {
         let is_protected = writer.is_some_and(|writer| self.table.protection.covers(writer));
         let quota = |name| Some((String::from(name), self.config.namespace_quota(name)?));
@@ -194,12 +195,13 @@ impl SmartRecordStore {
         }
     }
 
-    /// The claim of a value: of the local peer, if the local node wrote it.
+    /// The claim of a value: of the local peer if the local node wrote it.
     pub(super) fn value_claim(&self, key: &RecordKey, value: &Value) -> Claim {
         self.claim(key, value.is_local.then_some(&self.table.local))
     }
 
-    /// How much a writer has stored here: spaces, and of the local peer also values that the local node wrote.
+    /// How much a writer has stored here: its spaces. For the local peer this includes the values
+    /// that the local node wrote.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.

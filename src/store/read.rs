@@ -1,7 +1,7 @@
-//! Reading: the whole, for the local user.
+//! Reading whole records, for the local user.
 //!
-//! **Invariants.** Nothing expired is returned. Of a record no more spaces are returned than its limits allow, the
-//! lowest ranks of those that live, whatever else is stored.
+//! **Invariants.** Nothing expired is returned. A record is returned with at most as many spaces as
+//! its limits allow, those of the lowest ranks that have not expired.
 //!
 //! **Spec.** `docs/design.md`, sections "Any subset of a record is a record" and "Quotas".
 
@@ -16,19 +16,20 @@ use super::{
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord, Timestamp, View, Writer};
 
-/// A value of another kind than a smart record, as it is stored.
+/// A stored value that is not a smart record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredValue {
     /// The value.
     pub value: Bytes,
-    /// When it expires, by its own word or by that of whoever sent it. `None`: no end is set.
+    /// When it expires, as signed in the value or as sent with it. `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
 impl SmartRecordStore {
-    /// The smart record under `key` as this node knows it, with at most as many spaces as its limits allow. `None` if
-    /// there is none. A damaged space is left out, and counted among the storage's failures.
+    /// Returns the smart record under `key` as this node knows it, with at most as many spaces as
+    /// its limits allow. `None` if there is none. Damaged spaces are left out, and counted among
+    /// the storage's failures.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -41,8 +42,9 @@ impl SmartRecordStore {
         Ok((record.spaces().len() > 0).then_some(record))
     }
 
-    /// The spaces of these writers under `key`, also those that are stored only because their writer is protected: the
-    /// record may have no place for them. Otherwise as [`record`](Self::record).
+    /// Returns the spaces of these writers under `key`. These may include spaces of protected
+    /// writers that [`record`](Self::record) leaves out because the record is full. Otherwise as
+    /// `record`.
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be read.
@@ -64,7 +66,7 @@ impl SmartRecordStore {
                         self.join_row(&mut record, &part, now);
                     }
                 }
-                // The rank is that of the key, which this id does not tell.
+                // The id of such a peer is a hash, and the rank comes from its public key.
                 None => _ = hashed.insert(*peer),
             }
         }
@@ -81,7 +83,7 @@ impl SmartRecordStore {
         Ok((record.spaces().len() > 0).then_some(record))
     }
 
-    /// Joins a row into its record, without what has expired.
+    /// Joins the space in a row into its record, without what has expired.
     fn join_row(&self, record: &mut SmartRecord, part: &Part<'_>, now: Timestamp) {
         let read = rows::read_owned_space(part).inspect_err(|error| self.news.read_failed(error));
         if let Ok((writer, mut space)) = read {
@@ -90,7 +92,7 @@ impl SmartRecordStore {
         }
     }
 
-    /// What a reader sees now of the smart record under `key`, as this node knows it.
+    /// Returns the current view of the smart record under `key`, as this node knows it.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -99,7 +101,7 @@ impl SmartRecordStore {
         Ok(self.record(key)?.map(|record| record.view(now)).unwrap_or_default())
     }
 
-    /// The value under a key whose records are not kept space by space.
+    /// Returns the value under a key of a namespace without spaces.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
@@ -108,7 +110,8 @@ impl SmartRecordStore {
         Ok(value.map(|(_, stored, expires_at)| StoredValue { value: stored.value, expires_at }))
     }
 
-    /// The record after this one in the order of distance from the local peer, or the first, whether it lives or not.
+    /// The record after this one in the order of distance from the local peer, or the first. It may
+    /// have expired.
     pub(crate) fn next_record(
         &self,
         after: Option<RecordId>,
@@ -126,7 +129,7 @@ impl SmartRecordStore {
         Ok(Some((head.record, RecordKey::new(key))))
     }
 
-    /// The living spaces of a record, of these ranks.
+    /// The spaces of a record within these ranks that have not expired.
     pub(super) fn spaces(
         &self,
         record: RecordId,
@@ -144,7 +147,8 @@ impl SmartRecordStore {
             .filter(move |part| part.as_ref().map_or(true, |(id, part)| lives(id, part)))
     }
 
-    /// The spaces of a record that are given out: of those that live as many as the limits allow, the lowest ranks.
+    /// The spaces of a record that are given out: as many as the limits allow, those of the lowest
+    /// ranks that have not expired.
     pub(super) fn given_out(
         &self,
         key: &RecordKey,

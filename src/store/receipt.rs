@@ -1,15 +1,16 @@
 //! Values whose time runs since they were first received.
 //!
-//! **Invariants.** A replica lets such a value live until its TTL has passed since the replica first received it,
-//! or until the lifetime that came with it has, whichever is earlier. Being sent again while it lives changes
-//! nothing. A value whose lifetime was cut short by whoever brought it first may come back, but its time ends
-//! when it would have; so nobody can suppress a value by bringing it with a short lifetime. What has expired is
-//! remembered in its row for [`receipt_memory`](super::StoreConfig::receipt_memory) since it was received, or its
-//! TTL if that is longer (30 days at most): neither it nor anything worse comes in until then.
+//! **Invariants.** A replica keeps such a value until its TTL has passed since the replica first
+//! received it, or until the lifetime that was sent with it has passed, whichever is earlier.
+//! Receiving it again in that time changes nothing. A value that was first sent with a short
+//! lifetime may come back, but it ends at the same time as it would have with a long one, so nobody
+//! can suppress a value by sending it with a short lifetime. An expired value is remembered in its
+//! row for [`receipt_memory`](super::StoreConfig::receipt_memory) since it was received, or for its
+//! TTL if that is longer (30 days at most). Until then, neither it nor a worse value is stored.
 //!
-//! What replaces a remembered value is better, and its row stays for as long as that of the replaced one would have.
-//! So the one row is enough to remember all that was ever in it: whatever of it comes again is worse than what is
-//! there, and stale.
+//! A value that replaces a remembered one is better, and its row is kept at least as long as that
+//! of the replaced one. So one row is enough to remember all values that were ever in it: any of
+//! them, received again, is worse than the stored one and stale.
 //!
 //! **Spec.** IPRS, "Signed, expiring after a Time-To-Live".
 
@@ -34,7 +35,8 @@ impl Kept {
         self.expires_at.is_none_or(|at| at > now)
     }
 
-    /// Whether this value, come again, can change nothing: it lives, and what it says is all that counts.
+    /// Whether receiving this value again changes nothing: the stored one has not expired, is
+    /// equal, and its signed expiry decides.
     pub(super) fn is_same(&self, value: &[u8], origin: Origin, now: Timestamp) -> bool {
         self.lives_at(now)
             && self.stored.value == value
@@ -44,24 +46,24 @@ impl Kept {
             && (self.stored.is_local || origin != Origin::Local)
     }
 
-    /// Until when the row stays for the sake of what is or was in it.
+    /// Until when the row is kept for the values that are or were in it.
     pub(super) fn remember_until(&self) -> Option<Timestamp> {
         self.stored.remember_until.map(Timestamp::from_millis)
     }
 
-    /// Whether it is only remembered.
+    /// Whether it has expired and is only remembered.
     pub(super) fn is_remembered_at(&self, now: Timestamp) -> bool {
         !self.lives_at(now) && self.remember_until().is_some_and(|at| at > now)
     }
 
-    /// Since when a value of this identity is known, if it is this one.
+    /// When the value was first received, if it has this identity.
     pub(super) fn first_seen_at(&self, identity: &[u8; 32]) -> Option<Timestamp> {
         let receipt = self.stored.receipt.as_ref()?;
         let is_same = receipt.identity == identity[..];
         is_same.then_some(Timestamp::from_millis(receipt.first_seen_at))
     }
 
-    /// Whether a value may come in although this one, which has expired, is remembered.
+    /// Checks whether a value may be stored although this one has expired and is remembered.
     pub(super) fn admits(
         &self,
         validator: &dyn Validator,
@@ -81,8 +83,8 @@ impl Kept {
             };
         }
         let stored = &self.stored.value[..];
-        // What does not live by its receipt may come back; that what it has replaced is remembered is no fault
-        // of its own.
+        // A value without a TTL since receipt may come back. It is only remembered because of a
+        // value that it replaced.
         let may_return = || {
             validity.ttl_since_receipt.is_none()
                 && (value == stored || validator.contains(key, stored, value))
@@ -94,11 +96,12 @@ impl Kept {
     }
 }
 
-/// Nothing is remembered for longer, however long it may live: a row that is kept for a value that nobody sends any more
-/// is room that nobody else has, and whoever fills a store with such rows need do it only once. A guess.
+/// The upper bound of remembering a value, however long its TTL. A row that is kept for a value
+/// that nobody sends any more takes room from others, and one flood of such values would take it
+/// for as long. A guess.
 const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// When a value was first received, and how long it lives from then on.
+/// When a value was first received, and its TTL since then.
 pub(super) struct Received {
     pub(super) first_seen_at: Timestamp,
     pub(super) identity: [u8; 32],
@@ -110,8 +113,8 @@ impl Received {
         self.first_seen_at.saturating_add(self.ttl)
     }
 
-    /// Until when it has to be remembered: for `memory`, but not for less than its TTL, or its time could start
-    /// anew before it is over.
+    /// Until when it is remembered: for `memory`, but at least for its TTL, so that its time cannot
+    /// restart before it has ended.
     pub(super) fn remember_until(&self, memory: Duration) -> Timestamp {
         self.first_seen_at.saturating_add(memory.max(self.ttl.min(LONGEST_MEMORY)))
     }
@@ -124,7 +127,7 @@ impl Received {
     }
 }
 
-/// By what a value is recognised when it comes again.
+/// The identity by which a value is recognised when it is received again.
 pub(super) fn identity(validity: Validity, value: &[u8]) -> [u8; 32] {
     validity.identity.unwrap_or_else(|| Sha256::digest(value).into())
 }

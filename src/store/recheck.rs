@@ -1,8 +1,9 @@
-//! Rows that an earlier process has written, and that the rules of today may refuse.
+//! Checks of rows that an earlier process wrote, which the current rules may refuse.
 //!
-//! **Invariants.** What passes would be admitted now, except that its time is left out of account: what has
-//! expired is hidden by whoever reads it, and what seems to come from the future was admitted when the clock
-//! stood there. What does not pass is removed, its record's head and tallies with it, and told.
+//! **Invariants.** A row that passes would be admitted now, apart from its times: readers skip what
+//! has expired, and what seems to be from the future was admitted by an earlier setting of the
+//! clock. A row that does not pass is removed and reported, and the head of its record and the
+//! tallies are updated.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
@@ -27,7 +28,7 @@ use smart_record_core::{
     Chunks, Clock, Limit, LimitExceeded, Namespace, RecordKey, Registry, ValidationError,
 };
 
-/// The rules of the store that has the storage.
+/// The rules of the store that owns the storage.
 pub(super) struct Rules {
     pub(super) local: PeerId,
     pub(super) registry: Registry,
@@ -50,12 +51,12 @@ impl RowCheck for Rules {
     }
 }
 
-/// What is good of a row.
+/// The valid part of a row.
 enum Checked {
     Good,
-    /// Nothing of it lives, so nobody has looked whether it was good.
+    /// All of it has expired, and it was not verified.
     Expired,
-    /// This, for the rest has a fault.
+    /// Only this part; the rest has a fault.
     Partly(Part<'static>, RowFault),
 }
 
@@ -80,7 +81,7 @@ impl Rules {
                     return Ok(Checked::Expired);
                 }
                 match validator.revalidate(&key, &stored.value, now) {
-                    // It is hidden by its row's expiry, and has to be remembered.
+                    // Readers skip it because the row has expired. It has to be remembered.
                     Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
                         limit: Limit::CLOCK_SKEW,
@@ -100,7 +101,7 @@ impl Rules {
         part: &Part<'_>,
         head: Option<&Part<'_>>,
     ) -> Result<Checked, RowFault> {
-        // Without the key nothing can be said about a signature.
+        // Signatures cannot be verified without the key.
         let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
         let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
             return Err(of_another_kind().into());
@@ -124,7 +125,7 @@ impl Rules {
             (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
                 Ok(Checked::Good)
             }
-            // Without a refusal, newer updates leave less room than they did.
+            // If nothing was refused, updates were dropped by limits that are lower now.
             (Some((writer, rest)), refused) => {
                 let fault = refused.unwrap_or(ValidationError::Stale).into();
                 Ok(Checked::Partly(rows::space_part(&rest, &writer), fault))
@@ -134,7 +135,7 @@ impl Rules {
         }
     }
 
-    /// The key and the body of a head, if it is that of this record.
+    /// The key and the body of a head, if its key is that of this record.
     fn read_head(&self, id: RecordId, part: &Part<'_>) -> Result<(RecordKey, Body), RowFault> {
         let Head { key, body } = rows::decode_head(part)?;
         let key = RecordKey::new(key);
@@ -146,7 +147,7 @@ impl Rules {
 }
 
 impl SmartRecordStore {
-    /// Removes the rows that the storage has found to be bad.
+    /// Removes the rows that the storage found to be invalid.
     pub(super) fn discard_rejected(&mut self) -> Result<(), StorageError> {
         let mut rejected = self.table.storage.take_rejected();
         rejected.sort_unstable_by_key(|rejected| rejected.id);
@@ -156,7 +157,8 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// Makes a head for spaces whose own was damaged: without the key that stands in it they are nobody's.
+    /// Writes a new head for spaces whose head was damaged. Without the key in it they cannot be
+    /// verified.
     pub(super) fn restore_head(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         let record = self.table.record_id(key);
         if self.table.storage.get(&record.head())?.is_some()
@@ -164,7 +166,7 @@ impl SmartRecordStore {
         {
             return Ok(());
         }
-        // With a head they can be read, and so counted.
+        // The spaces can be read, and so counted, only with a head.
         let of_no_list =
             Board { protected_by: !self.table.protection.fingerprint, ..Board::default() };
         let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
@@ -175,7 +177,8 @@ impl SmartRecordStore {
         self.apply(plan)
     }
 
-    /// Removes bad rows of one record. What its head says is counted anew: what was counted in it is not certain.
+    /// Removes invalid rows of one record. Counts its spaces again, because the counts in its head
+    /// are not certain.
     fn discard(&mut self, rejected: &[Rejected]) -> Result<(), StorageError> {
         let Some(record) = rejected.first().map(|rejected| rejected.id.record) else {
             return Ok(());
@@ -228,7 +231,7 @@ impl SmartRecordStore {
     }
 }
 
-/// The namespace held something else.
+/// The namespace holds records of another kind than when the row was written.
 fn of_another_kind() -> ValidationError {
     ValidationError::Unsupported("the namespace is of another kind now".to_owned())
 }

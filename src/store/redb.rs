@@ -1,11 +1,12 @@
-//! Rows in a file, by the embedded database redb.
+//! Storage of rows in a file, with the embedded database redb.
 //!
-//! What is applied stands in memory over a view of the file until a thread has written it. How long that may
-//! take is the user's choice: see [`Durability`].
+//! Applied changes are kept in memory, over a view of the file, until a thread has written them.
+//! The user chooses how long that may take: see [`Durability`].
 //!
-//! **Invariants.** What was applied is read at once. A damaged row is never given out, nor one of an earlier
-//! session that the rules of today would refuse. Whatever the disk does, there is no panic and no invalid data,
-//! and what waits for the disk is bounded; when the disk works again, so does the storage.
+//! **Invariants.** Applied changes are visible at once. A damaged row is never returned, nor a row
+//! of an earlier session that the current rules refuse. Whatever the disk does, there is no panic
+//! and no invalid data, and the amount of data that waits for the disk is bounded. When the disk
+//! works again, so does the storage.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
@@ -51,9 +52,9 @@ use super::{
 };
 use smart_record_core::Timestamp;
 
-/// Keeps a store's rows in one file.
+/// Storage of a store's rows in one file.
 ///
-/// Dropping it writes what still waits to be written, and waits for that.
+/// Dropping it writes all pending changes, and blocks until that is done.
 pub struct RedbStorage {
     owner: PeerId,
     durability: Durability,
@@ -61,48 +62,48 @@ pub struct RedbStorage {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     overlay: Overlay,
-    /// What was applied since the last commit.
+    /// The changes applied since the last commit.
     uncommitted: Changes,
     uncommitted_bytes: usize,
     /// The number of the next commit.
     commit: u64,
-    /// A commit has failed with this, and what of it has reached the file is not known.
+    /// The error of a failed commit, as long as its effect on the file is not known.
     in_doubt: Option<StorageError>,
     usage: Usage,
-    /// As of the last commit.
+    /// The usage at the last commit.
     committed_usage: Usage,
-    /// Before this entry of the index by expiry there is none in a view, by its number, of which the overlay
-    /// does not know better.
+    /// The number of a view, and an entry of its expiry index. All rows of earlier entries are
+    /// outdated by the overlay.
     due_from: Mutex<(u64, DueKey)>,
     recheck: Recheck,
 }
 
 impl RedbStorage {
-    /// What a change weighs in memory besides its bytes: its id, three times, and pointers.
+    /// The memory of a change besides its bytes: its id, three times, and pointers.
     const CHANGE: usize = 256;
 
-    /// Opens the storage of the peer `local` in a file, which is made if it is not there.
+    /// Opens the storage of the peer `local` in a file, which is created if it does not exist.
     ///
     /// # Errors
-    /// [`OpenError`], which names the file: [`Locked`](StorageError::Locked) if it is open already,
-    /// here or in another process, [`OtherPeer`](StorageError::OtherPeer) if it belongs to another
-    /// peer, [`OtherFormat`](StorageError::OtherFormat) and
-    /// [`NotAStorage`](StorageError::NotAStorage) if this version cannot read it, and whatever the
-    /// disk says.
+    /// [`OpenError`], which names the file, with the source [`Locked`](StorageError::Locked) if it
+    /// is already open, here or in another process, [`OtherPeer`](StorageError::OtherPeer) if it
+    /// belongs to another peer, [`OtherFormat`](StorageError::OtherFormat) or
+    /// [`NotAStorage`](StorageError::NotAStorage) if this version cannot read it, or the error of
+    /// the disk.
     pub fn open(
         path: impl AsRef<Path>,
         local: PeerId,
         config: &RedbConfig,
     ) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        // What the thread logs names the file.
+        // Logs of the thread name the file.
         let span = tracing::warn_span!("storage", file = ?path);
         Self::open_by(span, opener(path.to_owned()), local, config)
             .map_err(|source| OpenError { path: path.to_owned(), source })
     }
 
-    /// Opens the storage of the peer `local` in what `open` opens, now and again after each failure: a disk that
-    /// is not a file, or that fails on command.
+    /// Opens the storage of the peer `local` on a backend. `open` is called now, and again after
+    /// each failure. For disks that are not a file, and for tests with failing disks.
     ///
     /// # Errors
     /// The `source` of the error of [`open`](Self::open).
@@ -144,11 +145,11 @@ impl RedbStorage {
         })
     }
 
-    /// Lets go of what has been written.
+    /// Drops from memory what has been written to the file.
     fn settle(&mut self) {
         let news = self.shared.news();
         if !news.written.is_empty() {
-            // What the overlay knew better may be what the view says now.
+            // Rows that the overlay outdated may now be current in the view.
             *lock(&self.due_from) = (0, [0; 40]);
         }
         for written in news.written {
@@ -160,7 +161,7 @@ impl RedbStorage {
         }
     }
 
-    /// Passes on what reading a view gave. If that failed because the database is closed, it will be opened.
+    /// Returns the result of reading a view. If the read failed, the database will be opened again.
     fn read<T>(&self, view: &View, read: Result<T, StorageError>) -> Result<T, StorageError> {
         match read {
             Err(StorageError::Closed) => {
@@ -175,7 +176,7 @@ impl RedbStorage {
         }
     }
 
-    /// The length of a row's part, good or not.
+    /// The length of a row's part, valid or not.
     fn len_of(&self, id: &PartId) -> Result<Option<usize>, StorageError> {
         match self.overlay.row(id) {
             Some(row) => Ok(row.map(Row::len)),
@@ -186,7 +187,8 @@ impl RedbStorage {
         }
     }
 
-    /// The rows from one on; of those of earlier sessions, if it `checks` them, the good ones.
+    /// The rows from `from` on. If it `checks`, rows of earlier sessions are returned only if they
+    /// are valid.
     fn merged(&self, from: &PartId, checks: bool) -> Parts<'_> {
         Box::new(Merged {
             storage: self,
@@ -197,7 +199,7 @@ impl RedbStorage {
         })
     }
 
-    /// What a row says, and in which session it was written; `None` if it is damaged.
+    /// The session and the part in a row; `None` if the row is damaged.
     fn row_of(&self, id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)> {
         let row = read_row(id, value);
         if row.is_none() {
@@ -206,7 +208,7 @@ impl RedbStorage {
         row
     }
 
-    /// The part in a row of the file, if it may be given out.
+    /// The part in a row of the file, if it may be returned.
     fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
         let (session, part) = self.row_of(id, value)?;
         if session == self.session {
@@ -333,7 +335,7 @@ impl Storage for RedbStorage {
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError> {
         if let Some(failure) = &self.in_doubt {
             self.shared.settle_doubt()?;
-            // These changes come from what was read before that was certain.
+            // These changes were computed before the effect of the failed commit was known.
             let failure = failure.clone();
             self.in_doubt = None;
             self.settle();
@@ -343,7 +345,7 @@ impl Storage for RedbStorage {
             self.shared.wait_for_room(max_bytes)?;
         }
         self.settle();
-        // All that can fail comes before the first change.
+        // Everything that can fail is done before the first change.
         let lens = changes
             .iter()
             .map(|change| match change {
@@ -415,7 +417,7 @@ impl Drop for RedbStorage {
     fn drop(&mut self) {
         self.shared.close();
         if let Some(thread) = self.thread.take() {
-            // The thread has told what went wrong.
+            // The thread has logged its failures.
             drop(thread.join());
         }
     }
@@ -425,17 +427,17 @@ smart_record_core::impl_debug! {
     RedbStorage: |storage| durability: storage.durability, usage: storage.usage
 }
 
-/// The rows of the file and, in their place where there are such, those of the overlay.
+/// The rows of the file, replaced by those of the overlay where it has any.
 struct Merged<'a, O: Iterator> {
     storage: &'a RedbStorage,
     overlay: Peekable<O>,
     disk: Reading,
     view: Arc<View>,
-    /// Whether rows of earlier sessions are to be good.
+    /// Whether to check rows of earlier sessions.
     checks: bool,
 }
 
-/// How far the file has been read.
+/// The state of reading the file.
 enum Reading {
     NotBegun(PartId),
     Next(Found, Box<Rows>),
@@ -443,7 +445,7 @@ enum Reading {
 }
 
 impl<'a, O: Iterator<Item = (PartId, Option<&'a Row>)>> Merged<'a, O> {
-    /// Reads on in the file.
+    /// Reads the next row of the file.
     fn advance(&mut self) -> Result<(), StorageError> {
         let rows = match std::mem::replace(&mut self.disk, Reading::Ended) {
             Reading::NotBegun(from) => Some(Box::new(self.view.scan(&from)?)),

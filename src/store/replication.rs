@@ -1,7 +1,7 @@
 //! What Kademlia's replication job is given, and what it may remove.
 //!
-//! **Invariants.** Nothing expired is returned. What the job removes because it has seen it expired stays if it was
-//! renewed since.
+//! **Invariants.** Nothing expired is returned. A value that the job removes as expired stays if it
+//! was renewed in the meantime.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
@@ -18,8 +18,8 @@ use super::{
 use crate::{clock::instant, proto::storage::head::Body};
 use smart_record_core::{Chunks, RecordKey, Timestamp};
 
-/// A value as it was handed to Kademlia's replication job, which calls `remove` when it comes to send a value
-/// and finds it expired, even if the value was renewed meanwhile.
+/// A value as it was given to Kademlia's replication job. The job calls `remove` if the value has
+/// expired by the time the job sends it, even if it was renewed in the meantime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     expires_at: Timestamp,
@@ -29,8 +29,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// How long a run of the job may take: until the next, an hour later by default. It has at most 100 queries
-    /// under way, and those to peers that have gone take their time.
+    /// How long a run of the job may take: until the next run, one hour later by default. A run
+    /// takes long because it has at most 100 concurrent queries, and queries to peers that are gone
+    /// time out.
     const JOB: Duration = Duration::from_secs(60 * 60);
 
     fn explains_removal_at(self, now: Timestamp) -> bool {
@@ -41,14 +42,16 @@ impl Seen {
 }
 
 impl SmartRecordStore {
-    /// All that lives, in records that fit into Kademlia's packet: a large one comes as several of one key.
+    /// All records that have not expired, each small enough for Kademlia's packet. A large one is
+    /// returned as several records with the same key.
     pub(super) fn all_records(&self) -> impl Iterator<Item = Cow<'_, Record>> {
         let now = self.clock.now();
         {
             let mut snapshot = lock(&self.snapshot);
             snapshot.retain(|_, seen| now.saturating_since(seen.taken_at) <= Seen::JOB);
             if snapshot.len() > self.config.max_records() {
-                // Many have gone since they were handed out; so there are never twice as many as records.
+                // Many have been removed since. Dropping these bounds the map to twice the number
+                // of records.
                 snapshot.retain(|id, _| {
                     self.table.storage.get(&id.head()).is_ok_and(|head| head.is_some())
                 });
@@ -91,7 +94,7 @@ impl SmartRecordStore {
                 if let Some(record) = value_record(&key, &stored, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
                         let seen = Seen { expires_at: at, taken_at: now, superseded: false };
-                        // An earlier job may still be at it.
+                        // An earlier job may still be running.
                         lock(&self.snapshot).entry(id).or_insert(seen);
                     }
                     queue.push_back(record);
@@ -121,8 +124,9 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// What Kademlia's `remove` may do. It is called for records that were seen expired, perhaps long after,
-    /// so for a smart record only what has expired goes, and a value that was renewed meanwhile stays.
+    /// Handles Kademlia's `remove`. Kademlia may call it long after it saw a record expire. So only
+    /// the expired parts of a smart record are removed, and a value that was renewed in the
+    /// meantime stays.
     pub(super) fn remove_expired(&mut self, key: &RecordKey) -> Result<(), StorageError> {
         let now = self.clock.now();
         let id = self.table.record_id(key);

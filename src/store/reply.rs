@@ -1,8 +1,9 @@
-//! Replies: what a GET is answered with, the whole of a small record or a slice of a large one.
+//! Replies to GET: a small record as a whole, or a slice of a large one.
 //!
-//! **Invariants.** Nothing expired is returned, and no more than [`SmartRecordStore::record`] would. A slice of a large
-//! record fits into Kademlia's reply; the next answer begins where the last one ended, and the first one at a place of the
-//! ring of writers that differs from replica to replica. So a reader that joins the answers of many sees different parts.
+//! **Invariants.** Nothing expired is returned, and nothing that [`SmartRecordStore::record`]
+//! leaves out. A slice of a large record fits into Kademlia's reply. Each slice begins where the
+//! one before ended; the first begins at a place of the ring of writers that differs from replica
+//! to replica. So a reader that joins the replies of many replicas sees different parts.
 //!
 //! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
@@ -24,61 +25,62 @@ use crate::{
 };
 use smart_record_core::{Chunks, RecordKey, Timestamp};
 
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+/// A record with less than a second left would be sent with a lifetime of zero, which means none.
 pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
 
-/// What is remembered of replies.
+/// State of replies: the cache, and the cursors of large records.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
-    /// Where the next slice of a large record begins.
+    /// Where the next slice of each large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
     answers: Mutex<Answers>,
 }
 
 impl Replies {
-    /// A reply that was put together before, if it would be the same now.
+    /// A cached reply, if it is still current.
     pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
         lock(&self.answers).get(key, now)
     }
 
-    /// Rows of this record are about to change.
+    /// Invalidates the cached reply of a record whose rows are about to change.
     pub(super) fn on_change(&mut self, record: RecordId) {
         lock(&self.answers).forget(record);
     }
 
-    /// A write has gone well, or not.
+    /// Handles the outcome of a write.
     pub(super) fn on_write(&mut self, is_good: bool) {
         lock(&self.answers).on_write(is_good);
     }
 
-    /// Forgets how far a record has been handed out.
+    /// Forgets the cursor of a record.
     pub(super) fn forget_place(&mut self, record: RecordId) {
         lock(&self.cursors).remove(&record);
     }
 }
 
-/// How far a large record has been handed out.
+/// The position in a large record from which the next slice is taken.
 ///
-/// The spaces are handed out in laps around the ring of their ranks, which begin at a place of the replica's own.
-/// The first two slices of each lap have sizes of their own, so that the slices differ in place and number from
-/// lap to lap, and several readers who take turns do not get the same share of the record each time.
+/// The spaces are sent in laps around the ring of their ranks. Laps begin at a place that differs
+/// from replica to replica. The first two slices of each lap have sizes that depend on the lap, so
+/// slice boundaries differ from lap to lap, and several readers that take turns do not get the same
+/// share of the record each time.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    /// The space with which the next slice begins.
+    /// The first space of the next slice.
     space: SpaceId,
-    /// How many of its updates have been sent, counted from the newest.
+    /// How many of its updates have been sent, the newest first.
     sent: usize,
     lap: u64,
-    /// How many slices of the lap have gone out.
+    /// How many slices of this lap have been sent.
     slices: usize,
-    /// The highest rank that is given out in the lap, once it has begun.
+    /// The highest rank that is given out in this lap, once it has begun.
     last: Option<SpaceId>,
 }
 
 impl Cursor {
-    /// Where laps begin and end: at a place as good as random. The distance itself would not do: those who hold a
-    /// record are the closest to its key, so in a large network their distances differ in the last bits only, and
-    /// all of them would begin with the same slice.
+    /// The first space of a lap, in effect random. The distance would not do: the holders of a
+    /// record are the closest peers to its key, so in a large network their distances differ only
+    /// in the last bits, and all of them would begin with the same slice.
     fn start(record: RecordId) -> SpaceId {
         SpaceId(Sha256::digest(record.0).into())
     }
@@ -87,23 +89,24 @@ impl Cursor {
         Self { space: Self::start(record), sent: 0, lap, slices: 0, last: None }
     }
 
-    /// The size of the slice that begins here.
+    /// The size of the next slice.
     fn slice_bytes(&self, record: RecordId, max: usize) -> usize {
         let hash = Sha256::new().chain_update(record.0).chain_update(self.lap.to_be_bytes());
         let sizes: [u8; 32] = hash.finalize().into();
         let Some(byte) = sizes.iter().take(2).nth(self.slices).filter(|_| self.lap > 0) else {
             return max;
         };
-        // At least an eighth.
+        // At least a ninth.
         max.saturating_mul(usize::from(*byte).saturating_add(32)) / (256 + 32)
     }
 }
 
-/// An answer, when what it says expires, and when it will be another.
+/// A reply, when its content expires, and when the reply changes.
 type Answered = (Option<Record>, Option<Timestamp>, Option<Timestamp>);
 
 impl SmartRecordStore {
-    /// The highest rank that is given out. Only of a record that holds more than that are the rows looked at.
+    /// The highest rank that is given out. Reads rows only if the record holds more spaces than
+    /// that.
     fn last_given_out(
         &self,
         key: &RecordKey,
@@ -118,7 +121,7 @@ impl SmartRecordStore {
         Ok(last.map_or(SpaceId::MAX, |(id, _)| id.space))
     }
 
-    /// The value to answer a GET with.
+    /// The reply to a GET.
     pub(super) fn answer(
         &self,
         key: &RecordKey,
@@ -152,7 +155,8 @@ impl SmartRecordStore {
         Ok(record)
     }
 
-    /// A smart record that fits into one reply, about so many `bytes`; when it expires, and when it will be another.
+    /// A smart record of about `bytes` that fits into one reply, when it expires, and when the
+    /// reply changes.
     fn whole(
         &self,
         key: &RecordKey,
@@ -165,7 +169,7 @@ impl SmartRecordStore {
         for part in self.given_out(key, id, now) {
             let (_, part) = part?;
             let due_at = part.due_at;
-            // A row that cannot be read does not stand in the way of others.
+            // Rows that cannot be read are skipped.
             let live =
                 rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
             if let Ok((space, at)) = live {
@@ -185,7 +189,7 @@ impl SmartRecordStore {
         Ok((record, expires_at, until))
     }
 
-    /// A slice of a smart record, and moves the cursor on.
+    /// Takes a slice of a smart record, and advances the cursor.
     fn slice(
         &self,
         key: &RecordKey,
@@ -199,7 +203,7 @@ impl SmartRecordStore {
         }
         let (mut slice, mut next) = self.slice_from(key, id, board, cursor, now)?;
         if slice.is_none() {
-            // What was left of the lap has gone; what came before has not.
+            // The rest of the lap has been removed; the spaces before the cursor have not.
             cursor = Cursor::new(id, cursor.lap.wrapping_add(1));
             (slice, next) = self.slice_from(key, id, board, cursor, now)?;
         }
@@ -208,7 +212,7 @@ impl SmartRecordStore {
         Ok(slice)
     }
 
-    /// The slice at a cursor, and where the next begins if that is in the same lap.
+    /// The slice at a cursor, and where the next begins if it is in the same lap.
     fn slice_from(
         &self,
         key: &RecordKey,
@@ -227,7 +231,7 @@ impl SmartRecordStore {
             true => (cursor.space..=before_start, SpaceId::HEAD..=SpaceId::HEAD),
             false => (cursor.space..=last, SpaceId::HEAD..=before_start),
         };
-        // What comes in meanwhile may be below the last.
+        // New spaces may be below the last rank.
         let ring = self.spaces(id, ahead, now).chain(self.spaces(id, behind, now));
         let ring = ring.take(self.max_spaces(key));
         let mut failed = None;
@@ -240,7 +244,7 @@ impl SmartRecordStore {
             }
         });
         let spaces = spaces.filter_map(|(space, part)| {
-            // A row that cannot be read does not stand in the way of others.
+            // Rows that cannot be read are skipped.
             let live =
                 rows::live_space(part, now).inspect_err(|error| self.news.read_failed(error));
             let (bytes, at) = live.ok()?;
@@ -273,7 +277,7 @@ impl SmartRecordStore {
     }
 }
 
-/// A value as it goes out; nothing if too little of its lifetime is left.
+/// A value as it is sent, or `None` if too little of its lifetime is left.
 pub(super) fn value_record(
     key: &RecordKey,
     stored: &Value,

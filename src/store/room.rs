@@ -1,13 +1,15 @@
-//! Room: a row is written if it fits, or once something else has gone.
+//! Making room for writes: a row is written if it fits, or after evicting others.
 //!
-//! A write is planned with what is there, then what has to go for it is chosen, then all of it is applied in one step.
-//! What has expired is collected before anything else has to go, and the write is planned anew.
+//! A write is planned against the stored rows, then the records to evict for it are chosen, then
+//! all of it is applied in one step. Expired data is collected before anything is evicted, and the
+//! write is planned again.
 //!
-//! **Invariants.** Nothing is changed before there is room for all of the plan; what is evicted for it goes in
-//! the same step. What has expired goes first, then what is not protected of the records farther from the local
-//! peer than the written one, the farthest first; for a protected writer, of all records. Of a record with too many
-//! spaces or bytes those of the highest rank go, protected ones excepted; who would have to go itself is refused, a
-//! newcomer before its signature is checked. A write that does not grow always fits.
+//! **Invariants.** Nothing is changed before there is room for the whole plan, and evictions are
+//! applied in the same step. Expired data goes first. Then unprotected data of records farther from
+//! the local peer than the written one is evicted, the farthest first; for a protected writer, of
+//! all records. In a record with too many spaces or bytes, the unprotected spaces of the highest
+//! ranks are evicted. A write that would be evicted itself is refused, a new space before its
+//! signature is checked. A write that does not grow always fits.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 
@@ -23,34 +25,35 @@ use super::{
 };
 use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
-/// How many due parts are collected at once when room is needed.
+/// How many due parts are collected in one step when room is needed.
 const COLLECT_AT_ONCE: usize = 256;
 
-/// How many times a write that needs room does so; the next one goes on where it has stopped.
+/// How many such steps one write takes. The next write continues.
 const BATCHES_PER_WRITE: usize = 4;
 
-/// How many records a write evicts at most of those that are over the bounds before it.
+/// How many records one write evicts because the store was over its bounds before it.
 const SHED_PER_WRITE: usize = 16;
-/// After how many bytes of these it stops, because some records are large.
+/// After how many evicted bytes it stops, because some records are large.
 const SHED_BYTES: usize = 256 * 1_024;
 
-/// A row that is to be written: a space, or the head of a value.
+/// A row to be written: a space, or the head of a value.
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) id: PartId,
     pub(super) part: Part<'static>,
-    /// By what right.
+    /// What the write is charged to.
     pub(super) claim: &'a Claim,
     /// How many spaces the record may have.
     pub(super) max_spaces: usize,
 }
 
-/// A plan with the records that have to go for it, or which bound forbids it.
+/// A plan with the records to evict for it, or the bound that forbids it.
 type Planned = Result<(Plan, Vec<RecordId>), LimitExceeded>;
 
 impl SmartRecordStore {
-    /// Evicts some of what a store holds beyond its bounds, or those of the namespace that is written to, because these
-    /// were wider when it was opened the last time. The record that is written to stays.
+    /// Evicts some of the data beyond the bounds of the store, or of the namespace that is written
+    /// to. Such data exists if the bounds were wider when the store was opened before. The record
+    /// that is written to stays.
     pub(super) fn shed(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), StorageError> {
         let usage = self.usage();
         let is_over =
@@ -58,7 +61,7 @@ impl SmartRecordStore {
         if !is_over && key.namespace().is_none_or(|n| self.config.namespace_quota(n).is_none()) {
             return Ok(());
         }
-        // Everything makes room for the local peer.
+        // Everything is evicted for the local peer.
         let claim = self.claim(key, Some(&self.table.local));
         if self.excess_kind(&claim)?.is_some()
             && !self.table.storage.due(now, 1)?.is_empty()
@@ -81,7 +84,7 @@ impl SmartRecordStore {
         Ok(())
     }
 
-    /// What there is too much of, if of anything.
+    /// What the store, or the namespace, has too much of, if anything.
     fn excess_kind(&self, claim: &Claim) -> Result<Option<Kind>, StorageError> {
         let usage = self.usage();
         let has_too_many_bytes = usage.bytes > self.config.max_bytes();
@@ -99,7 +102,7 @@ impl SmartRecordStore {
             .then(|| Kind { namespace: Some(name.clone()), only_whole: !has_too_many_bytes }))
     }
 
-    /// Why a space of at least so many bytes that is not there yet cannot come in.
+    /// Why a new space of at least this size cannot be stored, if so.
     pub(super) fn newcomer_refusal(
         &mut self,
         newcomer: Wanted<'_>,
@@ -115,7 +118,7 @@ impl SmartRecordStore {
             && (board.spaces > 0 || usage.records < self.config.max_records())
             && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes();
         if is_roomy && board.open_spaces() >= max_spaces && !claim.is_protected {
-            // If only the number is full, somebody may have to go for it.
+            // If only the number of spaces is reached, one may be evicted for it.
             let last = self.victims.next_open_space(&self.table, id.record, &board, None)?;
             is_roomy = last.is_some_and(|last| last > id.space);
         }
@@ -126,11 +129,11 @@ impl SmartRecordStore {
                 return Ok(None);
             }
         }
-        // The same as with what it really is, but smaller.
+        // The result is the same as for the real space or better, since this one is smaller.
         Ok(self.make_room(&newcomer, now)?.err())
     }
 
-    /// Writes a row, or says which bound forbids it.
+    /// Writes a row, or returns the bound that forbids it.
     pub(super) fn put_row(
         &mut self,
         wanted: &Wanted<'_>,
@@ -142,7 +145,7 @@ impl SmartRecordStore {
         }
     }
 
-    /// Plans a row, and collects what has expired before anything else has to go for it.
+    /// Plans a row. Collects expired data before anything is evicted for it.
     pub(super) fn make_room(
         &mut self,
         wanted: &Wanted<'_>,
@@ -157,7 +160,7 @@ impl SmartRecordStore {
                 break;
             }
             let collected = self.collect_due(now, COLLECT_AT_ONCE)?;
-            // Also if nothing was due after all: rows that the rules refuse may have gone.
+            // Even if nothing was due: invalid rows may have been removed.
             planned = self.plan(wanted, false)?;
             if collected == 0 {
                 break;
@@ -169,7 +172,8 @@ impl SmartRecordStore {
         Ok(planned)
     }
 
-    /// Plans a row with what is there, and with whatever has to go; `clears`: its record of all that is not protected.
+    /// Plans a row with the evictions it needs. With `clears`, all unprotected spaces of its record
+    /// are evicted.
     fn plan(&mut self, wanted: &Wanted<'_>, clears: bool) -> Result<Planned, StorageError> {
         let planned = match wanted.id.space {
             SpaceId::HEAD => Ok(self.plan_value(wanted)?),
@@ -193,8 +197,8 @@ impl SmartRecordStore {
         Ok(plan)
     }
 
-    /// The changes that write a space: its row, the head, and the removal of spaces of the highest rank if
-    /// the record has too many; or of all that are not protected.
+    /// Plans the write of a space: its row, the head, and the eviction of the spaces of the highest
+    /// ranks if the record has too many; with `clears`, of all unprotected spaces.
     fn plan_space(
         &mut self,
         wanted: &Wanted<'_>,
@@ -222,7 +226,7 @@ impl SmartRecordStore {
             } else {
                 None
             };
-            // Who is protected, or takes no more than before, displaces nobody by rank.
+            // A protected space, or one that does not grow, evicts none by rank.
             let excess = excess.filter(|_| grows && !claim.is_protected);
             if excess.is_none() && !clears {
                 break;

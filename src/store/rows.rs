@@ -1,9 +1,10 @@
-//! The bytes of the rows.
+//! Encoding of rows.
 //!
-//! A space's row is the space in its wire form, so that it goes out as it is. A head is a `Head` message of
-//! `proto/storage.proto`.
+//! The row of a space is the space in its wire form, so it is sent as it is. A head is a `Head`
+//! message of `proto/storage.proto`.
 //!
-//! **Invariants.** A row is made by this module and nothing else, so it reads back, unless the storage has damaged it.
+//! **Invariants.** Only this module encodes rows, so each row can be decoded unless the storage has
+//! damaged it.
 //!
 //! **Spec.** `proto/storage.proto`.
 
@@ -21,7 +22,7 @@ pub(super) fn damaged(error: &dyn Display) -> StorageError {
     StorageError::damaged(format_args!("a row: {error}"))
 }
 
-/// What a row of so many bytes counts.
+/// The cost of a row of `bytes`.
 pub(super) fn cost(bytes: usize) -> usize {
     bytes.saturating_add(Usage::ROW)
 }
@@ -30,7 +31,7 @@ pub(super) fn decode_head(part: &Part<'_>) -> Result<Head, StorageError> {
     Head::decode(&part.bytes[..]).map_err(|e| damaged(&e))
 }
 
-/// The space in a row, as it is encoded.
+/// The space in a row, still encoded.
 pub(super) fn encoded<'a>(part: &'a Part<'_>) -> EncodedSpace<'a> {
     EncodedSpace::new(&part.bytes)
 }
@@ -40,13 +41,14 @@ pub(super) fn read_space(part: &Part<'_>) -> Result<Space, StorageError> {
     Space::decode_trusted(Bytes::copy_from_slice(&part.bytes)).map_err(|e| damaged(&e))
 }
 
-/// The space in a row, and whose it is.
+/// The space in a row, and its writer.
 pub(super) fn read_owned_space(part: &Part<'_>) -> Result<(Writer, Space), StorageError> {
     let writer = encoded(part).writer().map_err(|e| damaged(&e))?;
     Ok((writer, read_space(part)?))
 }
 
-/// A living space, encoded without what has expired, and when its last update does.
+/// A space that has not expired, encoded without its expired updates, and when its last update
+/// expires.
 pub(super) fn live_space(
     part: Part<'_>,
     now: Timestamp,
@@ -72,7 +74,7 @@ pub(super) fn board_part(key: Bytes, board: Board) -> Part<'static> {
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: None, expires_at: None }
 }
 
-/// The row of a value that expires at one instant and may be collected at another, not earlier one.
+/// The row of a value that expires at one instant and is collected at another, no earlier one.
 pub(super) fn value_part(
     key: &RecordKey,
     stored: Value,
@@ -84,13 +86,13 @@ pub(super) fn value_part(
     Part { bytes: Cow::Owned(head.encode_to_vec()), due_at: forget_at, expires_at }
 }
 
-/// Whose space a row is; `None` if it cannot be read.
+/// The writer of the space in a row; `None` if it cannot be decoded.
 pub(super) fn peer_of(part: &Part<'_>) -> Option<PeerId> {
     encoded(part).writer().ok().map(|writer| writer.peer_id())
 }
 
 impl Board {
-    /// Counts a space whose row has so many bytes.
+    /// Adds a space whose row has `bytes`.
     pub(super) fn add(&mut self, bytes: usize, is_protected: bool) {
         let bytes = as_u64(bytes);
         self.spaces = self.spaces.saturating_add(1);
@@ -101,7 +103,7 @@ impl Board {
         }
     }
 
-    /// Counts a space no more.
+    /// Subtracts a space whose row has `bytes`.
     pub(super) fn subtract(&mut self, bytes: usize, is_protected: bool) {
         let bytes = as_u64(bytes);
         self.spaces = self.spaces.saturating_sub(1);
@@ -117,7 +119,7 @@ impl Board {
         as_usize(self.spaces.saturating_sub(self.protected_spaces).into())
     }
 
-    /// What the rows of the spaces that are not protected count.
+    /// The cost of the rows of the spaces that are not protected.
     pub(super) fn open_cost(&self) -> usize {
         as_usize(self.bytes.saturating_sub(self.protected_bytes))
             .saturating_add(self.open_spaces().saturating_mul(Usage::ROW))

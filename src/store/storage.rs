@@ -1,12 +1,14 @@
-//! What a store asks of the thing that keeps its rows.
+//! The interface between a store and the storage of its rows.
 //!
-//! The unit of storage is the *part*: the head of a record (its key; for a value of another kind than a smart
-//! record also the value), or one space of it. A write touches one space, a read is a scan, and collection
-//! costs what has expired.
+//! The unit of storage is the *part*: the head of a record, or one of its spaces. The head has the
+//! key of the record; for a value of another kind than a smart record it also has the value. A
+//! write touches one space, a read is a scan, and collecting costs as much as there is expired
+//! data.
 //!
-//! **Invariants.** Parts are ordered by the record's XOR distance from the local peer, then by the rank of
-//! the space, the head first. So the last part belongs to the record that is farthest away, the first to be
-//! evicted, and of a record with too many spaces the last is the first to go.
+//! **Invariants.** Parts are ordered by the record's XOR distance from the local peer, then by the
+//! rank of the space, the head first. So the last part belongs to the farthest record, which is the
+//! first to be evicted. In a record with too many spaces, the last space is the first to be
+//! evicted.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -24,27 +26,27 @@ pub(super) use self::{
 };
 use smart_record_core::{RecordKey, Timestamp};
 
-/// A record, named by its XOR distance from the local peer.
+/// Id of a record: its XOR distance from the local peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub [u8; 32]);
 
-/// A space within its record, named by its rank `sha256(key ‖ writer)`.
+/// Id of a space within its record: its rank `sha256(key ‖ writer)`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceId(pub [u8; 32]);
 
 impl SpaceId {
-    /// Not a space, but the head of the record.
+    /// The head of the record. Not a space.
     pub const HEAD: Self = Self([0; 32]);
-    /// The last there can be.
+    /// The greatest id.
     pub const MAX: Self = Self([0xff; 32]);
 
-    /// The one before.
+    /// The previous id.
     pub(super) fn before(self) -> Option<Self> {
         step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
     }
 }
 
-/// The next or the previous id, counted as a big-endian number.
+/// The next or the previous id, as a big-endian number.
 fn step(mut id: [u8; 32], by_one: impl Fn(u8) -> (u8, bool)) -> Option<[u8; 32]> {
     for byte in id.iter_mut().rev() {
         let (next, carry) = by_one(*byte);
@@ -56,19 +58,19 @@ fn step(mut id: [u8; 32], by_one: impl Fn(u8) -> (u8, bool)) -> Option<[u8; 32]>
     None
 }
 
-/// A part of a record.
+/// Id of a part of a record.
 #[derive(Clone, Copy, Debug, Hash, PartialOrd, PartialEq, Eq, Ord)]
 pub struct PartId {
-    /// Of which record.
+    /// The record.
     pub record: RecordId,
-    /// Which space of it, or its head.
+    /// The space, or [`SpaceId::HEAD`].
     pub space: SpaceId,
 }
 
 impl PartId {
-    /// Before every part.
+    /// The least id.
     pub const MIN: Self = Self { record: RecordId([0; 32]), space: SpaceId::HEAD };
-    /// After every part.
+    /// The greatest id.
     pub const MAX: Self = Self { record: RecordId([0xff; 32]), space: SpaceId::MAX };
 }
 
@@ -78,12 +80,12 @@ impl RecordId {
         Self::at(&Self::place(local), key)
     }
 
-    /// Where a peer stands among the digests of keys.
+    /// The digest of a peer, from which the distances of keys are measured.
     pub(super) fn place(local: &PeerId) -> [u8; 32] {
         Sha256::digest(local.to_bytes()).into()
     }
 
-    /// The id of `key`'s record in the store of the peer at `place`.
+    /// The id of `key`'s record in the store of the peer whose digest is `place`.
     pub(super) fn at(place: &[u8; 32], key: &RecordKey) -> Self {
         let mut distance = key.digest();
         for (byte, other) in distance.iter_mut().zip(place) {
@@ -92,22 +94,22 @@ impl RecordId {
         Self(distance)
     }
 
-    /// The one before.
+    /// The previous id.
     pub(super) fn before(self) -> Option<Self> {
         step(self.0, |byte| byte.overflowing_sub(1)).map(Self)
     }
 
-    /// The one after.
+    /// The next id.
     pub(super) fn after(self) -> Option<Self> {
         step(self.0, |byte| byte.overflowing_add(1)).map(Self)
     }
 
-    /// The head of the record.
+    /// The id of the record's head.
     pub const fn head(self) -> PartId {
         self.part(SpaceId::HEAD)
     }
 
-    /// A part of the record.
+    /// The id of a part of the record.
     pub const fn part(self, space: SpaceId) -> PartId {
         PartId { record: self, space }
     }
@@ -117,14 +119,14 @@ fn short(f: &mut fmt::Formatter<'_>, id: &[u8; 32]) -> fmt::Result {
     id.iter().take(4).try_for_each(|b| write!(f, "{b:02x}"))
 }
 
-/// By its beginning, which tells records apart.
+/// Shows the first four bytes.
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         short(f, &self.0)
     }
 }
 
-/// By its beginning, which tells spaces apart.
+/// Shows the first four bytes.
 impl fmt::Debug for SpaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         short(f, &self.0)
@@ -134,156 +136,158 @@ impl fmt::Debug for SpaceId {
 /// The row of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// Its bytes, of which the storage need not know anything.
+    /// The bytes, which are opaque to the storage.
     pub bytes: Cow<'a, [u8]>,
-    /// When there is something in it to collect; under this instant the part stands in the expiry index.
+    /// When part of it can be collected. The expiry index lists the part under this instant.
     pub due_at: Option<Timestamp>,
-    /// When the last of it expires.
+    /// When all of it has expired.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A change of one row. It is exhaustive, because a storage has to carry out every kind.
+/// A change of one row, tally or note. The enum is exhaustive, because a storage has to apply every
+/// kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Writes the row, new or not.
+    /// Writes the row, whether it exists or not.
     Set(PartId, Part<'static>),
-    /// Removes the row, if it is there.
+    /// Removes the row, if it exists.
     Remove(PartId),
-    /// Sets a tally; one of nothing takes no room.
+    /// Sets a tally. A tally of zero takes no room.
     Tally(TallyId, Tally),
-    /// Writes a note, or removes it.
+    /// Writes a note; `None` removes it.
     Note(Vec<u8>, Option<Vec<u8>>),
 }
 
-/// Who or what a tally is kept for, named by the first half of a SHA-256.
+/// Id of a tally of a writer or a namespace: the first half of a SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TallyId(pub [u8; 16]);
 
-/// How much someone or something has stored.
+/// How much a writer or a namespace has stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Rows.
+    /// How many rows; for a namespace, how many records.
     pub count: u64,
-    /// The bytes of these rows, [`Usage::ROW`] added for each.
+    /// The bytes of the rows, plus [`Usage::ROW`] for each.
     pub bytes: u64,
 }
 
-/// A row that a storage has found to be bad on reading it.
+/// A stored row that was found to be invalid when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Which.
+    /// The id of the row.
     pub id: PartId,
-    /// What was in it; `None` if that cannot be told.
+    /// The part in it; `None` if it cannot be decoded.
     pub part: Option<Part<'static>>,
-    /// How many bytes that is, or seems to be.
+    /// The size of the part in bytes, or an estimate.
     pub bytes: usize,
-    /// Why.
+    /// Why it is invalid.
     pub fault: RowFault,
-    /// What is good of it.
+    /// The valid rest of it.
     pub rest: Option<Part<'static>>,
 }
 
-/// What a check says about a row.
+/// The result of checking a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It is good.
+    /// The row is valid.
     Good,
-    /// It has expired, and nobody has looked whether it was good. It may be given out, because who reads it hides
-    /// what has expired, but it is to be checked again the next time.
+    /// The row has expired and was not verified. It may be given out, because readers skip what has
+    /// expired, but it is checked again the next time.
     Expired,
-    /// Only a part of it is.
+    /// Only the given part of the row is valid.
     Partly(Part<'static>, RowFault),
-    /// Nothing of it is.
+    /// The row is invalid.
     Bad(RowFault),
 }
 
-/// Looks at rows that an earlier process has written: they may be older than the rules of this one.
+/// Checks rows that an earlier process has written, perhaps under other rules.
 pub trait RowCheck: Send + Sync + 'static {
-    /// What is to be thought of a row; for one that is not a head, `head` is that of its record, if there is one.
+    /// Checks a row. If it is a space, `head` is the head of its record, if there is one.
     fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict;
 }
 
-/// Notes by their names, in ascending order.
+/// Names and values of notes, in ascending order of the names.
 pub type Notes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// An iterator over parts in ascending order.
 pub type Parts<'a> = Box<dyn Iterator<Item = Result<(PartId, Part<'a>), StorageError>> + 'a>;
 
-/// Keeps the parts of records, in order, with an index by expiry; and beside them tallies, of which there may be
+/// Ordered storage of parts, with an index by expiry. It also holds tallies, of which there may be
 /// as many as parts, and notes, which are few.
 ///
-/// What is applied is visible at once; what is committed is kept. A storage that writes to a disk may put off
-/// the former's writing until the latter.
+/// Applied changes are visible at once; committed changes are durable. A storage on disk may write
+/// applied changes as late as the commit.
 pub trait Storage: Send + 'static {
-    /// A part.
+    /// Returns a part.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     fn get(&self, id: &PartId) -> Result<Option<Part<'_>>, StorageError>;
 
-    /// The parts from `from` on, in ascending order.
+    /// Returns the parts from `from` on, in ascending order.
     fn scan(&self, from: &PartId) -> Parts<'_>;
 
-    /// As [`scan`](Self::scan), for parts that are to be removed: none of them is checked for that. By default it is the
-    /// same.
+    /// As [`scan`](Self::scan), but without checking the parts, for parts that will be removed.
+    /// Defaults to `scan`.
     fn scan_unchecked(&self, from: &PartId) -> Parts<'_> {
         self.scan(from)
     }
 
-    /// The last part at or before `up_to`.
+    /// Returns the id of the last part at or before `up_to`.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     fn last(&self, up_to: &PartId) -> Result<Option<PartId>, StorageError>;
 
-    /// At most `max` parts that are due at `now`, the longest due first. This must not cost more than what it
-    /// returns.
+    /// Returns at most `max` parts that are due at `now`, the earliest first. The cost must be
+    /// proportional to what it returns.
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be read.
     fn due(&self, now: Timestamp, max: usize) -> Result<Vec<PartId>, StorageError>;
 
-    /// A tally; nothing if it was never set.
+    /// Returns a tally, zero if it was never set.
     ///
     /// # Errors
     /// [`StorageError`] if it cannot be read.
     fn tally(&self, id: &TallyId) -> Result<Tally, StorageError>;
 
-    /// All notes, in the order of their names.
+    /// Returns all notes, in ascending order of their names.
     ///
     /// # Errors
     /// [`StorageError`] if they cannot be read.
     fn notes(&self) -> Result<Notes, StorageError>;
 
-    /// Makes all of these changes, in this order, or none.
+    /// Applies all of these changes, in this order, or none.
     ///
     /// # Errors
-    /// [`StorageError`] if they cannot be made.
+    /// [`StorageError`] if they cannot be applied.
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), StorageError>;
 
-    /// Makes what has been applied last as long as the storage promises that anything does.
+    /// Commits the changes applied since the last commit. How durable they are then depends on the
+    /// storage.
     ///
     /// # Errors
-    /// [`StorageError`] if it cannot; then nothing that was applied since the last commit is there any more.
+    /// [`StorageError`] if it fails; then the changes applied since the last commit are gone.
     fn commit(&mut self) -> Result<(), StorageError>;
 
     /// How much is stored: the parts, without tallies and notes.
     fn usage(&self) -> Usage;
 
-    /// Hands the storage to a store: called once, before anything else. `local` is the peer by
-    /// whose distance the parts are ordered; `check` is asked about each part that was written
-    /// before the storage was opened, before it is given out for the first time. By default any
-    /// peer will do, and no part is older than the storage.
+    /// Attaches the storage to a store: called once, before anything else. `local` is the peer from
+    /// which distances are measured. The storage calls `check` for each part that was written
+    /// before it was opened, before it returns the part for the first time. The default accepts any
+    /// peer, and checks nothing.
     ///
     /// # Errors
-    /// [`OtherPeer`] if the parts belong to another peer.
+    /// [`OtherPeer`] if the storage belongs to another peer.
     fn attach(&mut self, _local: PeerId, _check: Arc<dyn RowCheck>) -> Result<(), OtherPeer> {
         Ok(())
     }
 
-    /// The rows that were found to be bad since this was last asked. They are no longer given out, but they are
-    /// there until someone removes them. By default there are none.
+    /// Takes the rows that were found to be invalid since the last call. They are no longer
+    /// returned, but stay stored until they are removed. The default returns none.
     fn take_rejected(&mut self) -> Vec<Rejected> {
         Vec::new()
     }

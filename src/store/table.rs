@@ -1,7 +1,8 @@
-//! The rows of a store, and what their heads say.
+//! The rows of a store, and the counts in their heads.
 //!
-//! **Invariants.** Nothing is written here. A head's counts are those of its record's spaces; a head of the time of another
-//! list of the protected, or a damaged one, is not believed, and the spaces are counted.
+//! **Invariants.** This module writes nothing. The counts in a head are those of its record's
+//! spaces. The counts of a damaged head, or of one that was written with another list of protected
+//! writers, are not used; the spaces are counted instead.
 //!
 //! **Spec.** `docs/design.md`, sections "Store" and "Quotas".
 
@@ -18,7 +19,7 @@ use super::{
 use crate::proto::storage::{Board, Head, head::Body};
 use smart_record_core::RecordKey;
 
-/// The rows, whose they are, and who is protected.
+/// The rows, their owner, and the protected writers.
 pub(super) struct Table {
     pub(super) local: PeerId,
     /// The digest of the local peer.
@@ -44,7 +45,7 @@ impl Table {
         of_one(record, self.storage.scan(&record.head()))
     }
 
-    /// The last space of a record at or before another, good or not.
+    /// The last space of a record at or before `up_to`, valid or not.
     pub(super) fn last_space(
         &self,
         record: RecordId,
@@ -69,7 +70,7 @@ impl Table {
         rows::peer_of(part).is_some_and(|writer| self.protection.covers(&writer))
     }
 
-    /// What a record's head says, or would say if it could be read.
+    /// The counts of a record's spaces, from its head or by counting.
     pub(super) fn board(&self, record: RecordId) -> Result<Board, StorageError> {
         match self.known_board(record)? {
             Some(board) => Ok(board),
@@ -77,8 +78,8 @@ impl Table {
         }
     }
 
-    /// What a record's head says; `None` if its spaces have to be counted, because the head is damaged, or of
-    /// the time of another list.
+    /// The counts in a record's head. `None` if its spaces have to be counted, because the head is
+    /// damaged or was written with another list of protected writers.
     pub(super) fn known_board(&self, record: RecordId) -> Result<Option<Board>, StorageError> {
         let empty = self.empty_board();
         let Some(head) = self.storage.get(&record.head())? else {
@@ -93,7 +94,7 @@ impl Table {
         })
     }
 
-    /// Counts the spaces of a record, all but one.
+    /// Counts the spaces of a record, except one.
     pub(super) fn count_board(
         &self,
         record: RecordId,
@@ -113,7 +114,7 @@ impl Table {
         Board { protected_by: self.protection.fingerprint, ..Board::default() }
     }
 
-    /// Who is charged for a head, and its key.
+    /// The key in a head, and the tallies that the head is charged to.
     pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, Payers) {
         let Some(Head { key, body }) = head else {
             return (None, Payers::default());
@@ -127,7 +128,7 @@ impl Table {
         (Some(key), payers)
     }
 
-    /// How many bytes the head of a record has, and who is charged for them.
+    /// The size of a record's head, and the tallies that it is charged to.
     pub(super) fn head_cost(
         &self,
         record: RecordId,
@@ -138,7 +139,8 @@ impl Table {
         }))
     }
 
-    /// Plans that a record goes, all of it or what is not protected. Returns its key, if it can be read.
+    /// Plans the removal of a record, or of its unprotected parts. Returns its key, if it can be
+    /// decoded.
     pub(super) fn plan_removal(
         &self,
         record: RecordId,
@@ -178,7 +180,7 @@ impl Table {
     }
 }
 
-/// The parts up to the last of a record.
+/// The parts of `record` at the start of an iterator.
 fn of_one(
     record: RecordId,
     parts: Parts<'_>,

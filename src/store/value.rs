@@ -1,7 +1,7 @@
-//! Values that are not smart records: one under a key, the best or all that is good together.
+//! Values that are not smart records. A key has one: the best, or the valid ones consolidated.
 //!
-//! **Invariants.** What is stored is valid when it is written. A value that says nothing new is known, one that is
-//! worse than what is stored is stale.
+//! **Invariants.** A stored value was valid when it was written. A value that adds nothing is
+//! known. A value that is worse than the stored one is stale.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -23,8 +23,8 @@ use smart_record_core::{
 };
 
 impl SmartRecordStore {
-    /// Stores a value if it is better than what is there, or together with it; one that was `checked` elsewhere is not
-    /// validated again.
+    /// Stores a value if it is better than the stored one, or consolidated with it. A value that
+    /// was `checked` before is not validated again.
     pub(super) fn write_value(
         &mut self,
         validator: &dyn Validator,
@@ -37,12 +37,12 @@ impl SmartRecordStore {
         let record = self.table.record_id(key);
         let kept = self.stored_value(record)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
-        // Unless a part of it has expired, which goes.
+        // It is written again if a part of it has expired, to remove that part.
         if is_same && validator.collect(key, value, now).is_none() {
             return Ok(Outcome { known: 1, ..Outcome::default() });
         }
         if kept.is_none() && self.table.storage.get(&record.head())?.is_none() {
-            // Where there is no room, no signature is checked.
+            // If there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
             let claim = self.value_claim(key, &stored);
             let part = rows::value_part(key, stored, None, None);
@@ -53,12 +53,12 @@ impl SmartRecordStore {
             Some(validity) => validity,
             None => validator.validate(key, value, now)?,
         };
-        // From here on, what has expired in what comes and in what is there is gone from both.
+        // From here on, the new and the stored value are without their expired parts.
         let collected = |value| validator.collect(key, value, now);
         let collected_value = collected(value);
         let value = collected_value.as_deref().unwrap_or(value);
         if kept.is_none() {
-            // It may be there, but no good.
+            // There may be an invalid row.
             self.discard_rejected()?;
         }
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_remembered_at(now)) {
@@ -102,7 +102,7 @@ impl SmartRecordStore {
             expiry_is_signed,
             receipt: receipt.map(Received::into_wire),
             remember_until: remember_until.map(Timestamp::as_millis),
-            // What the local node wrote stays its own until something better takes its place.
+            // What the local node wrote stays its own until a better value replaces it.
             is_local: meta.origin == Origin::Local
                 || is_known && old.is_some_and(|old| old.stored.is_local),
         };
@@ -117,7 +117,8 @@ impl SmartRecordStore {
         Ok(Outcome { stored, known, is_value: true, ..Outcome::default() })
     }
 
-    /// The value under a record that is not a smart record, if it lives; with its key and expiry.
+    /// The value of a record that is not a smart record, if it has not expired, with its key and
+    /// expiry.
     pub(super) fn live_value(
         &self,
         record: RecordId,
@@ -127,7 +128,7 @@ impl SmartRecordStore {
         Ok(kept.map(|kept| (kept.key, kept.stored, kept.expires_at)))
     }
 
-    /// The value under a record that is not a smart record, whether it lives or not.
+    /// The value of a record that is not a smart record, expired or not.
     fn stored_value(&self, record: RecordId) -> Result<Option<Kept>, StorageError> {
         let Some(part) = self.table.storage.get(&record.head())? else {
             return Ok(None);
@@ -140,7 +141,8 @@ impl SmartRecordStore {
     }
 }
 
-/// What a value and the one that is stored come to, how long that is valid, and whether it is no news.
+/// Consolidates a value with the stored one. Returns the result, its validity, and whether it adds
+/// nothing.
 fn unite(
     validator: &dyn Validator,
     key: &RecordKey,
@@ -149,7 +151,7 @@ fn unite(
     stored: &[u8],
     now: Timestamp,
 ) -> Result<(Bytes, Validity, bool), ValidationError> {
-    // The new value first: of equals, the newcomer wins.
+    // The new value first: it wins against an equal one.
     let united = validator.consolidate(key, &[value, stored])?;
     let is_known = united == stored;
     if united == value {
@@ -162,9 +164,10 @@ fn unite(
     Ok((united.into(), validity, is_known))
 }
 
-/// Whether a value was stored while the clock was far ahead. It was ahead of that clock by no more than is allowed; if it is
-/// ahead of this one by more than twice as much, the clocks differ by more than those of replicas may. A clock that was set
-/// back by less will soon be where it was, and what was stored stays.
+/// Whether a value was stored while the clock was far ahead. When it was stored, the value was
+/// ahead of the clock by no more than the allowed skew. If it is ahead of the current clock by more
+/// than twice that, the clocks differ by more than the clocks of replicas may. After a smaller
+/// setback the clock is soon where it was, so the stored value is kept.
 fn is_from_far_ahead(
     validator: &dyn Validator,
     key: &RecordKey,
@@ -181,26 +184,27 @@ fn is_from_far_ahead(
     }
 }
 
-/// What decides how long a value lives here.
+/// What the lifetime of a value in this store depends on.
 struct Lifetime<'a> {
     validity: Validity,
     meta: Meta,
     receipt: Option<&'a Received>,
-    /// What was stored and lives.
+    /// The stored value, if it has not expired.
     old: Option<&'a Kept>,
-    /// Whether that says the same.
+    /// Whether the new value adds nothing to the stored one.
     is_known: bool,
 }
 
 impl Lifetime<'_> {
-    /// When it ends, `latest` at last, and whether that is what the value's author has signed.
+    /// When the lifetime ends, at most `latest`, and whether the author of the value has signed
+    /// that.
     fn end(&self, latest: Option<Timestamp>) -> (Option<Timestamp>, bool) {
         let Self { validity, meta, receipt, old, is_known } = self;
         let is_for_the_value_to_say = validity
             .expires_at
             .is_some_and(|at| validity.is_bounded || latest.is_none_or(|latest| at <= latest));
         let expires_at = match (receipt, old) {
-            // Being sent again neither prolongs what is left nor cuts it short.
+            // Receiving it again neither extends nor shortens its lifetime.
             (Some(receipt), Some(old)) if old.first_seen_at(&receipt.identity).is_some() => {
                 old.expires_at
             }
@@ -211,7 +215,7 @@ impl Lifetime<'_> {
             (None, _) if is_for_the_value_to_say => validity.expires_at,
             (None, old) => {
                 let lifetime = match old.filter(|_| *is_known) {
-                    // What nobody has signed can be prolonged, but not cut short by a copy.
+                    // An unsigned lifetime can be extended by a copy, but not shortened.
                     Some(old) => meta.expires_at.zip(old.expires_at).map(|(new, old)| new.max(old)),
                     None => meta.expires_at,
                 };

@@ -1,7 +1,7 @@
-//! Victims: what may go when room is needed, from the far end.
+//! Eviction candidates, from the far end.
 //!
-//! **Invariants.** Nothing that is protected is a victim. Looking for victims does not cost more the more is
-//! protected ([`Horizon`]).
+//! **Invariants.** Nothing protected is a candidate. The cost of a search does not grow with the
+//! number of protected rows ([`Horizon`]).
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
@@ -19,19 +19,19 @@ use super::{
 use crate::proto::storage::{Board, head::Body};
 use smart_record_core::{Limit, LimitExceeded, RecordKey};
 
-/// For how many records it is remembered which of their spaces may go. Only those that are full and have
-/// protected spaces need it; when there are more, it is found anew.
+/// For how many records the evictable spaces are indexed. Only records that are full and have
+/// protected spaces need it. When there are more, the index is built again.
 const MAX_BOARDS: usize = 64;
 
-/// What is known of where victims are.
+/// Indexes of the evictable records and spaces.
 #[derive(Debug, Default)]
 pub(super) struct Victims {
     records: HashMap<Kind, Horizon<RecordId>>,
     spaces: HashMap<RecordId, Horizon<SpaceId>>,
 }
 
-/// Which records are looked for: those of a namespace that has a quota, or of any; only those that may go whole, or
-/// all of which something may go.
+/// The kind of records to evict: of one namespace that has a quota, or of any; only those that can
+/// be removed whole, or also those of which a part can be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     pub(super) namespace: Option<String>,
@@ -39,8 +39,8 @@ pub(super) struct Kind {
 }
 
 impl Victims {
-    /// Takes note of a row that was written and is not protected, or of the head of a record of which nothing is
-    /// any more; in a namespace, if that has a quota.
+    /// Adds a row that was written and is not protected, or the head of a record that has lost its
+    /// protection. `namespace` is that of the record, if it has a quota.
     pub(super) fn notice(&mut self, id: PartId, namespace: Option<&str>) {
         if id.space == SpaceId::HEAD {
             for (kind, horizon) in &mut self.records {
@@ -57,7 +57,7 @@ impl Victims {
         self.spaces.remove(&record);
     }
 
-    /// The records that have to go for a plan, the farthest first, or which bound forbids it all the same.
+    /// The records to evict for a plan, the farthest first, or the bound that forbids it.
     pub(super) fn for_plan(
         &mut self,
         table: &Table,
@@ -101,7 +101,8 @@ impl Victims {
         })
     }
 
-    /// Chooses more victims until what will be is within a bound; says which is exceeded if that cannot be.
+    /// Chooses more records to evict until the plan is within a bound. Returns the exceeded limit
+    /// if that is not possible.
     fn choose(
         &mut self,
         table: &Table,
@@ -111,7 +112,7 @@ impl Victims {
         chosen: &mut BTreeMap<RecordId, Victim>,
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let Bound { namespace, got, max, limits } = *bound;
-        // A write makes room for what it brings, not for what was too much before.
+        // A write makes room for what it adds, not for what was over the bound before.
         let records = got.0.saturating_sub(max.0).min(usize::from(plan.is_new_record));
         let bytes = got.1.saturating_sub(max.1).min(plan.growth());
         let all = Excess { records, bytes };
@@ -138,8 +139,7 @@ impl Victims {
         Ok(None)
     }
 
-    /// The farthest record of a kind of which something may go for a claim, below the one that was the last to be
-    /// chosen.
+    /// The farthest evictable record of a kind for a claim, below the last chosen one.
     pub(super) fn next(
         &mut self,
         table: &Table,
@@ -163,14 +163,14 @@ impl Victims {
                 },
             )?;
             match found {
-                // Its own record is being written.
+                // The record that is being written.
                 Some((record, _)) if record == claim.record => below = Some(record),
                 found => return Ok(found.map(|(_, victim)| victim)),
             }
         }
     }
 
-    /// The space of the highest rank, below one, that is not protected.
+    /// The unprotected space of the highest rank, below `below`.
     pub(super) fn next_open_space(
         &mut self,
         table: &Table,
@@ -197,18 +197,18 @@ impl Victims {
     }
 }
 
-/// A record of which something may go.
+/// A record of which something can be evicted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Victim {
     pub(super) record: RecordId,
-    /// What becomes free.
+    /// How many bytes that frees.
     pub(super) bytes: usize,
-    /// Whether nothing of it is protected.
+    /// Whether the whole record can be removed.
     pub(super) is_whole: bool,
 }
 
 impl Victim {
-    /// What may go of a record, if anything may and it is of the namespace.
+    /// What can be evicted of a record, if anything can and it is in the namespace.
     fn of(
         table: &Table,
         record: RecordId,
@@ -217,7 +217,7 @@ impl Victim {
         let part = table.storage.get(&record.head())?;
         let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
         let Some(head) = head else {
-            // Damaged, or spaces without a head; of what namespace cannot be told.
+            // The head is damaged or missing, so the namespace is not known.
             let mut rest = None;
             for part in table.parts_of(record).filter(|_| namespace.is_none()) {
                 let (id, part) = part?;
@@ -247,7 +247,7 @@ impl Victim {
     }
 }
 
-/// A bound of records and bytes: how many there would be, and how many there may be.
+/// A bound of records and bytes: the numbers after the plan, and the maxima.
 struct Bound<'a> {
     namespace: Option<&'a str>,
     got: (usize, usize),
@@ -255,7 +255,7 @@ struct Bound<'a> {
     limits: (Limit, Limit),
 }
 
-/// By how much something is over a bound.
+/// By how much a bound is exceeded.
 #[derive(Clone, Copy, Debug)]
 struct Excess {
     records: usize,

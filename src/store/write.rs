@@ -1,8 +1,8 @@
-//! Writing: validate, join or choose, and plan what changes.
+//! Writing: validates a value, joins or selects, and plans the changes.
 //!
-//! **Invariants.** A refused part takes no good one with it, except that after 16 bad signatures the rest of a
-//! value is refused unread. A write is planned before anything is changed, so
-//! what does not fit is refused and nothing has gone.
+//! **Invariants.** A refused part does not affect valid parts, except that after 16 bad signatures
+//! the rest of a value is refused without checking. A write is planned before anything is changed,
+//! so a refused write evicts nothing.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -21,30 +21,30 @@ use smart_record_core::{
     SpaceRules, Timestamp, ValidationError, Writer,
 };
 
-/// How many due parts a write collects on its way, so that collection keeps up without a timer.
+/// How many due parts each write collects, so that collection keeps up without a timer.
 const COLLECT_PER_WRITE: usize = 32;
 
-/// A space of one update has more bytes than this: a public key of 36 and a signature of 64. What is shorter is not looked
-/// for, so that a packet full of nothing costs no look-ups.
+/// A space has more bytes than this: a public key of 36 and a signature of 64. Shorter ones are not
+/// looked up, so a packet of empty spaces causes no look-ups.
 const LEAST_SPACE: usize = 100;
 
-/// What became of a write of which at least a part was good.
+/// The result of a write of which at least one part was valid.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WriteReport {
     /// How many updates, or values, were new.
     pub stored: usize,
-    /// How many were there already.
+    /// How many were already stored.
     pub known: usize,
-    /// What was refused, with the writer in whose space it stood where that can be told.
+    /// What was refused, with the writer of the space if it can be decoded.
     pub refused: Vec<(Option<PeerId>, ValidationError)>,
 }
 
-/// Why nothing of a write was stored.
+/// The reason why nothing of a write was stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// All of it was refused; this is the first reason.
+    /// All of it was refused. This is the first reason.
     #[error(transparent)]
     Refused(#[from] ValidationError),
     /// The storage failed.
@@ -53,7 +53,7 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The class of the refusal; `None` if the storage failed.
+    /// The class of the refusal, or `None` if the storage failed.
     pub const fn fault(&self) -> Option<Fault> {
         match self {
             Self::Refused(error) => Some(error.fault()),
@@ -62,7 +62,7 @@ impl WriteError {
     }
 }
 
-/// What comes with a value, and who brings it.
+/// What is sent with a value, and the source of the write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meta {
     pub(super) origin: Origin,
@@ -70,16 +70,16 @@ pub(super) struct Meta {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// What has become of a write.
+/// The outcome of a write.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// How many updates, or values, are new.
+    /// How many updates, or values, were new.
     pub(super) stored: usize,
-    /// How many were there already.
+    /// How many were already stored.
     pub(super) known: usize,
-    /// Whether it is about a value that is not a smart record.
+    /// Whether the value is not a smart record.
     pub(super) is_value: bool,
-    /// The writers whose spaces have grown.
+    /// The writers whose spaces grew.
     pub(super) writers: Vec<PeerId>,
     pub(super) refusals: Refusals,
     pub(super) failure: Option<StorageError>,
@@ -96,22 +96,22 @@ impl From<WriteError> for Outcome {
     }
 }
 
-/// What came for a record, before it is joined.
+/// The decoded spaces of a received record, before they are joined.
 struct Arrived {
     spaces: Vec<(Writer, Incoming)>,
-    /// How many updates came that are stored already; they are not among the spaces.
+    /// How many received updates are already stored. They are not among the spaces.
     known: usize,
     refusals: Refusals,
 }
 
 impl SmartRecordStore {
-    /// Validates a value and stores what is good of it: for a smart record its updates, joined into what is
-    /// there; for others the value, if it is better than what is there.
+    /// Validates a value and stores its valid parts. The updates of a smart record are joined into
+    /// the stored record. Any other value is stored if it is better than the stored one.
     ///
-    /// The same happens to what Kademlia stores; this way tells more about the outcome.
+    /// Kademlia's `put` does the same but reports less.
     ///
     /// # Errors
-    /// [`WriteError`] if nothing of it was good, or the storage failed.
+    /// [`WriteError`] if nothing of it was valid, or the storage failed.
     pub fn write(&mut self, key: &RecordKey, value: &[u8]) -> Result<WriteReport, WriteError> {
         let meta =
             Meta { origin: Origin::Local, publisher: Some(self.table.local), expires_at: None };
@@ -129,8 +129,8 @@ impl SmartRecordStore {
         self.end_write(key, meta.origin, begun, result)
     }
 
-    /// What every write ends with: what went on its way has gone for good, whatever has become of the write, and
-    /// what came in before a failure stays. All of it is told here.
+    /// Ends a write: commits, counts and reports. This includes the parts that were collected or
+    /// evicted, whatever the outcome, and the parts that were stored before a failure.
     fn end_write(
         &mut self,
         key: &RecordKey,
@@ -167,8 +167,9 @@ impl SmartRecordStore {
         }
     }
 
-    /// As [`write`](Self::write), of what has been [`Checked`] elsewhere: nothing is verified again, except that
-    /// values that have to be consolidated with one that is stored are read once more for that.
+    /// As [`write`](Self::write), for a value that was [`Checked`] before. It is not verified
+    /// again, except that a value that has to be consolidated with the stored one is validated
+    /// again for that.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -200,7 +201,7 @@ impl SmartRecordStore {
                 self.write_value(&**validator, key, &value, Some(validity), meta, now)
             }
             (CheckedBody::Refused(reason), _) => Err(reason.into()),
-            // Checked by the rules of another store.
+            // It was checked by the rules of another store.
             _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
         }
     }
@@ -221,10 +222,10 @@ impl SmartRecordStore {
         }
     }
 
-    /// What every write begins with. Returns the time.
+    /// Begins a write. Returns the time.
     fn begin_write(&mut self, key: &RecordKey) -> Result<Timestamp, WriteError> {
         if key.as_bytes().is_empty() {
-            // This is how Kademlia hands on a request without a record.
+            // Kademlia passes a request without a record as one with an empty key.
             return Err(ValidationError::from(Malformed::other("an empty key")).into());
         }
         let now = self.clock.now();
@@ -256,7 +257,7 @@ impl SmartRecordStore {
         let (known, news) = self.without_known(self.table.record_id(key), key, value)?;
         let mut refusals = Refusals::default();
         let spaces = match rules.open(key, news.into(), &mut refusals) {
-            // Nothing is left but what this version does not know, if anything.
+            // Nothing is left, or only fields that this version does not know.
             Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
                 return Ok(Outcome { known, ..Outcome::default() });
             }
@@ -278,7 +279,7 @@ impl SmartRecordStore {
     ) -> Result<Outcome, StorageError> {
         let Arrived { spaces, known, refusals } = arrived;
         let mut outcome = Outcome { known, refusals, ..Outcome::default() };
-        // The lowest ranks first, so that of too many none comes in only to go again.
+        // In ascending order of rank, so that no space is stored and then evicted for a later one.
         let ranked =
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
         let mut spaces: Vec<_> = ranked.collect();
@@ -305,8 +306,9 @@ impl SmartRecordStore {
         Ok(outcome)
     }
 
-    /// What is left of an encoded smart record without the spaces that are stored just as they came, and how many
-    /// updates these have. Two boards that meet differ in little, so most of one costs no more than a look.
+    /// Removes the spaces that are already stored byte by byte from an encoded smart record.
+    /// Returns the rest, and how many updates were removed. Replicas' copies of a board differ
+    /// little, so most of a received board costs only a comparison.
     fn without_known(
         &self,
         record: RecordId,
@@ -328,16 +330,16 @@ impl SmartRecordStore {
             }
             news.extend_from_slice(whole);
         }
-        // Whatever else there is, well formed or not, is judged with what is new.
+        // Anything else, well formed or not, is decoded with the new spaces.
         news.extend_from_slice(rest);
         Ok((known, news))
     }
 
-    /// Joins the good ones of these updates into their writer's space. Returns how many were new, and how many
-    /// known.
+    /// Joins the valid updates into their writer's space. Returns how many were new, and how many
+    /// were already stored.
     #[expect(
         clippy::too_many_arguments,
-        reason = "where it stands, what comes, and by which rules"
+        reason = "the row, the updates and the rules are all needed"
     )]
     fn write_space(
         &mut self,
@@ -353,18 +355,19 @@ impl SmartRecordStore {
         let max_spaces = rules.limits().spaces_per_record();
         let wanted = |part| Wanted { key, id, part, claim: &claim, max_spaces };
         let stored = match self.table.storage.get(&id)? {
-            // Most of what comes is there already, and costs no more than a look.
+            // Most received updates are already stored; this costs only a comparison.
             Some(part) if rows::encoded(&part).holds(&updates) => {
                 return Ok((0, updates.update_count()));
             }
-            // It may be unverified, and says nothing any more.
+            // An expired row may be unverified, and holds nothing of use.
             Some(part) if part.expires_at.is_some_and(|at| at <= now) => Space::new(),
             Some(part) => rows::read_space(&part)?,
             None => {
-                // It may be there, but no good.
+                // There may be an invalid row.
                 self.discard_rejected()?;
-                // There is no telling how much a writer that has a space here would add to it. Others need room at
-                // least for the smallest update; where there is none, no signature is checked.
+                // How much a write grows an existing space is known only after the join. A new
+                // space needs room at least for the smallest update. Without that room no signature
+                // is checked.
                 let least = updates.least_bytes().saturating_add(writer.as_bytes().len());
                 let part = Part { bytes: vec![0; least].into(), due_at: None, expires_at: None };
                 if let Some(limit) = self.newcomer_refusal(wanted(part), now)? {

@@ -1,4 +1,5 @@
-//! The child: a store on disk that writes without end, and a storage backend that says what it is at.
+//! The child process: a store on disk that writes without end, and a storage backend that reports
+//! its steps.
 
 use std::{
     env,
@@ -24,25 +25,26 @@ use super::BOARDS;
 
 const FILE: &str = "DURABILITY_FILE";
 const ORDER: &str = "DURABILITY_ORDER";
-/// A commit begins with a write, and ends with the second sync: see `docs/design.md`, section "On disk". What is done to the
-/// file's length before and after that is no part of it.
+/// A commit begins with a write and ends with the second sync: see `docs/design.md`, section "On
+/// disk". Changes of the file's length before and after that are not part of it.
 const SYNCS: u64 = 2;
-/// In group mode, how many writes are acknowledged at most until the next commit has ended. So what is written in a
-/// round has room in its boards, however fast the machine is.
+/// The maximum number of acknowledged writes in group mode until the next commit has ended. So the
+/// updates of a round fit into its boards, however fast the machine is.
 const WRITES_PER_COMMIT: u64 = 50;
 
 /// Where a child stops.
 #[derive(Clone, Copy)]
 pub enum Stop {
-    /// In the commit after so many, before, in the middle of or after one of its steps, or the last sync.
+    /// In the commit after this many, before, in the middle of or after one of its steps, or the
+    /// last sync.
     Inside { commits: u64, step: u64, part: u64 },
     /// At this step of opening a file.
     Opening(u64),
-    /// So long after it has begun to make the file; there it ends itself.
+    /// This long after it has begun to create the file. There the child ends itself.
     Making(u64),
 }
 
-/// What a child is to do.
+/// The task of a child.
 pub struct Order {
     pub mode: String,
     pub round: u64,
@@ -93,7 +95,7 @@ pub fn board(round: u64, n: u64) -> RecordKey {
     RecordKey::new(format!("/sr/{round}/{}", n % BOARDS))
 }
 
-/// Whether an update lives for long, so that it has to be there.
+/// Whether an update lives for long and so has to be found.
 pub fn lives(n: u64) -> bool {
     n % 4 != 3
 }
@@ -125,15 +127,15 @@ fn store(storage: RedbStorage) -> SmartRecordStore {
         .unwrap()
 }
 
-/// One write, so that the line is whole or not there.
+/// In a single write, so that the line is complete or absent.
 fn say(line: &str) {
     let mut out = io::stdout();
     out.write_all(format!("\n{line}\n").as_bytes()).unwrap();
     out.flush().unwrap();
 }
 
-/// What the child does, if this process is one: writes update after update, each to a space of its own, every
-/// fourth one of them to expire soon.
+/// Runs the child, if this process is one: writes update after update, each to a new space. Every
+/// fourth one expires soon.
 #[test]
 fn child() {
     let variable = |name| env::var(name).ok();
@@ -165,7 +167,7 @@ fn child() {
     }
 }
 
-/// Ends the process once the file that is made beside `file` is there, and a moment has passed.
+/// Ends the process a moment after the file that is created beside `file` exists.
 fn end_while_making(file: &Path, moment: u64) {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
@@ -179,7 +181,7 @@ fn end_while_making(file: &Path, moment: u64) {
     });
 }
 
-/// What a storage backend is at.
+/// The progress of a storage backend.
 struct Watch {
     state: Mutex<State>,
     commit_ended: Condvar,
@@ -189,12 +191,12 @@ struct Watch {
 #[derive(Default)]
 struct State {
     is_open: bool,
-    /// Steps and syncs since the file began to be opened, or since the last commit ended.
+    /// Steps and syncs since the opening of the file began, or since the last commit ended.
     steps: u64,
     syncs: u64,
     /// How many commits have ended since the file was opened.
     commits: u64,
-    /// How many writes were acknowledged since the last ended.
+    /// How many writes were acknowledged since the last commit ended.
     writes: u64,
 }
 
@@ -212,7 +214,7 @@ impl Watch {
         self.state.lock().unwrap().steps > 0
     }
 
-    /// Waits for the end of a commit when there has been none for many writes.
+    /// Waits for the end of a commit if there has been none for many writes.
     fn await_turn(&self) {
         let mut state = self.state.lock().unwrap();
         state.writes += 1;
@@ -221,7 +223,7 @@ impl Watch {
         );
     }
 
-    /// Takes a step that changes the file, or a part of it and stops there: none of it, half or all.
+    /// Takes a step that changes the file. Or takes none, half or all of it and stops there.
     fn step(&self, kind: Step, take: impl FnOnce(u64) -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
         if state.is_open && state.steps == 0 {
@@ -272,7 +274,7 @@ impl Watch {
     }
 }
 
-/// What is done to a file.
+/// An operation on a file.
 #[derive(Clone, Copy, PartialEq)]
 enum Step {
     Write,
@@ -280,7 +282,7 @@ enum Step {
     Sync,
 }
 
-/// A file, with a watch on what is done to it.
+/// A file with a [`Watch`] on its operations.
 #[derive(Debug)]
 struct Watched {
     file: FileBackend,

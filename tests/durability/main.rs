@@ -1,10 +1,11 @@
-//! Killed at any instant, a store on disk reopens with what it has promised.
+//! A store on disk that is killed at any instant has kept its promises when it is opened again.
 //!
-//! The test starts itself again as a child that writes without end, and kills it with SIGKILL. The child says what has
-//! happened: its main thread that a write is acknowledged, its storage backend where a commit begins and ends. The test
-//! goes by that and not by time. Every other child is killed inside a commit: there its backend stops until it is killed.
-//! The others are killed a moment after a commit, whatever they are at. In every fourth round children are killed while
-//! they open what such a kill has left, or make a file.
+//! The test starts itself as a child process that writes without end, and kills it with SIGKILL.
+//! The child reports what has happened: its main thread that a write is acknowledged, its storage
+//! backend where a commit begins and ends. The test follows these reports, not the time. Every
+//! other child is killed inside a commit: its backend stops there until it is killed. The others
+//! are killed a moment after a commit, whatever they are doing. In every fourth round children are
+//! killed while they open the file of a killed child, or create a file.
 //!
 //! 200 kills by default; `KILLS=1000 cargo test --all-features --test durability` for more.
 
@@ -41,29 +42,29 @@ use smart_record_testing::keys::keypair;
 
 /// How many records the writers share.
 const BOARDS: u64 = 5;
-/// Each child has so many numbers for its updates.
+/// How many update numbers each child has.
 const NUMBERS: u64 = 1_000_000;
-/// For how many rounds updates have to be there. Older ones go, or the store would be full some day and evict what
-/// it has acknowledged.
+/// For how many rounds updates have to be found. Older ones expire, or the store would become full
+/// and evict acknowledged updates.
 const KEPT_ROUNDS: u64 = 20;
 
 /// When a child is killed.
 #[derive(Clone, Copy)]
 enum Instants {
-    /// So long after it has finished so many commits.
+    /// This long after it has finished this many commits.
     After(u64, Duration),
     /// Where it stops.
     Stopped(Stop),
 }
 
-/// What a child has said before it was killed.
+/// What a child has reported before it was killed.
 struct Killed {
-    /// The numbers that it had for its updates.
+    /// The numbers of its updates.
     numbers: Range<u64>,
     was_open: bool,
     has_stopped: bool,
     acknowledged: Vec<u64>,
-    /// How many commits its storage backend has finished, and whether it is at one.
+    /// How many commits its storage backend has finished, and whether it is in one.
     commits: u64,
     is_inside: bool,
 }
@@ -98,19 +99,19 @@ impl Killed {
     fn is_ripe(&self, when: Instants) -> bool {
         match when {
             Instants::After(commits, _) => self.commits >= commits && !self.acknowledged.is_empty(),
-            // It opens the file in fewer steps than that.
+            // Opening the file takes fewer steps than that.
             Instants::Stopped(Stop::Opening(_)) => self.has_stopped || self.was_open,
             Instants::Stopped(_) => self.has_stopped,
         }
     }
 }
 
-/// A file, and what has to be in it.
+/// A file, and its expected content.
 struct Subject {
     mode: &'static str,
     file: PathBuf,
-    /// What lives of the last rounds, as it was found after each: it was acknowledged, or it has reached the file
-    /// all the same and been seen there.
+    /// The unexpired rows of the last rounds, as found after each. They were acknowledged, or have
+    /// reached the file and were seen there.
     rounds: VecDeque<BTreeMap<PartId, Vec<u8>>>,
 }
 
@@ -119,7 +120,7 @@ impl Subject {
         Self { mode, file, rounds: VecDeque::new() }
     }
 
-    /// Lets the `nth` child of a round run until an instant, and kills it.
+    /// Runs the `nth` child of a round until an instant, and kills it.
     fn run_and_kill(&self, round: u64, nth: u64, when: Instants) -> Killed {
         let mut killed = Killed::new(nth * NUMBERS..(nth + 1) * NUMBERS);
         let stop = match when {
@@ -140,12 +141,12 @@ impl Subject {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it said before it was killed.
+        // What it reported before it was killed.
         lines.for_each(|line| killed.hear(&line));
         killed
     }
 
-    /// Lets a child make the file, and end itself meanwhile. Says whether it has.
+    /// Runs a child that creates the file and ends itself in the meantime. Returns whether it has.
     fn make_and_die(&self, round: u64, moment: u64) -> bool {
         let stop = Some(Stop::Making(moment));
         let order = Order { mode: self.mode.into(), round, first: 0, stop };
@@ -156,8 +157,8 @@ impl Subject {
         !was_made
     }
 
-    /// Opens the file after the kills of a round, and looks at what is in it. Returns how many updates of the round
-    /// were read.
+    /// Opens the file after the kills of a round, and checks its content. Returns how many updates
+    /// of the round were found.
     fn check(&mut self, round: u64, kills: &[Killed], promise: Promise) -> usize {
         let mut store = open(&self.file, self.mode);
         let found = stored(&store, round);
@@ -165,7 +166,7 @@ impl Subject {
             let found: Vec<_> = found.iter().copied().filter(|n| numbers.contains(n)).collect();
             promise(acknowledged, &found);
         }
-        // Everything of this round, whatever of the last ones is left, can be written to again.
+        // All boards of this round and of the last ones can be written to.
         assert_eq!(store.counters().storage_failures, 0);
         let expired = SystemClock.now();
         store.collect().unwrap();
@@ -185,26 +186,26 @@ impl Subject {
         found.len()
     }
 
-    /// Reads all rows, without the store, which would hide what is bad or has expired.
+    /// Reads all rows without the store, which would hide invalid and expired ones.
     fn check_rows(&mut self, round: u64, expired: Timestamp, found: &[u64]) {
         let mut storage = RedbStorage::open(&self.file, local(), &RedbConfig::default()).unwrap();
         let mut rows = BTreeMap::new();
         let mut usage = Usage::default();
         for row in storage.scan(&PartId::MIN) {
             let (id, part) = row.unwrap();
-            // What had expired is gone from the file, and not only hidden.
+            // What had expired has been removed from the file, and is not only hidden.
             assert!(part.expires_at.is_none_or(|at| at > expired), "{id:?} is back");
             usage.records += usize::from(id.space == SpaceId::HEAD);
             usage.bytes += part.bytes.len() + Usage::ROW;
             rows.insert(id, part.bytes.into_owned());
         }
-        // No row was passed over, and all that is counted is there.
+        // No row was skipped, and all that is counted exists.
         assert_eq!(storage.take_rejected(), [], "round {round}: damaged rows");
         assert_eq!(storage.usage(), usage, "round {round}");
         let tally = Tally { count: usage.records as u64, bytes: usage.bytes as u64 };
         assert_eq!(storage.tally(&TallyId::namespace("sr")).unwrap(), tally, "round {round}");
         assert!(usage.records as u64 <= KEPT_ROUNDS * BOARDS);
-        // Nothing of the last rounds has gone or changed.
+        // Nothing of the last rounds is missing or changed.
         for (id, bytes) in self.rounds.iter().flatten() {
             assert_eq!(rows.get(id), Some(bytes), "round {round}: {id:?} of an earlier one");
         }
@@ -218,7 +219,7 @@ impl Subject {
     }
 }
 
-/// The updates of a round that are in the store, by their numbers, in ascending order.
+/// The numbers of the updates of a round that are in the store, in ascending order.
 fn stored(store: &SmartRecordStore, round: u64) -> Vec<u64> {
     let mut found = Vec::new();
     for n in 0..BOARDS {
@@ -236,10 +237,10 @@ fn stored(store: &SmartRecordStore, round: u64) -> Vec<u64> {
     found
 }
 
-/// What of the acknowledged updates has to be among those that are found.
+/// Asserts which of the acknowledged updates are among the found ones.
 type Promise = fn(acknowledged: &[u64], found: &[u64]);
 
-/// What a round begins with: a kill inside a commit, or a moment after one.
+/// How a round begins: with a kill inside a commit, or a moment after one.
 fn while_writing(mode: &str, round: u64) -> Instants {
     let commits = match mode {
         "group" => 1 + round % 4,
@@ -252,8 +253,8 @@ fn while_writing(mode: &str, round: u64) -> Instants {
     }
 }
 
-/// A file that children have begun to make, and how many of them died of it. Who makes it before it sees that it has begun
-/// is tried again with another file.
+/// A file that children have begun to create, and how many of them have died of it. If a child
+/// completes the file first, another file is tried.
 fn half_made(mode: &'static str, dir: &Path, round: u64) -> (Subject, usize) {
     for attempt in 0..1_000 {
         let new = Subject::new(mode, dir.join(format!("new-{round}-{attempt}")));
@@ -275,11 +276,13 @@ fn kill_again_and_again(mode: &'static str, promise: Promise) {
     for round in 0..rounds {
         let mut killed = vec![subject.run_and_kill(round, 0, while_writing(mode, round))];
         if round % 4 == 3 {
-            // Nobody else has opened the file meanwhile: it has to recover, twice from an interrupted recovery.
+            // The file was not opened in the meantime, so it has to be recovered, twice from an
+            // interrupted recovery.
             let opening = |n| Instants::Stopped(Stop::Opening((round / 4 + n) % 8));
             killed.extend((1..=2).map(|n| subject.run_and_kill(round, n, opening(n - 1))));
             while_recovered += killed.iter().filter(|killed| !killed.was_open).count();
-            // And a file that is not there yet, nor is it after such a kill, or not whole.
+            // The same with a file that does not exist yet. After such a kill it is absent or
+            // complete.
             let (mut new, deaths) = half_made(mode, dir.path(), round);
             new.check(round, &[], promise);
             while_made += deaths;
@@ -311,7 +314,8 @@ fn nothing_acknowledged_is_lost_in_immediate_mode() {
     });
 }
 
-/// How much that is at most: `a_write_survives_a_loss_of_power_one_window_later`, in `tests/store/redb/waiting.rs`.
+/// The maximum loss is tested by `a_write_survives_a_loss_of_power_one_window_later`, in
+/// `tests/store/redb/waiting.rs`.
 #[test]
 fn what_is_lost_in_group_mode_is_the_end() {
     kill_again_and_again("group", |acknowledged, found| {

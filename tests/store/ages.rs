@@ -1,4 +1,4 @@
-//! How old a value gets that its author has signed for longer than Kademlia keeps a record.
+//! The maximum age of values that are signed for longer than Kademlia keeps a record.
 
 use super::*;
 use libp2p_smart_record::{
@@ -16,7 +16,7 @@ fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
     (store, clock)
 }
 
-/// What a stranger sends: a name's record that expires after so many hours by its own word, with a lifetime.
+/// A remote write of an IPNS record that expires `hours` after signing, sent with this lifetime.
 fn ipns(hours: u32, lifetime: Option<Duration>) -> Record {
     let until = Timestamp::from_millis(T0).saturating_add(hours * HOUR);
     let keypair = keypair(1);
@@ -31,7 +31,8 @@ fn ipns(hours: u32, lifetime: Option<Duration>) -> Record {
     }
 }
 
-/// Whether it is there so long after the beginning; with a second less it would not go out any more.
+/// Whether the value still exists after this time. With one second less it would not be sent any
+/// more.
 fn lives_after(
     store: &SmartRecordStore,
     clock: &ManualClock,
@@ -55,7 +56,7 @@ fn a_far_expiry_ends_with_the_age_that_the_store_allows() {
             let (mut store, clock) = ipns_store(config.clone());
             let record = ipns(1_000, None);
             if local {
-                // The node's own.
+                // A local write.
                 store.write(&RecordKey::new(record.key.to_vec()), &record.value).unwrap();
             } else {
                 store.put(record.clone()).unwrap();
@@ -89,7 +90,7 @@ fn a_near_expiry_is_the_value_s_own_and_a_far_one_cannot_be_cut_short() {
         store.put(ipns(hours, Some(2 * SECOND))).unwrap();
         assert!(lives_after(&store, &clock, &record, lives_for * HOUR - SECOND));
     }
-    // Whatever comes with it.
+    // Whatever lifetime is sent with it.
     let (mut store, clock) = ipns_store(StoreConfig::default());
     let record = ipns(48, Some(2 * SECOND));
     store.put(record.clone()).unwrap();
@@ -113,7 +114,7 @@ fn replicas_do_not_keep_a_value_alive_among_themselves() {
         sent.into_iter().for_each(|record| a.put(record).unwrap());
     }
     for (store, clock) in [(&a, &clock), (&b, &clock_b)] {
-        // A lifetime that is sent is shorter by what passes until it is received.
+        // The transmitted lifetime is shorter by the time until it is received.
         assert!(lives_after(store, clock, &record, 48 * HOUR - 2 * SECOND - begun.elapsed()));
         assert!(!lives_after(store, clock, &record, 48 * HOUR));
     }

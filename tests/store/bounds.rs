@@ -1,4 +1,4 @@
-//! Bounds, and who goes when they are reached.
+//! Bounds, and what is evicted when they are reached.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn room_is_made_from_the_far_end() {
     }
     assert!(matches!(events(&mut heard)[..], [_, _, _]));
 
-    // Farther than all: refused, and nothing goes.
+    // Farther than all others: refused, and nothing is evicted.
     let full = LimitExceeded { limit: StoreConfig::STORE_RECORDS, got: Some(4), max: 3 };
     put(&mut store, &keys[4], b"value".to_vec());
     let refused = StoreEvent::Refused {
@@ -29,7 +29,7 @@ fn room_is_made_from_the_far_end() {
     assert_eq!(events(&mut heard), [refused]);
     assert_eq!(kept(&store, &keys), [false, true, true, true, false]);
 
-    // Nearer than some: the farthest goes.
+    // Nearer than some: the farthest is evicted.
     put(&mut store, &keys[0], b"value".to_vec());
     assert_eq!(kept(&store, &keys), [true, true, true, false, false]);
     let stored =
@@ -38,7 +38,7 @@ fn room_is_made_from_the_far_end() {
     assert_eq!(events(&mut heard), [evicted, stored]);
     assert_eq!(store.counters().records_evicted, 1);
 
-    // What is there may be overwritten though the store is full.
+    // A stored value may be overwritten although the store is full.
     put(&mut store, &keys[2], b"other".to_vec());
     assert_eq!(store.get(&kad_key(&keys[2])).unwrap().value, b"other");
     assert_eq!(store.usage().records, 3);
@@ -55,7 +55,7 @@ fn what_has_expired_goes_first() {
         store.put(record).unwrap();
     }
     clock.advance(Duration::from_secs(11));
-    // The newcomer is the farthest of all, and yet there is room.
+    // The new one is the farthest of all, but there is room.
     put(&mut store, &keys[3], b"value".to_vec());
     assert_eq!(kept(&store, &keys), [false, true, true, true]);
     assert!(!events(&mut heard).iter().any(|e| matches!(e, StoreEvent::Evicted { .. })));
@@ -93,7 +93,7 @@ fn bytes_are_bounded_too() {
 
 #[test]
 fn no_byte_more_than_the_bound() {
-    // One record after the other, with a bound around all that they take, one byte apart.
+    // One record after the other, with bounds one byte apart around their total size.
     let keys = [RecordKey::new("/sr/a"), RecordKey::new("/any/b")];
     let values = [one_space(&keys[0], 1, 100, HOUR), vec![7; 300]];
     for (key, value) in keys.iter().zip(values) {
@@ -114,7 +114,8 @@ fn no_byte_more_than_the_bound() {
 
 #[test]
 fn a_full_store_takes_what_makes_it_smaller() {
-    // A board, and a value, that take nearly all there is. Writing less in their place needs no room.
+    // A board and a value that take nearly all the room. Replacing them by something smaller needs
+    // no room.
     let key = RecordKey::new("/sr/a");
     let (mut signer, now) = (signer(&key, 1, Limits::default()), Timestamp::from_millis(T0));
     let update = signer.merge(text(1_000), now, HOUR).unwrap();
@@ -137,7 +138,7 @@ fn a_full_store_takes_what_makes_it_smaller() {
     store.write(&key, &[1; 1_200]).unwrap();
     store.write(&key, &[2; 1_100]).unwrap();
     assert_eq!(store.get(&kad_key(&key)).unwrap().value, [2; 1_100]);
-    // What does not fit does not cost the record its old value.
+    // A value that does not fit leaves the old one in place.
     assert!(store.write(&key, &[3; 1_600]).is_err());
     assert_eq!(store.get(&kad_key(&key)).unwrap().value, [2; 1_100]);
 }
@@ -200,7 +201,7 @@ fn of_too_many_spaces_the_lowest_ranks_stay() {
     assert_eq!(store.record(&key).unwrap().unwrap(), all);
     assert!(store.counters().spaces_evicted > 0);
     assert!(store.counters().refused[&Fault::LimitExceeded] > 0);
-    // The expired take no one's place.
+    // Expired spaces take no places.
     clock.advance(Duration::from_secs(120));
     let mut signer = signer(&key, 99, limits);
     let update = signer.merge(text(1), clock.now(), HOUR).unwrap();
@@ -225,7 +226,7 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
             clock.clone(),
         )
         .unwrap();
-        // More rows elsewhere that are due earlier than a single write collects.
+        // More rows elsewhere are due earlier than one write collects.
         for n in 0..400 {
             let key = RecordKey::new(format!("/sr/{n}"));
             put(&mut store, &key, one_space(&key, n, 1, Duration::from_secs(10)));
@@ -251,7 +252,8 @@ fn the_expired_take_no_one_s_place_in_a_full_record() {
 #[test]
 fn case_28_writers_who_come_and_go_leave_room_for_newcomers() {
     const TTL: Duration = Duration::from_secs(30);
-    // More than a board has places for, within the 48 hours that a withdrawal could be retained.
+    // More than a board has places for, within the 48 hours for which a withdrawal could be
+    // retained.
     let newcomers = Limits::default().spaces_per_record() as u64 + 100;
     let (mut store, clock) = open_store(StoreConfig::default());
     let key = RecordKey::new("/sr/board");

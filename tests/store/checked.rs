@@ -1,4 +1,4 @@
-//! Values that were checked elsewhere.
+//! Values that were checked before they are handed to the store.
 
 use libp2p_smart_record::store::Checked;
 
@@ -36,7 +36,7 @@ fn inserting_what_was_checked_does_what_writing_does() {
     assert_eq!(written.usage(), inserted.usage());
 }
 
-/// Counts how often it is asked.
+/// Counts its calls.
 struct Counting(Arc<AtomicUsize>);
 
 impl Validator for Counting {

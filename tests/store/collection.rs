@@ -1,4 +1,4 @@
-//! Collection goes by the expiry index.
+//! Collection by the expiry index.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn writes_collect_on_their_way() {
     }
     clock.advance(Duration::from_secs(60));
     for n in 0..10 {
-        // Not yet collected, and yet not to be seen.
+        // Expired and not yet collected: hidden.
         assert!(store.get(&kad_key(format!("/sr/{n}"))).is_none());
     }
     assert_eq!(store.records().count(), 0);

@@ -1,5 +1,5 @@
-//! What the tests of the store share: with storage in memory (`tests/store/main.rs`) and on disk
-//! (`tests/store_on_disk.rs`), which say what `new_storage` is.
+//! Shared by the tests of the store, with storage in memory (`tests/store/main.rs`) and on disk
+//! (`tests/store_on_disk.rs`). These define `new_storage`.
 
 #![allow(unused_imports, dead_code, reason = "each file of tests uses a part of it")]
 
@@ -45,7 +45,7 @@ pub use super::{
 
 pub use smart_record_testing::{ManualClock, keys::keypair};
 
-/// The time at which every test begins.
+/// The time at which each test begins.
 pub const T0: u64 = 1_700_000_000_000;
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -54,7 +54,7 @@ pub fn peer(seed: u64) -> PeerId {
     keypair(seed).public().to_peer_id()
 }
 
-/// The peer whose store it is.
+/// The owner of the store.
 pub fn local() -> PeerId {
     peer(u64::MAX)
 }
@@ -84,7 +84,7 @@ pub fn text(bytes: usize) -> Dict {
     [("text", "x".repeat(bytes))].into_iter().collect()
 }
 
-/// The signer of a writer that has never written under the key.
+/// The signer of a writer that has not written under the key before.
 pub fn signer(key: &RecordKey, writer: u64, limits: Limits) -> SpaceSigner {
     let mut signer = SpaceSigner::new(key.clone(), keypair(writer), limits);
     signer.resume(&SmartRecord::new(key.clone()));
@@ -100,7 +100,7 @@ pub fn one_space(key: &RecordKey, writer: u64, bytes: usize, ttl: Duration) -> V
     record.encode()
 }
 
-/// Writes as Kademlia does what a stranger sent.
+/// Puts a remote value, as Kademlia does.
 pub fn put(store: &mut SmartRecordStore, key: &RecordKey, value: Vec<u8>) {
     store.put(Record::new(kad::RecordKey::new(key), value)).unwrap();
 }

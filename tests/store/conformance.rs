@@ -1,4 +1,4 @@
-//! What every storage has to do, against a model.
+//! Conformance suite of storages, against a model.
 
 use super::*;
 
@@ -17,7 +17,7 @@ pub(super) enum Op {
     Commit,
 }
 
-/// Few ids, so that they meet, the first and the last there can be among them.
+/// Few ids, so that they collide, among them the first and the last possible ones.
 fn id() -> impl Strategy<Value = PartId> {
     let byte = || prop_oneof![Just(0), Just(1), Just(2), Just(0xff)];
     let id = |first: u8| {
@@ -60,7 +60,7 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
     for op in ops {
         match op {
             Op::Apply(changes) => {
-                // In order: of several changes of one row the last one counts.
+                // In order: of several changes of one row the last one wins.
                 for (id, row) in changes {
                     match row {
                         Some(row) => model.insert(*id, row.clone()),
@@ -127,7 +127,7 @@ pub(super) fn check<S: Storage>(storage: &mut S, ops: &[Op]) -> Result<(), TestC
     Ok(())
 }
 
-/// Runs the suite on storages that `make` makes, all of them empty.
+/// Runs the suite on storages made by `make`, which have to be empty.
 pub(super) fn run<S: Storage>(cases: u32, make: impl Fn() -> S) {
     let config = ProptestConfig {
         cases,
@@ -147,14 +147,14 @@ fn memory_storage_conforms() {
 
 #[test]
 fn parts_are_ordered_by_distance_then_rank() {
-    // The XOR of two keys' ids is that of their digests, whichever peer looks.
+    // The XOR of the ids of two keys is that of their digests, whichever peer is local.
     let (a, b) = (RecordKey::new("a"), RecordKey::new("b"));
     let xor =
         |x: [u8; 32], y: [u8; 32]| -> Vec<u8> { x.iter().zip(y).map(|(x, y)| x ^ y).collect() };
     for of in [local(), peer(1)] {
         let (x, y) = (RecordId::new(&of, &a).0, RecordId::new(&of, &b).0);
         assert_eq!(xor(x, y), xor(a.digest(), b.digest()));
-        // And it is Kademlia's own distance.
+        // It equals Kademlia's distance.
         let (kad_peer, kad_a, kad_b) = (
             kad::KBucketKey::from(of),
             kad::KBucketKey::from(a.as_bytes().to_vec()),

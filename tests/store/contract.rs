@@ -1,4 +1,4 @@
-//! The contract of libp2p's `MemoryStore`, kept by it and by this store with the fallback.
+//! The contract of libp2p's `MemoryStore`, tested on it and on this store with the fallback.
 
 use super::*;
 
@@ -9,8 +9,9 @@ fn value_record(n: u64) -> Record {
     record
 }
 
-/// Equal, but for what is lost when an instant becomes wall-clock milliseconds and back: two milliseconds, and what passes
-/// between the readings of the two clocks, which is no more than has passed since `start`.
+/// Asserts equality, except for what is lost when an instant is converted to wall-clock
+/// milliseconds and back: two milliseconds, and the time between the readings of the two clocks,
+/// which is at most the time since `start`.
 fn assert_same(found: Option<Cow<'_, Record>>, expected: &Record, start: Instant) {
     let found = found.expect("a record");
     let apart = match (found.expires, expected.expires) {
@@ -47,7 +48,7 @@ pub(super) fn put_get_remove<S: RecordStore>(make: impl Fn(PeerId) -> S) {
 pub(super) fn the_last_put_stays<S: RecordStore>(make: impl Fn(PeerId) -> S) {
     let start = Instant::now();
     let mut store = make(local());
-    // The longer and the shorter, with and without lifetime, by one publisher and another.
+    // Longer and shorter values, with and without lifetime, from two publishers.
     for n in [3, 8, 1, 6, 5, 5] {
         let record = Record { key: kad_key("one"), ..value_record(n) };
         store.put(record.clone()).unwrap();
@@ -121,7 +122,7 @@ pub(super) fn max_providers_per_key<S: RecordStore>(make: impl Fn(PeerId) -> S) 
     for of in 0..max {
         store.add_provider(provider("k", of)).unwrap();
     }
-    // One too many is passed over without an error.
+    // One too many is ignored without an error.
     store.add_provider(provider("k", max)).unwrap();
     let kept: Vec<_> = (0..max).map(|of| provider("k", of)).collect();
     assert_eq!(store.providers(&kad_key("k")), kept);

@@ -1,15 +1,16 @@
-//! What a write costs: what the storage is asked for, not the time that it takes.
+//! The cost of a write: rows and bytes accessed in the storage, not time.
 
 use super::*;
 
-/// Rows and bytes read, rows and bytes written, by a put of one more space of 256 bytes of text.
+/// Rows and bytes read, and rows and bytes written, by a put of one more space with 256 bytes of
+/// text.
 fn cost_of_a_put(spaces: u64) -> [(usize, usize); 2] {
     let (mut store, touched, _) = probed(StoreConfig::default());
     let key = RecordKey::new("/sr/board");
     for writer in 0..spaces {
         put(&mut store, &key, one_space(&key, writer, 256, HOUR));
     }
-    // Of too many, one that has a place.
+    // A space that has a place although there are too many.
     let mut newcomers = 1_000_000..;
     let newcomer = newcomers.find(|writer| {
         let writer = Writer::from(&keypair(*writer).public());
@@ -32,15 +33,16 @@ fn a_put_into_a_board_of_a_thousand_spaces_touches_what_one_into_an_empty_board_
     println!(
         "rows and bytes read, written: beside 1 space {one_read:?}, {one_written:?}; beside 1,000 {read:?}, {written:?}"
     );
-    // Among them the space and the head of the record, which says how many spaces and bytes it has.
+    // Among them are the space and the head of the record, which has the number of its spaces and
+    // bytes.
     assert!(read.0 <= empty_reads, "{} and {empty_reads} rows", read.0);
     assert_eq!(written.0, empty_writes);
     assert_eq!((read.0, written.0), (one_read.0, one_written.0));
-    // Larger numbers take a few bytes more, each time that the head is read or written.
+    // Larger numbers take a few bytes more each time the head is read or written.
     assert!(read.1 <= one_read.1 + 4 * read.0, "{} and {} bytes", read.1, one_read.1);
     assert!(written.1 <= empty_bytes_written + 4, "{} and {empty_bytes_written} bytes", written.1);
 
-    // In a full board one space goes for it, which is found at once.
+    // In a full board one space is evicted for it, which is found at once.
     let [full_read, full_written] = cost_of_a_put(1_024);
     println!("in a full board {full_read:?}, {full_written:?}");
     assert!(full_read.0 <= read.0 + 4, "{} rows", full_read.0);
@@ -53,7 +55,7 @@ fn a_packet_of_nothing_costs_no_look_ups() {
     let (mut store, touched, _) = probed(StoreConfig::default());
     let short = RecordKey::new("/sr/board");
     let long = RecordKey::new(format!("/sr/{}", "x".repeat(8_000)));
-    // Empty spaces, and ones with a public key of one byte.
+    // Empty spaces, and spaces with a public key of one byte.
     for (key, space) in
         [(&short, &[0x0a, 0][..]), (&short, &[0x0a, 3, 0x0a, 1, 7]), (&long, &[0x0a, 0])]
     {
@@ -82,7 +84,7 @@ fn a_value_that_is_stored_is_not_validated_again() {
     assert_eq!((store.counters().values, store.counters().known), (1, 2));
 }
 
-/// Counts how often it is asked for values that say themselves until when they live.
+/// Counts its calls. Its values have a signed expiry.
 struct CountingSigned(Arc<AtomicUsize>);
 
 impl Validator for CountingSigned {

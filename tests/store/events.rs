@@ -1,4 +1,4 @@
-//! The queue of events.
+//! The event queue.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn the_queue_of_events_is_bounded() {
         assert!(quick.try_next().is_some());
     }
     assert_eq!(store.counters().events_lost, 15);
-    // The first ones are kept, in their order.
+    // The first ones are kept, in order.
     let told = events(&mut slow);
     assert_eq!(told.len(), 10);
     for (n, event) in told.iter().enumerate() {
@@ -30,13 +30,13 @@ fn the_queue_of_events_is_bounded() {
 
 #[test]
 fn a_store_can_stand_in_for_libp2p_s() {
-    // Both types, in one place, behind the trait that Kademlia asks for.
+    // Both types are usable through the trait that Kademlia requires.
     fn value_of<S: RecordStore>(mut store: S) -> Option<Vec<u8>> {
         store.put(Record::new(kad_key("k"), b"v".to_vec())).unwrap();
         store.get(&kad_key("k")).map(|record| record.value.clone())
     }
     let expected = value_of(MemoryStore::new(local()));
     assert_eq!(value_of(with_fallback_only(local())), expected);
-    // Without the fallback it holds what it can vouch for, and nothing else.
+    // Without the fallback it stores only what it can validate.
     assert_eq!(value_of(SmartRecordStore::new(local())), None);
 }

@@ -1,4 +1,4 @@
-//! A storage that fails.
+//! Failures of the storage.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_failed_write_leaves_what_was_there() {
     let more = one_space(&board, 2, 10, HOUR);
     assert!(matches!(store.write(&board, &more), Err(WriteError::Storage(_))));
     assert!(matches!(store.write(&value, b"new"), Err(WriteError::Storage(_))));
-    // A stranger learns nothing of it; the local user does.
+    // The remote writer gets no error; the local user gets an event.
     put(&mut store, &board, more.clone());
     let mut own = Record::new(kad_key(&value), b"new".to_vec());
     own.publisher = Some(local());
@@ -33,7 +33,7 @@ fn a_failed_write_leaves_what_was_there() {
     assert_eq!(store.counters().storage_failures, 5);
     check(&store);
 
-    // Nor can anything be collected: what has expired is hidden all the same.
+    // Nothing can be collected either, but what has expired is hidden.
     clock.advance(Duration::from_secs(61));
     assert!(store.collect().is_err());
     assert_eq!(store.record(&board).unwrap(), None);
@@ -66,7 +66,7 @@ fn a_failed_read_is_no_answer_and_no_loss() {
         assert_eq!(store.records().count(), if reads_fail { 0 } else { 2 });
         put(&mut store, &board, one_space(&board, 2, 10, HOUR));
         put(&mut store, &value, b"new".to_vec());
-        // Two writes; and of the reads, those of Kademlia, which are not told of it.
+        // Two writes; failed reads count only if they are Kademlia's, which get no error.
         let reads = if reads_fail { 2 } else { 0 };
         assert_eq!(store.counters().storage_failures, failures + 2 + reads);
         state.mend();
@@ -86,7 +86,7 @@ fn a_write_that_fails_halfway_tells_of_the_first_half() {
     state.fail_applies_after(1);
     assert!(matches!(store.write(&key, &value), Err(WriteError::Storage(_))));
     state.mend();
-    // One space is there, and whoever follows the events knows.
+    // One space is stored, and there is an event for it.
     let stored = store.record(&key).unwrap().unwrap();
     let writers: Vec<_> = stored.spaces().map(|(writer, _)| writer.peer_id()).collect();
     assert_eq!(writers.len(), 1);
@@ -99,7 +99,7 @@ fn a_write_that_fails_halfway_tells_of_the_first_half() {
     assert_eq!(store.record(&key).unwrap().unwrap().spaces().len(), 2);
 }
 
-/// What a damaged disk might hold in the place of a row.
+/// What a damaged disk might have in the place of a row.
 const DAMAGE: &[u8] = &[0xff; 40];
 
 fn damaged(id: PartId, due_at: Option<Timestamp>) -> Change {
@@ -122,7 +122,7 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
         {
             let mut storage = new_storage();
             storage.apply(vec![damaged(part, due_at)]).unwrap();
-            // Two orphans: a space without a head, far away and near.
+            // Two orphans: spaces without a head, far away and near.
             let far = RecordId([0xff; 32]).part(SpaceId::MAX);
             storage.apply(vec![damaged(far, due_at)]).unwrap();
             if is_of_before {
@@ -134,7 +134,7 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             let mut store =
                 SmartRecordStore::with_storage(local(), registry(), config, storage, clock.clone())
                     .unwrap();
-            // Writing and reading goes on, here and elsewhere.
+            // Writes and reads go on, here and elsewhere.
             let good = one_space(&board, 1, 10, HOUR);
             store.write(&board, &good).unwrap();
             assert_eq!(store.record(&board).unwrap(), Some(decode(&board, &good)), "{what}");
@@ -142,7 +142,7 @@ fn a_damaged_row_does_not_stand_in_the_way_of_others() {
             store.write(&value, b"value").unwrap();
             assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
             assert!(store.records().count() >= 2, "{what}");
-            // Room can be made of it, and it can be collected.
+            // It can be evicted and collected.
             let mut n = 2;
             while n < 40 {
                 put(&mut store, &RecordKey::new(format!("/any/{n}")), vec![0; 100]);

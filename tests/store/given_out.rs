@@ -1,8 +1,8 @@
-//! What a store gives out is valid under its own rules, whatever else it has stored: case 31.
+//! What a store gives out is valid under its own rules, whatever else is stored: case 31.
 
 use super::*;
 
-/// A store whose records have room for so many spaces.
+/// A store whose records have room for this many spaces.
 fn store_with_room_for(
     spaces: usize,
     config: StoreConfig,
@@ -19,7 +19,7 @@ fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(T0))
 }
 
-/// The writers of a board in the order of their ranks.
+/// The writers of a board in ascending order of their ranks.
 fn by_rank(key: &RecordKey, mut writers: Vec<u64>) -> Vec<u64> {
     writers.sort_by_key(|writer| Writer::from(&keypair(*writer).public()).rank(key));
     writers
@@ -33,7 +33,7 @@ fn writers(record: &SmartRecord) -> BTreeSet<PeerId> {
     record.spaces().map(|(writer, _)| writer.peer_id()).collect()
 }
 
-/// The spaces in values that are valid each, in some answers to GETs or of replication.
+/// The spaces in values from several GETs or from replication. Each value has to be valid.
 fn joined(
     store: &SmartRecordStore,
     key: &RecordKey,
@@ -48,7 +48,7 @@ fn joined(
     writers(&joined)
 }
 
-/// Whose spaces a store gives out, the same by each way of asking.
+/// The writers whose spaces a store gives out, the same for each way of reading.
 fn given_out(store: &SmartRecordStore, key: &RecordKey, clock: &ManualClock) -> BTreeSet<PeerId> {
     let now = clock.now();
     let Some(record) = store.record(key).unwrap() else {
@@ -73,7 +73,8 @@ fn stored(store: &SmartRecordStore, key: &RecordKey, writers: &[u64]) -> BTreeSe
     peers(writers).into_iter().filter(is_stored).collect()
 }
 
-/// The input that the fuzz target `store` has found, and the same at other keys, so that the protected have every rank.
+/// The input found by the fuzz target `store`, and the same at other keys, so that the protected
+/// writers have every rank.
 #[test]
 fn case_31_four_writers_under_one_key_of_whom_two_are_protected() {
     let [a, b, c, d] = [1, u64::MAX, 3, 4];
@@ -161,7 +162,7 @@ fn case_31_a_storage_that_was_filled_with_wider_limits() {
     }
 }
 
-/// Only of a record that holds too much are the rows looked through, once in a lap.
+/// The rows are read only for a record that has too many spaces, once in a lap.
 #[test]
 fn case_31_a_slice_of_a_full_board_costs_what_it_holds() {
     for protected in [0, 10] {
@@ -181,7 +182,7 @@ fn case_31_a_slice_of_a_full_board_costs_what_it_holds() {
             state.read.take().0
         });
         let looked_through = costs.filter(|rows| *rows > 12).count();
-        // A lap has some twenty.
+        // A lap has about twenty slices.
         let laps = if protected > 0 { 1..=slices / 15 } else { 0..=0 };
         assert!(laps.contains(&looked_through), "{looked_through} times with {protected}");
     }

@@ -1,5 +1,6 @@
-//! The laws of joining, through a store: delivery in any order, in any pieces and in any container comes to what the join of all
-//! is, for writers that keep the rules and for those that do not. The laws of the join itself are tested beside the rules.
+//! The laws of joining, tested through a store. Delivery in any order, in any pieces and in any
+//! container gives the join of all updates, for writers that keep the rules and for those that do
+//! not. The laws of the join itself are tested with the rules.
 
 use libp2p_smart_record::{Extensions, Kind, Node, Seq, SignedUpdate, Update, UpdateKind, View};
 use proptest::test_runner::TestRng;
@@ -14,7 +15,7 @@ use super::*;
 
 type Updates = Vec<(Writer, SignedUpdate)>;
 
-/// All histories, lifetimes included, are over this long after [`T0`].
+/// All histories, including lifetimes, end within this time after [`T0`].
 const SPAN: u64 = 4_000;
 
 fn at(offset: u64) -> Timestamp {
@@ -25,7 +26,7 @@ fn key() -> RecordKey {
     RecordKey::new("/sr/laws")
 }
 
-/// Order, choice and repetition.
+/// Random order, choice and repetition.
 fn dice() -> impl Strategy<Value = Dice> {
     Just(()).prop_perturb(|(), rng| Dice(rng))
 }
@@ -45,14 +46,15 @@ impl Dice {
     }
 }
 
-/// A document with few keys, so that documents meet, and nodes that expire at any time.
+/// A document with few keys, so that documents overlap, and nodes that expire at any time.
 fn document() -> impl Strategy<Value = Dict> {
     let node = (0_i64..4, option::of(0..SPAN))
         .prop_map(|(n, end)| Node { kind: Kind::from(n), expires_at: end.map(at) });
     vec((0_i64..3, node), 0..4).prop_map(|pairs| pairs.into_iter().collect())
 }
 
-/// What a writer that keeps the rules does next: how long after the one before, a kind, a document and its lifetime.
+/// The next step of a writer that keeps the rules: the time since the previous one, a kind, a
+/// document and its lifetime.
 type Act = (u64, u8, Dict, u64);
 
 const WITHDRAW: u8 = 0;
@@ -63,7 +65,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 fn done(seed: u64, acts: Vec<Act>) -> Updates {
-    // Withdrawals of what the signer does not know are kept for `max_ttl`: keep that within the span.
+    // A withdrawal of updates that the signer does not know is retained for `max_ttl`, which has to
+    // be within the span.
     let limits = Limits::default().with_max_ttl(Duration::from_millis(SPAN / 2));
     let mut signer = signer(&key(), seed, limits);
     let mut passed = 0;
@@ -85,9 +88,9 @@ fn lawful(seed: u64) -> BoxedStrategy<Updates> {
     acts().prop_map(move |acts| done(seed, acts)).boxed()
 }
 
-/// What is signed by one that keeps none.
+/// The updates of a writer that keeps no rules.
 fn lawless(seed: u64) -> BoxedStrategy<Updates> {
-    // Few enough to be equal often.
+    // Few values, so that they are often equal.
     let seq = prop_oneof![0_u64..3, 0..SPAN * 1_000];
     let update = (seq, 0..SPAN / 2, 0..SPAN / 2, prop::bool::weighted(0.3), document());
     vec(update, 1..6)
@@ -129,7 +132,8 @@ fn record_of<'a>(updates: impl IntoIterator<Item = &'a (Writer, SignedUpdate)>) 
     record
 }
 
-/// Packets that hold all of the updates together: in any order, grouped and cut up anyhow, some twice.
+/// Packets that together hold all of the updates: in any order, grouped and cut at random, some
+/// twice.
 fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     let mut order = updates.clone();
@@ -138,7 +142,7 @@ fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
         let group = order.split_off(order.len() - 1 - dice.roll(order.len().min(4)));
         let size = [1, 100, 300, 1_000, 15_000][dice.roll(5)];
         packets.extend(record_of(&group).chunks(size));
-        // Any other update as well may come along once more.
+        // Any other update may come once more with it.
         packets.push(record_of([&updates[dice.roll(updates.len())]]).encode());
     }
     for _ in 0..packets.len() / 2 {
@@ -148,7 +152,7 @@ fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
     packets
 }
 
-/// A container of the updates in which nothing is where it should be, with fields of the future.
+/// A container of the updates in random order, with unknown fields.
 fn disorderly(updates: &Updates, dice: &mut Dice) -> Vec<u8> {
     let mut order = updates.clone();
     order.extend((0..dice.roll(4)).map(|_| updates[dice.roll(updates.len())].clone()));
@@ -180,7 +184,7 @@ fn replica(limits: Limits, now: u64) -> (SmartRecordStore, ManualClock) {
     (store, clock)
 }
 
-/// The record that a store holds, none counting as an empty one.
+/// The record that a store holds; an empty one if there is none.
 fn stored(store: &SmartRecordStore) -> SmartRecord {
     store.record(&key()).unwrap().unwrap_or_else(|| SmartRecord::new(key()))
 }
@@ -195,7 +199,7 @@ fn collected(mut record: SmartRecord, now: u64) -> SmartRecord {
     record
 }
 
-/// Limits that nearly every history exceeds, without making any update too large.
+/// Limits that nearly every history exceeds, but no single update.
 fn small_limits() -> Limits {
     Limits::default()
         .with_updates_per_space(3)
@@ -222,7 +226,7 @@ proptest! {
         mut dice in dice(),
         now in 0..SPAN,
     ) {
-        // It takes in nothing that has expired, be it from a writer that breaks the rules.
+        // The store admits nothing that has expired, also from a writer that breaks the rules.
         let (live, expired): (Updates, Updates) =
             updates.into_iter().partition(|(_, update)| update.retain_until() > at(now));
         for limits in [Limits::default(), small_limits()] {
@@ -245,7 +249,8 @@ proptest! {
         mut dice in dice(),
         pauses in vec(0_u64..200, 1..20),
     ) {
-        // Each replica hears everything in another order, at other times, and collects when it likes.
+        // Each replica receives everything in another order, at other times, and collects at random
+        // times.
         let limits = Limits::default().with_updates_per_space(3);
         for _ in 0..2 {
             let (mut store, clock) = replica(limits.clone(), 0);
@@ -278,7 +283,7 @@ proptest! {
         let (old, new) = updates.split_at(withdrawn);
         let mut now = new[0].1.seq().issued_at().as_millis() - T0;
         let (mut store, clock) = replica(Limits::default(), now);
-        // It arrives somewhere among the old updates; from then on they only come again.
+        // It arrives somewhere among the old updates; after it only they come again.
         let mut seen = old.to_vec();
         dice.shuffle(&mut seen);
         seen.truncate(dice.roll(seen.len() + 1));
@@ -288,7 +293,7 @@ proptest! {
         let expected = record_of(new);
         while now < SPAN + 500 {
             clock.set(at(now));
-            // The replica that missed it does not tire.
+            // The replica that missed it goes on sending.
             put(&mut store, &key(), record_of([&old[dice.roll(old.len())]]).encode());
             put(&mut store, &key(), record_of(old).encode());
             prop_assert_eq!(store.view(&key()).unwrap(), expected.view(at(now)), "at {}", now);
@@ -313,7 +318,7 @@ proptest! {
         for packet in packets(&[honest, villain.clone()].concat(), &mut dice) {
             put(&mut store, &key(), packet);
         }
-        // Its updates in the other's space, as if the other had signed them.
+        // Its updates in the space of the other writer, as if that writer had signed them.
         let own = villain[0].0.as_bytes();
         let mut forged = record_of(&villain).encode();
         let place = forged.windows(own.len()).position(|window| window == own).unwrap();

@@ -1,5 +1,5 @@
-//! The store: libp2p's contract for value records, every storage against a model, bounds, collection, slices,
-//! replication, refusals and failures of the storage.
+//! The store: libp2p's contract for value records, the conformance of storages, bounds, collection,
+//! slices, replication, refusals and failures of the storage.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,5 +40,5 @@ fn new_storage() -> TestStorage {
     MemoryStorage::default()
 }
 
-/// What is in memory cannot be closed and opened again.
+/// A storage in memory cannot be closed and opened again.
 fn reopen(_: &mut TestStorage) {}

@@ -1,4 +1,4 @@
-//! A storage that counts what it is asked, and fails on command.
+//! A storage that counts accesses and fails on command.
 
 use libp2p_smart_record::store::{
     OtherPeer,
@@ -8,7 +8,7 @@ use libp2p_smart_record::store::{
 use super::*;
 use super::{TestStorage, new_storage, reopen};
 
-/// A storage that counts what it is asked, and fails on command.
+/// A storage that counts accesses and fails on command.
 #[derive(Default)]
 pub struct Probe {
     inner: Shared,
@@ -19,19 +19,19 @@ pub struct Probe {
 pub struct ProbeState {
     pub gets: AtomicUsize,
     pub scans: AtomicUsize,
-    /// What was touched: rows, and the bytes in them.
+    /// The accessed rows, and the bytes in them.
     pub read: Touched,
     pub written: Touched,
     pub fail_reads: AtomicBool,
     pub fail_due: AtomicBool,
-    /// How many more times `apply` works.
+    /// How many more times `apply` succeeds.
     pub applies_left: AtomicUsize,
     pub fail_applies: AtomicBool,
     pub commits: AtomicUsize,
     pub fail_commits: AtomicBool,
 }
 
-/// How many rows were touched, whether they were there or not, and how many bytes were in them.
+/// How many rows were accessed, whether they exist or not, and how many bytes they have.
 #[derive(Default)]
 pub struct Touched {
     rows: AtomicUsize,
@@ -173,7 +173,7 @@ impl Probe {
     }
 }
 
-/// Rows that outlive a store, and can be looked at while it works.
+/// Storage that outlives its store, and can be inspected while the store is in use.
 pub struct Shared(Arc<Mutex<TestStorage>>);
 
 impl Default for Shared {
@@ -203,7 +203,7 @@ impl Shared {
         Self(self.0.clone())
     }
 
-    /// Closes the storage and opens it again, where it can be closed.
+    /// Closes the storage and opens it again, if it can be closed.
     pub fn reopen(&self) {
         reopen(&mut self.0.lock().unwrap());
     }

@@ -1,11 +1,11 @@
-//! Quotas, and who is spared when room is made.
+//! Quotas and protection from eviction.
 
 use super::*;
 use libp2p_smart_record::{Admission, PolicyRefusal};
 
 const FREE: Quota = Quota { count: usize::MAX, bytes: usize::MAX };
 
-/// Sequential puts of one space each; the refusals.
+/// The limits in the refusals since the last call.
 fn refusals(heard: &mut Events) -> Vec<Limit> {
     let limits = events(heard).into_iter().filter_map(|event| match event {
         StoreEvent::Refused { reason: ValidationError::LimitExceeded(l), .. } => Some(l.limit),
@@ -37,7 +37,7 @@ fn stored(
     writers.map(peer).filter(is_stored).collect()
 }
 
-/// The space of one writer with a signature that is not its.
+/// The space of one writer with an invalid signature.
 fn forged(key: &RecordKey, writer: u64) -> Vec<u8> {
     let mut value = one_space(key, writer, 10, HOUR);
     let last = value.len() - 1;
@@ -61,15 +61,15 @@ fn a_writer_stays_within_its_quota() {
         assert_eq!(refusals(&mut heard), []);
         put(&mut store, &keys[3], one_space(&keys[3], 1, 100, HOUR));
         assert_eq!(refusals(&mut heard), [limit]);
-        // It costs no signature: a forged one is refused for the same reason.
+        // No signature is checked: a forged one is refused for the same reason.
         put(&mut store, &keys[4], forged(&keys[4], 1));
         assert_eq!(refusals(&mut heard), [limit]);
-        // Others are not concerned.
+        // Other writers are not affected.
         put(&mut store, &keys[3], one_space(&keys[3], 2, 100, HOUR));
         assert_eq!(refusals(&mut heard), []);
         assert_eq!(store.writer_usage(&peer(1)).unwrap().count, 3);
         assert_eq!(store.writer_usage(&peer(2)).unwrap().count, 1);
-        // What is forgotten or expires is no longer charged.
+        // Spaces that are forgotten or have expired are no longer charged.
         store.forget(&keys[0]).unwrap();
         put(&mut store, &keys[4], one_space(&keys[4], 1, 100, HOUR));
         assert_eq!(refusals(&mut heard), []);
@@ -107,7 +107,7 @@ fn of_a_record_with_too_many_bytes_the_lowest_ranks_stay() {
         }
         let kept: BTreeSet<_> = by_rank[..5].iter().map(|n| peer(*n)).collect();
         assert_eq!(writers(&store, &key), kept);
-        // Who has no room costs no signature.
+        // No signature of a writer without room is checked.
         refusals(&mut heard);
         put(&mut store, &key, forged(&key, by_rank[11]));
         assert_eq!(refusals(&mut heard), [StoreConfig::RECORD_BYTES]);
@@ -136,7 +136,8 @@ fn of_a_full_namespace_the_nearest_stay() {
             for key in &order {
                 put(&mut store, key, all[key].clone());
             }
-            // No flood of the namespace keeps nearer records of it out, nor touches others.
+            // A flood of the namespace neither keeps nearer records of it out nor affects other
+            // namespaces.
             for (n, key) in keys.iter().enumerate() {
                 assert_eq!(store.get(&kad_key(key)).is_some(), n < 4, "{n}");
             }
@@ -155,7 +156,7 @@ fn of_a_full_namespace_the_nearest_stay() {
     }
 }
 
-/// A validator's work is done only where there may be room.
+/// A validator is called only if there may be room.
 #[test]
 fn a_full_store_checks_no_signatures() {
     let keys = boards(4);
@@ -168,7 +169,7 @@ fn a_full_store_checks_no_signatures() {
         put(&mut store, key, forged(key, 2));
     }
     assert_eq!(refusals(&mut heard), [StoreConfig::STORE_RECORDS; 2]);
-    // The same for values: `Number` would say that this is none.
+    // The same for values. `Number` would refuse this one as invalid.
     let far = (0..).map(|n| RecordKey::new(format!("/number/{n}")));
     let mut far = far.filter(|k| RecordId::new(&local(), k) > RecordId::new(&local(), &keys[1]));
     put(&mut store, &far.next().unwrap(), b"not a number".to_vec());
@@ -187,7 +188,8 @@ fn the_protected_are_not_evicted_and_find_room() {
             false => config.with_max_records(10),
         };
         let (mut store, _) = open_store(config);
-        // Room is made for the protected though they are the farthest, the local peer among them.
+        // Others are evicted for the protected writers although these are the farthest, the local
+        // peer among them.
         for key in &near[..15] {
             put(&mut store, key, one_space(key, 2, 100, HOUR));
         }
@@ -197,14 +199,14 @@ fn the_protected_are_not_evicted_and_find_room() {
         }
         let before: Vec<_> = far[..5].iter().map(|key| store.record(key).unwrap()).collect();
         assert!(before.iter().all(Option::is_some));
-        // Nearer ones displace each other only.
+        // Nearer ones evict only each other.
         for key in near {
             put(&mut store, key, one_space(key, 3, 100, HOUR));
         }
         let after: Vec<_> = far[..5].iter().map(|key| store.record(key).unwrap()).collect();
         assert_eq!(after, before);
         assert!(!writers(&store, &near[0]).is_empty());
-        // The protected alone are bounded too.
+        // Protected spaces are bounded as well.
         let mut heard = store.subscribe();
         for key in &far[5..] {
             put(&mut store, key, one_space(key, 1, 100, HOUR));
@@ -226,13 +228,14 @@ fn of_a_shared_record_only_what_is_not_protected_goes() {
         put(&mut store, &keys[2], one_space(&keys[2], writer, 50, HOUR));
     }
     put(&mut store, &keys[1], one_space(&keys[1], 2, 50, HOUR));
-    // One record less makes room; less of the farthest, of which something has to stay, would not.
+    // Removing one record makes room; removing a part of the farthest, of which something has to
+    // stay, would not.
     put(&mut store, &keys[0], one_space(&keys[0], 2, 50, HOUR));
     assert_eq!(writers(&store, &keys[2]).len(), 3);
     assert!(writers(&store, &keys[1]).is_empty());
     assert_eq!(writers(&store, &keys[0]), [peer(2)].into());
 
-    // Where one record takes all there is, its own other spaces make room.
+    // If one record takes all the room, its own other spaces are evicted.
     let (mut store, _) = open_store(config.with_max_bytes(6_000));
     for writer in 2..40 {
         put(&mut store, &keys[2], one_space(&keys[2], writer, 500, HOUR));
@@ -302,7 +305,8 @@ fn what_the_local_node_wrote_is_its_own() {
         put(&mut store, key, b"value".to_vec());
     }
     assert!(kept(&store, &keys[5]) && kept(&store, &keys[0]) && !kept(&store, &keys[4]));
-    // The same again from elsewhere changes nothing; something else takes its place, and is nobody's own.
+    // The same value from another peer changes nothing. A different one replaces it and is not the
+    // local node's own.
     put(&mut store, &keys[5], b"own".to_vec());
     assert_eq!(store.writer_usage(&local()).unwrap().count, 1);
     put(&mut store, &keys[5], b"another's".to_vec());
@@ -323,7 +327,7 @@ fn what_the_local_node_wrote_is_its_own() {
     ));
 }
 
-/// Refuses nobody, and counts whom it is asked about.
+/// Refuses no writer, and counts its calls.
 #[derive(Clone, Debug, Default)]
 struct Counting(Arc<AtomicUsize>);
 

@@ -28,7 +28,7 @@ fn key(n: usize) -> RecordKey {
     RecordKey::new(format!("/any/{n}"))
 }
 
-/// Tries until it works: a storage opens its file again after a pause.
+/// Tries until it succeeds: a storage opens its file again only after a pause.
 fn until_it_works<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What is refused, and who is told.
+//! Refusals, and how they are reported.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn only_the_local_user_is_told_no() {
     let cases = [
         (b"garbage".to_vec(), Fault::Malformed),
         (Vec::new(), Fault::Malformed),
-        // Of another key: the signature does not fit.
+        // Signed for another key.
         (one_space(&foreign, 1, 1, HOUR), Fault::Invalid),
         (expired, Fault::Expired),
     ];
@@ -59,8 +59,8 @@ fn the_good_part_of_a_write_stays() {
     let mut heard = store.subscribe();
     let (key, foreign) = (RecordKey::new("/sr/a"), RecordKey::new("/sr/b"));
     let good = one_space(&key, 1, 10, HOUR);
-    // Containers can be strung together: this is one of two spaces, the second with a signature that does
-    // not fit the key, between two good ones.
+    // Encoded containers can be concatenated. This one has two spaces, the second signed for
+    // another key, between two valid ones.
     let value =
         [good.clone(), one_space(&foreign, 2, 10, HOUR), one_space(&key, 3, 10, HOUR)].concat();
     let report = store.write(&key, &value).unwrap();
@@ -80,7 +80,7 @@ fn the_good_part_of_a_write_stays() {
         origin: Origin::Local
     }));
 
-    // Once more: known now, nothing new, and so no news.
+    // Once more: known now, so there is no event.
     let report = store.write(&key, &value).unwrap();
     assert_eq!((report.stored, report.known, report.refused.len()), (0, 2, 1));
     let told = events(&mut heard);
@@ -110,7 +110,7 @@ fn what_was_replaced_is_stale() {
     assert_eq!(store.counters().superseded, 1);
 }
 
-/// A value is a number in text, up to 1,000; the greatest is the best.
+/// A validator of numbers in text, up to 1,000; the greatest wins.
 pub struct Number;
 
 fn number(value: &[u8]) -> Option<u32> {
@@ -150,10 +150,11 @@ fn a_custom_validator_decides_what_is_better() {
     assert_eq!(value(&store).unwrap(), b"5");
     store.write(&key, b"7").unwrap();
     assert_eq!(value(&store).unwrap(), b"7");
-    // Invalid though greater, and no number at all.
+    // Greater but invalid, and not a number.
     assert!(store.write(&key, b"1001").is_err());
     assert!(store.write(&key, b"eight").is_err());
-    // The same from a stranger, with whatever lifetime and publisher, is known and changes nothing.
+    // The same value from a remote writer, with any lifetime and publisher, is known and changes
+    // nothing.
     let mut record = Record::new(kad::RecordKey::new(&key), b"7".to_vec());
     record.publisher = Some(peer(1));
     record.expires = Some(Instant::now() + Duration::from_secs(2));
@@ -169,7 +170,7 @@ fn a_custom_validator_decides_what_is_better() {
         })
         .collect();
     assert_eq!(faults, [Fault::Stale, Fault::Invalid, Fault::Malformed]);
-    // Its own word says when it expires, to the last millisecond; then a worse one is welcome.
+    // It expires when it says, to the millisecond; then a worse one is stored.
     clock.advance(Duration::from_millis(59_999));
     assert_eq!(value(&store).unwrap(), b"7");
     clock.advance(Duration::from_millis(1));
@@ -197,11 +198,11 @@ fn a_local_record_has_to_fit_into_a_chunk() {
             } if limit == StoreConfig::CHUNK_BYTES)
         });
         assert_eq!(refused, !fits);
-        // What comes from others came in one piece, whatever our chunks are.
+        // A remote value arrived in one piece, so the local chunk size does not matter.
         put(&mut store, &key, value.clone());
         assert_eq!(store.record(&key).unwrap(), Some(decode(&key, &value)));
     }
-    // Nothing about such a value is checked, as with libp2p's own store.
+    // Such a value is unchecked, as in libp2p's own store.
     let mut store = with_fallback_only(local());
     let mut record = Record::new(kad_key("plain"), vec![0; 60 * 1_024]);
     record.publisher = Some(local());
@@ -214,14 +215,14 @@ fn what_is_known_is_known_beside_what_this_version_does_not_know() {
     let board = RecordKey::new("/sr/a");
     let value = one_space(&board, 1, 10, HOUR);
     store.write(&board, &value).unwrap();
-    // A field of the record that a later version may have added.
+    // A field of the record that a later version may add.
     let later = [&value[..], &[0x7a, 1, 0]].concat();
     let report = store.write(&board, &later).unwrap();
     assert_eq!((report.stored, report.known), (0, 1));
     assert_eq!(store.counters().refused_total(), 0);
 }
 
-/// Listens to one thread's warnings.
+/// The warnings that a thread logs while it runs `of`.
 fn warnings(of: impl FnOnce()) -> Vec<String> {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -246,7 +247,7 @@ fn warnings(of: impl FnOnce()) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Case 30: Kademlia tells its caller no more than `MaxRecords`.
+/// Case 30: Kademlia reports only `MaxRecords` to its caller.
 #[test]
 fn a_refused_write_of_this_node_is_logged_with_the_reason_and_what_to_do_at_every_door() {
     let (key, unknown) = (RecordKey::new("/sr/a"), RecordKey::new("foo"));

@@ -79,7 +79,7 @@ fn a_renewed_value_outlives_a_job_that_takes_long() {
     clock.advance(Duration::from_secs(100));
     put_value(&mut store, "/any/a", 3_600);
     clock.advance(Duration::from_secs(365));
-    // Someone else looks at the records meanwhile.
+    // Another caller reads the records in the meantime.
     assert_eq!(store.records().count(), 1);
     store.remove(&kad_key("/any/a"));
     assert!(store.get(&kad_key("/any/a")).is_some());

@@ -1,8 +1,10 @@
-//! What a namespace is follows from the type that was registered: no validator makes values of smart records.
+//! The kind of a namespace follows from the registered type: no validator makes smart records into
+//! values.
 //!
-//! That one which only forwards to the rules of spaces, or to a registry, does not compile is shown by the `compile_fail`
-//! examples of `SpaceRules` and `Registry`, each beside one that compiles and differs in the forwarding line. That one which
-//! compiles is kept away from smart records is shown there and by the tests of `Registry`.
+//! The `compile_fail` examples of `SpaceRules` and `Registry` show that a validator which only
+//! forwards to the rules of spaces, or to a registry, does not compile. Each is beside an example
+//! that compiles and differs in the forwarding line. These examples and the tests of `Registry`
+//! show that a validator which compiles never gets smart records.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,7 +18,7 @@ use libp2p_smart_record::{
     store::{SmartRecordStore, StoreConfig, StoreEvent},
 };
 
-/// Logs who writes, and refuses one of them.
+/// Logs the writers, and refuses one of them.
 #[derive(Clone, Debug)]
 struct Logging {
     log: Arc<Mutex<Vec<PeerId>>>,

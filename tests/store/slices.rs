@@ -1,8 +1,8 @@
-//! Large records: slices for GETs, chunks for replication.
+//! Large records: slices for GET, chunks for replication.
 
 use super::*;
 
-/// A board of many small spaces of about 200 KB.
+/// A board of many small spaces, about 200 KB in total.
 pub fn large_board(
     store: &mut SmartRecordStore,
     ttl: impl Fn(u64) -> Duration,
@@ -20,7 +20,7 @@ pub fn large_board(
     (key, board)
 }
 
-/// Joins GET after GET until nothing is missing; says how many it took.
+/// Joins replies to GET until nothing is missing. Returns how many it took.
 fn read_whole(store: &SmartRecordStore, board: &SmartRecord, max_gets: usize) -> usize {
     let key = board.key();
     let mut read = SmartRecord::new(key.clone());
@@ -44,9 +44,9 @@ fn a_large_board_is_read_slice_by_slice() {
     let size = board.encode().len();
     assert!(size > 190_000, "{size} bytes");
     let slices = size.div_ceil(8 * 1_024);
-    // Spaces stay whole, which leaves a few hundred bytes of each slice empty.
+    // Spaces are not split, which leaves a few hundred bytes of each slice empty.
     read_whole(&store, &board, slices + 3);
-    // And again, from wherever the first reader left off; a new lap begins with two smaller slices.
+    // Once more, from where the first reader stopped. A new lap begins with two smaller slices.
     read_whole(&store, &board, slices + 5);
 }
 
@@ -60,7 +60,8 @@ fn readers_who_take_turns_all_read_the_whole() {
             board.join(decode(&key, &one_space(&key, writer, 250, HOUR))).unwrap();
         }
         put_in_chunks(&mut store, &board);
-        // Each goes on until three times as many answers as it has read slices bring nothing new.
+        // Each reader goes on until three times as many replies as it has read slices add nothing
+        // new.
         let mut read = vec![(SmartRecord::new(key.clone()), 0); readers];
         let enough = |record: &SmartRecord| 3 * (1 + record.encode().len() / (8 * 1_024));
         while read.iter().any(|(record, quiet)| *quiet < enough(record)) {
@@ -94,14 +95,14 @@ fn small_records_are_returned_whole_each_time() {
     let size = record.encode().len();
     assert!((7_000..8_000).contains(&size), "{size} bytes");
     for _ in 0..3 {
-        // The spaces come in the order of their ranks.
+        // The spaces are in ascending order of their ranks.
         let value = store.get(&kad_key(&key)).unwrap().value.clone();
         assert_eq!(value.len(), size);
         assert_eq!(decode(&key, &value), record);
     }
 }
 
-/// A space of many small updates, the `i`th of which lives for `ttl(i)`.
+/// A space of many small updates; the `i`th of them lives for `ttl(i)`.
 fn long_space(key: &RecordKey, updates: u32, ttl: impl Fn(u32) -> Duration) -> SmartRecord {
     let mut signer = signer(key, 5, Limits::default());
     let mut record = SmartRecord::new(key.clone());
@@ -133,7 +134,7 @@ fn a_space_larger_than_a_slice_is_split() {
 
 #[test]
 fn a_cursor_into_a_space_that_shrank_hides_nothing() {
-    // Most of the space expires after the first slice; the rest must be found, collected or not.
+    // Most of the space expires after the first slice. The rest must be found, collected or not.
     for collect in [false, true] {
         for others in [0, 30] {
             let (mut store, clock) = open_store(StoreConfig::default());
@@ -146,7 +147,7 @@ fn a_cursor_into_a_space_that_shrank_hides_nothing() {
             }
             put_in_chunks(&mut store, &record);
             for gets in 0..4 {
-                // Move the cursor to several places, in the long space and elsewhere.
+                // Moves the cursor to several places, in the long space and elsewhere.
                 let (mut store, clock) = (clone_of(&record), clock.clone());
                 for _ in 0..gets {
                     store.0.get(&kad_key(&key)).unwrap();
@@ -157,7 +158,7 @@ fn a_cursor_into_a_space_that_shrank_hides_nothing() {
                 }
                 let mut left = record.clone();
                 left.collect(store.1.now());
-                // The rest of a lap, and one that begins with two smaller slices.
+                // The rest of a lap, and a lap that begins with two smaller slices.
                 read_whole(&store.0, &left, 1 + 3);
                 drop(clock);
             }
@@ -196,7 +197,7 @@ fn a_cursor_survives_spaces_that_vanish() {
         let slices = left.encode().len().div_ceil(8 * 1_024);
         read_whole(&store, &left, slices + 6);
     }
-    // With the last space goes the cursor; what comes later under the key is found.
+    // The cursor is removed with the last space, and later spaces under the key are found.
     clock.advance(2 * HOUR);
     assert!(store.get(&kad_key(&key)).is_none());
     store.collect().unwrap();
@@ -228,7 +229,8 @@ fn records_go_out_in_chunks_of_one_key() {
     let of = |key: &RecordKey| -> Vec<&Record> {
         records.iter().filter(|r| r.key == kad::RecordKey::new(key)).collect()
     };
-    // Each of the same key next to each other, each within its size, all of them the whole.
+    // The chunks of a key are adjacent, each within the size, and together they are the whole
+    // record.
     let chunks = of(&key);
     assert!(chunks.len() >= board.encode().len() / (15 * 1_024));
     assert!(chunks.len() <= board.encode().len() / (15 * 1_024) + 2);
@@ -247,7 +249,8 @@ fn records_go_out_in_chunks_of_one_key() {
     assert!(matches!(of(&value)[..], [record] if record.publisher == Some(peer(3))));
     assert_eq!(records.len(), chunks.len() + 2);
 
-    // Of the board only what lives, of the value nothing: less than a second is left of it.
+    // Of the board only the spaces that have not expired; of the value nothing, because less than a
+    // second is left.
     clock.advance(Duration::from_millis(69_900));
     let mut left = board.clone();
     left.collect(clock.now());
@@ -271,7 +274,7 @@ fn the_lifetime_on_the_wire_is_the_signed_one() {
     let key = RecordKey::new("/sr/a");
     let mut record =
         Record::new(kad::RecordKey::new(&key), one_space(&key, 1, 10, Duration::from_secs(600)));
-    // What the sender says of lifetime and publisher has no weight.
+    // The lifetime and publisher that are sent do not matter.
     record.expires = Some(Instant::now() + Duration::from_secs(5));
     record.publisher = Some(peer(9));
     let before = Instant::now();

@@ -1,4 +1,4 @@
-//! Tallies and heads are what a scan gives, whatever happened.
+//! Tallies and heads always match a scan.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::*;
 
-/// `proto/storage.proto`, as far as it is needed.
+/// The part of `proto/storage.proto` that is needed.
 #[derive(Clone, PartialEq, Message)]
 struct Head {
     #[prost(bytes = "vec", tag = "1")]
@@ -131,7 +131,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 20..160)
 }
 
-/// Of the whole store: eight rows of a usual size.
+/// The bound of the store: eight rows of a usual size.
 const MAX_BYTES: usize = 4_976 + 8 * Usage::ROW;
 
 fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::ProbeState>) {
@@ -159,7 +159,7 @@ fn open(rows: &Shared, clock: &ManualClock) -> (SmartRecordStore, Arc<probe::Pro
 
 #[test]
 fn tallies_and_heads_are_what_a_scan_gives() {
-    // The same histories in each run, so that what they have to lead to is certain.
+    // The same histories in each run, so that their effects are certain.
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let config = ProptestConfig {
         cases: 24,
@@ -170,7 +170,7 @@ fn tallies_and_heads_are_what_a_scan_gives() {
         ..ProptestConfig::default()
     };
     let mut runner = TestRunner::new_with_rng(config, rng);
-    // Each kind of refusal and eviction has to occur, or nothing is shown.
+    // Each kind of refusal and eviction has to occur, or the test shows nothing.
     let seen = std::cell::RefCell::new(BTreeSet::new());
     let evicted = std::cell::Cell::new((0, 0));
     runner

@@ -1,4 +1,4 @@
-//! How much memory a test has allocated. What is measured has to be alone in its process.
+//! The memory that a test has allocated. The measured code has to be alone in its process.
 
 use std::alloc::System;
 
@@ -7,7 +7,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The bytes that are allocated now. What a reallocation adds or takes away is among either number already.
+/// The number of allocated bytes. Reallocations are included in both totals.
 pub fn allocated() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)

@@ -1,4 +1,4 @@
-//! Validating and merging records without any network: bytes from a file, pubsub or anywhere else.
+//! Validates and merges records without a network: bytes from a file, pubsub or elsewhere.
 //!
 //! `cargo run --example validate_bytes`
 
@@ -23,14 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(signer.record(now).encode())
     };
 
-    // A registry answers for every namespace that it knows.
+    // A registry validates the values of its namespaces.
     let registry = Registry::default();
     let (hello, world) = (write("hello")?, write("world")?);
     if let Validated::Record(record) = registry.validate(&key, &hello, now)? {
         println!("valid: {} writer", record.spaces().len());
     }
 
-    // Two replicas have heard of one writer each; together they know both.
+    // Two replicas have one writer each. The consolidated record has both.
     let merged = registry.consolidate(&key, &[&hello, &world])?;
     let record = SpaceRules::default().read(&key, &merged, now)?;
     for (writer, space) in &record.view(now) {
@@ -42,7 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(byte) = forged.last_mut() {
         *byte ^= 1;
     }
-    // A signer that does not know its history has replicas keep its update for the longest time there is.
+    // A new signer does not know its history, so replicas retain its update for the longest allowed
+    // time.
     let later = now.saturating_add(Duration::from_secs(49 * 3_600));
     for (what, result) in [
         ("a changed byte", registry.validate(&key, &forged, now)),

@@ -1,4 +1,4 @@
-//! The interface of clocks, for those who use the rules.
+//! The clock interface for code that calls the rules.
 //!
 //! **Invariants.** The rules take `now` as an argument and never call a clock.
 
@@ -6,12 +6,12 @@ use std::{fmt::Debug, sync::Arc};
 
 use crate::time::Timestamp;
 
-/// Tells the time.
+/// A source of the current time.
 ///
-/// A store asks its clock once for each call and hands the answer down. Tests use a clock that they
-/// move.
+/// A store reads its clock once per call and passes the time on. Tests use a clock that they
+/// advance.
 pub trait Clock: Send + Sync + Debug + 'static {
-    /// The time now, in Unix milliseconds.
+    /// The current time, in Unix milliseconds.
     fn now(&self) -> Timestamp;
 }
 

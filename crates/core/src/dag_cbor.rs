@@ -1,10 +1,11 @@
-//! Reading DAG-CBOR that a stranger may have written.
+//! Decoder for DAG-CBOR from untrusted sources.
 //!
-//! `Ipld` reads itself, too, but lets a list say how much memory to reserve for it, up to a megabyte at every level:
-//! a few hundred bytes, signed by nobody, take hundreds of megabytes.
+//! The deserializer of `Ipld` reserves the memory that a list claims to need, up to a megabyte at
+//! every level. A few hundred unsigned bytes can thus take hundreds of megabytes.
 //!
-//! **Invariants.** Reading takes memory in proportion to the bytes that are there, whatever lengths they claim. What is
-//! read is the same as `Ipld` reads. Depth is bounded by the codec (256 steps, two for each level).
+//! **Invariants.** Decoding takes memory in proportion to the input, whatever lengths it claims.
+//! The result is the same as that of the deserializer of `Ipld`. Depth is bounded by the codec (256
+//! steps, two for each level).
 //!
 //! **Spec.** [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
 
@@ -17,7 +18,7 @@ use crate::data::Data;
 #[error("{0}")]
 pub struct DecodeError(String);
 
-/// Reads the data in these bytes, in time and memory in proportion to them.
+/// Decodes one item. Time and memory are proportional to the length of the input.
 ///
 /// ```
 /// use smart_record_core::dag_cbor;
@@ -28,7 +29,7 @@ pub struct DecodeError(String);
 /// ```
 ///
 /// # Errors
-/// [`DecodeError`] if they are not one item of DAG-CBOR and nothing else.
+/// [`DecodeError`] if the bytes are not exactly one item of DAG-CBOR.
 pub fn from_slice(bytes: &[u8]) -> Result<Ipld, DecodeError> {
     let Data(data) =
         serde_ipld_dagcbor::from_slice(bytes).map_err(|e| DecodeError(e.to_string()))?;

@@ -1,8 +1,8 @@
-//! Reading IPLD data that a stranger may have written, from any codec.
+//! Deserializer of IPLD data from untrusted sources, for any codec.
 //!
-//! **Invariants.** Reading takes memory in proportion to what is there, whatever lengths are claimed. A key that
-//! stands twice in a map is refused: DAG-CBOR's reader does so itself, DAG-JSON's lets the last one win. Depth is the
-//! codec's to bound.
+//! **Invariants.** Memory is proportional to the input, whatever lengths it claims. A duplicate key
+//! in a map is refused: the DAG-CBOR codec refuses it itself, the DAG-JSON codec would keep the
+//! last one. The codec bounds the depth.
 //!
 //! **Spec.** [IPLD data model](https://ipld.io/docs/data-model/).
 
@@ -15,7 +15,7 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
-/// Data, read from any codec.
+/// IPLD data read from any codec.
 pub(crate) struct Data(pub(crate) Ipld);
 
 impl<'de> Deserialize<'de> for Data {
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ipld, A::Error> {
-        // Not what `size_hint` says.
+        // Reserves nothing: `size_hint` is not trusted.
         let mut list = Vec::new();
         while let Some(Data(element)) = seq.next_element()? {
             list.push(element);

@@ -1,6 +1,6 @@
-//! `Debug` of types that hold what has none, or more than anybody wants to read.
+//! `Debug` for types with fields that do not implement it or are too large to print.
 
-/// Writes `Debug` for a type: its name and these values.
+/// Implements `Debug` for a type: prints its name and the given values.
 ///
 /// ```
 /// struct Room {

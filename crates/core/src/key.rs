@@ -1,11 +1,11 @@
 //! The key of a record and its namespace.
 //!
-//! **Invariants.** A [`RecordKey`] is any bytes; that it has a namespace is a property to ask for, not one
-//! it must have, because a store with a fallback takes keys of any form.
+//! **Invariants.** A [`RecordKey`] is any bytes. It need not have a namespace, because a store with
+//! a fallback takes keys of any form.
 //!
 //! **Spec.** `/namespace/path`, split as
-//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/util.go) does: the key begins
-//! with `/`, the namespace ends at the next `/`, which has to be there.
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/util.go) does: the key
+//! begins with `/`, and the namespace ends at the next `/`, which is required.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ use sha2::{Digest, Sha256};
 pub struct RecordKey(Vec<u8>);
 
 impl RecordKey {
-    /// A key of these bytes. No length is refused here; [`Limits::key_bytes`](crate::Limits::key_bytes) is
-    /// checked where a record is admitted.
+    /// A key of these bytes, of any length. [`Limits::key_bytes`](crate::Limits::key_bytes) is
+    /// checked when a record is admitted.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
@@ -34,7 +34,7 @@ impl RecordKey {
     /// The key `/namespace/path`.
     ///
     /// # Errors
-    /// [`NamespaceError`] when `namespace` is empty or has a `/` in it.
+    /// [`NamespaceError`] if `namespace` is empty or contains a `/`.
     pub fn from_parts(namespace: &str, path: impl AsRef<[u8]>) -> Result<Self, NamespaceError> {
         check_namespace(namespace)?;
         let mut bytes = format!("/{namespace}/").into_bytes();
@@ -47,13 +47,13 @@ impl RecordKey {
         &self.0
     }
 
-    /// The first segment, or `None` when the key is not of the form `/namespace/path`, or its first segment
-    /// is empty or not UTF-8.
+    /// The first segment. `None` if the key does not have the form `/namespace/path`, or its first
+    /// segment is empty or not UTF-8.
     pub fn namespace(&self) -> Option<&str> {
         self.split().map(|(namespace, _)| namespace)
     }
 
-    /// What follows the namespace and its `/`; the whole key when it has no namespace.
+    /// The bytes after the namespace and its `/`; the whole key if it has no namespace.
     pub fn path(&self) -> &[u8] {
         self.split().map_or(&self.0, |(_, path)| path)
     }
@@ -66,24 +66,25 @@ impl RecordKey {
         (!namespace.is_empty()).then_some((namespace, path))
     }
 
-    /// SHA-256 of the bytes: the key's place in Kademlia's key space.
+    /// SHA-256 of the bytes: the position of the key in the Kademlia key space.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
 }
 
-/// What is wrong with a namespace.
+/// Why a namespace is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamespaceError {
-    /// A namespace has at least one character.
+    /// The namespace is empty.
     #[error("a namespace must not be empty")]
     Empty,
-    /// A namespace is one segment of a key.
-    #[error("namespace {0:?} has a '/' in it")]
+    /// The namespace contains a `/`.
+    #[error("the namespace {0:?} contains a '/'")]
     HasSlash(String),
-    /// The [namespace of smart records](crate::Registry::SMART_RECORDS) is for rules that keep spaces.
-    #[error("the namespace {0:?} is for smart records and takes no other rules")]
+    /// The [namespace of smart records](crate::Registry::SMART_RECORDS) takes only rules that keep
+    /// spaces.
+    #[error("the namespace {0:?} accepts only rules of smart records")]
     SmartRecords(&'static str),
 }
 
@@ -122,13 +123,13 @@ impl AsRef<[u8]> for RecordKey {
 }
 
 impl fmt::Display for RecordKey {
-    /// The key as text, bytes that are not printable ASCII escaped.
+    /// The key as text. Bytes that are not printable ASCII are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())
     }
 }
 
-/// As text, because the bytes mostly are.
+/// Prints text, because most keys are text.
 impl fmt::Debug for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordKey({self})")

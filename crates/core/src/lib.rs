@@ -1,14 +1,15 @@
 //! The rules of smart records: signed, mergeable, expiring records, without a network.
 //!
-//! Under one key many peers write, each to its own signed space; every piece has a lifetime; replicas merge
-//! instead of overwriting; and nothing forged, expired, replayed or rolled back gets in. Everything here is a pure
-//! function of its arguments: no clock, no I/O, no randomness; `now` is an argument.
+//! Many peers write under one key, each to its own signed space. Every piece has a lifetime.
+//! Replicas merge instead of overwriting. Forged, expired, replayed and rolled-back updates are
+//! refused. Every function depends on its arguments only: no clock, no I/O, no randomness. `now` is
+//! an argument.
 //!
 //! # Features
 //!
-//! `ecdsa`, `rsa` and `secp256k1`, all on by default: public keys of these types beside Ed25519. Without
-//! one, a key of that type is refused as [`Fault::Unsupported`]. A node that serves records to others needs
-//! all of them, because it would otherwise refuse what other replicas keep.
+//! `ecdsa`, `rsa` and `secp256k1`, all on by default, add public keys of these types to Ed25519.
+//! Without a feature, keys of its type are refused as [`Fault::Unsupported`]. A node that serves
+//! records to others needs all of them: otherwise it refuses records that other replicas keep.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,24 +1,24 @@
 //! The document model: a tree of typed nodes, each with an optional lifetime of its own.
 //!
-//! A *document* is what one update carries: a tree whose root is a [`Dict`]. Its nodes are those of
-//! libp2p's Go smart records, Bool, Int, Float and Link added:
+//! A *document* is the content of one update: a tree whose root is a [`Dict`]. Its nodes are those
+//! of libp2p's Go smart records, and Bool, Int, Float and Link:
 //!
 //! | kind | holds |
 //! |---|---|
-//! | Bool, Int, Float, String, Bytes, Link | a value: `bool`, `i64`, `f64` but never NaN, text, bytes, a CID |
-//! | [`List`] | a sequence of nodes, in the order in which they were given |
+//! | Bool, Int, Float, String, Bytes, Link | a value: `bool`, `i64`, `f64` except NaN, text, bytes, a CID |
+//! | [`List`] | a sequence of nodes, in the order given |
 //! | [`Set`] | a set of nodes |
 //! | [`Dict`] | pairs of a key, which may be of any kind, and a node |
 //! | [`Predicate`] | `tag(positional…; named…)`, a statement about something |
-//! | [`Opaque`] | a node of a kind that this version does not know, kept as it came |
+//! | [`Opaque`] | a node of a kind that this version does not know, kept verbatim |
 //!
-//! **Invariants.** Nodes are totally ordered ([`Ord`]), first by *content*, which leaves lifetimes out, then
-//! by lifetimes. A Set, or the positional part of a Predicate, holds no two nodes of the same content; the
-//! keys of a Dict carry no lifetimes. There is one canonical encoding of a node ([`codec`]); two nodes are
-//! equal exactly when their encodings are.
+//! **Invariants.** Nodes are totally ordered ([`Ord`]): by *content*, which excludes lifetimes,
+//! then by lifetimes. A Set and the positional part of a Predicate hold no two nodes of the same
+//! content. The keys of a Dict carry no lifetimes. A node has one canonical encoding ([`codec`]).
+//! Two nodes are equal if and only if their encodings are equal.
 //!
-//! **Spec.** [go-smart-record `xr`](https://github.com/libp2p/go-smart-record/tree/main/ir); merging and
-//! viewing: `docs/design.md`, section "View".
+//! **Spec.** [go-smart-record `xr`](https://github.com/libp2p/go-smart-record/tree/main/ir);
+//! merging and viewing: `docs/design.md`, section "View".
 
 pub mod codec;
 mod dict;
@@ -49,11 +49,11 @@ pub use self::{
 };
 use crate::time::Timestamp;
 
-/// How many levels of nodes are read from JSON or IPLD data, the root counted. It bounds the stack that reading
-/// takes; what a document may have is [`DocumentLimits::depth`], which is less by default.
+/// The most levels of nodes read from JSON or IPLD data, including the root. It bounds the stack
+/// that reading takes. [`DocumentLimits::depth`] bounds documents and is lower by default.
 const MAX_DEPTH: usize = 64;
 
-/// A piece of a document: what it is, and until when.
+/// A node of a document: its content and its lifetime.
 ///
 /// ```
 /// use smart_record_core::{Dict, Node, Timestamp};
@@ -65,16 +65,16 @@ const MAX_DEPTH: usize = 64;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// What the node is.
+    /// The kind and content.
     pub kind: Kind,
-    /// When the node expires, in Unix milliseconds. `None`: with its parent, the root with its update. A
-    /// node never outlives its parent, so a later time than the parent's counts as the parent's.
+    /// When the node expires, in Unix milliseconds. `None`: it expires with its parent, and the
+    /// root with its update. A node never outlives its parent: a later time counts as the parent's.
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a node is: its kind and its content.
+/// The kind and content of a node.
 ///
-/// A later version may know more kinds, which are [`Opaque`] to this one.
+/// Kinds added by later versions are [`Opaque`] to this one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -92,7 +92,7 @@ pub enum Kind {
     Link(Cid),
     /// A set of nodes.
     Set(Set),
-    /// Keys and nodes.
+    /// A map from keys to nodes.
     Dict(Dict),
     /// A tagged statement.
     Predicate(Predicate),
@@ -102,13 +102,13 @@ pub enum Kind {
     Opaque(Opaque),
 }
 
-/// The encoding of a node of a kind that this version does not know: stored, passed on and compared, never
-/// looked into. It comes from decoding only.
+/// The encoding of a node of a kind that this version does not know. It is stored, passed on and
+/// compared, never parsed. Only decoding creates it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Opaque(Vec<u8>);
 
 impl Opaque {
-    /// The node of these bytes, if they are an encoded node of a kind that this version does not know.
+    /// The node with these bytes, if they encode a node of a kind that this version does not know.
     pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
         codec::is_unknown_kind(&bytes).then_some(Self(bytes))
     }
@@ -120,12 +120,13 @@ impl Opaque {
 }
 
 impl Node {
-    /// A node that lives as long as its parent.
+    /// A node that expires with its parent.
     pub fn new(kind: impl Into<Kind>) -> Self {
         Self { kind: kind.into(), expires_at: None }
     }
 
-    /// The same node with a lifetime of its own, which ends at `at` or with the parent's if that is earlier.
+    /// The same node with a lifetime of its own. It ends at `at`, or with its parent if that is
+    /// earlier.
     #[must_use]
     pub fn expires_at(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(at);
@@ -186,8 +187,8 @@ impl Kind {
         }
     }
 
-    /// The nodes directly inside: the elements of a List or a Set, the values of a Dict, the arguments of a
-    /// Predicate, those without a name first. Keys and names are not among them.
+    /// The child nodes: the elements of a List or a Set, the values of a Dict, or the arguments of
+    /// a Predicate, positional ones first. Keys and names are not included.
     pub fn children(&self) -> impl Iterator<Item = &Node> {
         let (elements, dict): (&[Node], _) = match self {
             Self::List(list) => (&list.elements, None),
@@ -199,7 +200,8 @@ impl Kind {
         elements.iter().chain(dict.into_iter().flat_map(|dict| dict.pairs.values()))
     }
 
-    /// The [`children`](Self::children), to change their lifetimes. Their content is their place in a Set.
+    /// The [`children`](Self::children), to change their lifetimes. Their content must not change,
+    /// because it is their position in a Set.
     fn children_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         let (elements, dict): (&mut [Node], _) = match self {
             Self::List(list) => (&mut list.elements, None),
@@ -213,7 +215,7 @@ impl Kind {
         elements.iter_mut().chain(dict.into_iter().flat_map(|dict| dict.pairs.values_mut()))
     }
 
-    /// The same kind, with each child replaced or left out.
+    /// The same kind, with each child replaced or removed.
     pub(crate) fn filter_map(self, mut change: impl FnMut(Node) -> Option<Node>) -> Self {
         match self {
             Self::List(list) => Self::List(list.into_iter().filter_map(change).collect()),

@@ -1,20 +1,20 @@
-//! What several modules need of protobuf: the error of a decoder, and fields without a schema.
+//! Protobuf helpers: the error of a decoder, and a reader of fields without a schema.
 
 use prost::encoding::{self, WireType};
 
-/// What is wrong with the encoding of a protobuf message, in the decoder's words.
+/// Why bytes are not a protobuf message, as the decoder reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProtobufError(String);
 
 impl ProtobufError {
-    /// The error of a decoder.
+    /// Wraps the error of a decoder.
     pub fn new(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
 }
 
-/// The length-delimited fields of a message, up to the first of another kind.
+/// The length-delimited fields of a message, up to the first field of another wire type.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {

@@ -1,18 +1,19 @@
-//! Smart records: under one key, a space for each of many writers.
+//! Smart records: a space for each writer under one key.
 //!
-//! Each writer signs updates to its own space; replicas join what they hear; readers see what lives. The
-//! rules are in the modules' invariants:
+//! Each writer signs updates to its own space. Replicas join the updates that they receive. Readers
+//! see what has not expired. The invariants of each module state the rules:
 //!
-//! * [`SignedUpdate`]: what a writer signs, and what is checked about it.
-//! * [`Space`]: how updates join, when they may go, what a reader sees of them.
+//! * [`SignedUpdate`]: a signed write, and how it is checked.
+//! * [`Space`]: how updates join, when they are collected, and how they are viewed.
 //! * [`SmartRecord`]: the spaces under one key.
 //! * [`View`]: a record at an instant.
-//! * [`SpaceSigner`]: the writing side. [`SigningHistory`]: what a signer knows of what it has signed. [`KeptDocument`]: what is
-//!   signed anew before it expires.
-//! * [`Limits`], [`Admission`]: how much, and who.
+//! * [`SpaceSigner`]: signs updates. [`SigningHistory`]: the earlier updates that a signer knows.
+//!   [`KeptDocument`]: a document that is signed again before it expires.
+//! * [`Limits`], [`Admission`]: the bounds, and who may write.
 //!
-//! **Invariants.** The core reads no clock: `now` is an argument. Joining takes none, so replicas that have
-//! seen the same updates, in any order, in any pieces and any number of times, hold the same record.
+//! **Invariants.** The core reads no clock: `now` is an argument. Joining does not depend on time,
+//! so replicas that have received the same updates hold the same record, whatever the order,
+//! grouping and repetition.
 //!
 //! **Spec.** `docs/design.md`, section "The smart record".
 
@@ -61,40 +62,40 @@ use crate::{
     key::RecordKey, proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp,
 };
 
-/// What lives under one key: the spaces of its writers.
+/// The spaces of all writers under one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmartRecord {
     key: RecordKey,
     spaces: BTreeMap<Writer, Space>,
 }
 
-/// Why bytes are not a smart record of a key.
+/// Why bytes are not a smart record for a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
     /// The key is too long.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// There is not a single update in them.
-    #[error("a record without an update")]
+    /// The record has no updates.
+    #[error("the record has no updates")]
     Empty,
     /// The bytes are not a `SmartRecord` message.
     #[error("not a protobuf message of a smart record: {0}")]
     Protobuf(#[from] ProtobufError),
-    /// A public key is not one.
+    /// The public key of a space is invalid.
     #[error(transparent)]
     Writer(#[from] WriterError),
-    /// An update is not its writer's.
+    /// An update in a space is invalid.
     #[error("an update of {writer}: {error}")]
     Update {
-        /// The writer of the space in which it was.
+        /// The writer of the space.
         writer: Box<PeerId>,
-        /// What is wrong.
+        /// Why the update is invalid.
         error: UpdateError,
     },
 }
 
-/// Two records of different keys cannot be joined.
+/// Records of different keys cannot be joined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of {other} cannot be joined into one of {own}")]
 pub struct KeyMismatch {
@@ -110,12 +111,13 @@ impl SmartRecord {
         Self { key, spaces: BTreeMap::new() }
     }
 
-    /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
-    /// of it is refused. What is expired or from the future passes. To read what the network answers, use
-    /// [`SpaceRules::read`](crate::SpaceRules::read), which takes what is good at a time.
+    /// Decodes a record and makes every check that does not depend on the time. A single fault
+    /// refuses the whole record. Expired and future updates pass. To read answers from the network,
+    /// use [`SpaceRules::read`](crate::SpaceRules::read), which keeps the parts that are valid at a
+    /// given time.
     ///
     /// # Errors
-    /// [`RecordError`] if anything in it is not as it should be.
+    /// [`RecordError`] if any part of it is invalid.
     pub fn decode(
         key: &RecordKey,
         value: impl Into<Bytes>,
@@ -147,8 +149,8 @@ impl SmartRecord {
         .encode_to_vec()
     }
 
-    /// The record in pieces of at most `max_bytes`, each a record of its own; joined, they are the whole.
-    /// A piece is larger only if a single update is.
+    /// Splits the record into encoded records of at most `max_bytes` each. Joined, they give the
+    /// whole record. A chunk is larger only if a single update is.
     pub fn chunks(&self, max_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
         let spaces = self.spaces.iter().map(|(writer, space)| ((), space.encode(writer)));
         Chunks::new(spaces, max_bytes)
@@ -174,7 +176,7 @@ impl SmartRecord {
         self.spaces.get(writer)
     }
 
-    /// The instant at which its last update may go.
+    /// The instant from which its last update may be collected.
     pub fn retain_until(&self) -> Option<Timestamp> {
         self.spaces.values().filter_map(Space::retain_until).max()
     }
@@ -182,19 +184,19 @@ impl SmartRecord {
     /// Joins one update into its writer's space.
     ///
     /// # Errors
-    /// [`BadSignature`] if the update is not the writer's, or is one of another key.
+    /// [`BadSignature`] if the update was not signed by this writer for this key.
     pub fn insert(&mut self, writer: Writer, update: SignedUpdate) -> Result<Joined, BadSignature> {
         writer.verify(&self.key, update.as_bytes(), update.signature())?;
         Ok(self.join_update(writer, update))
     }
 
-    /// Joins an update that is known to be the writer's under this record's key.
+    /// Joins an update that is known to be signed by the writer for this key.
     fn join_update(&mut self, writer: Writer, update: SignedUpdate) -> Joined {
         self.spaces.entry(writer).or_default().insert(update)
     }
 
-    /// Joins a space into that of its writer. That its updates are the writer's under this record's key is not verified;
-    /// [`insert`](Self::insert) does.
+    /// Joins a space into the writer's space. It does not verify that the writer signed the updates
+    /// for this key; [`insert`](Self::insert) does.
     pub fn join_space(&mut self, writer: Writer, space: Space) {
         if !space.is_empty() {
             self.spaces.entry(writer).or_default().join(space);
@@ -204,7 +206,7 @@ impl SmartRecord {
     /// Joins another state of the record, writer by writer.
     ///
     /// # Errors
-    /// [`KeyMismatch`] if it is a record of another key.
+    /// [`KeyMismatch`] if `other` is a record of another key.
     pub fn join(&mut self, other: Self) -> Result<(), KeyMismatch> {
         if self.key != other.key {
             return Err(KeyMismatch { own: self.key.clone(), other: other.key });
@@ -215,8 +217,8 @@ impl SmartRecord {
         Ok(())
     }
 
-    /// Drops what is more than `limits` allow: the oldest updates of a space, the spaces of the highest rank.
-    /// Doing so before or after a join gives the same.
+    /// Drops what exceeds `limits`: the oldest updates of a space, and the spaces of the highest
+    /// rank. Truncating before or after a join gives the same result.
     pub fn truncate(&mut self, limits: &Limits) {
         for space in self.spaces.values_mut() {
             space.truncate(limits);
@@ -232,8 +234,8 @@ impl SmartRecord {
         }
     }
 
-    /// Drops the updates that may go at `now`, and spaces left without any; says how many updates. No view
-    /// at `now` or later changes.
+    /// Drops the updates whose `retain_until` is at or before `now`, and spaces left empty. Returns
+    /// the number of updates dropped. No view at `now` or later changes.
     pub fn collect(&mut self, now: Timestamp) -> usize {
         let mut collected = 0_usize;
         self.spaces.retain(|_, space| {
@@ -243,8 +245,8 @@ impl SmartRecord {
         collected
     }
 
-    /// Drops the updates that were issued after `latest`, and spaces left without any: what replicas refuse because it comes
-    /// from the future.
+    /// Drops the updates issued after `latest`, which replicas refuse as from the future, and
+    /// spaces left empty.
     pub fn forget_after(&mut self, latest: Timestamp) {
         self.spaces.retain(|_, space| {
             space.forget_after(latest);
@@ -252,7 +254,7 @@ impl SmartRecord {
         });
     }
 
-    /// What a reader sees at `now`.
+    /// The view of the record at `now`.
     pub fn view(&self, now: Timestamp) -> View {
         self.spaces
             .iter()

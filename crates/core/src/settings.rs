@@ -1,8 +1,9 @@
-//! Configuration types: private fields, a getter and a chainable setter for each.
+//! Macro for configuration types: a getter and a chainable setter for each private field.
 
-/// Writes the getter and the chainable setter of each setting of a type.
+/// Defines a getter and a chainable setter for each setting of a type.
 ///
-/// A setting is a field of the type; its value is `Copy`. The documentation is the getter's, and the setter's refers to it.
+/// A setting is a field whose type is `Copy`. The getter gets the given documentation; that of the
+/// setter refers to it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,11 +1,13 @@
-//! One topic over many keys: how a board outgrows what replicas keep under one.
+//! Sharded keys: one topic spread over many keys.
 //!
-//! A replica keeps [`spaces_per_record`](crate::Limits::spaces_per_record) spaces under a key, and the same twenty
-//! peers hold all of them. A [`ShardedKey`] spreads the writers of a topic over `2^bits` keys, so that each is held
-//! by other peers; a [`ShardedRecord`] puts what is read under them together again.
+//! A replica keeps at most [`spaces_per_record`](crate::Limits::spaces_per_record) spaces under a
+//! key, and the same twenty peers hold all of them. A [`ShardedKey`] spreads the writers of a topic
+//! over `2^bits` keys, each held by different peers. A [`ShardedRecord`] combines the records read
+//! under these keys.
 //!
-//! **Invariants.** A writer has one shard of a topic, known from its peer id alone; what it writes under the keys of
-//! others is no part of the topic. Keys of different topics or different numbers of shards differ.
+//! **Invariants.** A writer has one shard of a topic, which depends on the topic and its peer id
+//! only. Its spaces under the keys of other shards are not part of the topic. Different topics and
+//! different shard counts have different keys.
 //!
 //! **Spec.** `docs/design.md`, section "Sharded keys".
 
@@ -20,15 +22,16 @@ use crate::{
     time::Timestamp,
 };
 
-/// The segment of a key that says that it is a shard.
+/// The key segment that marks a shard.
 const SEGMENT: &str = "shard";
 
-/// A topic whose writers are spread over `2^bits` keys, by the hashes of their peer ids.
+/// A topic whose writers are spread over `2^bits` keys by a hash of their peer ids.
 ///
-/// All who write and read the topic have to use the same number of bits; it is part of the keys, so that who uses
-/// another meets nobody rather than half of them. Choose it so that the writers, divided by `2^bits`, are no more than
-/// three quarters of [`Limits::spaces_per_record`]: then the fullest shard has room too. With one bit more, each shard
-/// is split in two, and while a topic grows its readers read both.
+/// All writers and readers of a topic must use the same number of bits. The number is part of the
+/// keys, so a peer with another number finds no writers instead of half of them. Choose it so that
+/// the number of writers divided by `2^bits` is at most three quarters of
+/// [`Limits::spaces_per_record`]: then the fullest shard has room too. To let a topic grow, add one
+/// bit, which splits each shard in two. During the change readers read both.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,30 +62,30 @@ pub struct ShardedKey {
     bits: u8,
 }
 
-/// Why a topic cannot be sharded in this way.
+/// Why a topic cannot be sharded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardError {
-    /// Reading all of a topic costs lookups under every key.
+    /// More bits than [`ShardedKey::MAX_BITS`].
     #[error("{got} bits, more than {max}")]
     TooManyBits {
-        /// As many as were asked for.
+        /// The number of bits requested.
         got: u8,
         /// [`ShardedKey::MAX_BITS`].
         max: u8,
     },
-    /// The keys would not be in the namespace that the topic was meant for.
+    /// The topic is not a key with a namespace.
     #[error("the topic {topic} has no namespace")]
     NoNamespace {
         /// The topic.
         topic: RecordKey,
     },
-    /// The keys of the shards are longer than the topic.
+    /// The longest key of a shard is too long.
     #[error("the longest key of a shard: {0}")]
     Key(#[from] LimitExceeded),
 }
 
-/// A record is not a shard of a topic.
+/// The key of a record is not a shard of the topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} is not the key of a shard of {topic}")]
 pub struct NotAShard {
@@ -93,14 +96,17 @@ pub struct NotAShard {
 }
 
 impl ShardedKey {
-    /// The most bits there can be: 65,536 keys, with default limits enough for fifty million writers.
+    /// The largest number of bits: 65,536 keys, enough for fifty million writers with the default
+    /// limits.
     pub const MAX_BITS: u8 = 16;
 
-    /// A topic of `2^bits` shards under the keys `<topic>/shard/<2^bits>/<number>`, both in decimal.
+    /// A topic of `2^bits` shards under the keys `<topic>/shard/<2^bits>/<number>`, with decimal
+    /// numbers.
     ///
     /// # Errors
-    /// [`ShardError`] if there are more than [`MAX_BITS`](Self::MAX_BITS), the topic has no namespace, or one of the
-    /// keys is longer than `limits` allow; they are up to 18 bytes longer than the topic.
+    /// [`ShardError`] if `bits` is more than [`MAX_BITS`](Self::MAX_BITS), the topic has no
+    /// namespace, or a key is longer than `limits` allow. Keys are up to 18 bytes longer than the
+    /// topic.
     pub fn new(topic: RecordKey, bits: u8, limits: &Limits) -> Result<Self, ShardError> {
         if bits > Self::MAX_BITS {
             return Err(ShardError::TooManyBits { got: bits, max: Self::MAX_BITS });
@@ -118,27 +124,27 @@ impl ShardedKey {
         &self.topic
     }
 
-    /// How many bits of a writer's hash choose the shard: there are `2^bits` keys.
+    /// The number of hash bits that select the shard: there are `2^bits` keys.
     pub const fn bits(&self) -> u8 {
         self.bits
     }
 
-    /// The key under which a peer writes. It is found from the first bits of
-    /// `sha256(sha256(topic) ‖ peer id)`, so writers who share a key of one topic do not share that of another.
+    /// The key under which a peer writes. The first bits of `sha256(sha256(topic) ‖ peer id)`
+    /// select it, so writers that share a shard of one topic are spread anew in another.
     pub fn key_for(&self, writer: &PeerId) -> RecordKey {
         self.key_at(self.shard_of(writer))
     }
 
-    /// All keys, in the order of their numbers.
+    /// All keys, in numerical order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = RecordKey> {
         (0..self.count()).map(|shard| self.key_at(shard))
     }
 
-    /// Whether a key is one of them.
+    /// Whether a key is one of the [`keys`](Self::keys).
     pub fn contains(&self, key: &RecordKey) -> bool {
         let number = key.as_bytes().strip_prefix(&self.prefix()[..]);
         let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
-        // In the one form that it has: no zeros in front.
+        // Refuses other forms of the number, such as leading zeros.
         number.is_some_and(|shard| shard < self.count() && self.key_at(shard) == *key)
     }
 
@@ -146,14 +152,14 @@ impl ShardedKey {
         let hash = Sha256::new().chain_update(self.topic.digest()).chain_update(writer.to_bytes());
         let hash: [u8; 32] = hash.finalize().into();
         let [a, b, c, d, ..] = hash;
-        // Of 32 bits, shifted by all of them, nothing is left: without bits there is one shard.
+        // With zero bits all 32 are shifted out, so there is one shard.
         let unused = u32::BITS.saturating_sub(u32::from(self.bits));
         u32::from_be_bytes([a, b, c, d]).checked_shr(unused).unwrap_or(0)
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     const fn count(&self) -> u32 {
-        // No more than `MAX_BITS`, which is less than 32.
+        // `bits` is at most `MAX_BITS`, which is less than 32.
         1_u32.wrapping_shl(self.bits as u32)
     }
 
@@ -168,7 +174,7 @@ impl ShardedKey {
     }
 }
 
-/// What is known of a sharded topic: the records under its keys, as one.
+/// The records read under the keys of a sharded topic, combined.
 ///
 /// See [`ShardedKey`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,21 +184,22 @@ pub struct ShardedRecord {
 }
 
 impl ShardedRecord {
-    /// A topic of which nothing is known yet.
+    /// A topic without records.
     pub const fn new(key: ShardedKey) -> Self {
         Self { key, shards: BTreeMap::new() }
     }
 
-    /// The keys of the topic.
+    /// The sharded key of the topic.
     pub const fn key(&self) -> &ShardedKey {
         &self.key
     }
 
-    /// Joins what was read under one of the keys: an answer, a slice, or the whole of it. The spaces of writers whose
-    /// key is another one are left out, so that each writer is there once; says how many they were.
+    /// Joins a record read under one of the keys, or a part of one. Skips the spaces of writers
+    /// that belong to another shard, so that each writer appears once. Returns the number of spaces
+    /// skipped.
     ///
     /// # Errors
-    /// [`NotAShard`] if it is a record of another key.
+    /// [`NotAShard`] if the key of the record is not one of the topic's keys.
     pub fn join(&mut self, record: SmartRecord) -> Result<usize, NotAShard> {
         let key = record.key();
         if !self.key.contains(key) {
@@ -211,7 +218,7 @@ impl ShardedRecord {
         Ok(left_out)
     }
 
-    /// What is known of the record under one of the keys.
+    /// The record joined so far under one of the keys.
     pub fn shard(&self, key: &RecordKey) -> Option<&SmartRecord> {
         self.shards.get(key)
     }
@@ -221,7 +228,7 @@ impl ShardedRecord {
         self.shards.values().flat_map(SmartRecord::spaces)
     }
 
-    /// What a reader sees of the topic at `now`, as if it were one record.
+    /// The view of all shards at `now`, as of one record.
     pub fn view(&self, now: Timestamp) -> View {
         self.spaces()
             .filter_map(|(writer, space)| Some((writer.clone(), space.view(now)?)))
@@ -241,7 +248,7 @@ mod tests {
         PeerId::from_bytes(&[&[0x12, 0x20], &[byte; 32][..]].concat()).unwrap()
     }
 
-    /// Computed with Python's hashlib.
+    /// The expected values were computed with Python's hashlib.
     #[test]
     fn the_shards_of_writers_are_stable() {
         for (writer, shards) in VECTORS {

@@ -1,7 +1,7 @@
-//! Instants, as every rule of this crate counts them.
+//! The instant type that all rules of this crate use.
 //!
-//! **Invariants.** A [`Timestamp`] is Unix time in milliseconds and nothing else; arithmetic on it
-//! never wraps. The core takes `now` as an argument and never reads a clock.
+//! **Invariants.** A [`Timestamp`] is Unix time in milliseconds. Arithmetic on it never wraps. The
+//! core takes `now` as an argument and never reads a clock.
 
 use std::{fmt, time::Duration};
 
@@ -20,9 +20,9 @@ use web_time::{SystemTime, UNIX_EPOCH};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The Unix epoch; anything that expires here has always been expired.
+    /// The Unix epoch.
     pub const EPOCH: Self = Self(0);
-    /// The last instant there is.
+    /// The last representable instant.
     pub const MAX: Self = Self(u64::MAX);
 
     /// The instant `millis` milliseconds after the Unix epoch.
@@ -35,26 +35,26 @@ impl Timestamp {
         self.0
     }
 
-    /// This instant plus `duration` (whole milliseconds), or [`Timestamp::MAX`] when that is past the end.
+    /// This instant plus `duration`, in whole milliseconds; [`Timestamp::MAX`] on overflow.
     pub fn saturating_add(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// This instant minus `duration` (whole milliseconds), or the epoch when that is before it.
+    /// This instant minus `duration`, in whole milliseconds; the epoch on underflow.
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(millis))
     }
 
-    /// How long after `earlier` this instant is; zero when it is not after it.
+    /// The time from `earlier` to this instant; zero if `earlier` is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Times before the epoch become the epoch, times out of range [`Timestamp::MAX`].
+    /// Times before the epoch become the epoch, times beyond the range [`Timestamp::MAX`].
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
             Ok(since) => Self::EPOCH.saturating_add(since),
@@ -63,11 +63,11 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// The end of the year 9999, after which RFC 3339 has no more dates.
+/// The end of the year 9999, the last date in RFC 3339.
 const LAST_DATE_MILLIS: u64 = 253_402_300_799_999;
 
 impl fmt::Display for Timestamp {
-    /// As in RFC 3339: `2026-11-21T08:00:00.000Z`; past the year 9999 as milliseconds.
+    /// Formats as RFC 3339: `2026-11-21T08:00:00.000Z`; after the year 9999 as milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = Duration::from_millis(self.0);
         match std::time::UNIX_EPOCH.checked_add(since) {

@@ -1,12 +1,16 @@
-//! Validators: what a record of a namespace may be, which of two is better, and how several become one.
+//! Validators: which values of a namespace are valid, which of several is best, and how to combine
+//! them.
 //!
-//! All of them work on bytes, wherever these come from: a DHT, pubsub, a file. A namespace is either *spaces*, the smart
-//! records of many writers ([`SpaceRules`]), or a *value* ([`Validator`]). A [`Registry`] maps keys to one or the other.
+//! They work on bytes from any source: a DHT, pubsub, a file. The keys of a namespace hold either
+//! *spaces*, the smart records of many writers ([`SpaceRules`]), or a *value* ([`Validator`]). A
+//! [`Registry`] maps keys to one or the other.
 //!
-//! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select` derives from a
-//! total order, so it does not depend on the order of its input except that a tie goes to the lowest index.
+//! **Invariants.** A validator is a pure function of its arguments: no clock, no I/O. `select`
+//! derives from a total order, so it does not depend on the order of its input except that a tie
+//! goes to the lowest index.
 //!
-//! **Spec.** The three verbs of presence records (validate, select, consolidate); the first two are also those of
+//! **Spec.** The three operations of presence records: validate, select, consolidate. The first two
+//! are also those of
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go).
 
 mod any;
@@ -51,16 +55,17 @@ use crate::{key::RecordKey, time::Timestamp};
 /// # Ok::<(), ValidationError>(())
 /// ```
 pub trait Validator: Send + Sync {
-    /// Whether any value may stand under `key`. Every key passes by default. A validator whose keys have a form checks
-    /// it here, so that a read under a wrong key is an error and not a read that finds nothing.
+    /// Checks that `key` can have a value. By default every key passes. A validator whose keys have
+    /// a required form checks it here, so that reading an invalid key is an error rather than an
+    /// empty result.
     ///
     /// # Errors
-    /// [`ValidationError`], with a text that names the form.
+    /// [`ValidationError`], with a text that states the required form.
     fn check_key(&self, _key: &RecordKey) -> Result<(), ValidationError> {
         Ok(())
     }
 
-    /// Whether `value` may stand under `key` at `now`.
+    /// Checks that `value` is valid for `key` at `now`.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -71,14 +76,14 @@ pub trait Validator: Send + Sync {
         now: Timestamp,
     ) -> Result<Validity, ValidationError>;
 
-    /// Whether a value that was valid when it was stored would still be let in by the rules of today: its form, its
-    /// signatures, and who may write. A store asks this of what an earlier process has written. By default it is
-    /// what [`validate`](Self::validate) says; a validator that asks something besides the clock which may not be
-    /// known yet after a restart, or know less, has to define it.
+    /// Checks that a stored value still passes the current rules: its form, its signatures and its
+    /// writer. A store calls this for values that an earlier process stored. By default it calls
+    /// [`validate`](Self::validate). A validator must define it if it depends on state other than
+    /// the clock that may be missing or incomplete after a restart.
     ///
     /// # Errors
-    /// [`ValidationError`]. That it has expired, or comes from the future, is no reason to remove it: the store
-    /// knows how long it lives.
+    /// [`ValidationError`]. The store does not remove a value because it is expired or from the
+    /// future: the store tracks its lifetime itself.
     fn revalidate(
         &self,
         key: &RecordKey,
@@ -88,15 +93,15 @@ pub trait Validator: Send + Sync {
         self.validate(key, value, now).map(drop)
     }
 
-    /// The index of the best of these values; of equally good ones, the first.
+    /// The index of the best value; of equally good values, the first.
     ///
     /// # Errors
-    /// [`ValidationError`] if there is no value, or none that can be compared.
+    /// [`ValidationError`] if there is no value, or none is valid.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError>;
 
-    /// One value that holds what these values hold together. By default the selected one.
+    /// One value with the content of all given values. By default the selected value.
     ///
-    /// Where values combine, this is the join of a semilattice: order, grouping and repetition of the values
+    /// For values that combine, this is the join of a semilattice: order, grouping and repetition
     /// do not matter.
     ///
     /// # Errors
@@ -106,45 +111,46 @@ pub trait Validator: Send + Sync {
         values.get(best).map(|value| value.to_vec()).ok_or(ValidationError::NoValue)
     }
 
-    /// Whether `whole` says all that `part` says, so that one who has `whole` knows `part` already; of two
-    /// values that are valid. By default only if they are equal.
+    /// Whether `whole` has all content of `part`. Both are valid values. By default true only if
+    /// they are equal.
     ///
-    /// A store asks this about a value that changes nothing in what it has stored: one that it contains is known,
-    /// any other is stale. So a validator whose values combine has to define it.
+    /// A store calls this for an incoming value that does not change the stored one: a contained
+    /// value counts as known, any other as stale. A validator whose values combine must define it.
     fn contains(&self, _key: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
         whole == part
     }
 
-    /// A valid value without what may go from it at `now`; `None` if that is nothing, or all of it. Reading the rest
-    /// at `now` or later gives the same as reading the whole. By default nothing goes before the whole does.
+    /// A valid value without its expired parts at `now`; `None` if no part or every part has
+    /// expired. Reading the result at `now` or later gives the same as reading the original. By
+    /// default a value expires only as a whole.
     ///
-    /// A store keeps what is left. So a validator whose values combine, and expire part by part, has to define it,
-    /// or what has expired stays for as long as anything lives.
+    /// A store keeps the result. A validator whose values combine and expire part by part must
+    /// define it: otherwise expired parts stay as long as any part lives.
     fn collect(&self, _key: &RecordKey, _value: &[u8], _now: Timestamp) -> Option<Vec<u8>> {
         None
     }
 }
 
-/// What a store must know about a valid value.
+/// What a store needs to know about a valid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Validity {
-    /// When the value expires by its own word. `None`: the value has none, and the lifetime that came with
-    /// it through the DHT counts.
+    /// The expiry stated in the value. `None`: the value states none, and the lifetime that the DHT
+    /// sent with it counts.
     pub expires_at: Option<Timestamp>,
-    /// Whether the validator bounds [`expires_at`](Self::expires_at), so that a store can keep the value until then.
-    /// If not, `StoreConfig::max_age` does.
+    /// Whether the validator bounds [`expires_at`](Self::expires_at), so that a store keeps the
+    /// value until then. If false, `StoreConfig::max_age` bounds the lifetime.
     pub is_bounded: bool,
-    /// Whether the publisher that came with the value, whom nobody has authenticated, is kept with it, as
-    /// libp2p's `MemoryStore` does. Then Kademlia re-publishes and removes the value for its publisher, but
-    /// the publisher never hears of what others put in its place.
+    /// Whether the store keeps the unauthenticated publisher that came with the value, as libp2p's
+    /// `MemoryStore` does. If true, Kademlia republishes and removes the value for its publisher,
+    /// but the publisher is not told when others overwrite the value.
     pub keeps_publisher: bool,
-    /// How long the value lives from when it is first received, by the receiver's clock. A store remembers
-    /// since when it has known the value, and what is left travels on; see
-    /// `StoreConfig::receipt_memory`. `None`: receipt starts nothing.
+    /// The lifetime from first receipt, by the receiver's clock. A store remembers when it first
+    /// received the value and sends the remaining lifetime on; see `StoreConfig::receipt_memory`.
+    /// `None`: receipt does not limit the lifetime.
     pub ttl_since_receipt: Option<Duration>,
-    /// What the value says apart from how it is signed, as a hash: values of the same identity are one value to
-    /// [`ttl_since_receipt`](Self::ttl_since_receipt). `None`: the bytes count.
+    /// A hash of the content without its signature. [`ttl_since_receipt`](Self::ttl_since_receipt)
+    /// treats values of the same identity as one value. `None`: the bytes are the identity.
     pub identity: Option<[u8; 32]>,
 }
 
@@ -157,44 +163,45 @@ impl Validity {
         identity: None,
     };
 
-    /// When the value expires, by its own word or because it was received `now`.
+    /// When the value expires if it is first received at `now`: by its stated expiry or its
+    /// lifetime since receipt.
     pub fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
         let since_receipt = self.ttl_since_receipt.map(|ttl| now.saturating_add(ttl));
         self.expires_at.into_iter().chain(since_receipt).min()
     }
 
-    /// The value expires at this instant, which its author may have put as far off as it likes.
+    /// A value that expires at this instant. The validator does not bound it.
     pub const fn until(expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..Self::NOTHING }
     }
 
-    /// The value expires at this instant, and had it been further off than the validator's limits allow, it would not
-    /// be valid.
+    /// A value that expires at this instant, which the validator has checked against its limits.
     pub const fn until_within_limits(expires_at: Timestamp) -> Self {
         Self { is_bounded: true, ..Self::until(expires_at) }
     }
 
-    /// The value does not say when it expires.
+    /// A value that does not state an expiry.
     pub const fn forever() -> Self {
         Self::NOTHING
     }
 
-    /// The value expires this long after it is first received.
+    /// A value that expires this long after it is first received.
     pub const fn since_receipt(ttl: Duration) -> Self {
         Self { ttl_since_receipt: Some(ttl), ..Self::NOTHING }
     }
 
-    /// The value vouches for nothing: what came with it counts, lifetime and publisher.
+    /// An unchecked value: the lifetime and the publisher that came with it count.
     pub const fn unchecked() -> Self {
         Self { keeps_publisher: true, ..Self::NOTHING }
     }
 }
 
-/// The index of the value of the greatest rank, of equal ones the lowest. Values that have no rank, because they
-/// are not good, are passed over.
+/// The index of the value with the greatest rank; of equal ranks, the lowest index. Invalid values
+/// have no rank and are skipped.
 ///
 /// # Errors
-/// The reason for the first value if none has a rank; [`ValidationError::NoValue`] if there is no value.
+/// The error of the first value if none has a rank; [`ValidationError::NoValue`] if there is no
+/// value.
 pub fn best_of<'a, T: Ord>(
     values: &[&'a [u8]],
     rank: impl Fn(&'a [u8]) -> Result<T, ValidationError>,
@@ -210,7 +217,8 @@ pub fn best_of<'a, T: Ord>(
     }
 }
 
-/// The index of the greatest item, of equal ones the lowest: [`Validator::select`] for a total order.
+/// The index of the greatest item; of equal items, the lowest index. Implements
+/// [`Validator::select`] for a total order.
 ///
 /// # Errors
 /// [`ValidationError::NoValue`] if there is no item.

@@ -1,4 +1,4 @@
-//! Keys of the types that are left out of a build are refused as unsupported, all others as ever.
+//! A build refuses keys of disabled types as unsupported. All other keys behave as before.
 //! `scripts/check` runs this without the features; the vectors are those of `docs/wire.md`.
 
 #![allow(
@@ -15,7 +15,7 @@ use smart_record_core::{
     Fault, RecordKey, SmartRecord, SpaceRules, Timestamp, ValidationError, Writer, WriterError,
 };
 
-/// The types of keys by their numbers, and whether they are in this build.
+/// The key types by number, and whether this build supports them.
 const TYPES: [bool; 4] =
     [cfg!(feature = "rsa"), true, cfg!(feature = "secp256k1"), cfg!(feature = "ecdsa")];
 
@@ -29,7 +29,7 @@ fn bytes(case: &Value, field: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()
 }
 
-/// Whether a key is of a type that is left out.
+/// Whether the type of a key is disabled.
 fn is_left_out(key: &[u8]) -> bool {
     key.first() == Some(&8)
         && key.get(1).is_some_and(|n| TYPES.get(usize::from(*n)) == Some(&false))

@@ -13,7 +13,7 @@
 //!
 //! # fn run(spawn: fn(futures::future::BoxFuture<'static, ()>)) {
 //! let (mut records, client) = Behaviour::new(Keypair::generate_ed25519(), kad::PROTOCOL_NAME);
-//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records, &client);
+//! let service = Service::builder().with_reachability(DialPolicy::default()).build(&mut records);
 //! // `records` and `service.dialer` go into the swarm, in a `#[derive(NetworkBehaviour)]` struct.
 //! spawn(service.task);
 //! # }

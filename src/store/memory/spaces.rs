@@ -1,6 +1,7 @@
 //! The spaces of one record, in order.
 //!
-//! **Invariants.** A single one takes no allocation of its own: most records of most networks have one writer.
+//! **Invariants.** A single space takes no allocation of its own, because most records have one
+//! writer.
 //!
 //! **Spec.** `docs/design.md`, section "Store".
 
@@ -8,7 +9,7 @@ use std::{collections::BTreeMap, mem};
 
 use crate::store::storage::SpaceId;
 
-/// A map by the id of the space.
+/// A map by space id.
 pub(super) enum Spaces<T> {
     AtMostOne(Option<(SpaceId, T)>),
     Many(BTreeMap<SpaceId, T>),
@@ -28,7 +29,7 @@ impl<T> Spaces<T> {
         }
     }
 
-    /// Puts one in its place; returns the one that was there.
+    /// Inserts a row. Returns the one that it replaces.
     pub(super) fn insert(&mut self, id: SpaceId, row: T) -> Option<T> {
         match self {
             Self::Many(many) => many.insert(id, row),
@@ -63,7 +64,7 @@ impl<T> Spaces<T> {
         }
     }
 
-    /// Those from one on, in ascending order.
+    /// The rows from `from` on, in ascending order.
     pub(super) fn range(&self, from: SpaceId) -> impl Iterator<Item = (&SpaceId, &T)> {
         let (one, many) = match self {
             Self::AtMostOne(one) => (one.as_ref().filter(|(id, _)| *id >= from), None),
@@ -72,7 +73,7 @@ impl<T> Spaces<T> {
         one.map(|(id, row)| (id, row)).into_iter().chain(many.into_iter().flatten())
     }
 
-    /// The last at or before another.
+    /// The last id at or before `up_to`.
     pub(super) fn last(&self, up_to: &SpaceId) -> Option<&SpaceId> {
         match self {
             Self::AtMostOne(one) => one.as_ref().map(|(id, _)| id).filter(|id| *id <= up_to),

@@ -1,8 +1,8 @@
 //! The file: opening it, writing to it, and opening it again after a failure.
 //!
-//! **Invariants.** A write is one transaction: all of it is there afterwards, or nothing. After any failure the
-//! database is closed, because redb refuses everything from then on, and opened again when someone wants
-//! something of it, but not before a pause has passed that doubles with each failure.
+//! **Invariants.** A write is one transaction: it is applied as a whole or not at all. After any
+//! failure the database is closed, because redb refuses everything from then on. It is opened again
+//! when it is next used, but not before a pause that doubles with each failure.
 
 use std::time::{Duration, Instant};
 
@@ -36,12 +36,12 @@ pub(super) struct Disk {
     pause: Pause,
 }
 
-/// How long the file is let alone after a failure.
+/// The time after a failure in which the file is not opened again.
 #[derive(Debug)]
 struct Pause {
     length: Duration,
     until: Option<Instant>,
-    /// What the failure was.
+    /// The failure.
     after: StorageError,
 }
 
@@ -65,7 +65,7 @@ impl Pause {
 }
 
 impl Disk {
-    /// Opens the file, or makes it, and begins a new session.
+    /// Opens or creates the file, and begins a new session.
     pub(super) fn open(
         opener: Opener,
         cache_bytes: usize,
@@ -79,12 +79,13 @@ impl Disk {
         Ok(disk)
     }
 
-    /// The number of the session, by which rows are known that were written since the file was opened.
+    /// The number of the session. It identifies the rows that were written since the file was
+    /// opened.
     pub(super) const fn session(&self) -> u32 {
         self.session
     }
 
-    /// Opens the file again, if it is the same and nobody else has opened it meanwhile.
+    /// Opens the file again, if it is the same file and nothing else has opened it since.
     fn reopen(&mut self) -> Result<Database, StorageError> {
         let db = self.open_database()?;
         guarded(|| {
@@ -106,12 +107,12 @@ impl Disk {
         guarded(|| (self.opener)(&mut builder).map_err(not_opened))
     }
 
-    /// A view of what is in the file now, and how much the file says that is.
+    /// A view of the current content of the file, and the usage that is stored in it.
     pub(super) fn view(&mut self) -> Result<(View, Usage), StorageError> {
         self.with_database(|db, number| Ok((View::new(db, number)?, stored_usage(db)?)))
     }
 
-    /// Writes changes and how much is then stored; returns a view of that.
+    /// Writes changes and the usage after them. Returns a view with these changes.
     pub(super) fn write(&mut self, changes: &Changes, usage: Usage) -> Result<View, StorageError> {
         self.with_database(|db, number| {
             write(db, changes, usage)?;
@@ -119,8 +120,8 @@ impl Disk {
         })
     }
 
-    /// Runs something on the database, opened again if need be and if the pause is over. If that fails the
-    /// database is closed.
+    /// Runs an operation on the database. Opens the database first if it is closed and the pause is
+    /// over. Closes it if the operation fails.
     fn with_database<T>(
         &mut self,
         run: impl FnOnce(&Database, u64) -> Result<T, StorageError>,
@@ -149,19 +150,19 @@ impl Disk {
         result
     }
 
-    /// Closes the database, so that it is opened again by whoever wants something of it.
+    /// Closes the database. The next use opens it again.
     pub(super) fn close(&mut self) {
         if let Some(db) = self.db.take() {
             close(db);
         }
     }
 
-    /// When there is something to be tried again.
+    /// When the next attempt is allowed, after a failure.
     pub(super) const fn paused_until(&self) -> Option<Instant> {
         self.pause.until
     }
 
-    /// Lets the next try be at once.
+    /// Allows the next attempt at once.
     pub(super) const fn end_pause(&mut self) {
         self.pause.until = None;
     }
@@ -189,12 +190,13 @@ fn stored_usage(db: &Database) -> Result<Usage, StorageError> {
 
 fn begin_write(db: &Database) -> Result<WriteTransaction, StorageError> {
     let mut transaction = db.begin_write().map_err(failed)?;
-    // Without it, opening after a crash reads the whole file.
+    // Without quick repair, opening after a crash reads the whole file.
     transaction.set_quick_repair(true);
     Ok(transaction)
 }
 
-/// Checks whose the file is, of what format, and counts the session. A new file becomes the owner's.
+/// Checks owner and format of the file, and increments its session number. A new file gets its
+/// owner.
 fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
     let transaction = begin_write(db)?;
     let tables: Vec<_> = transaction.list_tables().map_err(failed)?.collect();
@@ -218,7 +220,7 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
         let usage = table.get(meta::USAGE).map_err(failed)?.map(|usage| read_usage(usage.value()));
         let usage = match usage.flatten() {
             Some(usage) => usage,
-            // A new file, or one whose count is damaged.
+            // A new file, or one whose stored usage is damaged.
             None => counted(&transaction)?,
         };
         for (name, value) in [
@@ -259,7 +261,7 @@ fn owner_of(
     PeerId::from_bytes(value.value()).map(Some).map_err(StorageError::damaged)
 }
 
-/// How much is stored, by counting it.
+/// Computes the usage from the rows.
 fn counted(transaction: &WriteTransaction) -> Result<Usage, StorageError> {
     let rows = transaction.open_table(ROWS).map_err(not_opened)?;
     let mut usage = Usage::default();

@@ -1,7 +1,7 @@
-//! What redb's errors mean here, and what becomes of its panics.
+//! Conversion of redb's errors and panics.
 //!
-//! **Invariants.** No panic of the database reaches the user: it counts as damage, because that is what makes
-//! redb panic.
+//! **Invariants.** No panic of the database reaches the user. A panic counts as damage, because
+//! damage is what makes redb panic.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use ::redb::Error;
 
 use crate::store::storage::StorageError;
 
-/// Any error of redb's.
+/// Converts any error of redb.
 pub(super) fn failed(error: impl Into<Error>) -> StorageError {
     match error.into() {
         Error::Io(error) => error.into(),
@@ -23,7 +23,7 @@ pub(super) fn failed(error: impl Into<Error>) -> StorageError {
     }
 }
 
-/// An error of redb's on opening a file, which may be anything.
+/// Converts an error of opening a file, which may have any content.
 pub(super) fn not_opened(error: impl Into<Error>) -> StorageError {
     match error.into() {
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => StorageError::NotAStorage,
@@ -34,9 +34,9 @@ pub(super) fn not_opened(error: impl Into<Error>) -> StorageError {
     }
 }
 
-/// Runs code of redb's.
+/// Runs an operation of redb, and converts a panic into an error.
 pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    // After a panic the database is closed and opened again, so nothing half-changed is looked at.
+    // After a panic the database is closed and opened again, so half-changed state is not used.
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(StorageError::damaged("the database could not go on")))
 }

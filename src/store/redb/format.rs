@@ -1,4 +1,4 @@
-//! The bytes on disk.
+//! Format of the file.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -8,14 +8,14 @@
 //! | `tallies` | 16 bytes | count u64, bytes u64, checksum |
 //! | `notes` | name | the note, checksum |
 //!
-//! A row is: checksum; session u32; flags u8; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it
-//! is the same instant; the bytes. Integers are little-endian where nothing else is said; a checksum is the
-//! CRC-32 of the key and all that stands beside it in the value.
+//! A row is: checksum; session u32; flags u8; due at u64 if flag 1; expires at u64 if flag 2, and
+//! if flag 4 it is the same instant; the bytes. Integers are little-endian unless noted otherwise.
+//! A checksum is the CRC-32 of the key and of everything else in the value.
 //!
-//! **Invariants.** `format` can be read whatever the format. The index by expiry holds the first halves of ids
-//! only: two rows whose halves are equal and that are due in the same millisecond share an entry, for which one
-//! has to find a collision of 128 bits, and all that comes of it is that one of the two is not collected but
-//! evicted.
+//! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
+//! the first halves of ids. Two rows with equal halves that are due in the same millisecond share
+//! an entry. This takes a collision of 128 bits, and its only effect is that one of the two rows is
+//! not collected but evicted.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ use ::redb::TableDefinition;
 use crate::store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage};
 use smart_record_core::Timestamp;
 
-/// The format that this version writes and reads. What rows count ([`Usage::ROW`]) is a part of it, because it stands in
-/// the usage and the tallies of the file.
+/// The format version that is written and read. It includes the cost of a row ([`Usage::ROW`]),
+/// which is part of the stored usage and tallies.
 pub(super) const FORMAT: u32 = 2;
 
 pub(super) type DueKey = [u8; 40];
@@ -66,7 +66,7 @@ impl RowKey {
         if self.is_head { record } else { &self.bytes }
     }
 
-    /// The id that has this key.
+    /// The id with this key.
     pub(super) fn decode(key: &[u8]) -> Option<PartId> {
         let (record, space) = key.split_first_chunk::<32>()?;
         let record = RecordId(*record);
@@ -78,7 +78,7 @@ impl RowKey {
     }
 }
 
-/// The entry of a row in the index by expiry.
+/// The entry of a row in the expiry index.
 pub(super) fn due_key(due_at: Timestamp, id: &PartId) -> DueKey {
     let parts = [&due_at.as_millis().to_be_bytes()[..], half(&id.record.0), half(&id.space.0)];
     let mut key = [0; 40];
@@ -92,7 +92,7 @@ fn half(id: &[u8; 32]) -> &[u8] {
     id.split_at(16).0
 }
 
-/// An entry of the index by expiry: when, and the least id that it can be of.
+/// Decodes an entry of the expiry index: the instant, and the least id with these halves.
 pub(super) fn read_due_key(key: &DueKey) -> (Timestamp, PartId) {
     let (millis, id) = key.split_at(8);
     let (record, space) = id.split_at(16);
@@ -107,7 +107,7 @@ pub(super) fn read_due_key(key: &DueKey) -> (Timestamp, PartId) {
     (Timestamp::from_millis(millis), RecordId(whole(record)).part(SpaceId(whole(space))))
 }
 
-/// Whether two ids have one entry in the index by expiry.
+/// Whether two ids share an entry of the expiry index.
 pub(super) fn same_half(a: &[u8; 32], b: &[u8; 32]) -> bool {
     half(a) == half(b)
 }
@@ -118,14 +118,14 @@ mod flag {
     pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
 }
 
-/// A row as it stands in the table.
+/// An encoded row.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     value: Arc<[u8]>,
     header: Header,
 }
 
-/// What stands before the bytes of a row.
+/// The fields before the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) session: u32,
@@ -135,7 +135,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads what may be a row, without looking at its checksum.
+    /// Decodes a header without checking the row's checksum.
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (_, rest) = value.split_first_chunk::<4>()?;
         let (session, rest) = rest.split_first_chunk::<4>()?;
@@ -159,7 +159,7 @@ impl Header {
 }
 
 impl Row {
-    /// The row of a part.
+    /// Encodes a part as a row.
     pub(super) fn new(id: &PartId, part: &Part<'_>, session: u32) -> Self {
         let mut flags = 0;
         let mut instants = [None, None];
@@ -227,7 +227,7 @@ fn sum(parts: &[&[u8]]) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The part in a row, and in which session it was written; `None` if the row is damaged.
+/// The session and the part in a row; `None` if the row is damaged.
 pub(super) fn read_row(id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)> {
     let (stored, rest) = value.split_first_chunk::<4>()?;
     if *stored != checksum(id, rest) {
@@ -238,7 +238,7 @@ pub(super) fn read_row(id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)
     Some((header.session, part(&header, bytes.into())))
 }
 
-/// How many bytes of a row's value are the part's.
+/// The length of the part in a row, damaged or not.
 pub(super) fn part_len(value: &[u8]) -> usize {
     Header::decode(value).map_or(0, |header| value.len().saturating_sub(header.len))
 }
@@ -308,7 +308,7 @@ mod tests {
         for (id, key) in ids.iter().zip(&keys) {
             assert_eq!(RowKey::decode(key), Some(*id));
         }
-        // A head has one key only.
+        // The key of a head is never that long.
         assert_eq!(RowKey::decode(&[0; 64]), None);
         assert_eq!(RowKey::decode(&[1; 63]), None);
     }

@@ -1,7 +1,7 @@
-//! Stores in files.
+//! Opening stores in files.
 //!
-//! **Invariants.** A process that is killed while it makes a file leaves none, or a whole one. An
-//! error names the file.
+//! **Invariants.** If the process is killed while it creates a file, there is no file or a complete
+//! one. Errors name the file.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
@@ -20,21 +20,21 @@ use crate::{
 };
 use smart_record_core::Registry;
 
-/// A store's file could not be opened.
+/// Error of opening a store's file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store {path:?} could not be opened")]
 #[non_exhaustive]
 pub struct OpenError {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What went wrong.
+    /// The cause.
     pub source: StorageError,
 }
 
 impl SmartRecordStore {
-    /// A store in a file for smart records under `/sr/…`, with all defaults: see
-    /// [`Durability::default`](super::Durability). The file is made if it is not there; it belongs
-    /// to `local`, so keep that peer's key as well.
+    /// Opens a store in a file for smart records under `/sr/…`, with all defaults; see
+    /// [`Durability::default`](super::Durability). The file is created if it does not exist. It
+    /// belongs to `local`, so keep the key of that peer as well.
     ///
     /// ```
     /// use libp2p_identity::Keypair;
@@ -62,21 +62,20 @@ impl SmartRecordStore {
     ///
     /// # What is there after a restart
     ///
-    /// Every record that has not expired, this node's and others', and the provider records of this
-    /// node. Opening does not prolong any lifetime:
+    /// All records that have not expired, also those of other writers, and the provider records of
+    /// this node. Opening does not extend any lifetime:
     ///
-    /// * an update of a smart record is gone after its own expiry, which is 48 hours off at most
+    /// * an update of a smart record ends at its own expiry, at most 48 hours after it was signed
     ///   ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl));
-    /// * a value, of a namespace of one's own or of a built-in one, is gone after its own expiry,
-    ///   and by default at the latest 48 hours after it was last received or written
-    ///   ([`StoreConfig::max_age`]), also if it says that it is valid for longer and also if this
-    ///   node wrote it. [`presence`](crate#where-to-look) records, whose lifetime has a bound of
-    ///   its own, live until their expiry, and values under
-    ///   [`AcceptAny`](smart_record_core::AcceptAny) for as long as Kademlia says.
+    /// * any other value ends at its own expiry, and by default at the latest 48 hours after it was
+    ///   last received or written ([`StoreConfig::max_age`]). This also holds for values that are
+    ///   valid for longer, and for those that this node wrote. [`presence`](crate#where-to-look)
+    ///   records, whose lifetime is bounded by their own rules, live until their expiry, and values
+    ///   under [`AcceptAny`](smart_record_core::AcceptAny) as long as Kademlia says.
     ///
-    /// So a durable store bridges a restart. It is no archive: whoever owns a record keeps it alive
-    /// by writing it again. [`StoreConfig::with_max_age`] lets this node keep values for longer;
-    /// other replicas go by their own.
+    /// So a durable store bridges a restart, but it is not an archive: the owner of a record keeps
+    /// it alive by writing it again. [`StoreConfig::with_max_age`] makes this node keep values for
+    /// longer; other replicas have their own settings.
     ///
     /// # Errors
     /// As [`RedbStorage::open`].
@@ -85,7 +84,7 @@ impl SmartRecordStore {
         Self::open_with(path, local, registry, config, &RedbConfig::default())
     }
 
-    /// As [`open`](Self::open), for the records of these namespaces.
+    /// As [`open`](Self::open), for the records of the namespaces in `registry`.
     ///
     /// # Errors
     /// As [`RedbStorage::open`].
@@ -103,7 +102,7 @@ impl SmartRecordStore {
     }
 }
 
-/// Opens the file, which is made if it is not there.
+/// An opener of the file at `path`, which is created if it does not exist.
 pub(super) fn opener(path: PathBuf) -> Opener {
     Box::new(move |builder| {
         if !path.exists() {
@@ -113,13 +112,14 @@ pub(super) fn opener(path: PathBuf) -> Opener {
     })
 }
 
-/// Makes the file beside its place and puts it there when it is whole: a process that is killed
-/// while it makes one must not leave half a file. Whoever else has made it meanwhile was first.
+/// Creates the file under another name and moves it to its place when it is complete, because a
+/// process that is killed must not leave half a file. If another process has created the file in
+/// the meantime, that one is used.
 fn make_file(builder: &Builder, path: &Path) -> Result<(), DatabaseError> {
     let io = |error: std::io::Error| ::redb::StorageError::Io(error);
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    // Half a file of an earlier process, if there is any.
+    // An earlier process may have left half a file.
     let _ = std::fs::remove_file(&beside);
     drop(builder.create(&beside)?);
     match std::fs::hard_link(&beside, path) {

@@ -1,8 +1,8 @@
-//! What has been applied and is not known to be in the file.
+//! The changes that have been applied and may not be in the file yet.
 //!
-//! **Invariants.** A row that stands here, or is known here to be gone, is as the file's will be; what the file
-//! says about it does not count. An entry goes once the change with its number is in the file, if no later one
-//! has taken its place.
+//! **Invariants.** A row in the overlay, or its removal, is newer than what the file has, and
+//! replaces it. An entry is dropped once the commit with its number is in the file, unless a later
+//! commit has changed it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,14 +13,14 @@ use super::format::Row;
 use crate::store::storage::{PartId, Tally, TallyId};
 use smart_record_core::Timestamp;
 
-/// A change of one row, tally or note, and of which commit.
+/// The new state of a row, tally or note, and the commit that it belongs to.
 #[derive(Clone, Debug)]
 struct Entry<T> {
     value: T,
     commit: u64,
 }
 
-/// Changes of which each names the whole of what it changes.
+/// The latest state of each changed row, tally and note.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     rows: BTreeMap<PartId, Entry<Option<Row>>>,
@@ -29,7 +29,7 @@ pub(super) struct Overlay {
     notes: BTreeMap<Vec<u8>, Entry<Option<Vec<u8>>>>,
 }
 
-/// Changes on their way to the file; of several of one thing the last.
+/// Changes for the file; of several changes of the same thing only the last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     pub(super) rows: BTreeMap<PartId, Option<Row>>,
@@ -42,7 +42,7 @@ impl Changes {
         self.rows.is_empty() && self.tallies.is_empty() && self.notes.is_empty()
     }
 
-    /// Adds later changes.
+    /// Adds later changes, which replace earlier ones of the same things.
     pub(super) fn extend(&mut self, later: Self) {
         if self.is_empty() {
             *self = later;
@@ -59,7 +59,7 @@ impl Overlay {
         self.rows.is_empty() && self.tallies.is_empty() && self.notes.is_empty()
     }
 
-    /// The row, `Some(None)` if it is gone, `None` if nothing is known about it here.
+    /// The row; `Some(None)` if it was removed, `None` if the overlay does not have it.
     pub(super) fn row(&self, id: &PartId) -> Option<Option<&Row>> {
         self.rows.get(id).map(|entry| entry.value.as_ref())
     }
@@ -108,7 +108,8 @@ impl Overlay {
         self.notes.insert(name, Entry { value: note, commit });
     }
 
-    /// Lets go of what is in the file: these changes, unless a commit after `commit` has made others.
+    /// Drops these changes, which are in the file now, except where a commit after `commit` has
+    /// changed them.
     pub(super) fn retire(&mut self, written: &Changes, commit: u64) {
         for id in written.rows.keys() {
             if self.rows.get(id).is_some_and(|entry| entry.commit <= commit)

@@ -1,7 +1,8 @@
-//! Rows of earlier sessions, each checked before it is given out for the first time.
+//! Checks rows of earlier sessions before they are returned for the first time.
 //!
-//! **Invariants.** A row that an earlier process wrote is given out only if the check, with the rules of today, says
-//! that it is good. What is remembered of that is bounded; what is forgotten is checked again.
+//! **Invariants.** A row that an earlier process wrote is returned only if it is valid by the
+//! current rules. The number of rows remembered as checked is bounded; forgotten ones are checked
+//! again.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,7 +15,7 @@ use crate::store::{
     storage::{Part, PartId, Rejected, RowCheck, RowFault, Verdict},
 };
 
-/// How many bad rows are reported at once; others are hidden and found again later.
+/// How many invalid rows are reported at once. Others are hidden, and found again later.
 const MAX_REJECTED: usize = 4_096;
 
 pub(super) struct Recheck {
@@ -26,7 +27,7 @@ pub(super) struct Recheck {
 
 #[derive(Default)]
 struct Seen {
-    /// The hashes of the ids of good rows. Nobody outside knows the hash function.
+    /// Hashes of the ids of valid rows. The hash function has a secret seed.
     good: HashSet<u64>,
     rejected: BTreeMap<PartId, Rejected>,
 }
@@ -41,7 +42,7 @@ impl Recheck {
         *lock(&self.seen) = Seen::default();
     }
 
-    /// The row, or what is good of it. `head` is asked for the head of its record.
+    /// The row, or its valid part. `head` returns the head of its record.
     pub(super) fn pass(
         &self,
         id: &PartId,
@@ -85,7 +86,7 @@ impl Recheck {
         }
     }
 
-    /// Takes note of a damaged row of about so many bytes.
+    /// Reports a damaged row of about `bytes`.
     pub(super) fn damaged(&self, id: PartId, bytes: usize) {
         self.reject(Rejected { id, part: None, bytes, fault: RowFault::Damaged, rest: None });
     }
@@ -97,7 +98,7 @@ impl Recheck {
         }
     }
 
-    /// The row has been written anew, or removed.
+    /// Forgets a row that has been written or removed.
     pub(super) fn forget(&mut self, id: &PartId) {
         let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !seen.rejected.is_empty() {

@@ -1,7 +1,7 @@
-//! What is in the file, as of one of its transactions.
+//! Snapshots of the file, each as of one transaction.
 //!
-//! **Invariants.** A view does not change. Once the database that it is of has been closed, it answers with an
-//! error or with what it has in memory, never with anything else.
+//! **Invariants.** A view does not change. Once its database has been closed, it returns errors or
+//! what it has in memory, never anything else.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +17,17 @@ use super::{
 use crate::store::storage::{PartId, RecordId, SpaceId, StorageError, Tally, TallyId};
 use smart_record_core::Timestamp;
 
-/// The tables at one instant.
+/// The tables as of one transaction.
 pub(super) struct View {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     due: ReadOnlyTable<&'static DueKey, ()>,
     tallies: ReadOnlyTable<&'static [u8; 16], &'static [u8; 20]>,
     notes: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    /// Views are counted, so that a later one can be told from an earlier.
+    /// Identifies the view: later views have greater numbers.
     pub(super) number: u64,
 }
 
-/// A row as it was found.
+/// A row as found in the file.
 pub(super) type Found = (PartId, Vec<u8>);
 
 impl View {
@@ -42,7 +42,7 @@ impl View {
         })
     }
 
-    /// What `read` makes of the value of a row.
+    /// Applies `read` to the value of a row.
     pub(super) fn row<T>(
         &self,
         id: &PartId,
@@ -62,7 +62,7 @@ impl View {
         })
     }
 
-    /// The last row at or before `up_to` that `counts`.
+    /// The last row at or before `up_to` for which `counts` returns true.
     pub(super) fn last(
         &self,
         up_to: &PartId,
@@ -80,8 +80,8 @@ impl View {
         })
     }
 
-    /// Hands the entries of the index from `from` up to `now` to `take`, with the rows that they are of, until
-    /// it returns `false`.
+    /// Calls `take` for each entry of the expiry index between `from` and `now`, with the rows of
+    /// the entry, until it returns `false`.
     pub(super) fn due(
         &self,
         from: &DueKey,
@@ -104,7 +104,7 @@ impl View {
         })
     }
 
-    /// The rows that an entry of the index is of: one, unless the halves of two ids are equal.
+    /// The rows of an entry of the expiry index: one, unless two ids have equal halves.
     fn due_rows(&self, due_at: Timestamp, least: PartId) -> Result<Vec<PartId>, StorageError> {
         let mut found = Vec::new();
         let mut record = Some(least.record);
@@ -133,7 +133,7 @@ impl View {
         Ok(found)
     }
 
-    /// A tally; one that is damaged counts as nothing, because there is no way to mend it.
+    /// A tally. A damaged one counts as zero, because it cannot be repaired.
     pub(super) fn tally(&self, id: &TallyId) -> Result<Tally, StorageError> {
         guarded(|| {
             let Some(value) = self.tallies.get(&id.0).map_err(failed)? else {
@@ -178,7 +178,7 @@ impl Rows {
         guarded(|| {
             for row in self.0.by_ref() {
                 let (key, value) = row.map_err(failed)?;
-                // A key that is none says nothing, not even that it is damaged.
+                // A key that cannot be decoded identifies no row, not even a damaged one.
                 if let Some(id) = RowKey::decode(key.value()) {
                     return Ok(Some((id, read(value.value()))));
                 }

@@ -1,9 +1,9 @@
 //! The thread that owns the file.
 //!
-//! **Invariants.** Changes reach the file in the order in which they were handed over. Nobody who hands over
-//! changes waits for the file, unless by [`Shared::wait_for`] or [`Shared::wait_for_room`]. In mode `Group` a
-//! failed group stays and is tried again; in mode `Immediate` it is dropped. The thread ends with a last try to
-//! write what is left.
+//! **Invariants.** Changes reach the file in the order in which they were handed over. Only
+//! [`Shared::wait_for`], [`Shared::wait_for_room`] and [`Shared::settle_doubt`] wait for the file.
+//! In mode `Group` a failed group is kept and tried again. In mode `Immediate` it is dropped.
+//! Before it ends, the thread tries once more to write what is left.
 
 use std::{
     collections::VecDeque,
@@ -20,42 +20,42 @@ use crate::store::{
     storage::{StorageError, Usage},
 };
 
-/// What the thread and the storage share.
+/// State shared by the thread and the storage.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// There is something for the thread to do.
+    /// Signals work for the thread.
     to_do: Condvar,
-    /// The thread has done something.
+    /// Signals progress of the thread.
     done: Condvar,
 }
 
 struct State {
     waiting: Group,
-    /// Since when something has been waiting.
+    /// Since when the first change has been waiting.
     since: Option<Instant>,
     hurry: bool,
     closing: bool,
-    /// The view has failed; the database is to be opened again.
+    /// The view cannot be read; the database has to be opened again.
     view_failed: bool,
-    /// A write has failed, and whether it has reached the file is not known.
+    /// A write has failed, and its effect on the file is not known.
     in_doubt: bool,
-    /// How often the file was opened again, or tried to be, for those who read.
+    /// How many times the file was opened again, or the attempt failed.
     looks: u64,
     view: Arc<View>,
-    /// What is in the file, as of the view.
+    /// The usage of the view.
     usage: Usage,
     written: VecDeque<Written>,
-    /// The last commit that is in the file, and the last that failed.
+    /// The last commit that was written, and the last that failed.
     last_written: u64,
     last_failed: u64,
-    /// Bytes that were handed over and are not in the file.
+    /// How many bytes were handed over and are not in the file.
     unwritten_bytes: usize,
-    /// Why what was handed over is not in the file.
+    /// Why pending changes are not in the file.
     failure: Option<StorageError>,
     has_ended: bool,
 }
 
-/// Changes with what is stored after them, and the number of the commit of the last of them.
+/// Changes, the usage after them, and the number of their last commit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) changes: Changes,
@@ -75,13 +75,13 @@ impl Group {
     }
 }
 
-/// Changes that are in the file, up to the commit of this number.
+/// Changes that have reached the file, and the number of their last commit.
 pub(super) struct Written {
     pub(super) changes: Changes,
     pub(super) commit: u64,
 }
 
-/// What there is to know when the storage looks.
+/// What the thread has done since the storage last asked.
 pub(super) struct News {
     pub(super) written: VecDeque<Written>,
     pub(super) usage: Usage,
@@ -92,18 +92,18 @@ impl Shared {
         lock(&self.state).view.clone()
     }
 
-    /// Why what was handed over is not in the file.
+    /// Why pending changes are not in the file, if writing failed.
     pub(super) fn failure(&self) -> Option<StorageError> {
         lock(&self.state).failure.clone()
     }
 
-    /// What was written since this was last asked.
+    /// Takes the changes written since the last call.
     pub(super) fn news(&self) -> News {
         let mut state = lock(&self.state);
         News { written: std::mem::take(&mut state.written), usage: state.usage }
     }
 
-    /// Hands over changes, to be written now or together with others.
+    /// Hands over changes to be written, at once or in a group.
     pub(super) fn hand_over(&self, group: Group, durability: Durability) {
         let mut state = lock(&self.state);
         let waiting_bytes = state.waiting.bytes.saturating_add(group.bytes);
@@ -120,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// Waits until a commit is in the file, or has failed.
+    /// Waits until a commit has been written or has failed.
     pub(super) fn wait_for(&self, commit: u64) -> Result<(), StorageError> {
         let mut state = lock(&self.state);
         loop {
@@ -134,7 +134,8 @@ impl Shared {
         }
     }
 
-    /// Waits a little while until less than `max_bytes` wait to be written. Room that was found stays until the next commit.
+    /// Waits, up to [`Durability::MAX_HOLD`], until at most `max_bytes` are pending. There is then
+    /// room until the next commit.
     pub(super) fn wait_for_room(&self, max_bytes: usize) -> Result<(), StorageError> {
         let mut state = lock(&self.state);
         let mut left = Durability::MAX_HOLD;
@@ -157,8 +158,8 @@ impl Shared {
         }
     }
 
-    /// After a failed write nobody knows what of it has reached the file until that has been opened again: waits a little
-    /// while for it.
+    /// Waits, up to [`Durability::MAX_HOLD`], until the effect of a failed write is known. It is
+    /// known once the file has been opened again.
     pub(super) fn settle_doubt(&self) -> Result<(), StorageError> {
         let mut state = lock(&self.state);
         if !state.in_doubt {
@@ -182,7 +183,7 @@ impl Shared {
         }
     }
 
-    /// Says that this view can no longer be read, so the database has to be opened again.
+    /// Reports that this view cannot be read, so that the database is opened again.
     pub(super) fn view_failed(&self, number: u64) {
         let mut state = lock(&self.state);
         if state.view.number == number {
@@ -191,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Ends the thread once it has written what it can.
+    /// Makes the thread write what it can, and end.
     pub(super) fn close(&self) {
         lock(&self.state).closing = true;
         self.to_do.notify_one();
@@ -209,7 +210,7 @@ fn wait<'a>(
     }
 }
 
-/// Begins the thread.
+/// Starts the thread.
 pub(super) fn spawn(
     span: Span,
     disk: Disk,
@@ -249,7 +250,7 @@ struct Writer {
     shared: Arc<Shared>,
     disk: Disk,
     durability: Durability,
-    /// What was taken and is not in the file.
+    /// Changes that were taken over and are not in the file.
     unwritten: Group,
 }
 
@@ -274,7 +275,7 @@ impl Writer {
         }
     }
 
-    /// Waits until there is something to do, and takes what is to be written.
+    /// Waits for work, and takes over the changes to be written.
     fn take_work(&mut self) -> (bool, bool) {
         let shared = self.shared.clone();
         let mut state = lock(&shared.state);
@@ -337,7 +338,7 @@ impl Writer {
         self.shared.done.notify_all();
     }
 
-    /// Opens the database again for those who read.
+    /// Opens the database again for readers.
     fn look_again(&mut self) {
         let seen = self.disk.view();
         let mut state = lock(&self.shared.state);
@@ -365,7 +366,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.unwritten.changes.is_empty() {
-            tracing::error!(bytes = self.unwritten.bytes, "what was acknowledged is lost");
+            tracing::error!(bytes = self.unwritten.bytes, "acknowledged writes are lost");
         }
         lock(&self.shared.state).has_ended = true;
         self.shared.done.notify_all();

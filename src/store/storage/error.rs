@@ -1,14 +1,14 @@
-//! How a storage fails.
+//! Errors of a storage.
 //!
-//! **Invariants.** Every failure of a disk, of a file or of what is in it has a variant of its own, so that a
-//! program can tell one that passes from one that does not.
+//! **Invariants.** Each kind of failure of disk, file or content has its own variant, so that a
+//! program can tell a temporary failure from a permanent one.
 
 use std::io;
 
 use libp2p_identity::PeerId;
 use smart_record_core::ValidationError;
 
-/// The storage failed.
+/// A failure of the storage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -18,21 +18,21 @@ pub enum StorageError {
     /// There is no room left on the disk.
     #[error("the disk is full")]
     Full,
-    /// What is stored is not what was written.
+    /// Stored data is damaged.
     #[error("damaged: {what}")]
     Damaged {
-        /// What was found.
+        /// What is damaged.
         what: String,
     },
-    /// The file is something else than a storage of this crate.
+    /// The file is not a storage of this crate.
     #[error("not a storage of records")]
     NotAStorage,
     /// The file was written by another version of this crate.
     #[error("of format {found}; this version knows format {known}")]
     OtherFormat {
-        /// The format of the file.
+        /// The format version of the file.
         found: u32,
-        /// The format that this version reads.
+        /// The format version that this version of the crate reads.
         known: u32,
     },
     /// The storage belongs to another peer.
@@ -41,30 +41,30 @@ pub enum StorageError {
     /// Another process, or another storage of this one, has the file open.
     #[error("it is open already")]
     Locked,
-    /// As much waits to be written as may, and the disk has not caught up in time.
+    /// The queue of pending writes is full, and the disk did not catch up in time.
     #[error("the disk does not keep up")]
     Busy,
-    /// It was closed after a failure and could not yet be opened again.
+    /// The storage was closed after a failure and is not open again yet.
     #[error("closed after a failure")]
     Closed,
 }
 
-/// A store or its storage belongs to another peer than the one it was given for.
+/// The store or its storage belongs to another peer than the expected one.
 ///
-/// Rows are ordered by distance from their owner, and local writes are told from remote ones by it,
-/// so neither can be used for another peer.
+/// Rows are ordered by distance from the owner, and writes of the owner count as local, so no other
+/// peer can use the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store belongs to peer {owner}, not to {expected}")]
 #[non_exhaustive]
 pub struct OtherPeer {
     /// The peer that owns the store.
     pub owner: Box<PeerId>,
-    /// The peer that it was given for.
+    /// The peer that was expected.
     pub expected: Box<PeerId>,
 }
 
 impl OtherPeer {
-    /// Checks that what `owner` owns is used for `expected`.
+    /// Checks that `owner` and `expected` are the same peer.
     pub(crate) fn check(owner: PeerId, expected: PeerId) -> Result<(), Self> {
         if owner == expected {
             return Ok(());
@@ -74,7 +74,7 @@ impl OtherPeer {
 }
 
 impl StorageError {
-    /// Something that should not be there.
+    /// Damaged data, with what is damaged.
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged { what: what.to_string() }
     }
@@ -91,14 +91,14 @@ impl From<io::Error> for StorageError {
     }
 }
 
-/// Why a row is not served any more.
+/// Why a stored row is no longer served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RowFault {
-    /// It is not as it was written.
+    /// It is not what was written.
     #[error("a damaged row")]
     Damaged,
-    /// It, or something in it, would not be admitted today.
+    /// It, or something in it, would not be admitted now.
     #[error(transparent)]
     Invalid(#[from] ValidationError),
 }

@@ -1,4 +1,4 @@
-//! How much is stored, and what a row counts.
+//! The amount of stored data, and the cost of a row.
 
 #[cfg(feature = "metrics")]
 use prometheus_client::registry::Unit;
@@ -6,27 +6,27 @@ use prometheus_client::registry::Unit;
 #[cfg(feature = "metrics")]
 use crate::metrics::{Sample, Source};
 
-/// How much is stored.
+/// The amount of stored data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Records, which is to say heads.
+    /// How many records there are.
     pub records: usize,
-    /// The bytes of all rows, [`Usage::ROW`] added for each.
+    /// The bytes of all rows, plus [`Usage::ROW`] for each.
     pub bytes: usize,
 }
 
 impl Usage {
-    /// What a row counts besides its bytes: its places in trees and indices, which take no more than this, on average
-    /// over the rows of a store.
+    /// The cost of a row besides its bytes. Its entries in trees and indices take no more than
+    /// this, on average over the rows of a store.
     pub const ROW: usize = 448;
 
-    /// Counts a row of so many bytes.
+    /// Adds a row of `bytes`.
     pub(in crate::store) fn add(&mut self, is_head: bool, bytes: usize) {
         self.records = self.records.saturating_add(usize::from(is_head));
         self.bytes = self.bytes.saturating_add(bytes).saturating_add(Self::ROW);
     }
 
-    /// Counts a row of so many bytes no more.
+    /// Subtracts a row of `bytes`.
     pub(in crate::store) fn subtract(&mut self, is_head: bool, bytes: usize) {
         self.records = self.records.saturating_sub(usize::from(is_head));
         self.bytes = self.bytes.saturating_sub(bytes).saturating_sub(Self::ROW);

@@ -1,4 +1,4 @@
-//! The suite that every storage passes.
+//! The conformance suite, on disk.
 
 use super::{
     reopened::{Reopened, Reopens},
@@ -14,7 +14,7 @@ fn redb_storage_conforms() {
 
 #[test]
 fn redb_storage_conforms_while_groups_are_being_written() {
-    // A window of nothing: the thread writes whenever it can.
+    // With an empty window the thread writes whenever it can.
     let window = Duration::ZERO;
     let durability = Durability::Group { window, max_bytes: 1 << 20 };
     conformance::run(64, || open_on(&Device::default(), durability).unwrap());

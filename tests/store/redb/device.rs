@@ -8,21 +8,21 @@ use std::{
 
 use ::redb::StorageBackend;
 
-/// Clones are the same disk.
+/// A disk in memory. Clones share their content.
 #[derive(Clone, Default)]
 pub struct Device(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Default)]
 struct State {
-    /// What is there after a loss of power.
+    /// The content after a loss of power.
     durable: Vec<u8>,
-    /// What is read.
+    /// The content that is read.
     current: Vec<u8>,
-    /// What was written since the last sync.
+    /// The writes since the last sync.
     unsynced: Vec<Write>,
     faults: Faults,
     syncs: usize,
-    /// How many syncs do not return at the moment.
+    /// How many syncs are hanging at the moment.
     hanging: usize,
 }
 
@@ -31,7 +31,7 @@ enum Write {
     Len(u64),
 }
 
-/// What goes wrong.
+/// Faults of the disk.
 #[derive(Clone, Copy, Default)]
 pub struct Faults {
     pub reads: bool,
@@ -41,9 +41,9 @@ pub struct Faults {
     pub syncs_left: Option<usize>,
     /// How many more bytes can be written before the disk breaks in the middle of a write.
     pub bytes_left: Option<usize>,
-    /// How large the file can become.
+    /// The maximum size of the file.
     pub capacity: Option<u64>,
-    /// Syncs do not return while this is so.
+    /// Whether syncs hang.
     pub syncs_hang: bool,
 }
 
@@ -81,12 +81,12 @@ impl Device {
         self.0.0.lock().unwrap().syncs
     }
 
-    /// Waits until there have been more syncs than so many; says whether there have.
+    /// Waits until there have been more than this many syncs. Returns whether there have.
     pub fn await_syncs(&self, more_than: usize, at_most: Duration) -> bool {
         self.wait_while(at_most, |state| state.syncs <= more_than)
     }
 
-    /// Waits until a sync hangs; says whether one does.
+    /// Waits until a sync hangs. Returns whether one does.
     pub fn await_hang(&self, at_most: Duration) -> bool {
         self.wait_while(at_most, |state| state.hanging == 0)
     }
@@ -97,15 +97,15 @@ impl Device {
         !waited.unwrap().1.timed_out()
     }
 
-    /// Changes what is on the disk behind the database's back.
+    /// Changes the content of the disk without the database.
     pub fn tamper(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.0.lock().unwrap();
         change(&mut state.current);
         state.durable = state.current.clone();
     }
 
-    /// The disk after a loss of power, at which `keeps` says of each write since the last sync whether it arrived,
-    /// and how much of it.
+    /// The disk after a loss of power. `keeps` returns how much of each write since the last sync
+    /// has arrived.
     pub fn after_power_loss(&self, mut keeps: impl FnMut(usize) -> usize) -> Self {
         let state = self.0.0.lock().unwrap();
         let mut left = state.durable.clone();

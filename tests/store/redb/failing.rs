@@ -1,4 +1,4 @@
-//! A disk that fails, is full, or loses power.
+//! Disks that fail, are full, or lose power.
 
 use super::{device::Faults, *};
 
@@ -18,13 +18,13 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
         device.fail(faults);
         for attempt in 0..3 {
             let error = until_it_works(|| match store.write(&key(2), b"two").unwrap_err() {
-                // The disk's thread has not come to its turn yet.
+                // The thread has not run yet.
                 WriteError::Storage(StorageError::Busy) => None,
                 error => Some(error),
             });
             let io = StorageError::Io(std::io::ErrorKind::Other);
             assert_eq!(error, WriteError::Storage(io), "attempt {attempt}");
-            // Kademlia reads what is there, if it can be read at all.
+            // Kademlia gets what can still be read.
             assert!(store.get(&libp2p_kad::RecordKey::new(&key(2))).is_none());
             assert!(
                 store
@@ -85,7 +85,7 @@ fn a_full_disk_is_told_and_survived() {
                     there.insert(n);
                     None
                 }
-                // For a moment all that can be told is that there was a failure.
+                // For a moment the only known cause is that there was a failure.
                 Err(WriteError::Storage(StorageError::Closed)) => None,
                 Err(error) => Some(error),
             }
@@ -102,7 +102,7 @@ fn a_full_disk_is_told_and_survived() {
     }
 }
 
-/// Whatever is committed is written at once.
+/// Writes each commit at once.
 const EAGER: Durability = Durability::Group { window: Duration::ZERO, max_bytes: 1 << 20 };
 
 #[test]
@@ -114,7 +114,7 @@ fn a_group_that_cannot_be_written_stays_and_further_writes_are_refused() {
         device.fail(faults);
         let mut n = 0;
         let error = until_it_works(|| {
-            // What was told of earlier writes would take the room of what is told of this one.
+            // Events of earlier writes would fill the queue.
             events(&mut heard);
             match store.write(&key(n + 1), b"value") {
                 Ok(_) => {
@@ -129,7 +129,7 @@ fn a_group_that_cannot_be_written_stays_and_further_writes_are_refused() {
         let failed =
             StoreEvent::StorageFailed { error: StorageError::Io(std::io::ErrorKind::Other) };
         assert_eq!(events(&mut heard), [failed]);
-        // What was acknowledged is there to be read.
+        // All acknowledged values can be read.
         for n in 1..=n {
             assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some(), "{n}");
         }
@@ -168,7 +168,7 @@ fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
             store.write(&key(n), &[0; 1_000]).unwrap();
         }
         drop(store);
-        // With less memory than there are rows.
+        // With a cache smaller than the rows.
         let config = config(durability).with_cache_bytes(0);
         let opened = device.clone();
         let storage =
@@ -186,7 +186,7 @@ fn a_disk_that_cannot_be_read_is_read_again_when_it_can() {
         assert!(answered() < 300);
         assert!(store.counters().storage_failures > 0);
         device.mend();
-        // What is in memory is answered before the file has been opened again, which comes after a pause.
+        // What is in memory is returned before the file has been opened again, which takes a pause.
         for n in 0..300 {
             until_it_works(|| store.get(&kad_key(key(n))));
         }
@@ -231,8 +231,8 @@ fn a_write_torn_anywhere_and_a_loss_of_power_lose_nothing_acknowledged() {
                     written.insert(peer(writer));
                 }
             }
-            // The power goes before anything can be cleared up. Each write that was not synced has arrived, or a
-            // part of it has, or nothing.
+            // Power is lost before anything can be repaired. Of each write that was not synced,
+            // all, a part or nothing has arrived.
             let after = device.after_power_loss(|len| match dice.roll(3) {
                 0 => 0,
                 1 => len,
@@ -268,7 +268,7 @@ fn whatever_bit_of_the_file_is_flipped_nothing_wrong_is_served() {
                 bytes[at] ^= 1 << dice.roll(8);
             }
         });
-        // Without a panic, an error is all right; so is a part of the truth; anything else is not.
+        // An error is allowed, and so is a part of the data. A panic or other data is not.
         let Ok(storage) = open_on(&copy, Durability::Immediate) else {
             continue;
         };

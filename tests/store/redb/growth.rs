@@ -1,12 +1,13 @@
-//! The file does not outgrow what was in it.
+//! Bounds the growth of the file by the data that it has held.
 
 use super::*;
 
-/// How much larger the file may be than the most that it has held, and what it needs anyway: see `docs/design.md`.
+/// How many times larger the file may be than the largest amount of data it has held plus its
+/// minimum size: see `docs/design.md`.
 const FACTOR: u64 = 6;
 const BASE: u64 = 2 << 20;
 
-/// The largest that a file has been, and the most that was stored in it.
+/// The largest size of the file, and the largest amount of data in it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Largest {
     file: u64,
@@ -58,7 +59,7 @@ fn what_has_expired_leaves_room_in_the_file_for_what_comes() {
         let mut largest = Largest::default();
         for round in 0..8 {
             for n in 0..500 {
-                // Under other keys each time, so that the rows lie elsewhere.
+                // Under other keys each time, so that the rows have other places.
                 let key = kad_key(format!("/any/{round}/{n}"));
                 let mut record = Record::new(key, vec![n as u8; n * 37 % 5_000]);
                 record.expires = Some(Instant::now() + HOUR);

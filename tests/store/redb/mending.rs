@@ -1,4 +1,4 @@
-//! What is made good again: after a failure, and in a store that was opened with narrower bounds.
+//! Recovery after a failure, and in a store that was opened with narrower bounds.
 
 use super::{device::Faults, *};
 
@@ -18,7 +18,7 @@ fn no_answer_of_the_time_of_a_failure_outlives_it() {
         device.fail(faults(syncs));
         let is_ok = store.write(&board, &spaces[1]).is_ok();
         failed += usize::from(!is_ok);
-        // Answered from what is there now; what the failed write has left may turn up later.
+        // The reply matches what is stored now; the effect of the failed write may appear later.
         let answered = |store: &SmartRecordStore| {
             let answer = store.get(&kad_key(&board));
             answer.map_or(0, |record| decode(&board, &record.value).spaces().len())
@@ -59,16 +59,16 @@ fn what_a_node_provides_is_noted_once_the_disk_works_again() {
         drop(store);
         store = store_on(&device, durability, &clock);
         device.fail(faults(0));
-        // Until the storage has noticed.
+        // Until the storage has noticed the failure.
         let mut n = 0_u64;
         until_it_works(|| {
             n += 1;
             store.write(&RecordKey::new("/any/b"), &n.to_le_bytes()).err()
         });
-        // Kademlia has them; only the disk has not.
+        // Kademlia has them, but the disk does not.
         store.add_provider(provides("meanwhile")).unwrap();
         store.remove_provider(&kad_key("before"), &local());
-        // Writing nothing goes well, and changes nothing about that.
+        // An empty write succeeds, and changes nothing about that.
         store.collect().unwrap_or_default();
         device.mend();
         until_it_works(|| store.write(&RecordKey::new("/any/a"), b"value").ok());
@@ -132,7 +132,7 @@ fn what_is_beyond_narrower_bounds_goes_little_by_little() {
         while store.usage().records > 11 || store.usage().bytes > before / 9 {
             writes += 1;
             assert!(writes < 20, "{:?} after {writes} writes", store.usage());
-            // It may find room or not; whoever writes makes room for no more than it brings.
+            // It may find room or not. A write makes room only for what it adds.
             let key = RecordKey::new(format!("/sr/new/{writes}"));
             let _ = store.write(&key, &one_space(&key, writes, 10, HOUR));
             let is_evicted = |e: &StoreEvent| matches!(e, StoreEvent::Evicted { .. });

@@ -1,4 +1,4 @@
-//! Opening, closing, and what is there afterwards.
+//! Opening and closing, and the content after a restart.
 
 use ::redb::{Database, TableDefinition};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// Does something to a database behind the storage's back.
+/// Changes a database without the storage.
 fn alter(device: &Device, change: impl FnOnce(&::redb::WriteTransaction)) {
     let db = Database::builder().create_with_backend(device.clone()).unwrap();
     let transaction = db.begin_write().unwrap();
@@ -74,7 +74,7 @@ fn what_is_not_a_storage_of_ours_is_left_alone() {
     let nowhere = folder.path().join("no such folder").join("store");
     assert_eq!(open(&nowhere), StorageError::Io(std::io::ErrorKind::NotFound));
 
-    // Someone else's database, also one that has a table of the same name.
+    // A database of another program, also with a table of the same name.
     for name in ["theirs", "meta"] {
         for other_types in [false, true] {
             let device = Device::default();
@@ -105,7 +105,7 @@ fn another_format_and_another_peer_s_file_are_refused() {
     let Err(StorageError::OtherPeer(error)) = error else { panic!("{error:?}") };
     assert_eq!((*error.owner, *error.expected), (local(), peer(1)));
 
-    // Nor does it go into a store of another peer once it is open.
+    // Once it is open, a store of another peer refuses it as well.
     let storage = open_on(&device, Durability::Immediate).unwrap();
     let config = StoreConfig::default();
     let error = SmartRecordStore::with_storage(peer(1), registry(), config, storage, clock.clone());
@@ -121,7 +121,7 @@ fn another_format_and_another_peer_s_file_are_refused() {
     let error = open_on(&device, Durability::Immediate).unwrap_err();
     assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
 
-    // None of them has changed anything.
+    // None of these attempts has changed anything.
     set_meta(&device, "format", &2_u32.to_le_bytes());
     let store = store_on(&device, Durability::Immediate, &clock);
     assert_eq!(store.get(&kad_key(&key)).unwrap().value, b"value");
@@ -154,7 +154,7 @@ fn what_has_expired_does_not_come_back() {
         store.put(record).unwrap();
         drop(store);
 
-        // It expires while nobody is there.
+        // It expires while the store is closed.
         clock.advance(Duration::from_secs(61));
         let mut store = store_on(&device, durability, &clock);
         assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
@@ -164,7 +164,7 @@ fn what_has_expired_does_not_come_back() {
         assert_eq!(store.usage().records, 1);
         drop(store);
 
-        // Once it is collected, not even a clock that goes back brings it back.
+        // Once it is collected, it does not come back if the clock is set back.
         clock.set(Timestamp::from_millis(T0));
         let store = store_on(&device, durability, &clock);
         assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 1);
@@ -179,7 +179,7 @@ fn jumps_of_the_clock_are_survived() {
     let value = one_space(&board, 1, 10, HOUR);
     let mut store = store_on(&device, Durability::Immediate, &clock);
     store.write(&board, &value).unwrap();
-    // A clock that goes back by a year: what was written stays, although it is from the future now.
+    // The clock is set back by a year: what was written stays, although it is from the future now.
     for at in [T0 - 365 * 24 * 3_600_000, 0, T0] {
         clock.set(Timestamp::from_millis(at));
         drop(store);
@@ -240,11 +240,11 @@ fn the_local_node_s_provider_records_survive_a_restart() {
         let expected = HOUR - Duration::from_secs(61);
         let passed = begun.elapsed() + Duration::from_millis(2);
         assert!(left <= expected && left + passed >= expected, "{left:?}");
-        // Other nodes tell again.
+        // Other nodes announce their records again.
         assert_eq!(store.providers(&kad_key("for ever")).len(), 1);
         assert_eq!(store.counters().storage_failures, 0);
         drop(store);
-        // What had expired is gone for good.
+        // What had expired is gone.
         clock.set(Timestamp::from_millis(T0));
         assert_eq!(open().provided().count(), 2);
     }

@@ -1,4 +1,4 @@
-//! Rows of earlier sessions, read with the rules and the eyes of today.
+//! Rows of earlier sessions, read with other rules or after damage.
 
 use ::redb::{Database, ReadableTable, TableDefinition};
 use libp2p_smart_record::{
@@ -10,7 +10,7 @@ use super::*;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
-/// A board of five writers and a value, as an earlier process left them.
+/// A board of five writers and a value, written by an earlier process.
 fn earlier(device: &Device, clock: &ManualClock) -> (RecordKey, RecordKey) {
     let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
     let mut store = store_on(device, Durability::Immediate, clock);
@@ -50,7 +50,7 @@ fn writers(store: &SmartRecordStore, key: &RecordKey) -> Vec<PeerId> {
     let record = store.record(key).unwrap();
     let mut writers: Vec<_> =
         record.iter().flat_map(|r| r.spaces()).map(|(w, _)| w.peer_id()).collect();
-    // Whatever way a record is read, it is the same.
+    // Each way to read a record gives the same.
     let mut answered: Vec<_> = store
         .get(&kad_key(key))
         .iter()
@@ -79,7 +79,7 @@ fn peers(seeds: &[u64]) -> Vec<PeerId> {
     peers
 }
 
-/// Writes something else, so that the store has an occasion to clear up.
+/// Writes another record, so that the store removes invalid rows.
 fn write_elsewhere(store: &mut SmartRecordStore) {
     store.write(&RecordKey::new("/any/elsewhere"), b"something").unwrap();
 }
@@ -94,7 +94,7 @@ fn discarded(heard: &mut Events) -> Vec<RowFault> {
         .collect()
 }
 
-/// Does something to the rows behind the storage's back.
+/// Changes rows without the storage.
 fn alter(device: &Device, change: impl Fn(&[u8], &mut Vec<u8>) -> bool) {
     let db = Database::builder().create_with_backend(device.clone()).unwrap();
     let transaction = db.begin_write().unwrap();
@@ -134,14 +134,14 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     let (board, value) = earlier(&device, &clock);
     let allowed: AllowList = [1, 2].map(peer).into_iter().collect();
     let rules = || SpaceRules::new(Limits::default(), allowed.clone());
-    // And nothing but boards is known any more.
+    // Only boards are registered.
     let registry = || Registry::empty().with("sr", rules()).unwrap();
     let mut store = reopen(&device, &clock, registry(), immediate());
     let mut heard = store.subscribe();
     let before = store.usage();
     assert_eq!(writers(&store, &board), peers(&[1, 2]));
     assert!(store.get(&kad_key(&value)).is_none());
-    // They are told, and go, at the next write.
+    // They are reported, and removed, at the next write.
     let own = one_space(&board, 1, 20, HOUR);
     let _ = store.write(&board, &own);
     let told = discarded(&mut heard);
@@ -151,11 +151,11 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
     assert!(store.usage().bytes < before.bytes);
     drop(store);
 
-    // They do not come back with the old rules either.
+    // They do not come back with the old rules.
     let mut store = reopen(&device, &clock, super::registry(), immediate());
     assert_eq!(writers(&store, &board), peers(&[1, 2]));
     assert!(store.get(&kad_key(&value)).is_none());
-    // The counts are right: a board that is emptied goes whole.
+    // The counts are right: an emptied board is removed as a whole.
     clock.advance(2 * HOUR);
     store.collect().unwrap();
     assert_eq!(store.usage(), Usage::default());
@@ -163,7 +163,7 @@ fn who_may_not_write_any_more_is_not_read_any_more() {
 
 #[test]
 fn another_list_of_the_protected_and_another_of_who_may_write_lose_nobody_else() {
-    // Who may write no longer goes before or after the others write again.
+    // A writer that may not write any more is removed before or after the others write again.
     for rewrites in [false, true] {
         let (device, clock) = (Device::default(), clock());
         let (board, _) = earlier(&device, &clock);
@@ -188,19 +188,22 @@ fn another_list_of_the_protected_and_another_of_who_may_write_lose_nobody_else()
     }
 }
 
-/// A full namespace as an earlier process left it, in which all but what writer 1 has is due and refused by the
-/// rules of today, behind values that are due before; the store, and its keys from the nearest to the farthest.
+/// A full namespace, written by an earlier process. All of it except the spaces of writer 1 is due
+/// and refused by the current rules, and other values are due before it. Returns the store, and its
+/// keys from the nearest to the farthest.
 fn full_of_what_is_refused() -> (SmartRecordStore, ManualClock, Vec<RecordKey>) {
     let (device, clock) = (Device::default(), clock());
     let mut keys: Vec<_> = (0..6).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
     keys.sort_by_key(|key| RecordId::new(&local(), key));
     let mut store = store_on(&device, Durability::Immediate, &clock);
-    for n in 0..100 {
+    // As many as a write collects on its way.
+    for n in 0..32 {
         let mut record = Record::new(kad_key(format!("/any/{n}")), b"value".to_vec());
         record.expires = Some(Instant::now() + Duration::from_secs(60));
         store.put(record).unwrap();
     }
-    // A part of these is due soon, so that they are looked at; not all, or nobody would check them.
+    // A part of each is due soon, so that these rows are read. Not all of it, because rows that
+    // have expired as a whole are not checked.
     for key in &keys[1..5] {
         for writer in 2..=4 {
             let mut signer = signer(key, writer, Limits::default());
@@ -227,13 +230,13 @@ fn full_of_what_is_refused() -> (SmartRecordStore, ManualClock, Vec<RecordKey>) 
 #[test]
 fn what_the_rules_refuse_makes_room_before_anything_good_goes() {
     let (mut store, clock, keys) = full_of_what_is_refused();
-    // Beside what is refused stands a good space, which grows.
+    // A valid space in the same record as refused ones grows.
     let grown = one_space(&keys[2], 1, 300, 24 * HOUR);
     store.write(&keys[2], &grown).unwrap();
     assert_eq!(store.counters().records_evicted, 0);
     assert_eq!(writers(&store, &keys[2]), peers(&[1]));
     assert_eq!(writers(&store, &keys[5]), peers(&[1]));
-    // The counts are right: a board that is emptied goes whole.
+    // The counts are right: an emptied board is removed as a whole.
     clock.advance(48 * HOUR);
     store.collect().unwrap();
     assert_eq!(store.usage(), Usage::default());
@@ -243,7 +246,7 @@ fn what_the_rules_refuse_makes_room_before_anything_good_goes() {
 fn what_the_rules_refuse_makes_room_for_a_newcomer() {
     let (mut store, _, keys) = full_of_what_is_refused();
     store.forget(&keys[5]).unwrap();
-    // It is farther than all that there is, so nothing good would go for it.
+    // It is farther than all stored records, so nothing valid is evicted for it.
     store.write(&keys[5], &one_space(&keys[5], 1, 300, 24 * HOUR)).unwrap();
     assert_eq!(store.counters().records_evicted, 0);
     assert_eq!(writers(&store, &keys[2]), peers(&[1]));
@@ -272,7 +275,7 @@ fn spaces_whose_head_was_damaged_outlive_who_came_after_it() {
     assert_eq!(writers(&store, &board), peers(&[1, 2, 3, 4, 5]));
 }
 
-/// Says how many values are checked.
+/// Counts the checked values.
 #[derive(Debug)]
 struct Counting(AcceptAny, Arc<AtomicUsize>);
 
@@ -339,7 +342,8 @@ fn stricter_limits_leave_what_is_within_them() {
 fn a_forged_row_is_never_served() {
     let (device, clock) = (Device::default(), clock());
     let (board, _) = earlier(&device, &clock);
-    // Someone writes rows with all checksums right, but cannot sign: a flipped bit in each signature or update.
+    // Rows with valid checksums but without valid signatures: a bit is flipped in each signature or
+    // update.
     let mut storage = open_on(&device, Durability::Immediate).unwrap();
     let id = RecordId::new(&local(), &board);
     let rows: Vec<_> = storage
@@ -387,7 +391,7 @@ fn a_damaged_row_is_an_error_and_not_data() {
         write_elsewhere(&mut store);
         let told = discarded(&mut heard);
         assert!(!told.is_empty() && told.iter().all(|fault| *fault == RowFault::Damaged));
-        // Writing there goes on.
+        // Writes there go on.
         for writer in 1..=5 {
             store.write(&board, &one_space(&board, writer, 10, HOUR)).unwrap();
         }

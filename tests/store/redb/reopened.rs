@@ -7,7 +7,7 @@ use libp2p_smart_record::store::{
 
 use super::*;
 
-/// When it is, besides when it is told to.
+/// When it is closed and opened again, besides on command.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Reopens {
     WhenTold,
@@ -30,7 +30,7 @@ impl Reopened {
         storage
     }
 
-    /// Closes it, and opens what it has left.
+    /// Closes it, and opens what is on the disk.
     pub fn reopen(&mut self) {
         self.inner = None;
         let device = self.device.clone();

@@ -1,20 +1,20 @@
-//! How long anybody waits: a group for its window, and whoever writes or reads for a disk that hangs.
+//! How long calls wait: for the window of a group, and for a disk that hangs.
 
 use super::{device::Faults, *};
 
-/// What it may take, besides its window, until a group is in a file in memory.
+/// The allowed time, besides its window, until a group is in a file in memory.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// What a busy machine may take for a call that waits for nothing. Below what a hold for each of many would come to: the
-/// fewest here are twenty.
+/// What a call that waits for nothing may take on a busy machine. Less than a hold for each of many
+/// calls would take: the fewest here are twenty.
 const LOAD: Duration = Durability::MAX_HOLD.saturating_mul(16);
 
-/// How often something is tried that has to be quick, because the machine may have been busy.
+/// How often a time limit is tried, because the machine may be busy.
 const TRIES: usize = 100;
 
 const HANGS: Faults = Faults { syncs_hang: true, ..Faults::NONE };
 
-/// Whether a value is there if the power goes now, and with it all that is not synced.
+/// Whether a value survives a loss of power now, which loses everything that is not synced.
 fn survives(device: &Device, key: &RecordKey) -> bool {
     let after = store_on(&device.after_power_loss(|_| 0), Durability::Immediate, &clock());
     after.get(&kad_key(key)).is_some()
@@ -32,8 +32,8 @@ fn until_it_survives(device: &Device, key: &RecordKey) {
     }
 }
 
-/// Tries until a write was on the disk after not much more than the window and what it takes without one; never may it have
-/// been before.
+/// Tries until a write reached the disk little later than its window plus the time it takes without
+/// one. It must never reach the disk before its window.
 fn takes_a_window(window: Duration, mut attempt: impl FnMut(Duration) -> Duration) {
     let mut shortest = Duration::MAX;
     for _ in 0..TRIES {
@@ -67,7 +67,7 @@ fn further_writes_do_not_put_off_a_group() {
     let window = Duration::from_millis(200);
     takes_a_window(window, |window| {
         let (device, clock) = (Device::default(), clock());
-        // So much that it is never the reason to write.
+        // So large that it never causes a write.
         let durability = Durability::Group { window, max_bytes: usize::MAX };
         let mut store = store_on(&device, durability, &clock);
         let (begun, mut syncs) = (Instant::now(), device.syncs());
@@ -99,17 +99,17 @@ fn what_waits_is_written_when_the_store_is_dropped() {
     assert!(store.get(&libp2p_kad::RecordKey::new(&key(1))).is_some());
 }
 
-/// Room for little, and no window.
+/// Little room, and no window.
 const NARROW: Durability = Durability::Group { window: Duration::ZERO, max_bytes: 100_000 };
 
-/// How long a call held its caller, and what it gave.
+/// How long a call took, and its result.
 fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     let begun = Instant::now();
     let given = call();
     (begun.elapsed(), given)
 }
 
-/// Mends the disk when the test is over, however it ends: a storage waits for it when it is dropped.
+/// Repairs the disk when the test ends in any way, because dropping a storage waits for it.
 struct Mends(Device);
 
 impl Drop for Mends {
@@ -118,10 +118,11 @@ impl Drop for Mends {
     }
 }
 
-/// A disk that hangs, with a store in which too much waits for it. In the file are the values 0 to 39, which expire
-/// after a minute; in memory are those from 40 on. Says how many values there are.
+/// A disk that hangs, with a store for which too much is pending. The values 0 to 39 are in the
+/// file and expire after a minute; those from 40 on are in memory. Returns how many values there
+/// are.
 fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, usize) {
-    // Nothing of the file is kept in memory.
+    // Nothing of the file is cached.
     let (opened, config) = (device.clone(), config(NARROW).with_cache_bytes(0));
     let storage = RedbStorage::open_backend(move || Ok(opened.clone()), local(), &config).unwrap();
     let config = StoreConfig::default();
@@ -137,7 +138,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
     let mends = Mends(device.clone());
     device.fail(HANGS);
     let mut n = 40;
-    // Everything here happens while a sync does not return.
+    // All of this happens while a sync hangs.
     let error = loop {
         let (held, written) = timed(|| store.write(&key(n), &[0; 1_000]));
         match written {
@@ -148,7 +149,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
         n += 1;
     };
     assert_eq!(error, WriteError::Storage(StorageError::Busy));
-    // A change weighs 256 bytes besides its own.
+    // A change takes 256 bytes besides its own.
     assert!((90..=160).contains(&n), "{n} writes");
     assert!(device.await_hang(Duration::ZERO));
     (store, mends, n)
@@ -197,7 +198,7 @@ fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
     let (held, _) = timed(|| store.add_provider(provider));
     assert!(held < Durability::MAX_HOLD + LOAD, "a provider: held for {held:?}");
 
-    // Or collects on its way.
+    // Or collects.
     clock.advance(Duration::from_secs(61));
     let (held, written) = timed(|| store.write(&key(n), b"value"));
     assert_eq!(written, Err(WriteError::Storage(busy.clone())));
@@ -221,13 +222,13 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
         let (mut store, _mends, _) = hanging(&device, &clock);
         let mending = device.clone();
         let mender = std::thread::spawn(move || {
-            // That the write waits cannot be seen from outside.
+            // It cannot be observed from outside that the write waits.
             std::thread::sleep(Durability::MAX_HOLD / 5);
             mending.mend();
         });
         let (held, written) = timed(|| store.write(&board, &twenty));
         mender.join().unwrap();
-        // On a busy machine the disk may have been mended too late, or before it was written to.
+        // On a busy machine the disk may be repaired too late, or before it is written to.
         let is_held = held >= Durability::MAX_HOLD / 10 && held < Durability::MAX_HOLD;
         written.is_ok() && is_held
     });

@@ -1,9 +1,10 @@
 //! The canonical encoding of documents.
 //!
-//! **Invariants.** `decode(encode(x)) = x`, and `encode(decode(b)) = b` for every `b` that decodes: bytes in
-//! any other form are refused. Decoding is bounded by [`DocumentLimits`] before it descends.
+//! **Invariants.** `decode(encode(x)) = x`, and `encode(decode(b)) = b` for every `b` that decodes:
+//! other forms are refused. Decoding checks [`DocumentLimits`] before it descends.
 //!
-//! **Spec.** `docs/wire.md`, section "Documents"; `proto/smart_record.proto`, messages `Node` and below.
+//! **Spec.** `docs/wire.md`, section "Documents"; `proto/smart_record.proto`, messages `Node` and
+//! below.
 
 use bytes::Bytes;
 use cid::Cid;
@@ -19,18 +20,18 @@ use crate::{
     time::Timestamp,
 };
 
-/// How large a document may be besides its bytes.
+/// Limits on the structure of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DocumentLimits {
-    /// Nodes on the longest way from the root to a leaf, both counted.
+    /// The maximum number of nodes on a path from the root to a leaf, both included.
     pub depth: usize,
-    /// Nodes altogether: the root, keys, values and elements.
+    /// The maximum total number of nodes: the root, keys, values and elements.
     pub nodes: usize,
 }
 
 impl Default for DocumentLimits {
-    /// 16 levels and 1,024 nodes: a 2 KiB update seldom needs a tenth of either, and both bound what a
-    /// reader spends on one update.
+    /// 16 levels and 1,024 nodes. A 2 KiB update seldom needs a tenth of either. Both bound the
+    /// work to read one update.
     fn default() -> Self {
         Self { depth: 16, nodes: 1_024 }
     }
@@ -40,20 +41,20 @@ impl Default for DocumentLimits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// The bytes are not the protobuf message that they should be.
+    /// The bytes are not the expected protobuf message.
     #[error("not a protobuf message of a node: {0}")]
     Protobuf(#[from] ProtobufError),
     /// A node has neither a known kind nor an unknown one.
     #[error("a node without a kind")]
     MissingKind,
-    /// NaN has no place in an order.
+    /// A Float is NaN, which has no order.
     #[error("a Float that is not a number")]
     NotANumber,
     /// The bytes of a Link are not a CID.
     #[error("a Link that is not a CID")]
     InvalidLink,
-    /// The document says what it says in another form than the canonical one: an order, a duplicate, a
-    /// padded number, an unknown field, a lifetime in a key.
+    /// The encoding is not canonical: wrong order, a duplicate, a padded number, an unknown field
+    /// or a lifetime in a key.
     #[error("not the canonical encoding")]
     NotCanonical,
     /// The tree is deeper than [`DocumentLimits::depth`].
@@ -70,15 +71,15 @@ pub enum NodeError {
     },
 }
 
-/// The canonical bytes of a document.
+/// Encodes a document canonically.
 pub fn encode(document: &Dict) -> Vec<u8> {
     dict_to_wire(document).encode_to_vec()
 }
 
-/// The document of these bytes.
+/// Decodes a document.
 ///
 /// # Errors
-/// [`NodeError`]; also when the bytes are not the canonical encoding of what they say.
+/// [`NodeError`], also if the encoding is not canonical.
 pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     let bytes = Bytes::copy_from_slice(bytes);
     let wire = proto::Dict::decode(bytes.clone()).map_err(ProtobufError::new)?;
@@ -86,13 +87,13 @@ pub fn decode(bytes: &[u8], limits: DocumentLimits) -> Result<Dict, NodeError> {
     decoder.count_node()?;
     let depth_left = limits.depth.checked_sub(1).ok_or(NodeError::TooDeep { max: limits.depth })?;
     let document = decoder.dict(wire.pairs, depth_left)?;
-    // One comparison stands for every rule of the canonical form.
+    // This comparison checks every rule of the canonical form.
     if encode(&document) == bytes { Ok(document) } else { Err(NodeError::NotCanonical) }
 }
 
-/// Whether these are the bytes of a node, without a lifetime, of a kind that this version does not
-/// know: one field in its shortest form, and no group. Implementations of protobuf disagree about what
-/// else is well formed.
+/// Whether these bytes are a node without a lifetime, of a kind that this version does not know:
+/// one field in its shortest form, and no group. Protobuf implementations disagree about other
+/// forms.
 pub(super) fn is_unknown_kind(bytes: &[u8]) -> bool {
     matches!(proto::Node::decode(bytes), Ok(proto::Node { expires_at: None, kind: None }))
         && is_one_field(bytes).unwrap_or(false)
@@ -208,7 +209,7 @@ impl Decoder {
                     None => return Err(NodeError::NotCanonical),
                     Some([]) => return Err(NodeError::MissingKind),
                     Some(rest) => Kind::Opaque(
-                        // A second lifetime further on would be another encoding of the same node.
+                        // A second lifetime after it would be another encoding of the same node.
                         Opaque::new(rest.to_vec()).ok_or(NodeError::NotCanonical)?,
                     ),
                 }
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_kept_as_it_came() {
-        // Field 30, length-delimited, "future"; before it an `expires_at` of 7.
+        // Field 30, length-delimited, "future", after an `expires_at` of 7.
         let unknown = [&[0x08, 7, 0xf2, 0x01, 6][..], b"future"].concat();
         let document = decoded(vec![(wire("k"), unknown.clone())]).unwrap();
         let node = document.get("k").unwrap();
@@ -268,7 +269,7 @@ mod tests {
 
         let twice = [&[0x08, 5][..], &unknown].concat();
         let behind = [&unknown[2..], &[0x08, 5]].concat();
-        // Two fields, numbers and lengths that are not the shortest, a group.
+        // Two fields; numbers and lengths that are not shortest; a group.
         let two = [&unknown[2..], &unknown[2..]].concat();
         let others: [&[u8]; 5] = [
             &[0x70, 0x81, 0x00],
@@ -287,7 +288,7 @@ mod tests {
     fn other_forms_are_refused() {
         let (a, b) = (wire("a"), wire("b"));
         let not_canonical = Err(NodeError::NotCanonical);
-        // Order, duplicates.
+        // Wrong order, duplicates.
         assert_eq!(decoded(vec![(b.clone(), a.clone()), (a.clone(), a.clone())]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), a.clone()), (a.clone(), b.clone())]), not_canonical);
         let set = |elements: Vec<Vec<u8>>| {
@@ -297,13 +298,13 @@ mod tests {
         };
         assert_eq!(decoded(vec![(a.clone(), set(vec![a.clone(), a.clone()]))]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), set(vec![b, a.clone()]))]), not_canonical);
-        // A lifetime in a key, a padded varint, an unknown field behind a known kind.
+        // A lifetime in a key, a padded varint, an unknown field after a known kind.
         let mortal = kind_to_wire(&"a".into(), Some(Timestamp::from_millis(1))).to_vec();
         assert_eq!(decoded(vec![(mortal, a.clone())]), not_canonical);
         assert_eq!(decoded(vec![(a.clone(), vec![0x10, 0x81, 0x00])]), not_canonical);
         let padded = [&wire(true)[..], &[0xf0, 0x01, 0x01]].concat();
         assert_eq!(decoded(vec![(a.clone(), padded)]), not_canonical);
-        // No kind at all, a Link that is none, NaN.
+        // No kind, an invalid Link, NaN.
         assert_eq!(decoded(vec![(a.clone(), vec![])]), Err(NodeError::MissingKind));
         assert_eq!(decoded(vec![(a.clone(), vec![0x08, 1])]), Err(NodeError::MissingKind));
         assert_eq!(decoded(vec![(a.clone(), vec![0x3a, 1, 9])]), Err(NodeError::InvalidLink));
@@ -313,13 +314,13 @@ mod tests {
 
     #[test]
     fn a_set_keeps_its_bytes_and_a_list_has_a_field_of_its_own() {
-        // As it was before there were lists: field 8, ascending.
+        // The encoding from before Lists existed: field 8, ascending.
         let signed = [0x42, 8, 0x0a, 2, 0x18, 2, 0x0a, 2, 0x18, 6];
         assert_eq!(wire(Set::from([3, 1])), signed);
         assert_eq!(wire(List::from([3, 1])), [0x5a, 8, 0x0a, 2, 0x18, 6, 0x0a, 2, 0x18, 2]);
         let document = decoded(vec![(wire("k"), signed.to_vec())]).unwrap();
         assert_eq!(document, Dict::from([("k", Set::from([1, 3]))]));
-        // A list keeps order and repetition.
+        // A List keeps order and duplicates.
         let list = Dict::from([("k", List::from([3, 1, 1]))]);
         assert_eq!(decode(&encode(&list), DocumentLimits::default()), Ok(list));
     }

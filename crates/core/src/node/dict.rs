@@ -1,6 +1,6 @@
-//! The Dict: keys and nodes. Every document is one.
+//! The Dict: a map from keys to nodes. Every document is a Dict.
 //!
-//! **Invariants.** Pairs are in ascending order of keys, no key is there twice, and keys carry no lifetimes.
+//! **Invariants.** Pairs are in ascending order of keys. Keys are unique and carry no lifetimes.
 //!
 //! **Spec.** `docs/design.md`, section "Documents".
 
@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, btree_map};
 
 use super::{Kind, Node};
 
-/// Pairs of a key and a node, in ascending order of keys.
+/// A map from keys to nodes, in ascending order of keys.
 ///
-/// A key may be of any kind. Lifetimes inside a key have no meaning and are dropped.
+/// A key may have any kind. Lifetimes inside a key are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Dict {
     pub(super) pairs: BTreeMap<Kind, Node>,
@@ -22,7 +22,7 @@ impl Dict {
         Self { pairs: BTreeMap::new() }
     }
 
-    /// Sets the node of a key and returns the one it had.
+    /// Sets the node of a key and returns the previous one.
     pub fn insert(&mut self, key: impl Into<Kind>, node: impl Into<Node>) -> Option<Node> {
         self.pairs.insert(key.into().without_lifetimes(), node.into())
     }
@@ -37,7 +37,7 @@ impl Dict {
         self.pairs.len()
     }
 
-    /// Whether there are none.
+    /// Whether the Dict is empty.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
@@ -47,7 +47,7 @@ impl Dict {
         self.pairs.iter()
     }
 
-    /// The pairs with each value replaced or left out.
+    /// The pairs, with each value replaced or removed.
     pub(crate) fn filter_map(self, mut change: impl FnMut(Node) -> Option<Node>) -> Self {
         let pairs = self.pairs.into_iter();
         Self { pairs: pairs.filter_map(|(key, node)| Some((key, change(node)?))).collect() }
@@ -73,7 +73,7 @@ impl<'a> IntoIterator for &'a Dict {
 }
 
 impl<K: Into<Kind>, N: Into<Node>> FromIterator<(K, N)> for Dict {
-    /// Of a key that comes twice, the last node stays.
+    /// Keeps the last node of a duplicate key.
     fn from_iter<I: IntoIterator<Item = (K, N)>>(pairs: I) -> Self {
         let mut dict = Self::new();
         for (key, node) in pairs {
@@ -84,7 +84,7 @@ impl<K: Into<Kind>, N: Into<Node>> FromIterator<(K, N)> for Dict {
 }
 
 impl<K: Into<Kind>, N: Into<Node>, const LEN: usize> From<[(K, N); LEN]> for Dict {
-    /// Of a key that comes twice, the last node stays.
+    /// Keeps the last node of a duplicate key.
     fn from(pairs: [(K, N); LEN]) -> Self {
         pairs.into_iter().collect()
     }

@@ -1,8 +1,9 @@
-//! Nodes as people read them: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. As in plain JSON, `[…]`
-//! is a List and `{…}` a Dict; a Set is `set[…]`. Lifetimes are left out. This form is for eyes; the forms for
-//! machines are the encoding, JSON and IPLD.
+//! Human-readable form of nodes: `{"name": "lobby", "at": connectivity(; "address"="/ip4/…")}`. As
+//! in plain JSON, `[…]` is a List and `{…}` a Dict. A Set is `set[…]`. Lifetimes are left out. This
+//! form cannot be parsed; use the encoding, JSON or IPLD for that.
 //!
-//! **Invariants.** Text from strangers is quoted and escaped, so printing a document never drives a terminal.
+//! **Invariants.** Untrusted text is quoted and escaped, so a document cannot send control
+//! sequences to a terminal.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -53,7 +54,7 @@ impl Display for Dict {
 
 impl Display for Predicate {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        // A tag comes from strangers: anything but a plain word is quoted and escaped.
+        // A tag is untrusted: anything but a plain word is quoted and escaped.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
         if !self.tag.is_empty() && self.tag.chars().all(plain) {
             write!(f, "{}(", self.tag)?;

@@ -1,4 +1,4 @@
-//! Nodes in a row: the List, which keeps their order, and the Set, which has an order of its own.
+//! The List, which keeps the order of its nodes, and the Set, which sorts them.
 //!
 //! **Invariants.** A Set is in ascending order and holds no two nodes of the same content.
 //!
@@ -6,7 +6,8 @@
 
 use super::Node;
 
-/// A sequence of nodes, kept exactly as it was given. A newer List replaces an older one as a whole.
+/// A sequence of nodes in the order given, with duplicates. A newer List replaces an older one as a
+/// whole.
 ///
 /// ```
 /// use smart_record_core::{Dict, List, Node};
@@ -41,14 +42,14 @@ impl List {
         self.elements.push(node.into());
     }
 
-    /// The node at a position, counted from zero.
+    /// The node at an index, counted from zero.
     pub fn get(&self, index: usize) -> Option<&Node> {
         self.elements.get(index)
     }
 }
 
 impl Set {
-    /// Adds a node. If one of the same content is there, the two become one that lives as long as either.
+    /// Adds a node. A node of the same content is merged with it and lives as long as either.
     pub fn insert(&mut self, node: impl Into<Node>) {
         let node = node.into();
         match self.elements.binary_search_by(|element| element.cmp_content(&node)) {
@@ -61,7 +62,7 @@ impl Set {
         }
     }
 
-    /// Whether a node of this content is in the set, whatever its lifetime.
+    /// Whether the set has a node of this content, with any lifetime.
     pub fn contains(&self, node: &Node) -> bool {
         self.elements.binary_search_by(|element| element.cmp_content(node)).is_ok()
     }
@@ -96,7 +97,7 @@ macro_rules! elements {
                 self.elements.len()
             }
 
-            /// Whether there are none.
+            /// Whether there are no nodes.
             pub fn is_empty(&self) -> bool {
                 self.elements.is_empty()
             }

@@ -1,6 +1,7 @@
 //! Getters by kind and by path.
 //!
-//! **Invariants.** Getting never fails and converts nothing but an Int to a float that is the same number.
+//! **Invariants.** Getters never fail. Their only conversion is from an Int to a float of the same
+//! value.
 //!
 //! **Spec.** Paths: [`Path`].
 
@@ -8,7 +9,7 @@ use cid::Cid;
 
 use super::{Dict, Kind, List, Node, Path, PathError, Predicate, Set};
 
-/// The largest integer up to which a float holds all.
+/// The largest integer up to which a float represents every integer.
 const MAX_EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
 
 macro_rules! getters {
@@ -41,7 +42,8 @@ getters! {
     as_bool: bool = Kind::Bool(value) => Some(*value);
     /// The value of an Int.
     as_i64: i64 = Kind::Int(value) => Some(*value);
-    /// The value of a Float, or of an Int that a float holds exactly: JSON writers say `5` for `5.0`.
+    /// The value of a Float, or of an Int that a float represents exactly, because some JSON
+    /// writers write `5` for `5.0`.
     as_f64: f64 = number @ (Kind::Float(_) | Kind::Int(_)) => number.to_f64();
     /// The text of a String.
     as_str: &str = Kind::String(text) => Some(text);
@@ -70,7 +72,7 @@ impl Kind {
 }
 
 impl Dict {
-    /// The first node at a path, or `None` if nothing is there.
+    /// The first node at a path; `None` if there is none.
     ///
     /// ```
     /// use smart_record_core::{Dict, Node};
@@ -83,7 +85,8 @@ impl Dict {
     /// ```
     ///
     /// # Errors
-    /// [`PathError`] if the text is not a [`Path`]. To parse it once, use [`select`](Self::select).
+    /// [`PathError`] if the text is not a [`Path`]. To use a parsed path, call
+    /// [`select`](Self::select).
     pub fn get_path(&self, path: &str) -> Result<Option<&Node>, PathError> {
         let path: Path = path.parse()?;
         Ok(self.select(&path).next())

@@ -1,22 +1,22 @@
-//! The typed form in the IPLD data model, and through it DAG-JSON and DAG-CBOR.
+//! Typed form of nodes in the IPLD data model, with DAG-JSON and DAG-CBOR.
 //!
-//! Each node is a map from the name of its kind to its content, with the node's lifetime beside it where it
-//! has one:
+//! Each node is a map from the name of its kind to its content, and has its lifetime as another
+//! field if it has one:
 //!
 //! ```json
 //! {"Dict": {"Pairs": [{"Key": {"String": "k"}, "Value": {"Int": 5, "ExpiresAt": 1700000000000}}]}}
 //! ```
 //!
 //! Lists are `{"Sequence": {"Elements": […]}}`, Sets `{"Set": {"Elements": […]}}`, Predicates
-//! `{"Predicate": {"Tag": "t", "Positional": […], "Named": [{"Key": …, "Value": …}]}}`. `List` is the Go form's word for
-//! a set; it is read as one and never written.
+//! `{"Predicate": {"Tag": "t", "Positional": […], "Named": [{"Key": …, "Value": …}]}}`. `List` is
+//! the name of a set in the Go form. It is read as a Set and never written.
 //!
-//! **Invariants.** Reading what was written gives the same node, lifetimes included. What is read means one thing:
-//! a key that stands twice is refused, and so is a key with a lifetime. Depth is bounded to 64 levels of nodes.
+//! **Invariants.** Reading a written node gives the same node, lifetimes included. Ambiguous input
+//! is refused: a duplicate key, or a key with a lifetime. Depth is bounded to 64 levels of nodes.
 //!
-//! **Spec.** The names are those of
-//! [go-routing-language's syntax](https://github.com/libp2p/go-routing-language), on which the Go smart
-//! records build, and `Sequence` and `Set`; the codecs are [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/)
+//! **Spec.** The names are those of [go-routing-language's
+//! syntax](https://github.com/libp2p/go-routing-language), on which the Go smart records are based,
+//! and `Sequence` and `Set`. The codecs are [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/)
 //! and [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
 
 use std::collections::BTreeMap;
@@ -30,27 +30,27 @@ use crate::{dag_cbor, data, time::Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IpldError {
-    /// The codec refused. DAG-JSON and DAG-CBOR have no form for infinite Floats.
+    /// The codec failed. DAG-JSON and DAG-CBOR have no form for infinite Floats.
     #[error("{codec}: {message}")]
     Codec {
         /// `"DAG-JSON"` or `"DAG-CBOR"`.
         codec: &'static str,
-        /// What the codec said.
+        /// The error text of the codec.
         message: String,
     },
-    /// Something else stands where this was expected.
+    /// The data is not what was expected at this place.
     #[error("expected {0}")]
     Expected(&'static str),
-    /// A map has a field that does not belong there.
+    /// A map has an unexpected field.
     #[error("unexpected field {0:?}")]
     UnexpectedField(String),
-    /// A number does not fit.
+    /// A number is out of range.
     #[error("{0} is out of range")]
     OutOfRange(i128),
-    /// A Dict has a key twice.
+    /// A Dict has a duplicate key.
     #[error("the key {0} stands twice in a Dict")]
     DuplicateKey(Kind),
-    /// There are more levels of nodes than this.
+    /// There are too many levels of nodes.
     #[error("deeper than {max} nodes")]
     TooDeep {
         /// The limit.
@@ -61,7 +61,7 @@ pub enum IpldError {
 const EXPIRES_AT: &str = "ExpiresAt";
 
 impl Node {
-    /// The node in the IPLD data model.
+    /// Converts the node to IPLD data.
     pub fn to_ipld(&self) -> Ipld {
         let content = match &self.kind {
             Kind::Bool(v) => Ipld::Bool(*v),
@@ -89,10 +89,10 @@ impl Node {
         map([(name, content)].into_iter().chain(lifetime))
     }
 
-    /// The node that IPLD data stands for.
+    /// Converts IPLD data to a node.
     ///
     /// # Errors
-    /// [`IpldError`], naming what was expected, also for more than 64 levels of nodes.
+    /// [`IpldError`] if the data is not a node, or has more than 64 levels of nodes.
     pub fn from_ipld(data: Ipld) -> Result<Self, IpldError> {
         Self::from_ipld_within(data, MAX_DEPTH)
     }
@@ -160,16 +160,16 @@ impl Node {
 }
 
 impl Dict {
-    /// The document in the IPLD data model.
+    /// Converts the document to IPLD data.
     pub fn to_ipld(&self) -> Ipld {
         Node::new(self.clone()).to_ipld()
     }
 
-    /// The document that IPLD data stands for.
+    /// Converts IPLD data to a document.
     ///
     /// # Errors
-    /// [`IpldError`], also when it is a node of another kind or the root has a lifetime of its own (the
-    /// update gives the root its lifetime).
+    /// [`IpldError`], also if the node is not a Dict or has a lifetime of its own. The update gives
+    /// the root its lifetime.
     pub fn from_ipld(data: Ipld) -> Result<Self, IpldError> {
         match Node::from_ipld(data)? {
             Node { kind: Kind::Dict(dict), expires_at: None } => Ok(dict),
@@ -177,7 +177,7 @@ impl Dict {
         }
     }
 
-    /// The document in DAG-JSON.
+    /// Encodes the document in DAG-JSON.
     ///
     /// ```
     /// use smart_record_core::Dict;
@@ -190,32 +190,32 @@ impl Dict {
     /// ```
     ///
     /// # Errors
-    /// [`IpldError::Codec`] if a Float in it is infinite.
+    /// [`IpldError::Codec`] if a Float is infinite.
     pub fn to_dag_json(&self) -> Result<Vec<u8>, IpldError> {
         serde_ipld_dagjson::to_vec(&self.to_ipld()).map_err(codec("DAG-JSON"))
     }
 
-    /// The document of these DAG-JSON bytes.
+    /// Decodes a document from DAG-JSON.
     ///
     /// # Errors
-    /// [`IpldError`], also if a key stands twice in a map.
+    /// [`IpldError`], also for a duplicate key in a map.
     pub fn from_dag_json(bytes: &[u8]) -> Result<Self, IpldError> {
         let data::Data(data) = serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON"))?;
         Self::from_ipld(data)
     }
 
-    /// The document in DAG-CBOR.
+    /// Encodes the document in DAG-CBOR.
     ///
     /// # Errors
-    /// [`IpldError::Codec`] if a Float in it is infinite.
+    /// [`IpldError::Codec`] if a Float is infinite.
     pub fn to_dag_cbor(&self) -> Result<Vec<u8>, IpldError> {
         serde_ipld_dagcbor::to_vec(&self.to_ipld()).map_err(codec("DAG-CBOR"))
     }
 
-    /// The document of these DAG-CBOR bytes.
+    /// Decodes a document from DAG-CBOR.
     ///
     /// # Errors
-    /// [`IpldError`].
+    /// [`IpldError`] if the bytes are not a document.
     pub fn from_dag_cbor(bytes: &[u8]) -> Result<Self, IpldError> {
         dag_cbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
     }
@@ -241,7 +241,7 @@ fn pairs(dict: &Dict) -> Ipld {
     Ipld::List(dict.iter().map(pair).collect())
 }
 
-/// The fields of a map that have not been read yet.
+/// The fields of a map that are not read yet.
 struct Fields(BTreeMap<String, Ipld>);
 
 impl Fields {
@@ -323,7 +323,7 @@ mod tests {
             assert!(json.contains(part), "{part} in {json}");
         }
         assert_eq!(Dict::from_dag_json(json.as_bytes()), Ok(document.clone()));
-        // The Go form's word for a set.
+        // The name of a set in the Go form.
         let of_go = json.replace(r#"{"Set":"#, r#"{"List":"#);
         assert_eq!(Dict::from_dag_json(of_go.as_bytes()), Ok(document));
     }
@@ -387,7 +387,7 @@ mod tests {
                 assert_eq!(Node::from_ipld(data), Err(IpldError::TooDeep { max: MAX_DEPTH }));
             }
         }
-        // The codecs have bounds of their own.
+        // The codecs have their own bounds.
         let json = r#"{"Set":{"Elements":["#.repeat(100_000);
         assert!(matches!(Dict::from_dag_json(json.as_bytes()), Err(IpldError::Codec { .. })));
         let cbor = [0xa1, 0x61, b'k'].repeat(100_000);

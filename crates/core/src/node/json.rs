@@ -1,19 +1,19 @@
-//! Plain JSON, for people: strings, numbers, arrays and objects.
+//! Plain JSON form of nodes: strings, numbers, arrays and objects.
 //!
 //! | node | JSON |
 //! |---|---|
 //! | Bool, Int, Float, String | `true`, `5`, `5.0`, `"text"` |
 //! | List | `[…]` |
 //! | Dict with String keys | `{…}` |
-//! | Set | `{"/": {"set": […]}}`; an element that is written twice is there once |
+//! | Set | `{"/": {"set": […]}}`; duplicate elements become one |
 //! | Bytes, Link | `{"/": {"bytes": "<base64>"}}`, `{"/": "<cid>"}`, as in DAG-JSON |
 //! | Predicate | `{"/": {"predicate": {"tag": …, "positional": […], "named": …}}}` |
 //! | any other Dict | `{"/": {"dict": [[key, value], …]}}` |
 //! | Opaque, an infinite Float | `{"/": {"opaque": "<base64>"}}`, `{"/": {"float": "inf"}}` |
 //!
-//! **Invariants.** Every node has a JSON form, and reading it gives the node back without its lifetimes,
-//! which plain JSON leaves out (the IPLD form keeps them). What is read means one thing: a key that stands twice is
-//! refused, in whatever form. Depth is bounded: text to 128 levels of arrays and objects, values to 64 levels of nodes.
+//! **Invariants.** Every node has a JSON form. Reading it gives the same node without lifetimes,
+//! which only the IPLD form keeps. Ambiguous input is refused: a duplicate key, in any form. Depth
+//! is bounded: text to 128 levels of arrays and objects, values to 64 levels of nodes.
 //!
 //! **Spec.** Bytes and links: [DAG-JSON](https://ipld.io/specs/codecs/dag-json/spec/).
 
@@ -31,25 +31,25 @@ pub enum JsonError {
     /// The text is not JSON.
     #[error("not JSON: {0}")]
     Syntax(String),
-    /// There is no node for `null`.
+    /// The value is `null`, which has no node.
     #[error("null is not a node")]
     Null,
-    /// The root of a document is an object.
-    #[error("a document has to be an object")]
+    /// The root of the document is not an object.
+    #[error("a document must be an object")]
     NotADict,
-    /// An integer outside of 64 signed bits.
+    /// An integer does not fit into 64 signed bits.
     #[error("{0} does not fit into 64 signed bits")]
     IntOutOfRange(String),
-    /// A Dict has a key twice.
+    /// A Dict has a duplicate key.
     #[error("the key {0} stands twice in a Dict")]
     DuplicateKey(Kind),
-    /// An object with the key `"/"` has this name in it, which stands for nothing known.
-    #[error("{0:?} has no meaning in an object with the key \"/\"")]
+    /// An object with the key `"/"` has this unknown name.
+    #[error("unknown name {0:?} in an object with the key \"/\"")]
     UnknownEscape(String),
-    /// An object with the key `"/"` has another form than this one.
+    /// An object with the key `"/"` does not have this form.
     #[error("expected {0}")]
     InvalidEscape(&'static str),
-    /// There are more levels of nodes than this.
+    /// There are too many levels of nodes.
     #[error("deeper than {max} nodes")]
     TooDeep {
         /// The limit.
@@ -58,7 +58,7 @@ pub enum JsonError {
 }
 
 impl Node {
-    /// The node in plain JSON, without lifetimes.
+    /// Converts the node to plain JSON, without lifetimes.
     ///
     /// ```
     /// use smart_record_core::{Dict, Node};
@@ -70,18 +70,19 @@ impl Node {
         self.kind.to_json()
     }
 
-    /// The node that a JSON value stands for.
+    /// Converts a JSON value to a node.
     ///
     /// # Errors
-    /// [`JsonError`] for `null`, integers beyond 64 signed bits, unknown escapes and more than 64 levels of
-    /// nodes. A `Value` has lost what stood twice in a text; `FromStr` of [`Dict`] refuses that.
+    /// [`JsonError`] for `null`, integers beyond 64 signed bits, unknown escapes and more than 64
+    /// levels of nodes. A `Value` does not show duplicate keys in its text. `FromStr` of [`Dict`]
+    /// refuses them.
     pub fn from_json(value: &Value) -> Result<Self, JsonError> {
         node_from_json(value, MAX_DEPTH)
     }
 }
 
 impl Dict {
-    /// The document in plain JSON, without lifetimes. See [`Node::to_json`].
+    /// Converts the document to plain JSON, without lifetimes. See [`Node::to_json`].
     pub fn to_json(&self) -> Value {
         let plain = |(key, value): (&Kind, &Node)| match key {
             Kind::String(key) if key != ESCAPE => Some((key.clone(), value.to_json())),
@@ -94,10 +95,10 @@ impl Dict {
         escaped("dict", Value::Array(pairs.collect()))
     }
 
-    /// The document that a JSON object stands for. See [`Node::from_json`].
+    /// Converts a JSON object to a document. See [`Node::from_json`].
     ///
     /// # Errors
-    /// [`JsonError`], also when the value is not an object.
+    /// [`JsonError`], also if the value is not an object.
     pub fn from_json(value: &Value) -> Result<Self, JsonError> {
         match Node::from_json(value)?.kind {
             Kind::Dict(dict) => Ok(dict),
@@ -109,10 +110,10 @@ impl Dict {
 impl std::str::FromStr for Dict {
     type Err = JsonError;
 
-    /// Reads a document from plain JSON text.
+    /// Parses a document from plain JSON text.
     ///
-    /// An array is a List, so it is read back as it was written, and one that is published over it replaces it.
-    /// Documents of one writer under one key merge:
+    /// An array is a List: it keeps its order, and a newer List replaces it as a whole. Documents
+    /// of one writer under one key merge:
     ///
     #[doc = crate::merge_table!()]
     ///
@@ -127,14 +128,14 @@ impl std::str::FromStr for Dict {
     /// ```
     ///
     /// # Errors
-    /// [`JsonError`] if the text is not JSON, not an object, or may be understood in two ways: a key that stands
-    /// twice in an object, at whatever depth, or an integer that does not fit into 64 signed bits.
+    /// [`JsonError`] if the text is not JSON, not an object, or ambiguous: a duplicate key in an
+    /// object at any depth, or an integer that does not fit into 64 signed bits.
     fn from_str(text: &str) -> Result<Self, JsonError> {
         Self::from_json(&text::parse(text)?)
     }
 }
 
-/// The key that DAG-JSON keeps for what JSON has no form for.
+/// The key that DAG-JSON reserves for values without a JSON form.
 const ESCAPE: &str = "/";
 
 fn escaped(name: &str, value: Value) -> Value {

@@ -1,17 +1,27 @@
-//! How the documents of a space become one: resolve lifetimes, merge in the order of positions, hide what
-//! has expired.
+//! Merging the documents of a space: resolves lifetimes, merges in order of positions, removes
+//! expired nodes.
 //!
-//! **Invariants.** Merging looks at no clock. All lifetimes are resolved before it: each node carries the
-//! instant at which it expires, never later than its parent's when it was written. A node that was
-//! overwritten stays overwritten, also when what overwrote it has expired.
+//! **Invariants.** Merging does not depend on time. Lifetimes are resolved before it: each node
+//! carries its expiry, which is not later than that of its parent in the same update. An
+//! overwritten node stays overwritten after the newer node has expired.
 //!
 //! **Spec.** `docs/design.md`, section "View".
 
 use super::{Dict, Kind, Node, Predicate, Set};
 use crate::time::Timestamp;
 
-/// How documents merge, as the table of the documentation.
-#[doc(hidden)]
+/// The table of how documents merge, as text for `#[doc = …]`.
+///
+/// Include it in the documentation of every function that merges documents, so that the table has
+/// one source.
+///
+/// ```
+/// /// Merges a document into the configuration.
+/// ///
+/// #[doc = smart_record_core::merge_table!()]
+/// fn merge() {}
+/// # merge();
+/// ```
 #[macro_export]
 macro_rules! merge_table {
     () => {
@@ -23,13 +33,13 @@ macro_rules! merge_table {
 | Predicate | Predicate of the same tag | arguments without a name as a Set, those with a name as a Dict |
 | anything else, a List too | anything | the newer node, content and lifetime; nothing of the older one is left |
 
-A container that merges lives until the later of the two instants. In plain JSON an object is a Dict, an array a List,
-and `{\"/\": {\"set\": […]}}` a Set.
+A merged container lives until the later expiry of the two. In plain JSON an object is a Dict,
+an array is a List, and `{\"/\": {\"set\": […]}}` a Set.
 "
     };
 }
 
-/// The later of two lifetimes; none of its own is as late as the parent's and so the latest.
+/// The later of two lifetimes. `None` is the lifetime of the parent and so the latest.
 fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.max(b)),
@@ -38,7 +48,8 @@ fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 impl Node {
-    /// Extends each lifetime to that of its counterpart in `other`, a node of the same content.
+    /// Extends each lifetime to at least that of its counterpart in `other`, a node of the same
+    /// content.
     pub(super) fn extend_lifetimes(&mut self, other: &Self) {
         self.expires_at = later(self.expires_at, other.expires_at);
         for (child, other) in self.kind.children_mut().zip(other.kind.children()) {
@@ -46,13 +57,13 @@ impl Node {
         }
     }
 
-    /// Gives each node the instant at which it expires: its own, or its parent's where that is earlier.
+    /// Gives each node its expiry: its own, or its parent's if that is earlier.
     fn resolve(self, parent: Timestamp) -> Self {
         let at = self.expires_at.map_or(parent, |own| own.min(parent));
         Self::new(self.kind.filter_map(|child| Some(child.resolve(at)))).expires_at(at)
     }
 
-    /// What a position holds after `newer` was written over this node.
+    /// The node at a position after `newer` was written over this node.
     fn merge(self, newer: Self) -> Self {
         let kind = match (self.kind, newer.kind) {
             (Kind::Set(a), Kind::Set(b)) => Kind::Set(a.merge(b)),
@@ -71,8 +82,8 @@ impl Node {
         Self { kind, expires_at: later(self.expires_at, newer.expires_at) }
     }
 
-    /// The node without what has expired at `now`; `None` if nothing of it lives. What is left of a List moves
-    /// up.
+    /// The node without its parts that have expired at `now`; `None` if none of it is alive. The
+    /// remaining elements of a List move up.
     fn visible(self, now: Timestamp) -> Option<Self> {
         let is_alive = self.expires_at.is_none_or(|at| at > now);
         let kind = self.kind.filter_map(|child| child.visible(now));
@@ -103,17 +114,17 @@ impl Dict {
     }
 }
 
-/// A document with the lifetime of its update resolved into each of its nodes.
+/// A document with the expiry of each node resolved from that of its update.
 pub(crate) fn resolve_document(document: Dict, expires_at: Timestamp) -> Dict {
     document.filter_map(|node| Some(node.resolve(expires_at)))
 }
 
-/// The document after a `newer` one was merged into it.
+/// Merges a `newer` document into an older one.
 pub(crate) fn merge_documents(older: Dict, newer: Dict) -> Dict {
     older.merge(newer)
 }
 
-/// The document without what has expired at `now`.
+/// The document without the nodes that have expired at `now`.
 pub(crate) fn visible_document(document: Dict, now: Timestamp) -> Dict {
     document.filter_map(|node| node.visible(now))
 }
@@ -184,7 +195,7 @@ mod tests {
         ];
         for other in others {
             for (older, newer) in [(&list, &other), (&other, &list)] {
-                // Of the two lifetimes the newer one counts too, though it is the earlier.
+                // The lifetime of the newer List counts, although it is the earlier one.
                 let documents =
                     vec![(dict([("k", older.clone())]), 20), (dict([("k", newer.clone())]), 10)];
                 assert_eq!(fold(documents.clone(), 5), format!(r#"{{"k": {newer}}}"#));
@@ -202,7 +213,7 @@ mod tests {
         assert_eq!(fold(documents.clone(), 2), r#"{"l": [1, 2, 3, [7, 8], 2]}"#);
         assert_eq!(fold(documents.clone(), 5), r#"{"l": [2, [8], 2]}"#);
         assert_eq!(fold(documents, 10), "{}");
-        // Its own time is over, and that of an element is not.
+        // Its own lifetime is over, that of an element is not.
         let documents = |own| {
             let list =
                 Node::from(List::from([Node::from(1).expires_at(at(8))])).expires_at(at(own));
@@ -228,7 +239,7 @@ mod tests {
                 for (a, b) in [(5, 9), (9, 5)] {
                     let mut set = Set::from([node(a), node(b)]);
                     assert_eq!(set, Set::from([node(9)]));
-                    // No lifetime of its own is the latest.
+                    // No lifetime of its own counts as the latest.
                     set.insert(outer(inner("leaf".into()).into()));
                     assert_eq!(set, Set::from([outer(inner("leaf".into()).into())]));
                 }

@@ -1,13 +1,15 @@
 //! The total order on nodes.
 //!
-//! By *content* first: kinds in the order of their field numbers in `proto/smart_record.proto`, which is that of
-//! [`Kind`]'s variants, unknown kinds last; then values; containers like words, element by element. Only between
-//! nodes of the same content do lifetimes count, none before any. So a Set can look up a node by content in a
-//! sequence that is sorted by the whole order.
+//! Nodes are ordered by *content* first: by kind, in the order of the field numbers in
+//! `proto/smart_record.proto` and of the variants of [`Kind`], unknown kinds last; then by value.
+//! Containers are ordered lexicographically. Nodes of the same content are ordered by lifetimes,
+//! with no lifetime first. A Set can therefore look up a node by content in its sorted sequence.
 //!
-//! **Invariants.** The order is total, and equal means the same encoding (`tests/laws/documents.rs`).
+//! **Invariants.** The order is total. Equal nodes have the same encoding
+//! (`tests/laws/documents.rs`).
 //!
-//! **Spec.** Floats: IEEE 754, `totalOrder`. The rest is this crate's own; `docs/design.md`, section "Documents".
+//! **Spec.** Floats: IEEE 754, `totalOrder`. The rest is defined here; `docs/design.md`, section
+//! "Documents".
 
 use std::{
     cmp::Ordering,
@@ -19,20 +21,20 @@ use super::{Dict, Kind, List, Node, Predicate, Set};
 
 /// A 64-bit float that is neither NaN nor negative zero.
 ///
-/// Negative zero is zero here, because DAG-CBOR has no other form for it and two forms of a value have no place
-/// in a set.
+/// Negative zero becomes zero, because DAG-CBOR does not distinguish them, and a set must not hold
+/// two forms of one value.
 #[derive(Clone, Copy, Default)]
 pub struct Float(f64);
 
 impl Float {
-    /// Greater than any other.
+    /// Positive infinity, the greatest Float.
     pub const INFINITY: Self = Self(f64::INFINITY);
-    /// Less than any other.
+    /// Negative infinity, the least Float.
     pub const NEG_INFINITY: Self = Self(f64::NEG_INFINITY);
 
     /// The float, or `None` if it is NaN. Negative zero becomes zero.
     pub fn new(value: f64) -> Option<Self> {
-        // Adding zero changes no float but negative zero.
+        // Adding zero changes negative zero only.
         (!value.is_nan()).then_some(Self(value + 0.0))
     }
 
@@ -68,7 +70,7 @@ impl Hash for Float {
     }
 }
 
-/// As the number alone, which is also its text in documents.
+/// Prints the number alone, as in documents.
 impl fmt::Debug for Float {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
@@ -76,12 +78,12 @@ impl fmt::Debug for Float {
 }
 
 impl Node {
-    /// Compares what the two nodes say, whatever their lifetimes.
+    /// Compares the content of two nodes and ignores lifetimes.
     pub fn cmp_content(&self, other: &Self) -> Ordering {
         self.kind.cmp_content(&other.kind)
     }
 
-    /// Of two nodes of the same content, the lifetimes in the order of the tree.
+    /// Compares the lifetimes of two nodes of the same content, in the order of the tree.
     fn cmp_lifetimes(&self, other: &Self) -> Ordering {
         self.expires_at.cmp(&other.expires_at).then_with(|| self.kind.cmp_lifetimes(&other.kind))
     }
@@ -125,13 +127,13 @@ impl Kind {
         }
     }
 
-    /// Of two of the same content, which therefore have the same children, the lifetimes of these.
+    /// Compares the lifetimes of the children of two kinds of the same content.
     fn cmp_lifetimes(&self, other: &Self) -> Ordering {
         cmp_each(self.children(), other.children(), Node::cmp_lifetimes)
     }
 }
 
-/// The first difference of two sequences; a prefix comes before what it begins.
+/// Compares two sequences lexicographically: a prefix comes first.
 fn cmp_each<T>(
     a: impl IntoIterator<Item = T>,
     b: impl IntoIterator<Item = T>,

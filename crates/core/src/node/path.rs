@@ -1,7 +1,7 @@
 //! Paths into documents.
 //!
-//! **Invariants.** A path is text that parses to the same path again. Selecting never fails: what is not there is not
-//! selected.
+//! **Invariants.** The text of a path parses to the same path. Selecting never fails: a path
+//! without a match selects nothing.
 //!
 //! **Spec.** Segments are separated by `/`. A segment is a name, `*`, or `tag()`.
 
@@ -9,14 +9,14 @@ use std::{fmt, str::FromStr};
 
 use super::{Dict, Kind, Node};
 
-/// Where in a document something stands.
+/// A path into a document, which selects nodes.
 ///
 /// | segment | selects |
 /// |---|---|
 /// | `name` | the value under this String in a Dict, or the argument of this name in a Predicate |
-/// | `0`, `1`, … | the element at this position of a List; elsewhere it is a name |
-/// | `*` | every value of a Dict, element of a List or a Set, argument of a Predicate |
-/// | `tag()` | the node itself if it is a Predicate of this tag, or those in a List or a Set that are |
+/// | `0`, `1`, … | the element at this index of a List; in other kinds it is a name |
+/// | `*` | every value of a Dict, element of a List or a Set, or argument of a Predicate |
+/// | `tag()` | the node itself if it is a Predicate with this tag, or such elements of a List or a Set |
 ///
 /// ```
 /// use smart_record_core::{Dict, Path};
@@ -37,7 +37,7 @@ enum Segment {
     Tag(String),
 }
 
-/// Text is not a path: a segment of it is empty.
+/// A text that is not a path: one of its segments is empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a path: a segment is empty")]
 pub struct PathError(String);
@@ -80,7 +80,7 @@ impl Dict {
         match segments.next() {
             Some(Segment::Name(name)) => selected.extend(self.get(name.as_str())),
             Some(Segment::Every) => selected.extend(self.iter().map(|(_, node)| node)),
-            // A document is no Predicate.
+            // A document is not a Predicate.
             Some(Segment::Tag(_)) | None => {}
         }
         for segment in segments {
@@ -98,7 +98,7 @@ impl Segment {
                 predicate.named.get(name.as_str()).into_iter().collect()
             }
             (Self::Name(name), Kind::List(list)) => {
-                // One form for each position: no sign, no zeros in front.
+                // An index has one form: no sign, no leading zeros.
                 let index = name.parse::<usize>().ok().filter(|index| index.to_string() == *name);
                 index.and_then(|index| list.get(index)).into_iter().collect()
             }

@@ -1,7 +1,7 @@
-//! The Predicate: a statement.
+//! The Predicate: a tagged statement with arguments.
 //!
-//! **Invariants.** Arguments without a name are a Set. Predicates of one tag unite, which needs one; and what
-//! was signed when there was no other row of nodes stays what it was.
+//! **Invariants.** Positional arguments are a Set, because Predicates of the same tag unite.
+//! Updates signed before Lists existed keep their meaning.
 //!
 //! **Spec.** [go-smart-record `xr`](https://github.com/libp2p/go-smart-record/tree/main/ir).
 
@@ -10,17 +10,17 @@ use super::{Dict, Kind, Node, Set};
 /// `tag(positional…; named…)`: a statement, such as `connectivity(; address="/ip4/…")`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Predicate {
-    /// What is stated. Predicates merge when their tags are equal.
+    /// The name of the statement. Predicates merge if their tags are equal.
     pub tag: String,
-    /// Arguments without a name. They are a Set: their order is not kept. Where order matters, give one
-    /// argument that is a [`List`](super::List).
+    /// Arguments without a name, as a Set, which does not keep their order. If order matters, use
+    /// one argument that is a [`List`](super::List).
     pub positional: Set,
-    /// Arguments with a name, usually a String.
+    /// Arguments with a name. The name is usually a String.
     pub named: Dict,
 }
 
 impl Predicate {
-    /// `tag()`, without arguments.
+    /// A predicate `tag()` without arguments.
     pub fn new(tag: impl Into<String>) -> Self {
         Self { tag: tag.into(), ..Self::default() }
     }

@@ -1,23 +1,23 @@
-//! Documents of Rust types, through serde.
+//! Conversion between documents and Rust types through serde.
 //!
 //! | Rust | node |
 //! |---|---|
 //! | `bool`, integers, floats, `char` and text, bytes, [`Cid`](cid::Cid) | Bool, Int, Float, String, Bytes, Link |
 //! | struct, map | Dict; the keys of a map may be of any kind |
 //! | sequence, tuple | List; a Set is read as a sequence as well |
-//! | `Some(x)`, newtype struct | as what is in it |
-//! | `None` | the field or the key is left out, and read from being absent |
+//! | `Some(x)`, newtype struct | as the inner value |
+//! | `None` | the field or key is left out; an absent field is read as `None` |
 //! | enum | `"Variant"`, or `{"Variant": content}` |
 //!
-//! A type that serde writes in one form for people and in another for machines takes the form for people, as in JSON.
+//! Types with a human-readable and a binary form in serde use the human-readable form, as in JSON.
 //! `Vec<u8>` is a sequence for serde; with `#[serde(with = "serde_bytes")]` it is bytes.
 //!
-//! **Invariants.** What was made of a value gives the value back, but for `Some(None)`, which is `None`, and the keys of
-//! a map whose value is `None`. What a document has no form for is an error: nothing is rounded, cut or written as
-//! something else.
+//! **Invariants.** A document made from a value gives the same value, except that `Some(None)`
+//! becomes `None`, and a map loses the keys whose value is `None`. A value without a document form
+//! is an error: nothing is rounded, truncated or converted.
 //!
-//! **Spec.** [serde's data model](https://serde.rs/data-model.html). There is no way through `Ipld`, whose maps have
-//! text for keys only, or through JSON, which has no bytes.
+//! **Spec.** [serde's data model](https://serde.rs/data-model.html). The conversion does not go
+//! through `Ipld`, whose maps have only text keys, or through JSON, which has no bytes.
 
 mod de;
 mod ser;
@@ -29,29 +29,29 @@ use serde::{Deserialize, Serialize};
 use self::{de::FromKind, ser::ToKind};
 use super::{Dict, Kind};
 
-/// Why a value is not a document, or a document is not a value of a type.
+/// Why a value cannot be converted to a document, or a document to a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SerdeError {
-    /// An integer outside of 64 signed bits.
+    /// An integer does not fit into 64 signed bits.
     #[error("{0} does not fit into 64 signed bits")]
     OutOfRange(String),
-    /// NaN has no place in a document.
+    /// A float is NaN, which a document cannot hold.
     #[error("a float that is not a number")]
     NotANumber,
-    /// The value stands where a document has no form for it: `None` but in a field or under a key, or `()`.
+    /// The value has no document form at its place: `None` outside a field or a map value, or `()`.
     #[error("a document has no form for {0}")]
     NoForm(&'static str),
-    /// A map has a key twice.
+    /// A map has a duplicate key.
     #[error("the key {0} stands twice in a map")]
     DuplicateKey(Kind),
-    /// The root of a document is a struct or a map.
-    #[error("a document has to be a struct or a map")]
+    /// The root value is not a struct or a map.
+    #[error("a document must be a struct or a map")]
     NotADict,
-    /// A node of this kind is read as no type.
+    /// A node of this kind cannot be deserialized.
     #[error("a node of kind {0} is no value of a Rust type")]
     UnsupportedKind(&'static str),
-    /// What serde or the type itself says, such as which field is missing.
+    /// An error of serde or of the type, such as a missing field.
     #[error("{0}")]
     Message(String),
 }
@@ -67,22 +67,22 @@ impl serde::de::Error for SerdeError {
         Self::Message(message.to_string())
     }
 
-    /// Quoted and escaped, as all text of strangers.
+    /// Quotes and escapes untrusted text.
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         Self::Message(format!("unknown variant {variant:?}, expected one of {expected:?}"))
     }
 
-    /// Quoted and escaped, as all text of strangers.
+    /// Quotes and escapes untrusted text.
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self::Message(format!("unknown field {field:?}, expected one of {expected:?}"))
     }
 }
 
 impl Dict {
-    /// The document of a struct or a map.
+    /// Serializes a struct or a map to a document.
     ///
-    /// Sequences are Lists, which are replaced as a whole when documents merge; `None` is left out, so it
-    /// overwrites nothing.
+    /// Sequences become Lists, which are replaced as a whole when documents merge. `None` is left
+    /// out, so it overwrites nothing.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -103,8 +103,9 @@ impl Dict {
     /// ```
     ///
     /// # Errors
-    /// [`SerdeError`] for an integer outside of 64 signed bits, NaN, `()`, `None` in a sequence, as a key or in an
-    /// enum's variant, a key that comes twice, and a value that is neither a struct nor a map.
+    /// [`SerdeError`] for an integer outside of 64 signed bits, NaN, `()`, `None` in a sequence, as
+    /// a key or in a variant of an enum, a duplicate key, and a value that is neither a struct nor
+    /// a map.
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, SerdeError> {
         match value.serialize(ToKind)? {
             Some(Kind::Dict(dict)) => Ok(dict),
@@ -112,14 +113,14 @@ impl Dict {
         }
     }
 
-    /// The value of a type that the document stands for. Lifetimes are left out.
+    /// Deserializes the document to a value. Lifetimes are ignored.
     ///
-    /// Keys that a struct does not know are ignored, unless it says `#[serde(deny_unknown_fields)]`: whoever wrote
-    /// the document may know more.
+    /// Unknown keys are ignored unless the struct has `#[serde(deny_unknown_fields)]`, because a
+    /// newer version may have written the document.
     ///
     /// # Errors
-    /// [`SerdeError`] if a field is missing or of another type, a number is out of its range, or a node is a
-    /// Predicate or of an unknown kind, neither of which any type is read from.
+    /// [`SerdeError`] if a field is missing or has another type, a number is out of range, or a
+    /// node is a Predicate or of an unknown kind, which no type can be read from.
     pub fn deserialize<'de, T: Deserialize<'de>>(&'de self) -> Result<T, SerdeError> {
         T::deserialize(FromKind::Dict(self))
     }
@@ -223,7 +224,7 @@ mod tests {
         fn what_was_made_of_a_value_gives_it_back(server in server()) {
             let document = Dict::from_serialize(&server).unwrap();
             prop_assert_eq!(document.deserialize::<Server>(), Ok(server.clone()));
-            // Also where a root is not a struct itself.
+            // Also if the root is not a struct itself.
             let named = Mode::Named { name: server.name, next: None };
             let document = Dict::from_serialize(&Some(&named)).unwrap();
             prop_assert_eq!(document.deserialize::<Option<Mode>>(), Ok(Some(named)));
@@ -305,7 +306,7 @@ mod tests {
         fails::<Cid>("text", "invalid type: a node of another kind, expected a Link");
         let predicate = Predicate::new("t");
         fails::<String>(predicate.clone(), "a node of kind Predicate is no value of a Rust type");
-        // Where nobody asks for it, it is ignored.
+        // It is ignored if the type does not read it.
         let pairs = [
             (Kind::from("name"), Node::from("x")),
             ("p".into(), predicate.into()),

@@ -1,9 +1,10 @@
-//! Who may write under a key.
+//! Write policies: who may write under a key.
 //!
-//! **Invariants.** A policy looks at the key and the writer only, so replicas with the same policy admit the
-//! same updates.
+//! **Invariants.** A policy looks at the key and the writer only, so replicas with the same policy
+//! admit the same updates.
 //!
-//! **Spec.** Peer ids in keys: [peer ids, string representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
+//! **Spec.** Peer ids in keys: [peer ids, string
+//! representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
 
 use std::{collections::BTreeSet, fmt};
 
@@ -14,18 +15,19 @@ use crate::key::RecordKey;
 
 /// Decides who may write under a key.
 ///
-/// It is asked for each space of an incoming record, before any signature is checked, so it has to be quick.
+/// It is called for each space of an incoming record, before any signature is checked, so it must
+/// be fast.
 pub trait Admission: Send + Sync + fmt::Debug + 'static {
-    /// Whether `writer` may write under `key`.
+    /// Checks that `writer` may write under `key`.
     ///
     /// # Errors
     /// [`PolicyRefusal`] if it may not.
     fn admit(&self, key: &RecordKey, writer: &Writer) -> Result<(), PolicyRefusal>;
 
-    /// Whether anybody may write under `key`. Every key passes by default.
+    /// Checks that at least one writer may write under `key`. By default every key passes.
     ///
     /// # Errors
-    /// [`PolicyRefusal`] if nobody may.
+    /// [`PolicyRefusal`] if no writer may.
     fn check_key(&self, _key: &RecordKey) -> Result<(), PolicyRefusal> {
         Ok(())
     }
@@ -36,23 +38,23 @@ pub trait Admission: Send + Sync + fmt::Debug + 'static {
 #[non_exhaustive]
 pub enum PolicyRefusal {
     /// The writer is not on the list.
-    #[error("the writer is not on the list of those who may write")]
+    #[error("the writer is not on the list of allowed writers")]
     NotListed,
-    /// The key belongs to someone else.
+    /// The key belongs to another peer.
     #[error("the key belongs to {owner}")]
     NotOwner {
-        /// Whose key it is.
+        /// The owner of the key.
         owner: PeerId,
     },
-    /// The key belongs to nobody.
+    /// The key names no owner.
     #[error("the key names no owner: its form is /namespace/<peer id>/…")]
     NoOwner,
-    /// A reason of the user's own policy.
+    /// A reason given by an application's own policy.
     #[error("{0}")]
     Other(String),
 }
 
-/// Everybody may write; the default.
+/// Lets every peer write. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Open;
 
@@ -62,7 +64,7 @@ impl Admission for Open {
     }
 }
 
-/// Only the listed peers may write.
+/// Lets only the listed peers write.
 #[derive(Clone, Debug, Default)]
 pub struct AllowList(BTreeSet<PeerId>);
 
@@ -81,8 +83,8 @@ impl Admission for AllowList {
     }
 }
 
-/// A key `/namespace/<peer id>` or `/namespace/<peer id>/…` is its peer's, who alone may write there; under
-/// any other key nobody may. The peer id stands in base58, its usual form.
+/// Lets only the peer named in a key `/namespace/<peer id>` or `/namespace/<peer id>/…` write
+/// there. No peer may write under any other key. The peer id is in base58, its usual form.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyOwner;
 

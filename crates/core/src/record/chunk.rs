@@ -1,8 +1,8 @@
-//! Large records in pieces: any subset of a record is a record.
+//! Chunks: splits large records. Any subset of a record is a record.
 //!
-//! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size, unless a single update is
-//! larger, which then has a chunk of its own. Spaces stay whole where they fit into a chunk; of a larger one
-//! the newest updates go first, so that who has a piece has the newest.
+//! **Invariants.** A chunk is an encoded `SmartRecord` of at most the given size. A larger single
+//! update gets a chunk of its own. A space that fits into a chunk stays whole. A larger space is
+//! split, newest updates first, so that its first chunk has the newest.
 //!
 //! **Spec.** `docs/design.md`, section "Any subset of a record is a record".
 
@@ -13,7 +13,7 @@ use crate::proto::smart_record as proto;
 /// The tag of `SmartRecord.spaces`.
 const SPACES: u32 = 1;
 
-/// Gathers encoded spaces up to a size.
+/// Collects encoded spaces up to a maximum size.
 struct Chunk {
     max: usize,
     bytes: Vec<u8>,
@@ -37,8 +37,8 @@ impl Chunk {
         fits
     }
 
-    /// Adds as many of the space's updates as fit, the newest first, after `sent` of them have gone out; at
-    /// least one if the chunk is empty. Returns how many have gone out then.
+    /// Adds as many updates of the space as fit, newest first, after the first `sent`; at least one
+    /// if the chunk is empty. Returns the new number of updates sent.
     fn push_part(&mut self, space: &proto::Space, sent: usize) -> usize {
         let mut part = proto::Space { public_key: space.public_key.clone(), updates: Vec::new() };
         let mut size = part.encoded_len();
@@ -74,13 +74,14 @@ impl Chunk {
     }
 }
 
-/// The length of a field of `len` bytes with its tag, which takes one byte here, and its length.
+/// The length of a field of `len` bytes with its one-byte tag and its length prefix.
 fn framed_len(len: usize) -> usize {
     let varint = prost::encoding::encoded_len_varint(u64::try_from(len).unwrap_or(u64::MAX));
     len.saturating_add(varint).saturating_add(1)
 }
 
-/// Packs encoded spaces, each with a mark of the caller's, into records of at most a number of bytes.
+/// Iterator that packs encoded spaces into records of bounded size. The caller gives each space a
+/// marker.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -100,28 +101,31 @@ pub struct Chunks<T, B, I> {
     spaces: I,
     max: usize,
     capacity: usize,
-    /// The space to begin with, if only a part of it is to be sent.
+    /// The marker of the first space, if only a part of it is to be sent.
     resume: Option<T>,
-    /// How many updates of the next space have been sent, counted from the newest.
+    /// The number of updates of the next space already sent, counted from the newest.
     sent: usize,
-    /// A space that did not fit whole into the last chunk.
+    /// The space that did not fit whole into the last chunk.
     rest: Option<(T, B)>,
 }
 
 impl<T: PartialEq, B: AsRef<[u8]>, I: Iterator<Item = (T, B)>> Chunks<T, B, I> {
-    /// The spaces, in chunks of at most `max` bytes; a single update that is larger has one of its own.
+    /// Packs the spaces into chunks of at most `max` bytes. A larger single update gets a chunk of
+    /// its own.
     pub const fn new(spaces: I, max: usize) -> Self {
         Self { spaces, max, capacity: 0, resume: None, sent: 0, rest: None }
     }
 
-    /// Reserves this many bytes for each chunk, as far as it may have them. By default a chunk grows.
+    /// Reserves this many bytes for each chunk, up to the maximum size. By default a chunk grows as
+    /// needed.
     #[must_use]
     pub const fn with_capacity(mut self, bytes: usize) -> Self {
         self.capacity = bytes;
         self
     }
 
-    /// Leaves out the `sent` newest updates of the space marked `space`, if it is the first.
+    /// Skips the `sent` newest updates of the space with the marker `space`, if it is the first
+    /// space.
     #[must_use]
     pub fn resume(mut self, space: T, sent: usize) -> Self {
         self.resume = Some(space);
@@ -129,8 +133,8 @@ impl<T: PartialEq, B: AsRef<[u8]>, I: Iterator<Item = (T, B)>> Chunks<T, B, I> {
         self
     }
 
-    /// Where the next chunk begins: a space's mark and how many of its updates have been sent. `None` when
-    /// everything has been.
+    /// The start of the next chunk: the marker of a space and the number of its updates already
+    /// sent. `None` at the end.
     pub fn position(&self) -> Option<(&T, usize)> {
         self.rest.as_ref().map(|(mark, _)| (mark, self.sent))
     }
@@ -154,7 +158,7 @@ impl<T: PartialEq, B: AsRef<[u8]>, I: Iterator<Item = (T, B)>> Iterator for Chun
                 self.rest = Some((mark, space));
                 break;
             }
-            // Encoded by us, so it decodes; if it did not, there would be nothing to send.
+            // Our own encoding decodes. If it did not, the space would be skipped.
             let Ok(wire) = proto::Space::decode(bytes) else {
                 self.sent = 0;
                 continue;
@@ -224,7 +228,7 @@ mod tests {
         for max in [0, 1, 100, 180, 181, 600, 1_000, 2_200, 100_000] {
             let chunks: Vec<_> = Chunks::new(marked(&spaces), max).collect();
             let sent: Vec<_> = chunks.iter().flat_map(|chunk| updates(chunk)).collect();
-            // Of a space in pieces, the newest go first.
+            // The newest updates of a split space come first.
             let sorted = |mut updates: Vec<_>| {
                 updates.sort_unstable();
                 updates

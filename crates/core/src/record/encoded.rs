@@ -1,7 +1,8 @@
-//! Spaces in their wire form, walked without being decoded: most of what a replica hears it has stored already, byte
-//! for byte, and finds that out here.
+//! Spaces in their wire form, read without decoding. Most incoming updates are already stored byte
+//! for byte, and this module finds them cheaply.
 //!
-//! **Invariants.** Nothing is believed. What does not look like a space has no public key and no updates.
+//! **Invariants.** The input is untrusted. Bytes that are not a space have no public key and no
+//! updates.
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
@@ -13,24 +14,27 @@ use super::{
 };
 use crate::{key::RecordKey, protobuf::Fields};
 
-/// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and `SignedUpdate.signature`.
+/// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
+/// `SignedUpdate.signature`.
 const RECORD_SPACES: u32 = 1;
 const SPACE_PUBLIC_KEY: u32 = 1;
 const SPACE_UPDATES: u32 = 2;
 const SIGNED_UPDATE: u32 = 1;
 const SIGNED_SIGNATURE: u32 = 2;
 
-/// A space in its wire form, as a record carries it and a store keeps it; see [`Space::encode`](super::Space::encode).
+/// A space in its wire form, as in a record and in a store. See
+/// [`Space::encode`](super::Space::encode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedSpace<'a>(&'a [u8]);
 
 impl<'a> EncodedSpace<'a> {
-    /// The space that is said to be in these bytes.
+    /// A view of these bytes as a space. The bytes are not checked.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// The first space of an encoded record, and what follows it; `None` if it does not begin with one.
+    /// The first space of an encoded record, and the bytes after it. `None` if the record does not
+    /// begin with a space.
     pub fn split_first(record: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut fields = Fields(record);
         let (tag, space) = fields.next()?;
@@ -42,7 +46,7 @@ impl<'a> EncodedSpace<'a> {
         self.0
     }
 
-    /// The public key with which it begins; nothing if it does not begin with one. It need not be one.
+    /// The public key field at the start; empty if there is none. It may be invalid.
     pub fn public_key(self) -> &'a [u8] {
         match Fields(self.0).next() {
             Some((SPACE_PUBLIC_KEY, key)) => key,
@@ -50,26 +54,26 @@ impl<'a> EncodedSpace<'a> {
         }
     }
 
-    /// Whose it says it is.
+    /// The writer that the space names.
     ///
     /// # Errors
-    /// [`WriterError`] if its public key is not one.
+    /// [`WriterError`] if its public key is invalid.
     pub fn writer(self) -> Result<Writer, WriterError> {
         Writer::decode(Bytes::copy_from_slice(self.public_key()))
     }
 
-    /// As [`Writer::rank`], of the writer whose it says it is.
+    /// The [`Writer::rank`] of the writer that the space names.
     pub fn rank(self, key: &RecordKey) -> [u8; 32] {
         Writer::rank_of(self.public_key(), key)
     }
 
-    /// How many updates are in it.
+    /// The number of updates.
     pub fn update_count(self) -> usize {
         self.updates().count()
     }
 
-    /// Whether all of these updates are known to be in it, byte for byte; of those that were verified, it is not looked
-    /// into. `false` may also mean that it cannot be read.
+    /// Whether all incoming updates are in the space, byte for byte. Always `false` for verified
+    /// updates, which are not compared, and for bytes that cannot be read.
     pub fn holds(self, incoming: &Incoming) -> bool {
         let Incoming::Unverified(updates) = incoming else {
             return false;

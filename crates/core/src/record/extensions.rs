@@ -1,10 +1,10 @@
-//! Extension fields: what an update carries for versions to come.
+//! Extension fields: fields of an update reserved for later versions.
 //!
-//! An update has room for the fields 16 to 31. A version that does not know a field keeps and sends
-//! it as it came; the signature covers it. A field with any other unknown number is refused.
+//! An update may have the fields 16 to 31. A version that does not know a field keeps and sends it
+//! verbatim. The signature covers it. A field with any other unknown number is refused.
 //!
-//! **Invariants.** Fields have ascending numbers, each at most once. Together they take
-//! [`Extensions::MAX_BYTES`] at most.
+//! **Invariants.** Fields have ascending numbers, each at most once. Together they take at most
+//! [`Extensions::MAX_BYTES`].
 //!
 //! **Spec.** `docs/wire.md`, section "Extension fields".
 
@@ -16,7 +16,7 @@ use prost::encoding;
 use super::limits::{Limit, LimitExceeded};
 use crate::protobuf::Fields;
 
-/// The fields of an update that this version does not know: bytes by field number.
+/// The extension fields of an update: a map from field number to bytes.
 ///
 /// ```
 /// use smart_record_core::Extensions;
@@ -33,21 +33,21 @@ pub struct Extensions(BTreeMap<u32, Bytes>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionError {
-    /// The fields are too large together.
+    /// The fields together are too large.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The bytes are not extension fields in their canonical form.
     #[error("not the canonical encoding of extension fields")]
     NotCanonical,
-    /// The number is not one of an extension field.
+    /// The number is not that of an extension field.
     #[error("field {0} is not an extension field; those have the numbers 16 to 31")]
     Number(u32),
 }
 
 impl Extensions {
-    /// The numbers of the fields.
+    /// The numbers of extension fields.
     pub const NUMBERS: RangeInclusive<u32> = 16..=31;
-    /// The bytes of all fields at most, tags and lengths included.
+    /// The maximum size of all fields in bytes, tags and lengths included.
     pub const MAX_BYTES: usize = 512;
 
     /// No fields.
@@ -74,17 +74,17 @@ impl Extensions {
         self.0.get(&number).map(|bytes| &bytes[..])
     }
 
-    /// The numbers of the fields and their bytes, in ascending order.
+    /// The field numbers and bytes, in ascending order of numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
         self.0.iter().map(|(number, bytes)| (*number, &bytes[..]))
     }
 
-    /// Whether there is none.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The fields as they stand at the end of an update.
+    /// The encoded fields, as at the end of an update.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::new();
         for (number, bytes) in &self.0 {
@@ -93,11 +93,11 @@ impl Extensions {
         fields
     }
 
-    /// Reads what follows the known fields of an update.
+    /// Decodes the bytes after the known fields of an update.
     pub(super) fn decode(rest: &[u8]) -> Result<Self, ExtensionError> {
         let fields = Fields(rest).filter(|(number, _)| Self::NUMBERS.contains(number));
         let fields = Self(fields.map(|(n, bytes)| (n, Bytes::copy_from_slice(bytes))).collect());
-        // One comparison stands for the numbers, their order, duplicates and the shortest form.
+        // This comparison checks numbers, order, duplicates and shortest form at once.
         if fields.encode() != rest {
             return Err(ExtensionError::NotCanonical);
         }
@@ -145,11 +145,11 @@ mod tests {
             field(15, b"a"),
             field(32, b"a"),
             [&a[..], &field(32, b"a")].concat(),
-            // Field 16 as a number, as four bytes, and with a length that is not the shortest.
+            // Field 16 as a varint, as four bytes, and with a length that is not shortest.
             vec![0x80, 0x01, 0x01],
             vec![0x85, 0x01, 1, 2, 3, 4],
             padded,
-            // Less than there should be.
+            // Truncated.
             a[..a.len() - 1].to_vec(),
         ] {
             assert_eq!(Extensions::decode(&bad), Err(ExtensionError::NotCanonical), "{bad:x?}");
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn together_they_take_512_bytes() {
-        // Tag and length take two bytes each.
+        // The tag and the length take two bytes each.
         let half = Extensions::new().with(16, [0; 252]).unwrap();
         let full = half.clone().with(17, [0; 252]).unwrap();
         assert_eq!(full.encode().len(), 512);

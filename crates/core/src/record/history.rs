@@ -1,7 +1,8 @@
-//! What a signer knows of what it has signed before, and the dates of what it signs next.
+//! Signing history: the earlier updates that a signer knows, and the clock and retention of the
+//! next one.
 //!
-//! **Invariants.** The clock grows with everything that is signed. What is signed is retained at least as long as everything
-//! before it. No clock is given out that replicas would take for the future.
+//! **Invariants.** The clock grows with every update. An update is retained at least as long as
+//! every earlier one. The history returns no clock that replicas would refuse as from the future.
 //!
 //! **Spec.** `docs/design.md`, section "Signing".
 
@@ -13,17 +14,19 @@ use super::{
 };
 use crate::time::Timestamp;
 
-/// No withdrawal is retained for less: the shortest lifetime that Kademlia carries, in whole seconds.
+/// The shortest retention of a withdrawal. Kademlia sends lifetimes in whole seconds.
 const SHORTEST_WITHDRAWAL: Duration = Duration::from_secs(1);
 
-/// What a signer knows of what it has signed before.
+/// The earlier updates that a signer knows.
 ///
-/// A new one knows nothing, so what is signed next is retained for as long as anything earlier could be: `max_ttl` from
-/// then on. It has to outlive what it hides or withdraws, or that comes back.
+/// A new history is empty, so the next update is retained for as long as any earlier one could be:
+/// `max_ttl` from its clock. An update must outlive what it hides or withdraws; otherwise the
+/// hidden content comes back.
 ///
-/// [`learn`](Self::learn) adds what a partial reading has shown. After a complete one, [`complete`](Self::complete) says that
-/// there was no more, and nothing is retained for longer than it has to be. What is [signed](Self::signed) outlives all that
-/// there was, so the history is complete from then on.
+/// [`learn`](Self::learn) adds an update from a partial reading. [`complete`](Self::complete)
+/// states that the reading was complete, and updates are then retained no longer than necessary. A
+/// [signed](Self::signed) update outlives all earlier ones, so the history is complete from then
+/// on.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,43 +50,44 @@ pub struct SigningHistory {
     max_ttl: Duration,
     max_clock_skew: Duration,
     last: Option<Seq>,
-    /// The latest `retain_until` of what is known.
+    /// The latest `retain_until` of the known updates.
     retain_until: Timestamp,
-    /// Whether nothing else can be retained for longer.
+    /// Whether no unknown update can be retained for longer.
     is_complete: bool,
 }
 
 impl SigningHistory {
-    /// A history of which nothing is known. Replicas retain nothing for longer than `max_ttl` after its clock, and refuse a
-    /// clock that is more than `max_clock_skew` ahead of theirs.
+    /// An empty, incomplete history. Replicas retain an update for at most `max_ttl` after its
+    /// clock, and refuse a clock that is more than `max_clock_skew` ahead of theirs.
     pub const fn new(max_ttl: Duration, max_clock_skew: Duration) -> Self {
         let retain_until = Timestamp::EPOCH;
         Self { max_ttl, max_clock_skew, last: None, retain_until, is_complete: false }
     }
 
-    /// Takes note of something that was signed earlier. There may have been more.
+    /// Adds an update signed earlier. There may be others.
     pub fn learn(&mut self, seq: Seq, retain_until: Timestamp) {
         self.last = self.last.max(Some(seq));
         self.retain_until = self.retain_until.max(retain_until);
     }
 
-    /// Takes what was learnt for all that was signed.
+    /// Marks the history as complete: every update was learnt.
     pub const fn complete(&mut self) {
         self.is_complete = true;
     }
 
-    /// Takes note of what is signed now, with a clock from [`next`](Self::next), and retained no shorter than
-    /// [`retain_until`](Self::retain_until) says.
+    /// Adds an update signed now. Its clock is from [`next`](Self::next), and its retention is at
+    /// least [`retain_until`](Self::retain_until).
     pub fn signed(&mut self, seq: Seq, retain_until: Timestamp) {
         self.learn(seq, retain_until);
         self.complete();
     }
 
-    /// The clock of what is signed next: after all that is known, and not before `now`.
+    /// The clock of the next update: after all known updates, and not before `now`.
     ///
     /// # Errors
-    /// [`Limit::CLOCK_SKEW`] if replicas would take it for the future, because something was signed with a clock that was far
-    /// ahead of this one. To go on, that has to be forgotten: a signer does with [`forget`](Self::forget).
+    /// [`Limit::CLOCK_SKEW`] if replicas would refuse the clock as from the future, because an
+    /// earlier update was signed with a clock far ahead of this one. Call [`forget`](Self::forget)
+    /// to drop the earlier updates and sign again.
     pub fn next(&self, now: Timestamp) -> Result<Seq, LimitExceeded> {
         let seq = Seq::next(self.last, now);
         let (lead, max) = (seq.issued_at().saturating_since(now), self.max_clock_skew);
@@ -98,12 +102,13 @@ impl SigningHistory {
         self.next(now).is_err()
     }
 
-    /// The last clock that replicas take at `now`.
+    /// The latest time of issue that replicas accept at `now`.
     pub fn latest(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(self.max_clock_skew)
     }
 
-    /// Until when something with this clock is retained at least, so that it outlives all that was signed before.
+    /// The earliest `retain_until` for an update with this clock, so that it outlives all earlier
+    /// ones.
     pub fn retain_until(&self, seq: Seq) -> Timestamp {
         match self.is_complete {
             true => self.retain_until,
@@ -111,20 +116,19 @@ impl SigningHistory {
         }
     }
 
-    /// Until when a withdrawal with this clock is retained: as long as anything that it hides, and a second at least.
-    /// So the withdrawal of what is known completely is gone with what it hides, and of what is not known completely
-    /// after `max_ttl`.
+    /// The `retain_until` of a withdrawal with this clock: as late as that of any update it hides,
+    /// and at least a second away. With an incomplete history it is `max_ttl` away.
     pub fn retain_withdrawal_until(&self, seq: Seq) -> Timestamp {
         let shortest = seq.issued_at().saturating_add(SHORTEST_WITHDRAWAL).min(self.longest(seq));
         self.retain_until(seq).max(shortest)
     }
 
-    /// Until when something with this clock can be retained at most.
+    /// The latest possible `retain_until` for an update with this clock.
     fn longest(&self, seq: Seq) -> Timestamp {
         seq.issued_at().saturating_add(self.max_ttl)
     }
 
-    /// Forgets everything: there may have been anything.
+    /// Forgets all updates. The history is incomplete again.
     pub const fn forget(&mut self) {
         *self = Self::new(self.max_ttl, self.max_clock_skew);
     }
@@ -153,7 +157,7 @@ mod tests {
         assert_eq!(seq, at(NOW));
         let longest = NOW.saturating_add(48 * HOUR);
         assert_eq!(history.retain_until(seq), longest);
-        // A part of it tells nothing of the rest; a longer life than there can be from now on counts.
+        // The history stays incomplete. A known `retain_until` later than the longest one counts.
         history.learn(at(NOW), NOW.saturating_add(HOUR));
         assert_eq!(history.retain_until(seq), longest);
         history.learn(at(NOW), longest.saturating_add(MINUTE));
@@ -205,14 +209,15 @@ mod tests {
         assert_eq!(history.retain_withdrawal_until(seq), longest, "not everything is known");
         history.complete();
         assert_eq!(history.retain_withdrawal_until(seq), NOW.saturating_add(HOUR));
-        // When all of it is gone, there is nothing to hide; but it can be sent.
+        // Once all updates may be collected there is nothing to hide, but a withdrawal can still be
+        // sent.
         let seq = history.next(NOW.saturating_add(2 * HOUR)).unwrap();
         let second = Duration::from_secs(1);
         assert_eq!(
             history.retain_withdrawal_until(seq),
             NOW.saturating_add(2 * HOUR).saturating_add(second)
         );
-        // Nothing is retained for longer than replicas take.
+        // A withdrawal is retained for at most `max_ttl`.
         let history = SigningHistory::new(second / 2, second);
         assert_eq!(history.retain_withdrawal_until(seq), history.longest(seq));
     }

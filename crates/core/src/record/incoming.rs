@@ -1,6 +1,6 @@
-//! What comes for a space, before it is joined.
+//! Incoming updates for a space, before they are joined.
 //!
-//! **Invariants.** An [`UnverifiedSpace`] has been taken apart and no more: its updates may be anything.
+//! **Invariants.** An [`UnverifiedSpace`] is split into updates, which are not checked in any way.
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
@@ -12,12 +12,12 @@ use prost::Message;
 use super::{RecordError, space::Space};
 use crate::{proto::smart_record as proto, protobuf::ProtobufError, time::Timestamp};
 
-/// Updates that came for the space of one writer, as they came.
+/// Unchecked updates received for the space of one writer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnverifiedSpace(Vec<proto::SignedUpdate>);
 
 impl UnverifiedSpace {
-    /// How many updates there are; at least one.
+    /// The number of updates, at least one.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -31,7 +31,8 @@ impl UnverifiedSpace {
         self.0.into_iter()
     }
 
-    /// Takes out the updates that are in a space as well, byte for byte; of these, those that live at `now`.
+    /// Removes the updates that are also in `known`, byte for byte. Returns those that are still
+    /// retained at `now`.
     pub(crate) fn take_known(&mut self, known: &Space, now: Timestamp) -> Space {
         let mut taken = Space::new();
         for update in known.updates() {
@@ -45,17 +46,18 @@ impl UnverifiedSpace {
     }
 }
 
-/// What came for the space of one writer.
+/// Updates received for the space of one writer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
-    /// Updates of which nothing has been checked.
+    /// Unchecked updates.
     Unverified(UnverifiedSpace),
-    /// Updates that were verified and admitted where they came in; of these only the time and the room are checked.
+    /// Updates that were verified and admitted on arrival. Only time and space limits are checked
+    /// again.
     Verified(Space),
 }
 
 impl Incoming {
-    /// How many updates there are.
+    /// The number of updates.
     pub fn update_count(&self) -> usize {
         match self {
             Self::Unverified(updates) => updates.len(),
@@ -73,7 +75,7 @@ impl Incoming {
     }
 }
 
-/// The updates in an encoded record by public key. Spaces without updates say nothing and are dropped.
+/// The updates in an encoded record, by public key. Spaces without updates are dropped.
 pub(crate) fn decode_container(
     value: Bytes,
 ) -> Result<BTreeMap<Bytes, UnverifiedSpace>, RecordError> {

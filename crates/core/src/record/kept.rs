@@ -1,8 +1,8 @@
-//! A document that its writer keeps in its space: it is signed anew before it expires.
+//! Kept documents: documents that their writer signs again before they expire.
 //!
-//! **Invariants.** Signing anew changes nothing of what a reader sees but for how long. What is published over a part of a
-//! kept document takes the place of that part, and is not kept. A space is signed anew in as few updates as it takes, so
-//! neither renewals nor changes pile up.
+//! **Invariants.** A renewal extends lifetimes and changes nothing else in the view. A document
+//! published over a part of a kept document replaces that part and is not kept. A space is renewed
+//! in as few updates as possible, so updates do not accumulate.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Keeping".
 
@@ -14,16 +14,16 @@ use crate::{
     time::Timestamp,
 };
 
-/// A document that is signed anew before it expires.
+/// A document that its writer signs again before it expires.
 ///
-/// Several may be kept in one space; each names the others when it is signed ([`renew`](Self::renew)), because a renewal is
-/// written in the place of all that the space says.
+/// A space may have several kept documents. [`renew`](Self::renew) takes all of them, because a
+/// renewal replaces the whole space.
 ///
-/// It merges into what the space says, and with what else is to be kept ([`and`](Self::and)):
+/// It merges with the content of the space and with other kept documents ([`and`](Self::and)):
 ///
 #[doc = crate::merge_table!()]
 ///
-/// What is published over a part of it takes that part's place ([`without`](Self::without)).
+/// A document published over a part of it replaces that part ([`without`](Self::without)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,32 +48,33 @@ pub struct KeptDocument {
 }
 
 impl KeptDocument {
-    /// Keeps `document`, which lives for `ttl` from when it is signed.
+    /// A kept document that expires `ttl` after it is signed.
     pub const fn new(document: Dict, ttl: Duration) -> Self {
         Self { document, ttl }
     }
 
-    /// How long it lives from when it is signed.
+    /// The lifetime from signing.
     pub const fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Keeps `document` as well, merged into this one. Both live for the longer of the two times.
+    /// Adds `document`, merged into this one. The longer of the two lifetimes applies to both.
     #[must_use]
     pub fn and(self, document: Dict, ttl: Duration) -> Self {
         Self { document: merge_documents(self.document, document), ttl: self.ttl.max(ttl) }
     }
 
-    /// Keeps another document as well, as [`and`](Self::and).
+    /// Adds another kept document, as [`and`](Self::and).
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         self.and(other.document, other.ttl)
     }
 
-    /// What is left to be kept after `newer` was published over it; `None` if nothing is.
+    /// The part that is still kept after `newer` was published over it; `None` if no part is.
     ///
-    /// A Dict and the named arguments of a Predicate of the same tag lose what `newer` overwrites, key by key. The elements
-    /// of a Set stay, because sets unite. Anything else, a List too, is overwritten as a whole.
+    /// A Dict and the named arguments of a Predicate of the same tag lose what `newer` overwrites,
+    /// key by key. The elements of a Set stay, because sets unite. Anything else, a List too, is
+    /// overwritten as a whole.
     #[must_use]
     pub fn without(self, newer: &Dict) -> Option<Self> {
         let was_empty = self.document.is_empty();
@@ -81,7 +82,7 @@ impl KeptDocument {
         (was_empty || !document.is_empty()).then_some(Self { document, ttl: self.ttl })
     }
 
-    /// Signs it for the first time, merged into the space as one update more.
+    /// Signs the document for the first time, as one more update merged into the space.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
@@ -93,13 +94,15 @@ impl KeptDocument {
         signer.merge(visible_document(self.document.clone(), now), now, self.ttl)
     }
 
-    /// Signs all that is kept in a space anew, in the place of all that the space says, which says the same. That takes one
-    /// update, and more only if all of it does not fit into one. Returns the last.
+    /// Renews all kept documents of a space: replaces the space with the same content and new
+    /// lifetimes. This takes one update, or several if the content does not fit into one. Returns
+    /// the last update.
     ///
-    /// If the space has no room for all of it once more, only what is kept is signed anew, merged into the space.
+    /// If the space has no room for its whole content again, it merges only the kept documents into
+    /// the space.
     ///
     /// # Errors
-    /// As [`SpaceSigner::merge`]. The signer is then as it was.
+    /// As [`SpaceSigner::merge`]. On an error the signer is unchanged.
     pub fn renew<'a>(
         kept: impl IntoIterator<Item = &'a Self, IntoIter: Clone>,
         signer: &mut SpaceSigner,
@@ -115,13 +118,13 @@ impl KeptDocument {
         }
     }
 
-    /// Withdraws it: signs what else the space says, and what else is `kept` there, in the place of all that the space
-    /// says. A position that something else was written to since is left as it is. An element of a set goes, also if it
-    /// was published besides.
+    /// Withdraws the document: replaces the space with its other content and the other `kept`
+    /// documents. Positions that were overwritten since are unchanged. An element of a set is
+    /// removed even if it was also published separately.
     ///
     /// # Errors
-    /// As [`SpaceSigner::merge`], and [`Limit::SPACE_BYTES`] if the space has no room for all of it once more. The signer
-    /// is then as it was.
+    /// As [`SpaceSigner::merge`], and [`Limit::SPACE_BYTES`] if the space has no room for its
+    /// remaining content again. On an error the signer is unchanged.
     pub fn withdraw<'a>(
         &self,
         kept: impl IntoIterator<Item = &'a Self>,
@@ -137,7 +140,7 @@ impl KeptDocument {
     }
 }
 
-/// Documents that are kept, as they are when they are signed `now`; with the end of each.
+/// The kept documents with lifetimes resolved for signing at `now`, and the expiry of each.
 fn resolved<'a>(
     kept: impl IntoIterator<Item = &'a KeptDocument>,
     now: Timestamp,
@@ -148,7 +151,8 @@ fn resolved<'a>(
     })
 }
 
-/// Signs these documents, merged, in the place of all that a space says; withdraws the space if there are none.
+/// Merges these documents and replaces the content of a space with them. Withdraws the space if
+/// there are none.
 fn replace(
     signer: &mut SpaceSigner,
     documents: impl Iterator<Item = (Dict, Timestamp)>,
@@ -161,7 +165,8 @@ fn replace(
     }
 }
 
-/// Signs these resolved documents, merged, in as few updates as it takes. Returns the last.
+/// Merges these resolved documents and signs them in as few updates as possible. Returns the last
+/// update.
 fn sign_all(
     signer: &mut SpaceSigner,
     kind: UpdateKind,
@@ -184,7 +189,8 @@ fn sign_all(
     Ok(last)
 }
 
-/// Signs a document in one update, or if that is too large in several. Returns the last, and how many they are.
+/// Signs a document in one update, or in several if it is too large. Returns the last update and
+/// their number.
 fn sign_parts(
     signer: &mut SpaceSigner,
     kind: UpdateKind,
@@ -212,7 +218,7 @@ fn sign_parts(
     }
 }
 
-/// Two documents that say together what this one says; `None` if nothing in it can be told apart.
+/// Splits a document into two that merge into it; `None` if it cannot be split.
 fn halves(document: Dict) -> Option<(Dict, Dict)> {
     let half = document.len() / 2;
     let mut pairs = document.into_iter();
@@ -225,7 +231,7 @@ fn halves(document: Dict) -> Option<(Dict, Dict)> {
     Some((Dict::from([(key.clone(), first)]), Dict::from([(key, second)])))
 }
 
-/// Two nodes that merge into this one: of a kind whose parts merge.
+/// Splits a node into two that merge into it; `None` if its kind does not merge.
 fn node_halves(node: Node) -> Option<(Node, Node)> {
     let (first, second) = match node.kind {
         Kind::Dict(dict) => {
@@ -264,7 +270,7 @@ fn set_halves(set: Set) -> Option<(Set, Set)> {
     (!first.is_empty()).then(|| (first, elements.collect()))
 }
 
-/// A document without what another says in the same positions.
+/// A document without the content that `said` has in the same positions.
 fn minus(document: Dict, said: &Dict) -> Dict {
     let left = document.into_iter().filter_map(|(key, node)| {
         let node = match said.iter().find(|(other, _)| **other == key) {
@@ -276,7 +282,7 @@ fn minus(document: Dict, said: &Dict) -> Dict {
     left.collect()
 }
 
-/// A node without what another says in its place; `None` if that is all of it.
+/// A node without the content that `said` has in its position; `None` if nothing is left.
 fn node_minus(node: Node, said: &Node) -> Option<Node> {
     let kind = match (node.kind, &said.kind) {
         (Kind::Set(set), Kind::Set(said)) => Kind::Set(elements_minus(set, said)),
@@ -287,7 +293,7 @@ fn node_minus(node: Node, said: &Node) -> Option<Node> {
             Kind::Predicate(Predicate { tag, positional, named: minus(named, &said.named) })
         }
         (kind, _) => {
-            // If it is something else, that was written there since.
+            // A different node was written there since, and stays.
             let node = Node { kind, expires_at: node.expires_at };
             return (!node.cmp_content(said).is_eq()).then_some(node);
         }
@@ -300,12 +306,12 @@ fn elements_minus(set: Set, said: &Set) -> Set {
     set.into_iter().filter(|node| !said.contains(node)).collect()
 }
 
-/// When the last of a resolved node expires.
+/// The latest expiry in a resolved node.
 fn latest_end(node: &Node) -> Timestamp {
     node.expires_at.max(node.kind.children().map(latest_end).max()).unwrap_or_default()
 }
 
-/// A document without what a newer one overwrites.
+/// A document without the content that a newer one overwrites.
 fn without(document: Dict, newer: &Dict) -> Dict {
     let left = document.into_iter().filter_map(|(key, node)| {
         let node = match newer.iter().find(|(other, _)| **other == key) {
@@ -317,10 +323,11 @@ fn without(document: Dict, newer: &Dict) -> Dict {
     left.collect()
 }
 
-/// A node without what a newer one in its place overwrites; `None` if that is all of it.
+/// A node without the content that a newer one in its position overwrites; `None` if nothing is
+/// left.
 fn node_without(node: Node, newer: &Node) -> Option<Node> {
     let kind = match (node.kind, &newer.kind) {
-        // Sets are united, so nothing in them is overwritten.
+        // Sets unite, so a newer set overwrites nothing.
         (kind @ Kind::Set(_), Kind::Set(_)) => kind,
         (Kind::Dict(dict), Kind::Dict(newer)) => Kind::Dict(without(dict, newer)),
         (Kind::Predicate(predicate), Kind::Predicate(newer)) if predicate.tag == newer.tag => {
@@ -332,7 +339,7 @@ fn node_without(node: Node, newer: &Node) -> Option<Node> {
     Some(Node { kind, expires_at: node.expires_at })
 }
 
-/// A resolved document with the instants left out that its nodes inherit.
+/// A resolved document without the lifetimes that its nodes inherit.
 fn inheriting(document: Dict, parent: Timestamp) -> Dict {
     document.filter_map(|node| Some(node_inheriting(node, parent)))
 }
@@ -387,7 +394,7 @@ mod tests {
         for minutes in [2, 3] {
             assert_eq!(said(&before, minutes), said(signer.space(), minutes), "{minutes}");
         }
-        // Only what is kept lives for longer now.
+        // Only the kept part lives longer now.
         let late = signer.space().view(NOW.saturating_add(5 * MINUTE)).unwrap().document;
         let kept = late.get("kept").unwrap();
         assert_eq!(kept.expires_at, Some(NOW.saturating_add(6 * MINUTE)));
@@ -474,7 +481,7 @@ mod tests {
         }
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
         let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
-        // Withdrawing one would drop what others have published.
+        // Withdrawing one would drop the other published content.
         let before = signer.record(NOW);
         let refused = KeptDocument::new(large("other", 1), MINUTE);
         let refused = refused.withdraw([&kept], &mut signer, NOW).unwrap_err();
@@ -528,7 +535,7 @@ mod tests {
         let kept = KeptDocument::new(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
         signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
-        // A part of what is kept has expired by then.
+        // A part of the kept document has expired by then.
         let later = NOW.saturating_add(MINUTE / 2);
         kept.withdraw([&other], &mut signer, later).unwrap();
         assert_eq!(signer.space().updates().len(), 1);
@@ -537,7 +544,7 @@ mod tests {
             "newer": [1]}"#;
         let left = document(left);
         assert_eq!(said, left.to_json());
-        // With nothing else, the space is withdrawn.
+        // A space without other content is withdrawn.
         let mut alone = super::tests::signer();
         let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);
         kept.sign(&mut alone, NOW).unwrap();

@@ -1,6 +1,6 @@
-//! The bounds of a smart record.
+//! The limits of smart records.
 //!
-//! **Invariants.** Limits that decide what is kept give the same whatever order updates came in.
+//! **Invariants.** Limits that decide what is kept do not depend on the order of arrival.
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Join".
 
@@ -8,10 +8,10 @@ use std::{fmt, time::Duration};
 
 use crate::{key::RecordKey, node::DocumentLimits, settings};
 
-/// The bounds of a smart record.
+/// The limits of smart records.
 ///
-/// They decide what a replica keeps, so all nodes of one DHT should use the same; the defaults are meant for
-/// that. Sizes are bytes.
+/// They decide what a replica keeps, so all nodes of a DHT should use the same limits, normally the
+/// defaults. Sizes are in bytes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,35 +48,35 @@ impl Default for Limits {
 }
 
 settings! { Limits:
-    /// The length of a key. Defaults to 256: a namespace, a peer id and a path, twice in every PUT beside
-    /// a chunk of 15 KiB, still fit into Kademlia's packet of 16 KiB.
+    /// The maximum length of a key. Defaults to 256: a namespace, a peer id and a path. A PUT
+    /// carries the key twice, and with a chunk of 15 KiB it fits into a Kademlia packet of 16 KiB.
     key_bytes, with_key_bytes: usize;
-    /// The length of an update without its signature. Defaults to 2 KiB, so that any update fits many
-    /// times into a reply.
+    /// The maximum length of an update without its signature. Defaults to 2 KiB, so that a reply
+    /// has room for several updates.
     update_bytes, with_update_bytes: usize;
-    /// How many updates a space holds; of more, the newest stay. Defaults to 64.
+    /// The maximum number of updates in a space; the newest stay. Defaults to 64.
     updates_per_space, with_updates_per_space: usize;
-    /// How many bytes of updates, signatures not counted, a space holds; of more, the newest stay. Defaults
-    /// to 8 KiB: with its signatures, a space of average size fits into one reply.
+    /// The maximum size of the updates in a space, without signatures; the newest stay. Defaults to
+    /// 8 KiB, so that a space of average size fits into one reply with its signatures.
     ///
-    /// An update stays while those newer than it come to less than this minus
-    /// [`update_bytes`](Self::update_bytes). So the total is never more than this, and whether an update
-    /// stays depends on updates that stay, which makes the bound part of the join: replicas agree on it
-    /// whatever order the updates came in. The newest replace stays besides, however old, because it hides
-    /// what may still be about.
+    /// An update stays while the newer updates take less than this minus
+    /// [`update_bytes`](Self::update_bytes). So the total does not exceed this limit, and whether
+    /// an update stays depends only on updates that stay. This makes the limit a part of the join:
+    /// replicas agree on it in any order of arrival. The newest replace always stays in addition,
+    /// because it hides older updates that other replicas may hold.
     ///
-    /// Signatures do not count because two replicas may hold different ones of one update.
+    /// Signatures do not count, because two replicas may hold different signatures of one update.
     space_bytes, with_space_bytes: usize;
-    /// How many spaces a record holds; of more, those of the lowest rank `sha256(key ‖ writer)` stay.
-    /// Defaults to 1,024.
+    /// The maximum number of spaces in a record. Those with the lowest rank `sha256(key ‖ writer)`
+    /// stay. Defaults to 1,024.
     spaces_per_record, with_spaces_per_record: usize;
-    /// Depth and number of nodes of a document. Defaults to 16 and 1,024.
+    /// The maximum depth and number of nodes of a document. Defaults to 16 and 1,024.
     document, with_document: DocumentLimits;
-    /// From the time of an update's `seq` to its `retain_until`, at most. Defaults to 48 hours, as long as
-    /// Kademlia keeps records.
+    /// The maximum time from the `seq` of an update to its `retain_until`. Defaults to 48 hours, as
+    /// long as Kademlia keeps records.
     max_ttl, with_max_ttl: Duration;
-    /// How far in the future an update's `seq` may be. Defaults to 5 minutes, which covers a machine that
-    /// keeps its clock at all.
+    /// How far in the future the `seq` of an update may be. Defaults to 5 minutes, which covers any
+    /// machine that synchronises its clock.
     max_clock_skew, with_max_clock_skew: Duration;
 }
 
@@ -90,32 +90,32 @@ impl Limits {
     }
 }
 
-/// Bad signatures in one value after which the rest of it is refused unread: whoever sends so many lies, and
-/// each costs as much as a good one.
+/// The number of bad signatures after which the rest of a value is refused unread. A sender of so
+/// many is hostile, and a bad signature costs as much to check as a good one.
 pub const MAX_BAD_SIGNATURES: usize = 16;
 
-/// The length of a key that every validator allows by default; [`Limits::key_bytes`] says why.
+/// The default maximum length of a key for every validator; see [`Limits::key_bytes`].
 pub const DEFAULT_KEY_BYTES: usize = 256;
 
-/// Something is larger than it may be.
+/// A size that exceeds its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} is {}more than {max}", match got { Some(n) => format!("{n}, "), None => String::new() })]
 pub struct LimitExceeded {
-    /// Which bound.
+    /// The limit that was exceeded.
     pub limit: Limit,
-    /// The size met, where it was counted to the end.
+    /// The actual size, if it was counted to the end.
     pub got: Option<u64>,
-    /// The largest size that is allowed; the unit is the limit's.
+    /// The largest allowed size, in the unit of the limit.
     pub max: u64,
 }
 
 impl LimitExceeded {
-    /// A size of `got` where `max` is allowed.
+    /// The error for a size of `got` where `max` is allowed.
     pub fn new(limit: Limit, got: usize, max: usize) -> Self {
         Self { limit, got: u64::try_from(got).ok(), max: u64::try_from(max).unwrap_or(u64::MAX) }
     }
 
-    /// As [`new`](Self::new), of durations, which are given in milliseconds.
+    /// As [`new`](Self::new), for durations. The sizes are milliseconds.
     pub fn of_duration(limit: Limit, got: Duration, max: Duration) -> Self {
         Self {
             limit,
@@ -125,10 +125,10 @@ impl LimitExceeded {
     }
 }
 
-/// The name of a bound.
+/// The name and unit of a limit.
 ///
-/// Whoever sets a bound names it: the constants here are those of smart records and what all formats share, those of a
-/// format or of a store stand with its settings, and a validator of one's own has its own.
+/// The constants here are for smart records and for limits that all formats share. The limits of a
+/// format or of a store are defined beside its settings. A custom validator defines its own.
 ///
 /// ```
 /// use smart_record_core::{Limit, LimitExceeded};
@@ -154,12 +154,13 @@ impl Limit {
     pub const PUBLIC_KEY_BYTES: Self = Self::new("the public key", "bytes");
     /// The bytes of a signature.
     pub const SIGNATURE_BYTES: Self = Self::new("the signature", "bytes");
-    /// Milliseconds from when something was signed until it may go.
+    /// Milliseconds from signing to `retain_until`.
     pub const TTL: Self = Self::new("the lifetime", "ms");
-    /// Milliseconds by which something that was signed is ahead of the reader's clock. A store gives up a value that is
-    /// ahead by more than twice what is allowed, for any that is valid: its clock was wrong when it took that.
+    /// Milliseconds by which a signed value is ahead of the reader's clock. A store replaces a
+    /// value that is ahead by more than twice the allowed skew with any valid one, because its own
+    /// clock was wrong when it stored that value.
     pub const CLOCK_SKEW: Self = Self::new("the lead over our clock", "ms");
-    /// The signatures of one value that turn out to be bad before the rest of it is refused unread.
+    /// The bad signatures in one value. At the limit the rest of the value is refused unread.
     pub const BAD_SIGNATURES: Self = Self::new("the value", "bad signatures");
     /// The bytes of an update.
     pub const UPDATE_BYTES: Self = Self::new("the update", "bytes");
@@ -174,7 +175,7 @@ impl Limit {
     /// The spaces of a record.
     pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
 
-    /// The bound on the size of `what`, counted in `unit`.
+    /// A limit on the size of `what`, counted in `unit`.
     pub const fn new(what: &'static str, unit: &'static str) -> Self {
         Self { what, unit }
     }

@@ -1,18 +1,19 @@
 //! The order of updates within a space.
 //!
-//! **Invariants.** [`Position`] is a total order: equal only for the same update bytes.
+//! **Invariants.** [`Position`] is totally ordered. Two positions are equal only for the same
+//! update bytes.
 //!
-//! **Spec.** Hybrid logical clocks: Kulkarni et al., "Logical Physical Clocks", 2014, without its logical part: a writer
-//! orders its own updates only. `docs/design.md`, section "Update".
+//! **Spec.** Hybrid logical clocks: Kulkarni et al., "Logical Physical Clocks", 2014, without the
+//! logical part, because a writer orders only its own updates. `docs/design.md`, section "Update".
 
 use std::fmt;
 
 use crate::time::Timestamp;
 
-/// A writer's hybrid logical clock: Unix microseconds, but always greater than the one before.
+/// The hybrid logical clock of a writer: Unix microseconds, always greater than the previous value.
 ///
-/// It needs no state to keep: after a restart the clock is past whatever was issued, and where it is not, the
-/// writer's own space tells the last one.
+/// It needs no stored state. After a restart the time is normally later than every value issued
+/// before. Otherwise the writer's own space shows the last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(u64);
 
@@ -42,8 +43,8 @@ impl Seq {
         last.map_or(now, |last| now.max(Self(last.0.saturating_add(1))))
     }
 
-    /// The last clock that is issued at `at`: what comes after it is issued a millisecond later. It stands for that of
-    /// records that carry milliseconds.
+    /// The greatest value issued at `at`, in the last microsecond of its millisecond. Records with
+    /// times in milliseconds use it.
     pub const fn last_at(at: Timestamp) -> Self {
         Self(at.as_millis().saturating_mul(1_000).saturating_add(999))
     }
@@ -60,16 +61,17 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Where an update stands in its space: by `seq`, then by the SHA-256 of its bytes.
+/// The position of an update in its space: ordered by `seq`, then by the SHA-256 of the update
+/// bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The update's clock.
+    /// The clock of the update.
     pub seq: Seq,
-    /// SHA-256 of the update's bytes.
+    /// SHA-256 of the update bytes.
     pub hash: [u8; 32],
 }
 
-/// With the beginning of the hash, which tells positions apart.
+/// Prints the first bytes of the hash, which are enough to distinguish positions.
 impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.seq)?;

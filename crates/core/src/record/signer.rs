@@ -1,7 +1,7 @@
-//! The writing side of a space: gets `seq` and `retain_until` right.
+//! Signer of updates: sets `seq` and `retain_until` correctly.
 //!
-//! **Invariants.** `seq` grows with every update; `retain_until` never decreases, so that an update outlives
-//! everything that it hides, and nothing that was withdrawn comes back.
+//! **Invariants.** `seq` grows with every update. `retain_until` never decreases, so an update
+//! outlives everything that it hides, and withdrawn content does not come back.
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Signing".
 
@@ -21,15 +21,15 @@ use super::{
 };
 use crate::{key::RecordKey, node::Dict, time::Timestamp};
 
-/// Makes the updates of one writer under one key.
+/// Signs the updates of one writer under one key.
 ///
-/// A new one knows nothing of earlier updates, so it lets the first that it makes, and all that follow, be retained
-/// for as long as anything earlier could be: [`max_ttl`](Limits::max_ttl) from then on. Otherwise what was written
-/// before a restart with a longer lifetime could come back when the new update is gone.
+/// A new signer does not know earlier updates. Its first update, and all that follow, are therefore
+/// retained for as long as any earlier one could be: [`max_ttl`](Limits::max_ttl) from the first.
+/// Otherwise a longer-lived update from before a restart could come back after the new one expires.
 ///
-/// Show it what the network holds of the space with [`SpaceSigner::resume`] before the first write, and it goes by
-/// that: then nothing is retained for longer than it has to be, and `seq` comes after all that was written. A writer
-/// that has never written under the key resumes from an empty record.
+/// To avoid this, call [`SpaceSigner::resume`] with the record read from the network before the
+/// first write. Then updates are retained no longer than necessary, and `seq` comes after all
+/// earlier updates. A writer that has never written under the key resumes from an empty record.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,12 +57,13 @@ pub struct SpaceSigner {
     keypair: Keypair,
     limits: Limits,
     history: SigningHistory,
-    /// What the writer has said, as far as it is known here.
+    /// The known updates of the writer.
     space: Space,
 }
 
 impl SpaceSigner {
-    /// A signer for the space of `keypair`'s peer under `key`. `limits` are those of the DHT's replicas.
+    /// A signer for the space of the peer of `keypair` under `key`. `limits` must be those of the
+    /// replicas.
     pub const fn new(key: RecordKey, keypair: Keypair, limits: Limits) -> Self {
         let history = SigningHistory::new(limits.max_ttl(), limits.max_clock_skew());
         Self { key, keypair, limits, history, space: Space::new() }
@@ -73,22 +74,22 @@ impl SpaceSigner {
         &self.key
     }
 
-    /// The limits of the DHT's replicas.
+    /// The limits of the replicas.
     pub(super) const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The writer whose space it is.
+    /// The writer of the space.
     pub fn writer(&self) -> Writer {
         Writer::from(&self.keypair.public())
     }
 
-    /// Takes note of the writer's earlier updates in `record`, so that new ones come after and outlive them.
-    /// These are taken for all that there were: better join what several replicas answer, and if it may not be all,
-    /// [`learn`](Self::learn) it. A record of another key says nothing.
+    /// Adds the writer's earlier updates in `record`, so that new updates come after and outlive
+    /// them. Assumes that there are no others: join the answers of several replicas first, and use
+    /// [`learn`](Self::learn) for an incomplete reading. A record of another key is ignored.
     ///
-    /// A record that is full and has no space of the writer is not taken for all: replicas give out the lowest ranks only, and
-    /// who protects the writer holds its space beside them.
+    /// A full record without the writer's space is treated as incomplete: replicas send the lowest
+    /// ranks only, and a replica that protects the writer holds its space in addition.
     pub fn resume(&mut self, record: &SmartRecord) {
         self.learn(record);
         let has_room = record.spaces().len() < self.limits.spaces_per_record();
@@ -97,8 +98,9 @@ impl SpaceSigner {
         }
     }
 
-    /// Takes note of some of the writer's earlier updates, without taking them for all that there were: what is written
-    /// next comes after these, and goes on to outlive whatever else there may have been. A record of another key says nothing.
+    /// Adds the writer's earlier updates in `record` and assumes that there may be others. New
+    /// updates come after these, and still outlive any unknown ones. A record of another key is
+    /// ignored.
     pub fn learn(&mut self, record: &SmartRecord) {
         if *record.key() == self.key
             && let Some(space) = record.space(&self.writer())
@@ -108,17 +110,19 @@ impl SpaceSigner {
         }
     }
 
-    /// Whether nothing can be signed at `now`, because the last update seems to come from the future: it was signed with a
-    /// clock that was ahead of this one by more than replicas allow.
+    /// Whether signing fails at `now` because the last update is from the future: it was signed
+    /// with a clock that was ahead of this one by more than replicas allow.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.history.is_ahead(now)
     }
 
-    /// Forgets the updates for which the signer [is ahead](Self::is_ahead) of `now`, after the clock was set right. Replicas
-    /// have refused them; a store of this node may have taken them, and has to forget the space. What is written next is
-    /// retained as if nothing of the past were known.
+    /// Forgets the updates that make the signer [ahead](Self::is_ahead) of `now`. Use it after the
+    /// clock was corrected. Replicas refused these updates. The store of this node may have
+    /// accepted them and must then forget the space too. The next update is retained as by a new
+    /// signer.
     ///
-    /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
+    /// Look up the record first, to be sure that the earlier clock was wrong and not the current
+    /// one.
     pub fn forget_future(&mut self, now: Timestamp) {
         if self.is_ahead(now) {
             self.space.forget_after(self.history.latest(now));
@@ -127,13 +131,13 @@ impl SpaceSigner {
         }
     }
 
-    /// What the writer has said, as far as it is known here, whether it may go or not.
+    /// The known updates of the writer, including those past their `retain_until`.
     pub const fn space(&self) -> &Space {
         &self.space
     }
 
-    /// The writer's whole space, as far as it is known here, as a record to be put: all its updates that are
-    /// still kept at `now`. Whoever has missed an earlier update gets it with the new one.
+    /// The record to put: all known updates of the writer that are still retained at `now`. A
+    /// replica that missed an earlier update gets it with the new one.
     pub fn record(&self, now: Timestamp) -> SmartRecord {
         let mut space = self.space.clone();
         space.collect(now);
@@ -142,12 +146,13 @@ impl SpaceSigner {
         record
     }
 
-    /// An update that merges `document` into the space. Its nodes live for `ttl` from `now` on, unless they
-    /// carry an earlier time of their own.
+    /// Signs an update that merges `document` into the space. Its nodes expire `ttl` after `now`,
+    /// or earlier if they have an earlier time of their own.
     ///
     /// # Errors
-    /// [`SignError`] if replicas would refuse it (too large, too long a `ttl` or none at all) or the key cannot
-    /// sign; [`Limit::CLOCK_SKEW`](super::Limit::CLOCK_SKEW) if the signer [is ahead](Self::is_ahead) of `now`.
+    /// [`SignError`] if replicas would refuse the update (too large, `ttl` zero or too long) or the
+    /// key cannot sign. [`Limit::CLOCK_SKEW`](super::Limit::CLOCK_SKEW) if the signer [is
+    /// ahead](Self::is_ahead) of `now`.
     pub fn merge(
         &mut self,
         document: Dict,
@@ -157,7 +162,7 @@ impl SpaceSigner {
         self.update(UpdateKind::Merge, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that puts `document` in the place of all that the space says.
+    /// Signs an update that replaces the whole content of the space with `document`.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
@@ -170,10 +175,10 @@ impl SpaceSigner {
         self.update(UpdateKind::Replace, document, now, now.saturating_add(ttl))
     }
 
-    /// An update that withdraws all that the space says. Replicas retain it until the last update that it hides is
-    /// gone. If the signer does not know all of the space ([`resume`](Self::resume)), that is
-    /// [`max_ttl`](Limits::max_ttl) from `now` on, 48 hours by default, because a replica may hold an update from
-    /// before a restart.
+    /// Signs an update that withdraws the whole content of the space. Replicas retain it until the
+    /// last update that it hides may be collected. If the signer does not know the whole space
+    /// ([`resume`](Self::resume)), they retain it for [`max_ttl`](Limits::max_ttl), 48 hours by
+    /// default, because a replica may hold an update from before a restart.
     ///
     /// # Errors
     /// As [`SpaceSigner::merge`].
@@ -199,7 +204,7 @@ impl SpaceSigner {
         })
     }
 
-    /// Signs an update that is retained for as long as `retain_until` says.
+    /// Signs an update that is retained until `retain_until`.
     fn sign(
         &mut self,
         kind: UpdateKind,
@@ -236,14 +241,14 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// Of a writer that has never written.
+    /// A signer of a writer that has never written.
     fn signer(keypair: &Keypair) -> SpaceSigner {
         let mut signer = restarted(keypair);
         signer.resume(&SmartRecord::new("/sr/a".into()));
         signer
     }
 
-    /// Of a writer that may have written before.
+    /// A signer of a writer that may have written before.
     fn restarted(keypair: &Keypair) -> SpaceSigner {
         SpaceSigner::new("/sr/a".into(), keypair.clone(), Limits::default())
     }
@@ -269,7 +274,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut signer = signer(&Keypair::generate_ed25519());
         let skew = Limits::default().max_clock_skew();
-        // With a clock that was ahead by as much as is allowed, and then by a millisecond more.
+        // With a clock ahead by the allowed skew, and then by a millisecond more.
         signer.merge(says("ahead"), now.saturating_add(skew), HOUR).unwrap();
         let earlier = now.saturating_add(Duration::from_millis(1));
         signer.merge(says("still taken"), earlier, HOUR).unwrap();
@@ -294,14 +299,15 @@ mod tests {
             assert_eq!(short.expires_at(), later.saturating_add(Duration::from_secs(1)));
             assert!(short.retain_until() >= long.retain_until());
         }
-        // Another's record says nothing, an empty one of this key that there was nothing.
+        // A record of another key is ignored. An empty one of this key shows that there were no
+        // updates.
         let mut elsewhere = restarted(&keypair);
         elsewhere.resume(&SmartRecord::new("/sr/b".into()));
         let short = elsewhere.merge(says("1"), later, HOUR).unwrap();
         assert_eq!(short.retain_until(), later.saturating_add(48 * HOUR));
         let short = signer(&keypair).merge(says("1"), later, HOUR).unwrap();
         assert_eq!(short.retain_until(), short.expires_at());
-        // Once nothing from before can be about any more, nothing is retained for the sake of it.
+        // Once no earlier update can exist any more, updates are no longer retained for its sake.
         let much_later = later.saturating_add(48 * HOUR);
         let next = after.merge(says("1"), much_later, HOUR).unwrap();
         assert_eq!(next.retain_until(), next.expires_at());
@@ -341,7 +347,7 @@ mod tests {
         slice.insert(before.writer(), short).unwrap();
         let long = before.merge(says("2"), now, 40 * HOUR).unwrap();
 
-        // After a restart, all that a replica tells is the first of the two.
+        // After a restart, a replica shows only the first of the two updates.
         let mut after = restarted(&keypair);
         after.learn(&slice);
         let withdrawal = after.withdraw(now.saturating_add(HOUR)).unwrap();
@@ -362,7 +368,7 @@ mod tests {
         let withdrawal = after.withdraw(now).unwrap();
         assert_eq!(withdrawal.retain_until(), now.saturating_add(HOUR));
         assert_eq!(after.record(now.saturating_add(HOUR)).spaces().len(), 0, "nothing is left");
-        // What is withdrawn again, or was never there, is not retained for longer.
+        // A second withdrawal, and one of an empty space, are not retained longer.
         let again = after.withdraw(now).unwrap();
         assert_eq!(again.retain_until(), withdrawal.retain_until());
         let nothing = signer(&Keypair::generate_ed25519()).withdraw(now).unwrap();
@@ -382,7 +388,7 @@ mod tests {
         assert!(next.seq() > known.seq());
         assert_eq!(next.retain_until(), known.retain_until());
 
-        // What is another's, or under another key, says nothing.
+        // Updates of another writer or under another key are ignored.
         let mut other = signer(&Keypair::generate_ed25519());
         other.resume(&before.record(now));
         assert_eq!(other.merge(says("3"), now, HOUR).unwrap().seq(), Seq::next(None, now));
@@ -404,7 +410,7 @@ mod tests {
         let next = after.replace(says("2"), now, Duration::from_secs(1)).unwrap();
         assert!(next.seq() > known.seq());
         assert_eq!(next.retain_until(), now.saturating_add(48 * HOUR));
-        // Of a signer that knows all, it makes what comes next outlive what it has learnt.
+        // With a complete history, the next update outlives the learnt one.
         let mut knowing = signer(&keypair);
         knowing.learn(&part);
         let next = knowing.replace(says("3"), now, Duration::from_secs(1)).unwrap();
@@ -426,9 +432,9 @@ mod tests {
         assert_eq!(record.space(&signer.writer()).unwrap().updates().collect::<Vec<_>>(), [&right]);
         let next = signer.replace(says("again"), later, Duration::from_secs(1)).unwrap();
         assert_eq!(next.seq(), Seq::next(None, later));
-        // Somebody may yet show what is forgotten, once its time has come.
+        // A peer may still send a forgotten update once its time has come.
         assert_eq!(next.retain_until(), later.saturating_add(48 * HOUR));
-        // With a clock that is right there is nothing to forget.
+        // With a correct clock there is nothing to forget.
         let before = signer.clone();
         signer.forget_future(later);
         assert_eq!(signer.record(later), before.record(later));
@@ -445,7 +451,7 @@ mod tests {
         assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
         let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
         assert!(matches!(large, Err(SignError::Update(UpdateError::Limit(_)))));
-        // Nothing of it has left a trace.
+        // The failed attempts left no trace.
         assert_eq!(signer.record(now).spaces().len(), 0);
         assert_eq!(signer.merge(says("1"), now, HOUR).unwrap().seq(), Seq::next(None, now));
     }

@@ -1,8 +1,8 @@
-//! Spaces: what one writer has to say in a record.
+//! Spaces: the updates of one writer in a record.
 //!
-//! **Invariants.** The updates are in ascending order of position, none below the newest replace. Joining is
-//! commutative, associative and idempotent, and stays so under [`Space::truncate`]; no clock decides
-//! anything in it (`tests/laws/records.rs`).
+//! **Invariants.** The updates are in ascending order of position, with none below the newest
+//! replace. Joining is commutative, associative and idempotent, also with [`Space::truncate`], and
+//! does not depend on time (`tests/laws/records.rs`).
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "View".
 
@@ -29,16 +29,16 @@ pub struct Space {
     updates: Vec<SignedUpdate>,
 }
 
-/// What became of an update that was joined into a space.
+/// The outcome of joining an update into a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// It is new and stays.
+    /// The update is new and was added.
     New,
-    /// It was there, with a signature that sorts after this one, which took its place.
+    /// The update was there with a greater signature, which this one replaced.
     Resigned,
-    /// It was there.
+    /// The update was already there.
     Known,
-    /// A newer replace hides it.
+    /// A newer replace hides the update.
     Replaced,
 }
 
@@ -57,7 +57,7 @@ impl Space {
         self.updates.into_iter()
     }
 
-    /// Whether there is no update.
+    /// Whether the space has no updates.
     pub fn is_empty(&self) -> bool {
         self.updates.is_empty()
     }
@@ -73,17 +73,18 @@ impl Space {
         self.updates.get(at)
     }
 
-    /// The first instant at which an update may go.
+    /// The earliest `retain_until` of the updates: the first instant at which one may be collected.
     pub fn first_garbage_at(&self) -> Option<Timestamp> {
         self.updates.iter().map(SignedUpdate::retain_until).min()
     }
 
-    /// The instant at which the last update may go.
+    /// The latest `retain_until` of the updates.
     pub fn retain_until(&self) -> Option<Timestamp> {
         self.updates.iter().map(SignedUpdate::retain_until).max()
     }
 
-    /// Joins an update into the space: set union, then everything below the newest replace is dropped.
+    /// Joins an update into the space: takes the set union, then drops everything below the newest
+    /// replace.
     pub fn insert(&mut self, update: SignedUpdate) -> Joined {
         let position = update.position();
         if self.replaced_before() > Some(position) {
@@ -115,7 +116,8 @@ impl Space {
         }
     }
 
-    /// The position of the newest replace, below which nothing stays. Because of that it is the first.
+    /// The position of the newest replace. It is the first update, because updates below it are
+    /// dropped.
     fn replaced_before(&self) -> Option<Position> {
         self.updates
             .first()
@@ -123,7 +125,7 @@ impl Space {
             .map(SignedUpdate::position)
     }
 
-    /// Whether an update of this kind at this position would stay, were it joined now.
+    /// Whether an update of this kind at this position would stay if it were joined now.
     pub fn has_room_for(&self, kind: UpdateKind, position: Position, limits: &Limits) -> bool {
         if self.replaced_before() > Some(position) {
             return false;
@@ -138,11 +140,11 @@ impl Space {
         stays(count, bytes, limits)
     }
 
-    /// Drops the oldest updates that are more than `limits` allow; says how many. The newest replace always
-    /// stays, because without it what it hides could come back.
+    /// Drops the oldest updates that exceed `limits`. Returns their number. The newest replace
+    /// always stays, because without it the updates that it hides could come back.
     ///
-    /// An update stays by what is newer than it and stays too, so truncating before or after a join gives
-    /// the same: see [`Limits::space_bytes`].
+    /// Whether an update stays depends only on newer updates that stay, so truncating before or
+    /// after a join gives the same result. See [`Limits::space_bytes`].
     pub fn truncate(&mut self, limits: &Limits) -> usize {
         let (mut count, mut bytes) = (0_usize, 0_usize);
         for update in self.updates.iter().rev() {
@@ -158,7 +160,8 @@ impl Space {
         surplus.saturating_sub(from)
     }
 
-    /// Drops the updates that may go at `now`; says how many. No view at `now` or later changes.
+    /// Drops the updates whose `retain_until` is at or before `now`. Returns their number. No view
+    /// at `now` or later changes.
     pub fn collect(&mut self, now: Timestamp) -> usize {
         let before = self.updates.len();
         self.updates.retain(|update| update.retain_until() > now);
@@ -170,9 +173,9 @@ impl Space {
         self.updates.retain(|update| update.seq().issued_at() <= latest);
     }
 
-    /// What a reader sees of the space at `now`; `None` if nothing of it lives.
+    /// The view of the space at `now`; `None` if all of it has expired.
     pub fn view(&self, now: Timestamp) -> Option<SpaceView> {
-        // An update that may go at `now` counts as gone, so that collecting changes no view.
+        // An update that may be collected at `now` is ignored, so that collecting changes no view.
         let live = || self.updates.iter().filter(|u| u.retain_until() > now);
         let document = live()
             .map(|update| resolve_document(update.document(), update.expires_at()))
@@ -187,17 +190,18 @@ impl Space {
         })
     }
 
-    /// The wire form of the space, as it stands in a record.
+    /// The wire form of the space, as in a record.
     pub fn encode(&self, writer: &Writer) -> Vec<u8> {
         self.to_wire(writer).encode_to_vec()
     }
 
-    /// Reads the [encoding](Self::encode) of a space that was verified before it was stored. Nothing is verified again:
-    /// neither signatures nor limits nor who may write. It is the only way to a [`SignedUpdate`] whose signature may be bad,
-    /// so the bytes must have been in nobody else's hands. Whoever gets the updates in their wire form verifies them.
+    /// Decodes the [encoding](Self::encode) of a space that was verified before it was stored.
+    /// Signatures, limits and the write policy are not checked again. This is the only way to get a
+    /// [`SignedUpdate`] with a bad signature, so pass only bytes from trusted storage. Peers that
+    /// receive the updates verify them.
     ///
     /// # Errors
-    /// [`UpdateError`] if the bytes are damaged so that they cannot be read.
+    /// [`UpdateError`] if the bytes are damaged and cannot be decoded.
     pub fn decode_trusted(bytes: impl Into<Bytes>) -> Result<Self, UpdateError> {
         let mut space = Self::new();
         for update in proto::Space::decode(bytes.into()).map_err(ProtobufError::new)?.updates {
@@ -214,7 +218,7 @@ impl Space {
     }
 }
 
-/// Whether an update stays that has `count` newer ones of `bytes` together above it.
+/// Whether an update stays if `count` newer updates, with `bytes` in total, stay above it.
 fn stays(count: usize, bytes: usize, limits: &Limits) -> bool {
     let room = limits.space_bytes().saturating_sub(limits.update_bytes());
     count < limits.updates_per_space() && (bytes < room || count == 0)

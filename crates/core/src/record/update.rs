@@ -1,11 +1,12 @@
-//! Updates: the signed writes of which a space consists.
+//! Updates: the signed writes in a space.
 //!
-//! **Invariants.** Holding a [`SignedUpdate`] means that its bytes are canonical, its document is within the
-//! limits it was decoded with, and its signature is the writer's for the key it was decoded under. Its bytes
-//! are kept verbatim, extension fields included.
+//! **Invariants.** The bytes of a [`SignedUpdate`] are canonical, its document is within the limits
+//! of its decoding, and its writer signed it for the key of its decoding.
+//! [`Space::decode_trusted`](super::Space::decode_trusted) does not check this again. The bytes are
+//! kept verbatim, extension fields included.
 //!
-//! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`, message `Update`;
-//! `docs/design.md`, section "Update".
+//! **Spec.** `docs/wire.md`, sections "Updates" and "Extension fields"; `proto/smart_record.proto`,
+//! message `Update`; `docs/design.md`, section "Update".
 
 use std::cmp::Ordering;
 
@@ -28,41 +29,41 @@ use crate::{
     time::Timestamp,
 };
 
-/// What an update does to the space.
+/// How an update changes the space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpdateKind {
-    /// The document is merged into what the older updates say.
+    /// The document merges into the content of the older updates.
     Merge,
-    /// The document takes the place of all older updates. With an empty document it withdraws them.
+    /// The document replaces the content of all older updates. An empty document withdraws them.
     Replace,
 }
 
-/// A write to a space, before it is signed.
+/// A write to a space before it is signed.
 ///
-/// Most users let a [`SpaceSigner`](super::SpaceSigner) make theirs, which gets `seq` and `retain_until`
-/// right.
+/// Most applications use a [`SpaceSigner`](super::SpaceSigner), which sets `seq` and `retain_until`
+/// correctly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
     /// The writer's clock.
     pub seq: Seq,
-    /// When the nodes of the document expire that carry no earlier time of their own.
+    /// When the document expires. A node may have an earlier time of its own.
     pub expires_at: Timestamp,
-    /// Until when replicas keep the update; not before `expires_at`. A writer must never let it decrease
-    /// within its space, or what it overwrote may come back.
+    /// Until when replicas keep the update; not before `expires_at`. It must never decrease within
+    /// a space; otherwise overwritten content may come back.
     pub retain_until: Timestamp,
     /// Merge or replace.
     pub kind: UpdateKind,
-    /// What is written.
+    /// The document.
     pub document: Dict,
-    /// Fields that this version does not know, signed and sent with the rest. Usually none.
+    /// Fields for later versions, signed and sent with the rest. Usually empty.
     pub extensions: Extensions,
 }
 
-/// Why bytes are not an update of the writer.
+/// Why bytes are not an admissible update of the writer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// It is too large, lives too long or comes from too far in the future.
+    /// The update is too large, too long-lived or too far in the future.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Update` message.
@@ -75,7 +76,7 @@ pub enum UpdateError {
     #[error("unknown kind of update {0}")]
     UnknownKind(i32),
     /// `retain_until` is before `expires_at`.
-    #[error("kept until {retain_until}, which is before it expires at {expires_at}")]
+    #[error("retained until {retain_until}, before its expiry at {expires_at}")]
     RetainedTooBriefly {
         /// When the document expires.
         expires_at: Timestamp,
@@ -88,10 +89,10 @@ pub enum UpdateError {
         /// When it passed.
         retain_until: Timestamp,
     },
-    /// The document is not one.
+    /// The document is invalid.
     #[error("the document: {0}")]
     Document(NodeError),
-    /// The signature does not fit.
+    /// The signature is bad.
     #[error(transparent)]
     Signature(#[from] BadSignature),
 }
@@ -126,7 +127,7 @@ impl From<ExtensionError> for UpdateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// Replicas would refuse it.
+    /// Replicas would refuse the update.
     #[error(transparent)]
     Update(#[from] UpdateError),
     /// The key cannot sign.
@@ -135,7 +136,7 @@ pub enum SignError {
 }
 
 impl Update {
-    /// The canonical bytes.
+    /// The canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
         let known = proto::Update {
             seq: self.seq.as_micros(),
@@ -152,10 +153,10 @@ impl Update {
         [known.encode_to_vec(), self.extensions.encode()].concat()
     }
 
-    /// Signs the update for the record `key`. Any libp2p key will do.
+    /// Signs the update for the record `key` with any type of libp2p key.
     ///
     /// # Errors
-    /// [`SignError`] if the update is not within `limits`, so that replicas would refuse it, or the key
+    /// [`SignError`] if the update exceeds `limits`, so that replicas would refuse it, or the key
     /// cannot sign.
     pub fn sign(
         &self,
@@ -172,12 +173,12 @@ impl Update {
     }
 }
 
-/// An update whose form has been checked, but not yet its signature.
+/// An update whose form is checked but whose signature is not.
 #[derive(Clone, Debug)]
 pub(crate) struct UnverifiedUpdate(SignedUpdate);
 
 impl UnverifiedUpdate {
-    /// Checks everything but time and signature.
+    /// Checks everything except time and signature.
     pub(crate) fn decode(
         bytes: Bytes,
         signature: Bytes,
@@ -207,7 +208,8 @@ impl UnverifiedUpdate {
         &self.0.signature
     }
 
-    /// Checks that a replica may admit the update at `now`; the length of its life has been checked.
+    /// Checks that a replica may admit the update at `now`. Decoding has checked the length of its
+    /// lifetime.
     pub(crate) fn check_time(&self, now: Timestamp, limits: &Limits) -> Result<(), UpdateError> {
         let lead = self.0.position.seq.issued_at().saturating_since(now);
         if lead > limits.max_clock_skew() {
@@ -238,16 +240,16 @@ impl UnverifiedUpdate {
         Ok(self.0)
     }
 
-    /// The update, its signature known to be good because it was just made.
+    /// The update as signed, without verifying the signature that was just made.
     fn trusted(self) -> SignedUpdate {
         self.0
     }
 }
 
-/// An update that its writer signed, for one key.
+/// An update signed by its writer for one key.
 ///
-/// Two are equal when bytes and signature are. In a space, only the bytes count; of two valid signatures of
-/// the same bytes, the lesser stays.
+/// Two are equal if their bytes and signatures are equal. A space compares only the bytes: of two
+/// valid signatures of the same bytes, the lesser stays.
 #[derive(Clone, Debug)]
 pub struct SignedUpdate {
     position: Position,
@@ -256,7 +258,7 @@ pub struct SignedUpdate {
     kind: UpdateKind,
     bytes: Bytes,
     signature: Bytes,
-    /// The part of `bytes` that is the document.
+    /// The document, as a part of `bytes`.
     document: Bytes,
 }
 
@@ -269,7 +271,7 @@ impl PartialEq for SignedUpdate {
 impl Eq for SignedUpdate {}
 
 impl SignedUpdate {
-    /// Reads an update and checks everything about it that does not depend on the time.
+    /// Decodes an update and makes every check that does not depend on the time.
     ///
     /// # Errors
     /// [`UpdateError`].
@@ -283,7 +285,7 @@ impl SignedUpdate {
         UnverifiedUpdate::decode(bytes, signature, limits)?.verify(key, writer)
     }
 
-    /// Reads an update that was checked before it was stored.
+    /// Decodes an update that was checked before it was stored.
     pub(super) fn from_stored(wire: proto::SignedUpdate) -> Result<Self, UpdateError> {
         let update = proto::Update::decode(wire.update.clone()).map_err(ProtobufError::new)?;
         Self::from_wire(update, wire.update, wire.signature)
@@ -319,7 +321,7 @@ impl SignedUpdate {
         })
     }
 
-    /// Whether it is this one, byte for byte.
+    /// Whether `wire` is this update, byte for byte.
     pub(crate) fn is(&self, wire: &proto::SignedUpdate) -> bool {
         self.bytes == wire.update && self.signature == wire.signature
     }
@@ -328,7 +330,7 @@ impl SignedUpdate {
         proto::SignedUpdate { update: self.bytes.clone(), signature: self.signature.clone() }
     }
 
-    /// Where the update stands in its space.
+    /// The position of the update in its space.
     pub fn position(&self) -> Position {
         self.position
     }
@@ -338,7 +340,7 @@ impl SignedUpdate {
         self.position.seq
     }
 
-    /// When the nodes of the document expire that carry no earlier time of their own.
+    /// When the document expires. A node may have an earlier time of its own.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
@@ -353,22 +355,22 @@ impl SignedUpdate {
         self.kind
     }
 
-    /// What is written.
+    /// The document.
     pub fn document(&self) -> Dict {
-        // It was decoded once before, within limits; there is nothing left to refuse.
+        // It was decoded before, within limits, so decoding cannot fail.
         let limits = DocumentLimits { depth: usize::MAX, nodes: usize::MAX };
         codec::decode(&self.document, limits).unwrap_or_default()
     }
 
-    /// The fields that this version does not know. Reads the update again.
+    /// The extension fields. Decodes the update again.
     pub fn extensions(&self) -> Extensions {
         let known = proto::Update::decode(self.bytes.clone()).map(|update| update.encoded_len());
-        // They were read once before, so there is nothing left to refuse.
+        // They were decoded before, so decoding cannot fail.
         let rest = known.ok().and_then(|len| self.bytes.get(len..)).unwrap_or_default();
         Extensions::decode(rest).unwrap_or_default()
     }
 
-    /// The bytes that were signed together with the key.
+    /// The update bytes, which were signed together with the key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,6 +1,6 @@
-//! What a reader sees of a record at an instant.
+//! Views: the content of a record at an instant.
 //!
-//! **Invariants.** A view is a function of the record and the instant; nothing in it has expired then.
+//! **Invariants.** A view depends only on the record and the instant. It has no expired nodes.
 //!
 //! **Spec.** `docs/design.md`, section "View".
 
@@ -14,37 +14,37 @@ use crate::{
     time::Timestamp,
 };
 
-/// A record at an instant: for each writer that says something then, what it says.
+/// The content of a record at an instant, by writer. Writers without live content are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct View {
     spaces: BTreeMap<Writer, SpaceView>,
 }
 
-/// A space at an instant.
+/// The content of a space at an instant.
 ///
-/// The nodes of the document carry the instants at which they expire.
+/// Each node of the document carries its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceView {
     /// The clock of the newest update.
     pub seq: Seq,
-    /// When the root of the document expires, and with it all that is left by then.
+    /// When the root of the document expires, and the rest with it.
     pub expires_at: Timestamp,
-    /// What the writer says: all its updates merged, without what has expired.
+    /// The merged updates of the writer without expired nodes.
     pub document: Dict,
 }
 
 impl View {
-    /// How many writers say something.
+    /// The number of writers in the view.
     pub fn len(&self) -> usize {
         self.spaces.len()
     }
 
-    /// Whether no one does.
+    /// Whether the view has no writers.
     pub fn is_empty(&self) -> bool {
         self.spaces.is_empty()
     }
 
-    /// What a peer says.
+    /// The content of the space of a peer.
     pub fn get(&self, writer: &PeerId) -> Option<&SpaceView> {
         self.spaces
             .iter()
@@ -52,7 +52,7 @@ impl View {
             .map(|(_, space)| space)
     }
 
-    /// What each writer says at `path`, the writers ordered by public key.
+    /// The nodes of each writer at `path`, ordered by public key of the writers.
     ///
     /// ```
     /// # use smart_record_core::{PathError, View};
@@ -68,7 +68,7 @@ impl View {
         })
     }
 
-    /// The writers and what they say, ordered by public key.
+    /// The writers and the content of their spaces, ordered by public key.
     pub fn iter(&self) -> btree_map::Iter<'_, Writer, SpaceView> {
         self.spaces.iter()
     }

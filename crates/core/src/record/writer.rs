@@ -1,47 +1,51 @@
 //! Writers and their signatures.
 //!
-//! **Invariants.** A [`Writer`] holds the one canonical encoding of a public key, so a key is one writer
-//! only. Whether a signature is good does not depend on the machine or on what else is checked with it:
-//! Ed25519 goes through `verify_strict`, never through batches, whose answer can differ.
+//! **Invariants.** A [`Writer`] holds the one canonical encoding of a public key, so one key is one
+//! writer. The result of a signature check does not depend on the machine or on other signatures:
+//! Ed25519 uses `verify_strict`, never batch verification, whose result can differ.
 //!
 //! **Spec.** [Peer ids and keys](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md),
-//! [RFC 0002, signed envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
+//! [RFC 0002, signed
+//! envelopes](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
 
 use std::fmt;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 use libp2p_identity::{PeerId, PublicKey};
+use prost::encoding::decode_varint;
 use sha2::{Digest, Sha256};
 
 use super::limits::{Limit, LimitExceeded};
 use crate::key::RecordKey;
 
-/// The domain of the signatures, as RFC 0002 separates them.
+/// The RFC 0002 domain of signatures.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-smart-record";
-/// The payload type of a signed update, as RFC 0002 means it.
+/// The RFC 0002 payload type of a signed update.
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-smart-record/update";
 
-/// A protobuf-encoded RSA key of 8,192 bits, the largest that libp2p takes, has about 1,070 bytes.
+/// The maximum length of a public key. A protobuf-encoded RSA key of 8,192 bits, the largest in
+/// libp2p, has about 1,070 bytes.
 pub const MAX_PUBLIC_KEY_BYTES: usize = 1_152;
-/// A signature of such a key.
+/// The maximum length of a signature: that of an RSA key of 8,192 bits.
 pub const MAX_SIGNATURE_BYTES: usize = 1_024;
 
-/// The types of keys that libp2p has, by their numbers, and whether they are in this build.
+/// The libp2p key types by number, and whether this build supports them.
 const KEY_TYPES: [(&str, bool); 4] = [
     ("RSA", cfg!(feature = "rsa")),
     ("Ed25519", true),
     ("secp256k1", cfg!(feature = "secp256k1")),
     ("ECDSA", cfg!(feature = "ecdsa")),
 ];
-/// The tag of the type, with which an encoded public key begins.
+/// The tags of the type field and the data field of an encoded public key.
 const KEY_TYPE_TAG: u8 = 0x08;
-/// The protobuf encoding of an Ed25519 key: type 1, then 32 bytes.
+const KEY_DATA_TAG: u8 = 0x12;
+/// The prefix of a protobuf-encoded Ed25519 key: type 1, then the length of its 32 bytes.
 const ED25519_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
 
 /// The peer that signs the updates of a space: its public key, protobuf-encoded.
 ///
-/// Writers are ordered by these bytes.
+/// Writers are ordered by the encoded key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Writer(Bytes);
 
@@ -49,21 +53,21 @@ pub struct Writer(Bytes);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriterError {
-    /// Too many bytes.
+    /// The key is too long.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// A public key of a type that libp2p does not have, or that is left out of this build.
-    #[error("a public key of type {}, which is not supported here", type_name(*.0))]
+    /// A public key of a type that libp2p does not define, or that this build does not support.
+    #[error("a public key of type {}, which is not supported", type_name(*.0))]
     Unsupported(u64),
-    /// Not a public key of the type that it says.
+    /// Not a public key of the stated type.
     #[error("not a libp2p public key: {0}")]
     Key(String),
-    /// A public key in another form than the canonical one.
+    /// A public key that is not in its canonical encoding.
     #[error("not the canonical encoding of a public key")]
     NotCanonical,
 }
 
-/// The signature does not fit the writer, the key of the record and the update.
+/// The signature does not match the writer, the key of the record and the update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the signature is not the writer's for this key and update")]
 pub struct BadSignature;
@@ -72,8 +76,8 @@ impl Writer {
     /// The writer with this protobuf-encoded public key.
     ///
     /// # Errors
-    /// [`WriterError`]. Of an Ed25519 key, whether it is a point of the curve is checked with its first
-    /// signature, not here.
+    /// [`WriterError`]. Whether an Ed25519 key is a point on the curve is not checked here, but
+    /// when a signature is verified.
     pub fn decode(encoded: Bytes) -> Result<Self, WriterError> {
         Limit::PUBLIC_KEY_BYTES.check(encoded.len(), MAX_PUBLIC_KEY_BYTES)?;
         if let Some(key) = ed25519_key(&encoded) {
@@ -108,7 +112,7 @@ impl Writer {
 
     /// The peer id of the writer.
     pub fn peer_id(&self) -> PeerId {
-        // A key of up to 42 bytes is the peer id, a longer one is hashed.
+        // The peer id of a key of up to 42 bytes is the key itself, that of a longer one its hash.
         let multihash = match u8::try_from(self.0.len()) {
             Ok(len @ ..=42) => [&[0x00, len], &self.0[..]].concat(),
             _ => [&[0x12, 0x20], &Sha256::digest(&self.0)[..]].concat(),
@@ -120,7 +124,8 @@ impl Writer {
         PeerId::from_bytes(&multihash).expect("a peer id")
     }
 
-    /// The writer with this peer id, if the id is the key itself and not a hash of it.
+    /// The writer with this peer id. `None` if the peer id is a hash of the key and not the key
+    /// itself.
     pub fn of_peer(peer: &PeerId) -> Option<Self> {
         match peer.to_bytes().split_first_chunk::<2>()? {
             ([0x00, _], key) => Self::decode(Bytes::copy_from_slice(key)).ok(),
@@ -128,13 +133,13 @@ impl Writer {
         }
     }
 
-    /// The rank of this writer's space under a key, by which replicas choose the same spaces when a record
-    /// has too many: `sha256(key ‖ writer)`.
+    /// The rank of the writer's space under a key: `sha256(key ‖ writer)`. Replicas use it to
+    /// choose the same spaces when a record has too many.
     pub fn rank(&self, key: &RecordKey) -> [u8; 32] {
         Self::rank_of(&self.0, key)
     }
 
-    /// The rank of the space of the writer with this public key, which need not be one.
+    /// The rank of a space with this public key, which may be invalid.
     pub fn rank_of(public_key: &[u8], key: &RecordKey) -> [u8; 32] {
         Sha256::new().chain_update(key.as_bytes()).chain_update(public_key).finalize().into()
     }
@@ -160,7 +165,8 @@ impl Writer {
         self.verify_bytes(&purpose.signed_bytes(key, body), signature)
     }
 
-    /// Checks the writer's signature of bytes that are of no other use, because they begin with a domain.
+    /// Checks the writer's signature of bytes that begin with a domain, which separates them from
+    /// other uses.
     pub fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         match ed25519_key(&self.0) {
             Some(point) => {
@@ -188,13 +194,18 @@ fn ed25519_key(encoded: &[u8]) -> Option<&[u8; 32]> {
     encoded.strip_prefix(&ED25519_PREFIX)?.try_into().ok()
 }
 
-/// The number of the type with which an encoded key begins.
+/// The number of the type of an encoded key. The data must have the stated length and is not
+/// checked otherwise.
 fn key_type(encoded: &[u8]) -> Option<u64> {
-    prost::encoding::decode_varint(&mut encoded.strip_prefix(&[KEY_TYPE_TAG])?).ok()
+    let mut rest = encoded.strip_prefix(&[KEY_TYPE_TAG])?;
+    let key_type = decode_varint(&mut rest).ok()?;
+    let mut data = rest.strip_prefix(&[KEY_DATA_TAG])?;
+    let data_len = decode_varint(&mut data).ok()?;
+    (len(data) == data_len).then_some(key_type)
 }
 
-/// Whether this build verifies keys of the type. Asked before a key is decoded: libp2p-identity reports
-/// a type that is left out as a decoding error, and accepts it when another crate enables the type.
+/// Whether this build supports keys of the type. Checked before a key is decoded: libp2p-identity
+/// reports a disabled type as a decoding error, and accepts it if another crate enables the type.
 fn is_supported(key_type: u64) -> bool {
     known_type(key_type).is_some_and(|(_, is_there)| *is_there)
 }
@@ -213,20 +224,21 @@ fn is_reduced(point: &[u8; 32]) -> bool {
     !(*first >= 0xed && middle.iter().all(|b| *b == 0xff) && last & 0x7f == 0x7f)
 }
 
-/// What a signature is for, as RFC 0002 separates them: one made for one purpose is none for another.
+/// The purpose of a signature, as in RFC 0002. A signature for one purpose is invalid for any
+/// other.
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose {
-    /// Separates what is signed for one protocol from all others.
+    /// Separates the signatures of one protocol from all others.
     pub domain: &'static str,
-    /// Names the kind of payload.
+    /// The type of the payload.
     pub payload_type: &'static [u8],
 }
 
-/// A signed update of a smart record.
+/// The purpose of signed updates of smart records.
 const UPDATE: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
 
 impl Purpose {
-    /// What a writer signs: the envelope of RFC 0002 with the key bound into the payload.
+    /// The bytes that a writer signs: an RFC 0002 envelope whose payload includes the key.
     pub fn signed_bytes(self, key: &RecordKey, body: &[u8]) -> Vec<u8> {
         let key = key.as_bytes();
         let mut key_len = Vec::with_capacity(2);
@@ -235,12 +247,12 @@ impl Purpose {
     }
 }
 
-/// What a writer signs of an update.
+/// The bytes that a writer signs for an update.
 pub(crate) fn signed_bytes(key: &RecordKey, update: &[u8]) -> Vec<u8> {
     UPDATE.signed_bytes(key, update)
 }
 
-/// What is signed of an envelope of RFC 0002 whose payload is these parts.
+/// The signed bytes of an RFC 0002 envelope whose payload is the concatenation of these parts.
 pub fn envelope_bytes(domain: &str, payload_type: &[u8], payload: &[&[u8]]) -> Vec<u8> {
     let payload_len = payload.iter().fold(0_u64, |sum, part| sum.saturating_add(len(part)));
     let mut message =
@@ -266,7 +278,7 @@ impl From<&PublicKey> for Writer {
     }
 }
 
-/// By the peer id, as everywhere else.
+/// Prints the peer id.
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Writer({})", self.peer_id())
@@ -317,7 +329,11 @@ mod tests {
         }
         let long = Writer::decode(vec![0x08, 0xac, 0x02, 0x12, 0x00].into());
         assert_eq!(long, Err(WriterError::Unsupported(300)));
-        for no_type in [&[][..], &[0x08], &[0x12, 0x00], &[0x08, 0x80]] {
+        let garbage = [8; 40];
+        let cut = [0x08, 0x04, 0x12, 0x02, 0x01];
+        for no_type in
+            [&[][..], &[0x08], &[0x12, 0x00], &[0x08, 0x80], &[0x08, 0x04], &garbage, &cut]
+        {
             let error = Writer::decode(Bytes::copy_from_slice(no_type)).unwrap_err();
             assert!(matches!(error, WriterError::Key(_)), "{error}");
         }

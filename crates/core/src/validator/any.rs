@@ -1,17 +1,17 @@
-//! The validator that accepts any bytes.
+//! A validator that accepts any bytes.
 //!
 //! **Invariants.** All values are equally good, so the first is selected.
 //!
-//! **Spec.** [`MemoryStore`](https://docs.rs/libp2p-kad/0.49.0/libp2p_kad/store/struct.MemoryStore.html).
+//! **Spec.**
+//! [`MemoryStore`](https://docs.rs/libp2p-kad/0.49.0/libp2p_kad/store/struct.MemoryStore.html).
 
 use super::{ValidationError, Validator, Validity};
 use crate::{key::RecordKey, record::Limit, time::Timestamp};
 
-/// Accepts any bytes up to a size; the first of several values is the best.
+/// Accepts any bytes up to a maximum size, and selects the first value.
 ///
-/// As a registry's fallback it lets a store stand in for libp2p's
-/// `MemoryStore`: a put takes the place of what was there. Nothing protects
-/// such records from being overwritten by anyone.
+/// As the fallback of a registry it makes a store behave like libp2p's `MemoryStore`: a put
+/// replaces the stored value. Anyone can overwrite such records.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptAny {
     max_bytes: usize,
@@ -25,7 +25,7 @@ impl AcceptAny {
 }
 
 impl Default for AcceptAny {
-    /// Up to 65 KiB less one byte, as libp2p's `MemoryStore`.
+    /// Accepts up to 65 KiB less one byte, as libp2p's `MemoryStore` does.
     fn default() -> Self {
         Self::up_to(65 * 1_024 - 1)
     }

@@ -1,6 +1,6 @@
-//! Why a value is refused, and who is at fault.
+//! Validation errors and their classes.
 //!
-//! **Invariants.** Every error has one class, a [`Fault`], which says whom to blame.
+//! **Invariants.** Every error has one class, a [`Fault`], which says who is at fault.
 //!
 //! **Spec.** `docs/design.md`, section "Validators".
 
@@ -18,54 +18,54 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValidationError {
-    /// The bytes are not what they should be: whoever made them runs broken or hostile code.
+    /// The bytes have the wrong form: broken or hostile code made them.
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
-    /// Well formed, but not signed by whom it should be: someone forged or damaged it.
+    /// Well formed, but not signed by the right peer: forged or damaged.
     #[error("invalid: {0}")]
     Invalid(String),
-    /// Its time has passed: whoever sent it is slow or replays.
+    /// Expired: the sender is slow or replays.
     #[error("expired at {expired_at}")]
     Expired {
-        /// When.
+        /// When it expired.
         expired_at: Timestamp,
     },
-    /// Something newer is known: whoever sent it is behind or replays.
+    /// A newer value is known: the sender is behind or replays.
     #[error("stale: something newer is known")]
     Stale,
-    /// Larger, longer-lived or further in the future than is allowed here.
+    /// Larger, longer-lived or further in the future than this node allows.
     #[error("over a limit: {0}")]
     LimitExceeded(#[from] LimitExceeded),
-    /// The writer may not write there.
+    /// The writer may not write under this key.
     #[error("refused by policy: {0}")]
     RefusedByPolicy(#[from] PolicyRefusal),
-    /// Of a kind that this node does not know.
+    /// A kind of value that this node does not support.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// The caller gave no value to choose from.
-    #[error("there is no value to choose from")]
+    /// The caller passed no values.
+    #[error("no value was given")]
     NoValue,
 }
 
-/// The classes of refusal, for counting and for deciding whom to blame.
+/// The class of a refusal, for counters and for finding the peer at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Not what it should be.
+    /// The wrong form.
     Malformed,
-    /// Not signed as it should be.
+    /// Not signed by the right peer.
     Invalid,
-    /// Too late.
+    /// Expired.
     Expired,
-    /// Behind what is known.
+    /// Older than what is known.
     Stale,
     /// Over a limit.
     LimitExceeded,
-    /// Not allowed there.
+    /// Not allowed by the write policy.
     RefusedByPolicy,
-    /// Not known here.
+    /// Not supported by this node.
     Unsupported,
-    /// The caller's own mistake.
+    /// A mistake of the caller.
     Caller,
 }
 
@@ -82,7 +82,7 @@ impl Fault {
         Self::Caller,
     ];
 
-    /// The class in words, as a metric's label has it.
+    /// The class as text, as used for metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -131,34 +131,34 @@ impl SignError {
     }
 }
 
-/// How bytes fail to be what they should be.
+/// How bytes are malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// A smart record without an update, or no value at all.
-    #[error("a record without an update")]
+    /// A smart record without updates, or an empty value.
+    #[error("the record has no updates")]
     Empty,
-    /// Not the protobuf message of a smart record.
+    /// Not a protobuf message of a smart record.
     #[error("not a protobuf message of a smart record: {0}")]
     Container(ProtobufError),
-    /// The public key of a space is not one.
+    /// The public key of a space is invalid.
     #[error(transparent)]
     Writer(WriterError),
-    /// An update is not one.
+    /// An update is invalid.
     #[error("an update of {writer}: {error}")]
     Update {
-        /// In whose space it stands.
+        /// The writer of the space.
         writer: Box<PeerId>,
-        /// What is wrong.
+        /// Why the update is invalid.
         error: UpdateError,
     },
-    /// Not what a validator of another namespace expects.
+    /// An error of the validator of another namespace.
     #[error("{0}")]
     Other(String),
 }
 
 impl Malformed {
-    /// A reason in a validator's own words.
+    /// An error with a validator's own text.
     pub fn other(reason: impl fmt::Display) -> Self {
         Self::Other(reason.to_string())
     }
@@ -175,7 +175,7 @@ impl From<WriterError> for ValidationError {
 }
 
 impl ValidationError {
-    /// What an error of an update in `writer`'s space means.
+    /// Converts the error of an update in the space of `writer`.
     pub fn of_update(writer: Box<PeerId>, error: UpdateError) -> Self {
         match error {
             UpdateError::Limit(limit) => limit.into(),

@@ -1,13 +1,14 @@
-//! What answers for which namespace.
+//! The registry: maps namespaces to validators.
 //!
-//! **Invariants.** A key is answered for by one namespace, or refused. What a namespace keeps follows from the type
-//! that was registered and from nothing else. [`SpaceRules`] and [`Registry`] are no [`Validator`]s, and their
-//! `validate` returns something else than a validator's, so one that only forwards to them does not compile. One that
-//! makes something else of their answers is a validator of values, and no values are kept in the namespace of smart
-//! records, neither by name nor by the fallback.
+//! **Invariants.** A key belongs to one namespace or is refused. Only the registered type decides
+//! whether the keys of a namespace hold spaces or values. [`SpaceRules`] and [`Registry`] are not
+//! [`Validator`]s, and their `validate` returns another type, so a validator that only forwards to
+//! them does not compile. A validator that converts their results is a validator of values. The
+//! namespace of smart records holds no values, neither by registration nor by the fallback.
 //!
 //! **Spec.** Namespaces as in
-//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go), `NamespacedValidator`.
+//! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/validator.go),
+//! `NamespacedValidator`.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -18,12 +19,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// What the keys of a namespace are for.
+/// What the keys of a namespace hold.
 #[derive(Clone)]
 pub enum Namespace {
-    /// Smart records: a space for each of many writers, joined by these rules.
+    /// Smart records: a space for each writer, joined by these rules.
     Spaces(SpaceRules),
-    /// One value under each key, of which this validator says which is good and which is better.
+    /// One value under each key, validated and selected by this validator.
     Value(Arc<dyn Validator>),
 }
 
@@ -40,13 +41,13 @@ impl<V: Validator + 'static> From<V> for Namespace {
 }
 
 impl<V: Validator + 'static> From<Arc<V>> for Namespace {
-    /// One validator for several registries.
+    /// Shares one validator between several registries.
     fn from(validator: Arc<V>) -> Self {
         Self::Value(validator)
     }
 }
 
-/// Leaves out the validator, which need not be `Debug`.
+/// Omits the validator, which need not implement `Debug`.
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,10 +57,10 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// What can be registered for a namespace.
+/// A type that can be registered for a namespace.
 pub trait Registered: Clone {
-    /// Whether the keys of the namespace keep spaces. Only then may it answer for [`Registry::SMART_RECORDS`]. By default
-    /// they keep values.
+    /// Whether the keys of the namespace hold spaces, which [`Registry::SMART_RECORDS`] requires.
+    /// By default they hold values.
     fn keeps_spaces(&self) -> bool {
         false
     }
@@ -71,18 +72,19 @@ impl Registered for Namespace {
     }
 }
 
-/// Maps the namespaces of keys to what is registered for them, with a fallback for all other keys. A clone is cheap.
+/// A map from namespaces to registered items, with an optional fallback for all other keys. A clone
+/// is cheap.
 ///
-/// A [`Registry`] is one of [`Namespace`]s.
+/// A [`Registry`] is a map to [`Namespace`]s.
 #[derive(Clone)]
 pub struct Namespaces<T> {
     by_name: Arc<BTreeMap<String, T>>,
     fallback: Option<T>,
 }
 
-/// Which rules or which [`Validator`] answer for which namespace.
+/// A map from namespaces to [`SpaceRules`] or a [`Validator`].
 ///
-/// A key of an unknown namespace, or of none, is refused, unless there is a fallback.
+/// A key with an unknown namespace or without one is refused, unless there is a fallback.
 ///
 /// ```
 /// use smart_record_core::{AcceptAny, Registry, SpaceRules};
@@ -95,7 +97,8 @@ pub struct Namespaces<T> {
 /// # Ok::<(), smart_record_core::NamespaceError>(())
 /// ```
 ///
-/// A registry is not a [`Validator`], so it does not go into another one:
+/// A registry is not a [`Validator`], so it cannot be registered in another registry. This
+/// compiles:
 ///
 /// ```
 /// use smart_record_core::{AcceptAny, Registry};
@@ -109,7 +112,7 @@ pub struct Namespaces<T> {
 /// let registry = Registry::empty().with_fallback(Registry::default());
 /// ```
 ///
-/// A validator that only forwards to one does not compile:
+/// A validator that only forwards to a registry does not compile:
 ///
 /// ```compile_fail,E0308
 /// use smart_record_core::{RecordKey, Registry, Timestamp, ValidationError, Validator, Validity};
@@ -128,8 +131,8 @@ pub struct Namespaces<T> {
 /// }
 /// ```
 ///
-/// It compiles if it makes something else of the answer. Then it says which values are good, and does not get to see the keys
-/// of smart records:
+/// One that converts the result compiles. It is then a validator of values, and the registry does
+/// not call it for the keys of smart records:
 ///
 /// ```
 /// # use smart_record_core::{Validated};
@@ -154,25 +157,26 @@ pub struct Namespaces<T> {
 /// ```
 pub type Registry = Namespaces<Namespace>;
 
-/// A value that is good, as its namespace has it.
+/// A valid value, in the form of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Validated {
-    /// The smart record in it.
+    /// The decoded smart record.
     Record(SmartRecord),
-    /// What a store must know of it.
+    /// What a store needs to know about the value.
     Value(Validity),
 }
 
 impl<T: Registered> Namespaces<T> {
-    /// Refuses every key.
+    /// A registry without namespaces, which refuses every key.
     pub fn empty() -> Self {
         Self { by_name: Arc::default(), fallback: None }
     }
 
-    /// Registers something for `/namespace/…`, in the place of what was.
+    /// Registers an item for the keys `/namespace/…` and replaces the previous one.
     ///
     /// # Errors
-    /// [`NamespaceError`] if `namespace` is not one, or is that of smart records and this does not keep spaces.
+    /// [`NamespaceError`] if `namespace` is invalid, or is that of smart records and the item does
+    /// not hold spaces.
     pub fn with(
         mut self,
         namespace: &str,
@@ -187,18 +191,18 @@ impl<T: Registered> Namespaces<T> {
         Ok(self)
     }
 
-    /// Registers something for all keys of other namespaces, and of none. It does not answer for smart records unless it
-    /// keeps spaces.
+    /// Registers an item for all keys with another namespace or without one. It is not used for
+    /// smart records unless it holds spaces.
     #[must_use]
     pub fn with_fallback(mut self, registered: impl Into<T>) -> Self {
         self.fallback = Some(registered.into());
         self
     }
 
-    /// What is registered for a key.
+    /// The item registered for a key.
     ///
     /// # Errors
-    /// [`ValidationError::Unsupported`] if nothing is.
+    /// [`ValidationError::Unsupported`] if there is none.
     pub fn resolve(&self, key: &RecordKey) -> Result<&T, ValidationError> {
         let name = key.namespace();
         let of_name = name.and_then(|name| self.by_name.get(name));
@@ -214,7 +218,8 @@ impl<T: Registered> Namespaces<T> {
 }
 
 impl Default for Registry {
-    /// Smart records under `/sr/…`, open to all writers, with the default limits; nothing else.
+    /// A registry with smart records under `/sr/…` only, open to all writers, with the default
+    /// limits.
     fn default() -> Self {
         let sr = (Self::SMART_RECORDS.to_owned(), SpaceRules::default().into());
         Self { by_name: Arc::new(BTreeMap::from([sr])), fallback: None }
@@ -225,11 +230,11 @@ impl Registry {
     /// The namespace of smart records.
     pub const SMART_RECORDS: &'static str = "sr";
 
-    /// Checks that a value may stand under `key`: that its namespace is registered and that it has the form of that
-    /// namespace's keys, as [`SpaceRules::check_key`] and [`Validator::check_key`] have it.
+    /// Checks that `key` can have a value: its namespace is registered, and
+    /// [`SpaceRules::check_key`] or [`Validator::check_key`] accepts it.
     ///
     /// # Errors
-    /// [`ValidationError`], with a text that names the form.
+    /// [`ValidationError`], with a text that states the required form.
     pub fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
         match self.resolve(key)? {
             Namespace::Spaces(rules) => rules.check_key(key),
@@ -237,8 +242,8 @@ impl Registry {
         }
     }
 
-    /// Checks that `value` may stand under `key` at `now`: all of it, as [`SpaceRules::validate`] and
-    /// [`Validator::validate`] do.
+    /// Checks that `value` is valid for `key` at `now`, as a whole. See [`SpaceRules::validate`]
+    /// and [`Validator::validate`].
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -256,7 +261,7 @@ impl Registry {
         }
     }
 
-    /// The index of the best of these values; of equally good ones, the first.
+    /// The index of the best value; of equally good values, the first.
     ///
     /// # Errors
     /// As [`SpaceRules::select`] and [`Validator::select`].
@@ -267,7 +272,7 @@ impl Registry {
         }
     }
 
-    /// One value that holds what these values hold together.
+    /// One value with the content of all given values.
     ///
     /// # Errors
     /// As [`SpaceRules::consolidate`] and [`Validator::consolidate`].
@@ -283,7 +288,7 @@ impl Registry {
     }
 }
 
-/// Shows the names; what stands for them need not be `Debug`.
+/// Shows the namespaces. The registered items need not implement `Debug`.
 impl<T> fmt::Debug for Namespaces<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Namespaces")
@@ -362,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_of_a_registry_is_asked_of_its_validator() {
-        /// Of which every answer can be told from the default.
+        /// A validator whose every result differs from the default.
         struct Other;
 
         impl Validator for Other {

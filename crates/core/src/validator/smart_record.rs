@@ -1,8 +1,8 @@
 //! The rules of smart records.
 //!
-//! **Invariants.** A record is admitted part by part: a refused update takes no good one with it, except that
-//! after 16 bad signatures the rest of a value is refused unread. What is cheap
-//! to check is checked first, the signature last, and not at all for an update that is stored already.
+//! **Invariants.** A record is admitted part by part: a refused update does not affect valid ones,
+//! except that after 16 bad signatures the rest of a value is refused unread. Cheap checks come
+//! first and the signature last. The signature of an update that is already stored is not checked.
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "Validators".
 
@@ -22,12 +22,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// The rules of smart records: the limits, and who may write. Registered under `sr` by default, and under
-/// any other namespace that a user chooses.
+/// The rules of smart records: the limits and the write policy. They are registered under `sr` by
+/// default and can be registered under other namespaces.
 ///
-/// They are not a [`Validator`](super::Validator): a store keeps such records space by space, and not by what a
-/// validator says of whole values. Who may write is decided by an [`Admission`]; what comes in can be seen in the
-/// events of the store. A validator that only forwards to them does not compile:
+/// They are not a [`Validator`](super::Validator), because a store keeps smart records space by
+/// space and not as whole values. An [`Admission`] decides who may write. The events of the store
+/// report what comes in. A validator that only forwards to the rules does not compile:
 ///
 /// ```compile_fail,E0308
 /// use smart_record_core::{RecordKey, SpaceRules, Timestamp, ValidationError, Validator, Validity};
@@ -46,8 +46,8 @@ use crate::{
 /// }
 /// ```
 ///
-/// It compiles if it makes something else of the answer. Then it says which values are good, and is refused where smart records
-/// are kept:
+/// One that converts the result compiles. It is then a validator of values, and the namespace of
+/// smart records refuses it:
 ///
 /// ```
 /// # use smart_record_core::Registry;
@@ -75,34 +75,34 @@ pub struct SpaceRules {
 }
 
 impl Default for SpaceRules {
-    /// The default limits; everybody may write.
+    /// The default limits, open to all writers.
     fn default() -> Self {
         Self::new(Limits::default(), Open)
     }
 }
 
-/// Parts of a record that were refused for the same kind of reason.
+/// Parts of a record that were refused for the same class of reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// In whose space they stood, where that can be told.
+    /// The writer of their space, if known.
     pub writer: Option<PeerId>,
-    /// The reason for the first of them.
+    /// The reason for the first part.
     pub reason: ValidationError,
-    /// How many they are.
+    /// The number of parts.
     pub count: usize,
 }
 
-/// What was refused of a value: one entry for each writer and class of reason, however many parts.
+/// The refused parts of a value: one entry for each writer and class of reason.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
     entries: BTreeMap<(Option<PeerId>, Fault), Refused>,
-    /// The first reason of all.
+    /// The first reason recorded.
     first: Option<ValidationError>,
     bad_signatures: usize,
 }
 
 impl Refusals {
-    /// Adds `count` parts.
+    /// Adds `count` refused parts.
     pub fn push(&mut self, writer: Option<PeerId>, reason: ValidationError, count: usize) {
         if self.first.is_none() {
             self.first = Some(reason.clone());
@@ -115,25 +115,25 @@ impl Refusals {
         entry.count = entry.count.saturating_add(count);
     }
 
-    /// The first reason of all.
+    /// The first reason recorded.
     pub fn first(&self) -> Option<&ValidationError> {
         self.first.as_ref()
     }
 
-    /// The entries, by writer and class.
+    /// The entries, ordered by writer and class.
     pub fn into_entries(self) -> impl Iterator<Item = Refused> {
         self.entries.into_values()
     }
 }
 
-/// A space after what came was joined into what was stored.
+/// The result of joining incoming updates into a stored space.
 #[derive(Clone, Debug, Default)]
 pub struct MergedSpace {
-    /// The whole, if anything in it has changed.
+    /// The joined space, if it changed.
     pub space: Option<Space>,
-    /// How many updates are new.
+    /// The number of new updates.
     pub admitted: usize,
-    /// How many were there already.
+    /// The number of updates that were already stored.
     pub known: usize,
 }
 
@@ -148,7 +148,7 @@ impl MergedSpace {
 }
 
 impl SpaceRules {
-    /// Rules with these limits and this policy.
+    /// Rules with these limits and this write policy.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission) }
     }
@@ -158,12 +158,12 @@ impl SpaceRules {
         &self.limits
     }
 
-    /// Reads from a value what a replica would admit at `now`, and leaves out the rest: what is forged,
-    /// expired, from the future, over a limit or not allowed there. This is how to read what the network
-    /// answers.
+    /// Decodes the parts of a value that a replica would admit at `now`. Skips parts that are
+    /// forged, expired, from the future, over a limit or not allowed under the key. Use it to read
+    /// answers from the network.
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing is left; the first reason.
+    /// [`ValidationError`] with the first reason, if no part is left.
     pub fn read(
         &self,
         key: &RecordKey,
@@ -173,7 +173,7 @@ impl SpaceRules {
         self.salvage(key, value, Some(now))
     }
 
-    /// What came in a value for each of the writers who may write under `key`, not verified yet.
+    /// The unverified updates in a value, for each writer that may write under `key`.
     ///
     /// # Errors
     /// [`ValidationError`] if the value is not a smart record, or the key is too long.
@@ -200,8 +200,8 @@ impl SpaceRules {
         Ok(admitted)
     }
 
-    /// Joins what is good of what came into what is stored of its writer's space. Without `now`, the time is left out of
-    /// account.
+    /// Joins the valid incoming updates into the stored space of their writer. Without `now`, time
+    /// is not checked.
     pub fn merge(
         &self,
         key: &RecordKey,
@@ -252,7 +252,7 @@ impl SpaceRules {
                 Err(error) => refuse(refusals, error),
             }
         }
-        // The newest first, so that what they hide or leave no room for is not verified.
+        // Newest first, so that updates that these hide or leave no room for are not verified.
         candidates.sort_unstable_by(|a, b| {
             let order = b.position().cmp(&a.position());
             order.then_with(|| a.signature().cmp(b.signature()))
@@ -262,7 +262,8 @@ impl SpaceRules {
         for update in candidates {
             let position = update.position();
             match space.get(position) {
-                // The same update with this or another signature: the lesser one stays, good or not.
+                // The same update, with this or another signature. If the known signature is not
+                // greater, it stays, and this one is not verified.
                 Some(twin) if twin.signature() <= update.signature() => {
                     merged.known = merged.known.saturating_add(1);
                     continue;
@@ -334,7 +335,8 @@ impl SpaceRules {
         merged.with(space, changed, &self.limits)
     }
 
-    /// As [`read`](Self::read), but what stands in `known`, which is of the same key, is not verified again.
+    /// As [`read`](Self::read), but does not verify updates again that are in `known`, a record of
+    /// the same key.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -365,10 +367,10 @@ impl SpaceRules {
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 
-    /// Checks that there is a writer who may write under a key.
+    /// Checks that at least one writer may write under a key.
     ///
     /// # Errors
-    /// [`ValidationError`] if nobody may, or the key is too long.
+    /// [`ValidationError`] if no writer may, or the key is too long.
     pub fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
         self.limits.check_key(key)?;
         Ok(self.admission.check_key(key)?)
@@ -383,8 +385,8 @@ impl SpaceRules {
         Ok(self.admission.admit(key, writer)?)
     }
 
-    /// The good parts of a value as a record, which may be empty, and what was refused. Without `now`, the time is left
-    /// out of account.
+    /// The valid parts of a value as a record, which may be empty, and the refused parts. Without
+    /// `now`, time is not checked.
     ///
     /// # Errors
     /// [`ValidationError`] if the value is not a smart record, or the key is too long.
@@ -398,7 +400,7 @@ impl SpaceRules {
         let mut spaces = self.open(key, Bytes::copy_from_slice(value), &mut refusals)?;
         let max = self.limits.spaces_per_record();
         if spaces.len() > max {
-            // Before anything is verified, only those are left that could stay.
+            // Drops the spaces that could not stay before any signature is verified.
             spaces.sort_by_cached_key(|(writer, _)| writer.rank(key));
             for (writer, updates) in spaces.drain(max..) {
                 let limit =
@@ -417,7 +419,7 @@ impl SpaceRules {
         Ok((record, refusals))
     }
 
-    /// The good parts of a value, without `now` whatever the time, or why there are none.
+    /// The valid parts of a value, or why there are none. Without `now`, time is not checked.
     fn salvage(
         &self,
         key: &RecordKey,
@@ -431,8 +433,8 @@ impl SpaceRules {
         Err(refusals.first.unwrap_or(Malformed::Empty.into()))
     }
 
-    /// Reads a record of which everything is good; only what has expired, or is hidden by something newer, may be in
-    /// the value beside what is not. It is left out of the record.
+    /// Decodes a record and refuses it if any part is invalid. Expired updates and updates hidden
+    /// by newer ones are tolerated beside live ones, and left out of the record.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -455,11 +457,11 @@ impl SpaceRules {
         Ok(record)
     }
 
-    /// The index of the best of these values, for those who cannot consolidate: the record with the newest update
-    /// wins, then the one with more updates, then by the hash of the canonical form.
+    /// The index of the best value, for callers that cannot consolidate. The record with the newest
+    /// update wins, then the one with more updates, then the hash of the canonical form decides.
     ///
     /// # Errors
-    /// [`ValidationError`] if there is no value, or nothing good in any.
+    /// [`ValidationError`] if there is no value, or no value has a valid part.
     pub fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
             let record = self.salvage(key, value, None)?;
@@ -470,10 +472,10 @@ impl SpaceRules {
         })
     }
 
-    /// The join of all that is good in these values, in canonical form. What is not good is left out.
+    /// The join of the valid parts of all values, in canonical form. Invalid parts are left out.
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing is good.
+    /// [`ValidationError`] if no part is valid.
     pub fn consolidate(
         &self,
         key: &RecordKey,

@@ -1,4 +1,4 @@
-//! Nodes: a total order, one encoding, faithful forms.
+//! Nodes: a total order, one encoding, forms that round-trip.
 
 use super::*;
 
@@ -28,7 +28,7 @@ pub fn link() -> impl Strategy<Value = Cid> {
     })
 }
 
-/// A node of a kind of the future: field 30, `content` as its bytes.
+/// A node of an unknown kind: field 30 with `content` as its bytes.
 pub fn opaque(content: &[u8]) -> Kind {
     let mut bytes = vec![0xf2, 0x01, u8::try_from(content.len()).unwrap()];
     bytes.extend_from_slice(content);
@@ -42,7 +42,7 @@ pub fn leaf(finite: bool) -> BoxedStrategy<Kind> {
         (0_i64..4).prop_map(Kind::from),
         any::<i64>().prop_map(Kind::from),
         float(finite).prop_map(Kind::from),
-        // "/" is what JSON escapes with.
+        // JSON uses "/" for escapes.
         prop_oneof![Just("/"), Just("a"), Just("b"), Just(""), Just("ä\"\n")].prop_map(Kind::from),
         vec(any::<u8>(), 0..3).prop_map(Kind::from),
         link().prop_map(Kind::from),
@@ -51,7 +51,7 @@ pub fn leaf(finite: bool) -> BoxedStrategy<Kind> {
     .boxed()
 }
 
-/// Keys from few, so that documents meet.
+/// Few keys, so that documents overlap.
 pub fn dict_key(finite: bool) -> BoxedStrategy<Kind> {
     prop_oneof![
         6 => prop_oneof![Just("a"), Just("b"), Just("c"), Just("/")].prop_map(Kind::from),
@@ -144,7 +144,7 @@ proptest! {
         c in node(false, any_lifetime()),
         lifetimes in vec(option::of(0_u64..3), 3),
     ) {
-        // Beside three unlike nodes, three of one content, which differ in lifetimes alone.
+        // Three unrelated nodes, and three of the same content that differ only in lifetimes.
         let like = |lifetime: Option<u64>| Node {
             kind: a.kind.clone(),
             expires_at: lifetime.map(Timestamp::from_millis),
@@ -172,7 +172,7 @@ proptest! {
 
     #[test]
     fn a_set_has_no_order_and_no_repetition(nodes in vec(node(false, any_lifetime()), 0..6), seed: u64) {
-        // Some once more with another lifetime: of the two the later one counts, whichever comes first.
+        // Repeats some with another lifetime. The later lifetime counts, in either order.
         let again = nodes.iter().map(|node| Node {
             expires_at: node.expires_at.map(|at| Timestamp::from_millis(at.as_millis() / 2)),
             kind: node.kind.clone(),
@@ -200,7 +200,7 @@ proptest! {
         let bytes = codec::encode(&document);
         let limits = DocumentLimits::default();
         prop_assert_eq!(codec::decode(&bytes, limits), Ok(document.clone()));
-        // What decodes at all encodes to the same bytes: there is no second form of anything.
+        // Bytes that decode encode to the same bytes: no node has a second form.
         if !bytes.is_empty() {
             let mut damaged = bytes.clone();
             damaged[flip.index(bytes.len())] ^= 1 << bit;
@@ -232,8 +232,9 @@ proptest! {
 
 #[test]
 pub fn a_node_of_an_unknown_kind_hides_no_second_lifetime() {
-    // `expires_at: 5`, a field of the future, and `expires_at: 5` again. If the tail passed for a part of the
-    // unknown content, the node could not be written with any other lifetime, and it could stand as a key.
+    // `expires_at: 5`, an unknown field, and `expires_at: 5` again. If the tail counted as a part
+    // of the unknown content, the node could not be written with another lifetime, and it could be
+    // a key.
     let unknown = [0xf2, 0x01, 1, b'x'];
     let value = [&[0x08, 5][..], &unknown, &[0x08, 5]].concat();
     let key = encoded_key("k");

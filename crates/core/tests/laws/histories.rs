@@ -1,8 +1,8 @@
-//! Histories of several writers, law-abiding and not, and what becomes of them.
+//! Histories of several writers, some of which break the rules, and the records made from them.
 
 use super::*;
 
-/// What a writer that keeps the rules does next.
+/// The next action of a writer that obeys the rules.
 #[derive(Clone, Debug)]
 pub enum Act {
     Merge(Dict, u64),
@@ -10,7 +10,7 @@ pub enum Act {
     Withdraw,
 }
 
-/// An update of a writer that keeps no rules, times after [`T0`].
+/// An update of a writer that breaks the rules. Times are relative to [`T0`].
 #[derive(Clone, Debug)]
 pub struct Raw {
     pub seq: u64,
@@ -23,7 +23,7 @@ pub struct Raw {
 
 #[derive(Clone, Debug)]
 pub enum History {
-    /// How long after the one before, and what.
+    /// The delay after the previous action, and the action.
     Lawful(Vec<(u64, Act)>),
     Lawless(Vec<Raw>),
 }
@@ -44,7 +44,7 @@ pub fn acts() -> BoxedStrategy<Vec<(u64, Act)>> {
 
 pub fn raw() -> impl Strategy<Value = Raw> {
     (
-        // Few enough to be equal often.
+        // Few values, so that equal ones are frequent.
         prop_oneof![0_u64..3, 0..SPAN * 1_000],
         0..SPAN / 2,
         0..SPAN / 2,
@@ -62,7 +62,7 @@ pub fn raw() -> impl Strategy<Value = Raw> {
         })
 }
 
-/// Mostly none.
+/// Mostly no fields.
 pub fn extensions() -> impl Strategy<Value = Extensions> {
     let field = (Extensions::NUMBERS, vec(any::<u8>(), 0..4));
     vec(field, 0..3).prop_map(|fields| {
@@ -95,7 +95,8 @@ pub struct Author {
 
 impl Author {
     pub fn new(seed: u8) -> Self {
-        // Withdrawals of what the signer does not know are kept for `max_ttl`: keep that within the span.
+        // Withdrawals by a signer with an incomplete history are retained for `max_ttl`, so it must
+        // be within the span.
         let limits = Limits::default().with_max_ttl(Duration::from_millis(SPAN / 2));
         let mut signer = SpaceSigner::new(key(), keypair(seed), limits);
         signer.resume(&SmartRecord::new(key()));
@@ -156,7 +157,7 @@ pub fn joined(a: &SmartRecord, b: &SmartRecord) -> SmartRecord {
     joined
 }
 
-/// Limits that nearly every history exceeds, without making any update too large.
+/// Limits that nearly every history exceeds, but no single update.
 pub fn small_limits() -> Limits {
     Limits::default()
         .with_updates_per_space(3)
@@ -174,7 +175,7 @@ pub fn collected(mut record: SmartRecord, now: Timestamp) -> SmartRecord {
     record
 }
 
-/// Deals the updates onto three records, some to several.
+/// Distributes the updates over three records, some to several.
 pub fn deal(updates: &Updates, dice: &mut Dice) -> [SmartRecord; 3] {
     let mut hands: [Updates; 3] = Default::default();
     let mut order = updates.clone();
@@ -189,7 +190,7 @@ pub fn deal(updates: &Updates, dice: &mut Dice) -> [SmartRecord; 3] {
     hands.map(|hand| record_of(&hand))
 }
 
-/// Packets that hold all of the updates together: in any order, grouped and cut up anyhow, some twice.
+/// Packets that together hold all updates: in any order, grouped and split at random, some twice.
 pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     let mut order = updates.clone();
@@ -198,7 +199,7 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
         let group: Updates = order.split_off(order.len() - 1 - dice.roll(order.len().min(4)));
         let size = [1, 100, 300, 1_000, 15_000][dice.roll(5)];
         packets.extend(record_of(&group).chunks(size));
-        // Any other update as well may come along once more.
+        // Any other update may be repeated too.
         let stale = updates[dice.roll(updates.len())].clone();
         packets.push(record_of([&stale]).encode());
     }
@@ -211,7 +212,7 @@ pub fn packets(updates: &Updates, dice: &mut Dice) -> Vec<Vec<u8>> {
 
 pub fn assert_nothing_expired(node: &Node, now: Timestamp) -> Result<(), TestCaseError> {
     let children: Vec<&Node> = node.kind.children().collect();
-    // A container lives while anything in it does; all else by its own time.
+    // A container lives while any node in it lives; other nodes live until their own expiry.
     if children.is_empty() {
         let lives = node.expires_at.is_some_and(|at| at > now);
         prop_assert!(lives, "at {}: {} until {:?}", now, node, node.expires_at);

@@ -1,5 +1,6 @@
-//! The laws that replicas live by: the order and the encodings of nodes, the join of records, what a reader sees of them,
-//! and that delivery in any order and in any pieces comes to the same. That it does through any store is tested beside the store.
+//! The laws that replicas obey: the order and the encodings of nodes, the join and the views of
+//! records, and delivery in any order and in any pieces with the same result. The tests of the
+//! store check delivery through a store.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,9 +34,9 @@ use smart_record_core::{
     ValidationError, View, Writer, codec,
 };
 
-/// The time at which all histories begin.
+/// The start time of all histories.
 const T0: u64 = 1_700_000_000_000;
-/// All histories, lifetimes included, are over this long after [`T0`].
+/// The span after [`T0`] within which all histories end, lifetimes included.
 const SPAN: u64 = 4_000;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -60,7 +61,7 @@ fn keypair(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
-/// Order, choice and repetition from a number, so that a failing case can be told by it.
+/// Seeded random choices, so that the seed reproduces a failing case.
 struct Dice(u64);
 
 impl Dice {

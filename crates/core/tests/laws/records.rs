@@ -45,7 +45,7 @@ proptest! {
         let updates = all_updates(&histories);
         let [a, b, c] = deal(&updates, &mut Dice(seed));
         let all = cut(record_of(&updates));
-        // Before, between, after, in any grouping.
+        // Truncates before, between and after joins, in any grouping.
         let (ca, cb, cc) = (cut(a.clone()), cut(b.clone()), cut(c.clone()));
         prop_assert_eq!(cut(joined(&ca, &cb)), cut(joined(&cb, &ca)));
         prop_assert_eq!(cut(joined(&ca, &cb)), cut(joined(&a, &b)));
@@ -54,7 +54,7 @@ proptest! {
         prop_assert_eq!(&cut(joined(&joined(&a, &cb), &c)), &all);
         prop_assert_eq!(&cut(joined(&all, &cb)), &all);
         prop_assert_eq!(&cut(all.clone()), &all);
-        // The newest stay while those above them leave room, and not one less.
+        // The newest stay while the updates above them leave room, and no fewer.
         for (writer, space) in all.spaces() {
             let whole = record_of(&updates);
             let (mut bytes, mut kept) = (0, Vec::new());
@@ -65,7 +65,7 @@ proptest! {
                 bytes += update.as_bytes().len();
                 kept.insert(0, update.clone());
             }
-            // The newest replace, which is the first if there is one, stays besides.
+            // The newest replace, which is the first update if there is one, stays in addition.
             if let Some(first) = whole.space(writer).unwrap().updates().next()
                 && first.kind() == UpdateKind::Replace
                 && kept.first() != Some(first)
@@ -95,7 +95,7 @@ proptest! {
         let once = collected(record.clone(), early);
         prop_assert_eq!(once.view(late), record.view(late));
         prop_assert_eq!(once.view(early), record.view(early));
-        // Collecting twice is collecting at the later time.
+        // Collecting twice equals collecting at the later time.
         let twice = collected(collected(once, at(times[1])), late);
         prop_assert_eq!(&twice, &collected(record.clone(), late));
         prop_assert_eq!(twice.view(late), record.view(late));
@@ -177,7 +177,7 @@ proptest! {
 
         let mut dice = Dice(seed);
         let mut record = SmartRecord::new(key());
-        // The withdrawal arrives somewhere among the old updates; from then on they only come again.
+        // The withdrawal arrives among the old updates. After it they are only repeated.
         let mut seen = old.clone();
         dice.shuffle(&mut seen);
         seen.truncate(dice.roll(seen.len() + 1));
@@ -188,7 +188,7 @@ proptest! {
         let expected = record_of(&new);
         let mut now = withdrawn_at;
         while now < SPAN + 500 {
-            // The replica that missed the withdrawal does not tire; what has expired is not taken in.
+            // The replica that missed the withdrawal keeps sending. Expired updates are refused.
             for (writer, update) in &old {
                 if update.retain_until() > at(now) {
                     record.insert(writer.clone(), update.clone()).unwrap();
@@ -216,7 +216,7 @@ proptest! {
         prop_assert_eq!(seen(&both.view(at(now))), seen(&alone.view(at(now))));
         prop_assert_eq!(both.space(&writer), alone.space(&writer));
 
-        // Its updates in the other's space, as if the other had signed them.
+        // The updates of one writer in the space of another, as if the other had signed them.
         let own = villain[0].0.as_bytes();
         let mut forged = record_of(&villain).encode();
         let place = forged.windows(own.len()).position(|window| window == own).unwrap();
@@ -321,7 +321,7 @@ proptest! {
         prop_assert_eq!(join(&[a, b, c]), join(&[c, &join(&[b, a])]));
         prop_assert_eq!(join(&[a, a]), join(&[a]));
         prop_assert_eq!(join(&[&join(&[a, b]), b]), join(&[a, b]));
-        // Rubbish and strangers' values change nothing.
+        // Invalid and empty values change nothing.
         prop_assert_eq!(join(&[b"rubbish", a, b""]), join(&[a]));
         let expected = truncated(joined(&joined(&records[0], &records[1]), &records[2]), &limits);
         prop_assert_eq!(join(&[a, b, c]), expected.encode());
@@ -346,7 +346,7 @@ proptest! {
         let first = best(&values);
         let chosen = values[first].clone();
         prop_assert!(state(&chosen).is_ok());
-        // A tie goes to the lowest index, be the bytes the same or only what they say.
+        // The lowest index wins a tie, for equal bytes and for equal content.
         values.push(chosen.clone());
         prop_assert_eq!(best(&values), first);
         let same = state(&chosen).unwrap();
@@ -363,7 +363,7 @@ proptest! {
             let lowest = values.iter().position(|v| state(v).as_ref() == Ok(&same));
             prop_assert_eq!(Some(best), lowest);
         }
-        // Choosing the better of two again and again finds the same: the order is total.
+        // Pairwise selection gives the same result: the order is total.
         let winner = values.iter().cloned().reduce(|a, b| {
             let pair = [a, b];
             let best = validator.select(&key(), &[&pair[0], &pair[1]]).unwrap_or(0);
@@ -373,7 +373,8 @@ proptest! {
     }
 }
 
-/// The other signature that ECDSA allows of the same bytes, which anyone can make: `s` becomes `n - s`.
+/// The second valid ECDSA signature of the same bytes, which anyone can compute: `s` becomes `n -
+/// s`.
 #[cfg(feature = "ecdsa")]
 fn twin_signature(der: &[u8]) -> Vec<u8> {
     let (r, s) = Signature::from_der(der).unwrap().split_scalars();
@@ -414,7 +415,7 @@ fn there_is_nothing_to_select_from_nothing() {
     assert_eq!(fault(&[b"rubbish", b""]), Err(Fault::Malformed));
 }
 
-/// The containers of `proto/smart_record.proto`, written anew, with room for fields of the future.
+/// The containers of `proto/smart_record.proto` with additional unknown fields.
 mod mirror {
     use super::{Dice, Message, Updates};
 
@@ -446,7 +447,7 @@ mod mirror {
         future: Vec<u8>,
     }
 
-    /// A container of the updates in which nothing is where it should be.
+    /// A container of the updates with everything out of order.
     pub(super) fn disorderly(updates: &Updates, dice: &mut Dice) -> Vec<u8> {
         let mut order: Updates = updates.clone();
         for _ in 0..dice.roll(4) {

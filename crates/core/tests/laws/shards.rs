@@ -1,4 +1,5 @@
-//! Sharded keys: every writer has one shard, all shards are used alike, and reading them gives the whole.
+//! Sharded keys: every writer has one shard, writers are spread evenly, and reading all shards
+//! gives the whole.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -76,7 +77,8 @@ proptest! {
 
 #[test]
 fn writers_are_spread_evenly() {
-    // 64,000 writers: of each 2^bits shards, none is farther from the average than six standard deviations.
+    // 64,000 writers: with 2^bits shards, no shard is more than six standard deviations from the
+    // average.
     let peers: Vec<_> = (0..64_000_u32)
         .map(|n| {
             let hash = RecordKey::new(n.to_be_bytes()).digest();

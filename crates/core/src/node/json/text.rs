@@ -1,7 +1,7 @@
-//! JSON text that says one thing only.
+//! Parser for unambiguous JSON text.
 //!
-//! **Invariants.** Text in which a reader may see something else than another one is refused: an object with a key
-//! twice, and an integer that would become a float.
+//! **Invariants.** Text that parsers read differently is refused: an object with a duplicate key,
+//! and an integer that would become a float.
 //!
 //! **Spec.** [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259), sections 4 and 6.
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::JsonError;
 
-/// The value of a JSON text.
+/// Parses a JSON text.
 pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     let duplicate = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     }
 }
 
-/// Reads a value, and notes a key that an object has twice.
+/// Reads a value, and records a duplicate key in an object.
 #[derive(Clone, Copy)]
 struct Unique<'a>(&'a Cell<Option<String>>);
 
@@ -93,8 +93,8 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 }
 
-/// The first number in a JSON text that is written as an integer and does not fit into 64 signed bits.
-/// `serde_json` makes a float of it.
+/// The first integer in a JSON text that does not fit into 64 signed bits. `serde_json` would
+/// convert it to a float.
 fn wide_integer(json: &str) -> Option<&str> {
     let mut rest = json;
     loop {
@@ -114,7 +114,7 @@ fn wide_integer(json: &str) -> Option<&str> {
     }
 }
 
-/// What follows a JSON string, of which the first quote is passed.
+/// The text after a JSON string. `json` begins after the opening quote.
 fn after_string(json: &str) -> Option<&str> {
     let mut rest = json;
     loop {
@@ -122,7 +122,8 @@ fn after_string(json: &str) -> Option<&str> {
         if let Some(rest) = end.strip_prefix('"') {
             return Some(rest);
         }
-        // A backslash and what it escapes; the four digits of a `\u` are text as any other.
+        // Skips a backslash and the escaped character. The digits of a `\u` are skipped as plain
+        // text.
         rest = end.get(2..)?;
     }
 }

@@ -1,8 +1,9 @@
-//! From nodes to Rust values.
+//! Deserializer from nodes to Rust values.
 //!
-//! **Invariants.** Text and bytes are lent, not copied. What a type does not ask for is not looked at.
+//! **Invariants.** Text and bytes are borrowed, not copied. Nodes that the type does not read are
+//! ignored.
 //!
-//! **Spec.** The table of the module above.
+//! **Spec.** The table of the parent module.
 
 use ipld_core::cid::serde::CID_SERDE_PRIVATE_IDENTIFIER;
 use serde::{
@@ -20,11 +21,11 @@ use serde::{
 use super::SerdeError;
 use crate::node::{Dict, Kind, Node};
 
-/// Reads a value from a kind.
+/// Deserializes a value from a kind.
 #[derive(Clone, Copy)]
 pub(super) enum FromKind<'de> {
     Dict(&'de Dict),
-    /// What is no Dict.
+    /// A kind other than a Dict.
     Other(&'de Kind),
 }
 
@@ -51,7 +52,7 @@ impl<'de> IntoDeserializer<'de, SerdeError> for FromKind<'de> {
     }
 }
 
-/// The key of a struct's field. What is no String is the name of no field.
+/// The key of a struct field. A key that is not a String names no field.
 struct FieldName<'de>(&'de Kind);
 
 impl<'de> IntoDeserializer<'de, SerdeError> for FieldName<'de> {

@@ -1,8 +1,8 @@
-//! From Rust values to nodes.
+//! Serializer from Rust values to nodes.
 //!
-//! **Invariants.** `None` is no kind; whoever holds a place for it decides whether it is left out.
+//! **Invariants.** `None` has no kind. The container decides whether it is left out.
 //!
-//! **Spec.** The table of the module above.
+//! **Spec.** The table of the parent module.
 
 use cid::Cid;
 use ipld_core::cid::serde::CID_SERDE_PRIVATE_IDENTIFIER;
@@ -17,19 +17,19 @@ use serde::{
 use super::SerdeError;
 use crate::node::{Dict, Float, Kind, List};
 
-/// Makes a kind of a value, or nothing of `None`.
+/// Serializes a value to a kind, and `None` to nothing.
 #[derive(Clone, Copy)]
 pub(super) struct ToKind;
 
 type Variant = Option<&'static str>;
 type Outcome = Result<Option<Kind>, SerdeError>;
 
-/// The kind of a value that cannot be left out.
+/// Serializes a value that cannot be left out.
 fn present<T: Serialize + ?Sized>(value: &T, place: &'static str) -> Result<Kind, SerdeError> {
     value.serialize(ToKind)?.ok_or(SerdeError::NoForm(place))
 }
 
-/// The content of an enum's variant, or what is none.
+/// Wraps the content of a variant of an enum; content outside a variant is unchanged.
 fn within(variant: Variant, content: impl Into<Kind>) -> Outcome {
     Ok(Some(match variant {
         Some(variant) => Dict::from([(variant, content.into())]).into(),
@@ -177,7 +177,7 @@ impl Serializer for ToKind {
     }
 }
 
-/// A sequence that is being written.
+/// Serializer of a sequence.
 #[derive(Default)]
 pub(super) struct Elements {
     variant: Variant,
@@ -209,7 +209,7 @@ serialize_elements!(
     SerializeTupleVariant::serialize_field
 );
 
-/// A map or a struct that is being written.
+/// Serializer of a map or a struct.
 #[derive(Default)]
 pub(super) struct Pairs {
     variant: Variant,

@@ -140,6 +140,7 @@ pub fn keys() -> Vec<Value> {
             "unsupported",
             "key-type",
         ),
+        malformed("type-4-cut", "The same, and the last byte is missing.", &form(4, b"ab")[..5]),
         bad_key(
             "1153-bytes",
             "Longer than any public key; its type is not looked at.",
