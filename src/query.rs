@@ -21,6 +21,7 @@ mod outcome;
 mod read;
 mod reader;
 mod spread;
+mod versions;
 
 pub(crate) use self::{
     delivery::Delivery,

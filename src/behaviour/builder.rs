@@ -148,6 +148,7 @@ impl Builder {
             chunk_bytes: store.config().chunk_bytes(),
             rounds: config.read_rounds(),
             repair_chunks: config.repair_chunks(),
+            record_bytes: store.config().max_record_bytes(),
         };
         let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
         let (filtering, off_task) = match config.validation() {

@@ -199,7 +199,7 @@ impl Outcome {
     pub(super) fn failure(&self) -> Option<lookup::Failure> {
         match self {
             Self::Failed(failure) => Some(failure.into()),
-            Self::Silent => Some(lookup::Failure::Unreachable),
+            Self::Silent => Some(lookup::Failure::Silent),
             Self::Answered(_) | Self::Late => None,
         }
     }

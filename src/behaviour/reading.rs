@@ -224,7 +224,7 @@ impl Reads {
         };
         let _in_span = operation.span.clone().entered();
         if let Some(failure) = outcome.failure() {
-            operation.read.on_failure(&peer, failure, matches!(outcome, Outcome::Silent));
+            operation.read.on_failure(&peer, failure);
         }
         match outcome {
             Outcome::Answered(answer) => {

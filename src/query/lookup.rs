@@ -15,6 +15,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 use super::{
     joined::{Joined, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
+    versions::Versions,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
@@ -61,6 +62,8 @@ pub(crate) struct Bounds {
     pub(crate) chunk_bytes: usize,
     pub(crate) rounds: usize,
     pub(crate) repair_chunks: usize,
+    /// How many bytes a record has at most.
+    pub(crate) record_bytes: usize,
 }
 
 /// A read that is under way.
@@ -71,6 +74,7 @@ pub(crate) struct Lookup {
     bounds: Bounds,
     joined: Joined,
     said: BTreeMap<PeerId, Said>,
+    versions: Versions,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
     answers: usize,
@@ -105,6 +109,7 @@ impl Lookup {
             policy,
             bounds,
             said: BTreeMap::new(),
+            versions: Versions::new(bounds.record_bytes),
             refused: BTreeMap::new(),
             empty: BTreeSet::new(),
             answers: 0,
@@ -280,6 +285,7 @@ impl Lookup {
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
                 self.news = self.news.saturating_add(usize::from(is_news));
+                let said = self.versions.share(said);
                 match self.said.get_mut(&peer) {
                     Some(earlier) => earlier.and(said),
                     None => {
@@ -488,6 +494,7 @@ mod tests {
         chunk_bytes: 15 * 1_024,
         rounds: 4,
         repair_chunks: 2,
+        record_bytes: 4 * 1_024 * 1_024,
     };
 
     fn board(writers: usize, bytes: usize) -> SmartRecord {

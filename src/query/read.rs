@@ -135,9 +135,8 @@ impl Read {
         self.answers.news_count() > before
     }
 
-    /// Takes note that a peer has not answered: because it has failed, or was silent for too long.
-    pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure, was_silent: bool) {
-        self.met_silence |= was_silent;
+    pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
+        self.met_silence |= failure == Failure::Silent;
         if !self.repeated.remove(peer) {
             self.search.on_failure(peer, failure);
         }

@@ -188,5 +188,6 @@ fn bounds(store: &StoreConfig) -> Bounds {
         chunk_bytes: store.chunk_bytes(),
         rounds: RecordReader::ROUNDS,
         repair_chunks: 0,
+        record_bytes: store.max_record_bytes(),
     }
 }

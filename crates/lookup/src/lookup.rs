@@ -91,7 +91,7 @@ enum State {
     Late,
     Answered,
     Failed,
-    /// Not one that could have answered: it is a client, or this node denied the request.
+    /// Not one that could have answered: it cannot be reached, it is a client, or this node denied the request.
     Excluded,
 }
 
@@ -198,12 +198,12 @@ impl Lookup {
         }
     }
 
-    /// Takes note of a failure; a request that is over is one as well.
+    /// Takes note of a failure; a request that is over has failed by silence.
     pub fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         let was_late = self.state(peer) == Some(State::Late);
         let state = match failure {
-            Failure::Unreachable | Failure::Invalid => State::Failed,
-            Failure::Unsupported | Failure::Denied => State::Excluded,
+            Failure::Silent | Failure::Invalid => State::Failed,
+            Failure::Unreachable | Failure::Unsupported | Failure::Denied => State::Excluded,
         };
         if let Some(guide) = self.settle(peer, state)
             && !was_late
@@ -291,7 +291,8 @@ impl Lookup {
         self.answered().take(count).map(|(_, candidate)| candidate.peer).collect()
     }
 
-    /// The peers among the closest that were asked and have not answered, sorted by distance.
+    /// The peers among the closest that were asked, and did not answer in their time or not by the rules, sorted by distance. Those that
+    /// cannot be reached are gone, and not among the closest.
     pub fn silent(&self) -> Vec<PeerId> {
         let silent = self.closest_asked().filter(|candidate| candidate.state != State::Answered);
         silent.map(|candidate| candidate.peer).collect()

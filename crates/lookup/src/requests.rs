@@ -50,6 +50,8 @@ pub struct RequestId(pub u64);
 /// Why a request has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
+    /// The request was over before the peer had answered: [`Finding::Over`].
+    Silent,
     /// The peer cannot be reached, or the connection has broken. It counts as silence.
     Unreachable,
     /// The peer has answered something that breaks the protocol. It is alive.
@@ -177,7 +179,7 @@ impl Requests {
             return false;
         };
         match failure {
-            Failure::Unreachable => self.on_silence(&request, now),
+            Failure::Silent | Failure::Unreachable => self.on_silence(&request, now),
             Failure::Invalid | Failure::Unsupported | Failure::Denied => {}
         }
         true

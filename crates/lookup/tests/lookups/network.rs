@@ -208,7 +208,7 @@ impl Node {
             while let Some(finding) = requests.poll(*now) {
                 match finding {
                     Finding::Late(_, peer) => lookup.on_late(&peer),
-                    Finding::Over(_, peer) => lookup.on_failure(&peer, Failure::Unreachable),
+                    Finding::Over(_, peer) => lookup.on_failure(&peer, Failure::Silent),
                     Finding::Evict(_) | Finding::Readmit(_) => {}
                 }
             }

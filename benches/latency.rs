@@ -1,0 +1,332 @@
+//! How long reads, writes and watches take while peers are silent: real swarms over TCP, 20 servers.
+//!
+//! ```sh
+//! cargo bench --bench latency              # 200 operations of each kind; some 25 minutes
+//! OPERATIONS=20 cargo bench --bench latency
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a measurement that cannot go on has failed"
+)]
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt, future::join_all};
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport,
+    core::{Endpoint, upgrade::Version},
+    identity::Keypair,
+    kad, noise,
+    swarm::SwarmEvent,
+    tcp, yamux,
+};
+use libp2p_smart_record::{Dict, RecordKey, behaviour::Behaviour, client::Client};
+use smart_record_testing_swarms::PROTOCOL;
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+const SERVERS: usize = 20;
+/// A third.
+const SILENT: usize = 7;
+const WRITERS: usize = 6;
+const TTL: Duration = Duration::from_secs(3_600);
+/// Between two changes of the board that is watched.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What has become of a third of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Third {
+    Alive,
+    Frozen,
+    Killed,
+}
+
+impl Third {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "none is silent",
+            Self::Frozen => "a third is frozen",
+            Self::Killed => "a third was killed",
+        }
+    }
+}
+
+fn main() {
+    // Cargo's own arguments are of no concern.
+    let operations = std::env::var("OPERATIONS").map_or(200, |n| n.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for delay in [0, 50].map(Duration::from_millis) {
+        println!(
+            "round trip {} ms, {SERVERS} servers, {operations} operations, p50 / p99 in ms",
+            2 * delay.as_millis()
+        );
+        for third in [Third::Alive, Third::Frozen, Third::Killed] {
+            let figures = runtime.block_on(measure(operations, third, delay));
+            let [get, publish, watch] = figures.map(|mut times| {
+                times.sort_unstable();
+                let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+                format!("{:.0} / {:.0}", at(50).as_secs_f64() * 1e3, at(99).as_secs_f64() * 1e3)
+            });
+            println!(
+                "{:20} get {get}, publish {publish}, change to a watching client {watch}",
+                third.as_str()
+            );
+        }
+    }
+}
+
+/// The durations of gets, of publishes, and from changes to a watching client.
+async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Duration>; 3] {
+    let mut servers = join_all((0..SERVERS).map(|_| Node::start(kad::Mode::Server, delay))).await;
+    let all: Vec<_> = servers.iter().map(|node| (node.peer, node.address.clone())).collect();
+    servers.iter().for_each(|node| node.meet(&all));
+    let client = Node::start(kad::Mode::Client, delay).await;
+    let watcher = Node::start(kad::Mode::Client, delay).await;
+    client.meet(&all);
+    watcher.meet(&all);
+
+    // What is read was written before by others.
+    let key = |kind: &str, n: usize| RecordKey::from(format!("/sr/latency/{kind}/{n}"));
+    for n in 0..operations {
+        servers[n % WRITERS].client.publish(key("get", n), says(n), TTL).await.unwrap();
+    }
+    join_all(servers.iter().map(|node| node.client.close())).await;
+    // Everybody is connected.
+    client.client.get("/sr/latency/warm").await.unwrap();
+    watcher.client.get("/sr/latency/warm").await.unwrap();
+
+    match third {
+        Third::Alive => {}
+        Third::Frozen => servers[SERVERS - SILENT..].iter().for_each(|node| node.freeze()),
+        Third::Killed => servers.truncate(SERVERS - SILENT),
+    }
+
+    let mut gets = Vec::new();
+    for n in 0..operations {
+        let begun = Instant::now();
+        let reading = client.client.get(key("get", n)).await.unwrap();
+        gets.push(begun.elapsed());
+        assert_eq!(reading.view().len(), 1, "{n}");
+    }
+    let mut publishes = Vec::new();
+    for n in 0..operations {
+        let begun = Instant::now();
+        client.client.publish(key("publish", n), says(n), TTL).await.unwrap();
+        publishes.push(begun.elapsed());
+    }
+    let watched = changes(operations, &servers[..WRITERS], &watcher.client).await;
+    [gets, publishes, watched]
+}
+
+/// Six writers change a board, one after the other. Returns how long each change takes to a watching client.
+async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<Duration> {
+    let key = RecordKey::from("/sr/latency/lobby");
+    let mut board = watcher.watch(key.clone()).await.unwrap();
+    let seen = async {
+        let (mut seen, mut next) = (Vec::new(), 0);
+        while next < operations {
+            let view = board.next().await.unwrap().view();
+            let at = Instant::now();
+            for (_, space) in &view {
+                let n = space.document.get("n").and_then(|node| node.as_i64()).unwrap();
+                seen.push((usize::try_from(n).unwrap(), at));
+            }
+            next = seen.iter().map(|(n, _)| n + 1).max().unwrap_or(0);
+        }
+        seen
+    };
+    let write = async {
+        let (mut made, mut writing) = (Vec::new(), Vec::new());
+        let begun = Instant::now();
+        for n in 0..operations {
+            sleep(
+                (begun + PACE * u32::try_from(n).unwrap())
+                    .saturating_duration_since(Instant::now()),
+            )
+            .await;
+            made.push(Instant::now());
+            let (client, key) = (writers[n % writers.len()].client.clone(), key.clone());
+            writing.push(tokio::spawn(async move { client.replace(key, says(n), TTL).await }));
+        }
+        for write in writing {
+            write.await.unwrap().unwrap();
+        }
+        made
+    };
+    let (seen, made) = futures::join!(seen, write);
+    // Of a writer that wrote twice meanwhile, the later shows both.
+    let first = |n: usize| {
+        let shows =
+            seen.iter().filter(|(other, _)| *other >= n && (other - n) % writers.len() == 0);
+        shows.map(|(_, at)| *at).min()
+    };
+    let made = made.iter().enumerate();
+    made.filter_map(|(n, made)| Some(first(n)?.saturating_duration_since(*made))).collect()
+}
+
+fn says(n: usize) -> Dict {
+    [("n", i64::try_from(n).unwrap())].into_iter().collect()
+}
+
+struct Node {
+    peer: PeerId,
+    address: Multiaddr,
+    client: Client,
+    meet: tokio::sync::mpsc::UnboundedSender<Vec<(PeerId, Multiaddr)>>,
+    frozen: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    async fn start(mode: kad::Mode, delay: Duration) -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let (mut behaviour, client) = Behaviour::new(keypair.clone(), PROTOCOL);
+        behaviour.kad_mut().set_mode(Some(mode));
+        let mut swarm = swarm(keypair, behaviour, delay);
+        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        let peer = *swarm.local_peer_id();
+        let (meet, mut to_meet) = tokio::sync::mpsc::unbounded_channel();
+        let (frozen, mut is_frozen) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
+                tokio::select! {
+                    _ = swarm.select_next_some() => {}
+                    _ = is_frozen.changed() => {}
+                    Some(peers) = to_meet.recv() => {
+                        for (other, address) in peers {
+                            if other != peer {
+                                swarm.behaviour_mut().kad_mut().add_address(&other, address);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        Self { peer, address, client, meet, frozen, task }
+    }
+
+    fn meet(&self, peers: &[(PeerId, Multiaddr)]) {
+        self.meet.send(peers.to_vec()).unwrap();
+    }
+
+    /// It goes on to accept what the system accepts for it, and answers nothing.
+    fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+fn swarm(keypair: Keypair, behaviour: Behaviour, delay: Duration) -> Swarm<Behaviour> {
+    SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_other_transport(|keypair| {
+            let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+            let delayed = tcp.and_then(move |stream, point| async move {
+                if point.to_endpoint() == Endpoint::Dialer {
+                    // The handshake of TCP takes a round trip, too.
+                    sleep(2 * delay).await;
+                }
+                Ok::<_, io::Error>(Delayed::new(stream, delay))
+            });
+            delayed
+                .upgrade(Version::V1Lazy)
+                .authenticate(noise::Config::new(keypair).unwrap())
+                .multiplex(yamux::Config::default())
+        })
+        .unwrap()
+        .with_behaviour(|_| behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(TTL))
+        .build()
+}
+
+/// A stream of which the bytes arrive later.
+struct Delayed<S> {
+    stream: S,
+    delay: Duration,
+    arriving: VecDeque<(Instant, Vec<u8>)>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    has_ended: bool,
+}
+
+impl<S> Delayed<S> {
+    fn new(stream: S, delay: Duration) -> Self {
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Self { stream, delay, arriving: VecDeque::new(), timer, has_ended: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Delayed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.delay.is_zero() {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+        }
+        let mut bytes = [0; 16 * 1_024];
+        while !this.has_ended
+            && let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, &mut bytes)
+        {
+            let read = read?;
+            this.has_ended = read == 0;
+            this.arriving.push_back((Instant::now() + this.delay, bytes[..read].to_vec()));
+        }
+        let Some((at, bytes)) = this.arriving.front_mut() else {
+            return if this.has_ended { Poll::Ready(Ok(0)) } else { Poll::Pending };
+        };
+        if *at > Instant::now() {
+            this.timer.as_mut().reset((*at).into());
+            if this.timer.poll_unpin(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        let count = bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        bytes.drain(..count);
+        if bytes.is_empty() {
+            this.arriving.pop_front();
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Delayed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
