@@ -33,7 +33,11 @@ use libp2p::{
 };
 use libp2p_smart_record::{Dict, RecordKey, behaviour::Behaviour, client::Client};
 use smart_record_testing_swarms::PROTOCOL;
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::sleep,
+};
 
 const SERVERS: usize = 20;
 /// A third.
@@ -89,11 +93,11 @@ fn main() {
 async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Duration>; 3] {
     let mut servers = join_all((0..SERVERS).map(|_| Node::start(kad::Mode::Server, delay))).await;
     let all: Vec<_> = servers.iter().map(|node| (node.peer, node.address.clone())).collect();
-    servers.iter().for_each(|node| node.meet(&all));
+    join_all(servers.iter().map(|node| node.meet(&all))).await;
     let client = Node::start(kad::Mode::Client, delay).await;
     let watcher = Node::start(kad::Mode::Client, delay).await;
-    client.meet(&all);
-    watcher.meet(&all);
+    client.meet(&all).await;
+    watcher.meet(&all).await;
 
     // What is read was written before by others.
     let key = |kind: &str, n: usize| RecordKey::from(format!("/sr/latency/{kind}/{n}"));
@@ -182,7 +186,7 @@ struct Node {
     peer: PeerId,
     address: Multiaddr,
     client: Client,
-    meet: tokio::sync::mpsc::UnboundedSender<Vec<(PeerId, Multiaddr)>>,
+    meet: mpsc::UnboundedSender<(Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>)>,
     frozen: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -206,19 +210,20 @@ impl Node {
             }
         };
         let peer = *swarm.local_peer_id();
-        let (meet, mut to_meet) = tokio::sync::mpsc::unbounded_channel();
+        let (meet, mut to_meet) = mpsc::unbounded_channel::<(Vec<_>, oneshot::Sender<()>)>();
         let (frozen, mut is_frozen) = watch::channel(false);
         let task = tokio::spawn(async move {
             while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
                 tokio::select! {
                     _ = swarm.select_next_some() => {}
                     _ = is_frozen.changed() => {}
-                    Some(peers) = to_meet.recv() => {
+                    Some((peers, met)) = to_meet.recv() => {
                         for (other, address) in peers {
                             if other != peer {
                                 swarm.behaviour_mut().kad_mut().add_address(&other, address);
                             }
                         }
+                        met.send(()).unwrap();
                     }
                 }
             }
@@ -226,8 +231,11 @@ impl Node {
         Self { peer, address, client, meet, frozen, task }
     }
 
-    fn meet(&self, peers: &[(PeerId, Multiaddr)]) {
-        self.meet.send(peers.to_vec()).unwrap();
+    /// Adds peers to its routing table.
+    async fn meet(&self, peers: &[(PeerId, Multiaddr)]) {
+        let (met, has_met) = oneshot::channel();
+        self.meet.send((peers.to_vec(), met)).unwrap();
+        has_met.await.unwrap();
     }
 
     /// It goes on to accept what the system accepts for it, and answers nothing.

@@ -1,7 +1,7 @@
-//! Who was found to be closest to a key a short while ago, and what these peers had.
+//! Who was found to be closest to a key a short while ago, what these peers had, and which peers join what they are sent.
 //!
-//! **Invariants.** The number of keys is bounded, and with it the memory: of a record that does not fit into a packet nothing is kept.
-//! Nothing is known for longer than a minute.
+//! **Invariants.** The number of keys and peers is bounded, and with it the memory: of a record that does not fit into a packet nothing is
+//! kept. After a minute it is only known who the closest were.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -16,12 +16,17 @@ use crate::store::storage::RecordId;
 
 /// Of how many keys the holders are known: 4 MB with the records. A guess.
 const KEYS: usize = 256;
-/// For how long they are.
+/// For how long they, and what they had, pass for what is.
 const LIFE: Duration = Duration::from_secs(60);
+/// Of how many peers it is known that they join. A guess: 200 KB.
+const JOINERS: usize = 2_048;
 
-/// The closest peers by key.
+/// The closest peers by key, and those of them that join.
 #[derive(Debug)]
-pub(super) struct Holders(LruCache<RecordKey, Known>);
+pub(super) struct Holders {
+    keys: LruCache<RecordKey, Known>,
+    joiners: LruCache<PeerId, ()>,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -47,7 +52,7 @@ impl Closest {
 
 impl Holders {
     pub(super) fn new() -> Self {
-        Self(LruCache::new(KEYS))
+        Self { keys: LruCache::new(KEYS), joiners: LruCache::new(JOINERS) }
     }
 
     /// A read or a search has found the peers closest to a key, and what they have if that fits into a packet.
@@ -59,9 +64,9 @@ impl Holders {
         at: Duration,
     ) {
         if closest.answered == 0 {
-            self.0.remove(&key);
+            self.keys.remove(&key);
         } else {
-            self.0.insert(key, Known { closest, record, at });
+            self.keys.insert(key, Known { closest, record, at });
         }
     }
 
@@ -71,12 +76,31 @@ impl Holders {
         key: &RecordKey,
         now: Duration,
     ) -> Option<(Closest, Option<SmartRecord>)> {
-        let known = self.0.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)?;
+        let known = self.keys.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)?;
         Some((known.closest.clone(), known.record.clone()))
     }
 
+    /// Those that were closest to a key when it was last looked up, and join what they are sent: they may be sent more before it is
+    /// known what they have.
+    pub(super) fn joining(&mut self, key: &RecordKey) -> Vec<PeerId> {
+        let Self { keys, joiners } = self;
+        let replicas = keys.get(key).map(|known| &known.closest.replicas);
+        let joining = replicas.into_iter().flatten().filter(|peer| joiners.get(peer).is_some());
+        joining.copied().collect()
+    }
+
+    /// Whether a peer joins what it is sent. One that was not seen to may keep the last PUT.
+    pub(super) fn joins(&self, peer: &PeerId) -> bool {
+        self.joiners.peek(peer).is_some()
+    }
+
+    /// A peer has shown more than it was sent.
+    pub(super) fn on_joined(&mut self, peer: PeerId) {
+        self.joiners.insert(peer, ());
+    }
+
     pub(super) fn forget(&mut self, key: &RecordKey) {
-        self.0.remove(key);
+        self.keys.remove(key);
     }
 
     /// A peer has turned up: where it may be one of the closest, these are not known any more.
@@ -85,7 +109,8 @@ impl Holders {
             let farthest = known.closest.replicas.get(closest.saturating_sub(1));
             farthest.is_none_or(|last| RecordId::new(peer, key) < RecordId::new(last, key))
         };
-        self.0.retain(|key, known| known.closest.replicas.contains(peer) || !may_reach(key, known));
+        self.keys
+            .retain(|key, known| known.closest.replicas.contains(peer) || !may_reach(key, known));
     }
 }
 
@@ -126,12 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn those_that_join_are_known_after_the_minute_too() {
+        let (key, joins, plain) = (RecordKey::new("/sr/a"), PeerId::random(), PeerId::random());
+        let mut holders = Holders::new();
+        holders.set(key.clone(), closest(&[joins, plain]), None, S);
+        holders.on_joined(joins);
+        assert_eq!(holders.known(&key, 100 * S), None);
+        assert_eq!(holders.joining(&key), [joins]);
+        assert!(holders.joins(&joins) && !holders.joins(&plain));
+    }
+
+    #[test]
     fn the_number_of_keys_is_bounded() {
         let mut holders = Holders::new();
         for n in 0..2 * KEYS {
             let key = RecordKey::new(format!("/sr/{n}"));
             holders.set(key, closest(&[PeerId::random()]), None, S);
         }
-        assert_eq!(holders.0.len(), KEYS);
+        assert_eq!(holders.keys.len(), KEYS);
     }
 }

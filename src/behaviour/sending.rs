@@ -29,7 +29,7 @@ use crate::{
     outbound::{Record, Request},
     query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy, contains},
 };
-use smart_record_core::{Namespace, RecordKey, SmartRecord};
+use smart_record_core::{Namespace, RecordKey, SmartRecord, ValidationError};
 
 /// How long a sending goes on in the background after it was told. A guess: longer than the chunks of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
@@ -174,7 +174,14 @@ impl Sends {
                 let chunks = whole(env, &sending.content, record.as_ref());
                 sending.send_to(closest, &chunks, true);
             }
-            None => sending.target = target(env, &sending.content),
+            None => {
+                sending.target = target(env, &sending.content);
+                let joining = env.holders.joining(&sending.content.key);
+                let chunks = whole(env, &sending.content, None);
+                let peers = sending.delivery.to(joining, &chunks);
+                sending.note(peers, ReplicaState::Sent);
+                sending.deliver(env, OperationId::Send(id));
+            }
         }
         let key = &sending.content.key;
         let read = matches!(sending.target, Target::Read).then(|| Step::Read(id, key.clone()));
@@ -254,6 +261,18 @@ impl Sends {
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
         let chunks = whole(env, &sending.content, lookup.joined().record());
+        if lookup.joined().exceeds(env.bounds.chunk_bytes) {
+            for peer in &closest.replicas {
+                // Of a holder that keeps the last PUT, what it has shown is sent along.
+                if let Some(Said::Record(had)) = lookup.said(peer)
+                    && !env.holders.joins(peer)
+                    && let Some(both) = together(env, &sending.content, [had])
+                {
+                    let peers = sending.delivery.to(vec![*peer], &[both].into());
+                    sending.note(peers, ReplicaState::Sent);
+                }
+            }
+        }
         sending.send_to(closest, &chunks, false);
         self.go_on(env, id)
     }
@@ -430,14 +449,22 @@ impl Sending {
     }
 
     /// A peer was asked whether it shows what was written.
-    fn on_checked(&mut self, env: &Env, check: Check, outcome: Outcome) {
+    fn on_checked(&mut self, env: &mut Env, check: Check, outcome: Outcome) {
         let Some(follow_up) = &mut self.follow_up else {
             return;
         };
         let state = match outcome {
             Outcome::Answered(answer) => {
                 let value = answer.record.map(|record| record.value);
-                shown(env, &self.content.key, &follow_up.content, value)
+                let said = said(env, &self.content.key, value);
+                let state = shown(env, &self.content.key, &follow_up.content, &said);
+                if let Ok(Said::Record(said)) = said
+                    && state == ReplicaState::Shown
+                    && self.delivery.has_more(&check.peer, &said)
+                {
+                    env.holders.on_joined(check.peer);
+                }
+                state
             }
             Outcome::Failed(_) | Outcome::Silent => ReplicaState::Silent,
             // Its answer will be of no use, but it is awaited as any other.
@@ -526,15 +553,18 @@ impl FollowUp {
     }
 }
 
+/// What is good of an answer.
+fn said(env: &Env, key: &RecordKey, value: Option<Bytes>) -> Result<Said, ValidationError> {
+    Joined::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
+}
+
 /// Whether an answer shows what was written.
 fn shown(
     env: &Env,
     key: &RecordKey,
     content: &PublicationContent,
-    value: Option<Bytes>,
+    said: &Result<Said, ValidationError>,
 ) -> ReplicaState {
-    let said = Joined::new(&env.registry, key)
-        .and_then(|nothing| nothing.check(key, value.unwrap_or_default(), env.now()));
     match (said, content) {
         (Ok(Said::Record(said)), PublicationContent::Update(update)) => {
             let space = said.spaces().find(|(writer, _)| writer.peer_id() == env.local);
@@ -544,24 +574,20 @@ fn shown(
                 _ => ReplicaState::NotShown,
             }
         }
-        (Ok(Said::Record(said)), PublicationContent::Record(record)) => {
-            if contains(&said, record) {
-                ReplicaState::Shown
-            } else {
-                ReplicaState::NotShown
-            }
+        (Ok(Said::Record(said)), PublicationContent::Record(record)) if contains(said, record) => {
+            ReplicaState::Shown
         }
         (Ok(Said::Value(said)), PublicationContent::Value(value)) => {
-            let is_better = |said: &Bytes| {
-                let best = env.registry.consolidate(key, &[value, said]);
-                best.is_ok_and(|best| best == *said)
-            };
-            match env.registry.resolve(key) {
-                Ok(Namespace::Value(validator)) if validator.contains(key, &said, value) => {
-                    ReplicaState::Shown
+            let has_it = match env.registry.resolve(key) {
+                Ok(Namespace::Value(validator)) => {
+                    said == value || validator.contains(key, said, value)
                 }
-                Ok(_) if said == *value => ReplicaState::Shown,
-                _ if is_better(&said) => ReplicaState::Stale,
+                _ => false,
+            };
+            let best = env.registry.consolidate(key, &[value, said]);
+            match best {
+                _ if has_it => ReplicaState::Shown,
+                Ok(best) if best == *said => ReplicaState::Stale,
                 _ => ReplicaState::NotShown,
             }
         }
@@ -582,23 +608,25 @@ fn target(env: &mut Env, spread: &Spread) -> Target {
 
 /// What is sent: all that is known of the record if it fits into one packet, and otherwise what was written.
 fn whole(env: &mut Env, spread: &Spread, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
-    let mut known = || -> Option<Bytes> {
-        let written = spread.record()?;
-        let now = env.now();
-        let mut all = Joined::new(&env.registry, &spread.key).ok()?;
-        all.join(written);
-        all.join(read?);
-        if let Ok(Some(stored)) = env.kad.store_mut().record(&spread.key) {
-            all.join(&stored);
-        }
-        all.collect(now);
-        let is_small = !all.exceeds(env.bounds.chunk_bytes);
-        all.record().filter(|_| is_small).map(SmartRecord::encode).map(Bytes::from)
-    };
-    match known() {
+    let stored = env.kad.store_mut().record(&spread.key).ok().flatten();
+    match together(env, spread, read.into_iter().chain(&stored)) {
         Some(all) => [all].into(),
         None => spread.chunks().into(),
     }
+}
+
+/// What was written, joined with what else is known; `None` if it is no smart record, or does not fit into one packet.
+fn together<'a>(
+    env: &Env,
+    spread: &Spread,
+    known: impl IntoIterator<Item = &'a SmartRecord>,
+) -> Option<Bytes> {
+    let mut all = Joined::new(&env.registry, &spread.key).ok()?;
+    all.join(spread.record()?);
+    known.into_iter().for_each(|known| all.join(known));
+    all.collect(env.now());
+    let is_small = !all.exceeds(env.bounds.chunk_bytes);
+    all.record().filter(|_| is_small).map(SmartRecord::encode).map(Bytes::from)
 }
 
 /// A number by which what is sent is recognised when it is sent again.

@@ -6,14 +6,14 @@
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{RecordKey, Timestamp};
+use smart_record_core::{EncodedSpace, RecordKey, SmartRecord, Timestamp};
 use smart_record_lookup::{Place, RequestId, Requests};
 
 /// A record that is being sent.
@@ -122,6 +122,20 @@ impl Delivery {
         if let Some(parcel) = self.peers.get_mut(peer) {
             parcel.stage = Stage::Failed;
         }
+    }
+
+    /// Whether a peer has shown spaces beside those that it was sent: it joins what it is sent.
+    pub(crate) fn has_more(&self, peer: &PeerId, shown: &SmartRecord) -> bool {
+        let parcel = self.peers.get(peer);
+        let mut sent = BTreeSet::new();
+        for chunk in parcel.iter().flat_map(|parcel| parcel.chunks.iter()) {
+            let mut rest = &chunk[..];
+            while let Some((space, after)) = EncodedSpace::split_first(rest) {
+                sent.extend(space.writer());
+                rest = after;
+            }
+        }
+        shown.spaces().any(|(writer, _)| !sent.contains(writer))
     }
 
     /// Sends nothing more.

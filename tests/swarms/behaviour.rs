@@ -8,5 +8,6 @@ mod liars;
 mod managers;
 mod repairs;
 mod sharded;
+mod silent;
 mod upkeep;
 mod values;

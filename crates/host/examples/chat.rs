@@ -16,7 +16,10 @@ use clap::Parser;
 use futures::StreamExt;
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use libp2p_smart_record::{
-    Clock, Dict, Kind, SystemClock, behaviour::BehaviourConfig, client::KeepHandle, query::Snapshot,
+    Clock, Dict, Kind, SystemClock,
+    behaviour::BehaviourConfig,
+    client::{ClientError, KeepHandle, Publication},
+    query::Snapshot,
 };
 use smart_record_host::Host;
 use tokio::{signal::ctrl_c, sync::mpsc, task::JoinSet};
@@ -28,6 +31,11 @@ const MESSAGE_TTL: Duration = Duration::from_secs(10 * 60);
 const NAME_TTL: Duration = Duration::from_secs(60);
 /// Most messages being sent at a time; further lines wait.
 const MAX_SENDING: usize = 16;
+
+/// A write that is stored here is good enough: nobody else may be in the room yet.
+fn made(written: Result<Publication, ClientError>) -> Result<(), ClientError> {
+    written.or_else(ClientError::into_publication).map(drop)
+}
 
 /// Arguments of the command line.
 #[derive(Debug, Parser)]
@@ -137,7 +145,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                     let message = [(at.as_str(), message)].into_iter().collect();
                     let (client, room) = (client.clone(), room.clone());
                     let sent = async move { client.publish(room, message, MESSAGE_TTL).await };
-                    sending.spawn(async move { sent.await.map(drop) });
+                    sending.spawn(async move { made(sent.await) });
                 }
             },
             Some(sent) = sending.join_next() => if let Err(error) = sent? {
@@ -148,7 +156,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     // Messages live until they expire; the name is withdrawn at once.
     tokio::select! {
-        withdrawn = client.withdraw(people.as_str()) => drop(withdrawn?),
+        withdrawn = client.withdraw(people.as_str()) => made(withdrawn)?,
         _ = ctrl_c() => eprintln!("not withdrawn; the name is gone in {} s", NAME_TTL.as_secs()),
     }
     Ok(())

@@ -694,29 +694,3 @@ async fn who_acknowledges_and_shows_nothing_or_something_newer_is_found_out() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn a_frozen_peer_holds_up_nobody_and_a_client_sees_every_reading() {
-    let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
-    let (d, reader) = (Peer::start().await, Peer::start().await);
-    mesh(&[&a, &b, &c, &d, &reader]).await;
-    d.freeze(true);
-    within(async {
-        a.client.publish(key(), says("x"), MINUTE).await.unwrap();
-        let reading = reader.client.get(key()).await.unwrap();
-        assert_eq!(texts(&reading.view()), ["x"]);
-        assert!(reading.is_complete());
-        assert_eq!(reading.silent, [d.id]);
-        let mut readings = reader.client.read(key(), ReadPolicy::Settled).await.unwrap();
-        let mut last = None;
-        while let Some(reading) = readings.next().await {
-            assert_eq!(texts(&reading.view()), ["x"]);
-            last = Some(reading.is_complete());
-        }
-        assert_eq!(last, Some(true), "the settled one is the last");
-        d.freeze(false);
-        // It is back, and found again.
-        while !reader.client.get(key()).await.unwrap().silent.is_empty() {}
-    })
-    .await;
-}

@@ -19,7 +19,7 @@ use std::{
 
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, StreamProtocol, kad, multiaddr::Protocol};
-use libp2p_smart_record::store::SmartRecordStore;
+use libp2p_smart_record::{client::ClientError, store::SmartRecordStore};
 use smart_record_host::{Host, HostBuilder, HostError};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
@@ -153,7 +153,9 @@ async fn a_node_keeps_its_records_in_a_file() {
     tokio::time::timeout(PATIENCE, async {
         let node = start().await;
         let document = [("text", "hello")].into_iter().collect();
-        node.client().publish("/sr/host", document, Duration::from_secs(60)).await.unwrap();
+        // Nobody else is there; it is stored all the same.
+        let published = node.client().publish("/sr/host", document, Duration::from_secs(60)).await;
+        assert!(matches!(published, Err(ClientError::NotAcknowledged(_))), "{published:?}");
         node.ended().await;
         let again = start().await;
         assert_eq!(again.client().view("/sr/host").await.unwrap().len(), 1);
