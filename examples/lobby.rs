@@ -7,8 +7,8 @@ use std::{error::Error, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identity::Keypair, kad, noise,
-    swarm::SwarmEvent, tcp, yamux,
+    Multiaddr, StreamProtocol, SwarmBuilder, identity::Keypair, kad, noise, swarm::SwarmEvent, tcp,
+    yamux,
 };
 use libp2p_smart_record::{
     Dict, SerdeError, View,
@@ -23,37 +23,33 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/my-game/kad/1.0.0");
 /// How long a server that has crashed stays in the lobby; a minute or two in practice.
 const TTL: Duration = Duration::from_secs(4);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct GameServer {
     name: String,
     players: u32,
     map: String,
 }
 
-impl GameServer {
-    fn document(name: &str, players: u32, map: &str) -> Result<Dict, SerdeError> {
-        Dict::from_serialize(&Self { name: name.to_owned(), players, map: map.to_owned() })
-    }
+fn game(name: &str, players: u32, map: &str) -> Result<Dict, SerdeError> {
+    Dict::from_serialize(&GameServer { name: name.into(), players, map: map.into() })
 }
 
-/// A running peer of the DHT.
 struct Node {
     client: Client,
-    address: (PeerId, Multiaddr),
+    address: Multiaddr,
     task: AbortHandle,
 }
 
-/// Starts a peer: the first one stores the lobby, the others know the first.
+/// Starts a peer: the first one stores the lobby, the others know it.
 async fn start(first: Option<&Node>) -> Result<Node, Box<dyn Error>> {
     let keypair = Keypair::generate_ed25519();
-    let peer = keypair.public().to_peer_id();
     // Players who wait for changes look them up often.
     let config = BehaviourConfig::default().with_watch_interval(Duration::from_millis(500));
     let (mut behaviour, client) =
         Behaviour::builder(keypair.clone()).with_protocol(PROTOCOL).with_config(config).build();
     match first {
-        Some(Node { address: (peer, address), .. }) => {
-            behaviour.kad_mut().add_address(peer, address.clone());
+        Some(Node { client, address, .. }) => {
+            behaviour.kad_mut().add_address(&client.peer_id(), address.clone());
         }
         None => behaviour.kad_mut().set_mode(Some(kad::Mode::Server)),
     }
@@ -65,7 +61,7 @@ async fn start(first: Option<&Node>) -> Result<Node, Box<dyn Error>> {
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break (peer, address);
+            break address;
         }
     };
     let task = tokio::spawn(async move { while swarm.next().await.is_some() {} }).abort_handle();
@@ -84,10 +80,7 @@ async fn watch_until(
 ) -> Result<(), Box<dyn Error>> {
     while let Some(snapshot) = timeout(Duration::from_secs(30), lobby.next()).await? {
         let servers = servers(&snapshot.view());
-        let line = |server: &GameServer| {
-            format!("{} on {}, {} players", server.name, server.map, server.players)
-        };
-        println!("  lobby: [{}]", servers.iter().map(line).collect::<Vec<_>>().join("; "));
+        println!("  {servers:?}");
         if expected(&servers) {
             return Ok(());
         }
@@ -102,16 +95,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let player = start(Some(&first)).await?.client;
 
     println!("two servers announce themselves");
-    let west = west.client.keep(LOBBY, GameServer::document("west", 0, "dunes")?, TTL).await?;
-    let _east = east.client.keep(LOBBY, GameServer::document("east", 3, "harbour")?, TTL).await?;
-    for server in servers(&player.view(LOBBY).await?) {
-        println!("  listed: {}", server.name);
-    }
+    let west = west.client.keep(LOBBY, game("west", 0, "dunes")?, TTL).await?;
+    let _east = east.client.keep(LOBBY, game("east", 3, "harbour")?, TTL).await?;
+    let listed = servers(&player.view(LOBBY).await?).len();
+    println!("  {listed} are listed");
     let mut lobby = player.watch(LOBBY).await?;
     watch_until(&mut lobby, |servers| servers.len() == 2).await?;
 
     println!("west has players and another map");
-    west.update(GameServer::document("west", 7, "canyon")?).await?;
+    west.update(game("west", 7, "canyon")?).await?;
     watch_until(&mut lobby, |servers| servers.iter().any(|server| server.players == 7)).await?;
 
     println!("west leaves: its handle is dropped");

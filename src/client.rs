@@ -13,7 +13,7 @@
 //! * *Costs, defaults, errors.* See the [crate documentation](crate#what-a-call-costs).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with
-//! [`ClientError::Stopped`]. The number of waiting commands is bounded; a further call waits until
+//! [`ClientError::Stopped`]. A call waits while nobody polls the swarm. The number of waiting commands is bounded; a further call waits until
 //! there is room. A call that is dropped is not begun or not continued, except for a write that is
 //! signed or stored already.
 //!
@@ -125,6 +125,11 @@ impl Client {
     #[doc = smart_record_core::merge_table!()]
     ///
     /// [`replace`](Self::replace) leaves nothing of what was there.
+    ///
+    /// When our space has more than 8 KiB
+    /// ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) or 64 updates
+    /// ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)), its oldest
+    /// updates go, with what only they say. This is no error.
     ///
     /// # Errors
     /// [`ClientError`]. That no other peer was there to take it is no error: see [`Publication::peers`].
@@ -255,7 +260,7 @@ impl Client {
         self.read(key.into(), Some(policy)).await
     }
 
-    /// What a smart record says now.
+    /// What a smart record says now. Empty also if nobody was reached: [`get`](Self::get) tells the two apart.
     ///
     /// # Errors
     /// As [`get`](Self::get), and [`ClientError::Unregistered`] if it is not a key of smart records.
@@ -266,7 +271,8 @@ impl Client {
     }
 
     /// A stream of what is known of a record, beginning with what is known first, and then whenever it changes: at once
-    /// when our own store learns of it or something expires, by looking it up now and then otherwise. All
+    /// when our own store learns of it or something expires, otherwise by a lookup every
+    /// [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), 15 seconds. All
     /// watches of one key share these lookups.
     ///
     /// It ends when the behaviour does, or with the last client.

@@ -7,7 +7,8 @@ use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The behaviour is gone: nobody polls the swarm any more.
+    /// The behaviour has been dropped, with its swarm. If the swarm still exists and is not polled,
+    /// calls wait instead.
     #[error("the behaviour has stopped")]
     Stopped,
     /// The registry has no rules of smart records for the key, so there is no space to write to or to view.

@@ -79,7 +79,8 @@ impl KeepHandle {
         &self.publication
     }
 
-    /// Merges `document` into what is kept, and signs that anew. It lives for the `ttl` that was given first.
+    /// Merges `document` into what is kept, and signs that anew. It lives for the `ttl` that was given
+    /// first. Nothing is removed: a key that `document` lacks keeps its value.
     ///
     /// What is signed takes the place of all that our space says, and says the same: so there is one update, however
     /// often this is called, and more only while all that the space says does not fit into one.
