@@ -371,7 +371,7 @@ impl Client {
             Namespace::Value(validator) => Ok(validator.check_key(key)?),
             Namespace::Spaces(_) => {
                 let reason =
-                    format!("{key} is a key of smart records, which are kept by their writers");
+                    format!("{key} is a key of smart records, which their writers keep alive");
                 Err(ValidationError::Unsupported(reason).into())
             }
         }

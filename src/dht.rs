@@ -104,7 +104,7 @@ pub enum DhtError {
     #[error("the driver of the DHT has stopped")]
     DriverStopped,
     /// No peer answered in time, or not all of a record could be sent in time.
-    #[error("the time was up before the peers had answered")]
+    #[error("the operation timed out")]
     TimedOut,
     /// The rules of the key's namespace refuse the key or the record, or the local store has no
     /// room for it.

@@ -111,7 +111,7 @@ pub struct LookupOutcome {
 #[non_exhaustive]
 pub enum ManagerError<E> {
     /// The manager has no rules for the key.
-    #[error("no rules of signed records for {0}")]
+    #[error("no signed records are registered for {0}")]
     Unregistered(RecordKey),
     /// The key or the record violates the rules of its namespace.
     #[error(transparent)]
@@ -120,7 +120,7 @@ pub enum ManagerError<E> {
     #[error(transparent)]
     Sign(#[from] SignRecordError),
     /// No sequence above the highest known one is left.
-    #[error("there is no higher sequence left for {0}")]
+    #[error("no higher sequence is left for {0}")]
     SequenceExhausted(RecordKey),
     /// Only records older than a known, unexpired one were found: a holder withholds records or
     /// replays old ones.

@@ -117,13 +117,13 @@ pub enum PublisherError {
     #[error(transparent)]
     Node(#[from] NodeSignerError),
     /// The node did not answer in time.
-    #[error("the node has not countersigned within {waited:?}")]
+    #[error("the node did not countersign within {waited:?}")]
     NodeTimedOut {
         /// Time that it had.
         waited: Duration,
     },
     /// The node signed something other than what it was given.
-    #[error("the node has signed something else than it was given")]
+    #[error("the node signed something other than it was given")]
     OtherAnnouncement,
     /// The record could not be put.
     #[error(transparent)]

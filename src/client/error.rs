@@ -11,7 +11,7 @@ pub enum ClientError {
     #[error("the behaviour has stopped")]
     Stopped,
     /// The key is not a key of smart records, so there is no space to write to or to view.
-    #[error("no rules of smart records for {0}")]
+    #[error("no smart records are registered for {0}")]
     Unregistered(RecordKey),
     /// Replicas would refuse the document or its lifetime.
     #[error(transparent)]

@@ -143,7 +143,7 @@ impl DhtDriver {
                     let checked = Checked::new(store.registry(), key.clone(), &value, now);
                     let checked = checked.with_origin(None, expires_at);
                     if let Err(error) = store.insert(checked, Origin::Remote) {
-                        tracing::debug!(%error, "a record was not kept");
+                        tracing::debug!(%error, "a record was not stored");
                     }
                 }
                 if !peers.is_empty() {

@@ -134,7 +134,7 @@ impl Task {
         let reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
-                tracing::debug!(%error, %key, "earlier announcements are not known");
+                tracing::debug!(%error, %key, "earlier announcements could not be read");
                 return;
             }
         };
@@ -149,7 +149,7 @@ impl Task {
             None => Ok(()),
         };
         if let Err(error) = learnt {
-            tracing::debug!(%error, %key, "earlier announcements are not known");
+            tracing::debug!(%error, %key, "earlier announcements could not be read");
         }
         if reading.is_complete() {
             self.announcer.forget_future(self.now());
