@@ -62,7 +62,7 @@ const QUEUE: usize = 64;
 /// Writes, reads and watches records through a [`Behaviour`](crate::behaviour::Behaviour). Clones
 /// share one connection to the behaviour.
 ///
-/// When the last clone is dropped, the behaviour stops keeping its records alive, and its watches
+/// When the last clone is dropped, the behaviour stops keeping its records alive, and all watches
 /// end.
 ///
 /// ```no_run
@@ -312,8 +312,8 @@ impl Client {
     }
 
     /// Returns what the local store holds of one writer's space, without any network traffic. It
-    /// may hold the space of a protected writer, such as its own, beside a record that has no room
-    /// for it: see [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
+    /// may hold the space of a protected writer, such as the client, beside a record that has no
+    /// room for it: see [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
     ///
     /// # Errors
     /// As [`stored`](Self::stored).

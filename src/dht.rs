@@ -10,7 +10,8 @@
 //! commands and running operations are bounded, and so is the duration of each operation. A read
 //! whose caller is gone is ended; a put continues.
 //!
-//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
+//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a
+//! store".
 
 mod driver;
 

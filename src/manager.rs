@@ -14,7 +14,8 @@
 //! key with the same sequence, and never returns a record after a better, unexpired one of the same
 //! key.
 //!
-//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
+//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and
+//! client" (what a read corrects).
 
 mod backend;
 mod client;

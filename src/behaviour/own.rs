@@ -541,7 +541,7 @@ mod tests {
         write(&mut spaces, &key, Write::Keep(first, says("first"), HOUR));
         let both: Dict = [("text", "second"), ("more", "x")].into_iter().collect();
         write(&mut spaces, &key, Write::Keep(second, both, HOUR / 2));
-        // What the first one says now is overwritten, so withdrawing it changes nothing.
+        // The first document is overwritten, so withdrawing it changes nothing.
         assert!(!spaces.keeps_document(&key, first) && spaces.keeps_document(&key, second));
         write(&mut spaces, &key, Write::WithdrawKept(first));
         assert_eq!(text_at(&spaces, &key, NOW), ["\"more\": \"x\"", "\"text\": \"second\""]);

@@ -50,9 +50,7 @@ impl<T> Reply<T> {
     pub(crate) fn send(self, result: Result<T, ClientError>) {
         match (self.sender, result) {
             (Some(sender), result) => drop(sender.send(result)),
-            (None, Err(error)) => {
-                tracing::warn!(%error, "the record of a dropped handle was not withdrawn")
-            }
+            (None, Err(error)) => tracing::warn!(%error, "a kept document was not withdrawn"),
             (None, Ok(_)) => {}
         }
     }

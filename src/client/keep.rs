@@ -47,8 +47,8 @@ impl Keep {
 /// if the swarm is no longer polled, the document lives until its `ttl` is over.
 /// [`detach`](Self::detach) ends the handle without withdrawing the document.
 ///
-/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps its records
-/// alive.
+/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
+/// client's records alive.
 #[derive(Debug)]
 #[must_use = "what is kept is withdrawn when this is dropped"]
 pub struct KeepHandle {
@@ -126,8 +126,8 @@ impl KeepHandle {
 /// Dropping it stops sending the value, which then lives until it expires. Values cannot be
 /// withdrawn.
 ///
-/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps its records
-/// alive.
+/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
+/// client's records alive.
 #[derive(Debug)]
 #[must_use = "the value is not sent again once this is dropped"]
 pub struct KeepValueHandle {

@@ -306,7 +306,7 @@ mod tests {
             self.0.patience(&peer, &self.1.distance_of(&peer))
         }
 
-        /// A peer that shares so many bits with the target.
+        /// A peer that shares this many bits with the target.
         fn peer_at(&self, bits: u32) -> PeerId {
             std::iter::repeat_with(PeerId::random)
                 .find(|peer| self.1.distance_of(peer).shared_bits() == bits)

@@ -24,8 +24,9 @@
 //! Every request ends: it is answered, fails, or is over. Memory is bounded. Answers of peers are
 //! not trusted.
 //!
-//! **Spec.** [Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf), section 2.3; the
-//! [libp2p specification](https://github.com/libp2p/specs/tree/master/kad-dht#peer-routing).
+//! **Spec.** [Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf),
+//! section 2.3; the [libp2p
+//! specification](https://github.com/libp2p/specs/tree/master/kad-dht#peer-routing).
 
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]

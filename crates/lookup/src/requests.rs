@@ -203,7 +203,7 @@ impl Requests {
         self.findings.pop_front()
     }
 
-    /// Time of the next call of [`poll`](Self::poll), at the latest.
+    /// Time by which [`poll`](Self::poll) has to be called next.
     pub fn next_at(&self) -> Option<Duration> {
         if !self.findings.is_empty() {
             return Some(Duration::ZERO);

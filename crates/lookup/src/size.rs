@@ -9,9 +9,9 @@
 //! **Invariants.** One target counts once, however often it is looked up, and the estimate is the
 //! median over targets: crowding one key with peers does not move it.
 //!
-//! **Spec.** D. Kostoulas et al., *Decentralized schemes for size estimation in large and dynamic groups* (NCA 2005), on
-//! interval density;
-//! D. Trautwein et al., *IPFS in the fast lane* (INFOCOM 2024), which ends lookups by such an estimate.
+//! **Spec.** D. Kostoulas et al., *Decentralized schemes for size estimation in large and dynamic
+//! groups* (NCA 2005), on interval density; D. Trautwein et al., *IPFS in the fast lane* (INFOCOM
+//! 2024), which ends lookups by such an estimate.
 
 use std::{cmp::Ordering, fmt};
 
