@@ -211,7 +211,7 @@ impl OffTask {
             return;
         };
         env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
-        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused without validation");
+        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused");
         if self.last_refusal.replace((source, reason)) != Some((source, reason)) {
             env.events.push_back(Event::InboundRefused { source, reason });
         }
