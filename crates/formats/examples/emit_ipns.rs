@@ -1,5 +1,5 @@
-//! Prints IPNS records of our making, for other implementations to judge: one JSON object in a line, with what
-//! they should find. `scripts/interop-ipns` hands them to the npm package `ipns`.
+//! Prints IPNS records of our making, for other implementations to judge: one JSON object in a
+//! line, with what they should find. `scripts/interop-ipns` hands them to the npm package `ipns`.
 //!
 //! `cargo run --features ipns --example emit_ipns`
 

@@ -61,8 +61,8 @@ pub struct UnsignedRecord {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// The sequence: the highest wins. A `RecordManager` uses Unix microseconds and never decreases
-    /// it. Any other numbering works if it stays below that: see
+    /// The sequence: the highest wins. A `RecordManager` uses Unix microseconds and never
+    /// decreases it. Any other numbering works if it stays below that: see
     /// [`SignedRecordLimits::max_clock_skew`].
     pub sequence: u64,
     /// When the record expires; `None` if it has no expiry.

@@ -43,8 +43,8 @@ pub(super) struct Data {
     pub(super) validity: Vec<u8>,
     pub(super) eol: Eol,
     pub(super) sequence: u64,
-    /// Nanoseconds. The specification requires it, but boxo accepts records without it if they have
-    /// no fields of version 1.
+    /// Nanoseconds. The specification requires it, but boxo accepts records without it if they
+    /// have no fields of version 1.
     pub(super) ttl: Option<u64>,
 }
 

@@ -4,7 +4,8 @@
 //! then the content. `select` takes the highest [`Rank`](crate::signed::Rank), so replicas agree. A
 //! store that has a record refuses those of a lower rank as stale.
 //!
-//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module: form, signature, content.
+//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module:
+//! form, signature, content.
 
 use std::{cmp::Reverse, sync::Arc};
 

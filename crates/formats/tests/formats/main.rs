@@ -1,4 +1,5 @@
-//! The formats without a network: laws, vectors of other implementations, and what honest users make.
+//! The formats without a network: laws, vectors of other implementations, and what honest users
+//! make.
 
 #![allow(
     clippy::unwrap_used,

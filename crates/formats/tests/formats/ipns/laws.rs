@@ -1,4 +1,5 @@
-//! Laws: what is selected does not depend on the order; what is signed is what is read; nothing panics.
+//! Laws: what is selected does not depend on the order; what is signed is what is read; nothing
+//! panics.
 
 use super::*;
 
@@ -12,7 +13,8 @@ use proptest::{
 };
 use prost::Message;
 
-/// Good records and bad ones: all pairs of some sequence numbers and EOLs, ties, forgeries, garbage.
+/// Good records and bad ones: all pairs of some sequence numbers and EOLs, ties, forgeries,
+/// garbage.
 static POOL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let owner = ed25519(1);
     let mut pool = vec![vec![], b"no record".to_vec(), v1_and_v2(&ed25519(66)).encode_to_vec()];

@@ -28,8 +28,8 @@ fn key() -> RecordKey {
     our_key().as_record_key().clone()
 }
 
-/// Announcements and withdrawals at nodes with keys of all kinds, made at few different times, some twice with
-/// other signatures.
+/// Announcements and withdrawals at nodes with keys of all kinds, made at few different times, some
+/// twice with other signatures.
 fn pool() -> &'static [Entry] {
     static POOL: OnceLock<Vec<Entry>> = OnceLock::new();
     POOL.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Signed records to and from other implementations of signed envelopes: py-libp2p, through files, and
-//! rust-libp2p's own.
+//! Signed records to and from other implementations of signed envelopes: py-libp2p, through files,
+//! and rust-libp2p's own.
 
 use super::*;
 
@@ -60,8 +60,8 @@ fn public_keys_of_py_libp2p() {
     }
 }
 
-/// What `scripts/vectors/py_libp2p.py check` lets py-libp2p verify. If a change of the wire form is meant, run
-/// this once with `UPDATE_VECTORS=1`.
+/// What `scripts/vectors/py_libp2p.py check` lets py-libp2p verify. If a change of the wire form is
+/// meant, run this once with `UPDATE_VECTORS=1`.
 #[test]
 fn records_for_py_libp2p_are_current() {
     let limits = SignedRecordLimits::default();
