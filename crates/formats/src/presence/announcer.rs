@@ -150,9 +150,10 @@ impl Announcer {
 
     /// Withdraws all announcements at `node`, including those that the node has not countersigned
     /// yet. Replicas retain the withdrawal until the last announcement that it may hide has been
-    /// dropped. If the announcer does not know all of them ([`resume`](Self::resume)), that is
-    /// [`max_ttl`](PresenceLimits::max_ttl) from `now`, 48 hours by default, because a node or a
-    /// replica may hold an announcement from before a restart.
+    /// dropped, and for at least a second. If the announcer does not know all of them
+    /// ([`resume`](Self::resume)), that is [`max_ttl`](PresenceLimits::max_ttl) from `now`, 48
+    /// hours by default, because a node or a replica may hold an announcement from before a
+    /// restart.
     ///
     /// # Errors
     /// As [`Announcer::announce`].

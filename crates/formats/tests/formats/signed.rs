@@ -1,4 +1,4 @@
-//! Signed records: the laws of their order, bounds, permissions, and records from and for other
+//! Signed records: the laws of their order, limits, permissions, and exchange with other
 //! implementations.
 
 mod content;
