@@ -57,8 +57,8 @@
 //! even if it has expired. So joining records is commutative, associative and idempotent.
 //!
 //! **Spec.** `proto/presence.proto`; `docs/design.md`, section "Validators"; signatures as in
-//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as in
-//! [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748).
+//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as
+//! in [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748).
 
 mod announcement;
 mod announcer;

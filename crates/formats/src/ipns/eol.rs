@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** An [`Eol`] is in the years 0 to 9999 of UTC, so it always has a text form.
 //!
-//! **Spec.** [Validity](https://specs.ipfs.tech/ipns/ipns-record/#validity-bytes): RFC 3339 with nanoseconds.
+//! **Spec.** [Validity](https://specs.ipfs.tech/ipns/ipns-record/#validity-bytes): RFC 3339 with
+//! nanoseconds.
 
 use std::{fmt, str::FromStr};
 

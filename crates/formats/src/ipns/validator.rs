@@ -2,8 +2,9 @@
 //!
 //! **Invariants.** Selection depends on no clock and not on the order of the values.
 //!
-//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification); the
-//! order is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
+//! **Spec.**
+//! [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification). The order
+//! is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
 
 use bytes::Bytes;
 

@@ -5,7 +5,7 @@
 //! names one client.
 //!
 //! **Spec.** `proto/presence.proto`, fields `key` and `id2`;
-//! [peer ids as text](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
+//! [text form](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
 
 use std::fmt;
 
