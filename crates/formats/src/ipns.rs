@@ -90,7 +90,7 @@ pub enum IpnsError {
     #[error("no signed data")]
     NoData,
     /// The public key is neither in the record nor in the name.
-    #[error("no public key in the record, and the name is the hash of one")]
+    #[error("the record has no public key, and the name contains only its hash")]
     NoPublicKey,
     /// The public key is invalid.
     #[error("{0}")]
@@ -105,7 +105,7 @@ pub enum IpnsError {
     #[error("the data is not DAG-CBOR: {0}")]
     DagCbor(String),
     /// A field of the data is missing or has the wrong type.
-    #[error("no good {field} in the data")]
+    #[error("the field {field} of the data is missing or has the wrong type")]
     Field {
         /// The name of the field in the data.
         field: &'static str,
@@ -117,7 +117,7 @@ pub enum IpnsError {
     #[error(transparent)]
     Eol(#[from] EolError),
     /// A copy outside of the signed data, for readers of version 1, differs from the original.
-    #[error("{field} is not the same inside and outside of the signed data")]
+    #[error("the copy of {field} differs from the signed data")]
     Disagreement {
         /// The name of the field in the data.
         field: &'static str,

@@ -251,7 +251,7 @@ pub enum SignedRecordError {
     #[error("not the canonical encoding of a signed record")]
     NotCanonical,
     /// The envelope has another payload type.
-    #[error("a signed envelope of something else than a record")]
+    #[error("the signed envelope does not contain a record")]
     PayloadType,
     /// The public key is invalid.
     #[error(transparent)]

@@ -74,7 +74,7 @@ pub enum IpnsSignError {
         field: String,
     },
     /// The metadata cannot be encoded in DAG-CBOR.
-    #[error("not for DAG-CBOR: {0}")]
+    #[error("the metadata cannot be encoded in DAG-CBOR: {0}")]
     DagCbor(String),
     /// The value does not begin with `/`, which a record with copies for readers of version 1
     /// needs. The signature of version 1 covers the value and the fields after it without a prefix

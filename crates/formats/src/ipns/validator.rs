@@ -3,8 +3,8 @@
 //! **Invariants.** Selection depends on no clock and not on the order of the values.
 //!
 //! **Spec.**
-//! [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification). The order
-//! is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
+//! [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification). The
+//! order is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
 
 use bytes::Bytes;
 

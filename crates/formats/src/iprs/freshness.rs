@@ -62,7 +62,7 @@ pub enum BeaconError {
         round: u64,
     },
     /// The beacon does not know the round yet.
-    #[error("round {round} of the beacon is not known here, the newest is {newest}")]
+    #[error("round {round} of the beacon is unknown, the newest known is {newest}")]
     Future {
         /// The round.
         round: u64,

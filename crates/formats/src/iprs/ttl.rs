@@ -53,7 +53,7 @@ impl TtlSinceReceipt {
 
 fn read(record: &Record) -> Result<Duration, IprsError> {
     match claims(record, |fields| fields.integer("ttl"))? {
-        0 => Err(IprsError::Contradiction("a TTL of nothing")),
+        0 => Err(IprsError::Contradiction("the TTL is zero")),
         millis => Ok(Duration::from_millis(millis)),
     }
 }

@@ -186,7 +186,7 @@ impl IprsValidator {
 
     fn scheme(&self, cid: &Cid) -> Result<&dyn Scheme, ValidationError> {
         self.schemes.get(cid).map(|scheme| &**scheme).ok_or_else(|| {
-            ValidationError::Unsupported(format!("a record of the scheme {cid}, not known here"))
+            ValidationError::Unsupported(format!("a record of the scheme {cid}, which is unknown"))
         })
     }
 }

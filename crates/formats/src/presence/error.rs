@@ -50,7 +50,7 @@ pub enum PresenceError {
     #[error("a presence record without a value")]
     Empty,
     /// An unsigned field differs from the key or from the signed field.
-    #[error("the field {field} differs from what it repeats")]
+    #[error("the field {field} differs from the value that it repeats")]
     Disagrees {
         /// The name of the field in `proto/presence.proto`.
         field: &'static str,

@@ -4,8 +4,9 @@
 //! client's peer id in its canonical text form. So a client has one key for each path, and a key
 //! names one client.
 //!
-//! **Spec.** `proto/presence.proto`, fields `key` and `id2`;
-//! [text form](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
+//! **Spec.** `proto/presence.proto`, fields `key` and `id2`; the
+//! [representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation)
+//! of peer ids as text.
 
 use std::fmt;
 
