@@ -19,7 +19,6 @@ mod support {
 }
 
 use std::{
-    path::PathBuf,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -301,7 +300,7 @@ fn on_disk() {
     use libp2p_smart_record::store::{RedbConfig, RedbStorage};
 
     let folder = tempfile::tempdir().unwrap();
-    let files: RefCell<Vec<PathBuf>> = RefCell::default();
+    let files: RefCell<Vec<std::path::PathBuf>> = RefCell::default();
     let storage = || {
         let mut files = files.borrow_mut();
         let path = folder.path().join(files.len().to_string());

@@ -41,7 +41,7 @@ fuzz_target!(|input: (Vec<Asked<'_>>, [IpAddr; 3])| {
         SmartRecordStore::with_storage(id, Registry::default(), config, storage, clock.clone())
             .expect("memory is anyone's");
     let builder = Behaviour::builder(local.0.clone()).with_protocol(kad::PROTOCOL_NAME);
-    let (mut records, client) = builder.with_store(store).expect("the same peer").build();
+    let (mut records, _client) = builder.with_store(store).expect("the same peer").build();
     let builder = Service::builder().with_reachability(DialPolicy::default());
     let Service { mut dialer, mut task, events: _events } =
         builder.with_resolver(Names(names)).build(&mut records);

@@ -196,7 +196,8 @@ fn full_of_what_is_refused() -> (SmartRecordStore, ManualClock, Vec<RecordKey>) 
     let mut keys: Vec<_> = (0..6).map(|n| RecordKey::new(format!("/sr/{n}"))).collect();
     keys.sort_by_key(|key| RecordId::new(&local(), key));
     let mut store = store_on(&device, Durability::Immediate, &clock);
-    for n in 0..100 {
+    // As many as a write collects on its way.
+    for n in 0..32 {
         let mut record = Record::new(kad_key(format!("/any/{n}")), b"value".to_vec());
         record.expires = Some(Instant::now() + Duration::from_secs(60));
         store.put(record).unwrap();

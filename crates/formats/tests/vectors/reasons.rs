@@ -4,7 +4,7 @@ use smart_record_core::{
     Fault, Limit, Malformed, NodeError, PolicyRefusal, UpdateError, ValidationError, WriterError,
 };
 use smart_record_formats::{
-    iprs::IprsError,
+    iprs::{DatetimeRange, IprsError},
     presence::{PresenceError, PresenceLimits},
     signed::{SignedRecordError, SignedRecordLimits},
 };
@@ -132,6 +132,7 @@ fn limit(limit: Limit) -> &'static str {
         (Limit::SIGNATURE_BYTES, "signature-bytes"),
         (Limit::TTL, "ttl"),
         (Limit::CLOCK_SKEW, "clock-skew"),
+        (DatetimeRange::NOT_YET_VALID, "not-yet"),
         (Limit::BAD_SIGNATURES, "bad-signatures"),
         (Limit::UPDATE_BYTES, "update-bytes"),
         (Limit::EXTENSION_BYTES, "extension-bytes"),

@@ -411,7 +411,7 @@ fn refused_validities() -> Vec<Value> {
             "It begins a millisecond from now.",
             &of(range, map([("notBefore", number(i128::from(NOW) + 1))])),
             "limit",
-            "clock-skew",
+            "not-yet",
         ),
         no(
             "range-over",
