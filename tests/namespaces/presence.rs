@@ -40,7 +40,7 @@ fn registry() -> Registry {
     Registry::default().with(PresenceKey::NAMESPACE, validator()).unwrap()
 }
 
-/// A replica whose clock stands at [`NOW`].
+/// A replica whose clock is at [`NOW`].
 fn replica() -> (SmartRecordStore, ManualClock) {
     let Replica { store, clock, .. } = Replica::with(registry());
     (store, clock)

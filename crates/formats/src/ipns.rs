@@ -16,7 +16,7 @@
 //! let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
 //! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair)?;
 //!
-//! // What a DHT keeps under `name.key()`, and what a reader makes of it.
+//! // A DHT stores the bytes under `name.key()`. A reader decodes and checks them.
 //! let received = IpnsRecord::decode(&name, record.encode())?;
 //! received.check_expiry(now)?;
 //! assert_eq!(received.value(), b"/ipfs/bafkqaddimvwgy3zao5xxe3debi");

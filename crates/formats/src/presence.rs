@@ -35,7 +35,7 @@
 //! let ttl = Duration::from_secs(3_600);
 //! let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?.encode();
 //!
-//! // The node looks at what it is to sign, and signs.
+//! // The node checks the announcement and countersigns it.
 //! let half = HalfSigned::decode(&key, half, &limits)?;
 //! let signed = half.countersign(&node, handshake_key, now, &limits)?.encode();
 //!
@@ -43,7 +43,7 @@
 //! announcer.accept(Announcement::decode(&key, signed, &limits)?)?;
 //! let value = announcer.record(now).encode();
 //!
-//! // Whoever finds it there knows that both have signed.
+//! // A reader knows that both have signed it.
 //! let found = PresenceValidator::default().read(key.as_record_key(), &value, now)?;
 //! let announcement = found.view(now).next().ok_or("nobody there")?;
 //! assert_eq!(announcement.node(), node.public().to_peer_id());

@@ -37,16 +37,15 @@ fn twins(record: Record) -> (RecordKey, IprsRecord, IprsRecord) {
     if one.signature() < other.signature() { (key, one, other) } else { (key, other, one) }
 }
 
-/// As Kademlia puts what a stranger sent with this lifetime.
+/// Puts a record from another peer as Kademlia does, with this lifetime.
 fn put(store: &mut SmartRecordStore, record: &IprsRecord, ttl: Option<u64>) {
     let mut put = kad::Record::new(kad::RecordKey::new(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
 }
 
-/// Whether a record that was handed out, and perhaps put before, since `begun` has so much of its
-/// life left. A lifetime is made of two readings of the clock, so it may be shorter by what has
-/// passed since, and by what is lost in rounding.
+/// Checks the remaining lifetime of a record that was put or returned after `begun`. It may be
+/// shorter by the time since then, because the clock is read twice, and by rounding.
 fn assert_expires_after(record: &kad::Record, expected: Duration, begun: Instant) {
     let left = record.expires.unwrap() - Instant::now();
     let passed = begun.elapsed() + Duration::from_millis(2);

@@ -124,15 +124,14 @@ fn a_clock_that_is_set_back_a_little_loses_nothing() {
     let (mut replica, clock) = replica();
     let both = records(&[Draft::at(1).made(SKEW), Draft::at(2)]);
     replica.write(&key(), &both).unwrap();
-    // Of its second node nothing else is known than what is stored, and of its first nothing older
-    // is let in.
+    // The stored entries remain, and older ones are refused.
     let set = |millis: i64| clock.set(Timestamp::from_millis(u64::try_from(millis).unwrap()));
     set(NOW - 1_000);
     for older in [Draft::at(1).made(-2_000), Draft::at(3).made(-2_000)] {
         assert!(replica.write(&key(), &older.encode()).is_err());
         assert_eq!(stored(&replica, &key()).as_ref(), Some(&both));
     }
-    // After one that was far ahead was set right, what is valid takes its place.
+    // After the clock is set back by more than the skew, a valid record replaces the stored one.
     set(NOW - SKEW - 1);
     let right = Draft::at(3).made(-SKEW - 1);
     assert_eq!(replica.write(&key(), &right.encode()).unwrap().stored, 1);
