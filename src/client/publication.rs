@@ -1,4 +1,4 @@
-//! What a client has published.
+//! Results of a client's writes.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -6,30 +6,30 @@ use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer
 
 use crate::query::Reading;
 
-/// A write that was made.
+/// Result of a successful write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Publication {
-    /// Of the record.
+    /// Key of the record.
     pub key: RecordKey,
-    /// What was published.
+    /// Content that was published.
     pub content: PublicationContent,
-    /// The other peers that took all of it. An acknowledgement does not prove storage: replicas acknowledge records
-    /// that they refuse. [`Client::confirm`](super::Client::confirm) asks.
+    /// Peers that acknowledged all of it. An acknowledgement does not prove storage: replicas
+    /// acknowledge records they refuse. See [`Client::confirm`](super::Client::confirm).
     pub peers: Vec<PeerId>,
-    /// In how many pieces it was sent.
+    /// Number of chunks it was sent in.
     pub chunks: usize,
 }
 
-/// What was published.
+/// Content that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublicationContent {
     /// An update of the client's own space in a smart record.
     Update(PublishedUpdate),
-    /// A smart record that was [put](super::Client::put) as it is.
+    /// A smart record passed to [`put`](super::Client::put).
     Record(SmartRecord),
-    /// A value of another kind than a smart record.
+    /// A value that is not a smart record.
     Value(Bytes),
 }
 
@@ -37,21 +37,21 @@ pub enum PublicationContent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PublishedUpdate {
-    /// Where it stands in its space.
+    /// Its position in its space.
     pub position: Position,
     /// When its document expires.
     pub expires_at: Timestamp,
 }
 
 impl PublishedUpdate {
-    /// The writer's clock.
+    /// Its sequence number.
     pub const fn seq(&self) -> Seq {
         self.position.seq
     }
 }
 
 impl Publication {
-    /// The update, if it was one of the client's own space.
+    /// The update, if an update of the client's own space was published.
     pub const fn update(&self) -> Option<PublishedUpdate> {
         match self.content {
             PublicationContent::Update(update) => Some(update),
@@ -59,7 +59,7 @@ impl Publication {
         }
     }
 
-    /// The peers whose answers have all of it.
+    /// Peers whose answers contain all of it.
     pub(super) fn holders(&self, reading: &Reading, writer: &Writer) -> Vec<PeerId> {
         match &self.content {
             PublicationContent::Update(update) => reading.holders_of(writer, update.position),
