@@ -2,8 +2,8 @@
 //! target.
 //!
 //! Peer ids are hashes, so `n` peers are spread evenly. The distance of the `k`-th closest peer, as
-//! a share of the key space, closely follows a Gamma distribution of shape `k` and rate `n`. `(k -
-//! 1) / distance` estimates `n` without bias, with a relative error of `1 / √(k - 2)` for one
+//! a share of the key space, closely follows a Gamma distribution of shape `k` and rate `n`. So
+//! `(k - 1) / distance` estimates `n` without bias, with a relative error of `1 / √(k - 2)` for one
 //! lookup.
 //!
 //! **Invariants.** One target counts once, however often it is looked up, and the estimate is the
