@@ -1,4 +1,5 @@
-//! How long reads, writes and watches take while peers are silent: real swarms over TCP, 20 servers.
+//! How long reads, writes and watches take while peers are silent: real swarms over TCP, 20
+//! servers.
 //!
 //! ```sh
 //! cargo bench --bench latency              # 200 operations of each kind; some 25 minutes
@@ -132,7 +133,8 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
     [gets, publishes, watched]
 }
 
-/// Six writers change a board, one after the other. Returns how long each change takes to a watching client.
+/// Six writers change a board, one after the other. Returns how long each change takes to a
+/// watching client.
 async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<Duration> {
     let key = RecordKey::from("/sr/latency/lobby");
     let mut board = watcher.watch(key.clone()).await.unwrap();

@@ -1,12 +1,14 @@
-//! Which addresses of a peer are worth keeping.
+//! Selection of the peers' addresses to keep.
 //!
-//! A host with a few networks has many addresses, and a peer may claim any number. In the routing table they cost room in
-//! each reply, beside the record: with some eight addresses of each of 20 peers a slice does not fit into Kademlia's packet
-//! any more, and whoever asked finds nothing. In an answer they cost dials that lead nowhere.
+//! A host with several networks has many addresses, and a peer may claim any number of them.
+//! Addresses in the routing table take room in each reply, beside the record: with some eight
+//! addresses for each of 20 peers, a slice no longer fits into Kademlia's packet, and the reader
+//! gets nothing. Unreachable addresses in an answer cost failed dials.
 //!
-//! **Invariants.** Those that are kept are no more than [`MAX_ADDRESSES`], and so long all together that 20 peers of them
-//! leave room for a slice of the default size. What nobody elsewhere can reach is not kept: loopback and link-local
-//! addresses stay only of peers that were met there, or told by one that was.
+//! **Invariants.** At most [`MAX_ADDRESSES`] addresses of a peer are kept, short enough in total
+//! that those of 20 peers leave room for a slice of the default size. Addresses that other hosts
+//! cannot reach are not kept: loopback and link-local addresses stay only for peers that were met
+//! there, or were named by a peer met there.
 //!
 //! **Spec.** `docs/design.md`, section "What libp2p-kad does with a store".
 
@@ -14,15 +16,15 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 
-/// How many addresses of a peer are kept: one for each of a few ways to it. A guess.
+/// Maximum number of addresses kept per peer: one for each of a few paths to it. A guess.
 pub(crate) const MAX_ADDRESSES: usize = 3;
-/// How many bytes they may have all together: of 16 KiB, 8 KiB are a slice and 600 bytes the key, twice; a twentieth of the rest,
-/// without the peer id.
+/// Maximum total size of a peer's addresses: a twentieth of what a packet of 16 KiB has left beside
+/// a slice of 8 KiB and twice a key of up to 300 bytes, without the peer id.
 pub(crate) const MAX_BYTES: usize = 330;
-/// What an address has around it in a reply.
+/// Encoding overhead of an address in a reply.
 const FRAME_BYTES: usize = 3;
 
-/// From where an address can be reached.
+/// Scope from which an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     Everywhere,
@@ -43,7 +45,7 @@ impl Reach {
             Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) if has_transport => {
                 return Self::Everywhere;
             }
-            // Nothing can be dialled at a host alone.
+            // A host without a transport cannot be dialled.
             None
             | Some(
                 Protocol::Ip4(_)
@@ -52,7 +54,7 @@ impl Reach {
                 | Protocol::Dns4(_)
                 | Protocol::Dns6(_),
             ) => return Self::Nowhere,
-            // A transport of the user's, or names that stand for whole addresses.
+            // A transport of the application's, or names that stand for whole addresses.
             Some(_) => return Self::Everywhere,
         };
         let (is_link, is_site) = match ip {
@@ -71,7 +73,7 @@ impl Reach {
         }
     }
 
-    /// Whether it means to others what it means to those who have met the peer at `remote`.
+    /// Whether other nodes can use the address as those that met the peer at `remote` can.
     fn is_shared(self, remote: Option<Self>) -> bool {
         match self {
             Self::Everywhere | Self::Site => true,
@@ -81,16 +83,16 @@ impl Reach {
     }
 }
 
-/// The best of a peer's addresses, the best first.
+/// Selects the best of a peer's addresses, best first.
 ///
-/// `remote` is where the peer, or whoever told its addresses, was met.
+/// `remote` is the address at which the peer, or the peer that named the addresses, was met.
 pub(crate) fn best(
     addresses: impl IntoIterator<Item = Multiaddr>,
     remote: Option<&Multiaddr>,
 ) -> Vec<Multiaddr> {
     let (met, host) = (remote.map(without_peer), remote.and_then(|it| it.iter().next()));
     let reach = remote.map(Reach::of);
-    // The better first: by which we are connected, on the machine that we have met, of the widest reach.
+    // Best first: the address of the connection, then the same host, then the widest reach.
     let mut ranked: Vec<_> = addresses
         .into_iter()
         .map(|address| {
@@ -113,7 +115,7 @@ pub(crate) fn best(
     ranked.into_iter().map(|(_, address)| address).filter(fits).take(MAX_ADDRESSES).collect()
 }
 
-/// The address without the id of the peer that is to be met there.
+/// Returns the address without a trailing peer id.
 pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
     let mut address = address.clone();
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
@@ -205,7 +207,8 @@ mod tests {
         let all = [&*longer, &*long, &*name];
         assert_eq!(kept(&all, None), [long.as_str()]);
         assert_eq!(kept(&all[..1], None), Vec::<String>::new());
-        // A packet is 16 KiB; a slice is half of it; the key is there twice, 20 peers with their ids.
+        // A packet is 16 KiB; half of it is a slice. The key occurs twice, and 20 peers with their
+        // ids.
         let peers = 20 * (MAX_BYTES + 50);
         assert!(8 * 1_024 + 2 * 256 + peers + 64 <= 16 * 1_024);
     }

@@ -3,19 +3,19 @@
 //!
 //! * *Lifetimes.* A document lives for the `ttl` it is published with, 48 hours at most
 //!   ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)). [`Client::keep`] signs it anew
-//!   before that, and [`Client::keep_value`] sends a value of another kind again.
-//! * *Dropping.* Dropping a [`KeepHandle`] withdraws its document, dropping a [`KeepValueHandle`]
-//!   stops sending its value. Dropping the last client and handle ends all watches and everything
-//!   that was kept alive; what was published lives until it expires. All of this takes a swarm that
-//!   is still polled. After a crash only the `ttl` ends a document.
-//! * *Merging.* A published document merges with what the client's space says already:
-//!   [`Client::publish`] has the table. [`Client::replace`] leaves nothing of it.
+//!   before it expires. [`Client::keep_value`] sends a value of another kind again.
+//! * *Dropping.* Dropping a [`KeepHandle`] withdraws its document. Dropping a [`KeepValueHandle`]
+//!   stops sending its value. Dropping the last client and handle ends all watches and stops
+//!   keeping anything alive; published records live until they expire. All of this needs a swarm
+//!   that is still polled. After a crash only the `ttl` ends a document.
+//! * *Merging.* A published document merges with the current content of the client's space: see the
+//!   table at [`Client::publish`]. [`Client::replace`] discards that content.
 //! * *Costs, defaults, errors.* See the [crate documentation](crate#what-a-call-costs).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with
-//! [`ClientError::Stopped`]. The number of waiting commands is bounded; a further call waits until
-//! there is room. A call that is dropped is not begun or not continued, except for a write that is
-//! signed or stored already.
+//! [`ClientError::Stopped`]. A call waits while nobody polls the swarm. The queue of commands is
+//! bounded; a call waits until there is room. Dropping a call cancels it, except for a write that
+//! is already signed or stored.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -62,12 +62,14 @@ use smart_record_core::{
     Dict, Namespace, RecordKey, Registry, SmartRecord, ValidationError, View, Writer,
 };
 
-/// How many commands wait; whoever has one more waits with it. A guess.
+/// Maximum number of queued commands; further calls wait. A guess.
 const QUEUE: usize = 64;
 
-/// Writes, reads and watches records through a [`Behaviour`](crate::behaviour::Behaviour). A clone is the same client.
+/// Writes, reads and watches records through a [`Behaviour`](crate::behaviour::Behaviour). Clones
+/// share one connection to the behaviour.
 ///
-/// When the last one is dropped, the behaviour stops to keep alive what it has written, and its watches end.
+/// When the last clone is dropped, the behaviour stops keeping its records alive, and all watches
+/// end.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -89,12 +91,12 @@ pub struct Client {
 }
 
 struct Shared {
-    // One sender for all: each clone of one would add a place to the queue.
+    // One shared sender: each clone of a sender would add a slot to the queue.
     commands: Mutex<mpsc::Sender<Command>>,
     writer: Writer,
     registry: Registry,
     meter: Meter,
-    /// How many handles there have been.
+    /// Number of handles created so far.
     handles: AtomicU64,
 }
 
@@ -109,34 +111,41 @@ impl Client {
         (Self { shared: Arc::new(Shared { commands, writer, registry, meter, handles }) }, inbox)
     }
 
-    /// Who writes.
+    /// The writer of this client's updates.
     pub fn writer(&self) -> &Writer {
         &self.shared.writer
     }
 
-    /// The peer who writes, which is that of the behaviour.
+    /// The peer id of the writer, which is that of the behaviour.
     pub fn peer_id(&self) -> PeerId {
         self.shared.writer.peer_id()
     }
 
-    /// Merges `document` into our space of the smart record `key`. It lives for `ttl`, 48 hours at most
-    /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)); nodes in it may carry an earlier end of their own.
+    /// Merges `document` into the client's own space of the smart record `key`. It lives for `ttl`,
+    /// 48 hours at most ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)); nodes in it may
+    /// carry an earlier expiry of their own.
     ///
-    /// The whole space goes out, so whoever has missed an earlier update gets it with this one. It is sent again
-    /// once an interval and when new peers turn up, until it expires.
+    /// Sends the whole space, so peers that missed an earlier update get it too. The space is sent
+    /// again once per interval and when new peers appear, until it expires.
     ///
-    /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it, or after ten seconds
-    /// ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline)) with those that have. The rest goes on in the background:
-    /// [`Publication::progress`].
+    /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it,
+    /// or after ten seconds ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline))
+    /// with those that have. The rest continues in the background: see [`Publication::progress`].
     ///
-    /// What our space says already and `document` merge:
+    /// The current content of the space and `document` merge:
     ///
     #[doc = smart_record_core::merge_table!()]
     ///
-    /// [`replace`](Self::replace) leaves nothing of what was there.
+    /// [`replace`](Self::replace) discards the current content instead.
+    ///
+    /// If the space has more than 8 KiB
+    /// ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) or 64 updates
+    /// ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)), its oldest
+    /// updates are dropped, with the content that only they have. This is not an error.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::NotAcknowledged`] if it was made, and no other peer has acknowledged it.
+    /// [`ClientError`]. If no other peer has acknowledged the update, the error is
+    /// [`ClientError::NotAcknowledged`] and carries the publication.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -146,7 +155,7 @@ impl Client {
         self.write(key.into(), Write::Merge(document, ttl)).await
     }
 
-    /// Puts `document` in the place of all that our space says.
+    /// Replaces the whole content of the client's own space with `document`.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -159,16 +168,18 @@ impl Client {
         self.write(key.into(), Write::Replace(document, ttl)).await
     }
 
-    /// As [`publish`](Self::publish), and signed anew well before it expires, for as long as the handle lives, there is
-    /// somebody who polls the swarm, and our space is not replaced or withdrawn. So `ttl` is for how long the document
-    /// outlives a crash; it is 48 hours at most ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
+    /// Publishes as [`publish`](Self::publish) does and signs the document anew well before it
+    /// expires, as long as the handle lives, the swarm is polled, and the space is not replaced or
+    /// withdrawn. So `ttl` is how long the document outlives a crash; it is 48 hours at most
+    /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
     ///
-    /// Dropping the handle withdraws the document. The handle changes it with [`KeepHandle::update`], however often, and
-    /// lets go of it with [`KeepHandle::detach`].
+    /// Dropping the handle withdraws the document. [`KeepHandle::update`] changes the document any
+    /// number of times. [`KeepHandle::detach`] ends the handle without withdrawing the document.
     ///
-    /// Each handle keeps a document of its own. Several under one key are merged into one space, and each lives for its own
-    /// `ttl`. What is published or kept later over a part of a document takes that part's place, and is not withdrawn
-    /// with it. The elements of a Set stay, a List is overwritten as a whole. Documents merge as those that are published:
+    /// Each handle keeps its own document. Several documents under one key are merged into one
+    /// space, and each lives for its own `ttl`. A later publication that overwrites a part of a
+    /// document replaces that part, and is not withdrawn with the document. The elements of a Set
+    /// stay; a List is overwritten as a whole. Documents merge as published ones do:
     ///
     #[doc = smart_record_core::merge_table!()]
     ///
@@ -183,9 +194,11 @@ impl Client {
         KeepHandle::new(self, key.into(), document, ttl).await
     }
 
-    /// Withdraws all that our space says, also what is kept. Replicas retain the withdrawal until what it hides is gone:
-    /// until the latest `retain_until` if that is known from a complete read, and otherwise for
-    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours. Until then it has a place in the record.
+    /// Withdraws the whole content of the client's own space, including kept documents. Replicas
+    /// retain the withdrawal until everything that it hides has expired: until the latest
+    /// `retain_until` if a complete read has found that, otherwise for
+    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours. Until then it takes
+    /// room in the record.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -193,15 +206,17 @@ impl Client {
         self.write(key.into(), Write::Withdraw).await
     }
 
-    /// Puts a value that is complete as it is: a record of another kind, signed already, or one of somebody else's
-    /// that is to be sent on. It is sent once; [`keep_value`](Self::keep_value) sends it again.
+    /// Puts a complete value: a signed record of another kind, or another writer's record to be
+    /// forwarded. It is sent once; [`keep_value`](Self::keep_value) sends it again.
     ///
-    /// Replicas keep it until it expires by its own word. One whose rules set no such bound they drop after
-    /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, unless it is sent again.
+    /// Replicas keep it until its own expiry. They drop a value without an expiry
+    /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, after it was last
+    /// sent.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if our own store refuses it or no packet carries it
-    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)), and as [`publish`](Self::publish).
+    /// [`ClientError::Refused`] if the local store refuses it or it does not fit into one packet
+    /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)), and as
+    /// [`publish`](Self::publish).
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -210,17 +225,18 @@ impl Client {
         self.put_by(key.into(), value.into(), None).await
     }
 
-    /// Puts a value that is not a smart record, and sends the same bytes again once an
-    /// [interval](crate::behaviour::BehaviourConfig::refresh_interval) and when new peers turn up: until it expires by its own
-    /// word, something better is known, or the handle is dropped. One without an expiry is kept for as long as the handle
-    /// lives, although replicas drop it 48 hours after it was sent last. Nothing is kept over a restart of this process: its
-    /// owner has to call this again.
+    /// Puts a value that is not a smart record. Sends the same bytes again once per
+    /// [interval](crate::behaviour::BehaviourConfig::refresh_interval) and when new peers appear,
+    /// until the value expires, a better one is known, or the handle is dropped. A value without an
+    /// expiry is sent as long as the handle lives; replicas drop it 48 hours after it was last
+    /// sent. Nothing survives a restart of this process: the application has to call this again.
     ///
-    /// What several handles keep under one key is put together as their namespace has it: the best, or all of them united.
+    /// Values of several handles under one key are combined by the rules of their namespace: into
+    /// the best one, or the union of all.
     ///
     /// # Errors
-    /// As [`put`](Self::put), and [`ClientError::Refused`] if it is a key of smart records, which their writers keep with
-    /// [`keep`](Self::keep). That no other peer has acknowledged it is no error.
+    /// As [`put`](Self::put), and [`ClientError::Refused`] for a key of smart records, whose
+    /// writers use [`keep`](Self::keep). It is no error if no other peer acknowledges the value.
     pub async fn keep_value(
         &self,
         key: impl Into<RecordKey>,
@@ -229,9 +245,10 @@ impl Client {
         KeepValueHandle::new(self, key.into(), value.into()).await
     }
 
-    /// Asks who has got what was published: a read of all peers closest to the key.
+    /// Returns the peers that hold what was published. Reads from all peers closest to the key.
     ///
-    /// Of a record that is larger than one answer, a peer may have it without showing it.
+    /// A peer that holds a record larger than one answer may not show all of it, and is then not
+    /// listed.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -240,19 +257,20 @@ impl Client {
         Ok(publication.holders(&reading, self.writer()))
     }
 
-    /// Reads a record, with the policy of the behaviour.
+    /// Reads a record with the default policy of the behaviour.
     ///
-    /// If no peer is known, or none could be connected to, it comes to what this node has itself, perhaps nothing:
-    /// see [`Reading::has_reached_anyone`].
+    /// If no peer is known or reachable, the result contains only what this node holds itself,
+    /// possibly nothing: see [`Reading::has_reached_anyone`].
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
-    /// [`ClientError::TimedOut`] if nobody answered in time, and [`ClientError::Stopped`].
+    /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, [`ClientError::TimedOut`] if no peer answered in time, and
+    /// [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_by(key.into(), None).await
     }
 
-    /// Reads a record, with a policy and a deadline of its own.
+    /// Reads a record with the given policy and deadline.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -264,12 +282,13 @@ impl Client {
         self.get_by(key.into(), Some(options.into())).await
     }
 
-    /// A stream of ever better readings of a record: one whenever an answer brought something new, and the settled one, which
-    /// [`get`](Self::get) comes to, as the last. One who is slow misses what was in between.
+    /// Returns a stream of ever better readings of a record: one whenever an answer brings
+    /// something new, and at last the settled one, which [`get`](Self::get) returns. A slow
+    /// consumer misses intermediate readings.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys, and
-    /// [`ClientError::Stopped`].
+    /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, and [`ClientError::Stopped`].
     pub async fn read(
         &self,
         key: impl Into<RecordKey>,
@@ -282,25 +301,28 @@ impl Client {
         Ok(Readings::new(receiver))
     }
 
-    /// What a smart record says now.
+    /// Returns the current view of a smart record. It is empty also if no peer was reached;
+    /// [`get`](Self::get) tells the two apart.
     ///
     /// # Errors
-    /// As [`get`](Self::get), and [`ClientError::Unregistered`] if it is not a key of smart records.
+    /// As [`get`](Self::get), and [`ClientError::Unregistered`] if the key is not a key of smart
+    /// records.
     pub async fn view(&self, key: impl Into<RecordKey>) -> Result<View, ClientError> {
         let key = key.into();
         self.check_space(&key)?;
         Ok(self.get(key).await?.view())
     }
 
-    /// A stream of what is known of a record, beginning with what is known first, and then whenever it changes: at once
-    /// when our own store learns of it or something expires, by looking it up now and then otherwise. All
-    /// watches of one key share these lookups.
+    /// Returns a stream of snapshots of a record: the current one first, then one for each change.
+    /// Changes in the local store and expiries show at once; other changes show at the next lookup,
+    /// one every [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), 15
+    /// seconds. All watches of one key share these lookups.
     ///
-    /// It ends when the behaviour does, or with the last client.
+    /// The stream ends with the behaviour or with the last client.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys, and
-    /// [`ClientError::Stopped`].
+    /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, and [`ClientError::Stopped`].
     pub async fn watch(&self, key: impl Into<RecordKey>) -> Result<Watch, ClientError> {
         let key = key.into();
         self.check_key(&key)?;
@@ -309,12 +331,13 @@ impl Client {
         Ok(Watch::new(receiver))
     }
 
-    /// What our own store holds of a smart record, without asking anybody: `None` if nothing, or if it is a record of another
-    /// kind. A replica may know less than the network does, and one that is not a replica of the key may know nothing.
+    /// Returns what the local store holds of a smart record, without any network traffic: `None` if
+    /// nothing, or if it is a record of another kind. A replica may know less than the network
+    /// does; a node that is no replica of the key may know nothing.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
-    /// [`ClientError::Storage`] and [`ClientError::Stopped`].
+    /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, [`ClientError::Storage`] and [`ClientError::Stopped`].
     pub async fn stored(
         &self,
         key: impl Into<RecordKey>,
@@ -324,9 +347,9 @@ impl Client {
         self.look(move |store| store.record(&key)).await
     }
 
-    /// What our own store holds of one writer's space, without asking anybody. It may hold the space of a protected writer, ours
-    /// for instance, beside a record that has no place for it: see
-    /// [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
+    /// Returns what the local store holds of one writer's space, without any network traffic. It
+    /// may hold the space of a protected writer, such as the client, beside a record that has no
+    /// room for it: see [`StoreConfig::with_protected`](crate::store::StoreConfig::with_protected).
     ///
     /// # Errors
     /// As [`stored`](Self::stored).
@@ -340,7 +363,8 @@ impl Client {
         self.look(move |store| store.record_of(&key, [&writer])).await
     }
 
-    /// The record in our own store after this one, or the first; each comes once in the order of distance from us.
+    /// Returns the next record of the local store after `after`, or the first. Iterates over all
+    /// records once, in the order of distance from this node.
     pub async fn next_stored(
         &self,
         after: Option<RecordId>,
@@ -348,9 +372,10 @@ impl Client {
         self.look(move |store| store.next_record(after)).await
     }
 
-    /// Waits until nothing is under way any more that clients have begun, in the background either: writes that are on their way to
-    /// replicas, and reads that wait for late answers. Each has a deadline, so this takes some 40 seconds at most, if nobody begins
-    /// anything else meanwhile. What is kept alive is not waited for.
+    /// Waits until no operation of clients is under way any more, background work included: writes
+    /// that are being sent, and reads that wait for late answers. Each has a deadline, so this
+    /// takes at most some 40 seconds, unless further operations begin. It does not wait for what is
+    /// kept alive.
     ///
     /// # Errors
     /// [`ClientError::Stopped`].
@@ -358,7 +383,7 @@ impl Client {
         self.ask(Command::Close).await
     }
 
-    /// One that does not keep the behaviour's spaces alive.
+    /// Returns a weak handle, which does not keep the behaviour's records alive.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient(Arc::downgrade(&self.shared))
     }
@@ -374,12 +399,12 @@ impl Client {
         ask.instrument(span).await
     }
 
-    /// Checks that something may stand under a key.
+    /// Checks that the key is a valid key of a registered namespace.
     fn check_key(&self, key: &RecordKey) -> Result<(), ClientError> {
         Ok(self.shared.registry.check_key(key)?)
     }
 
-    /// Checks that there are spaces under a key.
+    /// Checks that the key is a key of smart records.
     fn check_space(&self, key: &RecordKey) -> Result<(), ClientError> {
         match self.shared.registry.resolve(key) {
             Ok(Namespace::Spaces(rules)) => Ok(rules.check_key(key)?),
@@ -387,13 +412,13 @@ impl Client {
         }
     }
 
-    /// Checks that there is a value under a key, and not spaces.
+    /// Checks that the key belongs to a namespace of values.
     fn check_value(&self, key: &RecordKey) -> Result<(), ClientError> {
         match self.shared.registry.resolve(key)? {
             Namespace::Value(validator) => Ok(validator.check_key(key)?),
             Namespace::Spaces(_) => {
                 let reason =
-                    format!("{key} is a key of smart records, which are kept by their writers");
+                    format!("{key} is a key of smart records, which their writers keep alive");
                 Err(ValidationError::Unsupported(reason).into())
             }
         }
@@ -422,7 +447,7 @@ impl Client {
         self.publish_by(checked, command).instrument(span).await
     }
 
-    /// Asks for a write under a key that is good, and says how it went and how long it took.
+    /// Sends a write command if the check of its key passed. Records and logs the outcome.
     async fn publish_by(
         &self,
         checked: Result<(), ClientError>,
@@ -470,12 +495,12 @@ impl Client {
     }
 }
 
-/// A client that goes with the last [`Client`].
+/// Weak handle to a [`Client`].
 #[derive(Clone, Debug)]
 pub struct WeakClient(Weak<Shared>);
 
 impl WeakClient {
-    /// The client, if there is still another.
+    /// Returns a client, if another one still exists.
     pub fn upgrade(&self) -> Option<Client> {
         self.0.upgrade().map(|shared| Client { shared })
     }

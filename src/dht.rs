@@ -1,13 +1,17 @@
-//! Records in the DHT, through a running `kad::Behaviour` in which only the store was replaced.
+//! Reads and writes records through a plain `kad::Behaviour` whose store is a
+//! [`SmartRecordStore`](crate::store::SmartRecordStore).
 //!
-//! [`Dht`] is an asynchronous handle without a swarm: it hands what it is asked for through a channel to a [`DhtDriver`], which
-//! lives where the user polls the swarm. A [`Client`](crate::client::Client) of a [`Behaviour`](crate::behaviour::Behaviour) does more: it repairs,
-//! keeps alive, watches, and notices who withholds.
+//! [`Dht`] is an asynchronous handle. It sends commands through a channel to a [`DhtDriver`], which
+//! runs where the application polls the swarm. A [`Client`](crate::client::Client) of a
+//! [`Behaviour`](crate::behaviour::Behaviour) does more: it repairs replicas, keeps records alive,
+//! watches keys, and detects withheld records.
 //!
-//! **Invariants.** Neither side panics or hangs when the other is dropped. Commands that wait and operations that run are bounded
-//! in number, and each operation in time. A read that nobody waits for any more is ended; a put goes on.
+//! **Invariants.** Neither side panics or hangs when the other is dropped. The numbers of queued
+//! commands and running operations are bounded, and so is the duration of each operation. A read
+//! whose caller is gone is ended; a put continues.
 //!
-//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
+//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a
+//! store".
 
 mod driver;
 
@@ -27,7 +31,8 @@ pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
 use crate::{query::Reading, store::WriteError};
 
-/// Writes and reads records through a bare `kad::Behaviour<SmartRecordStore>`. A clone is the same handle.
+/// Writes and reads records through a plain `kad::Behaviour<SmartRecordStore>`. Clones share one
+/// driver.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -55,11 +60,13 @@ use crate::{query::Reading, store::WriteError};
 /// # }
 /// ```
 ///
-/// Configure Kademlia with [`SmartRecordStore::kad_config`](crate::store::SmartRecordStore::kad_config). The node that puts a record
-/// keeps it alive by Kademlia's replication for as long as it runs, or until the record expires.
+/// Configure Kademlia with
+/// [`SmartRecordStore::kad_config`](crate::store::SmartRecordStore::kad_config). Kademlia's
+/// replication on the node that puts a record keeps the record alive as long as the node runs, or
+/// until the record expires.
 #[derive(Clone, Debug)]
 pub struct Dht {
-    // One sender for all: each clone of one would add a place to the queue.
+    // One shared sender: each clone of a sender would add a slot to the queue.
     commands: Arc<Mutex<mpsc::Sender<DhtCommand>>>,
 }
 
@@ -78,27 +85,30 @@ impl Default for DhtConfig {
 }
 
 settings! { DhtConfig:
-    /// How many of the peers closest to a key are sent what is put: the replication factor of the `kad::Config`, from which it
-    /// cannot be read. Defaults to Kademlia's own, 20, which is also the most.
+    /// Number of peers closest to a key that a put sends the record to: the replication factor of
+    /// the `kad::Config`, which cannot be read from there. Defaults to 20, Kademlia's own value and
+    /// the maximum.
     replicas, with_replicas: NonZeroUsize;
-    /// How many lookups a read of a large record takes at most. Defaults to 16: a board of 200 KB takes a handful.
+    /// Maximum number of lookups per read of a large record. Defaults to 16: a board of 200 KB
+    /// takes a handful.
     read_rounds, with_read_rounds: usize;
-    /// How long a read or a put takes at most, whatever peers do. A read then comes to what was found until then. Defaults to 60
-    /// seconds, as Kademlia gives to each query.
+    /// Maximum duration of a read or a put. A read then returns what it has found so far. Defaults
+    /// to 60 seconds, Kademlia's own query timeout.
     timeout, with_timeout: Duration;
 }
 
-/// Why the DHT could not be asked, or did not take a record.
+/// Errors of [`Dht`] calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DhtError {
-    /// The driver was dropped, or dropped the question: nobody polls the swarm any more.
+    /// The driver was dropped, or dropped the command: the swarm is no longer polled.
     #[error("the driver of the DHT has stopped")]
     DriverStopped,
-    /// Nobody answered in time, or not all of a record could be sent in time.
-    #[error("the time was up before the peers had answered")]
+    /// No peer answered in time, or not all of a record could be sent in time.
+    #[error("the operation timed out")]
     TimedOut,
-    /// The rules of its namespace refuse the key or the record, or the store of this node has no room for it.
+    /// The rules of the key's namespace refuse the key or the record, or the local store has no
+    /// room for it.
     #[error(transparent)]
     Refused(#[from] WriteError),
     /// The record is stored on this node, but no other peer took all of it.
@@ -117,28 +127,29 @@ impl DhtError {
 }
 
 impl Dht {
-    /// A handle and its driver, with all defaults.
+    /// Returns a handle and its driver, with default settings.
     pub fn new() -> (Self, DhtDriver) {
         Self::with_config(DhtConfig::default())
     }
 
-    /// A handle and its driver.
+    /// Returns a handle and its driver.
     pub fn with_config(config: DhtConfig) -> (Self, DhtDriver) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver, config))
     }
 
-    /// Puts the bytes of a record that is signed already: a smart record, usually what
-    /// [`SpaceSigner::record`](smart_record_core::SpaceSigner::record) says, or a value of another
-    /// namespace. Stores it here, looks up the peers closest to its key once, and sends each of
-    /// them all of it, a smart record in as many chunks as it takes. Returns the peers that took
-    /// all of it.
+    /// Puts the bytes of a signed record: a smart record, usually from
+    /// [`SpaceSigner::record`](smart_record_core::SpaceSigner::record), or a value of another
+    /// namespace. Stores it locally, looks up the peers closest to its key once, and sends all of
+    /// it to each of them, a smart record in as many chunks as needed. Returns the peers that
+    /// acknowledged all of it.
     ///
-    /// An acknowledgement does not prove storage: replicas acknowledge records that they refuse. [`get`](Self::get) tells who
-    /// has what, with [`Reading::holders_of`].
+    /// An acknowledgement does not prove storage: replicas acknowledge records they refuse. To see
+    /// who holds what, call [`get`](Self::get) and [`Reading::holders_of`].
     ///
     /// # Errors
-    /// [`DhtError::Refused`] if nothing of it is good, the latest of a single space is refused, or no packet carries the value
+    /// [`DhtError::Refused`] if no part of the record is valid, the latest update of a single space
+    /// is refused, or the value does not fit into one packet
     /// ([`StoreConfig::chunk_bytes`](crate::store::StoreConfig::chunk_bytes)),
     /// [`DhtError::NotReplicated`] if no other peer took all of it, and as [`get`](Self::get).
     pub async fn put(
@@ -150,22 +161,24 @@ impl Dht {
         self.ask(|reply| Request::Put { key, value, reply }).await
     }
 
-    /// Reads a record from all peers closest to the key and from this node: each answer by the rules of its namespace, all good
-    /// ones together. A record of which a peer shows but a slice is looked up again until nothing new arrives.
+    /// Reads a record from all peers closest to the key and from this node. Validates each answer
+    /// by the rules of the namespace and combines the valid ones. Repeats the lookup of a record
+    /// that peers show in slices until nothing new arrives.
     ///
-    /// Nothing is stored here, nobody is repaired and nothing remembered, so [`Reading::stale`] and [`Reading::withheld`] are
+    /// Stores, repairs and remembers nothing, so [`Reading::stale`] and [`Reading::withheld`] are
     /// empty.
     ///
     /// # Errors
-    /// [`DhtError::Refused`] if nothing is registered for the key or it has not the form of its namespace's keys,
-    /// [`DhtError::TimedOut`] if nobody answered in time, and [`DhtError::DriverStopped`].
+    /// [`DhtError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, [`DhtError::TimedOut`] if no peer answered in time, and
+    /// [`DhtError::DriverStopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();
         self.ask(|reply| Request::Get { key, reply }).await
     }
 
-    /// Sends a value to these peers, and stores it here if `here`, to be kept for `lifetime` at most. Whether they take it is not
-    /// waited for.
+    /// Sends a value to these peers, and stores it locally if `here`, for `lifetime` at most. Does
+    /// not wait for acknowledgements.
     #[cfg(feature = "signed")]
     pub(crate) async fn send_to(
         &self,

@@ -1,20 +1,21 @@
-//! The record manager: publishes and gets signed records, over a store of one's own or over the
-//! DHT.
+//! Record manager: publishes and gets signed records, over a local store or over the DHT.
 //!
-//! A [`RecordManager`] signs what it publishes, checks everything that it gets, and of several
-//! records takes the one with the highest sequence. Which keys it may write and read, and what may
-//! stand there, say the [`SignedRecordValidator`]s that it is given for namespaces. Where records
-//! are kept says its [`RecordBackend`]: a store of one's own ([`StoreBackend`]), or the DHT,
-//! through a [`Client`](crate::client::Client), or, for a swarm with Kademlia alone, a
+//! A [`RecordManager`] signs what it publishes, validates everything it gets, and selects the
+//! record with the highest sequence. One [`SignedRecordValidator`] per namespace decides which keys
+//! the manager may read and write and which records are valid. The [`RecordBackend`] stores the
+//! records: a local store ([`StoreBackend`]), or the DHT through a
+//! [`Client`](crate::client::Client) or, for a swarm with a plain `kad::Behaviour`, a
 //! [`Dht`](crate::dht::Dht).
 //!
-//! To announce that one provides something, Kademlia has provider records of its own: use
-//! `kad::Behaviour::start_providing` and `get_providers`.
+//! Provider records are a feature of Kademlia itself: use `kad::Behaviour::start_providing` and
+//! `get_providers`.
 //!
-//! **Invariants.** Nothing that a backend answers is believed. A manager never signs two records of a key with
-//! the same sequence, nor hands out a record after a better one of the same key that has not expired.
+//! **Invariants.** Every answer of a backend is validated. A manager never signs two records of a
+//! key with the same sequence, and never returns a record after a better, unexpired one of the same
+//! key.
 //!
-//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and client" (what a read corrects).
+//! **Spec.** The record manager of the libp2p record module; `docs/design.md`, "Behaviour and
+//! client" (what a read corrects).
 
 mod backend;
 mod client;
@@ -46,7 +47,7 @@ use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
 };
 
-/// Publishes and gets signed records. A clone is the same manager.
+/// Publishes and gets signed records. Clones share their state.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -83,63 +84,63 @@ impl<B> Clone for RecordManager<B> {
     }
 }
 
-/// A record after it was put.
+/// Result of a successful put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// As it was signed.
+    /// The signed record.
     pub record: SignedRecord,
-    /// How many other peers have taken it. Whether they keep it nobody knows: a replica that refuses a
-    /// record does not say so.
+    /// Number of other peers that acknowledged it. An acknowledgement does not prove storage:
+    /// replicas acknowledge records they refuse.
     pub peers: usize,
 }
 
-/// What a lookup has found.
+/// Result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LookupOutcome {
     /// The best record.
     pub best: Option<SignedRecord>,
-    /// Those who answered with something else than a good record, and what is wrong with it.
+    /// Holders that answered with an invalid record, with the errors.
     pub refused: Vec<(Holder, ValidationError)>,
-    /// Those who had a lesser record, or none; they are sent the best.
+    /// Holders that had a worse record or none; they are sent the best one.
     pub behind: Vec<Holder>,
 }
 
-/// Why a manager could not do what it was asked for. `E` is the backend's own error.
+/// Errors of a [`RecordManager`]. `E` is the backend's error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError<E> {
-    /// The manager has no rules for this key.
-    #[error("no rules of signed records for {0}")]
+    /// The manager has no rules for the key.
+    #[error("no signed records are registered for {0}")]
     Unregistered(RecordKey),
-    /// The key, or the record to be put, is against the rules of its namespace.
+    /// The key or the record violates the rules of its namespace.
     #[error(transparent)]
     Refused(#[from] ValidationError),
     /// The record could not be signed.
     #[error(transparent)]
     Sign(#[from] SignRecordError),
-    /// There is no sequence above the highest one that is known.
-    #[error("there is no higher sequence left for {0}")]
+    /// No sequence above the highest known one is left.
+    #[error("no higher sequence is left for {0}")]
     SequenceExhausted(RecordKey),
-    /// All that was found is older than what was put or got before and has not expired: someone withholds records
-    /// or replays old ones.
+    /// Only records older than a known, unexpired one were found: a holder withholds records or
+    /// replays old ones.
     #[error("{key}: found sequence {found}, but {known} is known")]
     RolledBack {
-        /// Of the records.
+        /// Key of the record.
         key: RecordKey,
-        /// The highest sequence that was met before.
+        /// Highest sequence put or got before.
         known: u64,
-        /// The highest sequence that was found now.
+        /// Highest sequence found now.
         found: u64,
     },
-    /// Nothing good was found, although a record that was put or got before has not expired by its own word: someone
-    /// withholds it, or all who had it have gone or dropped it, as nodes of a DHT do with what nobody puts again.
+    /// No valid record was found although a known one has not expired: a holder withholds it, or
+    /// all holders have left or dropped it, as DHT nodes drop records that are not put again.
     #[error("{key}: nothing found, but sequence {known} is known")]
     Withheld {
-        /// Of the records.
+        /// Key of the record.
         key: RecordKey,
-        /// The highest sequence that was met before.
+        /// Highest sequence put or got before.
         known: u64,
     },
     /// The backend failed.
@@ -148,15 +149,16 @@ pub enum ManagerError<E> {
 }
 
 impl<B: RecordBackend> RecordManager<B> {
-    /// A manager that signs with `keypair`, goes by the rules of each namespace, and keeps records in `backend`.
+    /// Returns a manager that signs with `keypair`, applies the rules of each namespace, and stores
+    /// records in `backend`.
     ///
     /// Register the same rules with the backend's store. The author need not be the peer of that
-    /// store: a record says who has signed it, and one node may serve several authors.
+    /// store: a record names its author, and one node may serve several authors.
     pub fn new(keypair: Keypair, rules: Namespaces<SignedRecordValidator>, backend: B) -> Self {
         Self::with_clock(keypair, rules, backend, SystemClock)
     }
 
-    /// A manager with a clock of the user's.
+    /// Returns a manager with the given clock.
     pub fn with_clock(
         keypair: Keypair,
         rules: Namespaces<SignedRecordValidator>,
@@ -174,18 +176,19 @@ impl<B: RecordBackend> RecordManager<B> {
         }
     }
 
-    /// Where the records are kept.
+    /// The backend that stores the records.
     pub fn backend(&self) -> &B {
         &self.inner.backend
     }
 
-    /// Signs `value` and puts it under `key`, with a sequence above any that is known here or found there. It is put once:
-    /// replicas drop it 48 hours later, or at its own end if that comes first. [`keep`](Self::keep) keeps it alive.
+    /// Signs `value` and puts it once under `key`, with a sequence above every known and every
+    /// found one. Replicas drop it after 48 hours, or at its expiry if that is earlier.
+    /// [`keep`](Self::keep) keeps it alive.
     ///
-    /// Once the backend has been asked, dropping the future does not undo the put.
+    /// Dropping the future after the backend was called does not undo the put.
     ///
     /// # Errors
-    /// [`ManagerError`]. If it is of the backend, the record may have been put all the same.
+    /// [`ManagerError`]. After [`ManagerError::Backend`] the record may still have been put.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -194,7 +197,7 @@ impl<B: RecordBackend> RecordManager<B> {
         self.sign_and_put(key.into(), value.into(), None).await
     }
 
-    /// As [`publish`](Self::publish), but the record expires at an instant.
+    /// As [`publish`](Self::publish), with an expiry of the record.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -215,7 +218,7 @@ impl<B: RecordBackend> RecordManager<B> {
     ) -> Result<Published, ManagerError<B::Error>> {
         let rules = self.rules(&key)?;
         let author = Writer::from(&self.inner.keypair.public());
-        // Before anyone is asked.
+        // Checked before the backend is called.
         rules.check_writer(&key, &author, value.len())?;
         let found = self.survey(rules, &key).await?;
         let sequence = self
@@ -227,8 +230,7 @@ impl<B: RecordBackend> RecordManager<B> {
         self.put(record).await
     }
 
-    /// Puts a record that is signed already, one's own or another's: to send it on, or to keep it
-    /// alive.
+    /// Puts a signed record of this or another author, to forward it or to keep it alive.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -242,12 +244,12 @@ impl<B: RecordBackend> RecordManager<B> {
             .put(record.key(), record.encode())
             .await
             .map_err(ManagerError::Backend)?;
-        // If something better was met meanwhile, that stays known.
+        // A better record seen in the meantime stays remembered.
         let _ = self.known().meet(&record, validity.ends_at(now), now, rules.limits());
         Ok(Published { record: record.with_received_at(now), peers })
     }
 
-    /// The value of the best record under `key`.
+    /// Returns the value of the best record under `key`.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -258,7 +260,7 @@ impl<B: RecordBackend> RecordManager<B> {
         Ok(self.get_record(key).await?.map(|record| record.value().to_vec()))
     }
 
-    /// The best record under `key`, and when it was received here first.
+    /// Returns the best record under `key`, with the time when this manager first received it.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -269,7 +271,7 @@ impl<B: RecordBackend> RecordManager<B> {
         Ok(self.lookup(key).await?.best)
     }
 
-    /// Whether there is a record under `key`.
+    /// Returns whether there is a record under `key`.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -280,8 +282,8 @@ impl<B: RecordBackend> RecordManager<B> {
         Ok(self.get_record(key).await?.is_some())
     }
 
-    /// Looks up the best record under `key`, keeps it here, sends it to those who are behind, and tells what
-    /// was wrong with other answers.
+    /// Looks up the best record under `key`, stores it locally, sends it to the holders that are
+    /// behind, and reports invalid answers.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -321,7 +323,7 @@ impl<B: RecordBackend> RecordManager<B> {
         Ok(LookupOutcome { best, refused: survey.refused, behind: survey.behind })
     }
 
-    /// Asks the backend, checks all answers and selects the best.
+    /// Calls the backend, validates all answers and selects the best record.
     async fn survey(
         &self,
         rules: &SignedRecordValidator,
@@ -345,12 +347,13 @@ impl<B> RecordManager<B> {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // No panic can have left it half-changed.
+        // A panic cannot leave the state inconsistent.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Leaves out the clock, which need not be `Debug`; the backend is of a type parameter, which `impl_debug!` does not know.
+/// Omits the clock, which need not be `Debug`. `impl_debug!` does not support the type parameter of
+/// the backend.
 impl<B: fmt::Debug> fmt::Debug for RecordManager<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordManager")

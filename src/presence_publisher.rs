@@ -1,8 +1,9 @@
-//! Presence from an app: an announcement that is kept alive, and finding those of others.
+//! Keeps a client's presence announcement alive, and finds the announcements of others.
 //!
-//! A [`PresencePublisher`] announces a client at a node, has the node countersign, puts the record into the DHT, does so
-//! again well before it expires, and withdraws it in the end. The node's half of the signature comes from a
-//! [`NodeSigner`], so node and client may be one process or two. [`find`] says where a client is present.
+//! A [`PresencePublisher`] announces a client at a node: it has the node countersign, puts the
+//! record into the DHT, renews it well before it expires, and withdraws it at the end. A
+//! [`NodeSigner`] provides the node's signature, so node and client may be one process or two.
+//! [`find`] returns the current announcements of a client.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -33,8 +34,9 @@
 //! # }
 //! ```
 //!
-//! **Invariants.** What a node gives back is put only if it is what the client has signed. Nothing is put after the
-//! withdrawal. Each wait for somebody else is bounded. Whatever the settings are, it pauses before it tries again.
+//! **Invariants.** A countersigned announcement is put only if it is the one the client has signed.
+//! Nothing is put after the withdrawal. Each wait for the node or the network is bounded. There is
+//! a pause before each retry, whatever the settings.
 //!
 //! **Spec.** `docs/design.md`, section "Presence from an app".
 
@@ -65,11 +67,11 @@ use smart_record_formats::presence::{
 
 type Stop = oneshot::Sender<Result<Publication, PublisherError>>;
 
-/// Keeps the announcement of a client at a node alive, as a stream of how that goes. One who is slow misses what was in
-/// between.
+/// Keeps the announcement of a client at a node alive. Stream of its states; a slow reader misses
+/// intermediate states.
 ///
-/// When it is dropped, the announcement is withdrawn as far as its task still runs; [`withdraw`](Self::withdraw) waits for
-/// that and says how it went.
+/// Dropping it withdraws the announcement if its task still runs. [`withdraw`](Self::withdraw)
+/// waits for that and returns the result.
 #[derive(Debug)]
 #[must_use = "the announcement is withdrawn when this is dropped"]
 pub struct PresencePublisher {
@@ -77,53 +79,53 @@ pub struct PresencePublisher {
     stop: oneshot::Sender<Stop>,
 }
 
-/// How keeping an announcement alive goes.
+/// State of a publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum PublisherState {
     /// The announcement was put into the DHT.
     Announced {
-        /// As both have signed it.
+        /// The announcement, signed by both client and node.
         announcement: Announcement,
-        /// The other peers that took it. With none it is tried again soon.
+        /// Other peers that acknowledged it. If there are none, the put is retried soon.
         peers: Vec<PeerId>,
     },
-    /// It could not be; an earlier announcement may still hold.
+    /// The announcement failed; an earlier announcement may still be valid.
     Failed {
-        /// Why.
+        /// The error.
         error: PublisherError,
-        /// When it is tried again.
+        /// Delay before the next attempt.
         retry_in: Duration,
     },
-    /// It could not be, and trying again would not help: the task has ended, which is the last that is told. An earlier
-    /// announcement holds until it expires.
+    /// The announcement failed permanently. The task has ended; this is the last state. An earlier
+    /// announcement is valid until it expires.
     GaveUp {
-        /// Why.
+        /// The error.
         error: PublisherError,
     },
 }
 
-/// Why a client could not be announced, or the announcement not be withdrawn.
+/// Errors of a [`PresencePublisher`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublisherError {
-    /// Replicas would refuse it, or the client's key cannot sign.
+    /// Replicas would refuse the announcement, or the client's key cannot sign.
     #[error(transparent)]
     Announce(#[from] AnnounceError),
-    /// The node has not countersigned.
+    /// The node did not countersign.
     #[error(transparent)]
     Node(#[from] NodeSignerError),
-    /// The node has not answered in time.
-    #[error("the node has not countersigned within {waited:?}")]
+    /// The node did not answer in time.
+    #[error("the node did not countersign within {waited:?}")]
     NodeTimedOut {
-        /// How long it had.
+        /// Time that it had.
         waited: Duration,
     },
-    /// The node gave back something else than it was to sign.
-    #[error("the node has signed something else than it was given")]
+    /// The node signed something other than what it was given.
+    #[error("the node signed something other than it was given")]
     OtherAnnouncement,
-    /// It could not be put.
+    /// The record could not be put.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The publisher's task has ended.
@@ -132,9 +134,10 @@ pub enum PublisherError {
 }
 
 impl PublisherError {
-    /// Whether it would be the same the next time: replicas would refuse what the settings ask for, such as a lifetime that
-    /// is too long or none at all, the client's key cannot sign, or the registry has no rules for presence. A clock that was
-    /// far ahead before is not permanent: see [`Announcer::is_ahead`].
+    /// Whether a retry cannot succeed: replicas would refuse what the settings ask for (such as a
+    /// lifetime that is zero or too long), the client's key cannot sign, or the registry has no
+    /// rules for presence. A clock that was too fast earlier is not permanent: see
+    /// [`Announcer::is_ahead`].
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Announce(AnnounceError::Refused(PresenceError::Limit(exceeded))) => {
@@ -148,13 +151,13 @@ impl PublisherError {
 }
 
 impl PresencePublisher {
-    /// A publisher and its task, which has to be spawned: it ends once the announcement is withdrawn, the client's
-    /// behaviour is gone, or it is clear that there is nothing to be announced; see [`PublisherState::GaveUp`].
+    /// Returns a publisher and its task, which has to be spawned. The task ends when the
+    /// announcement is withdrawn, the client's behaviour is gone, or the announcement has failed
+    /// permanently; see [`PublisherState::GaveUp`].
     ///
-    /// What the network holds of the client's earlier announcements is looked up first; see [`Announcer::resume`] and
-    /// [`Announcer::learn`]. The
-    /// registry of the behaviour needs the rules of presence records, as [`built_in`](smart_record_formats::built_in)
-    /// has them.
+    /// The task first looks up the client's earlier announcements in the network; see
+    /// [`Announcer::resume`] and [`Announcer::learn`]. The registry of the behaviour needs the
+    /// rules of presence records, as in [`built_in`](smart_record_formats::built_in).
     pub fn new(
         client: Client,
         announcer: Announcer,
@@ -169,11 +172,11 @@ impl PresencePublisher {
         (Self { states, stop }, task.run(stopped))
     }
 
-    /// Withdraws the announcement, and ends the task.
+    /// Withdraws the announcement and ends the task.
     ///
     /// # Errors
-    /// [`PublisherError`] if the withdrawal could not be put; the announcement then holds until it expires. That no other peer
-    /// was there to take it is no error: see [`Publication::peers`].
+    /// [`PublisherError`] if the withdrawal could not be put; the announcement is then valid until
+    /// it expires. It is no error if no other peer took the withdrawal: see [`Publication::peers`].
     pub async fn withdraw(self) -> Result<Publication, PublisherError> {
         let (reply, answer) = oneshot::channel();
         self.stop.send(reply).map_err(|_| PublisherError::Stopped)?;
@@ -189,11 +192,12 @@ impl Stream for PresencePublisher {
     }
 }
 
-/// Where a client is present now, and with which keys; ordered by the peer id of the node. Nowhere is no error.
+/// Returns the current announcements of a client, ordered by the peer id of the node. An empty
+/// result is no error.
 ///
 /// # Errors
-/// [`ClientError::TimedOut`] if nobody answered in time, [`ClientError::Unreachable`] if nobody could be asked and this node
-/// knows nothing itself, and [`ClientError::Stopped`].
+/// [`ClientError::TimedOut`] if no peer answered in time, [`ClientError::Unreachable`] if no peer
+/// could be asked and this node holds nothing itself, and [`ClientError::Stopped`].
 pub async fn find(
     client: &Client,
     key: &PresenceKey,
@@ -205,7 +209,7 @@ pub async fn find(
     }
     let snapshot = reading.snapshot;
     let rules = PresenceValidator::new(limits.clone());
-    // A value of which nothing is left that is good says nothing.
+    // A value without any valid announcement left counts as empty.
     let record =
         snapshot.value().and_then(|value| rules.read(key.as_record_key(), value, snapshot.at).ok());
     Ok(record.map(|record| record.view(snapshot.at).cloned().collect()).unwrap_or_default())

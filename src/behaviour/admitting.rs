@@ -1,7 +1,9 @@
-//! What is stored here of what others say: what they send, when it is validated off the swarm's task, and what was read.
+//! Local storage of records from other peers: inbound records that are validated off the swarm's
+//! task, and records found by reads.
 //!
-//! **Invariants.** Both kinds of inbound writes are handled, records and provider records. Whatever is refused is
-//! counted. If someone is to be asked, nothing of others is stored unasked, whether it was sent or read.
+//! **Invariants.** Both kinds of inbound writes are handled, records and provider records. Every
+//! refusal is counted. If there is an [`AsyncValidator`](super::AsyncValidator), no record of
+//! another peer is stored without its consent, whether inbound or read.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,22 +24,22 @@ use crate::{
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
-/// How many spaces are stored at a time: well below a millisecond's worth.
+/// Number of spaces stored at a time: takes well below a millisecond.
 const PIECE: usize = 32;
-/// How many such pieces may wait: 32 boards of the most spaces that there can be.
+/// Maximum number of waiting pieces: 32 boards of maximum size.
 const MAX_PIECES: usize = 1_024;
 
-/// What of others is to be stored here.
+/// Records of other peers that are to be stored.
 pub(super) struct Admission {
-    /// `None`: what they send is validated on the task, by the store.
+    /// `None`: the store validates inbound records on the task.
     off_task: Option<OffTask>,
-    /// What was read and is to be stored, in pieces.
+    /// Records found by reads that are to be stored, in pieces.
     to_keep: VecDeque<SmartRecord>,
 }
 
 type Admitted = Result<(), InboundRefusal>;
 
-/// What others send is validated elsewhere.
+/// State of validation off the task.
 pub(super) struct OffTask {
     sources: RateLimit<PeerId>,
     worker: Worker,
@@ -49,13 +51,13 @@ impl Admission {
         Self { off_task, to_keep: VecDeque::new() }
     }
 
-    /// Who checks answers elsewhere, if there is someone.
+    /// The worker that validates answers to reads, if any.
     pub(super) fn worker(&mut self) -> Option<&mut Worker> {
         self.off_task.as_mut().map(|off_task| &mut off_task.worker)
     }
 
-    /// Takes the record out of a request, if it is ours to store. What is left is told to the user, the same whether
-    /// validation is off the task or not.
+    /// Takes the record out of an inbound request if validation is off the task. The rest of the
+    /// request is emitted to the user, the same in both cases.
     pub(super) fn on_request(&mut self, env: &mut Env, request: &mut InboundRequest) {
         let Some(off_task) = &mut self.off_task else {
             return;
@@ -67,7 +69,7 @@ impl Admission {
             }
             InboundRequest::AddProvider { record } => {
                 let Some(record) = record.take() else { return };
-                // Kademlia has made sure that this is who has sent it.
+                // Kademlia has checked that the provider is the sender.
                 (record.provider, off_task.admit_provider(env, record))
             }
             _ => return,
@@ -75,12 +77,13 @@ impl Admission {
         off_task.note(env, source, admitted);
     }
 
-    /// Who is asked before anything of others is stored.
+    /// The worker, if an async validator decides about records of other peers.
     fn asks(&mut self) -> Option<&mut Worker> {
         self.worker().filter(|worker| worker.asks)
     }
 
-    /// Stores here what was found if we have some of it, or are a server among the closest ourselves.
+    /// Stores a found record locally if the store already holds some of it, or this node is a
+    /// server among the closest to the key.
     pub(super) fn keep(&mut self, env: &mut Env, lookup: &Lookup, is_close: bool) {
         let now = env.now();
         let key = lookup.key();
@@ -107,7 +110,7 @@ impl Admission {
         };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
-            // What nobody has said now was asked about when it was said.
+            // The validator has already decided about what came from no answer of this read.
             if let Some(source) = lookup.source_of(writer) {
                 let part = by_source.entry(source);
                 let part = part.or_insert_with(|| SmartRecord::new(news.key().clone()));
@@ -132,7 +135,8 @@ impl Admission {
         }
     }
 
-    /// Stores a record, at once if it is small; else piece by piece, so that other tasks have their turn in between.
+    /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
+    /// between.
     fn keep_verified(&mut self, env: &mut Env, news: SmartRecord) {
         if news.spaces().len() <= PIECE {
             return env.insert(Checked::verified(news));
@@ -155,12 +159,12 @@ impl Admission {
         }
     }
 
-    /// Whether all of what was read is stored.
+    /// Whether all records found by reads are stored.
     pub(super) fn has_kept_all(&self) -> bool {
         self.to_keep.is_empty()
     }
 
-    /// Stores the next piece of what was read. Returns whether there was one.
+    /// Stores the next piece of a record found by a read. Returns whether there was one.
     pub(super) fn keep_a_piece(&mut self, env: &mut Env) -> bool {
         let Some(piece) = self.to_keep.pop_front() else {
             return false;
@@ -200,22 +204,22 @@ impl OffTask {
         Ok(())
     }
 
-    /// Counts a refusal, and tells it once for each run of the same kind.
+    /// Counts a refusal, and emits an event once per run of refusals with the same reason.
     fn note(&mut self, env: &mut Env, source: PeerId, admitted: Admitted) {
         let Err(reason) = admitted else {
             self.last_refusal.take_if(|(last, _)| *last == source);
             return;
         };
         env.count(|c| c.inbound_refused.entry(reason).or_default(), 1);
-        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused unread");
+        tracing::debug!(%source, reason = reason.as_str(), "an inbound record was refused");
         if self.last_refusal.replace((source, reason)) != Some((source, reason)) {
             env.events.push_back(Event::InboundRefused { source, reason });
         }
     }
 }
 
-/// Has someone asked about what this node has read from `source`, and would store. With no room in the queue it is not
-/// stored; another read will find it again.
+/// Hands a record that was read from `source` to the async validator. If the queue is full the
+/// record is dropped; another read will find it again.
 fn ask_about(
     worker: &mut Worker,
     source: PeerId,
@@ -226,6 +230,6 @@ fn ask_about(
     let (value, publisher) = (value.to_vec(), None);
     let job = Job { source, key: key.clone(), value, publisher, expires_at };
     if let Err((_, reason)) = worker.records.give(job) {
-        tracing::debug!(%key, reason = reason.as_str(), "what was read is not kept");
+        tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
     }
 }

@@ -1,4 +1,4 @@
-//! Setting up a behaviour.
+//! Builder of a behaviour.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -31,7 +31,7 @@ use crate::{
 };
 use smart_record_core::Writer;
 
-/// Sets up a [`Behaviour`].
+/// Builder of a [`Behaviour`].
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -80,42 +80,43 @@ impl Builder {
     /// Sets the store. Defaults to one in memory for smart records under `/sr/…`.
     ///
     /// # Errors
-    /// [`OtherPeer`] if the store belongs to another peer than that of the keypair.
+    /// [`OtherPeer`] if the store belongs to a peer other than the keypair's.
     pub fn with_store(mut self, store: SmartRecordStore) -> Result<Self, OtherPeer> {
         OtherPeer::check(store.local_peer(), self.keypair.public().to_peer_id())?;
         self.store = store;
         Ok(self)
     }
 
-    /// The protocol of the DHT. Defaults to that of the IPFS DHT.
+    /// Sets the protocol of the DHT. Defaults to that of the IPFS DHT.
     pub fn with_protocol(mut self, protocol: StreamProtocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// The configuration of Kademlia, in the place of [`SmartRecordStore::kad_config`]. Make it from that one. Replication
-    /// and publication of records, and filtering, are set by the behaviour whatever it says. Its parallelism, timeouts and packet
-    /// size hold for Kademlia's own queries and for what others ask; reads and writes of the behaviour are requests of its own.
+    /// Sets the configuration of Kademlia instead of [`SmartRecordStore::kad_config`], from which
+    /// it should be derived. The behaviour overrides its replication, publication and filtering of
+    /// records. Its parallelism, timeouts and packet size apply to Kademlia's own queries and to
+    /// inbound requests; reads and writes of the behaviour are requests of its own.
     pub fn with_kad_config(mut self, config: kad::Config) -> Self {
         self.kad_config = Some(config);
         self
     }
 
-    /// The settings.
+    /// Sets the settings of the behaviour.
     pub fn with_config(mut self, config: BehaviourConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Lets someone be asked about inbound records; this puts validation off the task.
+    /// Sets an async validator for records of other peers, and moves validation off the task.
     pub fn with_async_validator(mut self, validator: impl AsyncValidator) -> Self {
         self.asks = Some(Arc::new(validator));
         self.config = self.config.with_validation(Validation::OffTask);
         self
     }
 
-    /// Where validation off the task runs, in the place of a thread of its own. An asynchronous validator that needs
-    /// a runtime wants this: `|work| { tokio::spawn(work); }`.
+    /// Sets the executor for validation off the task, instead of a thread of its own. Needed for an
+    /// async validator that requires a runtime: `|work| { tokio::spawn(work); }`.
     pub fn with_executor(
         mut self,
         executor: impl FnOnce(BoxFuture<'static, ()>) + Send + 'static,
@@ -124,14 +125,14 @@ impl Builder {
         self
     }
 
-    /// Has `metrics` show what the behaviour and its store do.
+    /// Registers the metrics of the behaviour and its store with `metrics`.
     #[cfg(feature = "metrics")]
     pub fn with_metrics(mut self, metrics: &crate::metrics::Metrics) -> Self {
         self.meter = Meter::of(metrics);
         self
     }
 
-    /// The behaviour and a client.
+    /// Builds the behaviour and a client.
     pub fn build(self) -> (Behaviour, Client) {
         let Self { keypair, mut store, protocol, kad_config, config, asks, executor, meter } = self;
         let counters = Observed::default();

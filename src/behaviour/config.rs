@@ -1,6 +1,7 @@
-//! How a behaviour reads, writes, keeps alive and admits.
+//! Settings of a behaviour.
 //!
-//! **Invariants.** Every bound has a default, so nothing that a stranger sends or withholds grows without end.
+//! **Invariants.** Every bound has a default, so no input of other peers grows memory or work
+//! without limit.
 
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use smart_record_core::settings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Validation {
-    /// On the swarm's task, before the writer is answered. What is answered `Ok` has been looked into.
+    /// On the swarm's task, before the sender is answered. An `Ok` answer means the record was
+    /// validated.
     #[default]
     Inline,
-    /// Elsewhere, so that the swarm's task is not held up. Kademlia then answers the writer *before* the record
-    /// is validated or stored: an `Ok` says nothing but that the request has arrived. Writers are limited in rate,
-    /// each by itself, and the queue is bounded: with either exceeded, the newest records are refused and counted.
-    /// What others answer to reads is checked elsewhere too, in a queue of the same length; what does not find room there is
-    /// checked on the task.
+    /// Off the swarm's task, which is not blocked. Kademlia then answers the sender *before* the
+    /// record is validated or stored: an `Ok` answer only means that the request has arrived. Each
+    /// sender has a rate limit and the queue is bounded; records beyond either limit are refused
+    /// and counted. Answers to reads are also validated off the task, in a second queue of the same
+    /// length; answers that do not fit there are validated on the task.
     OffTask,
 }
 
@@ -86,65 +88,76 @@ impl Default for BehaviourConfig {
 }
 
 settings! { BehaviourConfig:
-    /// When a read is told that names no policy of its own. Defaults to [`ReadPolicy::Settled`]: a liar among the first who answer
-    /// changes nothing, and nobody waits for the silent.
+    /// When a read without a policy of its own returns. Defaults to [`ReadPolicy::Settled`]: a
+    /// dishonest peer among the first to answer does not change the result, and silent peers are
+    /// not waited for.
     read_policy, with_read_policy: ReadPolicy;
-    /// How long a read takes at most that names no deadline of its own; it then comes to what was found until then. Defaults to ten
-    /// seconds: five requests one after the other, each to a peer that is silent.
+    /// Maximum duration of a read without a deadline of its own. It then returns what was found
+    /// until then. Defaults to ten seconds: five requests one after the other, each to a silent
+    /// peer.
     read_deadline, with_read_deadline: Duration;
-    /// How many peers have to take a write before it is told; others are sent it afterwards. Defaults to
-    /// [`WritePolicy::Majority`].
+    /// Number of peers that have to acknowledge a write before it returns; it is sent to the others
+    /// in the background. Defaults to [`WritePolicy::Majority`].
     write_policy, with_write_policy: WritePolicy;
-    /// How long a write takes at most until it is told; it then says how many have taken it by then. Defaults to ten seconds, as
-    /// for reads.
+    /// Maximum duration of a write until it returns, with the peers that have acknowledged it by
+    /// then. Defaults to ten seconds, as for reads.
     write_deadline, with_write_deadline: Duration;
-    /// How many lookups a read of a large record takes at most. Defaults to 16: a board of 200 KB takes a handful.
+    /// Maximum number of rounds per read of a large record. Defaults to 16: a board of 200 KB takes
+    /// a handful.
     read_rounds, with_read_rounds: usize;
-    /// How many chunks a read sends at most to each group of peers that lack the same. Defaults to 32, which is
-    /// 480 KiB.
+    /// Maximum number of chunks that a read sends to each group of peers that lack the same.
+    /// Defaults to 32, which is 480 KiB.
     repair_chunks, with_repair_chunks: usize;
-    /// Whether the network is asked for what the writer has said earlier before its first write under a key. If it is not,
-    /// or nobody could be reached, replicas keep the first update, and all that follow, for
-    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), because it may have to hide one from before a restart for that long.
-    /// Defaults to true, which costs a lookup.
+    /// Whether the writer's earlier updates are read from the network before its first write under
+    /// a key. Without that, or if no peer can be reached, replicas retain the first update and all
+    /// later ones for [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), because it may have
+    /// to hide an update from before a restart for that long. Defaults to true, which costs a
+    /// lookup.
     resume_before_write, with_resume_before_write: bool;
-    /// How often the writer's own spaces are sent again at most; each a little earlier, so that not all go at
-    /// once. Defaults to an hour, as Kademlia's replication has it.
+    /// Maximum time between two sends of an own space. Each is sent a little earlier, so that they
+    /// are spread over time. Defaults to an hour, as Kademlia's replication.
     refresh_interval, with_refresh_interval: Duration;
-    /// How long after a new peer close to an own space has turned up it is sent there, up to twice that. Those who come
-    /// meanwhile are served by the same run. Defaults to 10 seconds, a guess: a node that joins makes itself known to
-    /// many within that.
+    /// Delay before own spaces are sent to a new peer close to them; the actual delay is up to
+    /// twice that. Peers that appear in the meantime are served by the same run. Defaults to 10
+    /// seconds, a guess: a joining node makes itself known to many peers within that time.
     topology_delay, with_topology_delay: Duration;
-    /// In which time each record that is stored here, whoever's it is, is compared with what its other holders
-    /// have and sent where it is missing; one after the other, in the order of distance, evenly spread. The
-    /// replica of rank *n* by distance does so every *n + 1*st time. `None`: never. Defaults to an hour, as
-    /// Kademlia's replication job, which this replaces.
+    /// Period in which each locally stored record, whoever wrote it, is compared with its other
+    /// holders and sent where it is missing. Records are processed one by one in the order of
+    /// distance, evenly spread over the period. The replica of rank *n* by distance does so in
+    /// every *n + 1*st period. `None` disables replication. Defaults to an hour, as Kademlia's
+    /// replication job, which this replaces.
     replication_interval, with_replication_interval: Option<Duration>;
-    /// When a lookup of a watched key has seen enough; each change is told as its answer arrives. Defaults to
-    /// [`ReadPolicy::Settled`].
+    /// When a lookup of a watched key has seen enough; each change is shown as its answer arrives.
+    /// Defaults to [`ReadPolicy::Settled`].
     watch_policy, with_watch_policy: ReadPolicy;
-    /// How long a lookup of a watched key takes at most. Defaults to ten seconds, as for reads.
+    /// Maximum duration of a lookup of a watched key. Defaults to ten seconds, as for reads.
     watch_deadline, with_watch_deadline: Duration;
-    /// How often a watched key is looked up while there was news within the last minute. What the local store learns is told at once.
-    /// Defaults to two seconds, a guess.
+    /// Time between two lookups of a watched key while there was news within the last minute.
+    /// Changes in the local store show at once. Defaults to two seconds, a guess.
     watch_interval, with_watch_interval: Duration;
-    /// How often a watched key is looked up at least: without news the interval doubles up to this. Defaults to 30 seconds, a guess.
+    /// Maximum time between two lookups of a watched key: without news the interval doubles up to
+    /// this. Defaults to 30 seconds, a guess.
     longest_watch_interval, with_longest_watch_interval: Duration;
-    /// How many commands of clients are worked on at a time, and how many things of the behaviour's own of each kind
-    /// a quarter of that; more commands wait. Defaults to 64, a guess.
+    /// Maximum number of concurrent client commands, including what they have left in the
+    /// background; further ones wait. Each kind of internal operation may run a quarter of that.
+    /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
-    /// Of how many writers, over all keys, the highest `seq` is remembered; the keys that were read longest ago are
-    /// forgotten first. Defaults to 16,384, some 3 MB.
+    /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
+    /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
     max_known, with_max_known: usize;
     /// Where inbound records are validated. Defaults to [`Validation::Inline`].
     validation, with_validation: Validation;
-    /// How many inbound records wait for validation off the task, or are in it. Defaults to 256: 4 MB.
+    /// Maximum number of inbound records that wait for validation off the task or are being
+    /// validated. Defaults to 256: 4 MB.
     inbound_queue, with_inbound_queue: usize;
-    /// How many validations by an [`AsyncValidator`](super::AsyncValidator) run at a time. Defaults to 16.
+    /// Maximum number of concurrent validations by an [`AsyncValidator`](super::AsyncValidator).
+    /// Defaults to 16.
     inbound_concurrency, with_inbound_concurrency: usize;
-    /// How many records and provider records each peer may send in a second, with validation off the task. Defaults to
-    /// 50, a guess: a replica with 16,384 records replicates five in a second.
+    /// Number of records and provider records that each peer may send per second, with validation
+    /// off the task. Defaults to 50, a guess: a replica with 16,384 records replicates five per
+    /// second.
     inbound_rate, with_inbound_rate: u32;
-    /// How many of them at once, after a pause. Defaults to 200: a board of 1,000 spaces comes in some 20.
+    /// Number of them that a peer may send at once after a pause. Defaults to 200: a board of 1,000
+    /// spaces arrives in some 20.
     inbound_burst, with_inbound_burst: u32;
 }

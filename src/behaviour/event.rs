@@ -1,4 +1,4 @@
-//! What a behaviour tells: events and counters.
+//! Events and counters of a behaviour.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::metrics::{Sample, Source};
 use crate::{query::Withheld, store::StoreEvent};
 use smart_record_core::RecordKey;
 
-/// What happened in a [`Behaviour`](super::Behaviour).
+/// An event of a [`Behaviour`](super::Behaviour).
 #[derive(Debug)]
 #[non_exhaustive]
 #[allow(
@@ -19,64 +19,67 @@ use smart_record_core::RecordKey;
     reason = "Kademlia's event is as large as it is, and by far the most frequent"
 )]
 pub enum Event {
-    /// An event of Kademlia: of queries that the user has begun, of its upkeep, and of what others ask. The behaviour has no queries of
-    /// its own there.
+    /// An event of Kademlia. The behaviour starts no queries there, so all events of queries are the
+    /// user's.
     Kad(kad::Event),
     /// An event of the store.
     Store(StoreEvent),
-    /// A read found less of some writers than was seen before: it is withheld, or was rolled back.
+    /// A read found older or fewer updates of some writers than were seen before: they are withheld
+    /// or rolled back.
     Withheld {
-        /// Of the record.
+        /// Key of the record.
         key: RecordKey,
-        /// What was missing.
+        /// The writers concerned, and what is missing.
         writers: Vec<Withheld>,
     },
-    /// Peers are closer to a key than is plausible in a network of this size: somebody has chosen their ids. They are asked, and sent
-    /// what is written, beside the closest.
+    /// Peers are closer to a key than is plausible in a network of this size: their ids were chosen
+    /// on purpose. They are asked and written to beside the closest peers.
     Implausible {
         /// The key.
         key: RecordKey,
-        /// Who.
+        /// The peers, closest first.
         peers: Vec<PeerId>,
     },
-    /// Peers that were behind, or had nothing, have taken what they lacked.
+    /// Peers that were behind, or had nothing, acknowledged what they lacked.
     Repaired {
-        /// Of the record.
+        /// Key of the record.
         key: RecordKey,
-        /// Who.
+        /// The repaired peers.
         peers: Vec<PeerId>,
     },
-    /// An own space, or a value that is kept, was sent again: because it was time or because of new peers.
+    /// An own space or a kept value was sent again, because the interval passed or new peers
+    /// appeared.
     Refreshed {
-        /// Of the record.
+        /// Key of the record.
         key: RecordKey,
-        /// Who took it.
+        /// The peers that acknowledged it.
         peers: Vec<PeerId>,
     },
-    /// A stored record was compared with what its other holders have.
+    /// A stored record was compared with its other holders.
     Replicated {
-        /// Of the record.
+        /// Key of the record.
         key: RecordKey,
     },
-    /// Records from a peer were refused unread; told once for each run of refusals of the same kind.
+    /// Records from a peer were refused without validation. Emitted once for each run of refusals
+    /// with the same reason.
     InboundRefused {
-        /// From whom.
+        /// The peer that sent them.
         source: PeerId,
-        /// Why.
+        /// The reason.
         reason: InboundRefusal,
     },
-    /// The last [`Client`](crate::client::Client) is gone: own spaces are no longer kept alive. The behaviour goes on as a
-    /// replica.
+    /// The last [`Client`](crate::client::Client) is gone: own spaces are no longer kept alive. The
+    /// behaviour continues as a replica.
     ClientsGone,
 }
 
-/// How often what has happened since the behaviour was made.
+/// Counts of what has happened since the behaviour was created.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct BehaviourCounters {
-    /// Reads that have ended, whoever asked for them.
+    /// Reads that have ended, from clients and internal.
     pub reads: u64,
-    /// Lookups that reads and writes took.
+    /// Lookups made by reads and writes.
     pub lookups: u64,
     /// Requests that were not answered in their time; some of them were answered later.
     pub silent: u64,
@@ -84,26 +87,27 @@ pub struct BehaviourCounters {
     pub evicted: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
-    /// Writers of whom a read found less than was seen before.
+    /// Writers for whom a read found less than was seen before.
     pub withheld: u64,
     /// Writes by clients.
     pub writes: u64,
     /// Peers that were sent what they lacked.
     pub repairs: u64,
-    /// Peers that were not, because they did not take it a short while ago or too many repairs were under way.
+    /// Repairs postponed because the peer did not take an earlier one shortly before, or because
+    /// too many are running.
     pub repairs_put_off: u64,
     /// Own spaces and kept values sent again.
     pub refreshes: u64,
-    /// Turns of stored records to be replicated.
+    /// Replications of stored records.
     pub replications: u64,
-    /// Inbound records refused unread, by reason.
+    /// Inbound records refused without validation, by reason.
     pub inbound_refused: BTreeMap<InboundRefusal, u64>,
 }
 
 #[cfg(feature = "metrics")]
 impl Source for BehaviourCounters {
     fn samples(&self) -> Vec<Sample> {
-        // Each field is named, so that none is forgotten.
+        // All fields are destructured, so that none is forgotten.
         let Self {
             reads,
             lookups,
@@ -119,26 +123,26 @@ impl Source for BehaviourCounters {
             inbound_refused,
         } = self;
         let counts = [
-            ("reads", "Reads that have ended, whoever asked for them", reads),
-            ("lookups", "Lookups that reads and writes took", lookups),
-            ("silent", "Requests that were not answered in their time", silent),
-            ("evicted", "Peers that left the routing table for their silence", evicted),
+            ("reads", "Reads that have ended, from clients and internal", reads),
+            ("lookups", "Lookups made by reads and writes", lookups),
+            ("silent", "Requests that were not answered in time", silent),
+            ("evicted", "Peers removed from the routing table for their silence", evicted),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
-            ("withheld", "Writers of whom a read found less than was seen before", withheld),
+            ("withheld", "Writers for whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),
             ("repairs", "Peers that were sent what they lacked", repairs),
             (
                 "repairs_put_off",
-                "Peers that were not, because of what was sent before or is under way",
+                "Repairs postponed because of an earlier or running repair",
                 repairs_put_off,
             ),
             ("refreshes", "Own spaces and kept values sent again", refreshes),
-            ("replications", "Turns of stored records to be replicated", replications),
+            ("replications", "Replications of stored records", replications),
         ];
         let counts = counts.map(|(name, help, count)| Sample::counter(name, help, *count));
         let refused = InboundRefusal::ALL.map(|reason| {
             let count = inbound_refused.get(&reason).copied().unwrap_or(0);
-            Sample::counter("inbound_refused", "Inbound records refused unread", count)
+            Sample::counter("inbound_refused", "Inbound records refused without validation", count)
                 .with_label("reason", reason.as_str())
         });
         counts.into_iter().chain(refused).collect()

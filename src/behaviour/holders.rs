@@ -1,7 +1,9 @@
-//! Who was found to be closest to a key a short while ago, what these peers had, and which peers join what they are sent.
+//! Who was found to be closest to a key a short while ago, what these peers had, and which peers
+//! join what they are sent.
 //!
-//! **Invariants.** The number of keys and peers is bounded, and with it the memory: of a record that does not fit into a packet nothing is
-//! kept. After a minute it is only known who the closest were.
+//! **Invariants.** The number of keys and peers is bounded, and with it the memory: of a record
+//! that does not fit into a packet nothing is kept. After a minute it is only known who the closest
+//! were.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -55,7 +57,8 @@ impl Holders {
         Self { keys: LruCache::new(KEYS), joiners: LruCache::new(JOINERS) }
     }
 
-    /// A read or a search has found the peers closest to a key, and what they have if that fits into a packet.
+    /// A read or a search has found the peers closest to a key, and what they have if that fits
+    /// into a packet.
     pub(super) fn set(
         &mut self,
         key: RecordKey,
@@ -80,8 +83,8 @@ impl Holders {
         Some((known.closest.clone(), known.record.clone()))
     }
 
-    /// Those that were closest to a key when it was last looked up, and join what they are sent: they may be sent more before it is
-    /// known what they have.
+    /// Those that were closest to a key when it was last looked up, and join what they are sent:
+    /// they may be sent more before it is known what they have.
     pub(super) fn joining(&mut self, key: &RecordKey) -> Vec<PeerId> {
         let Self { keys, joiners } = self;
         let replicas = keys.get(key).map(|known| &known.closest.replicas);

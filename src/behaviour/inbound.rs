@@ -1,7 +1,7 @@
-//! What others send, when it is validated off the swarm's task: who may send how much, and why it is refused.
+//! Rate limits and refusals of inbound records that are validated off the swarm's task.
 //!
-//! **Invariants.** Pure. Each source has a rate of its own, so one that floods takes nothing from others. The
-//! number of sources that are remembered is bounded.
+//! **Invariants.** Pure. Each source has its own rate limit, so a flooding source does not affect
+//! others. The number of remembered sources is bounded.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -11,10 +11,10 @@ use libp2p_identity::PeerId;
 
 use crate::rate::RateLimit;
 
-/// How many sources are remembered; more than Kademlia keeps connections to, and some 100 KB.
+/// Maximum number of remembered sources: more than Kademlia keeps connections to, and some 100 KB.
 const SOURCES: usize = 1_024;
 
-/// Why an inbound record was refused unread.
+/// Reason why an inbound record was refused without validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum InboundRefusal {
@@ -22,7 +22,7 @@ pub enum InboundRefusal {
     RateLimited,
     /// [`inbound_queue`](super::BehaviourConfig::inbound_queue) records are waiting.
     QueueFull,
-    /// What validates has come to an end: the executor that it was given to has dropped it.
+    /// The validation task has ended: its executor dropped it.
     Stopped,
 }
 
@@ -30,7 +30,7 @@ impl InboundRefusal {
     /// All reasons.
     pub const ALL: [Self; 3] = [Self::RateLimited, Self::QueueFull, Self::Stopped];
 
-    /// The reason in words, as a metric's label has it.
+    /// Name of the reason, as in the label of a metric.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limited",
@@ -40,7 +40,7 @@ impl InboundRefusal {
     }
 }
 
-/// What each source may send.
+/// Rate limits of all sources.
 pub(super) fn sources(rate: u32, burst: u32) -> RateLimit<PeerId> {
     let spacing = Duration::from_secs(1).checked_div(rate).unwrap_or(Duration::MAX);
     RateLimit::new(SOURCES, spacing, burst)

@@ -1,9 +1,11 @@
-//! What is kept alive under one key: documents of an own space, or values.
+//! Documents or values that are kept alive under one key.
 //!
-//! Each handle of a client keeps something of its own. What was detached from its handle is kept together, as one.
+//! Each handle of a client keeps its own document or value. Those detached from their handles are
+//! combined into one.
 //!
-//! **Invariants.** Pure. Of the documents in a space each has what was written last: what is written over a part of
-//! another takes its place there. Each handle keeps one document or value, and all that are detached one more.
+//! **Invariants.** Pure. The last write to a part of the space owns that part: it is removed from
+//! other kept documents. There is at most one document or value per handle, and one for all
+//! detached ones.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,18 +17,18 @@ use smart_record_core::{
     Timestamp,
 };
 
-/// After how long a renewal that has failed is tried again for the first time. A guess.
+/// Delay before the first retry of a failed renewal. A guess.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(30);
 
-/// The handle that keeps something; `None`: it is detached.
+/// Id of the handle; `None` for what was detached.
 type Keeper = Option<KeepId>;
 
-/// The documents that are kept in one own space, and when they are signed anew.
+/// Kept documents of one own space, and the time of their renewal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeptDocuments {
     documents: BTreeMap<Keeper, KeptDocument>,
     renewal: Option<Due>,
-    /// How many times in a row they could not be signed anew.
+    /// Number of consecutive failed renewals.
     failures: u32,
 }
 
@@ -39,7 +41,7 @@ impl KeptDocuments {
         self.documents.contains_key(&Some(keeper))
     }
 
-    /// When it is signed anew, to be changed.
+    /// Time of the next renewal, to be changed.
     pub(super) const fn renewal_mut(&mut self) -> Option<&mut Due> {
         self.renewal.as_mut()
     }
@@ -48,7 +50,7 @@ impl KeptDocuments {
         self.renewal.map(Due::at)
     }
 
-    /// Merges `document` into what a handle keeps.
+    /// Merges `document` into the document of a handle.
     pub(super) fn keep(&mut self, keeper: KeepId, document: Dict, ttl: Duration) {
         let own = self.documents.remove(&Some(keeper));
         self.publish(&document);
@@ -59,7 +61,7 @@ impl KeptDocuments {
         self.documents.insert(Some(keeper), kept);
     }
 
-    /// Something was published that is not kept.
+    /// Removes the parts that a published, not kept, document overwrites.
     pub(super) fn publish(&mut self, document: &Dict) {
         let left = std::mem::take(&mut self.documents).into_iter();
         let left = left.filter_map(|(keeper, kept)| Some((keeper, kept.without(document)?)));
@@ -67,7 +69,7 @@ impl KeptDocuments {
         self.renewal.take_if(|_| self.documents.is_empty());
     }
 
-    /// What a handle keeps stays when the handle is gone.
+    /// Moves the document of a handle to the detached document.
     pub(super) fn detach(&mut self, keeper: KeepId) {
         if let Some(kept) = self.documents.remove(&Some(keeper)) {
             let detached = match self.documents.remove(&None) {
@@ -78,19 +80,19 @@ impl KeptDocuments {
         }
     }
 
-    /// A handle keeps nothing any more. Returns what it kept.
+    /// Removes the document of a handle and returns it.
     pub(super) fn remove(&mut self, keeper: KeepId) -> Option<KeptDocument> {
         let removed = self.documents.remove(&Some(keeper));
         self.renewal.take_if(|_| self.documents.is_empty());
         removed
     }
 
-    /// Nothing is kept any more.
+    /// Removes all documents.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Signs all of it anew.
+    /// Signs all documents anew.
     pub(super) fn renew(
         &self,
         signer: &mut SpaceSigner,
@@ -99,7 +101,8 @@ impl KeptDocuments {
         KeptDocument::renew(self.documents.values(), signer, now)
     }
 
-    /// After a renewal that has failed they are due again soon, later each time, at last when they would be anyway.
+    /// Updates the failure count. Schedules a retry with growing delays after a failure, no later
+    /// than the regular renewal.
     pub(super) fn on_renewed(&mut self, now: Timestamp, is_done: bool) {
         let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures));
         self.failures = if is_done { 0 } else { self.failures.saturating_add(1) };
@@ -108,13 +111,13 @@ impl KeptDocuments {
         }
     }
 
-    /// Plans the next renewal; `half_life` says after how much of the shortest lifetime that is.
+    /// Schedules the next renewal. `half_life` maps the shortest lifetime to the delay.
     pub(super) fn plan(&mut self, now: Timestamp, half_life: impl Fn(Duration) -> Duration) {
         let shortest = self.documents.values().map(KeptDocument::ttl).min();
         self.renewal = shortest.map(|ttl| Due::after(now, half_life(ttl)));
     }
 
-    /// Withdraws what a handle has kept, and nothing else.
+    /// Withdraws the document of a handle, and nothing else.
     pub(super) fn withdraw(
         &mut self,
         keeper: KeepId,
@@ -123,13 +126,13 @@ impl KeptDocuments {
     ) -> Result<SignedUpdate, SignError> {
         match self.remove(keeper) {
             Some(kept) => kept.withdraw(self.documents.values(), signer, now),
-            // It was overwritten, or withdrawn with the whole space.
+            // It was overwritten or withdrawn with the whole space.
             None => self.renew(signer, now),
         }
     }
 }
 
-/// The values that are kept under one key.
+/// Kept values of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeptValues(BTreeMap<Keeper, Bytes>);
 
@@ -160,8 +163,8 @@ impl KeptValues {
         self.0.clear();
     }
 
-    /// What is to be sent again: all of them together. What is not valid any more, or worse than another, is not kept any
-    /// longer.
+    /// Returns the combination of all kept values, which is to be sent again. Removes values that
+    /// are no longer valid or worse than another one.
     pub(super) fn living(
         &mut self,
         key: &RecordKey,
@@ -172,7 +175,7 @@ impl KeptValues {
             return None;
         };
         self.0.retain(|_, value| validator.validate(key, value, now).is_ok());
-        // The newest first: where nothing else decides, it wins.
+        // Newest first: the newest wins a tie.
         let values: Vec<_> = self.0.values().rev().map(|value| &value[..]).collect();
         let all = united(registry, key, &values)?;
         self.0.retain(|_, value| validator.contains(key, &all, value));

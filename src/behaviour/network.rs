@@ -1,7 +1,9 @@
-//! Requests of our own: the transport, how many there are and for how long, and which operation each is for.
+//! Requests of our own: the transport, how many there are and for how long, and which operation
+//! each is for.
 //!
-//! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request ends with one [`Outcome`] that
-//! is not [`Late`](Outcome::Late), unless its operation is [given up](Network::give_up).
+//! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request
+//! ends with one [`Outcome`] that is not [`Late`](Outcome::Late), unless its operation is [given
+//! up](Network::give_up).
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
@@ -22,7 +24,8 @@ use web_time::Instant;
 
 use crate::outbound::{Answer, Ended, Failure, Outbound, Request};
 
-/// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups name.
+/// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups
+/// name.
 const ADDRESS_BOOK: usize = 2_048;
 /// The timer never sleeps for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -156,7 +159,8 @@ impl Network {
         self.addresses.insert(peer, addresses);
     }
 
-    /// What has come about because time has passed, or of peers. Wakes the task when there is more, and at `wake_at`.
+    /// What has come about because time has passed, or of peers. Wakes the task when there is more,
+    /// and at `wake_at`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, wake_at: Option<Duration>) -> Poll<News> {
         let now = self.now();
         while let Some(finding) = self.requests.poll(now) {

@@ -1,11 +1,12 @@
-//! What is this node's own: the writer's spaces, and values that it keeps alive.
+//! Own records of this node: the writer's spaces, and values that it keeps alive.
 //!
-//! A space is sent again once an interval, and soon after a new peer close to its key has turned up; so is a value that is
-//! kept. A document that is *kept* is also signed anew at half of its life, or at once after a clock that was far ahead was
-//! set right.
+//! Spaces and kept values are sent again once per interval, and soon after a new peer close to the
+//! key appears. A *kept* document is also signed anew at half of its lifetime, or at once after a
+//! clock that was too fast is corrected.
 //!
-//! **Invariants.** Pure: `now` and the results come in, what is to be done goes out. Writes to one space are signed in the
-//! order they came. A write that is refused leaves no trace. The work does not grow with the number of spaces.
+//! **Invariants.** Pure: the time and results are inputs, and duties are outputs. Writes to one
+//! space are signed in the order of arrival. A refused write leaves no trace. The work per call
+//! does not grow with the number of spaces.
 //!
 //! **Spec.** `docs/design.md`, sections "Signing" and "Behaviour and client".
 
@@ -28,26 +29,27 @@ use smart_record_core::{
     Timestamp,
 };
 
-/// What is to be done for an own record.
+/// A duty for an own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
     /// Send the space again.
     Resend,
-    /// Sign what is kept in the space anew, then send it.
+    /// Sign the kept documents of the space anew, then send the space.
     Renew,
-    /// Send the values again that are kept.
+    /// Send the kept values again.
     ResendValues,
 }
 
-/// What is this node's own under one key: a space or values, as its namespace has it.
+/// Own record under one key: a space or values, depending on its namespace.
 #[derive(Clone, Debug, Default)]
 struct Own {
     space: Option<OwnSpace>,
     values: KeptValues,
-    /// When it is sent again; `None` until it is written to: until then it is only known what a space says.
+    /// When it is sent again; `None` until the first write, while only the earlier content of the
+    /// space is known.
     resend: Option<Due>,
-    /// How far the farthest is of the peers closest to the key, as of the last time that somebody looked; `None`: there is room
-    /// for more.
+    /// Distance of the farthest of the peers closest to the key, at the last lookup; `None`: there
+    /// is room for more peers.
     reach: Option<RecordId>,
 }
 
@@ -76,53 +78,55 @@ impl OwnRecords {
         Self { keypair, local, interval, topology_delay, records, turns }
     }
 
-    /// Whether the record was written to, so that all is known of an own space that there is.
+    /// Whether the record was written to. If so, the content of an own space is completely known.
     pub(super) fn knows(&self, key: &RecordKey) -> bool {
         self.records.get(key).is_some_and(Own::is_written)
     }
 
-    /// The keys of the records that were written to.
+    /// Keys of the records that were written to.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.records.iter().filter(|(_, own)| own.is_written()).map(|(key, _)| key)
     }
 
-    /// Nothing is kept alive any more.
+    /// Forgets all own records.
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.turns.clear();
     }
 
-    /// Takes note of all that the space says already.
+    /// Adopts the complete earlier content of the space.
     pub(super) fn resume(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
         self.space(key, limits).1.signer.resume(record);
     }
 
-    /// Takes note of what the space says already, which may not be all.
+    /// Adopts earlier content of the space that may be incomplete.
     pub(super) fn learn(&mut self, key: &RecordKey, limits: &Limits, record: &SmartRecord) {
         self.space(key, limits).1.signer.learn(record);
     }
 
-    /// Forgets a space that was not written to, so that before the next write it is looked up again.
+    /// Forgets a space that was not written to, so that it is looked up again before the next
+    /// write.
     pub(super) fn forget_unwritten(&mut self, key: &RecordKey) {
         if !self.knows(key) {
             self.records.remove(key);
         }
     }
 
-    /// Whether nothing can be signed, because what was signed before seems to come from the future.
+    /// Whether nothing can be signed because an earlier update is too far in the future.
     pub(super) fn is_ahead(&self, key: &RecordKey, now: Timestamp) -> bool {
         let space = self.records.get(key).and_then(|own| own.space.as_ref());
         space.is_some_and(|space| space.signer.is_ahead(now))
     }
 
-    /// Forgets what was signed while the clock was far ahead; what is kept goes on to be. Says whether there was anything.
+    /// Forgets updates signed while the clock was too fast; kept documents stay kept. Returns
+    /// whether there were any.
     pub(super) fn forget_future(&mut self, key: &RecordKey, now: Timestamp) -> bool {
         let space = self.records.get_mut(key).and_then(|own| own.space.as_mut());
         let ahead = space.filter(|space| space.signer.is_ahead(now));
         ahead.map(|space| space.signer.forget_future(now)).is_some()
     }
 
-    /// The space under a key, and when it is sent again.
+    /// Returns the time when the space is sent again, and the space.
     fn space(&mut self, key: &RecordKey, limits: &Limits) -> (&mut Option<Due>, &mut OwnSpace) {
         let own = self.records.entry(key.clone()).or_default();
         let space = own.space.get_or_insert_with(|| OwnSpace {
@@ -132,7 +136,7 @@ impl OwnRecords {
         (&mut own.resend, space)
     }
 
-    /// Signs a write. Returns the update, the whole space, and what undoes it all.
+    /// Signs a write. Returns the update, the whole space, and the state to undo the write.
     pub(super) fn write(
         &mut self,
         key: &RecordKey,
@@ -169,7 +173,7 @@ impl OwnRecords {
         self.plan(&undo.key);
     }
 
-    /// A value that was put is kept.
+    /// Keeps a value that was put.
     pub(super) fn keep_value(
         &mut self,
         key: &RecordKey,
@@ -184,7 +188,7 @@ impl OwnRecords {
         self.plan(key);
     }
 
-    /// The values that are kept under a key, together, without what is not valid any more.
+    /// Returns the combination of the kept values under a key that are still valid.
     pub(super) fn values(
         &mut self,
         key: &RecordKey,
@@ -194,20 +198,20 @@ impl OwnRecords {
         self.records.get_mut(key)?.values.living(key, registry, now)
     }
 
-    /// The values under a key are not kept any more.
+    /// Stops keeping the values under a key.
     pub(super) fn forget_values(&mut self, key: &RecordKey) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.clear();
         }
     }
 
-    /// Whether a handle keeps a document there, which is still to be withdrawn.
+    /// Whether a handle keeps a document there, which has to be withdrawn.
     pub(super) fn keeps_document(&self, key: &RecordKey, keeper: KeepId) -> bool {
         let space = self.records.get(key).and_then(|own| own.space.as_ref());
         space.is_some_and(|space| space.kept.has(keeper))
     }
 
-    /// A handle keeps nothing any more.
+    /// Stops keeping what a handle keeps.
     pub(super) fn forget_kept(&mut self, key: &RecordKey, keeper: KeepId) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.remove(keeper);
@@ -216,7 +220,7 @@ impl OwnRecords {
         }
     }
 
-    /// What a handle keeps is kept without it.
+    /// Keeps what a handle keeps without the handle.
     pub(super) fn detach(&mut self, key: &RecordKey, keeper: KeepId, registry: &Registry) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.detach(keeper, key, registry);
@@ -230,33 +234,34 @@ impl OwnRecords {
         self.turns.set(key, self.records.get(key).and_then(Own::next_at));
     }
 
-    /// Whether a peer at this distance may be one of the closest to the key. When peers have gone it may be without this saying
-    /// so: it is then served when the record is sent the next time, and that looks again.
+    /// Whether a peer at this distance may be one of the closest to the key. After peers have left
+    /// this may be wrongly false; the peer is then served at the next regular send, which looks up
+    /// the closest peers again.
     pub(super) fn may_reach(&self, key: &RecordKey, distance: RecordId) -> bool {
         let reach = self.records.get(key).and_then(|own| own.reach);
         reach.is_none_or(|reach| distance <= reach)
     }
 
-    /// Takes note of how far the farthest is of the peers closest to the key.
+    /// Sets the distance of the farthest of the peers closest to the key.
     pub(super) fn set_reach(&mut self, key: &RecordKey, reach: Option<RecordId>) {
         if let Some(own) = self.records.get_mut(key) {
             own.reach = reach;
         }
     }
 
-    /// A peer has turned up that is one of the closest to the key.
+    /// Schedules an early send for a new peer that is one of the closest to the key.
     pub(super) fn on_new_peer(&mut self, key: &RecordKey, now: Timestamp) {
         let delay = self.topology_delay;
         let delay = delay.saturating_add(self.jittered(key, delay));
         if let Some(resend) = self.records.get_mut(key).and_then(|own| own.resend.as_mut()) {
-            // Not later than it would have been: those who come one by one do not put it off for ever.
+            // Never later than planned: a steady flow of new peers does not postpone it forever.
             resend.hasten(now, delay);
         }
         self.plan(key);
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on, and what was signed while the clock
-    /// was far ahead, so that nobody has taken it, is signed anew at once.
+    /// Adjusts due times after the clock was set back: nothing waits longer than from the new time
+    /// on, and kept documents whose updates are now too far in the future are signed anew at once.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.records.keys().cloned().collect();
         for key in keys {
@@ -277,12 +282,12 @@ impl OwnRecords {
         }
     }
 
-    /// When there is something to do next.
+    /// Time of the next duty.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.turns.next_at()
     }
 
-    /// A record for which there is something to do, once for each reason. Those of which nothing is left are dropped.
+    /// Returns a record with a duty, once for each reason. Drops records of which nothing is left.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Duty)> {
         loop {
             let key = self.turns.due(now)?;
@@ -302,7 +307,8 @@ impl OwnRecords {
         }
     }
 
-    /// Signs anew what is kept under a key. If that fails it is due again soon, later each time.
+    /// Signs the kept documents under a key anew. After a failure they are due again soon, with
+    /// growing delays.
     pub(super) fn renew(&mut self, key: &RecordKey, now: Timestamp) -> Result<(), SignError> {
         let space = self.records.get_mut(key).and_then(|own| own.space.as_mut());
         let Some(OwnSpace { signer, kept }) = space.filter(|space| !space.kept.is_empty()) else {
@@ -335,7 +341,7 @@ impl Own {
         self.resend.map(Due::at).into_iter().chain(renewal).min()
     }
 
-    /// What is to be done, if anything is left; a renewal that is due is planned again.
+    /// Returns the duty, if anything is left. A due renewal is scheduled again.
     fn duty(&mut self, now: Timestamp, half_life: impl Fn(Duration) -> Duration) -> Option<Duty> {
         if let Some(OwnSpace { signer, kept }) = &mut self.space {
             if kept.renewal_at().is_some_and(|at| at <= now) {
@@ -351,7 +357,7 @@ impl Own {
 }
 
 impl OwnSpace {
-    /// Signs a write; `half_life` says after how much of a lifetime something is signed anew.
+    /// Signs a write. `half_life` maps a lifetime to the delay until its renewal.
     fn sign(
         &mut self,
         write: &Write,
@@ -369,7 +375,7 @@ impl OwnSpace {
                 kept.keep(*keeper, document.clone(), *ttl);
                 kept.plan(now, half_life);
                 if is_first {
-                    // What an earlier process has said and nobody has shown is not hidden.
+                    // Earlier content of the space that no peer has shown is not hidden.
                     return KeptDocument::new(document.clone(), *ttl).sign(signer, now);
                 }
                 kept.renew(signer, now)
@@ -387,7 +393,7 @@ impl OwnSpace {
     }
 }
 
-/// A record as it was before a write; `None`: there was none.
+/// State of a record before a write; `None`: there was none.
 #[derive(Debug)]
 pub(super) struct Undo {
     key: RecordKey,
@@ -431,7 +437,7 @@ mod tests {
     #[test]
     fn a_space_is_sent_again_within_the_interval_until_it_has_expired() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
-        // It has never been written before, so nothing older has to be outlived.
+        // It was never written before, so no older update has to be outlived.
         spaces.resume(&key, &Limits::default(), &SmartRecord::new(key.clone()));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR * 3 / 4 - DELAY)), None);
@@ -504,7 +510,7 @@ mod tests {
             assert_eq!(view.expires_at, now.saturating_add(minutes(11)), "the longer of the two");
         }
         let published_at = now;
-        // What is published over it stands, also after the next renewals, until it expires.
+        // What is published over it stays, also after the next renewals, until it expires.
         spaces
             .write(&key, &Limits::default(), &Write::Merge(says("now"), minutes(20)), now)
             .unwrap();
@@ -535,7 +541,7 @@ mod tests {
         write(&mut spaces, &key, Write::Keep(first, says("first"), HOUR));
         let both: Dict = [("text", "second"), ("more", "x")].into_iter().collect();
         write(&mut spaces, &key, Write::Keep(second, both, HOUR / 2));
-        // What the first one says now is overwritten, so withdrawing it changes nothing.
+        // The first document is overwritten, so withdrawing it changes nothing.
         assert!(!spaces.keeps_document(&key, first) && spaces.keeps_document(&key, second));
         write(&mut spaces, &key, Write::WithdrawKept(first));
         assert_eq!(text_at(&spaces, &key, NOW), ["\"more\": \"x\"", "\"text\": \"second\""]);
@@ -619,7 +625,8 @@ mod tests {
         let earlier = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(earlier);
         assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
-        // Nobody else would take what is signed now; it is tried again, in case the clock was right before.
+        // Other peers would refuse what is signed now; it is tried again in case the clock was
+        // right before.
         assert!(spaces.is_ahead(&key, earlier) && spaces.renew(&key, earlier).is_err());
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
@@ -649,7 +656,7 @@ mod tests {
         let mut now = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(now);
         assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
-        // Nobody is reached, so nobody says that the clock of before was wrong.
+        // No peer is reached, so nothing shows that the earlier clock was wrong.
         let mut waits = Vec::new();
         for _ in 0..12 {
             assert!(spaces.renew(&key, now).is_err());

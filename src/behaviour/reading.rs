@@ -1,8 +1,9 @@
 //! Reads, carried out over the network.
 //!
-//! **Invariants.** A read is told once when it is settled, and once more at its end if it has learnt something since. It ends,
-//! whatever is answered: when the peers have been asked, when its policy is satisfied, when nobody waits for it any more, or at its
-//! deadline. One that ends before enough of the closest have answered says nothing about what there is not.
+//! **Invariants.** A read is told once when it is settled, and once more at its end if it has
+//! learnt something since. It ends, whatever is answered: when the peers have been asked, when its
+//! policy is satisfied, when nobody waits for it any more, or at its deadline. One that ends before
+//! enough of the closest have answered says nothing about what there is not.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,7 +28,8 @@ use crate::{
 };
 use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 
-/// How long a read goes on in the background after it was told. A guess: longer than any request that is under way then may take.
+/// How long a read goes on in the background after it was told. A guess: longer than any request
+/// that is under way then may take.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
 /// The reads that are under way.
@@ -269,7 +271,8 @@ impl Reads {
         operation.on_said(peer, said, expires_at)
     }
 
-    /// What checks answers elsewhere has come to its end: those that it had are lost. Returns the reads that had some there.
+    /// What checks answers elsewhere has come to its end: those that it had are lost. Returns the
+    /// reads that had some there.
     pub(super) fn on_no_verdicts(&mut self) -> Vec<u64> {
         let mut lost = Vec::new();
         for (id, operation) in &mut self.under_way {
@@ -280,7 +283,8 @@ impl Reads {
         lost
     }
 
-    /// Nobody writes any more: what own spaces say already need not be known. Returns the reads that this ends.
+    /// Nobody writes any more: what own spaces say already need not be known. Returns the reads
+    /// that this ends.
     pub(super) fn stop_resuming(&mut self) -> Vec<u64> {
         let resuming =
             self.under_way.iter_mut().filter(|(_, it)| matches!(it.reader, Reader::Resume));
@@ -400,7 +404,8 @@ impl Operation {
         let now = env.now();
         let record = lookup.joined().record();
         let mut withheld = record.map(|record| env.known.meet(record, now)).unwrap_or_default();
-        // Nobody is accused of withholding what was not asked for to the end, or may stand in another slice.
+        // Nobody is accused of withholding what was not asked for to the end, or may stand in
+        // another slice.
         let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
         withheld.retain(|withheld| {
             is_first && lookup.was_heard() && (tells_absence || withheld.found.is_some())

@@ -1,4 +1,4 @@
-//! Where peers are met, and which of their addresses stay in the routing table.
+//! Remote addresses of connections, and pruning of peers' addresses in the routing table.
 //!
 //! **Spec.** [`addresses`](crate::addresses).
 
@@ -11,7 +11,7 @@ use libp2p_swarm::FromSwarm;
 use super::env::Env;
 use crate::addresses;
 
-/// Where the peers are with whom we are connected.
+/// Remote address of each connected peer.
 #[derive(Debug, Default)]
 pub(super) struct Remotes(HashMap<PeerId, Multiaddr>);
 
@@ -20,7 +20,7 @@ impl Remotes {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let remote = established.endpoint.get_remote_address();
-                // Whoever has dialled us need not listen there.
+                // A peer that dialled this node need not listen on that address.
                 if established.endpoint.is_dialer() || !self.0.contains_key(&established.peer_id) {
                     self.0.insert(established.peer_id, remote.clone());
                 }
@@ -32,7 +32,7 @@ impl Remotes {
         }
     }
 
-    /// Takes out of the routing table what is too much there of a peer's addresses.
+    /// Removes surplus addresses of a peer from the routing table.
     pub(super) fn trim(&self, env: &mut Env, peer: PeerId) {
         let Some(bucket) = env.kad.kbucket(peer) else {
             return;
@@ -42,7 +42,7 @@ impl Remotes {
         let all: Vec<Multiaddr> = all.collect();
         let kept = addresses::best(all.iter().cloned(), self.0.get(&peer));
         for address in all.iter().filter(|address| !kept.contains(address)) {
-            // With its last one the peer goes, too.
+            // Removing the last address removes the peer.
             env.kad.remove_address(&peer, address);
         }
     }

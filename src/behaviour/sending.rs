@@ -1,8 +1,10 @@
-//! Records on their way to the peers closest to their keys, and repairs to those that were found behind.
+//! Records on their way to the peers closest to their keys, and repairs to those that were found
+//! behind.
 //!
-//! **Invariants.** What goes out has no publisher, so that those who write receive what others write. Repairs are bounded in
-//! number, and nobody is sent again and again what it does not take. A sending is told once: when enough peers have taken it, when
-//! there is nobody left, or at its deadline.
+//! **Invariants.** What goes out has no publisher, so that those who write receive what others
+//! write. Repairs are bounded in number, and nobody is sent again and again what it does not take.
+//! A sending is told once: when enough peers have taken it, when there is nobody left, or at its
+//! deadline.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,10 +33,12 @@ use crate::{
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord, ValidationError};
 
-/// How long a sending goes on in the background after it was told. A guess: longer than the chunks of a large board take.
+/// How long a sending goes on in the background after it was told. A guess: longer than the chunks
+/// of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
-/// How many of those that have acknowledged a client's write are asked whether they show it, and when: at first, and again if they do
-/// not. A replica stores what it takes at once, or after a check elsewhere; much longer than that is a second.
+/// How many of those that have acknowledged a client's write are asked whether they show it, and
+/// when: at first, and again if they do not. A replica stores what it takes at once, or after a
+/// check elsewhere; much longer than that is a second.
 const CHECKED: usize = 2;
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 const SECOND_CHECK: Duration = Duration::from_secs(1);
@@ -96,7 +100,8 @@ enum Target {
     Read,
     /// A search will tell.
     Search(lookup::Lookup),
-    /// It is known: of the peers that it goes to so many are sure to answer. Those that an earlier read or write has found are a guess.
+    /// It is known: of the peers that it goes to so many are sure to answer. Those that an earlier
+    /// read or write has found are a guess.
     Known { answering: usize, is_guess: bool },
 }
 
@@ -606,7 +611,8 @@ fn target(env: &mut Env, spread: &Spread) -> Target {
     }
 }
 
-/// What is sent: all that is known of the record if it fits into one packet, and otherwise what was written.
+/// What is sent: all that is known of the record if it fits into one packet, and otherwise what was
+/// written.
 fn whole(env: &mut Env, spread: &Spread, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
     let stored = env.kad.store_mut().record(&spread.key).ok().flatten();
     match together(env, spread, read.into_iter().chain(&stored)) {
@@ -615,7 +621,8 @@ fn whole(env: &mut Env, spread: &Spread, read: Option<&SmartRecord>) -> Arc<[Byt
     }
 }
 
-/// What was written, joined with what else is known; `None` if it is no smart record, or does not fit into one packet.
+/// What was written, joined with what else is known; `None` if it is no smart record, or does not
+/// fit into one packet.
 fn together<'a>(
     env: &Env,
     spread: &Spread,

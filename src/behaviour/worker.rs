@@ -1,10 +1,10 @@
 //! Validation off the swarm's task.
 //!
-//! What others send is validated here, and what they answer to reads is checked.
+//! Validates inbound records and answers to reads.
 //!
-//! **Invariants.** The worker has no access to the store: it makes [`Checked`] values, and the behaviour inserts them.
-//! It ends with the behaviour. A validator that panics takes only the record with it that it was asked about. What waits is
-//! bounded in number.
+//! **Invariants.** The worker has no access to the store: it makes [`Checked`] values, and the
+//! behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
+//! record it was validating. The queues are bounded.
 
 use std::{
     future::ready,
@@ -26,18 +26,21 @@ use crate::{
 };
 use smart_record_core::{Clock, RecordKey, Registry, Timestamp, ValidationError};
 
-/// Decides about records that the registry has found to be good, and may ask someone for it: a database, another peer,
-/// a service. Only with [`Validation::OffTask`](super::Validation::OffTask).
+/// Decides about storing records that are valid by the rules of the registry, and may query a
+/// database, another peer or a service. Only with
+/// [`Validation::OffTask`](super::Validation::OffTask).
 ///
-/// It decides about what is stored here, whether others send it or this node comes across it in reads of its own. What a
-/// read answers it does not decide.
+/// Applies to inbound records and to records found by this node's own reads. It does not affect the
+/// results of reads.
 ///
-/// It has to set itself a time limit: until it answers, the record has a place in the queue.
+/// The implementation has to apply its own timeout: until it returns, the record occupies a slot of
+/// the queue.
 pub trait AsyncValidator: Send + Sync + 'static {
-    /// Whether this record, which `source` has sent, or has answered a read with, may be stored.
+    /// Decides whether this record may be stored. `source` is the peer that sent it or answered a
+    /// read with it.
     ///
     /// # Errors
-    /// [`ValidationError`] if not.
+    /// [`ValidationError`] if the record may not be stored.
     fn validate<'a>(
         &'a self,
         key: &'a RecordKey,
@@ -46,7 +49,7 @@ pub trait AsyncValidator: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), ValidationError>>;
 }
 
-/// Runs a future to its end, somewhere else.
+/// Spawns a future.
 pub type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
 
 /// An inbound record to be validated.
@@ -62,17 +65,17 @@ pub(super) struct Job {
 /// An answer to a read, to be checked.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Which read.
+    /// Id of the read.
     pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
     pub(super) expires_at: Option<Timestamp>,
-    /// What need not be verified again.
+    /// Content that need not be verified again.
     pub(super) known: Joined,
 }
 
-/// What has become of an answer.
+/// Result of validating an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) read: u64,
@@ -81,25 +84,25 @@ pub(super) struct Verdict {
     pub(super) said: Result<Said, ValidationError>,
 }
 
-/// A queue to the worker, and what comes back.
+/// Queue to the worker, and the results that come back.
 pub(super) struct Queue<T, R> {
     to: mpsc::UnboundedSender<T>,
     back: mpsc::UnboundedReceiver<R>,
-    /// How many have gone there and not come back.
+    /// Number of items sent without a result yet.
     waiting: usize,
     max: usize,
     has_ended: bool,
 }
 
 impl<T, R> Queue<T, R> {
-    /// A queue of at most `max`, and the worker's end of it.
+    /// Returns a queue of at most `max` items, and the worker's ends of it.
     fn new(max: usize) -> (Self, mpsc::UnboundedReceiver<T>, mpsc::UnboundedSender<R>) {
-        // Neither is longer than `max`, because what waits is counted.
+        // Neither channel is longer than `max`, because waiting items are counted.
         let ((to, inbox), (outbox, back)) = (mpsc::unbounded(), mpsc::unbounded());
         (Self { to, back, waiting: 0, max, has_ended: false }, inbox, outbox)
     }
 
-    /// Hands something over; gives it back if there is no room for it, or nobody to do it.
+    /// Sends an item. Returns it with the reason if the queue is full or the worker has ended.
     pub(super) fn give(&mut self, item: T) -> Result<(), (T, InboundRefusal)> {
         if self.waiting >= self.max {
             return Err((item, InboundRefusal::QueueFull));
@@ -110,7 +113,7 @@ impl<T, R> Queue<T, R> {
         Ok(())
     }
 
-    /// What comes back next; `None`, once: there will be nothing any more.
+    /// Polls for the next result. Returns `None` once, when the worker has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         if self.has_ended {
             return Poll::Pending;
@@ -122,15 +125,15 @@ impl<T, R> Queue<T, R> {
     }
 }
 
-/// The behaviour's end.
+/// The behaviour's end of the queues.
 pub(super) struct Worker {
     pub(super) records: Queue<Job, Checked>,
     pub(super) answers: Queue<Answer, Verdict>,
-    /// Whether someone is asked about what is otherwise good.
+    /// Whether there is an async validator.
     pub(super) asks: bool,
 }
 
-/// What a worker needs to know.
+/// Dependencies and settings of a worker.
 pub(super) struct Setup {
     pub(super) registry: Registry,
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
@@ -140,7 +143,7 @@ pub(super) struct Setup {
 }
 
 impl Worker {
-    /// Starts a worker, by default on a thread of its own.
+    /// Starts a worker, on a thread of its own unless an executor is given.
     pub(super) fn start(setup: Setup, executor: Option<Executor>) -> Self {
         let max = setup.config.inbound_queue();
         let (records, inbox, outbox) = Queue::new(max);
@@ -150,7 +153,7 @@ impl Worker {
             let (setup, concurrency) = (&setup, setup.config.inbound_concurrency());
             let records = serve(inbox, outbox, concurrency, |job| validate(setup, job));
             let answers = serve(answer_inbox, verdicts, 1, |answer| ready(check(setup, answer)));
-            // Side by side, so that answers do not wait for those who are asked about records.
+            // Concurrently, so that answers do not wait for the async validator.
             futures::join!(records, answers);
         };
         let work = work.boxed();
@@ -162,8 +165,8 @@ impl Worker {
                     .name(name)
                     .spawn(move || futures::executor::block_on(work));
                 if let Err(error) = spawned {
-                    // Then all that comes in is refused.
-                    tracing::error!(%error, "no thread for validation");
+                    // All inbound records are then refused.
+                    tracing::error!(%error, "the validation thread could not be started");
                 }
             }
         }
@@ -171,7 +174,7 @@ impl Worker {
     }
 }
 
-/// Works on all that comes in, on so many at a time.
+/// Processes all items, `concurrency` at a time.
 async fn serve<T, W: Future>(
     inbox: mpsc::UnboundedReceiver<T>,
     outbox: mpsc::UnboundedSender<W::Output>,
@@ -179,7 +182,7 @@ async fn serve<T, W: Future>(
     work: impl FnMut(T) -> W,
 ) {
     let done = inbox.map(work).buffer_unordered(concurrency.max(1));
-    // If nobody listens any more, the inbox has ended too.
+    // If the receiver is gone, the inbox has ended too.
     done.map(|done| outbox.unbounded_send(done)).for_each(|_| ready(())).await;
 }
 

@@ -1,6 +1,6 @@
-//! What passes between a client and its behaviour: what is asked, and who waits for the answer.
+//! Commands from a client to its behaviour, and the replies to them.
 //!
-//! **Invariants.** Whoever dropped the other end has lost interest; that is no error.
+//! **Invariants.** A dropped receiver is no error.
 
 use std::{
     pin::Pin,
@@ -19,9 +19,9 @@ use crate::{
 };
 use smart_record_core::{Dict, RecordKey};
 
-/// Who waits for an answer, and within which span.
+/// Sender of a reply, with the tracing span of the call.
 pub(crate) struct Reply<T> {
-    /// `None`: nobody waits, and it is done all the same.
+    /// `None`: no caller waits; the command runs all the same.
     sender: Option<oneshot::Sender<Result<T, ClientError>>>,
     span: tracing::Span,
 }
@@ -32,7 +32,7 @@ impl<T> Reply<T> {
         (Self { sender: Some(sender), span: tracing::Span::current() }, receiver)
     }
 
-    /// Of something that nobody waits for: a failure is logged.
+    /// Reply to a command without a caller: a failure is logged.
     pub(crate) fn nobody() -> Self {
         Self { sender: None, span: tracing::Span::none() }
     }
@@ -41,35 +41,35 @@ impl<T> Reply<T> {
         &self.span
     }
 
-    /// Whether whoever waited does not any more.
+    /// Whether the caller has dropped its end.
     pub(crate) fn is_gone(&self) -> bool {
         self.sender.as_ref().is_some_and(oneshot::Sender::is_canceled)
     }
 
-    /// Answers whoever asked, who may have lost interest.
+    /// Sends the result. A caller that dropped its end is ignored.
     pub(crate) fn send(self, result: Result<T, ClientError>) {
         match (self.sender, result) {
             (Some(sender), result) => drop(sender.send(result)),
-            (None, Err(error)) => tracing::warn!(%error, "what a handle kept was not withdrawn"),
+            (None, Err(error)) => tracing::warn!(%error, "a kept document was not withdrawn"),
             (None, Ok(_)) => {}
         }
     }
 }
 
-/// What one handle keeps, told apart from what others keep under the same key.
+/// Id of a handle: distinguishes what different handles keep under one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeepId(pub(crate) u64);
 
-/// How a handle has ended.
+/// How a handle ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// What it kept is withdrawn.
+    /// The handle was dropped: what it kept is withdrawn.
     Dropped,
-    /// What it kept is kept without it.
+    /// The handle was detached: what it kept stays kept.
     Detached,
 }
 
-/// Waits for the end of a handle.
+/// Future that resolves when a handle ends.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(super) key: RecordKey,
@@ -89,12 +89,12 @@ impl Future for Ending {
     }
 }
 
-/// A write to an own space.
+/// A write to the client's own space.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     Merge(Dict, Duration),
     Replace(Dict, Duration),
-    /// As `Merge`, and signed anew for as long as nothing else takes its place and the handle does not end.
+    /// As `Merge`, and signed anew until it is overwritten, withdrawn, or the handle is dropped.
     Keep(KeepId, Dict, Duration),
     /// Withdraws what a handle keeps.
     WithdrawKept(KeepId),
@@ -102,7 +102,7 @@ pub(crate) enum Write {
 }
 
 impl Write {
-    /// Whether it takes the place of what the space has said before.
+    /// Whether it replaces the earlier content of the space.
     pub(crate) const fn replaces(&self) -> bool {
         !matches!(self, Self::Merge(..))
     }
@@ -118,24 +118,24 @@ impl Write {
     }
 }
 
-/// What a client asks of a behaviour.
+/// A command to the behaviour.
 pub(crate) enum Command {
     Write(RecordKey, Write, Reply<Publication>),
-    /// With a handle that keeps the value from then on, or none.
+    /// The id is that of the handle that keeps the value, if any.
     Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
-    /// There is a handle, which will have an end.
+    /// Registers a handle, which will end.
     Handle(Ending),
     Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
     Stream(RecordKey, ReadOptions, latest::Sender<Reading>),
     Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
-    /// Whoever asks waits until nothing is under way that clients have begun.
+    /// Replies when no operation of clients is under way.
     Close(Reply<()>),
-    /// Something is looked up in our own store.
+    /// Runs a function on the local store.
     Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
 }
 
 impl Command {
-    /// Whether whoever has given it has lost interest.
+    /// Whether the caller has dropped its end.
     pub(crate) fn is_canceled(&self) -> bool {
         match self {
             Self::Write(.., reply) | Self::Put(.., reply) => reply.is_gone(),

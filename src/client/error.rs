@@ -1,45 +1,47 @@
-//! Why a client could not do what it was asked for.
+//! Errors of client calls.
 
 use super::Publication;
 use crate::store::{StorageError, WriteError};
 use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 
-/// Why a client could not do what it was asked for.
+/// Errors of client calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The behaviour is gone: nobody polls the swarm any more.
+    /// The behaviour was dropped, with its swarm. If the swarm exists and is not polled, calls wait
+    /// instead.
     #[error("the behaviour has stopped")]
     Stopped,
-    /// The registry has no rules of smart records for the key, so there is no space to write to or to view.
-    #[error("no rules of smart records for {0}")]
+    /// The key is not a key of smart records, so there is no space to write to or to view.
+    #[error("no smart records are registered for {0}")]
     Unregistered(RecordKey),
     /// Replicas would refuse the document or its lifetime.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The rules of its namespace refuse the key or what was to be written, or the store of this node has no room for
-    /// it.
+    /// The rules of the key's namespace refuse the key or the record, or the local store has no
+    /// room for it.
     #[error(transparent)]
     Refused(#[from] WriteError),
-    /// Our own store could not be read.
+    /// The local store could not be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Nobody answered in time.
+    /// No peer answered in time.
     #[error("the lookup timed out")]
     TimedOut,
-    /// No other peer has acknowledged a write before its deadline. It is signed and stored here, and is sent again; what has been
-    /// written is in it.
+    /// No other peer acknowledged the write before its deadline. It is signed and stored locally, and
+    /// is sent again. The publication is that of the write.
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
-    /// No peer could be reached, so what there is in the network is not known.
+    /// No peer could be reached, so the content of the network is unknown.
     #[error("no peer could be reached")]
     Unreachable,
 }
 
 impl ClientError {
-    /// The class of the refusal, one for all doors: [`Fault::RefusedByPolicy`] if the writer may not write there,
-    /// [`Fault::LimitExceeded`] if the document or its lifetime is over a limit, [`Fault::Expired`], [`Fault::Stale`] and
-    /// so on. `None` if nothing was refused: nobody could be asked, or the storage failed.
+    /// The class of the refusal, the same for every API: [`Fault::RefusedByPolicy`] if the writer
+    /// may not write there, [`Fault::LimitExceeded`] if the document or its lifetime exceeds a
+    /// limit, [`Fault::Expired`], [`Fault::Stale`] and so on. `None` if nothing was refused: no
+    /// peer could be asked, or the storage failed.
     ///
     /// ```
     /// use libp2p_smart_record::{Fault, client::ClientError};

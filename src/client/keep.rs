@@ -1,7 +1,7 @@
-//! Handles to what a client keeps alive.
+//! Handles to records that a client keeps alive.
 //!
-//! **Invariants.** Dropping a handle neither waits nor blocks, and is not lost: each handle has a channel of its own, which
-//! tells the behaviour of its end, so no queue can be full. There are as many such channels as handles.
+//! **Invariants.** Dropping a handle never blocks and always reaches the behaviour: each handle has
+//! its own channel to signal its end, so no queue can be full.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::{
 };
 use smart_record_core::{Dict, RecordKey};
 
-/// What both kinds of handles have.
+/// Common part of both kinds of handles.
 #[derive(Debug)]
 struct Keep {
     key: RecordKey,
     id: KeepId,
-    // Dropped before the client: when the last client is gone, the end of every handle is known.
+    // Dropped before the client, so the end of every handle is known when the last client is gone.
     end: oneshot::Sender<()>,
     client: Client,
 }
 
 impl Keep {
-    /// Tells the behaviour of a new handle.
+    /// Registers a new handle with the behaviour.
     async fn begin(client: &Client, key: RecordKey) -> Result<Self, ClientError> {
         let (end, receiver) = oneshot::channel();
         let id = client.next_keep_id();
@@ -35,18 +35,20 @@ impl Keep {
     }
 
     fn detach(self) {
-        // If nobody hears of it, nothing is kept any more.
+        // If the behaviour is gone, nothing is kept any more.
         let _ = self.end.send(());
     }
 }
 
-/// Keeps a document in our own space of a smart record: see [`Client::keep`].
+/// Keeps a document alive in the client's own space of a smart record: see [`Client::keep`].
 ///
-/// Dropping it withdraws the document, as far as the swarm is still polled; nobody waits for that, and a failure is
-/// logged. [`withdraw`](Self::withdraw) waits and tells. After a crash, or when the swarm is polled no more, the document
-/// lives until its `ttl` is over. [`detach`](Self::detach) lets go of it without an end.
+/// Dropping it withdraws the document if the swarm is still polled; this does not wait, and a
+/// failure is logged. [`withdraw`](Self::withdraw) waits and returns the result. After a crash, or
+/// if the swarm is no longer polled, the document lives until its `ttl` is over.
+/// [`detach`](Self::detach) ends the handle without withdrawing the document.
 ///
-/// A handle is a [`Client`] too: as long as there is one, the behaviour keeps alive what was written.
+/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
+/// client's records alive.
 #[derive(Debug)]
 #[must_use = "what is kept is withdrawn when this is dropped"]
 pub struct KeepHandle {
@@ -80,37 +82,41 @@ impl KeepHandle {
         &self.publication
     }
 
-    /// Merges `document` into what is kept, and signs that anew. It lives for the `ttl` that was given first.
+    /// Merges `document` into the kept document and signs the result anew, with the `ttl` given to
+    /// [`Client::keep`]. Nothing is removed: a key that `document` lacks keeps its value.
     ///
-    /// What is signed takes the place of all that our space says, and says the same: so there is one update, however
-    /// often this is called, and more only while all that the space says does not fit into one.
+    /// The new update replaces the earlier updates of the space and repeats their content. So there
+    /// is one update, however often this is called; there are more only while the content of the
+    /// space does not fit into one.
     ///
-    /// After [`Client::withdraw`] or [`Client::replace`] under the same key nothing is kept any more; then `document` is
-    /// kept anew.
+    /// After [`Client::withdraw`] or [`Client::replace`] under the same key, nothing is kept any
+    /// more; `document` is then kept as a new document.
     ///
     /// # Errors
-    /// As [`Client::keep`]. What was kept before goes on to be.
+    /// As [`Client::keep`]. On an error the previous document stays kept.
     pub async fn update(&self, document: Dict) -> Result<Publication, ClientError> {
         let Keep { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
     }
 
-    /// Withdraws what is kept, and nothing else that our space says. Replicas retain the withdrawal until what it hides is
-    /// gone: until the latest `retain_until` if that is known from a complete read, and otherwise for
-    /// [`Limits::max_ttl`](smart_record_core::Limits::max_ttl), 48 hours.
+    /// Withdraws the kept document, and nothing else in the space. Replicas retain the withdrawal
+    /// until everything that it hides has expired: until the latest `retain_until` if a complete
+    /// read has found that, otherwise for [`Limits::max_ttl`](smart_record_core::Limits::max_ttl),
+    /// 48 hours.
     ///
     /// # Errors
-    /// As [`Client::publish`]. It is not kept any more all the same, and lives until its `ttl` is over.
+    /// As [`Client::publish`]. On an error the document is no longer kept, but lives until its
+    /// `ttl` is over.
     pub async fn withdraw(self) -> Result<Publication, ClientError> {
         let Keep { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::WithdrawKept(*id)).await
     }
 
-    /// Lets go of the document without withdrawing it: it is kept for as long as there is a client, and our space is not
-    /// replaced or withdrawn.
+    /// Ends the handle without withdrawing the document: it stays kept as long as a client exists
+    /// and the space is not replaced or withdrawn.
     ///
-    /// All documents that are detached under one key are kept together, as one document that lives for the longest `ttl`
-    /// of them.
+    /// All detached documents under one key are merged into one document with the longest `ttl`
+    /// among them.
     pub fn detach(self) {
         self.keep.detach();
     }
@@ -118,9 +124,11 @@ impl KeepHandle {
 
 /// Keeps a value alive that is not a smart record: see [`Client::keep_value`].
 ///
-/// Dropping it ends that: the value is not sent again, and lives until it expires. Nothing withdraws a value.
+/// Dropping it stops sending the value, which then lives until it expires. Values cannot be
+/// withdrawn.
 ///
-/// A handle is a [`Client`] too: as long as there is one, the behaviour keeps alive what was written.
+/// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
+/// client's records alive.
 #[derive(Debug)]
 #[must_use = "the value is not sent again once this is dropped"]
 pub struct KeepValueHandle {
@@ -151,17 +159,17 @@ impl KeepValueHandle {
         &self.publication
     }
 
-    /// Puts `value`, and keeps it in the place of what was kept.
+    /// Puts `value` and keeps it instead of the previous value.
     ///
     /// # Errors
-    /// As [`Client::put`]. What was kept before goes on to be.
+    /// As [`Client::put`]. On an error the previous value stays kept.
     pub async fn update(&self, value: impl Into<Bytes>) -> Result<Publication, ClientError> {
         let Keep { key, id, client, .. } = &self.keep;
         client.put_by(key.clone(), value.into(), Some(*id)).await
     }
 
-    /// Lets go of the value without an end: it is kept until it expires, for as long as there is a client. Of values that
-    /// are detached under one key, what they come to together is kept.
+    /// Ends the handle and keeps the value until it expires, as long as a client exists. Detached
+    /// values under one key are combined by the rules of their namespace.
     pub fn detach(self) {
         self.keep.detach();
     }

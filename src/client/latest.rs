@@ -1,5 +1,5 @@
-//! A channel that holds the latest value only: a receiver that is slow misses what was in between, and neither it
-//! nor the sender waits for the other.
+//! A channel that holds only the latest value. A slow receiver misses intermediate values; neither
+//! end waits for the other.
 
 use std::{
     pin::Pin,
@@ -16,11 +16,11 @@ struct Shared<T> {
     receiver: Option<Waker>,
 }
 
-/// Sends; the receiver's stream ends when it is dropped.
+/// Sender; dropping it ends the receiver's stream.
 #[derive(Debug)]
 pub(crate) struct Sender<T>(Arc<Mutex<Shared<T>>>);
 
-/// Receives, as a stream.
+/// Receiver; a stream of values.
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(Arc<Mutex<Shared<T>>>);
 
@@ -31,12 +31,12 @@ pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 fn lock<T>(shared: &Mutex<Shared<T>>) -> MutexGuard<'_, Shared<T>> {
-    // No panic can have left it half-changed.
+    // A panic cannot leave the state inconsistent.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Sender<T> {
-    /// Puts a value in the place of one that was not taken yet.
+    /// Sends a value, replacing one that was not received yet.
     pub(crate) fn send(&self, value: T) {
         let mut shared = lock(&self.0);
         shared.latest = Some(value);
@@ -47,7 +47,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the receiver is dropped.
     pub(crate) fn is_closed(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

@@ -1,6 +1,7 @@
 //! What becomes of a write after its call has returned.
 //!
-//! **Invariants.** Whoever waits for the end is woken when it comes, also when the behaviour is gone.
+//! **Invariants.** Whoever waits for the end is woken when it comes, also when the behaviour is
+//! gone.
 
 use std::{
     collections::BTreeMap,
@@ -27,12 +28,13 @@ pub struct Progress {
 pub enum ReplicaState {
     /// It was sent, or waits to be.
     Sent,
-    /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges before it knows.
+    /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges before it
+    /// knows.
     Acknowledged,
     /// The peer has shown it when it was asked back.
     Shown,
-    /// The peer has acknowledged it, and did not show it when it was asked back. Of a record that is larger than one answer, it may be in
-    /// another slice.
+    /// The peer has acknowledged it, and did not show it when it was asked back. Of a record that
+    /// is larger than one answer, it may be in another slice.
     NotShown,
     /// The peer has acknowledged it, and shows something newer in its place.
     Stale,

@@ -1,4 +1,4 @@
-//! What a client has published.
+//! Results of a client's writes.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -7,31 +7,32 @@ use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer
 use super::{Progress, progress::Follower};
 use crate::query::Reading;
 
-/// A write that was made.
+/// Result of a successful write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Publication {
-    /// Of the record.
+    /// Key of the record.
     pub key: RecordKey,
-    /// What was published.
+    /// Content that was published.
     pub content: PublicationContent,
-    /// The other peers that had taken all of it when the call returned; [`progress`](Self::progress) tells who has since. An
-    /// acknowledgement does not prove storage: Kademlia acknowledges before it knows.
+    /// Other peers that had acknowledged all of it when the call returned; see
+    /// [`progress`](Self::progress) for later ones. An acknowledgement does not prove storage:
+    /// replicas acknowledge records they refuse.
     pub peers: Vec<PeerId>,
-    /// In how many pieces it was sent.
+    /// Number of chunks it was sent in.
     pub chunks: usize,
     pub(crate) follower: Follower,
 }
 
-/// What was published.
+/// Content that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublicationContent {
     /// An update of the client's own space in a smart record.
     Update(PublishedUpdate),
-    /// A smart record that was [put](super::Client::put) as it is.
+    /// A smart record passed to [`put`](super::Client::put).
     Record(SmartRecord),
-    /// A value of another kind than a smart record.
+    /// A value that is not a smart record.
     Value(Bytes),
 }
 
@@ -39,32 +40,33 @@ pub enum PublicationContent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PublishedUpdate {
-    /// Where it stands in its space.
+    /// Its position in its space.
     pub position: Position,
     /// When its document expires.
     pub expires_at: Timestamp,
 }
 
 impl PublishedUpdate {
-    /// The writer's clock.
+    /// Its sequence number.
     pub const fn seq(&self) -> Seq {
         self.position.seq
     }
 }
 
 impl Publication {
-    /// What has become of it by now.
+    /// Returns what has become of it at each peer by now.
     pub fn progress(&self) -> Progress {
         self.follower.now()
     }
 
-    /// What has become of it in the end: everybody to whom it was sent has answered or has run out of time, and two of those that
-    /// acknowledged it were asked whether they show it, after 100 ms and, if not, again after a second. Takes some 30 seconds at most.
+    /// Waits for the end: every peer that it was sent to has answered or run out of time, and two of
+    /// those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
+    /// again after a second. Takes at most some 30 seconds.
     pub async fn finished(&self) -> Progress {
         self.follower.end().await
     }
 
-    /// The update, if it was one of the client's own space.
+    /// The update, if an update of the client's own space was published.
     pub const fn update(&self) -> Option<PublishedUpdate> {
         match self.content {
             PublicationContent::Update(update) => Some(update),
@@ -72,7 +74,7 @@ impl Publication {
         }
     }
 
-    /// The peers whose answers have all of it.
+    /// Peers whose answers contain all of it.
     pub(super) fn holders(&self, reading: &Reading, writer: &Writer) -> Vec<PeerId> {
         match &self.content {
             PublicationContent::Update(update) => reading.holders_of(writer, update.position),

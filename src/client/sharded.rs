@@ -1,6 +1,7 @@
 //! Reading a topic that is spread over many keys.
 //!
-//! **Invariants.** A shard that could not be read, or not to its end, is told, and does not stand in the way of the others.
+//! **Invariants.** A shard that could not be read completely is reported and does not stop the
+//! other reads.
 //!
 //! **Spec.** `docs/design.md`, section "Sharded keys".
 
@@ -10,51 +11,52 @@ use super::{Client, ClientError};
 use crate::query::Content;
 use smart_record_core::{RecordKey, ShardedKey, ShardedRecord, Timestamp, View};
 
-/// How many shards are read at a time.
+/// Number of concurrent shard reads.
 const AT_ONCE: usize = 8;
 
-/// What reading all of a topic has come to.
+/// Result of reading all shards of a topic.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShardedReading {
-    /// What was found under its keys, together.
+    /// Joined records of all shards.
     pub record: ShardedRecord,
-    /// The shards of which no peer has said anything, not even that it has nothing. What this node holds of them itself is in the
-    /// record.
+    /// Shards for which no peer answered. `record` contains what this node itself holds of them.
     pub unreached: Vec<RecordKey>,
-    /// The shards of which there may be more than was found: see [`Reading::is_complete`](crate::query::Reading::is_complete).
-    /// How far one reading goes says [`BehaviourConfig::read_rounds`](crate::behaviour::BehaviourConfig::read_rounds); reading such a
-    /// shard again brings other slices of it, to be [`join`](ShardedRecord::join)ed.
+    /// Shards of which more may exist than was found: see
+    /// [`Reading::is_complete`](crate::query::Reading::is_complete).
+    /// [`BehaviourConfig::read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) bounds a
+    /// single read; reading such a shard again returns other slices of it, to be
+    /// [`join`](ShardedRecord::join)ed.
     pub incomplete: Vec<RecordKey>,
-    /// The shards that could not be read, and why.
+    /// Shards that could not be read, with the errors.
     pub failed: Vec<(RecordKey, ClientError)>,
-    /// When the last of them was read.
+    /// Time of the last read.
     pub at: Timestamp,
 }
 
 impl ShardedReading {
-    /// What the topic said then, as if it were one record.
+    /// The view of all shards as one record, at [`at`](Self::at).
     pub fn view(&self) -> View {
         self.record.view(self.at)
     }
 
-    /// Whether every shard has been read to its end.
+    /// Whether every shard was read completely.
     pub const fn is_complete(&self) -> bool {
         self.unreached.is_empty() && self.incomplete.is_empty() && self.failed.is_empty()
     }
 }
 
 impl Client {
-    /// Reads all of a topic that is spread over many keys, eight at a time. To read what one writer says there, read
-    /// [`ShardedKey::key_for`] it; to write there, publish under the key for [`Client::peer_id`].
+    /// Reads all shards of a topic, eight at a time. To read one writer's space, read the key from
+    /// [`ShardedKey::key_for`]; to write, publish under the key for [`Client::peer_id`].
     ///
-    /// It takes a read for each of the `2^bits` keys.
+    /// Costs one read for each of the `2^bits` keys.
     ///
     /// # Errors
-    /// [`ClientError::Unregistered`] if it is no topic of smart records, and [`ClientError::Stopped`]. What goes wrong with
-    /// single shards stands in the outcome.
+    /// [`ClientError::Unregistered`] if the topic's keys are not keys of smart records, and
+    /// [`ClientError::Stopped`]. Errors of single shards are in the result.
     pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
-        // The shards have one form.
+        // All shards have the same form, so checking one key is enough.
         topic.keys().next().map_or(Ok(()), |key| self.check_space(&key))?;
         let mut reading = ShardedReading {
             record: ShardedRecord::new(topic.clone()),
@@ -76,7 +78,8 @@ impl Client {
                     }
                     reading.at = reading.at.max(read.snapshot.at);
                     if let Content::Record(record) = read.snapshot.content {
-                        // It is of this key, so it is a shard; who writes under a foreign one is left out.
+                        // Fails for no shard of this topic; spaces of writers that belong to
+                        // another shard are left out.
                         let _ = reading.record.join(record);
                     }
                 }

@@ -11,8 +11,8 @@ use futures::{Stream, StreamExt};
 use super::latest::Receiver;
 use crate::query::{Reading, Snapshot};
 
-/// What is known of a record, whenever it changes; see [`Client::watch`](super::Client::watch). One who is slow misses
-/// what was in between.
+/// Stream of snapshots of a record, one for each change; see
+/// [`Client::watch`](super::Client::watch). A slow reader misses intermediate snapshots.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Watch(Receiver<Arc<Snapshot>>);

@@ -1,6 +1,8 @@
-//! The half of the handle that lives with the swarm: carries out reads and puts with Kademlia.
+//! The driver of a [`Dht`](super::Dht): performs reads and puts with Kademlia where the swarm is
+//! polled.
 //!
-//! **Invariants.** An operation has one query of Kademlia at a time. It ends with the last of them, or at its deadline.
+//! **Invariants.** An operation has one Kademlia query at a time. It ends with its last query or at
+//! its deadline.
 
 use std::collections::HashMap;
 #[cfg(feature = "signed")]
@@ -26,14 +28,14 @@ use crate::{
     store::{Checked, SmartRecordStore, WriteError},
 };
 
-/// How many commands wait for the driver; whoever has one more waits with it. A guess.
+/// Maximum number of queued commands; further calls wait. A guess.
 pub(super) const QUEUE: usize = 64;
-/// How many operations run at a time; more commands wait in the queue. A guess.
+/// Maximum number of concurrent operations; further commands stay in the queue. A guess.
 const OPERATIONS: usize = 64;
 
 type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
 
-/// Something that the driver is to do. Dropping it undone is an error for whoever asked.
+/// A command for the driver. Dropping it fails the call that sent it.
 #[derive(Debug)]
 #[must_use = "give it to `DhtDriver::run`"]
 pub struct DhtCommand(pub(super) Request);
@@ -57,13 +59,13 @@ pub(super) enum Request {
         here: bool,
         peers: Vec<PeerId>,
     },
-    /// The deadline of an operation has come.
+    /// The deadline of an operation has passed.
     TimeUp,
 }
 
-/// Does in a `kad::Behaviour` what a [`Dht`](super::Dht) asks for.
+/// Performs the commands of a [`Dht`](super::Dht) in a `kad::Behaviour`.
 ///
-/// It lives where the swarm is polled: see the example there.
+/// It runs where the swarm is polled: see the example at [`Dht`](super::Dht).
 #[derive(Debug)]
 pub struct DhtDriver {
     commands: mpsc::Receiver<DhtCommand>,
@@ -88,11 +90,11 @@ impl DhtDriver {
         Self { commands, config, operations: HashMap::new() }
     }
 
-    /// The next command, to be given to [`run`](Self::run); `None` when no handle is left. While as many
-    /// operations run as may, it waits.
+    /// Returns the next command, to be passed to [`run`](Self::run); `None` when no handle is left.
+    /// Waits while the maximum number of operations is running.
     ///
-    /// Dropping the future loses nothing. It does not notice that an operation has ended: make a new one after
-    /// each call of another method, as a loop around `select!` does.
+    /// Cancel safe. A future does not notice the end of an operation: call this again after each
+    /// call of another method, as a loop around `select!` does.
     pub async fn next(&mut self) -> Option<DhtCommand> {
         let deadline = self.operations.values().filter_map(|operation| operation.deadline).min();
         let is_full = self.operations.len() >= OPERATIONS;
@@ -109,7 +111,7 @@ impl DhtDriver {
         }
     }
 
-    /// Does what was asked for. Poll the swarm after it.
+    /// Performs a command. Poll the swarm after it.
     pub fn run(
         &mut self,
         DhtCommand(request): DhtCommand,
@@ -141,12 +143,12 @@ impl DhtDriver {
                     let checked = Checked::new(store.registry(), key.clone(), &value, now);
                     let checked = checked.with_origin(None, expires_at);
                     if let Err(error) = store.insert(checked, Origin::Remote) {
-                        tracing::debug!(%error, "a record was not kept");
+                        tracing::debug!(%error, "a record was not stored");
                     }
                 }
                 if !peers.is_empty() {
                     let spread = Spread::new(key, vec![value], expires_at).to(peers);
-                    // Nobody waits for it.
+                    // No caller waits for the result.
                     self.begin(Work::Put(spread, oneshot::channel().0), kad);
                 }
             }
@@ -154,7 +156,7 @@ impl DhtDriver {
         }
     }
 
-    /// Takes note of what Kademlia says. Every event of the behaviour has to come here.
+    /// Processes an event of Kademlia. Pass every event of the behaviour.
     pub fn on_event(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else {
             return;
@@ -184,7 +186,7 @@ impl DhtDriver {
                 spread.on_put(result);
                 self.send(spread, reply, deadline, kad);
             }
-            // No query of ours comes to anything else.
+            // Queries of this driver have no other results.
             _ => {}
         }
     }
@@ -220,7 +222,7 @@ impl DhtDriver {
         self.operations.insert(query, Operation { work: Work::Put(spread, reply), deadline });
     }
 
-    /// Ends all whose deadline has come.
+    /// Ends the operations whose deadline has passed.
     fn end_late(&mut self, kad: &mut kad::Behaviour<SmartRecordStore>) {
         let now = Instant::now();
         let is_late = |operation: &mut Operation| operation.deadline.is_some_and(|at| at <= now);
@@ -247,7 +249,7 @@ impl DhtDriver {
     }
 }
 
-/// Asks the peers closest to the key.
+/// Starts a lookup of the reader's key.
 fn ask(reader: &RecordReader, kad: &mut kad::Behaviour<SmartRecordStore>) -> QueryId {
     kad.get_record(kad::RecordKey::new(reader.key()))
 }
@@ -264,7 +266,7 @@ fn end_put(spread: Spread, reply: Reply<Vec<PeerId>>) {
     answer(reply, if peers.is_empty() { Err(DhtError::NotReplicated) } else { Ok(peers) });
 }
 
-/// Who has taken what a query sends.
+/// Peers that acknowledged the put of a query.
 fn took(query: &QueryInfo) -> &[PeerId] {
     match query {
         QueryInfo::PutRecord { phase: PutRecordPhase::PutRecord { success, .. }, .. } => success,
@@ -273,6 +275,6 @@ fn took(query: &QueryInfo) -> &[PeerId] {
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, DhtError>) {
-    // Whoever asked may have lost interest.
+    // The caller may have dropped its end.
     let _ = reply.send(result);
 }

@@ -1,4 +1,4 @@
-//! What a manager asks of the thing that keeps its records.
+//! Interface of a manager to the storage of its records.
 
 use std::{error::Error, time::Duration};
 
@@ -8,43 +8,42 @@ use libp2p_identity::PeerId;
 use crate::query::Reading;
 use smart_record_core::{RecordKey, ValidationError};
 
-/// Where records are kept. Nobody has to trust it: the manager checks all that it answers.
+/// Storage of a manager's records. It is untrusted: the manager validates every answer.
 pub trait RecordBackend: Send + Sync {
-    /// What can go wrong.
+    /// Error of the backend.
     type Error: Error + Send + Sync + 'static;
 
-    /// All that can be found under `key`, from whomever. If there is nothing, that is no error.
+    /// Returns every answer under `key`, from any holder. An empty result is no error.
     ///
     /// # Errors
-    /// If nobody could be asked.
+    /// If no holder could be asked.
     fn fetch(&self, key: &RecordKey) -> impl Future<Output = Result<Found, Self::Error>> + Send;
 
-    /// Puts a value that is complete as it is under `key`. Returns how many other peers have taken
-    /// it.
+    /// Puts a complete value under `key`. Returns the number of other peers that acknowledged it.
     ///
     /// # Errors
-    /// If it was stored nowhere, or not where it should be.
+    /// If it was not stored, or not where it should be.
     fn put(
         &self,
         key: &RecordKey,
         value: Bytes,
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
-    /// Sends a value to those who lack it, as well as it can. By default it does nothing.
+    /// Sends a value to the holders that lack it, best effort. Does nothing by default.
     fn correct(&self, correction: Correction) -> impl Future<Output = ()> + Send {
         drop(correction);
         std::future::ready(())
     }
 }
 
-/// What a backend has found.
+/// Answers of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Found {
-    /// The values, each with the one who has it.
+    /// Values, each with its holder.
     pub answers: Vec<Answer>,
-    /// Those who should have a value and have none.
+    /// Holders that should have a value and have none.
     pub missing: Vec<Holder>,
-    /// Those whose value the backend has found to be no good, and why.
+    /// Holders whose value the backend found to be invalid, with the errors.
     pub refused: Vec<(Holder, ValidationError)>,
 }
 
@@ -67,23 +66,23 @@ impl From<Reading> for Found {
     }
 }
 
-/// A value that somebody has.
+/// A value with its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Who.
+    /// The holder.
     pub holder: Holder,
-    /// The value, whatever it is.
+    /// The value, not validated.
     pub value: Bytes,
-    /// For how long it will be kept there; `None` if no end is set. Nobody has signed that.
+    /// How long the holder will keep it; `None` for no limit. This is not signed.
     pub lifetime: Option<Duration>,
 }
 
-/// Who has a value.
+/// Node that holds a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// This node.
     Local,
-    /// Another one.
+    /// Another node.
     Peer(PeerId),
 }
 
@@ -97,15 +96,15 @@ impl Holder {
     }
 }
 
-/// A value for those who lack it.
+/// A value for holders that lack it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
     /// Its key.
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// For how long it shall be kept; `None` if no end is set.
+    /// How long it is to be kept; `None` for no limit.
     pub lifetime: Option<Duration>,
-    /// Who shall have it.
+    /// Its recipients.
     pub holders: Vec<Holder>,
 }

@@ -1,9 +1,11 @@
-//! Records in the DHT, through a [`Client`] of a [`Behaviour`](crate::behaviour::Behaviour).
+//! Backend over the DHT, through a [`Client`] of a [`Behaviour`](crate::behaviour::Behaviour).
 //!
-//! The behaviour's reads send the best record to those who are behind, so there is nothing left to correct. It keeps a copy
-//! here if it is a server among the closest to the key, or has some of it.
+//! The behaviour's reads send the best record to peers that are behind, so no correction is needed.
+//! The behaviour stores a copy locally if this node is a server among the closest to the key, or
+//! already holds some of the record.
 //!
-//! **Invariants.** As for any backend the manager checks all that is answered, although the behaviour has done so.
+//! **Invariants.** The manager validates all answers, as for any backend, although the behaviour
+//! has already done so.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

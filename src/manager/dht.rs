@@ -1,6 +1,7 @@
-//! Records in the DHT, through a bare `kad::Behaviour` and the [`Dht`] that asks it.
+//! Backend over the DHT, through a plain `kad::Behaviour` and its [`Dht`] handle.
 //!
-//! **Invariants.** As for any backend the manager checks all that is answered, although the handle has done so.
+//! **Invariants.** The manager validates all answers, as for any backend, although the handle has
+//! already done so.
 //!
 //! **Spec.** `docs/design.md`, section "Validators".
 
@@ -12,14 +13,14 @@ use smart_record_core::RecordKey;
 use super::backend::{Correction, Found, Holder, RecordBackend};
 use crate::dht::{Dht, DhtError};
 
-/// No copy that was read is kept for longer, whatever its holders say: the lifetime that Kademlia gives a
-/// record by default.
+/// Maximum lifetime of a copy, whatever its holders say: Kademlia's default lifetime of a record.
 const LONGEST: Duration = Duration::from_secs(48 * 60 * 60);
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+/// With less than a second left, a record would be sent with a lifetime of zero, which means no
+/// expiry.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Use it with a store whose registry has the manager's rules. A copy that was read is kept on this node, and lives no longer than
-/// those of its holders.
+/// Use it with a store whose registry has the manager's rules. A copy of a record that was read is
+/// stored on this node, and lives no longer than the copies of its holders.
 impl RecordBackend for Dht {
     type Error = DhtError;
 
@@ -35,7 +36,7 @@ impl RecordBackend for Dht {
         Ok(self.put(key.clone(), value).await?.len())
     }
 
-    /// The local copy is kept in the node's own store; what is sent to peers is not waited for.
+    /// Stores the local copy in the node's own store. Does not wait for the peers.
     async fn correct(&self, Correction { key, value, lifetime, holders }: Correction) {
         let lifetime = lifetime.map_or(LONGEST, |left| left.min(LONGEST));
         if lifetime < SHORTEST {

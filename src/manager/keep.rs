@@ -1,7 +1,8 @@
-//! Signed records that are kept alive: signed anew, with a higher sequence, well before they expire.
+//! Signed records that are kept alive: signed anew, with a higher sequence, well before they
+//! expire.
 //!
-//! **Invariants.** When something is due follows from the manager's clock alone. Whatever the lifetime, a record is put again
-//! before a replica would drop it for its age.
+//! **Invariants.** Due times depend on the manager's clock alone. Whatever its `ttl`, a record is
+//! put again before replicas drop it for its age.
 //!
 //! **Spec.** `docs/design.md`, section "Validators".
 
@@ -14,19 +15,19 @@ use smart_record_core::{RecordKey, Timestamp};
 use super::{ManagerError, Published, RecordBackend, RecordManager};
 use crate::schedule::{Due, half_life};
 
-/// No record is signed anew less often, however long it lives: replicas drop what is not sent again for 48 hours
+/// Longest lifetime used to plan renewals: replicas drop a record 48 hours after it was last sent
 /// ([`StoreConfig::max_age`](crate::store::StoreConfig::max_age)).
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// After how long a renewal that came to nothing is tried again the first time. A guess.
+/// Delay before the first retry of a failed renewal. A guess.
 const RETRY: Duration = Duration::from_secs(10);
-/// The clock is looked at this often at least, because timers may stand still while the machine sleeps.
+/// Maximum time between two looks at the clock, because timers may stop while the machine sleeps.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A signed record that is kept alive: see [`RecordManager::keep`].
 ///
-/// Nothing happens by itself: [`run`](Self::run) has to be polled, or [`renew`](Self::renew) be called when
-/// [`renew_at`](Self::renew_at) has come. Dropping it ends that, and the record lives until its `ttl` is over; nothing
-/// withdraws a signed record.
+/// Poll [`run`](Self::run), or call [`renew`](Self::renew) at [`renew_at`](Self::renew_at); nothing
+/// is renewed otherwise. After it is dropped, the record lives until its `ttl` is over. Signed
+/// records cannot be withdrawn.
 #[must_use = "it is signed anew by `run` or `renew` only"]
 pub struct KeptRecord<B> {
     manager: RecordManager<B>,
@@ -35,16 +36,17 @@ pub struct KeptRecord<B> {
     ttl: Duration,
     published: Published,
     due: Due,
-    /// How many renewals in a row have come to nothing.
+    /// Number of consecutive failed renewals.
     failures: u32,
 }
 
 impl<B: RecordBackend> RecordManager<B> {
-    /// Signs `value` and puts it under `key` as [`publish`](RecordManager::publish) does, for `ttl`, to be signed anew before it expires. So
-    /// `ttl` is for how long the record outlives us.
+    /// Signs `value` and puts it under `key` as [`publish`](RecordManager::publish) does, for
+    /// `ttl`, to be signed anew before it expires. So `ttl` is how long the record outlives this
+    /// process.
     ///
-    /// However long `ttl` is, the record is signed anew at least once in 12 hours, because replicas drop what is not sent
-    /// again for 48 hours.
+    /// Whatever the `ttl`, the record is signed anew at least every 12 hours, because replicas drop
+    /// it 48 hours after it was last sent.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -88,20 +90,20 @@ impl<B: RecordBackend> RecordManager<B> {
 }
 
 impl<B: RecordBackend> KeptRecord<B> {
-    /// What was put last.
+    /// Result of the last put.
     pub const fn published(&self) -> &Published {
         &self.published
     }
 
-    /// When it is to be signed anew.
+    /// Time of the next renewal.
     pub const fn renew_at(&self) -> Timestamp {
         self.due.at()
     }
 
-    /// Puts another value in the place of the one that was kept.
+    /// Replaces the kept value.
     ///
     /// # Errors
-    /// As [`RecordManager::publish`]. What was kept before goes on to be.
+    /// As [`RecordManager::publish`]. On an error the previous value stays kept.
     pub async fn update(
         &mut self,
         value: impl Into<Bytes>,
@@ -113,7 +115,8 @@ impl<B: RecordBackend> KeptRecord<B> {
         Ok(&self.published)
     }
 
-    /// Signs it anew and puts it, if that is due; says whether it was. After a failure it is due again a little later.
+    /// Signs the record anew and puts it if that is due. Returns whether it was. After a failure it
+    /// is due again after a short delay.
     ///
     /// # Errors
     /// As [`RecordManager::publish`].
@@ -140,10 +143,11 @@ impl<B: RecordBackend> KeptRecord<B> {
         }
     }
 
-    /// Signs it anew whenever that is due. Returns when trying again would not help: its namespace refuses the record, or
-    /// it cannot be signed. A backend that fails is tried again with growing delays, and a warning.
+    /// Renews the record whenever that is due. Returns only if retrying would not help: the
+    /// namespace refuses the record, or it cannot be signed. A backend error is logged as a warning
+    /// and retried with growing delays.
     ///
-    /// Dropping the future loses nothing: what was due then is due when it is run again.
+    /// Cancel safe: a due renewal is performed when this is called again.
     pub async fn run(&mut self) -> ManagerError<B::Error> {
         loop {
             match self.renew().await {
@@ -164,7 +168,7 @@ impl<B: RecordBackend> KeptRecord<B> {
     }
 }
 
-/// Leaves out the backend, which need not be `Debug`, and the value.
+/// Omits the backend, which need not be `Debug`, and the value.
 impl<B> fmt::Debug for KeptRecord<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeptRecord")

@@ -1,18 +1,20 @@
-//! What a manager has met before: so that it neither uses a sequence twice nor goes back.
+//! Memory of the sequences and records that a manager has seen, which prevents reuse of a sequence
+//! and rollback.
 //!
-//! **Invariants.** The sequences of a key only rise while it is remembered, and so does the best record until it
-//! expires; at most [`CAPACITY`] keys are remembered, and those used longest ago are forgotten first. What replicas refuse
-//! because it comes from the future, after a clock that was far ahead was set right, is forgotten.
+//! **Invariants.** The remembered sequence of a key only rises, and so does its best record until
+//! it expires. At most [`CAPACITY`] keys are remembered; the least recently used ones are forgotten
+//! first. Sequences that replicas refuse as too far in the future, signed before a fast clock was
+//! corrected, are forgotten.
 
 use hashlink::LruCache;
 
 use smart_record_core::{RecordKey, Seq, Timestamp};
 use smart_record_formats::signed::{SignedRecord, SignedRecordLimits};
 
-/// How many keys are remembered: about 1 MB with keys of common length. A guess.
+/// Maximum number of remembered keys: about 1 MB with keys of common length. A guess.
 const CAPACITY: usize = 4_096;
 
-/// What is known of the records of a manager's keys.
+/// Highest known sequences and best known records, by key.
 #[derive(Debug)]
 pub(super) struct Known(LruCache<RecordKey, Entry>);
 
@@ -24,24 +26,25 @@ impl Default for Known {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The highest sequence that was given out, whatever became of it, or met in a record that has expired since.
+    /// Highest sequence that was reserved, whether used or not, or seen in a record that has since
+    /// expired.
     last: Option<u64>,
     met: Option<Met>,
 }
 
-/// The best record that was met.
+/// Best record seen.
 #[derive(Debug)]
 struct Met {
-    /// What it says: its sequence and its hash.
+    /// Its sequence and its hash.
     content: (u64, [u8; 32]),
-    /// When it was met first.
+    /// When it was first seen.
     first: Timestamp,
     expires_at: Option<Timestamp>,
 }
 
 impl Known {
-    /// The next sequence for a record under `key`: above all that is known and `found`, and not below the
-    /// clock. `None` if there is none.
+    /// Reserves the next sequence for a record under `key`: above every known one and `found`, and
+    /// not below the clock. `None` if none is left.
     pub(super) fn reserve(
         &mut self,
         key: &RecordKey,
@@ -61,10 +64,10 @@ impl Known {
         Some(next)
     }
 
-    /// Takes note of a record that expires then; says when it was met first.
+    /// Remembers a record and its expiry. Returns when it was first seen.
     ///
     /// # Errors
-    /// The sequence of a better one that was met before and has not expired.
+    /// The sequence of a better, unexpired record.
     pub(super) fn meet(
         &mut self,
         record: &SignedRecord,
@@ -86,14 +89,14 @@ impl Known {
         }
     }
 
-    /// The sequence of the best record of a key that was met and has not expired.
+    /// Returns the sequence of the best known, unexpired record of a key.
     pub(super) fn living(
         &mut self,
         key: &RecordKey,
         now: Timestamp,
         limits: &SignedRecordLimits,
     ) -> Option<u64> {
-        // Who asks for a key that nobody has shall not make others forgotten.
+        // A read of an unknown key must not evict other keys.
         let entry = self.0.peek_mut(key)?;
         entry.forget_future(now, limits);
         entry.drop_expired(now);
@@ -101,7 +104,7 @@ impl Known {
     }
 
     fn entry(&mut self, key: &RecordKey) -> &mut Entry {
-        // The entry alone would make no room, but it is what counts as a use.
+        // `entry` alone does not evict, but it is what counts as a use.
         if !self.0.contains_key(key) {
             self.0.insert(key.clone(), Entry::default());
         }
@@ -116,7 +119,7 @@ impl Entry {
         self.met.take_if(|met| is_ahead(met.content.0));
     }
 
-    /// Leaves nothing of a record that has expired but its sequence.
+    /// Keeps only the sequence of an expired record.
     fn drop_expired(&mut self, now: Timestamp) {
         if let Some(met) = self.met.take_if(|met| met.expires_at.is_some_and(|at| at <= now)) {
             self.last = self.last.max(Some(met.content.0));
@@ -142,7 +145,7 @@ mod tests {
             .unwrap()
     }
 
-    /// With which nothing comes from the future.
+    /// Limits that accept any sequence.
     fn limits() -> SignedRecordLimits {
         SignedRecordLimits::default().with_max_clock_skew(Duration::MAX)
     }
@@ -162,7 +165,7 @@ mod tests {
             Some(NOW_MICROS + 12 * skew)
         );
         assert_eq!(known.reserve(&key, Some(NOW_MICROS), NOW, &limits), Some(NOW_MICROS + 1));
-        // What is ahead by no more than is allowed is not.
+        // A sequence ahead by the allowed skew is not forgotten.
         let latest = NOW_MICROS + skew;
         assert_eq!(known.reserve(&key, Some(latest), NOW, &limits), Some(latest + 1));
         assert_eq!(known.reserve(&key, None, NOW, &limits), Some(latest + 2));

@@ -1,4 +1,4 @@
-//! Records in a store of one's own, without a network.
+//! Backend over a local store, without a network.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,33 +14,34 @@ use super::backend::{Answer, Found, Holder, RecordBackend};
 use crate::store::{Quota, SmartRecordStore, StoreConfig, WriteError};
 use smart_record_core::{RecordKey, Registry};
 
-/// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. A clone is the same store.
+/// Keeps records in a [`SmartRecordStore`] that is not part of a DHT. Clones share one store.
 #[derive(Clone, Debug)]
 pub struct StoreBackend {
     store: Arc<Mutex<SmartRecordStore>>,
 }
 
 impl StoreBackend {
-    /// Records in memory, within the bounds of [`StoreConfig::default`], but of any age: nobody else has them, who
-    /// would send them again. What does not fit any more is refused. The registry has the manager's rules.
+    /// Returns a backend in memory with the bounds of [`StoreConfig::default`], except that records
+    /// of any age are kept: no other node would send them again. Records that do not fit are
+    /// refused. Pass a registry with the manager's rules.
     pub fn new(registry: Registry) -> Self {
-        // Nobody ever hears of this peer; a store wants one to order its records.
+        // This peer id is never published; a store needs one to order its records.
         let local = Keypair::generate_ed25519().public().to_peer_id();
         let config = StoreConfig::default().with_max_age(Duration::MAX);
-        // All that is put is the local node's own.
+        // Every record put here belongs to the local node.
         let all = Quota { count: usize::MAX, bytes: usize::MAX };
         let config = config.with_protected_quota(all);
         Self::over(SmartRecordStore::with_registry(local, registry, config))
     }
 
-    /// Records in this store, whose registry has the manager's rules.
+    /// Returns a backend over `store`, whose registry must have the manager's rules.
     pub fn over(store: SmartRecordStore) -> Self {
         Self { store: Arc::new(Mutex::new(store)) }
     }
 
-    /// The store. Whoever holds it holds up the manager.
+    /// The store. The manager blocks while the guard is held.
     pub fn store(&self) -> MutexGuard<'_, SmartRecordStore> {
-        // A store has no state that a panic could leave half-changed: its storage applies a write as a whole.
+        // A panic cannot leave the store inconsistent: its storage applies a write as a whole.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! What the answers to one question come to.
+//! Evaluation of the answers to one fetch.
 //!
-//! **Invariants.** Pure: whoever answers what in which order, the best record is the same. An answer that is no
-//! good record changes nothing but the list of those who gave one.
+//! **Invariants.** Pure. The best record does not depend on the order of the answers or on their
+//! holders. An invalid answer only adds its holder to the refused ones.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,14 +9,15 @@ use super::backend::{Answer, Found, Holder};
 use smart_record_core::{RecordKey, Timestamp, ValidationError};
 use smart_record_formats::signed::{SignedRecord, SignedRecordValidator};
 
-/// What the answers to one question come to.
+/// Evaluation of the answers to one fetch.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// The best record, and when it expires.
+    /// The best record and its expiry.
     pub(super) best: Option<(SignedRecord, Option<Timestamp>)>,
     pub(super) refused: Vec<(Holder, ValidationError)>,
     pub(super) behind: Vec<Holder>,
-    /// The time that is left to the best record, as those say who have it; `None` if one of them sets no end.
+    /// Remaining lifetime of the best record, the longest that its holders state; `None` if one of
+    /// them states no limit.
     lifetime: Option<Duration>,
 }
 
@@ -27,7 +28,7 @@ impl Survey {
         key: &RecordKey,
         now: Timestamp,
     ) -> Self {
-        // Most answers are the same: each value is checked once.
+        // Most answers are equal: each distinct value is validated once.
         let mut checked = HashMap::new();
         for Answer { value, .. } in &found.answers {
             checked.entry(value).or_insert_with(|| rules.admit(key, value, now));
@@ -67,8 +68,8 @@ impl Survey {
         self.best.as_ref().map(|(record, _)| record.sequence())
     }
 
-    /// How long a copy of the best record may be kept: as long as the others keep it, at most until it
-    /// expires by its own word.
+    /// Lifetime of a copy of the best record: as long as the other holders keep it, and at most
+    /// until its signed expiry.
     pub(super) fn lifetime(&self, best: &SignedRecord, now: Timestamp) -> Option<Duration> {
         let signed = best.expires_at().map(|at| at.saturating_since(now));
         self.lifetime.into_iter().chain(signed).min()

@@ -1,4 +1,4 @@
-//! How an announcement is kept alive.
+//! Settings of a presence publisher.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,18 +26,18 @@ impl Default for PublisherConfig {
 }
 
 settings! { PublisherConfig:
-    /// How long an announcement holds; it is renewed at about half of that. So it is how long one is found who has gone
-    /// without withdrawing. Defaults to an hour, a guess.
+    /// Lifetime of an announcement, which is renewed at about half of it. A client that leaves
+    /// without withdrawing is found for up to this time. Defaults to an hour, a guess.
     ttl, with_ttl: Duration;
-    /// How long the node has for countersigning. Defaults to 10 seconds, a guess.
+    /// How long the node may take to countersign. Defaults to 10 seconds, a guess.
     sign_timeout, with_sign_timeout: Duration;
-    /// After how long one that failed, or that nobody took, is tried again; twice as long with each further failure, at most
-    /// until it would be renewed. Defaults to 5 seconds, a guess.
+    /// Delay before the retry of an announcement that failed or that no peer took. It doubles with
+    /// each further failure, up to the time of the next renewal. Defaults to 5 seconds, a guess.
     retry_delay, with_retry_delay: Duration;
 }
 
 impl PublisherConfig {
-    /// The clock. Defaults to the machine's.
+    /// The clock. Defaults to the system clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }

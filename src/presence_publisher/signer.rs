@@ -1,4 +1,4 @@
-//! Who countersigns for the node: in this process, or behind whatever connection there is to it.
+//! Countersigning by the node, in this process or over any connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use smart_record_formats::presence::{
     AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits,
 };
 
-/// The node's half of an announcement.
+/// Provides the node's signature of an announcement.
 ///
-/// For a node that is another process, send it [`HalfSigned::encode`] and read what comes back with
-/// [`Announcement::decode`]; the node reads with [`HalfSigned::decode`], decides whether it hosts the client, and
-/// signs with [`HalfSigned::countersign`].
+/// For a node in another process, send it [`HalfSigned::encode`] and decode its reply with
+/// [`Announcement::decode`]. The node decodes with [`HalfSigned::decode`], decides whether it hosts
+/// the client, and signs with [`HalfSigned::countersign`].
 pub trait NodeSigner: Send + Sync + 'static {
     /// The node's identity.
     fn public_key(&self) -> PublicKey;
@@ -25,33 +25,33 @@ pub trait NodeSigner: Send + Sync + 'static {
     /// The node's X25519 public key.
     fn handshake_key(&self) -> ExchangeKey;
 
-    /// Has the node countersign. It may take its time; whoever asks bounds it.
+    /// Has the node countersign. The caller applies a timeout.
     fn countersign(&self, half: HalfSigned)
     -> BoxFuture<'_, Result<Announcement, NodeSignerError>>;
 }
 
-/// Why a node has not countersigned.
+/// Errors of a [`NodeSigner`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeSignerError {
-    /// It must not sign this.
+    /// The node must not sign this announcement.
     #[error(transparent)]
     Announce(#[from] AnnounceError),
-    /// It does not host the client.
+    /// The node does not host the client.
     #[error("the node does not host the client: {reason}")]
     Refused {
-        /// In the node's words.
+        /// Reason given by the node.
         reason: String,
     },
-    /// It cannot be reached, or its answer not be understood.
+    /// The node cannot be reached, or its answer cannot be decoded.
     #[error("the node cannot be reached: {reason}")]
     Unreachable {
-        /// In the connection's words.
+        /// Reason given by the connection.
         reason: String,
     },
 }
 
-/// The node is this process: it signs with its key whatever it is given that a node may sign.
+/// A node in this process. It signs every announcement that a node may sign.
 #[derive(Clone, Debug)]
 pub struct LocalNode {
     keypair: Keypair,
@@ -61,12 +61,13 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// The node with this key pair and X25519 public key; `limits` are those of the DHT's replicas.
+    /// Returns the node with this key pair and X25519 public key. `limits` are those of the
+    /// replicas in the DHT.
     pub fn new(keypair: Keypair, handshake_key: ExchangeKey, limits: PresenceLimits) -> Self {
         Self { keypair, handshake_key, limits, clock: Arc::new(SystemClock) }
     }
 
-    /// Sets the clock. It is the machine's otherwise.
+    /// Sets the clock. Defaults to the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -93,7 +94,7 @@ impl NodeSigner for LocalNode {
     }
 }
 
-/// A signer that is not waited for without end, and whose answer is compared with the question.
+/// A signer with a timeout, whose result is checked against the request.
 pub(super) struct Bounded {
     signer: Box<dyn NodeSigner>,
     timeout: Duration,

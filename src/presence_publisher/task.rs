@@ -1,7 +1,7 @@
-//! The task of a publisher: announces, waits, announces again, and withdraws in the end.
+//! Task of a publisher: announces, renews, and withdraws at the end.
 //!
-//! **Invariants.** Nothing is signed before the network was asked for earlier announcements, and asked again if the clock
-//! was far ahead when something was signed before.
+//! **Invariants.** The network is asked for earlier announcements before anything is signed, and
+//! again if an earlier signature was made while the clock was too fast.
 //!
 //! **Spec.** `docs/design.md`, sections "Signing" and "Presence from an app".
 
@@ -24,9 +24,10 @@ use smart_record_formats::presence::{
     Announcement, Announcer, ExchangeKey, PresenceRecord, PresenceValidator,
 };
 
-/// The wall clock is looked at this often at least, because timers may stand still while the machine sleeps.
+/// Maximum time between two looks at the wall clock, because timers may stop while the machine
+/// sleeps.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Nothing is tried again at once.
+/// Minimum delay before a retry.
 const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) struct Task {
@@ -38,7 +39,7 @@ pub(super) struct Task {
     states: latest::Sender<PublisherState>,
     /// Whether the network was asked for earlier announcements.
     is_resumed: bool,
-    /// How many times in a row it has come to nothing.
+    /// Number of consecutive failures.
     failures: u32,
 }
 
@@ -63,7 +64,7 @@ impl Task {
         }
     }
 
-    /// Runs until the publisher says to stop or is dropped, or the behaviour is gone.
+    /// Runs until the publisher stops it or is dropped, or the behaviour is gone.
     pub(super) async fn run(mut self, stop: oneshot::Receiver<Stop>) {
         let reply = match select(pin!(self.keep_alive()), stop).await {
             Either::Left(_) => return,
@@ -71,7 +72,7 @@ impl Task {
         };
         let withdrawn = self.withdraw().await;
         match reply {
-            // Whoever asked may have lost interest.
+            // The caller may have dropped its end.
             Ok(reply) => drop(reply.send(withdrawn)),
             Err(oneshot::Canceled) => {
                 if let Err(error) = withdrawn {
@@ -81,7 +82,7 @@ impl Task {
         }
     }
 
-    /// Returns when the behaviour is gone, or trying again would not help.
+    /// Returns when the behaviour is gone or an error is permanent.
     async fn keep_alive(&mut self) {
         loop {
             let (state, delay) = match self.announce().await {
@@ -120,8 +121,8 @@ impl Task {
         }
     }
 
-    /// Looks up what the network holds of earlier announcements, unless that is known. If it may not be all, the announcer
-    /// goes by the longest there may have been.
+    /// Looks up earlier announcements in the network, unless that was done. After an incomplete
+    /// read the announcer assumes the longest possible earlier announcement.
     async fn resume(&mut self) {
         if self.is_resumed && !self.announcer.is_ahead(self.now()) {
             return;
@@ -132,7 +133,7 @@ impl Task {
         let reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
-                tracing::debug!(%error, %key, "earlier announcements are not known");
+                tracing::debug!(%error, %key, "earlier announcements could not be read");
                 return;
             }
         };
@@ -147,7 +148,7 @@ impl Task {
             None => Ok(()),
         };
         if let Err(error) = learnt {
-            tracing::debug!(%error, %key, "earlier announcements are not known");
+            tracing::debug!(%error, %key, "earlier announcements could not be read");
         }
         if reading.is_complete() {
             self.announcer.forget_future(self.now());
@@ -182,7 +183,8 @@ impl Task {
         Ok(put.or_else(ClientError::into_publication)?)
     }
 
-    /// Waits, unless the clock is set back so far that nobody takes what was announced before.
+    /// Waits for `delay`. Returns early if the clock is set back so far that replicas refuse the
+    /// last announcement.
     async fn wait(&self, delay: Duration) {
         let mut due = Due::after(self.now(), delay);
         let was_ahead = self.announcer.is_ahead(self.now());
@@ -206,7 +208,7 @@ impl Task {
         half_life(key, &self.client.peer_id(), self.config.ttl())
     }
 
-    /// When to try again, after one failure more.
+    /// Returns the delay before the next attempt, and counts one more failure.
     fn retry_delay(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);

@@ -1,7 +1,8 @@
 //! Records on their way to peers, each peer at its own pace.
 //!
-//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not sent the next. The chunks for a peer
-//! go one after the other, so that a large record is no burst. Nobody is sent anything twice.
+//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not
+//! sent the next. The chunks for a peer go one after the other, so that a large record is no burst.
+//! Nobody is sent anything twice.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -91,7 +92,8 @@ impl Delivery {
         Some((id, peer, chunk))
     }
 
-    /// Silent peers that are being asked something already: one request is enough to learn whether they are back.
+    /// Silent peers that are being asked something already: one request is enough to learn whether
+    /// they are back.
     fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
         let peers = &mut self.peers;
         self.queue.retain(|peer| {

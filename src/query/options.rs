@@ -36,8 +36,8 @@ impl ReadOptions {
 settings! { ReadOptions:
     /// When what was found is enough. Defaults to [`ReadPolicy::Settled`].
     policy, with_policy: ReadPolicy;
-    /// How long the read may take at most. It then comes to what was found until then. Defaults to ten seconds: five requests one after
-    /// the other, each to a peer that is silent.
+    /// How long the read may take at most. It then comes to what was found until then. Defaults to
+    /// ten seconds: five requests one after the other, each to a peer that is silent.
     deadline, with_deadline: Duration;
 }
 
@@ -51,13 +51,14 @@ impl From<ReadPolicy> for ReadOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum WritePolicy {
-    /// More than half of the closest that answer, and at least three where there are so many. Any read that is
-    /// [settled](ReadPolicy::Settled) then asks one of them.
+    /// More than half of the closest that answer, and at least three where there are so many. Any
+    /// read that is [settled](ReadPolicy::Settled) then asks one of them.
     #[default]
     Majority,
     /// So many, or all where there are fewer.
     Acknowledgements(usize),
-    /// All that it is sent to, except those that have failed, or have been silent for two seconds longer than they had time.
+    /// All that it is sent to, except those that have failed, or have been silent for two seconds
+    /// longer than they had time.
     All,
 }
 

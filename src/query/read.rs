@@ -1,7 +1,8 @@
 //! A read from the network: whom it asks, and when what was answered is enough.
 //!
-//! **Invariants.** Pure: answers, failures and the time come in, requests go out. It ends, whatever is answered: the search asks a
-//! bounded number of peers, and a record in slices is asked for in a bounded number of rounds. Silence is never taken for an answer.
+//! **Invariants.** Pure: answers, failures and the time come in, requests go out. It ends, whatever
+//! is answered: the search asks a bounded number of peers, and a record in slices is asked for in a
+//! bounded number of rounds. Silence is never taken for an answer.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Behaviour and client".
 
@@ -19,7 +20,8 @@ use super::{
     lookup::{Lookup, ReadPolicy},
 };
 
-/// How many holders of a record in slices are asked again at a time, as many as a search waits for. A guess.
+/// How many holders of a record in slices are asked again at a time, as many as a search waits for.
+/// A guess.
 const REPEATED: usize = 6;
 
 /// A read that is under way.
@@ -100,8 +102,9 @@ impl Read {
         }
     }
 
-    /// Takes note of an answer and of the peers that it names. What it holds is to be [checked](Self::on_checking) and
-    /// [said](Self::on_said), if it is not [nothing](Self::on_nothing).
+    /// Takes note of an answer and of the peers that it names. What it holds is to be
+    /// [checked](Self::on_checking) and [said](Self::on_said), if it is not
+    /// [nothing](Self::on_nothing).
     pub(crate) fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
         if !self.repeated.remove(peer) {
             self.search.on_answer(peer, closer);
@@ -123,7 +126,8 @@ impl Read {
         self.checking = self.checking.saturating_sub(1);
     }
 
-    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether it was news.
+    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it.
+    /// Returns whether it was news.
     pub(crate) fn on_said(
         &mut self,
         peer: PeerId,
@@ -148,7 +152,8 @@ impl Read {
         }
     }
 
-    /// The answers that are being checked elsewhere are lost. Returns whether there were any; anything may have been in them.
+    /// The answers that are being checked elsewhere are lost. Returns whether there were any;
+    /// anything may have been in them.
     pub(crate) fn on_all_lost(&mut self) -> bool {
         let had_some = self.checking > 0;
         self.checking = 0;

@@ -1,7 +1,8 @@
 //! What holders have shown, each version of a space and each value kept once.
 //!
-//! **Invariants.** However many holders show the same, its bytes are kept once. All that is kept comes to no more than twice the bytes of
-//! the largest record; of what goes beyond that, it is forgotten who has shown it.
+//! **Invariants.** However many holders show the same, its bytes are kept once. All that is kept
+//! comes to no more than twice the bytes of the largest record; of what goes beyond that, it is
+//! forgotten who has shown it.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,10 @@
-//! Attacks on smart records, one test each: by whoever may sign, replay, damage, flood or garble.
+//! Attacks on smart records, one test each: bad signatures, replays, damaged, oversized and
+//! malformed values.
 //!
-//! Each is tried on the validator (the exact reason), on the join (the bad part is left out, its neighbour
-//! stays) and on the store as Kademlia uses it (a remote PUT returns `Ok`, stores nothing bad, keeps the
-//! neighbour, and tells in an event and a counter why). See `refused` and `accepted`.
+//! Each is tried on the validator (the exact reason), on the join (the bad part is left out, its
+//! neighbour stays) and on the store as Kademlia uses it: a remote PUT returns `Ok`, stores nothing
+//! bad, keeps the neighbour, and reports the reason in an event and a counter. See `refused` and
+//! `accepted`.
 
 mod crowds;
 mod documents;
@@ -22,7 +24,7 @@ use smart_record_testing::{ManualClock, envelope::bound, forge::*};
 
 use crate::replica::{self, reasons};
 
-/// A replica with the usual key in mind.
+/// A replica for tests of the usual key.
 struct Replica(replica::Replica);
 
 impl std::ops::Deref for Replica {
@@ -48,13 +50,13 @@ impl Replica {
         Self(replica::Replica::with(registry))
     }
 
-    /// A PUT under the usual key; returns what happened.
+    /// PUTs under the usual key. Returns the events.
     fn hears(&mut self, spaces: impl IntoIterator<Item = Space>) -> Vec<StoreEvent> {
         self.put(&key(), encode(spaces));
         self.events()
     }
 
-    /// What is stored under the usual key, encoded.
+    /// The stored record under the usual key, encoded.
     fn stored(&self) -> Option<Vec<u8>> {
         let record = self.store.record(&key()).unwrap();
         record.map(|record| record.encode())
@@ -65,29 +67,29 @@ impl Replica {
     }
 }
 
-/// Whether a clock is needed to see what is wrong.
+/// Whether the fault depends on the time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// No: joining leaves the part out as well.
+    /// No: the join leaves the part out as well.
     Always,
-    /// Yes: joining, which has no clock, keeps the part.
+    /// Yes: the join, which has no clock, keeps the part.
     WithAClock,
 }
 
-/// Shows a bad space to all who may take it, alone and beside a good one. It has to be refused everywhere,
-/// for the same reason, which is returned; and the neighbour has to survive.
+/// Passes a bad space to every entry point, alone and beside a good one. All must refuse it for the
+/// same reason, which is returned, and the neighbour must be kept.
 #[track_caller]
 fn refused(bad: Space, fault: Fault) -> ValidationError {
     refused_under(&key(), &SpaceRules::default(), bad, neighbour(), fault, Seen::Always)
 }
 
-/// [`refused`] where only a clock tells that the part is bad.
+/// [`refused`] for a fault that depends on the time.
 #[track_caller]
 fn refused_now(bad: Space, fault: Fault) -> ValidationError {
     refused_under(&key(), &SpaceRules::default(), bad, neighbour(), fault, Seen::WithAClock)
 }
 
-/// [`refused`] by other rules than the default.
+/// [`refused`] with rules that are not the default.
 #[track_caller]
 fn refused_under(
     key: &RecordKey,
@@ -101,13 +103,13 @@ fn refused_under(
     let both = encode([bad.clone(), good.clone()]);
     let neighbour = encode([good]);
 
-    // The validator. The neighbour has to be good, or nothing that follows shows anything.
+    // The validator. The neighbour has to be good, or the rest of the test proves nothing.
     assert!(rules.validate(key, &neighbour, at(NOW)).is_ok());
     let reason = rules.validate(key, &alone, at(NOW)).expect_err("the attack succeeds");
     assert_eq!(reason.fault(), fault, "{reason}");
     let beside = rules.validate(key, &both, at(NOW));
     if fault == Fault::Expired {
-        // What has expired may stand beside what has not.
+        // An expired part is accepted beside others.
         assert!(beside.is_ok());
     } else {
         assert_eq!(beside, Err(reason.clone()));
@@ -150,13 +152,13 @@ fn refused_under(
     reason
 }
 
-/// The good side of a bound: the space is taken by all, together with its neighbour.
+/// The good side of a limit: every entry point accepts the space, together with its neighbour.
 #[track_caller]
 fn accepted(good: Space) {
     accepted_under(&key(), &SpaceRules::default(), good, neighbour().1);
 }
 
-/// [`accepted`] by other rules than the default.
+/// [`accepted`] with rules that are not the default.
 #[track_caller]
 fn accepted_under(key: &RecordKey, rules: &SpaceRules, good: Space, other: Space) {
     let updates = (good.updates.len() + other.updates.len()) as u64;

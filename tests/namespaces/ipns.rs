@@ -1,6 +1,7 @@
-//! The namespace `ipns`: attacks, one test each; laws; records made by others.
+//! The namespace `ipns`: attacks, one test each; laws; records of other implementations.
 //!
-//! Each attack is tried on the decoder, on the validator (validate and select) and on a store as Kademlia uses it.
+//! Each attack is tried on the decoder, on the validator (validate and select) and on a store as
+//! Kademlia uses it.
 
 mod copies;
 mod data;
@@ -31,7 +32,8 @@ pub fn node() -> Replica {
     Replica::with(libp2p_smart_record::ipfs())
 }
 
-/// All take it as a record of the keypair's name, whether or not it has fields of version 1.
+/// Checks that every entry point accepts it as a record of the keypair's name, with and without
+/// fields of version 1.
 fn accepted(keypair: &Keypair, value: &[u8]) -> IpnsRecord {
     let record = IpnsRecord::decode(&name(keypair), value.to_vec()).unwrap();
     assert_eq!(record.as_bytes(), value);
@@ -47,7 +49,7 @@ fn accepted(keypair: &Keypair, value: &[u8]) -> IpnsRecord {
     record
 }
 
-/// None take it, and it does not stand in the way of a harmless record.
+/// Checks that every entry point refuses it, and that it does not affect a valid record.
 fn refused(keypair: &Keypair, value: &[u8], fault: Fault) -> ValidationError {
     let (key, good) = (key(keypair), v1_and_v2(keypair).encode_to_vec());
     let error = IpnsValidator.validate(&key, value, at(NOW)).unwrap_err();

@@ -1,5 +1,5 @@
-//! IPRS: attacks on records, one test each; the schemes; chains and beacons; a scheme of a user's own; the order's
-//! laws; and the time since receipt, in a store and between two nodes.
+//! IPRS: attacks on records, one test each; the schemes; chains and beacons; a user-defined scheme;
+//! the laws of the order; and the TTL since receipt, in a store and between two nodes.
 
 mod attacks;
 mod chains;
@@ -23,7 +23,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Signed by Alice under her key.
+/// Signs a record as Alice for her key.
 fn sign(record: Record) -> IprsRecord {
     record.sign(&key(), &alice()).unwrap()
 }
@@ -32,12 +32,12 @@ fn validator() -> IprsValidator {
     IprsValidator::default()
 }
 
-/// A record with something changed in its object and a good signature of Alice's for that.
+/// A record with a changed object and a good signature of Alice for it.
 fn tampered(record: &IprsRecord, change: impl FnOnce(&mut BTreeMap<String, Ipld>)) -> Vec<u8> {
     tampered_under(record.key(), record.block(), change)
 }
 
-/// A record whose validity is this, signed by Alice.
+/// A record with this validity, signed by Alice.
 fn with_validity(record: &IprsRecord, validity: Ipld) -> Vec<u8> {
     tampered(record, |object| {
         object.insert("validity".to_owned(), validity);
@@ -53,8 +53,8 @@ fn open_store(validator: IprsValidator) -> (SmartRecordStore, ManualClock) {
     (store, clock)
 }
 
-/// Is refused, with the same reason by the validator and by the store as Kademlia uses it, which keeps what it
-/// had.
+/// Checks that the validator and the store as Kademlia uses it refuse the value for the same
+/// reason, and that the store keeps its record.
 #[track_caller]
 fn refused_by(
     validator: &IprsValidator,
@@ -75,13 +75,13 @@ fn refused_by(
     reason
 }
 
-/// Is refused at the beginning of time by the built-in schemes.
+/// Checks that the built-in schemes refuse the value at the epoch.
 #[track_caller]
 fn refused(value: &[u8], fault: Fault) -> ValidationError {
     refused_by(&validator(), &key(), value, NOW, fault)
 }
 
-/// Is accepted, by the validator and by the store.
+/// Checks that the validator and the store accept the value.
 #[track_caller]
 fn accepted_by(validator: &IprsValidator, key: &RecordKey, value: &[u8], now: u64) {
     validator.validate(key, value, at(now)).unwrap();

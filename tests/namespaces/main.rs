@@ -1,5 +1,6 @@
-//! Records of every namespace, good and forged, at all doors: the validator, the join or the selection, and a store as Kademlia
-//! uses it. What needs no store is tested beside the rules and the formats.
+//! Good and forged records of every namespace, passed to each entry point: the validator, the join
+//! or the selection, and a store as Kademlia uses it. Tests that need no store are in the crates of
+//! the core and the formats.
 
 #![allow(
     clippy::unwrap_used,

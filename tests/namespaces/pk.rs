@@ -1,4 +1,4 @@
-//! The namespace `pk`: the right key of every type, and attacks on it, one test each.
+//! The namespace `pk`: valid keys of every type, and attacks, one test each.
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
@@ -15,7 +15,7 @@ fn key_of(keypair: &Keypair) -> RecordKey {
     RecordKey::new([&b"/pk/"[..], &peer_id.to_bytes()].concat())
 }
 
-/// Neither the validator nor a node takes it, and it does not win over the right one.
+/// Checks that the validator and a node refuse it, and that the right key wins over it.
 fn refused(owner: &Keypair, value: &[u8], fault: Fault) -> ValidationError {
     let key = key_of(owner);
     let good = owner.public().encode_protobuf();
@@ -58,7 +58,7 @@ fn a_key_does_not_expire_by_its_own_word() {
     let (key, value) = (key_of(&ed25519(1)), ed25519(1).public().encode_protobuf());
     let mut node = node();
     assert_eq!(node.faults(&key, &value), []);
-    // It goes only with the age that a store allows, and may come again at any time.
+    // It is dropped only at the maximum age of the store, and may be stored again at any time.
     let max_age = 48 * 60 * 60 * 1_000;
     node.clock.set(at(NOW + max_age - 1_000));
     assert_eq!(node.store.collect(), Ok(0));
@@ -83,7 +83,7 @@ fn the_same_point_as_a_key_of_another_type() {
     for other in [0, 2, 3] {
         refused(&ed25519(1), &of_type(other), Fault::Malformed);
     }
-    // Types that there are not.
+    // Unknown types.
     for other in [4, 1 << 32] {
         refused(&ed25519(1), &of_type(other), Fault::Unsupported);
     }
@@ -139,9 +139,9 @@ fn a_key_in_another_form_than_the_canonical_one() {
         let value = owner.public().encode_protobuf();
         let (kind, data) = value.split_at(2);
         for other in [
-            // A field that nobody knows.
+            // An unknown field.
             [&value, &field(3, b"x")[..]].concat(),
-            // The fields the other way round, and twice.
+            // The fields in reverse order, and twice.
             [data, kind].concat(),
             [kind, &value].concat(),
             // The type in two bytes.

@@ -1,6 +1,6 @@
-//! Presence: announcing, the laws of joining, the store, and attacks, one test each: by replay, at
-//! the wrong time, by the wrong signer, in the wrong form or size. Each is tried on the validator, the reader, the
-//! join, the selection and a replica; see `refused`.
+//! Presence: the store and attacks, one test each: replays, the wrong time, the wrong signer, the
+//! wrong form or size. Each is tried on the validator, the reader, the join, the selection and a
+//! replica: see `refused`.
 
 mod contents;
 mod forms;
@@ -40,14 +40,15 @@ fn registry() -> Registry {
     Registry::default().with(PresenceKey::NAMESPACE, validator()).unwrap()
 }
 
-/// A replica whose clock stands at [`NOW`].
+/// A replica whose clock is at [`NOW`].
 fn replica() -> (SmartRecordStore, ManualClock) {
     let Replica { store, clock, .. } = Replica::with(registry());
     (store, clock)
 }
 
-/// All who could take `value` under `key` refuse it: the validator for this kind of reason, which is returned, the
-/// reader, the join, and a replica that already knows the client at another node.
+/// Checks that every entry point refuses `value` under `key`: the validator for this kind of
+/// reason, which is returned, the reader, the join, and a replica that already knows the client at
+/// another node.
 fn refused_under(key: &RecordKey, value: &[u8], fault: Fault) -> ValidationError {
     let error = validator().validate(key, value, now()).unwrap_err();
     assert_eq!(error.fault(), fault, "{error}");
@@ -71,7 +72,8 @@ fn refused_under(key: &RecordKey, value: &[u8], fault: Fault) -> ValidationError
     error
 }
 
-/// As [`refused_under`] under the client's key; and nothing of it comes into a join or before a reader.
+/// As [`refused_under`], under the client's key. Also checks that joins and readers leave all of it
+/// out.
 fn refused(value: &[u8], fault: Fault) -> ValidationError {
     let neighbour = Draft::at(99).encode();
     for values in [[&neighbour[..], value], [value, &neighbour[..]]] {
@@ -85,7 +87,7 @@ fn refused(value: &[u8], fault: Fault) -> ValidationError {
     refused_under(&key(), value, fault)
 }
 
-/// The validator takes it, and so does a replica.
+/// Checks that the validator and a replica accept it.
 fn accepted(value: &[u8]) {
     validator().validate(&key(), value, now()).unwrap();
     assert_eq!(validator().consolidate(&key(), &[value]).unwrap(), value);
@@ -102,5 +104,5 @@ fn seen(value: &[u8], offset: i64) -> Vec<PeerId> {
     record.view(at(NOW + offset)).map(|announcement| announcement.node()).collect()
 }
 
-/// How far in the future an announcement may be.
+/// The maximum clock skew of an announcement.
 const SKEW: i64 = 300_000;

@@ -1,4 +1,4 @@
-//! A replica: a store in memory as Kademlia uses it, with a clock that a test moves.
+//! A replica: a store in memory as Kademlia uses it, with a clock that the test sets.
 
 use libp2p_kad::{self as kad, Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
@@ -14,7 +14,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// One that knows these namespaces, at [`NOW`].
+    /// A replica with these namespaces, at [`NOW`].
     pub fn with(registry: Registry) -> Self {
         let clock = ManualClock::at(at(NOW));
         let mut store = SmartRecordStore::with_storage(
@@ -35,13 +35,13 @@ impl Replica {
         assert!(self.store.put(record).is_ok(), "a remote PUT fails");
     }
 
-    /// The same; returns what was wrong with it.
+    /// As `put`. Returns the reason of the refusal.
     pub fn faults(&mut self, key: &RecordKey, value: impl AsRef<[u8]>) -> Vec<Fault> {
         self.put(key, value);
         self.refusals().iter().map(ValidationError::fault).collect()
     }
 
-    /// What the next one to ask gets.
+    /// The answer to the next GET.
     pub fn get(&self, key: &RecordKey) -> Option<Vec<u8>> {
         stored(&self.store, key)
     }
@@ -59,7 +59,7 @@ impl Replica {
     }
 }
 
-/// What a store answers a GET with.
+/// The answer of a store to a GET.
 pub fn stored(store: &SmartRecordStore, key: &RecordKey) -> Option<Vec<u8>> {
     store.get(&kad::RecordKey::new(key)).map(|record| record.into_owned().value)
 }

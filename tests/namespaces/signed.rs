@@ -1,8 +1,8 @@
-//! Signed records: attacks on them, one test each, the bounds on both sides, and the laws of their order.
+//! Signed records: attacks, one test each, both sides of each limit, and the laws of the order.
 //!
-//! Each attack is tried on the reader and the validator (the reason), on the selection (the honest record
-//! wins) and on a store as Kademlia uses it (a remote PUT returns `Ok`, changes nothing, and tells why). What
-//! happens between a manager and the network is in `manager.rs`.
+//! Each attack is tried on the reader and the validator (the reason), on the selection (the honest
+//! record wins) and on a store as Kademlia uses it: a remote PUT returns `Ok`, changes nothing, and
+//! reports the reason. `manager.rs` tests the exchange between a manager and the network.
 
 mod content;
 mod forms;
@@ -35,7 +35,7 @@ fn record_of(author: &Author, value: &str, sequence: u64) -> SignedRecord {
         .unwrap()
 }
 
-/// What everybody has before the attack.
+/// The honest record that replicas have before the attack.
 fn honest() -> Vec<u8> {
     record_of(&alice(), "honest", 5).encode().to_vec()
 }
@@ -44,7 +44,7 @@ fn registry(rules: SignedRecordValidator) -> Registry {
     Registry::empty().with("notes", rules).unwrap()
 }
 
-/// Whether `select` can see what is wrong, which has no clock and does not look at the content.
+/// Whether `select` can detect the fault. It has no clock and does not check the content.
 #[derive(PartialEq)]
 enum Seen {
     BySelect,
@@ -88,7 +88,7 @@ fn refused(bad: Vec<u8>, fault: Fault) -> ValidationError {
     refused_by(SignedRecordValidator::default(), bad, fault, Seen::BySelect)
 }
 
-/// The good side of a bound: a replica takes it in the place of the honest one.
+/// The good side of a limit: a replica replaces the honest record with it.
 #[track_caller]
 fn accepted_by(rules: SignedRecordValidator, good: Vec<u8>) {
     let (key, honest) = (key(), honest());

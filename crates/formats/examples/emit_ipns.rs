@@ -1,5 +1,5 @@
-//! Prints IPNS records of our making, for other implementations to judge: one JSON object in a line, with what
-//! they should find. `scripts/interop-ipns` hands them to the npm package `ipns`.
+//! Prints IPNS records for other implementations to check: one JSON object per line, with the
+//! expected result. `scripts/interop-ipns` passes them to the npm package `ipns`.
 //!
 //! `cargo run --features ipns --example emit_ipns`
 
@@ -33,8 +33,8 @@ fn print(what: &str, name: &IpnsName, record: &IpnsRecord, is_best: Option<bool>
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Not ECDSA: libp2p's JavaScript encodes the public keys of that type in a form that is not the
-    // specification's, and reads no other.
+    // No ECDSA: libp2p's JavaScript encodes public keys of that type in a form that differs from
+    // the specification, and accepts no other.
     let keys = [keys::ed25519(1), keys::secp256k1(), keys::rsa()];
     let day = Duration::from_secs(86_400);
     let until = Eol::from(Timestamp::from(SystemTime::now()).saturating_add(day));

@@ -1,8 +1,8 @@
-//! IPNS: names that point to what their owner says, as IPFS-style networks write and read them.
+//! IPNS: names that point to a value, as IPFS-style networks write and read them.
 //!
-//! A name is the peer id of a key; whoever holds the key signs records that say what the name points to and
-//! until when. [`IpnsBuilder`] makes records, [`IpnsRecord::decode`] reads them, and
-//! [`IpnsValidator`] keeps a store from taking others.
+//! A name is the peer id of a key. The holder of the key signs records that say what the name
+//! points to and until when. [`IpnsBuilder`] makes records, [`IpnsRecord::decode`] reads them, and
+//! [`IpnsValidator`] keeps everything else out of a store.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,19 +16,20 @@
 //! let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
 //! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair)?;
 //!
-//! // What a DHT keeps under `name.key()`, and what a reader makes of it.
+//! // A DHT stores the bytes under `name.key()`. A reader decodes and checks them.
 //! let received = IpnsRecord::decode(&name, record.encode())?;
 //! received.check_expiry(now)?;
 //! assert_eq!(received.value(), b"/ipfs/bafkqaddimvwgy3zao5xxe3debi");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Invariants.** Holding an [`IpnsRecord`] means that the owner of its name has signed it; whether it has
-//! expired is a question about a time, so [`IpnsRecord::check_expiry`] takes one. A record is never changed: its
-//! bytes are kept as they came.
+//! **Invariants.** Holding an [`IpnsRecord`] means that the owner of its name has signed it. Expiry
+//! depends on the time: [`IpnsRecord::check_expiry`] checks it. A record is immutable: its bytes
+//! are kept as received.
 //!
-//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/); where it is silent, its
-//! reference implementation [boxo](https://github.com/ipfs/boxo/tree/main/ipns).
+//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/). Where it says
+//! nothing, its reference implementation [boxo](https://github.com/ipfs/boxo/tree/main/ipns)
+//! decides.
 
 mod builder;
 mod data;
@@ -56,13 +57,13 @@ use smart_record_core::{
     check_signature_len,
 };
 
-/// The largest record, in bytes: "Record Size Limit" of the specification.
+/// Maximum size of a record, in bytes: "Record Size Limit" of the specification.
 pub const MAX_RECORD_BYTES: usize = 10 * 1_024;
 
-/// What is signed in front of the data, so that the signature is good for nothing else.
+/// The prefix of the signed bytes. It separates these signatures from those for other purposes.
 const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
 
-/// What the owner of a name has signed.
+/// An IPNS record with a verified signature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpnsRecord {
     name: IpnsName,
@@ -75,37 +76,38 @@ pub struct IpnsRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IpnsError {
-    /// Larger than [`MAX_RECORD_BYTES`], or its public key or signature is larger than any.
+    /// The record is larger than [`MAX_RECORD_BYTES`], or its public key or signature is too long.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// Not the protobuf message.
+    /// Not a valid protobuf message.
     #[error("not a protobuf message of an IPNS record: {0}")]
     Protobuf(#[from] ProtobufError),
-    /// There is no signature of version 2. Records that have one of version 1 only are not accepted any more.
+    /// The record has no signature of version 2. Records with a signature of version 1 only are no
+    /// longer accepted.
     #[error("no signature of version 2")]
     NoSignature,
-    /// There is no signed data.
+    /// The record has no signed data.
     #[error("no signed data")]
     NoData,
     /// The public key is neither in the record nor in the name.
-    #[error("no public key in the record, and the name is the hash of one")]
+    #[error("the record has no public key, and the name contains only its hash")]
     NoPublicKey,
-    /// The public key is not one.
+    /// The public key is invalid.
     #[error("{0}")]
     PublicKey(WriterError),
-    /// The public key is that of another name.
+    /// The public key belongs to another name.
     #[error("the public key is that of {owner}")]
     KeyMismatch {
-        /// Whose it is.
+        /// The peer id of the public key.
         owner: Box<PeerId>,
     },
-    /// The signed data is not a map in DAG-CBOR; other forms of CBOR are none.
+    /// The signed data is not a map in strict DAG-CBOR.
     #[error("the data is not DAG-CBOR: {0}")]
     DagCbor(String),
-    /// A field of the data is missing, or not of its type.
-    #[error("no good {field} in the data")]
+    /// A field of the data is missing or has the wrong type.
+    #[error("the field {field} of the data is missing or has the wrong type")]
     Field {
-        /// Its name in the data.
+        /// The name of the field in the data.
         field: &'static str,
     },
     /// The validity is of a type that this version does not know.
@@ -114,25 +116,25 @@ pub enum IpnsError {
     /// The validity is not a date.
     #[error(transparent)]
     Eol(#[from] EolError),
-    /// A copy outside of the signed data, for readers of version 1, says something else.
-    #[error("{field} is not the same inside and outside of the signed data")]
+    /// A copy outside of the signed data, for readers of version 1, differs from the original.
+    #[error("the copy of {field} differs from the signed data")]
     Disagreement {
-        /// Its name in the data.
+        /// The name of the field in the data.
         field: &'static str,
     },
-    /// The name's owner has not signed this.
+    /// The signature is not that of the name's owner.
     #[error("the signature is not that of the name's owner")]
     Signature(#[from] BadSignature),
-    /// Its time has passed.
+    /// The record has expired.
     #[error("expired at {eol}")]
     Expired {
-        /// When.
+        /// The instant of expiry.
         eol: Eol,
     },
 }
 
 impl IpnsRecord {
-    /// The record of `name` in these bytes. Whether it has expired is not asked here.
+    /// Decodes the record of `name` and checks everything except expiry.
     ///
     /// # Errors
     /// [`IpnsError`], never [`IpnsError::Expired`].
@@ -160,28 +162,28 @@ impl IpnsRecord {
         Limit::VALUE_BYTES.check(bytes.len(), MAX_RECORD_BYTES)
     }
 
-    /// The name whose record it is.
+    /// The name that the record belongs to.
     pub const fn name(&self) -> &IpnsName {
         &self.name
     }
 
-    /// The bytes of the record, as they came.
+    /// The bytes of the record, as received.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The bytes of the record, as they came.
+    /// The bytes of the record, as received.
     pub fn encode(&self) -> Bytes {
         self.bytes.clone()
     }
 
-    /// What the name points to: a path as text (`/ipfs/…`, `/ipns/…`), a CID as bytes, or nothing. It is not
-    /// looked into.
+    /// What the name points to: a path as text (`/ipfs/…`, `/ipns/…`), a CID as bytes, or nothing.
+    /// It is not parsed.
     pub fn value(&self) -> &[u8] {
         &self.data.value
     }
 
-    /// The higher it is, the newer the record.
+    /// The sequence number. A newer record has a higher one.
     pub const fn sequence(&self) -> u64 {
         self.data.sequence
     }
@@ -191,23 +193,24 @@ impl IpnsRecord {
         self.data.eol
     }
 
-    /// For how long a resolver may use the record before it looks for a newer one, if the publisher says so.
+    /// For how long a resolver may use the record before it looks for a newer one. `None` if the
+    /// publisher does not say.
     pub fn ttl(&self) -> Option<Duration> {
         self.data.ttl.map(Duration::from_nanos)
     }
 
-    /// What the publisher has signed beside the fields of the specification.
+    /// The signed fields that the specification does not define.
     ///
     /// # Errors
-    /// [`IpnsError::DagCbor`] if it is beyond what [`Ipld`] can hold.
+    /// [`IpnsError::DagCbor`] if [`Ipld`] cannot represent a field.
     pub fn metadata(&self) -> Result<BTreeMap<String, Ipld>, IpnsError> {
         data::metadata(&self.signed)
     }
 
-    /// Whether the record has not expired yet.
+    /// Checks that the record has not expired at `now`.
     ///
     /// # Errors
-    /// [`IpnsError::Expired`] when its EOL is not after `now`.
+    /// [`IpnsError::Expired`] if its EOL is not after `now`.
     pub fn check_expiry(&self, now: Timestamp) -> Result<(), IpnsError> {
         if self.eol().expires_at() <= now {
             return Err(IpnsError::Expired { eol: self.eol() });
@@ -225,12 +228,12 @@ impl From<WriterError> for IpnsError {
     }
 }
 
-/// What the owner of a name signs.
+/// The bytes that the owner of a name signs.
 fn signed_bytes(data: &[u8]) -> Vec<u8> {
     [SIGNATURE_PREFIX, data].concat()
 }
 
-/// An absent field and an empty one are the same.
+/// Returns the field unless it is absent or empty: both mean the same.
 fn present(field: &Option<Bytes>) -> Option<&Bytes> {
     field.as_ref().filter(|bytes| !bytes.is_empty())
 }

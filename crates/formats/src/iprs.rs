@@ -1,6 +1,6 @@
 //! IPRS: signed records with validity schemes.
 //!
-//! A record names the scheme by which it is valid. Five are built in:
+//! A record names its validity scheme. Five schemes are built in:
 //!
 //! | scheme | valid | of two records in a version, the better is |
 //! |---|---|---|
@@ -10,12 +10,13 @@
 //! | [`Freshness`] | while the beacon's value that it cites is recent | the one citing the later round |
 //! | [`SequenceNumber`] | always | the one with the higher number |
 //!
-//! and a [`Scheme`] of one's own brings in other trust and other time. The
-//! [`IprsValidator`] holds the schemes that a node knows.
+//! An implementation of [`Scheme`] adds another source of trust or time. The [`IprsValidator`]
+//! holds the schemes that a node knows.
 //!
-//! **Invariants.** A [`IprsRecord`] is signed by its author for its key. Each record and each scheme has a CID.
-//! Of any two records under a key one is better, for everybody and at any time, unless they have the same CID: by
-//! version, then by the scheme's CID, then by the scheme's order.
+//! **Invariants.** An [`IprsRecord`] is signed by its author for its key. Each record and each
+//! scheme has a CID. Records under a key have a total order, the same on every node and at any
+//! time: by version, then by the scheme's CID, then by the scheme's order. Only records with the
+//! same CID are equal.
 //!
 //! **Spec.**
 //! [IPRS](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system)

@@ -1,6 +1,8 @@
-//! Record formats beside smart records, a feature each: public keys and IPNS, IPRS, presence, signed records.
+//! Record formats other than smart records, one feature each: public keys and IPNS, IPRS, presence,
+//! signed records.
 //!
-//! Each is a record type and a [`Validator`](smart_record_core::Validator) of it; pure as the rules are.
+//! Each format is a record type and a [`Validator`](smart_record_core::Validator) for it. The
+//! functions are pure, as in the core.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

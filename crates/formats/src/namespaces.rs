@@ -3,16 +3,16 @@
 #[cfg(feature = "ipns")]
 use smart_record_core::{Registry, Validator};
 
-/// What a record node of an IPFS-style DHT keeps, beside smart records: public keys under `/pk/…` and
-/// IPNS records under `/ipns/…`. Nothing else.
+/// Registry of an IPFS-style record node: smart records, public keys under `/pk/…` and IPNS records
+/// under `/ipns/…`.
 #[cfg(feature = "ipns")]
 pub fn ipfs() -> Registry {
     let registry = and(Registry::default(), crate::pk::NAMESPACE, crate::pk::PublicKeyValidator);
     and(registry, crate::ipns::NAMESPACE, crate::ipns::IpnsValidator)
 }
 
-/// Every namespace that is built in, each with the defaults of its validator: `/sr/…`, `/pk/…`, `/ipns/…`,
-/// `/iprs/…` (the four schemes that need no beacon) and `/presence/…`.
+/// Registry of all built-in namespaces, each with the defaults of its validator: `/sr/…`, `/pk/…`,
+/// `/ipns/…`, `/iprs/…` (the four schemes that need no beacon) and `/presence/…`.
 #[cfg(all(feature = "ipns", feature = "iprs", feature = "presence"))]
 pub fn built_in() -> Registry {
     let registry = and(ipfs(), crate::iprs::NAMESPACE, crate::iprs::IprsValidator::default());

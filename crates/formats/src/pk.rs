@@ -1,11 +1,12 @@
-//! The namespace `pk`: public keys, for peers whose id is only the hash of theirs.
+//! The namespace `pk`: public keys of peers, for peer ids that contain only the hash of the key.
 //!
-//! **Invariants.** Under a key at most one value is valid: the public key's one canonical encoding.
+//! **Invariants.** At most one value is valid under a key: the canonical encoding of the public
+//! key.
 //!
-//! **Spec.** [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/pubkey.go), which also
-//! takes encodings that are not canonical;
-//! [peer ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md), which demands the canonical
-//! one.
+//! **Spec.** [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/pubkey.go),
+//! which also accepts encodings that are not canonical; [peer
+//! ids](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md), which requires the
+//! canonical one.
 
 use bytes::Bytes;
 use libp2p_identity::{PeerId, PublicKey};
@@ -19,8 +20,8 @@ pub const NAMESPACE: &str = "pk";
 
 /// Validates public keys under `/pk/<peer id>`.
 ///
-/// The path is the peer id's bytes, not its text; the value is the protobuf-encoded public key with that peer
-/// id, of any type that libp2p has. A key does not expire by its own word.
+/// The path is the peer id's bytes, not its text. The value is the protobuf-encoded public key of
+/// that peer id, of any key type of libp2p. A public key does not expire.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -36,7 +37,7 @@ pub const NAMESPACE: &str = "pk";
 pub struct PublicKeyValidator;
 
 impl PublicKeyValidator {
-    /// The key under which a public key is kept.
+    /// The key of a public key in the DHT.
     pub fn key(public_key: &PublicKey) -> RecordKey {
         let mut key = format!("/{}/", NAMESPACE).into_bytes();
         key.extend(public_key.to_peer_id().to_bytes());
@@ -77,7 +78,7 @@ impl Validator for PublicKeyValidator {
         Self::check(key, value).map(|()| Validity::forever())
     }
 
-    /// The first that is valid: all that are, are the same.
+    /// Selects the first valid value: all valid values are equal.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         let mut first_error = None;
         for (index, value) in values.iter().enumerate() {

@@ -1,14 +1,16 @@
-//! Presence: at which nodes a client can be reached, and with which keys.
+//! Presence: the nodes at which a client can be reached, and the keys to use.
 //!
-//! Under the key `/presence/<client id>/…` stands, for each node that hosts the client, an announcement that
-//! both have signed. It names them, the node's X25519 key for handshakes, the client's X25519 key for talking
-//! to other clients, and how long it holds. The client signs first, then the node:
+//! The record under the key `/presence/<client id>/…` contains one announcement for each node that
+//! hosts the client. Client and node both sign it. It names both, the node's X25519 key for
+//! handshakes, the client's X25519 key for communication with other clients, and its expiry. The
+//! client signs first, then the node:
 //!
-//! * [`Announcer`]: the client's side. It announces, renews and withdraws, and gets the dates right.
-//! * [`AnnouncementOffer`], [`HalfSigned`], [`Announcement`]: an announcement before, between and after the two
-//!   signatures. Each is a type of its own, so that none is taken for another.
-//! * [`Withdrawal`]: takes back what was announced at a node. The client alone signs it.
-//! * [`PresenceRecord`]: what stands under a key, node by node, and what a reader sees of it at a time.
+//! * [`Announcer`]: the client's side. It announces, renews and withdraws, and sets the dates.
+//! * [`AnnouncementOffer`], [`HalfSigned`], [`Announcement`]: an announcement before, between and
+//!   after the two signatures. The separate types keep one from being used as another.
+//! * [`Withdrawal`]: ends the announcements at a node. Only the client signs it.
+//! * [`PresenceRecord`]: the entries under a key, one for each node, and the view of them at a
+//!   time.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,7 +35,7 @@
 //! let ttl = Duration::from_secs(3_600);
 //! let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?.encode();
 //!
-//! // The node looks at what it is to sign, and signs.
+//! // The node checks the announcement and countersigns it.
 //! let half = HalfSigned::decode(&key, half, &limits)?;
 //! let signed = half.countersign(&node, handshake_key, now, &limits)?.encode();
 //!
@@ -41,7 +43,7 @@
 //! announcer.accept(Announcement::decode(&key, signed, &limits)?)?;
 //! let value = announcer.record(now).encode();
 //!
-//! // Whoever finds it there knows that both have signed.
+//! // A reader knows that both have signed it.
 //! let found = PresenceValidator::default().read(key.as_record_key(), &value, now)?;
 //! let announcement = found.view(now).next().ok_or("nobody there")?;
 //! assert_eq!(announcement.node(), node.public().to_peer_id());
@@ -49,14 +51,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Invariants.** The core reads no clock. Holding an [`Announcement`] means that both signatures are good for
-//! the key that it was read under; holding a [`HalfSigned`] or a [`Withdrawal`], that the client's is. Of two
-//! announcements at one node the later counts, whatever has expired; so joining records is commutative,
-//! associative and idempotent.
+//! **Invariants.** No function reads a clock. Holding an [`Announcement`] means that both
+//! signatures are good for the key that it was read under. Holding a [`HalfSigned`] or a
+//! [`Withdrawal`] means that the client's signature is. Of two entries for a node the later counts,
+//! even if it has expired. So joining records is commutative, associative and idempotent.
 //!
 //! **Spec.** `proto/presence.proto`; `docs/design.md`, section "Validators"; signatures as in
-//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as in
-//! [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748).
+//! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as
+//! in [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748).
 
 mod announcement;
 mod announcer;

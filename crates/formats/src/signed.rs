@@ -1,16 +1,19 @@
-//! Signed records: one value under one key, signed by its author; the highest sequence wins.
+//! Signed records: one value under one key, signed by its author. The record with the highest
+//! sequence wins.
 //!
-//! * [`UnsignedRecord`]: what an author wants to say; it cannot be sent.
-//! * [`SignedRecord`]: what was signed; it can.
-//! * [`SignedRecordLimits`]: how large, and how far ahead.
-//! * [`SignedRecordValidator`]: who may write what under the keys of a namespace.
-//! * `RecordManager` of `libp2p-smart-record`: puts and gets them.
+//! * [`UnsignedRecord`]: the content of a record before it is signed.
+//! * [`SignedRecord`]: a record with a verified signature, which can be sent.
+//! * [`SignedRecordLimits`]: the maximum sizes and the maximum clock skew.
+//! * [`SignedRecordValidator`]: the validator of a namespace: its limits, writers and content
+//!   checks.
+//! * `RecordManager` of `libp2p-smart-record`: puts and gets signed records.
 //!
-//! For many writers under one key, use [`SmartRecord`](smart_record_core::SmartRecord)s: here a record of one author takes
-//! the place of another's wherever the policy admits both.
+//! For many writers under one key, use [`SmartRecord`](smart_record_core::SmartRecord)s: a signed
+//! record of one author replaces that of another wherever the policy admits both.
 //!
-//! **Invariants.** Holding a [`SignedRecord`] means that its bytes are canonical and that its signature is the
-//! author's for this key, value, sequence and expiry. Its order, [`Rank`], is total and the same everywhere.
+//! **Invariants.** Holding a [`SignedRecord`] means that its bytes are canonical and that its
+//! signature is the author's for this key, value, sequence and expiry. The order of records,
+//! [`Rank`], is total and the same on every node.
 //!
 //! **Spec.** `proto/signed_record.proto`; the envelope is that of
 //! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md).
@@ -31,12 +34,12 @@ use smart_record_core::{
     Writer, WriterError, check_signature_len, envelope_bytes,
 };
 
-/// The domain of the signatures, as RFC 0002 separates them.
+/// The domain of the signatures, as defined by RFC 0002.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-signed-record";
-/// The payload type of a signed record, as RFC 0002 means it.
+/// The payload type of a signed record, as defined by RFC 0002.
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-signed-record/record";
 
-/// What an author wants to say under a key, not signed yet.
+/// The content of a record before it is signed.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -54,34 +57,34 @@ pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-signed-record/record";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it says nothing to anyone until it is signed"]
 pub struct UnsignedRecord {
-    /// Under which it shall stand.
+    /// The key in the DHT.
     pub key: RecordKey,
-    /// What it says.
+    /// The value.
     pub value: Bytes,
-    /// The highest wins. A `RecordManager` counts Unix microseconds, but never
-    /// backwards; any other count will do that stays below that, see
+    /// The sequence: the highest wins. A `RecordManager` uses Unix microseconds and never
+    /// decreases it. Any other numbering works if it stays below that: see
     /// [`SignedRecordLimits::max_clock_skew`].
     pub sequence: u64,
-    /// When it expires; `None` if it does not say.
+    /// When the record expires; `None` if it has no expiry.
     pub expires_at: Option<Timestamp>,
 }
 
 impl UnsignedRecord {
-    /// A record that does not say when it expires.
+    /// Creates a record without an expiry.
     pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>, sequence: u64) -> Self {
         Self { key: key.into(), value: value.into(), sequence, expires_at: None }
     }
 
-    /// Lets it expire at an instant.
+    /// Sets the expiry.
     pub const fn until(mut self, expires_at: Timestamp) -> Self {
         self.expires_at = Some(expires_at);
         self
     }
 
-    /// Signs the record. Any libp2p key will do.
+    /// Signs the record with a libp2p key of any type.
     ///
     /// # Errors
-    /// [`SignRecordError`] if the record is not within `limits`, so that replicas would refuse it, or the key
+    /// [`SignRecordError`] if the record exceeds `limits`, so replicas would refuse it, or the key
     /// cannot sign.
     pub fn sign(
         self,
@@ -120,7 +123,7 @@ impl UnsignedRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignRecordError {
-    /// Replicas would refuse it.
+    /// The record exceeds the limits, so replicas would refuse it.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The key cannot sign.
@@ -128,9 +131,9 @@ pub enum SignRecordError {
     Key(String),
 }
 
-/// A record that its author signed.
+/// A record with a verified signature.
 ///
-/// Two are equal when all that was sent of them is, whenever they were received.
+/// Two records are equal if their bytes are. [`received_at`](Self::received_at) does not count.
 #[derive(Clone, Debug)]
 pub struct SignedRecord {
     content: UnsignedRecord,
@@ -141,7 +144,7 @@ pub struct SignedRecord {
 }
 
 impl SignedRecord {
-    /// Reads a record and checks everything about it that does not depend on the time.
+    /// Decodes a record and checks everything that does not depend on the time.
     ///
     /// # Errors
     /// [`SignedRecordError`].
@@ -162,22 +165,22 @@ impl SignedRecord {
         Self { content, author, rank, bytes, received_at: None }
     }
 
-    /// The canonical wire form: an envelope of RFC 0002.
+    /// The canonical bytes: an envelope of RFC 0002.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The canonical wire form: an envelope of RFC 0002.
+    /// The canonical bytes: an envelope of RFC 0002.
     pub fn encode(&self) -> Bytes {
         self.bytes.clone()
     }
 
-    /// The key under which it stands.
+    /// The key in the DHT.
     pub const fn key(&self) -> &RecordKey {
         &self.content.key
     }
 
-    /// What it says.
+    /// The value.
     pub fn value(&self) -> &[u8] {
         &self.content.value
     }
@@ -192,35 +195,35 @@ impl SignedRecord {
         &self.author
     }
 
-    /// The highest wins.
+    /// The sequence: the highest wins.
     pub const fn sequence(&self) -> u64 {
         self.content.sequence
     }
 
-    /// When it expires; `None` if it does not say.
+    /// When the record expires; `None` if it has no expiry.
     pub const fn expires_at(&self) -> Option<Timestamp> {
         self.content.expires_at
     }
 
-    /// Where it stands among the records of its key: the greatest is the best.
+    /// The rank among the records of the key: the greatest is the best.
     pub const fn rank(&self) -> &Rank {
         &self.rank
     }
 
-    /// When it was received here first, if whoever handed it out took note. Nobody has signed that, and it
-    /// is not sent.
+    /// When this node first received the record, if the source of the record noted it. It is
+    /// neither signed nor sent.
     pub const fn received_at(&self) -> Option<Timestamp> {
         self.received_at
     }
 
-    /// Takes note of when the record was received.
+    /// Sets the time of receipt.
     #[must_use]
     pub const fn with_received_at(mut self, at: Timestamp) -> Self {
         self.received_at = Some(at);
         self
     }
 
-    /// The record without the signature, for one to be signed after it.
+    /// The content without the signature, for example to sign a successor.
     pub const fn content(&self) -> &UnsignedRecord {
         &self.content
     }
@@ -238,7 +241,7 @@ impl Eq for SignedRecord {}
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignedRecordError {
-    /// Something in it is too large.
+    /// The record, or a part of it, is too large.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The bytes are not an `Envelope` with a `Record` in it.
@@ -247,10 +250,10 @@ pub enum SignedRecordError {
     /// The bytes are not the canonical encoding.
     #[error("not the canonical encoding of a signed record")]
     NotCanonical,
-    /// It is a signed envelope of something else.
-    #[error("a signed envelope of something else than a record")]
+    /// The envelope has another payload type.
+    #[error("the signed envelope does not contain a record")]
     PayloadType,
-    /// The public key is not one.
+    /// The public key is invalid.
     #[error(transparent)]
     Author(#[from] WriterError),
     /// The signature is not the author's.
@@ -305,7 +308,7 @@ impl UnverifiedRecord {
         Ok(Self { record: SignedRecord::new(content, author, envelope, bytes), payload, signature })
     }
 
-    /// What it claims to be.
+    /// The record, with the signature not verified yet.
     pub(crate) const fn claim(&self) -> &SignedRecord {
         &self.record
     }

@@ -1,4 +1,4 @@
-//! What strangers may make a node reserve: memory in proportion to what they sent.
+//! Allocations for untrusted input: memory is proportional to its size.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,26 +19,26 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How many bytes are reserved in all, those included that are given back.
+/// Total number of allocated bytes, including those that were freed.
 fn reserved(work: impl FnOnce()) -> usize {
     let region = Region::new(ALLOCATOR);
     work();
     region.change().bytes_allocated
 }
 
-/// Lists in lists, each of which claims to be very long.
+/// Nested lists, each of which claims to be very long.
 fn nested_lists(levels: usize) -> Vec<u8> {
     [0x9a, 0xff, 0xff, 0xff, 0xff].repeat(levels)
 }
 
-/// One test, so that nothing else reserves anything meanwhile.
+/// There is only one test, so that no other allocates at the same time.
 #[test]
 fn lengths_that_are_only_claimed_reserve_nothing() {
     let key = RecordKey::new(format!(
         "/iprs/{}/x",
         Keypair::ed25519_from_bytes([1; 32]).unwrap().public().to_peer_id()
     ));
-    // What the data model's own reader makes of it, so that this test is seen to measure something.
+    // The data model's own reader allocates more, which shows that this test measures allocations.
     let naive = reserved(|| {
         assert!(serde_ipld_dagcbor::from_slice::<Ipld>(&nested_lists(100)).is_err());
     });

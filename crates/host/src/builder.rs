@@ -118,6 +118,9 @@ impl HostBuilder {
     ///
     /// # Errors
     /// [`HostError`] if an address cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub async fn start(self) -> Result<Host, HostError> {
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();

@@ -1,6 +1,7 @@
 //! Places in Kademlia's key space and the distances between them.
 //!
-//! **Invariants.** A place is a SHA-256 hash, so nobody chooses one but by trying. Distances are compared as big-endian numbers.
+//! **Invariants.** A place is a SHA-256 hash, so a peer can choose its place only by trying keys.
+//! Distances are compared as big-endian numbers.
 //!
 //! **Spec.** [libp2p: distance](https://github.com/libp2p/specs/tree/master/kad-dht#distance).
 
@@ -31,13 +32,13 @@ impl Place {
         Self::of_key(&peer.to_bytes())
     }
 
-    /// Distance of another place.
+    /// Distance to another place.
     pub const fn distance(&self, other: &Self) -> Distance {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Distance([a ^ e, b ^ f, c ^ g, d ^ h])
     }
 
-    /// Distance of a peer. Costs one hash.
+    /// Distance to a peer. Costs one hash.
     pub fn distance_of(&self, peer: &PeerId) -> Distance {
         self.distance(&Self::of_peer(peer))
     }
@@ -50,7 +51,7 @@ impl Distance {
         leading.map_or(256, |(word, before)| word.leading_zeros().saturating_add(before))
     }
 
-    /// Share of the key space that is closer, in `0.0..=1.0`, to the precision of `f64`.
+    /// Share of the key space that is closer, from `0.0` to `1.0`, with the precision of `f64`.
     pub fn as_share(&self) -> f64 {
         const WORD: f64 = 18_446_744_073_709_551_616.0;
         #[expect(clippy::cast_precision_loss, reason = "the precision is that of the result")]

@@ -1,9 +1,10 @@
-//! What a node remembers of how peers have answered it.
+//! Memory of how peers have answered this node.
 //!
-//! **Invariants.** The number of peers is bounded; those met longest ago are forgotten first. Silence is counted only while others
-//! answer, so a node that is offline, or was suspended, blames nobody.
+//! **Invariants.** The number of peers is bounded; the least recently met are forgotten first.
+//! Silence is counted only while other peers answer, so a node that was offline or suspended blames
+//! no peer.
 //!
-//! **Spec.** `docs/design.md`, section "Lookups". Waiting by a peer's own round trips follows
+//! **Spec.** `docs/design.md`, section "Lookups". Timeouts from a peer's own round trips follow
 //! [RFC 6298](https://www.rfc-editor.org/rfc/rfc6298), section 2.
 
 use std::{
@@ -17,15 +18,18 @@ use smart_record_core::settings;
 
 use crate::distance::Distance;
 
-/// How many round trips a median is taken of. A guess: enough that a few slow peers do not move it.
+/// Number of round trips for a median. A guess: enough that a few slow peers do not move it.
 const SAMPLES: usize = 16;
-/// From how many on. With fewer, all distances together count.
+/// Minimum number of samples. With fewer, the samples of all distances are used.
 const FEWEST_SAMPLES: usize = 3;
-/// A request is waited for this many medians. A guess: half of the peers take longer than one.
+/// Timeout in medians, for peers without round trips of their own. A guess: half of the peers take
+/// longer than one median.
 const MEDIANS: u32 = 3;
-/// Answers no further apart than this show that the node was online in between. A guess: longer than any request takes.
+/// Longest gap between two answers that shows the node was online in between. A guess: longer than
+/// any request takes.
 const GAP: Duration = Duration::from_secs(10);
-/// Distances that share more bits than this with the target are told apart no further: 2^32 peers would be needed.
+/// Distances that share more bits with the target are not distinguished: that would take 2^32
+/// peers.
 const MOST_SHARED_BITS: u32 = 32;
 
 /// The settings of a [`PeerHistory`].
@@ -55,31 +59,36 @@ impl Default for HistoryConfig {
 }
 
 settings! { HistoryConfig:
-    /// How many peers are remembered. Defaults to 4,096, some 500 KB.
+    /// Maximum number of remembered peers. Defaults to 4,096, some 500 KB.
     max_peers, with_max_peers: usize;
-    /// The least that any request is waited for. Defaults to 200 ms: less than people notice, more than a busy peer on the same
-    /// continent takes.
+    /// Minimum time to wait for a request. Defaults to 200 ms: less than people notice, and more
+    /// than a busy peer on the same continent takes.
     shortest_patience, with_shortest_patience: Duration;
-    /// How long a request is waited for while nothing is known of any peer. Defaults to one second, as RFC 6298 has it.
+    /// Time to wait for a request while nothing is known about any peer. Defaults to one second, as
+    /// in RFC 6298.
     first_patience, with_first_patience: Duration;
-    /// The most that any request is waited for, so that peers which answer slowly on purpose delay nobody for longer. Defaults to
-    /// two seconds, a guess: a new connection over a round trip of 300 ms takes that long.
+    /// Maximum time to wait for a request, which bounds the delay by deliberately slow peers.
+    /// Defaults to two seconds, a guess: a new connection over a round trip of 300 ms takes that
+    /// long.
     longest_patience, with_longest_patience: Duration;
-    /// For how long a peer that left a request unanswered is asked last and not waited for. Defaults to a minute, a guess.
+    /// How long a peer that left a request unanswered is asked last and not waited for. Defaults to
+    /// a minute, a guess.
     silent_for, with_silent_for: Duration;
-    /// After how many requests in a row left unanswered a peer is taken out of the routing table. Defaults to 3.
+    /// Number of consecutive unanswered requests after which a peer is evicted from the routing
+    /// table. Defaults to 3.
     evict_after, with_evict_after: u32;
-    /// Over how long at least these requests have to be spread, counting only time in which others answered. Defaults to 30 s.
+    /// Minimum time that these requests have to span, counting only time in which other peers
+    /// answered. Defaults to 30 s.
     evict_span, with_evict_span: Duration;
 }
 
-/// How peers have answered: round trips, and silence since the last answer.
+/// Round trips of peers, and their silence since the last answer.
 #[derive(Debug)]
 pub struct PeerHistory {
     config: HistoryConfig,
     peers: LruCache<PeerId, Peer>,
-    /// Round trips by the number of bits shared with the target. Peers near a target are mostly strangers, which have to be dialled;
-    /// those far from it are in the routing table and mostly connected.
+    /// Round trips by the number of bits shared with the target. Peers near a target are mostly
+    /// unknown and have to be dialled; distant peers are in the routing table and mostly connected.
     by_distance: BTreeMap<u32, Samples>,
     all: Samples,
     heard: Heard,
@@ -92,25 +101,25 @@ struct Peer {
     is_evicted: bool,
 }
 
-/// Requests in a row left unanswered.
+/// Consecutive unanswered requests to a peer.
 #[derive(Debug)]
 struct Silence {
-    /// How many, of those between which others answered.
+    /// Number of them, counting only those between which other peers answered.
     count: u32,
-    /// What the node had heard when the first was sent, and the latest.
+    /// What the node had heard when the first and the latest were sent.
     first: Heard,
     latest: Heard,
-    /// When the latest was given up.
+    /// When the latest failed.
     at: Duration,
-    /// Whether others answered while one of them waited.
+    /// Whether other peers answered while one of them was pending.
     is_certain: bool,
 }
 
-/// What a node has heard at all.
+/// Answers that a node has received from any peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
     answers: u64,
-    /// Time during which answers came.
+    /// Total time during which answers arrived.
     time: Duration,
     latest_at: Option<Duration>,
 }
@@ -121,7 +130,7 @@ struct RoundTrip {
     deviation: Duration,
 }
 
-/// The latest round trips, and their median.
+/// Latest round trips and their median.
 #[derive(Debug, Default)]
 struct Samples {
     latest: VecDeque<Duration>,
@@ -129,7 +138,7 @@ struct Samples {
 }
 
 impl PeerHistory {
-    /// A history of nobody.
+    /// Returns an empty history.
     pub fn new(config: HistoryConfig) -> Self {
         Self {
             peers: LruCache::new(config.max_peers),
@@ -140,8 +149,8 @@ impl PeerHistory {
         }
     }
 
-    /// How long a request to a peer at this distance from the target is waited for: by the peer's own round trips, or else by the
-    /// median of peers as far from their targets.
+    /// Time to wait for a request to a peer at this distance from the target: from the peer's own
+    /// round trips, otherwise from the median of peers at similar distances from their targets.
     pub fn patience(&self, peer: &PeerId, distance: &Distance) -> Duration {
         let own = self.peers.peek(peer).and_then(|peer| peer.round_trip);
         let patience = match own {
@@ -155,8 +164,8 @@ impl PeerHistory {
         patience.max(self.config.shortest_patience).min(self.config.longest_patience)
     }
 
-    /// Whether a peer left its last request unanswered a short while ago although others answered while it waited. It has had its
-    /// time.
+    /// Whether a peer recently left its last request unanswered although other peers answered in
+    /// the meantime.
     pub fn is_silent(&self, peer: &PeerId, now: Duration) -> bool {
         let silence = self.peers.peek(peer).and_then(|peer| peer.silence.as_ref());
         silence.is_some_and(|silence| {
@@ -164,7 +173,7 @@ impl PeerHistory {
         })
     }
 
-    /// Takes note of an answer. Returns whether the peer is to be put back into the routing table.
+    /// Records an answer. Returns whether the peer is to be put back into the routing table.
     pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
@@ -181,13 +190,13 @@ impl PeerHistory {
         std::mem::take(&mut known.is_evicted)
     }
 
-    /// What the node has heard by now.
+    /// Answers received so far.
     pub(crate) const fn heard(&self) -> Heard {
         self.heard
     }
 
-    /// Takes note of a request left unanswered, and of what the node had heard when it was sent. Returns whether the peer is to be
-    /// taken out of the routing table.
+    /// Records an unanswered request, with the answers received when it was sent. Returns whether
+    /// the peer is to be evicted from the routing table.
     pub(crate) fn on_silence(&mut self, peer: PeerId, sent: Heard, now: Duration) -> bool {
         let (heard, after, span) = (self.heard, self.config.evict_after, self.config.evict_span);
         let known = self.peer(peer);
@@ -212,7 +221,7 @@ impl PeerHistory {
 
     fn peer(&mut self, peer: PeerId) -> &mut Peer {
         if !self.peers.contains_key(&peer) {
-            // Forgets the one met longest ago, which an entry would not.
+            // Evicts the least recently met peer, which `entry` would not.
             self.peers.insert(peer, Peer::default());
         }
         self.peers.entry(peer).or_insert_with(Peer::default)
@@ -229,7 +238,7 @@ impl Heard {
 }
 
 impl RoundTrip {
-    /// RFC 6298, (2.2) and (2.3).
+    /// Implements RFC 6298, (2.2) and (2.3).
     fn next(before: Option<Self>, took: Duration) -> Self {
         let Some(Self { smoothed, deviation }) = before else {
             return Self { smoothed: took, deviation: weighted(Duration::ZERO, took, 2) };
@@ -259,7 +268,7 @@ impl Samples {
     }
 }
 
-/// Moves an average by a share of one over `n` towards a value.
+/// Moves an average towards a value by `1/n` of the difference.
 fn weighted(average: Duration, value: Duration, n: u32) -> Duration {
     let sum = average.saturating_mul(n.saturating_sub(1)).saturating_add(value);
     sum.checked_div(n).unwrap_or(sum)
@@ -297,7 +306,7 @@ mod tests {
             self.0.patience(&peer, &self.1.distance_of(&peer))
         }
 
-        /// A peer that shares so many bits with the target.
+        /// A peer that shares this many bits with the target.
         fn peer_at(&self, bits: u32) -> PeerId {
             std::iter::repeat_with(PeerId::random)
                 .find(|peer| self.1.distance_of(peer).shared_bits() == bits)

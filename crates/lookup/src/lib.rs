@@ -1,11 +1,12 @@
 //! Kademlia lookups as pure state machines.
 //!
-//! * [`Lookup`]: one iterative lookup. It says whom to ask next, and when the closest peers are known.
-//! * [`Requests`]: what all lookups of a node share. It bounds the requests under way, decides how long each is waited for, and
-//!   remembers how peers have answered ([`PeerHistory`]).
-//! * [`NetworkSize`]: an estimate of the number of peers, from the distances of those found.
+//! * [`Lookup`]: one iterative lookup. It decides which peer to ask next and when the closest peers
+//!   are known.
+//! * [`Requests`]: state shared by all lookups of a node. It bounds the concurrent requests,
+//!   decides how long to wait for each, and remembers how peers have answered ([`PeerHistory`]).
+//! * [`NetworkSize`]: an estimate of the number of peers, from the distances of found peers.
 //!
-//! A driver hands each request to a transport and reports back what became of it:
+//! A driver passes each request to a transport and reports the outcome:
 //!
 //! ```text
 //! Lookup::next(&mut Requests, now)  -> Some((id, peer))      send to the peer under this id
@@ -16,14 +17,16 @@
 //!                                      Finding::Evict(peer), Finding::Readmit(peer)   the routing table
 //! ```
 //!
-//! So the transport needs no timeout, no limit of streams and no notion of lateness: all of that is decided here.
+//! The transport needs no timeouts and no limits of streams: both are decided here.
 //!
-//! **Invariants.** No clock, no randomness, no I/O: the same calls give the same results. Time is a [`Duration`](std::time::Duration)
-//! since an instant of the driver's choice and never goes back. Every request ends: it is answered, fails, or is over. Memory is
-//! bounded. Nothing that a peer answers is believed.
+//! **Invariants.** No clock, no randomness, no I/O: the same calls give the same results. Time is a
+//! [`Duration`](std::time::Duration) since an instant chosen by the driver and never decreases.
+//! Every request ends: it is answered, fails, or is over. Memory is bounded. Answers of peers are
+//! not trusted.
 //!
-//! **Spec.** [Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf), section 2.3; the
-//! [libp2p specification](https://github.com/libp2p/specs/tree/master/kad-dht#peer-routing).
+//! **Spec.** [Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf),
+//! section 2.3; the [libp2p
+//! specification](https://github.com/libp2p/specs/tree/master/kad-dht#peer-routing).
 
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]

@@ -1,8 +1,9 @@
 //! One iterative lookup of the peers closest to a target.
 //!
-//! **Invariants.** Terminates whatever peers answer: no peer is asked twice, and no more than
-//! [`max_requests`](LookupConfig::max_requests) are asked. Peers that are known are bounded in number, and one peer that names many
-//! displaces those that it has named itself. One liar alone ends no lookup: who has not answered counts only if two others name it.
+//! **Invariants.** Terminates whatever peers answer: no peer is asked twice, and at most
+//! [`max_requests`](LookupConfig::max_requests) are asked. The number of known peers is bounded; a
+//! peer that names too many displaces only those that it named itself. A single liar cannot end a
+//! lookup: a peer that has not answered counts only if two others name it.
 //!
 //! **Spec.** `docs/design.md`, section "Lookups".
 
@@ -17,10 +18,11 @@ use crate::{
     size::NetworkSize,
 };
 
-/// So many have to name a peer that has not answered before it counts as known.
+/// Number of peers that have to name a peer before it counts as known without an answer.
 const NAMES: u8 = 2;
-/// So many peers that led nowhere, and none that answered, make whoever named them a bad guide. A guess: with half of all peers gone,
-/// one in eight honest guides is taken for bad, and what it names is only asked last.
+/// Number of named peers that led nowhere, with none that answered, that makes the peer that named
+/// them a bad guide. A guess: with half of all peers gone, one in eight honest guides is misjudged;
+/// the peers that it names are then asked last.
 const BAD_GUIDE: u16 = 3;
 
 /// The settings of a [`Lookup`].
@@ -39,27 +41,29 @@ impl Default for LookupConfig {
 }
 
 settings! { LookupConfig:
-    /// How many peers are the closest. Defaults to 20, Kademlia's replication factor.
+    /// Number of closest peers to find. Defaults to 20, Kademlia's replication factor.
     closest, with_closest: usize;
-    /// How many requests are waited for at a time. Defaults to 6. Kademlia and rust-libp2p have 3, go-libp2p 10.
+    /// Maximum number of requests to wait for at a time. Defaults to 6. Kademlia and rust-libp2p
+    /// use 3, go-libp2p 10.
     parallelism, with_parallelism: usize;
-    /// How many requests the lookup makes at most. Defaults to 128: a lookup among 100,000 peers takes some 50, and twice as many
-    /// where half of the peers are gone.
+    /// Maximum number of requests. Defaults to 128: a lookup among 100,000 peers takes some 50, and
+    /// twice as many if half of the peers are gone.
     max_requests, with_max_requests: usize;
-    /// How many peers are known at most. Defaults to 256: what a dozen answers name.
+    /// Maximum number of known peers. Defaults to 256: as many as a dozen answers name.
     max_known, with_max_known: usize;
 }
 
-/// What a lookup is for.
+/// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
-    /// What the closest peers have under the key: each of them is asked (GET_VALUE).
+    /// The value that the closest peers hold under the key: each of them is asked (GET_VALUE).
     Value,
-    /// The closest peers themselves (FIND_NODE). The lookup ends early where those known are as close as can be.
+    /// The closest peers themselves (FIND_NODE). The lookup ends early if, by the estimated network
+    /// size, the known peers are the closest.
     Closest,
 }
 
-/// A lookup that is under way.
+/// A running lookup.
 #[derive(Debug)]
 pub struct Lookup {
     target: Place,
@@ -76,26 +80,27 @@ pub struct Lookup {
 struct Candidate {
     peer: PeerId,
     state: State,
-    /// How many have named it; a peer of the own routing table counts as named often enough.
+    /// Number of peers that have named it. A peer of the own routing table counts as named often
+    /// enough.
     names: u8,
-    /// Who has named it; `None`: it stood in the own routing table.
+    /// A peer that named it, if possible no bad guide; `None`: it came from the own routing table.
     guide: Option<PeerId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Heard,
-    /// Asked, and waited for.
+    /// Asked and waited for.
     Waited,
-    /// Asked, and not waited for: it is past its time, or was doubtful.
+    /// Asked but not waited for: its time is over, or it was doubtful.
     Late,
     Answered,
     Failed,
-    /// Not one that could have answered: it cannot be reached, it is a client, or this node denied the request.
+    /// Cannot count: it cannot be reached, it is a client, or this node denied the request.
     Excluded,
 }
 
-/// What became of those whom a peer has named.
+/// Outcomes of the peers that a peer has named.
 #[derive(Debug, Default)]
 struct Guided {
     answered: u16,
@@ -103,7 +108,7 @@ struct Guided {
 }
 
 impl Lookup {
-    /// A lookup from these peers, the closest in the own routing table.
+    /// Returns a lookup that starts from these peers, the closest in the own routing table.
     pub fn new(
         target: Place,
         wanted: Wanted,
@@ -127,20 +132,22 @@ impl Lookup {
         lookup
     }
 
-    /// What is looked up.
+    /// The target.
     pub const fn target(&self) -> Place {
         self.target
     }
 
-    /// What the lookup is for.
+    /// The purpose.
     pub const fn wanted(&self) -> Wanted {
         self.wanted
     }
 
-    /// Next request, if there is one to begin now. Costs as much as there are peers known.
+    /// Returns the next request, if one can begin now. The cost is linear in the number of known
+    /// peers.
     ///
-    /// Of those that may be among the closest, the closest come first. Asked last, and not waited for, are peers that were silent
-    /// lately and those that only a bad guide has named. Silent peers that another lookup is asking are passed over.
+    /// Candidates are asked in the order of distance. Peers that were recently silent and peers
+    /// named only by a bad guide are asked last and not waited for. Silent peers that another
+    /// lookup is asking are skipped.
     pub fn next(
         &mut self,
         requests: &mut Requests,
@@ -182,7 +189,7 @@ impl Lookup {
         Some((id, peer))
     }
 
-    /// Takes note of an answer and of the peers that it names, of which the first 20 count.
+    /// Records an answer and the first [`closest`](LookupConfig::closest) peers that it names.
     pub fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
         let Some(guide) = self.settle(peer, State::Answered) else {
             return;
@@ -198,7 +205,7 @@ impl Lookup {
         }
     }
 
-    /// Takes note of a failure; a request that is over has failed by silence.
+    /// Records a failure. A request that is over has failed by silence.
     pub fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
         let was_late = self.state(peer) == Some(State::Late);
         let state = match failure {
@@ -213,7 +220,7 @@ impl Lookup {
         }
     }
 
-    /// Takes note that a request is past its time. The peer is waited for no longer.
+    /// Records that a request is late. The peer is no longer waited for.
     pub fn on_late(&mut self, peer: &PeerId) {
         if self.state(peer) == Some(State::Waited)
             && let Some(guide) = self.settle(peer, State::Late)
@@ -222,12 +229,13 @@ impl Lookup {
         }
     }
 
-    /// Begins no further requests.
+    /// Stops the lookup: no further requests begin.
     pub fn stop(&mut self) {
         self.is_stopped = true;
     }
 
-    /// Whether the closest peers are known: whoever may be one of them has answered, failed, or had its time.
+    /// Whether the closest peers are known: each peer that may be one of them has answered, failed,
+    /// or used up its time.
     pub fn is_settled(&self, requests: &Requests, size: &NetworkSize, now: Duration) -> bool {
         let is_pending = |candidate: &Candidate| match candidate.state {
             State::Waited => true,
@@ -239,7 +247,7 @@ impl Lookup {
             || !self.within_reach(size).any(|(_, candidate)| is_pending(candidate))
     }
 
-    /// Whether nothing more will be asked or answered.
+    /// Whether no further request or answer is possible.
     pub fn is_over(&self, size: &NetworkSize) -> bool {
         let is_open = |candidate: &Candidate| candidate.state == State::Heard;
         let asks_nobody = self.has_finished_asking(size)
@@ -247,15 +255,16 @@ impl Lookup {
         asks_nobody && self.under_way().next().is_none()
     }
 
-    /// The peers that were asked and have neither answered nor failed.
+    /// Peers that were asked and have neither answered nor failed.
     pub fn under_way(&self) -> impl Iterator<Item = PeerId> {
         let is_one =
             |candidate: &&Candidate| matches!(candidate.state, State::Waited | State::Late);
         self.known.values().filter(is_one).map(|candidate| candidate.peer)
     }
 
-    /// The closest peers as they are known, sorted by distance: those that have answered, and after an early end those that are
-    /// named often enough. Those closer than is plausible come beside the [`closest`](LookupConfig::closest), not in their place.
+    /// The closest known peers, sorted by distance: those that have answered and, after an early
+    /// end, those that were named often enough. Implausibly close peers are returned in addition to
+    /// the [`closest`](LookupConfig::closest), not instead of them.
     pub fn closest(&self, size: &NetworkSize) -> Vec<PeerId> {
         let takes_named = self.is_close_enough(size);
         let is_one = |candidate: &Candidate| {
@@ -267,8 +276,8 @@ impl Lookup {
         found.into_iter().take(count).map(|(_, candidate)| candidate.peer).collect()
     }
 
-    /// The [closest](Self::closest), and those before the last of them that are late and may still answer: whom a write goes to. Sorted by
-    /// distance.
+    /// Peers that a write goes to, sorted by distance: the [closest](Self::closest), and late peers
+    /// that are closer than the last of them and may still answer.
     pub fn replicas(&self, size: &NetworkSize) -> Vec<PeerId> {
         let closest = self.closest(size);
         let last = closest.get(self.config.closest.saturating_sub(1));
@@ -285,21 +294,22 @@ impl Lookup {
         replicas.map(|(_, candidate)| candidate.peer).collect()
     }
 
-    /// The peers that have answered and are closer than is plausible, sorted by distance: somebody has chosen their ids.
+    /// Peers that have answered and are implausibly close, sorted by distance: their ids were
+    /// chosen on purpose.
     pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
         let count = size.implausible(self.answered().map(|(distance, _)| *distance));
         self.answered().take(count).map(|(_, candidate)| candidate.peer).collect()
     }
 
-    /// The peers among the closest that were asked, and did not answer in their time or not by the rules, sorted by distance. Those that
-    /// cannot be reached are gone, and not among the closest.
+    /// Peers among the closest that were asked and have not given a valid answer in time, sorted by
+    /// distance. A peer that cannot be reached is not among the closest.
     pub fn silent(&self) -> Vec<PeerId> {
         let silent = self.closest_asked().filter(|candidate| candidate.state != State::Answered);
         silent.map(|candidate| candidate.peer).collect()
     }
 
-    /// Whether more than half of the closest that were asked have answered. What a majority of the closest has taken is then among what
-    /// they have shown.
+    /// Whether more than half of the closest peers that were asked have answered. What a majority
+    /// of the closest peers stores is then among the answers.
     pub fn has_quorum(&self) -> bool {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;
         let answered = self.closest_asked().filter(answered).count();
@@ -311,7 +321,7 @@ impl Lookup {
         self.asked
     }
 
-    /// Adds what a lookup that is [over](Self::is_over) has found to an estimate.
+    /// Adds the result of a lookup that is [over](Self::is_over) to an estimate.
     pub fn measure(&self, size: &mut NetworkSize) {
         let k = self.config.closest;
         let farthest = self.plausible(size).nth(k.saturating_sub(1));
@@ -321,7 +331,8 @@ impl Lookup {
         }
     }
 
-    /// Silent peers that are being asked already, for another lookup: one request is enough to learn whether they are back.
+    /// Silent peers that are being asked already, for another lookup: one request is enough to
+    /// learn whether they are back.
     fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
         for candidate in self.known.values_mut() {
             if candidate.state == State::Heard
@@ -353,7 +364,8 @@ impl Lookup {
         }
     }
 
-    /// Forgets the farthest that was not asked, of those whom the guide of most has named.
+    /// Forgets one peer that was not asked: the farthest one named by the guide with the most such
+    /// peers.
     fn forget_one(&mut self) {
         let mut by_guide = BTreeMap::<Option<PeerId>, (usize, Distance)>::new();
         for (distance, candidate) in &self.known {
@@ -367,7 +379,7 @@ impl Lookup {
         }
     }
 
-    /// Sets the state of a peer that was asked. Returns who has named it.
+    /// Sets the state of an asked peer. Returns the peer that named it.
     fn settle(&mut self, peer: &PeerId, state: State) -> Option<Option<PeerId>> {
         let candidate = self.known.get_mut(&self.target.distance_of(peer))?;
         if !matches!(candidate.state, State::Waited | State::Late) {
@@ -392,8 +404,8 @@ impl Lookup {
         self.known.values().filter(|candidate| candidate.state == state).count()
     }
 
-    /// The closest of those that were asked and could have answered. Whom only a bad guide has named, and who did not answer, need not
-    /// exist.
+    /// The closest peers that were asked and could have answered, except silent ones named only by
+    /// a bad guide, which may not exist.
     fn closest_asked(&self) -> impl Iterator<Item = &Candidate> {
         let is_one = |candidate: &&Candidate| match candidate.state {
             State::Heard | State::Excluded => false,
@@ -407,14 +419,14 @@ impl Lookup {
         self.known.iter().filter(|(_, candidate)| candidate.state == State::Answered)
     }
 
-    /// Those that have answered, without those closer than is plausible.
+    /// Peers that have answered, without the implausibly close ones.
     fn plausible(&self, size: &NetworkSize) -> impl Iterator<Item = (&Distance, &Candidate)> {
         let implausible = size.implausible(self.answered().map(|(distance, _)| *distance));
         self.answered().skip(implausible)
     }
 
-    /// Those that may be among the closest: no farther than the last of enough that have answered. Who is closer than is plausible is
-    /// no reason to end, and does not count.
+    /// Peers that may be among the closest: no farther than the `closest`-th that has answered.
+    /// Implausibly close peers do not count as answered here.
     fn within_reach(&self, size: &NetworkSize) -> impl Iterator<Item = (&Distance, &Candidate)> {
         let last = self.plausible(size).nth(self.config.closest.saturating_sub(1));
         let last = last.map(|(distance, _)| *distance);
@@ -440,7 +452,7 @@ impl Lookup {
         self.is_stopped || self.asked >= self.config.max_requests
     }
 
-    /// Whether the closest peers are known without asking further: those known are as close as they can be.
+    /// Whether the closest peers are known without further requests, by the estimated network size.
     fn is_close_enough(&self, size: &NetworkSize) -> bool {
         if self.wanted != Wanted::Closest || size.estimate().is_none() {
             return false;
@@ -454,7 +466,7 @@ impl Lookup {
 }
 
 impl Candidate {
-    /// Whether it has answered, or enough others vouch for it.
+    /// Whether it has answered or enough other peers have named it.
     const fn is_confirmed(&self) -> bool {
         match self.state {
             State::Answered => true,

@@ -1,7 +1,8 @@
-//! The requests of a node that are under way, whoever asked for them.
+//! The running requests of a node, from all its lookups.
 //!
-//! **Invariants.** No more than [`max`](RequestsConfig::max) are under way, and no more than [`max_per_peer`](RequestsConfig::max_per_peer)
-//! to one peer. Each ends: it is answered, fails, or is over. A late request is told once, and ends no later than
+//! **Invariants.** At most [`max`](RequestsConfig::max) requests are running, at most
+//! [`max_per_peer`](RequestsConfig::max_per_peer) to one peer. Each ends: it is answered, fails, or
+//! is over. A late request is reported once, and ends no later than
 //! [`grace`](RequestsConfig::grace) after that.
 //!
 //! **Spec.** `docs/design.md`, section "Lookups".
@@ -34,48 +35,50 @@ impl Default for RequestsConfig {
 }
 
 settings! { RequestsConfig:
-    /// How many requests are under way in the node. Defaults to 64, a guess: ten lookups at full width.
+    /// Maximum number of running requests of the node. Defaults to 64, a guess: ten lookups at full
+    /// width.
     max, with_max: usize;
-    /// How many of them go to one peer. Defaults to 8: rust-libp2p's servers drop the 33rd stream of a connection without a word, and
-    /// the user's own queries need some.
+    /// Maximum number of running requests to one peer. Defaults to 8: rust-libp2p's servers
+    /// silently drop the 33rd stream of a connection, and the application's own queries need some.
     max_per_peer, with_max_per_peer: usize;
-    /// How long a late request still counts. Defaults to two seconds, a guess.
+    /// How long the answer to a late request still counts. Defaults to two seconds, a guess.
     grace, with_grace: Duration;
 }
 
-/// Name of a request, unique in the life of a [`Requests`].
+/// Id of a request, unique within a [`Requests`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Why a request has failed.
+/// Reason of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// The request was over before the peer had answered: [`Finding::Over`].
     Silent,
-    /// The peer cannot be reached, or the connection has broken. It counts as silence.
+    /// The peer cannot be reached, or the connection broke. Counts as silence.
     Unreachable,
-    /// The peer has answered something that breaks the protocol. It is alive.
+    /// The peer's answer violates the protocol. The peer is alive.
     Invalid,
-    /// The peer does not speak the protocol: it is a client.
+    /// The peer does not support the protocol: it is a client.
     Unsupported,
-    /// This node did not let the request out: a limit of connections, or no address. It says nothing about the peer.
+    /// This node did not send the request, because of a connection limit or a missing address. Says
+    /// nothing about the peer.
     Denied,
 }
 
-/// What has become of requests and peers.
+/// An event about a request or a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The request has run out of its time. It still counts if it is answered soon.
+    /// The request is late. Its answer still counts within the grace period.
     Late(RequestId, PeerId),
-    /// The request counts no longer, and its stream is to be given up.
+    /// The request is over. Close its stream.
     Over(RequestId, PeerId),
-    /// The peer answers no more, and is to be taken out of the routing table.
+    /// The peer no longer answers. Remove it from the routing table.
     Evict(PeerId),
-    /// The peer answers again, and is to be put back.
+    /// The peer answers again. Put it back into the routing table.
     Readmit(PeerId),
 }
 
-/// All requests of a node, and what it remembers of its peers.
+/// All requests of a node, and its memory of peers.
 #[derive(Debug)]
 pub struct Requests {
     config: RequestsConfig,
@@ -91,7 +94,7 @@ struct UnderWay {
     peer: PeerId,
     distance: Distance,
     sent_at: Duration,
-    /// What the node had heard then.
+    /// Answers received when it was sent.
     heard: Heard,
     late_at: Option<Duration>,
 }
@@ -103,7 +106,7 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// No requests, and no history.
+    /// Returns a state without requests and history.
     pub fn new(config: RequestsConfig, history: HistoryConfig) -> Self {
         Self {
             config,
@@ -115,17 +118,17 @@ impl Requests {
         }
     }
 
-    /// How peers have answered.
+    /// History of the peers' answers.
     pub const fn history(&self) -> &PeerHistory {
         &self.history
     }
 
-    /// Number of requests under way.
+    /// Number of running requests.
     pub fn len(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is running.
     pub fn is_empty(&self) -> bool {
         self.under_way.is_empty()
     }
@@ -135,7 +138,7 @@ impl Requests {
         self.per_peer.contains_key(peer)
     }
 
-    /// Whether a request to this peer could begin now.
+    /// Whether a request to this peer can begin now.
     pub fn has_room(&self, peer: &PeerId) -> bool {
         let to_peer = self.per_peer.get(peer).copied().unwrap_or(0);
         let has_place = self.under_way.len() < self.config.max
@@ -143,8 +146,9 @@ impl Requests {
         has_place && to_peer < self.config.max_per_peer
     }
 
-    /// Begins a request to a peer at this distance from what it is about, if there is [room](Self::has_room). In a full node the
-    /// request that has been late for longest gives up its place.
+    /// Begins a request to a peer at this distance from its target, if there is
+    /// [room](Self::has_room). If the node is at its limit, the request that has been late for
+    /// longest ends.
     pub fn begin(&mut self, peer: PeerId, distance: Distance, now: Duration) -> Option<RequestId> {
         if !self.has_room(&peer) {
             return None;
@@ -163,7 +167,7 @@ impl Requests {
         Some(id)
     }
 
-    /// Takes note of an answer. Returns how long it took, or `None` if the request counts no longer.
+    /// Records an answer. Returns its round trip, or `None` if the request no longer counts.
     pub fn on_answer(&mut self, id: RequestId, now: Duration) -> Option<Duration> {
         let UnderWay { peer, distance, sent_at, .. } = self.take(id)?;
         let took = now.saturating_sub(sent_at);
@@ -173,7 +177,7 @@ impl Requests {
         Some(took)
     }
 
-    /// Takes note of a failure. Returns whether the request still counted.
+    /// Records a failure. Returns whether the request still counted.
     pub fn on_failure(&mut self, id: RequestId, failure: Failure, now: Duration) -> bool {
         let Some(request) = self.take(id) else {
             return false;
@@ -185,12 +189,12 @@ impl Requests {
         true
     }
 
-    /// Ends a request that nobody waits for any more. It says nothing about the peer.
+    /// Ends a request whose answer is no longer needed. Does not affect the history of the peer.
     pub fn cancel(&mut self, id: RequestId) {
         self.take(id);
     }
 
-    /// Next finding, if there is one by now. Costs as much as there are requests under way.
+    /// Returns the next finding, if any. The cost is linear in the number of running requests.
     pub fn poll(&mut self, now: Duration) -> Option<Finding> {
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
@@ -206,7 +210,7 @@ impl Requests {
         self.findings.pop_front()
     }
 
-    /// When [`poll`](Self::poll) has something to say, at the latest.
+    /// Time by which [`poll`](Self::poll) has to be called next.
     pub fn next_at(&self) -> Option<Duration> {
         if !self.findings.is_empty() {
             return Some(Duration::ZERO);
@@ -214,12 +218,13 @@ impl Requests {
         self.under_way.values().map(|request| self.due_at(request)).min()
     }
 
-    /// When a request is late, or over. The patience is that of now, because others may have answered since it was sent.
+    /// Time when a request becomes late, or over. Uses the current patience, because other peers
+    /// may have answered since it was sent.
     fn due_at(&self, request: &UnderWay) -> Duration {
         let UnderWay { peer, distance, sent_at, late_at, .. } = request;
         match late_at {
             Some(at) => at.saturating_add(self.config.grace),
-            // It has had its time with an earlier request.
+            // Its time was used up by an earlier request.
             None if self.history.is_silent(peer, *sent_at) => *sent_at,
             None => sent_at.saturating_add(self.history.patience(peer, distance)),
         }

@@ -1,15 +1,17 @@
-//! An estimate of the number of peers in the network, from how close to a target the closest of them are.
+//! Estimate of the number of peers in the network, from the distances of the peers closest to a
+//! target.
 //!
-//! Peer ids are hashes, so `n` peers are spread evenly: the distance of the `k`-th closest, as a share of the key space, is close to a
-//! Gamma distribution of shape `k` and rate `n`. `(k - 1) / distance` estimates `n` without bias, with a relative error of
-//! `1 / √(k - 2)` for one lookup.
+//! Peer ids are hashes, so `n` peers are spread evenly. The distance of the `k`-th closest peer, as
+//! a share of the key space, closely follows a Gamma distribution of shape `k` and rate `n`. So
+//! `(k - 1) / distance` estimates `n` without bias, with a relative error of `1 / √(k - 2)` for one
+//! lookup.
 //!
-//! **Invariants.** One target counts once, however often it is looked up, and the median of several is taken: who crowds one key
-//! does not move the estimate.
+//! **Invariants.** One target counts once, however often it is looked up, and the estimate is the
+//! median over targets: crowding one key with peers does not move it.
 //!
-//! **Spec.** D. Kostoulas et al., *Decentralized schemes for size estimation in large and dynamic groups* (NCA 2005), on
-//! interval density;
-//! D. Trautwein et al., *IPFS in the fast lane* (INFOCOM 2024), which ends lookups by such an estimate.
+//! **Spec.** D. Kostoulas et al., *Decentralized schemes for size estimation in large and dynamic
+//! groups* (NCA 2005), on interval density; D. Trautwein et al., *IPFS in the fast lane* (INFOCOM
+//! 2024), which ends lookups by such an estimate.
 
 use std::{cmp::Ordering, fmt};
 
@@ -17,11 +19,12 @@ use hashlink::LruCache;
 
 use crate::distance::{Distance, Place};
 
-/// Of how many targets, the latest, the median is taken.
+/// Number of latest targets whose median is the estimate.
 const TARGETS: usize = 64;
-/// Of how many at least: as many as in go-libp2p-kad-dht. The relative error is then some 13 %.
+/// Minimum number of targets for an estimate, as in go-libp2p-kad-dht. The relative error is then
+/// some 13 %.
 const FEWEST_TARGETS: usize = 5;
-/// Peers are closer than is plausible if the chance for that is below one in a million.
+/// Peers are implausibly close if the probability of their distances is below this.
 const IMPLAUSIBLE: f64 = 1e-6;
 
 /// Estimate of the number of peers in the network.
@@ -37,12 +40,12 @@ impl Default for NetworkSize {
 }
 
 impl NetworkSize {
-    /// Number of peers, if enough targets have been looked up.
+    /// Estimated number of peers, once enough targets have been looked up.
     pub const fn estimate(&self) -> Option<f64> {
         self.estimate
     }
 
-    /// Takes note of the distance of the `k`-th closest peer to a target, as a finished lookup has found it.
+    /// Records the distance of the `k`-th closest peer to a target, from a finished lookup.
     pub fn on_closest(&mut self, target: Place, k: usize, distance: &Distance) {
         let share = distance.as_share();
         if k > 1 && share > 0.0 {
@@ -54,8 +57,8 @@ impl NetworkSize {
         self.estimate = all.get(all.len() / 2).copied().filter(|_| has_enough);
     }
 
-    /// How many of these peers, sorted by distance, are closer than is plausible: those up to the rank at which the chance of being
-    /// that close is the least, if that is below 10⁻⁶. Nothing is known without an estimate.
+    /// Number of these peers, sorted by distance, that are implausibly close: those up to the rank
+    /// with the least probability, if that is at most 10⁻⁶. Zero without an estimate.
     pub(crate) fn implausible(&self, sorted: impl Iterator<Item = Distance>) -> usize {
         let Some(peers) = self.estimate else {
             return 0;
@@ -70,8 +73,8 @@ impl NetworkSize {
         implausible
     }
 
-    /// Whether the `k`-th of the closest peers known is so close that hardly any closer one is unknown: no more than a standard
-    /// deviation of what is expected there.
+    /// Whether the `k`-th closest known peer is so close that hardly any closer peer is unknown: at
+    /// most a standard deviation beyond the expected distance.
     pub(crate) fn is_close(&self, k: usize, distance: &Distance) -> bool {
         let k = to_f64(k);
         self.estimate.is_some_and(|peers| peers * distance.as_share() <= k + k.sqrt())
@@ -84,14 +87,15 @@ impl fmt::Debug for NetworkSize {
     }
 }
 
-/// The chance that a Poisson variable of this mean is at least `rank`.
+/// Probability that a Poisson variable of this mean is at least `rank`.
 fn chance_of_at_least(rank: usize, mean: f64) -> f64 {
     let k = to_f64(rank);
     if mean.partial_cmp(&k) != Some(Ordering::Less) {
-        // More than a third; only what is far below one matters.
+        // The probability is more than a third; only small ones matter.
         return 1.0;
     }
-    // The first term, by logarithms lest it overflows, and then the series, which falls faster than a geometric one.
+    // The first term, by logarithms to avoid overflow, then the series, which converges faster than
+    // a geometric one.
     let log = (1..=rank).map(|i| (mean / to_f64(i)).ln()).sum::<f64>() - mean;
     let (mut term, mut sum, mut i) = (log.exp(), 0.0, k);
     while term > sum * 1e-9 && term > 0.0 {

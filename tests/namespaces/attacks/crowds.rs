@@ -34,7 +34,7 @@ fn expected() -> Vec<u8> {
     encode(spaces)
 }
 
-/// Has a replica hear the crowd in this order, as many at once as a packet holds.
+/// Sends the spaces to a replica in this order, as many at once as a packet holds.
 fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
     let order: Vec<_> = order.cloned().collect();
     let mut replica = Replica::new();
@@ -57,7 +57,7 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
         refused = replica.store.counters().refused_total();
     }
     assert_eq!(replica.stored().unwrap(), expected());
-    // Each of the others was either refused or had to go again.
+    // Each of the others was either refused or dropped again.
     let counters = replica.store.counters();
     assert_eq!(counters.refused.get(&Fault::LimitExceeded), Some(&refused).filter(|n| **n > 0));
     assert_eq!(told, refused);
@@ -66,8 +66,8 @@ fn heard(order: impl Iterator<Item = &'static Space>) -> Usage {
     assert_eq!(counters.admitted, SPACES as u64 + counters.spaces_evicted);
     assert_eq!(counters.events_lost, 0);
 
-    // At no time more than the rows of so many spaces, all of one size up to the signature of the numbers,
-    // and their head.
+    // Never more than the rows of this many spaces, all of one size except for the signature of the
+    // numbers, and their head.
     let row = crowd().iter().map(prost::Message::encoded_len).max().unwrap() + Usage::ROW;
     assert!(most <= SPACES * row + Usage::ROW + 64, "{most}");
     replica.store.usage()
@@ -94,7 +94,7 @@ fn of_a_crowd_the_lowest_ranks_stay_when_they_come_last() {
 
 #[test]
 fn of_a_crowd_the_lowest_ranks_stay_when_they_come_in_between() {
-    // A stride coprime to the number of writers goes through them all.
+    // A stride coprime to the number of writers visits all of them.
     let len = crowd().len();
     let scattered = (0..len).map(|n| &crowd()[n * 1_009 % len]);
     heard(scattered);
@@ -114,7 +114,7 @@ fn a_record_has_at_most_1024_spaces() {
     assert!(rules.validate(&key(), &whole, at(NOW)).is_ok());
     let over = encode(crowd()[..=SPACES].to_vec());
     assert_eq!(rules.validate(&key(), &over, at(NOW)), Err(too_many()));
-    // The surplus is dropped, not the record, where parts can be dropped.
+    // If parts can be dropped, the surplus is dropped and not the record.
     assert_eq!(consolidate(&[&over]).unwrap(), expected());
     let mut replica = Replica::new();
     replica.put(&key(), over);

@@ -1,4 +1,4 @@
-//! Documents that are not what they should be, and those that only look so.
+//! Invalid documents, and valid ones that look invalid.
 
 use libp2p_smart_record::{
     DocumentLimits, Fault, Kind, Limit, LimitExceeded, Limits, Malformed, Node, NodeError,
@@ -11,7 +11,7 @@ use super::{
     *,
 };
 
-/// Signs the document and has it refused; says why.
+/// Signs the document and checks that it is refused. Returns the reason.
 fn refused_document(document: Vec<u8>) -> UpdateError {
     malformed_update(alice().says(&Update::of(document)))
 }
@@ -29,7 +29,7 @@ fn not_canonical() -> UpdateError {
     UpdateError::Document(NodeError::NotCanonical)
 }
 
-/// Lists in a list, `depth` nodes from the root of the document to the innermost.
+/// Nested lists, `depth` nodes from the root of the document to the innermost.
 fn nested(depth: usize) -> Vec<u8> {
     just((2..depth).fold(int(1), |inner, _| list(&[inner])))
 }
@@ -67,7 +67,7 @@ fn duplicate_keys_are_refused() {
 fn duplicate_elements_are_refused() {
     let twice = [int(1), int(1)];
     assert_eq!(refused_document(just(list(&twice))), not_canonical());
-    // Also those that differ in their lifetimes only.
+    // Also nodes that differ only in their lifetimes.
     let mortal = [varint(1, NOW + 1), int(1)].concat();
     let twice = [int(1), mortal];
     assert_eq!(refused_document(just(list(&twice))), not_canonical());
@@ -84,7 +84,8 @@ fn other_orders_are_refused() {
 
 #[test]
 fn other_forms_of_a_document_are_refused() {
-    // Two kinds in one node, a padded number, an unknown field behind a known kind, a lifetime in a key.
+    // Two kinds in one node, a padded number, an unknown field behind a known kind, a lifetime in a
+    // key.
     for value in [
         [int(1), text("a")].concat(),
         [&int(1)[..1], &[0x82, 0x00]].concat(),
@@ -114,7 +115,8 @@ fn other_forms_of_an_update_are_refused() {
     let good = Update::saying(1).encode_to_vec();
     let (seq, rest) = good.split_at(varint(1, NOW * 1_000).len());
     let forms = [
-        // Another order, a field twice, an unknown field, a default value spelled out, a padded number.
+        // Another order, a field twice, an unknown field, a default value spelled out, a padded
+        // number.
         [rest, seq].concat(),
         [seq, &good].concat(),
         [&good[..], &varint(9, 1)].concat(),
@@ -125,7 +127,7 @@ fn other_forms_of_an_update_are_refused() {
         let bad = alice().space([alice().sign_bytes(&key(), form)]);
         assert_eq!(malformed_update(bad), UpdateError::NotCanonical);
     }
-    // `retain_until` is left out when it says nothing new.
+    // `retain_until` is omitted if it equals `expires_at`.
     let spelled_out = Update { retain_until: Some(NOW + TTL), ..Update::saying(1) };
     let error = malformed_update(alice().says(&spelled_out));
     assert_eq!(error, UpdateError::NotCanonical);
@@ -195,7 +197,8 @@ fn nesting_as_deep_as_the_bytes_allow_is_refused() {
 
 #[test]
 fn a_document_has_at_most_1024_nodes() {
-    // The root, a key, the list, and what is in it. By default the bytes of an update bound it before.
+    // The root, a key, the list, and what is in it. By default the bytes of an update bound it
+    // before.
     let of = |nodes: i64| {
         let elements: Vec<_> = (0..nodes - 3).map(int).collect();
         alice().says(&Update::of(just(list(&elements))))
@@ -208,7 +211,7 @@ fn a_document_has_at_most_1024_nodes() {
     let mut expected = LimitExceeded { limit: Limit::DOCUMENT_NODES, got: None, max: 1_024 };
     assert_eq!(reason, expected.clone().into());
 
-    // And a tighter bound with the default size.
+    // Also a lower limit with the default size.
     let limits = Limits::default().with_document(DocumentLimits { depth: 16, nodes: 10 });
     let rules = SpaceRules::new(limits, libp2p_smart_record::Open);
     accepted_under(&key(), &rules, of(10), neighbour().1);
@@ -218,7 +221,7 @@ fn a_document_has_at_most_1024_nodes() {
     assert_eq!(reason, expected.into());
 }
 
-/// Nodes of kinds of the future.
+/// Nodes of unknown kinds.
 fn unknown_nodes() -> Vec<Vec<u8>> {
     let mut fixed = Vec::new();
     prost::encoding::encode_key(100, prost::encoding::WireType::ThirtyTwoBit, &mut fixed);
@@ -236,7 +239,8 @@ fn unknown_nodes() -> Vec<Vec<u8>> {
 fn an_unknown_kind_has_one_form() {
     let group = |inside: &[u8]| [&[0xf3, 0x01][..], inside, &[0xf4, 0x01]].concat();
     for other in [
-        // Two fields, of one number or of two; a number, a length and a tag that are not the shortest; groups.
+        // Two fields, of one number or of two; a number, a length and a tag that are not the
+        // shortest; groups.
         [varint(13, 0), field(13, b"twice")].concat(),
         [varint(13, 0), varint(14, 0)].concat(),
         vec![0x70, 0x81, 0x00],
@@ -263,21 +267,21 @@ fn unknown_kinds_of_nodes_are_kept_byte_for_byte() {
             document(&[(unknown.clone(), int(1))]),
         ];
         for document in documents {
-            // Taken, joined and stored as it came.
+            // Accepted, joined and stored as received.
             let update = alice.sign(&Update::of(document.clone()));
             accepted(alice.space([update.clone()]));
             let read = signed(&alice, &update);
             assert_eq!(read.as_bytes(), update.update);
             assert_eq!(libp2p_smart_record::codec::encode(&read.document()), document);
         }
-        // Shown as what it is.
+        // Shown as an opaque node.
         let mut replica = Replica::new();
         replica.hears([alice.says(&Update::of(just(mortal)))]);
         let view = replica.view();
         let node = view.get(&alice.peer_id()).and_then(|space| space.document.get("k")).unwrap();
         assert!(matches!(&node.kind, Kind::Opaque(opaque) if opaque.as_bytes() == unknown));
         assert_eq!(node.expires_at, Some(at(NOW + 10)));
-        // And hidden when its time is over, as any node.
+        // Hidden after its expiry, like any node.
         replica.clock.set(at(NOW + 10));
         let view = replica.view();
         assert!(view.get(&alice.peer_id()).unwrap().document.is_empty());

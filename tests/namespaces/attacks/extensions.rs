@@ -1,5 +1,4 @@
-//! Fields that this version does not know: kept where they are signed, dropped where nobody signs
-//! them.
+//! Unknown fields: kept if they are signed, dropped if they are not.
 
 use libp2p_smart_record::{
     Fault, Limit, LimitExceeded, Limits, Malformed, SmartRecord, UpdateError, ValidationError,
@@ -11,7 +10,7 @@ use super::{
     *,
 };
 
-/// A space of Alice's with an update to which these bytes were added before it was signed.
+/// A space of Alice with an update to which these bytes were added before signing.
 fn extended(update: &Update, rest: &[u8]) -> Space {
     let bytes = [&update.encode_to_vec()[..], rest].concat();
     alice().space([alice().sign_bytes(&key(), bytes)])
@@ -27,14 +26,14 @@ fn extension_fields_are_signed_kept_and_sent_as_they_came() {
     ] {
         let space = extended(&Update::saying(1), &rest);
         accepted(space.clone());
-        // The reader sees what it would see without them.
+        // The view is the same as without them.
         let mut replica = Replica::new();
         replica.hears([space.clone()]);
         let with = replica.view();
         let mut replica = Replica::new();
         replica.hears([alice().says(&Update::saying(1))]);
         assert_eq!(with, replica.view());
-        // They are a part of what is signed.
+        // They are signed.
         let mut without = space;
         without.updates[0].update.truncate(Update::saying(1).encoded_len());
         refused(without, Fault::Invalid);
@@ -85,8 +84,8 @@ fn unknown_fields() -> Vec<u8> {
     .concat()
 }
 
-/// The good value of two spaces, and the same with unknown fields in every container, before and
-/// behind what is known.
+/// A good value of two spaces, and the same with unknown fields in every container, before and
+/// after the known fields.
 fn cluttered() -> (Vec<u8>, Vec<u8>) {
     let (_, bob) = neighbour();
     let alice = alice().space([
@@ -122,7 +121,8 @@ fn unknown_fields_of_the_containers_are_ignored_and_not_sent_on() {
         let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default()).unwrap();
         assert_eq!(part.encode(), chunk);
     }
-    // In a store: in what it keeps, gives to a GET, and replicates. Heard again, it is known.
+    // In a store: in stored records, answers to a GET, and replicated records. A second PUT is
+    // known.
     let mut replica = Replica::new();
     for _ in 0..2 {
         replica.put(&key(), &cluttered);
@@ -157,7 +157,7 @@ fn unknown_fields_of_the_containers_are_not_in_slices() {
         let part = read(&slice);
         let updates = part.spaces().map(|(_, space)| space.updates().len()).sum::<usize>();
         assert!(updates > 0 && slice.len() <= 8 * 1_024);
-        // Encoded anew, in the order of ranks.
+        // Encoded again, in the order of ranks.
         let spaces: usize = part.spaces().map(|(w, s)| field(1, &s.encode(w)).len()).sum();
         assert_eq!(slice.len(), spaces, "nothing else is in it");
         joined.join(part).unwrap();

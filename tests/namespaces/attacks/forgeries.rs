@@ -1,4 +1,4 @@
-//! Who signed, what, and for which record.
+//! Forgeries: the wrong signer, content or record.
 
 use libp2p_core::SignedEnvelope;
 use libp2p_smart_record::{
@@ -40,8 +40,9 @@ fn an_update_moved_to_another_key_is_refused() {
 
 #[test]
 fn a_byte_cannot_wander_between_key_and_update() {
-    // The key's length is signed, so `key ‖ update` cannot be cut at another place. The update `U` signed
-    // under `key ‖ x` would otherwise vouch for `x ‖ U` under `key`; with `x` a tag and a number, both parse.
+    // The key's length is signed, so `key ‖ update` cannot be cut at another place. The update `U`
+    // signed under `key ‖ x` would otherwise vouch for `x ‖ U` under `key`; with `x` a tag and
+    // a number, both parse.
     let update = Update::saying(1).encode_to_vec();
     let seq_len = varint(1, NOW * 1_000).len();
     let (seq, rest) = update.split_at(seq_len);
@@ -64,7 +65,7 @@ fn a_signature_of_another_protocol_is_refused() {
         let update = update.clone();
         refused(alice().space([SignedUpdate { update, signature }]), Fault::Invalid);
     }
-    // Nor is a signature of the bare update one.
+    // A signature of the bare update is not valid either.
     let signature = alice().0.sign(&update).unwrap();
     refused(alice().space([SignedUpdate { update, signature }]), Fault::Invalid);
 }
@@ -76,9 +77,9 @@ fn a_signature_of_the_same_writer_s_other_update_is_refused() {
     refused(alice().space([bad]), Fault::Invalid);
 }
 
-/// Flips bits of every byte. What is taken has to be what was signed: all of it, where there is one update;
-/// of several a flip may hide one, as by turning its field into an unknown one, since any part of a record
-/// is a record.
+/// Flips bits of every byte. An accepted value must be what was signed: all of it if there is one
+/// update. If there are several, a flip may hide one, for example by turning its field into an
+/// unknown one, since any part of a record is a record.
 fn flip_every_byte(spaces: Vec<Space>, masks: &[u8]) {
     let original = encode(spaces.clone());
     let rules = SpaceRules::default();
@@ -196,7 +197,7 @@ fn who_is_not_on_the_list_stays_out() {
 
 #[test]
 fn a_listed_writer_s_name_does_not_open_the_door() {
-    // Policies go by the claimed writer; the signature still has to be theirs.
+    // Policies check the claimed writer. The signature still has to be that writer's.
     let listed = alice();
     let (bob, space) = neighbour();
     let list: AllowList = [bob.peer_id(), listed.peer_id()].into_iter().collect();
@@ -248,7 +249,7 @@ fn libp2p_s_own_envelope_verifies_what_is_signed_here() {
             let good = envelope(payload.clone());
             let (said, by) = good.payload_and_signing_key(DOMAIN.into(), PAYLOAD_TYPE).unwrap();
             assert_eq!((said, by), (&payload[..], &author.0.public()));
-            // So that a check that always agrees is noticed.
+            // This detects a check that always succeeds.
             assert!(!envelope([&payload[..], b"x"].concat()).verify(DOMAIN.into()));
             assert!(!good.verify("libp2p-smart-records".into()));
         }

@@ -1,4 +1,4 @@
-//! Values that are nothing.
+//! Values that are not records.
 
 use libp2p_smart_record::{
     Fault, Malformed, SpaceRules, UpdateError, ValidationError, WriterError,
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Has a value refused by all; says why.
+/// Checks that every entry point refuses a value. Returns the reason.
 fn refused_value(value: &[u8]) -> ValidationError {
     let rules = SpaceRules::default();
     let error = rules.validate(&key(), value, at(NOW)).unwrap_err();
@@ -68,18 +68,18 @@ fn an_empty_update_is_refused() {
     assert_eq!(reason, ValidationError::Expired { expired_at });
 }
 
-/// What both expired and is not signed is refused as expired, being the cheaper question.
+/// An expired and unsigned value is refused as expired, which is the cheaper check.
 fn refused_unsigned(update: SignedUpdate) -> ValidationError {
     refused(alice().space([update]), Fault::Expired)
 }
 
 #[test]
 fn groups_within_groups_do_not_overflow_the_stack() {
-    // Field 3, start of a group, again and again: protobuf's oldest trap for recursive readers.
+    // Field 3, start of a group, repeated: a stack overflow for recursive protobuf readers.
     let groups = vec![0x1b; 60_000];
     let reason = refused_value(&groups);
     assert!(matches!(reason, ValidationError::Malformed(Malformed::Container(_))));
-    // Where an update, and where a node of an unknown kind is expected.
+    // In place of an update, and in place of a node of an unknown kind.
     let update = alice().sign_bytes(&key(), vec![0x3b; 2_000]);
     let reason = refused(alice().space([update]), Fault::Malformed);
     assert!(matches!(
@@ -88,7 +88,7 @@ fn groups_within_groups_do_not_overflow_the_stack() {
     ));
     let node = node::just(vec![0x5b; 1_800]);
     refused(alice().says(&Update::of(node)), Fault::Malformed);
-    // Closed ones, too.
+    // Also with closed groups.
     let closed = [vec![0x5b; 900], vec![0x5c; 900]].concat();
     refused(alice().says(&Update::of(node::just(closed))), Fault::Malformed);
 }
@@ -136,14 +136,15 @@ fn a_packet_of_nothings_takes_no_neighbour_with_it() {
 
 #[test]
 fn a_packet_of_refusals_takes_no_neighbour_with_it() {
-    // Four bytes each: an update, empty, in a space without a key. More than a subscriber has room for.
+    // Four bytes each: an empty update in a space without a key. There are more than the buffer of
+    // a subscriber holds.
     let (_, good) = neighbour();
     let many = 3_750;
     let bad = [0x0a, 0x02, 0x12, 0x00].repeat(many);
     let mut replica = Replica::new();
     replica.put(&key(), [encode([good.clone()]), bad].concat());
     assert_eq!(replica.stored().unwrap(), encode([good]));
-    // They are one piece of news, so that they do not drown the others.
+    // They give one event, so they do not displace others.
     let events = replica.events();
     assert_eq!(events.len(), 2, "{events:?}");
     let counters = replica.store.counters();
@@ -180,7 +181,7 @@ proptest! {
 
     #[test]
     fn random_documents_are_canonical_or_refused(document in prop::collection::vec(any::<u8>(), 0..40)) {
-        // Well signed, so it depends on the document alone.
+        // The signature is good, so the result depends on the document alone.
         let update = alice().sign(&Update::of(document));
         let space = alice().space([update.clone()]);
         match validate([space.clone()]) {

@@ -1,16 +1,16 @@
-//! Public keys that are not what they say, or say it in another way.
+//! Public keys with false claims or in a form that is not canonical.
 
 use libp2p_smart_record::{Fault, Malformed, ValidationError, WriterError};
 use prost::Message;
 
 use super::*;
 
-/// Alice's good update under another public key.
+/// Alice's valid update under another public key.
 fn under(public_key: Vec<u8>) -> Space {
     Space { public_key, ..alice().says(&Update::saying(1)) }
 }
 
-/// Has a public key refused; says why.
+/// Checks that a public key is refused. Returns the reason.
 fn refused_key(public_key: Vec<u8>) -> WriterError {
     match refused(under(public_key), Fault::Malformed) {
         ValidationError::Malformed(Malformed::Writer(error)) => error,
@@ -60,7 +60,7 @@ fn a_key_of_another_length_is_refused() {
             let error = refused_key(key.encode_to_vec());
             assert!(matches!(error, WriterError::Key(_)), "{len}: {error}");
         }
-        // More bytes than there should be are noticed by the type, or by the form.
+        // Surplus bytes are detected by the type, or by the form.
         let mut key = original;
         key.data.push(0);
         refused_key(key.encode_to_vec());

@@ -1,10 +1,10 @@
-//! Good updates at the wrong time, in the wrong order, or too many of them.
+//! Valid updates at the wrong time, in the wrong order, or in too great a number.
 
 use libp2p_smart_record::{Fault, ValidationError, store::StoreEvent};
 
 use super::*;
 
-/// All orders of up to a few things.
+/// All permutations of a few items.
 pub(crate) fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
     if things.is_empty() {
         return vec![Vec::new()];
@@ -21,7 +21,8 @@ pub(crate) fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
         .collect()
 }
 
-/// Whatever the order and the grouping in which they arrive, these spaces give one state, which is returned.
+/// Checks that these spaces give one state, whatever the order and grouping of their arrival.
+/// Returns the state.
 pub(crate) fn converges(spaces: &[Space]) -> Vec<u8> {
     let mut states = Vec::new();
     for order in orders(spaces) {
@@ -31,7 +32,7 @@ pub(crate) fn converges(spaces: &[Space]) -> Vec<u8> {
         }
         let mut at_once = Replica::new();
         at_once.hears(order.clone());
-        // And a second time, which must not matter.
+        // A second time, which must not matter.
         at_once.hears(order.iter().rev().cloned());
         let values: Vec<_> = order.iter().map(|space| encode([space.clone()])).collect();
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
@@ -63,7 +64,7 @@ fn a_replay_after_a_replace_brings_nothing_back() {
     assert_eq!(reasons(&events), [ValidationError::Stale]);
     let counters = replica.store.counters();
     assert_eq!(counters.refused.get(&Fault::Stale), Some(&1));
-    // The neighbour who came along is in, and Alice's space is what it was.
+    // The neighbour that was sent with it is stored, and Alice's space is unchanged.
     assert_ne!(replica.stored(), before);
     let view = replica.view();
     assert!(view.get(&bob.peer_id()).is_some());
@@ -84,7 +85,7 @@ fn a_replay_after_a_withdrawal_brings_nothing_back() {
     let state = converges(&[old.clone(), gone.clone()]);
     assert!(read(&state).view(at(NOW)).is_empty());
 
-    // The withdrawal is kept for as long as what it hides could be replayed.
+    // The withdrawal is kept for as long as the hidden updates could be replayed.
     let mut replica = Replica::new();
     replica.hears([old.clone()]);
     replica.hears([gone]);
@@ -183,7 +184,7 @@ fn repeated_spaces_and_updates_are_harmless() {
 #[test]
 fn a_padded_container_changes_nothing() {
     let plain = encode([alice().says(&Update::saying(1))]);
-    // An unknown field behind, and the length of the space in a longer form than need be.
+    // An unknown field after it, and the length of the space in a padded form.
     let unknown = [&plain[..], &field(99, b"padding")].concat();
     let rest = &plain[3..];
     assert_eq!(plain[..3], [0x0a, rest.len() as u8 & 0x7f | 0x80, 1]);

@@ -1,7 +1,8 @@
-//! Signatures that some implementations take and others do not, and second signatures of the same update.
+//! Signatures that some implementations accept and others refuse, and second signatures of the same
+//! update.
 //!
-//! Replicas have to agree, so what counts is one answer on all machines: Ed25519 as in `verify_strict`, and
-//! of several good signatures of the same bytes the least.
+//! Replicas have to agree, so the result must be the same on all machines: Ed25519 as in
+//! `verify_strict`, and the least of several good signatures of the same bytes.
 
 use curve25519_dalek::{
     EdwardsPoint, Scalar,
@@ -35,7 +36,7 @@ fn ed25519_key(point: &[u8; 32]) -> Vec<u8> {
     [&[0x08, 0x01, 0x12, 0x20][..], point].concat()
 }
 
-/// A space under an Ed25519 key that nobody chose as usual.
+/// A space under an irregular Ed25519 key.
 fn space_of(point: &[u8; 32], update: &Update, r: &[u8; 32], s: &[u8; 32]) -> Space {
     Space {
         public_key: ed25519_key(point),
@@ -46,7 +47,7 @@ fn space_of(point: &[u8; 32], update: &Update, r: &[u8; 32], s: &[u8; 32]) -> Sp
     }
 }
 
-/// Whether libp2p's own check, which is not the strict one, takes it.
+/// Whether libp2p's own check, which is not strict, accepts it.
 fn libp2p_takes(space: &Space) -> bool {
     let SignedUpdate { update, signature } = &space.updates[0];
     libp2p_identity::PublicKey::try_decode_protobuf(&space.public_key)
@@ -71,7 +72,7 @@ fn scalar_of(parts: &[&[u8]]) -> Scalar {
     Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
 }
 
-/// A signature with a nonce of one's own choice: `R = r B`, `S = r + H(R ‖ A ‖ M) a`.
+/// A signature with a given nonce: `R = r B`, `S = r + H(R ‖ A ‖ M) a`.
 fn sign_with(secret: Scalar, public: &[u8; 32], nonce: u64, message: &[u8]) -> Vec<u8> {
     let nonce = scalar_of(&[b"a nonce", &nonce.to_le_bytes()]);
     let r = (nonce * ED25519_BASEPOINT_POINT).compress().to_bytes();
@@ -92,7 +93,8 @@ fn add(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
 
 #[test]
 fn small_order_public_keys_sign_nothing() {
-    // With a public key of small order, R of small order and S = 0 "sign" any message, some with luck.
+    // With a public key of small order, R of small order and S = 0 are a signature of every
+    // message, or of some.
     let mut taken_by_others = 0;
     for a in EIGHT_TORSION {
         for r in EIGHT_TORSION {
@@ -102,7 +104,7 @@ fn small_order_public_keys_sign_nothing() {
             refused(space, Fault::Invalid);
         }
     }
-    // Otherwise these would not be attacks at all.
+    // Otherwise these would not be attacks.
     assert_ne!(taken_by_others, 0);
 }
 
@@ -170,7 +172,8 @@ fn a_public_key_that_is_no_point_is_refused() {
 
 #[test]
 fn a_small_order_r_is_refused() {
-    // The writer's own doing: R = 0, S = H(R ‖ A ‖ M) a. Batches and single checks disagree about the others.
+    // Made by the writer: R = 0, S = H(R ‖ A ‖ M) a. Batches and single checks disagree about the
+    // others.
     let alice = alice();
     let update = Update::saying(1);
     let public: [u8; 32] = alice.public_key()[4..].try_into().unwrap();
@@ -191,14 +194,14 @@ fn a_small_order_r_is_refused() {
 fn s_beyond_the_order_is_refused() {
     let good = alice().sign(&Update::saying(1));
     let mut s: [u8; 32] = good.signature[32..].try_into().unwrap();
-    // S + L, S + 2 L, … as long as they fit into the bytes: the same number to a lax verifier.
+    // S + L, S + 2 L, … as long as they fit into the bytes: equal to S for a lax verifier.
     for _ in 0..14 {
         s = add(&s, &L);
         let mut bad = good.clone();
         bad.signature[32..].copy_from_slice(&s);
         refused(alice().space([bad]), Fault::Invalid);
     }
-    // L itself is beyond, too: 0 in disguise.
+    // L itself is out of range too: it equals 0.
     let mut bad = good;
     bad.signature[32..].copy_from_slice(&L);
     refused(alice().space([bad]), Fault::Invalid);
@@ -206,8 +209,9 @@ fn s_beyond_the_order_is_refused() {
 
 #[test]
 fn a_key_of_mixed_order_gets_one_answer() {
-    // A = a B + T with T of order 8. Where H(R ‖ A ‖ M) is not a multiple of 8, only the equation times the
-    // cofactor holds, as batches check it; where it is, both do. Ours is the one without.
+    // A = a B + T with T of order 8. Where H(R ‖ A ‖ M) is not a multiple of 8, only the equation
+    // times the cofactor holds, as batches check it; where it is, both do. Ours is the one
+    // without.
     let secret = secret_scalar(&alice());
     let torsion = EIGHT_TORSION[1];
     let public = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
@@ -231,7 +235,7 @@ fn a_key_of_mixed_order_gets_one_answer() {
     assert!(both > 0 && batch_only > 0, "{both} {batch_only}");
 }
 
-/// Several good signatures of one update: one state, the least signature in it, and the view of one.
+/// Several good signatures of one update give one state with the least signature, and one view.
 fn second_signatures_converge(author: &Author, update: &[u8], signatures: &[Vec<u8>]) {
     let spaces: Vec<_> = signatures
         .iter()
@@ -265,7 +269,8 @@ fn a_second_ed25519_signature_changes_nothing() {
 
 #[test]
 fn a_bad_second_signature_changes_nothing() {
-    // Neither one that sorts before the good one, which is looked at, nor one after it, which need not be.
+    // Neither one that sorts before the good one, which is verified, nor one after it, which need
+    // not be.
     let good = alice().sign(&Update::saying(1));
     let with = |signature: &[u8]| {
         alice().space([SignedUpdate { update: good.update.clone(), signature: signature.to_vec() }])
@@ -282,7 +287,7 @@ fn a_bad_second_signature_changes_nothing() {
         assert_eq!(replica.stored(), before);
         replica.hears([with(bad), with(&good.signature)]);
         assert_eq!(replica.stored(), before);
-        // In whatever order they come.
+        // In any order.
         let mut replica = Replica::new();
         replica.hears([with(bad)]);
         assert!(replica.is_empty());
@@ -322,7 +327,8 @@ fn to_der(numbers: &[[u8; 32]; 2]) -> Vec<u8> {
     [&[0x30, body.len() as u8], &body[..]].concat()
 }
 
-/// `n - s`, big-endian: with `(r, s)`, `(r, n - s)` satisfies the equation, and anybody can tell it.
+/// `n - s`, big-endian: with `(r, s)`, `(r, n - s)` satisfies the equation, and anyone can compute
+/// it.
 fn mirrored(signature: &[u8], n: &[u8; 32]) -> Vec<u8> {
     let [r, s] = from_der(signature);
     let mut borrow = 0;
@@ -338,7 +344,7 @@ fn mirrored(signature: &[u8], n: &[u8; 32]) -> Vec<u8> {
 
 #[test]
 fn a_mirrored_ecdsa_signature_changes_nothing() {
-    // Anyone can make it, and P-256 verifiers take both.
+    // Anyone can compute it, and P-256 verifiers accept both.
     let author = Author::ecdsa();
     for n in 0..4 {
         let good = author.sign(&Update::saying(n));
@@ -350,7 +356,7 @@ fn a_mirrored_ecdsa_signature_changes_nothing() {
 
 #[test]
 fn a_mirrored_secp256k1_signature_is_refused() {
-    // Of the two, this curve's verifiers take the one with the low s only.
+    // Of the two, this curve's verifiers accept only the one with the low s.
     let author = Author::secp256k1();
     for n in 0..4 {
         let mut bad = author.sign(&Update::saying(n));
@@ -388,8 +394,8 @@ fn other_encodings_of_a_signature_are_refused() {
             refused(author.space([bad]), Fault::Invalid);
         }
     }
-    // RSA: of another length, and the number plus the modulus is out of range, so nothing is left to try but
-    // leading zeros.
+    // RSA: of another length, and the number plus the modulus is out of range, so nothing is left
+    // to try but leading zeros.
     let author = Author::rsa();
     let mut bad = author.sign(&Update::saying(1));
     bad.signature.insert(0, 0);
@@ -409,7 +415,7 @@ fn an_invalid_signature_names_the_space_it_claims() {
     assert!(matches!(reason, ValidationError::Invalid(_)));
 }
 
-/// So many updates in Alice's space that Mallory has signed.
+/// This many updates in Alice's space, signed by Mallory.
 fn forgeries(count: u64) -> Space {
     alice().space_of((0..count).map(|n| mallory().sign(&Update::saying(1).after(n))).collect())
 }

@@ -1,4 +1,4 @@
-//! Too large, too many: both sides of every bound.
+//! Sizes and counts: both sides of every limit.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn a_signature_is_at_most_1024_bytes() {
             update.signature.resize(len, 0);
             author.space([update])
         };
-        // Up to the bound it is looked at, and found bad.
+        // Up to the limit it is decoded, and found bad.
         for len in [0, 1, 63, 65, 257, 1_024] {
             refused(with(len), Fault::Invalid);
         }
@@ -73,7 +73,7 @@ fn a_signature_is_at_most_1024_bytes() {
 
 #[test]
 fn a_public_key_is_at_most_1152_bytes() {
-    // Type RSA, then what is none.
+    // Type RSA with invalid key data.
     let with = |len: usize| {
         let mut space = alice().says(&Update::saying(1));
         space.public_key = [&varint(1, 0)[..], &field(2, &vec![0; len - 5])].concat();
@@ -100,7 +100,7 @@ fn a_space_keeps_its_newest_64_updates() {
     let mut replica = Replica::new();
     replica.hears([alice().space_of(newest.to_vec())]);
     assert!(holds(&replica.stored().unwrap(), newest));
-    // An older one has no place, a newer one takes the oldest's.
+    // An older one is refused, a newer one replaces the oldest.
     let events = replica.hears([alice().space([oldest.clone()])]);
     assert_eq!(reasons(&events), [ValidationError::Stale]);
     let mut replica = Replica::new();
@@ -126,7 +126,7 @@ fn a_space_keeps_its_newest_64_updates() {
 
 #[test]
 fn a_space_keeps_its_newest_8_kib() {
-    // An update stays while those newer than it come to less than 8 KiB - 2 KiB.
+    // An update is kept while the newer ones take less than 8 KiB - 2 KiB.
     for (third, fourth_stays) in [(2_047, true), (2_048, false)] {
         let sizes = [2_048, third, 2_048, 2_048];
         let updates: Vec<_> = (0..4)
@@ -144,7 +144,8 @@ fn a_space_keeps_its_newest_8_kib() {
 
 #[test]
 fn an_old_update_cannot_creep_back_into_a_full_space() {
-    // With the large ones gone by rank of age, a small older one must not fill the gap on one replica only.
+    // After the large ones are dropped by age, a small older one must not fill the gap on one
+    // replica only.
     let large: Vec<_> = (1..4).map(|n| alice().sign(&Update::of_len(2_048).after(n))).collect();
     let small = alice().sign(&Update::saying(1));
     let all: Vec<_> =
@@ -154,7 +155,7 @@ fn an_old_update_cannot_creep_back_into_a_full_space() {
 
 #[test]
 fn limits_of_zero_still_hold() {
-    // Not sensible, but one who sets them means: nothing.
+    // These limits are not sensible: they mean that nothing is accepted.
     let none = Limits::default;
     for limits in [
         none().with_spaces_per_record(0),
@@ -176,7 +177,7 @@ fn limits_of_zero_still_hold() {
 
 #[test]
 fn sizes_are_checked_before_signatures() {
-    // A signature that is not even of the right length: were it looked at, the fault would be another.
+    // The signature has the wrong length: if it were verified, the fault would be another.
     let mut huge = alice().sign(&Update::of_len(2_049));
     huge.signature = Vec::new();
     refused(alice().space([huge]), Fault::LimitExceeded);
@@ -198,6 +199,6 @@ fn sizes_are_checked_before_signatures() {
 
 #[test]
 fn all_orders_of_three_are_six() {
-    // The convergence tests stand on this.
+    // The convergence tests depend on this.
     assert_eq!(orders(&[1, 2, 3]).len(), 6);
 }

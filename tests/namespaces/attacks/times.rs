@@ -1,4 +1,4 @@
-//! Too early, too late, too long.
+//! Times that are too early or too late, and lifetimes that are too long.
 
 use libp2p_smart_record::{Fault, Limit, LimitExceeded, ValidationError};
 
@@ -44,7 +44,7 @@ fn a_seq_from_the_far_future_is_refused() {
 
 #[test]
 fn a_seq_from_the_future_does_not_shut_its_own_writer_out_for_ever() {
-    // The worst that the bound lets through: a writer whose clock was ahead by all of it.
+    // The worst case within the limit: a writer whose clock was ahead by all of it.
     let mut replica = Replica::new();
     let ahead = alice().says(&Update {
         expires_at: NOW + SKEW + TTL,
@@ -60,7 +60,8 @@ fn a_seq_from_the_future_does_not_shut_its_own_writer_out_for_ever() {
 
 #[test]
 fn too_long_a_lifetime_is_refused() {
-    // Counted from the time of issue to the time until which replicas keep the update, spelled out or not.
+    // Counted from the time of issue to the time until which replicas keep the update, spelled out
+    // or not.
     let late = NOW + MAX_TTL;
     accepted(alice().says(&until(late, None)));
     accepted(alice().says(&until(NOW, Some(late))));
@@ -83,7 +84,7 @@ fn a_lifetime_cannot_be_stretched_with_a_backdated_seq() {
 
 #[test]
 fn a_lifetime_counts_from_the_seq_even_if_that_is_ahead() {
-    // So the longest that anything can stay is the skew and the lifetime together.
+    // So the maximum retention is the sum of the skew and the lifetime.
     let ahead = Update { expires_at: NOW + SKEW + MAX_TTL, ..issued_at((NOW + SKEW) * 1_000) };
     accepted(alice().says(&ahead));
     let longer = Update { expires_at: NOW + SKEW + MAX_TTL + 1, ..ahead };
@@ -118,7 +119,7 @@ fn what_expires_in_the_store_is_gone_to_the_millisecond() {
     replica.clock.set(at(NOW + TTL));
     assert!(replica.view().is_empty());
     assert_eq!(replica.stored(), None);
-    // A replay finds it expired, and leaves nothing behind.
+    // A replay is refused as expired, and leaves nothing behind.
     let events = replica.hears([update]);
     let expired_at = at(NOW + TTL);
     assert_eq!(reasons(&events), [ValidationError::Expired { expired_at }]);

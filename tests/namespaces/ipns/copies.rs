@@ -1,4 +1,4 @@
-//! Version 1 and version 2 disagree: nothing outside of the signed data may say something else.
+//! Version 1 and version 2 differ: a copy outside of the signed data must equal the original.
 
 use libp2p_smart_record::{
     Fault, Timestamp,
@@ -15,8 +15,8 @@ fn disagrees(entry: &Entry, field: &'static str) {
     assert_eq!(error, IpnsError::Disagreement { field });
 }
 
-/// Changes one field of a record that has all, of one that has this field and the value, and of one that has
-/// this field only.
+/// Changes one field of three records: one with all fields, one with this field and the value, and
+/// one with this field only.
 fn changed(field: &'static str, change: impl Fn(&mut Entry)) {
     let owner = ed25519(1);
     let mut all = v1_and_v2(&owner);
@@ -29,7 +29,7 @@ fn changed(field: &'static str, change: impl Fn(&mut Entry)) {
     disagrees(&lone, field);
 }
 
-/// Leaves out one field of a record that has a value or a signature of version 1.
+/// Removes one field of a record that has a value or a signature of version 1.
 fn left_out(field: &'static str, leave_out: impl Fn(&mut Entry)) {
     let mut entry = v1_and_v2(&ed25519(1));
     leave_out(&mut entry);
@@ -50,7 +50,7 @@ fn another_value() {
 #[test]
 fn another_validity() {
     changed("Validity", |entry| entry.validity = Some(b"2099-01-01T00:00:00Z".to_vec()));
-    // The same instant in other words.
+    // The same instant in another form.
     changed("Validity", |entry| entry.validity = Some(b"2023-11-15T22:13:20.0Z".to_vec()));
     left_out("Validity", |entry| entry.validity = None);
 }
@@ -87,7 +87,7 @@ fn a_ttl_that_is_in_the_copy_only() {
     for ttl in [0, 300_000_000_000] {
         disagrees(&Entry { ttl: Some(ttl), ..v2_only.clone() }, "TTL");
     }
-    // With a value outside, the TTL has to be inside.
+    // With a value outside, the signed data needs a TTL.
     disagrees(
         &Entry {
             ttl: None,
@@ -102,7 +102,7 @@ fn a_ttl_that_is_in_the_copy_only() {
 #[test]
 fn absent_copies_have_their_defaults() {
     let owner = ed25519(1);
-    // Go leaves out no zero, others may.
+    // Go writes zeros, others may omit them.
     let data = fields().with("Sequence", cbor::uint(0)).with("TTL", cbor::uint(0)).encode();
     let entry =
         Entry { value: Some(VALUE.to_vec()), validity: Some(EOL.to_vec()), ..v2(&owner, data) };
@@ -128,7 +128,7 @@ fn an_empty_value() {
 
 #[test]
 fn what_counts_is_what_is_signed() {
-    // In the message of protocol buffers the last of several fields counts.
+    // In protobuf, the last of several occurrences of a field counts.
     let owner = ed25519(1);
     let good = v1_and_v2(&owner).encode_to_vec();
     let twice = |entry: Entry| [entry.encode_to_vec(), good.clone()].concat();

@@ -1,4 +1,4 @@
-//! Data that is not what it should be: other forms of CBOR, fields missing, fields of other types.
+//! Invalid data: other forms of CBOR, missing fields, fields of other types.
 
 use libp2p_smart_record::{
     Fault,
@@ -8,7 +8,7 @@ use prost::{Message, encoding::encode_varint};
 
 use super::*;
 
-/// Signed by the owner, and refused all the same.
+/// Checks that data is refused although the owner signed it.
 fn bad(data: Vec<u8>, fault: Fault) -> IpnsError {
     let owner = ed25519(1);
     let value = v2(&owner, data).encode_to_vec();
@@ -56,7 +56,7 @@ fn fields_in_another_order() {
         not_dag_cbor(cbor::map(fields.clone()));
         fields.clone_from(&sorted);
     }
-    // By the alphabet, as other forms of CBOR have it.
+    // In alphabetical order, as in other forms of CBOR.
     fields.sort();
     not_dag_cbor(cbor::map(fields));
     good(cbor::map(sorted));
@@ -98,7 +98,8 @@ fn indefinite_lengths() {
 #[test]
 fn what_dag_cbor_does_not_have() {
     for value in [
-        // Undefined, another simple value, a float of 32 bits and of 16, NaN, infinity, minus zero.
+        // Undefined, another simple value, a float of 32 bits and of 16, NaN, infinity, minus
+        // zero.
         &[0xf7][..],
         &[0xf8, 99],
         &[0xfa, 0x3f, 0x80, 0, 0],
@@ -106,7 +107,7 @@ fn what_dag_cbor_does_not_have() {
         &[0xfb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0],
         &[0xfb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0],
         &[0xfb, 0x80, 0, 0, 0, 0, 0, 0, 0],
-        // A date, a number of any length, a link that is none.
+        // A date, a big number, an invalid link.
         &[0xc1, 0],
         &[0xc2, 0x41, 1],
         &[0xd8, 0x2a, 0x42, 0, 1],
@@ -114,7 +115,7 @@ fn what_dag_cbor_does_not_have() {
         &[0x62, 0xc3, 0x28],
         // A map whose key is not text.
         &[0xa1, 0, 0],
-        // The same in a list and in a map.
+        // The same inside a list and a map.
         &[0x81, 0xf7],
         &[0xa1, 0x61, b'x', 0xf7],
         &[0x81, 0x18, 7],
@@ -151,7 +152,7 @@ fn more_fields_are_left_alone() {
 
 #[test]
 fn fields_of_the_message_that_nobody_knows_are_left_alone() {
-    // The specification wants to be able to add some. They are not signed, so they cannot count.
+    // The specification may add fields. They are not signed, so they have no effect.
     let owner = ed25519(1);
     let good = v1_and_v2(&owner).encode_to_vec();
     for extra in
@@ -169,7 +170,7 @@ fn what_is_not_the_message() {
     let good = v1_and_v2(&owner).encode_to_vec();
     for value in [
         b"no message".to_vec(),
-        // A field of another type than its own, one that is too long, one without a number.
+        // A field of the wrong type, one that is too long, one without a number.
         [&good[..], &[0x48, 1]].concat(),
         [&good[..], &[0x52, 0x7f]].concat(),
         [&good[..], &[0x02, 0]].concat(),

@@ -1,4 +1,4 @@
-//! Who may write under a name: replay under another name, swapped keys, keys in the wrong form.
+//! Ownership of names: replays under another name, swapped keys, keys in the wrong form.
 
 use libp2p_smart_record::{
     Fault, RecordKey, Validator,
@@ -27,7 +27,7 @@ fn an_inlined_key_may_stand_in_the_record_too() {
     for keypair in &all_types()[..2] {
         let pub_key = Some(keypair.public().encode_protobuf());
         accepted(keypair, &Entry { pub_key, ..v1_and_v2(keypair) }.encode_to_vec());
-        // An empty field is an absent one.
+        // An empty field counts as absent.
         accepted(keypair, &Entry { pub_key: Some(vec![]), ..v1_and_v2(keypair) }.encode_to_vec());
     }
 }
@@ -42,10 +42,10 @@ fn a_record_under_another_name() {
                 &rsa(),
                 &value,
                 if keypair.public().encode_protobuf().len() > 42 {
-                    // It brings its key, which is not that of the name.
+                    // The record embeds a key that is not that of the name.
                     Fault::Invalid
                 } else {
-                    // It brings none, and the name has none.
+                    // Neither the record nor the name contains a key.
                     Fault::Malformed
                 },
             );
@@ -113,7 +113,7 @@ fn a_public_key_that_is_none() {
     }
 }
 
-/// What a name says when it is anything of the form of one.
+/// The fault of a record under a key that may only look like the key of a name.
 fn under(key: &RecordKey) -> Fault {
     let value = v1_and_v2(&ed25519(1)).encode_to_vec();
     let error = IpnsValidator.validate(key, &value, at(NOW)).unwrap_err();

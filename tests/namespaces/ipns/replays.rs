@@ -1,11 +1,11 @@
-//! Rollback: an old record of the same name, good in itself, after a newer one.
+//! Rollback: an old, valid record of the same name after a newer one.
 
 use libp2p_smart_record::{Fault, Validator, ipns::IpnsValidator};
 use prost::Message;
 
 use super::*;
 
-/// The first wins over the second: in `select` and in a node, whatever the order.
+/// Checks that the first wins over the second, in `select` and in a node, in either order.
 fn wins(winner: &[u8], loser: &[u8]) {
     let owner = ed25519(1);
     let key = key(&owner);
@@ -19,7 +19,7 @@ fn wins(winner: &[u8], loser: &[u8]) {
     assert_eq!(node.faults(&key, winner), []);
     assert_eq!(node.faults(&key, loser), [Fault::Stale]);
     assert_eq!(node.get(&key).as_deref(), Some(winner));
-    // Sent again, it is no news, but not refused.
+    // A second PUT changes nothing, but is not refused.
     assert_eq!(node.faults(&key, winner), []);
     assert_eq!(node.get(&key).as_deref(), Some(winner));
 }
@@ -42,7 +42,7 @@ fn an_earlier_end_with_the_same_sequence() {
     for (later, earlier) in [
         ("2023-11-16T00:00:00Z", "2023-11-15T00:00:00Z"),
         ("2023-11-15T00:00:00.000000002Z", "2023-11-15T00:00:00.000000001Z"),
-        // The instant counts, not its text.
+        // The instant decides, not its text.
         ("2023-11-15T00:00:00.1Z", "2023-11-15T00:00:00.09Z"),
         ("2023-11-15T00:00:00Z", "2023-11-15T23:00:00+23:30"),
     ] {
@@ -61,7 +61,7 @@ fn the_greater_bytes_with_the_same_sequence_and_end() {
     values.sort();
     wins(&values[2], &values[1]);
     wins(&values[1], &values[0]);
-    // A field that nobody has signed makes no other record of it.
+    // An unsigned field does not make it a different record.
     let good = v2(&owner, fields.encode()).encode_to_vec();
     wins(&[&good[..], &[0x50, 1]].concat(), &good);
 }

@@ -1,4 +1,4 @@
-//! Signatures that are missing, damaged, of something else, or good by the letter only.
+//! Signatures that are missing, damaged, for other data, or good only without strict verification.
 
 use curve25519_dalek::scalar::Scalar;
 use libp2p_smart_record::{
@@ -107,7 +107,7 @@ fn an_ed25519_signature_with_a_scalar_that_is_not_reduced() {
     let owner = ed25519(1);
     let mut entry = v2(&owner, fields().encode());
     let signature = entry.signature_v2.as_mut().unwrap();
-    // The order of the group, added to the scalar.
+    // The order of the group added to the scalar.
     let order = (Scalar::ZERO - Scalar::ONE).to_bytes();
     let mut carry = 1;
     for (byte, more) in signature[32..].iter_mut().zip(order) {

@@ -1,4 +1,4 @@
-//! Records of our own making: what is in them, and what cannot be signed.
+//! Records of the builder: their content, and what cannot be signed.
 
 use ipld_core::ipld::Ipld;
 use libp2p_smart_record::ipns::{Eol, IpnsBuilder};
@@ -77,7 +77,7 @@ fn the_next_record_takes_the_place_of_the_last() {
     let second =
         IpnsBuilder::following(&first, "/ipfs/b", at(EOL_MILLIS - 1)).sign(&owner).unwrap();
     assert_eq!(second.sequence(), 1);
-    // The same value, for longer.
+    // The same value with a later EOL.
     let renewed = IpnsBuilder::new("/ipfs/b", 1, at(EOL_MILLIS)).sign(&owner).unwrap();
     let mut node = node();
     for record in [&first, &second, &renewed] {

@@ -1,4 +1,4 @@
-//! Too large: both sides of every bound, and that it comes before everything else.
+//! Sizes: both sides of every limit. Size is checked before everything else.
 
 use libp2p_smart_record::{
     Fault, Limit, LimitExceeded,
@@ -23,7 +23,7 @@ fn a_record_is_at_most_10_kib() {
                 v2(&owner, fields().with("Value", value).encode()).encode_to_vec()
             };
             let overhead = with(9_000).len() - 9_000;
-            // The signatures of some keys are not all of the same length.
+            // The length of signatures varies for some key types.
             (len - overhead - 8..).map(with).find(|value| value.len() >= len).unwrap()
         };
         let (fits, too_large) = (of_len(10_240), of_len(10_241));
@@ -39,7 +39,7 @@ fn a_record_is_at_most_10_kib() {
 
 #[test]
 fn the_size_of_a_record_with_padding() {
-    // Fields that nobody has signed count, and nothing of what is too large is read.
+    // Unsigned fields count, and no part of an oversized record is decoded.
     let owner = ed25519(1);
     let good = v1_and_v2(&owner).encode_to_vec();
     let padded = |len: usize| {

@@ -1,4 +1,4 @@
-//! Expired records, the last instant of a life, dates in many forms.
+//! Expired records, the last valid instant, dates in many forms.
 
 use libp2p_smart_record::{
     Fault, ValidationError, Validator,
@@ -43,7 +43,7 @@ fn the_last_instant() {
     let key = key(&owner);
     for (eol, last_millis) in [
         ("2023-11-14T22:13:21Z", NOW + 999),
-        // A nanosecond past the millisecond, so that this one is in it.
+        // A nanosecond past the millisecond, so the record is valid for this millisecond.
         ("2023-11-14T22:13:21.000000001Z", NOW + 1_000),
         ("2023-11-14T22:13:20.999999999Z", NOW + 999),
         ("2023-11-14T22:13:20.999000000Z", NOW + 998),
@@ -65,7 +65,7 @@ fn the_last_instant() {
 
 #[test]
 fn a_distant_end() {
-    // Publishers may say what they like; that nodes keep records for 48 hours is another matter.
+    // Any EOL is accepted, although nodes keep records for 48 hours.
     for (eol, millis) in [
         ("2123-11-14T22:13:20Z", 4_855_673_600_000),
         ("9999-12-31T23:59:59Z", 253_402_300_799_000),
@@ -79,11 +79,11 @@ fn a_distant_end() {
 #[test]
 fn dates_as_they_are_written() {
     for (written, same) in [
-        // Go drops the zeros at the end, JavaScript does not.
+        // Go drops trailing zeros, JavaScript does not.
         ("2023-11-15T22:13:20.5Z", "2023-11-15T22:13:20.500000000Z"),
         ("2023-11-15T22:13:20.000000001Z", "2023-11-15T22:13:20.000000001Z"),
         ("2023-11-15T22:13:20.000Z", "2023-11-15T22:13:20Z"),
-        // What RFC 3339 allows besides.
+        // Other forms that RFC 3339 allows.
         ("2023-11-16T00:13:20+02:00", "2023-11-15T22:13:20Z"),
         ("2023-11-15T19:43:20.25-02:30", "2023-11-15T22:13:20.25Z"),
         ("2023-11-15T22:13:20-00:00", "2023-11-15T22:13:20Z"),

@@ -1,4 +1,4 @@
-//! Records made by others, in a node.
+//! Records of other implementations in a node.
 
 use libp2p_smart_record::{RecordKey, Validator, ipns::IpnsValidator};
 use smart_record_testing::vectors::{bytes, npm_ipns};

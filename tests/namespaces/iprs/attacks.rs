@@ -52,7 +52,7 @@ fn a_lower_version_is_stale_whatever_its_scheme() {
         let old = sign(old.with_version(1));
         assert_eq!(store.write(&key(), old.as_bytes()), Err(stale()));
     }
-    // And this is how an author changes the scheme.
+    // This is how an author changes the scheme.
     for (version, new) in [
         (3, TtlSinceReceipt::record("new", secs(1)).unwrap()),
         (4, Ancestry::first("new")),
@@ -72,7 +72,7 @@ fn a_record_under_another_key_of_the_same_author_is_forged() {
     for other in ["y", "", "x/"] {
         refused_by(&validator(), &key_of(&alice(), other), record.as_bytes(), NOW, Fault::Invalid);
     }
-    // In another namespace too, if the same validator answers for it.
+    // Also in another namespace, if it has the same validator.
     let elsewhere = RecordKey::new(format!("/other/{}/x", alice().public().to_peer_id()));
     let reason = validator().validate(&elsewhere, record.as_bytes(), at(NOW)).unwrap_err();
     assert_eq!(reason.fault(), Fault::Invalid);
@@ -84,7 +84,7 @@ fn a_record_under_the_key_of_somebody_else_is_refused() {
     refused_by(&validator(), &theirs, hello().as_bytes(), NOW, Fault::RefusedByPolicy);
     let nobody_s = RecordKey::new("/iprs/x");
     refused_by(&validator(), &nobody_s, hello().as_bytes(), NOW, Fault::RefusedByPolicy);
-    // Where everybody may write, the signature still binds the key.
+    // If everyone may write, the signature still binds the key.
     let open = validator().with_admission(Open);
     refused_by(&open, &theirs, hello().as_bytes(), NOW, Fault::Invalid);
     refused_by(&open, &nobody_s, hello().as_bytes(), NOW, Fault::Invalid);
@@ -211,8 +211,8 @@ fn a_key_that_is_too_long_is_refused() {
 
 #[test]
 fn garbage_is_malformed() {
-    // A null, a number, a text, a list, an empty map, a list and a map that say to be huge, a string without
-    // end, a tag without a CID, a half float, an undefined, a break.
+    // A null, a number, a text, a list, an empty map, a list and a map that claim to be huge, a
+    // string without an end, a tag without a CID, a half float, an undefined, a break.
     let garbage: &[&[u8]] = &[
         b"",
         b"\xf6",
@@ -228,7 +228,7 @@ fn garbage_is_malformed() {
         b"\xf9\x00\x00",
         b"\xf7",
         b"\xff",
-        // What begins as a CID but is none.
+        // An invalid CID with a valid start.
         b"\x01",
         b"\x01\x71\x12\x20",
         b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -323,7 +323,7 @@ fn fields_of_another_type_are_malformed() {
     }
 }
 
-/// The wire form around an object that is not as it should be, with Alice's signature.
+/// The wire form around an invalid object, with Alice's signature.
 fn around(object: &[u8]) -> Vec<u8> {
     let signature = signature(&alice(), &key(), object);
     [b"\xa2\x66record", object, b"\x69signature\x58\x40", &signature].concat()
@@ -338,14 +338,15 @@ fn other_encodings_of_a_record_are_malformed() {
         let i = block.windows(from.len()).position(|window| window == from).unwrap();
         around(&[&block[..i], to, &block[i + from.len()..]].concat())
     };
-    // The value in a longer text head, in pieces; the version in two bytes, as a float; the map without an end.
+    // The value in a longer text head, in pieces; the version in two bytes, as a float; the map
+    // without an end.
     refused(&replaced(b"\x65hello", b"\x78\x05hello"), Fault::Malformed);
     refused(&replaced(b"\x65hello", b"\x7f\x65hello\xff"), Fault::Malformed);
     refused(&replaced(b"version\x00", b"version\x18\x00"), Fault::Malformed);
     refused(&replaced(b"version\x00", b"version\xfb\0\0\0\0\0\0\0\0"), Fault::Malformed);
     let open_ended = [b"\xbf", &record.block()[1..], b"\xff"].concat();
     refused(&around(&open_ended), Fault::Malformed);
-    // The fields in another order: `value` last, and by the alphabet.
+    // The fields in another order: `value` last, and alphabetical.
     let value = b"\x65value\x65hello";
     let rest = &record.block()[1 + value.len()..];
     refused(&around(&[b"\xa5", rest, value].concat()), Fault::Malformed);
@@ -356,7 +357,7 @@ fn other_encodings_of_a_record_are_malformed() {
     let swapped = [b"\xa2", &signature[..], b"\x66record", record.block()].concat();
     refused(&swapped, Fault::Malformed);
     refused(&[record.as_bytes(), b"\x00"].concat(), Fault::Malformed);
-    // The scheme's CID before it, as other schemes have it.
+    // The scheme's CID before it, as in the form of other schemes.
     refused(&[&record.scheme().to_bytes(), record.as_bytes()].concat(), Fault::Malformed);
 }
 
@@ -367,7 +368,7 @@ fn an_unknown_scheme_is_unsupported() {
     let unknown = sign(SequenceNumber::record("about", 1)).cid();
     let record = sign(Record::new(unknown, "hello", map([("sequence", Ipld::Integer(7))])));
     refused(record.as_bytes(), Fault::Unsupported);
-    // Also with a coding of its own.
+    // Also with its own encoding.
     refused(&[&unknown.to_bytes()[..], b"whatever"].concat(), Fault::Unsupported);
     assert!(validator().marshal(&record).is_err());
     let none = libp2p_smart_record::iprs::IprsValidator::empty();

@@ -1,4 +1,4 @@
-//! Ancestry: forks, lies, what is missing.
+//! Ancestry: forks, false claims, missing records.
 
 use libp2p_smart_record::{
     Fault, ValidationError, Validator,
@@ -30,7 +30,7 @@ fn an_ancestor_of_what_is_stored_is_stale() {
 
 #[test]
 fn the_order_needs_no_ancestors() {
-    // A record is valid and has its place although nobody has heard of its parent.
+    // A record is valid and ranked although its parent is unknown.
     let three = child("3", &child("2", &child("1", &first("0"))));
     accepted(three.as_bytes());
     let other = child("1", &first("other"));

@@ -89,7 +89,7 @@ fn freshness_passes_as_the_beacon_moves_on() {
 fn a_forged_beacon_value_is_refused() {
     let rounds = rounds(10);
     let (validator, freshness) = knowing(&rounds);
-    // Another round's value, a record of somebody else, and a value out of thin air.
+    // Another round's value, another author's record, and an arbitrary value.
     let foreign = Ancestry::first("x").sign(&beacon_key(), &mallory()).unwrap();
     let other = sign(SequenceNumber::record("x", 1));
     for value in [&rounds[8], &foreign, &other] {
@@ -103,7 +103,7 @@ fn a_forged_beacon_value_is_refused() {
 
 #[test]
 fn an_old_value_under_a_new_round_is_refused() {
-    // What would keep an old record fresh.
+    // Changes that would keep an old record fresh.
     let rounds = rounds(10);
     let (validator, freshness) = knowing(&rounds);
     let record = sign(freshness.record("x", cited(&rounds[2], 8)));
@@ -123,7 +123,7 @@ fn a_beacon_value_from_the_future_is_unsupported_until_the_round_is_known() {
     refused_by(&knows, &key(), forged.as_bytes(), NOW, Fault::Unsupported);
 }
 
-/// A record that was admitted stays over a restart whatever the beacon knows by then.
+/// An admitted record survives a restart, whatever the beacon knows by then.
 #[cfg(feature = "redb")]
 #[test]
 fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
@@ -147,7 +147,7 @@ fn a_beacon_that_is_behind_after_a_restart_removes_nothing() {
     let (knows, freshness) = knowing(&rounds[..10]);
     let record = sign(freshness.record("x", cited(&rounds[9], 9)));
     open(knows).write(&key(), record.as_bytes()).unwrap();
-    // A round that is not known, and one that is past the threshold.
+    // An unknown round, and one past the threshold.
     for known in [2, 20] {
         let mut store = open(knowing(&rounds[..known]).0);
         assert!(store.get(&libp2p_kad::RecordKey::new(&key())).is_some());
@@ -209,7 +209,7 @@ fn a_beacon_moves_on_one_round_at_a_time() {
     let rounds = rounds(5);
     let mut beacon = beacon(&rounds[..2]);
     assert_eq!(beacon.advance(&rounds[3]), Err(AdvanceError::Gap { round: 3, newest: 1 }));
-    // What it knows already changes nothing.
+    // A known round changes nothing.
     assert_eq!(beacon.advance(&rounds[0]), Ok(false));
     assert_eq!(beacon.advance(&rounds[1]), Ok(false));
     assert_eq!(beacon.newest(), cited(&rounds[1], 1));
@@ -248,7 +248,7 @@ fn a_beacon_listens_to_its_authority_only() {
     assert!(matches!(beacon.advance(&other), Err(AdvanceError::Record(_))));
     assert!(matches!(ChainBeacon::new(&rounds[1]), Err(AdvanceError::NotFirst { round: 1 })));
     assert!(ChainBeacon::new(&other).is_err());
-    // A first round is trusted only as the one by which the beacon is known.
+    // A first round is trusted only if its CID identifies the beacon.
     assert!(ChainBeacon::resume(rounds[0].cid(), &rounds[0]).is_ok());
     let resumed = ChainBeacon::resume(rounds[1].cid(), &rounds[0]);
     assert_eq!(resumed.err(), Some(AdvanceError::OtherBeacon));
@@ -263,7 +263,7 @@ fn a_beacon_forgets_what_is_beyond_its_window() {
     assert_eq!(beacon.age(&cited(&rounds[5], 5)), Err(too_old));
     let too_old = AdvanceError::TooOld { round: 5, oldest: 6 };
     assert_eq!(beacon.advance(&rounds[5]), Err(too_old));
-    // To the scheme, that is stale.
+    // For the scheme, the record is stale.
     let freshness = Freshness::new(beacon, 9);
     let record = sign(freshness.record("x", cited(&rounds[5], 5)));
     let validator = validator().with_scheme(freshness);

@@ -1,5 +1,5 @@
-//! A scheme of a user's own: a trust of its own (two people must vouch), a time of its own (a block height), a
-//! coding of its own.
+//! A user-defined scheme with its own trust (two people must vouch), its own time (a block height)
+//! and its own encoding.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use libp2p_smart_record::{
 
 use super::*;
 
-/// Valid up to a height of some block chain; on the wire, a list of fields behind the scheme's CID.
+/// Valid up to a height of a block chain. The wire form is a list of fields after the scheme's CID.
 #[derive(Clone, Debug)]
 struct UpToBlock {
     height: Arc<AtomicU64>,
@@ -120,17 +120,17 @@ fn a_coding_of_one_s_own_is_guarded_like_the_others() {
         value[bit / 8] ^= 1 << (bit % 8);
         assert!(validator.validate(&key(), &value, at(NOW)).is_err(), "bit {bit}");
     }
-    // One record has one form: that of its scheme, and no other.
+    // A record has one form, that of its scheme.
     refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Malformed);
     let padded = [&value[..], b"\x00"].concat();
     refused_by(&validator, &key(), &padded, NOW, Fault::Malformed);
-    // And the key is bound, the size too.
+    // The key is bound, and the size is limited.
     refused_by(&validator, &key_of(&alice(), "y"), &value, NOW, Fault::Invalid);
     let small = validator.clone().with_max_bytes(value.len() - 1);
     refused_by(&small, &key(), &value, NOW, Fault::LimitExceeded);
 }
 
-/// Reads more than one form, as a careless coding may.
+/// A scheme with a careless encoding that accepts several forms.
 #[derive(Debug)]
 struct Careless;
 
@@ -152,7 +152,7 @@ impl Scheme for Careless {
     }
 
     fn unmarshal(&self, bytes: &[u8]) -> Result<UnverifiedIprsRecord, IprsError> {
-        // Passes over any padding, and does not look at the scheme.
+        // Skips any padding, and does not check the scheme.
         let start = self.description().cid().to_bytes().len();
         let body = bytes[start..].trim_ascii_start();
         UnverifiedIprsRecord::decode(body)
@@ -166,14 +166,14 @@ fn a_careless_scheme_opens_no_door() {
     let record = sign(Record::new(cid, "hello", Ipld::Null));
     let value = validator.marshal(&record).unwrap();
     accepted_by(&validator, &key(), &value, NOW);
-    // Padding that it would pass over.
+    // Padding that the scheme would skip.
     let padded = [&cid.to_bytes()[..], b"   ", record.as_bytes()].concat();
     refused_by(&validator, &key(), &padded, NOW, Fault::Malformed);
-    // A record of another scheme in its clothes.
+    // A record of another scheme in the form of this one.
     let other = sign(SequenceNumber::record("hello", 1));
     let disguised = [&cid.to_bytes()[..], other.as_bytes()].concat();
     refused_by(&validator, &key(), &disguised, NOW, Fault::Malformed);
-    // An order that ties what is not equal is completed by the hash.
+    // Ties of the scheme's order are broken by the hash.
     let another = sign(Record::new(cid, "world", Ipld::Null));
     assert!(validator.order(&record, &another).is_ne());
 }

@@ -1,4 +1,4 @@
-//! The time since receipt, in a store with a clock of its own and between nodes.
+//! The TTL since receipt, in a store with a test clock and between nodes.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,7 +26,8 @@ fn minute() -> IprsRecord {
     sign(TtlSinceReceipt::record("hello", secs(60)).unwrap())
 }
 
-/// A record of an ECDSA author and what anybody can make of it: the lesser signature first.
+/// A record of an ECDSA author and its copy with the other valid signature: the lesser signature
+/// first.
 fn twins(record: Record) -> (RecordKey, IprsRecord, IprsRecord) {
     let keypair = Keypair::generate_ecdsa();
     let key = key_of(&keypair, "x");
@@ -36,15 +37,15 @@ fn twins(record: Record) -> (RecordKey, IprsRecord, IprsRecord) {
     if one.signature() < other.signature() { (key, one, other) } else { (key, other, one) }
 }
 
-/// As Kademlia puts what a stranger sent with this lifetime.
+/// Puts a record from another peer as Kademlia does, with this lifetime.
 fn put(store: &mut SmartRecordStore, record: &IprsRecord, ttl: Option<u64>) {
     let mut put = kad::Record::new(kad::RecordKey::new(record.key()), record.as_bytes().to_vec());
     put.expires = ttl.map(|ttl| Instant::now() + secs(ttl));
     store.put(put).unwrap();
 }
 
-/// Whether a record that was handed out, and perhaps put before, since `begun` has so much of its life left. A lifetime is
-/// made of two readings of the clock, so it may be shorter by what has passed since, and by what is lost in rounding.
+/// Checks the remaining lifetime of a record that was put or returned after `begun`. It may be
+/// shorter by the time since then, because the clock is read twice, and by rounding.
 fn assert_expires_after(record: &kad::Record, expected: Duration, begun: Instant) {
     let left = record.expires.unwrap() - Instant::now();
     let passed = begun.elapsed() + Duration::from_millis(2);
@@ -65,14 +66,14 @@ fn write(store: &mut SmartRecordStore, record: &IprsRecord) -> Result<(), WriteE
 
 #[test]
 fn the_time_runs_from_receipt_by_the_receiver_s_clock() {
-    // Whatever its clock says.
+    // Independent of its clock.
     for start in [NOW, 0, NOW * 2] {
         let (mut store, clock) = open_store(validator());
         clock.set(at(start));
         put(&mut store, &minute(), None);
         clock.set(at(start + MINUTE - 1_000));
         assert!(lives(&store));
-        // With less than a second left it would go out without a lifetime.
+        // With less than a second left it would be sent without a lifetime.
         clock.set(at(start + MINUTE - 999));
         assert!(!lives(&store));
         clock.set(at(start + MINUTE));
@@ -108,7 +109,7 @@ fn an_expired_value_does_not_come_back_while_it_is_remembered() {
     for passed in [MINUTE, 2 * MINUTE, MEMORY - 1] {
         clock.set(at(NOW + passed));
         assert_eq!(write(&mut store, &minute()), expired_at(NOW + MINUTE));
-        // Nor does Kademlia's job, or a collection, make the store forget.
+        // Kademlia's job and a collection do not make the store forget either.
         store.remove(&libp2p_kad::RecordKey::new(&key()));
         assert_eq!(store.collect().unwrap(), 0);
         assert!(!lives(&store));
@@ -150,12 +151,12 @@ fn nothing_worse_takes_the_place_of_what_has_expired() {
     write(&mut store, &version(2)).unwrap();
     clock.set(at(NOW + MINUTE));
     assert!(!lives(&store));
-    // The older one was still good for as long as the newer one.
+    // The older one was still valid for as long as the newer one.
     assert_eq!(write(&mut store, &version(1)), Err(ValidationError::Stale.into()));
     assert_eq!(write(&mut store, &version(0)), Err(ValidationError::Stale.into()));
     let other_scheme = sign(SequenceNumber::record("hello", 1));
     assert_eq!(write(&mut store, &other_scheme), Err(ValidationError::Stale.into()));
-    // What is better has a minute of its own.
+    // A better record has its own minute.
     assert_eq!(write(&mut store, &version(3)), Ok(()));
     clock.set(at(NOW + 2 * MINUTE - 1_000));
     assert!(lives(&store));
@@ -171,7 +172,7 @@ fn the_lifetime_that_comes_with_a_value_can_only_shorten_its_time() {
         put(&mut store, &minute(), ttl);
         let record = store.get(&libp2p_kad::RecordKey::new(&key())).unwrap().into_owned();
         assert_expires_after(&record, secs(expected), begun);
-        // Being sent again with more prolongs nothing.
+        // Sending it again with a longer lifetime prolongs nothing.
         put(&mut store, &minute(), None);
         clock.set(at(NOW + expected * 1_000));
         assert!(!lives(&store));
@@ -184,7 +185,7 @@ fn nobody_can_suppress_a_value_by_bringing_it_with_a_short_lifetime() {
     put(&mut store, &minute(), Some(2));
     clock.set(at(NOW + 2_000));
     assert!(!lives(&store));
-    // The author brings it; its time is what is left since it was first received.
+    // The author puts it again. It has the time that is left since it was first received.
     put(&mut store, &minute(), None);
     assert!(lives(&store));
     clock.set(at(NOW + MINUTE - 1_000));
@@ -201,7 +202,7 @@ fn another_signature_of_the_same_record_does_not_start_the_time_anew() {
     let (mut store, clock) = open_store(validator());
     write(&mut store, &greater).unwrap();
     clock.set(at(NOW + MINUTE / 2));
-    // All replicas keep the lesser one, so it is news.
+    // All replicas keep the lesser signature, so it is stored.
     assert_eq!(store.write(&key, lesser.as_bytes()).unwrap().stored, 1);
     assert_eq!(stored(&store, &key).unwrap(), lesser.as_bytes());
     assert_eq!(write(&mut store, &greater), Err(ValidationError::Stale.into()));
@@ -221,7 +222,7 @@ fn a_ttl_without_end_is_bounded_by_what_comes_with_it() {
     assert!(lives(&store));
     clock.set(at(NOW + MEMORY));
     assert!(!lives(&store));
-    // Nothing holds it for ever, live or remembered.
+    // It is not kept for ever, neither live nor remembered.
     clock.set(at(NOW + 30 * 24 * 60 * MINUTE - 1));
     assert_eq!(store.collect().unwrap(), 0);
     clock.set(at(NOW + 30 * 24 * 60 * MINUTE));
@@ -285,7 +286,7 @@ fn what_is_remembered_does_not_keep_out_what_has_replaced_it() {
     assert_eq!(write(&mut store, &minute()), Err(ValidationError::Stale.into()));
 }
 
-/// A storage that outlives its store.
+/// A storage that survives its store.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<MemoryStorage>>);
 
@@ -359,7 +360,7 @@ fn a_restart_does_not_start_the_time_anew() {
     assert_eq!(again, expired_at(NOW + MINUTE));
 }
 
-/// A validator of a user's own may use it as well: values are texts that live for a minute after receipt.
+/// A user-defined validator with a TTL since receipt: values are texts that live for a minute.
 struct Minute;
 
 impl Validator for Minute {

@@ -1,4 +1,4 @@
-//! What stands in an announcement, and beside it.
+//! The signed fields of an announcement, and the unsigned ones beside it.
 
 use libp2p_smart_record::Fault;
 use prost::Message;
@@ -42,7 +42,7 @@ fn identities_that_are_none() {
 
 #[test]
 fn an_identity_in_another_encoding() {
-    // The fields of the public key in the other order: the same key, another fingerprint.
+    // The fields of the public key in reverse order: the same key, another fingerprint.
     let canonical = node(1).public().encode_protobuf();
     let reordered = [&canonical[2..], &canonical[..2]].concat();
     let draft = Draft::at(1).with(|m| {

@@ -1,4 +1,4 @@
-//! Bytes that are not the one canonical form, and keys that are none.
+//! Encodings that are not canonical, and invalid keys.
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{Fault, Limit, RecordKey, Validator, presence::PresenceKey};
@@ -30,7 +30,7 @@ fn a_truncated_record() {
     for len in 0..value.len() {
         let cut = &value[..len];
         if cut == first {
-            // Cut between the two: what is left is what the client said of one node.
+            // Cut between the two: the rest is the client's entry for one node.
             accepted(cut);
             continue;
         }
@@ -40,7 +40,7 @@ fn a_truncated_record() {
     assert!(value.starts_with(&first));
 }
 
-/// A field that no message has, and one that they have, but empty.
+/// An unknown field, and an empty known field.
 fn extra_fields() -> [Vec<u8>; 3] {
     let mut unknown = Vec::new();
     encode_varint(100 << 3, &mut unknown);
@@ -86,7 +86,7 @@ fn extra_fields_in_the_signed_announcement() {
 
 #[test]
 fn extra_fields_in_the_message() {
-    // Signed by both, so that nothing but its form is wrong.
+    // Both have signed it, so only its form is wrong.
     for extra in extra_fields() {
         let draft = Draft::at(1);
         let message = [draft.message.encode_to_vec(), extra].concat();

@@ -1,4 +1,4 @@
-//! What a node must not sign.
+//! Announcements that a node must not sign.
 
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{

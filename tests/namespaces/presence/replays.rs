@@ -1,4 +1,4 @@
-//! Replays: of the old, under other keys, of what was withdrawn.
+//! Replays: of old announcements, under other keys, and after a withdrawal.
 
 use libp2p_smart_record::{Fault, ValidationError, Validator};
 use prost::Message;
@@ -15,7 +15,7 @@ fn a_rollback_at_one_node() {
     assert_eq!(stored(&replica, &key()), Some(new.encode()));
     assert_eq!(validator().consolidate(&key(), &both).unwrap(), new.encode());
     assert_eq!(validator().select(&key(), &both), Ok(1));
-    // Nor beside what is news.
+    // Also not beside a newer entry.
     replica.write(&key(), &records(&[old, Draft::at(2)])).unwrap();
     assert_eq!(stored(&replica, &key()), Some(records(&[new, Draft::at(2)])));
 }
@@ -25,7 +25,7 @@ fn a_replay_under_another_client_s_key() {
     let theirs = key_of(&mallory());
     let error = refused_under(theirs.as_record_key(), &Draft::at(1).encode(), Fault::Malformed);
     says(&error, "key");
-    // With all that is not signed made to fit.
+    // With all unsigned fields adjusted.
     let mut record = Draft::at(1).under(theirs.as_str()).record();
     record.key = theirs.to_string();
     record.id1 = id(&mallory()).to_string();
@@ -40,7 +40,7 @@ fn a_replay_at_another_node() {
     let mut value = draft.value();
     value.id2 = Draft::at(2).value().id2;
     says(&refused(&record([value]).encode_to_vec(), Fault::Malformed), "id2");
-    // Signed again by the other node, but not by the client.
+    // Signed by the other node, but not again by the client.
     let other = Draft::at(2);
     let signed = Signed { client_signature: draft.signed().client_signature, ..other.signed() };
     let value = other.value_of(signed.encode_to_vec());
@@ -60,7 +60,7 @@ fn a_resurrection_after_a_withdrawal() {
         assert_eq!(replica.write(&key(), &old.encode()), Err(ValidationError::Stale.into()));
         clock.advance(millis(HOUR - 1));
     }
-    // When the withdrawal may go, so may what it hides.
+    // The withdrawal is retained until everything that it hides may be dropped.
     clock.advance(millis(2));
     assert_eq!(stored(&replica, &key()), None);
     let error = replica.write(&key(), &old.encode()).unwrap_err();

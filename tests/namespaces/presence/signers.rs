@@ -1,4 +1,4 @@
-//! Who has signed, and who should have.
+//! Missing, wrong and forged signatures.
 
 use libp2p_smart_record::Fault;
 use prost::Message;
@@ -79,7 +79,7 @@ fn a_client_that_is_its_own_node() {
 
 #[test]
 fn signed_twice_in_different_ways() {
-    // Both are good; all replicas keep the same, so that they do not send each other the two for ever.
+    // Both are good. All replicas keep the same one, so they do not replace each other's for ever.
     let draft = Draft::at(1);
     let other = draft.value_of(draft.signed_again(200).encode_to_vec());
     let other = record([other]).encode_to_vec();
@@ -122,7 +122,7 @@ fn signed_by_a_stranger() {
 
 #[test]
 fn a_node_of_small_order_signs_anything() {
-    // With this key the equation of Ed25519 holds for every message; `verify_strict` does not fall for it.
+    // With this key the equation of Ed25519 holds for every message. `verify_strict` refuses it.
     let point = [&[1][..], &[0; 31]].concat();
     let identity = [&[0x08, 0x01, 0x12, 0x20][..], &point].concat();
     let draft = Draft::at(1).with(|m| {
@@ -139,7 +139,7 @@ fn a_node_of_small_order_signs_anything() {
 
 #[test]
 fn values_of_another_client() {
-    // In the client's own record, and with what is not signed made to fit.
+    // In the client's own record, and with the unsigned fields adjusted.
     let theirs = Draft::of(&mallory(), &node(1));
     let value = records(&[Draft::at(2), theirs.clone()]);
     refused_under(&key(), &value, Fault::Invalid);

@@ -1,4 +1,4 @@
-//! Too large, or too many: both sides of each bound.
+//! Sizes and counts: both sides of each limit.
 
 use libp2p_smart_record::{
     Fault, Limit, Validator,
@@ -18,9 +18,9 @@ fn an_oversized_record() {
     };
     let error = fits(value.len() - 1).unwrap_err();
     exceeded(&error, Limit::VALUE_BYTES);
-    // All three stay if one more of the largest size would fit besides.
+    // All three are kept if another of the largest size would fit as well.
     fits(value.len() + 700).unwrap();
-    // Garbage is refused for its size before anybody looks at it.
+    // Garbage is refused for its size before it is decoded.
     exceeded(&refused(&vec![0xff; 8 * 1_024 + 1], Fault::LimitExceeded), Limit::VALUE_BYTES);
     refused(&vec![0xff; 8 * 1_024], Fault::Malformed);
 }
@@ -36,7 +36,7 @@ fn an_oversized_announcement() {
 #[test]
 fn an_oversized_signature() {
     let draft = Draft::at(1);
-    // Of an Ed25519 key of 36 bytes, 72 are looked at.
+    // The limit for an Ed25519 key of 36 bytes is 72.
     for (len, fault) in [(73, Fault::LimitExceeded), (72, Fault::Invalid)] {
         let signed = Signed { client_signature: vec![1; len], ..draft.signed() };
         let value = draft.value_of(signed.encode_to_vec());
@@ -54,7 +54,7 @@ fn too_many_nodes() {
     let nine = records(&drafts);
     let error = refused_under(&key(), &nine, Fault::LimitExceeded);
     exceeded(&error, PresenceLimits::NODES_PER_CLIENT);
-    // In two pieces the newest eight stay, whatever comes first.
+    // In two pieces the newest eight are kept, in either order.
     for pieces in [[&drafts[..5], &drafts[5..]], [&drafts[5..], &drafts[..5]]] {
         let (mut replica, _) = replica();
         for piece in pieces {

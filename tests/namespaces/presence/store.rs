@@ -1,4 +1,4 @@
-//! Presence in a store whose clock the test sets.
+//! Presence records in a store with a clock that the test sets.
 
 use libp2p_kad::{Record as KadRecord, store::RecordStore};
 use libp2p_smart_record::{
@@ -33,13 +33,13 @@ fn a_client_comes_goes_and_is_forgotten() {
     let news = StoreEvent::Stored { key: key(), writers: Vec::new(), origin: Origin::Local };
     assert_eq!(told, [news.clone(), news]);
 
-    // The record lives as long as the last of it; what has expired before is hidden.
+    // The record lives as long as its last entry. Entries that have expired before are hidden.
     clock.advance(millis(TTL));
     let value = stored(&replica, &key()).unwrap();
     assert_eq!(seen(&value, TTL), nodes(&[2]));
     assert_eq!(seen(&value, TTL - 1), nodes(&[1, 2]));
 
-    // A renewal is news, a withdrawal hides.
+    // A renewal is stored, a withdrawal hides.
     let renewed = one.made(TTL);
     replica.write(&key(), &renewed.encode()).unwrap();
     let gone = Draft::withdrawn(2).made(TTL).living(HOUR);
@@ -49,7 +49,7 @@ fn a_client_comes_goes_and_is_forgotten() {
     assert_eq!(seen(&value, TTL), nodes(&[1]));
     assert_eq!(replica.write(&key(), &two.encode()), Err(ValidationError::Stale.into()));
 
-    // Until nothing is kept any more.
+    // Until no entry is retained any more.
     clock.advance(millis(HOUR - 1));
     assert!(stored(&replica, &key()).is_some());
     clock.advance(millis(1));
@@ -73,10 +73,10 @@ fn a_part_of_what_is_stored_is_known_and_not_stale() {
     assert_eq!(replica.counters().known, 3);
     assert_eq!(events.try_next(), None);
 
-    // One that is behind in anything is stale.
+    // A record without any news is stale.
     let behind = records(&[one, three.made(-1)]);
     assert_eq!(replica.write(&key(), &behind), Err(ValidationError::Stale.into()));
-    // And what adds something is news, however much of it is known.
+    // A record with any news is accepted, even if most of it is known.
     let more = records(&[Draft::at(1), Draft::at(4)]);
     assert_eq!(replica.write(&key(), &more).unwrap().stored, 1);
 }
@@ -89,7 +89,7 @@ fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
     replica.write(&key(), &both).unwrap();
     clock.advance(millis(TTL));
     let mut events = replica.subscribe();
-    // Whoever still has the expired one may say so as often as they like, alone or beside what lives.
+    // Peers that still have the expired one may send it repeatedly, alone or beside a live one.
     for _ in 0..2 {
         let report = replica.write(&key(), &both).unwrap();
         assert_eq!((report.stored, report.known), (0, 1));
@@ -99,7 +99,7 @@ fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
         assert!(matches!(refused, StoreEvent::Refused { .. }), "{refused:?}");
     }
     assert_eq!(events.try_next(), None);
-    // What is news comes without it.
+    // A record with news is stored without the expired one.
     let more = Draft::at(3).living(HOUR);
     assert_eq!(replica.write(&key(), &records(&[brief, more.clone()])).unwrap().stored, 1);
     assert_eq!(stored(&replica, &key()), Some(records(&[long, more])));
@@ -107,7 +107,7 @@ fn what_has_expired_goes_entry_by_entry_and_is_no_news_again() {
 
 #[test]
 fn what_is_retained_by_its_rules_is_kept_until_then() {
-    // By a client whose clock is ahead: longer than the store keeps what nobody bounds.
+    // From a client whose clock is ahead: longer than the store keeps records without an expiry.
     let (mut replica, clock) = replica();
     let ahead = Draft::withdrawn(1).made(SKEW).living(48 * HOUR);
     let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), ahead.encode());
@@ -124,14 +124,14 @@ fn a_clock_that_is_set_back_a_little_loses_nothing() {
     let (mut replica, clock) = replica();
     let both = records(&[Draft::at(1).made(SKEW), Draft::at(2)]);
     replica.write(&key(), &both).unwrap();
-    // Of its second node nothing else is known than what is stored, and of its first nothing older is let in.
+    // The stored entries remain, and older ones are refused.
     let set = |millis: i64| clock.set(Timestamp::from_millis(u64::try_from(millis).unwrap()));
     set(NOW - 1_000);
     for older in [Draft::at(1).made(-2_000), Draft::at(3).made(-2_000)] {
         assert!(replica.write(&key(), &older.encode()).is_err());
         assert_eq!(stored(&replica, &key()).as_ref(), Some(&both));
     }
-    // After one that was far ahead was set right, what is valid takes its place.
+    // After the clock is set back by more than the skew, a valid record replaces the stored one.
     set(NOW - SKEW - 1);
     let right = Draft::at(3).made(-SKEW - 1);
     assert_eq!(replica.write(&key(), &right.encode()).unwrap().stored, 1);
@@ -143,7 +143,7 @@ fn replication_carries_the_time_that_is_left() {
     let (mut replica, clock) = replica();
     let value = records(&[Draft::at(1).living(TTL), Draft::at(2).living(2 * TTL)]);
     let mut record = KadRecord::new(libp2p_kad::RecordKey::new(&key()), value.clone());
-    // What comes with it through the DHT counts for nothing beside what is signed.
+    // The metadata from the DHT has no effect: the signed fields decide.
     record.publisher = Some(id(&node(7)));
     record.expires = Some(std::time::Instant::now() + millis(1_000));
     replica.put(record).unwrap();

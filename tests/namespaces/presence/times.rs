@@ -1,4 +1,4 @@
-//! Good announcements at the wrong time.
+//! Valid announcements at the wrong time.
 
 use libp2p_smart_record::{Fault, Limit, ValidationError, Validator};
 
@@ -13,14 +13,14 @@ fn an_expired_announcement() {
     assert_eq!(error, ValidationError::Expired { expired_at: now() });
     assert!(validator().read(&key(), &draft.encode(), now()).is_err());
     accepted(&Draft::at(1).made(1 - TTL).encode());
-    // One that lives may bring it along, but nobody sees it, and no replica keeps it.
+    // It is accepted beside a live one, but no view shows it, and no replica keeps it.
     let both = records(&[draft, Draft::at(2)]);
     validator().validate(&key(), &both, now()).unwrap();
     assert_eq!(validator().consolidate(&key(), &[&both]).unwrap(), both);
     let (mut replica, _) = replica();
     replica.write(&key(), &both).unwrap();
     assert_eq!(stored(&replica, &key()), Some(Draft::at(2).encode()));
-    // Kept is not the same as present.
+    // A retained announcement need not be visible.
     let kept = Draft::at(1).made(-TTL).with(|m| m.retain_until = Some(NOW + 1));
     accepted(&kept.encode());
     assert!(seen(&kept.encode(), 0).is_empty());
@@ -32,7 +32,7 @@ fn an_announcement_from_the_future() {
     let future = Draft::at(1).made(SKEW + 1);
     exceeded(&refused_under(&key(), &future.encode(), Fault::LimitExceeded), Limit::CLOCK_SKEW);
     assert!(validator().read(&key(), &future.encode(), now()).is_err());
-    // Beside a good one as well; a reader takes the good one.
+    // Also beside a good one. A reader keeps the good one.
     let both = records(&[Draft::at(2), future]);
     refused_under(&key(), &both, Fault::LimitExceeded);
     let read = validator().read(&key(), &both, now()).unwrap();
@@ -66,7 +66,7 @@ fn dates_out_of_order() {
     ] {
         says(&refused(&draft.encode(), Fault::Malformed), "dates");
     }
-    // Written out although it is the same.
+    // Encoded although it equals the default.
     let draft = Draft::at(1).with(|m| m.retain_until = Some(m.expiration_date));
     says(&refused(&draft.encode(), Fault::Malformed), "canonical");
 }

@@ -1,4 +1,4 @@
-//! Withdrawals by whoever may not, and mixtures.
+//! Withdrawals by peers that are not the client, and mixtures of both kinds.
 
 use libp2p_smart_record::Fault;
 use prost::Message;

@@ -1,4 +1,4 @@
-//! What the user says about the content.
+//! Content checks of the user.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Sizes, on both sides of each bound, and bytes in any form but the canonical one.
+//! Both sides of each size limit, and encodings that are not canonical.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Who may write where.
+//! Permissions of writers.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Replays: under another key, of a lower sequence, of the same with another signature.
+//! Replays: under another key, of a lower sequence, and of the same record with another signature.
 
 use smart_record_testing::keys::other_signature;
 
@@ -21,10 +21,10 @@ fn a_rollback() {
     replica.put(&key, old);
     assert_eq!(replica.refusals(), [ValidationError::Stale]);
     assert_eq!(replica.get(&key), Some(new.clone()));
-    // The newer one again is no news, and no refusal.
+    // The newer one again changes nothing, and is not refused.
     replica.put(&key, new.clone());
     assert_eq!(replica.events(), []);
-    // And an update goes through.
+    // An update is accepted.
     let newer = record_of(&alice(), "newer", 6).encode().to_vec();
     replica.put(&key, newer.clone());
     assert_eq!(replica.get(&key), Some(newer));
@@ -46,7 +46,7 @@ fn the_same_sequence_twice_has_one_winner() {
 
 #[test]
 fn a_second_signature_of_the_same_does_not_flap() {
-    // Of a key whose signatures differ from one time to the next, or can be changed by others.
+    // For key types whose signatures differ each time, or can be changed by others.
     let author = Author::ecdsa();
     let payload = payload(KEY.as_bytes(), b"x", 5);
     let one = Forgery::by(&author, payload);

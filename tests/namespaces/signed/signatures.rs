@@ -1,10 +1,10 @@
-//! Who signed: forged, swapped, misplaced and odd signatures and keys.
+//! Forged, swapped, misplaced and unusual signatures and keys.
 
 use super::*;
 
 #[test]
 fn what_the_forger_makes_would_pass_if_it_were_true() {
-    // Otherwise the attacks below would show nothing.
+    // Otherwise the attacks below would prove nothing.
     accepted(Forgery::saying(&mallory()).encode());
     let unsigned = UnsignedRecord::new(KEY, "evil", 10);
     let signed = unsigned.sign(&mallory().0, &SignedRecordLimits::default()).unwrap();
@@ -21,7 +21,7 @@ fn a_forged_signature() {
 #[test]
 fn no_signature() {
     let forgery = Forgery { signature: Vec::new(), ..Forgery::saying(&alice()) };
-    // A message does not hold an empty field.
+    // A canonical message has no empty field.
     let encoded = forgery.encode();
     refused(encoded[..encoded.len() - 2].to_vec(), Fault::Invalid);
     refused(encoded, Fault::Malformed);
@@ -74,8 +74,8 @@ fn an_envelope_of_something_else() {
 
 #[test]
 fn ed25519_signatures_are_checked_strictly() {
-    // The neutral element as public key and as R, and S = 0, are a good signature of everything by the rules
-    // that others use.
+    // With the neutral element as public key and as R, and S = 0, the signature is good for every
+    // message unless verification is strict.
     let mut forgery = Forgery::saying(&alice());
     let mut neutral = [0; 32];
     neutral[0] = 1;
@@ -97,7 +97,7 @@ fn a_public_key_of_another_type() {
 #[test]
 fn a_public_key_in_another_form() {
     let mut forgery = Forgery::saying(&alice());
-    // The fields in the other order.
+    // The fields in reverse order.
     forgery.public_key = [&forgery.public_key[2..], &forgery.public_key[..2]].concat();
     refused(forgery.encode(), Fault::Malformed);
 }

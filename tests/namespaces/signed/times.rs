@@ -33,7 +33,7 @@ fn a_record_ends_when_it_said() {
 
 #[test]
 fn a_sequence_from_the_future() {
-    // Else whoever takes the highest there is has the last word for ever.
+    // Otherwise a writer that takes the greatest sequence wins for ever.
     let edge = (NOW + 5 * 60 * 1_000) * 1_000;
     let at_sequence =
         |sequence| Forgery::by(&mallory(), payload(KEY.as_bytes(), b"x", sequence)).encode();

@@ -29,7 +29,7 @@ macro_rules! merge_table {
 | older node | newer node | result |
 |---|---|---|
 | Dict | Dict | the keys of both; under a key of both, the two nodes merge by this table |
-| Set | Set | the elements of both; one of both lives as long as either |
+| Set | Set | the elements of both; an element of both lives as long as either |
 | Predicate | Predicate of the same tag | arguments without a name as a Set, those with a name as a Dict |
 | anything else, a List too | anything | the newer node, content and lifetime; nothing of the older one is left |
 

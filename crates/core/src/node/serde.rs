@@ -102,6 +102,9 @@ impl Dict {
     /// # Ok::<(), SerdeError>(())
     /// ```
     ///
+    /// A field that is `None` is left out. A document that is merged into another one, as
+    /// `Client::publish` and `KeepHandle::update` do, does not remove what it leaves out.
+    ///
     /// # Errors
     /// [`SerdeError`] for an integer outside of 64 signed bits, NaN, `()`, `None` in a sequence, as
     /// a key or in a variant of an enum, a duplicate key, and a value that is neither a struct nor

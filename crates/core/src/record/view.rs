@@ -25,7 +25,8 @@ pub struct View {
 /// Each node of the document carries its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceView {
-    /// The clock of the newest update.
+    /// The clock of the newest update. It advances also when a kept document is signed anew, so it
+    /// does not say which writer changed its document last.
     pub seq: Seq,
     /// When the root of the document expires, and the rest with it.
     pub expires_at: Timestamp,

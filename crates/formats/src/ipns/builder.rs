@@ -1,7 +1,7 @@
-//! The writing side of a name.
+//! Creation of IPNS records.
 //!
-//! **Invariants.** What is signed here is what [`IpnsRecord::decode`] reads, and what boxo and the JavaScript
-//! implementation accept.
+//! **Invariants.** [`IpnsRecord::decode`], boxo and the JavaScript implementation accept every
+//! record that is signed here.
 //!
 //! **Spec.** [Record creation](https://specs.ipfs.tech/ipns/ipns-record/#record-creation).
 
@@ -22,13 +22,14 @@ use smart_record_core::LimitExceeded;
 
 /// Five minutes, as the specification suggests.
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
-/// What version 1 signs in the place of the validity type.
+/// The validity type in the bytes that version 1 signs.
 const EOL_V1: &[u8] = b"EOL";
 
-/// Makes and signs a record.
+/// Builder that signs an IPNS record.
 ///
-/// A record takes the place of another if its sequence number is higher, or equal with a later EOL. So: count up when
-/// the value changes; keep the number and move the EOL when the same value is published anew.
+/// A record replaces another if its sequence number is higher, or equal with a later EOL. So
+/// increment the number when the value changes. Keep the number and move the EOL to publish the
+/// same value again.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -60,24 +61,25 @@ pub enum IpnsSignError {
     /// The record would be larger than [`MAX_RECORD_BYTES`](super::MAX_RECORD_BYTES).
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// A number is greater than 2^63 - 1, beyond which Go does not read it.
+    /// A number is greater than 2^63 - 1, the greatest that Go reads.
     #[error("{field} is greater than 2^63 - 1")]
     TooGreat {
-        /// Its name in the data.
+        /// The name of the field in the data.
         field: &'static str,
     },
-    /// The name of a field of the metadata is empty, or one of the specification's.
+    /// The name of a metadata field is empty or defined by the specification.
     #[error("{field:?} cannot be the name of metadata")]
     Reserved {
         /// The name.
         field: String,
     },
-    /// The metadata has no form in DAG-CBOR.
-    #[error("not for DAG-CBOR: {0}")]
+    /// The metadata cannot be encoded in DAG-CBOR.
+    #[error("the metadata cannot be encoded in DAG-CBOR: {0}")]
     DagCbor(String),
-    /// With the copies for readers of version 1, a value begins with `/`. The signature of version 1 is over the
-    /// value and what follows, with nothing before it that would tell what it is for: of any other value, it
-    /// could pass for a signature of something else.
+    /// The value does not begin with `/`, which a record with copies for readers of version 1
+    /// needs. The signature of version 1 covers the value and the fields after it without a prefix
+    /// that names its purpose. With any other value, it could pass for a signature of something
+    /// else.
     #[error("a value that does not begin with '/' cannot be signed for readers of version 1")]
     NotAPath,
     /// The key cannot sign.
@@ -86,10 +88,12 @@ pub enum IpnsSignError {
 }
 
 impl IpnsBuilder {
-    /// A record that points to `value` until `eol`. The value is a path, `/ipfs/…` or `/ipns/…`; it is not looked into,
-    /// but has to begin with `/` unless the record is made [`without_v1`](Self::without_v1).
+    /// Creates a record that points to `value` until `eol`. The value is a path, `/ipfs/…` or
+    /// `/ipns/…`. It is not parsed, but has to begin with `/` unless the record is made
+    /// [`without_v1`](Self::without_v1).
     ///
-    /// Nodes of a DHT keep records for 48 hours; one with a later EOL has to be put again all the same.
+    /// Nodes of a DHT keep records for 48 hours: a record with a later EOL has to be put again
+    /// before that.
     pub fn new(value: impl Into<Vec<u8>>, sequence: u64, eol: impl Into<Eol>) -> Self {
         Self {
             value: value.into(),
@@ -102,7 +106,7 @@ impl IpnsBuilder {
         }
     }
 
-    /// The record that takes the place of `previous`.
+    /// Creates the record that replaces `previous`: its sequence number is one higher.
     pub fn following(
         previous: &IpnsRecord,
         value: impl Into<Vec<u8>>,
@@ -111,45 +115,46 @@ impl IpnsBuilder {
         Self::new(value, previous.sequence().saturating_add(1), eol)
     }
 
-    /// For how long a resolver may use the record before it looks for a newer one. Defaults to 5 minutes, as the
-    /// specification suggests.
+    /// Sets for how long a resolver may use the record before it looks for a newer one. Defaults to
+    /// 5 minutes, as the specification suggests.
     #[must_use]
     pub const fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Puts the public key into the record even if it can be read from the name. One that cannot, such as an
-    /// RSA key, is always put there.
+    /// Embeds the public key in the record even if the name contains it. A key that the name does
+    /// not contain, such as an RSA key, is always embedded.
     #[must_use]
     pub const fn with_public_key(mut self) -> Self {
         self.embeds_key = true;
         self
     }
 
-    /// Leaves out the copies and the signature for readers of version 1, from before 2021. By default they are
-    /// there, as in the records of kubo and of the JavaScript implementation.
+    /// Omits the copies and the signature for readers of version 1, from before 2021. By default
+    /// they are included, as in the records of kubo and of the JavaScript implementation.
     #[must_use]
     pub const fn without_v1(mut self) -> Self {
         self.is_v1_compatible = false;
         self
     }
 
-    /// Signs something besides. By convention the names of such fields begin with `_`.
+    /// Adds a signed field that the specification does not define. By convention its name begins
+    /// with `_`.
     #[must_use]
     pub fn with_metadata(mut self, field: impl Into<String>, value: impl Into<Ipld>) -> Self {
         self.metadata.insert(field.into(), value.into());
         self
     }
 
-    /// Signs the record of the keypair's name.
+    /// Signs the record for the name of the keypair.
     ///
     /// # Errors
     /// [`IpnsSignError`] if readers would refuse the record, or the key cannot sign.
     pub fn sign(&self, keypair: &Keypair) -> Result<IpnsRecord, IpnsSignError> {
         let name = IpnsName::from(&keypair.public());
         let signed = Bytes::from(self.encode_data()?);
-        // Metadata can be too deep to be read again.
+        // Metadata can be nested too deep to be decoded again.
         let data = Data::decode(&signed).map_err(|e| IpnsSignError::DagCbor(e.to_string()))?;
         let sign = |message: &[u8]| {
             let signature = keypair.sign(message).map_err(|e| IpnsSignError::Key(e.to_string()))?;

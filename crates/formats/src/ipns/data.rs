@@ -1,7 +1,8 @@
 //! The signed part of a record: a map in DAG-CBOR.
 //!
-//! **Invariants.** DAG-CBOR has one form for each value, and no other form is read; so what is signed means the
-//! same to all readers. Fields that are not known are checked for their form and otherwise left alone.
+//! **Invariants.** DAG-CBOR has one form for each value, and no other form is accepted. So signed
+//! data means the same to all readers. Unknown fields are checked for their form and otherwise
+//! ignored.
 //!
 //! **Spec.** [Extensible data](https://specs.ipfs.tech/ipns/ipns-record/#extensible-data-dag-cbor),
 //! [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/).
@@ -26,10 +27,10 @@ pub(super) const VALIDITY_TYPE: &str = "ValidityType";
 pub(super) const SEQUENCE: &str = "Sequence";
 pub(super) const TTL: &str = "TTL";
 
-/// The only type of validity there is: until a date.
+/// The only validity type: valid until a date.
 pub(super) const VALID_UNTIL_EOL: i32 = proto::ipns_entry::ValidityType::Eol as i32;
 
-/// Whether the specification has a field of this name.
+/// Whether the specification defines a field of this name.
 pub(super) fn is_reserved(field: &str) -> bool {
     [VALUE, VALIDITY, VALIDITY_TYPE, SEQUENCE, TTL].contains(&field)
 }
@@ -38,11 +39,12 @@ pub(super) fn is_reserved(field: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Data {
     pub(super) value: Vec<u8>,
-    /// The EOL as it was written.
+    /// The EOL as received.
     pub(super) validity: Vec<u8>,
     pub(super) eol: Eol,
     pub(super) sequence: u64,
-    /// Nanoseconds. It has to be there, but boxo accepts records without it that have no fields of version 1.
+    /// Nanoseconds. The specification requires it, but boxo accepts records without it if they
+    /// have no fields of version 1.
     pub(super) ttl: Option<u64>,
 }
 
@@ -67,11 +69,11 @@ impl Data {
         })
     }
 
-    /// Checks what stands outside of the signed data for readers of version 1 against it.
+    /// Checks the copies outside of the signed data, for readers of version 1, against it.
     ///
-    /// If the value or the signature of version 1 is there, so are all others; one that is absent has its
-    /// default. That is the rule of the specification, as boxo reads it. Besides, no other field that is there
-    /// may differ.
+    /// If the value or the signature of version 1 is present, an absent copy counts as its default,
+    /// and all copies must agree. That is the rule of the specification, as boxo reads it.
+    /// Otherwise only the copies that are present must agree.
     pub(super) fn check_copies(&self, entry: &proto::IpnsEntry) -> Result<(), IpnsError> {
         let all = present(&entry.value).is_some() || present(&entry.signature_v1).is_some();
         let bytes = |copy: &Option<Bytes>, original: &[u8]| match copy {
@@ -85,7 +87,7 @@ impl Data {
         let agreements = [
             (VALUE, bytes(&entry.value, &self.value)),
             (VALIDITY, bytes(&entry.validity, &self.validity)),
-            // Here the default is the only type there is.
+            // The default is the only validity type.
             (VALIDITY_TYPE, entry.validity_type.is_none_or(|t| t == VALID_UNTIL_EOL)),
             (SEQUENCE, number(entry.sequence, Some(self.sequence))),
             (TTL, number(entry.ttl, self.ttl)),
@@ -97,7 +99,7 @@ impl Data {
     }
 }
 
-/// The fields that the specification does not have.
+/// The fields that the specification does not define.
 pub(super) fn metadata(bytes: &[u8]) -> Result<BTreeMap<String, Ipld>, IpnsError> {
     match dag_cbor::from_slice(bytes).map_err(|e| IpnsError::DagCbor(e.to_string()))? {
         Ipld::Map(mut fields) => {
@@ -126,8 +128,8 @@ fn bytes_of(value: Option<Field>, field: &'static str) -> Result<Vec<u8>, IpnsEr
     }
 }
 
-/// A value of the two types that the specification's fields have. Anything else is read to its end but not
-/// kept, so that nothing is allocated for what nobody has signed yet.
+/// A value of one of the two types that the specification's fields have. Any other value is read to
+/// its end but not kept, so nothing is allocated for data that is not verified yet.
 enum Field {
     Int(i128),
     Bytes(Vec<u8>),

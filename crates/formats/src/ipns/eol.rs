@@ -1,8 +1,9 @@
-//! The end of a record's life, to the nanosecond.
+//! The expiry of a record, to the nanosecond.
 //!
-//! **Invariants.** An [`Eol`] is in the years 0 to 9999 of UTC, so it can always be written.
+//! **Invariants.** An [`Eol`] is in the years 0 to 9999 of UTC, so it always has a text form.
 //!
-//! **Spec.** [Validity](https://specs.ipfs.tech/ipns/ipns-record/#validity-bytes): RFC 3339 with nanoseconds.
+//! **Spec.** [Validity](https://specs.ipfs.tech/ipns/ipns-record/#validity-bytes): RFC 3339 with
+//! nanoseconds.
 
 use std::{fmt, str::FromStr};
 
@@ -12,8 +13,8 @@ use smart_record_core::Timestamp;
 
 /// An instant to the nanosecond.
 ///
-/// Written as Go does, in UTC and with as many decimals as it needs; read with any offset from UTC and any number of
-/// decimals, those beyond the ninth dropped.
+/// It is written as Go does, in UTC and with as many decimals as it needs. It is read with any
+/// offset from UTC and any number of decimals, of which those beyond the ninth are dropped.
 ///
 /// ```
 /// use smart_record_formats::ipns::Eol;
@@ -29,15 +30,15 @@ pub struct Eol(UtcDateTime);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a date: {text:?}")]
 pub struct EolError {
-    /// The beginning of what stands there.
+    /// The beginning of the text.
     pub text: String,
 }
 
-/// A date with all that RFC 3339 allows, and some more decimals.
+/// Maximum length of a date: all that RFC 3339 allows, and some more decimals.
 const MAX_TEXT_BYTES: usize = 64;
 
 impl Eol {
-    /// Reads a date as it stands in a record.
+    /// Reads a date as a record contains it.
     ///
     /// # Errors
     /// [`EolError`] if it is not one.
@@ -49,7 +50,7 @@ impl Eol {
 
     fn try_parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_TEXT_BYTES)?;
-        // The library allows anything between date and time, everybody else only this.
+        // The library allows any separator of date and time, other implementations only this one.
         text.get(10..11).filter(|separator| *separator == "T")?;
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_utc()?;
         (0..=9_999).contains(&time.year()).then_some(Self(time))
@@ -60,7 +61,7 @@ impl Eol {
         self.0.unix_timestamp_nanos()
     }
 
-    /// The first millisecond at which it has come. At any earlier one it has not.
+    /// The first whole millisecond at or after this instant.
     pub fn expires_at(self) -> Timestamp {
         const NANOS_PER_MILLI: i128 = 1_000_000;
         let millis = self.unix_nanos().div_euclid(NANOS_PER_MILLI);
@@ -79,7 +80,7 @@ impl FromStr for Eol {
 }
 
 impl From<Timestamp> for Eol {
-    /// The same instant; the end of the year 9999 for those after it.
+    /// Converts the instant. One after the year 9999 becomes the end of that year.
     fn from(at: Timestamp) -> Self {
         let nanos = i128::from(at.as_millis()).saturating_mul(1_000_000);
         let last = UtcDateTime::MAX;
@@ -89,7 +90,7 @@ impl From<Timestamp> for Eol {
 
 impl fmt::Display for Eol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It is in the years that the format has, so this cannot fail.
+        // The format covers all years of an `Eol`, so this cannot fail.
         f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
     }
 }

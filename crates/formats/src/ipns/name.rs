@@ -1,6 +1,6 @@
-//! Names: whose record it is, and under which key it lives.
+//! Names of IPNS records, and their keys in the DHT.
 //!
-//! **Invariants.** A name has one key, and a key is that of one name at most.
+//! **Invariants.** Each name has one key, and each key belongs to at most one name.
 //!
 //! **Spec.** [IPNS name](https://specs.ipfs.tech/ipns/ipns-record/#ipns-name) and
 //! [routing record](https://specs.ipfs.tech/ipns/ipns-record/#routing-record).
@@ -15,12 +15,13 @@ use smart_record_core::RecordKey;
 
 /// The multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;
-/// The multihash code of bytes that are not hashed.
+/// The multihash code of the identity: the bytes are not hashed.
 const IDENTITY: u64 = 0;
 
 /// The name of a record: the peer id of the key that signs it.
 ///
-/// As text it is a CID in base 36, `k51…`; the base 58 of peer ids is read too, and `/ipns/` may stand before it.
+/// As text it is a CID in base 36, `k51…`. The base 58 of peer ids is accepted too, as is the
+/// prefix `/ipns/`.
 ///
 /// ```
 /// use smart_record_formats::ipns::IpnsName;
@@ -33,7 +34,7 @@ const IDENTITY: u64 = 0;
 #[derive(Clone, Copy, Debug, Hash, PartialOrd, PartialEq, Eq, Ord)]
 pub struct IpnsName(PeerId);
 
-/// Not a name, or not the key of one.
+/// Error for a text that is not a name, or a key that is not the key of a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -49,7 +50,7 @@ pub enum NameError {
 }
 
 impl IpnsName {
-    /// The peer id of the key that signs.
+    /// The peer id of the signing key.
     pub const fn peer_id(&self) -> PeerId {
         self.0
     }
@@ -61,7 +62,7 @@ impl IpnsName {
         RecordKey::new(key)
     }
 
-    /// The public key, protobuf-encoded, if it is short enough to be the name itself.
+    /// The protobuf-encoded public key, if the name contains it.
     pub(super) fn inlined_key(&self) -> Option<Bytes> {
         let multihash = self.0.as_ref();
         (multihash.code() == IDENTITY).then(|| Bytes::copy_from_slice(multihash.digest()))
@@ -105,7 +106,7 @@ impl FromStr for IpnsName {
 }
 
 impl fmt::Display for IpnsName {
-    /// The CID in base 36.
+    /// Writes the CID in base 36.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cid = Cid::new_v1(LIBP2P_KEY, *self.0.as_ref());
         // Any CID of version 1 can be written in any base, so this cannot fail.

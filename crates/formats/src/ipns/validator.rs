@@ -1,8 +1,9 @@
-//! The namespace `ipns`: what the owner of a name says that it points to.
+//! The validator of the namespace `ipns`.
 //!
-//! **Invariants.** Which of several records is the best depends on no clock and on no order.
+//! **Invariants.** Selection depends on no clock and not on the order of the values.
 //!
-//! **Spec.** [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification); the
+//! **Spec.**
+//! [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification). The
 //! order is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
 
 use bytes::Bytes;
@@ -14,17 +15,17 @@ use smart_record_core::{
 
 /// Validates IPNS records under `/ipns/<peer id>`.
 ///
-/// A record is valid until its EOL. The best one has the highest sequence number; of those, the latest EOL; of
-/// those, the greatest bytes. That is the order of boxo, so the nodes of an IPFS-style DHT agree on it; the
-/// JavaScript implementation has no rule for the last case.
+/// A record is valid until its EOL. The best record has the highest sequence number, then the
+/// latest EOL, then the greatest bytes. That is the order of boxo, so the nodes of an IPFS-style
+/// DHT agree on it. The JavaScript implementation has no rule for the last case.
 ///
-/// Like any resolver, it cannot tell whether a newer record is withheld. Who once knew a record should not
-/// take one of a lower [`IpnsRecord::sequence`] later.
+/// Like any resolver, it cannot tell whether a newer record is withheld. A reader that has seen a
+/// record should not accept one with a lower [`IpnsRecord::sequence`] later.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IpnsValidator;
 
 impl IpnsValidator {
-    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    /// Decodes the record in a value, if a replica would admit it under `key` at `now`.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -39,10 +40,11 @@ impl IpnsValidator {
         Ok(record)
     }
 
-    /// Reads the record in a value and checks everything about it but whether it has expired.
+    /// Decodes the record in a value and checks everything except expiry.
     ///
     /// # Errors
-    /// [`ValidationError`] if the key is not that of a name, or the value not a record of it.
+    /// [`ValidationError`] if the key does not belong to a name, or the value is not a record of
+    /// that name.
     pub fn decode(&self, key: &RecordKey, value: &[u8]) -> Result<IpnsRecord, ValidationError> {
         Ok(IpnsRecord::decode(&name_of(key)?, Bytes::copy_from_slice(value))?)
     }
@@ -66,7 +68,7 @@ impl Validator for IpnsValidator {
         Ok(Validity::until(self.read(key, value, now)?.eol().expires_at()))
     }
 
-    /// Values that are not records of the name are passed over.
+    /// Selects the best record. Values that are not records of the name are skipped.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
             self.decode(key, value).map(|record| (record.sequence(), record.eol(), value))

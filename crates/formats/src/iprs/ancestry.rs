@@ -1,19 +1,20 @@
-//! Signed, based on ancestry: each record links to the one before it, as commits do.
+//! Signed, based on ancestry: each record links to the one before it, like a commit.
 //!
-//! `validity` is `{height: n, parent?: CID}`. The first record of a chain has height 0 and no parent, a child one
-//! more than its parent.
+//! `validity` is `{height: n, parent?: CID}`. The first record of a chain has height 0 and no
+//! parent. A child's height is one more than its parent's.
 //!
-//! **Invariants.** The order is by version, then by height, then by CID, and needs only the two records. So, as
-//! long as authors keep to the rules (a child's height is one more than its parent's, its version not less), a
-//! descendant beats its ancestors, the longer branch of a fork the shorter, and of two that are equally long the
-//! same one wins everywhere.
+//! **Invariants.** The order is by version, then by height, then by CID, and depends on the two
+//! records only. As long as authors follow the rules (a child's height is one more than its
+//! parent's, its version not lower), a descendant beats its ancestors and the longer branch of a
+//! fork beats the shorter. Of two branches of the same length, the same one wins everywhere.
 //!
-//! **What is proven.** That the author gave the record this height and this parent: both are signed, and a CID
-//! cannot be made to fit another record. That there is no parent where there should be one, or the other way
-//! round, is refused. *Not* proven by one record alone: that the parent exists, and that the height is true. A
-//! lying height wins the order, and one near the end of the numbers leaves no room above it; but only who may
-//! write under the key can lie, and an author who did gets out of it by raising the version. With the ancestors
-//! at hand a [`Chain`](super::Chain) finds the lie, and says which ancestors are missing where it cannot tell.
+//! **What is proven.** The author gave the record this height and this parent: both are signed, and
+//! a CID fits one record only. A record with a height above 0 and no parent, or a parent at height
+//! 0, is refused. One record alone does *not* prove that the parent exists or that the height is
+//! true. A false height wins the order, and one near the maximum leaves no room above it. But only
+//! a writer admitted under the key can do this, and its author recovers by raising the version.
+//! With the ancestors, a [`Chain`](super::Chain) detects the false height, and names the missing
+//! ancestors if it cannot tell.
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
@@ -32,16 +33,16 @@ use smart_record_core::{Timestamp, ValidationError, Validity};
 pub struct Ancestry;
 
 impl Ancestry {
-    /// The first record of a chain.
+    /// Creates the first record of a chain.
     pub fn first(value: impl Into<Ipld>) -> Record {
         let validity = map([("height", Ipld::Integer(0))]);
         Record::new(Self.description().cid(), value, validity)
     }
 
-    /// The next record of a chain, of the same version as its parent.
+    /// Creates the next record of a chain, with the version of its parent.
     ///
     /// # Errors
-    /// [`IprsError`] if the parent is not of a chain, or has the last height there is.
+    /// [`IprsError`] if the parent is not of a chain, or has the greatest height.
     pub fn child(value: impl Into<Ipld>, parent: &IprsRecord) -> Result<Record, IprsError> {
         let place = Place::of(parent)?;
         let height = place
@@ -54,7 +55,7 @@ impl Ancestry {
     }
 }
 
-/// The place in its chain that a record claims.
+/// The position in its chain that a record claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) height: u64,
@@ -62,7 +63,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of a record of whatever scheme.
+    /// Reads the position of a record, after a check that the record is of this scheme.
     pub(super) fn of(record: &IprsRecord) -> Result<Self, IprsError> {
         if record.scheme() != Ancestry.description().cid() {
             return Err(IprsError::OtherScheme(Box::new(record.scheme())));
@@ -70,7 +71,7 @@ impl Place {
         Self::read(record.record())
     }
 
-    /// The place of a record that is known to be of this scheme.
+    /// Reads the position of a record that is known to be of this scheme.
     pub(super) fn read(record: &Record) -> Result<Self, IprsError> {
         let place = claims(record, |fields| {
             Ok(Self { height: fields.integer("height")?, parent: fields.optional_link("parent")? })

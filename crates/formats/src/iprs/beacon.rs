@@ -1,15 +1,15 @@
 //! The built-in beacon: a hash chain signed by an authority.
 //!
-//! It is an [`Ancestry`](super::Ancestry) chain under a key of the authority's: a round is a height, the value of
-//! a round is the CID of its record. Each record holds something that nobody can guess, such as 32 random bytes,
-//! so nobody but the authority knows a value before the authority publishes it. Nobody needs a clock: time is
-//! what the authority has published, and a reader knows as much of it as it has heard.
+//! It is an [`Ancestry`](super::Ancestry) chain under a key of the authority. A round is a height,
+//! and its value is the CID of its record. Each record contains something unpredictable, such as 32
+//! random bytes, so only the authority knows a value before it is published. No clock is needed:
+//! rounds measure the time, and a reader knows those that it has received.
 //!
-//! **Invariants.** A [`ChainBeacon`] moves on one round at a time, each linked to the one before; the authority
-//! cannot show it two histories without being found out.
+//! **Invariants.** A [`ChainBeacon`] advances one round at a time, each linked to the one before.
+//! It detects an authority that shows it two histories.
 //!
-//! Trusted is the authority: not to publish in advance, not to keep silent, and not to show different readers
-//! different histories, which a reader alone cannot see.
+//! The authority is trusted not to publish in advance, not to withhold rounds, and not to show
+//! different histories to different readers, which one reader alone cannot detect.
 //!
 //! **Spec.** IPRS, "Signed, with cryptographic freshness", leaves the notion of freshness open.
 
@@ -24,7 +24,7 @@ use super::{
 };
 use smart_record_core::{RecordKey, Writer};
 
-/// A beacon that follows a chain of records which an authority signs.
+/// A beacon that follows a chain of records signed by an authority.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -49,28 +49,29 @@ pub struct ChainBeacon {
     key: RecordKey,
     authority: Writer,
     newest_round: u64,
-    /// The values of the last rounds, the newest at the end; never empty.
+    /// The values of the last rounds, the newest last; never empty.
     values: VecDeque<Cid>,
     window: usize,
 }
 
-/// Why a beacon does not move on.
+/// Why a beacon does not advance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdvanceError {
-    /// The record is not of an ancestry chain.
+    /// The record does not belong to an ancestry chain.
     #[error(transparent)]
     Record(#[from] IprsError),
-    /// A beacon begins with round 0, or with a later one that is trusted.
+    /// A beacon starts at round 0, or at a later round that is trusted: see
+    /// [`ChainBeacon::resume`].
     #[error("round {round} is not the first of a beacon")]
     NotFirst {
         /// The round.
         round: u64,
     },
-    /// The record is another authority's, or stands under another key.
+    /// The record has another author or another key.
     #[error("not a record of this beacon")]
     OtherBeacon,
-    /// The rounds between are missing.
+    /// The rounds in between are missing.
     #[error("round {round} does not follow on round {newest}")]
     Gap {
         /// The record's round.
@@ -78,13 +79,13 @@ pub enum AdvanceError {
         /// The newest round known.
         newest: u64,
     },
-    /// The authority has signed two histories: it is not to be trusted any longer.
+    /// The authority has signed two histories. Do not trust it any more.
     #[error("the beacon's authority has signed another history up to round {round}")]
     Fork {
         /// The record's round.
         round: u64,
     },
-    /// The round is so old that nobody here can tell.
+    /// The beacon does not remember a round that old.
     #[error("round {round} is older than {oldest}, the oldest known")]
     TooOld {
         /// The record's round.
@@ -95,10 +96,11 @@ pub enum AdvanceError {
 }
 
 impl ChainBeacon {
-    /// How many rounds a beacon remembers unless the user says otherwise: 1,024, at 72 bytes or so each.
+    /// Number of rounds that a beacon remembers by default: 1,024, at about 72 bytes each.
     pub const WINDOW: usize = 1_024;
 
-    /// A beacon at its first round. Whoever hands out the record is trusted that it is the first.
+    /// Creates a beacon at its first round. The source of the record is trusted that it is the
+    /// first.
     ///
     /// # Errors
     /// [`AdvanceError`] if it is not the first record of a chain.
@@ -109,11 +111,11 @@ impl ChainBeacon {
         }
     }
 
-    /// A beacon at a later round. Whoever hands out the checkpoint is trusted that it descends from the record
-    /// `first`, by whose CID the beacon is known.
+    /// Creates a beacon at a later round. The source of the checkpoint is trusted that it descends
+    /// from the record whose CID is `first`. That CID identifies the beacon.
     ///
     /// # Errors
-    /// [`AdvanceError`] if it is not a record of a chain, or is a first record but not that one.
+    /// [`AdvanceError`] if it is not a record of a chain, or is a first record with another CID.
     pub fn resume(first: Cid, checkpoint: &IprsRecord) -> Result<Self, AdvanceError> {
         let newest_round = Place::of(checkpoint)?.height;
         if newest_round == 0 && checkpoint.cid() != first {
@@ -129,8 +131,8 @@ impl ChainBeacon {
         })
     }
 
-    /// Sets how many rounds are remembered, at least one. What cites an older round counts as too old, so this
-    /// has to be more than any threshold.
+    /// Sets the number of rounds that are remembered, at least one. A citation of an older round
+    /// counts as too old, so the number has to be greater than any threshold.
     #[must_use]
     pub fn with_window(mut self, rounds: usize) -> Self {
         self.window = rounds.max(1);
@@ -140,16 +142,16 @@ impl ChainBeacon {
 
     /// The newest value known, for a record to cite.
     pub fn newest(&self) -> Cited {
-        // There is always one.
+        // `values` is never empty.
         let value = self.values.back().copied().unwrap_or(self.first);
         Cited { round: self.newest_round, value }
     }
 
-    /// Moves on by one round; says whether that round is new.
+    /// Advances by one round. Returns whether that round is new.
     ///
     /// # Errors
-    /// [`AdvanceError`] if the record is not the next one of this beacon. [`AdvanceError::Fork`] is a proof
-    /// against the authority.
+    /// [`AdvanceError`] if the record is not the next one of this beacon. [`AdvanceError::Fork`]
+    /// proves that the authority signed two histories.
     pub fn advance(&mut self, record: &IprsRecord) -> Result<bool, AdvanceError> {
         let Place { height: round, parent } = Place::of(record)?;
         if *record.key() != self.key || *record.author() != self.authority {
@@ -193,7 +195,7 @@ impl ChainBeacon {
 }
 
 impl Beacon for ChainBeacon {
-    /// The CID of its first record.
+    /// The CID of the first record.
     fn id(&self) -> Cid {
         self.first
     }

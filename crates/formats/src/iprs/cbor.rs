@@ -1,6 +1,6 @@
-//! DAG-CBOR in its one canonical form, and the CIDs of it.
+//! Canonical DAG-CBOR and its CIDs.
 //!
-//! **Invariants.** What [`decode`] takes, [`encode`] gives back byte for byte.
+//! **Invariants.** [`encode`] reproduces the input of [`decode`] byte for byte.
 //!
 //! **Spec.** [DAG-CBOR, strictness](https://ipld.io/specs/codecs/dag-cbor/spec/#strictness).
 
@@ -23,16 +23,17 @@ pub(super) fn encode(data: &Ipld) -> Result<Vec<u8>, IprsError> {
     serde_ipld_dagcbor::to_vec(data).map_err(|e| IprsError::Cbor(e.to_string()))
 }
 
-/// How deep lists and maps are nested at most. The codec's own bound depends on what is in the innermost.
+/// Maximum nesting depth of lists and maps. The codec's own limit depends on the innermost value.
 const MAX_DEPTH: usize = 127;
 
-/// Reads the canonical encoding of something that is nested at most [`MAX_DEPTH`] deep.
+/// Decodes canonical DAG-CBOR that is nested at most [`MAX_DEPTH`] deep.
 pub(super) fn decode(bytes: &[u8]) -> Result<Ipld, IprsError> {
     let data = dag_cbor::from_slice(bytes).map_err(|e| IprsError::Cbor(e.to_string()))?;
     if depth(&data) > MAX_DEPTH {
         return Err(IprsError::Cbor(format!("nested more than {MAX_DEPTH} deep")));
     }
-    // The codec is strict already; that replicas agree should not rest on how strict this version is.
+    // The codec is strict already. This check keeps replicas in agreement if another version of it
+    // is less strict.
     if encode(&data)? != bytes {
         return Err(IprsError::NotCanonical);
     }
@@ -58,7 +59,7 @@ pub(super) fn cid_of(block: &[u8]) -> Cid {
     Cid::new_v1(DAG_CBOR, hash)
 }
 
-/// Whether it is a CID such as [`cid_of`] gives.
+/// Whether the CID has the form of those from [`cid_of`].
 pub(super) fn is_block_cid(cid: &Cid) -> bool {
     cid.codec() == DAG_CBOR && cid.hash().code() == SHA2_256 && cid.hash().size() == SHA2_256_BYTES
 }
@@ -67,7 +68,7 @@ pub(super) fn map<const N: usize>(fields: [(&str, Ipld); N]) -> Ipld {
     Ipld::Map(fields.into_iter().map(|(name, data)| (name.to_owned(), data)).collect())
 }
 
-/// The fields of a map, taken out one by one; none may be left.
+/// The fields of a map, removed one by one. [`Fields::finish`] checks that none is left.
 pub(super) struct Fields(BTreeMap<String, Ipld>);
 
 impl Fields {

@@ -1,8 +1,8 @@
-//! A set of records of one ancestry chain: what is known of how they descend from each other.
+//! The known records of an ancestry chain, and how they descend from each other.
 //!
-//! **Invariants.** A chain is a set: in which order its records came, or how often, changes no answer. An answer
-//! rests on links only, each of which is a hash, never on heights, which may be lies; where a record is missing
-//! that could change it, the answer says so.
+//! **Invariants.** A chain is a set: the order of insertion and duplicates change no answer.
+//! Answers rest on links, which are hashes, and never on heights, which an author can fake. If a
+//! missing record could change an answer, the answer says so.
 //!
 //! **Spec.** IPRS, "Signed, based on ancestry (chain)".
 
@@ -47,7 +47,7 @@ pub struct Chain {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// It stands under another key.
+    /// The record has another key.
     #[error("a record of {other} in a chain of {own}")]
     OtherKey {
         /// The chain's key.
@@ -55,43 +55,43 @@ pub enum ChainError {
         /// The record's key.
         other: RecordKey,
     },
-    /// It is not a record of the ancestry scheme.
+    /// The record is not of the ancestry scheme.
     #[error(transparent)]
     Record(#[from] IprsError),
 }
 
-/// How one record of a chain stands to another, as far as the known records tell.
+/// Relation of one record of a chain to another, as far as the known records tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Relation {
-    /// It is the other.
+    /// They are the same record.
     Same,
-    /// It comes after the other.
+    /// It descends from the other.
     Descendant,
-    /// It comes before the other.
+    /// The other descends from it.
     Ancestor,
     /// They are on two branches.
     Fork {
-        /// The last record that both descend from; `None` if each has a beginning of its own.
+        /// The last common ancestor; `None` if the two have different first records.
         parent: Option<Cid>,
     },
-    /// That depends on records that are not here.
+    /// The answer depends on missing records.
     Unknown {
-        /// The next that are missing.
+        /// The first missing record on each branch.
         missing: BTreeSet<Cid>,
     },
 }
 
-/// Where a chain branches.
+/// A branching point of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fork {
-    /// The record that has several children; `None` if the chain has several beginnings.
+    /// The record that has several children; `None` if the chain has several first records.
     pub parent: Option<Cid>,
-    /// The children, the best first. This is the order of the children, not of what descends from them.
+    /// The children, the best first. The order ignores their descendants.
     pub children: Vec<Cid>,
 }
 
-/// A record that does not follow from its parent as it should.
+/// A record with a height or version that contradicts its parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lie {
@@ -99,41 +99,42 @@ pub enum Lie {
     Height {
         /// The record.
         record: Cid,
-        /// What it says.
+        /// The value in the record.
         claimed: u64,
         /// One more than its parent's height; `None` if there is no such number.
         expected: Option<u64>,
     },
-    /// Its version is lower than its parent's, so that the parent would beat it.
+    /// Its version is lower than its parent's, so the parent beats it.
     Version {
         /// The record.
         record: Cid,
-        /// What it says.
+        /// The value in the record.
         claimed: u64,
         /// The parent's version.
         at_least: u64,
     },
 }
 
-/// How far back a record can be followed.
+/// The known ancestors of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// The ancestors that are known without a gap, the parent first.
+    /// The ancestors that are known without a gap, starting with the parent.
     pub ancestors: Vec<Cid>,
-    /// The next one that is missing; `None` if the last one known is the first of the chain.
+    /// The first missing ancestor; `None` if the ancestors are complete.
     pub missing: Option<Cid>,
 }
 
 impl Chain {
-    /// A chain of which nothing is known.
+    /// Creates a chain without records.
     pub const fn new(key: RecordKey) -> Self {
         Self { key, records: BTreeMap::new() }
     }
 
-    /// Adds a record; says whether it was new. Lies are not refused: see [`Chain::lies`].
+    /// Adds a record. Returns whether it was new. Records that contradict their parent are
+    /// accepted: see [`Chain::lies`].
     ///
     /// # Errors
-    /// [`ChainError`] if it is one of another key or scheme.
+    /// [`ChainError`] if the record has another key or scheme.
     pub fn insert(&mut self, record: IprsRecord) -> Result<bool, ChainError> {
         if *record.key() != self.key {
             return Err(ChainError::OtherKey {
@@ -148,7 +149,8 @@ impl Chain {
                 true
             }
             btree_map::Entry::Occupied(mut entry) => {
-                // Of two signatures of one record the lesser stays, whichever came first.
+                // Of two signatures of one record, the lesser is kept, so the order of insertion
+                // does not matter.
                 if record.signature() < entry.get().signature() {
                     entry.insert(record);
                 }
@@ -167,21 +169,21 @@ impl Chain {
         self.records.values()
     }
 
-    /// A record.
+    /// The record with a CID.
     pub fn get(&self, cid: &Cid) -> Option<&IprsRecord> {
         self.records.get(cid)
     }
 
-    /// The best record; forks are decided by this.
+    /// The best record. It decides forks.
     pub fn head(&self) -> Option<&IprsRecord> {
         self.records.values().max_by_key(rank)
     }
 
-    /// How far back a record can be followed. `None` if the record itself is not known.
+    /// The known ancestors of a record. `None` if the record itself is not known.
     pub fn lineage(&self, cid: Cid) -> Option<Lineage> {
         let mut lineage = Lineage { ancestors: Vec::new(), missing: None };
         let mut next = self.parent(&cid)?;
-        // This ends: a link is a hash of what it leads to, so there are no circles.
+        // The loop ends: a link is the hash of its target, so there are no cycles.
         while let Some(cid) = next {
             match self.parent(&cid) {
                 Some(parent) => {
@@ -197,7 +199,7 @@ impl Chain {
         Some(lineage)
     }
 
-    /// How `record` stands to `other`. Either may be known as a link only.
+    /// The relation of `record` to `other`. Either may be known only as a link.
     pub fn relation(&self, record: Cid, other: Cid) -> Relation {
         if record == other {
             return Relation::Same;
@@ -221,8 +223,8 @@ impl Chain {
         Relation::Unknown { missing }
     }
 
-    /// The record and all that is linked to from it, down to the first of the chain or to one that is missing,
-    /// which is included and returned besides.
+    /// The record and its known ancestors, starting with the record. A missing ancestor is the last
+    /// element, and is also returned separately.
     fn path(&self, cid: Cid) -> (Vec<Cid>, Option<Cid>) {
         let lineage =
             self.lineage(cid).unwrap_or(Lineage { ancestors: Vec::new(), missing: Some(cid) });
@@ -230,8 +232,8 @@ impl Chain {
         ([cid].into_iter().chain(ancestors).chain(missing).collect(), missing)
     }
 
-    /// Where the known records branch, ordered by the record where they do. Ends of branches are compared with
-    /// [`Chain::head`].
+    /// The forks of the known records, ordered by parent. To choose between the ends of branches,
+    /// use [`Chain::head`].
     pub fn forks(&self) -> Vec<Fork> {
         let mut children = BTreeMap::<Option<Cid>, Vec<&IprsRecord>>::new();
         for (cid, record) in &self.records {
@@ -249,7 +251,8 @@ impl Chain {
             .collect()
     }
 
-    /// The records that no other one follows, the best first: one if nothing is missing and there is no fork.
+    /// The records without children, the best first. There is one if no record is missing and there
+    /// is no fork.
     pub fn tips(&self) -> Vec<&IprsRecord> {
         let parents: BTreeSet<_> =
             self.records.keys().filter_map(|cid| self.parent(cid)?).collect();
@@ -259,14 +262,15 @@ impl Chain {
         tips
     }
 
-    /// The parents that are linked to but not here.
+    /// The CIDs of parents that are not in the set.
     pub fn missing(&self) -> BTreeSet<Cid> {
         let parents = self.records.keys().filter_map(|cid| self.parent(cid)?);
         parents.filter(|parent| !self.records.contains_key(parent)).collect()
     }
 
-    /// The records whose height or version does not follow from their parent's, as far as the parents are
-    /// here. Their authors have signed a lie, which makes a record beat others that it should not beat.
+    /// The records whose height or version contradicts their parent's, where the parent is known.
+    /// Their authors have signed false claims, which let a record beat others that it should not
+    /// beat.
     pub fn lies(&self) -> Vec<Lie> {
         let mut lies = Vec::new();
         for (cid, record) in &self.records {
@@ -288,14 +292,14 @@ impl Chain {
         lies
     }
 
-    /// The parent's CID of a known record, which the first one of a chain does not have.
+    /// The parent of a known record. The inner `None` means the first record of a chain.
     fn parent(&self, cid: &Cid) -> Option<Option<Cid>> {
         let place = Place::read(self.records.get(cid)?.record()).ok()?;
         Some(place.parent)
     }
 }
 
-/// The order of the scheme. Each record of a chain has a place: that was checked when it was inserted.
+/// The order of the scheme. [`Chain::insert`] has checked that each record has a height.
 fn rank(record: &&IprsRecord) -> (u64, Option<u64>, Cid) {
     let height = Place::read(record.record()).ok().map(|place| place.height);
     (record.version(), height, record.cid())

@@ -1,16 +1,16 @@
 //! Signed, valid within a datetime range.
 //!
-//! `validity` is `{notBefore?: ms, notAfter?: ms}`, Unix milliseconds. A bound that is absent is unbounded: the
-//! beginning of time, or the end of it.
+//! `validity` is `{notBefore?: ms, notAfter?: ms}`, Unix milliseconds. An absent bound means that
+//! the range is unbounded on that side.
 //!
-//! **Invariants.** A record is valid while `notBefore <= now < notAfter`, where each bound is there. The order is
-//! that of the spec's example: by version, then by `notAfter`, unbounded last; then by `notBefore`, then by CID.
-//! So an author who wants a new record to take the place of an old one raises the version or lets it live longer;
-//! who raises the version and lets it live shorter must know that the old one can be replayed once the new one
-//! has gone.
+//! **Invariants.** A record is valid while `notBefore <= now < notAfter`, for the bounds that are
+//! present. The order is that of the spec's example: by version, then by `notAfter`, unbounded
+//! last; then by `notBefore`, then by CID. So to replace an old record, an author raises the
+//! version or sets a later `notAfter`. If the new record has a higher version but expires earlier,
+//! the old one can be replayed after the new one has expired.
 //!
-//! Trust is in the author's key, time in the clocks of the author and the reader: there is no allowance for
-//! clocks that differ, so an author should leave some.
+//! Trust is in the author's key, and time is that of the clocks of author and reader. There is no
+//! tolerance for clock skew, so an author should allow for it.
 //!
 //! **Spec.** IPRS, "Signed, valid within a datetime range".
 
@@ -27,12 +27,12 @@ const NOT_BEFORE: &str = "notBefore";
 const NOT_AFTER: &str = "notAfter";
 
 impl DatetimeRange {
-    /// Milliseconds until a record is valid. It is not [`Limit::CLOCK_SKEW`], because that a record is not valid yet does
-    /// not mean that a clock is wrong.
+    /// Limit of the milliseconds until a record is valid. It is not [`Limit::CLOCK_SKEW`], because
+    /// a record that is not valid yet does not mean that a clock is wrong.
     pub const NOT_YET_VALID: Limit = Limit::new("the time until the record is valid", "ms");
 
-    /// A record that is valid from `not_before` ([`Timestamp::EPOCH`]: unbounded) until just before `not_after`
-    /// ([`Timestamp::MAX`]: unbounded).
+    /// Creates a record that is valid from `not_before` ([`Timestamp::EPOCH`]: unbounded) until
+    /// just before `not_after` ([`Timestamp::MAX`]: unbounded).
     ///
     /// # Errors
     /// [`IprsError::Contradiction`] if the range is empty.
@@ -64,7 +64,7 @@ impl Range {
             Ok((fields.optional_integer(NOT_BEFORE)?, fields.optional_integer(NOT_AFTER)?))
         })?;
         if not_before == Some(0) || not_after == Some(u64::MAX) {
-            // Unbounded has one form.
+            // An unbounded side has one form: the absent field.
             return Err(IprsError::NotCanonical);
         }
         let range = Self {

@@ -1,38 +1,38 @@
-//! What is wrong with an IPRS record.
+//! Errors of IPRS records.
 
 use cid::Cid;
 
 use smart_record_core::{BadSignature, LimitExceeded, WriterError};
 
-/// Why something is not an IPRS record, or cannot become one.
+/// Why data is not an IPRS record, or cannot become one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IprsError {
-    /// Too many bytes.
+    /// A value exceeds a limit.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// Not DAG-CBOR, or data that DAG-CBOR has no form for.
+    /// The bytes are not DAG-CBOR, or DAG-CBOR cannot encode the data.
     #[error("DAG-CBOR: {0}")]
     Cbor(String),
-    /// Not in the one canonical form.
+    /// The encoding is not canonical.
     #[error("not the canonical encoding of a record")]
     NotCanonical,
-    /// A field is missing, of another type or out of range.
+    /// A field is missing, has the wrong type or is out of range.
     #[error("expected {0}")]
     Expected(&'static str),
-    /// A map has a field that does not belong there.
+    /// A map has an unknown field.
     #[error("unexpected field {0:?}")]
     UnexpectedField(String),
-    /// What the scheme needs to know contradicts itself.
+    /// The data for the scheme contradicts itself.
     #[error("{0}")]
     Contradiction(&'static str),
-    /// The record is one of another scheme than was asked to read it.
+    /// The record is of another scheme than the one that reads it.
     #[error("a record of the scheme {0}")]
     OtherScheme(Box<Cid>),
-    /// The author's public key is not one.
+    /// The author's public key is invalid.
     #[error(transparent)]
     Author(#[from] WriterError),
-    /// The signature does not fit.
+    /// The signature is not the author's for this record and key.
     #[error(transparent)]
     Signature(#[from] BadSignature),
     /// The key cannot sign.

@@ -1,16 +1,18 @@
-//! Signed, with cryptographic freshness: a record cites a recent value of a beacon, which nobody could have known
-//! before it was there.
+//! Signed, with cryptographic freshness: a record cites a recent value of a beacon, which nobody
+//! could predict.
 //!
-//! `validity` is `{beacon: CID, round: n}`: the value that the beacon had in that round. So the record was signed
-//! after that round began. A reader asks its own [`Beacon`] whether the value is genuine and how many rounds old;
-//! no clock is read.
+//! `validity` is `{beacon: CID, round: n}`: the value that the beacon had in that round. It proves
+//! that the record was signed after that round began. A reader asks its own [`Beacon`] whether the
+//! value is genuine and how many rounds old it is. No clock is read.
 //!
-//! **Invariants.** A record is fresh while the cited value is at most `threshold` rounds old, by the reader's
-//! beacon. The order is by version, then by round, then by CID, and does not ask the beacon, so it never changes.
+//! **Invariants.** A record is fresh while the cited value is at most `threshold` rounds old, by
+//! the reader's beacon. The order is by version, then by round, then by CID. It does not use the
+//! beacon, so it never changes.
 //!
-//! A record citing a round that the reader's beacon has not reached is refused as unsupported: it may be genuine,
-//! and the reader behind, or a forgery; the reader does not guess. Nothing expires in a store as rounds go by:
-//! the store keeps the record for as long as the DHT does, and readers refuse it as stale.
+//! A record that cites a round which the reader's beacon has not reached is refused as unsupported.
+//! The record may be a forgery, or it may be genuine and the reader behind. Records do not expire
+//! in a store as rounds pass: the store keeps a record for as long as the DHT does, and readers
+//! refuse it as stale.
 //!
 //! **Spec.** IPRS, "Signed, with cryptographic freshness".
 
@@ -25,27 +27,27 @@ use ipld_core::ipld::Ipld;
 use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
 use smart_record_core::{Timestamp, ValidationError, Validity};
 
-/// A source of values that nobody can know before their time, one for each round.
+/// A source of unpredictable values, one for each round.
 ///
-/// A validator asks it while records are validated, so it has to answer from what it has at hand. To let a
-/// beacon move on while a validator holds it, share it: `Arc<RwLock<B>>` is a beacon if `B` is.
+/// A validator calls it during validation, so it has to answer from local data. To advance a beacon
+/// while a validator holds it, share it: `Arc<RwLock<B>>` is a beacon if `B` is.
 pub trait Beacon: Send + Sync + fmt::Debug + 'static {
-    /// Which beacon it is, always the same: a parameter of the scheme.
+    /// The identity of the beacon. It never changes and is a parameter of the scheme.
     fn id(&self) -> Cid;
 
-    /// How many rounds have begun since the cited one; 0 for the newest.
+    /// The number of rounds that have begun since the cited one; 0 for the newest.
     ///
     /// # Errors
-    /// [`BeaconError`] if the value is not genuine, or nobody here can tell.
+    /// [`BeaconError`] if the value is not genuine, or the beacon does not know the round.
     fn age(&self, cited: &Cited) -> Result<u64, BeaconError>;
 }
 
-/// A value of a beacon, as a record cites it. Ordered by round.
+/// A cited value of a beacon. Ordered by round, then by value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cited {
     /// The round.
     pub round: u64,
-    /// The beacon's value in that round: the CID of it.
+    /// The CID of the beacon's value in that round.
     pub value: Cid,
 }
 
@@ -59,25 +61,25 @@ pub enum BeaconError {
         /// The round.
         round: u64,
     },
-    /// The round has not begun, as far as is known here.
-    #[error("round {round} of the beacon is not known here, the newest is {newest}")]
+    /// The beacon does not know the round yet.
+    #[error("round {round} of the beacon is unknown, the newest known is {newest}")]
     Future {
         /// The round.
         round: u64,
         /// The newest round known.
         newest: u64,
     },
-    /// The round is so old that its value is no longer known.
+    /// The beacon no longer remembers a round that old.
     #[error("round {round} of the beacon is too old, the oldest known is {oldest}")]
     TooOld {
         /// The round.
         round: u64,
-        /// The oldest round of which the value is known.
+        /// The oldest round that the beacon remembers.
         oldest: u64,
     },
 }
 
-/// The scheme of records that are valid while the beacon's value that they cite is recent.
+/// The scheme of records that are valid while the beacon value they cite is recent.
 #[derive(Clone, Debug)]
 pub struct Freshness {
     beacon: Arc<dyn Beacon>,
@@ -85,12 +87,13 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Records are fresh while the value they cite is at most `threshold` rounds old.
+    /// Creates the scheme. Records are fresh while the value they cite is at most `threshold`
+    /// rounds old.
     pub fn new(beacon: impl Beacon, threshold: u64) -> Self {
         Self { beacon: Arc::new(beacon), threshold }
     }
 
-    /// A record that cites this value.
+    /// Creates a record that cites this value.
     pub fn record(&self, value: impl Into<Ipld>, cited: Cited) -> Record {
         let validity = map([
             ("beacon", Ipld::Link(cited.value)),

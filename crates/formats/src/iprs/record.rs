@@ -1,22 +1,24 @@
 //! The IPRS record: an IPLD object, its signature, its CID.
 //!
-//! A [`Record`] is what an author wants to say; a [`IprsRecord`] is what an author has said, under one key;
-//! between them stands the [`UnverifiedIprsRecord`], which anybody may have made.
+//! A [`Record`] is not signed yet. An [`UnverifiedIprsRecord`] has a signature that is not checked
+//! yet. An [`IprsRecord`] has a verified signature for one key.
 //!
-//! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. What travels is `{record,
-//! signature}` with the record inside, so that IPLD tools see its links.
+//! The record object is a DAG-CBOR map `{author, scheme, validity, value, version}`. The wire form
+//! is `{record, signature}` with the record inside, so IPLD tools see its links.
 //!
-//! **Invariants.** Holding a [`IprsRecord`] means that its signature is the author's for its key. Its bytes are
-//! canonical, of the wire form as of the object, so that one record has one form. The CID is that of the object
-//! without the signature: some kinds of keys (ECDSA) let anybody turn a valid signature into another valid one,
-//! which would otherwise make another record, and of one chain two. The key is signed but stands in neither, so
-//! the same object, with the same CID, can be signed under several keys.
+//! **Invariants.** Holding an [`IprsRecord`] means that its signature is the author's for its key.
+//! Both the wire form and the object have canonical bytes, so one record has one form. The CID is
+//! that of the object without the signature: for some key types (ECDSA) anyone can turn a valid
+//! signature into another valid one, which would otherwise give a second record, and a second
+//! chain. The key is signed but is part of neither, so the same object, with the same CID, can be
+//! signed for several keys.
 //!
 //! **Spec.** [IPRS,
 //! "Construction"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system),
-//! whose `Record` and `Signature` are also objects of their own; [RFC
-//! 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md) for the bytes that are signed:
-//! domain `libp2p-iprs`, payload type `/libp2p-iprs/record`, payload `uvarint(len(key)) ‖ key ‖ object`.
+//! whose `Record` and `Signature` are also separate objects; [RFC
+//! 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md) for the bytes
+//! that are signed: domain `libp2p-iprs`, payload type `/libp2p-iprs/record`, payload
+//! `uvarint(len(key)) ‖ key ‖ object`.
 
 use bytes::Bytes;
 use cid::Cid;
@@ -29,34 +31,34 @@ use super::{
 };
 use smart_record_core::{Limit, Purpose, RecordKey, Writer, check_signature_len};
 
-/// The domain of the signatures, as RFC 0002 separates them.
+/// The domain of the signatures, as defined by RFC 0002.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-iprs";
-/// The payload type of a signed record, as RFC 0002 means it.
+/// The payload type of a signed record, as defined by RFC 0002.
 pub const SIGNATURE_PAYLOAD_TYPE: &[u8] = b"/libp2p-iprs/record";
 
 const RECORD: Purpose = Purpose { domain: SIGNATURE_DOMAIN, payload_type: SIGNATURE_PAYLOAD_TYPE };
 
-/// What an author wants to say, before it is signed.
+/// The content of an IPRS record before it is signed.
 ///
-/// The schemes make theirs, for instance
-/// [`SequenceNumber::record`](super::SequenceNumber::record); for a scheme of one's own there is
+/// Each built-in scheme has a constructor, for example
+/// [`SequenceNumber::record`](super::SequenceNumber::record). For other schemes use
 /// [`Record::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The CID of the validity scheme.
     pub scheme: Cid,
-    /// What the record is about: bytes, a link, or any other IPLD data that DAG-CBOR has a form for.
+    /// The value: bytes, a link, or any other IPLD data that DAG-CBOR can encode.
     pub value: Ipld,
-    /// The author's version number of what stands under the key. Of two records the higher version is the
-    /// better, whatever their schemes; so raising it is also how an author changes the scheme. Within one
-    /// version the scheme decides.
+    /// The author's version number of the value under the key. The record with the higher version
+    /// is the better, whatever the schemes; so an author also raises it to change the scheme.
+    /// Within a version the scheme decides.
     pub version: u64,
-    /// What the scheme needs to know.
+    /// The data that the scheme needs.
     pub validity: Ipld,
 }
 
 impl Record {
-    /// A record of version 0 under a scheme.
+    /// Creates a record of version 0 with a scheme.
     pub fn new(scheme: Cid, value: impl Into<Ipld>, validity: impl Into<Ipld>) -> Self {
         Self { scheme, value: value.into(), version: 0, validity: validity.into() }
     }
@@ -68,18 +70,18 @@ impl Record {
         self
     }
 
-    /// Signs the record for `key`. Any libp2p key will do.
+    /// Signs the record for `key` with a libp2p key of any type.
     ///
     /// # Errors
-    /// [`IprsError`] if the value or the validity has no form in DAG-CBOR (NaN, integers beyond 64 bits), or
-    /// the key cannot sign.
+    /// [`IprsError`] if DAG-CBOR cannot encode the value or the validity (NaN, integers beyond 64
+    /// bits), or the key cannot sign.
     pub fn sign(self, key: &RecordKey, keypair: &Keypair) -> Result<IprsRecord, IprsError> {
         let author = Writer::from(&keypair.public());
         let object = self.object(&author)?;
         let signature = keypair
             .sign(&RECORD.signed_bytes(key, &object))
             .map_err(|e| IprsError::CannotSign(e.to_string()))?;
-        // Also finds out what encodes but does not decode.
+        // This also detects data that can be encoded but not decoded.
         UnverifiedIprsRecord::new(self, author, signature.into())?.verify(key)
     }
 
@@ -99,7 +101,7 @@ impl Record {
     }
 }
 
-/// A record as it came, of which nobody knows yet whether the author signed it.
+/// A decoded record whose signature has not been verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnverifiedIprsRecord {
     record: Record,
@@ -111,10 +113,10 @@ pub struct UnverifiedIprsRecord {
 }
 
 impl UnverifiedIprsRecord {
-    /// A record put together from its parts, for schemes with a coding of their own.
+    /// Creates a record from its parts, for schemes with their own encoding.
     ///
     /// # Errors
-    /// [`IprsError`] if it has no form in DAG-CBOR, or the signature is longer than any can be.
+    /// [`IprsError`] if DAG-CBOR cannot encode it, or the signature is too long.
     pub fn new(record: Record, author: Writer, signature: Bytes) -> Result<Self, IprsError> {
         let encoded = cbor::encode(&cbor::map([
             ("record", record.to_ipld(&author)),
@@ -127,7 +129,8 @@ impl UnverifiedIprsRecord {
         Ok(read)
     }
 
-    /// Reads the wire form, of which the size has been checked; takes time and memory in proportion to it.
+    /// Decodes the wire form. The caller has checked its size: time and memory are proportional to
+    /// it.
     ///
     /// # Errors
     /// [`IprsError`] if it is not a record in canonical form.
@@ -151,17 +154,17 @@ impl UnverifiedIprsRecord {
         Ok(Self { record, author, signature, object, encoded, cid })
     }
 
-    /// What it says.
+    /// The content of the record.
     pub const fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Who is said to be the author.
+    /// The claimed author.
     pub const fn author(&self) -> &Writer {
         &self.author
     }
 
-    /// Checks the signature.
+    /// Verifies the signature.
     ///
     /// # Errors
     /// [`IprsError::Signature`] if the author did not sign this under this key.
@@ -171,9 +174,10 @@ impl UnverifiedIprsRecord {
     }
 }
 
-/// What an author has said under a key.
+/// An IPRS record with a verified signature.
 ///
-/// Two are equal when key, record and signature are. They say the same when their CIDs are equal.
+/// Two records are equal if key, record and signature are. They have the same content if their CIDs
+/// are equal.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -196,11 +200,11 @@ pub struct IprsRecord {
 }
 
 impl IprsRecord {
-    /// How large a record may be unless the user says otherwise: 8 KiB, so that it fits into a reply of
-    /// Kademlia beside the addresses of the closer peers.
+    /// Default maximum size of a record: 8 KiB, so that it fits into a reply of Kademlia beside the
+    /// addresses of the closer peers.
     pub const MAX_BYTES: usize = 8 * 1_024;
 
-    /// Reads the wire form of at most `max_bytes` bytes and checks the signature.
+    /// Decodes the wire form of at most `max_bytes` bytes and verifies the signature.
     ///
     /// # Errors
     /// [`IprsError`] if it is not a record that its author signed for `key`.
@@ -224,7 +228,7 @@ impl IprsRecord {
         self.inner.encoded.clone()
     }
 
-    /// The record object as an IPLD block, whose CID is [`IprsRecord::cid`].
+    /// The record object as an IPLD block. Its CID is [`IprsRecord::cid`].
     pub fn block(&self) -> &[u8] {
         &self.inner.object
     }
@@ -234,12 +238,12 @@ impl IprsRecord {
         self.inner.cid
     }
 
-    /// The key for which it was signed.
+    /// The key that the record was signed for.
     pub const fn key(&self) -> &RecordKey {
         &self.key
     }
 
-    /// What was signed.
+    /// The signed content.
     pub const fn record(&self) -> &Record {
         &self.inner.record
     }
@@ -254,12 +258,12 @@ impl IprsRecord {
         self.inner.record.version
     }
 
-    /// What the record is about.
+    /// The value.
     pub const fn value(&self) -> &Ipld {
         &self.inner.record.value
     }
 
-    /// Who signed it.
+    /// The public key of the author.
     pub const fn author(&self) -> &Writer {
         &self.inner.author
     }

@@ -1,7 +1,7 @@
-//! Validity schemes: how a record's validity is calculated, and which of two is better.
+//! Validity schemes: whether a record is valid, and which of two is better.
 //!
-//! **Invariants.** A scheme is known by the CID of its [`Description`], so two schemes that differ in a parameter
-//! differ in their CID. A record's rank depends on the record alone.
+//! **Invariants.** The CID of its [`Description`] identifies a scheme, so two schemes that differ
+//! in a parameter differ in their CID. A record's rank depends on the record alone.
 //!
 //! **Spec.** [IPRS, "The
 //! Interface"](https://github.com/ipfs/specs/tree/274181d0d63e790865e6002d6cf21c8e02007bb9/iprs-interplanetary-record-system):
@@ -20,8 +20,8 @@ use smart_record_core::{Timestamp, ValidationError, Validity};
 
 /// A validity scheme: the four functions of the spec.
 ///
-/// It is here that users bring in their own trust and time: a scheme may know of authorities, counters or
-/// clocks other than `now`. What it needs to know of a record stands in [`Record::validity`].
+/// Users add their own sources of trust and time here: a scheme may use authorities, counters or
+/// clocks other than `now`. [`Record::validity`] contains the data that it needs from a record.
 ///
 /// ```
 /// use smart_record_core::{Timestamp, ValidationError, Validity};
@@ -50,33 +50,36 @@ use smart_record_core::{Timestamp, ValidationError, Validity};
 /// # let _ = (Longest, Record::new(Longest.description().cid(), "value", Ipld::Null));
 /// ```
 pub trait Scheme: Send + Sync + fmt::Debug + 'static {
-    /// What the scheme is, with its parameters; the CID of this is the scheme's.
+    /// The name and the parameters of the scheme. The CID of the description is the CID of the
+    /// scheme.
     fn description(&self) -> Description;
 
-    /// The rank of a record within its version. Ranks are compared as lists: the greater is the better, and of equal
-    /// ones the CID of the record decides.
+    /// The rank of a record within its version. Ranks are compared as lists. The greater rank is
+    /// the better; between equal ranks the CID of the record decides.
     ///
-    /// It is also the check of all that needs neither the time nor the signature: a record without a rank is not one of
-    /// this scheme. It depends on the record alone, and so is the same at any time and on every machine.
+    /// It also checks everything that needs neither the time nor the signature: a record without a
+    /// rank is not of this scheme. It depends on the record alone, so it is the same at any time
+    /// and on every machine.
     ///
     /// # Errors
-    /// [`IprsError`] if the record does not say what this scheme goes by.
+    /// [`IprsError`] if the record lacks the data that this scheme needs.
     fn rank(&self, record: &Record) -> Result<Vec<u64>, IprsError>;
 
-    /// Whether the record may be used at `now`. It has a rank, and its signature has been checked.
+    /// Checks that the record is valid at `now`. The caller has checked its rank and its signature.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
     fn validate(&self, record: &IprsRecord, now: Timestamp) -> Result<Validity, ValidationError>;
 
-    /// The form in which a record of this scheme travels. By default its wire form in DAG-CBOR.
+    /// Encodes a record of this scheme for the network. Defaults to its wire form in DAG-CBOR.
     ///
-    /// A form of one's own begins with the scheme's CID in binary, by which the reader finds the scheme.
+    /// Any other form starts with the scheme's CID in binary, so that the reader can find the
+    /// scheme.
     fn marshal(&self, record: &IprsRecord) -> Vec<u8> {
         record.as_bytes().to_vec()
     }
 
-    /// Reads what [`Scheme::marshal`] wrote. The size of `bytes` has been checked.
+    /// Decodes the output of [`Scheme::marshal`]. The caller has checked the size of `bytes`.
     ///
     /// # Errors
     /// [`IprsError`] if it is not a record in the scheme's form.
@@ -85,9 +88,9 @@ pub trait Scheme: Send + Sync + fmt::Debug + 'static {
     }
 }
 
-/// What a scheme is: its name and its parameters, as an IPLD object of its own.
+/// Description of a scheme: its name and its parameters, an IPLD object.
 ///
-/// A name of one's own is best one that nobody else uses, for instance a domain name turned round.
+/// Use a name that nobody else uses, for example a reversed domain name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     name: String,
@@ -95,7 +98,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// A scheme without parameters.
+    /// Creates a description without parameters.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), parameters: BTreeMap::new() }
     }
@@ -137,13 +140,13 @@ impl Description {
         cbor::encode(&data).expect("an encoding")
     }
 
-    /// The CID of that block: the scheme's.
+    /// The CID of the block, which is the CID of the scheme.
     pub fn cid(&self) -> Cid {
         cbor::cid_of(&self.block())
     }
 }
 
-/// Reads the claims in a record's `validity`: a map of which `read` leaves nothing.
+/// Reads the claims in a record's `validity`, a map. It is an error if `read` leaves a field.
 pub(super) fn claims<C>(
     record: &Record,
     read: impl FnOnce(&mut Fields) -> Result<C, IprsError>,
@@ -154,9 +157,11 @@ pub(super) fn claims<C>(
     Ok(claims)
 }
 
-/// The CID of the scheme of a record in whatever form its scheme gives it. The size of `bytes` has been checked.
+/// The CID of the scheme of an encoded record, in any scheme's form. The caller has checked the
+/// size of `bytes`.
 pub(crate) fn scheme_of(bytes: &[u8]) -> Result<Cid, IprsError> {
-    // A binary CID begins with its version; a record in DAG-CBOR, as a map, with something greater.
+    // A binary CID starts with its version, 1. A record in DAG-CBOR is a map, which starts with a
+    // greater byte.
     if bytes.first() == Some(&1) {
         return Cid::read_bytes(bytes).map_err(|_| IprsError::Expected("the CID of a scheme"));
     }

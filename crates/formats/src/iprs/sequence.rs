@@ -2,8 +2,9 @@
 //!
 //! `validity` is `{sequence: n}`.
 //!
-//! **Invariants.** The order is by version, then by sequence number, then by CID. A store refuses what is lower
-//! than what it has as stale. There is no expiry, so the record lives as long as the DHT keeps it.
+//! **Invariants.** The order is by version, then by sequence number, then by CID. A store refuses a
+//! lower record than the one it has as stale. There is no expiry, so the record lives as long as
+//! the DHT keeps it.
 //!
 //! **Spec.** The libp2p record module: of several records, the highest sequence wins.
 
@@ -12,18 +13,18 @@ use ipld_core::ipld::Ipld;
 use super::{Description, IprsError, IprsRecord, Record, Scheme, cbor::map, scheme::claims};
 use smart_record_core::{Timestamp, ValidationError, Validity};
 
-/// The scheme of records of which the one with the highest sequence number is valid.
+/// The scheme of records of which the one with the highest sequence number wins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SequenceNumber;
 
 impl SequenceNumber {
-    /// A record with this sequence number.
+    /// Creates a record with this sequence number.
     pub fn record(value: impl Into<Ipld>, sequence: u64) -> Record {
         let validity = map([("sequence", Ipld::Integer(sequence.into()))]);
         Record::new(Self.description().cid(), value, validity)
     }
 
-    /// The sequence number of a record of this scheme; of others, nothing.
+    /// The sequence number of a record; `None` if it is of another scheme.
     pub fn of(record: &IprsRecord) -> Option<u64> {
         let is_own = record.scheme() == Self.description().cid();
         is_own.then(|| read(record.record()).ok()).flatten()

@@ -17,13 +17,15 @@ use smart_record_core::{
     ValidationError, Validator, Validity, best_of,
 };
 
-/// Validates IPRS records of an open set of schemes.
+/// Validator of IPRS records with an extensible set of schemes.
 ///
-/// The key `/iprs/<peer id>/<name>` belongs to the peer whose id it carries: nobody else may write there, so that
-/// nobody can put a record of theirs before an author's. Another policy makes a key that several write to.
+/// The key `/iprs/<peer id>/<name>` belongs to the peer whose id it contains. Other peers may not
+/// write there, so nobody can put its own record before an author's. A different policy allows
+/// several writers under a key.
 ///
-/// By default it knows the schemes that need nothing from the user: datetime range, TTL since receipt, ancestry
-/// chain and sequence number. Cryptographic freshness needs a beacon, and so has to be added.
+/// By default it knows the schemes that need no input from the user: datetime range, TTL since
+/// receipt, ancestry chain and sequence number. Cryptographic freshness needs a beacon, so the user
+/// adds it.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -59,7 +61,7 @@ impl Default for IprsValidator {
 }
 
 impl IprsValidator {
-    /// A validator that knows no scheme.
+    /// Creates a validator without schemes.
     pub fn empty() -> Self {
         Self {
             schemes: BTreeMap::new(),
@@ -69,40 +71,40 @@ impl IprsValidator {
         }
     }
 
-    /// Adds a scheme, in the place of one with the same CID.
+    /// Adds a scheme. It replaces one with the same CID.
     #[must_use]
     pub fn with_scheme(mut self, scheme: impl Scheme) -> Self {
         self.schemes.insert(scheme.description().cid(), Arc::new(scheme));
         self
     }
 
-    /// Decides who may write under a key. Defaults to [`KeyOwner`].
+    /// Sets the policy that decides who may write under a key. Defaults to [`KeyOwner`].
     #[must_use]
     pub fn with_admission(mut self, admission: impl Admission) -> Self {
         self.admission = Arc::new(admission);
         self
     }
 
-    /// How large a value may be, in bytes. Defaults to [`IprsRecord::MAX_BYTES`].
+    /// Sets the maximum size of a value, in bytes. Defaults to [`IprsRecord::MAX_BYTES`].
     #[must_use]
     pub const fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// How long a key may be, in bytes. Defaults to 256, as for smart records.
+    /// Sets the maximum length of a key, in bytes. Defaults to 256, as for smart records.
     #[must_use]
     pub const fn with_max_key_bytes(mut self, max_key_bytes: usize) -> Self {
         self.max_key_bytes = max_key_bytes;
         self
     }
 
-    /// The CIDs of the schemes.
+    /// The CIDs of the known schemes.
     pub fn schemes(&self) -> impl Iterator<Item = &Cid> {
         self.schemes.keys()
     }
 
-    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    /// Decodes the record in a value, if a replica would admit it under `key` at `now`.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -127,7 +129,7 @@ impl IprsValidator {
         Ok((record, validity))
     }
 
-    /// Reads the record in a value and checks everything about it but whether its scheme calls it valid at any time.
+    /// Decodes the record in a value and checks everything except its scheme's validity at a time.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -149,7 +151,7 @@ impl IprsValidator {
         Ok(record)
     }
 
-    /// The value that is put for a record, in its scheme's form.
+    /// Encodes a record in its scheme's form, as the value to put.
     ///
     /// # Errors
     /// [`ValidationError::Unsupported`] if the scheme is not known.
@@ -157,25 +159,26 @@ impl IprsValidator {
         Ok(self.scheme(&record.scheme())?.marshal(record))
     }
 
-    /// Which of two records is better: by version, then by the CID of the scheme, then by the scheme's
-    /// [rank](Scheme::rank), then by the CID of the record. Only those with the same CID are equal.
+    /// Compares two records: by version, then by the CID of the scheme, then by the scheme's
+    /// [rank](Scheme::rank), then by the CID of the record. The better record is the greater. Only
+    /// records with the same CID are equal.
     pub fn order(&self, a: &IprsRecord, b: &IprsRecord) -> Ordering {
         self.rank(a).cmp(&self.rank(b))
     }
 
     fn rank(&self, record: &IprsRecord) -> impl Ord + use<> {
-        // A record of an unknown scheme cannot be read in the first place.
+        // A record of an unknown scheme is never decoded.
         let scheme = self.schemes.get(&record.scheme());
         let rank = scheme.and_then(|scheme| scheme.rank(record.record()).ok());
         (record.version(), record.scheme(), rank, record.cid())
     }
 
-    /// What these values, for instance the answers of a lookup, tell of the ancestry chain under a key. Values
-    /// that are not good, or not of a chain, are left out.
+    /// The records of the ancestry chain under a key in these values, for example the answers of a
+    /// lookup. Invalid values and records of other schemes are skipped.
     pub fn chain(&self, key: &RecordKey, values: &[&[u8]]) -> Chain {
         let mut chain = Chain::new(key.clone());
         for record in values.iter().filter_map(|value| self.decode(key, value).ok()) {
-            // What is of another scheme has no place in it.
+            // A record of another scheme is not part of the chain.
             let _ = chain.insert(record);
         }
         chain
@@ -183,7 +186,7 @@ impl IprsValidator {
 
     fn scheme(&self, cid: &Cid) -> Result<&dyn Scheme, ValidationError> {
         self.schemes.get(cid).map(|scheme| &**scheme).ok_or_else(|| {
-            ValidationError::Unsupported(format!("a record of the scheme {cid}, not known here"))
+            ValidationError::Unsupported(format!("a record of the scheme {cid}, which is unknown"))
         })
     }
 }
@@ -203,7 +206,8 @@ impl Validator for IprsValidator {
         self.admit(key, value, now).map(|(_, validity)| validity)
     }
 
-    /// What a scheme says of time is left out: a beacon, for instance, may be behind after a restart.
+    /// Checks everything except the scheme's validity at a time: a beacon, for example, may be
+    /// behind after a restart.
     fn revalidate(
         &self,
         key: &RecordKey,
@@ -213,8 +217,8 @@ impl Validator for IprsValidator {
         self.decode(key, value).map(drop)
     }
 
-    /// As [`IprsValidator::order`] says; of several signatures of one record, the least. What is not good comes last,
-    /// and it is an error if nothing is.
+    /// Selects the greatest record by [`IprsValidator::order`]; of several signatures of one
+    /// record, the least. Invalid values are skipped. It is an error if no value is valid.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
             let record = self.decode(key, value)?;

@@ -1,12 +1,12 @@
-//! An announcement on its way: offered, half signed, signed.
+//! The stages of an announcement: offered, half signed, signed.
 //!
-//! The client signs first, then the node. So a node signs only for a client that has asked for it, and sees all
-//! that it vouches for, the client's signature included. A node that keeps a half-signed announcement and
-//! completes it later gains nothing: the dates are the client's, and whatever the client has signed since,
-//! a withdrawal above all, is newer and kept at least as long.
+//! The client signs first, then the node. So a node signs only for a client that has asked for it,
+//! and sees everything that it vouches for, including the client's signature. A node gains nothing
+//! by completing a half-signed announcement later: the dates are the client's, and everything that
+//! the client has signed since, such as a withdrawal, is newer and kept at least as long.
 //!
-//! **Invariants.** A [`HalfSigned`] has a good signature of the client, an [`Announcement`] of both, for the key
-//! that it was made or read under.
+//! **Invariants.** A [`HalfSigned`] has a good signature of the client, an [`Announcement`] of both
+//! parties, for the key that it was made or read under.
 //!
 //! **Spec.** `proto/presence.proto`, message `SignedAnnouncement`.
 
@@ -20,9 +20,9 @@ use super::{
 };
 use smart_record_core::{Timestamp, Writer};
 
-/// An announcement before anybody has signed it.
+/// An unsigned announcement.
 ///
-/// Most clients let an [`Announcer`](super::Announcer) make theirs, which gets the dates right.
+/// Most clients use an [`Announcer`](super::Announcer), which sets the dates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnouncementOffer {
     /// The node where the client is present.
@@ -31,20 +31,21 @@ pub struct AnnouncementOffer {
     pub handshake_key: ExchangeKey,
     /// The client's X25519 public key.
     pub presence_key: ExchangeKey,
-    /// The client's clock; greater than in anything that it has signed before.
+    /// The time of the client's clock; greater than in everything that it has signed before.
     pub created_at: Timestamp,
-    /// Until when the client is present; after `created_at`.
+    /// The end of the client's presence; after `created_at`.
     pub expires_at: Timestamp,
-    /// Until when replicas keep the announcement; not before `expires_at`. A client must never let it decrease,
-    /// or what it has withdrawn or renewed may come back.
+    /// Until when replicas keep the announcement; at least `expires_at`. A client must never
+    /// decrease it, or earlier announcements that it has withdrawn or renewed may reappear.
     pub retain_until: Timestamp,
 }
 
 impl AnnouncementOffer {
-    /// Signs the offer as the client. Any libp2p key will do, if it is that of the client in `key`.
+    /// Signs the offer as the client. `client` is the keypair, of any libp2p type, of the client in
+    /// `key`.
     ///
     /// # Errors
-    /// [`AnnounceError`] if replicas would refuse it, or the key cannot sign.
+    /// [`AnnounceError`] if replicas would refuse the announcement, or the key cannot sign.
     pub fn sign(
         &self,
         key: &PresenceKey,
@@ -73,7 +74,7 @@ impl AnnouncementOffer {
     }
 }
 
-/// An announcement that the client has signed and the node has not. It has no place in a record.
+/// An announcement that the client has signed and the node has not. It cannot be part of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfSigned {
     signed: Signed,
@@ -81,7 +82,8 @@ pub struct HalfSigned {
 }
 
 impl HalfSigned {
-    /// Reads what a client has sent and checks everything about it that does not depend on the time.
+    /// Decodes an announcement from a client and checks everything that does not depend on the
+    /// time.
     ///
     /// # Errors
     /// [`PresenceError`]; [`PresenceError::SurplusSignature`] if the node has signed already.
@@ -99,12 +101,12 @@ impl HalfSigned {
         Ok(Self { signed, keys })
     }
 
-    /// Signs as the node, after checking that the announcement is one of this node, with its handshake key, and
-    /// that replicas would take it at `now`. Whom a node hosts, and for how long, is its own affair: look before
-    /// you sign.
+    /// Signs as the node, after checking that the announcement is for this node, has its handshake
+    /// key, and would be admitted by replicas at `now`. It does not check whether the node wants to
+    /// host this client for this long: decide that before the call.
     ///
     /// # Errors
-    /// [`AnnounceError`] if there is something in it that the node must not sign, or the key cannot sign.
+    /// [`AnnounceError`] if a check fails, or the key cannot sign.
     pub fn countersign(
         self,
         node: &Keypair,
@@ -125,7 +127,7 @@ impl HalfSigned {
         if keys.handshake != handshake_key {
             return Err(AnnounceError::HandshakeKey);
         }
-        // It may have been made or read with other limits.
+        // It may have been made or decoded with other limits.
         limits.check_key(&signed.key).map_err(PresenceError::from)?;
         signed.message = Message::decode(&signed.key, signed.message.bytes, limits)?;
         signed.message.check_lead(now, limits)?;
@@ -139,7 +141,7 @@ impl HalfSigned {
     }
 }
 
-/// An announcement that client and node have signed.
+/// An announcement that both client and node have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     pub(super) signed: Signed,
@@ -147,7 +149,7 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Reads an announcement and checks everything about it that does not depend on the time.
+    /// Decodes an announcement and checks everything that does not depend on the time.
     ///
     /// # Errors
     /// [`PresenceError`]; [`PresenceError::Kind`] if it is a withdrawal.
@@ -159,7 +161,7 @@ impl Announcement {
         Self::verify(Signed::decode(key, bytes.into(), limits)?)
     }
 
-    /// Checks both signatures.
+    /// Verifies both signatures.
     pub(super) fn verify(signed: Signed) -> Result<Self, PresenceError> {
         let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
         if signed.node_signature.is_empty() {
@@ -170,7 +172,7 @@ impl Announcement {
         Ok(Self { signed, keys })
     }
 
-    /// Whether it is what the client has signed there, and the node's signature added.
+    /// Whether this is `half` with the node's signature added.
     pub fn completes(&self, half: &HalfSigned) -> bool {
         self.signed.key == half.signed.key && self.signed.message.bytes == half.signed.message.bytes
     }
@@ -179,12 +181,12 @@ impl Announcement {
 macro_rules! accessors {
     ($($type:ty),*) => {
         $(impl $type {
-            /// The bytes: an encoded `SignedAnnouncement`.
+            /// The encoded `SignedAnnouncement`.
             pub fn encode(&self) -> Vec<u8> {
                 self.signed.encode()
             }
 
-            /// The key under which it was signed.
+            /// The key that it was signed for.
             pub const fn key(&self) -> &PresenceKey {
                 &self.signed.key
             }
@@ -209,17 +211,17 @@ macro_rules! accessors {
                 self.keys.handshake
             }
 
-            /// The client's X25519 public key, for talking to it through the node.
+            /// The client's X25519 public key, for communication with it through the node.
             pub const fn presence_key(&self) -> ExchangeKey {
                 self.keys.presence
             }
 
-            /// The client's clock when it signed.
+            /// The time of the client's clock when it signed.
             pub const fn created_at(&self) -> Timestamp {
                 self.signed.message.created_at
             }
 
-            /// Until when the client is present.
+            /// The end of the client's presence.
             pub const fn expires_at(&self) -> Timestamp {
                 self.signed.message.expires_at
             }

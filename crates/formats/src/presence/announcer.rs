@@ -1,8 +1,8 @@
-//! The client's side: announces, renews and withdraws, and gets the dates right.
+//! The client's side: announces, renews and withdraws, and sets the dates.
 //!
-//! **Invariants.** `created_at` grows with everything that the client signs; `retain_until` never decreases, at
-//! whichever node, so that what is newer outlives everything that it hides or takes the room of, and nothing
-//! that was withdrawn comes back.
+//! **Invariants.** `created_at` increases with each message that the client signs. `retain_until`
+//! never decreases, across all nodes. So a newer message outlives every message that it hides or
+//! displaces, and a withdrawn announcement does not reappear.
 //!
 //! **Spec.** `docs/design.md`, section "Signing".
 
@@ -16,27 +16,28 @@ use super::{
 };
 use smart_record_core::{KeyMismatch, Seq, SigningHistory, Timestamp, Writer};
 
-/// Makes the announcements of one client under one key.
+/// Creates the announcements of one client under one key.
 ///
-/// A new one knows nothing of earlier announcements, so it lets the first that it makes, and all that follow, be
-/// retained for as long as anything earlier could be: [`max_ttl`](PresenceLimits::max_ttl) from then on. Otherwise
-/// what was announced before a restart with a longer lifetime could come back when the new one is gone.
+/// A new announcer does not know earlier announcements. So its messages are retained for as long as
+/// any earlier one could be: [`max_ttl`](PresenceLimits::max_ttl) from its first message on.
+/// Otherwise an announcement from before a restart with a longer lifetime could reappear after the
+/// new one has been dropped.
 ///
-/// Show it what the network holds with [`Announcer::resume`] before the first announcement, and it goes by that: then
-/// nothing is retained for longer than it has to be, and the client's clock does not go back. A client that has never
-/// announced anything resumes from an empty record.
+/// Pass the record from the network to [`Announcer::resume`] before the first announcement to avoid
+/// this: then no message is retained for longer than necessary, and the client's clock does not go
+/// back. A client that has never announced anything resumes from an empty record.
 #[derive(Debug)]
 pub struct Announcer {
     keypair: Keypair,
     limits: PresenceLimits,
     history: SigningHistory,
-    /// Where the client is present, as far as it is known here.
+    /// The known entries of the client.
     record: PresenceRecord,
 }
 
 impl Announcer {
-    /// An announcer for the client with this `keypair`, which has to be the one that `key` names. `limits` are
-    /// those of the DHT's replicas.
+    /// Creates an announcer for the client with this `keypair`, which has to be the client that
+    /// `key` names. `limits` are those of the DHT's replicas.
     ///
     /// # Errors
     /// [`AnnounceError`] if `key` names another client or is too long.
@@ -70,39 +71,41 @@ impl Announcer {
         &self.limits
     }
 
-    /// Takes note of the client's earlier announcements, so that new ones come after and outlive them. These are taken
-    /// for all that there were: better join what several replicas answer, and if it may not be all,
-    /// [`learn`](Self::learn) it.
+    /// Adds the client's earlier announcements, so that new ones are later and outlive them. The
+    /// record is taken to be complete: join the answers of several replicas first. If it may be
+    /// incomplete, use [`learn`](Self::learn).
     ///
     /// # Errors
-    /// [`KeyMismatch`] if it is a record of another key.
+    /// [`KeyMismatch`] if the record has another key.
     pub fn resume(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
         self.learn(record)?;
         self.history.complete();
         Ok(())
     }
 
-    /// Takes note of some of the client's earlier announcements, without taking them for all that there were: what is
-    /// announced next comes after these, and goes on to outlive whatever else there may have been.
+    /// Adds some of the client's earlier announcements, without taking them to be complete. The
+    /// next messages are later than these, and still outlive unknown ones.
     ///
     /// # Errors
-    /// [`KeyMismatch`] if it is a record of another key.
+    /// [`KeyMismatch`] if the record has another key.
     pub fn learn(&mut self, record: &PresenceRecord) -> Result<(), KeyMismatch> {
         self.record.join(record.clone())?;
         learn(&mut self.history, record);
         Ok(())
     }
 
-    /// Whether nothing can be signed at `now`, because the last announcement seems to come from the future: it was signed
-    /// with a clock that was ahead of this one by more than replicas allow.
+    /// Whether nothing can be signed at `now`, because the last announcement is from the future: it
+    /// was signed with a clock that was ahead of this one by more than replicas allow.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.history.is_ahead(now)
     }
 
-    /// Forgets the announcements for which the announcer [is ahead](Self::is_ahead) of `now`, after the clock was set right.
-    /// Replicas have refused them. What is announced next is retained as if nothing of the past were known.
+    /// Forgets the announcements for which the announcer [is ahead](Self::is_ahead) of `now`, after
+    /// the clock was corrected. Replicas have refused them. The next message is retained as if no
+    /// earlier one were known.
     ///
-    /// It should be known that it was the clock of before that was wrong and not that of now: look the record up first.
+    /// Look the record up first, to make sure that the earlier clock was wrong and not the current
+    /// one.
     pub fn forget_future(&mut self, now: Timestamp) {
         if self.is_ahead(now) {
             self.record.forget_after(self.history.latest(now));
@@ -111,13 +114,14 @@ impl Announcer {
         }
     }
 
-    /// Announces the client at `node` for `ttl` from `now` on, with these X25519 keys. The node has to
-    /// countersign it; see [`HalfSigned::countersign`].
+    /// Announces the client at `node` for `ttl` from `now`, with these X25519 keys. The node has to
+    /// countersign the result: see [`HalfSigned::countersign`].
     ///
     /// # Errors
-    /// [`AnnounceError`] if replicas would refuse it (too long a `ttl` or none at all, or a node that is the
-    /// client itself) or the key cannot sign; [`Limit::CLOCK_SKEW`](smart_record_core::Limit::CLOCK_SKEW) if the announcer
-    /// [is ahead](Self::is_ahead) of `now`.
+    /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is zero or too long, or
+    /// the node is the client itself) or the key cannot sign;
+    /// [`Limit::CLOCK_SKEW`](smart_record_core::Limit::CLOCK_SKEW) if the announcer [is
+    /// ahead](Self::is_ahead) of `now`.
     pub fn announce(
         &mut self,
         node: &PublicKey,
@@ -129,7 +133,8 @@ impl Announcer {
         self.sign(Writer::from(node), handshake_key, presence_key, now, ttl)
     }
 
-    /// Announces the client once more at the node of an earlier announcement, with the same X25519 keys.
+    /// Announces the client again at the node of an earlier announcement, with the same X25519
+    /// keys.
     ///
     /// # Errors
     /// As [`Announcer::announce`].
@@ -143,10 +148,12 @@ impl Announcer {
         self.sign(node, earlier.handshake_key(), earlier.presence_key(), now, ttl)
     }
 
-    /// Withdraws all that was announced at `node`, also what the node has not countersigned yet. Replicas retain the
-    /// withdrawal until the last announcement that it may hide is gone. If the announcer does not know all of them
-    /// ([`resume`](Self::resume)), that is [`max_ttl`](PresenceLimits::max_ttl) from `now` on, 48 hours by default,
-    /// because a node or a replica may hold an announcement from before a restart.
+    /// Withdraws all announcements at `node`, including those that the node has not countersigned
+    /// yet. Replicas retain the withdrawal until the last announcement that it may hide has been
+    /// dropped, and for at least a second. If the announcer does not know all of them
+    /// ([`resume`](Self::resume)), that is [`max_ttl`](PresenceLimits::max_ttl) from `now`, 48
+    /// hours by default, because a node or a replica may hold an announcement from before a
+    /// restart.
     ///
     /// # Errors
     /// As [`Announcer::announce`].
@@ -171,17 +178,16 @@ impl Announcer {
         Ok(withdrawal)
     }
 
-    /// Takes note of an announcement that the node has countersigned, so that it is part of
-    /// [`Announcer::record`].
+    /// Adds an announcement that the node has countersigned to [`Announcer::record`].
     ///
     /// # Errors
-    /// [`KeyMismatch`] if it is one of another key.
+    /// [`KeyMismatch`] if the announcement is for another key.
     pub fn accept(&mut self, announcement: Announcement) -> Result<(), KeyMismatch> {
         self.record.insert(announcement).map(drop)
     }
 
-    /// Where the client is present and has withdrawn, as far as it is known here: the record to be put. Without
-    /// what may go at `now`.
+    /// The known announcements and withdrawals of the client: the record to put. It leaves out
+    /// entries past `retain_until` at `now`, and the oldest that exceed the limits.
     pub fn record(&self, now: Timestamp) -> PresenceRecord {
         let mut record = self.record.clone();
         record.collect(now);
@@ -214,13 +220,14 @@ impl Announcer {
         Ok(half)
     }
 
-    /// The clock of what is signed next.
+    /// The timestamp of the next message.
     fn next(&self, now: Timestamp) -> Result<Seq, PresenceError> {
         Ok(self.history.next(now)?)
     }
 }
 
-/// The messages carry milliseconds: what is signed next is a millisecond later.
+/// Adds the entries of a record to the history. Messages carry milliseconds, so the next message is
+/// at least a millisecond later.
 fn learn(history: &mut SigningHistory, record: &PresenceRecord) {
     for entry in record.entries() {
         history.learn(Seq::last_at(entry.created_at()), entry.retain_until());

@@ -1,7 +1,8 @@
-//! What stands in a record for one node: an announcement or a withdrawal.
+//! The entry of a record for one node: an announcement or a withdrawal.
 //!
-//! **Invariants.** Holding an [`Entry`] means that all its signatures are good for its key. Entries of one node
-//! have a total order, in which the later beats the earlier; expiry plays no part in it.
+//! **Invariants.** Holding an [`Entry`] means that all its signatures are good for its key. Entries
+//! of a node have a total order, in which the later beats the earlier. Expiry does not affect the
+//! order.
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
@@ -15,17 +16,17 @@ use super::{
 };
 use smart_record_core::{Timestamp, Writer};
 
-/// What stands in a record for one node.
+/// The entry of a record for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// The client is present there.
+    /// The client announced its presence at the node.
     Announced(Announcement),
-    /// It was, and has taken it back.
+    /// The client withdrew its announcements at the node.
     Withdrawn(Withdrawal),
 }
 
 impl Entry {
-    /// Reads an encoded announcement or withdrawal and checks everything about it that does not depend on the
+    /// Decodes an announcement or withdrawal and checks everything that does not depend on the
     /// time.
     ///
     /// # Errors
@@ -38,7 +39,7 @@ impl Entry {
         Self::verify(Signed::decode(key, bytes.into(), limits)?)
     }
 
-    /// Checks all signatures that the message takes.
+    /// Verifies all signatures that the message needs.
     pub(super) fn verify(signed: Signed) -> Result<Self, PresenceError> {
         if signed.message.keys.is_some() {
             return Announcement::verify(signed).map(Self::Announced);
@@ -57,7 +58,7 @@ impl Entry {
         }
     }
 
-    /// The key under which it stands.
+    /// The key of the record.
     pub const fn key(&self) -> &PresenceKey {
         &self.signed().key
     }
@@ -67,7 +68,7 @@ impl Entry {
         self.signed().node()
     }
 
-    /// When the client made it.
+    /// When the client created the entry.
     pub const fn created_at(&self) -> Timestamp {
         self.signed().message.created_at
     }
@@ -90,22 +91,22 @@ impl From<Withdrawal> for Entry {
     }
 }
 
-/// A client's word that it is no longer present at a node.
+/// A client's signed statement that it is no longer present at a node.
 ///
-/// It takes the client's signature only: the key is the client's, and the node may be out of reach. A node
-/// that could withdraw alone could fill the client's record with withdrawals.
+/// Only the client signs it: the key is the client's, and the node may be unreachable. If a node
+/// could withdraw alone, it could fill the client's record with withdrawals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
     pub(super) signed: Signed,
 }
 
 impl Withdrawal {
-    /// Signs a withdrawal of all that was announced at `node` before `created_at`, to be kept until
-    /// `retain_until`. It has to be kept as long as what it hides: let an [`Announcer`](super::Announcer) see
-    /// to that.
+    /// Signs a withdrawal of all announcements at `node` before `created_at`, which replicas keep
+    /// until `retain_until`. It has to be kept as long as the announcements that it hides:
+    /// [`Announcer::withdraw`](super::Announcer::withdraw) ensures that.
     ///
     /// # Errors
-    /// [`AnnounceError`] if replicas would refuse it, or the key cannot sign.
+    /// [`AnnounceError`] if replicas would refuse the withdrawal, or the key cannot sign.
     pub fn sign(
         key: &PresenceKey,
         client: &Keypair,
@@ -135,7 +136,7 @@ impl Withdrawal {
         })
     }
 
-    /// The bytes that stand in a record as `Value.value`.
+    /// The encoded `SignedAnnouncement`, which is `Value.value` in a record.
     pub fn encode(&self) -> Vec<u8> {
         self.signed.encode()
     }
@@ -145,7 +146,7 @@ impl Withdrawal {
         self.signed.node()
     }
 
-    /// When the client made it: what was announced at the node before is hidden.
+    /// When the client created the withdrawal. It hides earlier announcements at the node.
     pub const fn created_at(&self) -> Timestamp {
         self.signed.message.created_at
     }

@@ -1,4 +1,4 @@
-//! Why bytes are not a presence record or a part of one, and why one cannot be made.
+//! Errors of presence records and announcements.
 //!
 //! **Invariants.** An error names the party or the field at fault, never a secret.
 //!
@@ -11,12 +11,12 @@ use libp2p_identity::{PeerId, SigningError};
 use super::{ExchangeKeyError, PresenceKeyError};
 use smart_record_core::{LimitExceeded, ProtobufError, Timestamp, WriterError};
 
-/// The two who sign an announcement.
+/// A party of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// Whose presence it is.
+    /// The peer that announces its presence.
     Client,
-    /// Where it is present.
+    /// The node that hosts the client.
     Node,
 }
 
@@ -33,102 +33,105 @@ impl fmt::Display for Party {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresenceError {
-    /// Too large, too long-lived, too many or from too far in the future.
+    /// A size, a lifetime, a count or a clock skew exceeds its limit.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// The key is not one of a presence record.
+    /// The key is not the key of a presence record.
     #[error(transparent)]
     Key(#[from] PresenceKeyError),
-    /// Not the protobuf message that it should be.
+    /// Not a valid protobuf message.
     #[error("not a protobuf message of a presence record: {0}")]
     Protobuf(#[from] ProtobufError),
-    /// Not the one canonical encoding: unknown fields, another order, a value twice.
+    /// The encoding is not canonical: for example unknown fields, another order or a duplicate
+    /// value.
     #[error("not the canonical encoding of a presence record")]
     NotCanonical,
-    /// A record without a value.
+    /// The record has no values.
     #[error("a presence record without a value")]
     Empty,
-    /// What is not signed differs from the key or from what is signed.
-    #[error("the field {field} differs from what it repeats")]
+    /// An unsigned field differs from the key or from the signed field.
+    #[error("the field {field} differs from the value that it repeats")]
     Disagrees {
-        /// Its name in `proto/presence.proto`.
+        /// The name of the field in `proto/presence.proto`.
         field: &'static str,
     },
     /// An identity is not a public key.
     #[error("the identity of the {party}: {error}")]
     Identity {
-        /// Whose.
+        /// The party.
         party: Party,
-        /// What is wrong.
+        /// The reason.
         error: WriterError,
     },
-    /// The announcement is of another client than the key, or at another node than its place says.
+    /// The message names another client or node than the expected one.
     #[error("the {party} is {named}, not {expected}")]
     OtherParty {
-        /// Which of the two.
+        /// The party that differs.
         party: Party,
-        /// The one named in the announcement.
+        /// The peer that the message names.
         named: Box<PeerId>,
-        /// The one it should be.
+        /// The expected peer.
         expected: Box<PeerId>,
     },
-    /// Client and node are the same peer; an announcement takes two.
+    /// Client and node are the same peer.
     #[error("client and node are the same peer")]
     SameParty,
-    /// Not the SHA-256 of the node's identity.
+    /// The fingerprint is not the SHA-256 of the node's identity.
     #[error("the fingerprint is not that of the node's identity")]
     Fingerprint,
-    /// The X25519 key of a party is not one.
+    /// The X25519 key of a party is invalid.
     #[error("the key of the {party}: {error}")]
     ExchangeKey {
-        /// Whose.
+        /// The party.
         party: Party,
-        /// What is wrong.
+        /// The reason.
         error: ExchangeKeyError,
     },
-    /// A kind of announcement that this version does not know.
+    /// This version does not know the kind of announcement.
     #[error("unknown kind of announcement {0}")]
     UnknownKind(i32),
-    /// A withdrawal with what only an announcement has, or one in the place of the other.
+    /// A withdrawal has a field that only an announcement has, or was found in place of an
+    /// announcement.
     #[error("not an announcement but a withdrawal, or a mixture of both")]
     Kind,
-    /// The dates are not in order: an announcement ends after it was made, and is kept until it ends.
+    /// The dates are not in order: `expires_at` is after `created_at`, and `retain_until` is at
+    /// least `expires_at`.
     #[error("the dates are not in order")]
     Dates,
     /// A party has not signed.
     #[error("the {missing} has not signed")]
     HalfSigned {
-        /// Who.
+        /// The party that has not signed.
         missing: Party,
     },
-    /// There is a signature where there should be none.
+    /// A signature is present where none is allowed.
     #[error("a signature of the {party} where there should be none")]
     SurplusSignature {
-        /// Whose.
+        /// The party.
         party: Party,
     },
-    /// A signature is not that of the party for this key and announcement.
+    /// A signature is not the party's for this key and announcement.
     #[error("the signature is not that of the {party} for this key and announcement")]
     Signature {
-        /// Whose it should be.
+        /// The party whose signature was expected.
         party: Party,
     },
-    /// All of it has expired.
+    /// The message, or every entry of the record, has expired.
     #[error("expired at {expired_at}")]
     Expired {
-        /// When.
+        /// The instant of expiry.
         expired_at: Timestamp,
     },
 }
 
-/// Why something cannot be announced, countersigned or withdrawn.
+/// Why an announcement or a withdrawal cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
     /// Replicas would refuse it.
     #[error(transparent)]
     Refused(#[from] PresenceError),
-    /// The handshake key that the client was told is not the node's.
+    /// The announcement has another handshake key than the node.
     #[error("the handshake key is not that of this node")]
     HandshakeKey,
     /// The key cannot sign.

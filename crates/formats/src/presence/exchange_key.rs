@@ -1,15 +1,15 @@
 //! X25519 public keys.
 //!
-//! **Invariants.** An [`ExchangeKey`] is not of low order: no secret of anybody gives the shared secret zero
-//! with it, which the whole world knows.
+//! **Invariants.** An [`ExchangeKey`] is not of low order. With a key of low order, every secret
+//! gives the shared secret zero, which everyone knows.
 //!
 //! **Spec.** [RFC 7748](https://www.rfc-editor.org/rfc/rfc7748#section-6.1), section 6.1.
 
 use x25519_dalek::{PublicKey, x25519};
 
-/// An X25519 public key, with which two peers agree on a secret.
+/// An X25519 public key, for two peers to agree on a secret.
 ///
-/// It comes from and becomes a [`x25519_dalek::PublicKey`].
+/// It converts from and to a [`x25519_dalek::PublicKey`].
 ///
 /// ```
 /// use smart_record_formats::presence::{ExchangeKey, ExchangeKeyError};
@@ -20,17 +20,17 @@ use x25519_dalek::{PublicKey, x25519};
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct ExchangeKey([u8; 32]);
 
-/// Why bytes are not an X25519 public key to be used.
+/// Why bytes are not a usable X25519 public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeKeyError {
-    /// Not 32 bytes.
+    /// The length is not 32 bytes.
     #[error("an X25519 public key of {got} bytes, not 32")]
     Length {
-        /// How many.
+        /// The length in bytes.
         got: usize,
     },
-    /// A point of low order, with which every secret gives the same.
+    /// The key is a point of low order, with which every secret gives the same shared secret.
     #[error("an X25519 public key of low order")]
     LowOrder,
 }
@@ -46,7 +46,8 @@ impl TryFrom<[u8; 32]> for ExchangeKey {
     type Error = ExchangeKeyError;
 
     fn try_from(bytes: [u8; 32]) -> Result<Self, ExchangeKeyError> {
-        // Every secret is a multiple of the cofactor, so it takes exactly the points of low order to zero.
+        // Every secret is a multiple of the cofactor, so it maps exactly the points of low order to
+        // zero.
         if x25519([0; 32], bytes) == [0; 32] {
             return Err(ExchangeKeyError::LowOrder);
         }
@@ -81,8 +82,8 @@ impl From<ExchangeKey> for PublicKey {
 mod tests {
     use super::*;
 
-    /// The u coordinates of the points of order 1, 2, 4 and 8, of the curve and its twist, and those of them
-    /// that have a second encoding; little-endian.
+    /// The u coordinates of the points of order 1, 2, 4 and 8, of the curve and its twist, and
+    /// those of them that have a second encoding; little-endian.
     const LOW_ORDER: [&str; 7] = [
         "0000000000000000000000000000000000000000000000000000000000000000",
         "0100000000000000000000000000000000000000000000000000000000000000",

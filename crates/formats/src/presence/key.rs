@@ -1,10 +1,12 @@
-//! The key under which a client's presence stands.
+//! The key of a client's presence record.
 //!
-//! **Invariants.** A [`PresenceKey`] is UTF-8 and has the form `/namespace/<client id>/…`, the client's peer id
-//! in its one textual form. So a client has one key for each path, and a key names one client.
+//! **Invariants.** A [`PresenceKey`] is UTF-8 and has the form `/namespace/<client id>/…`, with the
+//! client's peer id in its canonical text form. So a client has one key for each path, and a key
+//! names one client.
 //!
-//! **Spec.** `proto/presence.proto`, fields `key` and `id2`;
-//! [peer ids as text](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation).
+//! **Spec.** `proto/presence.proto`, fields `key` and `id2`; the
+//! [representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation)
+//! of peer ids as text.
 
 use std::fmt;
 
@@ -12,7 +14,7 @@ use libp2p_identity::PeerId;
 
 use smart_record_core::RecordKey;
 
-/// A base58 peer id has at most 61 characters.
+/// Maximum length of a client id; a base58 peer id has at most 61 characters.
 const MAX_PEER_ID_CHARS: usize = 64;
 
 /// The key of a client's presence record.
@@ -32,14 +34,14 @@ pub struct PresenceKey {
     client: PeerId,
 }
 
-/// Why a key is not one of a presence record.
+/// Why a key is not the key of a presence record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresenceKeyError {
-    /// The key is not text.
+    /// The key is not UTF-8.
     #[error("the key is not UTF-8")]
     NotUtf8,
-    /// Not of the form `/namespace/<client id>/…`; the last `/` has to be there.
+    /// The key is not of the form `/namespace/<client id>/…`. The last `/` is required.
     #[error("the key is not of the form /namespace/<client id>/…")]
     Form,
     /// The second segment is not a peer id in base58.
@@ -56,13 +58,13 @@ impl PresenceKey {
         Self::with_path(client, "")
     }
 
-    /// The key `/presence/<client id>/<path>`, for a client that is present in several ways.
+    /// The key `/presence/<client id>/<path>`, for a client with several presence records.
     pub fn with_path(client: PeerId, path: &str) -> Self {
         let key = RecordKey::new(format!("/{}/{client}/{path}", Self::NAMESPACE));
         Self { key, client }
     }
 
-    /// Reads a key, whatever its namespace.
+    /// Parses a key of any namespace.
     ///
     /// # Errors
     /// [`PresenceKeyError`].
@@ -88,23 +90,23 @@ impl PresenceKey {
         Ok(Self { key: key.clone(), client: peer })
     }
 
-    /// The client whose presence stands there.
+    /// The client that the key names.
     pub const fn client(&self) -> PeerId {
         self.client
     }
 
-    /// The key as the DHT knows it.
+    /// The key in the DHT.
     pub const fn as_record_key(&self) -> &RecordKey {
         &self.key
     }
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
-        // It was checked to be text, or made from it.
+        // The constructors make or check text, so this cannot fail.
         std::str::from_utf8(self.key.as_bytes()).unwrap_or_default()
     }
 
-    /// The key with one layer more, for a node.
+    /// The key with the peer id of a node as an additional segment.
     pub(super) fn subkey(&self, node: &PeerId) -> String {
         let key = self.as_str();
         let separator = if key.ends_with('/') { "" } else { "/" };

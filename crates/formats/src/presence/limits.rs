@@ -1,6 +1,6 @@
-//! The bounds of presence records.
+//! The limits of presence records.
 //!
-//! **Invariants.** What is kept of too much is the same whatever order it came in.
+//! **Invariants.** The entries that are kept do not depend on the order in which they arrived.
 //!
 //! **Spec.** `docs/design.md`, section "Validators".
 
@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::PresenceKey;
 use smart_record_core::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, settings};
 
-/// The bounds of presence records.
+/// The limits of presence records.
 ///
-/// They decide what a replica keeps, so all nodes of one DHT should use the same; the defaults are meant for
-/// that. Sizes are bytes.
+/// They decide what a replica keeps, so all nodes of a DHT should use the same limits, such as the
+/// defaults. Sizes are bytes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,44 +45,45 @@ impl Default for PresenceLimits {
 }
 
 settings! { PresenceLimits:
-    /// The length of a key. Defaults to 256, as for smart records.
+    /// Maximum length of a key. Defaults to 256, as for smart records.
     key_bytes, with_key_bytes: usize;
-    /// The length of a record. Defaults to 8 KiB, which a GET can be answered with beside the addresses of
-    /// the closer peers.
+    /// Maximum size of a record. Defaults to 8 KiB, which fits into a reply to a GET beside the
+    /// addresses of the closer peers.
     record_bytes, with_record_bytes: usize;
-    /// The length of a value of the record, counted at its largest for the keys of the client and the node and
-    /// the length of the DHT key. Defaults to 2,816: enough for two RSA keys of 4,096 bits and a key of 190
-    /// bytes. With two Ed25519 keys it is about 500.
+    /// Maximum size of a value of the record, counted as the largest possible for the keys of the
+    /// client and the node and the length of the DHT key. Defaults to 2,816: enough for two RSA
+    /// keys of 4,096 bits and a key of 190 bytes. With two Ed25519 keys a value takes about 500.
     announcement_bytes, with_announcement_bytes: usize;
-    /// At how many nodes a client is present; of more, those with the newest announcements stay. Defaults to
-    /// 8, a guess: few clients need more, and with Ed25519 keys they fill half a record.
+    /// Maximum number of nodes at which a client is present. The newest entries are kept. Defaults
+    /// to 8, a guess: few clients need more, and with Ed25519 keys they fill half a record.
     ///
-    /// Of large announcements fewer stay: one stays while those newer than it, each counted at its largest,
-    /// come to less than [`record_bytes`](Self::record_bytes) minus what stands before the values, minus
-    /// [`announcement_bytes`](Self::announcement_bytes). So whether it stays depends on what stays, and
-    /// replicas agree on it whatever order the announcements came in.
+    /// Fewer large entries are kept. An entry is kept while the newer ones together, each counted
+    /// at its largest, take less than [`record_bytes`](Self::record_bytes) minus the fields before
+    /// the values, minus [`announcement_bytes`](Self::announcement_bytes). So whether it is kept
+    /// depends only on entries that are kept, and replicas agree whatever the order of arrival.
     nodes_per_client, with_nodes_per_client: usize;
-    /// From when an announcement was made to its `retain_until`, at most. Defaults to 48 hours, as long as
+    /// Maximum duration from `created_at` to `retain_until`. Defaults to 48 hours, as long as
     /// Kademlia keeps records.
     max_ttl, with_max_ttl: Duration;
-    /// How far in the future an announcement may be made. Defaults to 5 minutes, which covers a machine that
-    /// keeps its clock at all.
+    /// How far `created_at` may be ahead of the replica's clock. Defaults to 5 minutes, which
+    /// covers a machine that keeps its clock at all.
     max_clock_skew, with_max_clock_skew: Duration;
 }
 
 impl PresenceLimits {
-    /// The bytes of an announcement, counted at their largest for the keys of its client and node.
+    /// Limit of the size of an announcement in bytes, counted as the largest possible for the keys
+    /// of its client and node.
     pub const ANNOUNCEMENT_BYTES: Limit = Limit::new("the announcement", "bytes");
-    /// The nodes at which a client is present.
+    /// Limit of the number of nodes at which a client is present.
     pub const NODES_PER_CLIENT: Limit = Limit::new("the client's presence", "nodes");
 
     pub(super) fn check_key(&self, key: &PresenceKey) -> Result<(), LimitExceeded> {
         Limit::KEY_BYTES.check(key.as_str().len(), self.key_bytes)
     }
 
-    /// Whether an announcement stays that has `count` newer ones of `weight` together above it.
+    /// Whether an entry is kept if there are `count` newer ones with a total weight of `weight`.
     pub(super) fn stays(&self, key: &PresenceKey, count: usize, weight: usize) -> bool {
-        // The fields of the record before its values, as long as they can get.
+        // Maximum size of the fields of the record before its values.
         let head = key.as_str().len().saturating_add(key.client().to_string().len());
         let head = head.saturating_add(16);
         let room = self.record_bytes.saturating_sub(self.announcement_bytes).saturating_sub(head);

@@ -1,8 +1,9 @@
-//! What the parties sign: the message of an announcement or a withdrawal.
+//! The signed message of an announcement or a withdrawal.
 //!
-//! **Invariants.** The bytes of a [`Message`] are canonical and kept verbatim; client and node are two peers, the
-//! client that of the key; the fingerprint is the node's; the dates are in order and the lifetime within the
-//! limits; an announcement has both X25519 keys, a withdrawal none.
+//! **Invariants.** The bytes of a [`Message`] are canonical and kept verbatim. Client and node are
+//! different peers, and the client is that of the key. The fingerprint is the node's. The dates are
+//! in order and the lifetime is within the limits. An announcement has both X25519 keys, a
+//! withdrawal none.
 //!
 //! **Spec.** `proto/presence.proto`, message `AnnouncementMessage`.
 
@@ -13,7 +14,7 @@ use super::{ExchangeKey, Party, PresenceError, PresenceKey, PresenceLimits};
 use crate::proto::presence as proto;
 use smart_record_core::{Limit, LimitExceeded, ProtobufError, Purpose, Timestamp, Writer};
 
-/// The domain of the signatures, as RFC 0002 separates them.
+/// The domain of the signatures, as defined by RFC 0002.
 pub const SIGNATURE_DOMAIN: &str = "libp2p-presence";
 
 /// The parties' X25519 public keys.
@@ -30,14 +31,14 @@ pub(super) struct Message {
     pub(super) hash: [u8; 32],
     pub(super) node: Writer,
     pub(super) client: Writer,
-    /// None: it is a withdrawal.
+    /// `None` in a withdrawal.
     pub(super) keys: Option<Keys>,
     pub(super) created_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) retain_until: Timestamp,
 }
 
-/// The parts of a message, to be encoded.
+/// The fields of a message to encode.
 pub(super) struct Draft<'a> {
     pub(super) node: &'a Writer,
     pub(super) client: &'a Writer,
@@ -74,7 +75,7 @@ impl Draft<'_> {
 }
 
 impl Message {
-    /// Reads a message under `key` and checks everything but signatures and the time.
+    /// Decodes a message under `key` and checks everything except the signatures and the time.
     pub(super) fn decode(
         key: &PresenceKey,
         bytes: Bytes,
@@ -139,10 +140,10 @@ impl Message {
         Ok(Self { bytes, hash, node, client, keys, created_at, expires_at, retain_until })
     }
 
-    /// What `party` signs.
+    /// The bytes that `party` signs.
     pub(super) fn envelope(&self, key: &PresenceKey, party: Party) -> Vec<u8> {
-        // The parties sign different bytes, and a withdrawal others than an announcement, so that no signature
-        // can stand where another should.
+        // The payload type differs by party and by kind of message, so no signature can be used in
+        // place of another.
         let payload_type: &[u8] = match (self.keys, party) {
             (Some(_), Party::Client) => b"/libp2p-presence/announcement/client",
             (Some(_), Party::Node) => b"/libp2p-presence/announcement/node",
@@ -152,7 +153,7 @@ impl Message {
         purpose.signed_bytes(key.as_record_key(), &self.bytes)
     }
 
-    /// Checks that the message was not made too far in the future.
+    /// Checks that the message was not created too far in the future.
     pub(super) fn check_lead(
         &self,
         now: Timestamp,
@@ -166,13 +167,14 @@ impl Message {
     }
 }
 
-/// A signature is longer than the public key by at most this: that of a secp256k1 key, by 35.
+/// Maximum difference of the lengths of a signature and its encoded public key. For a secp256k1 key
+/// it is 35.
 pub(super) const SIGNATURE_OVER_KEY: usize = 36;
 
-/// The length of a value of the record at its largest. All values of one node weigh the same, which makes
-/// the bound of a record part of the join.
+/// Maximum length of a value of the record. It is the same for all values of a node, so the limit
+/// of a record works with joins.
 pub(super) fn weight(key: &PresenceKey, client: &Writer, node: &Writer) -> usize {
-    // Tags, lengths, dates, the kind, two X25519 keys and the fingerprint: 181.
+    // Tags, lengths, dates, the kind, two X25519 keys and the fingerprint take up to 181 bytes.
     const FRAMING: usize = 192;
     let subkey = key.subkey(&node.peer_id()).len();
     [client, node].iter().fold(subkey.saturating_add(FRAMING), |sum, party| {
@@ -194,7 +196,7 @@ fn exchange_key(party: Party, bytes: &[u8]) -> Result<ExchangeKey, PresenceError
     bytes.try_into().map_err(|error| PresenceError::ExchangeKey { party, error })
 }
 
-/// A date on the wire; one that is out of range becomes the last.
+/// The date on the wire. One that is out of range becomes the maximum.
 pub(super) fn date(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,9 @@
-//! The record under a client's key: its newest entry for each node.
+//! The presence record of a client: its newest entry for each node.
 //!
-//! **Invariants.** One entry for each node, all of the record's key. Joining keeps the newest entry of each node
-//! and is commutative, associative and idempotent, also under [`PresenceRecord::truncate`]; no clock decides
-//! anything in it. The encoding is canonical: equal records have equal bytes.
+//! **Invariants.** A record has at most one entry for each node, all for the record's key. A join
+//! keeps the newest entry of each node. It is commutative, associative and idempotent, also
+//! together with [`PresenceRecord::truncate`], and depends on no clock. The encoding is canonical:
+//! equal records have equal bytes.
 //!
 //! **Spec.** `proto/presence.proto`, message `Record`.
 
@@ -22,19 +23,20 @@ use smart_record_core::{
     KeyMismatch, Limit, LimitExceeded, MAX_BAD_SIGNATURES, ProtobufError, Timestamp,
 };
 
-/// Where a client is present, and where it was.
+/// The presence record of a client: one entry, announcement or withdrawal, for each node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceRecord {
     key: PresenceKey,
     entries: BTreeMap<PeerId, Entry>,
 }
 
-/// A record ready to be put under `path`, which is its whole key: what the client `client` announces at the node
-/// `node`, or withdraws from it, by a message that is signed as it should be and expires at `expires_at`.
+/// Makes a record to put under `path`, which is its whole key, from one signed message: an
+/// announcement of the client `client` at the node `node`, or a withdrawal. The message has the
+/// required signatures and expires at `expires_at`.
 ///
 /// # Errors
-/// [`PresenceError`] if the message is not one of this client and this node under this key, or does not
-/// expire then: what replicas would refuse.
+/// [`PresenceError`] if the message is not one of this client and this node under this key, or does
+/// not expire at `expires_at`. Replicas would refuse it.
 pub fn make_put_record(
     path: &PresenceKey,
     client: &PeerId,
@@ -59,17 +61,18 @@ pub fn make_put_record(
 }
 
 impl PresenceRecord {
-    /// A record without entries.
+    /// Creates a record without entries.
     pub const fn new(key: PresenceKey) -> Self {
         Self { key, entries: BTreeMap::new() }
     }
 
-    /// Reads a record and checks everything about it that does not depend on the time: a single fault, and all
-    /// of it is refused. What is expired or from the future passes. To read what the network answers, use
-    /// [`PresenceValidator::read`](super::PresenceValidator::read), which takes what is good at a time.
+    /// Decodes a record and checks everything that does not depend on the time. One fault makes the
+    /// whole record invalid. Entries that are expired or from the future are accepted. To read what
+    /// the network returns, use [`PresenceValidator::read`](super::PresenceValidator::read), which
+    /// keeps the good entries.
     ///
     /// # Errors
-    /// [`PresenceError`] if anything in it is not as it should be.
+    /// [`PresenceError`] if any part of it is invalid.
     pub fn decode(
         key: &PresenceKey,
         value: impl Into<Bytes>,
@@ -89,7 +92,8 @@ impl PresenceRecord {
         refusal.map_or(Ok(record), Err)
     }
 
-    /// What is good of these values, joined. Given `now`, without what has expired or is from the future.
+    /// Joins the good entries of these values. With `now`, entries that have expired or are from
+    /// the future are left out.
     pub(crate) fn salvage<'a>(
         key: &PresenceKey,
         values: impl IntoIterator<Item = &'a [u8]>,
@@ -135,10 +139,11 @@ impl PresenceRecord {
         Ok(record)
     }
 
-    /// The join of those of these candidates, each with the number of the value in which it came, whose signatures
-    /// are good, truncated. What is refused is told, and may end it. The newest are looked at first, so that what
-    /// they hide or leave no room for is not verified; nor is the rest of a value of which
-    /// [`MAX_BAD_SIGNATURES`] were bad.
+    /// Joins and truncates the candidates whose signatures are good. Each candidate comes with the
+    /// index of its value. `refuse` is called with each refusal and may end the process. The newest
+    /// are processed first, so candidates that they hide or leave no room for are not verified.
+    /// After [`MAX_BAD_SIGNATURES`] bad signatures in a value, the rest of that value is not
+    /// verified either.
     fn gather(
         key: &PresenceKey,
         mut candidates: Vec<(usize, Signed)>,
@@ -157,7 +162,7 @@ impl PresenceRecord {
             if !limits.stays(key, record.entries.len(), weight) {
                 let got = weight.saturating_add(signed.weight());
                 let limit = LimitExceeded::new(Limit::VALUE_BYTES, got, limits.record_bytes());
-                // Whatever comes after it has no room either.
+                // There is no room for the remaining candidates either.
                 let _ = refuse(limit.into());
                 break;
             }
@@ -195,37 +200,37 @@ impl PresenceRecord {
         &self.key
     }
 
-    /// The entries, ordered by the peer id of the node; also those that have expired.
+    /// The entries, including expired ones, ordered by the peer id of the node.
     pub fn entries(&self) -> btree_map::Values<'_, PeerId, Entry> {
         self.entries.values()
     }
 
-    /// The entry of a node, even if it has expired.
+    /// The entry of a node. It may have expired.
     pub fn entry(&self, node: &PeerId) -> Option<&Entry> {
         self.entries.get(node)
     }
 
-    /// Whether there is no entry.
+    /// Whether the record has no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The instant at which the last entry may go.
+    /// The instant at which the last entry may be dropped; `None` if the record is empty.
     pub fn retain_until(&self) -> Option<Timestamp> {
         self.entries().map(Entry::retain_until).max()
     }
 
-    /// Joins one entry; says whether it is now the newest of its node and was not before.
+    /// Joins one entry. Returns whether it replaced an older entry of its node or is the first.
     ///
     /// # Errors
-    /// [`KeyMismatch`] if it is an entry of another key.
+    /// [`KeyMismatch`] if the entry is for another key.
     pub fn insert(&mut self, entry: impl Into<Entry>) -> Result<bool, KeyMismatch> {
         let entry = entry.into();
         self.check_key(entry.key())?;
         Ok(self.insert_unchecked(entry))
     }
 
-    /// Joins another state of the record, node by node.
+    /// Joins another state of the record: keeps the newest entry of each node.
     ///
     /// # Errors
     /// [`KeyMismatch`] if it is a record of another key.
@@ -245,7 +250,7 @@ impl PresenceRecord {
         Ok(())
     }
 
-    /// Joins an entry of this record's key.
+    /// Joins an entry without a check of its key.
     pub(super) fn insert_unchecked(&mut self, entry: Entry) -> bool {
         match self.entries.entry(entry.node()) {
             btree_map::Entry::Vacant(vacant) => {
@@ -262,8 +267,8 @@ impl PresenceRecord {
         }
     }
 
-    /// Drops the oldest entries that are more than `limits` allow; says how many. Doing so before or after a
-    /// join gives the same: see [`PresenceLimits::nodes_per_client`].
+    /// Drops the oldest entries that exceed `limits`. Returns their number. The order of
+    /// truncations and joins does not change the result: see [`PresenceLimits::nodes_per_client`].
     pub fn truncate(&mut self, limits: &PresenceLimits) -> usize {
         let mut newest_first: Vec<_> = self.entries().map(Entry::signed).collect();
         newest_first.sort_by_key(|signed| std::cmp::Reverse(signed.rank()));
@@ -282,20 +287,21 @@ impl PresenceRecord {
         surplus.len()
     }
 
-    /// Drops the entries that may go at `now`; says how many. No view at `now` or later changes.
+    /// Drops the entries with `retain_until` at or before `now`. Returns their number. No view at
+    /// `now` or later changes.
     pub fn collect(&mut self, now: Timestamp) -> usize {
         let before = self.entries.len();
         self.entries.retain(|_, entry| entry.retain_until() > now);
         before.saturating_sub(self.entries.len())
     }
 
-    /// Drops the entries that were made after `latest`.
+    /// Drops the entries that were created after `latest`.
     pub(super) fn forget_after(&mut self, latest: Timestamp) {
         self.entries.retain(|_, entry| entry.created_at() <= latest);
     }
 
-    /// What a reader sees at `now`: where the client is present, ordered by the peer id of the node. What has
-    /// expired or was withdrawn is hidden.
+    /// The announcements that are valid at `now`, ordered by the peer id of the node. Expired and
+    /// withdrawn announcements are hidden.
     pub fn view(&self, now: Timestamp) -> impl Iterator<Item = &Announcement> {
         self.entries().filter_map(move |entry| match entry {
             Entry::Announced(announcement) if announcement.expires_at() > now => Some(announcement),
@@ -303,14 +309,15 @@ impl PresenceRecord {
         })
     }
 
-    /// Whether a replica may admit the record at `now`: none of it is from the future, and something is
-    /// retained.
+    /// Checks that a replica may admit the record at `now`: no entry is from the future, and at
+    /// least one is still retained. Returns when the last entry may be dropped.
     pub(crate) fn check_time(
         &self,
         now: Timestamp,
         limits: &PresenceLimits,
     ) -> Result<Timestamp, PresenceError> {
-        // The one that is farthest ahead is told: by how much says whether a clock was wrong.
+        // The error names the entry that is farthest ahead: its lead shows whether a clock was
+        // wrong.
         let messages = self.entries().map(|entry| &entry.signed().message);
         if let Some(newest) = messages.max_by_key(|message| message.created_at) {
             newest.check_lead(now, limits)?;
@@ -323,7 +330,8 @@ impl PresenceRecord {
     }
 }
 
-/// Whether all that `part` says stands in `whole`. Both have been checked before; here no signature is.
+/// Whether `whole` has every entry of `part`. Both have been validated before: signatures are not
+/// verified.
 pub(crate) fn contains(
     key: &PresenceKey,
     whole: &[u8],
@@ -339,8 +347,9 @@ pub(crate) fn contains(
     Ok(positions(part)?.is_subset(&positions(whole)?))
 }
 
-/// An encoded record, which has been checked before, without the values that may go at `now`; `None` if those are
-/// none, or all. No signature is checked.
+/// Removes the values with `retain_until` at or before `now` from an encoded record. The record has
+/// been validated before: signatures are not verified. Returns `None` if no value, or every value,
+/// would be removed.
 pub(crate) fn collect(
     key: &PresenceKey,
     value: &[u8],
@@ -359,7 +368,7 @@ pub(crate) fn collect(
     is_less.then(|| encode(key, retained))
 }
 
-/// The canonical wire form of a record of these values.
+/// Encodes a record of these values canonically.
 fn encode(key: &PresenceKey, mut values: Vec<proto::Value>) -> Vec<u8> {
     values.sort_by(|a, b| a.id2.cmp(&b.id2));
     proto::Record {
@@ -371,7 +380,7 @@ fn encode(key: &PresenceKey, mut values: Vec<proto::Value>) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The values of an encoded record whose own fields are as they should be.
+/// Decodes a record without its values, checks its own fields, and returns the encoded values.
 fn open(
     key: &PresenceKey,
     value: Bytes,

@@ -1,4 +1,4 @@
-//! A message of presence with the signatures that came with it.
+//! A presence message with its signatures.
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
@@ -14,18 +14,19 @@ use super::{
 use crate::proto::presence as proto;
 use smart_record_core::{Limit, ProtobufError, Timestamp};
 
-/// A message and the signatures that came with it, good or not.
+/// A message with its signatures, which are not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signed {
     pub(super) key: PresenceKey,
     pub(super) message: Message,
     pub(super) client_signature: Bytes,
-    /// Empty: none.
+    /// Empty if there is none.
     pub(super) node_signature: Bytes,
 }
 
 impl Signed {
-    /// Reads a message with its signatures and checks everything but the signatures and the time.
+    /// Decodes a message with its signatures and checks everything except the signatures and the
+    /// time.
     pub(super) fn decode(
         key: &PresenceKey,
         bytes: Bytes,
@@ -55,7 +56,8 @@ impl Signed {
         })
     }
 
-    /// Reads a value of a record: as [`Signed::decode`], and what is not signed agrees with what is.
+    /// Decodes a value of a record, as [`Signed::decode`], and checks that the unsigned fields
+    /// equal the signed ones.
     pub(super) fn from_value(
         key: &PresenceKey,
         value: proto::Value,
@@ -105,13 +107,14 @@ impl Signed {
         weight(&self.key, &self.message.client, &self.message.node)
     }
 
-    /// Where the message stands among those of its node: the later is the greater.
+    /// The position among the messages of the node. The later message is the greater.
     pub(super) const fn position(&self) -> (Timestamp, [u8; 32]) {
         (self.message.created_at, self.message.hash)
     }
 
-    /// The same with different signatures is the greater for the lesser ones: some kinds of keys sign
-    /// differently each time.
+    /// The position, then the signatures in reverse: of the same message with different signatures,
+    /// the one with the lesser signatures is the greater. For some key types each signature
+    /// differs.
     pub(super) fn rank(&self) -> impl Ord + use<> {
         let signatures = (self.client_signature.clone(), self.node_signature.clone());
         (self.position(), Reverse(signatures))

@@ -1,8 +1,8 @@
 //! The validator of presence records.
 //!
-//! **Invariants.** A valid value is canonical, all its announcements are signed by both parties, none is from the
-//! future, and at least one is retained; the others may be due to go. Nothing but `validate`, `read` and `collect`
-//! looks at the time.
+//! **Invariants.** A valid value is canonical, all its entries have the required signatures, none
+//! is from the future, and at least one is still retained; the others may be past `retain_until`.
+//! Only `validate`, `read` and `collect` use the time.
 //!
 //! **Spec.** `docs/design.md`, section "Validators"; [`crate::presence`].
 
@@ -15,7 +15,7 @@ use smart_record_core::{
     best_of,
 };
 
-/// The rules of presence records, under `presence` or any other namespace that a user chooses.
+/// Validator of presence records, for the namespace `presence` or any other that a user chooses.
 ///
 /// ```
 /// use smart_record_formats::presence::{PresenceKey, PresenceValidator};
@@ -31,7 +31,7 @@ pub struct PresenceValidator {
 }
 
 impl PresenceValidator {
-    /// Rules with these limits.
+    /// Creates a validator with these limits.
     pub const fn new(limits: PresenceLimits) -> Self {
         Self { limits }
     }
@@ -41,12 +41,12 @@ impl PresenceValidator {
         &self.limits
     }
 
-    /// Reads from a value what a replica would admit at `now`, and leaves out the rest: what is forged, expired,
-    /// from the future or over a limit. This is how to read what the network answers; join the answers with
-    /// [`PresenceRecord::join`], and look at them with [`PresenceRecord::view`].
+    /// Reads the entries that a replica would admit at `now`. It leaves out those that are forged,
+    /// expired, from the future or over a limit. Use it for the values that the network returns;
+    /// join the results with [`PresenceRecord::join`], and read them with [`PresenceRecord::view`].
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing is left; the first reason.
+    /// [`ValidationError`] if no entry is left: the first reason.
     pub fn read(
         &self,
         key: &RecordKey,
@@ -72,7 +72,7 @@ impl Validator for PresenceValidator {
         self.parse(key).map(drop)
     }
 
-    /// Everything in the record has to be good; only what has expired may be there beside what has not.
+    /// Checks that every entry is good. Entries past `retain_until` are accepted beside others.
     fn validate(
         &self,
         key: &RecordKey,
@@ -83,8 +83,9 @@ impl Validator for PresenceValidator {
         Ok(Validity::until_within_limits(record.check_time(now, &self.limits)?))
     }
 
-    /// For those who cannot consolidate: the record with the newest entry wins, then the one with more entries,
-    /// then by the hash of the bytes. A value that is not a presence record is never selected.
+    /// Selects a record for callers that do not consolidate: the one with the newest entry, then
+    /// with the most entries, then with the greatest hash of the bytes. A value that is not a
+    /// presence record is never selected.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         let key = self.parse(key)?;
         best_of(values, |value| {
@@ -95,8 +96,8 @@ impl Validator for PresenceValidator {
         })
     }
 
-    /// The newest entry for each node of all that is good in these values, in canonical form. What is not good is
-    /// left out; if nothing is, that is an error.
+    /// Joins the good entries of these values, in canonical form. Bad entries are left out. It is
+    /// an error if no entry is good.
     fn consolidate(&self, key: &RecordKey, values: &[&[u8]]) -> Result<Vec<u8>, ValidationError> {
         if values.is_empty() {
             return Err(ValidationError::NoValue);

@@ -16,20 +16,20 @@ pub struct Record {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Value {
-    /// The subkey: the key with one layer more, the peer id of the node as text.
+    /// The subkey: the key with the peer id of the node as an additional segment.
     #[prost(string, tag = "1")]
     pub id2: ::prost::alloc::string::String,
-    /// As signed.
+    /// As in the signed message.
     #[prost(int64, tag = "3")]
     pub creation_date: i64,
-    /// As signed.
+    /// As in the signed message.
     #[prost(int64, tag = "4")]
     pub expiration_date: i64,
     /// An encoded `SignedAnnouncement`.
     #[prost(bytes = "bytes", tag = "5")]
     pub value: ::prost::bytes::Bytes,
 }
-/// A message and who signed it, over libp2p RFC 0002: domain "libp2p-presence",
+/// A message with signatures by libp2p RFC 0002: domain "libp2p-presence",
 /// payload uvarint(len(key)) key message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SignedAnnouncement {
@@ -59,18 +59,18 @@ pub struct AnnouncementMessage {
     /// SHA-256 of `node_identity`.
     #[prost(bytes = "bytes", tag = "4")]
     pub fingerprint: ::prost::bytes::Bytes,
-    /// Until when the client is present; of a withdrawal, until when it is kept.
+    /// The end of the client's presence. In a withdrawal, the end of its retention.
     #[prost(int64, tag = "5")]
     pub expiration_date: i64,
     /// The client's X25519 public key. Empty in a withdrawal.
     #[prost(bytes = "bytes", tag = "6")]
     pub presence_key: ::prost::bytes::Bytes,
-    /// The client's clock when it signed. Of two announcements at one node the
-    /// later counts.
+    /// The time of the client's clock when it signed. Of two announcements at a node
+    /// the later counts.
     #[prost(int64, tag = "7")]
     pub creation_date: i64,
-    /// Until when replicas keep the announcement. Absent when equal to
-    /// `expiration_date`, which it is never less than, and in a withdrawal.
+    /// Until when replicas keep the announcement. Never less than `expiration_date`.
+    /// Absent if equal to `expiration_date`, and in a withdrawal.
     #[prost(int64, optional, tag = "8")]
     pub retain_until: ::core::option::Option<i64>,
     #[prost(enumeration = "AnnouncementKind", tag = "9")]
@@ -81,7 +81,7 @@ pub struct AnnouncementMessage {
 pub enum AnnouncementKind {
     /// The client is present at the node.
     Present = 0,
-    /// It is not, whatever was announced before `creation_date`.
+    /// The client withdraws its announcements before `creation_date`.
     Withdrawn = 1,
 }
 impl AnnouncementKind {

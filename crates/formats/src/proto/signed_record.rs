@@ -16,7 +16,7 @@ pub struct Envelope {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Record {
-    /// Of the DHT: `/namespace/path`. Signed, so that a record cannot be moved.
+    /// The key in the DHT, `/namespace/path`. It is signed, so a record cannot be moved.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "2")]
@@ -24,7 +24,7 @@ pub struct Record {
     /// The highest wins.
     #[prost(uint64, tag = "3")]
     pub sequence: u64,
-    /// Unix milliseconds. Absent: the record does not say when it expires.
+    /// Unix milliseconds. Absent if the record has no expiry.
     #[prost(uint64, optional, tag = "4")]
     pub expires_at: ::core::option::Option<u64>,
 }

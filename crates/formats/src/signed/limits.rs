@@ -1,4 +1,4 @@
-//! The bounds of a signed record.
+//! The limits of signed records.
 
 use std::time::Duration;
 
@@ -7,12 +7,14 @@ use smart_record_core::{
     Seq, Timestamp, settings,
 };
 
-/// The tags and lengths of the fields, the sequence, the expiry and the payload type take less than this.
+/// Upper bound of the tags and lengths of the fields, the sequence, the expiry and the payload
+/// type.
 const FRAMING_BYTES: usize = 128;
 
-/// The bounds of a signed record.
+/// The limits of signed records.
 ///
-/// They decide what a replica keeps, so all nodes of one DHT should use the same in a namespace.
+/// They decide what a replica keeps, so all nodes of a DHT should use the same limits for a
+/// namespace.
 ///
 /// ```
 /// use smart_record_formats::signed::SignedRecordLimits;
@@ -38,22 +40,24 @@ impl Default for SignedRecordLimits {
 }
 
 settings! { SignedRecordLimits:
-    /// The bytes of a key. Defaults to 256, as for smart records.
+    /// Maximum length of a key, in bytes. Defaults to 256, as for smart records.
     key_bytes, with_key_bytes: usize;
-    /// The bytes of a value. Defaults to 6 KiB: with the longest key and the signature of an Ed25519 key it
-    /// fits into a reply to a GET that also carries 20 peers with eight addresses each, which leave 7.6 KiB.
+    /// Maximum size of a value, in bytes. Defaults to 6 KiB: with the longest key and the signature
+    /// of an Ed25519 key it fits into a reply to a GET that also carries 20 peers with eight
+    /// addresses each, which leave 7.6 KiB.
     value_bytes, with_value_bytes: usize;
-    /// By how much a sequence, read as Unix microseconds, may be ahead of the replica's clock. Defaults to 5
-    /// minutes, as for smart records. So nobody can take the highest sequence that there is, after which
-    /// nobody could write. With [`Duration::MAX`] any sequence goes.
+    /// Maximum difference by which a sequence, read as Unix microseconds, may be ahead of the
+    /// replica's clock. Defaults to 5 minutes, as for smart records. The limit keeps a writer from
+    /// using the greatest sequence, after which no other write would win. [`Duration::MAX`] allows
+    /// any sequence.
     max_clock_skew, with_max_clock_skew: Duration;
 }
 
 impl SignedRecordLimits {
-    /// The bytes of what a signed record carries.
+    /// Limit of the size of a value, in bytes.
     pub const CONTENT_BYTES: Limit = Limit::new("the content of the signed record", "bytes");
 
-    /// The bytes that an encoded record can have: what is checked before it is parsed.
+    /// The maximum size of an encoded record, in bytes. It is checked before the record is parsed.
     pub const fn encoded_bytes(&self) -> usize {
         FRAMING_BYTES
             .saturating_add(MAX_PUBLIC_KEY_BYTES)

@@ -1,6 +1,7 @@
 //! The order of the signed records of a key.
 //!
-//! **Invariants.** [`Rank`] is a total order: equal only for the same record with the same signature.
+//! **Invariants.** [`Rank`] is a total order. Two ranks are equal only if record and signature are
+//! the same.
 
 use std::{cmp::Reverse, fmt};
 
@@ -10,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::proto::signed_record::Envelope;
 
-/// Where a signed record stands among the records of its key: by sequence, then by the SHA-256 of its
-/// envelope without the signature; of two signatures of the same, the lesser is the better.
+/// Order of the signed records of a key: by sequence, then by the SHA-256 of the envelope without
+/// the signature. Of two signatures of the same content, the lesser is the better.
 ///
-/// The signature comes last because those of some types of keys can be changed by anyone without becoming
-/// bad.
+/// The signature comes last because for some key types anyone can turn a valid signature into
+/// another valid one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
     sequence: u64,
@@ -33,19 +34,19 @@ impl Rank {
         self.sequence
     }
 
-    /// The SHA-256 of the record's envelope without the signature: equal for two records only if author, key,
-    /// value, sequence and expiry are.
+    /// The SHA-256 of the record's envelope without the signature. It is equal for two records only
+    /// if author, key, value, sequence and expiry are.
     pub const fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
-    /// The rank without the signature: records that are equal in it say the same.
+    /// The rank without the signature. Records for which it is equal have the same content.
     pub const fn of_content(&self) -> (u64, [u8; 32]) {
         (self.sequence, self.hash)
     }
 }
 
-/// With the beginning of the hash, which tells ranks apart.
+/// Shows the sequence and the first four bytes of the hash.
 impl fmt::Debug for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.sequence)?;

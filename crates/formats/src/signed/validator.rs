@@ -1,10 +1,11 @@
-//! The validator of signed records: the envelope, who may write, and what the user says about the content.
+//! The validator of signed records. It checks the envelope, the writer and the content.
 //!
-//! **Invariants.** What is cheap is checked first: size, form, key, policy, times, then the signature, then the
-//! content. `select` takes the highest [`Rank`](crate::signed::Rank), so replicas agree, and a store that has a
-//! record refuses those of a lower rank as stale.
+//! **Invariants.** Cheap checks come first: size, form, key, policy, times, then the signature,
+//! then the content. `select` takes the highest [`Rank`](crate::signed::Rank), so replicas agree. A
+//! store that has a record refuses those of a lower rank as stale.
 //!
-//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module: form, signature, content.
+//! **Spec.** `proto/signed_record.proto`; the order of checks is that of the libp2p record module:
+//! form, signature, content.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -18,7 +19,7 @@ use smart_record_core::{
 
 type Check = dyn Fn(&SignedRecord, Timestamp) -> Result<Validity, ValidationError> + Send + Sync;
 
-/// The rules of the signed records of a namespace: the limits, who may write, and what a value may be.
+/// Validator of the signed records of a namespace: its limits, its writers and its content checks.
 ///
 /// ```
 /// use smart_record_core::{KeyOwner, Malformed, Registry};
@@ -42,20 +43,20 @@ pub struct SignedRecordValidator {
 }
 
 impl Default for SignedRecordValidator {
-    /// The default limits; everybody may write, any value. Then whoever writes last wins.
+    /// Uses the default limits and admits every writer and every value. The last writer wins.
     fn default() -> Self {
         Self::new(SignedRecordLimits::default(), Open)
     }
 }
 
 impl SignedRecordValidator {
-    /// Rules with these limits and this policy, for any value.
+    /// Creates a validator with these limits and this policy that admits every value.
     pub fn new(limits: SignedRecordLimits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission), checks: Vec::new() }
     }
 
-    /// Adds a check of the content, which sees the whole record: its value, author and sequence. Its answer
-    /// must depend on the record only, or replicas do not agree.
+    /// Adds a check of the content. It sees the whole record: its value, author and sequence. Its
+    /// result must depend on the record only, or replicas do not agree.
     #[must_use]
     pub fn with_check(
         mut self,
@@ -65,8 +66,8 @@ impl SignedRecordValidator {
         self
     }
 
-    /// Adds a validator of the values that the records carry. If it says when a value expires, the record
-    /// expires then. Which of two records is better is not for it to say.
+    /// Adds a validator of the values that the records contain. A record expires no later than the
+    /// validator says of its value. The validator's `select` is not used.
     #[must_use]
     pub fn with_inner(mut self, inner: impl Validator + 'static) -> Self {
         self.checks
@@ -79,7 +80,7 @@ impl SignedRecordValidator {
         &self.limits
     }
 
-    /// Reads the record in a value, if a replica would admit it under `key` at `now`.
+    /// Decodes the record in a value, if a replica would admit it under `key` at `now`.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -92,7 +93,7 @@ impl SignedRecordValidator {
         self.admit(key, value, now).map(|(record, _)| record)
     }
 
-    /// As [`read`](Self::read), with what a store has to know.
+    /// As [`read`](Self::read). Returns also the validity, for a store.
     pub fn admit(
         &self,
         key: &RecordKey,
@@ -106,8 +107,8 @@ impl SignedRecordValidator {
         Ok((record, validity))
     }
 
-    /// Checks that a replica would admit a record under its own key at `now`. The signature of a
-    /// [`SignedRecord`] is good.
+    /// Checks that a replica would admit a record under its own key at `now`. It does not check the
+    /// signature again: that of a [`SignedRecord`] is good.
     ///
     /// # Errors
     /// [`ValidationError`], which says who is at fault.
@@ -121,7 +122,7 @@ impl SignedRecordValidator {
         self.check_content(record, now)
     }
 
-    /// Checks what can be known before there is a record: sizes, and the policy.
+    /// Checks what does not need a record: the sizes and the policy.
     pub fn check_writer(
         &self,
         key: &RecordKey,
@@ -132,7 +133,7 @@ impl SignedRecordValidator {
         Ok(self.admission.admit(key, writer)?)
     }
 
-    /// The record in a value, all but time, signature and content checked.
+    /// Decodes the record in a value and checks everything except time, signature and content.
     fn open(&self, key: &RecordKey, value: &[u8]) -> Result<UnverifiedRecord, ValidationError> {
         if value.is_empty() {
             return Err(Malformed::Empty.into());
@@ -178,7 +179,7 @@ impl SignedRecordValidator {
 impl Registered for SignedRecordValidator {}
 
 impl Validator for SignedRecordValidator {
-    /// Values of any key that is not too long are signed, if the policy has a writer for it.
+    /// Accepts any key that is not too long and that the policy has a writer for.
     fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
         self.limits.check_parts(key, 0)?;
         Ok(self.admission.check_key(key)?)
@@ -193,9 +194,9 @@ impl Validator for SignedRecordValidator {
         self.admit(key, value, now).map(|(_, validity)| validity)
     }
 
-    /// The record of the highest [`Rank`](crate::signed::Rank). What is not a record of this key by someone
-    /// who may write there is passed over; time and content are not looked at, that is for
-    /// [`validate`](Validator::validate).
+    /// Selects the record of the highest [`Rank`](crate::signed::Rank). Values that are not records
+    /// of this key by an admitted writer are skipped. Time and content are not checked:
+    /// [`validate`](Validator::validate) does that.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         let mut first_error = None;
         let mut claims = Vec::with_capacity(values.len());
@@ -207,8 +208,8 @@ impl Validator for SignedRecordValidator {
                 }
             }
         }
-        // The best first, of equals the lowest index: the first with a good signature is the answer, and
-        // mostly that is the only one to be checked.
+        // Best first, the lowest index first among equals. The first with a good signature is the
+        // answer, so usually only one signature is verified.
         claims.sort_by_cached_key(|(index, claim)| (Reverse(claim.claim().rank().clone()), *index));
         for (index, claim) in claims {
             match claim.verify() {

@@ -1,4 +1,4 @@
-//! The namespace `ipns`: laws, records made by others, and what is signed.
+//! The namespace `ipns`: laws, records of other implementations, and signing.
 
 mod laws;
 mod owners;

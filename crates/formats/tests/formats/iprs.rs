@@ -1,4 +1,4 @@
-//! IPRS: the bytes, the order's laws, and chains.
+//! IPRS: the bytes, the laws of the order, and chains.
 
 mod attacks;
 mod chains;
@@ -17,7 +17,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Signed by Alice under her key.
+/// Signs a record as Alice for her key.
 fn sign(record: Record) -> IprsRecord {
     record.sign(&key(), &alice()).unwrap()
 }
@@ -26,7 +26,7 @@ fn validator() -> IprsValidator {
     IprsValidator::default()
 }
 
-/// A record whose validity is this, signed by Alice.
+/// A record with this validity, signed by Alice.
 fn with_validity(record: &IprsRecord, validity: Ipld) -> Vec<u8> {
     tampered_under(record.key(), record.block(), |object: &mut BTreeMap<_, _>| {
         object.insert("validity".to_owned(), validity);

@@ -1,4 +1,5 @@
-//! The formats without a network: laws, vectors of other implementations, and what honest users make.
+//! Tests of the formats without a network: laws, vectors of other implementations, and records of
+//! honest users.
 
 #![allow(
     clippy::unwrap_used,

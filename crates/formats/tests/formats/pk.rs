@@ -1,4 +1,4 @@
-//! Public keys: what is selected, and keys that are nobody's.
+//! Public keys: selection, and keys without a secret key.
 
 use libp2p_identity::Keypair;
 use proptest::prelude::*;

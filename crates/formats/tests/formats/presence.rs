@@ -1,4 +1,4 @@
-//! Presence: the laws of joining, what is announced, and what neither client nor node signs.
+//! Presence: the laws of joins, the announcer, and messages that client or node refuse to sign.
 
 mod announcing;
 mod forms;

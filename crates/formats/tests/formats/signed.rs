@@ -1,4 +1,5 @@
-//! Signed records: the laws of their order, bounds, permissions, and records from and for other implementations.
+//! Signed records: the laws of their order, limits, permissions, and exchange with other
+//! implementations.
 
 mod content;
 mod forms;

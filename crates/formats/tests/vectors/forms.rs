@@ -1,4 +1,4 @@
-//! How vectors write nodes and views.
+//! The JSON form of nodes and views in vectors.
 
 use serde_json::{Map, Value, json};
 use smart_record_core::{Dict, Kind, Node, Timestamp, View};
@@ -7,7 +7,7 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A node: its kind, its content and, where it has one, its lifetime.
+/// A node: its kind, its content and its lifetime, if any.
 pub fn node(node: &Node) -> Value {
     let content = match &node.kind {
         Kind::Bool(v) => json!(v),

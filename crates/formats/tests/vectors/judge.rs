@@ -1,4 +1,4 @@
-//! Compares what the files say with what the library does.
+//! Compares the files with the behaviour of the library.
 
 pub mod iprs;
 pub mod presence;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::read;
 
-/// Judges each case of a file, and names the one that fails.
+/// Checks each case of a file, and names the one that fails.
 fn each(file: &str, judge: impl Fn(&Value)) {
     for case in read(file) {
         let name = case["name"].as_str().unwrap().to_owned();

@@ -1,9 +1,9 @@
 //! The test vectors of `docs/wire.md`: `tests/vectors/{sr,iprs,presence,signed}/*.json`.
 //!
 //! [`make`] makes them, from fixed keys and times. `UPDATE_VECTORS=1 cargo test -p
-//! smart-record-formats --test vectors` writes the files; without it the files have to be what is
-//! made. [`judge`] reads the files and compares what they say with what the library does. Their
-//! form is described in `tests/vectors/README.md`.
+//! smart-record-formats --test vectors` writes the files; without it the test compares the files
+//! with the output. [`judge`] compares the files with the behaviour of the library.
+//! `tests/vectors/README.md` describes their form.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use serde_json::Value;
 use smart_record_testing::vectors;
 
-/// The directories of these vectors; each has files of ours only.
+/// The directories of these vectors. Each has only files that are made here.
 const DIRECTORIES: [&str; 4] = ["sr", "iprs", "presence", "signed"];
 
 fn path(file: &str) -> PathBuf {

@@ -40,8 +40,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// A case: its name, the section of `docs/wire.md` that it belongs to, what it is about, and its
-/// fields.
+/// A case: its name, its section of `docs/wire.md`, its description, and its fields.
 fn case<const N: usize>(
     name: &str,
     section: &str,
@@ -57,7 +56,7 @@ fn case<const N: usize>(
     Value::Object(case)
 }
 
-/// Why something is refused.
+/// A refusal.
 fn refused(fault: &str, reason: &str) -> Value {
     json!({ "fault": fault, "reason": reason })
 }

@@ -9,7 +9,7 @@ use smart_record_formats::{
     signed::{SignedRecordError, SignedRecordLimits},
 };
 
-/// The name of a rule. Where an error has only words, they tell.
+/// The name of a rule. For an error without a type of its own, the text decides.
 pub fn reason(error: &ValidationError) -> &'static str {
     match error {
         ValidationError::Malformed(error) => match error {
@@ -65,7 +65,7 @@ pub fn document(error: &NodeError) -> &'static str {
     }
 }
 
-/// The fault of a document's error, which an update of it has.
+/// The fault of a document's error, which is also that of its update.
 pub fn document_fault(error: &NodeError) -> Fault {
     match error {
         NodeError::TooDeep { .. } | NodeError::TooManyNodes { .. } => Fault::LimitExceeded,

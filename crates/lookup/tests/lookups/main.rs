@@ -1,4 +1,4 @@
-//! Lookups among a thousand modelled peers, some of which are silent, slow, or lie.
+//! Lookups among a thousand modelled peers, some of which are silent, slow, or dishonest.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,8 @@ fn key(n: usize) -> Place {
     Place::of_key(format!("/sr/{n}").as_bytes())
 }
 
-/// Ids close to the target, sorted: the first twenty are closer than anybody in a network of a thousand.
+/// Ids close to the target, sorted: the first twenty are closer than any peer in a network of a
+/// thousand.
 fn close_ids(random: &mut Random, target: Place) -> Vec<PeerId> {
     let mut ids: Vec<_> = (0..40_000).map(|_| random.peer()).collect();
     ids.sort_by_cached_key(|id| target.distance_of(id));
@@ -85,7 +86,7 @@ fn among_the_silent_the_slow_the_gone_and_garbage_the_closest_are_found() {
     for n in 0..40 {
         let outcome = node.run(&network, network.lookup(n, key(n), Wanted::Value));
         let own = network.peers[n].id;
-        // An answer names the twenty closest that the peer knows, be they alive or not.
+        // An answer names the twenty closest peers that the peer knows, alive or not.
         let closest = network.closest(key(n)).into_iter().filter(|id| *id != own).take(20);
         for peer in closest.filter(|peer| network.is_honest(peer)) {
             assert!(outcome.closest.contains(&peer), "lookup {n}");
@@ -108,7 +109,7 @@ fn with_a_third_silent_a_node_that_has_met_them_does_not_wait_for_them() {
         assert_eq!((outcome.closest.len(), outcome.silent.len()), (13, 7));
         assert!(outcome.has_quorum);
         assert!(outcome.settled <= 300 * MS, "{:?}", outcome.settled);
-        // They are asked all the same, after the others: they may be back.
+        // They are asked last, because they may be back.
         let mut asked = outcome.asked.iter().map(|(_, peer)| network.is_honest(peer));
         assert!(asked.by_ref().take(13).all(|is_honest| is_honest));
         assert_eq!(asked.count(), 7);
@@ -136,7 +137,7 @@ fn liars_who_name_what_leads_nowhere_cost_a_few_requests() {
     let mut random = Random::new(6);
     let mut network = Network::new(&mut random, 1_000);
     let target = key(0);
-    // Each liar names twenty addresses of its own making, closer to the target than anybody.
+    // Each liar names twenty invented peers, closer to the target than any real one.
     let fakes = close_ids(&mut random, target);
     let mut fakes = fakes.chunks(20);
     network.turn(&mut random, 8, || Kind::Liar(fakes.next().unwrap().to_vec()));
@@ -164,7 +165,7 @@ fn a_crowd_closer_than_is_plausible_is_told_and_hides_nobody() {
         .filter(|id| *id != network.peers[0].id)
         .take(20)
         .collect();
-    // Twenty sybils around the key, who name one another; their neighbours know them.
+    // Twenty sybils around the key name one another; their neighbours know them.
     let sybils = close_ids(&mut random, target)[..20].to_vec();
     for sybil in &sybils {
         network.add(*sybil, Kind::Liar(sybils.clone()));
@@ -206,7 +207,7 @@ fn one_liar_ends_no_lookup_early() {
     let mut network = Network::new(&mut random, 1_000);
     let mut node = experienced(&network);
     let target = key(0);
-    // As far as the closest are expected, so that nothing is implausible.
+    // At the expected distances, so that none is implausible.
     let mut fakes: Vec<_> = (0..1_000).map(|_| random.peer()).collect();
     fakes.sort_by_cached_key(|id| target.distance_of(id));
     fakes.truncate(20);
@@ -232,6 +233,6 @@ fn when_nobody_answers_a_lookup_ends_after_patience_and_grace() {
     let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
     assert_eq!(outcome.closest, []);
     assert_eq!((outcome.silent.len(), outcome.has_quorum), (20, false));
-    // Six at a time, one second each, and the grace of the last.
+    // Six at a time, one second each, plus the grace of the last.
     assert!(outcome.over <= 6 * SECOND, "{:?}", outcome.over);
 }

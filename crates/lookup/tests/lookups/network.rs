@@ -9,7 +9,7 @@ use smart_record_lookup::{
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
-/// A generator of numbers that look random (xorshift64*).
+/// Pseudorandom number generator (xorshift64*).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -38,17 +38,17 @@ impl Random {
 /// How a peer behaves.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// Answers truly after so long.
+    /// Answers honestly after this time.
     Honest(Duration),
     /// Takes requests and never answers.
     Silent,
     /// Cannot be connected to.
     Gone,
-    /// Answers what cannot be read.
+    /// Answers with invalid data.
     Garbage,
-    /// Does not speak the protocol.
+    /// Does not support the protocol.
     Client,
-    /// Answers at once, and always with these.
+    /// Answers at once, always with these peers.
     Liar(Vec<PeerId>),
 }
 
@@ -65,8 +65,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network of so many honest peers, each of which knows 20 peers, chosen at random, of each distance from itself, and its
-    /// 20 neighbours.
+    /// A network of `size` honest peers. Each knows its 20 neighbours and, for each distance from
+    /// itself, 20 peers chosen at random.
     pub(crate) fn new(random: &mut Random, size: usize) -> Self {
         let mut peers: Vec<_> = (0..size)
             .map(|_| {
@@ -100,7 +100,7 @@ impl Network {
         Self { peers, by_id }
     }
 
-    /// Makes a share of the peers something else.
+    /// Changes the behaviour of a share of the peers.
     pub(crate) fn turn(
         &mut self,
         random: &mut Random,
@@ -114,7 +114,7 @@ impl Network {
         }
     }
 
-    /// Adds peers that nobody knows.
+    /// Adds peers that no other peer knows.
     pub(crate) fn add(&mut self, id: PeerId, kind: Kind) {
         self.by_id.insert(id, self.peers.len());
         self.peers.push(Peer { id, place: Place::of_peer(&id), kind, contacts: vec![] });
@@ -140,7 +140,7 @@ impl Network {
         self.closest(target).into_iter().filter(|peer| self.is_honest(peer)).collect()
     }
 
-    /// The closest to a target of those that a peer knows.
+    /// The peers closest to a target among those that a peer knows.
     fn known_to(&self, n: usize, target: Place) -> Vec<PeerId> {
         let mut known = self.peers[n].contacts.clone();
         known.sort_by_cached_key(|other| target.distance(&self.peers[*other].place));
@@ -148,13 +148,13 @@ impl Network {
         known.into_iter().map(|other| self.peers[other].id).collect()
     }
 
-    /// A lookup that the peer of this number begins.
+    /// A lookup started by the peer of this number.
     pub(crate) fn lookup(&self, n: usize, target: Place, wanted: Wanted) -> Lookup {
         let start = self.known_to(n, target);
         Lookup::new(target, wanted, self.peers[n].id, LookupConfig::default(), start)
     }
 
-    /// When a peer's answer comes, and what it is; `None`: never.
+    /// Time and content of a peer's answer; `None`: it never answers.
     fn answer(
         &self,
         peer: &PeerId,
@@ -174,22 +174,22 @@ impl Network {
     }
 }
 
-/// What a lookup has come to.
+/// Result of a lookup.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) closest: Vec<PeerId>,
     pub(crate) implausible: Vec<PeerId>,
     pub(crate) silent: Vec<PeerId>,
     pub(crate) has_quorum: bool,
-    /// Who was asked when.
+    /// Asked peers, with the times.
     pub(crate) asked: Vec<(Duration, PeerId)>,
-    /// How long it took to be settled, and to be over.
+    /// Time until it was settled, and until it was over.
     pub(crate) settled: Duration,
     pub(crate) over: Duration,
     pub(crate) most_under_way: usize,
 }
 
-/// What a node keeps between lookups.
+/// State that a node keeps between lookups.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     pub(crate) requests: Requests,

@@ -1,4 +1,5 @@
-//! Laws: what is selected does not depend on the order; what is signed is what is read; nothing panics.
+//! Laws: selection does not depend on the order of the values; signed records can be decoded;
+//! nothing panics.
 
 use super::*;
 
@@ -12,7 +13,8 @@ use proptest::{
 };
 use prost::Message;
 
-/// Good records and bad ones: all pairs of some sequence numbers and EOLs, ties, forgeries, garbage.
+/// Good records and bad ones: all pairs of some sequence numbers and EOLs, ties, forgeries,
+/// garbage.
 static POOL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let owner = ed25519(1);
     let mut pool = vec![vec![], b"no record".to_vec(), v1_and_v2(&ed25519(66)).encode_to_vec()];
@@ -48,7 +50,7 @@ proptest! {
         let best = select(&values).map(|index| &values[index]);
         prop_assert_eq!(best, select(&shuffled).map(|index| &shuffled[index]));
         if let Some(best) = best {
-            // Of equal ones, the first; and the best of all is the best of each pair.
+            // The first of equal records is selected, and the best record is the best of each pair.
             let twice = [shuffled.clone(), shuffled.clone()].concat();
             prop_assert_eq!(select(&twice), shuffled.iter().position(|value| value == best));
             for other in &values {
@@ -68,7 +70,7 @@ proptest! {
         (with_v1, with_key) in any::<(bool, bool)>(),
     ) {
         let owner = &all_types()[owner];
-        // For readers of version 1, the value has to be a path.
+        // A record for readers of version 1 needs a path as its value.
         let value = if with_v1 { [&b"/"[..], &value].concat() } else { value };
         let mut builder = IpnsBuilder::new(value.clone(), sequence, eol)
             .with_ttl(Duration::from_nanos(ttl));
@@ -90,7 +92,7 @@ proptest! {
         prop_assert_eq!(read.ttl(), Some(Duration::from_nanos(ttl)));
         let expected = metadata.into_iter().map(|(k, v)| (k, Ipld::Integer(v.into()))).collect();
         prop_assert_eq!(read.metadata().unwrap(), expected);
-        // Read at any millisecond, it has expired exactly from its EOL on.
+        // At any millisecond, the record has expired exactly if its EOL is not later.
         let end = read.eol().expires_at();
         prop_assert!(read.check_expiry(end).is_err());
         if end.as_millis() > 0 {

@@ -1,4 +1,4 @@
-//! Names.
+//! The text forms of names.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn names_as_text() {
         "example.com",
         "Qm",
         "12D3",
-        // A CID of something else than a key.
+        // A CID that is not of a key.
         "bafkqaddimvwgy3zao5xxe3debi",
         // An identity multihash too long for a peer id.
         "bafzqaodboruweytdmrswmz3infvgwy3nnzxxa4lsonzxi3twpb4xu6ryme4tombs",

@@ -1,4 +1,4 @@
-//! What is selected.
+//! Selection.
 
 use super::*;
 

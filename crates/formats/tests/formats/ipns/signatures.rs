@@ -1,4 +1,4 @@
-//! Names that are nobody's.
+//! Names with a public key that has no secret key.
 
 use super::*;
 
@@ -7,7 +7,7 @@ use prost::Message;
 
 #[test]
 fn a_name_of_a_point_of_small_order_is_nobody_s() {
-    // Anybody could sign for such a key under the rules that are not strict.
+    // Without strict verification anyone could sign for such a key.
     let point = EIGHT_TORSION[0].compress().to_bytes();
     let public_key = [&[8, 1, 18, 32], &point[..]].concat();
     let name = IpnsName::from(PeerId::from_bytes(&[&[0, 36], &public_key[..]].concat()).unwrap());

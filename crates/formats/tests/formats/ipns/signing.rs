@@ -1,4 +1,4 @@
-//! What is not signed.
+//! Records that the builder refuses to sign.
 
 use super::*;
 
@@ -52,8 +52,8 @@ fn what_is_too_large_is_not_signed() {
 
 #[test]
 fn the_signature_of_version_1_cannot_be_had_for_something_else() {
-    // An app that publishes what a stranger gives it would sign the beginning of a version 2 message: the
-    // signature of version 1 has no domain of its own.
+    // Otherwise an app that publishes a value from a stranger could sign the beginning of a version
+    // 2 message: the signature of version 1 has no domain.
     let owner = libp2p_identity::Keypair::generate_ed25519();
     for value in [&b"ipns-signature:\xa6"[..], b"", b"libp2p-peer-record"] {
         let builder = IpnsBuilder::new(value, 0, at(EOL_MILLIS));

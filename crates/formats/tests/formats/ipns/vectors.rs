@@ -1,4 +1,5 @@
-//! Records made by others, and what their makers say of them. Where they come from: `tests/vectors/ipns/ORIGIN.md`.
+//! Records of other implementations, with their expected results. Their origin:
+//! `tests/vectors/ipns/ORIGIN.md`.
 
 use smart_record_testing::vectors::{bytes, npm_ipns};
 

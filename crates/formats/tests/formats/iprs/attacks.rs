@@ -1,4 +1,4 @@
-//! Times and damage.
+//! Times and damaged records.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn no_changed_bit_is_accepted() {
         let mut value = record.as_bytes().to_vec();
         value[i / 8] ^= 1 << (i % 8);
         assert!(validator().validate(&key(), &value, at(NOW)).is_err(), "bit {i}");
-        // And is never the best.
+        // It is never the best.
         let values = [&value[..], record.as_bytes()];
         assert_eq!(validator().select(&key(), &values), Ok(1), "bit {i}");
     }
@@ -31,11 +31,11 @@ fn the_beginning_and_the_end_of_time_are_no_bounds() {
 
 #[test]
 fn the_order_does_not_ask_whether_a_record_has_expired() {
-    // Otherwise what is best would change as time passes, at another moment for each reader.
+    // Otherwise the best record would change over time, at a different moment for each reader.
     let expired = sign(DatetimeRange::record("x", at(0), at(1)).unwrap().with_version(1));
     let good = sign(DatetimeRange::record("x", at(0), at(u64::MAX)).unwrap());
     assert_eq!(validator().select(&key(), &[good.as_bytes(), expired.as_bytes()]), Ok(1));
-    // The one that lives longer is the better one of a version.
+    // Within a version, the record that lives longer is the better.
     let longer = sign(DatetimeRange::record("x", at(0), at(2)).unwrap().with_version(1));
     assert_eq!(validator().select(&key(), &[longer.as_bytes(), expired.as_bytes()]), Ok(0));
 }

@@ -1,4 +1,4 @@
-//! Ancestry: forks, lies, what is missing.
+//! Ancestry: forks, false claims, missing records.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn chain<'a>(records: impl IntoIterator<Item = &'a IprsRecord>) -> Chain {
     chain
 }
 
-/// A record that claims any place.
+/// A record that claims any position.
 fn claiming(height: u64, parent: &IprsRecord) -> IprsRecord {
     let validity =
         map([("height", Ipld::Integer(height.into())), ("parent", Ipld::Link(parent.cid()))]);
@@ -79,7 +79,7 @@ fn a_fork_is_decided_the_same_way_everywhere_and_reported() {
     assert_eq!(forked.tips(), [&longer, best]);
     assert_eq!(forked.head(), Some(&longer));
 
-    // That they branch is proven by their links, though the root itself is not here.
+    // Their links prove the fork, although the root itself is missing.
     let rootless = chain([&a, &b]);
     assert_eq!(rootless.forks(), [Fork { parent: Some(root.cid()), children }]);
     assert_eq!(rootless.relation(a.cid(), b.cid()), fork);
@@ -111,15 +111,15 @@ fn a_missing_ancestor_is_named_and_nothing_is_guessed() {
     let unknown = Relation::Unknown { missing };
     assert_eq!(gap.relation(three.cid(), root.cid()), unknown);
     assert_eq!(gap.relation(root.cid(), three.cid()), unknown);
-    // What the links say is known even of a record that is not here.
+    // The links give an answer even for a record that is missing.
     assert_eq!(gap.relation(three.cid(), two.cid()), Relation::Descendant);
     assert_eq!(gap.relation(two.cid(), three.cid()), Relation::Ancestor);
     assert_eq!(gap.lineage(two.cid()), None);
-    // Of one that nobody has heard of, nothing.
+    // There is no answer for an unknown record.
     let missing = [one.cid(), two.cid()].into();
     assert_eq!(gap.relation(one.cid(), three.cid()), Relation::Unknown { missing });
 
-    // With one more the next one is missing, with the last the answer is there.
+    // After one more record the next one is missing. The last one gives the answer.
     let mut full = gap;
     full.insert(two.clone()).unwrap();
     let missing = [one.cid()].into();
@@ -136,7 +136,7 @@ fn a_lying_height_wins_the_order_and_is_found_out() {
     let honest = child("1", &root);
     for claimed in [2, 1_000, u64::MAX] {
         let liar = claiming(claimed, &root);
-        // This is what the order alone cannot see.
+        // The order alone cannot detect this.
         wins(&liar, &honest);
         let lie = Lie::Height { record: liar.cid(), claimed, expected: Some(1) };
         assert_eq!(chain([&liar, &root, &honest]).lies(), [lie]);
@@ -145,7 +145,7 @@ fn a_lying_height_wins_the_order_and_is_found_out() {
         let fork = Relation::Fork { parent: Some(root.cid()) };
         assert_eq!(chain.relation(liar.cid(), honest.cid()), fork);
     }
-    // Without the parent there is no telling, and none is told.
+    // Without the parent there is no answer.
     let liar = claiming(1_000, &root);
     assert_eq!(chain([&liar]).lies(), []);
     assert_eq!(chain([&liar]).missing(), [root.cid()].into());
@@ -173,7 +173,7 @@ fn a_lower_version_than_the_parent_s_is_a_lie() {
     let lie = Lie::Version { record: child.cid(), claimed: 2, at_least: 3 };
     assert_eq!(chain([&parent, &child]).lies(), [lie]);
     wins(&parent, &child);
-    // A higher one is the author's right.
+    // A higher version is allowed.
     let child = sign(Ancestry::child("1", &parent).unwrap().with_version(4));
     assert_eq!(chain([&parent, &child]).lies(), []);
 }

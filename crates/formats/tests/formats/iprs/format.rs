@@ -82,7 +82,7 @@ fn each_scheme_has_a_well_known_cid() {
     assert_eq!(IprsValidator::default().schemes().count(), 4);
 }
 
-// Calculated with another language from the bytes above.
+// Calculated from the bytes above in another programming language.
 const DATETIME_RANGE: &str = "bafyreibpbrcaalmrlirqspisehdy7phfntlq6ulyn7av7juixcejwadsve";
 const TTL_SINCE_RECEIPT: &str = "bafyreifyf5x2zheevjhko4jdug5jaopqtaejyi5lv2eanfy6eduhqlanzu";
 const ANCESTRY: &str = "bafyreibfzzobs4s26wnkju6dnpiu6iojihp2zrgfdmnuu5lty2anvj7gqu";
@@ -142,7 +142,8 @@ fn the_links_of_a_record_are_links_of_the_block() {
     assert_eq!(links, [Ancestry.description().cid(), first.cid(), about]);
 }
 
-/// A record of an ECDSA author and what anybody can make of it: the lesser signature first.
+/// A record of an ECDSA author and its copy with the other valid signature: the lesser signature
+/// first.
 fn twins(record: Record) -> (RecordKey, IprsRecord, IprsRecord) {
     let keypair = Keypair::generate_ecdsa();
     let key = key_of(&keypair, "x");
@@ -157,7 +158,7 @@ fn another_valid_signature_makes_no_other_record() {
     let (key, lesser, greater) = twins(Ancestry::first("one"));
     assert_eq!(lesser.cid(), greater.cid());
     assert!(validator().order(&lesser, &greater).is_eq());
-    // Of the bytes, all replicas keep the same.
+    // All replicas keep the same bytes.
     for (values, best) in
         [([lesser.as_bytes(), greater.as_bytes()], 0), ([greater.as_bytes(), lesser.as_bytes()], 1)]
     {

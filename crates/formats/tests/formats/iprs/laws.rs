@@ -1,4 +1,4 @@
-//! The laws of the order, and that what is written is read.
+//! The laws of the order, and round trips of the encoding.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn all_schemes() -> IprsValidator {
     validator().with_scheme(freshness()).with_admission(Open)
 }
 
-/// A record of any scheme, from so few that many are alike.
+/// A record of any scheme, from so few values that many are equal.
 fn record() -> impl Strategy<Value = Record> {
     let schemes = prop_oneof![
         (0..3_u64).prop_map(|n| SequenceNumber::record("x", n)),
@@ -58,7 +58,7 @@ fn signed() -> impl Strategy<Value = IprsRecord> {
     })
 }
 
-/// Any data that DAG-CBOR has a form for.
+/// Any data that DAG-CBOR can encode.
 fn data() -> impl Strategy<Value = Ipld> {
     let leaf = prop_oneof![
         Just(Ipld::Null),
@@ -113,7 +113,7 @@ proptest! {
                 for b in &own {
                     prop_assert_eq!(order(a, b), order(b, a).reverse());
                     prop_assert_eq!(order(a, b).is_eq(), a.cid() == b.cid());
-                    // And is the validator's.
+                    // It is the validator's order.
                     prop_assert_eq!(order(a, b), validator.order(a, b));
                     for c in &own {
                         if order(a, b).is_le() && order(b, c).is_le() {
@@ -146,7 +146,7 @@ proptest! {
         // It is the greatest.
         let read = validator.decode(&key(), &expected).unwrap();
         prop_assert!(records.iter().all(|r| validator.order(r, &read).is_le()));
-        // And choosing from parts first gives the same.
+        // Selection from parts first gives the same result.
         let (left, right) = shuffled.split_at(shuffled.len() / 2);
         if !left.is_empty() {
             let halves = [best(left, false), best(right, true)];
@@ -215,7 +215,8 @@ proptest! {
         prop_assert_eq!(&one, &other);
         prop_assert_eq!(one.lies(), []);
 
-        // Whatever it says of two records is so in the whole tree; what it does not know it does not say.
+        // Every relation that the chain reports holds in the whole tree. Otherwise it reports
+        // `Unknown`.
         let mut whole = one.clone();
         whole.insert(tree[absent].clone()).unwrap();
         prop_assert!(whole.missing().is_empty());

@@ -1,4 +1,4 @@
-//! A scheme of a user's own.
+//! A user-defined scheme.
 
 use super::*;
 

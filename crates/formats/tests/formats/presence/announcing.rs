@@ -1,4 +1,4 @@
-//! The builders: what an honest client and its nodes make, with keys of every kind.
+//! The announcer: the messages of an honest client and its nodes, with keys of every type.
 
 use super::*;
 
@@ -6,14 +6,14 @@ use prost::Message;
 
 use smart_record_testing::presence as forge;
 
-/// Of a client that has never announced anything.
+/// The announcer of a client that has never announced anything.
 fn announcer(client: &Keypair) -> Announcer {
     let mut announcer = restarted(client);
     announcer.resume(&PresenceRecord::new(key_of(client))).unwrap();
     announcer
 }
 
-/// Of a client that may have announced something before.
+/// The announcer of a client that may have announced something before.
 fn restarted(client: &Keypair) -> Announcer {
     Announcer::new(key_of(client), client.clone(), PresenceLimits::default()).unwrap()
 }
@@ -40,7 +40,7 @@ fn the_builders_make_what_the_schema_says() {
     announce(&mut announcer, &node(1), now(), TTL);
     assert_eq!(announcer.record(now()).encode(), Draft::at(1).encode());
     announcer.withdraw(&node(2).public(), now()).unwrap();
-    // All that the client has announced is known, and gone by then.
+    // All announcements of the client are known, and dropped by then.
     let withdrawal = Draft::withdrawn(2).made(1).living(TTL - 1);
     let both = forge::records(&[Draft::at(1), withdrawal]);
     assert_eq!(announcer.record(now()).encode(), both);
@@ -86,7 +86,7 @@ fn a_renewal_takes_the_place_of_what_it_renews() {
     assert_eq!(second.expires_at(), at(NOW + TTL / 2 + TTL));
     let record = announcer.record(later);
     assert_eq!(view(&record, at(NOW + TTL)), [second]);
-    // What comes late changes nothing.
+    // A late arrival changes nothing.
     announcer.accept(first).unwrap();
     assert_eq!(announcer.record(later), record);
 }
@@ -95,15 +95,16 @@ fn a_renewal_takes_the_place_of_what_it_renews() {
 fn what_is_withdrawn_stays_so_for_as_long_as_it_could_come_back() {
     let mut announcer = announcer(&client());
     let old = announce(&mut announcer, &node(1), now(), 2 * HOUR);
-    // The client has lost its memory and asks the network.
+    // The client has lost its state and asks the network.
     let mut second = restarted(&client());
     second.learn(&announcer.record(now())).unwrap();
     let withdrawal = second.withdraw(&node(1).public(), now()).unwrap();
     assert_eq!(withdrawal.created_at(), at(NOW + 1));
     assert!(withdrawal.created_at() > old.created_at());
-    // The network may not have told all: it is kept as long as anything can be that came before.
+    // The answer may be incomplete: the withdrawal is kept as long as any earlier announcement can
+    // be.
     assert_eq!(withdrawal.retain_until(), at(NOW + 1 + 48 * HOUR));
-    // Announced again, it is back, and the withdrawal is gone.
+    // A new announcement replaces the withdrawal.
     let again = announce(&mut second, &node(1), now(), TTL);
     assert_eq!(again.created_at(), at(NOW + 2));
     assert_eq!(again.retain_until(), withdrawal.retain_until());
@@ -134,17 +135,17 @@ fn what_is_announced_after_a_restart_outlives_what_was_announced_before() {
         assert!(short.retain_until() >= long.retain_until());
         assert_eq!(short.expires_at(), short.created_at().saturating_add(millis(TTL)));
     }
-    // The old one, which the client has forgotten, comes too late as long as it lives.
+    // The old announcement, which the client has forgotten, stays hidden for its lifetime.
     let mut record = after.record(later);
     record.insert(long.clone()).unwrap();
     assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
     record.collect(at(NOW + 40 * HOUR - 1));
     record.insert(long).unwrap();
     assert_eq!(view(&record, at(NOW + 40 * HOUR - 1)), []);
-    // Once nothing from before can be about any more, nothing is kept for the sake of it.
+    // Once no earlier announcement can be retained, the additional retention ends.
     let next = announce(&mut after, &node(1), at(NOW + 49 * HOUR), TTL);
     assert_eq!(next.retain_until(), next.expires_at());
-    // Of another key one knows nothing.
+    // `resume` refuses a record of another key.
     let mut lost = restarted(&client());
     assert!(lost.resume(&PresenceRecord::new(key_of(&mallory()))).is_err());
     let short = announce(&mut lost, &node(1), now(), TTL);
@@ -163,11 +164,11 @@ fn case_24_what_a_partial_reading_shows_is_not_taken_for_all_that_there_was() {
     let next = announce(&mut after, &node(1), now(), TTL);
     assert!(next.created_at() > short.created_at());
     assert_eq!(next.retain_until(), at(NOW + 2 + 48 * HOUR - 1));
-    // The one that was not shown does not come back, whatever becomes of the announcer.
+    // The announcement that was not passed to the announcer does not reappear.
     shown.insert(next.clone()).unwrap();
     shown.insert(long).unwrap();
     assert_eq!(view(&shown, next.expires_at()), []);
-    // One who knows all learns of what comes later.
+    // An announcer with a complete history learns of later messages.
     let mut knowing = announcer(&client());
     knowing.learn(&before.record(now())).unwrap();
     let next = announce(&mut knowing, &node(1), now(), TTL);
@@ -189,7 +190,7 @@ fn case_24_what_was_announced_with_a_clock_that_was_ahead_is_forgotten_and_the_r
     assert_eq!(view(&announcer.record(later), later), [right]);
     let next = announce(&mut announcer, &node(2), later, TTL);
     assert_eq!(next.created_at(), later);
-    // Somebody may yet show what is forgotten, once its time has come.
+    // A forgotten announcement may still be replayed once it is no longer in the future.
     assert_eq!(next.retain_until(), later.saturating_add(millis(48 * HOUR)));
     let before = announcer.record(later);
     announcer.forget_future(later);
@@ -205,10 +206,10 @@ fn a_short_announcement_is_kept_as_long_as_a_longer_one_before_it() {
     let record = announcer.record(now());
     assert!(record.view(at(NOW + TTL)).eq([&short]));
     assert!(view(&record, short.expires_at()).is_empty());
-    // At another node as well: the long one may yet be pushed out by it.
+    // This holds at another node as well: its announcement may displace the long one.
     let elsewhere = announce(&mut announcer, &node(2), now(), TTL);
     assert_eq!(elsewhere.retain_until(), long.retain_until());
-    // A half-signed one counts, too: the node may complete it at any time.
+    // A half-signed announcement counts too: the node may complete it at any time.
     let half = announcer
         .announce(&node(3).public(), exchange_key(8), exchange_key(9), now(), millis(3 * HOUR))
         .unwrap();
@@ -226,7 +227,7 @@ fn what_is_put_fits_and_lives() {
     assert_eq!(record.entries().len(), 8);
     assert!(record.entry(&id(&node(1))).is_none(), "the oldest");
     validator().validate(&forge::key(), &record.encode(), now()).unwrap();
-    // An entry goes when it need not be kept any more, at that very millisecond.
+    // An entry is dropped at the exact millisecond of its `retain_until`.
     let kept_until = |n| record.entry(&id(&node(n))).unwrap().retain_until();
     let (second, third) = (kept_until(2), kept_until(3));
     assert!(second < third);
@@ -263,7 +264,7 @@ fn only_what_replicas_would_take_is_signed() {
     assert!(matches!(refused(try_announce(&node(1), 48 * HOUR + 1)), PresenceError::Limit(_)));
     assert_eq!(refused(try_announce(&node(1), 0)), PresenceError::Dates);
     assert_eq!(refused(try_announce(&client(), TTL)), PresenceError::SameParty);
-    // What was refused has left no trace.
+    // Refused calls have not changed the announcer.
     assert_eq!(try_announce(&node(1), 48 * HOUR).unwrap().created_at(), now());
 
     let other = Announcer::new(key_of(&mallory()), client(), PresenceLimits::default());
@@ -292,7 +293,7 @@ fn an_offer_is_signed_as_it_is() {
     assert_eq!(half.encode(), unsigned.signed().encode_to_vec());
     let signed = half.countersign(&node(1), exchange_key(8), now(), &limits).unwrap();
     assert_eq!(signed.encode(), draft.signed().encode_to_vec());
-    // As somebody else's, or as its own node.
+    // As another client, or as its own node.
     assert!(offer.sign(&key_of(&client()), &mallory(), &limits).is_err());
     assert!(offer.sign(&key_of(&node(1)), &node(1), &limits).is_err());
     let reversed = AnnouncementOffer { expires_at: offer.created_at, ..offer.clone() };

@@ -1,4 +1,4 @@
-//! Forms.
+//! The encoding.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn random_bytes() {
         let noise: Vec<_> = (0..len).map(|_| next()).collect();
         assert!(validator().validate(&key(), &noise, now()).is_err());
         assert!(validator().read(&key(), &noise, now()).is_err());
-        // In the place of what is signed.
+        // In place of the signed message.
         let value = record([Draft::at(1).value_of(noise)]).encode_to_vec();
         assert!(validator().validate(&key(), &value, now()).is_err());
     }

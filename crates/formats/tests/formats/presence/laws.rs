@@ -1,4 +1,4 @@
-//! The laws: what replicas make of the same announcements does not depend on how they come.
+//! The laws: the state of a replica does not depend on the order in which announcements arrive.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Times are spread over this long.
+/// The range of the times.
 const SPAN: i64 = 40;
 
 fn our_key() -> PresenceKey {
@@ -28,8 +28,8 @@ fn key() -> RecordKey {
     our_key().as_record_key().clone()
 }
 
-/// Announcements and withdrawals at nodes with keys of all kinds, made at few different times, some twice with
-/// other signatures.
+/// Announcements and withdrawals at nodes with keys of all types, made at few different times, some
+/// twice with different signatures.
 fn pool() -> &'static [Entry] {
     static POOL: OnceLock<Vec<Entry>> = OnceLock::new();
     POOL.get_or_init(|| {
@@ -60,7 +60,7 @@ fn pool() -> &'static [Entry] {
     })
 }
 
-/// Room for so many nodes, and for so many bytes less than by default.
+/// Limits with room for this many nodes, and for this many bytes less than the default.
 fn limits(nodes: usize, less: usize) -> PresenceLimits {
     PresenceLimits::default()
         .with_nodes_per_client(nodes)
@@ -72,7 +72,7 @@ fn any_limits() -> impl Strategy<Value = PresenceLimits> {
     (1..10_usize, 0..6_000_usize).prop_map(|(nodes, less)| limits(nodes, less))
 }
 
-/// A record of some of the pool, as one replica might have it.
+/// A record of some entries of the pool, as a replica might have it.
 fn record_of(picks: &[Index], limits: &PresenceLimits) -> PresenceRecord {
     let mut record = PresenceRecord::new(our_key());
     for pick in picks {
@@ -114,13 +114,13 @@ proptest! {
         let values: Vec<_> = sets.iter().map(|set| record_of(set, &limits).encode()).collect();
         let [a, b, c] = &values[..] else { unreachable!() };
         let (a, b, c) = (a.clone(), b.clone(), c.clone());
-        // Idempotent, of one that fits the limits.
+        // Idempotent, for a record within the limits.
         prop_assert_eq!(&join(&rules, std::slice::from_ref(&a)), &a);
         prop_assert_eq!(&join(&rules, &[a.clone(), a.clone()]), &a);
         // Commutative.
         let ab = join(&rules, &[a.clone(), b.clone()]);
         prop_assert_eq!(&join(&rules, &[b.clone(), a.clone()]), &ab);
-        // Associative, in one go as well.
+        // Associative, also in one join of all.
         let bc = join(&rules, &[b.clone(), c.clone()]);
         let all = join(&rules, &[a.clone(), b.clone(), c.clone()]);
         prop_assert_eq!(&join(&rules, &[ab.clone(), c.clone()]), &all);
@@ -128,11 +128,11 @@ proptest! {
         // Absorbing.
         prop_assert_eq!(&join(&rules, &[ab.clone(), a.clone()]), &ab);
         prop_assert_eq!(&join(&rules, &[all.clone(), ab.clone(), b]), &all);
-        // What comes out of it is valid and within the limits.
+        // The result is valid and within the limits.
         prop_assert!(all.len() <= limits.record_bytes());
         let decoded = PresenceRecord::decode(&our_key(), all, &limits).unwrap();
         prop_assert!(decoded.entries().len() <= limits.nodes_per_client());
-        // And it is the join of the records.
+        // The result is the join of the records.
         let mut joined = PresenceRecord::new(our_key());
         for set in sets.iter().rev() {
             joined.join(record_of(set, &limits)).unwrap();
@@ -176,7 +176,7 @@ proptest! {
         }
         let best = rules.select(&key(), &refs(&values)).unwrap();
         prop_assert_eq!(&values[best], &selected);
-        // One that a third does not change: the order is transitive.
+        // A third record does not change it: the order is transitive.
         for value in &values[..values.len() - 1] {
             let pair = [selected.clone(), value.clone()];
             if let Ok(best) = rules.select(&key(), &refs(&pair)) {
@@ -204,7 +204,7 @@ proptest! {
         let mut collected = record.clone();
         collected.collect(then);
         prop_assert!(collected.view(now).eq(record.view(now)));
-        // A reader at that time sees what a replica shows.
+        // A reader at that time sees the view of a replica.
         let rules = PresenceValidator::new(limits(8, 0));
         if let Ok(read) = rules.read(&key(), &record.encode(), now) {
             prop_assert!(read.view(now).eq(record.view(now)));
@@ -221,7 +221,7 @@ proptest! {
         let whole = record_of(&set, rules.limits());
         let value = whole.encode();
         let collected = rules.collect(&key(), &value, then);
-        // Something went, and something is left.
+        // Some values are removed, and some are left.
         let left = whole.entries().filter(|entry| entry.retain_until() > then).count();
         prop_assert_eq!(collected.is_some(), 0 < left && left < whole.entries().len());
         let rest = collected.unwrap_or_else(|| value.clone());
@@ -263,7 +263,7 @@ proptest! {
         }
         let cut = cut.index(bytes.len());
         for value in [&bytes[..], &bytes[..cut], &bytes[cut..]] {
-            // A changed byte is never accepted; what is cut off between two values may be.
+            // A changed byte is never accepted. A record that is cut off between two values may be.
             if rules.validate(&key(), value, at(NOW)).is_ok() {
                 prop_assert!(good.starts_with(value) && rules.contains(&key(), &good, value));
             }

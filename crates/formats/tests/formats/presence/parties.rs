@@ -1,4 +1,4 @@
-//! What a node must not sign.
+//! Announcements that a node must not sign.
 
 use super::*;
 

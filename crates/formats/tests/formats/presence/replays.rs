@@ -22,7 +22,8 @@ fn a_replay_under_another_path() {
 
 #[test]
 fn a_resurrection_beside_a_live_announcement() {
-    // The withdrawal has expired and so has what it hid; a neighbour that lives does not revive it.
+    // The withdrawal and the announcement that it hid have expired. A live neighbour does not
+    // revive the announcement.
     let old = Draft::at(1).living(TTL);
     let value = records(&[old, Draft::at(2).living(HOUR)]);
     let later = at(NOW + TTL);

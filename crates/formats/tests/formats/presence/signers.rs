@@ -26,11 +26,11 @@ fn a_flood_of_forgeries_costs_what_sixteen_do() {
         let forgeries = (1..=count).map(forged);
         records(&forgeries.chain([good(100)]).collect::<Vec<_>>())
     };
-    // Fifteen bad signatures take nothing with them; after sixteen the rest is refused unread.
+    // Fifteen bad signatures do not affect the rest. After sixteen the rest is refused unverified.
     let read = rules.read(&key(), &flood(15), now()).unwrap();
     assert_eq!(read.entries().len(), 1);
     assert!(rules.read(&key(), &flood(16), now()).is_err());
-    // The values of others are none the worse for it, although what they say is older.
+    // The other values are not affected, although their entries are older.
     for order in [[0, 1], [1, 0]] {
         let values = [flood(30), records(&[good(1).made(-1), good(101)])];
         let values = order.map(|i| &values[i][..]);

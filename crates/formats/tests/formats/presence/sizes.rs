@@ -1,4 +1,4 @@
-//! Sizes.
+//! Limits of sizes.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use prost::Message;
 
 #[test]
 fn identities_that_are_too_large() {
-    // What counts is the largest that an announcement of these two can get.
+    // The limit counts the largest possible announcement of these two parties.
     let [_, _, _, rsa] = all_types();
     let value = Draft::of(&client(), &rsa).encode();
     let fits = |max| {
@@ -44,7 +44,8 @@ fn what_an_announcement_counts_is_never_less_than_its_length() {
 
 #[test]
 fn more_large_announcements_than_fit() {
-    // Each counts at its largest, so they stop before the record is full; then bytes, not nodes, are the limit.
+    // Each announcement counts at its largest, so the limit applies before the record is full. From
+    // here on bytes, not nodes, are the limit.
     let [_, _, _, rsa] = all_types();
     let large = Draft::of(&client(), &rsa);
     let limits = |record_bytes| {
@@ -57,7 +58,8 @@ fn more_large_announcements_than_fit() {
     let both = [large.clone().made(1), Draft::at(1)];
     let least = (0..8_192).find(|max| validate(*max, &both).is_ok()).unwrap();
     assert!(least > records(&both).len());
-    // The second stays while the first comes to less than what is left beside another of the largest size.
+    // The second is kept while the first takes less than the room beside another of the largest
+    // size.
     let weight = |max| {
         let limits = PresenceLimits::default().with_announcement_bytes(max);
         Entry::decode(&key_of(&client()), both[0].value().value, &limits).is_ok()

@@ -11,7 +11,7 @@ fn content_is_not_looked_at_before_the_signature() {
     assert!(rules.validate(&key(), &forgery.encode(), at(NOW)).is_err());
 }
 
-/// Values end with a digit: in how many milliseconds they expire.
+/// Values end with a digit: the number of milliseconds after which they expire.
 struct Mortal;
 
 impl Validator for Mortal {

@@ -1,4 +1,4 @@
-//! Bounds.
+//! Limits.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_key_too_long() {
 
 #[test]
 fn the_largest_record_is_below_the_bound_on_its_bytes() {
-    // The value, the key, and the author with the longest signature that libp2p signs in tests.
+    // The value, the key, and the author with the longest signature in the tests.
     let limits = SignedRecordLimits::default();
     let key = format!("/notes/{}", "k".repeat(249));
     for author in Author::all_types() {

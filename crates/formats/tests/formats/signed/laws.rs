@@ -1,4 +1,4 @@
-//! The laws of the order: total, and the same whatever comes in which order.
+//! The laws of the order: it is total and independent of the order of arrival.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn some_record() -> impl Strategy<Value = SignedRecord> {
     )
 }
 
-/// A record, or something that only looks like one.
+/// A record, or bytes that only look like one.
 fn some_value() -> impl Strategy<Value = Vec<u8>> {
     (some_record(), option::weighted(0.3, any::<prop::sample::Index>())).prop_map(
         |(record, flip)| {

@@ -1,4 +1,4 @@
-//! What a record tells, and what errors do.
+//! The accessors of a record, and its errors.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! Signed records to and from other implementations of signed envelopes: py-libp2p, through files, and
-//! rust-libp2p's own.
+//! Exchange of signed records with other implementations of signed envelopes: py-libp2p, through
+//! files, and rust-libp2p.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn records_that_py_libp2p_has_signed() {
 fn envelopes_of_py_libp2p_that_are_no_records() {
     for vector in read("refused-records.json") {
         let envelope = bytes(&vector, "envelope");
-        // They are envelopes all the same.
+        // They are valid envelopes.
         SignedEnvelope::from_protobuf_encoding(&envelope).unwrap();
         let limits = SignedRecordLimits::default();
         assert!(SignedRecord::decode(envelope, &limits).is_err(), "{}", text(&vector, "what"));
@@ -60,12 +60,12 @@ fn public_keys_of_py_libp2p() {
     }
 }
 
-/// What `scripts/vectors/py_libp2p.py check` lets py-libp2p verify. If a change of the wire form is meant, run
-/// this once with `UPDATE_VECTORS=1`.
+/// The records that `scripts/vectors/py_libp2p.py check` verifies with py-libp2p. After an intended
+/// change of the wire form, run this once with `UPDATE_VECTORS=1`.
 #[test]
 fn records_for_py_libp2p_are_current() {
     let limits = SignedRecordLimits::default();
-    // Those whose signatures are the same each time, and of types that py-libp2p knows.
+    // Key types with deterministic signatures that py-libp2p knows.
     let ours: Vec<Value> = [Author::ed25519(1), Author::secp256k1(), Author::rsa()]
         .iter()
         .flat_map(|author| {

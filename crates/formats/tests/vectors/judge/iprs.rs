@@ -15,7 +15,7 @@ use smart_record_testing::{
 use super::{all_bytes, each, orders, unhex};
 use crate::{forms::millis, reasons};
 
-/// A beacon of which the first rounds are known, each by its value.
+/// A beacon with the values of its first rounds.
 #[derive(Debug)]
 pub struct Rounds(Vec<Cid>);
 
@@ -50,7 +50,7 @@ fn validator_of(case: &Value) -> IprsValidator {
     }
 }
 
-/// What is said of a value that is good.
+/// The expected fields of a good value.
 pub fn good(case: &Value) -> Option<Value> {
     let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
     let validator = validator_of(case);
@@ -67,8 +67,7 @@ pub fn good(case: &Value) -> Option<Value> {
     }))
 }
 
-/// Why a value is refused, where that does not depend on the time: by the first of the steps that
-/// fails.
+/// The reason of a refusal that does not depend on the time: the first step that fails.
 fn reason(case: &Value) -> Option<&'static str> {
     let record = match UnverifiedIprsRecord::decode(&bytes(case, "value")) {
         Ok(record) => record,
@@ -84,7 +83,7 @@ fn reason(case: &Value) -> Option<&'static str> {
     if let Some(Err(error)) = own.map(|scheme| scheme.rank(record.record())) {
         return Some(reasons::iprs(&error));
     }
-    // What is left has a reason of its own as an error of the validator.
+    // The remaining errors of the validator have their own reasons.
     None
 }
 

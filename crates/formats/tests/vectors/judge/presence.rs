@@ -18,7 +18,7 @@ fn now_of(case: &Value) -> smart_record_core::Timestamp {
     at(case["now"].as_u64().unwrap())
 }
 
-/// What the values of a case come to, taken in this order, or as they stand.
+/// The join of the values of a case, in this order or as given.
 pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<PresenceRecord> {
     let key = key_of(case);
     let all = all_bytes(case, "values");
@@ -32,7 +32,7 @@ pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<PresenceRecord> {
     joined.filter(|record| !record.is_empty())
 }
 
-/// What is seen of that at these times.
+/// The views of the join at these times.
 pub fn views(case: &Value, times: &[i64]) -> Value {
     let record = join(case, &[]).expect("something good");
     let view = |now: &i64| {
@@ -47,7 +47,7 @@ pub fn views(case: &Value, times: &[i64]) -> Value {
                 "retain_until": announcement.retain_until().as_millis(),
             })
         });
-        // By the bytes of the texts, as the values of a record are.
+        // Ordered by the bytes of the text, like the values of a record.
         let mut seen: Vec<_> = seen.collect();
         seen.sort_by_key(|announcement| announcement["node"].to_string());
         json!({ "now": now, "announcements": seen })
@@ -76,12 +76,12 @@ fn judge(case: &Value) {
         .map(|view| view["now"].as_i64().unwrap())
         .collect();
     assert_eq!(views(case, &times), case["views"]);
-    // All at once it is the same, but for what has expired.
+    // A single join gives the same result, except for expired entries.
     let joined = join(case, &[]).unwrap().encode();
     assert!(PresenceValidator::default().validate(&key, &joined, now_of(case)).is_ok());
 }
 
-/// Why a record is refused.
+/// The reason of a refusal.
 fn reason(key: &RecordKey, value: &[u8], case: &Value) -> &'static str {
     let limits = PresenceLimits::default();
     if key.as_bytes().len() > limits.key_bytes() {

@@ -9,7 +9,7 @@ use smart_record_testing::{at, vectors::bytes};
 use super::{all_bytes, each, orders};
 use crate::{forms, reasons::reason};
 
-/// The limits of a case: the default ones, where it does not say otherwise.
+/// The limits of a case. The default is used for a limit that it does not name.
 pub fn limits_of(case: &Value) -> Limits {
     let mut limits = Limits::default();
     for (name, value) in case["limits"].as_object().into_iter().flatten() {
@@ -38,7 +38,7 @@ fn now_of(case: &Value) -> Option<Timestamp> {
     case["now"].as_u64().map(at)
 }
 
-/// What the values of a case come to, taken in this order, or as they stand.
+/// The join of the values of a case, in this order or as given.
 pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<SmartRecord> {
     let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
     let all = all_bytes(case, "values");
@@ -52,7 +52,7 @@ pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<SmartRecord> {
     (joined.spaces().len() > 0).then_some(joined)
 }
 
-/// What is refused of a value, in the form of a case.
+/// The refusals of a value, in the form of a case.
 fn refusals(case: &Value, value: &[u8]) -> Vec<Value> {
     let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
     let entry =
@@ -80,7 +80,7 @@ fn judge(case: &Value) {
     for order in orders(&values) {
         let record = join(case, &order);
         assert_eq!(record.as_ref().map(|r| forms::hex(r.encode())).as_deref(), expected);
-        // Where times are not judged, consolidating is the same.
+        // Without a time, consolidation gives the same result.
         if case["now"].is_null() {
             let all: Vec<&[u8]> = order.iter().map(|value| &value[..]).collect();
             let joined = rules.consolidate(&key, &all).ok();
@@ -103,12 +103,12 @@ fn judge(case: &Value) {
     for expected in case["views"].as_array().into_iter().flatten() {
         let now = expected["now"].as_u64().unwrap();
         assert_eq!(&forms::view(now, &record.view(at(now))), expected);
-        // Forgetting what may go changes no view.
+        // Dropping entries that are no longer retained changes no view.
         let mut collected = record.clone();
         collected.collect(at(now));
         assert_eq!(&forms::view(now, &collected.view(at(now))), expected);
     }
-    // In pieces of any size it is the same.
+    // Pieces of any size give the same result.
     for max in [1, 400, 15 * 1_024] {
         let mut whole = SmartRecord::new(key.clone());
         for chunk in record.chunks(max) {

@@ -14,7 +14,7 @@ use crate::{
     reasons,
 };
 
-/// What is said of a value that is good.
+/// The expected fields of a good value.
 pub fn good(case: &Value) -> Option<Value> {
     let (key, value) = (RecordKey::new(bytes(case, "key")), bytes(case, "value"));
     let now = at(case["now"].as_u64().unwrap());

@@ -1,4 +1,4 @@
-//! What smart records are made of: keys, signatures, documents, ranks, shards.
+//! The parts of smart records: keys, signatures, documents, ranks, shards.
 
 use serde_json::{Value, json};
 use smart_record_core::{
@@ -53,7 +53,7 @@ fn documents() {
             Ok(dict) => {
                 assert_eq!(forms::pairs(&dict), case["document"]);
                 assert_eq!(codec::encode(&dict), encoded);
-                // From what the vector shows, too.
+                // Also from the bytes in the vector.
                 assert_eq!(dict_of(&case["document"]), dict);
             }
             Err(error) => {
@@ -112,7 +112,7 @@ fn node_of(value: &Value) -> Node {
 fn order() {
     each("sr/order", |case| {
         let encoded = all_bytes(case, "ascending");
-        // Each as the value of a document, which shows that it is canonical.
+        // Each node as the value of a document, which shows that it is canonical.
         let nodes: Vec<Node> = encoded
             .iter()
             .map(|node| {
@@ -124,7 +124,7 @@ fn order() {
         for pair in nodes.windows(2) {
             assert!(pair[0].cmp_content(&pair[1]).is_lt(), "{} {}", pair[0], pair[1]);
         }
-        // A set of them is in this order whatever order they come in.
+        // A set of them has this order, whatever the order of insertion.
         let set: Set = nodes.iter().rev().cloned().collect();
         assert_eq!(set.iter().cloned().collect::<Vec<_>>(), nodes);
     });

@@ -1,4 +1,4 @@
-//! Documents, good and refused, and nodes in their order.
+//! Good and refused documents, and the order of nodes.
 
 use serde_json::{Value, json};
 use smart_record_core::{
@@ -9,7 +9,7 @@ use smart_record_testing::envelope::{field, varint};
 use super::{case, refused};
 use crate::forms::{hex, pairs};
 
-/// A node of a kind of the future: field 30 with these bytes.
+/// A node of an unknown kind: field 30 with these bytes.
 pub fn opaque(content: &[u8]) -> Vec<u8> {
     field(30, content)
 }
@@ -73,7 +73,7 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// One of everything, at every place.
+/// Every kind of node, at every place.
 fn everything() -> Dict {
     let cid0 = "QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n";
     let cid1 = "bafkqaddimvwgy3zao5xxe3debi";

@@ -1,4 +1,4 @@
-//! IPRS: schemes, records good and refused, and which of several is chosen.
+//! IPRS: schemes, good and refused records, and selection.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn sign(record: Record) -> IprsRecord {
     record.sign(&key(), &alice()).unwrap()
 }
 
-/// The descriptions of the schemes that are built in.
+/// The descriptions of the built-in schemes.
 pub fn schemes() -> Vec<Value> {
     let scheme = |description: &Description, name: &str, about: &str| {
         let cid = description.cid();
@@ -180,17 +180,17 @@ fn good_records() -> Vec<Value> {
     cases
 }
 
-/// Lists in lists.
+/// Nested lists.
 fn nested(levels: usize) -> Ipld {
     (0..levels).fold(Ipld::Integer(1), |inner, _| Ipld::List(vec![inner]))
 }
 
-/// A value with something changed in the object, well signed.
+/// A value with a changed object and a good signature.
 fn tampered(change: impl FnOnce(&mut std::collections::BTreeMap<String, Ipld>)) -> Vec<u8> {
     tampered_under(&key(), sign(SequenceNumber::record("x", 1)).block(), change)
 }
 
-/// A value of these encoded parts, well signed.
+/// A value of these encoded parts with a good signature.
 fn raw(object: &[u8]) -> Vec<u8> {
     let signature = signature(&alice(), &key(), object);
     // a2, "record", object, "signature", 58 40, signature
@@ -346,7 +346,7 @@ fn refused_records() -> Vec<Value> {
     ]
 }
 
-/// Records whose validity is not one of their scheme.
+/// Records whose validity does not fit their scheme.
 fn refused_validities() -> Vec<Value> {
     let of = |scheme: Cid, validity: Ipld| sign(Record::new(scheme, "x", validity)).encode();
     let no = |name: &str, about: &str, bytes: &[u8], fault: &str, reason: &str| {
@@ -444,7 +444,7 @@ fn refused_validities() -> Vec<Value> {
     ]
 }
 
-/// Records that are valid while a beacon is young: it has had five rounds, 0 to 4.
+/// Records of the freshness scheme, with a beacon that has had five rounds, 0 to 4.
 fn citing_a_beacon() -> Vec<Value> {
     let rounds = rounds(5);
     let beacon = json!({

@@ -1,5 +1,5 @@
-//! Values of smart records that are joined or chosen from: what they come to in whatever order, and
-//! under which limits.
+//! Values of smart records that are joined or selected: the result in any order, and under which
+//! limits.
 
 use prost::Message;
 use serde_json::{Value, json};
@@ -319,7 +319,7 @@ pub fn limits() -> Vec<Value> {
             .limit("spaces_per_record", 3)
             .done(),
         {
-            // Who they are depends on the ranks.
+            // The ranks decide which writers these are.
             let mut case = new("spaces-3-in-one", "6.4", "Of six spaces in one value.", &[six])
                 .limit("spaces_per_record", 3);
             let mut authors: Vec<_> = (0..6).map(|n| Author::ed25519(20 + n)).collect();
@@ -332,7 +332,7 @@ pub fn limits() -> Vec<Value> {
     ]
 }
 
-/// Which of several values is chosen by who cannot join them.
+/// The value that is selected by an implementation that does not join values.
 pub fn choices() -> Vec<Value> {
     let (alice, bob) = (alice(), bob());
     let old = encode([alice.says(&Update::saying(1))]);

@@ -1,4 +1,4 @@
-//! Public keys, and signatures that some implementations take and others do not.
+//! Public keys, and signatures that some implementations accept and others refuse.
 
 use curve25519_dalek::{
     Scalar,
@@ -49,7 +49,7 @@ fn ed25519_key(point: &[u8; 32]) -> Vec<u8> {
     [&[0x08, 0x01, 0x12, 0x20][..], point].concat()
 }
 
-/// The prime 2^255 - 19 plus so much, little-endian.
+/// The prime 2^255 - 19 plus an offset, little-endian.
 fn prime_plus(n: u8) -> [u8; 32] {
     let mut bytes = [0xff; 32];
     (bytes[0], bytes[31]) = (0xed + n, 0x7f);
@@ -151,7 +151,7 @@ pub fn keys() -> Vec<Value> {
     ]
 }
 
-/// What is signed, and by whom.
+/// A signed message and its signer.
 struct Signed {
     domain: &'static str,
     payload_type: &'static str,
@@ -209,7 +209,7 @@ fn secret_scalar(seed: u8) -> Scalar {
     Scalar::from_bytes_mod_order(clamp_integer(secret))
 }
 
-/// `R = r B`, `S = r + H(R ‖ A ‖ m) a`, with a nonce of one's own choice.
+/// `R = r B`, `S = r + H(R ‖ A ‖ m) a`, with a given nonce.
 fn sign_with(secret: Scalar, public: &[u8; 32], nonce: u64, message: &[u8]) -> Vec<u8> {
     let nonce = Scalar::from(nonce);
     let r = (nonce * ED25519_BASEPOINT_POINT).compress().to_bytes();
@@ -336,7 +336,7 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ));
     }
-    // With A of small order, R = 1 and S = 0 sign whatever is lucky.
+    // With A of small order, R = 1 and S = 0 are a signature of some messages.
     for (n, point) in EIGHT_TORSION.iter().enumerate() {
         let a = point.compress().to_bytes();
         let r = EIGHT_TORSION[0].compress().to_bytes();

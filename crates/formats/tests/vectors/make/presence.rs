@@ -1,4 +1,4 @@
-//! Presence: records good and refused, and what several come to.
+//! Presence: good and refused records, and joins.
 
 use libp2p_identity::Keypair;
 use prost::Message;
@@ -30,7 +30,7 @@ fn value(name: &str, section: &str, about: &str, key: &[u8], value: &[u8]) -> Va
     )
 }
 
-/// The case with what the values come to, and what is seen of that at these times.
+/// The case with the join of the values, and its views at these times.
 fn seen(mut case: Value, times: &[i64]) -> Value {
     case["record"] = json!(join(&case, &[]).map(|record| hex(record.encode())));
     case["views"] = views(&case, times);

@@ -1,4 +1,4 @@
-//! Values of smart records: what is taken of them, what is refused, what they come to together.
+//! Values of smart records: accepted parts, refused parts, and the join.
 
 use prost::Message;
 use serde_json::{Value, json};
@@ -52,13 +52,13 @@ impl Case {
         self.with("now", now)
     }
 
-    /// A limit that is not the default.
+    /// Sets a limit that is not the default.
     pub fn limit(mut self, name: &str, value: usize) -> Self {
         self.0["limits"][name] = json!(value);
         self
     }
 
-    /// What is refused, of one writer.
+    /// Adds a refusal of updates of one writer.
     pub fn refused(mut self, author: &Author, fault: &str, reason: &str, count: usize) -> Self {
         let mut refusal = refused(fault, reason);
         refusal["peer_id"] = json!(author.peer_id().to_string());
@@ -70,12 +70,12 @@ impl Case {
         self
     }
 
-    /// That all of it is refused, or parts of which nobody is the writer.
+    /// Adds a refusal of the whole value, or of parts with an unknown writer.
     pub fn refused_whole(self, fault: &str, reason: &str) -> Self {
         self.with("refused", json!([refused(fault, reason)]))
     }
 
-    /// The case with the record that the values come to, and its views at these instants.
+    /// The case with the join of the values, and its views at these instants.
     pub fn viewed(mut self, times: &[u64]) -> Value {
         let record = join(&self.0, &[]);
         self.0["record"] = json!(record.as_ref().map(|record| hex(record.encode())));
@@ -101,7 +101,7 @@ pub fn bob() -> Author {
     Author::ed25519(2)
 }
 
-/// A space of Alice's with an update of these bytes.
+/// A space of Alice with an update of these bytes.
 fn raw(bytes: Vec<u8>) -> Space {
     let alice = alice();
     alice.space([alice.sign_bytes(&KEY.into(), bytes)])
@@ -116,7 +116,7 @@ pub fn says(text: &str) -> Update {
     Update::of(json_document(text))
 }
 
-/// An update issued so many milliseconds after [`NOW`], which lives for a while from then on.
+/// An update issued this many milliseconds after [`NOW`], with a lifetime from then on.
 pub fn later(text: &str, after: u64, ttl: u64) -> Update {
     let seq = (NOW + after) * 1_000;
     Update { seq, expires_at: NOW + after + ttl, ..says(text) }
@@ -401,8 +401,8 @@ pub fn extensions() -> Vec<Value> {
         space.updates[0].update = update(&[]);
         space
     };
-    // The position has the extension fields in it: of two updates of one sequence the greater hash
-    // is the newer.
+    // The position covers the extension fields: of two updates with the same sequence, the one with
+    // the greater hash is the newer.
     let same_seq = {
         let updates = [&a[..], &b, &[]].map(|rest| alice.sign_bytes(&KEY.into(), update(rest)));
         alice.space(updates)
@@ -552,7 +552,7 @@ pub fn containers() -> Vec<Value> {
     ]
 }
 
-/// Checks that the limits that a case may name are those that there are.
+/// Checks that the limits that a case may name exist.
 #[test]
 fn limits_have_the_names_of_their_settings() {
     let case = json!({"limits": {"updates_per_space": 1, "space_bytes": 2, "update_bytes": 3, "spaces_per_record": 4}});

@@ -1,4 +1,4 @@
-//! Signed records: good and refused, and which of several is chosen.
+//! Signed records: good, refused and selected.
 
 use serde_json::{Value, json};
 use smart_record_core::{Open, Timestamp, Validator};

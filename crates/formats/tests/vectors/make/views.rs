@@ -1,4 +1,4 @@
-//! Spaces as readers see them: how documents are merged, and what of them lives.
+//! Spaces as readers see them: merged documents, without expired nodes.
 
 use serde_json::Value;
 use smart_record_core::Dict;
@@ -11,7 +11,7 @@ pub fn views() -> Vec<Value> {
     let fold =
         |name: &str, section: &str, about: &str, documents: &[(&str, u64)], times: &[u64]| {
             let updates = documents.iter().zip(0..).map(|((text, ttl), n)| {
-                // All retained for as long, so that what expires is the document.
+                // All are retained equally long, so only the document expires.
                 let update = Update {
                     seq: NOW * 1_000 + n,
                     expires_at: NOW + ttl,
@@ -76,7 +76,7 @@ pub fn views() -> Vec<Value> {
     cases
 }
 
-/// Documents at one place: the name, what it is about, the older, the newer.
+/// Documents of one space: the name, the description, the older document, the newer.
 fn merges() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
     const T: &str =
         r#"{"p": {"/": {"predicate": {"tag": "t", "positional": [1, 2], "named": {"a": 1}}}}}"#;
