@@ -196,12 +196,14 @@
 //! | [`spaces_per_record`](Limits::with_spaces_per_record) | 1,024 | writers under one key |
 //! | [`document`](Limits::with_document) | 16, 1,024 | depth and nodes of a document |
 //! | [`BehaviourConfig`](behaviour::BehaviourConfig) | | |
-//! | [`watch_interval`](behaviour::BehaviourConfig::with_watch_interval) | 15 s | time between lookups of a watched key. A replica of the key (a server close to it) reports at once what is sent to it; a client learns of changes by these lookups alone |
+//! | [`watch_interval`](behaviour::BehaviourConfig::with_watch_interval), [`longest_watch_interval`](behaviour::BehaviourConfig::with_longest_watch_interval) | 2 s, 30 s | time between lookups of a watched key: the first while there was news within a minute, doubling to the second without. A replica of the key (a server close to it) reports at once what is sent to it; a client learns of changes by these lookups alone |
+//! | [`watch_policy`](behaviour::BehaviourConfig::with_watch_policy), [`watch_deadline`](behaviour::BehaviourConfig::with_watch_deadline) | [`Settled`](query::ReadPolicy::Settled), 10 s | when such a lookup ends |
 //! | [`refresh_interval`](behaviour::BehaviourConfig::with_refresh_interval) | 1 h | time after which own spaces and kept values are sent again |
 //! | [`topology_delay`](behaviour::BehaviourConfig::with_topology_delay) | 10 s, up to 20 s | delay until a new peer close to an own key is sent the record |
 //! | [`replication_interval`](behaviour::BehaviourConfig::with_replication_interval) | 1 h | time in which each stored record has its turn to be replicated; `None`: never |
-//! | [`read_policy`](behaviour::BehaviourConfig::with_read_policy) | [`All`](query::ReadPolicy::All) | when a read ends |
-//! | [`read_rounds`](behaviour::BehaviourConfig::with_read_rounds) | 16 | most lookups of one read |
+//! | [`read_policy`](behaviour::BehaviourConfig::with_read_policy), [`read_deadline`](behaviour::BehaviourConfig::with_read_deadline) | [`Settled`](query::ReadPolicy::Settled), 10 s | when a read returns |
+//! | [`write_policy`](behaviour::BehaviourConfig::with_write_policy), [`write_deadline`](behaviour::BehaviourConfig::with_write_deadline) | [`Majority`](query::WritePolicy::Majority), 10 s | when a write returns |
+//! | [`read_rounds`](behaviour::BehaviourConfig::with_read_rounds) | 16 | most times that the holders of a large record are asked in one read |
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | most chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
@@ -227,14 +229,15 @@
 //! | `PublisherConfig` (feature `presence`) | | |
 //! | `ttl`, `sign_timeout`, `retry_delay` | 1 h, 10 s, 5 s | of an announcement; for the node's signature; after a failure |
 //!
-//! Kademlia itself ends a query after 60 s, waits 10 s for a silent peer, asks 3 peers at a time
-//! and replicates to 20. [`kad_config`](store::SmartRecordStore::kad_config) sets what has to agree
-//! with the store; the rest is set there.
+//! Lookups of a behaviour wait for 6 peers at a time, for each between 200 ms and 2 s, and count a
+//! late answer for 2 s more; see [`smart_record_lookup`]. Kademlia's own queries, which users and
+//! [`Dht`](dht::Dht) start, end after 60 s, wait 10 s for a silent peer, and ask 3 peers at a time.
+//! [`kad_config`](store::SmartRecordStore::kad_config) sets what has to agree with the store; the
+//! rest is set there.
 //!
 //! # What a call costs
 //!
-//! A *lookup* is a query of Kademlia: it asks the 20 peers closest to a key, and those on the way
-//! to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all,
+//! A *lookup* asks the 20 peers closest to a key, and those on the way to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all,
 //! so 20 replies have up to 130 KB. A GET reply has up to 8 KiB of the record besides. Where a
 //! table row has a number of PUTs, each goes to the 20 closest peers. An acknowledgement repeats
 //! the record, so a PUT of *n* bytes moves 40 *n*. A space with one update takes 134 bytes
@@ -243,18 +246,23 @@
 //!
 //! | call | lookups | PUTs to 20 peers |
 //! |---|---|---|
-//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1; the first write under a key in a process reads the key besides | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. More only for a space of more than 15 KiB |
+//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute of a read or write under the key; the first write under a key in a process reads it | 1, with the whole space, and what else is known of a record that fits into one packet: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. More only for a space of more than 15 KiB |
 //! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key turn up | 1 each |
-//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | 1; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
+//! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
 //! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (of more than 1 KiB, unless several replicas agree) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
-//! | [`watch`](client::Client::watch) | a `get` every 15 s, one for all watches of a key | as `get` |
+//! | [`watch`](client::Client::watch) | a `get` every 2 s while there is news, every 30 s without, one for all watches of a key | as `get` |
 //! | [`get_sharded`](client::Client::get_sharded) | a `get` for each of `2^bits` keys, 8 at a time | as `get` |
 //! | replication by a behaviour | a `get` an hour for each stored record, by the replica of rank *n* every *n + 1* hours | as `get` |
 //! | [`stored`](client::Client::stored), [`stored_of`](client::Client::stored_of) | 0 | 0 |
 //! | [`Dht::put`](dht::Dht::put), [`Dht::get`](dht::Dht::get) | as `put` and `get`, without repairs | as `put`; 0 |
 //!
-//! Calls have no timeout of their own, except those of [`Dht`](dht::Dht); dropping a read ends it.
-//! A write takes as long as its slowest peer. CPU costs are in `docs/performance.md`.
+//! Two peers that have acknowledged a write are asked for the record, after 100 ms, and again after
+//! a second if they do not show it.
+//!
+//! Every call has a deadline. A read returns once more than half of the closest peers have answered
+//! and the silent ones have had their time; a write returns once a majority has acknowledged it.
+//! Both continue in the background ([`Client::close`](client::Client::close) waits for that);
+//! dropping a read before it returns ends it. Latency and CPU costs are in `docs/performance.md`.
 //!
 //! # Errors
 //!
