@@ -6,7 +6,7 @@
 //!
 //! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading` and `sending` carry out over
 //!   the network what is decided elsewhere; `writing` signs and stores; `admitting` stores what others say; `watches`; `replicate`.
-//! * `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
+//! * `follow_up`: what becomes of a write afterwards. `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
 //!   clock.
 //! * `known`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
 //!   writer's spaces and the values that are kept; `kept`: what of them is kept. `turns`: what is to be done when. `inbound`: who may
@@ -24,6 +24,7 @@ mod builder;
 mod config;
 mod env;
 mod event;
+mod follow_up;
 mod holders;
 mod inbound;
 mod kept;

@@ -15,33 +15,28 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_lookup::{self as lookup, Place, RequestId, Wanted};
+use smart_record_lookup::{self as lookup, RequestId, Wanted};
 
 use super::{
     env::Env,
     event::Event,
+    follow_up::FollowUp,
     holders::Closest,
     network::{OperationId, Outcome},
     reading::search,
     repairs::Repairs,
 };
 use crate::{
-    client::{ClientError, Publication, PublicationContent, ReplicaState, Reply, Teller},
+    client::{ClientError, Publication, ReplicaState, Reply, Teller},
     meter::Amount,
     outbound::{Record, Request},
-    query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy, contains},
+    query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy},
 };
-use smart_record_core::{Namespace, RecordKey, SmartRecord, ValidationError};
+use smart_record_core::{Namespace, RecordKey, SmartRecord};
 
 /// How long a sending goes on in the background after it was told. A guess: longer than the chunks
 /// of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
-/// How many of those that have acknowledged a client's write are asked whether they show it, and
-/// when: at first, and again if they do not. A replica stores what it takes at once, or after a
-/// check elsewhere; much longer than that is a second.
-const CHECKED: usize = 2;
-const FIRST_CHECK: Duration = Duration::from_millis(100);
-const SECOND_CHECK: Duration = Duration::from_secs(1);
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -70,27 +65,10 @@ struct Sending {
     /// Requests of the search, as opposed to those that deliver.
     searching: BTreeSet<RequestId>,
     sender: Sender,
-    /// Tells the client what becomes of it, and who is asked whether it shows it.
+    /// What the client learns afterwards.
     follow_up: Option<FollowUp>,
     deadline: Duration,
     span: tracing::Span,
-}
-
-/// What a client learns of its write after it was told.
-#[derive(Debug)]
-struct FollowUp {
-    teller: Teller,
-    content: PublicationContent,
-    /// Who is asked when; the second time is the last.
-    checks: Vec<Check>,
-    checking: BTreeMap<RequestId, Check>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Check {
-    peer: PeerId,
-    at: Duration,
-    is_second: bool,
 }
 
 /// To whom it goes.
@@ -294,9 +272,9 @@ impl Sends {
         let is_late = matches!(outcome, Outcome::Late);
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
-        if let Some(check) = sending.follow_up.as_mut().and_then(|it| it.checking.remove(&request))
-        {
-            sending.on_checked(env, check, outcome);
+        let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
+        if let Some(follow_up) = follow_up {
+            follow_up.on_outcome(env, &sending.delivery, request, outcome);
         } else if !sending.searching.contains(&request) {
             sending.on_delivered(peer, outcome);
         } else if let Target::Search(search) = &mut sending.target {
@@ -323,7 +301,9 @@ impl Sends {
         let name = OperationId::Send(id);
         sending.search(env, name);
         sending.deliver(env, name);
-        sending.ask_back(env, name);
+        if let Some(follow_up) = &mut sending.follow_up {
+            follow_up.ask(env, name, sending.delivery.key());
+        }
         if let Target::Known { answering, is_guess } = sending.target {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
@@ -342,7 +322,7 @@ impl Sends {
                 true => sending.tell(env.net.now()),
                 false => None,
             };
-            if is_over && !sending.is_checking() {
+            if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
                 env.net.give_up(name);
                 self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
                 return step;
@@ -432,63 +412,8 @@ impl Sending {
 
     fn note(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
         if let Some(follow_up) = &self.follow_up {
-            peers.into_iter().for_each(|peer| follow_up.teller.tell(peer, state));
+            follow_up.tell(peers, state);
         }
-    }
-
-    /// Asks those who are to be asked now whether they show what was written.
-    fn ask_back(&mut self, env: &mut Env, name: OperationId) {
-        let Some(FollowUp { checks, checking, .. }) = &mut self.follow_up else {
-            return;
-        };
-        let key = self.content.key.as_bytes();
-        let place = Place::of_key(key);
-        let request = Request::GetValue { key: Bytes::copy_from_slice(key) };
-        env.net.send(name, |requests, _, now| {
-            let due = |check: &Check| check.at <= now && requests.has_room(&check.peer);
-            let check = checks.remove(checks.iter().position(due)?);
-            let id = requests.begin(check.peer, place.distance_of(&check.peer), now)?;
-            checking.insert(id, check);
-            Some((id, check.peer, request.clone()))
-        });
-    }
-
-    /// A peer was asked whether it shows what was written.
-    fn on_checked(&mut self, env: &mut Env, check: Check, outcome: Outcome) {
-        let Some(follow_up) = &mut self.follow_up else {
-            return;
-        };
-        let state = match outcome {
-            Outcome::Answered(answer) => {
-                let value = answer.record.map(|record| record.value);
-                let said = said(env, &self.content.key, value);
-                let state = shown(env, &self.content.key, &follow_up.content, &said);
-                if let Ok(Said::Record(said)) = said
-                    && state == ReplicaState::Shown
-                    && self.delivery.has_more(&check.peer, &said)
-                {
-                    env.holders.on_joined(check.peer);
-                }
-                state
-            }
-            Outcome::Failed(_) | Outcome::Silent => ReplicaState::Silent,
-            // Its answer will be of no use, but it is awaited as any other.
-            Outcome::Late => return,
-        };
-        let Check { peer, at, is_second } = check;
-        tracing::trace!(%peer, ?state, "was asked back");
-        if state == ReplicaState::NotShown && !is_second {
-            let at = at.saturating_add(SECOND_CHECK.saturating_sub(FIRST_CHECK));
-            follow_up.checks.push(Check { peer, at, is_second: true });
-        } else {
-            follow_up.teller.tell(peer, state);
-        }
-    }
-
-    /// Whether somebody is still to be asked back, or has still to answer that.
-    fn is_checking(&self) -> bool {
-        let checks = self.follow_up.as_ref();
-        checks.is_some_and(|it| !it.checks.is_empty() || !it.checking.is_empty())
     }
 
     /// Whether it waits for something else than room for a request.
@@ -498,8 +423,8 @@ impl Sending {
 
     /// When its deadline comes, or somebody is to be asked back.
     fn next_at(&self) -> Duration {
-        let checks = self.follow_up.iter().flat_map(|it| it.checks.iter().map(|check| check.at));
-        checks.min().map_or(self.deadline, |at| at.min(self.deadline))
+        let check = self.follow_up.as_ref().and_then(FollowUp::next_at);
+        check.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     /// Tells the client, if there is one that was not told; then it goes on in the background.
@@ -515,10 +440,7 @@ impl Sending {
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "published");
         if let Some(follow_up) = &mut self.follow_up {
-            let at = now.saturating_add(FIRST_CHECK);
-            let checked = peers.iter().take(CHECKED);
-            follow_up.checks =
-                checked.map(|peer| Check { peer: *peer, at, is_second: false }).collect();
+            follow_up.begin(&peers, now);
         }
         let publication = Publication { peers, ..publication };
         let result = match publication.peers.is_empty() {
@@ -549,54 +471,6 @@ impl Sending {
             // The client was told.
             Sender::Client(..) | Sender::Told => {}
         }
-    }
-}
-
-impl FollowUp {
-    const fn new(teller: Teller, content: PublicationContent) -> Self {
-        Self { teller, content, checks: Vec::new(), checking: BTreeMap::new() }
-    }
-}
-
-/// What is good of an answer.
-fn said(env: &Env, key: &RecordKey, value: Option<Bytes>) -> Result<Said, ValidationError> {
-    Joined::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
-}
-
-/// Whether an answer shows what was written.
-fn shown(
-    env: &Env,
-    key: &RecordKey,
-    content: &PublicationContent,
-    said: &Result<Said, ValidationError>,
-) -> ReplicaState {
-    match (said, content) {
-        (Ok(Said::Record(said)), PublicationContent::Update(update)) => {
-            let space = said.spaces().find(|(writer, _)| writer.peer_id() == env.local);
-            match space {
-                Some((_, space)) if space.get(update.position).is_some() => ReplicaState::Shown,
-                Some((_, space)) if space.newest() > Some(update.position) => ReplicaState::Stale,
-                _ => ReplicaState::NotShown,
-            }
-        }
-        (Ok(Said::Record(said)), PublicationContent::Record(record)) if contains(said, record) => {
-            ReplicaState::Shown
-        }
-        (Ok(Said::Value(said)), PublicationContent::Value(value)) => {
-            let has_it = match env.registry.resolve(key) {
-                Ok(Namespace::Value(validator)) => {
-                    said == value || validator.contains(key, said, value)
-                }
-                _ => false,
-            };
-            let best = env.registry.consolidate(key, &[value, said]);
-            match best {
-                _ if has_it => ReplicaState::Shown,
-                Ok(best) if best == *said => ReplicaState::Stale,
-                _ => ReplicaState::NotShown,
-            }
-        }
-        _ => ReplicaState::NotShown,
     }
 }
 
