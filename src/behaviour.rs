@@ -4,16 +4,17 @@
 //! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
 //! validation off the swarm's task.
 //!
-//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading`, `sending` and `writing`
-//!   carry out with Kademlia what is decided elsewhere; `admitting` stores what others say; `watches`; `replicate`.
-//! * `env`: what each part is handed. `alarm`: the timer.
-//! * `known`: who withholds. `repairs`: who was sent what was lacking. `own`: the writer's spaces and the values that are kept;
-//!   `kept`: what of them is kept. `turns`: what is to be done
-//!   when. `inbound`: who may send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
+//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading` and `sending` carry out over
+//!   the network what is decided elsewhere; `writing` signs and stores; `admitting` stores what others say; `watches`; `replicate`.
+//! * `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
+//!   clock.
+//! * `known`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
+//!   writer's spaces and the values that are kept; `kept`: what of them is kept. `turns`: what is to be done when. `inbound`: who may
+//!   send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
 //! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
 //!
-//! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number. Queries of
-//! the behaviour's own do not show in its events; those of the user do.
+//! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number and in time. The
+//! behaviour begins no queries of Kademlia, so all their events are the user's.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
 
@@ -23,9 +24,11 @@ mod builder;
 mod config;
 mod env;
 mod event;
+mod holders;
 mod inbound;
 mod kept;
 mod known;
+mod network;
 mod operations;
 mod own;
 mod reading;
@@ -44,9 +47,9 @@ use futures::{StreamExt, channel::mpsc};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm,
-    derive_prelude::{Endpoint, Multiaddr, PortUse},
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId, FromSwarm,
+    NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    derive_prelude::{Either, Endpoint, Multiaddr, PortUse},
 };
 
 use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
@@ -60,6 +63,7 @@ pub use self::{
 use crate::{
     client::{Client, Command, WeakClient},
     meter::Timed,
+    outbound::Handler,
     store::{Events, SmartRecordStore},
 };
 use smart_record_core::Writer;
@@ -142,6 +146,11 @@ impl Behaviour {
         self.env.counters.get()
     }
 
+    /// Number of requests of reads and writes, those in the background too, that peers have not answered yet.
+    pub fn requests(&self) -> usize {
+        self.env.net.requests().len()
+    }
+
     /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
     /// can be shown there, too, as a [`Source`](crate::metrics::Source).
     #[cfg(feature = "metrics")]
@@ -179,6 +188,14 @@ impl Behaviour {
                 return Poll::Ready(());
             }
         }
+        if operations.on_time(env) {
+            return Poll::Ready(());
+        }
+        operations.tell_idle();
+        if let Poll::Ready(news) = env.net.poll(cx, operations.next_deadline()) {
+            operations.on_news(env, news);
+            return Poll::Ready(());
+        }
         let now = env.now();
         if self.alarm.was_set_back(now) {
             operations.on_clock_set_back(now);
@@ -201,20 +218,34 @@ impl Behaviour {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
             match self.env.kad.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
+                Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
                     if let kad::Event::RoutingUpdated { peer, .. } = event {
                         self.remotes.trim(&mut self.env, peer);
                     }
-                    if let Some(event) = self.operations.on_kad_event(&mut self.env, event) {
-                        return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
+                    self.operations.on_kad_event(&mut self.env, &mut event);
+                    return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
+                }
+                // There are no events left for this to change.
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(Event::Kad).map_in(Either::Left));
+                }
+                Poll::Pending => {}
+            }
+            match self.env.net.outbound.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(ended)) => {
+                    if let Some(news) = self.env.net.on_ended(ended) {
+                        self.operations.on_news(&mut self.env, news);
                     }
                     continue;
                 }
-                // There are no events left for this to change.
-                Poll::Ready(other) => return Poll::Ready(other.map_out(Event::Kad)),
+                Poll::Ready(other) => {
+                    // There are no events left for this to change.
+                    let other = other.map_out(|_| Event::ClientsGone).map_in(Either::Right);
+                    return Poll::Ready(other);
+                }
                 Poll::Pending => {}
             }
-            // What was begun here has Kademlia do something.
+            // What was begun here is to be sent.
             if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
                 if self.operations.keep_a_piece(&mut self.env) {
                     // Others have their turn first.
@@ -226,9 +257,10 @@ impl Behaviour {
     }
 }
 
+type Kad = kad::Behaviour<SmartRecordStore>;
+
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler =
-        <kad::Behaviour<SmartRecordStore> as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = ConnectionHandlerSelect<THandler<Kad>, Handler>;
     type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
@@ -247,12 +279,12 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.env.kad.handle_established_inbound_connection(
-            connection_id,
-            peer,
-            local_addr,
-            remote_addr,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, local, remote) = (connection_id, local_addr, remote_addr);
+        let kad = kad.handle_established_inbound_connection(id, peer, local, remote)?;
+        let outbound =
+            net.outbound.handle_established_inbound_connection(id, peer, local, remote)?;
+        Ok(kad.select(outbound))
     }
 
     fn handle_pending_outbound_connection(
@@ -262,12 +294,11 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         effective_role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.env.kad.handle_pending_outbound_connection(
-            connection_id,
-            maybe_peer,
-            addresses,
-            effective_role,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, peer, role) = (connection_id, maybe_peer, effective_role);
+        let mut all = kad.handle_pending_outbound_connection(id, peer, addresses, role)?;
+        all.extend(net.outbound.handle_pending_outbound_connection(id, peer, addresses, role)?);
+        Ok(all)
     }
 
     fn handle_established_outbound_connection(
@@ -278,17 +309,17 @@ impl NetworkBehaviour for Behaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.env.kad.handle_established_outbound_connection(
-            connection_id,
-            peer,
-            addr,
-            role_override,
-            port_use,
-        )
+        let Env { kad, net, .. } = &mut self.env;
+        let (id, role) = (connection_id, role_override);
+        let kad = kad.handle_established_outbound_connection(id, peer, addr, role, port_use)?;
+        let outbound =
+            net.outbound.handle_established_outbound_connection(id, peer, addr, role, port_use)?;
+        Ok(kad.select(outbound))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.remotes.on_swarm_event(&event);
+        self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
     }
 
@@ -299,7 +330,13 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         let begun = self.env.meter.begin();
-        self.env.kad.on_connection_handler_event(peer, connection, event);
+        let Env { kad, net, .. } = &mut self.env;
+        match event {
+            Either::Left(event) => kad.on_connection_handler_event(peer, connection, event),
+            Either::Right(event) => {
+                net.outbound.on_connection_handler_event(peer, connection, event);
+            }
+        }
         self.env.meter.end(Timed::Hold, begun);
     }
 

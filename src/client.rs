@@ -22,6 +22,7 @@ mod command;
 mod error;
 mod keep;
 pub(crate) mod latest;
+mod progress;
 mod publication;
 mod sharded;
 mod watch;
@@ -39,17 +40,21 @@ use futures::{SinkExt, channel::mpsc, lock::Mutex};
 use libp2p_identity::PeerId;
 use tracing::Instrument;
 
-pub(crate) use self::command::{Command, End, Ending, KeepId, Reply, Write};
+pub(crate) use self::{
+    command::{Command, End, Ending, KeepId, Reply, Write},
+    progress::{Follower, Teller},
+};
 pub use self::{
     error::ClientError,
     keep::{KeepHandle, KeepValueHandle},
+    progress::{Progress, ReplicaState},
     publication::{Publication, PublicationContent, PublishedUpdate},
     sharded::ShardedReading,
-    watch::Watch,
+    watch::{Readings, Watch},
 };
 use crate::{
     meter::{Meter, Timed},
-    query::{ReadPolicy, Reading},
+    query::{ReadOptions, ReadPolicy, Reading},
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
 use smart_record_core::{
@@ -122,6 +127,11 @@ impl Client {
     /// Sends the whole space, so peers that missed an earlier update get it too. The space is sent
     /// again once per interval and when new peers appear, until it expires.
     ///
+    /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it,
+    /// or after ten seconds ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline))
+    /// with the acknowledgements so far. The write continues in the background: see
+    /// [`Publication::progress`].
+    ///
     /// The current content of the space and `document` merge:
     ///
     #[doc = smart_record_core::merge_table!()]
@@ -129,8 +139,8 @@ impl Client {
     /// [`replace`](Self::replace) discards the current content instead.
     ///
     /// # Errors
-    /// [`ClientError`]. It is no error if no other peer took the update: see
-    /// [`Publication::peers`].
+    /// [`ClientError`]. [`ClientError::NotAcknowledged`] if the update was made but no other peer
+    /// has acknowledged it.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -169,7 +179,7 @@ impl Client {
     #[doc = smart_record_core::merge_table!()]
     ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish); that no other peer has acknowledged it is no error.
     pub async fn keep(
         &self,
         key: impl Into<RecordKey>,
@@ -221,7 +231,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`ClientError::Refused`] for a key of smart records, whose
-    /// writers use [`keep`](Self::keep).
+    /// writers use [`keep`](Self::keep). It is no error if no other peer has acknowledged the
+    /// value.
     pub async fn keep_value(
         &self,
         key: impl Into<RecordKey>,
@@ -252,19 +263,38 @@ impl Client {
     /// namespace, [`ClientError::TimedOut`] if no peer answered in time, and
     /// [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
-        self.read(key.into(), None).await
+        self.get_by(key.into(), None).await
     }
 
-    /// Reads a record with the given policy.
+    /// Reads a record with the given policy and deadline.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_with(
         &self,
         key: impl Into<RecordKey>,
-        policy: ReadPolicy,
+        options: impl Into<ReadOptions>,
     ) -> Result<Reading, ClientError> {
-        self.read(key.into(), Some(policy)).await
+        self.get_by(key.into(), Some(options.into())).await
+    }
+
+    /// Returns a stream of improving readings of a record: one for each answer with new content,
+    /// and last the settled one, which [`get`](Self::get) returns. A slow reader misses
+    /// intermediate readings.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
+    /// namespace, and [`ClientError::Stopped`].
+    pub async fn read(
+        &self,
+        key: impl Into<RecordKey>,
+        options: impl Into<ReadOptions>,
+    ) -> Result<Readings, ClientError> {
+        let key = key.into();
+        self.check_key(&key)?;
+        let (sender, receiver) = latest::channel();
+        self.send(Command::Stream(key, options.into(), sender)).await?;
+        Ok(Readings::new(receiver))
     }
 
     /// Returns the current view of a smart record.
@@ -336,19 +366,30 @@ impl Client {
         self.look(move |store| store.next_record(after)).await
     }
 
+    /// Waits until all operations started by clients have ended, including those in the background:
+    /// writes on their way to replicas, and reads waiting for late answers. Each has a deadline, so
+    /// this takes some 40 seconds at most if nothing else is started. Does not wait for what is
+    /// kept alive.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    pub async fn close(&self) -> Result<(), ClientError> {
+        self.ask(Command::Close).await
+    }
+
     /// Returns a weak handle, which does not keep the behaviour's records alive.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient(Arc::downgrade(&self.shared))
     }
 
-    async fn read(
+    async fn get_by(
         &self,
         key: RecordKey,
-        policy: Option<ReadPolicy>,
+        options: Option<ReadOptions>,
     ) -> Result<Reading, ClientError> {
         self.check_key(&key)?;
         let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read(key, policy, reply));
+        let ask = self.ask(|reply| Command::Read(key, options, reply));
         ask.instrument(span).await
     }
 

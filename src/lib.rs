@@ -303,10 +303,6 @@ pub mod dht;
 #[cfg(feature = "signed")]
 pub mod manager;
 mod meter;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "`Behaviour` is to send through it")
-)]
 mod outbound;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;

@@ -58,6 +58,8 @@ pub(crate) enum Purpose {
     Client,
     /// Learning what this node has written before, to sign next.
     Resume,
+    /// A record that is to be sent: what others have of it, and who they are.
+    Sending,
     /// A watched key.
     Watch,
     /// Replication of a stored record.
@@ -65,10 +67,16 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// All there are.
+    #[cfg(feature = "metrics")]
+    const ALL: [Self; 5] =
+        [Self::Client, Self::Resume, Self::Sending, Self::Watch, Self::Replication];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Resume => "resume",
+            Self::Sending => "sending",
             Self::Watch => "watch",
             Self::Replication => "replication",
         }

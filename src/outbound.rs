@@ -33,15 +33,15 @@ use libp2p_swarm::{
     ConnectionDenied, ConnectionId, DialError, ExternalAddresses, FromSwarm, ListenAddresses,
     NetworkBehaviour, StreamProtocol, ToSwarm,
 };
-use smart_record_lookup as lookup;
-use smart_record_lookup::RequestId;
+use smart_record_lookup::{self as lookup, RequestId};
 
 use self::{
     deliveries::Deliveries,
-    handler::{Command, Handler, Outcome},
+    handler::{Command, Outcome},
 };
 pub(crate) use self::{
     deliveries::Ended,
+    handler::Handler,
     message::{Answer, InvalidAnswer, Record, Request},
 };
 use crate::addresses::without_peer;
@@ -73,9 +73,10 @@ impl From<&Failure> for lookup::Failure {
     fn from(failure: &Failure) -> Self {
         match failure {
             Failure::Denied | Failure::NoAddress => Self::Denied,
-            Failure::Unreachable | Failure::Closed => Self::Unreachable,
+            Failure::Unreachable => Self::Unreachable,
             Failure::Unsupported => Self::Unsupported,
-            Failure::Invalid(_) => Self::Invalid,
+            // Who closes a stream is there: Go does so with a record that it refuses.
+            Failure::Closed | Failure::Invalid(_) => Self::Invalid,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What is asked of the peers closest to a key, and what they are sent: pure state machines over Kademlia's queries.
+//! What is asked of the peers closest to a key, and what they are sent: pure state machines.
 //!
-//! * `lookup`: a read; when it has seen enough, and who lacks what. `joined`: what its answers say together. `outcome`: what
-//!   comes of it.
-//! * `spread`: a write on its way.
+//! * `lookup`: what a read has gathered; when its policy is satisfied, and who lacks what. `joined`: what its answers say together.
+//!   `outcome`: what comes of it. `options`: how much certainty is asked for.
+//! * `read`: whom a read asks, and when it is settled. `delivery`: a write on its way. Over requests to single peers.
+//! * `reader`: a read over a query of Kademlia. `spread`: what is written, and how a query of Kademlia sends it.
 //!
 //! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out. A
 //! program that has only Kademlia's events reads with a [`RecordReader`].
@@ -12,19 +13,25 @@
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
+mod delivery;
 mod joined;
 mod lookup;
+mod options;
 mod outcome;
+mod read;
 mod reader;
 mod spread;
 
 pub(crate) use self::{
-    joined::{Joined, Said, chunks},
+    delivery::Delivery,
+    joined::{Joined, Said, chunks, contains},
     lookup::{Bounds, Lookup, Repair},
+    read::Read,
     spread::Spread,
 };
 pub use self::{
     lookup::ReadPolicy,
+    options::{ReadOptions, WritePolicy},
     outcome::{Content, Reading, Snapshot, Withheld},
     reader::{ReadStep, RecordReader},
 };

@@ -1,6 +1,9 @@
 //! Builder of a behaviour.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use libp2p_identity::Keypair;
@@ -12,8 +15,10 @@ use super::{
     admitting::{Admission, OffTask},
     alarm::Alarm,
     env::Env,
+    holders::Holders,
     inbound::sources,
     known::Known,
+    network::Network,
     operations::Operations,
     remotes::Remotes,
     worker::{Setup, Worker},
@@ -89,8 +94,9 @@ impl Builder {
     }
 
     /// Sets the configuration of Kademlia instead of [`SmartRecordStore::kad_config`], from which
-    /// it should be derived. The behaviour overrides its replication, publication, filtering and
-    /// caching of records.
+    /// it should be derived. The behaviour overrides its replication, publication and filtering of
+    /// records. Its parallelism, timeouts and packet size apply to Kademlia's own queries and to
+    /// inbound requests; reads and writes of the behaviour use separate requests.
     pub fn with_kad_config(mut self, config: kad::Config) -> Self {
         self.kad_config = Some(config);
         self
@@ -160,16 +166,20 @@ impl Builder {
                 (kad::StoreInserts::FilterBoth, Some(off_task))
             }
         };
-        let max_peers = u16::try_from(bounds.closest).unwrap_or(u16::MAX);
         kad_config
             .set_replication_interval(None)
             .set_publication_interval(None)
-            .set_record_filtering(filtering)
-            .set_caching(kad::Caching::Enabled { max_peers });
+            .set_record_filtering(filtering);
         let writer = Writer::from(&keypair.public());
         let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
+        let kad = kad::Behaviour::with_config(local, store, kad_config);
+        // The first is that which Kademlia asks for, too.
+        let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
         let env = Env {
-            kad: kad::Behaviour::with_config(local, store, kad_config),
+            net: Network::new(local, protocol),
+            starved: BTreeSet::new(),
+            holders: Holders::new(),
+            kad,
             local,
             bounds,
             clock,

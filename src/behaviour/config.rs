@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::query::ReadPolicy;
+use crate::query::{ReadPolicy, WritePolicy};
 use smart_record_core::settings;
 
 /// Where inbound records are validated.
@@ -37,13 +37,19 @@ pub enum Validation {
 #[derive(Clone, Debug)]
 pub struct BehaviourConfig {
     read_policy: ReadPolicy,
+    read_deadline: Duration,
+    write_policy: WritePolicy,
+    write_deadline: Duration,
     read_rounds: usize,
     repair_chunks: usize,
     resume_before_write: bool,
     refresh_interval: Duration,
     topology_delay: Duration,
     replication_interval: Option<Duration>,
+    watch_policy: ReadPolicy,
+    watch_deadline: Duration,
     watch_interval: Duration,
+    longest_watch_interval: Duration,
     max_operations: usize,
     max_known: usize,
     validation: Validation,
@@ -56,14 +62,20 @@ pub struct BehaviourConfig {
 impl Default for BehaviourConfig {
     fn default() -> Self {
         Self {
-            read_policy: ReadPolicy::All,
+            read_policy: ReadPolicy::Settled,
+            read_deadline: Duration::from_secs(10),
+            write_policy: WritePolicy::Majority,
+            write_deadline: Duration::from_secs(10),
             read_rounds: 16,
             repair_chunks: 32,
             resume_before_write: true,
             refresh_interval: Duration::from_secs(60 * 60),
             topology_delay: Duration::from_secs(10),
             replication_interval: Some(Duration::from_secs(60 * 60)),
-            watch_interval: Duration::from_secs(15),
+            watch_policy: ReadPolicy::Settled,
+            watch_deadline: Duration::from_secs(10),
+            watch_interval: Duration::from_secs(2),
+            longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
             max_known: 16 * 1_024,
             validation: Validation::Inline,
@@ -76,9 +88,19 @@ impl Default for BehaviourConfig {
 }
 
 settings! { BehaviourConfig:
-    /// When a read without a policy of its own ends. Defaults to [`ReadPolicy::All`], so that a
-    /// dishonest peer among the first to answer does not change the result.
+    /// When a read without a policy of its own returns. Defaults to [`ReadPolicy::Settled`]: a
+    /// dishonest peer among the first to answer does not change the result, and silent peers do not
+    /// delay it.
     read_policy, with_read_policy: ReadPolicy;
+    /// Maximum duration of a read without a deadline of its own, which then returns what it has
+    /// found so far. Defaults to ten seconds: five consecutive requests, each to a silent peer.
+    read_deadline, with_read_deadline: Duration;
+    /// Number of peers that have to acknowledge a write before it returns; the remaining peers are
+    /// sent it afterwards. Defaults to [`WritePolicy::Majority`].
+    write_policy, with_write_policy: WritePolicy;
+    /// Maximum duration of a write until it returns with the acknowledgements so far. Defaults to
+    /// ten seconds, as for reads.
+    write_deadline, with_write_deadline: Duration;
     /// Maximum number of lookups per read of a large record. Defaults to 16: a board of 200 KB
     /// takes a handful.
     read_rounds, with_read_rounds: usize;
@@ -104,9 +126,17 @@ settings! { BehaviourConfig:
     /// every *n + 1*st period. `None` disables replication. Defaults to an hour, as Kademlia's
     /// replication job, which this replaces.
     replication_interval, with_replication_interval: Option<Duration>;
-    /// Time between two lookups of a watched key. Changes in the local store show at once. Defaults
-    /// to 15 seconds, a guess.
+    /// When a lookup of a watched key ends; changes show as answers arrive. Defaults to
+    /// [`ReadPolicy::Settled`].
+    watch_policy, with_watch_policy: ReadPolicy;
+    /// Maximum duration of a lookup of a watched key. Defaults to ten seconds, as for reads.
+    watch_deadline, with_watch_deadline: Duration;
+    /// Time between two lookups of a watched key that changed within the last minute. Changes in
+    /// the local store show at once. Defaults to two seconds, a guess.
     watch_interval, with_watch_interval: Duration;
+    /// Maximum time between two lookups of a watched key: without changes the interval doubles up
+    /// to this. Defaults to 30 seconds, a guess.
+    longest_watch_interval, with_longest_watch_interval: Duration;
     /// Maximum number of concurrent client commands; further ones wait. Each kind of internal
     /// operation may run a quarter of that. Defaults to 64, a guess.
     max_operations, with_max_operations: usize;

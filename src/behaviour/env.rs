@@ -2,7 +2,10 @@
 //!
 //! **Invariants.** It decides nothing and holds nothing that is under way.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use libp2p_identity::PeerId;
 use libp2p_kad as kad;
@@ -10,7 +13,9 @@ use libp2p_kad as kad;
 use super::{
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
+    holders::Holders,
     known::Known,
+    network::{Network, OperationId},
 };
 use crate::{
     client::ClientError,
@@ -23,6 +28,11 @@ use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Times
 /// Kademlia with its store, and what goes with it.
 pub(super) struct Env {
     pub(super) kad: kad::Behaviour<SmartRecordStore>,
+    pub(super) net: Network,
+    /// The operations that wait for room to make a request.
+    pub(super) starved: BTreeSet<OperationId>,
+    /// Who was found to be closest to which key.
+    pub(super) holders: Holders,
     pub(super) local: PeerId,
     pub(super) config: BehaviourConfig,
     pub(super) bounds: Bounds,

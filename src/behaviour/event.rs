@@ -19,7 +19,8 @@ use smart_record_core::RecordKey;
     reason = "Kademlia's event is as large as it is, and by far the most frequent"
 )]
 pub enum Event {
-    /// An event of Kademlia, except those of queries that the behaviour itself started.
+    /// An event of Kademlia: of queries started by the user, of its maintenance, and of inbound
+    /// requests. The behaviour starts no queries of its own there.
     Kad(kad::Event),
     /// An event of the store.
     Store(StoreEvent),
@@ -30,6 +31,14 @@ pub enum Event {
         key: RecordKey,
         /// The writers concerned, and what is missing.
         writers: Vec<Withheld>,
+    },
+    /// Peers are implausibly close to a key for the size of the network: their ids were chosen on
+    /// purpose. They are asked, and sent writes, in addition to the closest peers.
+    Implausible {
+        /// The key.
+        key: RecordKey,
+        /// The implausibly close peers.
+        peers: Vec<PeerId>,
     },
     /// Peers that were behind, or had nothing, acknowledged what they lacked.
     Repaired {
@@ -70,8 +79,12 @@ pub enum Event {
 pub struct BehaviourCounters {
     /// Reads that have ended, from clients and internal.
     pub reads: u64,
-    /// Kademlia lookups made by reads.
+    /// Lookups made by reads and writes.
     pub lookups: u64,
+    /// Requests not answered in time; some of them were answered later.
+    pub silent: u64,
+    /// Peers evicted from the routing table because they did not answer.
+    pub evicted: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
     /// Writers for whom a read found less than was seen before.
@@ -98,6 +111,8 @@ impl Source for BehaviourCounters {
         let Self {
             reads,
             lookups,
+            silent,
+            evicted,
             bad_answers,
             withheld,
             writes,
@@ -109,7 +124,13 @@ impl Source for BehaviourCounters {
         } = self;
         let counts = [
             ("reads", "Reads that have ended, from clients and internal", reads),
-            ("lookups", "Kademlia lookups made by reads", lookups),
+            ("lookups", "Lookups made by reads and writes", lookups),
+            ("silent", "Requests not answered in time", silent),
+            (
+                "evicted",
+                "Peers evicted from the routing table because they did not answer",
+                evicted,
+            ),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers for whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),

@@ -3,7 +3,10 @@
 //! **Invariants.** Of each kind only so many are under way at a time. The parts do not call one another: a read does not know what
 //! is done with what it has found, nor a write who looks up and sends.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p_identity::Keypair;
@@ -13,27 +16,30 @@ use super::{
     admitting::Admission,
     env::Env,
     event::Event,
+    network::{News, OperationId, Outcome},
     reading::{Ended, Reader, Reads},
     replicate::Replicate,
-    sending::{Sender, Spreads},
+    sending::{Sender, Sends, Step},
     watches::Watches,
     writing::{Next, Writes},
 };
 use crate::{
-    client::{ClientError, Command, Ending},
-    query::Spread,
+    client::{ClientError, Command, Ending, Reply},
+    query::{ReadOptions, Reading, Spread},
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
 
-/// Reads, spreads, and those for whom they are made.
+/// Reads, sendings, and those for whom they are made.
 pub(super) struct Operations {
     reads: Reads,
-    spreads: Spreads,
+    sends: Sends,
     writes: Writes,
     watches: Watches,
     replicate: Option<Replicate>,
     admission: Admission,
+    /// Who waits until nothing is under way that clients have begun.
+    closing: Vec<Reply<()>>,
     /// The ends of the handles that clients have.
     handles: FuturesUnordered<Ending>,
 }
@@ -43,20 +49,33 @@ impl Operations {
         let replication = env.config.replication_interval();
         Self {
             reads: Reads::default(),
-            spreads: Spreads::new(),
+            sends: Sends::new(),
             writes: Writes::new(keypair, &env.config),
-            watches: Watches::new(env.config.watch_interval()),
+            watches: Watches::new(&env.config),
             replicate: replication.map(|every| Replicate::new(every, env.now())),
             admission,
+            closing: Vec::new(),
             handles: FuturesUnordered::new(),
         }
     }
 
     /// Whether a client's command can be begun.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
+        self.busy() < env.config.max_operations()
+    }
+
+    /// How much is under way that clients have begun.
+    fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
-        let busy = busy.saturating_add(self.spreads.count(Sender::is_client));
-        busy.saturating_add(self.writes.waiting()) < env.config.max_operations()
+        let busy = busy.saturating_add(self.sends.count(Sender::is_client));
+        busy.saturating_add(self.writes.waiting())
+    }
+
+    /// Tells those who wait for it that nothing is under way any more.
+    pub(super) fn tell_idle(&mut self) {
+        if !self.closing.is_empty() && self.busy() == 0 {
+            self.closing.drain(..).for_each(|reply| reply.send(Ok(())));
+        }
     }
 
     pub(super) fn on_command(&mut self, env: &mut Env, command: Command) {
@@ -73,11 +92,15 @@ impl Operations {
                 self.carry_out(env, next);
             }
             Command::Handle(ending) => self.handles.push(ending),
-            Command::Read(key, policy, reply) => {
-                let policy = policy.unwrap_or(env.config.read_policy());
-                self.reads.begin(env, &self.watches, key, Reader::Client(policy, reply));
+            Command::Read(key, options, reply) => {
+                let options = options.unwrap_or_else(|| read_options(env));
+                self.begin_read(env, key, Reader::Client(options, reply));
+            }
+            Command::Stream(key, options, sender) => {
+                self.begin_read(env, key, Reader::Stream(options, sender));
             }
             Command::Watch(key, sender) => self.watches.watch(env, key, sender),
+            Command::Close(reply) => self.closing.push(reply),
             Command::Look(look) => look(env.kad.store_mut()),
         }
     }
@@ -96,33 +119,120 @@ impl Operations {
     /// The last client is gone.
     pub(super) fn on_clients_gone(&mut self, env: &mut Env) {
         self.writes.clear();
-        self.reads.stop_resuming(env);
         self.watches.clear();
+        for id in self.reads.stop_resuming() {
+            self.go_on(env, OperationId::Read(id));
+        }
         env.events.push_back(Event::ClientsGone);
     }
 
-    /// Takes care of an event of Kademlia; gives it back if it is the user's.
-    pub(super) fn on_kad_event(&mut self, env: &mut Env, event: kad::Event) -> Option<kad::Event> {
+    /// Takes care of an event of Kademlia, before the user is told of it.
+    pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
         match event {
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } if self.reads.has(&id) => {
-                let worker = self.admission.worker();
-                let ended = self.reads.on_progress(env, worker, id, result, step.last);
-                self.end_reads(env, ended);
-                None
-            }
-            kad::Event::OutboundQueryProgressed { id, result, .. } if self.spreads.has(&id) => {
-                self.spreads.on_result(env, &id, result);
-                None
-            }
-            kad::Event::InboundRequest { mut request } => {
-                self.admission.on_request(env, &mut request);
-                Some(kad::Event::InboundRequest { request })
-            }
+            kad::Event::InboundRequest { request } => self.admission.on_request(env, request),
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
-                self.writes.on_new_peer(env, peer);
-                Some(event)
+                env.holders.on_new_peer(peer, env.bounds.closest);
+                self.writes.on_new_peer(env, *peer);
             }
-            event => Some(event),
+            _ => {}
+        }
+    }
+
+    /// Takes care of what requests and peers have come to.
+    pub(super) fn on_news(&mut self, env: &mut Env, news: News) {
+        match news {
+            News::Evict(peer) => {
+                if let Some(entry) = env.kad.remove_peer(&peer) {
+                    tracing::debug!(%peer, "answers no more and leaves the routing table");
+                    env.count(|c| &mut c.evicted, 1);
+                    env.net.remember(peer, entry.node.value.into_vec());
+                }
+            }
+            News::Readmit(peer, addresses) => {
+                for address in addresses {
+                    env.kad.add_address(&peer, address);
+                }
+            }
+            News::Request { id, operation, peer, outcome } => {
+                env.count(|c| &mut c.silent, usize::from(matches!(outcome, Outcome::Late)));
+                match operation {
+                    OperationId::Read(read) => {
+                        let worker = self.admission.worker();
+                        if self.reads.on_outcome(env, worker, read, peer, outcome) {
+                            self.tell_watchers(env, read);
+                        }
+                        self.go_on(env, operation);
+                    }
+                    OperationId::Send(send) => {
+                        let step = self.sends.on_outcome(env, send, id, peer, outcome);
+                        self.take_step(env, step);
+                    }
+                }
+                // There may be room now.
+                for operation in std::mem::take(&mut env.starved) {
+                    self.go_on(env, operation);
+                }
+            }
+        }
+    }
+
+    /// Ends something whose deadline has come. Returns whether there was one.
+    pub(super) fn on_time(&mut self, env: &mut Env) -> bool {
+        let now = env.net.now();
+        if self.reads.next_at().is_some_and(|at| at <= now) {
+            let ended = self.reads.on_time(env, now);
+            self.end_reads(env, ended);
+            return true;
+        }
+        if self.sends.next_at().is_some_and(|at| at <= now) {
+            let step = self.sends.on_time(env, now);
+            self.take_step(env, step);
+            return true;
+        }
+        false
+    }
+
+    /// When the next deadline comes, by the time of the [network](super::network::Network::now).
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
+    }
+
+    fn go_on(&mut self, env: &mut Env, operation: OperationId) {
+        match operation {
+            OperationId::Read(id) => {
+                let ended = self.reads.go_on(env, id);
+                self.end_reads(env, ended);
+            }
+            OperationId::Send(id) => {
+                let step = self.sends.go_on(env, id);
+                self.take_step(env, step);
+            }
+        }
+    }
+
+    fn take_step(&mut self, env: &mut Env, step: Option<Step>) {
+        match step {
+            Some(Step::Read(id, key)) => self.begin_read(env, key, Reader::Sending(id)),
+            Some(Step::Tell(reply, result)) => {
+                if let Err(ClientError::NotAcknowledged(publication)) = &result {
+                    self.writes.on_not_acknowledged(&publication.key, env.now());
+                }
+                reply.send(result);
+            }
+            None => {}
+        }
+    }
+
+    fn begin_read(&mut self, env: &mut Env, key: RecordKey, reader: Reader) {
+        let ended = self.reads.begin(env, &self.watches, key, reader);
+        self.end_reads(env, ended);
+    }
+
+    /// Tells those who wait for a read, or watch its key, what it has found so far.
+    fn tell_watchers(&mut self, env: &Env, id: u64) {
+        self.reads.show(env, id);
+        if let Some(lookup) = self.reads.found(id) {
+            self.watches.on_found(env, lookup);
         }
     }
 
@@ -141,11 +251,20 @@ impl Operations {
             checked.into_iter().for_each(|checked| env.insert(checked));
             return Poll::Ready(());
         }
-        let ended = match ready!(worker.answers.poll(cx)) {
-            Some(verdict) => self.reads.on_verdict(env, verdict).into_iter().collect(),
-            None => self.reads.on_no_verdicts(env),
-        };
-        self.end_reads(env, ended);
+        match ready!(worker.answers.poll(cx)) {
+            Some(verdict) => {
+                let id = verdict.read;
+                if self.reads.on_verdict(verdict) {
+                    self.tell_watchers(env, id);
+                }
+                self.go_on(env, OperationId::Read(id));
+            }
+            None => {
+                for id in self.reads.on_no_verdicts() {
+                    self.go_on(env, OperationId::Read(id));
+                }
+            }
+        }
         Poll::Ready(())
     }
 
@@ -178,14 +297,14 @@ impl Operations {
         {
             if let Some(key) = turn {
                 env.count(|c| &mut c.replications, 1);
-                self.reads.begin(env, &self.watches, key, Reader::Replication);
+                self.begin_read(env, key, Reader::Replication);
             }
             return true;
         }
         if self.may_ask(env)
             && let Some(key) = self.watches.due(now)
         {
-            self.reads.begin(env, &self.watches, key, Reader::Watch);
+            self.begin_read(env, key, Reader::Watch);
             return true;
         }
         false
@@ -201,7 +320,7 @@ impl Operations {
     }
 
     fn may_refresh(&self, env: &Env) -> bool {
-        let busy = self.spreads.count(|sender| matches!(sender, Sender::Refresh));
+        let busy = self.sends.count(|sender| matches!(sender, Sender::Refresh));
         busy.saturating_add(self.writes.renewing()) < env.quarter()
     }
 
@@ -211,14 +330,17 @@ impl Operations {
 
     fn may_replicate(&self, env: &Env) -> bool {
         let busy = self.reads.count(|reader| matches!(reader, Reader::Replication));
-        busy < env.quarter() && self.spreads.repairing() < env.quarter()
+        busy < env.quarter() && self.sends.repairing() < env.quarter()
     }
 
     fn carry_out(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
         for next in next {
             match next {
-                Next::Resume(key) => self.reads.begin(env, &self.watches, key, Reader::Resume),
-                Next::Send(spread, sender) => self.spreads.begin(env, spread, sender),
+                Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
+                Next::Send(spread, sender) => {
+                    let step = self.sends.begin(env, spread, sender);
+                    self.take_step(env, step);
+                }
             }
         }
     }
@@ -229,31 +351,41 @@ impl Operations {
 
     /// Repairs, keeps here what was found, and hands it to whoever wanted it.
     fn end_read(&mut self, env: &mut Env, ended: Ended) {
-        let Ended { lookup, reader, withheld, span } = ended;
+        let Ended { lookup, reader, withheld, closest, silent, span } = ended;
         let _in_span = span.entered();
         let now = env.now();
-        let (repairs, is_close) = lookup.repairs(&env.local);
-        self.spreads.repair(env, &lookup, &repairs);
-        self.admission.keep(env, &lookup, is_close);
         let key = lookup.key().clone();
+        if lookup.is_complete() {
+            let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
+            let record = lookup.joined().record().filter(|_| is_small).cloned();
+            env.holders.set(key.clone(), closest.clone(), record, env.net.now());
+        }
+        let (repairs, is_close) = lookup.repairs(&env.local);
+        self.sends.repair(env, &lookup, &repairs);
+        self.admission.keep(env, &lookup, is_close);
+        if let Reader::Sending(id) = reader {
+            let step = self.sends.on_read(env, id, &lookup, closest);
+            return self.take_step(env, step);
+        }
         let is_large = lookup.may_be_sliced();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
-        let reading = lookup.into_reading(&repairs, withheld, now);
-        env.count(|c| &mut c.bad_answers, reading.refused.len());
+        let reading = Reading { silent, ..lookup.into_reading(&repairs, withheld, now) };
         tracing::debug!(
             lookups,
             holders = reading.holders.len(),
             stale = reading.stale.len(),
             empty = reading.empty.len(),
             refused = reading.refused.len(),
+            silent = reading.silent.len(),
             has_failed,
             "read"
         );
         match reader {
             Reader::Client(_, reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
             Reader::Client(_, reply) => reply.send(Ok(reading)),
+            Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 let next = self.writes.on_resumed(env, &reading);
                 self.carry_out(env, next);
@@ -266,6 +398,7 @@ impl Operations {
                 self.watches.on_asked(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(env, key, is_large),
+            Reader::Sending(_) | Reader::Told { .. } => {}
         }
     }
 
@@ -275,12 +408,17 @@ impl Operations {
         let stored = env.kad.store_mut().record(&key);
         let whole = stored.ok().flatten().filter(|_| is_large);
         match whole {
-            Some(record) => self.spreads.begin(
-                env,
-                Spread::of(&record, env.bounds.chunk_bytes),
-                Sender::Replication,
-            ),
+            Some(record) => {
+                let spread = Spread::of(&record, env.bounds.chunk_bytes);
+                let step = self.sends.begin(env, spread, Sender::Replication);
+                self.take_step(env, step);
+            }
             None => env.events.push_back(Event::Replicated { key }),
         }
     }
+}
+
+/// How reads that say nothing of it are carried out.
+fn read_options(env: &Env) -> ReadOptions {
+    ReadOptions::new(env.config.read_policy(), env.config.read_deadline())
 }

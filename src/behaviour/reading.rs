@@ -1,71 +1,97 @@
-//! Reads, carried out with Kademlia.
+//! Reads, carried out over the network.
 //!
-//! **Invariants.** A read ends, whatever is answered: when its peers have been asked, when its policy is satisfied, when
-//! nobody waits for it any more, or when Kademlia's query times out. One that ends before all were asked says nothing
-//! about what there is not.
+//! **Invariants.** A read is told once when it is settled, and once more at its end if it has learnt something since. It ends,
+//! whatever is answered: when the peers have been asked, when its policy is satisfied, when nobody waits for it any more, or at its
+//! deadline. One that ends before enough of the closest have answered says nothing about what there is not.
 
-use std::collections::HashMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad::{self as kad, GetRecordOk, QueryId, QueryResult};
+use libp2p_kad::KBucketKey;
+use smart_record_lookup::{self as search, LookupConfig, Place, Wanted};
 
 use super::{
     env::Env,
     event::Event,
+    holders::Closest,
+    network::{OperationId, Outcome},
     watches::Watches,
     worker::{Answer, Verdict, Worker},
 };
 use crate::{
-    client::Reply,
-    clock::wall_clock,
+    client::{Reply, latest},
     meter::{Amount, Begun, Purpose, Timed},
-    query::{Lookup, ReadPolicy, Reading, Withheld},
+    outbound::{Failure, Record, Request},
+    query::{Lookup, Read, ReadOptions, ReadPolicy, Reading, Withheld},
 };
-use smart_record_core::{Malformed, RecordKey, ValidationError};
+use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 
-/// The reads that are under way, by the query of their latest round.
+/// How long a read goes on in the background after it was told. A guess: longer than any request that is under way then may take.
+const BACKGROUND: Duration = Duration::from_secs(10);
+
+/// The reads that are under way.
 #[derive(Default)]
-pub(super) struct Reads(HashMap<QueryId, Read>);
+pub(super) struct Reads {
+    under_way: BTreeMap<u64, Operation>,
+    next_id: u64,
+}
 
 /// A read that is under way.
-struct Read {
-    lookup: Lookup,
+struct Operation {
+    read: Read,
     reader: Reader,
-    /// How many answers are being checked elsewhere.
-    verdicts: usize,
-    /// The peers have been asked.
-    is_over: bool,
+    deadline: Duration,
+    /// It was settled, and that was told.
+    is_told: bool,
+    /// Something was learnt since.
+    has_news: bool,
     span: tracing::Span,
     begun: Begun,
 }
 
-/// A read that has ended.
+/// What a read has come to.
 pub(super) struct Ended {
     pub(super) lookup: Lookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
+    /// The closest peers, sorted by distance.
+    pub(super) closest: Closest,
+    /// Those of the closest that did not answer.
+    pub(super) silent: Vec<PeerId>,
     pub(super) span: tracing::Span,
 }
 
 /// Whom a read is for.
 pub(super) enum Reader {
-    Client(ReadPolicy, Reply<Reading>),
+    Client(ReadOptions, Reply<Reading>),
+    Stream(ReadOptions, latest::Sender<Reading>),
     /// An own space that is to be written to for the first time.
     Resume,
+    /// A sending, which has to know whom it goes to and what they have.
+    Sending(u64),
     Watch,
     Replication,
+    /// Whoever it was for has been told.
+    Told {
+        is_client: bool,
+    },
 }
 
 impl Reader {
+    /// Whether it counts against what clients may have under way.
     pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..) | Self::Resume)
+        matches!(
+            self,
+            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Told { is_client: true }
+        )
     }
 
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Client(..) => Purpose::Client,
+            Self::Client(..) | Self::Stream(..) | Self::Told { .. } => Purpose::Client,
             Self::Resume => Purpose::Resume,
+            Self::Sending(_) => Purpose::Sending,
             Self::Watch => Purpose::Watch,
             Self::Replication => Purpose::Replication,
         }
@@ -76,13 +102,21 @@ impl Reader {
         match self {
             Self::Client(_, reply) => reply.send(Err(error.into())),
             Self::Replication => env.events.push_back(Event::Replicated { key }),
-            // They are begun only where something is.
-            Self::Resume | Self::Watch => {}
+            // The stream ends; the others are begun only where something is.
+            Self::Stream(..)
+            | Self::Resume
+            | Self::Sending(_)
+            | Self::Watch
+            | Self::Told { .. } => {}
         }
     }
 
     fn is_gone(&self) -> bool {
-        matches!(self, Self::Client(_, reply) if reply.is_gone())
+        match self {
+            Self::Client(_, reply) => reply.is_gone(),
+            Self::Stream(_, sender) => sender.is_closed(),
+            _ => false,
+        }
     }
 
     fn span(&self, key: &RecordKey) -> tracing::Span {
@@ -93,11 +127,14 @@ impl Reader {
         tracing::debug_span!(parent: parent, "read", %key, purpose = self.purpose().as_str())
     }
 
-    const fn policy(&self) -> ReadPolicy {
-        match self {
-            Self::Client(policy, _) => *policy,
-            _ => ReadPolicy::All,
-        }
+    fn options(&self, env: &Env) -> ReadOptions {
+        let config = &env.config;
+        let (policy, deadline) = match self {
+            Self::Client(options, _) | Self::Stream(options, _) => return *options,
+            Self::Watch => (config.watch_policy(), config.watch_deadline()),
+            _ => (ReadPolicy::Settled, config.read_deadline()),
+        };
+        ReadOptions::new(policy, deadline)
     }
 }
 
@@ -109,189 +146,282 @@ impl Reads {
         watches: &Watches,
         key: RecordKey,
         reader: Reader,
-    ) {
-        let (now, policy) = (env.now(), reader.policy());
+    ) -> Option<Ended> {
+        let (now, options) = (env.now(), reader.options(env));
         let begun = env.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
         let store = env.kad.store_mut();
-        let mut lookup = match Lookup::begin(store, key.clone(), policy, env.bounds, now) {
+        let begun_lookup = Lookup::begin(store, key.clone(), options.policy(), env.bounds, now);
+        let mut lookup = match begun_lookup {
             Ok(lookup) => lookup,
-            Err(error) => return reader.refuse(env, key, error),
+            Err(error) => {
+                reader.refuse(env, key, error);
+                return None;
+            }
         };
         if matches!(reader, Reader::Watch) {
             watches.recall(&mut lookup, now);
         }
-        let read = Read { lookup, reader, verdicts: 0, is_over: false, span, begun };
-        self.ask(env, read);
-    }
-
-    fn ask(&mut self, env: &mut Env, read: Read) {
-        let query = env.kad.get_record(kad::RecordKey::new(read.lookup.key()));
         env.count(|c| &mut c.lookups, 1);
-        tracing::trace!("asks the peers closest to the key");
-        self.0.insert(query, read);
-    }
-
-    /// Whether a query is one of these reads.
-    pub(super) fn has(&self, query: &QueryId) -> bool {
-        self.0.contains_key(query)
+        let read = Read::new(lookup, search(env, &key, Wanted::Value));
+        let deadline = env.net.now().saturating_add(options.deadline());
+        let operation =
+            Operation { read, reader, deadline, is_told: false, has_news: false, span, begun };
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.under_way.insert(id, operation);
+        self.go_on(env, id)
     }
 
     /// How many there are for such readers.
     pub(super) fn count(&self, is_one: impl Fn(&Reader) -> bool) -> usize {
-        self.0.values().filter(|read| is_one(&read.reader)).count()
+        self.under_way.values().filter(|operation| is_one(&operation.reader)).count()
     }
 
-    /// A query has got on. Returns the read if that was its end.
-    pub(super) fn on_progress(
+    /// What a read has found so far.
+    pub(super) fn found(&self, id: u64) -> Option<&Lookup> {
+        self.under_way.get(&id).map(|operation| operation.read.answers())
+    }
+
+    /// Shows whoever wants to see more than the end what a read has found so far.
+    pub(super) fn show(&self, env: &Env, id: u64) {
+        if let Some(Operation { read, reader: Reader::Stream(_, sender), .. }) =
+            self.under_way.get(&id)
+        {
+            let lookup = read.answers().clone();
+            let reading = lookup.into_reading(&[], Vec::new(), env.now());
+            let is_complete = false;
+            sender.send(Reading { silent: read.search().silent(), is_complete, ..reading });
+        }
+    }
+
+    /// When the first deadline comes.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.under_way.values().map(|operation| operation.deadline).min()
+    }
+
+    /// Ends a read whose deadline has come.
+    pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<Ended> {
+        let mut late = self.under_way.iter_mut().filter(|(_, operation)| operation.deadline <= now);
+        let (id, operation) = late.next()?;
+        let id = *id;
+        operation.read.time_out();
+        self.go_on(env, id)
+    }
+
+    /// A request of a read has come to something. Returns whether that was news.
+    pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
         worker: Option<&mut Worker>,
-        id: QueryId,
-        result: QueryResult,
-        is_last: bool,
-    ) -> Option<Ended> {
-        let read = self.0.get_mut(&id)?;
-        let _in_span = read.span.clone().entered();
-        match result {
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
-                // Without a peer it is our own copy, of which the lookup has the whole.
-                let is_enough = found
-                    .peer
-                    .is_some_and(|peer| read.on_found(env, worker, id, peer, found.record));
-                read.end_if(env, &id, is_enough);
-            }
-            QueryResult::GetRecord(result) => read.lookup.on_progress(&result),
-            _ => {}
+        id: u64,
+        peer: PeerId,
+        outcome: Outcome,
+    ) -> bool {
+        let Some(operation) = self.under_way.get_mut(&id) else {
+            return false;
+        };
+        let _in_span = operation.span.clone().entered();
+        if let Some(failure) = outcome.failure() {
+            operation.read.on_failure(&peer, failure, matches!(outcome, Outcome::Silent));
         }
-        read.is_over |= is_last;
-        self.end_round(env, id)
+        match outcome {
+            Outcome::Answered(answer) => {
+                operation.read.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
+                match answer.record {
+                    Some(record) => operation.on_found(env, worker, id, peer, record),
+                    None => {
+                        tracing::trace!(%peer, "has nothing");
+                        operation.read.on_nothing(peer);
+                        false
+                    }
+                }
+            }
+            Outcome::Failed(Failure::Invalid(error)) => {
+                let error = ValidationError::from(Malformed::other(error));
+                operation.on_said(peer, Err(error), None)
+            }
+            Outcome::Failed(error) => {
+                tracing::debug!(%peer, %error, "no answer");
+                false
+            }
+            Outcome::Late => {
+                tracing::trace!(%peer, "is late");
+                operation.read.on_late(&peer);
+                false
+            }
+            Outcome::Silent => {
+                tracing::debug!(%peer, "is silent");
+                false
+            }
+        }
     }
 
-    /// An answer has been checked elsewhere. Returns the read if that was its end.
-    pub(super) fn on_verdict(&mut self, env: &mut Env, verdict: Verdict) -> Option<Ended> {
-        let Verdict { read: id, peer, expires_at, said } = verdict;
-        let read = self.0.get_mut(&id)?;
-        let _in_span = read.span.clone().entered();
-        tell_answer(&peer, said.as_ref().err());
-        read.verdicts = read.verdicts.saturating_sub(1);
-        let is_enough = read.lookup.on_answer(peer, said, expires_at);
-        read.end_if(env, &id, is_enough);
-        self.end_round(env, id)
+    /// An answer has been checked elsewhere. Returns whether that was news.
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) -> bool {
+        let Verdict { read, peer, expires_at, said } = verdict;
+        let Some(operation) = self.under_way.get_mut(&read) else {
+            return false;
+        };
+        let _in_span = operation.span.clone().entered();
+        operation.read.on_checked();
+        operation.on_said(peer, said, expires_at)
     }
 
-    /// What checks answers elsewhere has come to its end: those that it had are lost. Returns the reads of which that was the end.
-    pub(super) fn on_no_verdicts(&mut self, env: &mut Env) -> Vec<Ended> {
-        let waiting = self.0.iter_mut().filter(|(_, read)| read.verdicts > 0);
-        let waiting: Vec<_> = waiting
-            .map(|(id, read)| {
-                read.verdicts = 0;
-                // There may have been anything in them.
-                read.lookup.end_early();
-                *id
-            })
-            .collect();
-        waiting.into_iter().filter_map(|id| self.end_round(env, id)).collect()
+    /// What checks answers elsewhere has come to its end: those that it had are lost. Returns the reads that had some there.
+    pub(super) fn on_no_verdicts(&mut self) -> Vec<u64> {
+        let mut lost = Vec::new();
+        for (id, operation) in &mut self.under_way {
+            if operation.read.on_all_lost() {
+                lost.push(*id);
+            }
+        }
+        lost
     }
 
-    /// Nobody writes any more: what own spaces say already need not be known.
-    pub(super) fn stop_resuming(&mut self, env: &mut Env) {
-        let resuming = self.0.iter_mut().filter(|(_, read)| matches!(read.reader, Reader::Resume));
-        resuming.for_each(|(id, read)| read.end_if(env, id, true));
+    /// Nobody writes any more: what own spaces say already need not be known. Returns the reads that this ends.
+    pub(super) fn stop_resuming(&mut self) -> Vec<u64> {
+        let resuming =
+            self.under_way.iter_mut().filter(|(_, it)| matches!(it.reader, Reader::Resume));
+        let ended = resuming.map(|(id, operation)| {
+            operation.read.end_early();
+            *id
+        });
+        ended.collect()
     }
 
-    /// Begins the next round, or ends the read, once the peers have been asked and their answers checked.
-    fn end_round(&mut self, env: &mut Env, id: QueryId) -> Option<Ended> {
-        let read = self.0.get(&id)?;
-        if !read.is_over || read.verdicts > 0 {
+    /// Asks whom it has to ask, and tells what the read has come to if it is settled now, or over.
+    pub(super) fn go_on(&mut self, env: &mut Env, id: u64) -> Option<Ended> {
+        let operation = self.under_way.get_mut(&id)?;
+        let _in_span = operation.span.clone().entered();
+        if !operation.is_told && operation.reader.is_gone() {
+            operation.read.end_early();
+        }
+        let name = OperationId::Read(id);
+        let read = &mut operation.read;
+        let key = Bytes::copy_from_slice(read.answers().key().as_bytes());
+        env.net.send(name, |requests, size, now| {
+            let (id, peer) = read.next(requests, size, now)?;
+            Some((id, peer, Request::GetValue { key: key.clone() }))
+        });
+        let now = env.net.now();
+        let is_settled = read.is_settled(env.net.requests(), &env.net.size, now);
+        if read.is_over(&env.net.size) {
+            env.net.give_up(name);
+            let operation = self.under_way.remove(&id)?;
+            operation.read.search().measure(&mut env.net.size);
+            let is_worth_telling = !operation.is_told || operation.has_news;
+            return is_worth_telling.then(|| operation.end(env));
+        }
+        if !env.net.is_asking(name) {
+            // It waits for a place.
+            env.starved.insert(name);
+        }
+        if !is_settled || operation.is_told {
             return None;
         }
-        let mut read = self.0.remove(&id)?;
-        let _in_span = read.span.clone().entered();
-        if read.reader.is_gone() || !read.lookup.on_round() {
-            return Some(read.end(env));
-        }
-        read.is_over = false;
-        self.ask(env, read);
-        None
+        operation.is_told = true;
+        operation.has_news = false;
+        operation.deadline = now.saturating_add(BACKGROUND);
+        let is_client = operation.reader.is_client();
+        let reader = std::mem::replace(&mut operation.reader, Reader::Told { is_client });
+        Some(operation.tell(env, reader))
     }
 }
 
-impl Read {
-    /// An answer has come. Returns whether that is enough.
+impl Operation {
+    /// An answer has come with a record in it. Returns whether that was news.
     fn on_found(
         &mut self,
-        env: &Env,
+        env: &mut Env,
         worker: Option<&mut Worker>,
-        id: QueryId,
+        id: u64,
         peer: PeerId,
-        record: kad::Record,
+        record: Record,
     ) -> bool {
         let now = env.now();
         env.meter.note(Amount::AnswerBytes(record.value.len()));
-        let lookup = &mut self.lookup;
-        if record.key != kad::RecordKey::new(lookup.key()) {
-            // Kademlia does not compare them.
-            let error = ValidationError::from(Malformed::other("an answer of another key"));
-            tracing::debug!(%peer, %error, "a bad answer");
-            return lookup.on_answer(peer, Err(error), None);
-        }
-        let expires_at = record.expires.map(|at| wall_clock(at, now));
-        let mut value = Bytes::from(record.value);
+        let lookup = self.read.answers();
+        let expires_at = record.ttl.map(|ttl| now.saturating_add(ttl));
+        let mut value = record.value;
         if let Some(worker) = worker {
             let key = lookup.key().clone();
             let known = lookup.joined().known_of(&value);
             match worker.answers.give(Answer { read: id, peer, key, value, expires_at, known }) {
                 Ok(()) => {
-                    self.verdicts = self.verdicts.saturating_add(1);
+                    self.read.on_checking();
                     return false;
                 }
                 Err((answer, _)) => value = answer.value,
             }
         }
         let said = lookup.joined().check(lookup.key(), value, now);
-        tell_answer(&peer, said.as_ref().err());
-        lookup.on_answer(peer, said, expires_at)
+        self.on_said(peer, said, expires_at)
     }
 
-    /// Asks nobody any more if that is enough, or nobody waits for it.
-    fn end_if(&mut self, env: &mut Env, id: &QueryId, is_enough: bool) {
-        if !self.is_over
-            && (is_enough || self.reader.is_gone())
-            && let Some(mut query) = env.kad.query_mut(id)
-        {
-            self.lookup.end_early();
-            query.finish();
+    fn on_said(
+        &mut self,
+        peer: PeerId,
+        said: Result<crate::query::Said, ValidationError>,
+        expires_at: Option<Timestamp>,
+    ) -> bool {
+        match &said {
+            Err(error) => tracing::debug!(%peer, %error, "a bad answer"),
+            Ok(_) => tracing::trace!(%peer, "a good answer"),
         }
+        // Even what is no news may show that a peer is behind.
+        self.has_news = true;
+        self.read.on_said(peer, said, expires_at)
     }
 
-    fn end(self, env: &mut Env) -> Ended {
-        let Self { lookup, reader, span, begun, .. } = self;
-        env.meter.end(Timed::Read(reader.purpose()), begun);
-        env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
-        env.count(|c| &mut c.reads, 1);
+    /// What the read has come to at its end.
+    fn end(mut self, env: &mut Env) -> Ended {
+        let reader = std::mem::replace(&mut self.reader, Reader::Told { is_client: false });
+        self.tell(env, reader)
+    }
+
+    /// What the read has come to by now.
+    fn tell(&mut self, env: &mut Env, reader: Reader) -> Ended {
+        let search = self.read.search();
+        let lookup = self.read.answers().clone();
+        let is_first = !matches!(reader, Reader::Told { .. });
+        if is_first {
+            env.meter.end(Timed::Read(reader.purpose()), self.begun);
+            env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
+            env.count(|c| &mut c.reads, 1);
+            // The first was counted when it began.
+            env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
+            let peers = search.implausible(&env.net.size);
+            if !peers.is_empty() {
+                env.events.push_back(Event::Implausible { key: lookup.key().clone(), peers });
+            }
+        }
         let now = env.now();
         let record = lookup.joined().record();
         let mut withheld = record.map(|record| env.known.meet(record, now)).unwrap_or_default();
         // Nobody is accused of withholding what was not asked for to the end, or may stand in another slice.
         let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
-        withheld
-            .retain(|withheld| lookup.was_heard() && (tells_absence || withheld.found.is_some()));
+        withheld.retain(|withheld| {
+            is_first && lookup.was_heard() && (tells_absence || withheld.found.is_some())
+        });
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
             tracing::debug!(writers = withheld.len(), "less was found than was seen before");
             let (key, writers) = (lookup.key().clone(), withheld.clone());
             env.events.push_back(Event::Withheld { key, writers });
         }
-        Ended { lookup, reader, withheld, span }
+        let closest = Closest::of(search, &env.net.size);
+        let silent = search.silent();
+        Ended { lookup, reader, withheld, closest, silent, span: self.span.clone() }
     }
 }
 
-/// Tells what became of an answer.
-fn tell_answer(peer: &PeerId, error: Option<&ValidationError>) {
-    match error {
-        Some(error) => tracing::debug!(%peer, %error, "a bad answer"),
-        None => tracing::trace!(%peer, "a good answer"),
-    }
+/// A search for the peers closest to a key, from those in the routing table.
+pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: Wanted) -> search::Lookup {
+    let target = KBucketKey::new(key.as_bytes().to_vec());
+    let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
+    let start: Vec<_> = start.take(env.bounds.closest).collect();
+    let config = LookupConfig::default().with_closest(env.bounds.closest);
+    search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
 }

@@ -37,6 +37,11 @@ impl Turns {
         self.at.contains_key(key)
     }
 
+    /// When the key has its turn.
+    pub(super) fn at(&self, key: &RecordKey) -> Option<Timestamp> {
+        self.at.get(key).copied()
+    }
+
     /// Whose turn it is.
     pub(super) fn due(&self, now: Timestamp) -> Option<RecordKey> {
         let (at, key) = self.order.first()?;

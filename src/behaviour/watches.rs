@@ -14,13 +14,15 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{env::Env, turns::Turns};
+use super::{config::BehaviourConfig, env::Env, turns::Turns};
 use crate::{
     client::latest::Sender,
     query::{Content, Joined, Lookup, Snapshot},
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
+/// For how long after news a key is looked up as often as it may be.
+const LIVELY: Duration = Duration::from_secs(60);
 /// How often keys are looked for that nobody watches any more.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -34,12 +36,17 @@ struct Watched {
     told: Option<(View, Arc<Snapshot>)>,
     /// Whether the network has been asked once.
     was_asked: bool,
+    /// How long after a lookup the next one is.
+    interval: Duration,
+    /// When there was news, or the watch began.
+    news_at: Timestamp,
 }
 
 /// All watched keys.
 #[derive(Debug)]
 pub(super) struct Watches {
     interval: Duration,
+    longest_interval: Duration,
     keys: BTreeMap<RecordKey, Watched>,
     /// When which key is looked up.
     lookups: Turns,
@@ -51,9 +58,14 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(super) fn new(config: &BehaviourConfig) -> Self {
+        Self::with_intervals(config.watch_interval(), config.longest_watch_interval())
+    }
+
+    fn with_intervals(interval: Duration, longest_interval: Duration) -> Self {
         Self {
             interval,
+            longest_interval: longest_interval.max(interval),
             keys: BTreeMap::new(),
             lookups: Turns::default(),
             ends: Turns::default(),
@@ -85,6 +97,8 @@ impl Watches {
                     subscribers: Vec::new(),
                     told: None,
                     was_asked: false,
+                    interval: self.interval,
+                    news_at: now,
                 };
                 (place.insert(watched), true)
             }
@@ -162,7 +176,7 @@ impl Watches {
 
     /// Ends all streams.
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.interval);
+        *self = Self::with_intervals(self.interval, self.longest_interval);
     }
 
     /// Our own store has learnt of these writers under a key. Who watches it is told when the store has nothing more to tell for
@@ -182,6 +196,8 @@ impl Watches {
     fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.join(record);
+            // The clock may have been set back since a read began with this.
+            watched.forget_future(now);
             self.tell(key, now);
         }
     }
@@ -224,7 +240,10 @@ impl Watches {
             // Nobody has watched it any more.
             return;
         };
-        self.lookups.set(key, Some(now.saturating_add(self.interval)));
+        let is_lively = now.saturating_since(watched.news_at) < LIVELY;
+        let slower = watched.interval.saturating_mul(2).min(self.longest_interval);
+        watched.interval = if is_lively { self.interval } else { slower };
+        self.lookups.set(key, Some(now.saturating_add(watched.interval)));
         if let Some(found) = found {
             watched.was_asked = true;
             match &found.content {
@@ -234,9 +253,36 @@ impl Watches {
         }
     }
 
+    /// A lookup, whoever has asked for it, has found so much by now. What has not been found says nothing.
+    pub(super) fn on_found(&mut self, env: &Env, lookup: &Lookup) {
+        let (key, now) = (lookup.key(), env.now());
+        if !self.keys.contains_key(key) {
+            return;
+        }
+        match lookup.joined() {
+            Joined::Record(_, record) => self.on_record(key, record, now),
+            Joined::Value(_, Some(value)) => {
+                let known = self.value(key, now);
+                let best = known
+                    .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
+                let best = best.map_or_else(|| value.clone(), Bytes::from);
+                let ends_at = env.end_of(key, &best, lookup.expires_at(), now);
+                self.on_value(key, Some(best), ends_at, now);
+            }
+            Joined::Value(_, None) => {}
+        }
+    }
+
     fn tell(&mut self, key: &RecordKey, now: Timestamp) {
-        if let Some(watched) = self.keys.get_mut(key) {
-            self.ends.set(key, watched.tell(key, now));
+        let Some(watched) = self.keys.get_mut(key) else {
+            return;
+        };
+        let before = watched.news_at;
+        self.ends.set(key, watched.tell(key, now));
+        let soon = now.saturating_add(self.interval);
+        if watched.news_at != before && self.lookups.at(key).is_some_and(|at| at > soon) {
+            // There may be more to come.
+            self.lookups.set(key, Some(soon));
         }
     }
 
@@ -275,10 +321,8 @@ impl Watches {
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
-            if let Some(Watched { joined: Joined::Record(rules, record), .. }) =
-                self.keys.get_mut(&key)
-            {
-                record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
+            if let Some(watched) = self.keys.get_mut(&key) {
+                watched.forget_future(now);
             }
             // Unless it is being looked up.
             if self.lookups.has(&key) {
@@ -307,6 +351,13 @@ impl Watches {
 }
 
 impl Watched {
+    /// Forgets what replicas would take for the future.
+    fn forget_future(&mut self, now: Timestamp) {
+        if let Joined::Record(rules, record) = &mut self.joined {
+            record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
+        }
+    }
+
     /// Tells the subscribers what is to be seen, if that has changed. Returns when something of it expires.
     fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
@@ -324,6 +375,7 @@ impl Watched {
         if !is_news {
             return ends_at;
         }
+        self.news_at = now;
         let snapshot = Arc::new(snapshot);
         self.told = Some((view, snapshot.clone()));
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
@@ -364,7 +416,7 @@ mod tests {
     #[test]
     fn subscribers_are_told_of_changes_and_expiry_and_nothing_else() {
         let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
-        let mut watches = Watches::new(10 * SECOND);
+        let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, mut first) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(true));
         let told = |stream: &mut latest::Receiver<Arc<Snapshot>>| {
@@ -406,7 +458,7 @@ mod tests {
     #[test]
     fn who_has_waited_longest_is_looked_up_first() {
         let registry = Registry::default();
-        let mut watches = Watches::new(10 * SECOND);
+        let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let keys: Vec<_> = (0..100).map(|n| RecordKey::new(format!("/sr/{n:03}"))).collect();
         let mut subscribers = Vec::new();
         for key in &keys {
@@ -437,7 +489,7 @@ mod tests {
     fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
         let [a, b, unwatched] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
-        let mut watches = Watches::new(SECOND);
+        let mut watches = Watches::with_intervals(SECOND, SECOND);
         let subscribers = [&a, &b].map(|key| {
             let (sender, subscriber) = latest::channel();
             watches.add(key.clone(), sender, &Registry::default(), NOW).unwrap();
@@ -460,7 +512,7 @@ mod tests {
         let limits = Limits::default().with_spaces_per_record(8).with_updates_per_space(4);
         let rules = SpaceRules::new(limits.clone(), Open);
         let registry = Registry::empty().with("sr", rules).unwrap();
-        let mut watches = Watches::new(10 * SECOND);
+        let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, _subscriber) = latest::channel();
         watches.add(key.clone(), sender, &registry, NOW).unwrap();
         // One who writes every second, and a liar who comes with a new writer every time.

@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture};
 use libp2p_identity::PeerId;
-use libp2p_kad::QueryId;
 
 use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
@@ -66,8 +65,8 @@ pub(super) struct Job {
 /// An answer to a read, to be checked.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The query of the read.
-    pub(super) read: QueryId,
+    /// Id of the read.
+    pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Bytes,
@@ -79,7 +78,7 @@ pub(super) struct Answer {
 /// Result of validating an answer.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    pub(super) read: QueryId,
+    pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) said: Result<Said, ValidationError>,

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     client::{
-        ClientError, End, KeepId, Publication, PublicationContent, PublishedUpdate, Reply, Write,
+        ClientError, End, Follower, KeepId, Publication, PublicationContent, PublishedUpdate,
+        Reply, Write,
     },
     query::{Reading, Spread},
     store::{Checked, WriteError, storage::RecordId},
@@ -227,6 +228,7 @@ impl Writes {
             }),
             peers: Vec::new(),
             chunks: spread.len(),
+            follower: Follower::default(),
         };
         Ok((spread, publication))
     }
@@ -327,6 +329,11 @@ impl Writes {
         Some(Next::Send(spread, Sender::Refresh))
     }
 
+    /// Nobody has taken what was written: it is sent again soon.
+    pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
+        self.own.on_new_peer(key, now);
+    }
+
     /// Own records to which a new peer is close are sent again.
     pub(super) fn on_new_peer(&mut self, env: &mut Env, peer: PeerId) {
         let now = env.now();
@@ -360,5 +367,6 @@ fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let spread = Spread::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
     let chunks = spread.len();
-    Ok((spread, Publication { key, content, peers: Vec::new(), chunks }))
+    let (peers, follower) = (Vec::new(), Follower::default());
+    Ok((spread, Publication { key, content, peers, chunks, follower }))
 }

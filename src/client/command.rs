@@ -14,7 +14,7 @@ use futures::{FutureExt, channel::oneshot};
 
 use super::{ClientError, Publication, latest};
 use crate::{
-    query::{ReadPolicy, Reading, Snapshot},
+    query::{ReadOptions, Reading, Snapshot},
     store::SmartRecordStore,
 };
 use smart_record_core::{Dict, RecordKey};
@@ -125,8 +125,11 @@ pub(crate) enum Command {
     Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
     /// Registers a handle, which will end.
     Handle(Ending),
-    Read(RecordKey, Option<ReadPolicy>, Reply<Reading>),
+    Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
+    Stream(RecordKey, ReadOptions, latest::Sender<Reading>),
     Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
+    /// Replies when all operations started by clients have ended.
+    Close(Reply<()>),
     /// Runs a function on the local store.
     Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
 }
@@ -137,7 +140,9 @@ impl Command {
         match self {
             Self::Write(.., reply) | Self::Put(.., reply) => reply.is_gone(),
             Self::Read(.., reply) => reply.is_gone(),
+            Self::Stream(.., sender) => sender.is_closed(),
             Self::Watch(_, sender) => sender.is_closed(),
+            Self::Close(reply) => reply.is_gone(),
             Self::Handle(_) | Self::Look(_) => false,
         }
     }

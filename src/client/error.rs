@@ -1,5 +1,6 @@
 //! Errors of client calls.
 
+use super::Publication;
 use crate::store::{StorageError, WriteError};
 use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 
@@ -26,6 +27,10 @@ pub enum ClientError {
     /// No peer answered in time.
     #[error("the lookup timed out")]
     TimedOut,
+    /// No other peer acknowledged a write before its deadline. The record is signed and stored
+    /// locally, and will be sent again. Contains the publication.
+    #[error("no other peer has acknowledged the record")]
+    NotAcknowledged(Box<Publication>),
     /// No peer could be reached, so the content of the network is unknown.
     #[error("no peer could be reached")]
     Unreachable,
@@ -56,7 +61,35 @@ impl ClientError {
             Self::Unregistered(_) => Some(Fault::Unsupported),
             Self::Sign(error) => Some(error.fault()),
             Self::Refused(error) => error.fault(),
-            Self::Stopped | Self::Storage(_) | Self::TimedOut | Self::Unreachable => None,
+            Self::Stopped
+            | Self::Storage(_)
+            | Self::TimedOut
+            | Self::NotAcknowledged(_)
+            | Self::Unreachable => None,
+        }
+    }
+}
+
+impl ClientError {
+    /// The write, if it was made and only [not acknowledged](Self::NotAcknowledged).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use libp2p_smart_record::{Dict, client::{Client, ClientError}};
+    /// # async fn run(client: Client, document: Dict) -> Result<(), ClientError> {
+    /// let published = client.publish("/sr/rooms/lobby", document, Duration::from_secs(60)).await;
+    /// // It is good enough that it is signed and stored here.
+    /// let publication = published.or_else(ClientError::into_publication)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error, if it is another.
+    pub fn into_publication(self) -> Result<Publication, Self> {
+        match self {
+            Self::NotAcknowledged(publication) => Ok(*publication),
+            error => Err(error),
         }
     }
 }

@@ -67,7 +67,8 @@ impl KeepHandle {
         client.check_space(&key)?;
         let keep = Keep::begin(client, key).await?;
         let write = Write::Keep(keep.id, document, ttl);
-        let publication = client.write(keep.key.clone(), write).await?;
+        let written = client.write(keep.key.clone(), write).await;
+        let publication = written.or_else(ClientError::into_publication)?;
         Ok(Self { keep, ttl, publication })
     }
 
@@ -143,7 +144,8 @@ impl KeepValueHandle {
     ) -> Result<Self, ClientError> {
         client.check_value(&key)?;
         let keep = Keep::begin(client, key).await?;
-        let publication = client.put_by(keep.key.clone(), value, Some(keep.id)).await?;
+        let put = client.put_by(keep.key.clone(), value, Some(keep.id)).await;
+        let publication = put.or_else(ClientError::into_publication)?;
         Ok(Self { keep, publication })
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer};
 
+use super::{Progress, progress::Follower};
 use crate::query::Reading;
 
 /// Result of a successful write.
@@ -14,11 +15,13 @@ pub struct Publication {
     pub key: RecordKey,
     /// Content that was published.
     pub content: PublicationContent,
-    /// Peers that acknowledged all of it. An acknowledgement does not prove storage: replicas
-    /// acknowledge records they refuse. See [`Client::confirm`](super::Client::confirm).
+    /// Peers that had acknowledged all of it when the call returned; [`progress`](Self::progress)
+    /// returns later acknowledgements. An acknowledgement does not prove storage: Kademlia
+    /// acknowledges before it knows.
     pub peers: Vec<PeerId>,
     /// Number of chunks it was sent in.
     pub chunks: usize,
+    pub(crate) follower: Follower,
 }
 
 /// Content that was published.
@@ -51,6 +54,18 @@ impl PublishedUpdate {
 }
 
 impl Publication {
+    /// Returns the current progress.
+    pub fn progress(&self) -> Progress {
+        self.follower.now()
+    }
+
+    /// Waits for the final progress: every recipient has answered or timed out, and two that
+    /// acknowledged it were asked whether they show it, after 100 ms and, if not, again after a
+    /// second. Takes some 30 seconds at most.
+    pub async fn finished(&self) -> Progress {
+        self.follower.end().await
+    }
+
     /// The update, if an update of the client's own space was published.
     pub const fn update(&self) -> Option<PublishedUpdate> {
         match self.content {

@@ -1,4 +1,4 @@
-//! Watching a record.
+//! Streams of what is known of a record.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,7 @@ use std::{
 use futures::{Stream, StreamExt};
 
 use super::latest::Receiver;
-use crate::query::Snapshot;
+use crate::query::{Reading, Snapshot};
 
 /// Stream of snapshots of a record, one for each change; see
 /// [`Client::watch`](super::Client::watch). A slow reader misses intermediate snapshots.
@@ -25,6 +25,25 @@ impl Watch {
 
 impl Stream for Watch {
     type Item = Arc<Snapshot>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+/// Ever better readings of a record; see [`Client::read`](super::Client::read). One who is slow misses what was in between.
+#[derive(Debug)]
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct Readings(Receiver<Reading>);
+
+impl Readings {
+    pub(super) const fn new(receiver: Receiver<Reading>) -> Self {
+        Self(receiver)
+    }
+}
+
+impl Stream for Readings {
+    type Item = Reading;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_next_unpin(cx)

@@ -23,6 +23,7 @@ impl RecordBackend for Client {
     }
 
     async fn put(&self, key: &RecordKey, value: Bytes) -> Result<usize, ClientError> {
-        Ok(self.put(key.clone(), value).await?.peers.len())
+        let put = self.put(key.clone(), value).await;
+        Ok(put.or_else(ClientError::into_publication)?.peers.len())
     }
 }

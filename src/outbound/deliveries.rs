@@ -78,7 +78,8 @@ impl Deliveries {
     pub(super) fn cancel(&mut self, id: RequestId) {
         if let Some(Pending { peer, stage: Stage::Sent(connection), .. }) = self.pending.remove(&id)
         {
-            self.events.push_back(notify(peer, connection, Command::Cancel(id)));
+            let command = Command { id, request: None };
+            self.events.push_back(notify(peer, connection, command));
         }
     }
 
@@ -167,8 +168,8 @@ impl Deliveries {
                 for id in unsent {
                     if let Some(pending) = self.pending.get_mut(&id) {
                         pending.stage = Stage::Sent(connection);
-                        let request = pending.request.clone();
-                        let command = Command::Send { id, request };
+                        let request = Some(pending.request.clone());
+                        let command = Command { id, request };
                         self.events.push_back(notify(peer, connection, command));
                     }
                 }
@@ -247,10 +248,10 @@ mod tests {
         let events = std::iter::from_fn(|| deliveries.next_event());
         let short = events.map(|event| match event {
             ToSwarm::Dial { .. } => "dial".to_owned(),
-            ToSwarm::NotifyHandler { event: Command::Send { id, .. }, .. } => {
+            ToSwarm::NotifyHandler { event: Command { id, request: Some(_) }, .. } => {
                 format!("send {}", name(id))
             }
-            ToSwarm::NotifyHandler { event: Command::Cancel(id), .. } => {
+            ToSwarm::NotifyHandler { event: Command { id, request: None }, .. } => {
                 format!("cancel {}", name(id))
             }
             ToSwarm::GenerateEvent(Ended { id, result: Ok(_), .. }) => {

@@ -38,18 +38,17 @@ pub(super) const MAX_STREAMS: usize = 8;
 /// How much of an answer is read at once.
 const CHUNK_BYTES: usize = 16 * 1_024;
 
-/// What the behaviour tells a connection.
+/// What the behaviour tells a connection: to send a request, or to give it up.
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Sends a request.
-    Send { id: RequestId, request: Arc<Request> },
-    /// Gives a request up, and its stream.
-    Cancel(RequestId),
+pub struct Command {
+    pub(super) id: RequestId,
+    /// `None`: the request and its stream are given up.
+    pub(super) request: Option<Arc<Request>>,
 }
 
 /// What a connection tells the behaviour: how a request has ended that was not cancelled.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     pub(super) id: RequestId,
     pub(super) result: Result<Answer, Failure>,
 }
@@ -57,7 +56,7 @@ pub(crate) struct Outcome {
 type HandlerEvent = ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, RequestId, Outcome>;
 
 /// The requests on one connection.
-pub(crate) struct Handler {
+pub struct Handler {
     protocol: StreamProtocol,
     local: PeerId,
     remote: Multiaddr,
@@ -141,9 +140,10 @@ impl ConnectionHandler for Handler {
     }
 
     fn on_behaviour_event(&mut self, command: Command) {
-        match command {
-            Command::Send { id, request } => self.queue.push_back((id, request)),
-            Command::Cancel(id) => {
+        let Command { id, request } = command;
+        match request {
+            Some(request) => self.queue.push_back((id, request)),
+            None => {
                 self.queue.retain(|(other, _)| *other != id);
                 self.exchanges.retain(|(other, _)| *other != id);
                 if let Some(request) = self.negotiating.get_mut(&id) {

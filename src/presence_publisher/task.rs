@@ -17,7 +17,6 @@ use libp2p_identity::PeerId;
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
     client::{Client, ClientError, Publication, latest},
-    query::ReadPolicy,
     schedule::{Due, half_life},
 };
 use smart_record_core::Timestamp;
@@ -129,7 +128,7 @@ impl Task {
             return;
         }
         let key = self.announcer.key().as_record_key().clone();
-        let reading = self.client.get_with(key.clone(), ReadPolicy::All).await;
+        let reading = self.client.get(key.clone()).await;
         self.is_resumed = true;
         let reading = match reading {
             Ok(reading) => reading,
@@ -179,7 +178,9 @@ impl Task {
 
     async fn put(&self) -> Result<Publication, PublisherError> {
         let value = self.announcer.record(self.now()).encode();
-        Ok(self.client.put(self.announcer.key().as_record_key().clone(), value).await?)
+        let put = self.client.put(self.announcer.key().as_record_key().clone(), value).await;
+        // It is put again if nobody has taken it.
+        Ok(put.or_else(ClientError::into_publication)?)
     }
 
     /// Waits for `delay`. Returns early if the clock is set back so far that replicas refuse the

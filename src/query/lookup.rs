@@ -25,10 +25,15 @@ use smart_record_core::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ReadPolicy {
-    /// When all of the peers closest to the key have been asked. A large record, which each of them answers with
-    /// a slice, is asked for again until nothing new arrives, at most
+    /// When the peers closest to the key are known, more than half of them have answered, and those that are silent have had their
+    /// time. A large record, which each of them answers with a slice, is asked for again until nothing new arrives, at most
     /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
+    ///
+    /// What a majority of the closest has taken is then found: the two have a peer in common.
     #[default]
+    Settled,
+    /// As [`Settled`](Self::Settled), and all of the peers closest to the key have answered, have failed, or have been silent for
+    /// two seconds longer than that.
     All,
     /// After so many good answers. Answers that are refused do not count, nor do those who have nothing.
     Replies(usize),
@@ -59,7 +64,7 @@ pub(crate) struct Bounds {
 }
 
 /// A read that is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lookup {
     key: RecordKey,
     policy: ReadPolicy,
@@ -79,6 +84,8 @@ pub(crate) struct Lookup {
     timed_out: bool,
     /// How many answers have come in this round, good or bad.
     heard: usize,
+    /// How many answers were news.
+    news: usize,
     /// What this node has stored.
     here: Option<Said>,
     /// The latest end that holders of the value set to it, if none of them has set none.
@@ -108,6 +115,7 @@ impl Lookup {
             ran_out: false,
             timed_out: false,
             heard: 0,
+            news: 0,
             here: None,
             expires_at: Some(Timestamp::EPOCH),
         })
@@ -178,6 +186,20 @@ impl Lookup {
     /// Takes note of what this node knows without having it stored.
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
         self.joined.join(record);
+    }
+
+    pub(crate) const fn policy(&self) -> ReadPolicy {
+        self.policy
+    }
+
+    /// How many answers were news.
+    pub(crate) const fn news_count(&self) -> usize {
+        self.news
+    }
+
+    /// The peers that have given a good answer.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = PeerId> {
+        self.said.keys().copied()
     }
 
     pub(crate) fn has_here(&self) -> bool {
@@ -257,6 +279,7 @@ impl Lookup {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
+                self.news = self.news.saturating_add(usize::from(is_news));
                 match self.said.get_mut(&peer) {
                     Some(earlier) => earlier.and(said),
                     None => {
@@ -270,7 +293,7 @@ impl Lookup {
         }
         let enough = match self.policy {
             _ if self.heard >= MAX_ANSWERS => true,
-            ReadPolicy::All => false,
+            ReadPolicy::Settled | ReadPolicy::All => false,
             ReadPolicy::Replies(n) => self.answers >= n,
             ReadPolicy::WithoutNews(n) => self.without_news >= n,
         };
@@ -293,7 +316,7 @@ impl Lookup {
     }
 
     /// Takes note of those who had nothing.
-    fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+    pub(crate) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         self.empty.extend(peers);
     }
 
@@ -438,6 +461,7 @@ impl Lookup {
             holders: self.said.keys().copied().collect(),
             stale,
             empty,
+            silent: Vec::new(),
             refused: self.refused.into_iter().collect(),
             withheld,
             is_complete,

@@ -104,6 +104,8 @@ pub struct Reading {
     /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the
     /// record as those who were behind, if all of the closest have been asked.
     pub empty: Vec<PeerId>,
+    /// Those of the closest that did not answer in time, or could not be reached.
+    pub silent: Vec<PeerId>,
     /// The peers whose answers were no good, and what was wrong with them.
     pub refused: Vec<(PeerId, ValidationError)>,
     /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom

@@ -5,7 +5,10 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Behaviour and client".
 
-use std::{collections::{BTreeSet, VecDeque}, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use libp2p_identity::PeerId;
 use smart_record_core::{Timestamp, ValidationError};
@@ -31,6 +34,8 @@ pub(crate) struct Read {
     checking: usize,
     /// No further round would bring anything.
     has_all_rounds: bool,
+    /// Somebody was silent for too long.
+    met_silence: bool,
     /// The policy is satisfied before the closest are known, or the time is up.
     has_ended: bool,
 }
@@ -44,6 +49,7 @@ impl Read {
             repeated: BTreeSet::new(),
             checking: 0,
             has_all_rounds: false,
+            met_silence: false,
             has_ended: false,
         }
     }
@@ -129,7 +135,9 @@ impl Read {
         self.answers.news_count() > before
     }
 
-    pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure) {
+    /// Takes note that a peer has not answered: because it has failed, or was silent for too long.
+    pub(crate) fn on_failure(&mut self, peer: &PeerId, failure: Failure, was_silent: bool) {
+        self.met_silence |= was_silent;
         if !self.repeated.remove(peer) {
             self.search.on_failure(peer, failure);
         }
@@ -141,10 +149,28 @@ impl Read {
         }
     }
 
-    /// Asks nobody any more: nobody waits for it, or the time is up.
+    /// The answers that are being checked elsewhere are lost. Returns whether there were any; anything may have been in them.
+    pub(crate) fn on_all_lost(&mut self) -> bool {
+        let had_some = self.checking > 0;
+        self.checking = 0;
+        if had_some {
+            self.answers.end_early();
+        }
+        had_some
+    }
+
+    /// Asks nobody any more: nobody waits for it.
     pub(crate) fn end_early(&mut self) {
         self.has_ended = true;
         self.answers.end_early();
+    }
+
+    /// Asks nobody any more: the time is up.
+    pub(crate) fn time_out(&mut self) {
+        self.has_ended = true;
+        // What is checked elsewhere comes too late.
+        self.checking = 0;
+        self.answers.time_out();
     }
 
     /// Whether what was answered is enough for its policy.
@@ -165,7 +191,7 @@ impl Read {
             && (self.search.is_over(size)
                 || self.answers.policy() != ReadPolicy::All && self.search.has_quorum());
         if has_settled && !self.search.has_quorum() {
-            self.answers.end_early();
+            if self.met_silence { self.answers.time_out() } else { self.answers.end_early() }
         }
         has_settled
     }

@@ -30,16 +30,30 @@ pub(crate) struct Spread {
     /// When the copies expire, if the value does not say so itself.
     pub(crate) expires_at: Option<Timestamp>,
     peers: Vec<PeerId>,
+    /// The record, if it is a smart record.
+    record: Option<SmartRecord>,
 }
 
 impl Spread {
     pub(crate) fn new(key: RecordKey, chunks: Vec<Bytes>, expires_at: Option<Timestamp>) -> Self {
-        Self { key, chunks: chunks.into(), expires_at, peers: Vec::new() }
+        Self { key, chunks: chunks.into(), expires_at, peers: Vec::new(), record: None }
     }
 
     /// A record in chunks.
     pub(crate) fn of(record: &SmartRecord, chunk_bytes: usize) -> Self {
-        Self::new(record.key().clone(), chunks(record, chunk_bytes), record.retain_until())
+        let chunks = chunks(record, chunk_bytes);
+        let spread = Self::new(record.key().clone(), chunks, record.retain_until());
+        Self { record: Some(record.clone()), ..spread }
+    }
+
+    /// The chunks that are left to be sent.
+    pub(crate) fn chunks(&self) -> Vec<Bytes> {
+        self.chunks.iter().cloned().collect()
+    }
+
+    /// The record, if it is a smart record.
+    pub(crate) const fn record(&self) -> Option<&SmartRecord> {
+        self.record.as_ref()
     }
 
     /// Stores what is good of this as our own, and makes it ready to be sent.

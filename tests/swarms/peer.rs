@@ -14,7 +14,8 @@ use libp2p::{
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SmartRecord, SystemClock,
     behaviour::{AsyncValidator, Behaviour, BehaviourConfig, Builder, Event, Executor},
-    client::Client,
+    client::{Client, ClientError, Publication},
+    query::WritePolicy,
     store::{MemoryStorage, Origin, SmartRecordStore, StoreConfig},
 };
 use tokio::{
@@ -43,6 +44,7 @@ pub struct Peer {
     pub keypair: Keypair,
     events: mpsc::UnboundedReceiver<Event>,
     connected: watch::Receiver<BTreeSet<PeerId>>,
+    frozen: watch::Sender<bool>,
     tasks: mpsc::UnboundedSender<Task>,
     handle: JoinHandle<()>,
 }
@@ -58,8 +60,6 @@ pub struct Setup {
     /// What else is to be done when the behaviour is built.
     pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
     pub executor: Option<Executor>,
-    /// After which time queries are given up. Kademlia looks at that only when it is polled, so the peer then is, often.
-    pub query_timeout: Option<Duration>,
 }
 
 /// A clock that is a function.
@@ -101,7 +101,6 @@ impl Default for Setup {
             asks: None,
             tweak: Box::new(|builder| builder),
             executor: None,
-            query_timeout: None,
         }
     }
 }
@@ -114,6 +113,8 @@ pub fn quiet() -> BehaviourConfig {
         .with_refresh_interval(hours)
         .with_replication_interval(None)
         .with_watch_interval(hours)
+        // What was published is everywhere.
+        .with_write_policy(WritePolicy::All)
 }
 
 impl Setup {
@@ -128,18 +129,15 @@ impl Setup {
     }
 
     pub async fn start(self) -> Peer {
-        let Self { keypair, config, store, registry, clock, asks, tweak, executor, query_timeout } =
-            self;
+        let Self { keypair, config, store, registry, clock, asks, tweak, executor } = self;
         let id = keypair.public().to_peer_id();
         let storage = MemoryStorage::default();
         let store =
             SmartRecordStore::with_storage(id, registry, store, storage, FnClock(clock)).unwrap();
-        let mut kad_config = store.kad_config(PROTOCOL);
-        query_timeout.map(|timeout| kad_config.set_query_timeout(timeout));
         let mut builder = Behaviour::builder(keypair.clone())
             .with_store(store)
             .unwrap()
-            .with_kad_config(kad_config)
+            .with_protocol(PROTOCOL)
             .with_config(config);
         if let Some(executor) = executor {
             builder = builder.with_executor(executor);
@@ -160,8 +158,9 @@ impl Setup {
         let (outbox, events) = mpsc::unbounded_channel();
         let (tasks, inbox) = mpsc::unbounded_channel();
         let (connections, connected) = watch::channel(BTreeSet::new());
-        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, query_timeout));
-        Peer { id, address, client, keypair, events, connected, tasks, handle }
+        let (frozen, is_frozen) = watch::channel(false);
+        let handle = tokio::spawn(run(swarm, inbox, outbox, connections, is_frozen));
+        Peer { id, address, client, keypair, events, connected, frozen, tasks, handle }
     }
 }
 
@@ -170,9 +169,9 @@ async fn run(
     mut tasks: mpsc::UnboundedReceiver<Task>,
     events: mpsc::UnboundedSender<Event>,
     connections: watch::Sender<BTreeSet<PeerId>>,
-    wake_every: Option<Duration>,
+    mut is_frozen: watch::Receiver<bool>,
 ) {
-    loop {
+    while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
         tokio::select! {
             // So that a task finds the swarm with nothing left to do.
             biased;
@@ -198,9 +197,14 @@ async fn run(
                 Some(task) => task(&mut swarm),
                 None => return,
             },
-            () = tokio::time::sleep(wake_every.unwrap_or_default()), if wake_every.is_some() => {}
+            _ = is_frozen.changed() => {}
         }
     }
+}
+
+/// A write that nobody else need have taken.
+pub fn made(written: Result<Publication, ClientError>) -> Publication {
+    written.or_else(ClientError::into_publication).unwrap()
 }
 
 impl Peer {
@@ -251,6 +255,11 @@ impl Peer {
             smart.store_mut().insert(checked, Origin::Remote).unwrap();
         })
         .await;
+    }
+
+    /// Freezes the peer, or thaws it: it goes on to accept what the system accepts for it, and answers nothing.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.frozen.send_replace(is_frozen);
     }
 
     /// Wakes the swarm's task, for instance after a clock was moved.

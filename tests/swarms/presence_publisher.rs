@@ -421,8 +421,7 @@ async fn give(peer: &Peer, announcement: Announcement) {
 #[tokio::test]
 async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_not_shown() {
     let clock = ManualClock::at(NOW);
-    let query_timeout = Some(Duration::from_millis(300));
-    let a = Setup { query_timeout, ..setup() }.at(&clock).start().await;
+    let a = setup().at(&clock).start().await;
     let (b, c) = (setup().at(&clock).start().await, setup().at(&clock).start().await);
     within(async {
         let (client, host) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());

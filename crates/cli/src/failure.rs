@@ -226,7 +226,7 @@ impl FailureReport {
 
 fn of_client(error: &ClientError) -> (FailureKind, Option<String>) {
     let (kind, hint) = match error {
-        ClientError::TimedOut | ClientError::Unreachable => (
+        ClientError::TimedOut | ClientError::Unreachable | ClientError::NotAcknowledged(_) => (
             FailureKind::Unreachable,
             "check the address of --connect, and that its node is running",
         ),

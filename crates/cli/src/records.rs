@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
-    client::{Publication, PublicationContent},
+    client::{ClientError, Publication, PublicationContent},
     query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ use crate::{
     output::{Format, print, progress},
     stop::Stop,
 };
+
+/// How long a command that has written waits for further replicas.
+const AFTER: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct Put {
@@ -88,6 +91,7 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
     };
     let publication = progress("putting", work)
         .await
+        .or_else(ClientError::into_publication)
         .with_context(|| format!("failed to write {key_of_record}"))?;
     let confirmed = match confirm {
         true => Some(progress("reading it back", client.confirm(&publication)).await?),
@@ -110,6 +114,7 @@ pub async fn withdraw(arguments: Read, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
     let publication = progress("withdrawing", node.client().withdraw(key))
         .await
+        .or_else(ClientError::into_publication)
         .with_context(|| format!("failed to withdraw {key_of_record}"))?;
     written(&publication, None, None, &node, format).await
 }
@@ -121,8 +126,13 @@ async fn written(
     node: &Host,
     format: Format,
 ) -> Result<ExitCode> {
-    // Only the store of this process has it, and the process ends now.
-    if publication.peers.is_empty() {
+    // What is still under way ends with this process.
+    let progress = match tokio::time::timeout(AFTER, publication.finished()).await {
+        Ok(progress) => progress,
+        Err(_) => publication.progress(),
+    };
+    let taken: Vec<_> = progress.acknowledged().collect();
+    if taken.is_empty() {
         let is_alone = node.peers().await?.is_empty();
         return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
     }
@@ -147,14 +157,14 @@ async fn written(
             fields.insert("document".to_owned(), document.into());
         }
         fields.insert("chunks".to_owned(), publication.chunks.into());
-        fields.insert("peers".to_owned(), peers(&publication.peers));
+        fields.insert("peers".to_owned(), peers(&taken));
         if let Some(confirmed) = &confirmed {
             fields.insert("confirmed".to_owned(), peers(confirmed));
         }
         Value::Object(fields)
     };
     let text = || {
-        let acknowledged = publication.peers.len();
+        let acknowledged = taken.len();
         let whose = match update {
             Some(update) => format!("{}, seq {}", node.peer_id(), update.seq()),
             None => keys::show(&publication.key),

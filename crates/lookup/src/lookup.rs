@@ -146,7 +146,8 @@ impl Lookup {
     /// peers.
     ///
     /// Candidates are asked in the order of distance. Peers that were recently silent and peers
-    /// named only by a bad guide are asked last and not waited for.
+    /// named only by a bad guide are asked last and not waited for. A silent peer that another
+    /// lookup is asking is skipped.
     pub fn next(
         &mut self,
         requests: &mut Requests,
@@ -156,6 +157,7 @@ impl Lookup {
         if self.has_finished_asking(size) {
             return None;
         }
+        self.pass_over_silent(requests, now);
         let waited = self.count(State::Waited);
         let under_way = waited.saturating_add(self.count(State::Late));
         let (mut hopeful, mut doubtful) = (None, None);
@@ -274,6 +276,24 @@ impl Lookup {
         found.into_iter().take(count).map(|(_, candidate)| candidate.peer).collect()
     }
 
+    /// The recipients of a write: the [closest](Self::closest) peers, and late ones closer than the
+    /// last of them that may still answer. Sorted by distance.
+    pub fn replicas(&self, size: &NetworkSize) -> Vec<PeerId> {
+        let closest = self.closest(size);
+        let last = closest.get(self.config.closest.saturating_sub(1));
+        let last = last.map(|peer| self.target.distance_of(peer));
+        let is_one = |distance: &Distance, candidate: &Candidate| match candidate.state {
+            State::Waited | State::Late => {
+                !self.is_of_bad_guide(candidate) && last.is_none_or(|last| *distance < last)
+            }
+            State::Heard | State::Answered | State::Failed | State::Excluded => {
+                closest.contains(&candidate.peer)
+            }
+        };
+        let replicas = self.known.iter().filter(|(distance, it)| is_one(distance, it));
+        replicas.map(|(_, candidate)| candidate.peer).collect()
+    }
+
     /// Peers that have answered and are implausibly close, sorted by distance: their ids were
     /// chosen on purpose.
     pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
@@ -287,12 +307,12 @@ impl Lookup {
         silent.map(|candidate| candidate.peer).collect()
     }
 
-    /// Whether at least one and at least half of the closest peers that were asked have answered.
-    /// What a majority of the closest peers stores is then among the answers.
+    /// Whether more than half of the closest peers that were asked have answered. What a majority
+    /// of the closest peers stores is then among the answers.
     pub fn has_quorum(&self) -> bool {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;
         let answered = self.closest_asked().filter(answered).count();
-        answered > 0 && answered.saturating_mul(2) >= self.closest_asked().count()
+        answered.saturating_mul(2) > self.closest_asked().count()
     }
 
     /// Number of requests made.
@@ -307,6 +327,18 @@ impl Lookup {
         if let Some((distance, _)) = farthest.filter(|_| !self.has_finished_asking(size)) {
             let distance = *distance;
             size.on_closest(self.target, k, &distance);
+        }
+    }
+
+    /// Silent peers that are being asked already, for another lookup: one request is enough to learn whether they are back.
+    fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
+        for candidate in self.known.values_mut() {
+            if candidate.state == State::Heard
+                && requests.is_asking(&candidate.peer)
+                && requests.history().is_silent(&candidate.peer, now)
+            {
+                candidate.state = State::Failed;
+            }
         }
     }
 

@@ -47,7 +47,7 @@ settings! { RequestsConfig:
 
 /// Id of a request, unique within a [`Requests`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub u64);
 
 /// Reason of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,11 @@ impl Requests {
     /// Whether no request is running.
     pub fn is_empty(&self) -> bool {
         self.under_way.is_empty()
+    }
+
+    /// Whether a request to this peer is running.
+    pub fn is_asking(&self, peer: &PeerId) -> bool {
+        self.per_peer.contains_key(peer)
     }
 
     /// Whether a request to this peer can begin now.

@@ -456,7 +456,9 @@ async fn write(
             }
         }
     }
-    Ok(client.publish(key.clone(), document, ttl).await?)
+    // Without another replica, those who come to this one find it.
+    let published = client.publish(key.clone(), document, ttl).await;
+    Ok(published.or_else(ClientError::into_publication)?)
 }
 
 /// The behaviour, its store or its last client is gone.

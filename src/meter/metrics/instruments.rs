@@ -90,6 +90,11 @@ impl Instruments {
             repaired_peers: peers(),
             refreshed_peers: peers(),
         };
+        for purpose in Purpose::ALL {
+            // Each series is there from the beginning.
+            drop(these.read_duration.get_or_create(&purpose.into()));
+            drop(these.read_lookups.get_or_create(&purpose.into()));
+        }
         these.register(registry);
         these
     }
@@ -135,7 +140,7 @@ impl Instruments {
         );
         registry.register(
             "read_lookups",
-            "How many lookups of Kademlia a read takes",
+            "How many lookups a read takes",
             self.read_lookups.clone(),
         );
         registry.register(

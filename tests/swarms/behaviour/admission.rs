@@ -256,7 +256,7 @@ async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
             a.store(&board(60, 600)).await;
             let mut read = std::pin::pin!(b.client.get_with(key(), policy));
             assert!(futures::poll!(&mut read).is_pending());
-            while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+            while b.smart(|smart| smart.requests()).await > 0
                 || b.smart(|smart| smart.counters().lookups).await == 0
             {
                 tokio::task::yield_now().await;
@@ -284,7 +284,7 @@ async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
         a.store(&board(1, 1)).await;
         let mut read = std::pin::pin!(b.client.get(key()));
         assert!(futures::poll!(&mut read).is_pending());
-        while b.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0
+        while b.smart(|smart| smart.requests()).await > 0
             || b.smart(|smart| smart.counters().lookups).await == 0
         {
             tokio::task::yield_now().await;

@@ -8,12 +8,13 @@ use libp2p_smart_record::{
     AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
     SystemClock, Timestamp, ValidationError, Validator, Validity, Writer,
     behaviour::{BehaviourConfig, Event},
-    client::{ClientError, PublicationContent},
-    query::ReadPolicy,
-    store::{Quota, StoreConfig, WriteError},
+    best_index,
+    client::{ClientError, PublicationContent, ReplicaState},
+    query::{ReadPolicy, WritePolicy},
+    store::{Checked, Origin, Quota, StoreConfig, WriteError},
 };
 
-use crate::peer::{MINUTE, Peer, Setup, Silent, key, mesh, quiet, says, texts};
+use crate::peer::{MINUTE, Peer, Setup, Silent, key, made, mesh, quiet, says, texts};
 use smart_record_testing::ManualClock;
 
 use crate::nodes::within;
@@ -138,9 +139,9 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
         // The new process knows nobody yet, and its store holds what another writer says.
         let again = Setup { keypair, ..Setup::default() }.start().await;
         let theirs = Peer::start().await;
-        theirs.client.publish(key(), says("theirs"), MINUTE).await.unwrap();
+        made(theirs.client.publish(key(), says("theirs"), MINUTE).await);
         again.store(&theirs.stored(&key()).await.unwrap()).await;
-        again.client.replace(key(), says("new"), MINUTE).await.unwrap();
+        made(again.client.replace(key(), says("new"), MINUTE).await);
         let stored = again.stored(&key()).await.unwrap();
         let space = stored.space(again.client.writer()).unwrap();
         assert!(space.retain_until().unwrap() >= first.update().unwrap().expires_at);
@@ -163,8 +164,7 @@ async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown
         let long = signer.merge(long, now, 30 * MINUTE).unwrap();
         c.store(&signer.record(now)).await;
 
-        let query_timeout = Some(Duration::from_millis(300));
-        let again = Setup { keypair, query_timeout, ..Setup::default() }.start().await;
+        let again = Setup { keypair, ..Setup::default() }.start().await;
         mesh(&[&again, &b]).await;
         let silent = Silent::start();
         again.add(libp2p::PeerId::random(), silent.address()).await;
@@ -202,7 +202,7 @@ async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() 
         }
         let own = async || a.client.stored_of(key(), a.id).await.unwrap().unwrap();
         let before = own().await;
-        a.client.publish(key(), says("new"), MINUTE).await.unwrap();
+        made(a.client.publish(key(), says("new"), MINUTE).await);
         let (before, after) = (before.space(a.client.writer()).unwrap().clone(), own().await);
         let after = after.space(a.client.writer()).unwrap();
         assert_eq!(after.view(now).unwrap().document.len(), 2);
@@ -287,15 +287,15 @@ async fn a_value_that_no_packet_carries_is_refused() {
             "{refused:?}"
         );
         assert!(a.client.get("/union/x").await.unwrap().is_empty());
-        a.client.put("/union/x", vec![1; 15 * 1_024]).await.unwrap();
+        made(a.client.put("/union/x", vec![1; 15 * 1_024]).await);
     })
     .await;
 }
 
 /// A peer that can reach nobody, and finds out after a while.
 async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
-    let query_timeout = Some(Duration::from_millis(300));
-    let peer = Setup { query_timeout, ..Setup::with_config(config) }.start().await;
+    let config = config.with_read_deadline(Duration::from_millis(300));
+    let peer = Setup::with_config(config).start().await;
     let silent = Silent::start();
     peer.add(libp2p::PeerId::random(), silent.address()).await;
     (peer, silent)
@@ -364,7 +364,7 @@ async fn with_the_last_client_gone_nothing_is_signed_any_more() {
         }
         drop(client);
         a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
-        while a.smart(|smart| smart.kad_mut().iter_queries().count()).await > 0 {
+        while a.smart(|smart| smart.requests()).await > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(a.stored(&key()).await, None);
@@ -401,9 +401,11 @@ async fn errors_say_what_is_wrong() {
         assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
         let junk = a.client.put("/sr/x", "junk").await;
         assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
-        // Nobody else is there: that is no error.
-        let alone = publish("/sr/x", MINUTE).await.unwrap();
-        assert_eq!(alone.peers, []);
+        // Nobody else is there; it is made all the same.
+        let alone = publish("/sr/x", MINUTE).await.unwrap_err();
+        assert!(matches!(&alone, ClientError::NotAcknowledged(_)) && alone.fault().is_none());
+        let alone = made(Err(alone));
+        assert_eq!((alone.peers.len(), alone.finished().await.replicas.len()), (0, 0));
         assert_eq!(texts(&a.client.view("/sr/x").await.unwrap()), ["x"]);
         assert!(a.client.get("/sr/nothing").await.unwrap().is_empty());
     })
@@ -492,7 +494,7 @@ async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
         let mut watch = b.client.watch(key()).await.unwrap();
         assert!(watch.next().await.unwrap().is_empty());
         for text in ["one", "two"] {
-            let publication = a.client.replace(key(), says(text), MINUTE).await.unwrap();
+            let publication = made(a.client.replace(key(), says(text), MINUTE).await);
             assert_eq!(publication.peers, []);
             assert_eq!(texts(&watch.next().await.unwrap().view()), [text]);
         }
@@ -508,7 +510,7 @@ async fn a_watch_tells_when_something_expires() {
     within(async {
         let mut watch = a.client.watch(key()).await.unwrap();
         assert!(watch.next().await.unwrap().is_empty());
-        a.client.publish(key(), says("short"), MINUTE).await.unwrap();
+        made(a.client.publish(key(), says("short"), MINUTE).await);
         assert_eq!(texts(&watch.next().await.unwrap().view()), ["short"]);
         clock.advance(MINUTE);
         a.wake().await;
@@ -533,6 +535,10 @@ async fn a_watch_without_news_takes_one_lookup_each_time() {
             let counters = b.smart(|smart| smart.counters().clone()).await;
             (counters.reads, counters.lookups)
         };
+        // It is told before its read has come to its end.
+        while counts().await.0 == 0 {
+            tokio::task::yield_now().await;
+        }
         let before = counts().await;
         assert!(before.1 > before.0, "the first took several");
         while counts().await.0 < before.0 + 5 {
@@ -559,7 +565,7 @@ async fn of_many_watched_keys_each_is_looked_up() {
             assert!(watch.next().await.unwrap().is_empty());
         }
         for (key, watch) in keys.iter().zip(&mut watches).rev() {
-            a.client.publish(key.clone(), says("x"), MINUTE).await.unwrap();
+            made(a.client.publish(key.clone(), says("x"), MINUTE).await);
             assert_eq!(texts(&watch.next().await.unwrap().view()), ["x"]);
         }
     })
@@ -624,6 +630,93 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
         // The others in the swarm go on as well.
         let connected = b.with(|swarm| swarm.connected_peers().count()).await;
         assert_eq!(connected, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_is_told_by_a_majority_and_what_becomes_of_it_is_told_after() {
+    let config = quiet().with_write_policy(WritePolicy::Majority);
+    let a = Setup::with_config(config).start().await;
+    let others = join_all((0..5).map(|_| Peer::start())).await;
+    mesh(&[&a, &others[0], &others[1], &others[2], &others[3], &others[4]]).await;
+    within(async {
+        let publication = a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        assert!((3..=5).contains(&publication.peers.len()), "{:?}", publication.peers);
+        assert!(!publication.progress().is_over);
+        a.client.close().await.unwrap();
+        let end = publication.progress();
+        assert_eq!(end.peers(ReplicaState::Shown).count(), 2, "{end:?}");
+        assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 3, "{end:?}");
+        assert!(end.is_over);
+        // Those that have taken it meanwhile are not asked in vain.
+        let second = a.client.publish(key(), says("y"), MINUTE).await.unwrap();
+        assert_eq!(second.finished().await.peers(ReplicaState::Shown).count(), 2);
+        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 1, "one for both");
+    })
+    .await;
+}
+
+/// Any bytes, of which the greatest are the best.
+struct Greatest;
+
+impl Validator for Greatest {
+    fn validate(&self, _: &RecordKey, _: &[u8], _: Timestamp) -> Result<Validity, ValidationError> {
+        Ok(Validity::forever())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
+        best_index(values)
+    }
+}
+
+#[tokio::test]
+async fn who_acknowledges_and_shows_nothing_or_something_newer_is_found_out() {
+    let a = Peer::start().await;
+    let registry = Registry::default().with("greatest", Greatest).unwrap();
+    let knows = Setup { registry: registry.clone(), ..Setup::default() }.start().await;
+    let author = Setup { registry, ..Setup::default() }.start().await;
+    // A replica without rules for the namespace acknowledges what it refuses.
+    mesh(&[&author, &a, &knows]).await;
+    within(async {
+        knows
+            .smart(|smart| {
+                let (key, now) = ("/greatest/x".into(), SystemClock.now());
+                let store = smart.store_mut();
+                let checked = Checked::new(store.registry(), key, b"newer", now);
+                store.insert(checked, Origin::Remote).unwrap();
+            })
+            .await;
+        let publication = author.client.put("/greatest/x", "a").await.unwrap();
+        let end = publication.finished().await;
+        assert_eq!(end.replicas[&knows.id], ReplicaState::Stale);
+        assert_eq!(end.replicas[&a.id], ReplicaState::NotShown);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_peer_holds_up_nobody_and_a_client_sees_every_reading() {
+    let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    let (d, reader) = (Peer::start().await, Peer::start().await);
+    mesh(&[&a, &b, &c, &d, &reader]).await;
+    d.freeze(true);
+    within(async {
+        a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        let reading = reader.client.get(key()).await.unwrap();
+        assert_eq!(texts(&reading.view()), ["x"]);
+        assert!(reading.is_complete());
+        assert_eq!(reading.silent, [d.id]);
+        let mut readings = reader.client.read(key(), ReadPolicy::Settled).await.unwrap();
+        let mut last = None;
+        while let Some(reading) = readings.next().await {
+            assert_eq!(texts(&reading.view()), ["x"]);
+            last = Some(reading.is_complete());
+        }
+        assert_eq!(last, Some(true), "the settled one is the last");
+        d.freeze(false);
+        // It is back, and found again.
+        while !reader.client.get(key()).await.unwrap().silent.is_empty() {}
     })
     .await;
 }

@@ -9,7 +9,7 @@ use libp2p_smart_record::{
 };
 
 use crate::nodes::within;
-use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
+use crate::peer::{MINUTE, Peer, Setup, key, made, mesh, quiet, says};
 
 #[tokio::test]
 async fn a_sharded_topic_is_read_whole() {
@@ -45,7 +45,7 @@ async fn shards_of_which_nobody_says_anything_are_told() {
     within(async {
         let topic = ShardedKey::new(key(), 2, &Limits::default()).unwrap();
         let own = topic.key_for(&alone.client.peer_id());
-        alone.client.publish(own, says("here"), MINUTE).await.unwrap();
+        made(alone.client.publish(own, says("here"), MINUTE).await);
         let read = alone.client.get_sharded(&topic).await.unwrap();
         let unreached: BTreeSet<RecordKey> = read.unreached.iter().cloned().collect();
         assert_eq!(unreached, topic.keys().collect());

@@ -9,7 +9,7 @@ use libp2p_smart_record::{
     behaviour::{BehaviourConfig, Event},
 };
 
-use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts};
+use crate::peer::{MINUTE, Peer, Setup, key, made, mesh, quiet, says, texts};
 use smart_record_testing::ManualClock;
 
 use crate::nodes::within;
@@ -122,7 +122,7 @@ async fn an_own_space_is_sent_to_peers_that_turn_up() {
     let config = quiet().with_topology_delay(Duration::from_millis(100));
     let mut a = Setup::with_config(config).start().await;
     within(async {
-        let alone = a.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        let alone = made(a.client.publish(key(), says("x"), MINUTE).await);
         assert_eq!(alone.peers, []);
         let mut b = Peer::start().await;
         mesh(&[&a, &b]).await;
@@ -211,14 +211,14 @@ async fn what_was_written_while_the_clock_was_wrong_is_told_and_can_be_forgotten
     let clock = ManualClock::at(NOW.saturating_add(24 * 60 * MINUTE));
     let author = Setup::with_config(quiet()).at(&clock).start().await;
     within(async {
-        author.client.publish(key(), says("tomorrow"), MINUTE).await.unwrap();
+        made(author.client.publish(key(), says("tomorrow"), MINUTE).await);
         clock.set(NOW);
         // Nobody else would take what comes after that, so nobody is told that it has been published.
         let error = author.client.publish(key(), says("today"), MINUTE).await.unwrap_err();
         let error = error.to_string();
         assert!(error.contains("the lead over our clock"), "{error}");
         author.smart(|smart| smart.store_mut().forget(&key())).await.unwrap();
-        author.client.publish(key(), says("today"), MINUTE).await.unwrap();
+        made(author.client.publish(key(), says("today"), MINUTE).await);
         assert_eq!(texts(&author.client.view(key()).await.unwrap()), ["today"]);
     })
     .await;

@@ -1,0 +1,137 @@
+//! Who was found to be closest to a key a short while ago, and what these peers had.
+//!
+//! **Invariants.** The number of keys is bounded, and with it the memory: of a record that does not fit into a packet nothing is kept.
+//! Nothing is known for longer than a minute.
+//!
+//! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
+
+use std::time::Duration;
+
+use hashlink::LruCache;
+use libp2p_identity::PeerId;
+use smart_record_core::{RecordKey, SmartRecord};
+use smart_record_lookup::{Lookup, NetworkSize};
+
+use crate::store::storage::RecordId;
+
+/// Of how many keys the holders are known: 4 MB with the records. A guess.
+const KEYS: usize = 256;
+/// For how long they are.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// The closest peers by key.
+#[derive(Debug)]
+pub(super) struct Holders(LruCache<RecordKey, Known>);
+
+#[derive(Debug)]
+struct Known {
+    closest: Closest,
+    record: Option<SmartRecord>,
+    at: Duration,
+}
+
+/// The peers closest to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closest {
+    /// Whom a write goes to, sorted by distance.
+    pub(super) replicas: Vec<PeerId>,
+    /// How many of them have answered.
+    pub(super) answered: usize,
+}
+
+impl Closest {
+    pub(super) fn of(search: &Lookup, size: &NetworkSize) -> Self {
+        Self { replicas: search.replicas(size), answered: search.closest(size).len() }
+    }
+}
+
+impl Holders {
+    pub(super) fn new() -> Self {
+        Self(LruCache::new(KEYS))
+    }
+
+    /// A read or a search has found the peers closest to a key, and what they have if that fits into a packet.
+    pub(super) fn set(
+        &mut self,
+        key: RecordKey,
+        closest: Closest,
+        record: Option<SmartRecord>,
+        at: Duration,
+    ) {
+        if closest.answered == 0 {
+            self.0.remove(&key);
+        } else {
+            self.0.insert(key, Known { closest, record, at });
+        }
+    }
+
+    /// The peers closest to a key, and what they had.
+    pub(super) fn known(
+        &mut self,
+        key: &RecordKey,
+        now: Duration,
+    ) -> Option<(Closest, Option<SmartRecord>)> {
+        let known = self.0.get(key).filter(|known| now.saturating_sub(known.at) < LIFE)?;
+        Some((known.closest.clone(), known.record.clone()))
+    }
+
+    pub(super) fn forget(&mut self, key: &RecordKey) {
+        self.0.remove(key);
+    }
+
+    /// A peer has turned up: where it may be one of the closest, these are not known any more.
+    pub(super) fn on_new_peer(&mut self, peer: &PeerId, closest: usize) {
+        let may_reach = |key: &RecordKey, known: &Known| {
+            let farthest = known.closest.replicas.get(closest.saturating_sub(1));
+            farthest.is_none_or(|last| RecordId::new(peer, key) < RecordId::new(last, key))
+        };
+        self.0.retain(|key, known| known.closest.replicas.contains(peer) || !may_reach(key, known));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn closest(peers: &[PeerId]) -> Closest {
+        Closest { replicas: peers.to_vec(), answered: peers.len() }
+    }
+
+    #[test]
+    fn the_closest_are_known_for_a_minute_and_until_a_closer_peer_turns_up() {
+        let key = RecordKey::new("/sr/a");
+        let mut peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(30).collect();
+        peers.sort_by_cached_key(|peer| RecordId::new(peer, &key));
+        let mut holders = Holders::new();
+        holders.set(key.clone(), closest(&peers[1..21]), None, S);
+        assert_eq!(holders.known(&key, 60 * S).unwrap().0, closest(&peers[1..21]));
+        assert_eq!(holders.known(&key, 61 * S), None);
+        holders.on_new_peer(&peers[25], 20);
+        assert!(holders.known(&key, 2 * S).is_some(), "it is farther than all");
+        holders.on_new_peer(&peers[5], 20);
+        assert!(holders.known(&key, 2 * S).is_some(), "it is one of them");
+        holders.on_new_peer(&peers[0], 20);
+        assert_eq!(holders.known(&key, 2 * S), None);
+    }
+
+    #[test]
+    fn with_fewer_than_there_may_be_any_new_peer_may_be_one_of_them() {
+        let key = RecordKey::new("/sr/a");
+        let mut holders = Holders::new();
+        holders.set(key.clone(), closest(&[PeerId::random()]), None, S);
+        holders.on_new_peer(&PeerId::random(), 20);
+        assert_eq!(holders.known(&key, 2 * S), None);
+    }
+
+    #[test]
+    fn the_number_of_keys_is_bounded() {
+        let mut holders = Holders::new();
+        for n in 0..2 * KEYS {
+            let key = RecordKey::new(format!("/sr/{n}"));
+            holders.set(key, closest(&[PeerId::random()]), None, S);
+        }
+        assert_eq!(holders.0.len(), KEYS);
+    }
+}

@@ -1,0 +1,159 @@
+//! What becomes of a write after its call has returned.
+//!
+//! **Invariants.** Whoever waits for the end is woken when it comes, also when the behaviour is gone.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use libp2p_identity::PeerId;
+
+/// What has become of a write by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The peers that it was sent to, and what has become of it there.
+    pub replicas: BTreeMap<PeerId, ReplicaState>,
+    /// Whether nothing more will become of it.
+    pub is_over: bool,
+}
+
+/// What has become of a write at one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplicaState {
+    /// It was sent, or waits to be.
+    Sent,
+    /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges before it knows.
+    Acknowledged,
+    /// The peer has shown it when it was asked back.
+    Shown,
+    /// The peer has acknowledged it, and did not show it when it was asked back. Of a record that is larger than one answer, it may be in
+    /// another slice.
+    NotShown,
+    /// The peer has acknowledged it, and shows something newer in its place.
+    Stale,
+    /// The peer has refused it: it closed the stream, or answered something else.
+    Refused,
+    /// The peer did not answer, or could not be reached.
+    Silent,
+}
+
+impl Progress {
+    /// The peers that have acknowledged all of it, whatever they show.
+    pub fn acknowledged(&self) -> impl Iterator<Item = PeerId> {
+        let has_acknowledged = |state: &ReplicaState| match state {
+            ReplicaState::Acknowledged
+            | ReplicaState::Shown
+            | ReplicaState::NotShown
+            | ReplicaState::Stale => true,
+            ReplicaState::Sent | ReplicaState::Refused | ReplicaState::Silent => false,
+        };
+        let acknowledged = self.replicas.iter().filter(move |(_, state)| has_acknowledged(state));
+        acknowledged.map(|(peer, _)| *peer)
+    }
+
+    /// The peers for which it has come to this.
+    pub fn peers(&self, state: ReplicaState) -> impl Iterator<Item = PeerId> {
+        self.replicas.iter().filter(move |(_, it)| **it == state).map(|(peer, _)| *peer)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    progress: Progress,
+    waiting: Vec<Waker>,
+}
+
+/// Follows a write.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Follower(Arc<Mutex<Shared>>);
+
+/// Tells what becomes of a write. Dropping it is its end.
+#[derive(Debug, Default)]
+pub(crate) struct Teller(Follower);
+
+/// A clone follows the same write.
+impl PartialEq for Follower {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Follower {}
+
+impl Follower {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // No panic can have left it half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Progress {
+        self.lock().progress.clone()
+    }
+
+    pub(crate) async fn end(&self) -> Progress {
+        poll_fn(|cx| {
+            let mut shared = self.lock();
+            if shared.progress.is_over {
+                return Poll::Ready(shared.progress.clone());
+            }
+            if !shared.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                shared.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Teller {
+    pub(crate) fn follower(&self) -> Follower {
+        self.0.clone()
+    }
+
+    /// It has come to this at a peer.
+    pub(crate) fn tell(&self, peer: PeerId, state: ReplicaState) {
+        self.0.lock().progress.replicas.insert(peer, state);
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut shared = self.0.lock();
+            shared.progress.is_over = true;
+            std::mem::take(&mut shared.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, executor::block_on};
+
+    use super::*;
+
+    #[test]
+    fn it_is_told_now_and_at_its_end() {
+        let (teller, peer) = (Teller::default(), PeerId::random());
+        let follower = teller.follower();
+        teller.tell(peer, ReplicaState::Sent);
+        assert!(follower.end().now_or_never().is_none());
+        assert_eq!(follower.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
+        teller.tell(peer, ReplicaState::Acknowledged);
+        let waiting = std::thread::spawn({
+            let follower = follower.clone();
+            move || block_on(follower.end())
+        });
+        drop(teller);
+        let end = waiting.join().unwrap();
+        assert!(end.is_over);
+        assert_eq!(end, follower.now());
+        assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 1);
+    }
+}

@@ -1,0 +1,216 @@
+//! Records on their way to peers, each peer at its own pace.
+//!
+//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not sent the next. The chunks for a peer
+//! go one after the other, so that a large record is no burst. Nobody is sent anything twice.
+//!
+//! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use smart_record_core::{RecordKey, Timestamp};
+use smart_record_lookup::{Place, RequestId, Requests};
+
+/// A record that is being sent.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    key: RecordKey,
+    place: Place,
+    /// When the copies expire, if the value does not say so itself.
+    expires_at: Option<Timestamp>,
+    peers: BTreeMap<PeerId, Parcel>,
+    /// Who is to be sent its next chunk.
+    queue: VecDeque<PeerId>,
+}
+
+/// What one peer is sent.
+#[derive(Debug)]
+struct Parcel {
+    chunks: Arc<[Bytes]>,
+    /// How many of them the peer has taken.
+    taken: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    UnderWay,
+    Taken,
+    Failed,
+}
+
+impl Delivery {
+    pub(crate) fn new(key: RecordKey, expires_at: Option<Timestamp>) -> Self {
+        let place = Place::of_key(key.as_bytes());
+        Self { key, place, expires_at, peers: BTreeMap::new(), queue: VecDeque::new() }
+    }
+
+    pub(crate) const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub(crate) const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// It goes to these peers, those that have it already left out. Returns to whom it goes.
+    pub(crate) fn to(&mut self, mut peers: Vec<PeerId>, chunks: &Arc<[Bytes]>) -> Vec<PeerId> {
+        peers.retain(|peer| {
+            let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
+            if is_new {
+                let parcel = Parcel { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
+                self.peers.insert(*peer, parcel);
+                self.queue.push_back(*peer);
+            }
+            is_new
+        });
+        peers
+    }
+
+    /// Next chunk to send, if one is to be sent now.
+    pub(crate) fn next(
+        &mut self,
+        requests: &mut Requests,
+        now: Duration,
+    ) -> Option<(RequestId, PeerId, Bytes)> {
+        self.pass_over_silent(requests, now);
+        // Who has no room for another request waits for its own, and not others for it.
+        let at = self.queue.iter().position(|peer| requests.has_room(peer))?;
+        let peer = *self.queue.get(at)?;
+        let parcel = self.peers.get_mut(&peer)?;
+        let chunk = parcel.chunks.get(parcel.taken)?.clone();
+        let id = requests.begin(peer, self.place.distance_of(&peer), now)?;
+        parcel.stage = Stage::UnderWay;
+        self.queue.remove(at);
+        Some((id, peer, chunk))
+    }
+
+    /// Silent peers that are being asked something already: one request is enough to learn whether they are back.
+    fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
+        let peers = &mut self.peers;
+        self.queue.retain(|peer| {
+            let is_silent = requests.is_asking(peer) && requests.history().is_silent(peer, now);
+            if is_silent && let Some(parcel) = peers.get_mut(peer) {
+                parcel.stage = Stage::Failed;
+            }
+            !is_silent
+        });
+    }
+
+    /// A peer has taken the chunk that it was sent. Returns whether it was the last.
+    pub(crate) fn on_taken(&mut self, peer: PeerId) -> bool {
+        let Some(parcel) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        parcel.taken = parcel.taken.saturating_add(1);
+        let is_last = parcel.taken >= parcel.chunks.len();
+        parcel.stage = if is_last { Stage::Taken } else { Stage::Queued };
+        if !is_last {
+            self.queue.push_back(peer);
+        }
+        is_last
+    }
+
+    /// A peer has not taken the chunk that it was sent.
+    pub(crate) fn on_failure(&mut self, peer: &PeerId) {
+        if let Some(parcel) = self.peers.get_mut(peer) {
+            parcel.stage = Stage::Failed;
+        }
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn stop(&mut self) {
+        self.queue.clear();
+        self.peers.retain(|_, parcel| parcel.stage == Stage::Taken);
+    }
+
+    /// Who took all of it, sorted by distance.
+    pub(crate) fn taken(&self) -> Vec<PeerId> {
+        let taken = self.peers.iter().filter(|(_, parcel)| parcel.stage == Stage::Taken);
+        let mut taken: Vec<_> = taken.map(|(peer, _)| *peer).collect();
+        taken.sort_by_cached_key(|peer| self.place.distance_of(peer));
+        taken
+    }
+
+    /// Whether nobody is to be sent anything any more, or has still to answer.
+    pub(crate) fn is_over(&self) -> bool {
+        self.peers.values().all(|parcel| matches!(parcel.stage, Stage::Taken | Stage::Failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    struct Test(Delivery, Requests);
+
+    impl Test {
+        fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
+            let mut delivery = Delivery::new("/sr/a".into(), None);
+            let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
+            delivery.to(peers.to_vec(), &chunks);
+            Self(delivery, Requests::default())
+        }
+
+        fn sent(&mut self) -> Vec<(PeerId, Bytes)> {
+            let sent = std::iter::from_fn(|| {
+                let (id, peer, chunk) = self.0.next(&mut self.1, NOW)?;
+                self.1.on_answer(id, NOW);
+                Some((peer, chunk))
+            });
+            sent.collect()
+        }
+    }
+
+    #[test]
+    fn a_peer_counts_if_it_took_every_chunk_and_waits_for_nobody() {
+        let [quick, slow, refuses] = [(); 3].map(|()| PeerId::random());
+        let (one, two) = (Bytes::from("1"), Bytes::from("2"));
+        let mut test = Test::new(&[quick, slow, refuses], &["1", "2"]);
+        assert_eq!(test.sent(), [quick, slow, refuses].map(|peer| (peer, one.clone())));
+        assert!(!test.0.on_taken(quick));
+        assert_eq!(test.sent(), [(quick, two.clone())]);
+        test.0.on_failure(&refuses);
+        assert!(test.0.on_taken(quick));
+        assert_eq!((test.0.taken(), test.0.is_over()), (vec![quick], false));
+        test.0.on_taken(slow);
+        assert_eq!(test.sent(), [(slow, two)]);
+        test.0.on_taken(slow);
+        assert!(test.0.is_over() && test.0.taken().len() == 2);
+    }
+
+    #[test]
+    fn nobody_is_sent_anything_twice() {
+        let peer = PeerId::random();
+        let mut test = Test::new(&[peer, peer], &["1"]);
+        assert_eq!(test.sent().len(), 1);
+        assert_eq!(test.0.to(vec![peer], &[Bytes::from("2")].into()), []);
+        assert_eq!(test.sent(), []);
+    }
+
+    #[test]
+    fn after_a_stop_nothing_is_sent_and_nobody_is_waited_for() {
+        let [took, queued] = [(); 2].map(|()| PeerId::random());
+        let mut test = Test::new(&[took], &["1"]);
+        test.sent();
+        test.0.on_taken(took);
+        test.0.to(vec![queued], &[Bytes::from("1")].into());
+        test.0.stop();
+        assert!(test.0.is_over());
+        assert_eq!((test.sent(), test.0.taken()), (vec![], vec![took]));
+    }
+
+    #[test]
+    fn without_peers_or_chunks_it_is_over() {
+        assert!(Test::new(&[], &["1"]).0.is_over());
+        assert!(Test::new(&[PeerId::random()], &[]).0.is_over());
+    }
+}
