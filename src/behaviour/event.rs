@@ -81,9 +81,9 @@ pub struct BehaviourCounters {
     pub reads: u64,
     /// Lookups made by reads and writes.
     pub lookups: u64,
-    /// Requests that were not answered in their time; some of them were answered later.
+    /// Requests not answered in time; some of them were answered later.
     pub silent: u64,
-    /// Peers taken out of the routing table because they did not answer.
+    /// Peers evicted from the routing table because they did not answer.
     pub evicted: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
