@@ -172,8 +172,9 @@ async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<D
     let (seen, made) = futures::join!(seen, write);
     // Of a writer that wrote twice meanwhile, the later shows both.
     let first = |n: usize| {
-        let shows =
-            seen.iter().filter(|(other, _)| *other >= n && (other - n) % writers.len() == 0);
+        let shows = seen
+            .iter()
+            .filter(|(other, _)| *other >= n && (other - n).is_multiple_of(writers.len()));
         shows.map(|(_, at)| *at).min()
     };
     let made = made.iter().enumerate();
@@ -184,11 +185,14 @@ fn says(n: usize) -> Dict {
     [("n", i64::try_from(n).unwrap())].into_iter().collect()
 }
 
+/// Peers for the routing table, and where to tell that they are in it.
+type Meet = (Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>);
+
 struct Node {
     peer: PeerId,
     address: Multiaddr,
     client: Client,
-    meet: mpsc::UnboundedSender<(Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>)>,
+    meet: mpsc::UnboundedSender<Meet>,
     frozen: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -212,7 +216,7 @@ impl Node {
             }
         };
         let peer = *swarm.local_peer_id();
-        let (meet, mut to_meet) = mpsc::unbounded_channel::<(Vec<_>, oneshot::Sender<()>)>();
+        let (meet, mut to_meet) = mpsc::unbounded_channel::<Meet>();
         let (frozen, mut is_frozen) = watch::channel(false);
         let task = tokio::spawn(async move {
             while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
