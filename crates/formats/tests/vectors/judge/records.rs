@@ -44,7 +44,7 @@ pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<SmartRecord> {
     let all = all_bytes(case, "values");
     let mut joined = SmartRecord::new(key.clone());
     for value in if order.is_empty() { &all } else { order } {
-        if let Ok((record, _)) = rules.sift(&key, value, now_of(case)) {
+        if let Ok((record, _)) = rules.read_partial(&key, value, now_of(case)) {
             joined.join(record).unwrap();
             joined.truncate(rules.limits());
         }
@@ -57,7 +57,7 @@ fn refusals(case: &Value, value: &[u8]) -> Vec<Value> {
     let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
     let entry =
         |error: &ValidationError| json!({"fault": error.fault().as_str(), "reason": reason(error)});
-    match rules.sift(&key, value, now_of(case)) {
+    match rules.read_partial(&key, value, now_of(case)) {
         Err(error) => vec![entry(&error)],
         Ok((_, refusals)) => refusals
             .into_entries()

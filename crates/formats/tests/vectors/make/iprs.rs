@@ -453,7 +453,8 @@ fn citing_a_beacon() -> Vec<Value> {
     });
     let (_, fresh) = beacon_of(&json!({ "beacon": beacon }));
     let cite = |name: &str, about: &str, round: u64, value: usize| {
-        let cited = smart_record_formats::iprs::Cited { round, value: rounds[value].cid() };
+        let cited =
+            smart_record_formats::iprs::BeaconCitation { round, value: rounds[value].cid() };
         let record = sign(fresh.record("x", cited));
         let mut case = super::iprs::value(name, "12.4", about, record.key(), record.as_bytes());
         case["beacon"] = beacon.clone();
