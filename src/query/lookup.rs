@@ -414,6 +414,8 @@ impl RecordLookup {
         seen.truncate(self.bounds.closest);
         let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
+        // What fits into one packet goes out whole: a plain holder has then all that was known.
+        let fits = !self.joined.exceeds(self.bounds.chunk_bytes);
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
             let said = self.said.get(peer);
@@ -424,15 +426,16 @@ impl RecordLookup {
             {
                 continue;
             }
-            let lacking = || {
+            let lacking = |said| {
                 let bytes = self.bounds.chunk_bytes;
                 let mut chunks = self.joined.lacking(&self.key, said, whole, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
-            let chunks = match said {
-                Some(_) => lacking(),
-                None => all.get_or_insert_with(lacking).clone(),
+            let chunks = match said.map(|said| lacking(Some(said))) {
+                Some(chunks) if chunks.is_empty() => continue,
+                Some(chunks) if !fits => chunks,
+                _ => all.get_or_insert_with(|| lacking(None)).clone(),
             };
             if chunks.is_empty() {
                 continue;
@@ -625,6 +628,22 @@ mod tests {
         assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
         let is_close = |local| test.0.repairs(&local).1;
         assert!(is_close(near) && !is_close(far));
+    }
+
+    #[test]
+    fn of_what_fits_into_a_packet_all_is_sent_to_who_is_behind() {
+        let (one, other) = (board(1, 1), board(1, 1));
+        let mut both = one.clone();
+        both.join(other).unwrap();
+        let [newest, behind, empty] = [(); 3].map(|()| PeerId::random());
+        let mut test = Test::new(ReadPolicy::All);
+        test.answer(newest, &both.encode());
+        test.answer(behind, &one.encode());
+        test.0.on_empty([empty]);
+        let (repairs, _) = test.0.repairs(&PeerId::random());
+        let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
+        assert!(peers.contains(&behind) && peers.contains(&empty));
+        assert_eq!(chunks[..], [Bytes::from(both.encode())]);
     }
 
     #[test]

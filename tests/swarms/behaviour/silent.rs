@@ -201,3 +201,30 @@ async fn a_holder_that_keeps_the_last_put_has_all_that_was_known() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_holder_that_keeps_the_last_put_loses_nothing_by_a_repair() {
+    let plain = stock().await;
+    let (server, mut reader) = (Peer::start().await, Peer::start().await);
+    let [there, here] = [(); 2].map(|()| record(1));
+    server.store(&here).await;
+    let put = kad::Record::new(kad::RecordKey::new(&key()), there.encode());
+    plain.store(move |store| store.put(put).unwrap()).await.unwrap();
+    reader.add(plain.peer(), plain.address()).await;
+    reader.add(server.id, server.address.clone()).await;
+    within(async {
+        assert_eq!(reader.client.get(key()).await.unwrap().view().len(), 2);
+        let id = plain.peer();
+        let is_repaired = |event: &Event| match event {
+            Event::Repaired { peers, .. } => peers.contains(&id).then_some(()),
+            _ => None,
+        };
+        reader.until(is_repaired).await;
+        let stored =
+            plain.store(|store| store.get(&kad::RecordKey::new(&key())).unwrap().value.clone());
+        let stored =
+            SmartRecord::decode(&key(), stored.await.unwrap(), &Limits::default()).unwrap();
+        assert_eq!(stored.spaces().len(), 2);
+    })
+    .await;
+}
