@@ -267,10 +267,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
-    /// namespace, [`ClientError::TimedOut`] if no peer answered in time, and
+    /// namespace, [`ClientError::TimedOut`] if no peer answered in time and
+    /// this node has no copy, and
     /// [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
-        self.get_by(key.into(), None).await
+        self.get_with(key, ReadOptions::default()).await
     }
 
     /// Reads a record with the given policy and deadline.
@@ -282,7 +283,11 @@ impl Client {
         key: impl Into<RecordKey>,
         options: impl Into<ReadOptions>,
     ) -> Result<Reading, ClientError> {
-        self.get_by(key.into(), Some(options.into())).await
+        let (key, options) = (key.into(), options.into());
+        self.check_key(&key)?;
+        let span = tracing::debug_span!("get", %key);
+        let ask = self.ask(|reply| Command::Read(key, options, reply));
+        ask.instrument(span).await
     }
 
     /// Returns a stream of ever better readings of a record: one whenever an answer brings
@@ -389,17 +394,6 @@ impl Client {
     /// Returns a weak handle, which does not keep the behaviour's records alive.
     pub fn downgrade(&self) -> WeakClient {
         WeakClient(Arc::downgrade(&self.shared))
-    }
-
-    async fn get_by(
-        &self,
-        key: RecordKey,
-        options: Option<ReadOptions>,
-    ) -> Result<Reading, ClientError> {
-        self.check_key(&key)?;
-        let span = tracing::debug_span!("get", %key);
-        let ask = self.ask(|reply| Command::Read(key, options, reply));
-        ask.instrument(span).await
     }
 
     /// Checks that the key is a valid key of a registered namespace.

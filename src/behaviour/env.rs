@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use libp2p_identity::PeerId;
@@ -67,6 +68,11 @@ impl Env {
             Ok(Namespace::Spaces(rules)) => Ok(rules.clone()),
             _ => Err(ClientError::Unregistered(key.clone())),
         }
+    }
+
+    /// When a write that begins now is told at the latest.
+    pub(super) fn write_deadline(&self) -> Duration {
+        self.net.now().saturating_add(self.config.write_deadline())
     }
 
     /// How many things of the behaviour's own of each kind may be under way.

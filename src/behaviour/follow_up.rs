@@ -112,9 +112,8 @@ impl FollowUp {
                 }
                 state
             }
-            RequestOutcome::Failed(_) | RequestOutcome::Silent | RequestOutcome::Late => {
-                ReplicaState::Silent
-            }
+            // It has acknowledged the write all the same.
+            RequestOutcome::Failed(_) | RequestOutcome::Silent | RequestOutcome::Late => return,
         };
         tracing::trace!(%peer, ?state, "was asked back");
         if state == ReplicaState::NotShown && !is_second {

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     client::{ClientError, Command, Ending, Reply},
-    query::{ReadOptions, Reading, RecordPut},
+    meter::Purpose,
+    query::{Reading, RecordPut},
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
@@ -88,12 +89,12 @@ impl Operations {
                 self.carry_out(env, next);
             }
             Command::Put(key, value, keeper, reply) => {
-                let next = Next::of(reply, self.writes.put(env, key, value, keeper));
+                let deadline = env.write_deadline();
+                let next = Next::of(reply, deadline, self.writes.put(env, key, value, keeper));
                 self.carry_out(env, next);
             }
             Command::Handle(ending) => self.handles.push(ending),
             Command::Read(key, options, reply) => {
-                let options = options.unwrap_or_else(|| read_options(env));
                 self.begin_read(env, key, Reader::Client(options, reply));
             }
             Command::Stream(key, options, sender) => {
@@ -212,7 +213,9 @@ impl Operations {
 
     fn take_step(&mut self, env: &mut Env, step: Option<Step>) {
         match step {
-            Some(Step::Read(id, key)) => self.begin_read(env, key, Reader::Sending(id)),
+            Some(Step::Read { id, key, is_client }) => {
+                self.begin_read(env, key, Reader::Sending { id, is_client });
+            }
             Some(Step::Tell(reply, result)) => {
                 if let Err(ClientError::NotAcknowledged(publication)) = &result {
                     self.writes.on_not_acknowledged(&publication.key, env.now());
@@ -325,11 +328,11 @@ impl Operations {
     }
 
     fn may_ask(&self, env: &Env) -> bool {
-        self.reads.count(|reader| matches!(reader, Reader::Watch)) < env.quarter()
+        self.reads.count(|reader| reader.purpose() == Purpose::Watch) < env.quarter()
     }
 
     fn may_replicate(&self, env: &Env) -> bool {
-        let busy = self.reads.count(|reader| matches!(reader, Reader::Replication));
+        let busy = self.reads.count(|reader| reader.purpose() == Purpose::Replication);
         busy < env.quarter() && self.sends.repairing() < env.quarter()
     }
 
@@ -338,7 +341,7 @@ impl Operations {
             match next {
                 Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
                 Next::Send(record_put, sender) => {
-                    let step = self.sends.begin(env, record_put, sender);
+                    let step = self.sends.begin(env, record_put, sender, None);
                     self.take_step(env, step);
                 }
             }
@@ -360,10 +363,10 @@ impl Operations {
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
-        let (repairs, is_close) = lookup.repairs(&env.local);
-        self.sends.repair(env, &lookup, &repairs);
+        let (repairs, is_close) = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
+        self.sends.repair(env, &lookup, &repairs, reader.is_client());
         self.admission.keep(env, &lookup, is_close);
-        if let Reader::Sending(id) = reader {
+        if let Reader::Sending { id, .. } = reader {
             let step = self.sends.on_read(env, id, &lookup, closest);
             return self.take_step(env, step);
         }
@@ -371,6 +374,7 @@ impl Operations {
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
+        let read = matches!(reader, Reader::Resume).then(|| (lookup.clone(), closest));
         let reading = Reading { silent, ..lookup.into_reading(&repairs, withheld, now) };
         tracing::debug!(
             lookups,
@@ -383,12 +387,16 @@ impl Operations {
             "read"
         );
         match reader {
-            Reader::Client(_, reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
+            Reader::Client(_, reply) if has_failed && reading.is_empty() => {
+                reply.send(Err(ClientError::TimedOut));
+            }
             Reader::Client(_, reply) => reply.send(Ok(reading)),
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
-                let next = self.writes.on_resumed(env, &reading);
-                self.carry_out(env, next);
+                for (record_put, sender) in self.writes.on_resumed(env, &reading) {
+                    let step = self.sends.begin(env, record_put, sender, read.as_ref());
+                    self.take_step(env, step);
+                }
             }
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
@@ -398,7 +406,7 @@ impl Operations {
                 self.watches.on_asked(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(env, key, is_large),
-            Reader::Sending(_) | Reader::Told { .. } => {}
+            Reader::Sending { .. } | Reader::Told { .. } => {}
         }
     }
 
@@ -410,15 +418,10 @@ impl Operations {
         match whole {
             Some(record) => {
                 let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);
-                let step = self.sends.begin(env, record_put, SendPurpose::Replication);
+                let step = self.sends.begin(env, record_put, SendPurpose::Replication, None);
                 self.take_step(env, step);
             }
             None => env.events.push_back(Event::Replicated { key }),
         }
     }
-}
-
-/// How reads that say nothing of it are carried out.
-fn read_options(env: &Env) -> ReadOptions {
-    ReadOptions::new(env.config.read_policy(), env.config.read_deadline())
 }

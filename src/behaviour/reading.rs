@@ -13,6 +13,7 @@ use libp2p_kad::KBucketKey;
 use smart_record_lookup::{self as search, LookupConfig, LookupKind, Place};
 
 use super::{
+    config::BehaviourConfig,
     env::Env,
     event::Event,
     holders::Closest,
@@ -46,7 +47,7 @@ struct Operation {
     deadline: Duration,
     /// It was settled, and that was told.
     is_told: bool,
-    /// Something was learnt since.
+    /// Something was learnt since, be it that a peer has nothing.
     has_news: bool,
     span: tracing::Span,
     begun: Begun,
@@ -71,32 +72,43 @@ pub(super) enum Reader {
     /// An own space that is to be written to for the first time.
     Resume,
     /// A sending, which has to know whom it goes to and what they have.
-    Sending(u64),
+    Sending {
+        id: u64,
+        is_client: bool,
+    },
     Watch,
     Replication,
     /// Whoever it was for has been told.
     Told {
+        purpose: Purpose,
         is_client: bool,
     },
 }
 
 impl Reader {
-    /// Whether it counts against what clients may have under way.
+    /// Whether a client has begun it, or something that it serves.
     pub(super) const fn is_client(&self) -> bool {
-        matches!(
-            self,
-            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Told { is_client: true }
-        )
+        match self {
+            Self::Client(..) | Self::Stream(..) | Self::Resume => true,
+            Self::Sending { is_client, .. } | Self::Told { is_client, .. } => *is_client,
+            Self::Watch | Self::Replication => false,
+        }
     }
 
-    const fn purpose(&self) -> Purpose {
+    /// What it is or was for.
+    pub(super) const fn purpose(&self) -> Purpose {
         match self {
-            Self::Client(..) | Self::Stream(..) | Self::Told { .. } => Purpose::Client,
+            Self::Client(..) | Self::Stream(..) => Purpose::Client,
+            Self::Told { purpose, .. } => *purpose,
             Self::Resume => Purpose::Resume,
-            Self::Sending(_) => Purpose::Sending,
+            Self::Sending { .. } => Purpose::Sending,
             Self::Watch => Purpose::Watch,
             Self::Replication => Purpose::Replication,
         }
+    }
+
+    const fn told(&self) -> Self {
+        Self::Told { purpose: self.purpose(), is_client: self.is_client() }
     }
 
     /// Nothing is registered for the key.
@@ -107,7 +119,7 @@ impl Reader {
             // The stream ends; the others are begun only where something is.
             Self::Stream(..)
             | Self::Resume
-            | Self::Sending(_)
+            | Self::Sending { .. }
             | Self::Watch
             | Self::Told { .. } => {}
         }
@@ -129,14 +141,19 @@ impl Reader {
         tracing::debug_span!(parent: parent, "read", %key, purpose = self.purpose().as_str())
     }
 
-    fn options(&self, env: &Env) -> ReadOptions {
-        let config = &env.config;
-        let (policy, deadline) = match self {
-            Self::Client(options, _) | Self::Stream(options, _) => return *options,
+    /// What certainty is asked for, and how long it may take.
+    fn options(&self, config: &BehaviourConfig) -> (ReadPolicy, Duration) {
+        let read_deadline = config.read_deadline();
+        match self {
+            Self::Client(options, _) | Self::Stream(options, _) => (
+                options.policy().unwrap_or(config.read_policy()),
+                options.deadline().unwrap_or(read_deadline),
+            ),
             Self::Watch => (config.watch_policy(), config.watch_deadline()),
-            _ => (ReadPolicy::Settled, config.read_deadline()),
-        };
-        ReadOptions::new(policy, deadline)
+            // A write waits for it.
+            Self::Resume => (ReadPolicy::Settled, read_deadline.min(config.write_deadline())),
+            _ => (ReadPolicy::Settled, read_deadline),
+        }
     }
 }
 
@@ -149,13 +166,12 @@ impl Reads {
         key: RecordKey,
         reader: Reader,
     ) -> Option<Ended> {
-        let (now, options) = (env.now(), reader.options(env));
+        let (now, (policy, deadline)) = (env.now(), reader.options(&env.config));
         let begun = env.meter.begin();
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
         let store = env.kad.store_mut();
-        let begun_lookup =
-            RecordLookup::begin(store, key.clone(), options.policy(), env.bounds, now);
+        let begun_lookup = RecordLookup::begin(store, key.clone(), policy, env.bounds, now);
         let mut lookup = match begun_lookup {
             Ok(lookup) => lookup,
             Err(error) => {
@@ -168,7 +184,7 @@ impl Reads {
         }
         env.count(|c| &mut c.lookups, 1);
         let read = Read::new(lookup, search(env, &key, LookupKind::Value));
-        let deadline = env.net.now().saturating_add(options.deadline());
+        let deadline = env.net.now().saturating_add(deadline);
         let operation =
             Operation { read, reader, deadline, is_told: false, has_news: false, span, begun };
         let id = self.next_id;
@@ -236,6 +252,8 @@ impl Reads {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
                         tracing::trace!(%peer, "has nothing");
+                        // It is repaired.
+                        operation.has_news = true;
                         operation.read.on_nothing(peer);
                         false
                     }
@@ -329,8 +347,8 @@ impl Reads {
         operation.is_told = true;
         operation.has_news = false;
         operation.deadline = now.saturating_add(BACKGROUND);
-        let is_client = operation.reader.is_client();
-        let reader = std::mem::replace(&mut operation.reader, Reader::Told { is_client });
+        let told = operation.reader.told();
+        let reader = std::mem::replace(&mut operation.reader, told);
         Some(operation.tell(env, reader))
     }
 }
@@ -383,7 +401,8 @@ impl Operation {
 
     /// What the read has come to at its end.
     fn end(mut self, env: &mut Env) -> Ended {
-        let reader = std::mem::replace(&mut self.reader, Reader::Told { is_client: false });
+        let told = self.reader.told();
+        let reader = std::mem::replace(&mut self.reader, told);
         self.tell(env, reader)
     }
 

@@ -49,8 +49,11 @@ pub(super) struct Sends {
 
 /// Whom a sending is for.
 pub(super) enum SendPurpose {
-    Client(Reply<Publication>, Publication),
-    Repair,
+    /// A client, which waits until then.
+    Client(Reply<Publication>, Publication, Duration),
+    Repair {
+        is_client: bool,
+    },
     Refresh,
     Replication,
     /// The client has been told.
@@ -86,21 +89,22 @@ enum Target {
 /// What a sending wants done next.
 pub(super) enum Step {
     /// A read of the key, for this sending.
-    Read(u64, RecordKey),
+    Read { id: u64, key: RecordKey, is_client: bool },
     /// A client is to be told.
     Tell(Reply<Publication>, Result<Publication, ClientError>),
 }
 
 impl SendPurpose {
+    /// Whether a client has begun it, or something that it serves.
     pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..) | Self::Told)
+        matches!(self, Self::Client(..) | Self::Told | Self::Repair { is_client: true })
     }
 
     fn span(&self, record_put: &RecordPut) -> tracing::Span {
         let (key, chunks) = (&record_put.key, record_put.len());
         let (parent, purpose) = match self {
-            Self::Client(reply, _) => (reply.span().id(), None),
-            Self::Repair => (None, Some("repair")),
+            Self::Client(reply, ..) => (reply.span().id(), None),
+            Self::Repair { .. } => (None, Some("repair")),
             Self::Refresh => (None, Some("refresh")),
             Self::Replication => (None, Some("replication")),
             Self::Told => (None, None),
@@ -110,7 +114,7 @@ impl SendPurpose {
 
     /// Whether it brings others what they lack.
     const fn is_repair(&self) -> bool {
-        matches!(self, Self::Repair | Self::Replication)
+        matches!(self, Self::Repair { .. } | Self::Replication)
     }
 }
 
@@ -119,26 +123,27 @@ impl Sends {
         Self { under_way: BTreeMap::new(), next_id: 0, repairs: Repairs::new() }
     }
 
-    /// Sends it to its peers, or if it has none to those closest to the key.
+    /// Sends it to its peers, or if it has none to those closest to the key, which a `read` of the
+    /// key may just have told.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
         record_put: RecordPut,
         sender: SendPurpose,
+        read: Option<&(RecordLookup, Closest)>,
     ) -> Option<Step> {
         let span = sender.span(&record_put);
         let _in_span = span.clone().entered();
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let deadline = env.net.now().saturating_add(env.config.write_deadline());
-        let (sender, follow_up) = match sender {
-            SendPurpose::Client(reply, mut publication) => {
+        let mut sender = sender;
+        let (deadline, follow_up) = match &mut sender {
+            SendPurpose::Client(_, publication, deadline) => {
                 let teller = Teller::default();
                 publication.follower = teller.follower();
-                let follow_up = FollowUp::new(teller, publication.content.clone());
-                (SendPurpose::Client(reply, publication), Some(follow_up))
+                (*deadline, Some(FollowUp::new(teller, publication.content.clone())))
             }
-            sender => (sender, None),
+            _ => (env.write_deadline(), None),
         };
         let mut sending = Sending {
             delivery: Delivery::new(record_put.key.clone(), record_put.expires_at),
@@ -150,35 +155,41 @@ impl Sends {
             deadline,
             span,
         };
+        if let Some((lookup, closest)) = read {
+            self.under_way.insert(id, sending);
+            return self.on_read(env, id, lookup, closest.clone());
+        }
         let peers = sending.content.peers().to_vec();
-        let known = env.holders.known(&sending.content.key, env.net.now());
-        match known {
+        match known(env, &sending.content) {
             _ if !peers.is_empty() => {
                 let chunks = sending.content.chunks().into();
                 let closest = Closest { answered: peers.len(), replicas: peers };
                 sending.send_to(closest, &chunks, false);
             }
-            Some((closest, record)) => {
-                let chunks = whole(env, &sending.content, record.as_ref());
-                sending.send_to(closest, &chunks, true);
-            }
+            Some((closest, chunks)) => sending.send_to(closest, &chunks, true),
             None => {
                 sending.target = target(env, &sending.content);
                 let joining = env.holders.joining(&sending.content.key);
-                let chunks = whole(env, &sending.content, None);
+                let all = whole(env, &sending.content, None);
+                let chunks = all.unwrap_or_else(|| sending.content.chunks().into());
                 let peers = sending.delivery.to(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
                 sending.deliver(env, OperationId::Send(id));
             }
         }
-        let key = &sending.content.key;
-        let read = matches!(sending.target, Target::Read).then(|| Step::Read(id, key.clone()));
+        let read = matches!(sending.target, Target::Read).then(|| sending.read(id));
         self.under_way.insert(id, sending);
         read.or_else(|| self.go_on(env, id))
     }
 
-    /// Sends peers what a read has shown that they lack.
-    pub(super) fn repair(&mut self, env: &mut Env, lookup: &RecordLookup, repairs: &[Repair]) {
+    /// Sends peers what a read, perhaps a client's, has shown that they lack.
+    pub(super) fn repair(
+        &mut self,
+        env: &mut Env,
+        lookup: &RecordLookup,
+        repairs: &[Repair],
+        is_client: bool,
+    ) {
         let now = env.now();
         let expires_at = match lookup.joined().record() {
             Some(record) => record.retain_until(),
@@ -194,7 +205,7 @@ impl Sends {
             let key = lookup.key();
             let mut admitted = peers.clone();
             admitted.retain(|peer| {
-                let had = lookup.said(peer).map_or(0, Said::fingerprint);
+                let had = lookup.said(peer).map_or(0, |said| said.fingerprint());
                 self.repairs.admit(key, *peer, had, sent, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
@@ -202,7 +213,8 @@ impl Sends {
             if !admitted.is_empty() {
                 let record_put = RecordPut::new(key.clone(), chunks.clone(), expires_at);
                 // With peers there is nothing to read, and nobody to tell.
-                let _ = self.begin(env, record_put.to(admitted), SendPurpose::Repair);
+                let sender = SendPurpose::Repair { is_client };
+                let _ = self.begin(env, record_put.to(admitted), sender, None);
             }
         }
     }
@@ -248,19 +260,20 @@ impl Sends {
         closest: Closest,
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
-        let chunks = whole(env, &sending.content, lookup.joined().record());
-        if lookup.joined().exceeds(env.bounds.chunk_bytes) {
+        let all = whole(env, &sending.content, lookup.joined().record());
+        if all.is_none() {
             for peer in &closest.replicas {
                 // Of a holder that keeps the last PUT, what it has shown is sent along.
                 if let Some(Said::Record(had)) = lookup.said(peer)
                     && !env.holders.joins(peer)
-                    && let Some(both) = together(env, &sending.content, [had])
+                    && let Some(both) = together(env, &sending.content, [&had])
                 {
                     let peers = sending.delivery.to(vec![*peer], &[both].into());
                     sending.note(peers, ReplicaState::Sent);
                 }
             }
         }
+        let chunks = all.unwrap_or_else(|| sending.content.chunks().into());
         sending.send_to(closest, &chunks, false);
         self.go_on(env, id)
     }
@@ -317,7 +330,7 @@ impl Sends {
                 env.holders.forget(sending.delivery.key());
                 sending.target = target(env, &sending.content);
                 if matches!(sending.target, Target::Read) {
-                    return Some(Step::Read(id, sending.content.key.clone()));
+                    return Some(sending.read(id));
                 }
                 return self.go_on(env, id);
             }
@@ -345,6 +358,12 @@ impl Sends {
 }
 
 impl Sending {
+    /// Asks for a read, which tells where it goes.
+    fn read(&self, id: u64) -> Step {
+        let is_client = self.sender.is_client();
+        Step::Read { id, key: self.content.key.clone(), is_client }
+    }
+
     /// Looks for the closest peers, if nothing has told them yet.
     fn search(&mut self, env: &mut Env, name: OperationId) {
         let Self { target: Target::Search(search), searching, delivery, .. } = self else {
@@ -438,7 +457,7 @@ impl Sending {
             return None;
         }
         let sender = std::mem::replace(&mut self.sender, SendPurpose::Told);
-        let SendPurpose::Client(reply, publication) = sender else {
+        let SendPurpose::Client(reply, publication, _) = sender else {
             return None;
         };
         self.deadline = now.saturating_add(BACKGROUND);
@@ -460,7 +479,7 @@ impl Sending {
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "sending");
         match self.sender {
-            SendPurpose::Repair => {
+            SendPurpose::Repair { .. } => {
                 env.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
                     env.meter.note(Amount::RepairedPeers(peers.len()));
@@ -490,14 +509,27 @@ fn target(env: &mut Env, record_put: &RecordPut) -> Target {
     }
 }
 
-/// What is sent: all that is known of the record if it fits into one packet, and otherwise what was
-/// written.
-fn whole(env: &mut Env, record_put: &RecordPut, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
+/// To whom it goes and what is sent, as an earlier read or write has found. A large record is read
+/// again if one of the peers may keep the last PUT: what was written alone would replace what that
+/// peer has.
+fn known(env: &mut Env, record_put: &RecordPut) -> Option<(Closest, Arc<[Bytes]>)> {
+    let (closest, record) = env.holders.known(&record_put.key, env.net.now())?;
+    let all = record.and_then(|record| whole(env, record_put, Some(&record)));
+    let is_safe = all.is_some()
+        || record_put.record().is_none()
+        || closest.replicas.iter().all(|peer| env.holders.joins(peer));
+    is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks().into())))
+}
+
+/// All that is known of the record; `None` if it does not fit into one packet, or is no smart
+/// record.
+fn whole(
+    env: &mut Env,
+    record_put: &RecordPut,
+    read: Option<&SmartRecord>,
+) -> Option<Arc<[Bytes]>> {
     let stored = env.kad.store_mut().record(&record_put.key).ok().flatten();
-    match together(env, record_put, read.into_iter().chain(&stored)) {
-        Some(all) => [all].into(),
-        None => record_put.chunks().into(),
-    }
+    together(env, record_put, read.into_iter().chain(&stored)).map(|all| [all].into())
 }
 
 /// What was written, joined with what else is known; `None` if it is no smart record, or does not

@@ -3,7 +3,7 @@
 //! **Invariants.** What is sent is in our own store first, so it is what others will take. Nothing is asked or sent here: what is
 //! to be done next goes out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
@@ -35,7 +35,7 @@ pub(super) struct Writes {
 /// What is to be done in an own space once the network has told what it says already.
 #[derive(Default)]
 struct Waiting {
-    writes: Vec<(Write, Reply<Publication>)>,
+    writes: Vec<(Write, Reply<Publication>, Duration)>,
     /// What is kept is to be signed anew.
     is_renewal: bool,
 }
@@ -53,15 +53,30 @@ pub(super) enum Next {
 
 impl Next {
     /// Sends what was written, or answers that it could not be.
-    pub(super) fn of(reply: Reply<Publication>, written: Written) -> Option<Self> {
-        match written {
-            Ok((record_put, publication)) => {
-                Some(Self::Send(record_put, SendPurpose::Client(reply, publication)))
-            }
-            Err(error) => {
-                reply.send(Err(error));
-                None
-            }
+    pub(super) fn of(
+        reply: Reply<Publication>,
+        deadline: Duration,
+        written: Written,
+    ) -> Option<Self> {
+        let (record_put, sender) = sending(reply, deadline, written)?;
+        Some(Self::Send(record_put, sender))
+    }
+}
+
+/// What was written, for whom it is sent, and until when that one waits. If it could not be written,
+/// that is the answer.
+fn sending(
+    reply: Reply<Publication>,
+    deadline: Duration,
+    written: Written,
+) -> Option<(RecordPut, SendPurpose)> {
+    match written {
+        Ok((record_put, publication)) => {
+            Some((record_put, SendPurpose::Client(reply, publication, deadline)))
+        }
+        Err(error) => {
+            reply.send(Err(error));
+            None
         }
     }
 }
@@ -105,15 +120,16 @@ impl Writes {
         write: Write,
         reply: Reply<Publication>,
     ) -> Option<Next> {
+        let deadline = env.write_deadline();
         match self.prepare(env, &key, &write) {
-            Ok(true) => Next::of(reply, self.write(env, &key, &write)),
+            Ok(true) => Next::of(reply, deadline, self.write(env, &key, &write)),
             Ok(false) => {
                 let is_first = !self.waiting.contains_key(&key);
                 let waiting = self.waiting.entry(key.clone()).or_default();
-                waiting.writes.push((write, reply));
+                waiting.writes.push((write, reply, deadline));
                 is_first.then_some(Next::Resume(key))
             }
-            Err(error) => Next::of(reply, Err(error)),
+            Err(error) => Next::of(reply, deadline, Err(error)),
         }
     }
 
@@ -156,8 +172,13 @@ impl Writes {
         is_ahead
     }
 
-    /// The network has told what an own space says already, unless nobody was reached.
-    pub(super) fn on_resumed(&mut self, env: &mut Env, reading: &Reading) -> Vec<Next> {
+    /// The network has told what an own space says already, unless nobody was reached. Returns what
+    /// is to be sent.
+    pub(super) fn on_resumed(
+        &mut self,
+        env: &mut Env,
+        reading: &Reading,
+    ) -> Vec<(RecordPut, SendPurpose)> {
         let key = &reading.snapshot.key;
         if let (Ok(rules), Some(record)) = (env.rules(key), reading.snapshot.record()) {
             if reading.is_complete() {
@@ -169,9 +190,9 @@ impl Writes {
         }
         let Waiting { writes, is_renewal } = self.waiting.remove(key).unwrap_or_default();
         let mut next = Vec::new();
-        for (write, reply) in writes {
+        for (write, reply, deadline) in writes {
             if !reply.is_gone() {
-                next.extend(Next::of(reply, self.write(env, key, &write)));
+                next.extend(sending(reply, deadline, self.write(env, key, &write)));
             }
         }
         if is_renewal {
@@ -292,10 +313,16 @@ impl Writes {
                 return Some(Some(Next::Resume(key)));
             }
         }
-        Some(self.resend(env, &key, is_renewal))
+        let resent = self.resend(env, &key, is_renewal);
+        Some(resent.map(|(record_put, sender)| Next::Send(record_put, sender)))
     }
 
-    fn resend(&mut self, env: &mut Env, key: &RecordKey, is_renewal: bool) -> Option<Next> {
+    fn resend(
+        &mut self,
+        env: &mut Env,
+        key: &RecordKey,
+        is_renewal: bool,
+    ) -> Option<(RecordPut, SendPurpose)> {
         let now = env.now();
         if is_renewal && let Err(error) = self.own.renew(key, now) {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");
@@ -306,7 +333,7 @@ impl Writes {
             tracing::warn!(%error, %key, "our own store does not take an own space any more");
             RecordPut::of(&record, env.bounds.chunk_bytes)
         });
-        Some(Next::Send(record_put, SendPurpose::Refresh))
+        Some((record_put, SendPurpose::Refresh))
     }
 
     /// Sends the values again that are kept under a key, unless something better is known.

@@ -125,7 +125,7 @@ pub(crate) enum Command {
     Put(RecordKey, Bytes, Option<KeepId>, Reply<Publication>),
     /// Registers a handle, which will end.
     Handle(Ending),
-    Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
+    Read(RecordKey, ReadOptions, Reply<Reading>),
     Stream(RecordKey, ReadOptions, latest::LatestSender<Reading>),
     Watch(RecordKey, latest::LatestSender<Arc<Snapshot>>),
     /// Replies when no operation of clients is under way.

@@ -25,8 +25,8 @@ pub enum ClientError {
     /// The local store could not be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// No peer answered in time.
-    #[error("the lookup timed out")]
+    /// No peer answered in time, and this node has no copy.
+    #[error("no peer answered in time")]
     TimedOut,
     /// No other peer acknowledged the write before its deadline. It is signed and stored locally, and
     /// is sent again. The publication is that of the write.

@@ -96,7 +96,8 @@ impl KeepHandle {
     /// As [`Client::keep`]. On an error the previous document stays kept.
     pub async fn update(&self, document: Dict) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
-        client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
+        let write = Write::Keep(*id, document, self.ttl);
+        client.write(key.clone(), write).await.or_else(ClientError::into_publication)
     }
 
     /// Withdraws the kept document, and nothing else in the space. Replicas retain the withdrawal
@@ -105,8 +106,9 @@ impl KeepHandle {
     /// 48 hours.
     ///
     /// # Errors
-    /// As [`Client::publish`]. On an error the document is no longer kept, but lives until its
-    /// `ttl` is over.
+    /// As [`Client::publish`]. The document is no longer kept after an error either, but lives until
+    /// its `ttl` is over. After [`ClientError::NotAcknowledged`] the withdrawal is sent again, as
+    /// any other write.
     pub async fn withdraw(self) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::WithdrawKept(*id)).await
@@ -165,7 +167,8 @@ impl KeepValueHandle {
     /// As [`Client::put`]. On an error the previous value stays kept.
     pub async fn update(&self, value: impl Into<Bytes>) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
-        client.put_by(key.clone(), value.into(), Some(*id)).await
+        let put = client.put_by(key.clone(), value.into(), Some(*id)).await;
+        put.or_else(ClientError::into_publication)
     }
 
     /// Ends the handle and keeps the value until it expires, as long as a client exists. Detached

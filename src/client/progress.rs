@@ -26,7 +26,7 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplicaState {
-    /// It was sent, or waits to be.
+    /// It was sent, or waits to be. Nobody is left so at the end.
     Sent,
     /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges before it
     /// knows.
@@ -128,6 +128,10 @@ impl Drop for Teller {
         let waiting = {
             let mut shared = self.0.lock();
             shared.progress.is_over = true;
+            // Whose answer was not awaited to the end has not answered.
+            let states = shared.progress.replicas.values_mut();
+            let sent = states.filter(|state| **state == ReplicaState::Sent);
+            sent.for_each(|state| *state = ReplicaState::Silent);
             std::mem::take(&mut shared.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
@@ -144,9 +148,10 @@ mod tests {
     fn it_is_told_now_and_at_its_end() {
         let (teller, peer) = (Teller::default(), PeerId::random());
         let follower = teller.follower();
-        teller.tell(peer, ReplicaState::Sent);
+        let unheard = PeerId::random();
+        [peer, unheard].map(|peer| teller.tell(peer, ReplicaState::Sent));
         assert!(follower.end().now_or_never().is_none());
-        assert_eq!(follower.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
+        assert_eq!(follower.now().peers(ReplicaState::Sent).count(), 2);
         teller.tell(peer, ReplicaState::Acknowledged);
         let waiting = std::thread::spawn({
             let follower = follower.clone();
@@ -156,6 +161,7 @@ mod tests {
         let end = waiting.join().unwrap();
         assert!(end.is_over);
         assert_eq!(end, follower.now());
-        assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 1);
+        assert_eq!(end.peers(ReplicaState::Acknowledged).collect::<Vec<_>>(), [peer]);
+        assert_eq!(end.peers(ReplicaState::Silent).collect::<Vec<_>>(), [unheard]);
     }
 }

@@ -19,6 +19,10 @@ use smart_record_core::{
     ValidationError, Validator, Writer,
 };
 
+/// Of a longer answer what is good in it is copied: a single space would keep all of its bytes. A
+/// packet of Kademlia is shorter.
+const LONG: usize = 16 * 1_024;
+
 /// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
 /// consolidated or selected value.
 #[derive(Clone)]
@@ -77,7 +81,14 @@ impl JoinedAnswers {
         now: Timestamp,
     ) -> Result<Said, ValidationError> {
         match self {
-            Self::Record(rules, known) => rules.read_knowing(known, value, now).map(Said::Record),
+            Self::Record(rules, known) => {
+                let is_long = value.len() > LONG;
+                let mut record = rules.read_knowing(known, value, now)?;
+                if is_long {
+                    record = copy(&record);
+                }
+                Ok(Said::Record(record))
+            }
             Self::Value(_, Some(known)) if *known == value => Ok(Said::Value(value)),
             Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
@@ -210,6 +221,21 @@ impl JoinedAnswers {
             _ => Vec::new(),
         }
     }
+
+    /// The spaces that one has said, as they are known, if they fit into one packet: what it is
+    /// sent if it may keep the last PUT.
+    pub(crate) fn renewed(&self, said: &Said, chunk_bytes: usize) -> Option<Vec<Bytes>> {
+        let (Self::Record(_, joined), Said::Record(said)) = (self, said) else {
+            return None;
+        };
+        let mut renewed = said.clone();
+        for (writer, _) in said.spaces() {
+            if let Some(space) = joined.space(writer) {
+                renewed.join_space(writer.clone(), space.clone());
+            }
+        }
+        Some(chunks(&renewed, chunk_bytes)).filter(|chunks| chunks.len() == 1)
+    }
 }
 
 /// Leaves out the validator, which need not be `Debug`.
@@ -238,14 +264,6 @@ impl Said {
         }
         hasher.finish()
     }
-
-    /// Adds what the same one has said in another answer.
-    pub(crate) fn and(&mut self, other: Self) {
-        match (self, other) {
-            (Self::Record(all), Self::Record(more)) => join(all, &more),
-            (this, other) => *this = other,
-        }
-    }
 }
 
 /// The pieces in which a record is sent.
@@ -264,6 +282,19 @@ fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, said: &SmartRecord)
         joined.truncate(rules.limits());
     }
     is_news
+}
+
+/// The same in bytes of its own.
+fn copy(record: &SmartRecord) -> SmartRecord {
+    let mut copy = SmartRecord::new(record.key().clone());
+    for (writer, space) in record.spaces() {
+        let key = Writer::decode(Bytes::copy_from_slice(writer.as_bytes()));
+        // What is encoded here can be decoded.
+        if let (Ok(writer), Ok(space)) = (key, Space::decode_trusted(space.encode(writer))) {
+            copy.join_space(writer, space);
+        }
+    }
+    copy
 }
 
 fn join(record: &mut SmartRecord, other: &SmartRecord) {
@@ -445,6 +476,31 @@ mod tests {
         assert!(value.exceeds(2) && !value.exceeds(3));
         value.set_value(None);
         assert!(!value.exceeds(0));
+    }
+
+    #[test]
+    fn a_space_does_not_keep_the_long_answer_that_it_came_in() {
+        let registry = Registry::default();
+        let joined = joined(&registry, &[]);
+        for (junk, is_copied) in [(0, false), (20 * 1_024, true)] {
+            let record = says().0;
+            // A field that nobody knows.
+            let mut answer = record.encode();
+            let mut tail = vec![0xfa, 0x01];
+            prost::encoding::encode_varint(junk, &mut tail);
+            tail.resize(tail.len() + usize::try_from(junk).unwrap(), 0);
+            answer.extend(tail);
+            let answer = Bytes::from(answer);
+            let said = joined.check(&key(), answer.clone(), NOW).unwrap();
+            let Said::Record(said) = said else { panic!() };
+            assert_eq!(said, record);
+            let (writer, space) = said.spaces().next().unwrap();
+            let range = answer.as_ptr_range();
+            let bytes = space.updates().next().unwrap().as_bytes();
+            for bytes in [bytes, writer.as_bytes()] {
+                assert_eq!(!range.contains(&bytes.as_ptr()), is_copied);
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 use super::{
     joined::{JoinedAnswers, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
-    versions::Versions,
+    versions::Shown,
 };
 use crate::store::{SmartRecordStore, StoredValue, storage::RecordId};
 use smart_record_core::{
@@ -73,8 +73,7 @@ pub(crate) struct RecordLookup {
     policy: ReadPolicy,
     bounds: Bounds,
     joined: JoinedAnswers,
-    said: BTreeMap<PeerId, Said>,
-    versions: Versions,
+    shown: Shown,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
     answers: usize,
@@ -105,11 +104,10 @@ impl RecordLookup {
     ) -> Result<Self, ValidationError> {
         Ok(Self {
             joined: JoinedAnswers::new(registry, &key)?,
+            shown: Shown::new(key.clone(), bounds.record_bytes),
             key,
             policy,
             bounds,
-            said: BTreeMap::new(),
-            versions: Versions::new(bounds.record_bytes),
             refused: BTreeMap::new(),
             empty: BTreeSet::new(),
             answers: 0,
@@ -204,7 +202,7 @@ impl RecordLookup {
 
     /// The peers that have given a good answer.
     pub(crate) fn holders(&self) -> impl Iterator<Item = PeerId> {
-        self.said.keys().copied()
+        self.shown.holders().copied()
     }
 
     pub(crate) fn has_here(&self) -> bool {
@@ -223,17 +221,13 @@ impl RecordLookup {
 
     /// A peer who has answered with the newest of this space.
     pub(crate) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
-        let newest = self.joined.record()?.space(writer)?.newest();
-        let has_it = |said: &Said| {
-            matches!(said, Said::Record(record)
-                if record.space(writer).is_some_and(|space| space.newest() == newest))
-        };
-        self.said.iter().find(|(_, said)| has_it(said)).map(|(peer, _)| *peer)
+        let newest = self.joined.record()?.space(writer)?.newest()?;
+        self.shown.holders_of(writer, newest).next()
     }
 
     /// A peer who has answered with a value.
     pub(crate) fn source(&self) -> Option<PeerId> {
-        self.said.keys().next().copied()
+        self.shown.holders().next().copied()
     }
 
     /// As [`on_known`](Self::on_known), of a value that is not a smart record.
@@ -285,13 +279,7 @@ impl RecordLookup {
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
                 self.news = self.news.saturating_add(usize::from(is_news));
-                let said = self.versions.share(said);
-                match self.said.get_mut(&peer) {
-                    Some(earlier) => earlier.and(said),
-                    None => {
-                        self.said.insert(peer, said);
-                    }
-                }
+                self.shown.add(peer, said);
             }
             Err(error) => {
                 self.refused.entry(peer).or_insert(error);
@@ -364,7 +352,9 @@ impl RecordLookup {
         if self.may_be_sliced() {
             return true;
         }
-        let agreed = self.said.len() > 1 && self.said.values().all(|said| self.joined.is(said));
+        let is_all = |said: Option<Said>| said.is_some_and(|said| self.joined.is(&said));
+        let mut holders = self.shown.holders();
+        let agreed = holders.len() > 1 && holders.all(|peer| is_all(self.shown.said(peer)));
         !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
@@ -389,19 +379,25 @@ impl RecordLookup {
         !self.ended_early && !self.ran_out && self.was_heard()
     }
 
-    /// What a peer has said; `None`: that it has nothing.
-    pub(crate) fn said(&self, peer: &PeerId) -> Option<&Said> {
-        self.said.get(peer)
+    /// What a peer has said, as far as that is remembered.
+    pub(crate) fn said(&self, peer: &PeerId) -> Option<Said> {
+        self.shown.said(peer)
     }
 
-    /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have nothing; and whether this node is one of the closest itself.
-    pub(crate) fn repairs(&self, local: &PeerId) -> (Vec<Repair>, bool) {
+    /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have
+    /// nothing; and whether this node is one of the closest itself. Who does not `join` what it is
+    /// sent may keep the last PUT, and is sent with it what it has shown.
+    pub(crate) fn repairs(
+        &self,
+        local: &PeerId,
+        joins: impl Fn(&PeerId) -> bool,
+    ) -> (Vec<Repair>, bool) {
         if self.joined.is_empty() {
             return (Vec::new(), false);
         }
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
         // Who has given a bad answer is one of the closest all the same.
-        let seen = self.said.keys().chain(&self.empty).chain(self.refused.keys());
+        let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
         let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
         let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
@@ -418,7 +414,11 @@ impl RecordLookup {
         let fits = !self.joined.exceeds(self.bounds.chunk_bytes);
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
-            let said = self.said.get(peer);
+            let said = self.shown.said(peer);
+            if said.is_none() && self.shown.is_holder(peer) {
+                // What it has is forgotten.
+                continue;
+            }
             let is_behind =
                 |error: &ValidationError| matches!(error.fault(), Fault::Expired | Fault::Stale);
             if said.is_none()
@@ -426,15 +426,19 @@ impl RecordLookup {
             {
                 continue;
             }
-            let lacking = |said| {
+            let lacking = |said: Option<&Said>| {
                 let bytes = self.bounds.chunk_bytes;
                 let mut chunks = self.joined.lacking(&self.key, said, whole, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
-            let chunks = match said.map(|said| lacking(Some(said))) {
+            let chunks = match said.as_ref().map(|said| lacking(Some(said))) {
                 Some(chunks) if chunks.is_empty() => continue,
-                Some(chunks) if !fits => chunks,
+                Some(chunks) if !fits => {
+                    let plain = said.as_ref().filter(|_| !joins(peer));
+                    let all = |said| self.joined.renewed(said, self.bounds.chunk_bytes);
+                    plain.and_then(all).unwrap_or(chunks)
+                }
                 _ => all.get_or_insert_with(|| lacking(None)).clone(),
             };
             if chunks.is_empty() {
@@ -462,20 +466,19 @@ impl RecordLookup {
     ) -> Reading {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
-        let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
-        let empty =
-            self.empty.iter().copied().filter(|peer| !self.said.contains_key(peer)).collect();
+        let stale = self.shown.holders().copied().filter(|peer| sent(peer)).collect();
+        let empty = self.empty.iter().copied().filter(|peer| !self.shown.is_holder(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
             snapshot: Snapshot::new(self.key, self.joined, now),
-            holders: self.said.keys().copied().collect(),
+            holders: self.shown.holders().copied().collect(),
             stale,
             empty,
             silent: Vec::new(),
             refused: self.refused.into_iter().collect(),
             withheld,
             is_complete,
-            said: self.said,
+            shown: self.shown,
             here: self.here,
             expires_at,
         }
@@ -501,11 +504,14 @@ mod tests {
         record_bytes: 4 * 1_024 * 1_024,
     };
 
+    fn signer() -> SpaceSigner {
+        SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), Limits::default())
+    }
+
     fn board(writers: usize, bytes: usize) -> SmartRecord {
         let mut board = SmartRecord::new("/sr/a".into());
         for _ in 0..writers {
-            let keypair = Keypair::generate_ed25519();
-            let mut signer = SpaceSigner::new("/sr/a".into(), keypair, Limits::default());
+            let mut signer = signer();
             let document = [("x", "x".repeat(bytes))].into_iter().collect();
             signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
             board.join(signer.record(NOW)).unwrap();
@@ -528,7 +534,7 @@ mod tests {
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
-            let (repairs, is_close) = self.0.repairs(&PeerId::random());
+            let (repairs, is_close) = self.0.repairs(&PeerId::random(), |_| false);
             (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
         }
     }
@@ -626,7 +632,7 @@ mod tests {
         repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
         let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
         assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
-        let is_close = |local| test.0.repairs(&local).1;
+        let is_close = |local| test.0.repairs(&local, |_| false).1;
         assert!(is_close(near) && !is_close(far));
     }
 
@@ -640,10 +646,35 @@ mod tests {
         test.answer(newest, &both.encode());
         test.answer(behind, &one.encode());
         test.0.on_empty([empty]);
-        let (repairs, _) = test.0.repairs(&PeerId::random());
+        let (repairs, _) = test.0.repairs(&PeerId::random(), |_| false);
         let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
         assert!(peers.contains(&behind) && peers.contains(&empty));
         assert_eq!(chunks[..], [Bytes::from(both.encode())]);
+    }
+
+    #[test]
+    fn of_a_large_record_who_may_keep_the_last_put_is_sent_what_it_has_shown_too() {
+        let (mut signer, slice, rest) = (signer(), board(9, 600), board(20, 600));
+        let mut say = |text: &str| {
+            let document = [("x", text)].into_iter().collect();
+            signer.merge(document, NOW, Duration::from_secs(60)).unwrap();
+            let mut said = slice.clone();
+            said.join(signer.record(NOW)).unwrap();
+            (said, signer.record(NOW))
+        };
+        let ((shown, _), (new, own)) = (say("old"), say("new"));
+        let [behind, newest] = [(); 2].map(|()| PeerId::random());
+        let mut test = Test::new(ReadPolicy::All);
+        test.answer(behind, &shown.encode());
+        test.answer(newest, &rest.encode());
+        test.answer(newest, &own.encode());
+        let sent = |joins: bool| {
+            let (repairs, _) = test.0.repairs(&PeerId::random(), |_| joins);
+            let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
+            assert_eq!((&peers[..], chunks.len()), (&[behind][..], 1));
+            SmartRecord::decode(&"/sr/a".into(), chunks[0].clone(), &Limits::default()).unwrap()
+        };
+        assert_eq!((sent(true), sent(false)), (own, new));
     }
 
     #[test]

@@ -2,43 +2,50 @@
 
 use std::time::Duration;
 
-use smart_record_core::settings;
-
 use super::lookup::ReadPolicy;
 
-/// When a read is told, and how long it may take.
+/// When a read is told, and how long it may take. What is not set is as the
+/// [`BehaviourConfig`](crate::behaviour::BehaviourConfig) has it.
 ///
 /// ```
 /// use std::time::Duration;
 /// use libp2p_smart_record::query::{ReadOptions, ReadPolicy};
 ///
 /// let options = ReadOptions::default().with_deadline(Duration::from_secs(2));
-/// assert_eq!(options.policy(), ReadPolicy::Settled);
+/// assert_eq!(options.policy(), None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    policy: ReadPolicy,
-    deadline: Duration,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self::new(ReadPolicy::default(), Duration::from_secs(10))
-    }
+    policy: Option<ReadPolicy>,
+    deadline: Option<Duration>,
 }
 
 impl ReadOptions {
-    pub(crate) const fn new(policy: ReadPolicy, deadline: Duration) -> Self {
-        Self { policy, deadline }
+    /// When what was found is enough, if set.
+    pub const fn policy(&self) -> Option<ReadPolicy> {
+        self.policy
     }
-}
 
-settings! { ReadOptions:
-    /// When what was found is enough. Defaults to [`ReadPolicy::Settled`].
-    policy, with_policy: ReadPolicy;
-    /// How long the read may take at most. It then comes to what was found until then. Defaults to
-    /// ten seconds: five requests one after the other, each to a peer that is silent.
-    deadline, with_deadline: Duration;
+    /// How long the read may take at most, if set. It then comes to what was found until then.
+    pub const fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// Sets [`policy`](Self::policy), instead of
+    /// [`BehaviourConfig::read_policy`](crate::behaviour::BehaviourConfig::read_policy).
+    #[must_use]
+    pub const fn with_policy(mut self, policy: ReadPolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Sets [`deadline`](Self::deadline), instead of
+    /// [`BehaviourConfig::read_deadline`](crate::behaviour::BehaviourConfig::read_deadline).
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
 }
 
 impl From<ReadPolicy> for ReadOptions {

@@ -2,12 +2,13 @@
 //!
 //! **Invariants.** A snapshot is a value: it does not change with what is learnt later.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::joined::{JoinedAnswers, Said, contains};
+use super::{
+    joined::{JoinedAnswers, Said, contains},
+    versions::Shown,
+};
 use smart_record_core::{
     Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
@@ -115,7 +116,7 @@ pub struct Reading {
     /// one of them sets none, and for smart records.
     pub expires_at: Option<Timestamp>,
     pub(crate) is_complete: bool,
-    pub(crate) said: BTreeMap<PeerId, Said>,
+    pub(crate) shown: Shown,
     /// What this node had stored.
     pub(crate) here: Option<Said>,
     pub(crate) namespace: Namespace,
@@ -146,12 +147,7 @@ impl Reading {
 
     /// The peers whose answers had this update in them.
     pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        self.holders_by(|said| match said {
-            Said::Record(record) => {
-                record.space(writer).is_some_and(|space| space.get(position).is_some())
-            }
-            Said::Value(_) => false,
-        })
+        self.shown.holders_of(writer, position).collect()
     }
 
     /// The peers whose answers had all updates of this record, or newer ones in their place.
@@ -161,12 +157,12 @@ impl Reading {
 
     /// What each holder has, of a record that is not a smart record; `None` is this node.
     pub fn values(&self) -> impl Iterator<Item = (Option<PeerId>, &Bytes)> {
-        let here = self.here.iter().map(|said| (None, said));
-        let said = self.said.iter().map(|(peer, said)| (Some(*peer), said));
-        here.chain(said).filter_map(|(holder, said)| match said {
-            Said::Value(value) => Some((holder, value)),
+        let here = self.here.iter().filter_map(|said| match said {
+            Said::Value(value) => Some((None, value)),
             Said::Record(_) => None,
-        })
+        });
+        let value = |peer: &PeerId| Some((Some(*peer), self.shown.value(peer)?));
+        here.chain(self.shown.holders().filter_map(value))
     }
 
     /// The peers whose answers said all that this value says: the same, or where values combine, one that contains it.
@@ -181,6 +177,7 @@ impl Reading {
     }
 
     fn holders_by(&self, has_it: impl Fn(&Said) -> bool) -> Vec<PeerId> {
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+        let holders = self.shown.holders().copied();
+        holders.filter(|peer| self.shown.said(peer).is_some_and(|said| has_it(&said))).collect()
     }
 }

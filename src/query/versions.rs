@@ -1,77 +1,168 @@
-//! What holders have shown, each version of a space and each value kept once.
+//! What each holder has shown, each version of a space and each value kept once.
 //!
-//! **Invariants.** However many holders show the same, its bytes are kept once. All that is kept
-//! comes to no more than twice the bytes of the largest record; of what goes beyond that, it is
-//! forgotten who has shown it.
+//! **Invariants.** However many holders show the same, its bytes are kept once; of each holder a
+//! number for each version is kept beside it. Versions and numbers together come to no more than
+//! twice the bytes of the largest record. Of what goes beyond that, it is forgotten who has shown
+//! it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use smart_record_core::{SmartRecord, Space, Writer};
+use libp2p_identity::PeerId;
+use smart_record_core::{Position, RecordKey, SmartRecord, Space, Writer};
 
 use super::joined::Said;
 
-/// What an update takes beside its bytes: its signature, position and times. A guess.
+/// Bytes that an update takes beside its own: its signature, position and times. A guess.
 const UPDATE: usize = 160;
+/// Bytes that a version takes beside its updates: its writer, and its places in the maps. A guess.
+const VERSION: usize = 160;
+/// Bytes that it takes to know that a holder has shown a version.
+const NUMBER: usize = 16;
 
-/// The versions that were shown.
+/// What each holder has shown.
 #[derive(Clone, Debug)]
-pub(super) struct Versions {
-    spaces: BTreeMap<Writer, Vec<Space>>,
-    values: Vec<Bytes>,
+pub(crate) struct Shown {
+    key: RecordKey,
+    holders: BTreeMap<PeerId, BTreeSet<u32>>,
+    versions: Vec<Version>,
+    /// The versions of each space.
+    spaces: BTreeMap<Writer, Vec<u32>>,
     bytes: usize,
     max_bytes: usize,
 }
 
-impl Versions {
+#[derive(Clone, Debug)]
+enum Version {
+    Space(Writer, Space),
+    Value(Bytes),
+}
+
+impl Shown {
     /// For records of at most so many bytes.
-    pub(super) const fn new(record_bytes: usize) -> Self {
-        let max_bytes = record_bytes.saturating_mul(2);
-        Self { spaces: BTreeMap::new(), values: Vec::new(), bytes: 0, max_bytes }
+    pub(super) const fn new(key: RecordKey, record_bytes: usize) -> Self {
+        Self {
+            key,
+            holders: BTreeMap::new(),
+            versions: Vec::new(),
+            spaces: BTreeMap::new(),
+            bytes: 0,
+            max_bytes: record_bytes.saturating_mul(2),
+        }
     }
 
-    /// The same, sharing its bytes with what others have shown.
-    pub(super) fn share(&mut self, said: Said) -> Said {
+    /// A holder has shown this. Of values its latest counts, of spaces all that it has shown.
+    pub(super) fn add(&mut self, peer: PeerId, said: Said) {
         match said {
-            Said::Record(record) => Said::Record(self.share_record(record)),
+            Said::Record(record) => {
+                for (writer, space) in record.into_spaces() {
+                    let version = self.version_of_space(writer, space);
+                    self.holders.entry(peer).or_default().extend(version);
+                }
+            }
             Said::Value(value) => {
-                if let Some(shared) = self.values.iter().find(|shared| **shared == value) {
-                    return Said::Value(shared.clone());
-                }
-                if self.has_room(value.len()) {
-                    self.values.push(value.clone());
-                }
-                Said::Value(value)
+                let version = self.version_of_value(value);
+                self.holders.insert(peer, version.into_iter().collect());
             }
         }
     }
 
-    fn share_record(&mut self, record: SmartRecord) -> SmartRecord {
-        let mut shared = SmartRecord::new(record.key().clone());
-        for (writer, space) in record.into_spaces() {
-            let known = self.spaces.get(&writer).into_iter().flatten();
-            let known = known.into_iter().find(|known| **known == space).cloned();
-            if let Some(known) = known {
-                shared.join_space(writer, known);
-                continue;
-            }
-            let lens = space.updates().map(|update| update.as_bytes().len().saturating_add(UPDATE));
-            if self.has_room(lens.fold(0, usize::saturating_add)) {
-                self.spaces.entry(writer.clone()).or_default().push(space.clone());
-                shared.join_space(writer, space);
-            }
+    fn version_of_space(&mut self, writer: Writer, space: Space) -> Option<u32> {
+        let is_it = |number: &u32| matches!(self.version(*number), Some(Version::Space(_, it)) if *it == space);
+        let mut numbers = self.spaces.get(&writer).into_iter().flatten().copied();
+        if let Some(known) = numbers.find(is_it) {
+            return self.take_room(NUMBER).then_some(known);
         }
-        shared
+        let lens = space.updates().map(|update| update.as_bytes().len().saturating_add(UPDATE));
+        let bytes = lens.fold(VERSION, usize::saturating_add);
+        let number = self.push(bytes, Version::Space(writer.clone(), space))?;
+        self.spaces.entry(writer).or_default().push(number);
+        Some(number)
+    }
+
+    fn version_of_value(&mut self, value: Bytes) -> Option<u32> {
+        let is_it = |version: &Version| matches!(version, Version::Value(it) if *it == value);
+        if let Some(known) = self.versions.iter().position(is_it) {
+            return u32::try_from(known).ok().filter(|_| self.take_room(NUMBER));
+        }
+        self.push(value.len().saturating_add(VERSION), Version::Value(value))
+    }
+
+    fn push(&mut self, bytes: usize, version: Version) -> Option<u32> {
+        let number = u32::try_from(self.versions.len()).ok()?;
+        if !self.take_room(bytes) {
+            return None;
+        }
+        self.versions.push(version);
+        Some(number)
     }
 
     /// Whether there is room for so many bytes more; if so, it is taken.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    fn take_room(&mut self, bytes: usize) -> bool {
         let with = self.bytes.saturating_add(bytes);
         let has_room = with <= self.max_bytes;
         if has_room {
             self.bytes = with;
         }
         has_room
+    }
+
+    fn version(&self, number: u32) -> Option<&Version> {
+        self.versions.get(usize::try_from(number).ok()?)
+    }
+
+    fn versions_of(&self, peer: &PeerId) -> impl Iterator<Item = &Version> {
+        let numbers = self.holders.get(peer).into_iter().flatten();
+        numbers.filter_map(|number| self.version(*number))
+    }
+
+    /// The peers that have shown anything.
+    pub(crate) fn holders(&self) -> impl ExactSizeIterator<Item = &PeerId> + Clone {
+        self.holders.keys()
+    }
+
+    /// Whether a peer has shown anything.
+    pub(crate) fn is_holder(&self, peer: &PeerId) -> bool {
+        self.holders.contains_key(peer)
+    }
+
+    /// What a peer has shown, as far as that is remembered.
+    pub(crate) fn said(&self, peer: &PeerId) -> Option<Said> {
+        if let Some(value) = self.value(peer) {
+            return Some(Said::Value(value.clone()));
+        }
+        let mut record = SmartRecord::new(self.key.clone());
+        for version in self.versions_of(peer) {
+            if let Version::Space(writer, space) = version {
+                record.join_space(writer.clone(), space.clone());
+            }
+        }
+        (record.spaces().len() > 0).then_some(Said::Record(record))
+    }
+
+    /// The value that a peer has shown.
+    pub(crate) fn value(&self, peer: &PeerId) -> Option<&Bytes> {
+        self.versions_of(peer).find_map(|version| match version {
+            Version::Value(value) => Some(value),
+            Version::Space(..) => None,
+        })
+    }
+
+    /// The peers that have shown an update.
+    pub(crate) fn holders_of(
+        &self,
+        writer: &Writer,
+        position: Position,
+    ) -> impl Iterator<Item = PeerId> {
+        let has_it = |number: &u32| match self.version(*number) {
+            Some(Version::Space(_, space)) => space.get(position).is_some(),
+            _ => false,
+        };
+        let numbers = self.spaces.get(writer).into_iter().flatten().copied();
+        let numbers: Vec<u32> = numbers.filter(has_it).collect();
+        let holders = self.holders.iter();
+        let holders = holders.filter(move |(_, shown)| numbers.iter().any(|it| shown.contains(it)));
+        holders.map(|(peer, _)| *peer)
     }
 }
 
@@ -96,8 +187,9 @@ mod tests {
         })
     }
 
-    fn bytes_of(said: &Said) -> *const u8 {
-        match said {
+    /// Where the first bytes of what a peer has shown are.
+    fn bytes_of(shown: &Shown, peer: &PeerId) -> *const u8 {
+        match shown.said(peer).unwrap() {
             Said::Record(record) => {
                 record.spaces().next().unwrap().1.updates().next().unwrap().as_bytes().as_ptr()
             }
@@ -105,35 +197,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_many_show_is_kept_once_and_no_more_than_twice_a_record() {
-        let [one, two] = records();
-        // As two packets bring it.
-        let read = |record: &SmartRecord| {
-            let bytes = Bytes::from(record.encode());
-            Said::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
-        };
-        let mut versions = Versions::new(4_096);
-        let first = versions.share(read(&one));
-        let kept = versions.bytes;
-        for _ in 0..100 {
-            let again = versions.share(read(&one));
-            assert_eq!((bytes_of(&again), &again), (bytes_of(&first), &first));
-        }
-        assert_eq!(versions.bytes, kept);
-        assert_eq!(versions.share(read(&two)), read(&two), "another version");
-
-        let mut versions = Versions::new(kept / 2);
-        assert_eq!(versions.share(read(&one)), read(&one));
-        let Said::Record(shared) = versions.share(read(&two)) else { panic!() };
-        assert_eq!(shared.spaces().len(), 0, "there is no room for another");
+    /// As packets of their own bring it.
+    fn read(record: &SmartRecord) -> Said {
+        let bytes = Bytes::from(record.encode());
+        Said::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
     }
 
     #[test]
-    fn the_same_value_is_kept_once() {
-        let mut versions = Versions::new(100);
-        let [a, b] = [(); 2].map(|()| versions.share(Said::Value(Bytes::from(vec![1; 50]))));
-        assert_eq!(bytes_of(&a), bytes_of(&b));
-        assert_eq!(versions.bytes, 50);
+    fn what_many_show_is_kept_once_and_no_more_than_twice_a_record() {
+        let [one, two] = records();
+        let mut shown = Shown::new("/sr/a".into(), 4_096);
+        let [first, other] = [(); 2].map(|()| PeerId::random());
+        shown.add(first, read(&one));
+        let kept = shown.bytes;
+        let peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(100).collect();
+        for peer in &peers {
+            shown.add(*peer, read(&one));
+            assert_eq!(bytes_of(&shown, peer), bytes_of(&shown, &first));
+            assert_eq!(shown.said(peer), Some(read(&one)));
+        }
+        assert_eq!(shown.bytes, kept + 100 * NUMBER);
+        shown.add(other, read(&two));
+        assert_eq!(shown.said(&other), Some(read(&two)), "another version");
+        let (writer, space) = two.spaces().next().unwrap();
+        let holders = shown.holders_of(writer, space.newest().unwrap());
+        assert_eq!(holders.collect::<Vec<_>>(), [other]);
+
+        let mut shown = Shown::new("/sr/a".into(), kept / 2);
+        shown.add(first, read(&one));
+        shown.add(other, read(&two));
+        assert_eq!(shown.said(&first), Some(read(&one)));
+        assert_eq!(shown.said(&other), None, "there is no room for another");
+        assert!(shown.is_holder(&other));
+        for peer in peers {
+            shown.add(peer, read(&one));
+        }
+        assert!(shown.bytes <= kept, "nor for more numbers");
+    }
+
+    #[test]
+    fn of_a_space_all_is_kept_that_a_holder_has_shown() {
+        let ([one, two], peer) = (records(), PeerId::random());
+        let mut shown = Shown::new("/sr/a".into(), 4_096);
+        for record in [&one, &two] {
+            shown.add(peer, read(record));
+        }
+        let mut both = one.clone();
+        both.join(two).unwrap();
+        assert_eq!(shown.said(&peer), Some(Said::Record(both)));
+    }
+
+    #[test]
+    fn of_values_the_latest_is_kept_once_and_as_many_as_there_is_room_for() {
+        let value = |byte| Bytes::from(vec![byte; 50]);
+        let mut shown = Shown::new("/any/a".into(), VERSION + 50);
+        let [a, b, c] = [(); 3].map(|()| PeerId::random());
+        shown.add(a, Said::Value(value(0)));
+        shown.add(a, Said::Value(value(1)));
+        assert_eq!(shown.value(&a), Some(&value(1)));
+        shown.add(b, Said::Value(value(2)));
+        assert_eq!((shown.value(&b), shown.is_holder(&b)), (None, true), "no room");
+        assert!(shown.bytes <= shown.max_bytes);
+        let mut shown = Shown::new("/any/a".into(), 1_024);
+        for peer in [b, c] {
+            shown.add(peer, Said::Value(value(1)));
+        }
+        assert_eq!(bytes_of(&shown, &b), bytes_of(&shown, &c));
     }
 }

@@ -121,6 +121,19 @@ async fn stock() -> Node<MemoryStore> {
     Node::start(keypair, store, kad::Config::new(PROTOCOL)).await
 }
 
+/// What it has under the key.
+async fn kept(plain: &Node<MemoryStore>) -> SmartRecord {
+    let name = kad::RecordKey::new(&key());
+    let value = plain.store(move |store| store.get(&name).unwrap().value.clone()).await.unwrap();
+    SmartRecord::decode(&key(), value, &Limits::default()).unwrap()
+}
+
+/// Has it hold a record.
+async fn keeps(plain: &Node<MemoryStore>, record: &SmartRecord) {
+    let put = kad::Record::new(kad::RecordKey::new(&key()), record.encode());
+    plain.store(move |store| store.put(put).unwrap()).await.unwrap();
+}
+
 fn record(bytes: usize) -> SmartRecord {
     let now = SystemClock.now();
     let mut record = SmartRecord::new(key());
@@ -193,11 +206,7 @@ async fn a_holder_that_keeps_the_last_put_has_all_that_was_known() {
         a.client.publish(key(), says("a"), MINUTE).await.unwrap();
         let publication = b.client.publish(key(), says("b"), MINUTE).await.unwrap();
         assert!(publication.peers.contains(&plain.peer()));
-        let stored =
-            plain.store(|store| store.get(&kad::RecordKey::new(&key())).unwrap().value.clone());
-        let value = stored.await.unwrap();
-        let record = SmartRecord::decode(&key(), value, &Limits::default()).unwrap();
-        assert_eq!(texts(&record.view(SystemClock.now())), ["a", "b"]);
+        assert_eq!(texts(&kept(&plain).await.view(SystemClock.now())), ["a", "b"]);
     })
     .await;
 }
@@ -208,8 +217,7 @@ async fn a_holder_that_keeps_the_last_put_loses_nothing_by_a_repair() {
     let (server, mut reader) = (Peer::start().await, Peer::start().await);
     let [there, here] = [(); 2].map(|()| record(1));
     server.store(&here).await;
-    let put = kad::Record::new(kad::RecordKey::new(&key()), there.encode());
-    plain.store(move |store| store.put(put).unwrap()).await.unwrap();
+    keeps(&plain, &there).await;
     reader.add(plain.peer(), plain.address()).await;
     reader.add(server.id, server.address.clone()).await;
     within(async {
@@ -220,11 +228,28 @@ async fn a_holder_that_keeps_the_last_put_loses_nothing_by_a_repair() {
             _ => None,
         };
         reader.until(is_repaired).await;
-        let stored =
-            plain.store(|store| store.get(&kad::RecordKey::new(&key())).unwrap().value.clone());
-        let stored =
-            SmartRecord::decode(&key(), stored.await.unwrap(), &Limits::default()).unwrap();
-        assert_eq!(stored.spaces().len(), 2);
+        assert_eq!(kept(&plain).await.spaces().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_holder_that_keeps_the_last_put_loses_nothing_of_a_large_record() {
+    let plain = stock().await;
+    let (server, writer) = (Peer::start().await, Peer::start().await);
+    let [there, here] = [(); 2].map(|()| record(9 * 1_024));
+    server.store(&here).await;
+    keeps(&plain, &there).await;
+    writer.add(plain.peer(), plain.address()).await;
+    writer.add(server.id, server.address.clone()).await;
+    within(async {
+        for text in ["first", "second"] {
+            let publication = writer.client.publish(key(), says(text), MINUTE).await.unwrap();
+            assert!(publication.finished().await.acknowledged().any(|peer| peer == plain.peer()));
+            let kept = kept(&plain).await;
+            assert_eq!(kept.spaces().len(), there.spaces().len() + 1);
+            assert!(texts(&kept.view(SystemClock.now())).contains(&text.to_owned()));
+        }
     })
     .await;
 }
