@@ -152,6 +152,12 @@ impl Behaviour {
         self.env.net.requests().len()
     }
 
+    /// Number of operations of clients that are under way, those in the background too: reads,
+    /// writes, and repairs of what a client's read has found.
+    pub fn operations(&self) -> usize {
+        self.operations.busy()
+    }
+
     /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
     /// can be shown there, too, as a [`Source`](crate::metrics::Source).
     #[cfg(feature = "metrics")]

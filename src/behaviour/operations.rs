@@ -66,7 +66,7 @@ impl Operations {
     }
 
     /// How much is under way that clients have begun.
-    fn busy(&self) -> usize {
+    pub(super) fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
         let busy = busy.saturating_add(self.sends.count(SendPurpose::is_client));
         busy.saturating_add(self.writes.waiting())
@@ -217,11 +217,16 @@ impl Operations {
                 self.begin_read(env, key, Reader::Sending { id, is_client });
             }
             Some(Step::Tell(reply, result)) => {
-                if let Err(ClientError::NotAcknowledged(publication)) = &result {
-                    self.writes.on_not_acknowledged(&publication.key, env.now());
+                match &result {
+                    Ok(written) => self.writes.on_sent(&written.key, true, env.now()),
+                    Err(ClientError::NotAcknowledged(written)) => {
+                        self.writes.on_sent(&written.key, false, env.now());
+                    }
+                    Err(_) => {}
                 }
                 reply.send(result);
             }
+            Some(Step::Sent { key, is_taken }) => self.writes.on_sent(&key, is_taken, env.now()),
             None => {}
         }
     }

@@ -1,7 +1,8 @@
 //! Own records of this node: the writer's spaces, and values that it keeps alive.
 //!
 //! Spaces and kept values are sent again once per interval, and soon after a new peer close to the
-//! key appears. A *kept* document is also signed anew at half of its lifetime, or at once after a
+//! key appears. What no peer has acknowledged, kept or not, is sent again after pauses that double,
+//! until one has. A *kept* document is also signed anew at half of its lifetime, or at once after a
 //! clock that was too fast is corrected.
 //!
 //! **Invariants.** Pure: the time and results are inputs, and duties are outputs. Writes to one
@@ -38,6 +39,8 @@ pub(super) enum Duty {
     Renew,
     /// Send the kept values again.
     ResendValues,
+    /// Send again what the store has.
+    ResendStored,
 }
 
 /// Own record under one key: a space or values, depending on its namespace.
@@ -48,9 +51,18 @@ struct OwnRecord {
     /// When it is sent again; `None` until the first write, while only the earlier content of the
     /// space is known.
     resend: Option<Due>,
+    /// Set while no peer has acknowledged what was sent last.
+    untaken: Option<Untaken>,
     /// Distance of the farthest of the peers closest to the key, at the last lookup; `None`: there
     /// is room for more peers.
     reach: Option<RecordId>,
+}
+
+/// When what no peer has acknowledged is sent again, and after which pause.
+#[derive(Clone, Copy, Debug)]
+struct Untaken {
+    due: Due,
+    pause: Duration,
 }
 
 /// One own space.
@@ -83,9 +95,10 @@ impl OwnRecords {
         self.records.get(key).is_some_and(OwnRecord::is_written)
     }
 
-    /// Keys of the records that were written to.
+    /// Keys of the records that are sent again.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
-        self.records.iter().filter(|(_, own)| own.is_written()).map(|(key, _)| key)
+        let is_sent = |own: &OwnRecord| own.is_written() || own.untaken.is_some();
+        self.records.iter().filter(move |(_, own)| is_sent(own)).map(|(key, _)| key)
     }
 
     /// Forgets all own records.
@@ -107,9 +120,19 @@ impl OwnRecords {
     /// Forgets a space that was not written to, so that it is looked up again before the next
     /// write.
     pub(super) fn forget_unwritten(&mut self, key: &RecordKey) {
-        if !self.knows(key) {
+        if let Some(own) = self.records.get_mut(key).filter(|own| !own.is_written()) {
+            own.space = None;
+            self.forget_empty(key);
+        }
+    }
+
+    fn forget_empty(&mut self, key: &RecordKey) {
+        let is_empty =
+            |own: &OwnRecord| own.space.is_none() && own.values.is_empty() && own.untaken.is_none();
+        if self.records.get(key).is_some_and(is_empty) {
             self.records.remove(key);
         }
+        self.plan(key);
     }
 
     /// Whether nothing can be signed because an earlier update is too far in the future.
@@ -202,6 +225,7 @@ impl OwnRecords {
     pub(super) fn forget_values(&mut self, key: &RecordKey) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.clear();
+            own.untaken = None;
         }
     }
 
@@ -215,6 +239,9 @@ impl OwnRecords {
     pub(super) fn forget_kept(&mut self, key: &RecordKey, keeper: KeepId) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.remove(keeper);
+            if own.space.is_none() && own.values.is_empty() {
+                own.untaken = None;
+            }
             own.space.as_mut().and_then(|space| space.kept.remove(keeper));
             self.plan(key);
         }
@@ -251,13 +278,38 @@ impl OwnRecords {
 
     /// Schedules an early send for a new peer that is one of the closest to the key.
     pub(super) fn on_new_peer(&mut self, key: &RecordKey, now: Timestamp) {
-        let delay = self.topology_delay;
-        let delay = delay.saturating_add(self.jittered(key, delay));
-        if let Some(resend) = self.records.get_mut(key).and_then(|own| own.resend.as_mut()) {
-            // Never later than planned: a steady flow of new peers does not postpone it forever.
-            resend.hasten(now, delay);
+        let delay = self.pause(key, self.topology_delay);
+        if let Some(own) = self.records.get_mut(key) {
+            let untaken = own.untaken.as_mut().map(|untaken| &mut untaken.due);
+            for due in own.resend.iter_mut().chain(untaken) {
+                // Never later than planned: a steady flow of new peers does not postpone it
+                // forever.
+                due.hasten(now, delay);
+            }
         }
         self.plan(key);
+    }
+
+    fn pause(&self, key: &RecordKey, delay: Duration) -> Duration {
+        delay.saturating_add(self.jittered(key, delay))
+    }
+
+    /// No peer has acknowledged what was sent: it is sent again soon, and less often each time.
+    pub(super) fn on_not_taken(&mut self, key: &RecordKey, now: Timestamp) {
+        let last = self.records.get(key).and_then(|own| own.untaken);
+        let pause = last.map_or(self.topology_delay, |last| last.pause.saturating_mul(2));
+        let pause = pause.min(self.interval);
+        let due = Due::after(now, self.pause(key, pause));
+        self.records.entry(key.clone()).or_default().untaken = Some(Untaken { due, pause });
+        self.plan(key);
+    }
+
+    /// A peer has acknowledged what was sent, or nothing of it is left.
+    pub(super) fn on_taken(&mut self, key: &RecordKey) {
+        if let Some(own) = self.records.get_mut(key).filter(|own| own.untaken.is_some()) {
+            own.untaken = None;
+            self.forget_empty(key);
+        }
     }
 
     /// Adjusts due times after the clock was set back: nothing waits longer than from the new time
@@ -266,9 +318,8 @@ impl OwnRecords {
         let keys: Vec<_> = self.records.keys().cloned().collect();
         for key in keys {
             if let Some(own) = self.records.get_mut(&key) {
-                if let Some(due) = &mut own.resend {
-                    due.cap(now);
-                }
+                let untaken = own.untaken.as_mut().map(|untaken| &mut untaken.due);
+                own.resend.iter_mut().chain(untaken).for_each(|due| due.cap(now));
                 if let Some(OwnSpace { signer, kept }) = &mut own.space
                     && let Some(due) = kept.renewal_mut()
                 {
@@ -294,7 +345,11 @@ impl OwnRecords {
             let resend = Due::after(now, self.jittered(&key, self.interval));
             let local = self.local;
             let due = self.records.get_mut(&key).and_then(|own| {
-                own.resend = Some(resend);
+                own.resend = own.resend.map(|_| resend);
+                if let Some(untaken) = &mut own.untaken {
+                    // Until it is known what comes of it this time.
+                    untaken.due = resend;
+                }
                 own.reach = None;
                 own.duty(now, |ttl| half_life(&key, &local, ttl))
             });
@@ -338,7 +393,8 @@ impl OwnRecord {
 
     fn next_at(&self) -> Option<Timestamp> {
         let renewal = self.space.as_ref().and_then(|space| space.kept.renewal_at());
-        self.resend.map(Due::at).into_iter().chain(renewal).min()
+        let untaken = self.untaken.map(|untaken| untaken.due.at());
+        self.resend.map(Due::at).into_iter().chain(renewal).chain(untaken).min()
     }
 
     /// Returns the duty, if anything is left. A due renewal is scheduled again.
@@ -352,7 +408,10 @@ impl OwnRecord {
                 return Some(Duty::Resend);
             }
         }
-        (!self.values.is_empty()).then_some(Duty::ResendValues)
+        if !self.values.is_empty() {
+            return Some(Duty::ResendValues);
+        }
+        self.untaken.map(|_| Duty::ResendStored)
     }
 }
 
@@ -483,6 +542,39 @@ mod tests {
         assert!(at <= NOW.saturating_add(2 * DELAY) && at >= NOW.saturating_add(DELAY));
         assert_eq!(spaces.due(at), Some((key, Duty::Resend)));
         assert_eq!(spaces.due(at), None);
+    }
+
+    #[test]
+    fn what_nobody_has_acknowledged_is_sent_again_less_and_less_often_until_somebody_has() {
+        let (space, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+        for (key, duty) in [(space, Duty::Resend), (value, Duty::ResendStored)] {
+            let mut own = spaces();
+            if duty == Duty::Resend {
+                write(&mut own, &key, Write::Merge(says("x"), 24 * HOUR));
+            }
+            let (mut now, mut pauses) = (NOW, Vec::new());
+            for _ in 0..12 {
+                own.on_not_taken(&key, now);
+                let sent_at = own.next_at().unwrap();
+                assert_eq!(own.due(sent_at), Some((key.clone(), duty)));
+                assert_eq!(own.due(sent_at), None, "once");
+                pauses.push(sent_at.saturating_since(now));
+                now = sent_at;
+            }
+            assert!(pauses[0] >= DELAY && pauses[0] <= 2 * DELAY, "{pauses:?}");
+            assert!(pauses.is_sorted() && pauses[3] >= 8 * DELAY, "{pauses:?}");
+            assert!(pauses.iter().all(|pause| *pause <= 2 * HOUR), "{pauses:?}");
+            own.on_not_taken(&key, now);
+            own.on_new_peer(&key, now);
+            assert!(own.next_at().unwrap() <= now.saturating_add(2 * DELAY));
+            own.on_taken(&key);
+            assert_eq!(
+                own.next_at().is_some(),
+                duty == Duty::Resend,
+                "once an interval, if at all"
+            );
+            assert_eq!(own.keys().count(), own.records.len());
+        }
     }
 
     #[test]

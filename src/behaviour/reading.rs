@@ -451,3 +451,25 @@ pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> sear
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_does_not_ask_for_is_as_configured() {
+        let s = Duration::from_secs;
+        let config = BehaviourConfig::default();
+        let config = config.with_read_deadline(s(7)).with_write_deadline(s(3));
+        let options =
+            |options: ReadOptions| Reader::Stream(options, latest::channel().0).options(&config);
+        assert_eq!(options(ReadOptions::default()), (config.read_policy(), s(7)));
+        assert_eq!(options(ReadPolicy::All.into()), (ReadPolicy::All, s(7)));
+        let short = ReadOptions::default().with_deadline(s(1));
+        assert_eq!(options(short), (config.read_policy(), s(1)));
+        assert_eq!(Reader::Resume.options(&config).1, s(3), "a write waits for it");
+        let sending = Reader::Sending { id: 0, is_client: true };
+        assert_eq!(sending.options(&config).1, s(7));
+        assert!(sending.told().is_client() && sending.told().purpose() == Purpose::Sending);
+    }
+}

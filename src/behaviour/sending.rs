@@ -90,6 +90,8 @@ enum Target {
 pub(super) enum Step {
     /// A read of the key, for this sending.
     Read { id: u64, key: RecordKey, is_client: bool },
+    /// An own record was sent, or a write whose client was told was acknowledged only then.
+    Sent { key: RecordKey, is_taken: bool },
     /// A client is to be told.
     Tell(Reply<Publication>, Result<Publication, ClientError>),
 }
@@ -342,8 +344,8 @@ impl Sends {
             };
             if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
                 env.net.give_up(name);
-                self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
-                return step;
+                let sent = self.under_way.remove(&id).and_then(|sending| sending.end(env));
+                return step.or(sent);
             }
             if is_over || step.is_some() {
                 return step;
@@ -474,7 +476,7 @@ impl Sending {
         Some(Step::Tell(reply, result))
     }
 
-    fn end(self, env: &mut Env) {
+    fn end(self, env: &mut Env) -> Option<Step> {
         let key = self.delivery.key().clone();
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "sending");
@@ -489,12 +491,17 @@ impl Sending {
             SendPurpose::Refresh => {
                 env.count(|c| &mut c.refreshes, 1);
                 env.meter.note(Amount::RefreshedPeers(peers.len()));
-                env.events.push_back(Event::Refreshed { key, peers });
+                let is_taken = !peers.is_empty();
+                env.events.push_back(Event::Refreshed { key: key.clone(), peers });
+                return Some(Step::Sent { key, is_taken });
             }
             SendPurpose::Replication => env.events.push_back(Event::Replicated { key }),
-            // The client was told.
-            SendPurpose::Client(..) | SendPurpose::Told => {}
+            // The client was told, perhaps that nobody has acknowledged it.
+            SendPurpose::Client(..) | SendPurpose::Told => {
+                return (!peers.is_empty()).then_some(Step::Sent { key, is_taken: true });
+            }
         }
+        None
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
         Reply, Write,
     },
     query::{Reading, RecordPut},
-    store::{ValidatedRecord, WriteError, storage::RecordId},
+    store::{StoredValue, ValidatedRecord, WriteError, storage::RecordId},
 };
 use smart_record_core::{Fault, RecordKey, SmartRecord, Timestamp, Writer};
 
@@ -292,8 +292,10 @@ impl Writes {
     /// Sends an own record for which it is time again, signed anew if it is to be kept. Returns whether there was one.
     pub(super) fn refresh(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<Next>> {
         let (key, duty) = self.own.due(now)?;
-        if duty == Duty::ResendValues {
-            return Some(self.resend_values(env, &key, now));
+        match duty {
+            Duty::ResendValues => return Some(self.resend_values(env, &key, now)),
+            Duty::ResendStored => return Some(self.resend_stored(env, &key)),
+            Duty::Renew | Duty::Resend => {}
         }
         let is_renewal = duty == Duty::Renew;
         if is_renewal {
@@ -356,9 +358,29 @@ impl Writes {
         Some(Next::Send(record_put, SendPurpose::Refresh))
     }
 
-    /// Nobody has taken what was written: it is sent again soon.
-    pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
-        self.own.on_new_peer(key, now);
+    /// Sends again what no peer has acknowledged and nothing keeps, as long as it is stored.
+    fn resend_stored(&mut self, env: &mut Env, key: &RecordKey) -> Option<Next> {
+        let store = env.kad.store_mut();
+        let record = store.record(key).ok().flatten();
+        let record_put = match (record, store.value(key)) {
+            (Some(record), _) => RecordPut::of(&record, env.bounds.chunk_bytes),
+            (None, Ok(Some(StoredValue { value, expires_at, .. }))) => {
+                RecordPut::new(key.clone(), vec![value], expires_at)
+            }
+            (None, _) => {
+                self.own.on_taken(key);
+                return None;
+            }
+        };
+        Some(Next::Send(record_put, SendPurpose::Refresh))
+    }
+
+    /// What was sent has been acknowledged, or not: then it is sent again.
+    pub(super) fn on_sent(&mut self, key: &RecordKey, is_taken: bool, now: Timestamp) {
+        match is_taken {
+            true => self.own.on_taken(key),
+            false => self.own.on_not_taken(key, now),
+        }
     }
 
     /// Own records to which a new peer is close are sent again.

@@ -28,8 +28,10 @@ pub enum ClientError {
     /// No peer answered in time, and this node has no copy.
     #[error("no peer answered in time")]
     TimedOut,
-    /// No other peer acknowledged the write before its deadline. It is signed and stored locally, and
-    /// is sent again. The publication is that of the write.
+    /// No other peer acknowledged the write before its deadline. It is signed and stored locally. It
+    /// is sent on in the background for half a minute, and sent again after 10 to 20 seconds, after
+    /// pauses that double, and soon after a new peer has appeared, until a peer acknowledges it. The
+    /// publication is that of the write.
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
     /// No peer could be reached, so the content of the network is unknown.

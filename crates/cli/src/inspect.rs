@@ -12,7 +12,7 @@ use crate::{
     content::{Content, ContentKind, left},
     failure::Failure,
     keys,
-    network::NetworkArguments,
+    network::{NetworkArguments, finish},
     output::{Format, Rows},
     records,
 };
@@ -67,7 +67,9 @@ async fn in_network(key: &str, network: &NetworkArguments, format: Format) -> Re
     let reading = records::read(&key, &node).await?;
     let content = Content::of(&reading.snapshot)?;
     let content = content.ok_or_else(|| Failure::NotFound(keys::show(&key)))?;
-    show(&content, Some(&reading), reading.snapshot.at, format)
+    let shown = show(&content, Some(&reading), reading.snapshot.at, format);
+    finish(&node).await;
+    shown
 }
 
 fn show(

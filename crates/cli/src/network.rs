@@ -6,7 +6,6 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
 use libp2p_smart_record::{
-    behaviour::BehaviourConfig,
     query::Reading,
     store::{SmartRecordStore, StoreConfig},
 };
@@ -14,8 +13,9 @@ use smart_record_host::{Host, HostBuilder};
 
 use crate::{failure::Failure, keys};
 
-/// Interval between two lookups of a watched key, for a user who looks on.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a command waits at its end for what goes on in the background: further replicas of a
+/// write, and repairs.
+const AFTER: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct NetworkArguments {
@@ -65,10 +65,14 @@ impl NetworkArguments {
     pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> Result<HostBuilder> {
         let builder = HostBuilder::with_keypair(keypair)
             .with_store(store)?
-            .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))
             .with_protocol(self.protocol.clone());
         Ok(self.connect.iter().cloned().fold(builder, HostBuilder::bootstrap))
     }
+}
+
+/// Waits a little for what goes on in the background. What takes longer ends with this process.
+pub async fn finish(node: &Host) {
+    let _ = tokio::time::timeout(AFTER, node.client().close()).await;
 }
 
 /// Fails if no peer is connected: without peers, "nothing found" has no meaning.

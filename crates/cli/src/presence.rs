@@ -17,7 +17,7 @@ use crate::{
     content,
     failure::{self, Failure},
     keys,
-    network::{NetworkArguments, check_reached},
+    network::{NetworkArguments, check_reached, finish},
     output::{Format, progress},
     stop::Stop,
 };
@@ -120,8 +120,15 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
             _ = stop.asked() => break,
         }
     }
+    let withdrawn = async {
+        let publication = publisher.withdraw().await?;
+        finish(&node).await;
+        anyhow::Ok(publication.progress().acknowledged().count())
+    };
     tokio::select! {
-        withdrawn = progress("withdrawing", publisher.withdraw()) => drop(withdrawn?),
+        taken = progress("withdrawing", withdrawn) => if taken? == 0 {
+            failure::warn(format.is_json(), "no peer acknowledged the withdrawal");
+        },
         _ = stop.asked() => return Err(Failure::StoppedTwice.into()),
     }
     Ok(ExitCode::SUCCESS)
@@ -146,5 +153,6 @@ async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Resu
     } else {
         format.rows(Default::default, || content::announcements(&found, SystemClock.now()))?;
     }
+    finish(&node).await;
     Ok(ExitCode::SUCCESS)
 }

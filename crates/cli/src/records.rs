@@ -21,13 +21,10 @@ use crate::{
     content::{self, Content},
     failure::Failure,
     keys,
-    network::{NetworkArguments, check_answered},
+    network::{NetworkArguments, check_answered, finish},
     output::{Format, print, progress},
     stop::Stop,
 };
-
-/// How long a command that has written waits for further replicas.
-const AFTER: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct Put {
@@ -126,12 +123,8 @@ async fn written(
     node: &Host,
     format: Format,
 ) -> Result<ExitCode> {
-    // What is still under way ends with this process.
-    let progress = match tokio::time::timeout(AFTER, publication.finished()).await {
-        Ok(progress) => progress,
-        Err(_) => publication.progress(),
-    };
-    let taken: Vec<_> = progress.acknowledged().collect();
+    finish(node).await;
+    let taken: Vec<_> = publication.progress().acknowledged().collect();
     if taken.is_empty() {
         let is_alone = node.peers().await?.is_empty();
         return Err(if is_alone { Failure::Unreachable } else { Failure::NotTaken }.into());
@@ -223,6 +216,7 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
         Value::Object(fields)
     };
     format.rows(json, || content.rows(at))?;
+    finish(&node).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -117,7 +117,8 @@ impl Host {
     }
 
     /// Drops the handle and waits until the task ends, which it does once all clones of the client
-    /// are dropped.
+    /// are dropped, and what they have begun is over: what dropped handles withdraw, for instance.
+    /// That takes two seconds at most; what takes longer is given up.
     pub async fn ended(self) {
         let Self { client, requests, task, .. } = self;
         drop((client, requests));

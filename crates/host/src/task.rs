@@ -1,8 +1,9 @@
 //! Task of a node: its swarm and the requests to it.
 //!
-//! **Invariants.** It ends with the last client, and not before.
+//! **Invariants.** It ends after the last client, and not before: when what clients have begun is
+//! over, and after two seconds at most.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::poll_fn, task::Poll, time::Duration};
 
 use futures::{FutureExt, StreamExt, channel::mpsc};
 use libp2p::{
@@ -10,12 +11,15 @@ use libp2p::{
     multiaddr::Protocol,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::HostError;
 use libp2p_smart_record::behaviour::{Behaviour, Event};
 use smart_record_services::Dialer;
 
+/// How long the node stays after its last client is gone, for what is under way: what dropped
+/// handles withdraw, for instance. A guess: as long as one silent peer takes.
+const AFTER_CLIENTS: Duration = Duration::from_secs(2);
 /// Wait for a further listen address. The addresses of a machine become known one by one, and
 /// nothing marks the last. A guess; they come at once.
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
@@ -121,11 +125,24 @@ impl HostTask {
                     request(&mut self);
                 },
                 event = self.swarm.select_next_some().fuse() => match event {
-                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
+                    SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => break,
                     event => self.on_event(event),
                 }
             }
         }
+        // What takes longer ends with the node.
+        let _ = timeout(AFTER_CLIENTS, self.finish()).await;
+    }
+
+    /// Waits until nothing is under way that clients have begun.
+    async fn finish(&mut self) {
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
+                self.on_event(event);
+            }
+            if self.records().operations() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn on_event(&mut self, event: SwarmEvent<HostEvent>) {

@@ -386,3 +386,48 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_at_every_door() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_handle_keeps_now_is_kept_though_nobody_has_acknowledged_it() {
+    let registry = Registry::default().with_fallback(AcceptAny::default());
+    let alone = Setup { registry, ..Setup::default() }.start().await;
+    within(async {
+        let handle = alone.client.keep(key(), says("first"), MINUTE).await.unwrap();
+        let publication = handle.update(says("second")).await.unwrap();
+        assert_eq!(publication.peers, []);
+        let stored = alone.stored(&key()).await.unwrap();
+        assert_eq!(texts(&stored.view(SystemClock.now())), ["second"]);
+        let value = RecordKey::from("/any/value");
+        let handle = alone.client.keep_value(value.clone(), "first").await.unwrap();
+        assert_eq!(handle.update("second").await.unwrap().peers, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_nobody_has_acknowledged_is_sent_again_until_somebody_has() {
+    let clock = ManualClock::at(NOW);
+    let registry = Registry::default().with_fallback(AcceptAny::default());
+    let config = quiet().with_topology_delay(Duration::from_secs(10));
+    let setup = || Setup { registry: registry.clone(), ..Setup::with_config(config.clone()) };
+    let mut alone = setup().at(&clock).start().await;
+    let other = setup().at(&clock).start().await;
+    within(async {
+        let error = alone.client.put("/any/value", "x").await.unwrap_err();
+        assert!(matches!(error, ClientError::NotAcknowledged(_)));
+        let mut later = async |seconds| {
+            clock.advance(Duration::from_secs(seconds));
+            alone.wake().await;
+            alone.until(refreshed).await
+        };
+        assert_eq!(later(20).await, [], "there is still nobody");
+        assert_eq!(later(40).await, []);
+        alone.add(other.id, other.address.clone()).await;
+        clock.advance(Duration::from_secs(80));
+        alone.wake().await;
+        assert_eq!(alone.until(refreshed).await, [other.id]);
+        let value = other.client.get("/any/value").await.unwrap().snapshot.value().cloned();
+        assert_eq!(value, Some(Bytes::from("x")));
+    })
+    .await;
+}

@@ -135,11 +135,15 @@ async fn keeps(plain: &Node<MemoryStore>, record: &SmartRecord) {
 }
 
 fn record(bytes: usize) -> SmartRecord {
+    record_of(&key(), bytes)
+}
+
+fn record_of(key: &RecordKey, bytes: usize) -> SmartRecord {
     let now = SystemClock.now();
-    let mut record = SmartRecord::new(key());
+    let mut record = SmartRecord::new(key.clone());
     while record.encode().len() < bytes {
         let keypair = Keypair::generate_ed25519();
-        let mut signer = SpaceSigner::new(key(), keypair, Limits::default());
+        let mut signer = SpaceSigner::new(key.clone(), keypair, Limits::default());
         let text = "x".repeat(1_000);
         signer.merge([("text", text.as_str())].into_iter().collect(), now, MINUTE).unwrap();
         record.join(signer.record(now)).unwrap();
@@ -250,6 +254,89 @@ async fn a_holder_that_keeps_the_last_put_loses_nothing_of_a_large_record() {
             assert_eq!(kept.spaces().len(), there.spaces().len() + 1);
             assert!(texts(&kept.view(SystemClock.now())).contains(&text.to_owned()));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_answers_late_that_it_has_nothing_is_repaired_before_the_client_is_closed() {
+    let (holder, late, reader) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    let third = Peer::start().await;
+    mesh(&[&holder, &late, &reader, &third]).await;
+    within(async {
+        // A late answer counts for two seconds, which a slow machine may miss.
+        for n in 0.. {
+            let key = RecordKey::new(format!("/sr/late/{n}"));
+            holder.store(&record_of(&key, 1)).await;
+            late.freeze(true);
+            assert_eq!(reader.client.get(key.clone()).await.unwrap().view().len(), 1);
+            late.freeze(false);
+            reader.client.close().await.unwrap();
+            if late.stored(&key).await.is_some() {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_acknowledged_has_done_so_whatever_becomes_of_it() {
+    let (server, writer) = (Peer::start().await, Peer::start().await);
+    mesh(&[&server, &writer]).await;
+    within(async {
+        let publication = writer.client.publish(key(), says("x"), MINUTE).await.unwrap();
+        // It is not there when it is asked back.
+        server.freeze(true);
+        let progress = publication.finished().await;
+        assert_eq!(progress.acknowledged().collect::<Vec<_>>(), [server.id]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_this_node_has_is_read_while_nobody_answers() {
+    let (reader, silent) = (Peer::start().await, Peer::start().await);
+    mesh(&[&reader, &silent]).await;
+    reader.store(&record(1)).await;
+    silent.freeze(true);
+    within(async {
+        let reading = reader.client.get(key()).await.unwrap();
+        assert_eq!((reading.view().len(), reading.is_complete()), (1, false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_first_write_costs_one_lookup_though_many_are_silent() {
+    let servers = join_all((0..4).map(|_| Peer::start())).await;
+    let writer = Peer::start().await;
+    for server in &servers {
+        writer.add(server.id, server.address.clone()).await;
+    }
+    let (live, silent) = servers.split_first().unwrap();
+    silent.iter().for_each(|peer| peer.freeze(true));
+    within(async {
+        let published = writer.client.publish(key(), says("x"), MINUTE).await;
+        assert_eq!(published.unwrap().peers, [live.id]);
+        assert_eq!(writer.smart(|smart| smart.counters().lookups).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_is_told_at_its_deadline_though_its_reads_may_take_longer() {
+    let config = quiet().with_write_deadline(Duration::ZERO);
+    let (writer, silent) = (Setup::with_config(config).start().await, Peer::start().await);
+    mesh(&[&writer, &silent]).await;
+    silent.freeze(true);
+    within(async {
+        let error = writer.client.publish(key(), says("x"), MINUTE).await.unwrap_err();
+        let publication = error.into_publication().unwrap();
+        assert!(!publication.progress().is_over, "it goes on in the background");
+        assert_eq!(writer.smart(|smart| smart.counters().silent).await, 0, "nobody had its time");
+        silent.freeze(false);
+        assert_eq!(publication.finished().await.acknowledged().collect::<Vec<_>>(), [silent.id]);
     })
     .await;
 }
