@@ -201,7 +201,11 @@ async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<D
         shows.map(|(_, at)| *at).min()
     };
     let made = made.iter().enumerate();
-    made.filter_map(|(n, made)| Some(first(n)?.saturating_duration_since(*made))).collect()
+    let times = made.filter_map(|(n, made)| Some(first(n)?.saturating_duration_since(*made)));
+    let times: Vec<_> = times.collect();
+    // It ends when the last change is seen; of each other writer one may then be on its way.
+    assert!(times.len() + writers.len() > operations, "changes that were never seen");
+    times
 }
 
 fn says(n: usize) -> Dict {

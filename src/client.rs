@@ -132,8 +132,9 @@ impl Client {
     /// again once per interval and when new peers appear, until it expires.
     ///
     /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it,
-    /// or after ten seconds ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline))
-    /// with those that have. The rest continues in the background: see [`Publication::progress`].
+    /// or ten seconds after the call
+    /// ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline)) with those that have;
+    /// the read before a first write is part of that. The rest continues in the background: see [`Publication::progress`].
     ///
     /// The current content of the space and `document` merge:
     ///
@@ -210,7 +211,8 @@ impl Client {
     }
 
     /// Puts a complete value: a signed record of another kind, or another writer's record to be
-    /// forwarded. It is sent once; [`keep_value`](Self::keep_value) sends it again.
+    /// forwarded. It is sent until a peer has acknowledged it;
+    /// [`keep_value`](Self::keep_value) sends it again after that.
     ///
     /// Replicas keep it until its own expiry. They drop a value without an expiry
     /// [`StoreConfig::max_age`](crate::store::StoreConfig::max_age), 48 hours, after it was last
@@ -323,8 +325,10 @@ impl Client {
 
     /// Returns a stream of snapshots of a record: the current one first, then one for each change.
     /// Changes in the local store and expiries show at once; other changes show at the next lookup,
-    /// one every [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), 15
-    /// seconds. All watches of one key share these lookups.
+    /// as its answers arrive. A key is looked up every
+    /// [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), 2 seconds, while
+    /// there was news within a minute; without news the interval doubles up to 30 seconds. All
+    /// watches of one key share these lookups.
     ///
     /// The stream ends with the behaviour or with the last client.
     ///

@@ -461,6 +461,8 @@ mod tests {
         let s = Duration::from_secs;
         let config = BehaviourConfig::default();
         let config = config.with_read_deadline(s(7)).with_write_deadline(s(3));
+        let config = config.with_watch_deadline(s(5)).with_watch_policy(ReadPolicy::All);
+        assert_eq!(Reader::Watch.options(&config), (ReadPolicy::All, s(5)));
         let options =
             |options: ReadOptions| Reader::Stream(options, latest::channel().0).options(&config);
         assert_eq!(options(ReadOptions::default()), (config.read_policy(), s(7)));

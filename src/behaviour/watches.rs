@@ -491,6 +491,38 @@ mod tests {
     }
 
     #[test]
+    fn without_news_a_key_is_looked_up_less_and_less_often_until_there_is_news() {
+        let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
+        let mut watches = Watches::with_intervals(2 * SECOND, 30 * SECOND);
+        let (sender, _subscriber) = latest::channel();
+        watches.add(key.clone(), sender, &registry, NOW).unwrap();
+        let mut now = NOW;
+        let mut pause = |watches: &mut Watches| {
+            assert_eq!(watches.due(now), Some(key.clone()));
+            watches.on_asked(&key, None, None, now);
+            let last = std::mem::replace(&mut now, watches.next_at(true).unwrap());
+            (now.saturating_since(last).as_secs(), now)
+        };
+        for _ in 0..30 {
+            assert_eq!(pause(&mut watches).0, 2);
+        }
+        let pauses: Vec<_> = (0..6).map(|_| pause(&mut watches)).collect();
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|n: usize| pauses[n].0), [4, 8, 16, 30, 30, 30]);
+        // The next lookup is half a minute away.
+        let at = pauses[5].1.saturating_sub(25 * SECOND);
+        let mut signer =
+            SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
+        let document = [("a", "news")].into_iter().collect();
+        signer.merge(document, at, 600 * SECOND).unwrap();
+        watches.on_record(&key, &signer.record(at), at);
+        let soon = at.saturating_add(2 * SECOND);
+        assert_eq!(watches.next_at(true), Some(soon));
+        assert_eq!(watches.due(soon), Some(key.clone()));
+        watches.on_asked(&key, None, None, soon);
+        assert_eq!(watches.next_at(true), Some(soon.saturating_add(2 * SECOND)));
+    }
+
+    #[test]
     fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
         let [a, b, unwatched] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();

@@ -38,7 +38,8 @@ pub enum ReplicaState {
     NotShown,
     /// The peer has acknowledged it, and shows something newer in its place.
     Stale,
-    /// The peer has refused it: it closed the stream, or answered something else.
+    /// The peer has refused it: it closed the stream, or answered something else. Kademlia's
+    /// protocol gives no reason.
     Refused,
     /// The peer did not answer, or could not be reached.
     Silent,
