@@ -14,6 +14,7 @@
 //! store".
 
 mod driver;
+mod put;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 

@@ -3,13 +3,13 @@
 //! * `lookup`: what a read has gathered; when its policy is satisfied, and who lacks what. `joined`: what its answers say together.
 //!   `outcome`: what comes of it. `options`: how much certainty is asked for.
 //! * `read`: whom a read asks, and when it is settled. `delivery`: a write on its way. Over requests to single peers.
-//! * `reader`: a read over a query of Kademlia. `record_put`: what is written, and how a query of Kademlia sends it.
+//! * `reader`: a read over a query of Kademlia. `record_put`: what is sent when a record is put.
 //!
 //! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out. A
 //! program that has only Kademlia's events reads with a [`RecordReader`].
 //!
 //! **Invariants.** Nothing that a peer answers is believed. No state machine asks, sends or waits by itself: events and the
-//! time come in, decisions go out. What Kademlia says of its queries is taken note of here and nowhere else.
+//! time come in, decisions go out.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 

@@ -89,6 +89,7 @@ impl FollowUp {
     pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
+        key: &RecordKey,
         delivery: &Delivery,
         request: RequestId,
         outcome: RequestOutcome,
@@ -102,8 +103,8 @@ impl FollowUp {
         };
         let state = match outcome {
             RequestOutcome::Answered(answer) => {
-                let said = said(env, delivery.key(), answer.record.map(|record| record.value));
-                let state = shown(env, delivery.key(), &self.content, &said);
+                let said = said(env, key, answer.record.map(|record| record.value));
+                let state = shown(env, key, &self.content, &said);
                 if let Ok(Said::Record(said)) = said
                     && state == ReplicaState::Shown
                     && delivery.has_more(&peer, &said)

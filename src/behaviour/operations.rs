@@ -19,7 +19,7 @@ use super::{
     network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{Ended, Reader, Reads},
     replicate::Replicate,
-    sending::{SendPurpose, Sends, Step},
+    sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
     writing::{Next, Writes},
 };
@@ -346,7 +346,7 @@ impl Operations {
             match next {
                 Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
                 Next::Send(record_put, sender) => {
-                    let step = self.sends.begin(env, record_put, sender, None);
+                    let step = self.sends.begin(env, record_put, sender, Recipients::Closest);
                     self.take_step(env, step);
                 }
             }
@@ -379,7 +379,7 @@ impl Operations {
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
         let lifetime_ends_at = lookup.expires_at();
-        let read = matches!(reader, Reader::Resume).then(|| (lookup.clone(), closest));
+        let read = matches!(reader, Reader::Resume).then(|| lookup.clone());
         let reading = Reading { silent, ..lookup.into_reading(&repairs, withheld, now) };
         tracing::debug!(
             lookups,
@@ -399,7 +399,11 @@ impl Operations {
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 for (record_put, sender) in self.writes.on_resumed(env, &reading) {
-                    let step = self.sends.begin(env, record_put, sender, read.as_ref());
+                    let recipients = match &read {
+                        Some(lookup) => Recipients::Read(lookup, closest.clone()),
+                        None => Recipients::Closest,
+                    };
+                    let step = self.sends.begin(env, record_put, sender, recipients);
                     self.take_step(env, step);
                 }
             }
@@ -423,7 +427,12 @@ impl Operations {
         match whole {
             Some(record) => {
                 let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);
-                let step = self.sends.begin(env, record_put, SendPurpose::Replication, None);
+                let step = self.sends.begin(
+                    env,
+                    record_put,
+                    SendPurpose::Replication,
+                    Recipients::Closest,
+                );
                 self.take_step(env, step);
             }
             None => env.events.push_back(Event::Replicated { key }),

@@ -37,8 +37,6 @@ use smart_record_core::{Namespace, RecordKey, SmartRecord};
 /// How long a sending goes on in the background after it was told. A guess: longer than the chunks
 /// of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The sendings that are under way, and who was sent what was lacking.
 pub(super) struct Sends {
@@ -86,6 +84,15 @@ enum Target {
     Known { answering: usize, is_guess: bool },
 }
 
+/// Who is sent a record.
+pub(super) enum Recipients<'a> {
+    /// The peers closest to its key, whoever these are.
+    Closest,
+    /// The peers closest to its key, as a read has just found them.
+    Read(&'a RecordLookup, Closest),
+    Peers(Vec<PeerId>),
+}
+
 /// What a sending wants done next.
 pub(super) enum Step {
     /// A read of the key, for this sending.
@@ -103,7 +110,7 @@ impl SendPurpose {
     }
 
     fn span(&self, record_put: &RecordPut) -> tracing::Span {
-        let (key, chunks) = (&record_put.key, record_put.len());
+        let (key, chunks) = (&record_put.key, record_put.chunks.len());
         let (parent, purpose) = match self {
             Self::Client(reply, ..) => (reply.span().id(), None),
             Self::Repair { .. } => (None, Some("repair")),
@@ -125,14 +132,13 @@ impl Sends {
         Self { under_way: BTreeMap::new(), next_id: 0, repairs: Repairs::new() }
     }
 
-    /// Sends it to its peers, or if it has none to those closest to the key, which a `read` of the
-    /// key may just have told.
+    /// Begins to send a record.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
         record_put: RecordPut,
         sender: SendPurpose,
-        read: Option<&(RecordLookup, Closest)>,
+        recipients: Recipients<'_>,
     ) -> Option<Step> {
         let span = sender.span(&record_put);
         let _in_span = span.clone().entered();
@@ -148,7 +154,7 @@ impl Sends {
             _ => (env.write_deadline(), None),
         };
         let mut sending = Sending {
-            delivery: Delivery::new(record_put.key.clone(), record_put.expires_at),
+            delivery: Delivery::new(&record_put.key),
             target: Target::Read,
             searching: BTreeSet::new(),
             content: record_put,
@@ -157,23 +163,26 @@ impl Sends {
             deadline,
             span,
         };
-        if let Some((lookup, closest)) = read {
-            self.under_way.insert(id, sending);
-            return self.on_read(env, id, lookup, closest.clone());
-        }
-        let peers = sending.content.peers().to_vec();
-        match known(env, &sending.content) {
-            _ if !peers.is_empty() => {
-                let chunks = sending.content.chunks().into();
-                let closest = Closest { answered: peers.len(), replicas: peers };
-                sending.send_to(closest, &chunks, false);
+        let known = match recipients {
+            Recipients::Read(lookup, closest) => {
+                self.under_way.insert(id, sending);
+                return self.on_read(env, id, lookup, closest);
             }
-            Some((closest, chunks)) => sending.send_to(closest, &chunks, true),
+            Recipients::Peers(replicas) => {
+                let closest = Closest { answered: replicas.len(), replicas };
+                Some((closest, sending.content.chunks.clone(), false))
+            }
+            Recipients::Closest => {
+                known(env, &sending.content).map(|(closest, chunks)| (closest, chunks, true))
+            }
+        };
+        match known {
+            Some((closest, chunks, is_guess)) => sending.send_to(closest, &chunks, is_guess),
             None => {
                 sending.target = target(env, &sending.content);
                 let joining = env.holders.joining(&sending.content.key);
                 let all = whole(env, &sending.content, None);
-                let chunks = all.unwrap_or_else(|| sending.content.chunks().into());
+                let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
                 let peers = sending.delivery.to(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
                 sending.deliver(env, OperationId::Send(id));
@@ -216,7 +225,7 @@ impl Sends {
                 let record_put = RecordPut::new(key.clone(), chunks.clone(), expires_at);
                 // With peers there is nothing to read, and nobody to tell.
                 let sender = SendPurpose::Repair { is_client };
-                let _ = self.begin(env, record_put.to(admitted), sender, None);
+                let _ = self.begin(env, record_put, sender, Recipients::Peers(admitted));
             }
         }
     }
@@ -275,7 +284,7 @@ impl Sends {
                 }
             }
         }
-        let chunks = all.unwrap_or_else(|| sending.content.chunks().into());
+        let chunks = all.unwrap_or_else(|| sending.content.chunks.clone());
         sending.send_to(closest, &chunks, false);
         self.go_on(env, id)
     }
@@ -294,7 +303,7 @@ impl Sends {
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
         if let Some(follow_up) = follow_up {
-            follow_up.on_outcome(env, &sending.delivery, request, outcome);
+            follow_up.on_outcome(env, &sending.content.key, &sending.delivery, request, outcome);
         } else if !sending.searching.contains(&request) {
             sending.on_delivered(peer, outcome);
         } else if let Target::Search(search) = &mut sending.target {
@@ -322,14 +331,14 @@ impl Sends {
         sending.search(env, name);
         sending.deliver(env, name);
         if let Some(follow_up) = &mut sending.follow_up {
-            follow_up.ask(env, name, sending.delivery.key());
+            follow_up.ask(env, name, &sending.content.key);
         }
         if let Target::Known { answering, is_guess } = sending.target {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
             if sending.delivery.is_over() && is_guess && !has_majority {
                 // Those who were the closest are gone: others are, now.
-                env.holders.forget(sending.delivery.key());
+                env.holders.forget(&sending.content.key);
                 sending.target = target(env, &sending.content);
                 if matches!(sending.target, Target::Read) {
                     return Some(sending.read(id));
@@ -368,10 +377,10 @@ impl Sending {
 
     /// Looks for the closest peers, if nothing has told them yet.
     fn search(&mut self, env: &mut Env, name: OperationId) {
-        let Self { target: Target::Search(search), searching, delivery, .. } = self else {
+        let Self { target: Target::Search(search), searching, content, .. } = self else {
             return;
         };
-        let key = Bytes::copy_from_slice(delivery.key().as_bytes());
+        let key = Bytes::copy_from_slice(content.key.as_bytes());
         env.net.send(name, |requests, size, now| {
             let (id, peer) = search.next(requests, size, now)?;
             searching.insert(id);
@@ -383,15 +392,16 @@ impl Sending {
         search.measure(&mut env.net.size);
         let closest = Closest::of(search, &env.net.size);
         let now = env.net.now();
-        env.holders.set(delivery.key().clone(), closest.clone(), None, now);
-        self.send_to(closest, &self.content.chunks().into(), false);
+        env.holders.set(content.key.clone(), closest.clone(), None, now);
+        let chunks = content.chunks.clone();
+        self.send_to(closest, &chunks, false);
     }
 
     fn deliver(&mut self, env: &mut Env, name: OperationId) {
         let now = env.now();
         let delivery = &mut self.delivery;
-        let left = delivery.expires_at().map(|at| at.saturating_since(now).max(SHORTEST));
-        let key = Bytes::copy_from_slice(delivery.key().as_bytes());
+        let left = self.content.lifetime(now);
+        let key = Bytes::copy_from_slice(self.content.key.as_bytes());
         env.net.send(name, |requests, _, now| {
             let (id, peer, value) = delivery.next(requests, now)?;
             tracing::trace!(%peer, bytes = value.len(), "sends a chunk");
@@ -477,7 +487,7 @@ impl Sending {
     }
 
     fn end(self, env: &mut Env) -> Option<Step> {
-        let key = self.delivery.key().clone();
+        let key = self.content.key.clone();
         let peers = self.delivery.taken();
         tracing::debug!(peers = peers.len(), "sending");
         match self.sender {
@@ -525,7 +535,7 @@ fn known(env: &mut Env, record_put: &RecordPut) -> Option<(Closest, Arc<[Bytes]>
     let is_safe = all.is_some()
         || record_put.record().is_none()
         || closest.replicas.iter().all(|peer| env.holders.joins(peer));
-    is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks().into())))
+    is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks.clone())))
 }
 
 /// All that is known of the record; `None` if it does not fit into one packet, or is no smart

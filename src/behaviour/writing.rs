@@ -248,7 +248,7 @@ impl Writes {
                 expires_at: update.expires_at(),
             }),
             peers: Vec::new(),
-            chunks: record_put.len(),
+            chunks: record_put.chunks.len(),
             follower: Follower::default(),
         };
         Ok((record_put, publication))
@@ -415,7 +415,7 @@ fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     };
     let record_put = RecordPut::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
-    let chunks = record_put.len();
+    let chunks = record_put.chunks.len();
     let (peers, follower) = (Vec::new(), Follower::default());
     Ok((record_put, Publication { key, content, peers, chunks, follower }))
 }

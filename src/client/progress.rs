@@ -150,7 +150,9 @@ mod tests {
         let (teller, peer) = (Teller::default(), PeerId::random());
         let follower = teller.follower();
         let unheard = PeerId::random();
-        [peer, unheard].map(|peer| teller.tell(peer, ReplicaState::Sent));
+        for peer in [peer, unheard] {
+            teller.tell(peer, ReplicaState::Sent);
+        }
         assert!(follower.end().now_or_never().is_none());
         assert_eq!(follower.now().peers(ReplicaState::Sent).count(), 2);
         teller.tell(peer, ReplicaState::Acknowledged);

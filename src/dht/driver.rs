@@ -20,7 +20,7 @@ use libp2p_kad::{self as kad, PutRecordPhase, QueryId, QueryInfo, QueryResult, Q
 use smart_record_core::RecordKey;
 use web_time::Instant;
 
-use super::{DhtConfig, DhtError};
+use super::{DhtConfig, DhtError, put::KadPut};
 #[cfg(feature = "signed")]
 use crate::store::Origin;
 use crate::{
@@ -82,7 +82,7 @@ struct Operation {
 #[derive(Debug)]
 enum Work {
     Get(Box<RecordReader>, Reply<Reading>),
-    Put(RecordPut, Reply<Vec<PeerId>>),
+    Put(KadPut, Reply<Vec<PeerId>>),
 }
 
 impl DhtDriver {
@@ -131,7 +131,9 @@ impl DhtDriver {
                 let checked =
                     ValidatedRecord::new(store.registry(), key, &value, store.clock().now());
                 match RecordPut::begin(store, checked) {
-                    Ok(record_put) => self.begin(Work::Put(record_put, reply), kad),
+                    Ok(content) => {
+                        self.begin(Work::Put(KadPut::new(content, Vec::new()), reply), kad);
+                    }
                     Err(error) => answer(reply, Err(error.into())),
                 }
             }
@@ -148,9 +150,9 @@ impl DhtDriver {
                     }
                 }
                 if !peers.is_empty() {
-                    let record_put = RecordPut::new(key, vec![value], expires_at).to(peers);
+                    let put = KadPut::new(RecordPut::new(key, vec![value], expires_at), peers);
                     // No caller waits for the result.
-                    self.begin(Work::Put(record_put, oneshot::channel().0), kad);
+                    self.begin(Work::Put(put, oneshot::channel().0), kad);
                 }
             }
             Request::TimeUp => self.end_late(kad),
@@ -179,13 +181,13 @@ impl DhtDriver {
                 let work = Work::Get(reader, reply);
                 self.operations.insert(query, Operation { work, deadline });
             }
-            (Work::Put(mut record_put, reply), QueryResult::GetClosestPeers(result)) => {
-                record_put.on_closest(result, kad.store_mut().local_peer());
-                self.send(record_put, reply, deadline, kad);
+            (Work::Put(mut put, reply), QueryResult::GetClosestPeers(result)) => {
+                put.on_closest(result, kad.store_mut().local_peer());
+                self.send(put, reply, deadline, kad);
             }
-            (Work::Put(mut record_put, reply), QueryResult::PutRecord(result)) => {
-                record_put.on_put(result);
-                self.send(record_put, reply, deadline, kad);
+            (Work::Put(mut put, reply), QueryResult::PutRecord(result)) => {
+                put.on_put(result);
+                self.send(put, reply, deadline, kad);
             }
             // Queries of this driver have no other results.
             _ => {}
@@ -196,11 +198,11 @@ impl DhtDriver {
         let deadline = Instant::now().checked_add(self.config.timeout());
         let query = match work {
             Work::Get(ref reader, _) => ask(reader, kad),
-            Work::Put(record_put, reply) if !record_put.peers().is_empty() => {
-                return self.send(record_put, reply, deadline, kad);
+            Work::Put(put, reply) if !put.peers().is_empty() => {
+                return self.send(put, reply, deadline, kad);
             }
-            Work::Put(ref record_put, _) => {
-                let key = record_put.key.as_bytes().to_vec();
+            Work::Put(ref put, _) => {
+                let key = put.content.key.as_bytes().to_vec();
                 kad.get_n_closest_peers(key, self.config.replicas())
             }
         };
@@ -210,17 +212,17 @@ impl DhtDriver {
     /// Sends the next chunk, or ends the put.
     fn send(
         &mut self,
-        mut record_put: RecordPut,
+        mut put: KadPut,
         reply: Reply<Vec<PeerId>>,
         deadline: Option<Instant>,
         kad: &mut kad::Behaviour<SmartRecordStore>,
     ) {
         let now = kad.store_mut().clock().now();
-        let Some((record, peers)) = record_put.next_record(now) else {
-            return end_put(record_put, reply);
+        let Some((record, peers)) = put.next_record(now) else {
+            return end_put(&put, reply);
         };
         let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
-        self.operations.insert(query, Operation { work: Work::Put(record_put, reply), deadline });
+        self.operations.insert(query, Operation { work: Work::Put(put, reply), deadline });
     }
 
     /// Ends the operations whose deadline has passed.
@@ -234,13 +236,13 @@ impl DhtDriver {
                     reader.time_out();
                     end_read(*reader, reply, kad.store_mut());
                 }
-                Work::Put(record_put, reply) if record_put.len() > 0 => {
+                Work::Put(put, reply) if !put.is_sent() => {
                     answer(reply, Err(DhtError::TimedOut));
                 }
-                Work::Put(mut record_put, reply) => {
+                Work::Put(mut put, reply) => {
                     let query = kad.query(&id);
-                    record_put.took(query.as_ref().map_or(&[], |query| took(query.info())));
-                    end_put(record_put, reply);
+                    put.on_taken(query.as_ref().map_or(&[], |query| took(query.info())));
+                    end_put(&put, reply);
                 }
             }
             if let Some(mut query) = kad.query_mut(&id) {
@@ -262,8 +264,8 @@ fn end_read(reader: RecordReader, reply: Reply<Reading>, store: &SmartRecordStor
     answer(reply, Ok(reader.into_reading(store.clock().now())));
 }
 
-fn end_put(record_put: RecordPut, reply: Reply<Vec<PeerId>>) {
-    let peers = record_put.into_peers();
+fn end_put(put: &KadPut, reply: Reply<Vec<PeerId>>) {
+    let peers = put.peers().to_vec();
     answer(reply, if peers.is_empty() { Err(DhtError::NotReplicated) } else { Ok(peers) });
 }
 

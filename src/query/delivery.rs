@@ -14,16 +14,13 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_core::{EncodedSpace, RecordKey, SmartRecord, Timestamp};
+use smart_record_core::{EncodedSpace, RecordKey, SmartRecord};
 use smart_record_lookup::{Place, RequestId, Requests};
 
 /// A record that is being sent.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    key: RecordKey,
     place: Place,
-    /// When the copies expire, if the value does not say so itself.
-    expires_at: Option<Timestamp>,
     peers: BTreeMap<PeerId, Parcel>,
     /// Who is to be sent its next chunk.
     queue: VecDeque<PeerId>,
@@ -47,17 +44,9 @@ enum Stage {
 }
 
 impl Delivery {
-    pub(crate) fn new(key: RecordKey, expires_at: Option<Timestamp>) -> Self {
+    pub(crate) fn new(key: &RecordKey) -> Self {
         let place = Place::of_key(key.as_bytes());
-        Self { key, place, expires_at, peers: BTreeMap::new(), queue: VecDeque::new() }
-    }
-
-    pub(crate) const fn key(&self) -> &RecordKey {
-        &self.key
-    }
-
-    pub(crate) const fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at
+        Self { place, peers: BTreeMap::new(), queue: VecDeque::new() }
     }
 
     /// It goes to these peers, those that have it already left out. Returns to whom it goes.
@@ -170,7 +159,7 @@ mod tests {
 
     impl Test {
         fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
-            let mut delivery = Delivery::new("/sr/a".into(), None);
+            let mut delivery = Delivery::new(&"/sr/a".into());
             let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
             delivery.to(peers.to_vec(), &chunks);
             Self(delivery, Requests::default())

@@ -1,20 +1,13 @@
-//! A write: sends the chunks of a record to peers, and counts who took all of them.
+//! What is sent when a record is put.
 //!
-//! **Invariants.** Pure, but for `begin`, which stores, and for the instant that Kademlia wants of a record. A peer counts if
-//! it took every chunk; one that did not take a chunk is not sent the next. Chunks go one after the other, so that a large
-//! record is no burst.
+//! **Invariants.** Pure, but for `begin`, which stores.
 //!
-//! **Spec.** `docs/design.md`, section "Behaviour and client".
+//! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
-use std::{collections::VecDeque, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use libp2p_identity::PeerId;
-use libp2p_kad::{
-    self as kad, GetClosestPeersError, GetClosestPeersResult, PutRecordError, PutRecordResult,
-};
 use smart_record_core::{Fault, LimitExceeded, RecordKey, SmartRecord, Timestamp, ValidationError};
-use web_time::Instant;
 
 use super::joined::chunks;
 use crate::store::{
@@ -24,21 +17,21 @@ use crate::store::{
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A record on its way to peers.
+/// A record that is to be sent.
 #[derive(Debug)]
 pub(crate) struct RecordPut {
     pub(crate) key: RecordKey,
-    chunks: VecDeque<Bytes>,
+    /// The record in packets.
+    pub(crate) chunks: Arc<[Bytes]>,
     /// When the copies expire, if the value does not say so itself.
     pub(crate) expires_at: Option<Timestamp>,
-    peers: Vec<PeerId>,
     /// The record, if it is a smart record.
     record: Option<SmartRecord>,
 }
 
 impl RecordPut {
     pub(crate) fn new(key: RecordKey, chunks: Vec<Bytes>, expires_at: Option<Timestamp>) -> Self {
-        Self { key, chunks: chunks.into(), expires_at, peers: Vec::new(), record: None }
+        Self { key, chunks: chunks.into(), expires_at, record: None }
     }
 
     /// A record in chunks.
@@ -48,9 +41,9 @@ impl RecordPut {
         Self { record: Some(record.clone()), ..record_put }
     }
 
-    /// The chunks that are left to be sent.
-    pub(crate) fn chunks(&self) -> Vec<Bytes> {
-        self.chunks.iter().cloned().collect()
+    /// How long the copies live from `now` on, if the value does not say so itself.
+    pub(crate) fn lifetime(&self, now: Timestamp) -> Option<Duration> {
+        self.expires_at.map(|at| at.saturating_since(now).max(SHORTEST))
     }
 
     /// The record, if it is a smart record.
@@ -90,99 +83,5 @@ impl RecordPut {
                 Self::new(key, value.into_iter().collect(), expires_at)
             }
         })
-    }
-
-    pub(crate) fn to(mut self, peers: Vec<PeerId>) -> Self {
-        self.peers = peers;
-        self
-    }
-
-    /// How many chunks are left to be sent.
-    pub(crate) fn len(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// It goes to the peers that a query of Kademlia has found to be the closest.
-    pub(crate) fn on_closest(&mut self, result: &GetClosestPeersResult, local: PeerId) {
-        let peers = match result {
-            Ok(ok) => &ok.peers,
-            Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        // Kademlia would wait for an answer of our own for ever.
-        self.peers = peers.iter().map(|peer| peer.peer_id).filter(|peer| *peer != local).collect();
-    }
-
-    /// The next chunk and who gets it, if there is one and anyone is left.
-    pub(crate) fn next(&mut self) -> Option<(Bytes, Vec<PeerId>)> {
-        if self.peers.is_empty() {
-            return None;
-        }
-        Some((self.chunks.pop_front()?, self.peers.clone()))
-    }
-
-    /// As [`next`](Self::next), for a query of Kademlia.
-    pub(crate) fn next_record(&mut self, now: Timestamp) -> Option<(kad::Record, Vec<PeerId>)> {
-        let (chunk, peers) = self.next()?;
-        let left = self.expires_at.map(|at| at.saturating_since(now).max(SHORTEST));
-        let record = kad::Record {
-            key: kad::RecordKey::new(&self.key),
-            value: chunk.to_vec(),
-            // Whoever is named as publisher does not receive what others write.
-            publisher: None,
-            expires: left.and_then(|left| Instant::now().checked_add(left)),
-        };
-        Some((record, peers))
-    }
-
-    /// Takes note of who has taken the last chunk, as a query of Kademlia has it.
-    pub(crate) fn on_put(&mut self, result: &PutRecordResult) {
-        if let Err(
-            PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
-        ) = result
-        {
-            self.took(success);
-        }
-    }
-
-    /// These peers took the last chunk.
-    pub(crate) fn took(&mut self, peers: &[PeerId]) {
-        self.peers.retain(|peer| peers.contains(peer));
-    }
-
-    /// Who took all of it.
-    pub(crate) fn into_peers(self) -> Vec<PeerId> {
-        self.peers
-    }
-
-    pub(crate) fn peers(&self) -> &[PeerId] {
-        &self.peers
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_counts_if_it_took_every_chunk() {
-        let peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
-        let chunks = vec![Bytes::from("1"), Bytes::from("2")];
-        let mut record_put = RecordPut::new("/sr/a".into(), chunks, None).to(peers.clone());
-        assert_eq!(record_put.next(), Some((Bytes::from("1"), peers.clone())));
-        record_put.took(&peers[1..]);
-        assert_eq!(record_put.next(), Some((Bytes::from("2"), peers[1..].to_vec())));
-        record_put.took(&[peers[0], peers[2]]);
-        assert_eq!(record_put.next(), None);
-        assert_eq!(record_put.into_peers(), [peers[2]]);
-    }
-
-    #[test]
-    fn when_nobody_is_left_nothing_is_sent() {
-        let chunks = vec![Bytes::from("1"), Bytes::from("2")];
-        let mut record_put =
-            RecordPut::new("/sr/a".into(), chunks, None).to(vec![PeerId::random()]);
-        assert!(record_put.next().is_some());
-        record_put.took(&[]);
-        assert_eq!(record_put.next(), None);
     }
 }
