@@ -141,6 +141,13 @@ pub fn keys() -> Vec<Value> {
             "unsupported",
             "key-type",
         ),
+        bad_key(
+            "type-4-padded",
+            "The type as a varint of two bytes.",
+            &[&[0x08, 0x84, 0x00][..], &form(4, &data(&alice))[2..]].concat(),
+            "unsupported",
+            "key-type",
+        ),
         malformed("type-4-cut", "The same, and the last byte is missing.", &form(4, b"ab")[..5]),
         bad_key(
             "1153-bytes",
