@@ -12,8 +12,8 @@ use libp2p::{
 use libp2p_smart_record::{
     Clock, Registry, SystemClock,
     presence::{
-        Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits,
-        PresenceValidator,
+        Announcement, Announcer, ClientSignedAnnouncement, ExchangeKey, PresenceKey,
+        PresenceLimits, PresenceValidator,
     },
     store::{SmartRecordStore, StoreConfig},
 };
@@ -32,7 +32,7 @@ fn announce(dht: &mut SmartRecordStore) -> Result<(PresenceKey, StaticSecret), B
     let mut announcer = Announcer::new(key.clone(), client, limits.clone())?;
     let ttl = Duration::from_secs(3_600);
     let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?;
-    let half = HalfSigned::decode(&key, half.encode(), &limits)?;
+    let half = ClientSignedAnnouncement::decode(&key, half.encode(), &limits)?;
     let signed = half.countersign(&node, handshake_key, now, &limits)?;
     announcer.accept(Announcement::decode(&key, signed.encode(), &limits)?)?;
     dht.write(key.as_record_key(), &announcer.record(now).encode())?;

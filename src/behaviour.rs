@@ -8,8 +8,8 @@
 //!   the network what is decided elsewhere; `writing` signs and stores; `admitting` stores what others say; `watches`; `replicate`.
 //! * `follow_up`: what becomes of a write afterwards. `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
 //!   clock.
-//! * `known`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
-//!   writer's spaces and the values that are kept; `kept`: what of them is kept. `turns`: what is to be done when. `inbound`: who may
+//! * `rollback`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
+//!   writer's spaces and the values that are kept; `kept`: what of them is kept. `deadlines`: what is to be done when. `inbound`: who may
 //!   send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
 //! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
 //!
@@ -22,13 +22,13 @@ mod admitting;
 mod alarm;
 mod builder;
 mod config;
+mod deadlines;
 mod env;
 mod event;
 mod follow_up;
 mod holders;
 mod inbound;
 mod kept;
-mod known;
 mod network;
 mod operations;
 mod own;
@@ -36,8 +36,8 @@ mod reading;
 mod remotes;
 mod repairs;
 mod replicate;
+mod rollback;
 mod sending;
-mod turns;
 mod watches;
 mod worker;
 mod writing;

@@ -87,10 +87,10 @@ const QUEUE: usize = 64;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientInner>,
 }
 
-struct Shared {
+struct ClientInner {
     // One shared sender: each clone of a sender would add a slot to the queue.
     commands: Mutex<mpsc::Sender<Command>>,
     writer: Writer,
@@ -108,7 +108,10 @@ impl Client {
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (commands, handles) = (Mutex::new(commands), AtomicU64::new(0));
-        (Self { shared: Arc::new(Shared { commands, writer, registry, meter, handles }) }, inbox)
+        (
+            Self { shared: Arc::new(ClientInner { commands, writer, registry, meter, handles }) },
+            inbox,
+        )
     }
 
     /// The writer of this client's updates.
@@ -480,7 +483,7 @@ impl Client {
                 }
             }
         };
-        self.ask(|reply| Command::Look(Box::new(look(reply)))).await
+        self.ask(|reply| Command::WithStore(Box::new(look(reply)))).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
@@ -497,7 +500,7 @@ impl Client {
 
 /// Weak handle to a [`Client`].
 #[derive(Clone, Debug)]
-pub struct WeakClient(Weak<Shared>);
+pub struct WeakClient(Weak<ClientInner>);
 
 impl WeakClient {
     /// Returns a client, if another one still exists.

@@ -20,10 +20,10 @@
 mod backend;
 mod client;
 mod dht;
+mod fetch;
 mod keep;
-mod known;
 mod local;
-mod survey;
+mod sequences;
 
 use std::{
     fmt,
@@ -34,11 +34,11 @@ use bytes::Bytes;
 use libp2p_identity::Keypair;
 
 pub use self::{
-    backend::{Answer, Correction, Found, Holder, RecordBackend},
+    backend::{BackendAnswers, Correction, HeldValue, Holder, RecordBackend},
     keep::KeptRecord,
     local::StoreBackend,
 };
-use self::{known::Known, survey::Survey};
+use self::{fetch::FetchOutcome, sequences::HighestSequences};
 use crate::clock::SystemClock;
 use smart_record_core::{
     Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer,
@@ -75,7 +75,7 @@ struct Inner<B> {
     rules: Namespaces<SignedRecordValidator>,
     backend: B,
     clock: Arc<dyn Clock>,
-    known: Mutex<Known>,
+    known: Mutex<HighestSequences>,
 }
 
 impl<B> Clone for RecordManager<B> {
@@ -220,7 +220,7 @@ impl<B: RecordBackend> RecordManager<B> {
         let author = Writer::from(&self.inner.keypair.public());
         // Checked before the backend is called.
         rules.check_writer(&key, &author, value.len())?;
-        let found = self.survey(rules, &key).await?;
+        let found = self.fetch(rules, &key).await?;
         let sequence = self
             .known()
             .reserve(&key, found.best_sequence(), self.now(), rules.limits())
@@ -293,15 +293,17 @@ impl<B: RecordBackend> RecordManager<B> {
     ) -> Result<LookupOutcome, ManagerError<B::Error>> {
         let key = key.into();
         let rules = self.rules(&key)?;
-        let mut survey = self.survey(rules, &key).await?;
+        let mut fetched = self.fetch(rules, &key).await?;
         let now = self.now();
-        let Some((best, expires_at)) = survey.best.take() else {
+        let Some((best, expires_at)) = fetched.best.take() else {
             let known = self.known().living(&key, now, rules.limits());
             return match known {
                 Some(known) => Err(ManagerError::Withheld { key, known }),
-                None => {
-                    Ok(LookupOutcome { best: None, refused: survey.refused, behind: survey.behind })
-                }
+                None => Ok(LookupOutcome {
+                    best: None,
+                    refused: fetched.refused,
+                    behind: fetched.behind,
+                }),
             };
         };
         let met = self.known().meet(&best, expires_at, now, rules.limits());
@@ -310,27 +312,27 @@ impl<B: RecordBackend> RecordManager<B> {
             known,
             found: best.sequence(),
         })?;
-        if !survey.behind.is_empty() {
+        if !fetched.behind.is_empty() {
             let correction = Correction {
                 key,
                 value: best.encode(),
-                lifetime: survey.lifetime(&best, now),
-                holders: survey.behind.clone(),
+                lifetime: fetched.lifetime(&best, now),
+                holders: fetched.behind.clone(),
             };
             self.inner.backend.correct(correction).await;
         }
         let best = Some(best.with_received_at(received_at));
-        Ok(LookupOutcome { best, refused: survey.refused, behind: survey.behind })
+        Ok(LookupOutcome { best, refused: fetched.refused, behind: fetched.behind })
     }
 
     /// Calls the backend, validates all answers and selects the best record.
-    async fn survey(
+    async fn fetch(
         &self,
         rules: &SignedRecordValidator,
         key: &RecordKey,
-    ) -> Result<Survey, ManagerError<B::Error>> {
+    ) -> Result<FetchOutcome, ManagerError<B::Error>> {
         let found = self.inner.backend.fetch(key).await.map_err(ManagerError::Backend)?;
-        Ok(Survey::of(found, rules, key, self.now()))
+        Ok(FetchOutcome::of(found, rules, key, self.now()))
     }
 
     fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
@@ -346,7 +348,7 @@ impl<B> RecordManager<B> {
         self.inner.clock.now()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, HighestSequences> {
         // A panic cannot leave the state inconsistent.
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,12 +37,12 @@ use smart_record_lookup::{self as lookup, RequestId};
 
 use self::{
     deliveries::Deliveries,
-    handler::{Command, Outcome},
+    handler::{Command, CommandOutcome},
 };
 pub(crate) use self::{
     deliveries::Ended,
     handler::Handler,
-    message::{Answer, InvalidAnswer, Record, Request},
+    message::{InvalidAnswer, Record, Request, Response},
 };
 use crate::addresses::without_peer;
 
@@ -207,7 +207,7 @@ impl NetworkBehaviour for Outbound {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, outcome: Outcome) {
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, outcome: CommandOutcome) {
         self.deliveries.on_outcome(outcome.id, outcome.result);
     }
 

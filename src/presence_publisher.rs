@@ -57,7 +57,7 @@ pub use self::{
     config::PublisherConfig,
     signer::{LocalNode, NodeSigner, NodeSignerError},
 };
-use self::{signer::Bounded, task::Task};
+use self::{signer::Bounded, task::PublisherTask};
 use crate::client::{Client, ClientError, Publication, latest};
 use smart_record_core::{Fault, Limit};
 use smart_record_formats::presence::{
@@ -75,7 +75,7 @@ type Stop = oneshot::Sender<Result<Publication, PublisherError>>;
 #[derive(Debug)]
 #[must_use = "the announcement is withdrawn when this is dropped"]
 pub struct PresencePublisher {
-    states: latest::Receiver<PublisherState>,
+    states: latest::LatestReceiver<PublisherState>,
     stop: oneshot::Sender<Stop>,
 }
 
@@ -168,7 +168,7 @@ impl PresencePublisher {
         let (sender, states) = latest::channel();
         let (stop, stopped) = oneshot::channel();
         let signer = Bounded::new(signer, config.sign_timeout());
-        let task = Task::new(client, announcer, signer, presence_key, config, sender);
+        let task = PublisherTask::new(client, announcer, signer, presence_key, config, sender);
         (Self { states, stop }, task.run(stopped))
     }
 

@@ -3,7 +3,7 @@
 //! * `lookup`: what a read has gathered; when its policy is satisfied, and who lacks what. `joined`: what its answers say together.
 //!   `outcome`: what comes of it. `options`: how much certainty is asked for.
 //! * `read`: whom a read asks, and when it is settled. `delivery`: a write on its way. Over requests to single peers.
-//! * `reader`: a read over a query of Kademlia. `spread`: what is written, and how a query of Kademlia sends it.
+//! * `reader`: a read over a query of Kademlia. `record_put`: what is written, and how a query of Kademlia sends it.
 //!
 //! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out. A
 //! program that has only Kademlia's events reads with a [`RecordReader`].
@@ -20,15 +20,15 @@ mod options;
 mod outcome;
 mod read;
 mod reader;
-mod spread;
+mod record_put;
 mod versions;
 
 pub(crate) use self::{
     delivery::Delivery,
-    joined::{Joined, Said, chunks, contains},
-    lookup::{Bounds, Lookup, Repair},
+    joined::{JoinedAnswers, Said, chunks, contains},
+    lookup::{Bounds, RecordLookup, Repair},
     read::Read,
-    spread::Spread,
+    record_put::RecordPut,
 };
 pub use self::{
     lookup::ReadPolicy,

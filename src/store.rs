@@ -14,12 +14,11 @@
 //! **Spec.** `docs/design.md`, sections "Store" and "What libp2p-kad does with a store".
 
 mod advice;
-mod answers;
-mod checked;
+mod candidates;
 mod collect;
 mod config;
 mod event;
-mod horizon;
+mod eviction_index;
 mod kad;
 mod memory;
 mod plan;
@@ -32,12 +31,13 @@ mod recheck;
 mod redb;
 mod replication;
 mod reply;
+mod reply_cache;
 mod room;
 mod rows;
 pub mod storage;
 mod table;
+mod validated;
 mod value;
-mod victims;
 mod write;
 
 use std::{
@@ -50,8 +50,19 @@ use libp2p_swarm::StreamProtocol;
 
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, OpenError, RedbConfig, RedbStorage};
+use self::{
+    candidates::EvictionCandidates,
+    event::EventLog,
+    plan::WritePlan,
+    provided::Providers,
+    quota::Protection,
+    recheck::RowVerifier,
+    replication::ReplicatedValue,
+    reply::Replies,
+    storage::{Change, RecordId, Storage},
+    table::Table,
+};
 pub use self::{
-    checked::Checked,
     config::{Quota, StoreConfig},
     event::{Counters, Events, Origin, StoreEvent},
     memory::MemoryStorage,
@@ -60,19 +71,8 @@ pub use self::{
         error::{OtherPeer, RowFault, StorageError},
         usage::Usage,
     },
+    validated::ValidatedRecord,
     write::{WriteError, WriteReport},
-};
-use self::{
-    event::News,
-    plan::Plan,
-    provided::Providers,
-    quota::Protection,
-    recheck::Rules,
-    replication::Seen,
-    reply::Replies,
-    storage::{Change, RecordId, Storage},
-    table::Table,
-    victims::Victims,
 };
 use crate::{
     clock::SystemClock,
@@ -114,15 +114,15 @@ pub struct SmartRecordStore {
     clock: Arc<dyn Clock>,
     table: Table,
     /// Finds what can be evicted.
-    victims: Victims,
-    news: News,
+    candidates: EvictionCandidates,
+    news: EventLog,
     providers: Providers,
     meter: Meter,
     /// How much was stored at the last commit, for metrics.
     committed: Observed<Usage>,
     replies: Replies,
     /// The values that Kademlia's replication job was given in its last run.
-    snapshot: Mutex<HashMap<RecordId, Seen>>,
+    snapshot: Mutex<HashMap<RecordId, ReplicatedValue>>,
     /// Whether anything was applied since the last commit.
     has_changed: bool,
 }
@@ -198,7 +198,7 @@ impl SmartRecordStore {
         clock: impl Clock,
     ) -> Result<Self, OtherPeer> {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        let rules = Rules { local, registry: registry.clone(), clock: clock.clone() };
+        let rules = RowVerifier { local, registry: registry.clone(), clock: clock.clone() };
         storage.attach(local, Arc::new(rules))?;
         Ok(Self::over(local, registry, config, Box::new(storage), clock))
     }
@@ -213,8 +213,8 @@ impl SmartRecordStore {
         let mut store = Self {
             committed: Observed::new(storage.usage()),
             table: Table::new(local, storage, Protection::new(local, config.protected())),
-            victims: Victims::default(),
-            news: News::default(),
+            candidates: EvictionCandidates::default(),
+            news: EventLog::default(),
             registry,
             clock,
             providers: Providers::new(local, config.providers().clone()),
@@ -297,7 +297,7 @@ impl SmartRecordStore {
     }
 
     /// Applies the changes of a plan and of its tallies.
-    fn apply(&mut self, plan: Plan) -> Result<(), StorageError> {
+    fn apply(&mut self, plan: WritePlan) -> Result<(), StorageError> {
         let changes = plan.into_changes(&*self.table.storage)?;
         self.change(changes)
     }
@@ -328,7 +328,7 @@ impl SmartRecordStore {
         self.providers.on_commit(committed.is_ok());
         if committed.is_err() {
             // Evicted rows may be back, and written rows gone.
-            self.victims = Victims::default();
+            self.candidates = EvictionCandidates::default();
             self.replies.on_write(false);
         }
         let usage = self.table.storage.usage();
@@ -340,7 +340,7 @@ impl SmartRecordStore {
     /// Forgets the read cursor and the eviction state of a record.
     fn forget_places(&mut self, record: RecordId) {
         self.replies.forget_place(record);
-        self.victims.forget(record);
+        self.candidates.forget(record);
     }
 }
 

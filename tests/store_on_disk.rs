@@ -16,7 +16,6 @@ mod store {
 
     mod ages;
     mod bounds;
-    mod checked;
     mod collection;
     mod common;
     mod contract;
@@ -30,6 +29,7 @@ mod store {
     mod removal;
     mod slices;
     mod tallies;
+    mod validated;
     pub mod redb {
         use device::Device;
         use libp2p_smart_record::store::{RedbConfig, RedbStorage};

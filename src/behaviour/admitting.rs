@@ -14,13 +14,13 @@ use super::{
     env::Env,
     event::Event,
     inbound::InboundRefusal,
-    worker::{Job, Worker},
+    worker::{InboundRecord, Worker},
 };
 use crate::{
     clock::wall_clock,
-    query::{Joined, Lookup, chunks},
+    query::{JoinedAnswers, RecordLookup, chunks},
     rate::RateLimit,
-    store::Checked,
+    store::ValidatedRecord,
 };
 use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
@@ -84,17 +84,17 @@ impl Admission {
 
     /// Stores a found record locally if the store already holds some of it, or this node is a
     /// server among the closest to the key.
-    pub(super) fn keep(&mut self, env: &mut Env, lookup: &Lookup, is_close: bool) {
+    pub(super) fn keep(&mut self, env: &mut Env, lookup: &RecordLookup, is_close: bool) {
         let now = env.now();
         let key = lookup.key();
         let is_ours = is_close && env.kad.mode() == kad::Mode::Server;
         match lookup.joined() {
-            Joined::Record(..) if lookup.has_here() || is_ours => {
+            JoinedAnswers::Record(..) if lookup.has_here() || is_ours => {
                 if let Some(news) = lookup.news() {
                     self.keep_record(env, lookup, news);
                 }
             }
-            Joined::Value(_, Some(value)) => {
+            JoinedAnswers::Value(_, Some(value)) => {
                 let here = env.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
                 if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
                     self.keep_value(env, lookup, value, now);
@@ -104,7 +104,7 @@ impl Admission {
         }
     }
 
-    fn keep_record(&mut self, env: &mut Env, lookup: &Lookup, news: SmartRecord) {
+    fn keep_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
         let Some(worker) = self.asks() else {
             return self.keep_verified(env, news);
         };
@@ -124,10 +124,10 @@ impl Admission {
         }
     }
 
-    fn keep_value(&mut self, env: &mut Env, lookup: &Lookup, value: &[u8], now: Timestamp) {
+    fn keep_value(&mut self, env: &mut Env, lookup: &RecordLookup, value: &[u8], now: Timestamp) {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
         let Some(worker) = self.asks() else {
-            let checked = Checked::new(&env.registry, key.clone(), value, now);
+            let checked = ValidatedRecord::new(&env.registry, key.clone(), value, now);
             return env.insert(checked.with_origin(None, expires_at));
         };
         if let Some(source) = lookup.source() {
@@ -139,7 +139,7 @@ impl Admission {
     /// between.
     fn keep_verified(&mut self, env: &mut Env, news: SmartRecord) {
         if news.spaces().len() <= PIECE {
-            return env.insert(Checked::verified(news));
+            return env.insert(ValidatedRecord::verified(news));
         }
         let key = news.key().clone();
         let mut piece = SmartRecord::new(key.clone());
@@ -169,7 +169,7 @@ impl Admission {
         let Some(piece) = self.to_keep.pop_front() else {
             return false;
         };
-        env.insert(Checked::verified(piece));
+        env.insert(ValidatedRecord::verified(piece));
         true
     }
 }
@@ -185,7 +185,7 @@ impl OffTask {
 
     fn admit_record(&mut self, source: PeerId, record: kad::Record, now: Timestamp) -> Admitted {
         self.admit(source, now)?;
-        let job = Job {
+        let job = InboundRecord {
             source,
             key: RecordKey::new(record.key.to_vec()),
             value: record.value,
@@ -228,7 +228,7 @@ fn ask_about(
     expires_at: Option<Timestamp>,
 ) {
     let (value, publisher) = (value.to_vec(), None);
-    let job = Job { source, key: key.clone(), value, publisher, expires_at };
+    let job = InboundRecord { source, key: key.clone(), value, publisher, expires_at };
     if let Err((_, reason)) = worker.records.give(job) {
         tracing::debug!(%key, reason = reason.as_str(), "a record found by a read was not stored");
     }

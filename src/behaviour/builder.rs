@@ -17,11 +17,11 @@ use super::{
     env::Env,
     holders::Holders,
     inbound::sources,
-    known::Known,
     network::Network,
     operations::Operations,
     remotes::Remotes,
-    worker::{Setup, Worker},
+    rollback::RollbackMemory,
+    worker::{Worker, WorkerSetup},
 };
 use crate::{
     client::Client,
@@ -155,7 +155,7 @@ impl Builder {
         let (filtering, off_task) = match config.validation() {
             Validation::Inline => (kad::StoreInserts::Unfiltered, None),
             Validation::OffTask => {
-                let setup = Setup {
+                let setup = WorkerSetup {
                     registry: registry.clone(),
                     asks,
                     clock: clock.clone(),
@@ -185,7 +185,7 @@ impl Builder {
             bounds,
             clock,
             registry,
-            known: Known::new(config.max_known()),
+            known: RollbackMemory::new(config.max_known()),
             events: VecDeque::new(),
             counters,
             meter,

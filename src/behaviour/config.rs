@@ -144,7 +144,7 @@ settings! { BehaviourConfig:
     max_operations, with_max_operations: usize;
     /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
     /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
-    max_known, with_max_known: usize;
+    max_known, with_max_known_writers: usize;
     /// Where inbound records are validated. Defaults to [`Validation::Inline`].
     validation, with_validation: Validation;
     /// Maximum number of inbound records that wait for validation off the task or are being

@@ -14,14 +14,14 @@ use super::{
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
-    known::Known,
     network::{Network, OperationId},
+    rollback::RollbackMemory,
 };
 use crate::{
     client::ClientError,
     meter::{Meter, Observed},
     query::Bounds,
-    store::{Checked, Origin, SmartRecordStore},
+    store::{Origin, SmartRecordStore, ValidatedRecord},
 };
 use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
 
@@ -38,7 +38,7 @@ pub(super) struct Env {
     pub(super) bounds: Bounds,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Registry,
-    pub(super) known: Known,
+    pub(super) known: RollbackMemory,
     /// What the user is to be told.
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Observed<BehaviourCounters>,
@@ -75,7 +75,7 @@ impl Env {
     }
 
     /// Stores what others have said.
-    pub(super) fn insert(&mut self, checked: Checked) {
+    pub(super) fn insert(&mut self, checked: ValidatedRecord) {
         if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
             tracing::debug!(%error, "what others have said is not stored");
         }

@@ -95,7 +95,7 @@ pub struct BehaviourCounters {
     pub repairs: u64,
     /// Repairs postponed because the peer did not take an earlier one shortly before, or because
     /// too many are running.
-    pub repairs_put_off: u64,
+    pub repairs_postponed: u64,
     /// Own spaces and kept values sent again.
     pub refreshes: u64,
     /// Replications of stored records.
@@ -117,7 +117,7 @@ impl Source for BehaviourCounters {
             withheld,
             writes,
             repairs,
-            repairs_put_off,
+            repairs_postponed,
             refreshes,
             replications,
             inbound_refused,
@@ -132,9 +132,9 @@ impl Source for BehaviourCounters {
             ("writes", "Writes by clients", writes),
             ("repairs", "Peers that were sent what they lacked", repairs),
             (
-                "repairs_put_off",
+                "repairs_postponed",
                 "Repairs postponed because of an earlier or running repair",
-                repairs_put_off,
+                repairs_postponed,
             ),
             ("refreshes", "Own spaces and kept values sent again", refreshes),
             ("replications", "Replications of stored records", replications),

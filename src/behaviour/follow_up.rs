@@ -16,12 +16,12 @@ use smart_record_lookup::{Place, RequestId};
 
 use super::{
     env::Env,
-    network::{OperationId, Outcome},
+    network::{OperationId, RequestOutcome},
 };
 use crate::{
     client::{PublicationContent, ReplicaState, Teller},
     outbound::Request,
-    query::{Delivery, Joined, Said, contains},
+    query::{Delivery, JoinedAnswers, Said, contains},
 };
 
 /// Number of peers that are asked whether they show a write.
@@ -91,9 +91,9 @@ impl FollowUp {
         env: &mut Env,
         delivery: &Delivery,
         request: RequestId,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) {
-        if matches!(outcome, Outcome::Late) {
+        if matches!(outcome, RequestOutcome::Late) {
             // It is awaited as any other.
             return;
         }
@@ -101,7 +101,7 @@ impl FollowUp {
             return;
         };
         let state = match outcome {
-            Outcome::Answered(answer) => {
+            RequestOutcome::Answered(answer) => {
                 let said = said(env, delivery.key(), answer.record.map(|record| record.value));
                 let state = shown(env, delivery.key(), &self.content, &said);
                 if let Ok(Said::Record(said)) = said
@@ -112,7 +112,9 @@ impl FollowUp {
                 }
                 state
             }
-            Outcome::Failed(_) | Outcome::Silent | Outcome::Late => ReplicaState::Silent,
+            RequestOutcome::Failed(_) | RequestOutcome::Silent | RequestOutcome::Late => {
+                ReplicaState::Silent
+            }
         };
         tracing::trace!(%peer, ?state, "was asked back");
         if state == ReplicaState::NotShown && !is_second {
@@ -136,7 +138,7 @@ impl FollowUp {
 
 /// What is good of an answer.
 fn said(env: &Env, key: &RecordKey, value: Option<Bytes>) -> Result<Said, ValidationError> {
-    Joined::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
+    JoinedAnswers::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
 }
 
 /// Whether an answer shows what was written.

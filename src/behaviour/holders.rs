@@ -26,12 +26,12 @@ const JOINERS: usize = 2_048;
 /// The closest peers by key, and those of them that join.
 #[derive(Debug)]
 pub(super) struct Holders {
-    keys: LruCache<RecordKey, Known>,
+    keys: LruCache<RecordKey, KnownHolders>,
     joiners: LruCache<PeerId, ()>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownHolders {
     closest: Closest,
     record: Option<SmartRecord>,
     at: Duration,
@@ -69,7 +69,7 @@ impl Holders {
         if closest.answered == 0 {
             self.keys.remove(&key);
         } else {
-            self.keys.insert(key, Known { closest, record, at });
+            self.keys.insert(key, KnownHolders { closest, record, at });
         }
     }
 
@@ -108,7 +108,7 @@ impl Holders {
 
     /// A peer has turned up: where it may be one of the closest, these are not known any more.
     pub(super) fn on_new_peer(&mut self, peer: &PeerId, closest: usize) {
-        let may_reach = |key: &RecordKey, known: &Known| {
+        let may_reach = |key: &RecordKey, known: &KnownHolders| {
             let farthest = known.closest.replicas.get(closest.saturating_sub(1));
             farthest.is_none_or(|last| RecordId::new(peer, key) < RecordId::new(last, key))
         };

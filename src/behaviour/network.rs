@@ -2,7 +2,7 @@
 //! each is for.
 //!
 //! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request
-//! ends with one [`Outcome`] that is not [`Late`](Outcome::Late), unless its operation is [given
+//! ends with one [`RequestOutcome`] that is not [`Late`](RequestOutcome::Late), unless its operation is [given
 //! up](Network::give_up).
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
@@ -19,10 +19,10 @@ use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
-use smart_record_lookup::{self as lookup, Finding, NetworkSize, RequestId, Requests};
+use smart_record_lookup::{self as lookup, LookupEvent, NetworkSize, RequestId, Requests};
 use web_time::Instant;
 
-use crate::outbound::{Answer, Ended, Failure, Outbound, Request};
+use crate::outbound::{Ended, Failure, Outbound, Request, Response};
 
 /// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups
 /// name.
@@ -51,8 +51,8 @@ pub(super) enum OperationId {
 
 /// What has become of a request.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    Answered(Answer),
+pub(super) enum RequestOutcome {
+    Answered(Response),
     Failed(Failure),
     /// It was not answered in its time.
     Silent,
@@ -62,12 +62,12 @@ pub(super) enum Outcome {
 
 /// Something that a request or a peer has come to.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum NetworkEvent {
     Request {
         id: RequestId,
         operation: OperationId,
         peer: PeerId,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     },
     /// The peer answers no more.
     Evict(PeerId),
@@ -133,7 +133,7 @@ impl Network {
     }
 
     /// Takes note of the end of a request.
-    pub(super) fn on_ended(&mut self, ended: Ended) -> Option<News> {
+    pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
         let (operation, now) = (self.askers.remove(&id)?, self.now());
         let outcome = match result {
@@ -144,14 +144,14 @@ impl Network {
                         self.addresses.insert(closer.peer, closer.addresses.clone());
                     }
                 }
-                Outcome::Answered(answer)
+                RequestOutcome::Answered(answer)
             }
             Err(failure) => {
                 self.requests.on_failure(id, lookup::Failure::from(&failure), now);
-                Outcome::Failed(failure)
+                RequestOutcome::Failed(failure)
             }
         };
-        Some(News::Request { id, operation, peer, outcome })
+        Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 
     /// A peer leaves the routing table with these addresses.
@@ -161,7 +161,11 @@ impl Network {
 
     /// What has come about because time has passed, or of peers. Wakes the task when there is more,
     /// and at `wake_at`.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, wake_at: Option<Duration>) -> Poll<News> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        wake_at: Option<Duration>,
+    ) -> Poll<NetworkEvent> {
         let now = self.now();
         while let Some(finding) = self.requests.poll(now) {
             if let Some(news) = self.on_finding(finding) {
@@ -181,24 +185,24 @@ impl Network {
         Poll::Pending
     }
 
-    fn on_finding(&mut self, finding: Finding) -> Option<News> {
+    fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
         let (id, peer, operation, outcome) = match finding {
-            Finding::Late(id, peer) => (id, peer, *self.askers.get(&id)?, Outcome::Late),
-            Finding::Over(id, peer) => {
+            LookupEvent::Late(id, peer) => (id, peer, *self.askers.get(&id)?, RequestOutcome::Late),
+            LookupEvent::Over(id, peer) => {
                 self.outbound.cancel(id);
-                (id, peer, self.askers.remove(&id)?, Outcome::Silent)
+                (id, peer, self.askers.remove(&id)?, RequestOutcome::Silent)
             }
-            Finding::Evict(peer) => return Some(News::Evict(peer)),
-            Finding::Readmit(peer) => {
+            LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
+            LookupEvent::Readmit(peer) => {
                 let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
-                return Some(News::Readmit(peer, addresses));
+                return Some(NetworkEvent::Readmit(peer, addresses));
             }
         };
-        Some(News::Request { id, operation, peer, outcome })
+        Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// What a failure says about the peer; `None` if this is none.
     pub(super) fn failure(&self) -> Option<lookup::Failure> {
         match self {

@@ -16,16 +16,16 @@ use super::{
     admitting::Admission,
     env::Env,
     event::Event,
-    network::{News, OperationId, Outcome},
+    network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{Ended, Reader, Reads},
     replicate::Replicate,
-    sending::{Sender, Sends, Step},
+    sending::{SendPurpose, Sends, Step},
     watches::Watches,
     writing::{Next, Writes},
 };
 use crate::{
     client::{ClientError, Command, Ending, Reply},
-    query::{ReadOptions, Reading, Spread},
+    query::{ReadOptions, Reading, RecordPut},
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
@@ -67,7 +67,7 @@ impl Operations {
     /// How much is under way that clients have begun.
     fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
-        let busy = busy.saturating_add(self.sends.count(Sender::is_client));
+        let busy = busy.saturating_add(self.sends.count(SendPurpose::is_client));
         busy.saturating_add(self.writes.waiting())
     }
 
@@ -101,7 +101,7 @@ impl Operations {
             }
             Command::Watch(key, sender) => self.watches.watch(env, key, sender),
             Command::Close(reply) => self.closing.push(reply),
-            Command::Look(look) => look(env.kad.store_mut()),
+            Command::WithStore(look) => look(env.kad.store_mut()),
         }
     }
 
@@ -139,22 +139,22 @@ impl Operations {
     }
 
     /// Takes care of what requests and peers have come to.
-    pub(super) fn on_news(&mut self, env: &mut Env, news: News) {
+    pub(super) fn on_news(&mut self, env: &mut Env, news: NetworkEvent) {
         match news {
-            News::Evict(peer) => {
+            NetworkEvent::Evict(peer) => {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
                     tracing::debug!(%peer, "answers no more and leaves the routing table");
                     env.count(|c| &mut c.evicted, 1);
                     env.net.remember(peer, entry.node.value.into_vec());
                 }
             }
-            News::Readmit(peer, addresses) => {
+            NetworkEvent::Readmit(peer, addresses) => {
                 for address in addresses {
                     env.kad.add_address(&peer, address);
                 }
             }
-            News::Request { id, operation, peer, outcome } => {
-                env.count(|c| &mut c.silent, usize::from(matches!(outcome, Outcome::Late)));
+            NetworkEvent::Request { id, operation, peer, outcome } => {
+                env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
@@ -320,7 +320,7 @@ impl Operations {
     }
 
     fn may_refresh(&self, env: &Env) -> bool {
-        let busy = self.sends.count(|sender| matches!(sender, Sender::Refresh));
+        let busy = self.sends.count(|sender| matches!(sender, SendPurpose::Refresh));
         busy.saturating_add(self.writes.renewing()) < env.quarter()
     }
 
@@ -337,8 +337,8 @@ impl Operations {
         for next in next {
             match next {
                 Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
-                Next::Send(spread, sender) => {
-                    let step = self.sends.begin(env, spread, sender);
+                Next::Send(record_put, sender) => {
+                    let step = self.sends.begin(env, record_put, sender);
                     self.take_step(env, step);
                 }
             }
@@ -409,8 +409,8 @@ impl Operations {
         let whole = stored.ok().flatten().filter(|_| is_large);
         match whole {
             Some(record) => {
-                let spread = Spread::of(&record, env.bounds.chunk_bytes);
-                let step = self.sends.begin(env, spread, Sender::Replication);
+                let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);
+                let step = self.sends.begin(env, record_put, SendPurpose::Replication);
                 self.take_step(env, step);
             }
             None => env.events.push_back(Event::Replicated { key }),

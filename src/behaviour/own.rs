@@ -16,8 +16,8 @@ use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 
 use super::{
+    deadlines::DeadlineQueue,
     kept::{KeptDocuments, KeptValues},
-    turns::Turns,
 };
 use crate::{
     client::{KeepId, Write},
@@ -42,7 +42,7 @@ pub(super) enum Duty {
 
 /// Own record under one key: a space or values, depending on its namespace.
 #[derive(Clone, Debug, Default)]
-struct Own {
+struct OwnRecord {
     space: Option<OwnSpace>,
     values: KeptValues,
     /// When it is sent again; `None` until the first write, while only the earlier content of the
@@ -67,20 +67,20 @@ pub(super) struct OwnRecords {
     local: PeerId,
     interval: Duration,
     topology_delay: Duration,
-    records: BTreeMap<RecordKey, Own>,
-    turns: Turns,
+    records: BTreeMap<RecordKey, OwnRecord>,
+    deadlines: DeadlineQueue,
 }
 
 impl OwnRecords {
     pub(super) fn new(keypair: Keypair, interval: Duration, topology_delay: Duration) -> Self {
         let local = keypair.public().to_peer_id();
-        let (records, turns) = (BTreeMap::new(), Turns::default());
-        Self { keypair, local, interval, topology_delay, records, turns }
+        let (records, deadlines) = (BTreeMap::new(), DeadlineQueue::default());
+        Self { keypair, local, interval, topology_delay, records, deadlines }
     }
 
     /// Whether the record was written to. If so, the content of an own space is completely known.
     pub(super) fn knows(&self, key: &RecordKey) -> bool {
-        self.records.get(key).is_some_and(Own::is_written)
+        self.records.get(key).is_some_and(OwnRecord::is_written)
     }
 
     /// Keys of the records that were written to.
@@ -91,7 +91,7 @@ impl OwnRecords {
     /// Forgets all own records.
     pub(super) fn clear(&mut self) {
         self.records.clear();
-        self.turns.clear();
+        self.deadlines.clear();
     }
 
     /// Adopts the complete earlier content of the space.
@@ -231,7 +231,7 @@ impl OwnRecords {
     }
 
     fn plan(&mut self, key: &RecordKey) {
-        self.turns.set(key, self.records.get(key).and_then(Own::next_at));
+        self.deadlines.set(key, self.records.get(key).and_then(OwnRecord::next_at));
     }
 
     /// Whether a peer at this distance may be one of the closest to the key. After peers have left
@@ -284,13 +284,13 @@ impl OwnRecords {
 
     /// Time of the next duty.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.turns.next_at()
+        self.deadlines.next_at()
     }
 
     /// Returns a record with a duty, once for each reason. Drops records of which nothing is left.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(RecordKey, Duty)> {
         loop {
-            let key = self.turns.due(now)?;
+            let key = self.deadlines.due(now)?;
             let resend = Due::after(now, self.jittered(&key, self.interval));
             let local = self.local;
             let due = self.records.get_mut(&key).and_then(|own| {
@@ -331,7 +331,7 @@ impl OwnRecords {
     }
 }
 
-impl Own {
+impl OwnRecord {
     const fn is_written(&self) -> bool {
         self.resend.is_some()
     }
@@ -397,7 +397,7 @@ impl OwnSpace {
 #[derive(Debug)]
 pub(super) struct Undo {
     key: RecordKey,
-    own: Option<Own>,
+    own: Option<OwnRecord>,
 }
 
 #[cfg(test)]

@@ -10,21 +10,21 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::KBucketKey;
-use smart_record_lookup::{self as search, LookupConfig, Place, Wanted};
+use smart_record_lookup::{self as search, LookupConfig, LookupKind, Place};
 
 use super::{
     env::Env,
     event::Event,
     holders::Closest,
-    network::{OperationId, Outcome},
+    network::{OperationId, RequestOutcome},
     watches::Watches,
-    worker::{Answer, Verdict, Worker},
+    worker::{AnswerVerdict, ReadAnswer, Worker},
 };
 use crate::{
     client::{Reply, latest},
     meter::{Amount, Begun, Purpose, Timed},
     outbound::{Failure, Record, Request},
-    query::{Lookup, Read, ReadOptions, ReadPolicy, Reading, Withheld},
+    query::{Read, ReadOptions, ReadPolicy, Reading, RecordLookup, Withheld},
 };
 use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 
@@ -54,7 +54,7 @@ struct Operation {
 
 /// What a read has come to.
 pub(super) struct Ended {
-    pub(super) lookup: Lookup,
+    pub(super) lookup: RecordLookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
     /// The closest peers, sorted by distance.
@@ -67,7 +67,7 @@ pub(super) struct Ended {
 /// Whom a read is for.
 pub(super) enum Reader {
     Client(ReadOptions, Reply<Reading>),
-    Stream(ReadOptions, latest::Sender<Reading>),
+    Stream(ReadOptions, latest::LatestSender<Reading>),
     /// An own space that is to be written to for the first time.
     Resume,
     /// A sending, which has to know whom it goes to and what they have.
@@ -154,7 +154,8 @@ impl Reads {
         let span = reader.span(&key);
         let _in_span = span.clone().entered();
         let store = env.kad.store_mut();
-        let begun_lookup = Lookup::begin(store, key.clone(), options.policy(), env.bounds, now);
+        let begun_lookup =
+            RecordLookup::begin(store, key.clone(), options.policy(), env.bounds, now);
         let mut lookup = match begun_lookup {
             Ok(lookup) => lookup,
             Err(error) => {
@@ -166,7 +167,7 @@ impl Reads {
             watches.recall(&mut lookup, now);
         }
         env.count(|c| &mut c.lookups, 1);
-        let read = Read::new(lookup, search(env, &key, Wanted::Value));
+        let read = Read::new(lookup, search(env, &key, LookupKind::Value));
         let deadline = env.net.now().saturating_add(options.deadline());
         let operation =
             Operation { read, reader, deadline, is_told: false, has_news: false, span, begun };
@@ -182,7 +183,7 @@ impl Reads {
     }
 
     /// What a read has found so far.
-    pub(super) fn found(&self, id: u64) -> Option<&Lookup> {
+    pub(super) fn found(&self, id: u64) -> Option<&RecordLookup> {
         self.under_way.get(&id).map(|operation| operation.read.answers())
     }
 
@@ -219,7 +220,7 @@ impl Reads {
         worker: Option<&mut Worker>,
         id: u64,
         peer: PeerId,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) -> bool {
         let Some(operation) = self.under_way.get_mut(&id) else {
             return false;
@@ -229,7 +230,7 @@ impl Reads {
             operation.read.on_failure(&peer, failure);
         }
         match outcome {
-            Outcome::Answered(answer) => {
+            RequestOutcome::Answered(answer) => {
                 operation.read.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
                 match answer.record {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
@@ -240,20 +241,20 @@ impl Reads {
                     }
                 }
             }
-            Outcome::Failed(Failure::Invalid(error)) => {
+            RequestOutcome::Failed(Failure::Invalid(error)) => {
                 let error = ValidationError::from(Malformed::other(error));
                 operation.on_said(peer, Err(error), None)
             }
-            Outcome::Failed(error) => {
+            RequestOutcome::Failed(error) => {
                 tracing::debug!(%peer, %error, "no answer");
                 false
             }
-            Outcome::Late => {
+            RequestOutcome::Late => {
                 tracing::trace!(%peer, "is late");
                 operation.read.on_late(&peer);
                 false
             }
-            Outcome::Silent => {
+            RequestOutcome::Silent => {
                 tracing::debug!(%peer, "is silent");
                 false
             }
@@ -261,8 +262,8 @@ impl Reads {
     }
 
     /// An answer has been checked elsewhere. Returns whether that was news.
-    pub(super) fn on_verdict(&mut self, verdict: Verdict) -> bool {
-        let Verdict { read, peer, expires_at, said } = verdict;
+    pub(super) fn on_verdict(&mut self, verdict: AnswerVerdict) -> bool {
+        let AnswerVerdict { read, peer, expires_at, said } = verdict;
         let Some(operation) = self.under_way.get_mut(&read) else {
             return false;
         };
@@ -352,7 +353,8 @@ impl Operation {
         if let Some(worker) = worker {
             let key = lookup.key().clone();
             let known = lookup.joined().known_of(&value);
-            match worker.answers.give(Answer { read: id, peer, key, value, expires_at, known }) {
+            match worker.answers.give(ReadAnswer { read: id, peer, key, value, expires_at, known })
+            {
                 Ok(()) => {
                     self.read.on_checking();
                     return false;
@@ -423,7 +425,7 @@ impl Operation {
 }
 
 /// A search for the peers closest to a key, from those in the routing table.
-pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: Wanted) -> search::Lookup {
+pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(env.bounds.closest).collect();

@@ -15,14 +15,14 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_lookup::{self as lookup, RequestId, Wanted};
+use smart_record_lookup::{self as lookup, LookupKind, RequestId};
 
 use super::{
     env::Env,
     event::Event,
     follow_up::FollowUp,
     holders::Closest,
-    network::{OperationId, Outcome},
+    network::{OperationId, RequestOutcome},
     reading::search,
     repairs::Repairs,
 };
@@ -30,7 +30,7 @@ use crate::{
     client::{ClientError, Publication, ReplicaState, Reply, Teller},
     meter::Amount,
     outbound::{Record, Request},
-    query::{Delivery, Joined, Lookup, Repair, Said, Spread, WritePolicy},
+    query::{Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, Said, WritePolicy},
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord};
 
@@ -48,7 +48,7 @@ pub(super) struct Sends {
 }
 
 /// Whom a sending is for.
-pub(super) enum Sender {
+pub(super) enum SendPurpose {
     Client(Reply<Publication>, Publication),
     Repair,
     Refresh,
@@ -59,12 +59,12 @@ pub(super) enum Sender {
 
 /// A sending that is under way.
 struct Sending {
-    content: Spread,
+    content: RecordPut,
     delivery: Delivery,
     target: Target,
     /// Requests of the search, as opposed to those that deliver.
     searching: BTreeSet<RequestId>,
-    sender: Sender,
+    sender: SendPurpose,
     /// What the client learns afterwards.
     follow_up: Option<FollowUp>,
     deadline: Duration,
@@ -91,13 +91,13 @@ pub(super) enum Step {
     Tell(Reply<Publication>, Result<Publication, ClientError>),
 }
 
-impl Sender {
+impl SendPurpose {
     pub(super) const fn is_client(&self) -> bool {
         matches!(self, Self::Client(..) | Self::Told)
     }
 
-    fn span(&self, spread: &Spread) -> tracing::Span {
-        let (key, chunks) = (&spread.key, spread.len());
+    fn span(&self, record_put: &RecordPut) -> tracing::Span {
+        let (key, chunks) = (&record_put.key, record_put.len());
         let (parent, purpose) = match self {
             Self::Client(reply, _) => (reply.span().id(), None),
             Self::Repair => (None, Some("repair")),
@@ -105,7 +105,7 @@ impl Sender {
             Self::Replication => (None, Some("replication")),
             Self::Told => (None, None),
         };
-        tracing::debug_span!(parent: parent, "spread", %key, chunks, purpose)
+        tracing::debug_span!(parent: parent, "put", %key, chunks, purpose)
     }
 
     /// Whether it brings others what they lack.
@@ -120,26 +120,31 @@ impl Sends {
     }
 
     /// Sends it to its peers, or if it has none to those closest to the key.
-    pub(super) fn begin(&mut self, env: &mut Env, spread: Spread, sender: Sender) -> Option<Step> {
-        let span = sender.span(&spread);
+    pub(super) fn begin(
+        &mut self,
+        env: &mut Env,
+        record_put: RecordPut,
+        sender: SendPurpose,
+    ) -> Option<Step> {
+        let span = sender.span(&record_put);
         let _in_span = span.clone().entered();
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let deadline = env.net.now().saturating_add(env.config.write_deadline());
         let (sender, follow_up) = match sender {
-            Sender::Client(reply, mut publication) => {
+            SendPurpose::Client(reply, mut publication) => {
                 let teller = Teller::default();
                 publication.follower = teller.follower();
                 let follow_up = FollowUp::new(teller, publication.content.clone());
-                (Sender::Client(reply, publication), Some(follow_up))
+                (SendPurpose::Client(reply, publication), Some(follow_up))
             }
             sender => (sender, None),
         };
         let mut sending = Sending {
-            delivery: Delivery::new(spread.key.clone(), spread.expires_at),
+            delivery: Delivery::new(record_put.key.clone(), record_put.expires_at),
             target: Target::Read,
             searching: BTreeSet::new(),
-            content: spread,
+            content: record_put,
             sender,
             follow_up,
             deadline,
@@ -173,7 +178,7 @@ impl Sends {
     }
 
     /// Sends peers what a read has shown that they lack.
-    pub(super) fn repair(&mut self, env: &mut Env, lookup: &Lookup, repairs: &[Repair]) {
+    pub(super) fn repair(&mut self, env: &mut Env, lookup: &RecordLookup, repairs: &[Repair]) {
         let now = env.now();
         let expires_at = match lookup.joined().record() {
             Some(record) => record.retain_until(),
@@ -182,7 +187,7 @@ impl Sends {
         for Repair { peers, chunks } in repairs {
             if self.repairing() >= env.quarter() {
                 // Another read will find that it is still lacking.
-                env.count(|c| &mut c.repairs_put_off, peers.len());
+                env.count(|c| &mut c.repairs_postponed, peers.len());
                 continue;
             }
             let sent = fingerprint(chunks);
@@ -193,23 +198,23 @@ impl Sends {
                 self.repairs.admit(key, *peer, had, sent, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
-            env.count(|c| &mut c.repairs_put_off, put_off);
+            env.count(|c| &mut c.repairs_postponed, put_off);
             if !admitted.is_empty() {
-                let spread = Spread::new(key.clone(), chunks.clone(), expires_at);
+                let record_put = RecordPut::new(key.clone(), chunks.clone(), expires_at);
                 // With peers there is nothing to read, and nobody to tell.
-                let _ = self.begin(env, spread.to(admitted), Sender::Repair);
+                let _ = self.begin(env, record_put.to(admitted), SendPurpose::Repair);
             }
         }
     }
 
     /// How many there are for such senders.
-    pub(super) fn count(&self, is_one: impl Fn(&Sender) -> bool) -> usize {
+    pub(super) fn count(&self, is_one: impl Fn(&SendPurpose) -> bool) -> usize {
         self.under_way.values().filter(|sending| is_one(&sending.sender)).count()
     }
 
     /// How many repairs are under way.
     pub(super) fn repairing(&self) -> usize {
-        self.count(Sender::is_repair)
+        self.count(SendPurpose::is_repair)
     }
 
     /// When the first deadline comes.
@@ -225,7 +230,7 @@ impl Sends {
         if sending.deadline > now {
             return self.go_on(env, id);
         }
-        if matches!(sending.sender, Sender::Client(..)) {
+        if matches!(sending.sender, SendPurpose::Client(..)) {
             return sending.tell(now);
         }
         sending.delivery.stop();
@@ -239,7 +244,7 @@ impl Sends {
         &mut self,
         env: &mut Env,
         id: u64,
-        lookup: &Lookup,
+        lookup: &RecordLookup,
         closest: Closest,
     ) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
@@ -267,9 +272,9 @@ impl Sends {
         id: u64,
         request: RequestId,
         peer: PeerId,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) -> Option<Step> {
-        let is_late = matches!(outcome, Outcome::Late);
+        let is_late = matches!(outcome, RequestOutcome::Late);
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let follow_up = sending.follow_up.as_mut().filter(|it| it.is_asking(request));
@@ -279,11 +284,11 @@ impl Sends {
             sending.on_delivered(peer, outcome);
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
-                Outcome::Answered(answer) => {
+                RequestOutcome::Answered(answer) => {
                     search.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
                 }
-                Outcome::Late => search.on_late(&peer),
-                Outcome::Failed(_) | Outcome::Silent => {
+                RequestOutcome::Late => search.on_late(&peer),
+                RequestOutcome::Failed(_) | RequestOutcome::Silent => {
                     outcome.failure().into_iter().for_each(|why| search.on_failure(&peer, why));
                 }
             }
@@ -382,17 +387,17 @@ impl Sending {
         self.note(peers, ReplicaState::Sent);
     }
 
-    fn on_delivered(&mut self, peer: PeerId, outcome: Outcome) {
+    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome) {
         let state = match outcome {
-            Outcome::Answered(_) => {
+            RequestOutcome::Answered(_) => {
                 tracing::trace!(%peer, "has taken a chunk");
                 if !self.delivery.on_taken(peer) {
                     return;
                 }
                 ReplicaState::Acknowledged
             }
-            Outcome::Late => return,
-            Outcome::Failed(ref error) => {
+            RequestOutcome::Late => return,
+            RequestOutcome::Failed(ref error) => {
                 tracing::debug!(%peer, %error, "has not taken a chunk");
                 self.delivery.on_failure(&peer);
                 match outcome.failure() {
@@ -402,7 +407,7 @@ impl Sending {
                     _ => ReplicaState::Silent,
                 }
             }
-            Outcome::Silent => {
+            RequestOutcome::Silent => {
                 self.delivery.on_failure(&peer);
                 ReplicaState::Silent
             }
@@ -429,11 +434,11 @@ impl Sending {
 
     /// Tells the client, if there is one that was not told; then it goes on in the background.
     fn tell(&mut self, now: Duration) -> Option<Step> {
-        if !matches!(self.sender, Sender::Client(..)) {
+        if !matches!(self.sender, SendPurpose::Client(..)) {
             return None;
         }
-        let sender = std::mem::replace(&mut self.sender, Sender::Told);
-        let Sender::Client(reply, publication) = sender else {
+        let sender = std::mem::replace(&mut self.sender, SendPurpose::Told);
+        let SendPurpose::Client(reply, publication) = sender else {
             return None;
         };
         self.deadline = now.saturating_add(BACKGROUND);
@@ -453,45 +458,45 @@ impl Sending {
     fn end(self, env: &mut Env) {
         let key = self.delivery.key().clone();
         let peers = self.delivery.taken();
-        tracing::debug!(peers = peers.len(), "spread");
+        tracing::debug!(peers = peers.len(), "sending");
         match self.sender {
-            Sender::Repair => {
+            SendPurpose::Repair => {
                 env.count(|c| &mut c.repairs, peers.len());
                 if !peers.is_empty() {
                     env.meter.note(Amount::RepairedPeers(peers.len()));
                     env.events.push_back(Event::Repaired { key, peers });
                 }
             }
-            Sender::Refresh => {
+            SendPurpose::Refresh => {
                 env.count(|c| &mut c.refreshes, 1);
                 env.meter.note(Amount::RefreshedPeers(peers.len()));
                 env.events.push_back(Event::Refreshed { key, peers });
             }
-            Sender::Replication => env.events.push_back(Event::Replicated { key }),
+            SendPurpose::Replication => env.events.push_back(Event::Replicated { key }),
             // The client was told.
-            Sender::Client(..) | Sender::Told => {}
+            SendPurpose::Client(..) | SendPurpose::Told => {}
         }
     }
 }
 
 /// Who tells to whom it goes: spaces are read first, because what others have is sent along.
-fn target(env: &mut Env, spread: &Spread) -> Target {
-    match env.registry.resolve(&spread.key) {
+fn target(env: &mut Env, record_put: &RecordPut) -> Target {
+    match env.registry.resolve(&record_put.key) {
         Ok(Namespace::Spaces(_)) => Target::Read,
         _ => {
             env.count(|c| &mut c.lookups, 1);
-            Target::Search(search(env, &spread.key, Wanted::Closest))
+            Target::Search(search(env, &record_put.key, LookupKind::Closest))
         }
     }
 }
 
 /// What is sent: all that is known of the record if it fits into one packet, and otherwise what was
 /// written.
-fn whole(env: &mut Env, spread: &Spread, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
-    let stored = env.kad.store_mut().record(&spread.key).ok().flatten();
-    match together(env, spread, read.into_iter().chain(&stored)) {
+fn whole(env: &mut Env, record_put: &RecordPut, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
+    let stored = env.kad.store_mut().record(&record_put.key).ok().flatten();
+    match together(env, record_put, read.into_iter().chain(&stored)) {
         Some(all) => [all].into(),
-        None => spread.chunks().into(),
+        None => record_put.chunks().into(),
     }
 }
 
@@ -499,11 +504,11 @@ fn whole(env: &mut Env, spread: &Spread, read: Option<&SmartRecord>) -> Arc<[Byt
 /// fit into one packet.
 fn together<'a>(
     env: &Env,
-    spread: &Spread,
+    record_put: &RecordPut,
     known: impl IntoIterator<Item = &'a SmartRecord>,
 ) -> Option<Bytes> {
-    let mut all = Joined::new(&env.registry, &spread.key).ok()?;
-    all.join(spread.record()?);
+    let mut all = JoinedAnswers::new(&env.registry, &record_put.key).ok()?;
+    all.join(record_put.record()?);
     known.into_iter().for_each(|known| all.join(known));
     all.collect(env.now());
     let is_small = !all.exceeds(env.bounds.chunk_bytes);

@@ -14,10 +14,10 @@ use std::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{config::BehaviourConfig, env::Env, turns::Turns};
+use super::{config::BehaviourConfig, deadlines::DeadlineQueue, env::Env};
 use crate::{
-    client::latest::Sender,
-    query::{Content, Joined, Lookup, Snapshot},
+    client::latest::LatestSender,
+    query::{Content, JoinedAnswers, RecordLookup, Snapshot},
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
@@ -28,10 +28,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Watched {
-    joined: Joined,
+    joined: JoinedAnswers,
     /// When a value that is not a smart record ends; `None` if it does not, or there is none.
     value_ends_at: Option<Timestamp>,
-    subscribers: Vec<Sender<Arc<Snapshot>>>,
+    subscribers: Vec<LatestSender<Arc<Snapshot>>>,
     /// What subscribers were told last, and what was to be seen of it.
     told: Option<(View, Arc<Snapshot>)>,
     /// Whether the network has been asked once.
@@ -49,9 +49,9 @@ pub(super) struct Watches {
     longest_interval: Duration,
     keys: BTreeMap<RecordKey, Watched>,
     /// When which key is looked up.
-    lookups: Turns,
+    lookups: DeadlineQueue,
     /// When something that is to be seen expires.
-    ends: Turns,
+    ends: DeadlineQueue,
     /// Whose spaces our own store has learnt of, and nobody was told yet.
     touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
@@ -67,8 +67,8 @@ impl Watches {
             interval,
             longest_interval: longest_interval.max(interval),
             keys: BTreeMap::new(),
-            lookups: Turns::default(),
-            ends: Turns::default(),
+            lookups: DeadlineQueue::default(),
+            ends: DeadlineQueue::default(),
             touched: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
         }
@@ -82,14 +82,14 @@ impl Watches {
     fn add(
         &mut self,
         key: RecordKey,
-        sender: Sender<Arc<Snapshot>>,
+        sender: LatestSender<Arc<Snapshot>>,
         registry: &Registry,
         now: Timestamp,
     ) -> Result<bool, ValidationError> {
         let (watched, is_first) = match self.keys.entry(key) {
             Entry::Occupied(watched) => (watched.into_mut(), false),
             Entry::Vacant(place) => {
-                let joined = Joined::new(registry, place.key())?;
+                let joined = JoinedAnswers::new(registry, place.key())?;
                 self.lookups.set(place.key(), Some(now));
                 let watched = Watched {
                     joined,
@@ -112,7 +112,12 @@ impl Watches {
     }
 
     /// Adds a subscriber, and tells it what is known.
-    pub(super) fn watch(&mut self, env: &mut Env, key: RecordKey, sender: Sender<Arc<Snapshot>>) {
+    pub(super) fn watch(
+        &mut self,
+        env: &mut Env,
+        key: RecordKey,
+        sender: LatestSender<Arc<Snapshot>>,
+    ) {
         let now = env.now();
         tracing::debug!(%key, "watched");
         match self.add(key.clone(), sender, &env.registry, now) {
@@ -159,7 +164,7 @@ impl Watches {
     }
 
     /// Adds what is known under a key to a lookup of it.
-    pub(super) fn recall(&self, lookup: &mut Lookup, now: Timestamp) {
+    pub(super) fn recall(&self, lookup: &mut RecordLookup, now: Timestamp) {
         if let Some(record) = self.record(lookup.key()) {
             // So that nothing of it is verified again, and none of it is news.
             lookup.on_known(record);
@@ -205,7 +210,7 @@ impl Watches {
     /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
     fn value(&self, key: &RecordKey, now: Timestamp) -> Option<(&Bytes, Option<Timestamp>)> {
         let watched = self.keys.get(key)?;
-        let Joined::Value(_, Some(value)) = &watched.joined else {
+        let JoinedAnswers::Value(_, Some(value)) = &watched.joined else {
             return None;
         };
         let lives = watched.value_ends_at.is_none_or(|at| at > now);
@@ -254,14 +259,14 @@ impl Watches {
     }
 
     /// A lookup, whoever has asked for it, has found so much by now. What has not been found says nothing.
-    pub(super) fn on_found(&mut self, env: &Env, lookup: &Lookup) {
+    pub(super) fn on_found(&mut self, env: &Env, lookup: &RecordLookup) {
         let (key, now) = (lookup.key(), env.now());
         if !self.keys.contains_key(key) {
             return;
         }
         match lookup.joined() {
-            Joined::Record(_, record) => self.on_record(key, record, now),
-            Joined::Value(_, Some(value)) => {
+            JoinedAnswers::Record(_, record) => self.on_record(key, record, now),
+            JoinedAnswers::Value(_, Some(value)) => {
                 let known = self.value(key, now);
                 let best = known
                     .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
@@ -269,7 +274,7 @@ impl Watches {
                 let ends_at = env.end_of(key, &best, lookup.expires_at(), now);
                 self.on_value(key, Some(best), ends_at, now);
             }
-            Joined::Value(_, None) => {}
+            JoinedAnswers::Value(_, None) => {}
         }
     }
 
@@ -353,7 +358,7 @@ impl Watches {
 impl Watched {
     /// Forgets what replicas would take for the future.
     fn forget_future(&mut self, now: Timestamp) {
-        if let Joined::Record(rules, record) = &mut self.joined {
+        if let JoinedAnswers::Record(rules, record) = &mut self.joined {
             record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
         }
     }
@@ -419,7 +424,7 @@ mod tests {
         let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, mut first) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(true));
-        let told = |stream: &mut latest::Receiver<Arc<Snapshot>>| {
+        let told = |stream: &mut latest::LatestReceiver<Arc<Snapshot>>| {
             stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
         };
 

@@ -2,7 +2,7 @@
 //!
 //! Validates inbound records and answers to reads.
 //!
-//! **Invariants.** The worker has no access to the store: it makes [`Checked`] values, and the
+//! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and the
 //! behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
 //! record it was validating. The queues are bounded.
 
@@ -21,8 +21,8 @@ use libp2p_identity::PeerId;
 use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
-    query::{Joined, Said},
-    store::Checked,
+    query::{JoinedAnswers, Said},
+    store::ValidatedRecord,
 };
 use smart_record_core::{Clock, RecordKey, Registry, Timestamp, ValidationError};
 
@@ -54,7 +54,7 @@ pub type Executor = Box<dyn FnOnce(BoxFuture<'static, ()>) + Send>;
 
 /// An inbound record to be validated.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct InboundRecord {
     pub(super) source: PeerId,
     pub(super) key: RecordKey,
     pub(super) value: Vec<u8>,
@@ -64,7 +64,7 @@ pub(super) struct Job {
 
 /// An answer to a read, to be checked.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ReadAnswer {
     /// Id of the read.
     pub(super) read: u64,
     pub(super) peer: PeerId,
@@ -72,12 +72,12 @@ pub(super) struct Answer {
     pub(super) value: Bytes,
     pub(super) expires_at: Option<Timestamp>,
     /// Content that need not be verified again.
-    pub(super) known: Joined,
+    pub(super) known: JoinedAnswers,
 }
 
 /// Result of validating an answer.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct AnswerVerdict {
     pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
@@ -127,14 +127,14 @@ impl<T, R> Queue<T, R> {
 
 /// The behaviour's end of the queues.
 pub(super) struct Worker {
-    pub(super) records: Queue<Job, Checked>,
-    pub(super) answers: Queue<Answer, Verdict>,
+    pub(super) records: Queue<InboundRecord, ValidatedRecord>,
+    pub(super) answers: Queue<ReadAnswer, AnswerVerdict>,
     /// Whether there is an async validator.
     pub(super) asks: bool,
 }
 
 /// Dependencies and settings of a worker.
-pub(super) struct Setup {
+pub(super) struct WorkerSetup {
     pub(super) registry: Registry,
     pub(super) asks: Option<Arc<dyn AsyncValidator>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -144,7 +144,7 @@ pub(super) struct Setup {
 
 impl Worker {
     /// Starts a worker, on a thread of its own unless an executor is given.
-    pub(super) fn start(setup: Setup, executor: Option<Executor>) -> Self {
+    pub(super) fn start(setup: WorkerSetup, executor: Option<Executor>) -> Self {
         let max = setup.config.inbound_queue();
         let (records, inbox, outbox) = Queue::new(max);
         let (answers, answer_inbox, verdicts) = Queue::new(max);
@@ -186,28 +186,28 @@ async fn serve<T, W: Future>(
     done.map(|done| outbox.unbounded_send(done)).for_each(|_| ready(())).await;
 }
 
-fn check(setup: &Setup, answer: Answer) -> Verdict {
-    let Answer { read, peer, key, value, expires_at, known } = answer;
+fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
+    let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
     let check = || known.check(&key, value, setup.clock.now());
     let said = std::panic::catch_unwind(AssertUnwindSafe(check));
     let said = said.unwrap_or_else(|_| Err(panicked()));
-    Verdict { read, peer, expires_at, said }
+    AnswerVerdict { read, peer, expires_at, said }
 }
 
-async fn validate(setup: &Setup, job: Job) -> Checked {
+async fn validate(setup: &WorkerSetup, job: InboundRecord) -> ValidatedRecord {
     let key = job.key.clone();
     let validated = AssertUnwindSafe(validate_and_ask(setup, job)).catch_unwind().await;
-    validated.unwrap_or_else(|_| Checked::refused(key, panicked()))
+    validated.unwrap_or_else(|_| ValidatedRecord::refused(key, panicked()))
 }
 
 fn panicked() -> ValidationError {
     ValidationError::Unsupported("the validator panicked".to_owned())
 }
 
-async fn validate_and_ask(setup: &Setup, job: Job) -> Checked {
-    let Job { source, key, value, publisher, expires_at } = job;
+async fn validate_and_ask(setup: &WorkerSetup, job: InboundRecord) -> ValidatedRecord {
+    let InboundRecord { source, key, value, publisher, expires_at } = job;
     let begun = setup.meter.begin();
-    let checked = Checked::new(&setup.registry, key.clone(), &value, setup.clock.now());
+    let checked = ValidatedRecord::new(&setup.registry, key.clone(), &value, setup.clock.now());
     setup.meter.end(Timed::Validation, begun);
     let asked = match &setup.asks {
         Some(asks) if checked.has_good() => asks.validate(&key, &value, source).await,
@@ -215,7 +215,7 @@ async fn validate_and_ask(setup: &Setup, job: Job) -> Checked {
     };
     match asked {
         Ok(()) => checked.with_origin(publisher, expires_at),
-        Err(reason) => Checked::refused(key, reason),
+        Err(reason) => ValidatedRecord::refused(key, reason),
     }
 }
 

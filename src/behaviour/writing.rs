@@ -13,15 +13,15 @@ use super::{
     config::BehaviourConfig,
     env::Env,
     own::{Duty, OwnRecords},
-    sending::Sender,
+    sending::SendPurpose,
 };
 use crate::{
     client::{
         ClientError, End, Follower, KeepId, Publication, PublicationContent, PublishedUpdate,
         Reply, Write,
     },
-    query::{Reading, Spread},
-    store::{Checked, WriteError, storage::RecordId},
+    query::{Reading, RecordPut},
+    store::{ValidatedRecord, WriteError, storage::RecordId},
 };
 use smart_record_core::{Fault, RecordKey, SmartRecord, Timestamp, Writer};
 
@@ -40,7 +40,7 @@ struct Waiting {
     is_renewal: bool,
 }
 
-type Written = Result<(Spread, Publication), ClientError>;
+type Written = Result<(RecordPut, Publication), ClientError>;
 
 /// What is to be done next.
 #[expect(clippy::large_enum_variant, reason = "it is carried out at once, nothing is full of them")]
@@ -48,15 +48,15 @@ pub(super) enum Next {
     /// The network is asked what an own space says already; then [`Writes::on_resumed`].
     Resume(RecordKey),
     /// Something is sent.
-    Send(Spread, Sender),
+    Send(RecordPut, SendPurpose),
 }
 
 impl Next {
     /// Sends what was written, or answers that it could not be.
     pub(super) fn of(reply: Reply<Publication>, written: Written) -> Option<Self> {
         match written {
-            Ok((spread, publication)) => {
-                Some(Self::Send(spread, Sender::Client(reply, publication)))
+            Ok((record_put, publication)) => {
+                Some(Self::Send(record_put, SendPurpose::Client(reply, publication)))
             }
             Err(error) => {
                 reply.send(Err(error));
@@ -211,8 +211,8 @@ impl Writes {
         let now = env.now();
         let rules = env.rules(key)?;
         let (update, record, undo) = self.own.write(key, rules.limits(), write, now)?;
-        let spread = match store(env, &record) {
-            Ok(spread) => spread,
+        let record_put = match store(env, &record) {
+            Ok(record_put) => record_put,
             Err(error) => {
                 self.own.undo(undo);
                 return Err(error.into());
@@ -227,10 +227,10 @@ impl Writes {
                 expires_at: update.expires_at(),
             }),
             peers: Vec::new(),
-            chunks: spread.len(),
+            chunks: record_put.len(),
             follower: Follower::default(),
         };
-        Ok((spread, publication))
+        Ok((record_put, publication))
     }
 
     /// Puts a value, which a handle keeps from then on if one is given.
@@ -301,20 +301,20 @@ impl Writes {
             tracing::warn!(%error, %key, "what is kept could not be signed anew");
         }
         let record = self.own.record(key, now)?;
-        let spread = store(env, &record).unwrap_or_else(|error| {
+        let record_put = store(env, &record).unwrap_or_else(|error| {
             // Others may still take it.
             tracing::warn!(%error, %key, "our own store does not take an own space any more");
-            Spread::of(&record, env.bounds.chunk_bytes)
+            RecordPut::of(&record, env.bounds.chunk_bytes)
         });
-        Some(Next::Send(spread, Sender::Refresh))
+        Some(Next::Send(record_put, SendPurpose::Refresh))
     }
 
     /// Sends the values again that are kept under a key, unless something better is known.
     fn resend_values(&mut self, env: &mut Env, key: &RecordKey, now: Timestamp) -> Option<Next> {
         let value = self.own.values(key, &env.registry, now)?;
-        let checked = Checked::new(&env.registry, key.clone(), &value, now);
-        let spread = match Spread::begin(env.kad.store_mut(), checked) {
-            Ok(spread) => spread,
+        let checked = ValidatedRecord::new(&env.registry, key.clone(), &value, now);
+        let record_put = match RecordPut::begin(env.kad.store_mut(), checked) {
+            Ok(record_put) => record_put,
             Err(error) if matches!(error.fault(), Some(Fault::Stale | Fault::Expired)) => {
                 tracing::debug!(%error, %key, "a value is not kept any more");
                 self.own.forget_values(key);
@@ -323,10 +323,10 @@ impl Writes {
             Err(error) => {
                 // Others may still take it.
                 tracing::warn!(%error, %key, "our own store does not take a kept value any more");
-                Spread::new(key.clone(), vec![value], None)
+                RecordPut::new(key.clone(), vec![value], None)
             }
         };
-        Some(Next::Send(spread, Sender::Refresh))
+        Some(Next::Send(record_put, SendPurpose::Refresh))
     }
 
     /// Nobody has taken what was written: it is sent again soon.
@@ -353,20 +353,20 @@ impl Writes {
 }
 
 /// Stores an own space, and makes it ready to be sent.
-fn store(env: &mut Env, record: &SmartRecord) -> Result<Spread, WriteError> {
-    Spread::begin(env.kad.store_mut(), Checked::verified(record.clone()))
+fn store(env: &mut Env, record: &SmartRecord) -> Result<RecordPut, WriteError> {
+    RecordPut::begin(env.kad.store_mut(), ValidatedRecord::verified(record.clone()))
 }
 
 /// Puts a value as it is.
 fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
-    let checked = Checked::new(&env.registry, key.clone(), &value, env.now());
+    let checked = ValidatedRecord::new(&env.registry, key.clone(), &value, env.now());
     let content = match checked.record() {
         Some(record) => PublicationContent::Record(record.clone()),
         None => PublicationContent::Value(value),
     };
-    let spread = Spread::begin(env.kad.store_mut(), checked)?;
+    let record_put = RecordPut::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
-    let chunks = spread.len();
+    let chunks = record_put.len();
     let (peers, follower) = (Vec::new(), Follower::default());
-    Ok((spread, Publication { key, content, peers, chunks, follower }))
+    Ok((record_put, Publication { key, content, peers, chunks, follower }))
 }

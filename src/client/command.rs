@@ -126,12 +126,12 @@ pub(crate) enum Command {
     /// Registers a handle, which will end.
     Handle(Ending),
     Read(RecordKey, Option<ReadOptions>, Reply<Reading>),
-    Stream(RecordKey, ReadOptions, latest::Sender<Reading>),
-    Watch(RecordKey, latest::Sender<Arc<Snapshot>>),
+    Stream(RecordKey, ReadOptions, latest::LatestSender<Reading>),
+    Watch(RecordKey, latest::LatestSender<Arc<Snapshot>>),
     /// Replies when no operation of clients is under way.
     Close(Reply<()>),
     /// Runs a function on the local store.
-    Look(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
+    WithStore(Box<dyn FnOnce(&mut SmartRecordStore) + Send>),
 }
 
 impl Command {
@@ -143,7 +143,7 @@ impl Command {
             Self::Stream(.., sender) => sender.is_closed(),
             Self::Watch(_, sender) => sender.is_closed(),
             Self::Close(reply) => reply.is_gone(),
-            Self::Handle(_) | Self::Look(_) => false,
+            Self::Handle(_) | Self::WithStore(_) => false,
         }
     }
 }

@@ -16,7 +16,7 @@ use smart_record_core::{Dict, RecordKey};
 
 /// Common part of both kinds of handles.
 #[derive(Debug)]
-struct Keep {
+struct HandleInner {
     key: RecordKey,
     id: KeepId,
     // Dropped before the client, so the end of every handle is known when the last client is gone.
@@ -24,7 +24,7 @@ struct Keep {
     client: Client,
 }
 
-impl Keep {
+impl HandleInner {
     /// Registers a new handle with the behaviour.
     async fn begin(client: &Client, key: RecordKey) -> Result<Self, ClientError> {
         let (end, receiver) = oneshot::channel();
@@ -52,7 +52,7 @@ impl Keep {
 #[derive(Debug)]
 #[must_use = "what is kept is withdrawn when this is dropped"]
 pub struct KeepHandle {
-    keep: Keep,
+    keep: HandleInner,
     ttl: Duration,
     publication: Publication,
 }
@@ -65,7 +65,7 @@ impl KeepHandle {
         ttl: Duration,
     ) -> Result<Self, ClientError> {
         client.check_space(&key)?;
-        let keep = Keep::begin(client, key).await?;
+        let keep = HandleInner::begin(client, key).await?;
         let write = Write::Keep(keep.id, document, ttl);
         let written = client.write(keep.key.clone(), write).await;
         let publication = written.or_else(ClientError::into_publication)?;
@@ -95,7 +95,7 @@ impl KeepHandle {
     /// # Errors
     /// As [`Client::keep`]. On an error the previous document stays kept.
     pub async fn update(&self, document: Dict) -> Result<Publication, ClientError> {
-        let Keep { key, id, client, .. } = &self.keep;
+        let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
     }
 
@@ -108,7 +108,7 @@ impl KeepHandle {
     /// As [`Client::publish`]. On an error the document is no longer kept, but lives until its
     /// `ttl` is over.
     pub async fn withdraw(self) -> Result<Publication, ClientError> {
-        let Keep { key, id, client, .. } = &self.keep;
+        let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::WithdrawKept(*id)).await
     }
 
@@ -132,7 +132,7 @@ impl KeepHandle {
 #[derive(Debug)]
 #[must_use = "the value is not sent again once this is dropped"]
 pub struct KeepValueHandle {
-    keep: Keep,
+    keep: HandleInner,
     publication: Publication,
 }
 
@@ -143,7 +143,7 @@ impl KeepValueHandle {
         value: Bytes,
     ) -> Result<Self, ClientError> {
         client.check_value(&key)?;
-        let keep = Keep::begin(client, key).await?;
+        let keep = HandleInner::begin(client, key).await?;
         let put = client.put_by(keep.key.clone(), value, Some(keep.id)).await;
         let publication = put.or_else(ClientError::into_publication)?;
         Ok(Self { keep, publication })
@@ -164,7 +164,7 @@ impl KeepValueHandle {
     /// # Errors
     /// As [`Client::put`]. On an error the previous value stays kept.
     pub async fn update(&self, value: impl Into<Bytes>) -> Result<Publication, ClientError> {
-        let Keep { key, id, client, .. } = &self.keep;
+        let HandleInner { key, id, client, .. } = &self.keep;
         client.put_by(key.clone(), value.into(), Some(*id)).await
     }
 

@@ -10,32 +10,32 @@ use std::{
 use futures::Stream;
 
 #[derive(Debug)]
-struct Shared<T> {
+struct LatestState<T> {
     latest: Option<T>,
     is_closed: bool,
     receiver: Option<Waker>,
 }
 
-/// Sender; dropping it ends the receiver's stream.
+/// LatestSender; dropping it ends the receiver's stream.
 #[derive(Debug)]
-pub(crate) struct Sender<T>(Arc<Mutex<Shared<T>>>);
+pub(crate) struct LatestSender<T>(Arc<Mutex<LatestState<T>>>);
 
-/// Receiver; a stream of values.
+/// LatestReceiver; a stream of values.
 #[derive(Debug)]
-pub(crate) struct Receiver<T>(Arc<Mutex<Shared<T>>>);
+pub(crate) struct LatestReceiver<T>(Arc<Mutex<LatestState<T>>>);
 
-pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Shared { latest: None, is_closed: false, receiver: None };
+pub(crate) fn channel<T>() -> (LatestSender<T>, LatestReceiver<T>) {
+    let shared = LatestState { latest: None, is_closed: false, receiver: None };
     let shared = Arc::new(Mutex::new(shared));
-    (Sender(shared.clone()), Receiver(shared))
+    (LatestSender(shared.clone()), LatestReceiver(shared))
 }
 
-fn lock<T>(shared: &Mutex<Shared<T>>) -> MutexGuard<'_, Shared<T>> {
+fn lock<T>(shared: &Mutex<LatestState<T>>) -> MutexGuard<'_, LatestState<T>> {
     // A panic cannot leave the state inconsistent.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<T> Sender<T> {
+impl<T> LatestSender<T> {
     /// Sends a value, replacing one that was not received yet.
     pub(crate) fn send(&self, value: T) {
         let mut shared = lock(&self.0);
@@ -53,7 +53,7 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T> Drop for Sender<T> {
+impl<T> Drop for LatestSender<T> {
     fn drop(&mut self) {
         let mut shared = lock(&self.0);
         shared.is_closed = true;
@@ -65,7 +65,7 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-impl<T> Stream for Receiver<T> {
+impl<T> Stream for LatestReceiver<T> {
     type Item = T;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {

@@ -65,14 +65,14 @@ impl Progress {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ProgressCell {
     progress: Progress,
     waiting: Vec<Waker>,
 }
 
 /// Follows a write.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Follower(Arc<Mutex<Shared>>);
+pub(crate) struct Follower(Arc<Mutex<ProgressCell>>);
 
 /// Tells what becomes of a write. Dropping it is its end.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl PartialEq for Follower {
 impl Eq for Follower {}
 
 impl Follower {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, ProgressCell> {
         // No panic can have left it half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,17 +8,17 @@ use std::{
 
 use futures::{Stream, StreamExt};
 
-use super::latest::Receiver;
+use super::latest::LatestReceiver;
 use crate::query::{Reading, Snapshot};
 
 /// Stream of snapshots of a record, one for each change; see
 /// [`Client::watch`](super::Client::watch). A slow reader misses intermediate snapshots.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
-pub struct Watch(Receiver<Arc<Snapshot>>);
+pub struct Watch(LatestReceiver<Arc<Snapshot>>);
 
 impl Watch {
-    pub(super) const fn new(receiver: Receiver<Arc<Snapshot>>) -> Self {
+    pub(super) const fn new(receiver: LatestReceiver<Arc<Snapshot>>) -> Self {
         Self(receiver)
     }
 }
@@ -34,10 +34,10 @@ impl Stream for Watch {
 /// Ever better readings of a record; see [`Client::read`](super::Client::read). One who is slow misses what was in between.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
-pub struct Readings(Receiver<Reading>);
+pub struct Readings(LatestReceiver<Reading>);
 
 impl Readings {
-    pub(super) const fn new(receiver: Receiver<Reading>) -> Self {
+    pub(super) const fn new(receiver: LatestReceiver<Reading>) -> Self {
         Self(receiver)
     }
 }

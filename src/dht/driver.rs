@@ -24,8 +24,8 @@ use super::{DhtConfig, DhtError};
 #[cfg(feature = "signed")]
 use crate::store::Origin;
 use crate::{
-    query::{ReadStep, Reading, RecordReader, Spread},
-    store::{Checked, SmartRecordStore, WriteError},
+    query::{ReadStep, Reading, RecordPut, RecordReader},
+    store::{SmartRecordStore, ValidatedRecord, WriteError},
 };
 
 /// Maximum number of queued commands; further calls wait. A guess.
@@ -82,7 +82,7 @@ struct Operation {
 #[derive(Debug)]
 enum Work {
     Get(Box<RecordReader>, Reply<Reading>),
-    Put(Spread, Reply<Vec<PeerId>>),
+    Put(RecordPut, Reply<Vec<PeerId>>),
 }
 
 impl DhtDriver {
@@ -128,9 +128,10 @@ impl DhtDriver {
             },
             Request::Put { key, value, reply } => {
                 let store = kad.store_mut();
-                let checked = Checked::new(store.registry(), key, &value, store.clock().now());
-                match Spread::begin(store, checked) {
-                    Ok(spread) => self.begin(Work::Put(spread, reply), kad),
+                let checked =
+                    ValidatedRecord::new(store.registry(), key, &value, store.clock().now());
+                match RecordPut::begin(store, checked) {
+                    Ok(record_put) => self.begin(Work::Put(record_put, reply), kad),
                     Err(error) => answer(reply, Err(error.into())),
                 }
             }
@@ -140,16 +141,16 @@ impl DhtDriver {
                 let expires_at = Some(now.saturating_add(lifetime));
                 if here {
                     let store = kad.store_mut();
-                    let checked = Checked::new(store.registry(), key.clone(), &value, now);
+                    let checked = ValidatedRecord::new(store.registry(), key.clone(), &value, now);
                     let checked = checked.with_origin(None, expires_at);
                     if let Err(error) = store.insert(checked, Origin::Remote) {
                         tracing::debug!(%error, "a record was not stored");
                     }
                 }
                 if !peers.is_empty() {
-                    let spread = Spread::new(key, vec![value], expires_at).to(peers);
+                    let record_put = RecordPut::new(key, vec![value], expires_at).to(peers);
                     // No caller waits for the result.
-                    self.begin(Work::Put(spread, oneshot::channel().0), kad);
+                    self.begin(Work::Put(record_put, oneshot::channel().0), kad);
                 }
             }
             Request::TimeUp => self.end_late(kad),
@@ -178,13 +179,13 @@ impl DhtDriver {
                 let work = Work::Get(reader, reply);
                 self.operations.insert(query, Operation { work, deadline });
             }
-            (Work::Put(mut spread, reply), QueryResult::GetClosestPeers(result)) => {
-                spread.on_closest(result, kad.store_mut().local_peer());
-                self.send(spread, reply, deadline, kad);
+            (Work::Put(mut record_put, reply), QueryResult::GetClosestPeers(result)) => {
+                record_put.on_closest(result, kad.store_mut().local_peer());
+                self.send(record_put, reply, deadline, kad);
             }
-            (Work::Put(mut spread, reply), QueryResult::PutRecord(result)) => {
-                spread.on_put(result);
-                self.send(spread, reply, deadline, kad);
+            (Work::Put(mut record_put, reply), QueryResult::PutRecord(result)) => {
+                record_put.on_put(result);
+                self.send(record_put, reply, deadline, kad);
             }
             // Queries of this driver have no other results.
             _ => {}
@@ -195,11 +196,11 @@ impl DhtDriver {
         let deadline = Instant::now().checked_add(self.config.timeout());
         let query = match work {
             Work::Get(ref reader, _) => ask(reader, kad),
-            Work::Put(spread, reply) if !spread.peers().is_empty() => {
-                return self.send(spread, reply, deadline, kad);
+            Work::Put(record_put, reply) if !record_put.peers().is_empty() => {
+                return self.send(record_put, reply, deadline, kad);
             }
-            Work::Put(ref spread, _) => {
-                let key = spread.key.as_bytes().to_vec();
+            Work::Put(ref record_put, _) => {
+                let key = record_put.key.as_bytes().to_vec();
                 kad.get_n_closest_peers(key, self.config.replicas())
             }
         };
@@ -209,17 +210,17 @@ impl DhtDriver {
     /// Sends the next chunk, or ends the put.
     fn send(
         &mut self,
-        mut spread: Spread,
+        mut record_put: RecordPut,
         reply: Reply<Vec<PeerId>>,
         deadline: Option<Instant>,
         kad: &mut kad::Behaviour<SmartRecordStore>,
     ) {
         let now = kad.store_mut().clock().now();
-        let Some((record, peers)) = spread.next_record(now) else {
-            return end_put(spread, reply);
+        let Some((record, peers)) = record_put.next_record(now) else {
+            return end_put(record_put, reply);
         };
         let query = kad.put_record_to(record, peers.into_iter(), Quorum::All);
-        self.operations.insert(query, Operation { work: Work::Put(spread, reply), deadline });
+        self.operations.insert(query, Operation { work: Work::Put(record_put, reply), deadline });
     }
 
     /// Ends the operations whose deadline has passed.
@@ -233,13 +234,13 @@ impl DhtDriver {
                     reader.time_out();
                     end_read(*reader, reply, kad.store_mut());
                 }
-                Work::Put(spread, reply) if spread.len() > 0 => {
+                Work::Put(record_put, reply) if record_put.len() > 0 => {
                     answer(reply, Err(DhtError::TimedOut));
                 }
-                Work::Put(mut spread, reply) => {
+                Work::Put(mut record_put, reply) => {
                     let query = kad.query(&id);
-                    spread.took(query.as_ref().map_or(&[], |query| took(query.info())));
-                    end_put(spread, reply);
+                    record_put.took(query.as_ref().map_or(&[], |query| took(query.info())));
+                    end_put(record_put, reply);
                 }
             }
             if let Some(mut query) = kad.query_mut(&id) {
@@ -261,8 +262,8 @@ fn end_read(reader: RecordReader, reply: Reply<Reading>, store: &SmartRecordStor
     answer(reply, Ok(reader.into_reading(store.clock().now())));
 }
 
-fn end_put(spread: Spread, reply: Reply<Vec<PeerId>>) {
-    let peers = spread.into_peers();
+fn end_put(record_put: RecordPut, reply: Reply<Vec<PeerId>>) {
+    let peers = record_put.into_peers();
     answer(reply, if peers.is_empty() { Err(DhtError::NotReplicated) } else { Ok(peers) });
 }
 

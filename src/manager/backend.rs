@@ -17,7 +17,10 @@ pub trait RecordBackend: Send + Sync {
     ///
     /// # Errors
     /// If no holder could be asked.
-    fn fetch(&self, key: &RecordKey) -> impl Future<Output = Result<Found, Self::Error>> + Send;
+    fn fetch(
+        &self,
+        key: &RecordKey,
+    ) -> impl Future<Output = Result<BackendAnswers, Self::Error>> + Send;
 
     /// Puts a complete value under `key`. Returns the number of other peers that acknowledged it.
     ///
@@ -38,21 +41,21 @@ pub trait RecordBackend: Send + Sync {
 
 /// Answers of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct BackendAnswers {
     /// Values, each with its holder.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<HeldValue>,
     /// Holders that should have a value and have none.
     pub missing: Vec<Holder>,
     /// Holders whose value the backend found to be invalid, with the errors.
     pub refused: Vec<(Holder, ValidationError)>,
 }
 
-impl From<Reading> for Found {
+impl From<Reading> for BackendAnswers {
     fn from(reading: Reading) -> Self {
         let lifetime = reading.expires_at.map(|at| at.saturating_since(reading.snapshot.at));
         let answers = reading.values().map(|(holder, value)| {
             let holder = holder.map_or(Holder::Local, Holder::Peer);
-            Answer { holder, value: value.clone(), lifetime }
+            HeldValue { holder, value: value.clone(), lifetime }
         });
         Self {
             answers: answers.collect(),
@@ -68,7 +71,7 @@ impl From<Reading> for Found {
 
 /// A value with its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HeldValue {
     /// The holder.
     pub holder: Holder,
     /// The value, not validated.

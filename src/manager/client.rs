@@ -11,14 +11,14 @@
 
 use bytes::Bytes;
 
-use super::backend::{Found, RecordBackend};
+use super::backend::{BackendAnswers, RecordBackend};
 use crate::client::{Client, ClientError};
 use smart_record_core::RecordKey;
 
 impl RecordBackend for Client {
     type Error = ClientError;
 
-    async fn fetch(&self, key: &RecordKey) -> Result<Found, ClientError> {
+    async fn fetch(&self, key: &RecordKey) -> Result<BackendAnswers, ClientError> {
         Ok(self.get(key.clone()).await?.into())
     }
 

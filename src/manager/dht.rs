@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smart_record_core::RecordKey;
 
-use super::backend::{Correction, Found, Holder, RecordBackend};
+use super::backend::{BackendAnswers, Correction, Holder, RecordBackend};
 use crate::dht::{Dht, DhtError};
 
 /// Maximum lifetime of a copy, whatever its holders say: Kademlia's default lifetime of a record.
@@ -24,8 +24,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 impl RecordBackend for Dht {
     type Error = DhtError;
 
-    async fn fetch(&self, key: &RecordKey) -> Result<Found, DhtError> {
-        let mut found = Found::from(self.get(key.clone()).await?);
+    async fn fetch(&self, key: &RecordKey) -> Result<BackendAnswers, DhtError> {
+        let mut found = BackendAnswers::from(self.get(key.clone()).await?);
         if found.answers.iter().all(|answer| answer.holder != Holder::Local) {
             found.missing.push(Holder::Local);
         }

@@ -10,7 +10,7 @@ use libp2p_identity::Keypair;
 use libp2p_kad::store::RecordStore;
 use web_time::Instant;
 
-use super::backend::{Answer, Found, Holder, RecordBackend};
+use super::backend::{BackendAnswers, HeldValue, Holder, RecordBackend};
 use crate::store::{Quota, SmartRecordStore, StoreConfig, WriteError};
 use smart_record_core::{RecordKey, Registry};
 
@@ -49,14 +49,14 @@ impl StoreBackend {
 impl RecordBackend for StoreBackend {
     type Error = WriteError;
 
-    async fn fetch(&self, key: &RecordKey) -> Result<Found, Self::Error> {
+    async fn fetch(&self, key: &RecordKey) -> Result<BackendAnswers, Self::Error> {
         let store = self.store();
-        let answer = store.get(&libp2p_kad::RecordKey::new(key)).map(|record| Answer {
+        let answer = store.get(&libp2p_kad::RecordKey::new(key)).map(|record| HeldValue {
             holder: Holder::Local,
             value: Bytes::copy_from_slice(&record.value),
             lifetime: record.expires.map(|at| at.saturating_duration_since(Instant::now())),
         });
-        Ok(Found { answers: answer.into_iter().collect(), ..Found::default() })
+        Ok(BackendAnswers { answers: answer.into_iter().collect(), ..BackendAnswers::default() })
     }
 
     async fn put(&self, key: &RecordKey, value: Bytes) -> Result<usize, Self::Error> {

@@ -19,7 +19,7 @@ use smart_record_lookup::RequestId;
 use super::{
     Failure,
     handler::Command,
-    message::{Answer, Request},
+    message::{Request, Response},
 };
 
 /// How a request has ended.
@@ -27,7 +27,7 @@ use super::{
 pub(crate) struct Ended {
     pub(crate) id: RequestId,
     pub(crate) peer: PeerId,
-    pub(crate) result: Result<Answer, Failure>,
+    pub(crate) result: Result<Response, Failure>,
 }
 
 /// Where a request is.
@@ -148,7 +148,7 @@ impl Deliveries {
     }
 
     /// The request was answered, or failed.
-    pub(super) fn on_outcome(&mut self, id: RequestId, result: Result<Answer, Failure>) {
+    pub(super) fn on_outcome(&mut self, id: RequestId, result: Result<Response, Failure>) {
         if let Some(Pending { peer, .. }) = self.pending.remove(&id) {
             self.events.push_back(ToSwarm::GenerateEvent(Ended { id, peer, result }));
         }
@@ -292,8 +292,8 @@ mod tests {
         assert_eq!(events(&mut deliveries), ["dial", "send 2", "send 3"]);
         deliveries.cancel(id(2));
         // Its answer was on the way.
-        deliveries.on_outcome(id(2), Ok(Answer::default()));
-        deliveries.on_outcome(id(3), Ok(Answer::default()));
+        deliveries.on_outcome(id(2), Ok(Response::default()));
+        deliveries.on_outcome(id(3), Ok(Response::default()));
         deliveries.cancel(id(3));
         assert_eq!(events(&mut deliveries), ["cancel 2", "answered 3"]);
         assert!(deliveries.pending.is_empty());

@@ -30,7 +30,7 @@ use smart_record_lookup::RequestId;
 
 use super::{
     Failure,
-    message::{Answer, InvalidAnswer, MAX_ANSWER_BYTES, Request},
+    message::{InvalidAnswer, MAX_ANSWER_BYTES, Request, Response},
 };
 
 /// Most streams on a connection. A server of rust-libp2p takes 32, Kademlia's own among them, and drops the next without a word.
@@ -48,12 +48,12 @@ pub struct Command {
 
 /// What a connection tells the behaviour: how a request has ended that was not cancelled.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct CommandOutcome {
     pub(super) id: RequestId,
-    pub(super) result: Result<Answer, Failure>,
+    pub(super) result: Result<Response, Failure>,
 }
 
-type HandlerEvent = ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, RequestId, Outcome>;
+type HandlerEvent = ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, RequestId, CommandOutcome>;
 
 /// The requests on one connection.
 pub struct Handler {
@@ -65,7 +65,7 @@ pub struct Handler {
     /// Those for which a stream is being negotiated; `None` for one that was cancelled.
     negotiating: BTreeMap<RequestId, Option<Arc<Request>>>,
     /// Those that have a stream.
-    exchanges: Vec<(RequestId, BoxFuture<'static, Result<Answer, Failure>>)>,
+    exchanges: Vec<(RequestId, BoxFuture<'static, Result<Response, Failure>>)>,
     events: VecDeque<HandlerEvent>,
     is_reported: bool,
 }
@@ -100,7 +100,7 @@ impl Handler {
             // Our side stays open: a stream that is dropped then is reset, so the peer has no more work with what was given up.
             stream.flush().await.map_err(closed)?;
             let message = read_packet(&mut stream).await?;
-            Ok(Answer::read(message, &request, &local, &remote)?)
+            Ok(Response::read(message, &request, &local, &remote)?)
         };
         self.exchanges.push((id, exchange.boxed()));
     }
@@ -122,14 +122,15 @@ impl Handler {
         self.end(id, Err(failure));
     }
 
-    fn end(&mut self, id: RequestId, result: Result<Answer, Failure>) {
-        self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(Outcome { id, result }));
+    fn end(&mut self, id: RequestId, result: Result<Response, Failure>) {
+        self.events
+            .push_back(ConnectionHandlerEvent::NotifyBehaviour(CommandOutcome { id, result }));
     }
 }
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
-    type ToBehaviour = Outcome;
+    type ToBehaviour = CommandOutcome;
     type InboundProtocol = DeniedUpgrade;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();

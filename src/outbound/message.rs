@@ -66,7 +66,7 @@ pub(crate) struct Closer {
 
 /// The answer to a [`Request`]. Nothing in it is checked beyond its form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// To a GET: the record, if the peer has one.
     pub(crate) record: Option<Record>,
     /// To a GET and to FIND_NODE: the closest peers that the peer knows, without the local one.
@@ -136,7 +136,7 @@ impl Request {
     }
 }
 
-impl Answer {
+impl Response {
     /// Reads the message with which a peer that was met at `remote` has answered the request.
     pub(super) fn read(
         message: Bytes,
@@ -237,8 +237,8 @@ mod tests {
         "/ip4/1.2.3.4/tcp/1".parse().unwrap()
     }
 
-    fn read(message: &proto::Message, request: &Request) -> Result<Answer, InvalidAnswer> {
-        Answer::read(message.encode_to_vec().into(), request, &PeerId::random(), &remote())
+    fn read(message: &proto::Message, request: &Request) -> Result<Response, InvalidAnswer> {
+        Response::read(message.encode_to_vec().into(), request, &PeerId::random(), &remote())
     }
 
     fn get() -> Request {
@@ -277,7 +277,7 @@ mod tests {
             ..proto::Record::default()
         };
         let mut answer = message(&request);
-        assert_eq!(read(&answer, &request), Ok(Answer::default()));
+        assert_eq!(read(&answer, &request), Ok(Response::default()));
         answer.record = Some(about(b"/sr/key"));
         assert_eq!(read(&answer, &request).unwrap().record.unwrap().value, b"value"[..]);
         answer.record = Some(about(b"/sr/other"));
@@ -286,7 +286,7 @@ mod tests {
         answer.key = Bytes::from_static(b"/sr/other");
         assert_eq!(read(&answer, &request), Err(InvalidAnswer::OtherKey));
         answer.key = request.key().clone();
-        assert_eq!(read(&answer, &request), Ok(Answer::default()));
+        assert_eq!(read(&answer, &request), Ok(Response::default()));
         for of_type in [0, 2, 3, 4, 5, 99, -1] {
             answer.r#type = of_type;
             assert_eq!(read(&answer, &request), Err(InvalidAnswer::OtherType(of_type)));
@@ -297,7 +297,7 @@ mod tests {
         let mut answer = message(&put);
         assert_eq!(read(&answer, &put), Err(InvalidAnswer::OtherValue), "no value at all");
         answer.record = Some(about(b"/sr/key"));
-        assert_eq!(read(&answer, &put), Ok(Answer::default()));
+        assert_eq!(read(&answer, &put), Ok(Response::default()));
         answer.record = Some(about(b"/sr/other"));
         assert_eq!(read(&answer, &put), Err(InvalidAnswer::OtherKey));
         answer.record = Some(proto::Record { value: Bytes::new(), ..about(b"/sr/key") });
@@ -318,7 +318,7 @@ mod tests {
         let nobody = proto::Peer { id: Bytes::from_static(b"nobody"), ..peer(a, &[]) };
         answer.closer_peers = vec![mixed, nobody, peer(local, &[&own]), peer(b, &many)];
         let bytes = Bytes::from(answer.encode_to_vec());
-        let closer = Answer::read(bytes, &request, &local, &remote()).unwrap().closer;
+        let closer = Response::read(bytes, &request, &local, &remote()).unwrap().closer;
         let shown: Vec<_> = closer.iter().map(|it| (it.peer, it.addresses.len())).collect();
         assert_eq!(shown, [(a, 1), (b, 3)]);
         assert_eq!(closer[0].addresses[0].to_string(), "/ip4/5.6.7.8/tcp/3");
@@ -334,7 +334,7 @@ mod tests {
         let counted = |answer: &proto::Message| count_fields(&answer.encode_to_vec()).unwrap();
         answer.closer_peers = vec![proto::Peer::default(); MAX_FIELDS - 1];
         assert_eq!(counted(&answer), MAX_FIELDS);
-        assert_eq!(read(&answer, &request), Ok(Answer::default()));
+        assert_eq!(read(&answer, &request), Ok(Response::default()));
         answer.closer_peers.push(proto::Peer::default());
         assert_eq!(read(&answer, &request), Err(InvalidAnswer::TooManyFields));
         let addrs = vec![Bytes::new(); MAX_FIELDS];
@@ -358,7 +358,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Answer::read(bytes.into(), &get(), &PeerId::random(), &remote());
+            let _ = Response::read(bytes.into(), &get(), &PeerId::random(), &remote());
         }
 
         #[test]

@@ -20,7 +20,7 @@ use smart_record_lookup::{self as lookup, Place, RequestId, Requests};
 use smart_record_testing_swarms::{PROTOCOL, Scripted, listening, within};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Answer, Ended, Failure, Outbound, Record, Request};
+use super::{Ended, Failure, Outbound, Record, Request, Response};
 use crate::proto::kademlia as proto;
 
 /// A peer that can be asked.
@@ -156,7 +156,7 @@ async fn ask(
     swarm: &mut Swarm<Outbound>,
     peer: &Peer,
     request: Request,
-) -> Result<Answer, Failure> {
+) -> Result<Response, Failure> {
     let id = send(swarm.behaviour_mut(), peer, request);
     let ended = next(swarm).await;
     assert_eq!((ended.id, ended.peer), (id, peer.id));

@@ -10,14 +10,14 @@ use super::PublisherError;
 use crate::clock::SystemClock;
 use smart_record_core::Clock;
 use smart_record_formats::presence::{
-    AnnounceError, Announcement, ExchangeKey, HalfSigned, PresenceLimits,
+    AnnounceError, Announcement, ClientSignedAnnouncement, ExchangeKey, PresenceLimits,
 };
 
 /// Provides the node's signature of an announcement.
 ///
-/// For a node in another process, send it [`HalfSigned::encode`] and decode its reply with
-/// [`Announcement::decode`]. The node decodes with [`HalfSigned::decode`], decides whether it hosts
-/// the client, and signs with [`HalfSigned::countersign`].
+/// For a node in another process, send it [`ClientSignedAnnouncement::encode`] and decode its reply with
+/// [`Announcement::decode`]. The node decodes with [`ClientSignedAnnouncement::decode`], decides whether it hosts
+/// the client, and signs with [`ClientSignedAnnouncement::countersign`].
 pub trait NodeSigner: Send + Sync + 'static {
     /// The node's identity.
     fn public_key(&self) -> PublicKey;
@@ -26,8 +26,10 @@ pub trait NodeSigner: Send + Sync + 'static {
     fn handshake_key(&self) -> ExchangeKey;
 
     /// Has the node countersign. The caller applies a timeout.
-    fn countersign(&self, half: HalfSigned)
-    -> BoxFuture<'_, Result<Announcement, NodeSignerError>>;
+    fn countersign(
+        &self,
+        half: ClientSignedAnnouncement,
+    ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>>;
 }
 
 /// Errors of a [`NodeSigner`].
@@ -86,7 +88,7 @@ impl NodeSigner for LocalNode {
 
     fn countersign(
         &self,
-        half: HalfSigned,
+        half: ClientSignedAnnouncement,
     ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
         let now = self.clock.now();
         let signed = half.countersign(&self.keypair, self.handshake_key, now, &self.limits);
@@ -115,7 +117,7 @@ impl Bounded {
 
     pub(super) async fn countersign(
         &self,
-        half: &HalfSigned,
+        half: &ClientSignedAnnouncement,
     ) -> Result<Announcement, PublisherError> {
         let signing = self.signer.countersign(half.clone());
         let announcement = match select(signing, Delay::new(self.timeout)).await {

@@ -1,4 +1,4 @@
-//! Task of a publisher: announces, renews, and withdraws at the end.
+//! PublisherTask of a publisher: announces, renews, and withdraws at the end.
 //!
 //! **Invariants.** The network is asked for earlier announcements before anything is signed, and
 //! again if an earlier signature was made while the clock was too fast.
@@ -30,27 +30,27 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Minimum delay before a retry.
 const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 
-pub(super) struct Task {
+pub(super) struct PublisherTask {
     client: Client,
     announcer: Announcer,
     signer: Bounded,
     presence_key: ExchangeKey,
     config: PublisherConfig,
-    states: latest::Sender<PublisherState>,
+    states: latest::LatestSender<PublisherState>,
     /// Whether the network was asked for earlier announcements.
     is_resumed: bool,
     /// Number of consecutive failures.
     failures: u32,
 }
 
-impl Task {
+impl PublisherTask {
     pub(super) const fn new(
         client: Client,
         announcer: Announcer,
         signer: Bounded,
         presence_key: ExchangeKey,
         config: PublisherConfig,
-        states: latest::Sender<PublisherState>,
+        states: latest::LatestSender<PublisherState>,
     ) -> Self {
         Self {
             client,

@@ -22,7 +22,7 @@ use smart_record_core::{
 /// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
 /// consolidated or selected value.
 #[derive(Clone)]
-pub(crate) enum Joined {
+pub(crate) enum JoinedAnswers {
     Record(SpaceRules, SmartRecord),
     Value(Arc<dyn Validator>, Option<Bytes>),
 }
@@ -34,7 +34,7 @@ pub(crate) enum Said {
     Value(Bytes),
 }
 
-impl Joined {
+impl JoinedAnswers {
     /// Nothing is known yet.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Joined {
 }
 
 /// Leaves out the validator, which need not be `Debug`.
-impl fmt::Debug for Joined {
+impl fmt::Debug for JoinedAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(_, record) => f.debug_tuple("Record").field(record).finish(),
@@ -326,8 +326,8 @@ mod tests {
         (say("first"), say("then"))
     }
 
-    fn joined(registry: &Registry, records: &[&SmartRecord]) -> Joined {
-        let mut joined = Joined::new(registry, &key()).unwrap();
+    fn joined(registry: &Registry, records: &[&SmartRecord]) -> JoinedAnswers {
+        let mut joined = JoinedAnswers::new(registry, &key()).unwrap();
         for record in records {
             take(&mut joined, record.encode(), NOW).unwrap();
         }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     fn take(
-        joined: &mut Joined,
+        joined: &mut JoinedAnswers,
         value: impl Into<Bytes>,
         now: Timestamp,
     ) -> Result<bool, ValidationError> {
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn of_values_the_best_stays_and_the_others_lack_it() {
-        let mut best = Joined::Value(Arc::new(Longest), None);
+        let mut best = JoinedAnswers::Value(Arc::new(Longest), None);
         let mut take = |value: &'static str| take(&mut best, value, NOW);
         assert_eq!(
             ["bb", "aa", "b", "ccc"].map(&mut take),
@@ -441,7 +441,7 @@ mod tests {
         let all = joined(&registry, &records.iter().collect::<Vec<_>>());
         let len = all.record().unwrap().encode().len();
         assert!(all.exceeds(len / 2) && all.exceeds(len - 1) && !all.exceeds(len + 40));
-        let mut value = Joined::Value(Arc::new(Longest), Some(Bytes::from("abc")));
+        let mut value = JoinedAnswers::Value(Arc::new(Longest), Some(Bytes::from("abc")));
         assert!(value.exceeds(2) && !value.exceeds(3));
         value.set_value(None);
         assert!(!value.exceeds(0));

@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
-    joined::{Joined, Said, beyond},
+    joined::{JoinedAnswers, Said, beyond},
     outcome::{Reading, Snapshot, Withheld},
     versions::Versions,
 };
@@ -68,11 +68,11 @@ pub(crate) struct Bounds {
 
 /// A read that is under way.
 #[derive(Clone, Debug)]
-pub(crate) struct Lookup {
+pub(crate) struct RecordLookup {
     key: RecordKey,
     policy: ReadPolicy,
     bounds: Bounds,
-    joined: Joined,
+    joined: JoinedAnswers,
     said: BTreeMap<PeerId, Said>,
     versions: Versions,
     refused: BTreeMap<PeerId, ValidationError>,
@@ -96,7 +96,7 @@ pub(crate) struct Lookup {
     expires_at: Option<Timestamp>,
 }
 
-impl Lookup {
+impl RecordLookup {
     pub(crate) fn new(
         key: RecordKey,
         policy: ReadPolicy,
@@ -104,7 +104,7 @@ impl Lookup {
         registry: &Registry,
     ) -> Result<Self, ValidationError> {
         Ok(Self {
-            joined: Joined::new(registry, &key)?,
+            joined: JoinedAnswers::new(registry, &key)?,
             key,
             policy,
             bounds,
@@ -130,7 +130,7 @@ impl Lookup {
         &self.key
     }
 
-    pub(crate) fn joined(&self) -> &Joined {
+    pub(crate) fn joined(&self) -> &JoinedAnswers {
         &self.joined
     }
 
@@ -147,7 +147,7 @@ impl Lookup {
     ) -> Result<Self, ValidationError> {
         let mut lookup = Self::new(key, policy, bounds, store.registry())?;
         let local = match &lookup.joined {
-            Joined::Record(rules, _) => {
+            JoinedAnswers::Record(rules, _) => {
                 // The clock may have been set back since it was stored.
                 let latest = now.saturating_add(rules.limits().max_clock_skew());
                 store.record(&lookup.key).map(|record| {
@@ -157,7 +157,7 @@ impl Lookup {
                     }
                 })
             }
-            Joined::Value(..) => store.value(&lookup.key).map(|value| {
+            JoinedAnswers::Value(..) => store.value(&lookup.key).map(|value| {
                 if let Some(StoredValue { value, expires_at, .. }) = value {
                     lookup.on_known_value(&value, expires_at, now);
                     lookup.here = Some(Said::Value(value));
@@ -370,7 +370,8 @@ impl Lookup {
 
     /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
     pub(crate) fn may_be_sliced(&self) -> bool {
-        matches!(self.joined, Joined::Record(..)) && self.joined.exceeds(self.bounds.slice_bytes)
+        matches!(self.joined, JoinedAnswers::Record(..))
+            && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
     /// How many lookups of Kademlia it has taken so far.
@@ -509,12 +510,12 @@ mod tests {
         board
     }
 
-    struct Test(Lookup);
+    struct Test(RecordLookup);
 
     impl Test {
         fn new(policy: ReadPolicy) -> Self {
             let registry = Registry::default();
-            Self(Lookup::new("/sr/a".into(), policy, BOUNDS, &registry).unwrap())
+            Self(RecordLookup::new("/sr/a".into(), policy, BOUNDS, &registry).unwrap())
         }
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
@@ -696,7 +697,7 @@ mod tests {
     fn a_value_is_kept_no_longer_than_by_those_who_have_the_best() {
         let registry = Registry::empty().with("great", Greatest).unwrap();
         let mut lookup =
-            Lookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
+            RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
         let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
         let mut kept_until = |value: &'static str, expires_at| {
             let said = lookup.joined().check(lookup.key(), value.into(), NOW);

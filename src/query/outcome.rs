@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::joined::{Joined, Said, contains};
+use super::joined::{JoinedAnswers, Said, contains};
 use smart_record_core::{
     Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
@@ -37,13 +37,13 @@ pub enum Content {
 
 impl Snapshot {
     /// What is known, without what may go at `now`.
-    pub(crate) fn new(key: RecordKey, joined: Joined, now: Timestamp) -> Self {
+    pub(crate) fn new(key: RecordKey, joined: JoinedAnswers, now: Timestamp) -> Self {
         let content = match joined {
-            Joined::Record(_, mut record) => {
+            JoinedAnswers::Record(_, mut record) => {
                 record.collect(now);
                 Content::Record(record)
             }
-            Joined::Value(_, value) => Content::Value(value),
+            JoinedAnswers::Value(_, value) => Content::Value(value),
         };
         Self { key, content, at: now }
     }

@@ -17,7 +17,7 @@ use smart_record_lookup::{self as search, Failure, NetworkSize, RequestId, Reque
 
 use super::{
     joined::Said,
-    lookup::{Lookup, ReadPolicy},
+    lookup::{ReadPolicy, RecordLookup},
 };
 
 /// How many holders of a record in slices are asked again at a time, as many as a search waits for.
@@ -27,7 +27,7 @@ const REPEATED: usize = 6;
 /// A read that is under way.
 #[derive(Debug)]
 pub(crate) struct Read {
-    answers: Lookup,
+    answers: RecordLookup,
     search: search::Lookup,
     /// Holders of slices that are to be asked again in this round, and those that are waited for.
     again: VecDeque<PeerId>,
@@ -43,7 +43,7 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    pub(crate) const fn new(answers: Lookup, search: search::Lookup) -> Self {
+    pub(crate) const fn new(answers: RecordLookup, search: search::Lookup) -> Self {
         Self {
             answers,
             search,
@@ -56,7 +56,7 @@ impl Read {
         }
     }
 
-    pub(crate) const fn answers(&self) -> &Lookup {
+    pub(crate) const fn answers(&self) -> &RecordLookup {
         &self.answers
     }
 

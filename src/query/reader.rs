@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use libp2p_kad::{self as kad, GetRecordOk, GetRecordResult};
 
-use super::{Bounds, Lookup, ReadPolicy, Reading};
+use super::{Bounds, ReadPolicy, Reading, RecordLookup};
 use crate::{
     clock::wall_clock,
     store::{SmartRecordStore, StoreConfig},
@@ -48,7 +48,7 @@ use smart_record_core::{Malformed, RecordKey, Registry, Timestamp, ValidationErr
 /// ```
 #[derive(Debug)]
 pub struct RecordReader {
-    lookup: Lookup,
+    lookup: RecordLookup,
     is_finished: bool,
 }
 
@@ -80,7 +80,7 @@ impl RecordReader {
         let bounds = bounds(&StoreConfig::default());
         let key = key.into();
         registry.check_key(&key)?;
-        let lookup = Lookup::new(key, ReadPolicy::All, bounds, registry)?;
+        let lookup = RecordLookup::new(key, ReadPolicy::All, bounds, registry)?;
         Ok(Self { lookup, is_finished: false })
     }
 
@@ -95,7 +95,7 @@ impl RecordReader {
     ) -> Result<Self, ValidationError> {
         let (key, now) = (key.into(), store.clock().now());
         store.registry().check_key(&key)?;
-        let lookup = Lookup::begin(store, key, ReadPolicy::All, bounds(store.config()), now)?;
+        let lookup = RecordLookup::begin(store, key, ReadPolicy::All, bounds(store.config()), now)?;
         Ok(Self { lookup, is_finished: false })
     }
 

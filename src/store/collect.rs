@@ -11,8 +11,8 @@ use libp2p_identity::PeerId;
 use super::{
     SmartRecordStore, StorageError,
     event::StoreEvent,
-    plan::Plan,
-    quota::Payers,
+    plan::WritePlan,
+    quota::ChargedTallies,
     rows,
     storage::{Part, PartId, RecordId, SpaceId},
 };
@@ -67,7 +67,7 @@ impl SmartRecordStore {
     }
 
     pub(super) fn drop_record(&mut self, record: RecordId) -> Result<(), StorageError> {
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         self.table.plan_removal(record, false, &mut plan)?;
         self.forget_places(record);
         self.apply(plan)
@@ -136,12 +136,12 @@ impl SmartRecordStore {
         writer: Option<PeerId>,
         rest: Option<Part<'static>>,
     ) -> Result<(), StorageError> {
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         let head = self.table.storage.get(&id.record.head())?;
         let old_head = head.as_ref().map(|part| part.bytes.len());
         let head = head.and_then(|head| rows::decode_head(&head).ok());
         let (key, head_payers) = self.table.head_payers(head);
-        let payers = Payers::of_space(head_payers.namespace, writer.as_ref());
+        let charged = ChargedTallies::of_space(head_payers.namespace, writer.as_ref());
         let is_protected = writer.is_some_and(|writer| self.table.protection.covers(&writer));
         let mut board = match self.table.known_board(id.record)? {
             Some(mut board) => {
@@ -153,9 +153,9 @@ impl SmartRecordStore {
         match rest {
             Some(part) => {
                 board.add(part.bytes.len(), is_protected);
-                plan.set(id, part, Some((old, payers)), payers);
+                plan.set(id, part, Some((old, charged)), charged);
             }
-            None => plan.remove(id, old, payers),
+            None => plan.remove(id, old, charged),
         }
         if board.spaces == 0 && self.table.has_other_spaces(id)? {
             // A head is never removed before its spaces.
@@ -176,16 +176,16 @@ impl SmartRecordStore {
         }
         self.apply(plan)?;
         if is_protected && board.spaces > 0 && board.protected_spaces == 0 {
-            self.victims.notice(head, key.as_ref().and_then(RecordKey::namespace));
+            self.candidates.notice(head, key.as_ref().and_then(RecordKey::namespace));
         }
         Ok(())
     }
 
     fn collect_head(&mut self, id: PartId) -> Result<(), StorageError> {
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         if let Some(part) = self.table.storage.get(&id)? {
-            let (_, payers) = self.table.head_payers(rows::decode_head(&part).ok());
-            plan.remove(id, part.bytes.len(), payers);
+            let (_, charged) = self.table.head_payers(rows::decode_head(&part).ok());
+            plan.remove(id, part.bytes.len(), charged);
         }
         self.apply(plan)
     }

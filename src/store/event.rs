@@ -222,14 +222,14 @@ impl Subscribers {
 
 /// Events, counters and subscribers of a store.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct EventLog {
     subscribers: Subscribers,
     pub(super) counters: Observed<Counters>,
     /// The records evicted since the last commit.
     evicted: Vec<RecordKey>,
 }
 
-impl News {
+impl EventLog {
     pub(super) fn subscribe(&mut self, capacity: usize) -> Events {
         self.subscribers.subscribe(capacity)
     }

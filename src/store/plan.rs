@@ -7,14 +7,14 @@
 
 use super::{
     StorageError,
-    quota::{Ledger, Payers},
+    quota::{ChargedTallies, Ledger},
     rows,
     storage::{Change, Part, PartId, Storage},
 };
 
 /// Changes that are applied together, and their effect on the size of the store.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct WritePlan {
     changes: Vec<Change>,
     pub(super) ledger: Ledger,
     pub(super) added: usize,
@@ -23,28 +23,28 @@ pub(super) struct Plan {
     pub(super) evicted_spaces: usize,
 }
 
-impl Plan {
+impl WritePlan {
     /// Writes a row. `old` is the size of the row that it replaces and who is charged for that.
     pub(super) fn set(
         &mut self,
         id: PartId,
         part: Part<'static>,
-        old: Option<(usize, Payers)>,
-        payers: Payers,
+        old: Option<(usize, ChargedTallies)>,
+        charged: ChargedTallies,
     ) {
         self.added = self.added.saturating_add(rows::cost(part.bytes.len()));
-        self.ledger.charge(id, part.bytes.len(), payers);
-        if let Some((old, payers)) = old {
+        self.ledger.charge(id, part.bytes.len(), charged);
+        if let Some((old, charged)) = old {
             self.removed = self.removed.saturating_add(rows::cost(old));
-            self.ledger.refund(id, old, payers);
+            self.ledger.refund(id, old, charged);
         }
         self.changes.push(Change::Set(id, part));
     }
 
     /// Removes a row of `old` bytes.
-    pub(super) fn remove(&mut self, id: PartId, old: usize, payers: Payers) {
+    pub(super) fn remove(&mut self, id: PartId, old: usize, charged: ChargedTallies) {
         self.removed = self.removed.saturating_add(rows::cost(old));
-        self.ledger.refund(id, old, payers);
+        self.ledger.refund(id, old, charged);
         self.changes.push(Change::Remove(id));
     }
 

@@ -75,12 +75,12 @@ impl TallyId {
 
 /// The tallies that a row is charged to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Payers {
+pub(super) struct ChargedTallies {
     pub(super) writer: Option<TallyId>,
     pub(super) namespace: Option<TallyId>,
 }
 
-impl Payers {
+impl ChargedTallies {
     /// The tallies of a space. Its writer is not known if its row is damaged.
     pub(super) fn of_space(namespace: Option<TallyId>, writer: Option<&PeerId>) -> Self {
         Self { writer: writer.map(TallyId::writer), namespace }
@@ -97,18 +97,18 @@ pub(super) fn namespace_tally(key: &RecordKey) -> Option<TallyId> {
 pub(super) struct Ledger(BTreeMap<TallyId, (i64, i64)>);
 
 impl Ledger {
-    pub(super) fn charge(&mut self, id: PartId, bytes: usize, payers: Payers) {
-        self.add(id, (1, as_i64(rows::cost(bytes))), payers);
+    pub(super) fn charge(&mut self, id: PartId, bytes: usize, charged: ChargedTallies) {
+        self.add(id, (1, as_i64(rows::cost(bytes))), charged);
     }
 
-    pub(super) fn refund(&mut self, id: PartId, bytes: usize, payers: Payers) {
-        self.add(id, (-1, as_i64(rows::cost(bytes)).saturating_neg()), payers);
+    pub(super) fn refund(&mut self, id: PartId, bytes: usize, charged: ChargedTallies) {
+        self.add(id, (-1, as_i64(rows::cost(bytes)).saturating_neg()), charged);
     }
 
-    fn add(&mut self, id: PartId, (count, bytes): (i64, i64), payers: Payers) {
+    fn add(&mut self, id: PartId, (count, bytes): (i64, i64), charged: ChargedTallies) {
         // A namespace counts records, a writer rows.
         let records = if id.space == SpaceId::HEAD { count } else { 0 };
-        for (tally, count) in [(payers.writer, count), (payers.namespace, records)] {
+        for (tally, count) in [(charged.writer, count), (charged.namespace, records)] {
             if let Some(tally) = tally {
                 let delta = self.0.entry(tally).or_default();
                 *delta = (delta.0.saturating_add(count), delta.1.saturating_add(bytes));
@@ -145,9 +145,9 @@ fn as_i64(n: usize) -> i64 {
 
 /// The writer, namespace and quotas a write is charged to.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
+pub(super) struct Charge {
     pub(super) record: RecordId,
-    pub(super) payers: Payers,
+    pub(super) charged: ChargedTallies,
     /// The quota of the writer.
     pub(super) writer_quota: Quota,
     pub(super) namespace_quota: Option<(String, Quota)>,
@@ -155,14 +155,14 @@ pub(super) struct Claim {
     pub(super) is_protected: bool,
 }
 
-impl Claim {
+impl Charge {
     /// The quota of the writer that the plan exceeds and makes worse, if any.
     pub(super) fn writer_refusal(
         &self,
         storage: &dyn Storage,
         ledger: &Ledger,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        let Some(writer) = &self.payers.writer else {
+        let Some(writer) = &self.charged.writer else {
             return Ok(None);
         };
         let (tally, [more_spaces, more_bytes]) = ledger.after(storage, writer)?;
@@ -179,13 +179,13 @@ impl Claim {
 }
 
 impl SmartRecordStore {
-    /// The claim of a write to a record. Without a writer it is a value that another peer wrote.
-    pub(super) fn claim(&self, key: &RecordKey, writer: Option<&PeerId>) -> Claim {
+    /// The charge of a write to a record. Without a writer it is a value that another peer wrote.
+    pub(super) fn charge(&self, key: &RecordKey, writer: Option<&PeerId>) -> Charge {
         let is_protected = writer.is_some_and(|writer| self.table.protection.covers(writer));
         let quota = |name| Some((String::from(name), self.config.namespace_quota(name)?));
-        Claim {
+        Charge {
             record: self.table.record_id(key),
-            payers: Payers::of_space(namespace_tally(key), writer),
+            charged: ChargedTallies::of_space(namespace_tally(key), writer),
             writer_quota: match is_protected {
                 true => self.config.protected_quota(),
                 false => self.config.writer_quota(),
@@ -195,9 +195,9 @@ impl SmartRecordStore {
         }
     }
 
-    /// The claim of a value: of the local peer if the local node wrote it.
-    pub(super) fn value_claim(&self, key: &RecordKey, value: &Value) -> Claim {
-        self.claim(key, value.is_local.then_some(&self.table.local))
+    /// The charge of a value: of the local peer if the local node wrote it.
+    pub(super) fn value_charge(&self, key: &RecordKey, value: &Value) -> Charge {
+        self.charge(key, value.is_local.then_some(&self.table.local))
     }
 
     /// How much a writer has stored here: its spaces. For the local peer this includes the values

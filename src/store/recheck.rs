@@ -15,12 +15,12 @@ use libp2p_identity::PeerId;
 use super::{
     SmartRecordStore,
     event::StoreEvent,
-    plan::Plan,
-    quota::{Payers, namespace_tally},
+    plan::WritePlan,
+    quota::{ChargedTallies, namespace_tally},
     rows,
     storage::{
-        Change, Part, PartId, RecordId, Rejected, RowCheck, RowFault, SpaceId, StorageError,
-        Verdict,
+        Change, InvalidRow, Part, PartId, RecordId, RowCheck, RowFault, RowVerdict, SpaceId,
+        StorageError,
     },
 };
 use crate::proto::storage::{Board, Head, head::Body};
@@ -29,30 +29,30 @@ use smart_record_core::{
 };
 
 /// The rules of the store that owns the storage.
-pub(super) struct Rules {
+pub(super) struct RowVerifier {
     pub(super) local: PeerId,
     pub(super) registry: Registry,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl RowCheck for Rules {
-    fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict {
+impl RowCheck for RowVerifier {
+    fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> RowVerdict {
         let checked = if id.space == SpaceId::HEAD {
             self.check_head(id.record, part)
         } else {
             self.check_space(id, part, head)
         };
         match checked {
-            Ok(Checked::Good) => Verdict::Good,
-            Ok(Checked::Expired) => Verdict::Expired,
-            Ok(Checked::Partly(rest, fault)) => Verdict::Partly(rest, fault),
-            Err(fault) => Verdict::Bad(fault),
+            Ok(ValidPart::Good) => RowVerdict::Good,
+            Ok(ValidPart::Expired) => RowVerdict::Expired,
+            Ok(ValidPart::Partly(rest, fault)) => RowVerdict::Partly(rest, fault),
+            Err(fault) => RowVerdict::Bad(fault),
         }
     }
 }
 
 /// The valid part of a row.
-enum Checked {
+enum ValidPart {
     Good,
     /// All of it has expired, and it was not verified.
     Expired,
@@ -66,28 +66,28 @@ impl From<StorageError> for RowFault {
     }
 }
 
-impl Rules {
-    fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<Checked, RowFault> {
+impl RowVerifier {
+    fn check_head(&self, id: RecordId, part: &Part<'_>) -> Result<ValidPart, RowFault> {
         let (key, body) = self.read_head(id, part)?;
         match (body, self.registry.resolve(&key)?) {
             (Body::Board(_), Namespace::Spaces(rules)) => {
                 rules.limits().check_key(&key).map_err(ValidationError::from)?;
-                Ok(Checked::Good)
+                Ok(ValidPart::Good)
             }
             (Body::Value(stored), Namespace::Value(validator)) => {
                 let now = self.clock.now();
                 let has_expired = part.expires_at.is_some_and(|at| at <= now);
                 if has_expired && stored.remember_until.is_none_or(|at| at <= now.as_millis()) {
-                    return Ok(Checked::Expired);
+                    return Ok(ValidPart::Expired);
                 }
                 match validator.revalidate(&key, &stored.value, now) {
                     // Readers skip it because the row has expired. It has to be remembered.
-                    Err(ValidationError::Expired { .. }) if has_expired => Ok(Checked::Good),
+                    Err(ValidationError::Expired { .. }) if has_expired => Ok(ValidPart::Good),
                     Err(ValidationError::LimitExceeded(LimitExceeded {
                         limit: Limit::CLOCK_SKEW,
                         ..
                     }))
-                    | Ok(()) => Ok(Checked::Good),
+                    | Ok(()) => Ok(ValidPart::Good),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -100,7 +100,7 @@ impl Rules {
         id: &PartId,
         part: &Part<'_>,
         head: Option<&Part<'_>>,
-    ) -> Result<Checked, RowFault> {
+    ) -> Result<ValidPart, RowFault> {
         // Signatures cannot be verified without the key.
         let (key, _) = self.read_head(id.record, head.ok_or(RowFault::Damaged)?)?;
         let Namespace::Spaces(rules) = self.registry.resolve(&key)? else {
@@ -109,7 +109,7 @@ impl Rules {
         if part.expires_at.is_some_and(|at| at <= self.clock.now())
             && rows::read_space(part)?.retain_until() == part.expires_at
         {
-            return Ok(Checked::Expired);
+            return Ok(ValidPart::Expired);
         }
         let encoded = rows::encoded(part);
         if SpaceId(encoded.rank(&key)) != id.space {
@@ -117,18 +117,18 @@ impl Rules {
         }
         let space = [((), &part.bytes)];
         let record = Chunks::new(space.into_iter(), usize::MAX).next().unwrap_or_default();
-        let (record, refusals) = match rules.sift(&key, &record, None) {
+        let (record, refusals) = match rules.read_partial(&key, &record, None) {
             Err(ValidationError::Malformed(_)) => return Err(RowFault::Damaged),
             sifted => sifted?,
         };
         match (record.into_spaces().next(), refusals.first().cloned()) {
             (Some((_, rest)), None) if rest.updates().len() == encoded.update_count() => {
-                Ok(Checked::Good)
+                Ok(ValidPart::Good)
             }
             // If nothing was refused, updates were dropped by limits that are lower now.
             (Some((writer, rest)), refused) => {
                 let fault = refused.unwrap_or(ValidationError::Stale).into();
-                Ok(Checked::Partly(rows::space_part(&rest, &writer), fault))
+                Ok(ValidPart::Partly(rows::space_part(&rest, &writer), fault))
             }
             (None, Some(reason)) => Err(reason.into()),
             (None, None) => Err(RowFault::Damaged),
@@ -171,38 +171,38 @@ impl SmartRecordStore {
             Board { protected_by: !self.table.protection.fingerprint, ..Board::default() };
         let head = |board| rows::board_part(Bytes::copy_from_slice(key.as_bytes()), board);
         self.change(vec![Change::Set(record.head(), head(of_no_list))])?;
-        let payers = Payers { writer: None, namespace: namespace_tally(key) };
-        let mut plan = Plan::default();
-        plan.set(record.head(), head(self.table.count_board(record, None)?), None, payers);
+        let charged = ChargedTallies { writer: None, namespace: namespace_tally(key) };
+        let mut plan = WritePlan::default();
+        plan.set(record.head(), head(self.table.count_board(record, None)?), None, charged);
         self.apply(plan)
     }
 
     /// Removes invalid rows of one record. Counts its spaces again, because the counts in its head
     /// are not certain.
-    fn discard(&mut self, rejected: &[Rejected]) -> Result<(), StorageError> {
+    fn discard(&mut self, rejected: &[InvalidRow]) -> Result<(), StorageError> {
         let Some(record) = rejected.first().map(|rejected| rejected.id.record) else {
             return Ok(());
         };
-        let mut plan = Plan::default();
+        let mut plan = WritePlan::default();
         let head = self.table.storage.get(&record.head())?;
         let old_head = head.as_ref().map(|part| part.bytes.len());
         let (mut key, head_payers) =
             self.table.head_payers(head.and_then(|head| rows::decode_head(&head).ok()));
         let mut was_protected = false;
-        for Rejected { id, part, bytes, rest, .. } in rejected {
-            let payers = if id.space == SpaceId::HEAD {
+        for InvalidRow { id, part, bytes, rest, .. } in rejected {
+            let charged = if id.space == SpaceId::HEAD {
                 let head = part.as_ref().and_then(|part| rows::decode_head(part).ok());
-                let (of_head, payers) = self.table.head_payers(head);
+                let (of_head, charged) = self.table.head_payers(head);
                 key = key.or(of_head);
-                payers
+                charged
             } else {
                 let writer = part.as_ref().and_then(rows::peer_of);
                 was_protected |= writer.is_some_and(|writer| self.table.protection.covers(&writer));
-                Payers::of_space(head_payers.namespace, writer.as_ref())
+                ChargedTallies::of_space(head_payers.namespace, writer.as_ref())
             };
             match rest {
-                Some(rest) => plan.set(*id, rest.clone(), Some((*bytes, payers)), payers),
-                None => plan.remove(*id, *bytes, payers),
+                Some(rest) => plan.set(*id, rest.clone(), Some((*bytes, charged)), charged),
+                None => plan.remove(*id, *bytes, charged),
             }
         }
         let has_bad_space = rejected.iter().any(|rejected| rejected.id.space != SpaceId::HEAD);
@@ -221,9 +221,9 @@ impl SmartRecordStore {
         self.apply(plan)?;
         if was_protected && left.is_some_and(|b| b.spaces > 0 && b.protected_spaces == 0) {
             let namespace = key.as_ref().and_then(RecordKey::namespace);
-            self.victims.notice(record.head(), namespace);
+            self.candidates.notice(record.head(), namespace);
         }
-        for Rejected { fault, .. } in rejected {
+        for InvalidRow { fault, .. } in rejected {
             let fault = fault.clone();
             self.news.emit(&StoreEvent::Discarded { key: key.clone(), fault });
         }

@@ -41,13 +41,13 @@ use self::{
     overlay::{Changes, Overlay},
     recheck::Recheck,
     view::{Found, Rows, View},
-    writer::{Group, Shared},
+    writer::{Group, WriterHandle},
 };
 use super::{
     lock,
     storage::{
-        Change, OtherPeer, Part, PartId, Parts, Rejected, RowCheck, SpaceId, Storage, StorageError,
-        Tally, TallyId, Usage,
+        Change, InvalidRow, OtherPeer, Part, PartId, Parts, RowCheck, SpaceId, Storage,
+        StorageError, Tally, TallyId, Usage,
     },
 };
 use smart_record_core::Timestamp;
@@ -59,7 +59,7 @@ pub struct RedbStorage {
     owner: PeerId,
     durability: Durability,
     session: u32,
-    shared: Arc<Shared>,
+    shared: Arc<WriterHandle>,
     thread: Option<JoinHandle<()>>,
     overlay: Overlay,
     /// The changes applied since the last commit.
@@ -88,7 +88,7 @@ impl RedbStorage {
     /// [`OpenError`], which names the file, with the source [`Locked`](StorageError::Locked) if it
     /// is already open, here or in another process, [`OtherPeer`](StorageError::OtherPeer) if it
     /// belongs to another peer, [`OtherFormat`](StorageError::OtherFormat) or
-    /// [`NotAStorage`](StorageError::NotAStorage) if this version cannot read it, or the error of
+    /// [`ForeignFile`](StorageError::ForeignFile) if this version cannot read it, or the error of
     /// the disk.
     pub fn open(
         path: impl AsRef<Path>,
@@ -408,7 +408,7 @@ impl Storage for RedbStorage {
         Ok(())
     }
 
-    fn take_rejected(&mut self) -> Vec<Rejected> {
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.recheck.take_rejected()
     }
 }

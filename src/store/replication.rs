@@ -21,14 +21,14 @@ use smart_record_core::{Chunks, RecordKey, Timestamp};
 /// A value as it was given to Kademlia's replication job. The job calls `remove` if the value has
 /// expired by the time the job sends it, even if it was renewed in the meantime.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct ReplicatedValue {
     expires_at: Timestamp,
     taken_at: Timestamp,
     /// Whether the value has been renewed since.
     pub(super) superseded: bool,
 }
 
-impl Seen {
+impl ReplicatedValue {
     /// How long a run of the job may take: until the next run, one hour later by default. A run
     /// takes long because it has at most 100 concurrent queries, and queries to peers that are gone
     /// time out.
@@ -48,7 +48,7 @@ impl SmartRecordStore {
         let now = self.clock.now();
         {
             let mut snapshot = lock(&self.snapshot);
-            snapshot.retain(|_, seen| now.saturating_since(seen.taken_at) <= Seen::JOB);
+            snapshot.retain(|_, seen| now.saturating_since(seen.taken_at) <= ReplicatedValue::JOB);
             if snapshot.len() > self.config.max_records() {
                 // Many have been removed since. Dropping these bounds the map to twice the number
                 // of records.
@@ -93,7 +93,8 @@ impl SmartRecordStore {
             Some(Body::Value(stored)) => {
                 if let Some(record) = value_record(&key, &stored, head_expires_at, now) {
                     if let Some(at) = head_expires_at {
-                        let seen = Seen { expires_at: at, taken_at: now, superseded: false };
+                        let seen =
+                            ReplicatedValue { expires_at: at, taken_at: now, superseded: false };
                         // An earlier job may still be running.
                         lock(&self.snapshot).entry(id).or_insert(seen);
                     }

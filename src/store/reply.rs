@@ -14,9 +14,9 @@ use libp2p_kad::{Record, RecordKey as KadKey};
 use sha2::{Digest, Sha256};
 
 use super::{
-    SmartRecordStore, StorageError,
-    answers::Answers,
-    lock, rows,
+    SmartRecordStore, StorageError, lock,
+    reply_cache::ReplyCache,
+    rows,
     storage::{RecordId, SpaceId},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
 pub(super) struct Replies {
     /// Where the next slice of each large record begins.
     cursors: Mutex<HashMap<RecordId, Cursor>>,
-    answers: Mutex<Answers>,
+    answers: Mutex<ReplyCache>,
 }
 
 impl Replies {

@@ -17,11 +17,11 @@ use bytes::Bytes;
 
 use super::{
     SmartRecordStore, StorageError, StoreConfig,
-    plan::Plan,
-    quota::{Claim, Ledger, Payers},
+    candidates::CandidateKind,
+    plan::WritePlan,
+    quota::{Charge, ChargedTallies, Ledger},
     rows,
     storage::{Part, PartId, RecordId, SpaceId},
-    victims::Kind,
 };
 use smart_record_core::{Limit, LimitExceeded, RecordKey, Timestamp};
 
@@ -37,18 +37,18 @@ const SHED_PER_WRITE: usize = 16;
 const SHED_BYTES: usize = 256 * 1_024;
 
 /// A row to be written: a space, or the head of a value.
-pub(super) struct Wanted<'a> {
+pub(super) struct PlannedRow<'a> {
     pub(super) key: &'a RecordKey,
     pub(super) id: PartId,
     pub(super) part: Part<'static>,
     /// What the write is charged to.
-    pub(super) claim: &'a Claim,
+    pub(super) charge: &'a Charge,
     /// How many spaces the record may have.
     pub(super) max_spaces: usize,
 }
 
 /// A plan with the records to evict for it, or the bound that forbids it.
-type Planned = Result<(Plan, Vec<RecordId>), LimitExceeded>;
+type Planned = Result<(WritePlan, Vec<RecordId>), LimitExceeded>;
 
 impl SmartRecordStore {
     /// Evicts some of the data beyond the bounds of the store, or of the namespace that is written
@@ -62,21 +62,21 @@ impl SmartRecordStore {
             return Ok(());
         }
         // Everything is evicted for the local peer.
-        let claim = self.claim(key, Some(&self.table.local));
-        if self.excess_kind(&claim)?.is_some()
+        let charge = self.charge(key, Some(&self.table.local));
+        if self.excess_kind(&charge)?.is_some()
             && !self.table.storage.due(now, 1)?.is_empty()
             && self.collect_due(now, COLLECT_AT_ONCE)? > 0
         {
             return Ok(());
         }
         for _ in 0..SHED_PER_WRITE {
-            let Some(kind) = self.excess_kind(&claim)? else {
+            let Some(kind) = self.excess_kind(&charge)? else {
                 return Ok(());
             };
-            let Some(victim) = self.victims.next(&self.table, &claim, &kind, None)? else {
+            let Some(candidate) = self.candidates.next(&self.table, &charge, &kind, None)? else {
                 return Ok(());
             };
-            self.evict_and_apply(&claim, Plan::default(), vec![victim.record])?;
+            self.evict_and_apply(&charge, WritePlan::default(), vec![candidate.record])?;
             if usage.bytes.saturating_sub(self.usage().bytes) >= SHED_BYTES {
                 return Ok(());
             }
@@ -85,47 +85,50 @@ impl SmartRecordStore {
     }
 
     /// What the store, or the namespace, has too much of, if anything.
-    fn excess_kind(&self, claim: &Claim) -> Result<Option<Kind>, StorageError> {
+    fn excess_kind(&self, charge: &Charge) -> Result<Option<CandidateKind>, StorageError> {
         let usage = self.usage();
         let has_too_many_bytes = usage.bytes > self.config.max_bytes();
         if has_too_many_bytes || usage.records > self.config.max_records() {
-            return Ok(Some(Kind { namespace: None, only_whole: !has_too_many_bytes }));
+            return Ok(Some(CandidateKind { namespace: None, only_whole: !has_too_many_bytes }));
         }
-        let (Some((name, quota)), Some(tally)) = (&claim.namespace_quota, &claim.payers.namespace)
+        let (Some((name, quota)), Some(tally)) =
+            (&charge.namespace_quota, &charge.charged.namespace)
         else {
             return Ok(None);
         };
         let tally = self.table.storage.tally(tally)?;
         let exceeds = |got: u64, max: usize| usize::try_from(got).unwrap_or(usize::MAX) > max;
         let has_too_many_bytes = exceeds(tally.bytes, quota.bytes);
-        Ok((has_too_many_bytes || exceeds(tally.count, quota.count))
-            .then(|| Kind { namespace: Some(name.clone()), only_whole: !has_too_many_bytes }))
+        Ok((has_too_many_bytes || exceeds(tally.count, quota.count)).then(|| CandidateKind {
+            namespace: Some(name.clone()),
+            only_whole: !has_too_many_bytes,
+        }))
     }
 
     /// Why a new space of at least this size cannot be stored, if so.
     pub(super) fn newcomer_refusal(
         &mut self,
-        newcomer: Wanted<'_>,
+        newcomer: PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Option<LimitExceeded>, StorageError> {
-        let Wanted { id, ref part, claim, max_spaces, .. } = newcomer;
+        let PlannedRow { id, ref part, charge, max_spaces, .. } = newcomer;
         let least = part.bytes.len();
         let cost = rows::cost(least);
         let board = self.table.board(id.record)?;
         let usage = self.usage();
-        let mut is_roomy = claim.namespace_quota.is_none()
+        let mut is_roomy = charge.namespace_quota.is_none()
             && board.open_cost().saturating_add(cost) <= self.config.max_record_bytes()
             && (board.spaces > 0 || usage.records < self.config.max_records())
             && usage.bytes.saturating_add(cost.saturating_mul(2)) <= self.config.max_bytes();
-        if is_roomy && board.open_spaces() >= max_spaces && !claim.is_protected {
+        if is_roomy && board.open_spaces() >= max_spaces && !charge.is_protected {
             // If only the number of spaces is reached, one may be evicted for it.
-            let last = self.victims.next_open_space(&self.table, id.record, &board, None)?;
+            let last = self.candidates.next_open_space(&self.table, id.record, &board, None)?;
             is_roomy = last.is_some_and(|last| last > id.space);
         }
         if is_roomy {
             let mut ledger = Ledger::default();
-            ledger.charge(id, least, claim.payers);
-            if claim.writer_refusal(&*self.table.storage, &ledger)?.is_none() {
+            ledger.charge(id, least, charge.charged);
+            if charge.writer_refusal(&*self.table.storage, &ledger)?.is_none() {
                 return Ok(None);
             }
         }
@@ -136,11 +139,11 @@ impl SmartRecordStore {
     /// Writes a row, or returns the bound that forbids it.
     pub(super) fn put_row(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Result<(), LimitExceeded>, StorageError> {
         match self.make_room(wanted, now)? {
-            Ok((plan, victims)) => self.evict_and_apply(wanted.claim, plan, victims).map(Ok),
+            Ok((plan, candidates)) => self.evict_and_apply(wanted.charge, plan, candidates).map(Ok),
             Err(limit) => Ok(Err(limit)),
         }
     }
@@ -148,14 +151,14 @@ impl SmartRecordStore {
     /// Plans a row. Collects expired data before anything is evicted for it.
     pub(super) fn make_room(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &PlannedRow<'_>,
         now: Timestamp,
     ) -> Result<Planned, StorageError> {
         let mut planned = self.plan(wanted, false)?;
         for _ in 0..BATCHES_PER_WRITE {
             let displaces_nothing = planned
                 .as_ref()
-                .is_ok_and(|(plan, victims)| victims.is_empty() && plan.evicted_spaces == 0);
+                .is_ok_and(|(plan, candidates)| candidates.is_empty() && plan.evicted_spaces == 0);
             if displaces_nothing || self.table.storage.due(now, 1)?.is_empty() {
                 break;
             }
@@ -166,7 +169,7 @@ impl SmartRecordStore {
                 break;
             }
         }
-        if planned.is_err() && wanted.claim.is_protected {
+        if planned.is_err() && wanted.charge.is_protected {
             return self.plan(wanted, true);
         }
         Ok(planned)
@@ -174,26 +177,26 @@ impl SmartRecordStore {
 
     /// Plans a row with the evictions it needs. With `clears`, all unprotected spaces of its record
     /// are evicted.
-    fn plan(&mut self, wanted: &Wanted<'_>, clears: bool) -> Result<Planned, StorageError> {
+    fn plan(&mut self, wanted: &PlannedRow<'_>, clears: bool) -> Result<Planned, StorageError> {
         let planned = match wanted.id.space {
             SpaceId::HEAD => Ok(self.plan_value(wanted)?),
             _ => self.plan_space(wanted, clears)?,
         };
         match planned {
             Ok(plan) => {
-                let victims =
-                    self.victims.for_plan(&self.table, &self.config, wanted.claim, &plan)?;
-                Ok(victims.map(|victims| (plan, victims)))
+                let candidates =
+                    self.candidates.for_plan(&self.table, &self.config, wanted.charge, &plan)?;
+                Ok(candidates.map(|candidates| (plan, candidates)))
             }
             Err(limit) => Ok(Err(limit)),
         }
     }
 
-    fn plan_value(&self, wanted: &Wanted<'_>) -> Result<Plan, StorageError> {
-        let mut plan = Plan::default();
+    fn plan_value(&self, wanted: &PlannedRow<'_>) -> Result<WritePlan, StorageError> {
+        let mut plan = WritePlan::default();
         let old = self.table.head_cost(wanted.id.record)?;
         plan.is_new_record = old.is_none();
-        plan.set(wanted.id, wanted.part.clone(), old, wanted.claim.payers);
+        plan.set(wanted.id, wanted.part.clone(), old, wanted.charge.charged);
         Ok(plan)
     }
 
@@ -201,19 +204,19 @@ impl SmartRecordStore {
     /// ranks if the record has too many; with `clears`, of all unprotected spaces.
     fn plan_space(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &PlannedRow<'_>,
         clears: bool,
-    ) -> Result<Result<Plan, LimitExceeded>, StorageError> {
-        let Wanted { key, id, ref part, claim, max_spaces } = *wanted;
-        let mut plan = Plan::default();
+    ) -> Result<Result<WritePlan, LimitExceeded>, StorageError> {
+        let PlannedRow { key, id, ref part, charge, max_spaces } = *wanted;
+        let mut plan = WritePlan::default();
         let mut board = self.table.board(id.record)?;
         let old = self.table.storage.get(&id)?.map(|part| part.bytes.len());
         let grows = old.is_none_or(|old| old < part.bytes.len());
         if let Some(old) = old {
-            board.subtract(old, claim.is_protected);
+            board.subtract(old, charge.is_protected);
         }
-        board.add(part.bytes.len(), claim.is_protected);
-        plan.set(id, part.clone(), old.map(|old| (old, claim.payers)), claim.payers);
+        board.add(part.bytes.len(), charge.is_protected);
+        plan.set(id, part.clone(), old.map(|old| (old, charge.charged)), charge.charged);
 
         let max_bytes = self.config.max_record_bytes();
         let mut below = None;
@@ -227,19 +230,21 @@ impl SmartRecordStore {
                 None
             };
             // A protected space, or one that does not grow, evicts none by rank.
-            let excess = excess.filter(|_| grows && !claim.is_protected);
+            let excess = excess.filter(|_| grows && !charge.is_protected);
             if excess.is_none() && !clears {
                 break;
             }
-            match (self.victims.next_open_space(&self.table, id.record, &board, below)?, excess) {
+            match (self.candidates.next_open_space(&self.table, id.record, &board, below)?, excess)
+            {
                 (Some(last), None) | (Some(last), Some(_)) if clears || last > id.space => {
                     let last = id.record.part(last);
                     below = Some(last.space);
                     if let Some(part) = self.table.storage.get(&last)? {
                         let (bytes, writer) = (part.bytes.len(), rows::peer_of(&part));
                         board.subtract(bytes, false);
-                        let payers = Payers::of_space(claim.payers.namespace, writer.as_ref());
-                        plan.remove(last, bytes, payers);
+                        let charged =
+                            ChargedTallies::of_space(charge.charged.namespace, writer.as_ref());
+                        plan.remove(last, bytes, charged);
                         plan.evicted_spaces = plan.evicted_spaces.saturating_add(1);
                     }
                 }
@@ -250,31 +255,33 @@ impl SmartRecordStore {
 
         let old = self.table.head_cost(id.record)?;
         plan.is_new_record = old.is_none();
-        let payers = Payers { writer: None, ..claim.payers };
+        let charged = ChargedTallies { writer: None, ..charge.charged };
         let key = Bytes::copy_from_slice(key.as_bytes());
-        plan.set(id.record.head(), rows::board_part(key, board), old, payers);
+        plan.set(id.record.head(), rows::board_part(key, board), old, charged);
         Ok(Ok(plan))
     }
 
     fn evict_and_apply(
         &mut self,
-        claim: &Claim,
-        mut plan: Plan,
-        victims: Vec<RecordId>,
+        charge: &Charge,
+        mut plan: WritePlan,
+        candidates: Vec<RecordId>,
     ) -> Result<(), StorageError> {
-        let mut evicted = Vec::with_capacity(victims.len());
-        for victim in &victims {
-            evicted.extend(self.table.plan_removal(*victim, true, &mut plan)?);
+        let mut evicted = Vec::with_capacity(candidates.len());
+        for candidate in &candidates {
+            evicted.extend(self.table.plan_removal(*candidate, true, &mut plan)?);
         }
         let evicted_spaces = plan.evicted_spaces;
-        let mut written: Vec<_> =
-            plan.written().filter(|id| id.record == claim.record && !claim.is_protected).collect();
+        let mut written: Vec<_> = plan
+            .written()
+            .filter(|id| id.record == charge.record && !charge.is_protected)
+            .collect();
         self.apply(plan)?;
-        let namespace = claim.namespace_quota.as_ref().map(|(name, _)| name.as_str());
-        written.drain(..).for_each(|id| self.victims.notice(id, namespace));
+        let namespace = charge.namespace_quota.as_ref().map(|(name, _)| name.as_str());
+        written.drain(..).for_each(|id| self.candidates.notice(id, namespace));
         self.news.count(|c| &mut c.spaces_evicted, evicted_spaces);
-        for victim in victims {
-            self.forget_places(victim);
+        for candidate in candidates {
+            self.forget_places(candidate);
         }
         self.news.evicted(evicted);
         Ok(())

@@ -64,7 +64,7 @@ pub(super) fn live_space(
 pub(super) fn space_part(space: &Space, writer: &Writer) -> Part<'static> {
     Part {
         bytes: Cow::Owned(space.encode(writer)),
-        due_at: space.first_garbage_at(),
+        due_at: space.first_collectable_at(),
         expires_at: space.retain_until(),
     }
 }

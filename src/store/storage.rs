@@ -173,7 +173,7 @@ pub struct Tally {
 
 /// A stored row that was found to be invalid when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
+pub struct InvalidRow {
     /// The id of the row.
     pub id: PartId,
     /// The part in it; `None` if it cannot be decoded.
@@ -189,7 +189,7 @@ pub struct Rejected {
 /// The result of checking a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum RowVerdict {
     /// The row is valid.
     Good,
     /// The row has expired and was not verified. It may be given out, because readers skip what has
@@ -204,7 +204,7 @@ pub enum Verdict {
 /// Checks rows that an earlier process has written, perhaps under other rules.
 pub trait RowCheck: Send + Sync + 'static {
     /// Checks a row. If it is a space, `head` is the head of its record, if there is one.
-    fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> Verdict;
+    fn check(&self, id: &PartId, part: &Part<'_>, head: Option<&Part<'_>>) -> RowVerdict;
 }
 
 /// Names and values of notes, in ascending order of the names.
@@ -288,7 +288,7 @@ pub trait Storage: Send + 'static {
 
     /// Takes the rows that were found to be invalid since the last call. They are no longer
     /// returned, but stay stored until they are removed. The default returns none.
-    fn take_rejected(&mut self) -> Vec<Rejected> {
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
         Vec::new()
     }
 }

@@ -11,8 +11,8 @@ use libp2p_identity::PeerId;
 
 use super::{
     StorageError,
-    plan::Plan,
-    quota::{Payers, Protection, namespace_tally},
+    plan::WritePlan,
+    quota::{ChargedTallies, Protection, namespace_tally},
     rows,
     storage::{Part, PartId, Parts, RecordId, SpaceId, Storage, TallyId},
 };
@@ -115,27 +115,27 @@ impl Table {
     }
 
     /// The key in a head, and the tallies that the head is charged to.
-    pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, Payers) {
+    pub(super) fn head_payers(&self, head: Option<Head>) -> (Option<RecordKey>, ChargedTallies) {
         let Some(Head { key, body }) = head else {
-            return (None, Payers::default());
+            return (None, ChargedTallies::default());
         };
         let key = RecordKey::new(key);
         let is_local = matches!(body, Some(Body::Value(value)) if value.is_local);
-        let payers = Payers {
+        let charged = ChargedTallies {
             writer: is_local.then(|| TallyId::writer(&self.local)),
             namespace: namespace_tally(&key),
         };
-        (Some(key), payers)
+        (Some(key), charged)
     }
 
     /// The size of a record's head, and the tallies that it is charged to.
     pub(super) fn head_cost(
         &self,
         record: RecordId,
-    ) -> Result<Option<(usize, Payers)>, StorageError> {
+    ) -> Result<Option<(usize, ChargedTallies)>, StorageError> {
         Ok(self.storage.get(&record.head())?.map(|head| {
-            let (_, payers) = self.head_payers(rows::decode_head(&head).ok());
-            (head.bytes.len(), payers)
+            let (_, charged) = self.head_payers(rows::decode_head(&head).ok());
+            (head.bytes.len(), charged)
         }))
     }
 
@@ -145,7 +145,7 @@ impl Table {
         &self,
         record: RecordId,
         spares: bool,
-        plan: &mut Plan,
+        plan: &mut WritePlan,
     ) -> Result<Option<RecordKey>, StorageError> {
         let mut rest = self.empty_board();
         let mut head = None;
@@ -154,27 +154,27 @@ impl Table {
             let (id, part) = part?;
             let bytes = part.bytes.len();
             if id.space == SpaceId::HEAD {
-                let (key, payers) = self.head_payers(rows::decode_head(&part).ok());
-                namespace = payers.namespace;
-                head = Some((key, bytes, payers));
+                let (key, charged) = self.head_payers(rows::decode_head(&part).ok());
+                namespace = charged.namespace;
+                head = Some((key, bytes, charged));
                 continue;
             }
             let writer = rows::peer_of(&part);
             if spares && writer.is_some_and(|writer| self.protection.covers(&writer)) {
                 rest.add(bytes, true);
             } else {
-                plan.remove(id, bytes, Payers::of_space(namespace, writer.as_ref()));
+                plan.remove(id, bytes, ChargedTallies::of_space(namespace, writer.as_ref()));
             }
         }
-        let Some((key, bytes, payers)) = head else {
+        let Some((key, bytes, charged)) = head else {
             return Ok(None);
         };
         match &key {
             Some(key) if rest.spaces > 0 => {
                 let part = rows::board_part(Bytes::copy_from_slice(key.as_bytes()), rest);
-                plan.set(record.head(), part, Some((bytes, payers)), payers);
+                plan.set(record.head(), part, Some((bytes, charged)), charged);
             }
-            _ => plan.remove(record.head(), bytes, payers),
+            _ => plan.remove(record.head(), bytes, charged),
         }
         Ok(key)
     }

@@ -12,10 +12,10 @@ use super::{
     event::Origin,
     lock,
     receipt::{Kept, Received, identity},
-    room::Wanted,
+    room::PlannedRow,
     rows,
     storage::RecordId,
-    write::{Meta, Outcome, WriteError},
+    write::{Meta, WriteError, WriteOutcome},
 };
 use crate::proto::storage::{Head, Value, head::Body};
 use smart_record_core::{
@@ -33,20 +33,21 @@ impl SmartRecordStore {
         checked: Option<Validity>,
         meta: Meta,
         now: Timestamp,
-    ) -> Result<Outcome, WriteError> {
+    ) -> Result<WriteOutcome, WriteError> {
         let record = self.table.record_id(key);
         let kept = self.stored_value(record)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.is_same(value, meta.origin, now));
         // It is written again if a part of it has expired, to remove that part.
         if is_same && validator.collect(key, value, now).is_none() {
-            return Ok(Outcome { known: 1, ..Outcome::default() });
+            return Ok(WriteOutcome { known: 1, ..WriteOutcome::default() });
         }
         if kept.is_none() && self.table.storage.get(&record.head())?.is_none() {
             // If there is no room, no signature is checked.
             let stored = Value { is_local: meta.origin == Origin::Local, ..Value::default() };
-            let claim = self.value_claim(key, &stored);
+            let charge = self.value_charge(key, &stored);
             let part = rows::value_part(key, stored, None, None);
-            let wanted = Wanted { key, id: record.head(), part, claim: &claim, max_spaces: 0 };
+            let wanted =
+                PlannedRow { key, id: record.head(), part, charge: &charge, max_spaces: 0 };
             self.make_room(&wanted, now)?.map_err(ValidationError::from)?;
         }
         let mut validity = match checked {
@@ -107,14 +108,15 @@ impl SmartRecordStore {
                 || is_known && old.is_some_and(|old| old.stored.is_local),
         };
         if old.is_none_or(|old| old.stored != stored || old.expires_at != expires_at) {
-            let claim = self.value_claim(key, &stored);
+            let charge = self.value_charge(key, &stored);
             let part = rows::value_part(key, stored, expires_at, forget_at);
-            let wanted = Wanted { key, id: record.head(), part, claim: &claim, max_spaces: 0 };
+            let wanted =
+                PlannedRow { key, id: record.head(), part, charge: &charge, max_spaces: 0 };
             self.put_row(&wanted, now)?.map_err(ValidationError::from)?;
             lock(&self.snapshot).entry(record).and_modify(|seen| seen.superseded = true);
         }
         let (stored, known) = if is_known { (0, 1) } else { (1, 0) };
-        Ok(Outcome { stored, known, is_value: true, ..Outcome::default() })
+        Ok(WriteOutcome { stored, known, is_value: true, ..WriteOutcome::default() })
     }
 
     /// The value of a record that is not a smart record, if it has not expired, with its key and

@@ -8,11 +8,11 @@
 
 use super::{
     SmartRecordStore, StorageError,
-    checked::{Checked, CheckedBody},
     event::{Origin, StoreEvent},
-    room::Wanted,
+    room::PlannedRow,
     rows,
     storage::{Part, PartId, RecordId, SpaceId},
+    validated::{ValidatedBody, ValidatedRecord},
 };
 use crate::meter::{Begun, Timed};
 use libp2p_identity::PeerId;
@@ -72,7 +72,7 @@ pub(super) struct Meta {
 
 /// The outcome of a write.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct WriteOutcome {
     /// How many updates, or values, were new.
     pub(super) stored: usize,
     /// How many were already stored.
@@ -85,7 +85,7 @@ pub(super) struct Outcome {
     pub(super) failure: Option<StorageError>,
 }
 
-impl From<WriteError> for Outcome {
+impl From<WriteError> for WriteOutcome {
     fn from(error: WriteError) -> Self {
         let mut outcome = Self::default();
         match error {
@@ -136,15 +136,15 @@ impl SmartRecordStore {
         key: &RecordKey,
         origin: Origin,
         begun: Begun,
-        result: Result<Outcome, WriteError>,
+        result: Result<WriteOutcome, WriteError>,
     ) -> Result<WriteReport, WriteError> {
-        let mut outcome = result.unwrap_or_else(Outcome::from);
+        let mut outcome = result.unwrap_or_else(WriteOutcome::from);
         if let Err(error) = self.commit() {
             outcome.failure.get_or_insert(error);
             (outcome.stored, outcome.writers) = (0, Vec::new());
         }
         self.meter.end(Timed::StoreWrite, begun);
-        let Outcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
+        let WriteOutcome { stored, known, is_value, mut writers, refusals, failure } = outcome;
         self.news.count(|c| if is_value { &mut c.values } else { &mut c.admitted }, stored);
         self.news.count(|c| &mut c.known, known);
         let mut report = WriteReport { stored, known, refused: Vec::new() };
@@ -167,14 +167,18 @@ impl SmartRecordStore {
         }
     }
 
-    /// As [`write`](Self::write), for a value that was [`Checked`] before. It is not verified
+    /// As [`write`](Self::write), for a value that was validated before: [`ValidatedRecord`]. It is not verified
     /// again, except that a value that has to be consolidated with the stored one is validated
     /// again for that.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn insert(&mut self, checked: Checked, origin: Origin) -> Result<WriteReport, WriteError> {
-        let Checked { key, publisher, expires_at, body } = checked;
+    pub fn insert(
+        &mut self,
+        checked: ValidatedRecord,
+        origin: Origin,
+    ) -> Result<WriteReport, WriteError> {
+        let ValidatedRecord { key, publisher, expires_at, body } = checked;
         let publisher = publisher.or((origin == Origin::Local).then_some(self.table.local));
         let meta = Meta { origin, publisher, expires_at };
         let begun = self.meter.begin();
@@ -185,22 +189,22 @@ impl SmartRecordStore {
     fn try_insert(
         &mut self,
         key: &RecordKey,
-        body: CheckedBody,
+        body: ValidatedBody,
         meta: Meta,
-    ) -> Result<Outcome, WriteError> {
+    ) -> Result<WriteOutcome, WriteError> {
         let now = self.begin_write(key)?;
         let registry = self.registry.clone();
         match (body, registry.resolve(key)?) {
-            (CheckedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
+            (ValidatedBody::Record(record, refusals), Namespace::Spaces(rules)) => {
                 let spaces = record.into_spaces();
                 let spaces = spaces.map(|(writer, space)| (writer, Incoming::Verified(space)));
                 let arrived = Arrived { spaces: spaces.collect(), known: 0, refusals };
                 Ok(self.write_spaces(rules, key, arrived, now)?)
             }
-            (CheckedBody::Value(value, validity), Namespace::Value(validator)) => {
+            (ValidatedBody::Value(value, validity), Namespace::Value(validator)) => {
                 self.write_value(&**validator, key, &value, Some(validity), meta, now)
             }
-            (CheckedBody::Refused(reason), _) => Err(reason.into()),
+            (ValidatedBody::Refused(reason), _) => Err(reason.into()),
             // It was checked by the rules of another store.
             _ => Err(ValidationError::from(Malformed::other("checked by other rules")).into()),
         }
@@ -211,7 +215,7 @@ impl SmartRecordStore {
         key: &RecordKey,
         value: &[u8],
         meta: Meta,
-    ) -> Result<Outcome, WriteError> {
+    ) -> Result<WriteOutcome, WriteError> {
         let now = self.begin_write(key)?;
         let registry = self.registry.clone();
         match registry.resolve(key)? {
@@ -252,14 +256,14 @@ impl SmartRecordStore {
         key: &RecordKey,
         value: &[u8],
         now: Timestamp,
-    ) -> Result<Outcome, WriteError> {
+    ) -> Result<WriteOutcome, WriteError> {
         rules.limits().check_key(key).map_err(ValidationError::from)?;
         let (known, news) = self.without_known(self.table.record_id(key), key, value)?;
         let mut refusals = Refusals::default();
         let spaces = match rules.open(key, news.into(), &mut refusals) {
             // Nothing is left, or only fields that this version does not know.
             Err(ValidationError::Malformed(Malformed::Empty)) if known > 0 => {
-                return Ok(Outcome { known, ..Outcome::default() });
+                return Ok(WriteOutcome { known, ..WriteOutcome::default() });
             }
             opened => opened?,
         };
@@ -276,9 +280,9 @@ impl SmartRecordStore {
         key: &RecordKey,
         arrived: Arrived,
         now: Timestamp,
-    ) -> Result<Outcome, StorageError> {
+    ) -> Result<WriteOutcome, StorageError> {
         let Arrived { spaces, known, refusals } = arrived;
-        let mut outcome = Outcome { known, refusals, ..Outcome::default() };
+        let mut outcome = WriteOutcome { known, refusals, ..WriteOutcome::default() };
         // In ascending order of rank, so that no space is stored and then evicted for a later one.
         let ranked =
             spaces.into_iter().map(|(writer, updates)| (writer.rank(key), writer, updates));
@@ -351,9 +355,9 @@ impl SmartRecordStore {
         now: Timestamp,
         refusals: &mut Refusals,
     ) -> Result<(usize, usize), StorageError> {
-        let claim = self.claim(key, Some(&writer.peer_id()));
+        let charge = self.charge(key, Some(&writer.peer_id()));
         let max_spaces = rules.limits().spaces_per_record();
-        let wanted = |part| Wanted { key, id, part, claim: &claim, max_spaces };
+        let wanted = |part| PlannedRow { key, id, part, charge: &charge, max_spaces };
         let stored = match self.table.storage.get(&id)? {
             // Most received updates are already stored; this costs only a comparison.
             Some(part) if rows::encoded(&part).holds(&updates) => {

@@ -23,8 +23,8 @@ pub use libp2p_smart_record::{
     Registry, SmartRecord, SpaceRules, SpaceSigner, SystemClock, Timestamp, ValidationError,
     Validator, Validity, Writer, best_index,
     store::{
-        Checked, Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
-        StoreEvent, Usage, WriteError,
+        Events, MemoryStorage, Origin, Quota, SmartRecordStore, StorageError, StoreConfig,
+        StoreEvent, Usage, ValidatedRecord, WriteError,
         storage::{Change, Part, PartId, Parts, RecordId, SpaceId, Storage, Tally, TallyId},
     },
 };

@@ -95,7 +95,7 @@ impl Validator for CountingSigned {
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
         self.0.fetch_add(1, SeqCst);
-        Ok(Validity::until_within_limits(now.saturating_add(HOUR)))
+        Ok(Validity::bounded_until(now.saturating_add(HOUR)))
     }
 
     fn select(&self, _: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {

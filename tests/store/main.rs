@@ -12,7 +12,6 @@
 
 mod ages;
 mod bounds;
-mod checked;
 mod collection;
 mod common;
 mod conformance;
@@ -31,6 +30,7 @@ mod removal;
 mod seam;
 mod slices;
 mod tallies;
+mod validated;
 
 use common::*;
 

@@ -2,7 +2,7 @@
 
 use libp2p_smart_record::store::{
     OtherPeer,
-    storage::{Rejected, RowCheck},
+    storage::{InvalidRow, RowCheck},
 };
 
 use super::*;
@@ -147,7 +147,7 @@ impl Storage for Probe {
         self.inner.attach(local, check)
     }
 
-    fn take_rejected(&mut self) -> Vec<Rejected> {
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.inner.take_rejected()
     }
 }
@@ -258,7 +258,7 @@ impl Storage for Shared {
         self.0.lock().unwrap().attach(local, check)
     }
 
-    fn take_rejected(&mut self) -> Vec<Rejected> {
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.0.lock().unwrap().take_rejected()
     }
 }

@@ -275,7 +275,7 @@ fn a_refused_write_of_this_node_is_logged_with_the_reason_and_what_to_do_at_ever
                 let key = RecordKey::new("/sr/b");
                 let value = one_space(&RecordKey::new("/sr/a"), 1, 1, HOUR);
                 let now = Timestamp::from_millis(T0);
-                let checked = Checked::new(store.registry(), key, &value, now);
+                let checked = ValidatedRecord::new(store.registry(), key, &value, now);
                 drop(store.insert(checked, Origin::Local));
             }),
             Some(["/sr/b", "signed for this key"]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
-    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, Namespaces, RecordKey, Registered,
+    AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, NamespaceItem, Namespaces, RecordKey,
     Registry, Timestamp, ValidationError,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
@@ -20,7 +20,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
 
 /// `/notes/…` is anybody's, `/own/<peer id>/…` is its peer's, `/text/…` is text.
-fn with_all<T: Registered>(namespaces: Namespaces<T>) -> Namespaces<T>
+fn with_all<T: NamespaceItem>(namespaces: Namespaces<T>) -> Namespaces<T>
 where
     SignedRecordValidator: Into<T>,
 {

@@ -250,8 +250,12 @@ impl Peer {
         let (key, value) = (record.key().clone(), record.encode());
         self.smart(move |smart| {
             let now = SystemClock.now();
-            let checked =
-                libp2p_smart_record::store::Checked::new(&Registry::default(), key, &value, now);
+            let checked = libp2p_smart_record::store::ValidatedRecord::new(
+                &Registry::default(),
+                key,
+                &value,
+                now,
+            );
             smart.store_mut().insert(checked, Origin::Remote).unwrap();
         })
         .await;

@@ -17,7 +17,7 @@ use libp2p_smart_record::{
     Clock, SystemClock, Timestamp,
     client::ClientError,
     presence::{
-        AnnounceError, Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey,
+        AnnounceError, Announcement, Announcer, ClientSignedAnnouncement, ExchangeKey, PresenceKey,
         PresenceLimits, PresenceRecord,
     },
     presence_publisher::{
@@ -146,7 +146,7 @@ type Signing = BoxFuture<'static, Result<Announcement, NodeSignerError>>;
 
 impl<F> NodeSigner for FnSigner<F>
 where
-    F: Fn(&LocalNode, HalfSigned) -> Signing + Send + Sync + 'static,
+    F: Fn(&LocalNode, ClientSignedAnnouncement) -> Signing + Send + Sync + 'static,
 {
     fn public_key(&self) -> PublicKey {
         self.0.public_key()
@@ -158,7 +158,7 @@ where
 
     fn countersign(
         &self,
-        half: HalfSigned,
+        half: ClientSignedAnnouncement,
     ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
         (self.1)(&self.0, half)
     }
@@ -244,7 +244,7 @@ impl NodeSigner for RemoteNode {
 
     fn countersign(
         &self,
-        half: HalfSigned,
+        half: ClientSignedAnnouncement,
     ) -> BoxFuture<'_, Result<Announcement, NodeSignerError>> {
         async move {
             let mut answer = Vec::new();
@@ -274,7 +274,7 @@ async fn node_and_client_may_be_two_processes() {
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).await.unwrap();
             let limits = PresenceLimits::default();
-            let half = HalfSigned::decode(&hosted, bytes, &limits).unwrap();
+            let half = ClientSignedAnnouncement::decode(&hosted, bytes, &limits).unwrap();
             let now = SystemClock.now();
             let signed = half.countersign(&node, exchange_key(1), now, &limits).unwrap();
             stream.write_all(&signed.encode()).await.unwrap();

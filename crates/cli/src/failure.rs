@@ -163,7 +163,7 @@ const fn storage_hint(error: &StorageError) -> &'static str {
         StorageError::OtherPeer(_) => {
             "give --key the key that the store was made with, or --store another file"
         }
-        StorageError::NotAStorage => "give a file that a node has made, or a new name",
+        StorageError::ForeignFile => "give a file that a node has made, or a new name",
         StorageError::OtherFormat { .. } => "use the version that made it, or give another file",
         StorageError::Full => "free space on the disk",
         _ => "check the disk and the permissions, give another file, or leave out --store",

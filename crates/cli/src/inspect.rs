@@ -12,7 +12,7 @@ use crate::{
     content::{Content, ContentKind, left},
     failure::Failure,
     keys,
-    network::Network,
+    network::NetworkArguments,
     output::{Format, Rows},
     records,
 };
@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY")]
     under: Option<String>,
     #[command(flatten)]
-    network: Network,
+    network: NetworkArguments,
 }
 
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
@@ -61,7 +61,7 @@ fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
     show(&content, None, now, format)
 }
 
-async fn in_network(key: &str, network: &Network, format: Format) -> Result<ExitCode> {
+async fn in_network(key: &str, network: &NetworkArguments, format: Format) -> Result<ExitCode> {
     let key = keys::parse(key)?;
     let node = network.join().await?;
     let reading = records::read(&key, &node).await?;

@@ -18,7 +18,7 @@ use crate::{failure::Failure, keys};
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
-pub struct Network {
+pub struct NetworkArguments {
     /// The address of a node to join through, as `smart-record node` prints it, ending in
     /// `/p2p/<peer id>`. May be repeated.
     #[arg(long, short, value_name = "ADDRESS")]
@@ -36,7 +36,7 @@ fn protocol(text: &str) -> Result<StreamProtocol, String> {
     StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "must begin with /".to_owned())
 }
 
-impl Network {
+impl NetworkArguments {
     /// The key to sign with.
     pub fn keypair(&self) -> Result<Keypair, Failure> {
         self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)

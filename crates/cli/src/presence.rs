@@ -17,7 +17,7 @@ use crate::{
     content,
     failure::{self, Failure},
     keys,
-    network::{Network, check_reached},
+    network::{NetworkArguments, check_reached},
     output::{Format, progress},
     stop::Stop,
 };
@@ -38,7 +38,7 @@ pub enum Command {
         /// The client's peer id.
         client: PeerId,
         #[command(flatten)]
-        network: Network,
+        network: NetworkArguments,
     },
 }
 
@@ -59,7 +59,7 @@ pub struct Announce {
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
     #[command(flatten)]
-    network: Network,
+    network: NetworkArguments,
 }
 
 fn exchange_key(text: &str) -> Result<ExchangeKey, String> {
@@ -127,7 +127,7 @@ async fn announce(arguments: Announce, format: Format) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(client: PeerId, network: Network, format: Format) -> Result<ExitCode> {
+async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Result<ExitCode> {
     let node = network.join().await?;
     let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
     let found = progress("looking", find(node.client(), &key, &limits)).await;

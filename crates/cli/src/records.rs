@@ -21,7 +21,7 @@ use crate::{
     content::{self, Content},
     failure::Failure,
     keys,
-    network::{Network, check_answered},
+    network::{NetworkArguments, check_answered},
     output::{Format, print, progress},
     stop::Stop,
 };
@@ -51,7 +51,7 @@ pub struct Put {
     #[arg(long)]
     confirm: bool,
     #[command(flatten)]
-    network: Network,
+    network: NetworkArguments,
 }
 
 #[derive(clap::Args)]
@@ -60,7 +60,7 @@ pub struct Read {
     #[arg(value_name = "KEY")]
     key_of_record: String,
     #[command(flatten)]
-    network: Network,
+    network: NetworkArguments,
 }
 
 #[derive(clap::Args)]

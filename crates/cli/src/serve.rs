@@ -11,7 +11,7 @@ use smart_record_host::{Host, HostBuilder};
 use crate::{
     failure::{self, Failure},
     keys,
-    network::Network,
+    network::NetworkArguments,
     output::{Format, progress},
     stop::Stop,
 };
@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, requires = "store")]
     sync: bool,
     #[command(flatten)]
-    network: Network,
+    network: NetworkArguments,
 }
 
 pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
@@ -58,7 +58,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
 async fn serve(
     builder: HostBuilder,
     listen: Vec<Multiaddr>,
-    network: &Network,
+    network: &NetworkArguments,
     format: Format,
 ) -> Result<ExitCode> {
     let mut stop = Stop::new()?;

@@ -49,7 +49,7 @@ pub use self::{
     limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES},
     seq::{Position, Seq},
     signer::SpaceSigner,
-    space::{Joined, Space},
+    space::{InsertOutcome, Space},
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     view::{SpaceView, View},
     writer::{
@@ -185,13 +185,17 @@ impl SmartRecord {
     ///
     /// # Errors
     /// [`BadSignature`] if the update was not signed by this writer for this key.
-    pub fn insert(&mut self, writer: Writer, update: SignedUpdate) -> Result<Joined, BadSignature> {
+    pub fn insert(
+        &mut self,
+        writer: Writer,
+        update: SignedUpdate,
+    ) -> Result<InsertOutcome, BadSignature> {
         writer.verify(&self.key, update.as_bytes(), update.signature())?;
         Ok(self.join_update(writer, update))
     }
 
     /// Joins an update that is known to be signed by the writer for this key.
-    fn join_update(&mut self, writer: Writer, update: SignedUpdate) -> Joined {
+    fn join_update(&mut self, writer: Writer, update: SignedUpdate) -> InsertOutcome {
         self.spaces.entry(writer).or_default().insert(update)
     }
 
@@ -286,7 +290,7 @@ mod tests {
         let mut record = SmartRecord::new(key);
         assert_eq!(record.insert(other, update.clone()), Err(BadSignature));
         assert_eq!((record.spaces().len(), elsewhere.spaces().len()), (0, 0));
-        assert_eq!(record.insert(signer.writer(), update.clone()), Ok(Joined::New));
-        assert_eq!(record.insert(signer.writer(), update), Ok(Joined::Known));
+        assert_eq!(record.insert(signer.writer(), update.clone()), Ok(InsertOutcome::New));
+        assert_eq!(record.insert(signer.writer(), update), Ok(InsertOutcome::Known));
     }
 }

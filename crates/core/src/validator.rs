@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use self::{
     any::AcceptAny,
     error::{Fault, Malformed, ValidationError},
-    registry::{Namespace, Namespaces, Registered, Registry, Validated},
+    registry::{Namespace, NamespaceItem, Namespaces, Registry, Validated},
     smart_record::{MergedSpace, Refusals, Refused, SpaceRules},
 };
 use crate::{key::RecordKey, time::Timestamp};
@@ -176,7 +176,7 @@ impl Validity {
     }
 
     /// A value that expires at this instant, which the validator has checked against its limits.
-    pub const fn until_within_limits(expires_at: Timestamp) -> Self {
+    pub const fn bounded_until(expires_at: Timestamp) -> Self {
         Self { is_bounded: true, ..Self::until(expires_at) }
     }
 

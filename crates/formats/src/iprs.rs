@@ -42,10 +42,10 @@ pub use self::validator::IprsValidator;
 pub use self::{
     ancestry::Ancestry,
     beacon::{AdvanceError, ChainBeacon},
-    chain::{Chain, ChainError, Fork, Lie, Lineage, Relation},
+    chain::{Chain, ChainError, FalseClaim, Fork, Lineage, Relation},
     datetime::DatetimeRange,
     error::IprsError,
-    freshness::{Beacon, BeaconError, Cited, Freshness},
+    freshness::{Beacon, BeaconCitation, BeaconError, Freshness},
     record::{IprsRecord, Record, SIGNATURE_DOMAIN, SIGNATURE_PAYLOAD_TYPE, UnverifiedIprsRecord},
     scheme::{Description, Scheme},
     sequence::SequenceNumber,

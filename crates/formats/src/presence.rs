@@ -6,7 +6,7 @@
 //! client signs first, then the node:
 //!
 //! * [`Announcer`]: the client's side. It announces, renews and withdraws, and sets the dates.
-//! * [`AnnouncementOffer`], [`HalfSigned`], [`Announcement`]: an announcement before, between and
+//! * [`AnnouncementOffer`], [`ClientSignedAnnouncement`], [`Announcement`]: an announcement before, between and
 //!   after the two signatures. The separate types keep one from being used as another.
 //! * [`Withdrawal`]: ends the announcements at a node. Only the client signs it.
 //! * [`PresenceRecord`]: the entries under a key, one for each node, and the view of them at a
@@ -16,7 +16,7 @@
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use smart_record_formats::presence::{
-//!     Announcement, Announcer, ExchangeKey, HalfSigned, PresenceKey, PresenceLimits,
+//!     Announcement, Announcer, ExchangeKey, ClientSignedAnnouncement, PresenceKey, PresenceLimits,
 //!     PresenceValidator,
 //! };
 //! use smart_record_core::{Timestamp, Validator};
@@ -36,7 +36,7 @@
 //! let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?.encode();
 //!
 //! // The node checks the announcement and countersigns it.
-//! let half = HalfSigned::decode(&key, half, &limits)?;
+//! let half = ClientSignedAnnouncement::decode(&key, half, &limits)?;
 //! let signed = half.countersign(&node, handshake_key, now, &limits)?.encode();
 //!
 //! // The client puts it into the DHT.
@@ -52,7 +52,7 @@
 //! ```
 //!
 //! **Invariants.** No function reads a clock. Holding an [`Announcement`] means that both
-//! signatures are good for the key that it was read under. Holding a [`HalfSigned`] or a
+//! signatures are good for the key that it was read under. Holding a [`ClientSignedAnnouncement`] or a
 //! [`Withdrawal`] means that the client's signature is. Of two entries for a node the later counts,
 //! even if it has expired. So joining records is commutative, associative and idempotent.
 //!
@@ -75,9 +75,9 @@ mod validator;
 pub(crate) use self::record::{collect, contains};
 pub use self::validator::PresenceValidator;
 pub use self::{
-    announcement::{Announcement, AnnouncementOffer, HalfSigned},
+    announcement::{Announcement, AnnouncementOffer, ClientSignedAnnouncement},
     announcer::Announcer,
-    entry::{Entry, Withdrawal},
+    entry::{PresenceEntry, Withdrawal},
     error::{AnnounceError, Party, PresenceError},
     exchange_key::{ExchangeKey, ExchangeKeyError},
     key::{PresenceKey, PresenceKeyError},

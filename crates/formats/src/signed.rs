@@ -152,7 +152,7 @@ impl SignedRecord {
         bytes: impl Into<Bytes>,
         limits: &SignedRecordLimits,
     ) -> Result<Self, SignedRecordError> {
-        UnverifiedRecord::decode(bytes.into(), limits)?.verify()
+        UnverifiedSignedRecord::decode(bytes.into(), limits)?.verify()
     }
 
     fn new(
@@ -274,13 +274,13 @@ impl From<SignedRecordError> for ValidationError {
 
 /// A record whose form has been checked, but not yet its signature.
 #[derive(Clone, Debug)]
-pub(crate) struct UnverifiedRecord {
+pub(crate) struct UnverifiedSignedRecord {
     record: SignedRecord,
     payload: Bytes,
     signature: Bytes,
 }
 
-impl UnverifiedRecord {
+impl UnverifiedSignedRecord {
     /// Checks everything but the signature.
     pub(crate) fn decode(
         bytes: Bytes,

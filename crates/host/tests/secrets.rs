@@ -246,7 +246,7 @@ async fn no_secret_is_logged() {
     println!("{} bytes of log", text.len());
     // The log covers the client, the behaviour, the publisher and libp2p.
     for said in [
-        "write{key=/sr/secrets/board kind=\"keep\"}:spread{key=/sr/secrets/board chunks=1}",
+        "write{key=/sr/secrets/board kind=\"keep\"}:put{key=/sr/secrets/board chunks=1}",
         "get{key=/sr/secrets/board}:read{key=/sr/secrets/board purpose=\"client\"}",
         "read{key=/sr/secrets/board purpose=\"resume\"}",
         "presence_publisher::task: announced key=",

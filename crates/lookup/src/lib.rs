@@ -12,9 +12,9 @@
 //! Lookup::next(&mut Requests, now)  -> Some((id, peer))      send to the peer under this id
 //! transport: answered(id, closer)   -> Requests::on_answer(id, now), then Lookup::on_answer(peer, closer)
 //! transport: failed(id, why)        -> Requests::on_failure(id, why, now), then Lookup::on_failure(peer)
-//! Requests::poll(now)               -> Finding::Late(id, peer)   Lookup::on_late(peer)
-//!                                      Finding::Over(id, peer)   cancel at the transport, then Lookup::on_failure(peer)
-//!                                      Finding::Evict(peer), Finding::Readmit(peer)   the routing table
+//! Requests::poll(now)               -> LookupEvent::Late(id, peer)   Lookup::on_late(peer)
+//!                                      LookupEvent::Over(id, peer)   cancel at the transport, then Lookup::on_failure(peer)
+//!                                      LookupEvent::Evict(peer), LookupEvent::Readmit(peer)   the routing table
 //! ```
 //!
 //! The transport needs no timeouts and no limits of streams: both are decided here.
@@ -40,7 +40,7 @@ mod size;
 pub use crate::{
     distance::{Distance, Place},
     history::{HistoryConfig, PeerHistory},
-    lookup::{Lookup, LookupConfig, Wanted},
-    requests::{Failure, Finding, RequestId, Requests, RequestsConfig},
+    lookup::{Lookup, LookupConfig, LookupKind},
+    requests::{Failure, LookupEvent, RequestId, Requests, RequestsConfig},
     size::NetworkSize,
 };

@@ -55,7 +55,7 @@ settings! { LookupConfig:
 
 /// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wanted {
+pub enum LookupKind {
     /// The value that the closest peers hold under the key: each of them is asked (GET_VALUE).
     Value,
     /// The closest peers themselves (FIND_NODE). The lookup ends early if, by the estimated network
@@ -67,7 +67,7 @@ pub enum Wanted {
 #[derive(Debug)]
 pub struct Lookup {
     target: Place,
-    wanted: Wanted,
+    wanted: LookupKind,
     local: PeerId,
     config: LookupConfig,
     known: BTreeMap<Distance, Candidate>,
@@ -111,7 +111,7 @@ impl Lookup {
     /// Returns a lookup that starts from these peers, the closest in the own routing table.
     pub fn new(
         target: Place,
-        wanted: Wanted,
+        wanted: LookupKind,
         local: PeerId,
         config: LookupConfig,
         start: impl IntoIterator<Item = PeerId>,
@@ -138,7 +138,7 @@ impl Lookup {
     }
 
     /// The purpose.
-    pub const fn wanted(&self) -> Wanted {
+    pub const fn wanted(&self) -> LookupKind {
         self.wanted
     }
 
@@ -454,7 +454,7 @@ impl Lookup {
 
     /// Whether the closest peers are known without further requests, by the estimated network size.
     fn is_close_enough(&self, size: &NetworkSize) -> bool {
-        if self.wanted != Wanted::Closest || size.estimate().is_none() {
+        if self.wanted != LookupKind::Closest || size.estimate().is_none() {
             return false;
         }
         let k = self.config.closest;

@@ -52,7 +52,7 @@ pub struct RequestId(pub u64);
 /// Reason of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The request was over before the peer had answered: [`Finding::Over`].
+    /// The request was over before the peer had answered: [`LookupEvent::Over`].
     Silent,
     /// The peer cannot be reached, or the connection broke. Counts as silence.
     Unreachable,
@@ -67,7 +67,7 @@ pub enum Failure {
 
 /// An event about a request or a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum LookupEvent {
     /// The request is late. Its answer still counts within the grace period.
     Late(RequestId, PeerId),
     /// The request is over. Close its stream.
@@ -85,7 +85,7 @@ pub struct Requests {
     history: PeerHistory,
     under_way: BTreeMap<RequestId, UnderWay>,
     per_peer: BTreeMap<PeerId, usize>,
-    findings: VecDeque<Finding>,
+    findings: VecDeque<LookupEvent>,
     next_id: u64,
 }
 
@@ -172,7 +172,7 @@ impl Requests {
         let UnderWay { peer, distance, sent_at, .. } = self.take(id)?;
         let took = now.saturating_sub(sent_at);
         if self.history.on_answer(peer, &distance, took, now) {
-            self.findings.push_back(Finding::Readmit(peer));
+            self.findings.push_back(LookupEvent::Readmit(peer));
         }
         Some(took)
     }
@@ -195,7 +195,7 @@ impl Requests {
     }
 
     /// Returns the next finding, if any. The cost is linear in the number of running requests.
-    pub fn poll(&mut self, now: Duration) -> Option<Finding> {
+    pub fn poll(&mut self, now: Duration) -> Option<LookupEvent> {
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
         }
@@ -204,7 +204,7 @@ impl Requests {
         let request = self.under_way.get_mut(&id)?;
         if request.late_at.is_none() {
             request.late_at = Some(now);
-            return Some(Finding::Late(id, request.peer));
+            return Some(LookupEvent::Late(id, request.peer));
         }
         self.give_up(id, now);
         self.findings.pop_front()
@@ -232,14 +232,14 @@ impl Requests {
 
     fn give_up(&mut self, id: RequestId, now: Duration) {
         if let Some(request) = self.take(id) {
-            self.findings.push_back(Finding::Over(id, request.peer));
+            self.findings.push_back(LookupEvent::Over(id, request.peer));
             self.on_silence(&request, now);
         }
     }
 
     fn on_silence(&mut self, request: &UnderWay, now: Duration) {
         if self.history.on_silence(request.peer, request.heard, now) {
-            self.findings.push_back(Finding::Evict(request.peer));
+            self.findings.push_back(LookupEvent::Evict(request.peer));
         }
     }
 
@@ -274,11 +274,11 @@ mod tests {
         let [first, second] = [a, b].map(|peer| begin(&mut requests, peer, S).unwrap());
         assert_eq!(requests.next_at(), Some(2 * S), "the first patience");
         assert_eq!(requests.poll(1_999 * MS), None);
-        assert_eq!(requests.poll(2 * S), Some(Finding::Late(first, a)));
-        assert_eq!(requests.poll(2 * S), Some(Finding::Late(second, b)));
+        assert_eq!(requests.poll(2 * S), Some(LookupEvent::Late(first, a)));
+        assert_eq!(requests.poll(2 * S), Some(LookupEvent::Late(second, b)));
         assert_eq!(requests.poll(3 * S), None, "told once");
         assert_eq!(requests.on_answer(second, 3 * S), Some(2 * S), "it still counts");
-        assert_eq!(requests.poll(4 * S), Some(Finding::Over(first, a)));
+        assert_eq!(requests.poll(4 * S), Some(LookupEvent::Over(first, a)));
         assert_eq!(requests.on_answer(first, 4 * S), None, "not any more");
         assert!(requests.is_empty() && requests.per_peer.is_empty());
     }
@@ -317,9 +317,9 @@ mod tests {
         let first = begin(&mut requests, a, S).unwrap();
         begin(&mut requests, b, S + MS).unwrap();
         assert_eq!(begin(&mut requests, c, 2 * S - MS), None, "nobody is late");
-        assert_eq!(requests.poll(2 * S), Some(Finding::Late(first, a)));
+        assert_eq!(requests.poll(2 * S), Some(LookupEvent::Late(first, a)));
         assert!(begin(&mut requests, c, 2 * S).is_some());
-        assert_eq!(requests.poll(2 * S), Some(Finding::Over(first, a)));
+        assert_eq!(requests.poll(2 * S), Some(LookupEvent::Over(first, a)));
         assert_eq!(requests.len(), 2);
     }
 
@@ -332,7 +332,7 @@ mod tests {
         requests.on_answer(answered, S + MS);
         assert!(requests.on_failure(id, Failure::Unreachable, S + MS));
         let id = begin(&mut requests, silent, 2 * S).unwrap();
-        assert_eq!(requests.poll(2 * S), Some(Finding::Late(id, silent)));
+        assert_eq!(requests.poll(2 * S), Some(LookupEvent::Late(id, silent)));
         assert_eq!(requests.on_answer(id, 3 * S), Some(S));
         let id = begin(&mut requests, silent, 4 * S).unwrap();
         assert_eq!(requests.poll(4 * S), None);
@@ -369,15 +369,15 @@ mod tests {
                 begin(&mut requests, silent, now).unwrap();
             }
             told.extend(std::iter::from_fn(|| requests.poll(now)).filter_map(|finding| {
-                matches!(finding, Finding::Evict(_)).then_some((second, finding))
+                matches!(finding, LookupEvent::Evict(_)).then_some((second, finding))
             }));
         }
         assert_eq!(told.len(), 1);
-        assert_eq!(told[0].1, Finding::Evict(silent));
+        assert_eq!(told[0].1, LookupEvent::Evict(silent));
         assert!((30..45).contains(&told[0].0), "{told:?}");
         let id = begin(&mut requests, silent, 50 * S).unwrap();
         requests.on_answer(id, 50 * S);
-        assert_eq!(requests.poll(50 * S), Some(Finding::Readmit(silent)));
+        assert_eq!(requests.poll(50 * S), Some(LookupEvent::Readmit(silent)));
         assert_eq!(requests.poll(50 * S), None);
     }
 }

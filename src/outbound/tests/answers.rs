@@ -76,7 +76,7 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
     let mut held = Vec::new();
     while held.len() < 2 {
         // Others are asked and answer meanwhile, as often as anybody likes.
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
         held.extend(silent.try_recv());
         if let Ok(mut stream) = dripped_at.try_recv() {
             // Most of an answer.
@@ -87,7 +87,7 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
         }
     }
     ids.into_iter().for_each(|id| client.behaviour_mut().cancel(id));
-    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
     let client = tokio::spawn(async move {
         loop {
             let event = client.select_next_some().await;
@@ -116,18 +116,18 @@ async fn a_connection_has_so_many_streams_and_the_rest_waits() {
         (0..MAX_STREAMS + 2).map(|_| send(client.behaviour_mut(), &frozen, get("key"))).collect();
     let mut held = Vec::new();
     while held.len() < MAX_STREAMS {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
         held.extend(streams.try_recv());
     }
     for _ in 0..20 {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
     }
     assert!(streams.try_recv().is_err(), "there are more streams than may be");
     // One that waits is given up, then one that has a stream: the last has its turn, and is answered.
     client.behaviour_mut().cancel(ids.remove(MAX_STREAMS));
     client.behaviour_mut().cancel(ids.remove(0));
     let mut last = loop {
-        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+        assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
         if let Ok(stream) = streams.try_recv() {
             break stream;
         }
@@ -155,7 +155,7 @@ async fn a_peer_answers_however_much_it_is_asked_at_once() {
         send(client.behaviour_mut(), &live, find("key"));
     }
     for _ in 0..100 {
-        assert_eq!(next(&mut client).await.result, Ok(Answer::default()));
+        assert_eq!(next(&mut client).await.result, Ok(Response::default()));
     }
 }
 

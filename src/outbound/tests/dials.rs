@@ -78,7 +78,7 @@ async fn who_was_killed_has_failed_without_waiting() {
     let mut client = client().await;
     let mut peers = Peers::default();
     let peer = peers.server().await;
-    assert_eq!(ask(&mut client, &peer, find("key")).await, Ok(Answer::default()));
+    assert_eq!(ask(&mut client, &peer, find("key")).await, Ok(Response::default()));
     peers.0.shutdown().await;
     let failure = ask(&mut client, &peer, find("key")).await.unwrap_err();
     assert!(matches!(failure, Failure::Unreachable | Failure::Closed), "{failure:?}");
@@ -102,7 +102,7 @@ async fn a_connection_that_this_node_denies_leaves_no_request_waiting() {
         // Nothing was sent into what was denied: once it may, a connection is made and used.
         *client.behaviour_mut().limits.limits_mut() = none();
         send(&mut client.behaviour_mut().outbound, &live, find("key"));
-        assert_eq!(next_of_limited(&mut client).await, Ok(Answer::default()));
+        assert_eq!(next_of_limited(&mut client).await, Ok(Response::default()));
 
         let make = |outbound, limits| LimitedFirst { limits, outbound };
         let mut client = limited(limits, make).await;
@@ -119,7 +119,7 @@ async fn a_connection_that_this_node_denies_leaves_no_request_waiting() {
     }
 }
 
-async fn next_of_limited(client: &mut Swarm<Limited>) -> Result<Answer, Failure> {
+async fn next_of_limited(client: &mut Swarm<Limited>) -> Result<Response, Failure> {
     within(async {
         loop {
             let event = client.select_next_some().await;
@@ -137,7 +137,7 @@ async fn a_dial_that_was_under_way_with_other_addresses_is_no_end() {
     let live = peers.server().await;
     let opts = libp2p::swarm::dial_opts::DialOpts::peer_id(live.id);
     client.dial(opts.addresses(vec![nowhere().await]).build()).unwrap();
-    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Answer::default()));
+    assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn one_connection_carries_all_requests_to_a_peer() {
             match client.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. } => connections += 1,
                 SwarmEvent::Behaviour(ended) => {
-                    assert_eq!(ended.result, Ok(Answer::default()));
+                    assert_eq!(ended.result, Ok(Response::default()));
                     answers += 1;
                     if answers <= 4 {
                         send(client.behaviour_mut(), &live, find("key"));

@@ -72,7 +72,7 @@ async fn values_and_peers_are_had_from_a_node_with_our_store() {
     assert_eq!(nothing.record, None);
     assert_eq!(nothing.closer[0].peer, neighbour);
     assert_eq!(nothing.closer[0].addresses[0].to_string(), "/ip4/127.0.0.1/tcp/9");
-    assert_eq!(ask(&mut client, &ours, put(KEY, record.encode())).await, Ok(Answer::default()));
+    assert_eq!(ask(&mut client, &ours, put(KEY, record.encode())).await, Ok(Response::default()));
     let found = ask(&mut client, &ours, get(KEY)).await.unwrap().record.unwrap();
     assert!(found.ttl.is_some_and(|ttl| ttl > Duration::from_secs(500)));
     let found: SmartRecord =
@@ -96,7 +96,7 @@ async fn kademlia_knows_whom_we_have_asked_and_both_share_the_connection() {
             match client.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. } => connections += 1,
                 SwarmEvent::Behaviour(BothEvent::Outbound(ended)) => {
-                    assert_eq!(ended.result, Ok(Answer::default()));
+                    assert_eq!(ended.result, Ok(Response::default()));
                     is_answered = true;
                     client.behaviour_mut().kad.get_closest_peers(live.id);
                 }

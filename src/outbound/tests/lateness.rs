@@ -1,7 +1,7 @@
 //! With the machine that tells the time of requests. The time is the test's.
 
 use futures::AsyncWriteExt;
-use smart_record_lookup::{Finding, HistoryConfig, RequestsConfig};
+use smart_record_lookup::{HistoryConfig, LookupEvent, RequestsConfig};
 
 use super::*;
 
@@ -36,10 +36,10 @@ impl Asker {
     }
 
     /// Lets time pass until something is to be told.
-    fn wait(&mut self) -> Finding {
+    fn wait(&mut self) -> LookupEvent {
         loop {
             if let Some(finding) = self.requests.poll(self.now) {
-                if let Finding::Over(id, _) = finding {
+                if let LookupEvent::Over(id, _) = finding {
                     self.swarm.behaviour_mut().cancel(id);
                 }
                 return finding;
@@ -67,11 +67,11 @@ async fn who_is_frozen_is_late_and_then_over_and_gives_up_its_place() {
         held.extend(streams.try_recv());
     }
     for id in &ids {
-        assert_eq!(asker.wait(), Finding::Late(*id, frozen.id));
+        assert_eq!(asker.wait(), LookupEvent::Late(*id, frozen.id));
     }
     let late_at = asker.now;
     for id in &ids {
-        assert_eq!(asker.wait(), Finding::Over(*id, frozen.id));
+        assert_eq!(asker.wait(), LookupEvent::Over(*id, frozen.id));
     }
     assert_eq!(asker.now, late_at + Duration::from_secs(2));
     asker.begin(&live).unwrap();
@@ -99,11 +99,11 @@ async fn a_late_answer_counts_until_its_request_is_over() {
                 break stream;
             }
         };
-        assert_eq!(asker.wait(), Finding::Late(id, slow.id));
+        assert_eq!(asker.wait(), LookupEvent::Late(id, slow.id));
         if is_over {
             // The answer is on its way when the request is given up.
             asker.now = asker.requests.next_at().unwrap();
-            assert_eq!(asker.requests.poll(asker.now), Some(Finding::Over(id, slow.id)));
+            assert_eq!(asker.requests.poll(asker.now), Some(LookupEvent::Over(id, slow.id)));
         }
         stream.write_all(&packet(&found("key"))).await.unwrap();
         stream.close().await.unwrap();

@@ -31,7 +31,7 @@ pub enum Durability {
         /// How many bytes may be pending. A group of more than a quarter of it is written before
         /// its window has passed. When more than all of it is pending, a write waits for room up to
         /// [`MAX_HOLD`](Self::MAX_HOLD), and is then refused as
-        /// [`Busy`](crate::store::StorageError::Busy).
+        /// [`QueueFull`](crate::store::StorageError::QueueFull).
         max_bytes: usize,
     },
 }

@@ -95,7 +95,7 @@ impl Disk {
                     Err(StorageError::Locked)
                 }
                 (Some(_), Some(_)) => Ok(()),
-                _ => Err(StorageError::NotAStorage),
+                _ => Err(StorageError::ForeignFile),
             }
         })?;
         Ok(db)
@@ -202,12 +202,12 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
     let tables: Vec<_> = transaction.list_tables().map_err(failed)?.collect();
     let is_new = tables.is_empty();
     if !is_new && !tables.iter().any(|table| table.name() == META.name()) {
-        return Err(StorageError::NotAStorage);
+        return Err(StorageError::ForeignFile);
     }
     let session = {
         let mut table = transaction.open_table(META).map_err(not_opened)?;
         match number(&table, meta::FORMAT)? {
-            None if !is_new => return Err(StorageError::NotAStorage),
+            None if !is_new => return Err(StorageError::ForeignFile),
             Some(found) if found != FORMAT => {
                 return Err(StorageError::OtherFormat { found, known: FORMAT });
             }

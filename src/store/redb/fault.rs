@@ -18,7 +18,7 @@ pub(super) fn failed(error: impl Into<Error>) -> StorageError {
         Error::Io(error) => error.into(),
         Error::PreviousIo | Error::DatabaseClosed => StorageError::Closed,
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StorageError::Locked,
-        Error::UpgradeRequired(_) => StorageError::NotAStorage,
+        Error::UpgradeRequired(_) => StorageError::ForeignFile,
         error => StorageError::damaged(error),
     }
 }
@@ -26,10 +26,10 @@ pub(super) fn failed(error: impl Into<Error>) -> StorageError {
 /// Converts an error of opening a file, which may have any content.
 pub(super) fn not_opened(error: impl Into<Error>) -> StorageError {
     match error.into() {
-        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => StorageError::NotAStorage,
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => StorageError::ForeignFile,
         Error::TableTypeMismatch { .. }
         | Error::TableIsMultimap(_)
-        | Error::TypeDefinitionChanged { .. } => StorageError::NotAStorage,
+        | Error::TypeDefinitionChanged { .. } => StorageError::ForeignFile,
         error => failed(error),
     }
 }

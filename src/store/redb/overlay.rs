@@ -15,7 +15,7 @@ use smart_record_core::Timestamp;
 
 /// The new state of a row, tally or note, and the commit that it belongs to.
 #[derive(Clone, Debug)]
-struct Entry<T> {
+struct OverlayEntry<T> {
     value: T,
     commit: u64,
 }
@@ -23,10 +23,10 @@ struct Entry<T> {
 /// The latest state of each changed row, tally and note.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    rows: BTreeMap<PartId, Entry<Option<Row>>>,
+    rows: BTreeMap<PartId, OverlayEntry<Option<Row>>>,
     due: BTreeSet<(Timestamp, PartId)>,
-    tallies: HashMap<TallyId, Entry<Tally>>,
-    notes: BTreeMap<Vec<u8>, Entry<Option<Vec<u8>>>>,
+    tallies: HashMap<TallyId, OverlayEntry<Tally>>,
+    notes: BTreeMap<Vec<u8>, OverlayEntry<Option<Vec<u8>>>>,
 }
 
 /// Changes for the file; of several changes of the same thing only the last.
@@ -88,7 +88,7 @@ impl Overlay {
             self.due.insert((due_at, id));
         }
         let due_at = row.as_ref().and_then(Row::due_at);
-        let old = self.rows.insert(id, Entry { value: row, commit });
+        let old = self.rows.insert(id, OverlayEntry { value: row, commit });
         self.forget_due(id, old.and_then(|old| old.value), due_at);
     }
 
@@ -101,11 +101,11 @@ impl Overlay {
     }
 
     pub(super) fn set_tally(&mut self, id: TallyId, tally: Tally, commit: u64) {
-        self.tallies.insert(id, Entry { value: tally, commit });
+        self.tallies.insert(id, OverlayEntry { value: tally, commit });
     }
 
     pub(super) fn set_note(&mut self, name: Vec<u8>, note: Option<Vec<u8>>, commit: u64) {
-        self.notes.insert(name, Entry { value: note, commit });
+        self.notes.insert(name, OverlayEntry { value: note, commit });
     }
 
     /// Drops these changes, which are in the file now, except where a commit after `commit` has

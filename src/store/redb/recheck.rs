@@ -12,7 +12,7 @@ use std::{
 
 use crate::store::{
     lock,
-    storage::{Part, PartId, Rejected, RowCheck, RowFault, Verdict},
+    storage::{InvalidRow, Part, PartId, RowCheck, RowFault, RowVerdict},
 };
 
 /// How many invalid rows are reported at once. Others are hidden, and found again later.
@@ -22,14 +22,14 @@ pub(super) struct Recheck {
     check: Option<Arc<dyn RowCheck>>,
     max_good: usize,
     hasher: RandomState,
-    seen: Mutex<Seen>,
+    seen: Mutex<CheckedRows>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct CheckedRows {
     /// Hashes of the ids of valid rows. The hash function has a secret seed.
     good: HashSet<u64>,
-    rejected: BTreeMap<PartId, Rejected>,
+    rejected: BTreeMap<PartId, InvalidRow>,
 }
 
 impl Recheck {
@@ -39,7 +39,7 @@ impl Recheck {
 
     pub(super) fn set(&mut self, check: Arc<dyn RowCheck>) {
         self.check = Some(check);
-        *lock(&self.seen) = Seen::default();
+        *lock(&self.seen) = CheckedRows::default();
     }
 
     /// The row, or its valid part. `head` returns the head of its record.
@@ -64,7 +64,7 @@ impl Recheck {
         }
         let head = head();
         match check.check(id, &part, head.as_ref()) {
-            Verdict::Good => {
+            RowVerdict::Good => {
                 let mut seen = lock(&self.seen);
                 if seen.good.len() >= self.max_good {
                     seen.good.clear();
@@ -72,15 +72,15 @@ impl Recheck {
                 seen.good.insert(hash);
                 Some(part)
             }
-            Verdict::Expired => Some(part),
-            Verdict::Partly(rest, fault) => {
+            RowVerdict::Expired => Some(part),
+            RowVerdict::Partly(rest, fault) => {
                 let (id, bytes, rest) = (*id, part.bytes.len(), Some(rest));
-                self.reject(Rejected { id, part: Some(part), bytes, fault, rest: rest.clone() });
+                self.reject(InvalidRow { id, part: Some(part), bytes, fault, rest: rest.clone() });
                 rest
             }
-            Verdict::Bad(fault) => {
+            RowVerdict::Bad(fault) => {
                 let (id, bytes) = (*id, part.bytes.len());
-                self.reject(Rejected { id, part: Some(part), bytes, fault, rest: None });
+                self.reject(InvalidRow { id, part: Some(part), bytes, fault, rest: None });
                 None
             }
         }
@@ -88,10 +88,10 @@ impl Recheck {
 
     /// Reports a damaged row of about `bytes`.
     pub(super) fn damaged(&self, id: PartId, bytes: usize) {
-        self.reject(Rejected { id, part: None, bytes, fault: RowFault::Damaged, rest: None });
+        self.reject(InvalidRow { id, part: None, bytes, fault: RowFault::Damaged, rest: None });
     }
 
-    fn reject(&self, rejected: Rejected) {
+    fn reject(&self, rejected: InvalidRow) {
         let mut seen = lock(&self.seen);
         if seen.rejected.len() < MAX_REJECTED {
             seen.rejected.insert(rejected.id, rejected);
@@ -106,7 +106,7 @@ impl Recheck {
         }
     }
 
-    pub(super) fn take_rejected(&mut self) -> Vec<Rejected> {
+    pub(super) fn take_rejected(&mut self) -> Vec<InvalidRow> {
         let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut seen.rejected).into_values().collect()
     }

@@ -1,7 +1,7 @@
 //! The thread that owns the file.
 //!
 //! **Invariants.** Changes reach the file in the order in which they were handed over. Only
-//! [`Shared::wait_for`], [`Shared::wait_for_room`] and [`Shared::settle_doubt`] wait for the file.
+//! [`WriterHandle::wait_for`], [`WriterHandle::wait_for_room`] and [`WriterHandle::settle_doubt`] wait for the file.
 //! In mode `Group` a failed group is kept and tried again. In mode `Immediate` it is dropped.
 //! Before it ends, the thread tries once more to write what is left.
 
@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 /// State shared by the thread and the storage.
-pub(super) struct Shared {
+pub(super) struct WriterHandle {
     state: Mutex<State>,
     /// Signals work for the thread.
     to_do: Condvar,
@@ -82,12 +82,12 @@ pub(super) struct Written {
 }
 
 /// What the thread has done since the storage last asked.
-pub(super) struct News {
+pub(super) struct WriterProgress {
     pub(super) written: VecDeque<Written>,
     pub(super) usage: Usage,
 }
 
-impl Shared {
+impl WriterHandle {
     pub(super) fn view(&self) -> Arc<View> {
         lock(&self.state).view.clone()
     }
@@ -98,9 +98,9 @@ impl Shared {
     }
 
     /// Takes the changes written since the last call.
-    pub(super) fn news(&self) -> News {
+    pub(super) fn news(&self) -> WriterProgress {
         let mut state = lock(&self.state);
-        News { written: std::mem::take(&mut state.written), usage: state.usage }
+        WriterProgress { written: std::mem::take(&mut state.written), usage: state.usage }
     }
 
     /// Hands over changes to be written, at once or in a group.
@@ -150,7 +150,7 @@ impl Shared {
                 return Ok(());
             }
             if left.is_zero() {
-                return Err(StorageError::Busy);
+                return Err(StorageError::QueueFull);
             }
             let begun = Instant::now();
             state = wait(&self.done, state, left);
@@ -171,7 +171,7 @@ impl Shared {
         let mut left = Durability::MAX_HOLD;
         while state.in_doubt && state.looks == looks && !state.has_ended {
             if left.is_zero() {
-                return Err(StorageError::Busy);
+                return Err(StorageError::QueueFull);
             }
             let begun = Instant::now();
             state = wait(&self.done, state, left);
@@ -217,8 +217,8 @@ pub(super) fn spawn(
     view: View,
     usage: Usage,
     durability: Durability,
-) -> Result<(Arc<Shared>, thread::JoinHandle<()>), StorageError> {
-    let shared = Arc::new(Shared {
+) -> Result<(Arc<WriterHandle>, thread::JoinHandle<()>), StorageError> {
+    let shared = Arc::new(WriterHandle {
         state: Mutex::new(State {
             waiting: Group::default(),
             since: None,
@@ -247,7 +247,7 @@ pub(super) fn spawn(
 }
 
 struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<WriterHandle>,
     disk: Disk,
     durability: Durability,
     /// Changes that were taken over and are not in the file.

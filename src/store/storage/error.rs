@@ -26,7 +26,7 @@ pub enum StorageError {
     },
     /// The file is not a storage of this crate.
     #[error("not a storage of records")]
-    NotAStorage,
+    ForeignFile,
     /// The file was written by another version of this crate.
     #[error("of format {found}; this version knows format {known}")]
     OtherFormat {
@@ -43,7 +43,7 @@ pub enum StorageError {
     Locked,
     /// The queue of pending writes is full, and the disk did not catch up in time.
     #[error("the disk does not keep up")]
-    Busy,
+    QueueFull,
     /// The storage was closed after a failure and is not open again yet.
     #[error("closed after a failure")]
     Closed,

@@ -6,7 +6,7 @@ use libp2p_identity::Keypair;
 use libp2p_smart_record::{
     Fault, RecordKey, Validator,
     iprs::{
-        AdvanceError, Ancestry, Beacon, BeaconError, ChainBeacon, Cited, Freshness, Ipld,
+        AdvanceError, Ancestry, Beacon, BeaconCitation, BeaconError, ChainBeacon, Freshness, Ipld,
         IprsRecord, IprsValidator, Scheme, SequenceNumber,
     },
 };
@@ -45,8 +45,8 @@ fn beacon(rounds: &[IprsRecord]) -> ChainBeacon {
     beacon
 }
 
-fn cited(record: &IprsRecord, round: u64) -> Cited {
-    Cited { round, value: record.cid() }
+fn cited(record: &IprsRecord, round: u64) -> BeaconCitation {
+    BeaconCitation { round, value: record.cid() }
 }
 
 fn knowing(rounds: &[IprsRecord]) -> (IprsValidator, Freshness) {
@@ -97,7 +97,7 @@ fn a_forged_beacon_value_is_refused() {
         refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
     }
     let raw = libp2p_smart_record::Cid::new_v1(0x55, *rounds[9].cid().hash());
-    let record = sign(freshness.record("x", Cited { round: 9, value: raw }));
+    let record = sign(freshness.record("x", BeaconCitation { round: 9, value: raw }));
     refused_by(&validator, &key(), record.as_bytes(), NOW, Fault::Invalid);
 }
 

@@ -3,7 +3,7 @@
 use libp2p_identity::Keypair;
 use libp2p_smart_record::{
     Fault, ValidationError,
-    presence::{AnnounceError, HalfSigned, PresenceError, PresenceLimits},
+    presence::{AnnounceError, ClientSignedAnnouncement, PresenceError, PresenceLimits},
 };
 use prost::Message;
 
@@ -13,8 +13,8 @@ fn half() -> Vec<u8> {
     Draft::at(1).signed_by(Some((client(), BY_CLIENT)), None).signed().encode_to_vec()
 }
 
-fn decode_half(bytes: Vec<u8>) -> Result<HalfSigned, PresenceError> {
-    HalfSigned::decode(&key_of(&client()), bytes, validator().limits())
+fn decode_half(bytes: Vec<u8>) -> Result<ClientSignedAnnouncement, PresenceError> {
+    ClientSignedAnnouncement::decode(&key_of(&client()), bytes, validator().limits())
 }
 
 #[test]

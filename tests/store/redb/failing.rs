@@ -19,7 +19,7 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_works() {
         for attempt in 0..3 {
             let error = until_it_works(|| match store.write(&key(2), b"two").unwrap_err() {
                 // The thread has not run yet.
-                WriteError::Storage(StorageError::Busy) => None,
+                WriteError::Storage(StorageError::QueueFull) => None,
                 error => Some(error),
             });
             let io = StorageError::Io(std::io::ErrorKind::Other);

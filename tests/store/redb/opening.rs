@@ -68,7 +68,7 @@ fn what_is_not_a_storage_of_ours_is_left_alone() {
     std::fs::write(&text, "a letter to a friend, longer than any header of a database ".repeat(99))
         .unwrap();
     let before = std::fs::read(&text).unwrap();
-    assert_eq!(open(&text), StorageError::NotAStorage);
+    assert_eq!(open(&text), StorageError::ForeignFile);
     assert_eq!(std::fs::read(&text).unwrap(), before);
     assert_eq!(open(folder.path()), StorageError::Io(std::io::ErrorKind::IsADirectory));
     let nowhere = folder.path().join("no such folder").join("store");
@@ -88,7 +88,7 @@ fn what_is_not_a_storage_of_ours_is_left_alone() {
                 }
             });
             let error = open_on(&device, Durability::Immediate).unwrap_err();
-            assert_eq!(error, StorageError::NotAStorage, "{name} {other_types}");
+            assert_eq!(error, StorageError::ForeignFile, "{name} {other_types}");
         }
     }
 }

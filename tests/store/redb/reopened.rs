@@ -2,7 +2,7 @@
 
 use libp2p_smart_record::store::{
     OtherPeer,
-    storage::{Rejected, RowCheck},
+    storage::{InvalidRow, RowCheck},
 };
 
 use super::*;
@@ -98,7 +98,7 @@ impl Storage for Reopened {
         self.inner_mut().attach(local, check)
     }
 
-    fn take_rejected(&mut self) -> Vec<Rejected> {
+    fn take_rejected(&mut self) -> Vec<InvalidRow> {
         self.inner_mut().take_rejected()
     }
 }

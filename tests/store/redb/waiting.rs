@@ -148,7 +148,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
         assert!(store.get(&libp2p_kad::RecordKey::new(&key(n))).is_some());
         n += 1;
     };
-    assert_eq!(error, WriteError::Storage(StorageError::Busy));
+    assert_eq!(error, WriteError::Storage(StorageError::QueueFull));
     // A change takes 256 bytes besides its own.
     assert!((90..=160).contains(&n), "{n} writes");
     assert!(device.await_hang(Duration::ZERO));
@@ -159,7 +159,7 @@ fn hanging(device: &Device, clock: &ManualClock) -> (SmartRecordStore, Mends, us
 fn a_disk_that_hangs_holds_a_write_once_and_a_read_not_at_all() {
     let (device, clock) = (Device::default(), clock());
     let (mut store, _mends, n) = hanging(&device, &clock);
-    let busy = StorageError::Busy;
+    let busy = StorageError::QueueFull;
     let held_once = |what: &str, held: Duration| {
         println!("{what}: held for {held:?}");
         assert!(held >= Durability::MAX_HOLD, "{what}: held for {held:?}");
@@ -256,6 +256,6 @@ fn committing_to_a_disk_that_hangs_waits_for_nothing() {
     });
     assert!(longest < LOAD, "a commit was held for {longest:?}");
     let (held, error) = refused.expect("it takes whatever it is given");
-    assert_eq!(error, StorageError::Busy);
+    assert_eq!(error, StorageError::QueueFull);
     assert!((Durability::MAX_HOLD..Durability::MAX_HOLD + LOAD).contains(&held), "{held:?}");
 }

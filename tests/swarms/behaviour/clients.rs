@@ -11,7 +11,7 @@ use libp2p_smart_record::{
     best_index,
     client::{ClientError, PublicationContent, ReplicaState},
     query::{ReadPolicy, WritePolicy},
-    store::{Checked, Origin, Quota, StoreConfig, WriteError},
+    store::{Origin, Quota, StoreConfig, ValidatedRecord, WriteError},
 };
 
 use crate::peer::{MINUTE, Peer, Setup, Silent, key, made, mesh, quiet, says, texts};
@@ -684,7 +684,7 @@ async fn who_acknowledges_and_shows_nothing_or_something_newer_is_found_out() {
             .smart(|smart| {
                 let (key, now) = ("/greatest/x".into(), SystemClock.now());
                 let store = smart.store_mut();
-                let checked = Checked::new(store.registry(), key, b"newer", now);
+                let checked = ValidatedRecord::new(store.registry(), key, b"newer", now);
                 store.insert(checked, Origin::Remote).unwrap();
             })
             .await;

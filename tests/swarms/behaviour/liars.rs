@@ -299,7 +299,7 @@ async fn one_who_takes_no_repair_is_not_sent_it_with_every_read() {
             tokio::task::yield_now().await;
         }
         assert_eq!(liar.sent.lock().unwrap().len(), 1);
-        assert_eq!(reader.smart(|smart| smart.counters().repairs_put_off).await, 4);
+        assert_eq!(reader.smart(|smart| smart.counters().repairs_postponed).await, 4);
     })
     .await;
 }

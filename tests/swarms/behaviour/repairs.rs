@@ -130,7 +130,7 @@ async fn a_read_that_ends_early_is_kept_nowhere_and_sent_to_nobody_who_had_nothi
         assert!(!reading.is_complete());
         // Whether these are among the closest, or we are, nobody knows: fewer were asked than are the closest.
         assert_eq!(reader.stored(&key()).await, None);
-        assert_eq!(reader.smart(|smart| smart.counters().repairs_put_off).await, 0);
+        assert_eq!(reader.smart(|smart| smart.counters().repairs_postponed).await, 0);
         reader.client.publish("/sr/behaviour/after", says("x"), MINUTE).await.unwrap();
         nobody_has_it(&empty).await;
         // One that asks all knows.

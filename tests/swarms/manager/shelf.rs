@@ -9,7 +9,9 @@ use std::{
 use libp2p::identity::PeerId;
 use libp2p_smart_record::{
     Bytes, Fault, Namespaces, Open, RecordKey, Timestamp,
-    manager::{Answer, Correction, Found, Holder, ManagerError, RecordBackend, RecordManager},
+    manager::{
+        BackendAnswers, Correction, HeldValue, Holder, ManagerError, RecordBackend, RecordManager,
+    },
     signed::{SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
 };
 
@@ -23,7 +25,7 @@ struct Shelf(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    found: Found,
+    found: BackendAnswers,
     is_broken: bool,
     fetched: usize,
     stored: Vec<Bytes>,
@@ -37,7 +39,7 @@ struct Broken;
 impl RecordBackend for Shelf {
     type Error = Broken;
 
-    async fn fetch(&self, _: &RecordKey) -> Result<Found, Broken> {
+    async fn fetch(&self, _: &RecordKey) -> Result<BackendAnswers, Broken> {
         let mut state = self.0.lock().unwrap();
         state.fetched += 1;
         Ok(state.found.clone())
@@ -59,7 +61,7 @@ impl Shelf {
         let lifetime = Some(Duration::from_secs(100));
         self.0.lock().unwrap().found.answers = answers
             .iter()
-            .map(|(holder, value)| Answer { holder: *holder, value: value.clone(), lifetime })
+            .map(|(holder, value)| HeldValue { holder: *holder, value: value.clone(), lifetime })
             .collect();
     }
 
@@ -164,13 +166,16 @@ async fn a_correction_lives_no_longer_than_what_it_copies() {
     ];
     for (value, left, expected) in lifetimes {
         let (manager, shelf) = manager();
-        let answers = left.iter().map(|left| Answer {
+        let answers = left.iter().map(|left| HeldValue {
             holder: peer(10),
             value: value.clone(),
             lifetime: left.map(Duration::from_secs),
         });
-        shelf.0.lock().unwrap().found =
-            Found { answers: answers.collect(), missing: vec![peer(11)], ..Found::default() };
+        shelf.0.lock().unwrap().found = BackendAnswers {
+            answers: answers.collect(),
+            missing: vec![peer(11)],
+            ..BackendAnswers::default()
+        };
         manager.get(KEY).await.unwrap();
         let corrections = shelf.take_corrections();
         assert_eq!(corrections[0].lifetime, expected.map(Duration::from_secs));
@@ -332,9 +337,13 @@ async fn a_backend_need_not_correct() {
     impl RecordBackend for Stone {
         type Error = Infallible;
 
-        async fn fetch(&self, _: &RecordKey) -> Result<Found, Infallible> {
-            let answer = Answer { holder: peer(10), value: value("set", 1), lifetime: None };
-            Ok(Found { answers: vec![answer], missing: vec![Holder::Local], ..Found::default() })
+        async fn fetch(&self, _: &RecordKey) -> Result<BackendAnswers, Infallible> {
+            let answer = HeldValue { holder: peer(10), value: value("set", 1), lifetime: None };
+            Ok(BackendAnswers {
+                answers: vec![answer],
+                missing: vec![Holder::Local],
+                ..BackendAnswers::default()
+            })
         }
 
         async fn put(&self, _: &RecordKey, _: Bytes) -> Result<usize, Infallible> {

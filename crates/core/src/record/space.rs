@@ -31,7 +31,7 @@ pub struct Space {
 
 /// The outcome of joining an update into a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joined {
+pub enum InsertOutcome {
     /// The update is new and was added.
     New,
     /// The update was there with a greater signature, which this one replaced.
@@ -74,7 +74,7 @@ impl Space {
     }
 
     /// The earliest `retain_until` of the updates: the first instant at which one may be collected.
-    pub fn first_garbage_at(&self) -> Option<Timestamp> {
+    pub fn first_collectable_at(&self) -> Option<Timestamp> {
         self.updates.iter().map(SignedUpdate::retain_until).min()
     }
 
@@ -85,18 +85,18 @@ impl Space {
 
     /// Joins an update into the space: takes the set union, then drops everything below the newest
     /// replace.
-    pub fn insert(&mut self, update: SignedUpdate) -> Joined {
+    pub fn insert(&mut self, update: SignedUpdate) -> InsertOutcome {
         let position = update.position();
         if self.replaced_before() > Some(position) {
-            return Joined::Replaced;
+            return InsertOutcome::Replaced;
         }
         match self.updates.binary_search_by(|u| u.position().cmp(&position)) {
             Ok(at) => match self.updates.get_mut(at) {
                 Some(known) if update.signature() < known.signature() => {
                     *known = update;
-                    Joined::Resigned
+                    InsertOutcome::Resigned
                 }
-                _ => Joined::Known,
+                _ => InsertOutcome::Known,
             },
             Err(at) => {
                 let replaces = update.kind() == UpdateKind::Replace;
@@ -104,7 +104,7 @@ impl Space {
                 if replaces {
                     self.updates.drain(..at);
                 }
-                Joined::New
+                InsertOutcome::New
             }
         }
     }

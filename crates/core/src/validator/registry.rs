@@ -58,7 +58,7 @@ impl fmt::Debug for Namespace {
 }
 
 /// A type that can be registered for a namespace.
-pub trait Registered: Clone {
+pub trait NamespaceItem: Clone {
     /// Whether the keys of the namespace hold spaces, which [`Registry::SMART_RECORDS`] requires.
     /// By default they hold values.
     fn keeps_spaces(&self) -> bool {
@@ -66,7 +66,7 @@ pub trait Registered: Clone {
     }
 }
 
-impl Registered for Namespace {
+impl NamespaceItem for Namespace {
     fn keeps_spaces(&self) -> bool {
         matches!(self, Self::Spaces(_))
     }
@@ -166,7 +166,7 @@ pub enum Validated {
     Value(Validity),
 }
 
-impl<T: Registered> Namespaces<T> {
+impl<T: NamespaceItem> Namespaces<T> {
     /// A registry without namespaces, which refuses every key.
     pub fn empty() -> Self {
         Self { by_name: Arc::default(), fallback: None }

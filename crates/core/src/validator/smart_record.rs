@@ -16,7 +16,7 @@ use super::{Fault, Malformed, ValidationError, best_of};
 use crate::{
     key::RecordKey,
     record::{
-        Admission, Incoming, Joined, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
+        Admission, Incoming, InsertOutcome, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, Open,
         SmartRecord, Space, UnverifiedSpace, UnverifiedUpdate, Writer, decode_container,
     },
     time::Timestamp,
@@ -288,7 +288,7 @@ impl SpaceRules {
                 Ok(update) => {
                     changed = true;
                     match space.insert(update) {
-                        Joined::New => merged.admitted = merged.admitted.saturating_add(1),
+                        InsertOutcome::New => merged.admitted = merged.admitted.saturating_add(1),
                         _ => merged.known = merged.known.saturating_add(1),
                     }
                 }
@@ -321,12 +321,12 @@ impl SpaceRules {
                 refuse(ValidationError::Stale);
             } else {
                 match space.insert(update) {
-                    Joined::New => {
+                    InsertOutcome::New => {
                         changed = true;
                         merged.admitted = merged.admitted.saturating_add(1);
                     }
                     joined => {
-                        changed |= joined == Joined::Resigned;
+                        changed |= joined == InsertOutcome::Resigned;
                         merged.known = merged.known.saturating_add(1);
                     }
                 }
@@ -390,7 +390,7 @@ impl SpaceRules {
     ///
     /// # Errors
     /// [`ValidationError`] if the value is not a smart record, or the key is too long.
-    pub fn sift(
+    pub fn read_partial(
         &self,
         key: &RecordKey,
         value: &[u8],
@@ -426,7 +426,7 @@ impl SpaceRules {
         value: &[u8],
         now: Option<Timestamp>,
     ) -> Result<SmartRecord, ValidationError> {
-        let (record, refusals) = self.sift(key, value, now)?;
+        let (record, refusals) = self.read_partial(key, value, now)?;
         if record.spaces().len() > 0 {
             return Ok(record);
         }
@@ -444,7 +444,7 @@ impl SpaceRules {
         value: &[u8],
         now: Timestamp,
     ) -> Result<SmartRecord, ValidationError> {
-        let (record, refusals) = self.sift(key, value, Some(now))?;
+        let (record, refusals) = self.read_partial(key, value, Some(now))?;
         let first = refusals.first().cloned();
         let tolerable =
             |refused: &Refused| matches!(refused.reason.fault(), Fault::Expired | Fault::Stale);

@@ -20,7 +20,7 @@ use cid::Cid;
 use super::{
     IprsError, IprsRecord,
     ancestry::Place,
-    freshness::{Beacon, BeaconError, Cited},
+    freshness::{Beacon, BeaconCitation, BeaconError},
 };
 use smart_record_core::{RecordKey, Writer};
 
@@ -141,10 +141,10 @@ impl ChainBeacon {
     }
 
     /// The newest value known, for a record to cite.
-    pub fn newest(&self) -> Cited {
+    pub fn newest(&self) -> BeaconCitation {
         // `values` is never empty.
         let value = self.values.back().copied().unwrap_or(self.first);
-        Cited { round: self.newest_round, value }
+        BeaconCitation { round: self.newest_round, value }
     }
 
     /// Advances by one round. Returns whether that round is new.
@@ -200,7 +200,7 @@ impl Beacon for ChainBeacon {
         self.first
     }
 
-    fn age(&self, cited: &Cited) -> Result<u64, BeaconError> {
+    fn age(&self, cited: &BeaconCitation) -> Result<u64, BeaconError> {
         let round = cited.round;
         match (self.newest_round.checked_sub(round), self.value(round)) {
             (None, _) => Err(BeaconError::Future { round, newest: self.newest_round }),

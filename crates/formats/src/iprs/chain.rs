@@ -94,7 +94,7 @@ pub struct Fork {
 /// A record with a height or version that contradicts its parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Lie {
+pub enum FalseClaim {
     /// Its height is not one more than its parent's.
     Height {
         /// The record.
@@ -271,7 +271,7 @@ impl Chain {
     /// The records whose height or version contradicts their parent's, where the parent is known.
     /// Their authors have signed false claims, which let a record beat others that it should not
     /// beat.
-    pub fn lies(&self) -> Vec<Lie> {
+    pub fn lies(&self) -> Vec<FalseClaim> {
         let mut lies = Vec::new();
         for (cid, record) in &self.records {
             let Ok(Place { height: claimed, parent: Some(parent) }) = Place::read(record.record())
@@ -282,11 +282,11 @@ impl Chain {
             let Ok(place) = Place::read(parent.record()) else { continue };
             let expected = place.height.checked_add(1);
             if expected != Some(claimed) {
-                lies.push(Lie::Height { record: *cid, claimed, expected });
+                lies.push(FalseClaim::Height { record: *cid, claimed, expected });
             }
             if record.version() < parent.version() {
                 let (claimed, at_least) = (record.version(), parent.version());
-                lies.push(Lie::Version { record: *cid, claimed, at_least });
+                lies.push(FalseClaim::Version { record: *cid, claimed, at_least });
             }
         }
         lies

@@ -39,12 +39,12 @@ pub trait Beacon: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`BeaconError`] if the value is not genuine, or the beacon does not know the round.
-    fn age(&self, cited: &Cited) -> Result<u64, BeaconError>;
+    fn age(&self, cited: &BeaconCitation) -> Result<u64, BeaconError>;
 }
 
 /// A cited value of a beacon. Ordered by round, then by value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cited {
+pub struct BeaconCitation {
     /// The round.
     pub round: u64,
     /// The CID of the beacon's value in that round.
@@ -94,7 +94,7 @@ impl Freshness {
     }
 
     /// Creates a record that cites this value.
-    pub fn record(&self, value: impl Into<Ipld>, cited: Cited) -> Record {
+    pub fn record(&self, value: impl Into<Ipld>, cited: BeaconCitation) -> Record {
         let validity = map([
             ("beacon", Ipld::Link(cited.value)),
             ("round", Ipld::Integer(cited.round.into())),
@@ -103,9 +103,9 @@ impl Freshness {
     }
 }
 
-fn read(record: &Record) -> Result<Cited, IprsError> {
+fn read(record: &Record) -> Result<BeaconCitation, IprsError> {
     claims(record, |fields| {
-        Ok(Cited { round: fields.integer("round")?, value: fields.link("beacon")? })
+        Ok(BeaconCitation { round: fields.integer("round")?, value: fields.link("beacon")? })
     })
 }
 
@@ -140,7 +140,7 @@ impl<B: Beacon + ?Sized> Beacon for Arc<B> {
         (**self).id()
     }
 
-    fn age(&self, cited: &Cited) -> Result<u64, BeaconError> {
+    fn age(&self, cited: &BeaconCitation) -> Result<u64, BeaconError> {
         (**self).age(cited)
     }
 }
@@ -150,7 +150,7 @@ impl<B: Beacon> Beacon for RwLock<B> {
         self.read().unwrap_or_else(PoisonError::into_inner).id()
     }
 
-    fn age(&self, cited: &Cited) -> Result<u64, BeaconError> {
+    fn age(&self, cited: &BeaconCitation) -> Result<u64, BeaconError> {
         self.read().unwrap_or_else(PoisonError::into_inner).age(cited)
     }
 }

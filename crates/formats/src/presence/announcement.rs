@@ -5,7 +5,7 @@
 //! by completing a half-signed announcement later: the dates are the client's, and everything that
 //! the client has signed since, such as a withdrawal, is newer and kept at least as long.
 //!
-//! **Invariants.** A [`HalfSigned`] has a good signature of the client, an [`Announcement`] of both
+//! **Invariants.** A [`ClientSignedAnnouncement`] has a good signature of the client, an [`Announcement`] of both
 //! parties, for the key that it was made or read under.
 //!
 //! **Spec.** `proto/presence.proto`, message `SignedAnnouncement`.
@@ -51,7 +51,7 @@ impl AnnouncementOffer {
         key: &PresenceKey,
         client: &Keypair,
         limits: &PresenceLimits,
-    ) -> Result<HalfSigned, AnnounceError> {
+    ) -> Result<ClientSignedAnnouncement, AnnounceError> {
         limits.check_key(key).map_err(PresenceError::from)?;
         let keys = Keys { handshake: self.handshake_key, presence: self.presence_key };
         let draft = Draft {
@@ -70,18 +70,18 @@ impl AnnouncementOffer {
             client_signature: signature.into(),
             node_signature: Bytes::new(),
         };
-        Ok(HalfSigned { signed, keys })
+        Ok(ClientSignedAnnouncement { signed, keys })
     }
 }
 
 /// An announcement that the client has signed and the node has not. It cannot be part of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HalfSigned {
+pub struct ClientSignedAnnouncement {
     signed: Signed,
     keys: Keys,
 }
 
-impl HalfSigned {
+impl ClientSignedAnnouncement {
     /// Decodes an announcement from a client and checks everything that does not depend on the
     /// time.
     ///
@@ -165,7 +165,7 @@ impl Announcement {
     pub(super) fn verify(signed: Signed) -> Result<Self, PresenceError> {
         let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
         if signed.node_signature.is_empty() {
-            return Err(PresenceError::HalfSigned { missing: Party::Node });
+            return Err(PresenceError::ClientSignedAnnouncement { missing: Party::Node });
         }
         signed.verify_by(Party::Client)?;
         signed.verify_by(Party::Node)?;
@@ -173,7 +173,7 @@ impl Announcement {
     }
 
     /// Whether this is `half` with the node's signature added.
-    pub fn completes(&self, half: &HalfSigned) -> bool {
+    pub fn completes(&self, half: &ClientSignedAnnouncement) -> bool {
         self.signed.key == half.signed.key && self.signed.message.bytes == half.signed.message.bytes
     }
 }
@@ -234,4 +234,4 @@ macro_rules! accessors {
     };
 }
 
-accessors!(HalfSigned, Announcement);
+accessors!(ClientSignedAnnouncement, Announcement);

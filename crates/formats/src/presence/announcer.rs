@@ -11,8 +11,8 @@ use std::time::Duration;
 use libp2p_identity::{Keypair, PublicKey};
 
 use super::{
-    AnnounceError, Announcement, AnnouncementOffer, ExchangeKey, HalfSigned, Party, PresenceError,
-    PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
+    AnnounceError, Announcement, AnnouncementOffer, ClientSignedAnnouncement, ExchangeKey, Party,
+    PresenceError, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
 };
 use smart_record_core::{KeyMismatch, Seq, SigningHistory, Timestamp, Writer};
 
@@ -115,7 +115,7 @@ impl Announcer {
     }
 
     /// Announces the client at `node` for `ttl` from `now`, with these X25519 keys. The node has to
-    /// countersign the result: see [`HalfSigned::countersign`].
+    /// countersign the result: see [`ClientSignedAnnouncement::countersign`].
     ///
     /// # Errors
     /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is zero or too long, or
@@ -129,7 +129,7 @@ impl Announcer {
         presence_key: ExchangeKey,
         now: Timestamp,
         ttl: Duration,
-    ) -> Result<HalfSigned, AnnounceError> {
+    ) -> Result<ClientSignedAnnouncement, AnnounceError> {
         self.sign(Writer::from(node), handshake_key, presence_key, now, ttl)
     }
 
@@ -143,7 +143,7 @@ impl Announcer {
         earlier: &Announcement,
         now: Timestamp,
         ttl: Duration,
-    ) -> Result<HalfSigned, AnnounceError> {
+    ) -> Result<ClientSignedAnnouncement, AnnounceError> {
         let node = earlier.node_identity().clone();
         self.sign(node, earlier.handshake_key(), earlier.presence_key(), now, ttl)
     }
@@ -202,7 +202,7 @@ impl Announcer {
         presence_key: ExchangeKey,
         now: Timestamp,
         ttl: Duration,
-    ) -> Result<HalfSigned, AnnounceError> {
+    ) -> Result<ClientSignedAnnouncement, AnnounceError> {
         let seq = self.next(now)?;
         let created_at = seq.issued_at();
         let expires_at = created_at.saturating_add(ttl);

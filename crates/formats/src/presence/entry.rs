@@ -1,6 +1,6 @@
 //! The entry of a record for one node: an announcement or a withdrawal.
 //!
-//! **Invariants.** Holding an [`Entry`] means that all its signatures are good for its key. Entries
+//! **Invariants.** Holding an [`PresenceEntry`] means that all its signatures are good for its key. Entries
 //! of a node have a total order, in which the later beats the earlier. Expiry does not affect the
 //! order.
 //!
@@ -18,14 +18,14 @@ use smart_record_core::{Timestamp, Writer};
 
 /// The entry of a record for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum PresenceEntry {
     /// The client announced its presence at the node.
     Announced(Announcement),
     /// The client withdrew its announcements at the node.
     Withdrawn(Withdrawal),
 }
 
-impl Entry {
+impl PresenceEntry {
     /// Decodes an announcement or withdrawal and checks everything that does not depend on the
     /// time.
     ///
@@ -79,13 +79,13 @@ impl Entry {
     }
 }
 
-impl From<Announcement> for Entry {
+impl From<Announcement> for PresenceEntry {
     fn from(announcement: Announcement) -> Self {
         Self::Announced(announcement)
     }
 }
 
-impl From<Withdrawal> for Entry {
+impl From<Withdrawal> for PresenceEntry {
     fn from(withdrawal: Withdrawal) -> Self {
         Self::Withdrawn(withdrawal)
     }

@@ -16,7 +16,7 @@ use libp2p_identity::PeerId;
 use prost::{Message as _, bytes::Bytes};
 
 use super::{
-    Announcement, Entry, Party, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
+    Announcement, Party, PresenceEntry, PresenceError, PresenceKey, PresenceLimits, signed::Signed,
 };
 use crate::proto::presence as proto;
 use smart_record_core::{
@@ -27,7 +27,7 @@ use smart_record_core::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceRecord {
     key: PresenceKey,
-    entries: BTreeMap<PeerId, Entry>,
+    entries: BTreeMap<PeerId, PresenceEntry>,
 }
 
 /// Makes a record to put under `path`, which is its whole key, from one signed message: an
@@ -45,7 +45,7 @@ pub fn make_put_record(
     expires_at: Timestamp,
     limits: &PresenceLimits,
 ) -> Result<PresenceRecord, PresenceError> {
-    let entry = Entry::decode(path, signed_message, limits)?;
+    let entry = PresenceEntry::decode(path, signed_message, limits)?;
     for (party, named, expected) in
         [(Party::Client, path.client(), client), (Party::Node, entry.node(), node)]
     {
@@ -169,7 +169,7 @@ impl PresenceRecord {
             let bad = bad.entry(origin).or_default();
             let added = signed.weight();
             let verified = if *bad < MAX_BAD_SIGNATURES {
-                Entry::verify(signed)
+                PresenceEntry::verify(signed)
             } else {
                 let got = bad.saturating_add(1);
                 Err(LimitExceeded::new(Limit::BAD_SIGNATURES, got, MAX_BAD_SIGNATURES).into())
@@ -201,12 +201,12 @@ impl PresenceRecord {
     }
 
     /// The entries, including expired ones, ordered by the peer id of the node.
-    pub fn entries(&self) -> btree_map::Values<'_, PeerId, Entry> {
+    pub fn entries(&self) -> btree_map::Values<'_, PeerId, PresenceEntry> {
         self.entries.values()
     }
 
     /// The entry of a node. It may have expired.
-    pub fn entry(&self, node: &PeerId) -> Option<&Entry> {
+    pub fn entry(&self, node: &PeerId) -> Option<&PresenceEntry> {
         self.entries.get(node)
     }
 
@@ -217,14 +217,14 @@ impl PresenceRecord {
 
     /// The instant at which the last entry may be dropped; `None` if the record is empty.
     pub fn retain_until(&self) -> Option<Timestamp> {
-        self.entries().map(Entry::retain_until).max()
+        self.entries().map(PresenceEntry::retain_until).max()
     }
 
     /// Joins one entry. Returns whether it replaced an older entry of its node or is the first.
     ///
     /// # Errors
     /// [`KeyMismatch`] if the entry is for another key.
-    pub fn insert(&mut self, entry: impl Into<Entry>) -> Result<bool, KeyMismatch> {
+    pub fn insert(&mut self, entry: impl Into<PresenceEntry>) -> Result<bool, KeyMismatch> {
         let entry = entry.into();
         self.check_key(entry.key())?;
         Ok(self.insert_unchecked(entry))
@@ -251,7 +251,7 @@ impl PresenceRecord {
     }
 
     /// Joins an entry without a check of its key.
-    pub(super) fn insert_unchecked(&mut self, entry: Entry) -> bool {
+    pub(super) fn insert_unchecked(&mut self, entry: PresenceEntry) -> bool {
         match self.entries.entry(entry.node()) {
             btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(entry);
@@ -270,7 +270,7 @@ impl PresenceRecord {
     /// Drops the oldest entries that exceed `limits`. Returns their number. The order of
     /// truncations and joins does not change the result: see [`PresenceLimits::nodes_per_client`].
     pub fn truncate(&mut self, limits: &PresenceLimits) -> usize {
-        let mut newest_first: Vec<_> = self.entries().map(Entry::signed).collect();
+        let mut newest_first: Vec<_> = self.entries().map(PresenceEntry::signed).collect();
         newest_first.sort_by_key(|signed| std::cmp::Reverse(signed.rank()));
         let mut weight = 0_usize;
         let surplus: BTreeSet<_> = newest_first
@@ -304,7 +304,9 @@ impl PresenceRecord {
     /// withdrawn announcements are hidden.
     pub fn view(&self, now: Timestamp) -> impl Iterator<Item = &Announcement> {
         self.entries().filter_map(move |entry| match entry {
-            Entry::Announced(announcement) if announcement.expires_at() > now => Some(announcement),
+            PresenceEntry::Announced(announcement) if announcement.expires_at() > now => {
+                Some(announcement)
+            }
             _ => None,
         })
     }

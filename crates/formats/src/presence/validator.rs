@@ -9,7 +9,9 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::presence::{self, Entry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord};
+use crate::presence::{
+    self, PresenceEntry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord,
+};
 use smart_record_core::{
     Limit, Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, WriterError,
     best_of,
@@ -80,7 +82,7 @@ impl Validator for PresenceValidator {
         now: Timestamp,
     ) -> Result<Validity, ValidationError> {
         let record = self.decode(&self.parse(key)?, value)?;
-        Ok(Validity::until_within_limits(record.check_time(now, &self.limits)?))
+        Ok(Validity::bounded_until(record.check_time(now, &self.limits)?))
     }
 
     /// Selects a record for callers that do not consolidate: the one with the newest entry, then
@@ -90,7 +92,7 @@ impl Validator for PresenceValidator {
         let key = self.parse(key)?;
         best_of(values, |value| {
             let record = self.decode(&key, value)?;
-            let newest = record.entries().map(Entry::created_at).max();
+            let newest = record.entries().map(PresenceEntry::created_at).max();
             let hash: [u8; 32] = Sha256::digest(value).into();
             Ok((newest, record.entries().len(), hash))
         })
@@ -129,7 +131,7 @@ impl From<PresenceError> for ValidationError {
                 Self::Unsupported(error.to_string())
             }
             PresenceError::Signature { .. }
-            | PresenceError::HalfSigned { .. }
+            | PresenceError::ClientSignedAnnouncement { .. }
             | PresenceError::OtherParty { .. }
             | PresenceError::SameParty => Self::Invalid(error.to_string()),
             error => Malformed::other(error).into(),

@@ -11,9 +11,9 @@ use std::{cmp::Reverse, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::signed::{SignedRecord, SignedRecordLimits, UnverifiedRecord};
+use crate::signed::{SignedRecord, SignedRecordLimits, UnverifiedSignedRecord};
 use smart_record_core::{
-    Admission, Malformed, Open, RecordKey, Registered, Timestamp, ValidationError, Validator,
+    Admission, Malformed, NamespaceItem, Open, RecordKey, Timestamp, ValidationError, Validator,
     Validity, Writer,
 };
 
@@ -134,11 +134,16 @@ impl SignedRecordValidator {
     }
 
     /// Decodes the record in a value and checks everything except time, signature and content.
-    fn open(&self, key: &RecordKey, value: &[u8]) -> Result<UnverifiedRecord, ValidationError> {
+    fn open(
+        &self,
+        key: &RecordKey,
+        value: &[u8],
+    ) -> Result<UnverifiedSignedRecord, ValidationError> {
         if value.is_empty() {
             return Err(Malformed::Empty.into());
         }
-        let unverified = UnverifiedRecord::decode(Bytes::copy_from_slice(value), &self.limits)?;
+        let unverified =
+            UnverifiedSignedRecord::decode(Bytes::copy_from_slice(value), &self.limits)?;
         let claim = unverified.claim();
         if claim.key() != key {
             return Err(ValidationError::Invalid(format!("a record of {}", claim.key())));
@@ -176,7 +181,7 @@ impl SignedRecordValidator {
     }
 }
 
-impl Registered for SignedRecordValidator {}
+impl NamespaceItem for SignedRecordValidator {}
 
 impl Validator for SignedRecordValidator {
     /// Accepts any key that is not too long and that the policy has a writer for.

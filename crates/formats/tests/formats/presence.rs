@@ -11,9 +11,9 @@ mod sizes;
 use libp2p_identity::Keypair;
 use smart_record_core::*;
 use smart_record_formats::presence::{
-    AnnounceError, Announcement, AnnouncementOffer, Announcer, Entry, ExchangeKey, HalfSigned,
-    Party, PresenceError, PresenceKey, PresenceLimits, PresenceRecord, PresenceValidator,
-    make_put_record,
+    AnnounceError, Announcement, AnnouncementOffer, Announcer, ClientSignedAnnouncement,
+    ExchangeKey, Party, PresenceEntry, PresenceError, PresenceKey, PresenceLimits, PresenceRecord,
+    PresenceValidator, make_put_record,
 };
 use smart_record_testing::presence::*;
 

@@ -12,7 +12,7 @@ mod network;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use smart_record_lookup::{Place, Wanted};
+use smart_record_lookup::{LookupKind, Place};
 
 use crate::network::{Kind, MS, Network, Node, Random};
 
@@ -34,7 +34,7 @@ fn close_ids(random: &mut Random, target: Place) -> Vec<PeerId> {
 fn experienced(network: &Network) -> Node {
     let mut node = Node::default();
     for n in 1_000..1_010 {
-        node.run(network, network.lookup(0, key(n), Wanted::Value));
+        node.run(network, network.lookup(0, key(n), LookupKind::Value));
     }
     assert!(node.size.estimate().is_some());
     node
@@ -44,7 +44,7 @@ fn experienced(network: &Network) -> Node {
 fn the_closest_are_found_in_few_steps() {
     let network = Network::new(&mut Random::new(1), 1_000);
     for n in 0..20 {
-        let outcome = Node::default().run(&network, network.lookup(n, key(n), Wanted::Value));
+        let outcome = Node::default().run(&network, network.lookup(n, key(n), LookupKind::Value));
         let expected: Vec<_> =
             network.honest(key(n)).into_iter().filter(|id| *id != network.peers[n].id).collect();
         assert_eq!(outcome.closest, expected[..20]);
@@ -62,7 +62,7 @@ fn a_lookup_is_the_same_each_time() {
         network.turn(&mut random, 30, || Kind::Silent);
         let mut node = Node::default();
         (0..10)
-            .map(|n| node.run(&network, network.lookup(n, key(n), Wanted::Value)))
+            .map(|n| node.run(&network, network.lookup(n, key(n), LookupKind::Value)))
             .collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
@@ -84,7 +84,7 @@ fn among_the_silent_the_slow_the_gone_and_garbage_the_closest_are_found() {
     }
     let mut node = Node::default();
     for n in 0..40 {
-        let outcome = node.run(&network, network.lookup(n, key(n), Wanted::Value));
+        let outcome = node.run(&network, network.lookup(n, key(n), LookupKind::Value));
         let own = network.peers[n].id;
         // An answer names the twenty closest peers that the peer knows, alive or not.
         let closest = network.closest(key(n)).into_iter().filter(|id| *id != own).take(20);
@@ -102,10 +102,10 @@ fn with_a_third_silent_a_node_that_has_met_them_does_not_wait_for_them() {
     let mut network = Network::new(&mut random, 21);
     network.peers[1..8].iter_mut().for_each(|peer| peer.kind = Kind::Silent);
     let mut node = Node::default();
-    let first = node.run(&network, network.lookup(0, key(0), Wanted::Value));
+    let first = node.run(&network, network.lookup(0, key(0), LookupKind::Value));
     assert!(first.settled <= 700 * MS, "{:?}", first.settled);
     for n in 1..20 {
-        let outcome = node.run(&network, network.lookup(0, key(n), Wanted::Value));
+        let outcome = node.run(&network, network.lookup(0, key(n), LookupKind::Value));
         assert_eq!((outcome.closest.len(), outcome.silent.len()), (13, 7));
         assert!(outcome.has_quorum);
         assert!(outcome.settled <= 300 * MS, "{:?}", outcome.settled);
@@ -123,7 +123,7 @@ fn who_was_silent_and_is_back_is_found_again() {
     let silent = network.peers[1].id;
     *network.kind_mut(&silent) = Kind::Silent;
     let mut node = Node::default();
-    let lookup = |network: &Network| network.lookup(0, key(0), Wanted::Value);
+    let lookup = |network: &Network| network.lookup(0, key(0), LookupKind::Value);
     let outcome = node.run(&network, lookup(&network));
     assert!(!outcome.closest.contains(&silent));
     *network.kind_mut(&silent) = Kind::Honest(10 * MS);
@@ -142,7 +142,7 @@ fn liars_who_name_what_leads_nowhere_cost_a_few_requests() {
     let mut fakes = fakes.chunks(20);
     network.turn(&mut random, 8, || Kind::Liar(fakes.next().unwrap().to_vec()));
     for n in 0..20 {
-        let outcome = Node::default().run(&network, network.lookup(n, target, Wanted::Value));
+        let outcome = Node::default().run(&network, network.lookup(n, target, LookupKind::Value));
         let own = network.peers[n].id;
         let expected = network.honest(target).into_iter().filter(|id| *id != own).take(18);
         for peer in expected {
@@ -173,7 +173,7 @@ fn a_crowd_closer_than_is_plausible_is_told_and_hides_nobody() {
     for peer in &honest[..5] {
         *network.kind_mut(peer) = Kind::Liar(sybils.clone());
     }
-    let outcome = node.run(&network, network.lookup(0, target, Wanted::Value));
+    let outcome = node.run(&network, network.lookup(0, target, LookupKind::Value));
     let told = outcome.implausible.iter().filter(|peer| sybils.contains(peer)).count();
     assert!(told >= 15 && outcome.implausible.len() <= 25, "{told}");
     for peer in &honest[5..] {
@@ -188,10 +188,12 @@ fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
     let mut node = experienced(&network);
     let (mut early, mut full, mut missed) = (0, 0, 0);
     for n in 0..40 {
-        let outcome = node.run(&network, network.lookup(n, key(n), Wanted::Closest));
+        let outcome = node.run(&network, network.lookup(n, key(n), LookupKind::Closest));
         early += outcome.asked.len();
-        full +=
-            Node::default().run(&network, network.lookup(n, key(n), Wanted::Closest)).asked.len();
+        full += Node::default()
+            .run(&network, network.lookup(n, key(n), LookupKind::Closest))
+            .asked
+            .len();
         let own = network.peers[n].id;
         let truth = network.honest(key(n)).into_iter().filter(|id| *id != own).take(20);
         missed += truth.filter(|peer| !outcome.closest.contains(peer)).count();
@@ -211,17 +213,17 @@ fn one_liar_ends_no_lookup_early() {
     let mut fakes: Vec<_> = (0..1_000).map(|_| random.peer()).collect();
     fakes.sort_by_cached_key(|id| target.distance_of(id));
     fakes.truncate(20);
-    let lookup = network.lookup(0, target, Wanted::Closest);
+    let lookup = network.lookup(0, target, LookupKind::Closest);
     let first = node.run(&network, lookup).asked[0].1;
     *network.kind_mut(&first) = Kind::Liar(fakes.clone());
-    let outcome = node.run(&network, network.lookup(0, target, Wanted::Closest));
+    let outcome = node.run(&network, network.lookup(0, target, LookupKind::Closest));
     assert!(fakes.iter().all(|fake| !outcome.closest.contains(fake)));
 }
 
 #[test]
 fn a_node_that_knows_nobody_and_a_node_alone_come_to_an_end() {
     let network = Network::new(&mut Random::new(10), 1);
-    let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
+    let outcome = Node::default().run(&network, network.lookup(0, key(0), LookupKind::Value));
     assert_eq!((outcome.closest.len(), outcome.over), (0, Duration::ZERO));
 }
 
@@ -230,7 +232,7 @@ fn when_nobody_answers_a_lookup_ends_after_patience_and_grace() {
     let mut random = Random::new(11);
     let mut network = Network::new(&mut random, 30);
     network.turn(&mut random, 100, || Kind::Silent);
-    let outcome = Node::default().run(&network, network.lookup(0, key(0), Wanted::Value));
+    let outcome = Node::default().run(&network, network.lookup(0, key(0), LookupKind::Value));
     assert_eq!(outcome.closest, []);
     assert_eq!((outcome.silent.len(), outcome.has_quorum), (20, false));
     // Six at a time, one second each, plus the grace of the last.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::PeerId;
 use smart_record_lookup::{
-    Failure, Finding, Lookup, LookupConfig, NetworkSize, Place, RequestId, Requests, Wanted,
+    Failure, Lookup, LookupConfig, LookupEvent, LookupKind, NetworkSize, Place, RequestId, Requests,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -149,7 +149,7 @@ impl Network {
     }
 
     /// A lookup started by the peer of this number.
-    pub(crate) fn lookup(&self, n: usize, target: Place, wanted: Wanted) -> Lookup {
+    pub(crate) fn lookup(&self, n: usize, target: Place, wanted: LookupKind) -> Lookup {
         let start = self.known_to(n, target);
         Lookup::new(target, wanted, self.peers[n].id, LookupConfig::default(), start)
     }
@@ -207,9 +207,9 @@ impl Node {
             let Self { requests, size, now } = self;
             while let Some(finding) = requests.poll(*now) {
                 match finding {
-                    Finding::Late(_, peer) => lookup.on_late(&peer),
-                    Finding::Over(_, peer) => lookup.on_failure(&peer, Failure::Silent),
-                    Finding::Evict(_) | Finding::Readmit(_) => {}
+                    LookupEvent::Late(_, peer) => lookup.on_late(&peer),
+                    LookupEvent::Over(_, peer) => lookup.on_failure(&peer, Failure::Silent),
+                    LookupEvent::Evict(_) | LookupEvent::Readmit(_) => {}
                 }
             }
             while let Some((id, peer)) = lookup.next(requests, size, *now) {

@@ -138,7 +138,7 @@ fn a_lying_height_wins_the_order_and_is_found_out() {
         let liar = claiming(claimed, &root);
         // The order alone cannot detect this.
         wins(&liar, &honest);
-        let lie = Lie::Height { record: liar.cid(), claimed, expected: Some(1) };
+        let lie = FalseClaim::Height { record: liar.cid(), claimed, expected: Some(1) };
         assert_eq!(chain([&liar, &root, &honest]).lies(), [lie]);
         // The chain's answers rest on links, not on heights.
         let chain = chain([&liar, &root, &honest]);
@@ -153,7 +153,7 @@ fn a_lying_height_wins_the_order_and_is_found_out() {
     let two = child("2", &honest);
     let low = claiming(1, &two);
     wins(&two, &low);
-    let lie = Lie::Height { record: low.cid(), claimed: 1, expected: Some(3) };
+    let lie = FalseClaim::Height { record: low.cid(), claimed: 1, expected: Some(3) };
     assert_eq!(chain([&two, &low]).lies(), [lie]);
 }
 
@@ -162,7 +162,7 @@ fn nothing_follows_on_the_greatest_height() {
     let last = claiming(u64::MAX, &first("0"));
     assert!(Ancestry::child("more", &last).is_err());
     let liar = claiming(1, &last);
-    let lie = Lie::Height { record: liar.cid(), claimed: 1, expected: None };
+    let lie = FalseClaim::Height { record: liar.cid(), claimed: 1, expected: None };
     assert!(chain([&last, &liar]).lies().contains(&lie));
 }
 
@@ -170,7 +170,7 @@ fn nothing_follows_on_the_greatest_height() {
 fn a_lower_version_than_the_parent_s_is_a_lie() {
     let parent = sign(Ancestry::first("0").with_version(3));
     let child = sign(Ancestry::child("1", &parent).unwrap().with_version(2));
-    let lie = Lie::Version { record: child.cid(), claimed: 2, at_least: 3 };
+    let lie = FalseClaim::Version { record: child.cid(), claimed: 2, at_least: 3 };
     assert_eq!(chain([&parent, &child]).lies(), [lie]);
     wins(&parent, &child);
     // A higher version is allowed.

@@ -42,7 +42,7 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         (0..3_u64).prop_map(|round| {
             let value = sign(SequenceNumber::record("x", 1)).cid();
-            freshness().record("x", Cited { round, value })
+            freshness().record("x", BeaconCitation { round, value })
         }),
     ];
     (schemes, 0..2_u64, 0..2_u8).prop_map(|(record, version, value)| Record {

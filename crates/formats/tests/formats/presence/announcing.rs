@@ -23,7 +23,7 @@ fn announce(announcer: &mut Announcer, node: &Keypair, now: Timestamp, ttl: i64)
     let (handshake, presence) = (exchange_key(8), exchange_key(9));
     let limits = PresenceLimits::default();
     let half = announcer.announce(&node.public(), handshake, presence, now, millis(ttl)).unwrap();
-    let half = HalfSigned::decode(announcer.key(), half.encode(), &limits).unwrap();
+    let half = ClientSignedAnnouncement::decode(announcer.key(), half.encode(), &limits).unwrap();
     let signed = half.countersign(node, handshake, now, &limits).unwrap();
     let signed = Announcement::decode(announcer.key(), signed.encode(), &limits).unwrap();
     announcer.accept(signed.clone()).unwrap();
@@ -67,7 +67,7 @@ fn all_types_of_keys_sign_as_either_party() {
             let withdrawal = announcer.withdraw(&node.public(), now()).unwrap();
             let value = announcer.record(now()).encode();
             let read = validator().read(key_of(&client).as_record_key(), &value, now()).unwrap();
-            assert_eq!(read.entry(&id(node)), Some(&Entry::Withdrawn(withdrawal)));
+            assert_eq!(read.entry(&id(node)), Some(&PresenceEntry::Withdrawn(withdrawal)));
             assert!(view(&read, now()).is_empty());
         }
     }
@@ -332,7 +332,7 @@ fn a_put_record_is_made_of_what_belongs_together() {
     let half = good.clone().signed_by(good.by_client.clone(), None);
     assert!(matches!(
         make(&client(), &node(1), &half, NOW + TTL),
-        Err(PresenceError::HalfSigned { missing: Party::Node })
+        Err(PresenceError::ClientSignedAnnouncement { missing: Party::Node })
     ));
     let elsewhere = good.under("/presence/elsewhere/");
     assert!(make(&client(), &node(1), &elsewhere, NOW + TTL).is_err());

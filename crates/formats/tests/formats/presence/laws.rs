@@ -30,8 +30,8 @@ fn key() -> RecordKey {
 
 /// Announcements and withdrawals at nodes with keys of all types, made at few different times, some
 /// twice with different signatures.
-fn pool() -> &'static [Entry] {
-    static POOL: OnceLock<Vec<Entry>> = OnceLock::new();
+fn pool() -> &'static [PresenceEntry] {
+    static POOL: OnceLock<Vec<PresenceEntry>> = OnceLock::new();
     POOL.get_or_init(|| {
         let nodes: Vec<_> = all_types().into_iter().chain((2..6).map(node)).collect();
         let mut pool = Vec::new();
@@ -52,7 +52,7 @@ fn pool() -> &'static [Entry] {
                 }
                 for signed in [draft.signed(), draft.signed_again(200)] {
                     let bytes = signed.encode_to_vec();
-                    pool.push(Entry::decode(&our_key(), bytes, &limits(8, 0)).unwrap());
+                    pool.push(PresenceEntry::decode(&our_key(), bytes, &limits(8, 0)).unwrap());
                 }
             }
         }

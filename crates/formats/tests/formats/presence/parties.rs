@@ -8,8 +8,8 @@ fn half() -> Vec<u8> {
     Draft::at(1).signed_by(Some((client(), BY_CLIENT)), None).signed().encode_to_vec()
 }
 
-fn decode_half(bytes: Vec<u8>) -> Result<HalfSigned, PresenceError> {
-    HalfSigned::decode(&key_of(&client()), bytes, validator().limits())
+fn decode_half(bytes: Vec<u8>) -> Result<ClientSignedAnnouncement, PresenceError> {
+    ClientSignedAnnouncement::decode(&key_of(&client()), bytes, validator().limits())
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_node_signs_only_what_the_client_has_signed() {
     let unsigned = Draft::at(1).signed_by(None, None);
     assert!(matches!(
         decode_half(unsigned.signed().encode_to_vec()),
-        Err(PresenceError::HalfSigned { .. })
+        Err(PresenceError::ClientSignedAnnouncement { .. })
     ));
     // Neither a finished announcement nor a withdrawal is half signed, nor the other way round.
     assert!(matches!(
@@ -33,7 +33,7 @@ fn a_node_signs_only_what_the_client_has_signed() {
     assert_eq!(decode_half(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
     let decode =
         |bytes: Vec<u8>| Announcement::decode(&key_of(&client()), bytes, validator().limits());
-    assert!(matches!(decode(half()), Err(PresenceError::HalfSigned { .. })));
+    assert!(matches!(decode(half()), Err(PresenceError::ClientSignedAnnouncement { .. })));
     assert_eq!(decode(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
     assert!(decode(Draft::at(1).signed().encode_to_vec()).is_ok());
 }

@@ -34,7 +34,7 @@ fn what_an_announcement_counts_is_never_less_than_its_length() {
             let framed = Record { values: vec![value.clone()], ..Record::default() }.encoded_len();
             let fits = |max| {
                 let limits = PresenceLimits::default().with_announcement_bytes(max);
-                Entry::decode(&key_of(&client), value.value.clone(), &limits).is_ok()
+                PresenceEntry::decode(&key_of(&client), value.value.clone(), &limits).is_ok()
             };
             assert!(fits(2_816));
             assert!(!fits(framed - 1), "{framed}");
@@ -62,7 +62,7 @@ fn more_large_announcements_than_fit() {
     // size.
     let weight = |max| {
         let limits = PresenceLimits::default().with_announcement_bytes(max);
-        Entry::decode(&key_of(&client()), both[0].value().value, &limits).is_ok()
+        PresenceEntry::decode(&key_of(&client()), both[0].value().value, &limits).is_ok()
     };
     let weight = (0..1_600).find(|max| weight(*max)).unwrap();
     let head = key_of(&client()).as_str().len() + id(&client()).to_string().len() + 16;

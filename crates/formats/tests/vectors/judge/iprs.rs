@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 use serde_json::{Value, json};
 use smart_record_core::{Cid, RecordKey, Validator};
 use smart_record_formats::iprs::{
-    Beacon, BeaconError, Cited, Freshness, IprsValidator, Scheme, UnverifiedIprsRecord,
+    Beacon, BeaconCitation, BeaconError, Freshness, IprsValidator, Scheme, UnverifiedIprsRecord,
 };
 use smart_record_testing::{
     at,
@@ -24,7 +24,7 @@ impl Beacon for Rounds {
         self.0[0]
     }
 
-    fn age(&self, cited: &Cited) -> Result<u64, BeaconError> {
+    fn age(&self, cited: &BeaconCitation) -> Result<u64, BeaconError> {
         let (round, newest) = (cited.round, self.0.len() as u64 - 1);
         match self.0.get(usize::try_from(round).unwrap()) {
             None => Err(BeaconError::Future { round, newest }),

@@ -49,7 +49,7 @@ pub fn join(case: &Value, order: &[Vec<u8>]) -> Option<SmartRecord> {
         if Registry::default().resolve(&key).is_err() {
             return None;
         }
-        if let Ok((record, _)) = rules.sift(&key, value, now_of(case)) {
+        if let Ok((record, _)) = rules.read_partial(&key, value, now_of(case)) {
             joined.join(record).unwrap();
             joined.truncate(rules.limits());
         }
@@ -62,8 +62,9 @@ fn refusals(case: &Value, value: &[u8]) -> Vec<Value> {
     let (rules, key) = (rules_of(case), RecordKey::new(bytes(case, "key")));
     let entry =
         |error: &ValidationError| json!({"fault": error.fault().as_str(), "reason": reason(error)});
-    let sifted =
-        Registry::default().resolve(&key).and_then(|_| rules.sift(&key, value, now_of(case)));
+    let sifted = Registry::default()
+        .resolve(&key)
+        .and_then(|_| rules.read_partial(&key, value, now_of(case)));
     match sifted {
         Err(error) => vec![entry(&error)],
         Ok((_, refusals)) => refusals

@@ -6,8 +6,8 @@ use libp2p_identity::Keypair;
 use serde_json::{Value, json};
 use smart_record_core::{Cid, RecordKey, Timestamp, Validator};
 use smart_record_formats::iprs::{
-    Ancestry, Cited, DatetimeRange, Description, Ipld, IprsRecord, IprsValidator, Record, Scheme,
-    SequenceNumber, TtlSinceReceipt,
+    Ancestry, BeaconCitation, DatetimeRange, Description, Ipld, IprsRecord, IprsValidator, Record,
+    Scheme, SequenceNumber, TtlSinceReceipt,
 };
 use smart_record_testing::{
     NOW,
@@ -531,7 +531,7 @@ fn citing_a_beacon() -> Vec<Value> {
     let (rounds, beacon) = beacon();
     let (_, fresh) = beacon_of(&json!({ "beacon": beacon }));
     let cite = |name: &str, about: &str, round: u64, value: usize| {
-        let record = sign(fresh.record("x", Cited { round, value: rounds[value].cid() }));
+        let record = sign(fresh.record("x", BeaconCitation { round, value: rounds[value].cid() }));
         let mut case = super::iprs::value(name, "12.4", about, record.key(), record.as_bytes());
         case["beacon"] = beacon.clone();
         case
@@ -567,7 +567,7 @@ fn rounds_are_not_judged() -> Value {
     let (_, fresh) = beacon_of(&json!({ "beacon": beacon }));
     let cite = |round: u64| {
         let value = rounds[usize::try_from(round).unwrap().min(4)].cid();
-        sign(fresh.record("x", Cited { round, value })).encode()
+        sign(fresh.record("x", BeaconCitation { round, value })).encode()
     };
     let about = "A round that is unknown, too old or forged is chosen all the same.";
     let values = [cite(0), cite(4), cite(5)];

@@ -19,15 +19,15 @@ use smart_record_core::Timestamp;
 const MAX_BYTES: usize = 4 * 1_024 * 1_024;
 
 #[derive(Debug, Default)]
-pub(super) struct Answers {
-    by_key: HashMap<KadKey, Answer>,
+pub(super) struct ReplyCache {
+    by_key: HashMap<KadKey, CachedReply>,
     keys: HashMap<RecordId, KadKey>,
     bytes: usize,
     is_in_doubt: bool,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct CachedReply {
     record: Record,
     expires_at: Option<Timestamp>,
     made_at: Timestamp,
@@ -39,7 +39,7 @@ fn cost(record: &Record) -> usize {
     record.value.len().saturating_add(record.key.as_ref().len())
 }
 
-impl Answers {
+impl ReplyCache {
     pub(super) fn get(&self, key: &KadKey, now: Timestamp) -> Option<Record> {
         let answer = self.by_key.get(key)?;
         let is_current = answer.made_at <= now && answer.until.is_none_or(|until| now < until);
@@ -66,7 +66,7 @@ impl Answers {
         }
         self.bytes = self.bytes.saturating_add(cost(&record));
         self.keys.insert(id, record.key.clone());
-        self.by_key.insert(record.key.clone(), Answer { record, expires_at, made_at, until });
+        self.by_key.insert(record.key.clone(), CachedReply { record, expires_at, made_at, until });
     }
 
     /// Handles the outcome of a write.

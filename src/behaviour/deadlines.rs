@@ -1,7 +1,7 @@
-//! What is to be done for which key, and when.
+//! Queue of keys by the time when they are due.
 //!
-//! **Invariants.** Pure. Of several that are due the one that has waited longest comes first, so that none starves. Finding
-//! it does not depend on how many there are.
+//! **Invariants.** Pure. The key that has been due for longest comes first, so no key starves.
+//! Finding it takes logarithmic time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use smart_record_core::{RecordKey, Timestamp};
 
 /// Instants by key, and keys by instant.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct DeadlineQueue {
     at: BTreeMap<RecordKey, Timestamp>,
     order: BTreeSet<(Timestamp, RecordKey)>,
 }
 
-impl Turns {
-    /// Sets when the key has its turn; `None`: not at all.
+impl DeadlineQueue {
+    /// Sets when the key is due. `None` removes it.
     pub(super) fn set(&mut self, key: &RecordKey, at: Option<Timestamp>) {
         if self.at.get(key).copied() == at {
             return;
@@ -32,23 +32,23 @@ impl Turns {
         }
     }
 
-    /// Whether the key has a turn.
+    /// Whether the key is in the queue.
     pub(super) fn has(&self, key: &RecordKey) -> bool {
         self.at.contains_key(key)
     }
 
-    /// When the key has its turn.
+    /// When the key is due.
     pub(super) fn at(&self, key: &RecordKey) -> Option<Timestamp> {
         self.at.get(key).copied()
     }
 
-    /// Whose turn it is.
+    /// The key that has been due for longest.
     pub(super) fn due(&self, now: Timestamp) -> Option<RecordKey> {
         let (at, key) = self.order.first()?;
         (*at <= now).then(|| key.clone())
     }
 
-    /// When the next turn is.
+    /// When the next key is due.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
@@ -66,16 +66,16 @@ mod tests {
     fn who_has_waited_longest_comes_first_whatever_its_key() {
         let [a, b, c] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let at = Timestamp::from_millis;
-        let mut turns = Turns::default();
-        turns.set(&a, Some(at(30)));
-        turns.set(&b, Some(at(20)));
-        turns.set(&c, Some(at(10)));
-        assert_eq!((turns.next_at(), turns.due(at(9))), (Some(at(10)), None));
-        assert_eq!(turns.due(at(100)), Some(c.clone()));
-        turns.set(&c, Some(at(40)));
-        assert_eq!(turns.due(at(100)), Some(b.clone()));
-        turns.set(&b, None);
-        assert_eq!(turns.due(at(100)), Some(a));
-        assert_eq!((turns.at.len(), turns.order.len()), (2, 2), "nothing is left behind");
+        let mut deadlines = DeadlineQueue::default();
+        deadlines.set(&a, Some(at(30)));
+        deadlines.set(&b, Some(at(20)));
+        deadlines.set(&c, Some(at(10)));
+        assert_eq!((deadlines.next_at(), deadlines.due(at(9))), (Some(at(10)), None));
+        assert_eq!(deadlines.due(at(100)), Some(c.clone()));
+        deadlines.set(&c, Some(at(40)));
+        assert_eq!(deadlines.due(at(100)), Some(b.clone()));
+        deadlines.set(&b, None);
+        assert_eq!(deadlines.due(at(100)), Some(a));
+        assert_eq!((deadlines.at.len(), deadlines.order.len()), (2, 2), "nothing is left behind");
     }
 }

@@ -16,16 +16,16 @@ const CAPACITY: usize = 4_096;
 
 /// Highest known sequences and best known records, by key.
 #[derive(Debug)]
-pub(super) struct Known(LruCache<RecordKey, Entry>);
+pub(super) struct HighestSequences(LruCache<RecordKey, KnownKey>);
 
-impl Default for Known {
+impl Default for HighestSequences {
     fn default() -> Self {
         Self(LruCache::new(CAPACITY))
     }
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct KnownKey {
     /// Highest sequence that was reserved, whether used or not, or seen in a record that has since
     /// expired.
     last: Option<u64>,
@@ -42,7 +42,7 @@ struct Met {
     expires_at: Option<Timestamp>,
 }
 
-impl Known {
+impl HighestSequences {
     /// Reserves the next sequence for a record under `key`: above every known one and `found`, and
     /// not below the clock. `None` if none is left.
     pub(super) fn reserve(
@@ -103,16 +103,16 @@ impl Known {
         entry.met.as_ref().map(|met| met.content.0)
     }
 
-    fn entry(&mut self, key: &RecordKey) -> &mut Entry {
+    fn entry(&mut self, key: &RecordKey) -> &mut KnownKey {
         // `entry` alone does not evict, but it is what counts as a use.
         if !self.0.contains_key(key) {
-            self.0.insert(key.clone(), Entry::default());
+            self.0.insert(key.clone(), KnownKey::default());
         }
-        self.0.entry(key.clone()).or_insert_with(Entry::default)
+        self.0.entry(key.clone()).or_insert_with(KnownKey::default)
     }
 }
 
-impl Entry {
+impl KnownKey {
     fn forget_future(&mut self, now: Timestamp, limits: &SignedRecordLimits) {
         let is_ahead = |sequence| limits.check_lead(sequence, now).is_err();
         self.last.take_if(|last| is_ahead(*last));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_replicas_take_for_the_future_is_forgotten() {
-        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
         let (limits, skew) = (SignedRecordLimits::default(), 5 * 60 * 1_000_000);
         let (right, ahead) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + skew + 1_000));
         let later = NOW.saturating_add(Duration::from_secs(3_600));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_sequence_is_above_all_others_and_never_given_twice() {
-        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
         assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS));
         assert_eq!(known.reserve(&key, None, NOW, &limits()), Some(NOW_MICROS + 1));
         assert_eq!(known.reserve(&key, Some(NOW_MICROS + 8), NOW, &limits()), Some(NOW_MICROS + 9));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_known_only_rises() {
-        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, 1), record(&key, 2));
         assert_eq!(known.living(&key, NOW, &limits()), None);
         assert_eq!(known.meet(&new, None, NOW, &limits()), Ok(NOW));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn of_what_has_expired_only_the_sequence_is_known() {
-        let (mut known, key) = (Known::default(), RecordKey::new("/a/b"));
+        let (mut known, key) = (HighestSequences::default(), RecordKey::new("/a/b"));
         let (old, new) = (record(&key, NOW_MICROS), record(&key, NOW_MICROS + 7));
         let end = Timestamp::from_millis(NOW.as_millis() + 1);
         known.meet(&new, Some(end), NOW, &limits()).unwrap();
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_keys_used_longest_ago_are_forgotten() {
-        let mut known = Known::default();
+        let mut known = HighestSequences::default();
         let key = |n: usize| RecordKey::new(format!("/a/{n}"));
         for n in 0..CAPACITY {
             known.reserve(&key(n), Some(100), Timestamp::EPOCH, &limits());

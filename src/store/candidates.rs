@@ -1,7 +1,7 @@
 //! Eviction candidates, from the far end.
 //!
 //! **Invariants.** Nothing protected is a candidate. The cost of a search does not grow with the
-//! number of protected rows ([`Horizon`]).
+//! number of protected rows ([`EvictionIndex`]).
 //!
 //! **Spec.** `docs/design.md`, section "Quotas".
 
@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     StorageError, StoreConfig,
-    horizon::Horizon,
-    plan::Plan,
-    quota::Claim,
+    eviction_index::EvictionIndex,
+    plan::WritePlan,
+    quota::Charge,
     rows,
     storage::{PartId, RecordId, SpaceId},
     table::Table,
@@ -25,31 +25,31 @@ const MAX_BOARDS: usize = 64;
 
 /// Indexes of the evictable records and spaces.
 #[derive(Debug, Default)]
-pub(super) struct Victims {
-    records: HashMap<Kind, Horizon<RecordId>>,
-    spaces: HashMap<RecordId, Horizon<SpaceId>>,
+pub(super) struct EvictionCandidates {
+    records: HashMap<CandidateKind, EvictionIndex<RecordId>>,
+    spaces: HashMap<RecordId, EvictionIndex<SpaceId>>,
 }
 
 /// The kind of records to evict: of one namespace that has a quota, or of any; only those that can
 /// be removed whole, or also those of which a part can be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
+pub(super) struct CandidateKind {
     pub(super) namespace: Option<String>,
     pub(super) only_whole: bool,
 }
 
-impl Victims {
+impl EvictionCandidates {
     /// Adds a row that was written and is not protected, or the head of a record that has lost its
     /// protection. `namespace` is that of the record, if it has a quota.
     pub(super) fn notice(&mut self, id: PartId, namespace: Option<&str>) {
         if id.space == SpaceId::HEAD {
-            for (kind, horizon) in &mut self.records {
+            for (kind, eviction_index) in &mut self.records {
                 if kind.namespace.is_none() || kind.namespace.as_deref() == namespace {
-                    horizon.notice(id.record);
+                    eviction_index.notice(id.record);
                 }
             }
-        } else if let Some(horizon) = self.spaces.get_mut(&id.record) {
-            horizon.notice(id.space);
+        } else if let Some(eviction_index) = self.spaces.get_mut(&id.record) {
+            eviction_index.notice(id.space);
         }
     }
 
@@ -62,10 +62,10 @@ impl Victims {
         &mut self,
         table: &Table,
         config: &StoreConfig,
-        claim: &Claim,
-        plan: &Plan,
+        charge: &Charge,
+        plan: &WritePlan,
     ) -> Result<Result<Vec<RecordId>, LimitExceeded>, StorageError> {
-        if let Some(limit) = claim.writer_refusal(&*table.storage, &plan.ledger)? {
+        if let Some(limit) = charge.writer_refusal(&*table.storage, &plan.ledger)? {
             return Ok(Err(limit));
         }
         if !plan.grows() {
@@ -73,7 +73,7 @@ impl Victims {
         }
         let mut chosen = BTreeMap::new();
         if let (Some((name, quota)), Some(tally)) =
-            (&claim.namespace_quota, &claim.payers.namespace)
+            (&charge.namespace_quota, &charge.charged.namespace)
         {
             let (after, _) = plan.ledger.after(&*table.storage, tally)?;
             let as_usize = |n| usize::try_from(n).unwrap_or(usize::MAX);
@@ -83,7 +83,7 @@ impl Victims {
                 max: (quota.count, quota.bytes),
                 limits: (StoreConfig::NAMESPACE_RECORDS, StoreConfig::NAMESPACE_BYTES),
             };
-            if let Some(limit) = self.choose(table, claim, &bound, plan, &mut chosen)? {
+            if let Some(limit) = self.choose(table, charge, &bound, plan, &mut chosen)? {
                 return Ok(Err(limit));
             }
         }
@@ -95,7 +95,7 @@ impl Victims {
             max: (config.max_records(), config.max_bytes()),
             limits: (StoreConfig::STORE_RECORDS, StoreConfig::STORE_BYTES),
         };
-        Ok(match self.choose(table, claim, &bound, plan, &mut chosen)? {
+        Ok(match self.choose(table, charge, &bound, plan, &mut chosen)? {
             Some(limit) => Err(limit),
             None => Ok(chosen.into_keys().rev().collect()),
         })
@@ -106,51 +106,51 @@ impl Victims {
     fn choose(
         &mut self,
         table: &Table,
-        claim: &Claim,
+        charge: &Charge,
         bound: &Bound<'_>,
-        plan: &Plan,
-        chosen: &mut BTreeMap<RecordId, Victim>,
+        plan: &WritePlan,
+        chosen: &mut BTreeMap<RecordId, EvictionCandidate>,
     ) -> Result<Option<LimitExceeded>, StorageError> {
         let Bound { namespace, got, max, limits } = *bound;
         // A write makes room for what it adds, not for what was over the bound before.
         let records = got.0.saturating_sub(max.0).min(usize::from(plan.is_new_record));
         let bytes = got.1.saturating_sub(max.1).min(plan.growth());
         let all = Excess { records, bytes };
-        let mut excess = chosen.values().fold(all, |excess, victim| excess.without(victim));
+        let mut excess = chosen.values().fold(all, |excess, candidate| excess.without(candidate));
         let namespace = namespace.map(str::to_owned);
-        let mut kind = Kind { namespace, only_whole: excess.bytes == 0 };
+        let mut kind = CandidateKind { namespace, only_whole: excess.bytes == 0 };
         let mut below = None;
         while !excess.is_none() {
             if excess.bytes == 0 && !kind.only_whole {
                 kind.only_whole = true;
                 below = None;
             }
-            let Some(victim) = self.next(table, claim, &kind, below)? else {
+            let Some(candidate) = self.next(table, charge, &kind, below)? else {
                 return Ok(Some(match records {
                     0 => LimitExceeded::new(limits.1, got.1, max.1),
                     _ => LimitExceeded::new(limits.0, got.0, max.0),
                 }));
             };
-            below = Some(victim.record);
-            if chosen.insert(victim.record, victim).is_none() {
-                excess = excess.without(&victim);
+            below = Some(candidate.record);
+            if chosen.insert(candidate.record, candidate).is_none() {
+                excess = excess.without(&candidate);
             }
         }
         Ok(None)
     }
 
-    /// The farthest evictable record of a kind for a claim, below the last chosen one.
+    /// The farthest evictable record of a kind for a charge, below the last chosen one.
     pub(super) fn next(
         &mut self,
         table: &Table,
-        claim: &Claim,
-        kind: &Kind,
+        charge: &Charge,
+        kind: &CandidateKind,
         mut below: Option<RecordId>,
-    ) -> Result<Option<Victim>, StorageError> {
-        let above = (!claim.is_protected).then_some(claim.record);
-        let horizon = self.records.entry(kind.clone()).or_default();
+    ) -> Result<Option<EvictionCandidate>, StorageError> {
+        let above = (!charge.is_protected).then_some(charge.record);
+        let eviction_index = self.records.entry(kind.clone()).or_default();
         loop {
-            let found = horizon.next(
+            let found = eviction_index.next(
                 below,
                 above,
                 |up_to| {
@@ -158,14 +158,15 @@ impl Victims {
                     Ok(last.map(|last| last.record))
                 },
                 |record| {
-                    let victim = Victim::of(table, record, kind.namespace.as_deref())?;
-                    Ok(victim.filter(|victim| victim.is_whole || !kind.only_whole))
+                    let candidate =
+                        EvictionCandidate::of(table, record, kind.namespace.as_deref())?;
+                    Ok(candidate.filter(|candidate| candidate.is_whole || !kind.only_whole))
                 },
             )?;
             match found {
                 // The record that is being written.
-                Some((record, _)) if record == claim.record => below = Some(record),
-                found => return Ok(found.map(|(_, victim)| victim)),
+                Some((record, _)) if record == charge.record => below = Some(record),
+                found => return Ok(found.map(|(_, candidate)| candidate)),
             }
         }
     }
@@ -188,8 +189,8 @@ impl Victims {
         if self.spaces.len() >= MAX_BOARDS && !self.spaces.contains_key(&record) {
             self.spaces.clear();
         }
-        let horizon = self.spaces.entry(record).or_default();
-        let found = horizon.next(below, None, last, |space| {
+        let eviction_index = self.spaces.entry(record).or_default();
+        let found = eviction_index.next(below, None, last, |space| {
             let part = table.storage.get(&record.part(space))?;
             Ok(part.is_some_and(|part| !table.is_protected(&part)).then_some(()))
         })?;
@@ -199,7 +200,7 @@ impl Victims {
 
 /// A record of which something can be evicted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Victim {
+pub(super) struct EvictionCandidate {
     pub(super) record: RecordId,
     /// How many bytes that frees.
     pub(super) bytes: usize,
@@ -207,7 +208,7 @@ pub(super) struct Victim {
     pub(super) is_whole: bool,
 }
 
-impl Victim {
+impl EvictionCandidate {
     /// What can be evicted of a record, if anything can and it is in the namespace.
     fn of(
         table: &Table,
@@ -263,10 +264,10 @@ struct Excess {
 }
 
 impl Excess {
-    fn without(self, victim: &Victim) -> Self {
+    fn without(self, candidate: &EvictionCandidate) -> Self {
         Self {
-            records: self.records.saturating_sub(usize::from(victim.is_whole)),
-            bytes: self.bytes.saturating_sub(victim.bytes),
+            records: self.records.saturating_sub(usize::from(candidate.is_whole)),
+            bytes: self.bytes.saturating_sub(candidate.bytes),
         }
     }
 

@@ -17,14 +17,16 @@ use smart_record_core::{Fault, LimitExceeded, RecordKey, SmartRecord, Timestamp,
 use web_time::Instant;
 
 use super::joined::chunks;
-use crate::store::{Checked, Origin, SmartRecordStore, StoreConfig, WriteError, WriteReport};
+use crate::store::{
+    Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError, WriteReport,
+};
 
 /// With less than a second left, a record would go out with a lifetime of zero, which means none.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A record on its way to peers.
 #[derive(Debug)]
-pub(crate) struct Spread {
+pub(crate) struct RecordPut {
     pub(crate) key: RecordKey,
     chunks: VecDeque<Bytes>,
     /// When the copies expire, if the value does not say so itself.
@@ -34,7 +36,7 @@ pub(crate) struct Spread {
     record: Option<SmartRecord>,
 }
 
-impl Spread {
+impl RecordPut {
     pub(crate) fn new(key: RecordKey, chunks: Vec<Bytes>, expires_at: Option<Timestamp>) -> Self {
         Self { key, chunks: chunks.into(), expires_at, peers: Vec::new(), record: None }
     }
@@ -42,8 +44,8 @@ impl Spread {
     /// A record in chunks.
     pub(crate) fn of(record: &SmartRecord, chunk_bytes: usize) -> Self {
         let chunks = chunks(record, chunk_bytes);
-        let spread = Self::new(record.key().clone(), chunks, record.retain_until());
-        Self { record: Some(record.clone()), ..spread }
+        let record_put = Self::new(record.key().clone(), chunks, record.retain_until());
+        Self { record: Some(record.clone()), ..record_put }
     }
 
     /// The chunks that are left to be sent.
@@ -62,7 +64,7 @@ impl Spread {
     /// [`WriteError`] if nothing of it is good, the latest of a single space is refused, or no packet carries it.
     pub(crate) fn begin(
         store: &mut SmartRecordStore,
-        checked: Checked,
+        checked: ValidatedRecord,
     ) -> Result<Self, WriteError> {
         let max = store.config().chunk_bytes();
         let key = checked.key().clone();
@@ -165,21 +167,22 @@ mod tests {
     fn a_peer_counts_if_it_took_every_chunk() {
         let peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
         let chunks = vec![Bytes::from("1"), Bytes::from("2")];
-        let mut spread = Spread::new("/sr/a".into(), chunks, None).to(peers.clone());
-        assert_eq!(spread.next(), Some((Bytes::from("1"), peers.clone())));
-        spread.took(&peers[1..]);
-        assert_eq!(spread.next(), Some((Bytes::from("2"), peers[1..].to_vec())));
-        spread.took(&[peers[0], peers[2]]);
-        assert_eq!(spread.next(), None);
-        assert_eq!(spread.into_peers(), [peers[2]]);
+        let mut record_put = RecordPut::new("/sr/a".into(), chunks, None).to(peers.clone());
+        assert_eq!(record_put.next(), Some((Bytes::from("1"), peers.clone())));
+        record_put.took(&peers[1..]);
+        assert_eq!(record_put.next(), Some((Bytes::from("2"), peers[1..].to_vec())));
+        record_put.took(&[peers[0], peers[2]]);
+        assert_eq!(record_put.next(), None);
+        assert_eq!(record_put.into_peers(), [peers[2]]);
     }
 
     #[test]
     fn when_nobody_is_left_nothing_is_sent() {
         let chunks = vec![Bytes::from("1"), Bytes::from("2")];
-        let mut spread = Spread::new("/sr/a".into(), chunks, None).to(vec![PeerId::random()]);
-        assert!(spread.next().is_some());
-        spread.took(&[]);
-        assert_eq!(spread.next(), None);
+        let mut record_put =
+            RecordPut::new("/sr/a".into(), chunks, None).to(vec![PeerId::random()]);
+        assert!(record_put.next().is_some());
+        record_put.took(&[]);
+        assert_eq!(record_put.next(), None);
     }
 }

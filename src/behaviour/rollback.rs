@@ -12,13 +12,13 @@ use smart_record_core::{Position, RecordKey, SmartRecord, Timestamp, Writer};
 
 /// The newest updates seen, by key and writer.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct RollbackMemory {
     keys: LruCache<RecordKey, BTreeMap<Writer, (Position, Timestamp)>>,
     writers: usize,
     max: usize,
 }
 
-impl Known {
+impl RollbackMemory {
     pub(super) fn new(max: usize) -> Self {
         Self { keys: LruCache::new_unbounded(), writers: 0, max }
     }
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_rollback_is_noticed_until_what_it_hides_has_expired() {
-        let (mut known, mut alice) = (Known::new(10), signer("/sr/a"));
+        let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
         let old = says(&mut alice, "old");
         let new = says(&mut alice, "new");
         let (seq_of, alice) = (
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn keys_under_which_nothing_was_found_are_not_remembered() {
-        let mut known = Known::new(10);
+        let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
             known.meet(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_keys_used_longest_ago_go() {
-        let mut known = Known::new(2);
+        let mut known = RollbackMemory::new(2);
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {

@@ -3,7 +3,7 @@
 //! Verifying signatures is expensive and storing is cheap. A value can be verified on any thread
 //! and then handed to the store, which does not verify it again.
 //!
-//! **Invariants.** A [`Checked`] is made only by checking. What it holds was valid at the time of
+//! **Invariants.** A [`ValidatedRecord`] is made only by checking. What it holds was valid at the time of
 //! the check.
 
 use bytes::Bytes;
@@ -18,59 +18,59 @@ use smart_record_core::{
 /// ```
 /// use libp2p_identity::Keypair;
 /// use libp2p_smart_record::{
-///     Clock, RecordKey, Registry, SystemClock, store::{Checked, Origin, SmartRecordStore},
+///     Clock, RecordKey, Registry, SystemClock, store::{ValidatedRecord, Origin, SmartRecordStore},
 /// };
 ///
 /// let local = Keypair::generate_ed25519().public().to_peer_id();
 /// let mut store = SmartRecordStore::new(local);
 /// // On any thread:
 /// let key = RecordKey::new("/sr/lobby");
-/// let checked = Checked::new(&Registry::default(), key, b"garbage", SystemClock.now());
+/// let checked = ValidatedRecord::new(&Registry::default(), key, b"garbage", SystemClock.now());
 /// // Where the store is:
 /// assert!(store.insert(checked, Origin::Remote).is_err());
 /// ```
 #[derive(Debug)]
 #[must_use = "give it to `SmartRecordStore::insert`"]
-pub struct Checked {
+pub struct ValidatedRecord {
     pub(super) key: RecordKey,
     pub(super) publisher: Option<PeerId>,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) body: CheckedBody,
+    pub(super) body: ValidatedBody,
 }
 
 #[derive(Debug)]
-pub(super) enum CheckedBody {
+pub(super) enum ValidatedBody {
     Record(SmartRecord, Refusals),
     Value(Bytes, Validity),
     Refused(ValidationError),
 }
 
-impl Checked {
+impl ValidatedRecord {
     /// Checks a value as a store with this registry does. Give it to that store soon: the store
     /// drops what has expired in the meantime.
     pub fn new(registry: &Registry, key: RecordKey, value: &[u8], now: Timestamp) -> Self {
         let checked = registry.resolve(&key).and_then(|namespace| match namespace {
             Namespace::Spaces(rules) => rules
-                .sift(&key, value, Some(now))
-                .map(|(record, refusals)| CheckedBody::Record(record, refusals)),
+                .read_partial(&key, value, Some(now))
+                .map(|(record, refusals)| ValidatedBody::Record(record, refusals)),
             Namespace::Value(validator) => validator
                 .validate(&key, value, now)
-                .map(|validity| CheckedBody::Value(Bytes::copy_from_slice(value), validity)),
+                .map(|validity| ValidatedBody::Value(Bytes::copy_from_slice(value), validity)),
         });
-        let body = checked.unwrap_or_else(CheckedBody::Refused);
+        let body = checked.unwrap_or_else(ValidatedBody::Refused);
         Self { key, publisher: None, expires_at: None, body }
     }
 
     /// A record that has been verified and admitted as a whole.
     pub(crate) fn verified(record: SmartRecord) -> Self {
         let key = record.key().clone();
-        let body = CheckedBody::Record(record, Refusals::default());
+        let body = ValidatedBody::Record(record, Refusals::default());
         Self { key, publisher: None, expires_at: None, body }
     }
 
     /// A value that was refused for a reason outside the registry's rules.
     pub fn refused(key: RecordKey, reason: ValidationError) -> Self {
-        Self { key, publisher: None, expires_at: None, body: CheckedBody::Refused(reason) }
+        Self { key, publisher: None, expires_at: None, body: ValidatedBody::Refused(reason) }
     }
 
     /// Sets the publisher and the expiry that were sent with the value. Neither is signed.
@@ -87,7 +87,7 @@ impl Checked {
 
     pub(crate) const fn record(&self) -> Option<&SmartRecord> {
         match &self.body {
-            CheckedBody::Record(record, _) => Some(record),
+            ValidatedBody::Record(record, _) => Some(record),
             _ => None,
         }
     }
@@ -95,7 +95,7 @@ impl Checked {
     /// The value, if it is valid and not a smart record.
     pub const fn value(&self) -> Option<&Bytes> {
         match &self.body {
-            CheckedBody::Value(value, _) => Some(value),
+            ValidatedBody::Value(value, _) => Some(value),
             _ => None,
         }
     }
@@ -103,9 +103,9 @@ impl Checked {
     /// Whether any part of it is valid.
     pub fn has_good(&self) -> bool {
         match &self.body {
-            CheckedBody::Record(record, _) => record.spaces().len() > 0,
-            CheckedBody::Value(..) => true,
-            CheckedBody::Refused(_) => false,
+            ValidatedBody::Record(record, _) => record.spaces().len() > 0,
+            ValidatedBody::Value(..) => true,
+            ValidatedBody::Refused(_) => false,
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::backend::{Answer, Found, Holder};
+use super::backend::{BackendAnswers, HeldValue, Holder};
 use smart_record_core::{RecordKey, Timestamp, ValidationError};
 use smart_record_formats::signed::{SignedRecord, SignedRecordValidator};
 
 /// Evaluation of the answers to one fetch.
 #[derive(Debug)]
-pub(super) struct Survey {
+pub(super) struct FetchOutcome {
     /// The best record and its expiry.
     pub(super) best: Option<(SignedRecord, Option<Timestamp>)>,
     pub(super) refused: Vec<(Holder, ValidationError)>,
@@ -21,16 +21,16 @@ pub(super) struct Survey {
     lifetime: Option<Duration>,
 }
 
-impl Survey {
+impl FetchOutcome {
     pub(super) fn of(
-        found: Found,
+        found: BackendAnswers,
         rules: &SignedRecordValidator,
         key: &RecordKey,
         now: Timestamp,
     ) -> Self {
         // Most answers are equal: each distinct value is validated once.
         let mut checked = HashMap::new();
-        for Answer { value, .. } in &found.answers {
+        for HeldValue { value, .. } in &found.answers {
             checked.entry(value).or_insert_with(|| rules.admit(key, value, now));
         }
         let best = checked
@@ -42,7 +42,7 @@ impl Survey {
         let mut refused = found.refused;
         let mut behind = Vec::new();
         let mut lifetime = Some(Duration::ZERO);
-        for Answer { holder, value, lifetime: left } in &found.answers {
+        for HeldValue { holder, value, lifetime: left } in &found.answers {
             match checked.get(value) {
                 Some(Ok((record, _))) => {
                     let is_best = best

@@ -1,6 +1,6 @@
 //! Values that were checked before they are handed to the store.
 
-use libp2p_smart_record::store::Checked;
+use libp2p_smart_record::store::ValidatedRecord;
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn inserting_what_was_checked_does_what_writing_does() {
     for (key, value) in values {
         let one = written.write(&key, &value);
         let now = Timestamp::from_millis(T0);
-        let checked = Checked::new(&registry(), key.clone(), &value, now);
+        let checked = ValidatedRecord::new(&registry(), key.clone(), &value, now);
         let other = inserted.insert(checked, Origin::Local);
         assert_eq!(one, other, "{key}: {}", value.escape_ascii());
         assert_eq!(written.record(&key), inserted.record(&key));
@@ -59,7 +59,7 @@ fn what_was_checked_is_not_checked_again() {
         SmartRecordStore::with_storage(local(), registry.clone(), config, storage, SystemClock)
             .unwrap();
     let key = RecordKey::new("/counted/x");
-    let checked = Checked::new(&registry, key, b"1", Timestamp::from_millis(T0));
+    let checked = ValidatedRecord::new(&registry, key, b"1", Timestamp::from_millis(T0));
     assert_eq!(asked.load(SeqCst), 1);
     store.insert(checked, Origin::Remote).unwrap();
     assert_eq!(asked.load(SeqCst), 1);
@@ -70,7 +70,7 @@ fn what_has_expired_since_it_was_checked_is_refused() {
     let (mut store, clock) = open_store(StoreConfig::default());
     let key = RecordKey::new("/sr/board");
     let value = one_space(&key, 1, 10, HOUR);
-    let checked = Checked::new(&registry(), key.clone(), &value, clock.now());
+    let checked = ValidatedRecord::new(&registry(), key.clone(), &value, clock.now());
     clock.advance(HOUR);
     let refused = store.insert(checked, Origin::Remote).unwrap_err();
     assert!(

@@ -1,6 +1,6 @@
 //! Index of evictable ids from the far end, skipping protected ones.
 //!
-//! **Invariants.** Each evictable id is in `known`, or lies at or below the base. A search moves
+//! **Invariants.** Each evictable id is in the index, or lies at or below the base. A search moves
 //! the base down past ids that are not evictable. Only more than [`KNOWN`] new ids move it up
 //! again. So an id that is not evictable is passed once, and again at most once for each [`KNOWN`]`
 //! / 2` new ids.
@@ -40,20 +40,20 @@ impl Step for SpaceId {
 
 /// The evictable ids above a base.
 #[derive(Debug)]
-pub(super) struct Horizon<T> {
+pub(super) struct EvictionIndex<T> {
     /// Ids above the base that were evictable when they were added.
     known: BTreeSet<T>,
     /// `None` once everything has been passed.
     base: Option<T>,
 }
 
-impl<T: Step> Default for Horizon<T> {
+impl<T: Step> Default for EvictionIndex<T> {
     fn default() -> Self {
         Self { known: BTreeSet::new(), base: Some(T::MAX) }
     }
 }
 
-impl<T: Step> Horizon<T> {
+impl<T: Step> EvictionIndex<T> {
     /// Adds an id that became evictable.
     pub(super) fn notice(&mut self, id: T) {
         if self.base.is_some_and(|base| id <= base) {
@@ -131,13 +131,17 @@ mod tests {
     struct World(BTreeSet<RecordId>, Cell<usize>);
 
     impl World {
-        fn next(&self, horizon: &mut Horizon<RecordId>, above: RecordId) -> Option<RecordId> {
+        fn next(
+            &self,
+            eviction_index: &mut EvictionIndex<RecordId>,
+            above: RecordId,
+        ) -> Option<RecordId> {
             let last = |up_to| Ok(self.0.range(..=up_to).next_back().copied());
             let probe = |id: RecordId| {
                 self.1.set(self.1.get() + 1);
                 Ok((self.0.contains(&id) && id.0[1].is_multiple_of(2)).then_some(()))
             };
-            let found = horizon.next(None, Some(above), last, probe).unwrap();
+            let found = eviction_index.next(None, Some(above), last, probe).unwrap();
             assert_eq!(
                 found.map(|(id, ())| id),
                 self.0.iter().rev().find(|id| id.0[1] % 2 == 0 && **id > above).copied()
@@ -150,15 +154,15 @@ mod tests {
     fn what_may_not_go_is_passed_once() {
         let mut world = World((0..1_000).map(|n| id(2 * n + 20_001)).collect(), Cell::new(0));
         world.0.extend((0..10_000).map(|n| id(2 * n)));
-        let mut horizon = Horizon::default();
+        let mut eviction_index = EvictionIndex::default();
         let mut gone = 0;
         // A new id at the far end for each that is removed.
         for round in 0..5_000_u16 {
             let newcomer = id(30_000 + 2 * (round * 7 % 5_000));
             world.0.insert(newcomer);
-            horizon.notice(newcomer);
+            eviction_index.notice(newcomer);
             for _ in 0..1 + round % 3 {
-                if let Some(id) = world.next(&mut horizon, id(10)) {
+                if let Some(id) = world.next(&mut eviction_index, id(10)) {
                     world.0.remove(&id);
                     gone += 1;
                 }
@@ -172,17 +176,17 @@ mod tests {
     #[test]
     fn too_many_newcomers_are_not_lost() {
         let mut world = World(BTreeSet::new(), Cell::new(0));
-        let mut horizon = Horizon::default();
-        assert_eq!(world.next(&mut horizon, id(0)), None);
+        let mut eviction_index = EvictionIndex::default();
+        assert_eq!(world.next(&mut eviction_index, id(0)), None);
         for n in 0..3_000 {
             world.0.insert(id(2 * n + 2));
-            horizon.notice(id(2 * n + 2));
+            eviction_index.notice(id(2 * n + 2));
         }
-        assert!(horizon.known.len() <= KNOWN);
+        assert!(eviction_index.known.len() <= KNOWN);
         for _ in 0..3_000 {
-            let next = world.next(&mut horizon, id(0)).unwrap();
+            let next = world.next(&mut eviction_index, id(0)).unwrap();
             world.0.remove(&next);
         }
-        assert_eq!(world.next(&mut horizon, id(0)), None);
+        assert_eq!(world.next(&mut eviction_index, id(0)), None);
     }
 }
