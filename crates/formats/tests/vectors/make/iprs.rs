@@ -253,6 +253,11 @@ fn refused_records() -> Vec<Value> {
         cbor("undefined", "The simple value 23.", &with_value(&[0xf7])),
         cbor("tag-1", "Another tag than 42.", &with_value(&[0xc1, 0x01])),
         cbor(
+            "integer-65-bits",
+            "2^64, as a big number.",
+            &with_value(&[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        cbor(
             "tag-padded",
             "The tag 42 in two bytes.",
             &with_value(&[0xd9, 0x00, 0x2a, 0x45, 0x00, 0x01, 0x55, 0x00, 0x00]),

@@ -73,6 +73,8 @@ pub fn keys() -> Vec<Value> {
     compressed[1] = 57;
     compressed[24] = 34;
     compressed[26] = 2 | (spki[90] & 1);
+    let mut other_curve = spki.clone();
+    other_curve[22] ^= 1;
     let off_curve = [&[2][..], &[0xff; 32]].concat();
     vec![
         good_key("ed25519", "36 bytes, so the peer id is the key itself.", &alice),
@@ -119,6 +121,12 @@ pub fn keys() -> Vec<Value> {
         malformed("empty", "No bytes at all.", &[]),
         malformed("secp256k1-uncompressed", "65 bytes.", &form(2, &uncompressed)),
         malformed("secp256k1-off-curve", "x is beyond the prime.", &form(2, &off_curve)),
+        malformed(
+            "secp256k1-34-bytes",
+            "A byte before the point.",
+            &form(2, &[&[0], &data(&k256)[..]].concat()),
+        ),
+        malformed("ecdsa-other-curve", "The name of another curve.", &form(3, &other_curve)),
         malformed("ecdsa-compressed", "The point in compressed form.", &form(3, &compressed)),
         malformed("ecdsa-trailing", "A byte after the DER.", &form(3, &[&spki[..], b"x"].concat())),
         malformed(

@@ -621,6 +621,13 @@ pub fn joins() -> Vec<Value> {
             &[bad, Draft::at(1).encode()],
             &[NOW + 5],
         ),
+        values(
+            "too-large-beside-good",
+            "13.3",
+            "A record of more than 8,192 bytes is left out as a whole.",
+            &[several(&(1..25).map(|n| later(n, 1)).collect::<Vec<_>>()), later(1, 0).encode()],
+            &[NOW],
+        ),
         values("eleven-nodes", "13.4", "The eight newest stay.", &many, &[NOW + 12]),
         large,
         values(
