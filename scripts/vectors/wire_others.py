@@ -254,7 +254,6 @@ def read_signed(value, key, now):
     envelope = message(value, ENVELOPE)
     require(envelope["type"] == SIGNED_TYPE, "payload-type")
     record = message(envelope["payload"], SIGNED_RECORD)
-    require(len(record["key"]) <= 256, "key-bytes")
     require(len(record["value"]) <= 6144, "content-bytes")
     require(record["key"] == key, "other-key")
     key_data(envelope["public_key"])
