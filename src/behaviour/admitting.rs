@@ -192,7 +192,7 @@ impl OffTask {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
-        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "an inbound record");
+        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "inbound record");
         self.worker.records.give(job).map_err(|(_, reason)| reason)
     }
 

@@ -1,7 +1,8 @@
-//! What is under way in a behaviour: events come in, and what has ended in one part goes on in the next.
+//! Operations of a behaviour: events come in, and the result of one part goes to the next.
 //!
-//! **Invariants.** Of each kind only so many are under way at a time. The parts do not call one another: a read does not know what
-//! is done with what it has found, nor a write who looks up and sends.
+//! **Invariants.** The number of concurrent operations of each kind is bounded. The parts do not
+//! call one another: a read does not know what its result is used for, and a write does not know
+//! who looks up and sends.
 
 use std::{
     task::{Context, Poll, ready},
@@ -30,7 +31,7 @@ use crate::{
 };
 use smart_record_core::{RecordKey, Timestamp};
 
-/// Reads, sendings, and those for whom they are made.
+/// All operations under way.
 pub(super) struct Operations {
     reads: Reads,
     sends: Sends,
@@ -38,9 +39,9 @@ pub(super) struct Operations {
     watches: Watches,
     replicate: Option<Replicate>,
     admission: Admission,
-    /// Who waits until nothing is under way that clients have begun.
+    /// Replies to `close`, which wait until no client operation is under way.
     closing: Vec<Reply<()>>,
-    /// The ends of the handles that clients have.
+    /// Futures that resolve when a client's handle ends.
     handles: FuturesUnordered<Ending>,
 }
 
@@ -59,19 +60,19 @@ impl Operations {
         }
     }
 
-    /// Whether a client's command can be begun.
+    /// Whether another client command can start.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
         self.busy() < env.config.max_operations()
     }
 
-    /// How much is under way that clients have begun.
+    /// Number of client operations under way.
     fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
         let busy = busy.saturating_add(self.sends.count(SendPurpose::is_client));
         busy.saturating_add(self.writes.waiting())
     }
 
-    /// Tells those who wait for it that nothing is under way any more.
+    /// Replies to `close` if no client operation is under way.
     pub(super) fn tell_idle(&mut self) {
         if !self.closing.is_empty() && self.busy() == 0 {
             self.closing.drain(..).for_each(|reply| reply.send(Ok(())));
@@ -105,9 +106,9 @@ impl Operations {
         }
     }
 
-    /// Does what follows from the end of a handle. Returns pending if none has ended that was not seen to.
+    /// Handles the end of a client's handle. Returns pending if no handle has ended.
     pub(super) fn poll_handles(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
-        // Without a handle there is none that could end.
+        // `FuturesUnordered` is ready with `None` while it is empty.
         let Poll::Ready(Some((key, keeper, end))) = self.handles.poll_next_unpin(cx) else {
             return Poll::Pending;
         };
@@ -116,7 +117,7 @@ impl Operations {
         Poll::Ready(())
     }
 
-    /// The last client is gone.
+    /// Handles the drop of the last client.
     pub(super) fn on_clients_gone(&mut self, env: &mut Env) {
         self.writes.clear();
         self.watches.clear();
@@ -126,7 +127,7 @@ impl Operations {
         env.events.push_back(Event::ClientsGone);
     }
 
-    /// Takes care of an event of Kademlia, before the user is told of it.
+    /// Handles an event of Kademlia, before it is emitted to the user.
     pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
         match event {
             kad::Event::InboundRequest { request } => self.admission.on_request(env, request),
@@ -138,12 +139,12 @@ impl Operations {
         }
     }
 
-    /// Takes care of what requests and peers have come to.
+    /// Handles an event of a request or a peer.
     pub(super) fn on_news(&mut self, env: &mut Env, news: NetworkEvent) {
         match news {
             NetworkEvent::Evict(peer) => {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
-                    tracing::debug!(%peer, "answers no more and leaves the routing table");
+                    tracing::debug!(%peer, "removed from the routing table: it does not answer");
                     env.count(|c| &mut c.evicted, 1);
                     env.net.remember(peer, entry.node.value.into_vec());
                 }
@@ -168,7 +169,7 @@ impl Operations {
                         self.take_step(env, step);
                     }
                 }
-                // There may be room now.
+                // A request slot may be free now.
                 for operation in std::mem::take(&mut env.starved) {
                     self.go_on(env, operation);
                 }
@@ -176,7 +177,7 @@ impl Operations {
         }
     }
 
-    /// Ends something whose deadline has come. Returns whether there was one.
+    /// Handles one operation whose deadline has passed. Returns whether there was one.
     pub(super) fn on_time(&mut self, env: &mut Env) -> bool {
         let now = env.net.now();
         if self.reads.next_at().is_some_and(|at| at <= now) {
@@ -192,7 +193,7 @@ impl Operations {
         false
     }
 
-    /// When the next deadline comes, by the time of the [network](super::network::Network::now).
+    /// The next deadline, in the time of the [network](super::network::Network::now).
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
     }
@@ -228,7 +229,7 @@ impl Operations {
         self.end_reads(env, ended);
     }
 
-    /// Tells those who wait for a read, or watch its key, what it has found so far.
+    /// Shows the interim result of a read to its stream and to watchers of its key.
     fn tell_watchers(&mut self, env: &Env, id: u64) {
         self.reads.show(env, id);
         if let Some(lookup) = self.reads.found(id) {
@@ -242,7 +243,7 @@ impl Operations {
         }
     }
 
-    /// Goes on with what was validated off the task.
+    /// Handles the next result of validation off the task.
     pub(super) fn poll_off_task(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
         let Some(worker) = self.admission.worker() else {
             return Poll::Pending;
@@ -268,7 +269,7 @@ impl Operations {
         Poll::Ready(())
     }
 
-    /// Stores the next piece of what was read. Returns whether there was one.
+    /// Stores the next piece of a record found by a read. Returns whether there was one.
     pub(super) fn keep_a_piece(&mut self, env: &mut Env) -> bool {
         self.admission.keep_a_piece(env)
     }
@@ -278,9 +279,9 @@ impl Operations {
         self.watches.on_clock_set_back(now);
     }
 
-    /// Does one thing that is due. Returns whether there was one.
+    /// Starts one operation that is due. Returns whether there was one.
     pub(super) fn do_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
-        // Once all of what was read is stored.
+        // Watchers are notified once all pieces of a read record are stored.
         if self.admission.has_kept_all() && self.watches.show_touched(env) {
             return true;
         }
@@ -310,7 +311,8 @@ impl Operations {
         false
     }
 
-    /// When something is due next. What waits for something else to end is looked at again when that has.
+    /// When the next operation is due. Operations without a free slot are left out; the end of
+    /// another operation wakes the task.
     pub(super) fn next_at(&self, env: &Env) -> Option<Timestamp> {
         let own = self.writes.next_at().filter(|_| self.may_refresh(env));
         let replicate = self.replicate.as_ref().filter(|_| self.may_replicate(env));
@@ -349,7 +351,8 @@ impl Operations {
         ended.into_iter().for_each(|ended| self.end_read(env, ended));
     }
 
-    /// Repairs, keeps here what was found, and hands it to whoever wanted it.
+    /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
+    /// reader.
     fn end_read(&mut self, env: &mut Env, ended: Ended) {
         let Ended { lookup, reader, withheld, closest, silent, span } = ended;
         let _in_span = span.entered();
@@ -402,8 +405,8 @@ impl Operations {
         }
     }
 
-    /// A stored record has been compared with what others have, and they have been sent what they lack. Of a record that
-    /// others show in slices only it cannot be told what they lack: they are sent all of it.
+    /// Handles the end of a replication read. The missing parts of a record that peers show in
+    /// slices are unknown, so its replicas are sent all of it.
     fn end_replication(&mut self, env: &mut Env, key: RecordKey, is_large: bool) {
         let stored = env.kad.store_mut().record(&key);
         let whole = stored.ok().flatten().filter(|_| is_large);
@@ -418,7 +421,7 @@ impl Operations {
     }
 }
 
-/// How reads that say nothing of it are carried out.
+/// Options of a read that does not set its own.
 fn read_options(env: &Env) -> ReadOptions {
     ReadOptions::new(env.config.read_policy(), env.config.read_deadline())
 }

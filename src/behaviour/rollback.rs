@@ -1,7 +1,8 @@
-//! The highest position that was ever seen of each writer, so that whoever withholds or rolls back is noticed.
+//! The highest position seen of each writer, to detect withheld and rolled back updates.
 //!
-//! **Invariants.** What is known of a writer under a key only rises while it is remembered. The number of writers is
-//! bounded, and with it that of keys, because none is remembered without a writer; the keys used longest ago are forgotten first.
+//! **Invariants.** The position of a writer under a key only rises while it is remembered. The
+//! number of writers is bounded, and with it that of keys, because a key is remembered only with a
+//! writer. The least recently used keys are forgotten first.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ impl RollbackMemory {
         Self { keys: LruCache::new_unbounded(), writers: 0, max }
     }
 
-    /// Takes note of a record, and says whose newest update in it is behind what was seen before.
+    /// Remembers the positions of a record. Returns the writers whose newest update in it is older
+    /// than one seen before.
     pub(super) fn meet(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let withheld = self.compare(record, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
@@ -59,7 +61,8 @@ impl RollbackMemory {
         }
     }
 
-    /// Whose newest update in `record` is behind what was seen before and would still be kept.
+    /// The writers whose newest update in `record` is older than one seen before that would still
+    /// be retained.
     fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
@@ -92,7 +95,7 @@ mod tests {
     fn signer(key: &str) -> SpaceSigner {
         let mut signer =
             SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
-        // It has never written before, so nothing older has to be outlived.
+        // It has never written before, so no older update has to be outlived.
         signer.resume(&SmartRecord::new(key.into()));
         signer
     }
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_noticed_until_what_it_hides_has_expired() {
+    fn a_rollback_is_detected_until_the_hidden_update_expires() {
         let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
         let old = says(&mut alice, "old");
         let new = says(&mut alice, "new");
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_under_which_nothing_was_found_are_not_remembered() {
+    fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
             known.meet(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
@@ -133,11 +136,15 @@ mod tests {
         known.meet(&record, NOW);
         assert_eq!((known.keys.len(), known.writers), (1, 1));
         known.meet(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
-        assert_eq!((known.keys.len(), known.writers), (0, 0), "nor those of which all has expired");
+        assert_eq!(
+            (known.keys.len(), known.writers),
+            (0, 0),
+            "keys with expired updates only are forgotten"
+        );
     }
 
     #[test]
-    fn memory_is_bounded_and_the_keys_used_longest_ago_go() {
+    fn memory_is_bounded_and_the_least_recently_used_keys_are_forgotten() {
         let mut known = RollbackMemory::new(2);
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();

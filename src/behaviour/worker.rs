@@ -2,8 +2,8 @@
 //!
 //! Validates inbound records and answers to reads.
 //!
-//! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and the
-//! behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
+//! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and
+//! the behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
 //! record it was validating. The queues are bounded.
 
 use std::{
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_refused_when_the_queue_is_full() {
+    fn a_full_queue_refuses_new_items() {
         let (mut queue, mut inbox, outbox) = Queue::new(2);
         assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));
         assert_eq!(queue.give(3), Err((3, InboundRefusal::QueueFull)));
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(
             queue.give(3),
             Err((3, InboundRefusal::QueueFull)),
-            "it is still being worked on"
+            "the first item is still being processed"
         );
         outbox.unbounded_send("done").unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
