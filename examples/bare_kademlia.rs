@@ -1,4 +1,5 @@
-//! Smart records over a `kad::Behaviour` of your own: a driver in the loop that polls the swarm, then a call to put and one to read.
+//! Smart records over a `kad::Behaviour` of your own: a driver in the loop that polls the swarm,
+//! then a call to put and one to read.
 //!
 //! `cargo run --example bare_kademlia`
 
@@ -12,7 +13,8 @@ use libp2p_smart_record::{
     Clock, Limits, SpaceSigner, SystemClock, dht::Dht, store::SmartRecordStore,
 };
 
-/// Runs a node of which only the store is not libp2p's own. Returns its handle, and where others find it.
+/// Runs a node of which only the store is not libp2p's own. Returns its handle, and where others
+/// find it.
 async fn node(
     keypair: Keypair,
     known: Option<&(PeerId, Multiaddr)>,

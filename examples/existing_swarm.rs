@@ -26,8 +26,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_behaviour(|_| behaviour)?
         .build();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
-    // What was done with Kademlia still is: `swarm.behaviour_mut().records.kad_mut()`. Tell it there that this node is a server, if
-    // it is one, and what identify receives; of each peer's addresses a few are kept, because they go into each reply.
+    // What was done with Kademlia still is: `swarm.behaviour_mut().records.kad_mut()`. Tell it
+    // there that this node is a server, if it is one, and what identify receives; of each peer's
+    // addresses a few are kept, because they go into each reply.
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
 
     // From anywhere in the app:

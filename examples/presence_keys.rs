@@ -1,5 +1,6 @@
-//! Two clients announce themselves through their nodes, find each other, and share a secret. A store stands
-//! in for the DHT: in a program, write with `kad::Behaviour::put_record` and read with `get_record`.
+//! Two clients announce themselves through their nodes, find each other, and share a secret. A
+//! store stands in for the DHT: in a program, write with `kad::Behaviour::put_record` and read with
+//! `get_record`.
 //!
 //! `cargo run --example presence_keys`
 

@@ -237,12 +237,13 @@
 //!
 //! # What a call costs
 //!
-//! A *lookup* asks the 20 peers closest to a key, and those on the way to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all,
-//! so 20 replies have up to 130 KB. A GET reply has up to 8 KiB of the record besides. Where a
-//! table row has a number of PUTs, each goes to the 20 closest peers. An acknowledgement repeats
-//! the record, so a PUT of *n* bytes moves 40 *n*. A space with one update takes 134 bytes
-//! (Ed25519) and its document: 190 for `{"name": "west", "players": 12, "map": "dunes"}`, so
-//! publishing that moves some 10 KB and the lookup.
+//! A *lookup* asks the 20 peers closest to a key, and those on the way to them. Each reply carries
+//! up to 20 peers, from a node with this behaviour up to 6.6 KB in all, so 20 replies have up to
+//! 130 KB. A GET reply has up to 8 KiB of the record besides. Where a table row has a number of
+//! PUTs, each goes to the 20 closest peers. An acknowledgement repeats the record, so a PUT of *n*
+//! bytes moves 40 *n*. A space with one update takes 134 bytes (Ed25519) and its document: 190 for
+//! `{"name": "west", "players": 12, "map": "dunes"}`, so publishing that moves some 10 KB and the
+//! lookup.
 //!
 //! | call | lookups | PUTs to 20 peers |
 //! |---|---|---|

@@ -59,8 +59,8 @@ impl Publication {
         self.follower.now()
     }
 
-    /// Waits for the end: every peer that it was sent to has answered or run out of time, and two of
-    /// those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
+    /// Waits for the end: every peer that it was sent to has answered or run out of time, and two
+    /// of those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
     /// again after a second. Takes at most some 30 seconds.
     pub async fn finished(&self) -> Progress {
         self.follower.end().await

@@ -31,7 +31,8 @@ impl Stream for Watch {
     }
 }
 
-/// Ever better readings of a record; see [`Client::read`](super::Client::read). One who is slow misses what was in between.
+/// Ever better readings of a record; see [`Client::read`](super::Client::read). One who is slow
+/// misses what was in between.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Readings(LatestReceiver<Reading>);
