@@ -1,8 +1,8 @@
 //! Operations of a behaviour: events come in, and the result of one part goes to the next.
 //!
-//! **Invariants.** The number of concurrent operations of each kind is bounded. The parts do not
-//! call one another: a read does not know what its result is used for, and a write does not know
-//! who looks up and sends.
+//! **Invariants.** The number of concurrent operations of each kind is bounded. No part starts an
+//! operation of another: a read does not know what its result is used for, and a write does not
+//! know how it is looked up and sent.
 
 use std::{
     task::{Context, Poll, ready},

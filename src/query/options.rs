@@ -52,7 +52,8 @@ impl From<ReadPolicy> for ReadOptions {
 #[non_exhaustive]
 pub enum WritePolicy {
     /// More than half of the closest peers that answer, and at least three if there are that many.
-    /// Any [settled](ReadPolicy::Settled) read then asks at least one of them.
+    /// If all of the closest answer, any [settled](ReadPolicy::Settled) read then has an answer of
+    /// one of them.
     #[default]
     Majority,
     /// This number of peers, or all of the closest if there are fewer.

@@ -138,8 +138,9 @@ impl Reading {
         !(self.holders.is_empty() && self.empty.is_empty() && self.refused.is_empty())
     }
 
-    /// Whether the read covered all reachable peers close to the key, and at least one gave a valid
-    /// answer or answered that it has no record. A large record was read until nothing new arrived.
+    /// Whether all reachable peers closest to the key were asked and enough of them answered: more
+    /// than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads
+    /// over Kademlia's queries. A large record was read until nothing new arrived.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
