@@ -204,19 +204,19 @@ impl Behaviour {
         if operations.on_time(env) {
             return Poll::Ready(());
         }
-        operations.tell_idle();
-        if let Poll::Ready(news) = env.net.poll(cx, operations.next_deadline()) {
-            operations.on_news(env, news);
+        operations.reply_to_close();
+        if let Poll::Ready(event) = env.net.poll(cx, operations.next_deadline()) {
+            operations.on_network_event(env, event);
             return Poll::Ready(());
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {
             operations.on_clock_set_back(now);
         }
-        if operations.do_due(env, now) {
+        if operations.start_due(env, now) {
             return Poll::Ready(());
         }
-        if self.alarm.has_rung(cx) {
+        if self.alarm.has_fired(cx) {
             if let Err(error) = env.kad.store_mut().collect_some() {
                 tracing::warn!(%error, "expired records could not be collected");
             }
@@ -246,8 +246,8 @@ impl Behaviour {
             }
             match self.env.net.outbound.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(ended)) => {
-                    if let Some(news) = self.env.net.on_ended(ended) {
-                        self.operations.on_news(&mut self.env, news);
+                    if let Some(event) = self.env.net.on_ended(ended) {
+                        self.operations.on_network_event(&mut self.env, event);
                     }
                     continue;
                 }
@@ -260,7 +260,7 @@ impl Behaviour {
             }
             // Loops, because own work may have queued requests.
             if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
-                if self.operations.keep_a_piece(&mut self.env) {
+                if self.operations.store_next_piece(&mut self.env) {
                     // Lets other tasks run first.
                     cx.waker().wake_by_ref();
                 }

@@ -29,7 +29,7 @@ mod versions;
 
 pub(crate) use self::{
     delivery::Delivery,
-    joined::{JoinedAnswers, Said, chunks, contains},
+    joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::Read,
     record_put::RecordPut,

@@ -37,12 +37,12 @@ impl Alarm {
     }
 
     /// Returns once whether the timer has fired.
-    pub(super) fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
-        let has_rung = self.at.is_some() && self.timer.poll_unpin(cx).is_ready();
-        if has_rung {
+    pub(super) fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
+        let has_fired = self.at.is_some() && self.timer.poll_unpin(cx).is_ready();
+        if has_fired {
             self.at = None;
         }
-        has_rung
+        has_fired
     }
 
     /// Sets the timer to the next deadline. A timer that fires earlier stays as it is: the task is

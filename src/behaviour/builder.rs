@@ -178,7 +178,7 @@ impl Builder {
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
         let env = Env {
             net: Network::new(local, protocol),
-            starved: BTreeSet::new(),
+            waiting_for_slot: BTreeSet::new(),
             holders: Holders::new(),
             kad,
             local,

@@ -31,7 +31,7 @@ pub(super) struct Env {
     pub(super) kad: kad::Behaviour<SmartRecordStore>,
     pub(super) net: Network,
     /// Operations that wait for a free request slot.
-    pub(super) starved: BTreeSet<OperationId>,
+    pub(super) waiting_for_slot: BTreeSet<OperationId>,
     /// Peers found closest to each key.
     pub(super) holders: Holders,
     pub(super) local: PeerId,
@@ -84,7 +84,7 @@ impl Env {
 
     /// When a value expires: by its own statement, otherwise by that of its holders. `None` for
     /// smart records.
-    pub(super) fn end_of(
+    pub(super) fn value_expiry(
         &self,
         key: &RecordKey,
         value: &[u8],

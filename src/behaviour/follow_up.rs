@@ -19,9 +19,9 @@ use super::{
     network::{OperationId, RequestOutcome},
 };
 use crate::{
-    client::{PublicationContent, ReplicaState, Teller},
+    client::{ProgressSender, PublicationContent, ReplicaState},
     outbound::Request,
-    query::{Delivery, JoinedAnswers, Said, contains},
+    query::{CheckedAnswer, Delivery, JoinedAnswers, contains},
 };
 
 /// Number of peers asked whether they show a write.
@@ -35,7 +35,7 @@ const SECOND_CHECK: Duration = Duration::from_secs(1);
 /// The follow-up of one write.
 #[derive(Debug)]
 pub(super) struct FollowUp {
-    teller: Teller,
+    progress: ProgressSender,
     content: PublicationContent,
     /// Checks to be made.
     checks: Vec<Check>,
@@ -51,13 +51,13 @@ struct Check {
 }
 
 impl FollowUp {
-    pub(super) const fn new(teller: Teller, content: PublicationContent) -> Self {
-        Self { teller, content, checks: Vec::new(), checking: BTreeMap::new() }
+    pub(super) const fn new(progress: ProgressSender, content: PublicationContent) -> Self {
+        Self { progress, content, checks: Vec::new(), checking: BTreeMap::new() }
     }
 
     /// Reports the state of the write at these peers.
-    pub(super) fn tell(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
-        peers.into_iter().for_each(|peer| self.teller.tell(peer, state));
+    pub(super) fn report(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
+        peers.into_iter().for_each(|peer| self.progress.set(peer, state));
     }
 
     /// Schedules the checks when the call returns. `peers` have acknowledged the write, closest
@@ -104,11 +104,12 @@ impl FollowUp {
         };
         let state = match outcome {
             RequestOutcome::Answered(answer) => {
-                let said = said(env, delivery.key(), answer.record.map(|record| record.value));
-                let state = shown(env, delivery.key(), &self.content, &said);
-                if let Ok(Said::Record(said)) = said
+                let shown =
+                    check_answer(env, delivery.key(), answer.record.map(|record| record.value));
+                let state = state_of(env, delivery.key(), &self.content, &shown);
+                if let Ok(CheckedAnswer::Record(shown)) = shown
                     && state == ReplicaState::Shown
-                    && delivery.has_more(&peer, &said)
+                    && delivery.has_more(&peer, &shown)
                 {
                     env.holders.on_joined(peer);
                 }
@@ -123,7 +124,7 @@ impl FollowUp {
             let at = at.saturating_add(SECOND_CHECK.saturating_sub(FIRST_CHECK));
             self.checks.push(Check { peer, at, is_second: true });
         } else {
-            self.teller.tell(peer, state);
+            self.progress.set(peer, state);
         }
     }
 
@@ -139,40 +140,46 @@ impl FollowUp {
 }
 
 /// The valid content of an answer.
-fn said(env: &Env, key: &RecordKey, value: Option<Bytes>) -> Result<Said, ValidationError> {
+fn check_answer(
+    env: &Env,
+    key: &RecordKey,
+    value: Option<Bytes>,
+) -> Result<CheckedAnswer, ValidationError> {
     JoinedAnswers::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
 }
 
 /// The state of the write by the content of an answer.
-fn shown(
+fn state_of(
     env: &Env,
     key: &RecordKey,
     content: &PublicationContent,
-    said: &Result<Said, ValidationError>,
+    shown: &Result<CheckedAnswer, ValidationError>,
 ) -> ReplicaState {
-    match (said, content) {
-        (Ok(Said::Record(said)), PublicationContent::Update(update)) => {
-            let space = said.spaces().find(|(writer, _)| writer.peer_id() == env.local);
+    match (shown, content) {
+        (Ok(CheckedAnswer::Record(shown)), PublicationContent::Update(update)) => {
+            let space = shown.spaces().find(|(writer, _)| writer.peer_id() == env.local);
             match space {
                 Some((_, space)) if space.get(update.position).is_some() => ReplicaState::Shown,
                 Some((_, space)) if space.newest() > Some(update.position) => ReplicaState::Stale,
                 _ => ReplicaState::NotShown,
             }
         }
-        (Ok(Said::Record(said)), PublicationContent::Record(record)) if contains(said, record) => {
+        (Ok(CheckedAnswer::Record(shown)), PublicationContent::Record(record))
+            if contains(shown, record) =>
+        {
             ReplicaState::Shown
         }
-        (Ok(Said::Value(said)), PublicationContent::Value(value)) => {
+        (Ok(CheckedAnswer::Value(shown)), PublicationContent::Value(value)) => {
             let has_it = match env.registry.resolve(key) {
                 Ok(Namespace::Value(validator)) => {
-                    said == value || validator.contains(key, said, value)
+                    shown == value || validator.contains(key, shown, value)
                 }
                 _ => false,
             };
-            let best = env.registry.consolidate(key, &[value, said]);
+            let best = env.registry.consolidate(key, &[value, shown]);
             match best {
                 _ if has_it => ReplicaState::Shown,
-                Ok(best) if best == *said => ReplicaState::Stale,
+                Ok(best) if best == *shown => ReplicaState::Stale,
                 _ => ReplicaState::NotShown,
             }
         }

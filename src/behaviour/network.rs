@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Time is monotonic and independent of the store's clock. Each request ends with
 //! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is [given
-//! up](Network::give_up).
+//! up](Network::cancel_all).
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
@@ -34,7 +34,7 @@ pub(super) struct Network {
     pub(super) outbound: Outbound,
     pub(super) size: NetworkSize,
     requests: Requests,
-    askers: BTreeMap<RequestId, OperationId>,
+    operation_of: BTreeMap<RequestId, OperationId>,
     addresses: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
     timer: Delay,
@@ -80,7 +80,7 @@ impl Network {
             outbound: Outbound::new(local, protocol),
             size: NetworkSize::default(),
             requests: Requests::default(),
-            askers: BTreeMap::new(),
+            operation_of: BTreeMap::new(),
             addresses: LruCache::new(ADDRESS_BOOK),
             started: Instant::now(),
             timer: Delay::new(Duration::ZERO),
@@ -109,7 +109,7 @@ impl Network {
     ) {
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
-            self.askers.insert(id, operation);
+            self.operation_of.insert(id, operation);
             let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
@@ -118,14 +118,14 @@ impl Network {
 
     /// Whether an operation has requests under way.
     pub(super) fn is_asking(&self, operation: OperationId) -> bool {
-        self.askers.values().any(|asker| *asker == operation)
+        self.operation_of.values().any(|owner| *owner == operation)
     }
 
     /// Cancels all requests of an operation.
-    pub(super) fn give_up(&mut self, operation: OperationId) {
-        let ids = self.askers.iter().filter(|(_, asker)| **asker == operation);
+    pub(super) fn cancel_all(&mut self, operation: OperationId) {
+        let ids = self.operation_of.iter().filter(|(_, owner)| **owner == operation);
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.askers.remove(&id);
+            self.operation_of.remove(&id);
             self.requests.cancel(id);
             self.outbound.cancel(id);
         }
@@ -134,7 +134,7 @@ impl Network {
     /// Handles the end of a request.
     pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
-        let (operation, now) = (self.askers.remove(&id)?, self.now());
+        let (operation, now) = (self.operation_of.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
                 self.requests.on_answer(id, now)?;
@@ -167,8 +167,8 @@ impl Network {
     ) -> Poll<NetworkEvent> {
         let now = self.now();
         while let Some(finding) = self.requests.poll(now) {
-            if let Some(news) = self.on_finding(finding) {
-                return Poll::Ready(news);
+            if let Some(event) = self.on_finding(finding) {
+                return Poll::Ready(event);
             }
         }
         let wake_at = self.requests.next_at().into_iter().chain(wake_at).min();
@@ -186,10 +186,12 @@ impl Network {
 
     fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
         let (id, peer, operation, outcome) = match finding {
-            LookupEvent::Late(id, peer) => (id, peer, *self.askers.get(&id)?, RequestOutcome::Late),
+            LookupEvent::Late(id, peer) => {
+                (id, peer, *self.operation_of.get(&id)?, RequestOutcome::Late)
+            }
             LookupEvent::Over(id, peer) => {
                 self.outbound.cancel(id);
-                (id, peer, self.askers.remove(&id)?, RequestOutcome::Silent)
+                (id, peer, self.operation_of.remove(&id)?, RequestOutcome::Silent)
             }
             LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
             LookupEvent::Readmit(peer) => {

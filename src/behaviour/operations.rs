@@ -18,7 +18,7 @@ use super::{
     env::Env,
     event::Event,
     network::{NetworkEvent, OperationId, RequestOutcome},
-    reading::{Ended, Reader, Reads},
+    reading::{ReadResult, Reader, Reads},
     replicate::Replicate,
     sending::{SendPurpose, Sends, Step},
     watches::Watches,
@@ -73,7 +73,7 @@ impl Operations {
     }
 
     /// Replies to `close` if no client operation is under way.
-    pub(super) fn tell_idle(&mut self) {
+    pub(super) fn reply_to_close(&mut self) {
         if !self.closing.is_empty() && self.busy() == 0 {
             self.closing.drain(..).for_each(|reply| reply.send(Ok(())));
         }
@@ -86,11 +86,11 @@ impl Operations {
         match command {
             Command::Write(key, write, reply) => {
                 let next = self.writes.begin(env, key, write, reply);
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Command::Put(key, value, keeper, reply) => {
                 let next = Next::of(reply, self.writes.put(env, key, value, keeper));
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Command::Handle(ending) => self.handles.push(ending),
             Command::Read(key, options, reply) => {
@@ -113,7 +113,7 @@ impl Operations {
             return Poll::Pending;
         };
         let next = self.writes.on_handle_ended(env, key, keeper, end);
-        self.carry_out(env, next);
+        self.run_next(env, next);
         Poll::Ready(())
     }
 
@@ -122,7 +122,7 @@ impl Operations {
         self.writes.clear();
         self.watches.clear();
         for id in self.reads.stop_resuming() {
-            self.go_on(env, OperationId::Read(id));
+            self.advance(env, OperationId::Read(id));
         }
         env.events.push_back(Event::ClientsGone);
     }
@@ -140,8 +140,8 @@ impl Operations {
     }
 
     /// Handles an event of a request or a peer.
-    pub(super) fn on_news(&mut self, env: &mut Env, news: NetworkEvent) {
-        match news {
+    pub(super) fn on_network_event(&mut self, env: &mut Env, event: NetworkEvent) {
+        match event {
             NetworkEvent::Evict(peer) => {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
                     tracing::debug!(%peer, "removed from the routing table: it does not answer");
@@ -160,18 +160,18 @@ impl Operations {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
                         if self.reads.on_outcome(env, worker, read, peer, outcome) {
-                            self.tell_watchers(env, read);
+                            self.show_interim(env, read);
                         }
-                        self.go_on(env, operation);
+                        self.advance(env, operation);
                     }
                     OperationId::Send(send) => {
                         let step = self.sends.on_outcome(env, send, id, peer, outcome);
-                        self.take_step(env, step);
+                        self.run_step(env, step);
                     }
                 }
                 // A request slot may be free now.
-                for operation in std::mem::take(&mut env.starved) {
-                    self.go_on(env, operation);
+                for operation in std::mem::take(&mut env.waiting_for_slot) {
+                    self.advance(env, operation);
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Operations {
         }
         if self.sends.next_at().is_some_and(|at| at <= now) {
             let step = self.sends.on_time(env, now);
-            self.take_step(env, step);
+            self.run_step(env, step);
             return true;
         }
         false
@@ -198,23 +198,23 @@ impl Operations {
         self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
     }
 
-    fn go_on(&mut self, env: &mut Env, operation: OperationId) {
+    fn advance(&mut self, env: &mut Env, operation: OperationId) {
         match operation {
             OperationId::Read(id) => {
-                let ended = self.reads.go_on(env, id);
+                let ended = self.reads.advance(env, id);
                 self.end_reads(env, ended);
             }
             OperationId::Send(id) => {
-                let step = self.sends.go_on(env, id);
-                self.take_step(env, step);
+                let step = self.sends.advance(env, id);
+                self.run_step(env, step);
             }
         }
     }
 
-    fn take_step(&mut self, env: &mut Env, step: Option<Step>) {
+    fn run_step(&mut self, env: &mut Env, step: Option<Step>) {
         match step {
             Some(Step::Read(id, key)) => self.begin_read(env, key, Reader::Sending(id)),
-            Some(Step::Tell(reply, result)) => {
+            Some(Step::Reply(reply, result)) => {
                 if let Err(ClientError::NotAcknowledged(publication)) = &result {
                     self.writes.on_not_acknowledged(&publication.key, env.now());
                 }
@@ -230,7 +230,7 @@ impl Operations {
     }
 
     /// Shows the interim result of a read to its stream and to watchers of its key.
-    fn tell_watchers(&mut self, env: &Env, id: u64) {
+    fn show_interim(&mut self, env: &Env, id: u64) {
         self.reads.show(env, id);
         if let Some(lookup) = self.reads.found(id) {
             self.watches.on_found(env, lookup);
@@ -239,7 +239,7 @@ impl Operations {
 
     pub(super) fn on_store_event(&mut self, event: &StoreEvent) {
         if let StoreEvent::Stored { key, writers, .. } = event {
-            self.watches.touch(key, writers);
+            self.watches.mark_changed(key, writers);
         }
     }
 
@@ -256,13 +256,13 @@ impl Operations {
             Some(verdict) => {
                 let id = verdict.read;
                 if self.reads.on_verdict(verdict) {
-                    self.tell_watchers(env, id);
+                    self.show_interim(env, id);
                 }
-                self.go_on(env, OperationId::Read(id));
+                self.advance(env, OperationId::Read(id));
             }
             None => {
                 for id in self.reads.on_no_verdicts() {
-                    self.go_on(env, OperationId::Read(id));
+                    self.advance(env, OperationId::Read(id));
                 }
             }
         }
@@ -270,8 +270,8 @@ impl Operations {
     }
 
     /// Stores the next piece of a record found by a read. Returns whether there was one.
-    pub(super) fn keep_a_piece(&mut self, env: &mut Env) -> bool {
-        self.admission.keep_a_piece(env)
+    pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
+        self.admission.store_next_piece(env)
     }
 
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
@@ -280,16 +280,16 @@ impl Operations {
     }
 
     /// Starts one operation that is due. Returns whether there was one.
-    pub(super) fn do_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
+    pub(super) fn start_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
         // Watchers are notified once all pieces of a read record are stored.
-        if self.admission.has_kept_all() && self.watches.show_touched(env) {
+        if self.admission.has_stored_all() && self.watches.show_changed(env) {
             return true;
         }
         self.watches.expire(now);
         if self.may_refresh(env)
             && let Some(next) = self.writes.refresh(env, now)
         {
-            self.carry_out(env, next);
+            self.run_next(env, next);
             return true;
         }
         if self.may_replicate(env)
@@ -302,7 +302,7 @@ impl Operations {
             }
             return true;
         }
-        if self.may_ask(env)
+        if self.may_look_up(env)
             && let Some(key) = self.watches.due(now)
         {
             self.begin_read(env, key, Reader::Watch);
@@ -317,7 +317,7 @@ impl Operations {
         let own = self.writes.next_at().filter(|_| self.may_refresh(env));
         let replicate = self.replicate.as_ref().filter(|_| self.may_replicate(env));
         let replicate = replicate.map(Replicate::next_at);
-        let next = [own, self.watches.next_at(self.may_ask(env)), replicate];
+        let next = [own, self.watches.next_at(self.may_look_up(env)), replicate];
         next.into_iter().flatten().min()
     }
 
@@ -326,7 +326,7 @@ impl Operations {
         busy.saturating_add(self.writes.renewing()) < env.quarter()
     }
 
-    fn may_ask(&self, env: &Env) -> bool {
+    fn may_look_up(&self, env: &Env) -> bool {
         self.reads.count(|reader| matches!(reader, Reader::Watch)) < env.quarter()
     }
 
@@ -335,26 +335,26 @@ impl Operations {
         busy < env.quarter() && self.sends.repairing() < env.quarter()
     }
 
-    fn carry_out(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
+    fn run_next(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
         for next in next {
             match next {
                 Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
                 Next::Send(record_put, sender) => {
                     let step = self.sends.begin(env, record_put, sender);
-                    self.take_step(env, step);
+                    self.run_step(env, step);
                 }
             }
         }
     }
 
-    fn end_reads(&mut self, env: &mut Env, ended: impl IntoIterator<Item = Ended>) {
+    fn end_reads(&mut self, env: &mut Env, ended: impl IntoIterator<Item = ReadResult>) {
         ended.into_iter().for_each(|ended| self.end_read(env, ended));
     }
 
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
-    fn end_read(&mut self, env: &mut Env, ended: Ended) {
-        let Ended { lookup, reader, withheld, closest, silent, span } = ended;
+    fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
+        let ReadResult { lookup, reader, withheld, closest, silent, span } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
@@ -365,10 +365,10 @@ impl Operations {
         }
         let (repairs, is_close) = lookup.repairs(&env.local);
         self.sends.repair(env, &lookup, &repairs);
-        self.admission.keep(env, &lookup, is_close);
+        self.admission.store_found(env, &lookup, is_close);
         if let Reader::Sending(id) = reader {
             let step = self.sends.on_read(env, id, &lookup, closest);
-            return self.take_step(env, step);
+            return self.run_step(env, step);
         }
         let is_large = lookup.may_be_sliced();
         let has_failed = lookup.has_failed();
@@ -391,17 +391,17 @@ impl Operations {
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 let next = self.writes.on_resumed(env, &reading);
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
                 let value = reading.snapshot.value();
                 let ends_at =
-                    value.and_then(|value| env.end_of(&key, value, lifetime_ends_at, now));
-                self.watches.on_asked(&key, found, ends_at, now);
+                    value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
+                self.watches.on_looked_up(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(env, key, is_large),
-            Reader::Sending(_) | Reader::Told { .. } => {}
+            Reader::Sending(_) | Reader::Returned { .. } => {}
         }
     }
 
@@ -414,7 +414,7 @@ impl Operations {
             Some(record) => {
                 let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);
                 let step = self.sends.begin(env, record_put, SendPurpose::Replication);
-                self.take_step(env, step);
+                self.run_step(env, step);
             }
             None => env.events.push_back(Event::Replicated { key }),
         }

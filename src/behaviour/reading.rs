@@ -45,7 +45,7 @@ struct Operation {
     reader: Reader,
     deadline: Duration,
     /// Whether it has settled and returned.
-    is_told: bool,
+    has_returned: bool,
     /// Whether an answer has arrived since.
     has_news: bool,
     span: tracing::Span,
@@ -53,7 +53,7 @@ struct Operation {
 }
 
 /// The result of a read, when it is settled or at its end.
-pub(super) struct Ended {
+pub(super) struct ReadResult {
     pub(super) lookup: RecordLookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
@@ -75,7 +75,7 @@ pub(super) enum Reader {
     Watch,
     Replication,
     /// The recipient has got its result; the read goes on in the background.
-    Told {
+    Returned {
         is_client: bool,
     },
 }
@@ -85,13 +85,13 @@ impl Reader {
     pub(super) const fn is_client(&self) -> bool {
         matches!(
             self,
-            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Told { is_client: true }
+            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Returned { is_client: true }
         )
     }
 
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Client(..) | Self::Stream(..) | Self::Told { .. } => Purpose::Client,
+            Self::Client(..) | Self::Stream(..) | Self::Returned { .. } => Purpose::Client,
             Self::Resume => Purpose::Resume,
             Self::Sending(_) => Purpose::Sending,
             Self::Watch => Purpose::Watch,
@@ -109,7 +109,7 @@ impl Reader {
             | Self::Resume
             | Self::Sending(_)
             | Self::Watch
-            | Self::Told { .. } => {}
+            | Self::Returned { .. } => {}
         }
     }
 
@@ -148,7 +148,7 @@ impl Reads {
         watches: &Watches,
         key: RecordKey,
         reader: Reader,
-    ) -> Option<Ended> {
+    ) -> Option<ReadResult> {
         let (now, options) = (env.now(), reader.options(env));
         let begun = env.meter.begin();
         let span = reader.span(&key);
@@ -170,11 +170,11 @@ impl Reads {
         let read = Read::new(lookup, search(env, &key, LookupKind::Value));
         let deadline = env.net.now().saturating_add(options.deadline());
         let operation =
-            Operation { read, reader, deadline, is_told: false, has_news: false, span, begun };
+            Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.under_way.insert(id, operation);
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
     /// Number of reads with a matching reader.
@@ -205,12 +205,12 @@ impl Reads {
     }
 
     /// Ends one read whose deadline has passed.
-    pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<Ended> {
+    pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<ReadResult> {
         let mut late = self.under_way.iter_mut().filter(|(_, operation)| operation.deadline <= now);
         let (id, operation) = late.next()?;
         let id = *id;
         operation.read.time_out();
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
     /// Handles the outcome of a request. Returns whether it brought news.
@@ -243,7 +243,7 @@ impl Reads {
             }
             RequestOutcome::Failed(Failure::Invalid(error)) => {
                 let error = ValidationError::from(Malformed::other(error));
-                operation.on_said(peer, Err(error), None)
+                operation.on_checked_answer(peer, Err(error), None)
             }
             RequestOutcome::Failed(error) => {
                 tracing::debug!(%peer, %error, "request failed");
@@ -263,13 +263,13 @@ impl Reads {
 
     /// Handles the verdict on an answer that was checked off the task. Returns whether it was news.
     pub(super) fn on_verdict(&mut self, verdict: AnswerVerdict) -> bool {
-        let AnswerVerdict { read, peer, expires_at, said } = verdict;
+        let AnswerVerdict { read, peer, expires_at, shown } = verdict;
         let Some(operation) = self.under_way.get_mut(&read) else {
             return false;
         };
         let _in_span = operation.span.clone().entered();
         operation.read.on_checked();
-        operation.on_said(peer, said, expires_at)
+        operation.on_checked_answer(peer, shown, expires_at)
     }
 
     /// Handles the end of the worker: its answers are lost. Returns the reads that had answers
@@ -296,10 +296,10 @@ impl Reads {
     }
 
     /// Sends the next requests of a read. Returns its result if it has just settled, or is over.
-    pub(super) fn go_on(&mut self, env: &mut Env, id: u64) -> Option<Ended> {
+    pub(super) fn advance(&mut self, env: &mut Env, id: u64) -> Option<ReadResult> {
         let operation = self.under_way.get_mut(&id)?;
         let _in_span = operation.span.clone().entered();
-        if !operation.is_told && operation.reader.is_gone() {
+        if !operation.has_returned && operation.reader.is_gone() {
             operation.read.end_early();
         }
         let name = OperationId::Read(id);
@@ -312,25 +312,25 @@ impl Reads {
         let now = env.net.now();
         let is_settled = read.is_settled(env.net.requests(), &env.net.size, now);
         if read.is_over(&env.net.size) {
-            env.net.give_up(name);
+            env.net.cancel_all(name);
             let operation = self.under_way.remove(&id)?;
             operation.read.search().measure(&mut env.net.size);
-            let is_worth_telling = !operation.is_told || operation.has_news;
-            return is_worth_telling.then(|| operation.end(env));
+            let has_result = !operation.has_returned || operation.has_news;
+            return has_result.then(|| operation.end(env));
         }
         if !env.net.is_asking(name) {
             // Waits for a free request slot.
-            env.starved.insert(name);
+            env.waiting_for_slot.insert(name);
         }
-        if !is_settled || operation.is_told {
+        if !is_settled || operation.has_returned {
             return None;
         }
-        operation.is_told = true;
+        operation.has_returned = true;
         operation.has_news = false;
         operation.deadline = now.saturating_add(BACKGROUND);
         let is_client = operation.reader.is_client();
-        let reader = std::mem::replace(&mut operation.reader, Reader::Told { is_client });
-        Some(operation.tell(env, reader))
+        let reader = std::mem::replace(&mut operation.reader, Reader::Returned { is_client });
+        Some(operation.result(env, reader))
     }
 }
 
@@ -351,7 +351,7 @@ impl Operation {
         let mut value = record.value;
         if let Some(worker) = worker {
             let key = lookup.key().clone();
-            let known = lookup.joined().known_of(&value);
+            let known = lookup.joined().relevant_to(&value);
             match worker.answers.give(ReadAnswer { read: id, peer, key, value, expires_at, known })
             {
                 Ok(()) => {
@@ -361,36 +361,36 @@ impl Operation {
                 Err((answer, _)) => value = answer.value,
             }
         }
-        let said = lookup.joined().check(lookup.key(), value, now);
-        self.on_said(peer, said, expires_at)
+        let shown = lookup.joined().check(lookup.key(), value, now);
+        self.on_checked_answer(peer, shown, expires_at)
     }
 
-    fn on_said(
+    fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        said: Result<crate::query::Said, ValidationError>,
+        shown: Result<crate::query::CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
-        match &said {
+        match &shown {
             Err(error) => tracing::debug!(%peer, %error, "invalid answer"),
             Ok(_) => tracing::trace!(%peer, "valid answer"),
         }
         // An answer without news may show that a peer is behind.
         self.has_news = true;
-        self.read.on_said(peer, said, expires_at)
+        self.read.on_checked_answer(peer, shown, expires_at)
     }
 
     /// Returns the result of a read that is over.
-    fn end(mut self, env: &mut Env) -> Ended {
-        let reader = std::mem::replace(&mut self.reader, Reader::Told { is_client: false });
-        self.tell(env, reader)
+    fn end(mut self, env: &mut Env) -> ReadResult {
+        let reader = std::mem::replace(&mut self.reader, Reader::Returned { is_client: false });
+        self.result(env, reader)
     }
 
     /// Returns the result of a read as of now.
-    fn tell(&mut self, env: &mut Env, reader: Reader) -> Ended {
+    fn result(&mut self, env: &mut Env, reader: Reader) -> ReadResult {
         let search = self.read.search();
         let lookup = self.read.answers().clone();
-        let is_first = !matches!(reader, Reader::Told { .. });
+        let is_first = !matches!(reader, Reader::Returned { .. });
         if is_first {
             env.meter.end(Timed::Read(reader.purpose()), self.begun);
             env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
@@ -404,12 +404,12 @@ impl Operation {
         }
         let now = env.now();
         let record = lookup.joined().record();
-        let mut withheld = record.map(|record| env.known.meet(record, now)).unwrap_or_default();
+        let mut withheld = record.map(|record| env.known.observe(record, now)).unwrap_or_default();
         // An absent space counts as withheld only if the read is complete and the record not
         // sliced.
         let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
         withheld.retain(|withheld| {
-            is_first && lookup.was_heard() && (tells_absence || withheld.found.is_some())
+            is_first && lookup.has_answers() && (tells_absence || withheld.found.is_some())
         });
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
@@ -422,7 +422,7 @@ impl Operation {
         }
         let closest = Closest::of(search, &env.net.size);
         let silent = search.silent();
-        Ended { lookup, reader, withheld, closest, silent, span: self.span.clone() }
+        ReadResult { lookup, reader, withheld, closest, silent, span: self.span.clone() }
     }
 }
 

@@ -66,7 +66,7 @@ impl Replicate {
         let cursor = self.due(now, store.usage().records)?;
         let mut next = store.next_record(cursor);
         if matches!(next, Ok(None)) {
-            self.took(None);
+            self.move_cursor(None);
             next = store.next_record(None);
         }
         let (id, key) = match next {
@@ -74,11 +74,11 @@ impl Replicate {
             Ok(None) => return Some(None),
             Err(error) => {
                 tracing::warn!(%error, "replication starts over: the store could not be read");
-                self.took(None);
+                self.move_cursor(None);
                 return Some(None);
             }
         };
-        self.took(Some(id));
+        self.move_cursor(Some(id));
         let rank = rank(env, &key);
         let is_ours = self.is_ours(&key, rank);
         tracing::trace!(%key, rank, is_ours, "replication turn");
@@ -87,7 +87,7 @@ impl Replicate {
 
     /// Moves the cursor after a turn. `None`: the end was reached, and the next record is the
     /// first.
-    fn took(&mut self, record: Option<RecordId>) {
+    fn move_cursor(&mut self, record: Option<RecordId>) {
         self.cursor = record;
         if record.is_none() {
             self.round = self.round.wrapping_add(1);
@@ -126,7 +126,7 @@ mod tests {
         for n in 0..60_u8 {
             let before = n.checked_sub(1).map(|n| RecordId([n; 32]));
             assert_eq!(replicate.due(now, 60), Some(before));
-            replicate.took(Some(RecordId([n; 32])));
+            replicate.move_cursor(Some(RecordId([n; 32])));
             assert_eq!(replicate.due(now, 60), None, "one at a time");
             now = now.saturating_add(HOUR / 60);
         }
@@ -147,7 +147,7 @@ mod tests {
             for (rank, turns) in turns.iter_mut().enumerate() {
                 *turns += usize::from(replicate.is_ours(&key, rank));
             }
-            replicate.took(None);
+            replicate.move_cursor(None);
         }
         assert_eq!(turns[0], 1_000);
         assert!(turns.iter().all(|turns| *turns >= 49));

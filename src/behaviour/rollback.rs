@@ -26,7 +26,7 @@ impl RollbackMemory {
 
     /// Remembers the positions of a record. Returns the writers whose newest update in it is older
     /// than one seen before.
-    pub(super) fn meet(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+    pub(super) fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let withheld = self.compare(record, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
@@ -114,28 +114,28 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.meet(&old, NOW), []);
-        assert_eq!(known.meet(&new, NOW), []);
+        assert_eq!(known.observe(&old, NOW), []);
+        assert_eq!(known.observe(&new, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.meet(&old, NOW), [rollback]);
+        assert_eq!(known.observe(&old, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.meet(&nothing, NOW), [silence]);
-        assert_eq!(known.meet(&nothing, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(known.observe(&nothing, NOW), [silence]);
+        assert_eq!(known.observe(&nothing, NOW.saturating_add(MINUTE)), []);
     }
 
     #[test]
     fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.meet(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
+            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
         }
         assert_eq!(known.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.meet(&record, NOW);
+        known.observe(&record, NOW);
         assert_eq!((known.keys.len(), known.writers), (1, 1));
-        known.meet(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
+        known.observe(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
         assert_eq!(
             (known.keys.len(), known.writers),
             (0, 0),
@@ -149,11 +149,11 @@ mod tests {
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.meet(record, NOW);
+            known.observe(record, NOW);
         }
         assert_eq!((known.keys.len(), known.writers), (2, 2));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.meet(&nothing("/sr/a"), NOW), [], "forgotten");
-        assert_eq!(known.meet(&nothing("/sr/c"), NOW).len(), 1);
+        assert_eq!(known.observe(&nothing("/sr/a"), NOW), [], "forgotten");
+        assert_eq!(known.observe(&nothing("/sr/c"), NOW).len(), 1);
     }
 }

@@ -25,10 +25,10 @@ use super::{
     repairs::Repairs,
 };
 use crate::{
-    client::{ClientError, Publication, ReplicaState, Reply, Teller},
+    client::{ClientError, ProgressSender, Publication, ReplicaState, Reply},
     meter::Amount,
     outbound::{Record, Request},
-    query::{Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, Said, WritePolicy},
+    query::{CheckedAnswer, Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, WritePolicy},
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord};
 
@@ -52,7 +52,7 @@ pub(super) enum SendPurpose {
     Refresh,
     Replication,
     /// The client has got its result; the send operation goes on in the background.
-    Told,
+    Returned,
 }
 
 /// A send operation under way.
@@ -86,12 +86,12 @@ pub(super) enum Step {
     /// Read the key for this send operation.
     Read(u64, RecordKey),
     /// Reply to the client.
-    Tell(Reply<Publication>, Result<Publication, ClientError>),
+    Reply(Reply<Publication>, Result<Publication, ClientError>),
 }
 
 impl SendPurpose {
     pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..) | Self::Told)
+        matches!(self, Self::Client(..) | Self::Returned)
     }
 
     fn span(&self, record_put: &RecordPut) -> tracing::Span {
@@ -101,7 +101,7 @@ impl SendPurpose {
             Self::Repair => (None, Some("repair")),
             Self::Refresh => (None, Some("refresh")),
             Self::Replication => (None, Some("replication")),
-            Self::Told => (None, None),
+            Self::Returned => (None, None),
         };
         tracing::debug_span!(parent: parent, "put", %key, chunks, purpose)
     }
@@ -131,9 +131,9 @@ impl Sends {
         let deadline = env.net.now().saturating_add(env.config.write_deadline());
         let (sender, follow_up) = match sender {
             SendPurpose::Client(reply, mut publication) => {
-                let teller = Teller::default();
-                publication.follower = teller.follower();
-                let follow_up = FollowUp::new(teller, publication.content.clone());
+                let progress = ProgressSender::default();
+                publication.receiver = progress.receiver();
+                let follow_up = FollowUp::new(progress, publication.content.clone());
                 (SendPurpose::Client(reply, publication), Some(follow_up))
             }
             sender => (sender, None),
@@ -164,7 +164,7 @@ impl Sends {
                 sending.target = target(env, &sending.content);
                 let joining = env.holders.joining(&sending.content.key);
                 let chunks = whole(env, &sending.content, None);
-                let peers = sending.delivery.to(joining, &chunks);
+                let peers = sending.delivery.add_recipients(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
                 sending.deliver(env, OperationId::Send(id));
             }
@@ -172,7 +172,7 @@ impl Sends {
         let key = &sending.content.key;
         let read = matches!(sending.target, Target::Read).then(|| Step::Read(id, key.clone()));
         self.under_way.insert(id, sending);
-        read.or_else(|| self.go_on(env, id))
+        read.or_else(|| self.advance(env, id))
     }
 
     /// Sends the repairs that follow from a read.
@@ -192,7 +192,7 @@ impl Sends {
             let key = lookup.key();
             let mut admitted = peers.clone();
             admitted.retain(|peer| {
-                let had = lookup.said(peer).map_or(0, Said::fingerprint);
+                let had = lookup.shown(peer).map_or(0, CheckedAnswer::fingerprint);
                 self.repairs.admit(key, *peer, had, sent, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
@@ -227,15 +227,15 @@ impl Sends {
         let (id, sending) = due.next()?;
         let id = *id;
         if sending.deadline > now {
-            return self.go_on(env, id);
+            return self.advance(env, id);
         }
         if matches!(sending.sender, SendPurpose::Client(..)) {
-            return sending.tell(now);
+            return sending.reply(now);
         }
         sending.delivery.stop();
         sending.follow_up = None;
         sending.target = Target::Known { answering: 0, is_guess: false };
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
     /// Handles the result of the read for a send operation.
@@ -252,17 +252,17 @@ impl Sends {
             for peer in &closest.replicas {
                 // A holder that may keep only the last PUT is sent its own content along with the
                 // write.
-                if let Some(Said::Record(had)) = lookup.said(peer)
+                if let Some(CheckedAnswer::Record(had)) = lookup.shown(peer)
                     && !env.holders.joins(peer)
                     && let Some(both) = together(env, &sending.content, [had])
                 {
-                    let peers = sending.delivery.to(vec![*peer], &[both].into());
+                    let peers = sending.delivery.add_recipients(vec![*peer], &[both].into());
                     sending.note(peers, ReplicaState::Sent);
                 }
             }
         }
         sending.send_to(closest, &chunks, false);
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
     /// Handles the outcome of a request.
@@ -296,11 +296,11 @@ impl Sends {
         if !is_late {
             sending.searching.remove(&request);
         }
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
     /// Sends the next requests, and ends the send operation if nothing is left to do.
-    pub(super) fn go_on(&mut self, env: &mut Env, id: u64) -> Option<Step> {
+    pub(super) fn advance(&mut self, env: &mut Env, id: u64) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let name = OperationId::Send(id);
@@ -319,16 +319,16 @@ impl Sends {
                 if matches!(sending.target, Target::Read) {
                     return Some(Step::Read(id, sending.content.key.clone()));
                 }
-                return self.go_on(env, id);
+                return self.advance(env, id);
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
             let step = match is_over || is_enough {
-                true => sending.tell(env.net.now()),
+                true => sending.reply(env.net.now()),
                 false => None,
             };
             if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
-                env.net.give_up(name);
+                env.net.cancel_all(name);
                 self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
                 return step;
             }
@@ -338,7 +338,7 @@ impl Sends {
         }
         if !env.net.is_asking(name) && !sending.is_waiting() {
             // Waits for a free request slot.
-            env.starved.insert(name);
+            env.waiting_for_slot.insert(name);
         }
         None
     }
@@ -383,7 +383,7 @@ impl Sending {
     /// Sets the recipients.
     fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
         self.target = Target::Known { answering: closest.answered, is_guess };
-        let peers = self.delivery.to(closest.replicas, chunks);
+        let peers = self.delivery.add_recipients(closest.replicas, chunks);
         self.note(peers, ReplicaState::Sent);
     }
 
@@ -417,7 +417,7 @@ impl Sending {
 
     fn note(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
         if let Some(follow_up) = &self.follow_up {
-            follow_up.tell(peers, state);
+            follow_up.report(peers, state);
         }
     }
 
@@ -434,11 +434,11 @@ impl Sending {
 
     /// Returns the reply to the client, if it has not got one yet. The send operation then goes on
     /// in the background.
-    fn tell(&mut self, now: Duration) -> Option<Step> {
+    fn reply(&mut self, now: Duration) -> Option<Step> {
         if !matches!(self.sender, SendPurpose::Client(..)) {
             return None;
         }
-        let sender = std::mem::replace(&mut self.sender, SendPurpose::Told);
+        let sender = std::mem::replace(&mut self.sender, SendPurpose::Returned);
         let SendPurpose::Client(reply, publication) = sender else {
             return None;
         };
@@ -453,7 +453,7 @@ impl Sending {
             true => Err(ClientError::NotAcknowledged(Box::new(publication))),
             false => Ok(publication),
         };
-        Some(Step::Tell(reply, result))
+        Some(Step::Reply(reply, result))
     }
 
     fn end(self, env: &mut Env) {
@@ -475,7 +475,7 @@ impl Sending {
             }
             SendPurpose::Replication => env.events.push_back(Event::Replicated { key }),
             // The client has got its reply.
-            SendPurpose::Client(..) | SendPurpose::Told => {}
+            SendPurpose::Client(..) | SendPurpose::Returned => {}
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
 /// How long after news a key is looked up at the shortest interval.
-const LIVELY: Duration = Duration::from_secs(60);
+const LIVELY_PERIOD: Duration = Duration::from_secs(60);
 /// Interval in which keys without subscribers are removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -33,9 +33,9 @@ struct Watched {
     value_ends_at: Option<Timestamp>,
     subscribers: Vec<LatestSender<Arc<Snapshot>>>,
     /// The last notification and its view.
-    told: Option<(View, Arc<Snapshot>)>,
+    shown: Option<(View, Arc<Snapshot>)>,
     /// Whether a lookup has ended.
-    was_asked: bool,
+    was_looked_up: bool,
     /// Delay from one lookup to the next.
     interval: Duration,
     /// Time of the last news, or of the start of the watch.
@@ -53,7 +53,7 @@ pub(super) struct Watches {
     /// Keys by the time when visible content expires next.
     ends: DeadlineQueue,
     /// Changes in the local store that subscribers have not been notified of: writers by key.
-    touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
+    changed: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
 }
 
@@ -69,7 +69,7 @@ impl Watches {
             keys: BTreeMap::new(),
             lookups: DeadlineQueue::default(),
             ends: DeadlineQueue::default(),
-            touched: BTreeMap::new(),
+            changed: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
         }
     }
@@ -95,15 +95,15 @@ impl Watches {
                     joined,
                     value_ends_at: None,
                     subscribers: Vec::new(),
-                    told: None,
-                    was_asked: false,
+                    shown: None,
+                    was_looked_up: false,
                     interval: self.interval,
                     news_at: now,
                 };
                 (place.insert(watched), true)
             }
         };
-        if let Some((_, snapshot)) = &watched.told {
+        if let Some((_, snapshot)) = &watched.shown {
             sender.send(snapshot.clone());
         }
         watched.subscribers.retain(|subscriber| !subscriber.is_closed());
@@ -130,8 +130,8 @@ impl Watches {
 
     /// Notifies the subscribers of the next key that has changed in the local store. Returns
     /// whether there was one.
-    pub(super) fn show_touched(&mut self, env: &mut Env) -> bool {
-        let Some((key, writers)) = self.touched() else {
+    pub(super) fn show_changed(&mut self, env: &mut Env) -> bool {
+        let Some((key, writers)) = self.next_changed() else {
             return false;
         };
         self.show(env, &key, Some(&writers));
@@ -156,7 +156,7 @@ impl Watches {
                         env.registry.consolidate(key, &[&stored.value, known]).ok()
                     });
                     let best = best.map_or(stored.value, Bytes::from);
-                    let ends_at = env.end_of(key, &best, stored.expires_at, now);
+                    let ends_at = env.value_expiry(key, &best, stored.expires_at, now);
                     self.on_value(key, Some(best), ends_at, now);
                 }
             }
@@ -187,16 +187,16 @@ impl Watches {
 
     /// Marks spaces that have changed in the local store. Subscribers are notified once the store
     /// reports no more changes for now.
-    pub(super) fn touch(&mut self, key: &RecordKey, writers: &[PeerId]) {
+    pub(super) fn mark_changed(&mut self, key: &RecordKey, writers: &[PeerId]) {
         if self.keys.contains_key(key) {
-            self.touched.entry(key.clone()).or_default().extend(writers);
+            self.changed.entry(key.clone()).or_default().extend(writers);
         }
     }
 
     /// Returns a key that has changed in the local store, and the writers whose spaces have changed
     /// since it was last returned.
-    fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
-        self.touched.pop_first()
+    fn next_changed(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
+        self.changed.pop_first()
     }
 
     /// Joins a record into what is known, and notifies subscribers.
@@ -205,7 +205,7 @@ impl Watches {
             watched.joined.join(record);
             // The clock may have been set back since the read started.
             watched.forget_future(now);
-            self.tell(key, now);
+            self.notify(key, now);
         }
     }
 
@@ -230,13 +230,13 @@ impl Watches {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.set_value(value);
             watched.value_ends_at = ends_at;
-            self.tell(key, now);
+            self.notify(key, now);
         }
     }
 
     /// Handles the end of a lookup. `found` is `None` if it failed. A value in it was combined with
     /// the [known](Self::value) one; `ends_at` is its expiry.
-    pub(super) fn on_asked(
+    pub(super) fn on_looked_up(
         &mut self,
         key: &RecordKey,
         found: Option<&Snapshot>,
@@ -247,12 +247,12 @@ impl Watches {
             // The key has no subscribers any more.
             return;
         };
-        let is_lively = now.saturating_since(watched.news_at) < LIVELY;
+        let is_lively = now.saturating_since(watched.news_at) < LIVELY_PERIOD;
         let slower = watched.interval.saturating_mul(2).min(self.longest_interval);
         watched.interval = if is_lively { self.interval } else { slower };
         self.lookups.set(key, Some(now.saturating_add(watched.interval)));
         if let Some(found) = found {
-            watched.was_asked = true;
+            watched.was_looked_up = true;
             match &found.content {
                 Content::Record(record) => self.on_record(key, record, now),
                 Content::Value(value) => self.on_value(key, value.clone(), ends_at, now),
@@ -273,19 +273,19 @@ impl Watches {
                 let best = known
                     .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
                 let best = best.map_or_else(|| value.clone(), Bytes::from);
-                let ends_at = env.end_of(key, &best, lookup.expires_at(), now);
+                let ends_at = env.value_expiry(key, &best, lookup.expires_at(), now);
                 self.on_value(key, Some(best), ends_at, now);
             }
             JoinedAnswers::Value(_, None) => {}
         }
     }
 
-    fn tell(&mut self, key: &RecordKey, now: Timestamp) {
+    fn notify(&mut self, key: &RecordKey, now: Timestamp) {
         let Some(watched) = self.keys.get_mut(key) else {
             return;
         };
         let before = watched.news_at;
-        self.ends.set(key, watched.tell(key, now));
+        self.ends.set(key, watched.notify(key, now));
         let soon = now.saturating_add(self.interval);
         if watched.news_at != before && self.lookups.at(key).is_some_and(|at| at > soon) {
             // More news may follow.
@@ -293,9 +293,9 @@ impl Watches {
         }
     }
 
-    /// When the next lookup or expiry is due. `may_ask`: whether a lookup could start.
-    pub(super) fn next_at(&self, may_ask: bool) -> Option<Timestamp> {
-        let lookup = self.lookups.next_at().filter(|_| may_ask);
+    /// When the next lookup or expiry is due. `may_look_up`: whether a lookup could start.
+    pub(super) fn next_at(&self, may_look_up: bool) -> Option<Timestamp> {
+        let lookup = self.lookups.next_at().filter(|_| may_look_up);
         lookup.into_iter().chain(self.ends.next_at()).min()
     }
 
@@ -303,7 +303,7 @@ impl Watches {
     pub(super) fn expire(&mut self, now: Timestamp) {
         while let Some(key) = self.ends.due(now) {
             self.ends.set(&key, None);
-            self.tell(&key, now);
+            self.notify(&key, now);
         }
         // A sweep time too far ahead means that the clock was set back.
         if now < self.sweep_at && self.sweep_at <= now.saturating_add(SWEEP) {
@@ -320,7 +320,7 @@ impl Watches {
         self.keys.remove(key);
         self.lookups.set(key, None);
         self.ends.set(key, None);
-        self.touched.remove(key);
+        self.changed.remove(key);
     }
 
     /// Adjusts to a clock that was set back: nothing waits longer than from the new time on, and
@@ -335,7 +335,7 @@ impl Watches {
             if self.lookups.has(&key) {
                 self.lookups.set(&key, Some(now));
             }
-            self.tell(&key, now);
+            self.notify(&key, now);
         }
     }
 
@@ -367,7 +367,7 @@ impl Watched {
 
     /// Notifies the subscribers if the visible content has changed. Returns when visible content
     /// expires next.
-    fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
+    fn notify(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
             self.joined.set_value(None);
             self.value_ends_at = None;
@@ -376,16 +376,16 @@ impl Watched {
         let snapshot = Snapshot::new(key.clone(), self.joined.clone(), now);
         let view = snapshot.view();
         let ends_at = next_change(&view, now).or(self.value_ends_at);
-        let is_news = match &self.told {
-            Some((seen, told)) => *seen != view || told.value() != snapshot.value(),
-            None => self.was_asked || !snapshot.is_empty(),
+        let is_news = match &self.shown {
+            Some((seen, shown)) => *seen != view || shown.value() != snapshot.value(),
+            None => self.was_looked_up || !snapshot.is_empty(),
         };
         if !is_news {
             return ends_at;
         }
         self.news_at = now;
         let snapshot = Arc::new(snapshot);
-        self.told = Some((view, snapshot.clone()));
+        self.shown = Some((view, snapshot.clone()));
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.send(snapshot.clone());
@@ -427,7 +427,7 @@ mod tests {
         let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, mut first) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(true));
-        let told = |stream: &mut latest::LatestReceiver<Arc<Snapshot>>| {
+        let shown = |stream: &mut latest::LatestReceiver<Arc<Snapshot>>| {
             stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
         };
 
@@ -437,25 +437,25 @@ mod tests {
         let document = [("a", short), ("b", Node::from("long"))].into_iter().collect();
         signer.merge(document, NOW, 20 * SECOND).unwrap();
         let record = signer.record(NOW);
-        assert_eq!(told(&mut first), None);
+        assert_eq!(shown(&mut first), None);
         watches.on_record(&key, &record, NOW);
-        assert_eq!(told(&mut first), Some(1));
+        assert_eq!(shown(&mut first), Some(1));
         watches.on_record(&key, &record, NOW);
-        assert_eq!(told(&mut first), None, "nothing has changed");
+        assert_eq!(shown(&mut first), None, "nothing has changed");
 
         let (sender, mut second) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(false));
-        assert_eq!(told(&mut second), Some(1), "the known content at once");
+        assert_eq!(shown(&mut second), Some(1), "the known content at once");
 
         assert_eq!(watches.due(NOW), Some(key.clone()));
         assert_eq!(watches.due(NOW), None, "one lookup for both");
-        watches.on_asked(&key, None, None, NOW);
+        watches.on_looked_up(&key, None, None, NOW);
 
         for (seconds, writers) in [(5, 1), (20, 0)] {
             let now = NOW.saturating_add(seconds * SECOND);
             watches.expire(now);
-            assert_eq!(told(&mut first), Some(writers), "after {seconds} s");
-            assert_eq!(told(&mut second), Some(writers));
+            assert_eq!(shown(&mut first), Some(writers), "after {seconds} s");
+            assert_eq!(shown(&mut second), Some(writers));
         }
         drop((first, second));
         watches.expire(NOW.saturating_add(10 * SWEEP));
@@ -480,7 +480,7 @@ mod tests {
             let now = NOW.saturating_add(turn * SECOND);
             let key = watches.due(now).unwrap();
             assert!(!watches.lookups.has(&key), "it is being looked up");
-            watches.on_asked(&key, None, None, now);
+            watches.on_looked_up(&key, None, None, now);
             asked.insert(key);
             if turn == 99 {
                 assert_eq!(asked.len(), 100, "each was looked up");
@@ -504,13 +504,13 @@ mod tests {
             subscriber
         });
         for writer in &writers {
-            watches.touch(&a, &[*writer]);
+            watches.mark_changed(&a, &[*writer]);
         }
-        watches.touch(&b, &[]);
-        watches.touch(&unwatched, &writers);
-        assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
-        assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
-        assert_eq!(watches.touched(), None);
+        watches.mark_changed(&b, &[]);
+        watches.mark_changed(&unwatched, &writers);
+        assert_eq!(watches.next_changed(), Some((a, writers.into_iter().collect())));
+        assert_eq!(watches.next_changed(), Some((b, BTreeSet::new())));
+        assert_eq!(watches.next_changed(), None);
         drop(subscribers);
     }
 
@@ -538,7 +538,7 @@ mod tests {
                     content: Content::Record(signer.record(now)),
                     at: now,
                 };
-                watches.on_asked(&key, Some(&snapshot), None, now);
+                watches.on_looked_up(&key, Some(&snapshot), None, now);
             }
         }
         let record = watches.record(&key).unwrap();

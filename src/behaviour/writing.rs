@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     client::{
-        ClientError, End, Follower, KeepId, Publication, PublicationContent, PublishedUpdate,
-        Reply, Write,
+        ClientError, End, KeepId, ProgressReceiver, Publication, PublicationContent,
+        PublishedUpdate, Reply, Write,
     },
     query::{Reading, RecordPut},
     store::{ValidatedRecord, WriteError, storage::RecordId},
@@ -222,7 +222,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.meet(&record, now);
+        env.known.observe(&record, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {
@@ -231,7 +231,7 @@ impl Writes {
             }),
             peers: Vec::new(),
             chunks: record_put.len(),
-            follower: Follower::default(),
+            receiver: ProgressReceiver::default(),
         };
         Ok((record_put, publication))
     }
@@ -372,6 +372,6 @@ fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let record_put = RecordPut::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
     let chunks = record_put.len();
-    let (peers, follower) = (Vec::new(), Follower::default());
-    Ok((record_put, Publication { key, content, peers, chunks, follower }))
+    let (peers, receiver) = (Vec::new(), ProgressReceiver::default());
+    Ok((record_put, Publication { key, content, peers, chunks, receiver }))
 }

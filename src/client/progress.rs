@@ -72,22 +72,22 @@ struct ProgressCell {
 
 /// Receiver of the progress of a write. A clone follows the same write.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Follower(Arc<Mutex<ProgressCell>>);
+pub(crate) struct ProgressReceiver(Arc<Mutex<ProgressCell>>);
 
 /// Sender of the progress of a write. Dropping it makes the state final.
 #[derive(Debug, Default)]
-pub(crate) struct Teller(Follower);
+pub(crate) struct ProgressSender(ProgressReceiver);
 
 /// Followers are equal if they follow the same write.
-impl PartialEq for Follower {
+impl PartialEq for ProgressReceiver {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Follower {}
+impl Eq for ProgressReceiver {}
 
-impl Follower {
+impl ProgressReceiver {
     fn lock(&self) -> MutexGuard<'_, ProgressCell> {
         // A panic cannot leave the state inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,18 +112,18 @@ impl Follower {
     }
 }
 
-impl Teller {
-    pub(crate) fn follower(&self) -> Follower {
+impl ProgressSender {
+    pub(crate) fn receiver(&self) -> ProgressReceiver {
         self.0.clone()
     }
 
     /// Sets the state at a peer.
-    pub(crate) fn tell(&self, peer: PeerId, state: ReplicaState) {
+    pub(crate) fn set(&self, peer: PeerId, state: ReplicaState) {
         self.0.lock().progress.replicas.insert(peer, state);
     }
 }
 
-impl Drop for Teller {
+impl Drop for ProgressSender {
     fn drop(&mut self) {
         let waiting = {
             let mut shared = self.0.lock();
@@ -142,20 +142,20 @@ mod tests {
 
     #[test]
     fn progress_is_visible_now_and_at_the_end() {
-        let (teller, peer) = (Teller::default(), PeerId::random());
-        let follower = teller.follower();
-        teller.tell(peer, ReplicaState::Sent);
-        assert!(follower.end().now_or_never().is_none());
-        assert_eq!(follower.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
-        teller.tell(peer, ReplicaState::Acknowledged);
+        let (sender, peer) = (ProgressSender::default(), PeerId::random());
+        let receiver = sender.receiver();
+        sender.set(peer, ReplicaState::Sent);
+        assert!(receiver.end().now_or_never().is_none());
+        assert_eq!(receiver.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
+        sender.set(peer, ReplicaState::Acknowledged);
         let waiting = std::thread::spawn({
-            let follower = follower.clone();
-            move || block_on(follower.end())
+            let receiver = receiver.clone();
+            move || block_on(receiver.end())
         });
-        drop(teller);
+        drop(sender);
         let end = waiting.join().unwrap();
         assert!(end.is_over);
-        assert_eq!(end, follower.now());
+        assert_eq!(end, receiver.now());
         assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 1);
     }
 }

@@ -73,7 +73,7 @@ impl Deliveries {
         let request = Arc::new(request);
         let stage = Stage::Waiting;
         self.pending.insert(id, Pending { peer, addresses, request, stage, is_sent_again: false });
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
@@ -100,7 +100,7 @@ impl Deliveries {
     pub(super) fn on_established(&mut self, connection: ConnectionId, peer: PeerId) {
         self.end_dial(connection, peer);
         self.connections.entry(peer).or_default().push(connection);
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn on_closed(&mut self, connection: ConnectionId, peer: PeerId) {
@@ -119,7 +119,7 @@ impl Deliveries {
                 _ => self.on_outcome(id, Err(Failure::Closed)),
             }
         }
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn on_dial_failure(
@@ -145,7 +145,7 @@ impl Deliveries {
                 self.on_outcome(id, Err(Failure::from(error)));
             }
         }
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     /// Ends a request that was answered or has failed.
@@ -160,7 +160,7 @@ impl Deliveries {
     }
 
     /// Sends the requests that wait for a connection to a peer, or dials the peer.
-    fn go_on(&mut self, peer: PeerId) {
+    fn advance(&mut self, peer: PeerId) {
         let connection = self.connections.get(&peer).and_then(|all| all.last()).copied();
         let unsent =
             self.ids(|pending| pending.peer == peer && !matches!(pending.stage, Stage::Sent(_)));

@@ -24,14 +24,14 @@ pub(crate) struct Delivery {
     place: Place,
     /// When the copies expire, if the value does not say so itself.
     expires_at: Option<Timestamp>,
-    peers: BTreeMap<PeerId, Parcel>,
+    peers: BTreeMap<PeerId, PeerDelivery>,
     /// Peers to be sent their next chunk.
     queue: VecDeque<PeerId>,
 }
 
 /// The delivery to one peer.
 #[derive(Debug)]
-struct Parcel {
+struct PeerDelivery {
     chunks: Arc<[Bytes]>,
     /// Number of chunks that the peer has taken.
     taken: usize,
@@ -61,11 +61,16 @@ impl Delivery {
     }
 
     /// Adds recipients. Returns those that were not recipients before.
-    pub(crate) fn to(&mut self, mut peers: Vec<PeerId>, chunks: &Arc<[Bytes]>) -> Vec<PeerId> {
+    pub(crate) fn add_recipients(
+        &mut self,
+        mut peers: Vec<PeerId>,
+        chunks: &Arc<[Bytes]>,
+    ) -> Vec<PeerId> {
         peers.retain(|peer| {
             let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
             if is_new {
-                let parcel = Parcel { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
+                let parcel =
+                    PeerDelivery { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
                 self.peers.insert(*peer, parcel);
                 self.queue.push_back(*peer);
             }
@@ -172,7 +177,7 @@ mod tests {
         fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
             let mut delivery = Delivery::new("/sr/a".into(), None);
             let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
-            delivery.to(peers.to_vec(), &chunks);
+            delivery.add_recipients(peers.to_vec(), &chunks);
             Self(delivery, Requests::default())
         }
 
@@ -208,7 +213,7 @@ mod tests {
         let peer = PeerId::random();
         let mut test = Test::new(&[peer, peer], &["1"]);
         assert_eq!(test.sent().len(), 1);
-        assert_eq!(test.0.to(vec![peer], &[Bytes::from("2")].into()), []);
+        assert_eq!(test.0.add_recipients(vec![peer], &[Bytes::from("2")].into()), []);
         assert_eq!(test.sent(), []);
     }
 
@@ -218,7 +223,7 @@ mod tests {
         let mut test = Test::new(&[took], &["1"]);
         test.sent();
         test.0.on_taken(took);
-        test.0.to(vec![queued], &[Bytes::from("1")].into());
+        test.0.add_recipients(vec![queued], &[Bytes::from("1")].into());
         test.0.stop();
         assert!(test.0.is_over());
         assert_eq!((test.sent(), test.0.taken()), (vec![], vec![took]));

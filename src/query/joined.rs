@@ -29,7 +29,7 @@ pub(crate) enum JoinedAnswers {
 
 /// The valid content of one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum CheckedAnswer {
     Record(SmartRecord),
     Value(Bytes),
 }
@@ -48,7 +48,7 @@ impl JoinedAnswers {
 
     /// Returns the part that is useful for checking an answer: of a record, the spaces of the
     /// writers in the answer.
-    pub(crate) fn known_of(&self, value: &Bytes) -> Self {
+    pub(crate) fn relevant_to(&self, value: &Bytes) -> Self {
         let Self::Record(rules, joined) = self else {
             return self.clone();
         };
@@ -76,13 +76,15 @@ impl JoinedAnswers {
         key: &RecordKey,
         value: Bytes,
         now: Timestamp,
-    ) -> Result<Said, ValidationError> {
+    ) -> Result<CheckedAnswer, ValidationError> {
         match self {
-            Self::Record(rules, known) => rules.read_knowing(known, value, now).map(Said::Record),
-            Self::Value(_, Some(known)) if *known == value => Ok(Said::Value(value)),
+            Self::Record(rules, known) => {
+                rules.read_knowing(known, value, now).map(CheckedAnswer::Record)
+            }
+            Self::Value(_, Some(known)) if *known == value => Ok(CheckedAnswer::Value(value)),
             Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
-                Ok(Said::Value(value))
+                Ok(CheckedAnswer::Value(value))
             }
         }
     }
@@ -91,17 +93,21 @@ impl JoinedAnswers {
     ///
     /// # Errors
     /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
-    pub(crate) fn take(&mut self, key: &RecordKey, said: &Said) -> Result<bool, ValidationError> {
-        match (self, said) {
-            (Self::Record(rules, joined), Said::Record(said)) => {
-                Ok(take_record(rules, joined, said))
+    pub(crate) fn take(
+        &mut self,
+        key: &RecordKey,
+        shown: &CheckedAnswer,
+    ) -> Result<bool, ValidationError> {
+        match (self, shown) {
+            (Self::Record(rules, joined), CheckedAnswer::Record(shown)) => {
+                Ok(take_record(rules, joined, shown))
             }
-            (Self::Value(validator, best), Said::Value(said)) => {
+            (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
                 let better: Bytes = match best {
-                    Some(best) if best == said => return Ok(false),
+                    Some(best) if best == shown => return Ok(false),
                     // The known value comes first, so it wins a tie.
-                    Some(best) => validator.consolidate(key, &[best, said])?.into(),
-                    None => said.clone(),
+                    Some(best) => validator.consolidate(key, &[best, shown])?.into(),
+                    None => shown.clone(),
                 };
                 let is_news = best.as_ref() != Some(&better);
                 *best = Some(better);
@@ -148,10 +154,10 @@ impl JoinedAnswers {
     }
 
     /// Whether the content equals that of an answer.
-    pub(crate) fn is(&self, said: &Said) -> bool {
-        match (self, said) {
-            (Self::Record(_, record), Said::Record(said)) => record == said,
-            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+    pub(crate) fn is(&self, shown: &CheckedAnswer) -> bool {
+        match (self, shown) {
+            (Self::Record(_, record), CheckedAnswer::Record(shown)) => record == shown,
+            (Self::Value(_, value), CheckedAnswer::Value(shown)) => value.as_ref() == Some(shown),
             _ => false,
         }
     }
@@ -184,18 +190,18 @@ impl JoinedAnswers {
     pub(crate) fn lacking(
         &self,
         key: &RecordKey,
-        said: Option<&Said>,
+        shown: Option<&CheckedAnswer>,
         whole: bool,
         chunk_bytes: usize,
     ) -> Vec<Bytes> {
-        match (self, said) {
+        match (self, shown) {
             (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
-            (Self::Record(_, joined), Some(Said::Record(said))) if whole => {
-                chunks(&beyond(joined, said), chunk_bytes)
+            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) if whole => {
+                chunks(&beyond(joined, shown), chunk_bytes)
             }
-            (Self::Record(_, joined), Some(Said::Record(said))) => {
+            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) => {
                 let mut lacking = SmartRecord::new(key.clone());
-                for (writer, had) in said.spaces() {
+                for (writer, had) in shown.spaces() {
                     if let Some(space) = joined.space(writer)
                         && had.newest() < space.newest()
                     {
@@ -204,9 +210,8 @@ impl JoinedAnswers {
                 }
                 chunks(&lacking, chunk_bytes)
             }
-            (Self::Value(validator, Some(best)), said) => {
-                let has_it =
-                    matches!(said, Some(Said::Value(said)) if validator.contains(key, said, best));
+            (Self::Value(validator, Some(best)), shown) => {
+                let has_it = matches!(shown, Some(CheckedAnswer::Value(shown)) if validator.contains(key, shown, best));
                 if has_it { Vec::new() } else { vec![best.clone()] }
             }
             _ => Vec::new(),
@@ -224,7 +229,7 @@ impl fmt::Debug for JoinedAnswers {
     }
 }
 
-impl Said {
+impl CheckedAnswer {
     /// Hash that identifies the content.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -259,10 +264,10 @@ pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
 }
 
 /// Joins a valid record, within the limits. Returns whether it was news.
-fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, said: &SmartRecord) -> bool {
-    let is_news = !contains(joined, said);
+fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, shown: &SmartRecord) -> bool {
+    let is_news = !contains(joined, shown);
     if is_news {
-        join(joined, said);
+        join(joined, shown);
         joined.truncate(rules.limits());
     }
     is_news
@@ -342,10 +347,10 @@ mod tests {
         now: Timestamp,
     ) -> Result<bool, ValidationError> {
         let value = value.into();
-        let known = joined.known_of(&value);
-        let said = known.check(&key(), value.clone(), now);
-        assert_eq!(said, joined.check(&key(), value, now), "the useful part suffices");
-        joined.take(&key(), &said?)
+        let known = joined.relevant_to(&value);
+        let shown = known.check(&key(), value.clone(), now);
+        assert_eq!(shown, joined.check(&key(), value, now), "the useful part suffices");
+        joined.take(&key(), &shown?)
     }
 
     #[test]
@@ -382,9 +387,9 @@ mod tests {
     fn what_a_holder_lacks_is_exact_for_a_whole_record_and_partial_for_a_slice() {
         let (registry, (first, then), other) = (Registry::default(), says(), says().0);
         let all = joined(&registry, &[&then, &other]);
-        let lacking = |said: Option<&SmartRecord>, whole| {
-            let said = said.map(|said| Said::Record(said.clone()));
-            let chunks = all.lacking(&key(), said.as_ref(), whole, 15 * 1_024);
+        let lacking = |shown: Option<&SmartRecord>, whole| {
+            let shown = shown.map(|shown| CheckedAnswer::Record(shown.clone()));
+            let chunks = all.lacking(&key(), shown.as_ref(), whole, 15 * 1_024);
             chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
                 let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
                 lacking.join(part.unwrap()).unwrap();
@@ -428,9 +433,9 @@ mod tests {
             [Ok(true), Ok(false), Ok(false), Ok(true)]
         );
         assert!(take("").is_err());
-        let lacking = |said: &'static str| {
-            let said = Said::Value(Bytes::from(said));
-            best.lacking(&key(), Some(&said), true, 1_024)
+        let lacking = |shown: &'static str| {
+            let shown = CheckedAnswer::Value(Bytes::from(shown));
+            best.lacking(&key(), Some(&shown), true, 1_024)
         };
         assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
         assert!(lacking("ccc").is_empty());
@@ -452,11 +457,11 @@ mod tests {
     #[test]
     fn equal_content_has_the_same_fingerprint() {
         let (first, then) = says();
-        let of = |record: &SmartRecord| Said::Record(record.clone()).fingerprint();
+        let of = |record: &SmartRecord| CheckedAnswer::Record(record.clone()).fingerprint();
         assert_eq!(of(&first), of(&first));
         assert_ne!(of(&first), of(&then));
         assert_ne!(of(&first), of(&says().0));
-        let of = |value: &'static str| Said::Value(Bytes::from(value)).fingerprint();
+        let of = |value: &'static str| CheckedAnswer::Value(Bytes::from(value)).fingerprint();
         assert!(of("a") == of("a") && of("a") != of("b"));
     }
 }

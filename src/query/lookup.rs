@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
-    joined::{JoinedAnswers, Said, beyond},
+    joined::{CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     versions::Versions,
 };
@@ -77,7 +77,7 @@ pub(crate) struct RecordLookup {
     policy: ReadPolicy,
     bounds: Bounds,
     joined: JoinedAnswers,
-    said: BTreeMap<PeerId, Said>,
+    shown: BTreeMap<PeerId, CheckedAnswer>,
     versions: Versions,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
@@ -91,11 +91,11 @@ pub(crate) struct RecordLookup {
     ran_out: bool,
     timed_out: bool,
     /// Number of answers in this round, valid or not.
-    heard: usize,
+    answers_in_round: usize,
     /// Number of answers with news.
     news: usize,
     /// What this node has stored.
-    here: Option<Said>,
+    here: Option<CheckedAnswer>,
     /// The latest expiry that holders state for the best value; `None` if one of them states none.
     expires_at: Option<Timestamp>,
 }
@@ -112,7 +112,7 @@ impl RecordLookup {
             key,
             policy,
             bounds,
-            said: BTreeMap::new(),
+            shown: BTreeMap::new(),
             versions: Versions::new(bounds.record_bytes),
             refused: BTreeMap::new(),
             empty: BTreeSet::new(),
@@ -123,7 +123,7 @@ impl RecordLookup {
             ended_early: false,
             ran_out: false,
             timed_out: false,
-            heard: 0,
+            answers_in_round: 0,
             news: 0,
             here: None,
             expires_at: Some(Timestamp::EPOCH),
@@ -164,7 +164,7 @@ impl RecordLookup {
             JoinedAnswers::Value(..) => store.value(&lookup.key).map(|value| {
                 if let Some(StoredValue { value, expires_at, .. }) = value {
                     lookup.on_known_value(&value, expires_at, now);
-                    lookup.here = Some(Said::Value(value));
+                    lookup.here = Some(CheckedAnswer::Value(value));
                 }
             }),
         };
@@ -178,14 +178,14 @@ impl RecordLookup {
     /// Adds what this node has stored.
     fn on_local(&mut self, record: SmartRecord) {
         self.on_known(&record);
-        self.here = Some(Said::Record(record));
+        self.here = Some(CheckedAnswer::Record(record));
     }
 
     /// Adds what Kademlia has found in the local store.
-    pub(crate) fn on_here(&mut self, said: Said, expires_at: Option<Timestamp>) {
+    pub(crate) fn on_here(&mut self, shown: CheckedAnswer, expires_at: Option<Timestamp>) {
         // Values that cannot be compared are ignored.
-        let _ = self.take(&said, expires_at);
-        self.here = Some(said);
+        let _ = self.take(&shown, expires_at);
+        self.here = Some(shown);
     }
 
     pub(crate) const fn set_rounds(&mut self, rounds: usize) {
@@ -208,7 +208,7 @@ impl RecordLookup {
 
     /// The peers that have given a valid answer.
     pub(crate) fn holders(&self) -> impl Iterator<Item = PeerId> {
-        self.said.keys().copied()
+        self.shown.keys().copied()
     }
 
     pub(crate) fn has_here(&self) -> bool {
@@ -219,7 +219,7 @@ impl RecordLookup {
     pub(crate) fn news(&self) -> Option<SmartRecord> {
         let joined = self.joined.record()?;
         let news = match &self.here {
-            Some(Said::Record(here)) => beyond(joined, here),
+            Some(CheckedAnswer::Record(here)) => beyond(joined, here),
             _ => joined.clone(),
         };
         (news.spaces().len() > 0).then_some(news)
@@ -228,16 +228,16 @@ impl RecordLookup {
     /// A peer that has answered with the newest update of this space.
     pub(crate) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
         let newest = self.joined.record()?.space(writer)?.newest();
-        let has_it = |said: &Said| {
-            matches!(said, Said::Record(record)
+        let has_it = |shown: &CheckedAnswer| {
+            matches!(shown, CheckedAnswer::Record(record)
                 if record.space(writer).is_some_and(|space| space.newest() == newest))
         };
-        self.said.iter().find(|(_, said)| has_it(said)).map(|(peer, _)| *peer)
+        self.shown.iter().find(|(_, shown)| has_it(shown)).map(|(peer, _)| *peer)
     }
 
     /// A peer that has answered with a value.
     pub(crate) fn source(&self) -> Option<PeerId> {
-        self.said.keys().next().copied()
+        self.shown.keys().next().copied()
     }
 
     /// As [`on_known`](Self::on_known), for a value.
@@ -247,21 +247,21 @@ impl RecordLookup {
         expires_at: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let said = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
-        if let Ok(said) = said {
+        let shown = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
+        if let Ok(shown) = shown {
             // Values that cannot be compared are ignored.
-            let _ = self.take(&said, expires_at);
+            let _ = self.take(&shown, expires_at);
         }
     }
 
     /// Adds the valid content of an answer. Returns whether it was news.
     fn take(
         &mut self,
-        said: &Said,
+        shown: &CheckedAnswer,
         expires_at: Option<Timestamp>,
     ) -> Result<bool, ValidationError> {
-        let is_news = self.joined.take(&self.key, said)?;
-        let is_best = self.joined.is(said);
+        let is_news = self.joined.take(&self.key, shown)?;
+        let is_best = self.joined.is(shown);
         if is_news && is_best {
             self.expires_at = expires_at;
         } else if is_news || is_best {
@@ -275,25 +275,25 @@ impl RecordLookup {
     pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
-        said: Result<Said, ValidationError>,
+        shown: Result<CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
-        self.heard = self.heard.saturating_add(1);
-        let taken = said.and_then(|said| {
-            let is_news = self.take(&said, expires_at)?;
-            Ok((said, is_news))
+        self.answers_in_round = self.answers_in_round.saturating_add(1);
+        let taken = shown.and_then(|shown| {
+            let is_news = self.take(&shown, expires_at)?;
+            Ok((shown, is_news))
         });
         match taken {
-            Ok((said, is_news)) => {
+            Ok((shown, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
                 self.news = self.news.saturating_add(usize::from(is_news));
-                let said = self.versions.share(said);
-                match self.said.get_mut(&peer) {
-                    Some(earlier) => earlier.and(said),
+                let shown = self.versions.share(shown);
+                match self.shown.get_mut(&peer) {
+                    Some(earlier) => earlier.and(shown),
                     None => {
-                        self.said.insert(peer, said);
+                        self.shown.insert(peer, shown);
                     }
                 }
             }
@@ -302,7 +302,7 @@ impl RecordLookup {
             }
         }
         let enough = match self.policy {
-            _ if self.heard >= MAX_ANSWERS => true,
+            _ if self.answers_in_round >= MAX_ANSWERS => true,
             ReadPolicy::Settled | ReadPolicy::All => false,
             ReadPolicy::Replies(n) => self.answers >= n,
             ReadPolicy::WithoutNews(n) => self.without_news >= n,
@@ -343,7 +343,7 @@ impl RecordLookup {
 
     /// Whether the deadline passed before any peer had answered.
     pub(crate) fn has_failed(&self) -> bool {
-        self.timed_out && !self.was_heard() && self.refused.is_empty()
+        self.timed_out && !self.has_answers() && self.refused.is_empty()
     }
 
     /// Ends a round. Returns whether another is needed: peers answer with slices of a large record,
@@ -354,7 +354,7 @@ impl RecordLookup {
         self.ran_out = is_wanted && !again;
         if again {
             self.rounds = self.rounds.saturating_add(1);
-            (self.news_in_round, self.heard) = (false, 0);
+            (self.news_in_round, self.answers_in_round) = (false, 0);
         }
         again
     }
@@ -368,7 +368,7 @@ impl RecordLookup {
         if self.may_be_sliced() {
             return true;
         }
-        let agreed = self.said.len() > 1 && self.said.values().all(|said| self.joined.is(said));
+        let agreed = self.shown.len() > 1 && self.shown.values().all(|shown| self.joined.is(shown));
         !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
@@ -385,18 +385,18 @@ impl RecordLookup {
     }
 
     /// Whether any peer has given a valid answer, or answered that it has no record.
-    pub(crate) fn was_heard(&self) -> bool {
+    pub(crate) fn has_answers(&self) -> bool {
         self.answers > 0 || !self.empty.is_empty()
     }
 
     /// Whether everything that the closest peers would show was found.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.ended_early && !self.ran_out && self.was_heard()
+        !self.ended_early && !self.ran_out && self.has_answers()
     }
 
     /// The valid content of a peer's answers, if any.
-    pub(crate) fn said(&self, peer: &PeerId) -> Option<&Said> {
-        self.said.get(peer)
+    pub(crate) fn shown(&self, peer: &PeerId) -> Option<&CheckedAnswer> {
+        self.shown.get(peer)
     }
 
     /// The repairs: what to send to those of the closest peers that are behind, have an expired
@@ -407,7 +407,7 @@ impl RecordLookup {
         }
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
         // A peer that has given an invalid answer may still be one of the closest.
-        let seen = self.said.keys().chain(&self.empty).chain(self.refused.keys());
+        let seen = self.shown.keys().chain(&self.empty).chain(self.refused.keys());
         let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
         let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
@@ -422,21 +422,21 @@ impl RecordLookup {
         let mut repairs: Vec<Repair> = Vec::new();
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
-            let said = self.said.get(peer);
+            let shown = self.shown.get(peer);
             let is_behind =
                 |error: &ValidationError| matches!(error.fault(), Fault::Expired | Fault::Stale);
-            if said.is_none()
+            if shown.is_none()
                 && (self.ended_early || self.refused.get(peer).is_some_and(|e| !is_behind(e)))
             {
                 continue;
             }
             let lacking = || {
                 let bytes = self.bounds.chunk_bytes;
-                let mut chunks = self.joined.lacking(&self.key, said, whole, bytes);
+                let mut chunks = self.joined.lacking(&self.key, shown, whole, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
-            let chunks = match said {
+            let chunks = match shown {
                 Some(_) => lacking(),
                 None => all.get_or_insert_with(lacking).clone(),
             };
@@ -465,20 +465,20 @@ impl RecordLookup {
     ) -> Reading {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
-        let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
+        let stale = self.shown.keys().copied().filter(|peer| sent(peer)).collect();
         let empty =
-            self.empty.iter().copied().filter(|peer| !self.said.contains_key(peer)).collect();
+            self.empty.iter().copied().filter(|peer| !self.shown.contains_key(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
             snapshot: Snapshot::new(self.key, self.joined, now),
-            holders: self.said.keys().copied().collect(),
+            holders: self.shown.keys().copied().collect(),
             stale,
             empty,
             silent: Vec::new(),
             refused: self.refused.into_iter().collect(),
             withheld,
             is_complete,
-            said: self.said,
+            shown: self.shown,
             here: self.here,
             expires_at,
         }
@@ -526,8 +526,8 @@ mod tests {
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
             let value = Bytes::copy_from_slice(value);
-            let said = self.0.joined().check(self.0.key(), value, NOW);
-            self.0.on_answer(peer, said, None)
+            let shown = self.0.joined().check(self.0.key(), value, NOW);
+            self.0.on_answer(peer, shown, None)
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
@@ -570,7 +570,7 @@ mod tests {
             for peer in peers(10) {
                 assert!(!test.answer(peer, b"garbage"));
             }
-            assert!(!test.0.was_heard() && !test.0.has_failed());
+            assert!(!test.0.has_answers() && !test.0.has_failed());
             let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
             let enough: Vec<_> = enough.collect();
             assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
@@ -706,8 +706,8 @@ mod tests {
             RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
         let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
         let mut kept_until = |value: &'static str, expires_at| {
-            let said = lookup.joined().check(lookup.key(), value.into(), NOW);
-            lookup.on_answer(PeerId::random(), said, expires_at);
+            let shown = lookup.joined().check(lookup.key(), value.into(), NOW);
+            lookup.on_answer(PeerId::random(), shown, expires_at);
             lookup.expires_at()
         };
         assert_eq!(kept_until("a", at(40)), at(40));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::joined::{JoinedAnswers, Said, contains};
+use super::joined::{CheckedAnswer, JoinedAnswers, contains};
 use smart_record_core::{
     Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
@@ -115,9 +115,9 @@ pub struct Reading {
     /// `None` if a holder states none, and for smart records.
     pub expires_at: Option<Timestamp>,
     pub(crate) is_complete: bool,
-    pub(crate) said: BTreeMap<PeerId, Said>,
+    pub(crate) shown: BTreeMap<PeerId, CheckedAnswer>,
     /// What this node had stored.
-    pub(crate) here: Option<Said>,
+    pub(crate) here: Option<CheckedAnswer>,
     pub(crate) namespace: Namespace,
 }
 
@@ -147,27 +147,29 @@ impl Reading {
 
     /// The peers whose answers contained this update.
     pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        self.holders_by(|said| match said {
-            Said::Record(record) => {
+        self.holders_by(|shown| match shown {
+            CheckedAnswer::Record(record) => {
                 record.space(writer).is_some_and(|space| space.get(position).is_some())
             }
-            Said::Value(_) => false,
+            CheckedAnswer::Value(_) => false,
         })
     }
 
     /// The peers whose answers contained all updates of this record, or newer ones that replace
     /// them.
     pub fn holders_of_record(&self, record: &SmartRecord) -> Vec<PeerId> {
-        self.holders_by(|said| matches!(said, Said::Record(said) if contains(said, record)))
+        self.holders_by(
+            |shown| matches!(shown, CheckedAnswer::Record(shown) if contains(shown, record)),
+        )
     }
 
     /// The value of each holder; `None` stands for this node. Empty for smart records.
     pub fn values(&self) -> impl Iterator<Item = (Option<PeerId>, &Bytes)> {
-        let here = self.here.iter().map(|said| (None, said));
-        let said = self.said.iter().map(|(peer, said)| (Some(*peer), said));
-        here.chain(said).filter_map(|(holder, said)| match said {
-            Said::Value(value) => Some((holder, value)),
-            Said::Record(_) => None,
+        let here = self.here.iter().map(|shown| (None, shown));
+        let shown = self.shown.iter().map(|(peer, shown)| (Some(*peer), shown));
+        here.chain(shown).filter_map(|(holder, shown)| match shown {
+            CheckedAnswer::Value(value) => Some((holder, value)),
+            CheckedAnswer::Record(_) => None,
         })
     }
 
@@ -175,15 +177,15 @@ impl Reading {
     /// it.
     pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
         let key = &self.snapshot.key;
-        self.holders_by(|said| match (said, &self.namespace) {
-            (Said::Value(said), Namespace::Value(validator)) => {
-                said == value || validator.contains(key, said, value)
+        self.holders_by(|shown| match (shown, &self.namespace) {
+            (CheckedAnswer::Value(shown), Namespace::Value(validator)) => {
+                shown == value || validator.contains(key, shown, value)
             }
             _ => false,
         })
     }
 
-    fn holders_by(&self, has_it: impl Fn(&Said) -> bool) -> Vec<PeerId> {
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+    fn holders_by(&self, has_it: impl Fn(&CheckedAnswer) -> bool) -> Vec<PeerId> {
+        self.shown.iter().filter(|(_, shown)| has_it(shown)).map(|(peer, _)| *peer).collect()
     }
 }

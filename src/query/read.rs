@@ -16,7 +16,7 @@ use smart_record_core::{Timestamp, ValidationError};
 use smart_record_lookup::{self as search, Failure, NetworkSize, RequestId, Requests};
 
 use super::{
-    joined::Said,
+    joined::CheckedAnswer,
     lookup::{ReadPolicy, RecordLookup},
 };
 
@@ -103,7 +103,7 @@ impl Read {
     }
 
     /// Adds the peers that an answer names. Its record is then to be [checked](Self::on_checking)
-    /// and [added](Self::on_said), or [marked as missing](Self::on_nothing).
+    /// and [added](Self::on_checked_answer), or [marked as missing](Self::on_nothing).
     pub(crate) fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
         if !self.repeated.remove(peer) {
             self.search.on_answer(peer, closer);
@@ -127,14 +127,14 @@ impl Read {
 
     /// Adds a checked answer. `expires_at` is the expiry that the holder states. Returns whether it
     /// was news.
-    pub(crate) fn on_said(
+    pub(crate) fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        said: Result<Said, ValidationError>,
+        shown: Result<CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
         let before = self.answers.news_count();
-        self.has_ended |= self.answers.on_answer(peer, said, expires_at);
+        self.has_ended |= self.answers.on_answer(peer, shown, expires_at);
         self.answers.news_count() > before
     }
 

@@ -142,7 +142,7 @@ impl RecordReader {
             return false;
         }
         let record = &found.record;
-        let said = if record.key == kad::RecordKey::new(self.lookup.key()) {
+        let shown = if record.key == kad::RecordKey::new(self.lookup.key()) {
             let value = Bytes::copy_from_slice(&record.value);
             self.lookup.joined().check(self.lookup.key(), value, now)
         } else {
@@ -151,10 +151,10 @@ impl RecordReader {
         };
         let expires_at = record.expires.map(|at| wall_clock(at, now));
         match found.peer {
-            Some(peer) => self.lookup.on_answer(peer, said, expires_at),
+            Some(peer) => self.lookup.on_answer(peer, shown, expires_at),
             None => {
-                if let Ok(said) = said {
-                    self.lookup.on_here(said, expires_at);
+                if let Ok(shown) = shown {
+                    self.lookup.on_here(shown, expires_at);
                 }
                 false
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use smart_record_core::{SmartRecord, Space, Writer};
 
-use super::joined::Said;
+use super::joined::CheckedAnswer;
 
 /// Overhead of an update beside its bytes: signature, position and times. A guess.
 const UPDATE: usize = 160;
@@ -30,17 +30,17 @@ impl Versions {
     }
 
     /// Returns equal content that shares its bytes with earlier answers.
-    pub(super) fn share(&mut self, said: Said) -> Said {
-        match said {
-            Said::Record(record) => Said::Record(self.share_record(record)),
-            Said::Value(value) => {
+    pub(super) fn share(&mut self, shown: CheckedAnswer) -> CheckedAnswer {
+        match shown {
+            CheckedAnswer::Record(record) => CheckedAnswer::Record(self.share_record(record)),
+            CheckedAnswer::Value(value) => {
                 if let Some(shared) = self.values.iter().find(|shared| **shared == value) {
-                    return Said::Value(shared.clone());
+                    return CheckedAnswer::Value(shared.clone());
                 }
                 if self.reserve(value.len()) {
                     self.values.push(value.clone());
                 }
-                Said::Value(value)
+                CheckedAnswer::Value(value)
             }
         }
     }
@@ -95,12 +95,12 @@ mod tests {
         })
     }
 
-    fn bytes_of(said: &Said) -> *const u8 {
-        match said {
-            Said::Record(record) => {
+    fn bytes_of(shown: &CheckedAnswer) -> *const u8 {
+        match shown {
+            CheckedAnswer::Record(record) => {
                 record.spaces().next().unwrap().1.updates().next().unwrap().as_bytes().as_ptr()
             }
-            Said::Value(value) => value.as_ptr(),
+            CheckedAnswer::Value(value) => value.as_ptr(),
         }
     }
 
@@ -110,7 +110,9 @@ mod tests {
         // As if it came in two packets.
         let read = |record: &SmartRecord| {
             let bytes = Bytes::from(record.encode());
-            Said::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
+            CheckedAnswer::Record(
+                SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap(),
+            )
         };
         let mut versions = Versions::new(4_096);
         let first = versions.share(read(&one));
@@ -124,14 +126,15 @@ mod tests {
 
         let mut versions = Versions::new(kept / 2);
         assert_eq!(versions.share(read(&one)), read(&one));
-        let Said::Record(shared) = versions.share(read(&two)) else { panic!() };
+        let CheckedAnswer::Record(shared) = versions.share(read(&two)) else { panic!() };
         assert_eq!(shared.spaces().len(), 0, "no room for another version");
     }
 
     #[test]
     fn equal_values_are_stored_once() {
         let mut versions = Versions::new(100);
-        let [a, b] = [(); 2].map(|()| versions.share(Said::Value(Bytes::from(vec![1; 50]))));
+        let [a, b] =
+            [(); 2].map(|()| versions.share(CheckedAnswer::Value(Bytes::from(vec![1; 50]))));
         assert_eq!(bytes_of(&a), bytes_of(&b));
         assert_eq!(versions.bytes, 50);
     }
