@@ -406,7 +406,7 @@ async fn errors_say_what_is_wrong() {
         assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
         let junk = a.client.put("/sr/x", "junk").await;
         assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
-        // There is no other peer; the write is made all the same.
+        // There is no other peer; the write is still made.
         let alone = publish("/sr/x", MINUTE).await.unwrap_err();
         assert!(matches!(&alone, ClientError::NotAcknowledged(_)) && alone.fault().is_none());
         let alone = made(Err(alone));
