@@ -117,7 +117,7 @@ impl Sends {
         Self { under_way: BTreeMap::new(), next_id: 0, repairs: Repairs::new() }
     }
 
-    /// Starts to send a record to its peers, or to the closest to the key if it has none.
+    /// Starts to send a record to its peers or, if it has none, to the peers closest to the key.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
