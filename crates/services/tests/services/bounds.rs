@@ -242,7 +242,7 @@ async fn findings_do_not_push_out_other_data_of_the_node() {
         let service = Service::builder().with_reachability(open()).with_config(config);
         let mut service = Server::start(service, &[]).await;
         let own: Dict = [("name", "the node")].into_iter().collect();
-        service.client.publish(key(), own, 10 * MINUTE).await.unwrap();
+        service.says(key(), own, 10 * MINUTE).await;
         let asker = Server::plain(&[&service]).await;
         let request = || {
             dialable(&format!("/ip4/127.0.0.1/tcp/44444/p2p/{}", PeerId::random()).parse().unwrap())
