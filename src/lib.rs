@@ -208,7 +208,7 @@
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
-//! | [`max_known`](behaviour::BehaviourConfig::with_max_known) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
+//! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
 //! | [`inbound_rate`](behaviour::BehaviourConfig::with_inbound_rate), [`inbound_burst`](behaviour::BehaviourConfig::with_inbound_burst) | 50 /s, 200 | inbound records of a peer, off the task |
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |

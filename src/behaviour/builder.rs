@@ -185,7 +185,7 @@ impl Builder {
             bounds,
             clock,
             registry,
-            known: RollbackMemory::new(config.max_known()),
+            known: RollbackMemory::new(config.max_known_writers()),
             events: VecDeque::new(),
             counters,
             meter,
