@@ -122,7 +122,7 @@
 //! for (writer, space) in &client.view("/sr/rooms/lobby").await? {
 //!     println!("{writer}: {}", space.document);
 //! }
-//! // This node has no peers yet. That nobody else has acknowledged a write is an error.
+//! // This node has no peers yet, so no other peer acknowledges the write, which is an error.
 //! kept.withdraw().await.or_else(ClientError::into_publication)?;
 //! # assert!(client.view("/sr/rooms/lobby").await?.is_empty());
 //! # Ok(())
