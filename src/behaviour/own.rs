@@ -52,7 +52,7 @@ struct OwnRecord {
     /// space is known.
     resend: Option<Due>,
     /// Set while no peer has acknowledged what was sent last.
-    untaken: Option<Untaken>,
+    unacknowledged: Option<Unacknowledged>,
     /// Distance of the farthest of the peers closest to the key, at the last lookup; `None`: there
     /// is room for more peers.
     reach: Option<RecordId>,
@@ -60,7 +60,7 @@ struct OwnRecord {
 
 /// When what no peer has acknowledged is sent again, and after which pause.
 #[derive(Clone, Copy, Debug)]
-struct Untaken {
+struct Unacknowledged {
     due: Due,
     pause: Duration,
 }
@@ -97,7 +97,7 @@ impl OwnRecords {
 
     /// Keys of the records that are sent again.
     pub(super) fn keys(&self) -> impl Iterator<Item = &RecordKey> {
-        let is_sent = |own: &OwnRecord| own.is_written() || own.untaken.is_some();
+        let is_sent = |own: &OwnRecord| own.is_written() || own.unacknowledged.is_some();
         self.records.iter().filter(move |(_, own)| is_sent(own)).map(|(key, _)| key)
     }
 
@@ -127,8 +127,9 @@ impl OwnRecords {
     }
 
     fn forget_empty(&mut self, key: &RecordKey) {
-        let is_empty =
-            |own: &OwnRecord| own.space.is_none() && own.values.is_empty() && own.untaken.is_none();
+        let is_empty = |own: &OwnRecord| {
+            own.space.is_none() && own.values.is_empty() && own.unacknowledged.is_none()
+        };
         if self.records.get(key).is_some_and(is_empty) {
             self.records.remove(key);
         }
@@ -225,7 +226,7 @@ impl OwnRecords {
     pub(super) fn forget_values(&mut self, key: &RecordKey) {
         if let Some(own) = self.records.get_mut(key) {
             own.values.clear();
-            own.untaken = None;
+            own.unacknowledged = None;
         }
     }
 
@@ -240,7 +241,7 @@ impl OwnRecords {
         if let Some(own) = self.records.get_mut(key) {
             own.values.remove(keeper);
             if own.space.is_none() && own.values.is_empty() {
-                own.untaken = None;
+                own.unacknowledged = None;
             }
             own.space.as_mut().and_then(|space| space.kept.remove(keeper));
             self.plan(key);
@@ -280,8 +281,9 @@ impl OwnRecords {
     pub(super) fn on_new_peer(&mut self, key: &RecordKey, now: Timestamp) {
         let delay = self.pause(key, self.topology_delay);
         if let Some(own) = self.records.get_mut(key) {
-            let untaken = own.untaken.as_mut().map(|untaken| &mut untaken.due);
-            for due in own.resend.iter_mut().chain(untaken) {
+            let unacknowledged =
+                own.unacknowledged.as_mut().map(|unacknowledged| &mut unacknowledged.due);
+            for due in own.resend.iter_mut().chain(unacknowledged) {
                 // Never later than planned: a steady flow of new peers does not postpone it
                 // forever.
                 due.hasten(now, delay);
@@ -295,19 +297,20 @@ impl OwnRecords {
     }
 
     /// No peer has acknowledged what was sent: it is sent again soon, and less often each time.
-    pub(super) fn on_not_taken(&mut self, key: &RecordKey, now: Timestamp) {
-        let last = self.records.get(key).and_then(|own| own.untaken);
+    pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
+        let last = self.records.get(key).and_then(|own| own.unacknowledged);
         let pause = last.map_or(self.topology_delay, |last| last.pause.saturating_mul(2));
         let pause = pause.min(self.interval);
         let due = Due::after(now, self.pause(key, pause));
-        self.records.entry(key.clone()).or_default().untaken = Some(Untaken { due, pause });
+        self.records.entry(key.clone()).or_default().unacknowledged =
+            Some(Unacknowledged { due, pause });
         self.plan(key);
     }
 
     /// A peer has acknowledged what was sent, or nothing of it is left.
-    pub(super) fn on_taken(&mut self, key: &RecordKey) {
-        if let Some(own) = self.records.get_mut(key).filter(|own| own.untaken.is_some()) {
-            own.untaken = None;
+    pub(super) fn on_acknowledged(&mut self, key: &RecordKey) {
+        if let Some(own) = self.records.get_mut(key).filter(|own| own.unacknowledged.is_some()) {
+            own.unacknowledged = None;
             self.forget_empty(key);
         }
     }
@@ -318,8 +321,9 @@ impl OwnRecords {
         let keys: Vec<_> = self.records.keys().cloned().collect();
         for key in keys {
             if let Some(own) = self.records.get_mut(&key) {
-                let untaken = own.untaken.as_mut().map(|untaken| &mut untaken.due);
-                own.resend.iter_mut().chain(untaken).for_each(|due| due.cap(now));
+                let unacknowledged =
+                    own.unacknowledged.as_mut().map(|unacknowledged| &mut unacknowledged.due);
+                own.resend.iter_mut().chain(unacknowledged).for_each(|due| due.cap(now));
                 if let Some(OwnSpace { signer, kept }) = &mut own.space
                     && let Some(due) = kept.renewal_mut()
                 {
@@ -346,9 +350,9 @@ impl OwnRecords {
             let local = self.local;
             let due = self.records.get_mut(&key).and_then(|own| {
                 own.resend = own.resend.map(|_| resend);
-                if let Some(untaken) = &mut own.untaken {
+                if let Some(unacknowledged) = &mut own.unacknowledged {
                     // Until it is known what comes of it this time.
-                    untaken.due = resend;
+                    unacknowledged.due = resend;
                 }
                 own.reach = None;
                 own.duty(now, |ttl| half_life(&key, &local, ttl))
@@ -393,8 +397,8 @@ impl OwnRecord {
 
     fn next_at(&self) -> Option<Timestamp> {
         let renewal = self.space.as_ref().and_then(|space| space.kept.renewal_at());
-        let untaken = self.untaken.map(|untaken| untaken.due.at());
-        self.resend.map(Due::at).into_iter().chain(renewal).chain(untaken).min()
+        let unacknowledged = self.unacknowledged.map(|unacknowledged| unacknowledged.due.at());
+        self.resend.map(Due::at).into_iter().chain(renewal).chain(unacknowledged).min()
     }
 
     /// Returns the duty, if anything is left. A due renewal is scheduled again.
@@ -411,7 +415,7 @@ impl OwnRecord {
         if !self.values.is_empty() {
             return Some(Duty::ResendValues);
         }
-        self.untaken.map(|_| Duty::ResendStored)
+        self.unacknowledged.map(|_| Duty::ResendStored)
     }
 }
 
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_shows() {
+    fn debug_output_contains_no_secret() {
         let keypair = Keypair::generate_ed25519();
         let mut spaces = OwnRecords::new(keypair.clone(), HOUR, DELAY);
         let key = RecordKey::new("/sr/a");
@@ -503,11 +507,11 @@ mod tests {
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), Some((key.clone(), Duty::Resend)));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), None, "once");
         assert_eq!(spaces.due(NOW.saturating_add(2 * HOUR)), None);
-        assert!(!spaces.knows(&key), "nothing is left of it");
+        assert!(!spaces.knows(&key), "the expired space is dropped");
     }
 
     #[test]
-    fn what_is_kept_is_renewed_well_before_it_expires_until_withdrawn() {
+    fn a_kept_document_is_renewed_before_it_expires_until_withdrawn() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let ttl = Duration::from_secs(600);
         let first = write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), ttl));
@@ -527,12 +531,12 @@ mod tests {
             assert!(space.seq > first.seq());
         }
         spaces.write(&key, &Limits::default(), &Write::Withdraw, now).unwrap();
-        assert!(spaces.next_at().unwrap() > now.saturating_add(HOUR / 2), "no renewal any more");
+        assert!(spaces.next_at().unwrap() > now.saturating_add(HOUR / 2), "no further renewal");
         assert!(spaces.record(&key, now).unwrap().view(now).is_empty());
     }
 
     #[test]
-    fn new_peers_have_it_sent_once_soon_however_many_come() {
+    fn a_burst_of_new_peers_causes_one_early_send() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         for second in 0..100 {
@@ -554,7 +558,7 @@ mod tests {
             }
             let (mut now, mut pauses) = (NOW, Vec::new());
             for _ in 0..12 {
-                own.on_not_taken(&key, now);
+                own.on_not_acknowledged(&key, now);
                 let sent_at = own.next_at().unwrap();
                 assert_eq!(own.due(sent_at), Some((key.clone(), duty)));
                 assert_eq!(own.due(sent_at), None, "once");
@@ -564,10 +568,10 @@ mod tests {
             assert!(pauses[0] >= DELAY && pauses[0] <= 2 * DELAY, "{pauses:?}");
             assert!(pauses.is_sorted() && pauses[3] >= 8 * DELAY, "{pauses:?}");
             assert!(pauses.iter().all(|pause| *pause <= 2 * HOUR), "{pauses:?}");
-            own.on_not_taken(&key, now);
+            own.on_not_acknowledged(&key, now);
             own.on_new_peer(&key, now);
             assert!(own.next_at().unwrap() <= now.saturating_add(2 * DELAY));
-            own.on_taken(&key);
+            own.on_acknowledged(&key);
             assert_eq!(
                 own.next_at().is_some(),
                 duty == Duty::Resend,
@@ -578,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_twice_is_one_document_in_which_the_later_wins() {
+    fn documents_kept_by_one_handle_are_merged_and_the_later_wins() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let minutes = |n: u32| n * Duration::from_secs(60);
         for n in 0..100 {
@@ -592,7 +596,7 @@ mod tests {
             now = spaces.next_at().unwrap();
             assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
             spaces.renew(&key, now).unwrap();
-            assert_eq!(spaces.due(now), None, "once for both");
+            assert_eq!(spaces.due(now), None, "one renewal for both");
             let record = spaces.record(&key, now).unwrap();
             let (_, space) = record.spaces().next().unwrap();
             assert_eq!(space.updates().len(), 1, "renewals do not pile up");
@@ -602,7 +606,7 @@ mod tests {
             assert_eq!(view.expires_at, now.saturating_add(minutes(11)), "the longer of the two");
         }
         let published_at = now;
-        // What is published over it stays, also after the next renewals, until it expires.
+        // A document published over it stays until it expires, also after renewals.
         spaces
             .write(&key, &Limits::default(), &Write::Merge(says("now"), minutes(20)), now)
             .unwrap();
@@ -627,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn each_handle_keeps_its_own_and_what_is_written_over_another_s_is_taken_from_that() {
+    fn each_handle_keeps_its_own_document_without_the_parts_that_others_overwrote() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let [first, second] = [KeepId(1), KeepId(2)];
         write(&mut spaces, &key, Write::Keep(first, says("first"), HOUR));
@@ -647,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_life_says_when_all_is_signed_anew() {
+    fn the_shortest_lifetime_determines_the_renewal_of_all_documents() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let other = [("other", "x")].into_iter().collect();
         write(&mut spaces, &key, Write::Keep(KeepId(1), says("long"), 10 * HOUR));
@@ -660,13 +664,13 @@ mod tests {
             spaces.renew(&key, now).unwrap();
             assert_eq!(text_at(&spaces, &key, now).len(), 2);
         }
-        // Each lives for as long as it was given.
+        // Each document lives for its own lifetime.
         assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 6)).len(), 1);
         assert_eq!(text_at(&spaces, &key, now.saturating_add(10 * HOUR)).len(), 0);
     }
 
     #[test]
-    fn what_is_detached_is_kept_as_one() {
+    fn detached_documents_are_kept_as_one() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         for n in 0..50 {
             let name = format!("n{}", n % 3);
@@ -678,7 +682,7 @@ mod tests {
         let now = spaces.next_at().unwrap();
         spaces.renew(&key, now).unwrap();
         assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 2)).len(), 3);
-        // It has no handle to withdraw it, but goes with the space.
+        // It has no handle, but is withdrawn with the whole space.
         spaces.write(&key, &Limits::default(), &Write::Withdraw, now).unwrap();
         assert_eq!(spaces.due(now.saturating_add(HOUR / 2)), None, "no renewal");
         assert_eq!(spaces.renew(&key, now), Ok(()));
@@ -700,25 +704,29 @@ mod tests {
         assert_eq!(
             own.values(&key, &registry, now),
             Some(Bytes::from("b")),
-            "the newest that is good"
+            "the newest valid value"
         );
         own.detach(&key, KeepId(2), &registry);
         own.forget_kept(&key, KeepId(2));
-        assert_eq!(own.values(&key, &registry, now), Some(Bytes::from("b")), "it has no handle");
+        assert_eq!(
+            own.values(&key, &registry, now),
+            Some(Bytes::from("b")),
+            "detached values stay"
+        );
         own.forget_values(&key);
         assert_eq!(own.due(now.saturating_add(HOUR)), None);
         assert!(own.records.is_empty() && own.next_at().is_none());
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nothing() {
+    fn a_clock_that_is_set_back_does_not_stop_renewals() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let earlier = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(earlier);
         assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
-        // Other peers would refuse what is signed now; it is tried again in case the clock was
-        // right before.
+        // Other peers would refuse what is signed now. The renewal is retried in case the earlier
+        // clock was right.
         assert!(spaces.is_ahead(&key, earlier) && spaces.renew(&key, earlier).is_err());
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
@@ -726,7 +734,7 @@ mod tests {
     }
 
     #[test]
-    fn case_24_what_is_kept_is_signed_anew_at_once_when_the_clock_was_far_ahead() {
+    fn case_24_kept_documents_are_signed_anew_at_once_after_a_clock_far_ahead() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let right = NOW.saturating_sub(24 * HOUR);
@@ -742,13 +750,13 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_fails_is_tried_again_soon_and_then_less_often_until_it_works() {
+    fn a_failed_renewal_is_retried_with_growing_delays() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let mut now = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(now);
         assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
-        // No peer is reached, so nothing shows that the earlier clock was wrong.
+        // No peer is reached, so nothing proves that the earlier clock was wrong.
         let mut waits = Vec::new();
         for _ in 0..12 {
             assert!(spaces.renew(&key, now).is_err());
@@ -767,24 +775,24 @@ mod tests {
         spaces.renew(&key, now).unwrap();
         assert!(
             spaces.next_at().unwrap() >= now.saturating_add(HOUR * 3 / 8),
-            "a full half of its life"
+            "half of the lifetime, less the jitter"
         );
     }
 
     #[test]
-    fn peers_that_are_not_among_the_closest_are_told_by_their_distance() {
+    fn a_peer_beyond_the_farthest_of_the_closest_is_out_of_reach() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         let at = |byte| RecordId([byte; 32]);
-        assert!(spaces.may_reach(&key, at(9)), "nobody has looked yet");
+        assert!(spaces.may_reach(&key, at(9)), "no lookup yet");
         spaces.set_reach(&key, Some(at(5)));
         assert!(spaces.may_reach(&key, at(4)) && !spaces.may_reach(&key, at(6)));
         assert!(spaces.due(NOW.saturating_add(HOUR)).is_some());
-        assert!(spaces.may_reach(&key, at(6)), "it is sent again, and peers may have gone");
+        assert!(spaces.may_reach(&key, at(6)), "reset with each send, because peers may have left");
     }
 
     #[test]
-    fn a_first_write_that_was_refused_is_forgotten_with_what_was_known_for_it() {
+    fn a_refused_first_write_leaves_no_space_behind() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let nothing = SmartRecord::new(key.clone());
         spaces.resume(&key, &Limits::default(), &nothing);
@@ -803,7 +811,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_refused_leaves_no_trace() {
+    fn a_refused_write_leaves_no_trace() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), HOUR));
         let before = spaces.record(&key, NOW);

@@ -29,7 +29,7 @@ pub enum ClientError {
     #[error("no peer answered in time")]
     TimedOut,
     /// No other peer acknowledged the write before its deadline. It is signed and stored locally. It
-    /// is sent on in the background for half a minute, and sent again after 10 to 20 seconds, after
+    /// is sent in the background for another half minute, then again after 10 to 20 seconds, after
     /// pauses that double, and soon after a new peer has appeared, until a peer acknowledges it. The
     /// publication is that of the write.
     #[error("no other peer has acknowledged the record")]

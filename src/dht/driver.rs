@@ -241,7 +241,7 @@ impl DhtDriver {
                 }
                 Work::Put(mut put, reply) => {
                     let query = kad.query(&id);
-                    put.on_taken(query.as_ref().map_or(&[], |query| took(query.info())));
+                    put.took(query.as_ref().map_or(&[], |query| took(query.info())));
                     end_put(&put, reply);
                 }
             }

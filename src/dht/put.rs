@@ -1,8 +1,8 @@
-//! A put on its way through Kademlia's queries.
+//! A write over queries of Kademlia.
 //!
-//! **Invariants.** Pure, but for the instant that Kademlia wants of a record. A peer counts if it
-//! took every chunk; one that did not take a chunk is not sent the next. Chunks go one after the
-//! other, so that a large record is no burst.
+//! **Invariants.** Pure, except that `next_record` reads the monotonic clock for Kademlia's expiry.
+//! A peer counts if it took every chunk. A peer that did not take a chunk is not sent the next.
+//! Chunks are sent one after the other, so a large record causes no burst.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Bare Kademlia".
 
@@ -16,32 +16,32 @@ use web_time::Instant;
 
 use crate::query::RecordPut;
 
-/// A record on its way to peers.
+/// A record that is being sent.
 #[derive(Debug)]
 pub(super) struct KadPut {
     pub(super) content: RecordPut,
-    /// How many chunks were sent.
+    /// Number of chunks sent so far.
     sent: usize,
     peers: Vec<PeerId>,
 }
 
 impl KadPut {
-    /// It goes to these peers, or if there are none to those that a query finds.
+    /// With no recipients, a query finds them.
     pub(super) const fn new(content: RecordPut, peers: Vec<PeerId>) -> Self {
         Self { content, sent: 0, peers }
     }
 
-    /// It goes to the peers that a query of Kademlia has found to be the closest.
+    /// Sets the recipients from the result of Kademlia's query for the closest peers.
     pub(super) fn on_closest(&mut self, result: &GetClosestPeersResult, local: PeerId) {
         let peers = match result {
             Ok(ok) => &ok.peers,
             Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
         };
-        // Kademlia would wait for an answer of our own for ever.
+        // Kademlia would wait forever for an answer of the local peer.
         self.peers = peers.iter().map(|peer| peer.peer_id).filter(|peer| *peer != local).collect();
     }
 
-    /// The next chunk and who gets it, if there is one and anyone is left.
+    /// Returns the next chunk and its recipients, if any are left.
     fn next(&mut self) -> Option<(Bytes, Vec<PeerId>)> {
         if self.peers.is_empty() {
             return None;
@@ -58,7 +58,7 @@ impl KadPut {
         let record = kad::Record {
             key: kad::RecordKey::new(&self.content.key),
             value: chunk.to_vec(),
-            // Whoever is named as publisher does not receive what others write.
+            // A peer named as publisher would not receive what others write.
             publisher: None,
             expires: left.and_then(|left| Instant::now().checked_add(left)),
         };
@@ -70,22 +70,22 @@ impl KadPut {
         self.sent >= self.content.chunks.len()
     }
 
-    /// Takes note of who has taken the last chunk, as a query of Kademlia has it.
+    /// Handles the result of Kademlia's query that sent the last chunk.
     pub(super) fn on_put(&mut self, result: &PutRecordResult) {
         if let Err(
             PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
         ) = result
         {
-            self.on_taken(success);
+            self.took(success);
         }
     }
 
-    /// These peers took the last chunk.
-    pub(super) fn on_taken(&mut self, peers: &[PeerId]) {
+    /// Keeps only these recipients, which took the last chunk.
+    pub(super) fn took(&mut self, peers: &[PeerId]) {
         self.peers.retain(|peer| peers.contains(peer));
     }
 
-    /// Who took all that was sent.
+    /// The recipients that took every chunk so far.
     pub(super) fn peers(&self) -> &[PeerId] {
         &self.peers
     }
@@ -105,18 +105,18 @@ mod tests {
         let peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
         let mut put = put(&peers);
         assert_eq!(put.next(), Some((Bytes::from("1"), peers.clone())));
-        put.on_taken(&peers[1..]);
+        put.took(&peers[1..]);
         assert_eq!(put.next(), Some((Bytes::from("2"), peers[1..].to_vec())));
-        put.on_taken(&[peers[0], peers[2]]);
+        put.took(&[peers[0], peers[2]]);
         assert_eq!((put.next(), put.is_sent()), (None, true));
         assert_eq!(put.peers(), [peers[2]]);
     }
 
     #[test]
-    fn when_nobody_is_left_nothing_is_sent() {
+    fn without_recipients_nothing_is_sent() {
         let mut put = put(&[PeerId::random()]);
         assert!(put.next().is_some());
-        put.on_taken(&[]);
+        put.took(&[]);
         assert_eq!((put.next(), put.is_sent()), (None, false));
     }
 }

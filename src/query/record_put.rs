@@ -1,6 +1,6 @@
-//! What is sent when a record is put.
+//! The content of a write in chunks.
 //!
-//! **Invariants.** Pure, but for `begin`, which stores.
+//! **Invariants.** Pure, except that `begin` writes to the store.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -14,16 +14,16 @@ use crate::store::{
     Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError, WriteReport,
 };
 
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+/// Minimum lifetime sent: less than a second would be encoded as zero, which means no expiry.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A record that is to be sent.
+/// A record to be sent to peers.
 #[derive(Debug)]
 pub(crate) struct RecordPut {
     pub(crate) key: RecordKey,
     /// The record in packets.
     pub(crate) chunks: Arc<[Bytes]>,
-    /// When the copies expire, if the value does not say so itself.
+    /// Expiry of the copies, if the value does not state its own.
     pub(crate) expires_at: Option<Timestamp>,
     /// The record, if it is a smart record.
     record: Option<SmartRecord>,
@@ -34,14 +34,14 @@ impl RecordPut {
         Self { key, chunks: chunks.into(), expires_at, record: None }
     }
 
-    /// A record in chunks.
+    /// Returns a smart record in chunks.
     pub(crate) fn of(record: &SmartRecord, chunk_bytes: usize) -> Self {
         let chunks = chunks(record, chunk_bytes);
         let record_put = Self::new(record.key().clone(), chunks, record.retain_until());
         Self { record: Some(record.clone()), ..record_put }
     }
 
-    /// How long the copies live from `now` on, if the value does not say so itself.
+    /// Remaining lifetime of the copies at `now`, if the value does not carry one itself.
     pub(crate) fn lifetime(&self, now: Timestamp) -> Option<Duration> {
         self.expires_at.map(|at| at.saturating_since(now).max(SHORTEST))
     }
@@ -51,10 +51,11 @@ impl RecordPut {
         self.record.as_ref()
     }
 
-    /// Stores what is good of this as our own, and makes it ready to be sent.
+    /// Stores the valid part as a local write, and prepares it to be sent.
     ///
     /// # Errors
-    /// [`WriteError`] if nothing of it is good, the latest of a single space is refused, or no packet carries it.
+    /// [`WriteError`] if no part is valid, if the newest update of a single space is refused, or if
+    /// no packet can carry it.
     pub(crate) fn begin(
         store: &mut SmartRecordStore,
         checked: ValidatedRecord,
@@ -69,8 +70,8 @@ impl RecordPut {
         let is_one_space = record.as_ref().is_some_and(|record| record.spaces().len() == 1);
         let WriteReport { stored, refused, .. } = store.insert(checked, Origin::Local)?;
         if stored == 0 && is_one_space {
-            // What its writer says now was refused, and that earlier updates are known is no comfort. A board of many is sent
-            // for the sake of what is good in it.
+            // The newest update was refused, so the write fails although earlier updates are known.
+            // A board of many writers is sent for its valid parts.
             let mut reasons = refused.into_iter().map(|(_, reason)| reason);
             if let Some(reason) = reasons.find(|reason| reason.fault() != Fault::Expired) {
                 return Err(reason.into());

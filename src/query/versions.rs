@@ -1,9 +1,8 @@
-//! What each holder has shown, each version of a space and each value kept once.
+//! What each holder has shown, deduplicated.
 //!
-//! **Invariants.** However many holders show the same, its bytes are kept once; of each holder a
-//! number for each version is kept beside it. Versions and numbers together come to no more than
-//! twice the bytes of the largest record. Of what goes beyond that, it is forgotten who has shown
-//! it.
+//! **Invariants.** Each version of a space and each value is stored once, and for each holder the
+//! numbers of the versions that it has shown. The total is bounded by twice the bytes of the
+//! largest record; for content beyond that, the holders are not remembered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +10,13 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_core::{Position, RecordKey, SmartRecord, Space, Writer};
 
-use super::joined::Said;
+use super::joined::CheckedAnswer;
 
-/// Bytes that an update takes beside its own: its signature, position and times. A guess.
+/// Overhead of an update beside its bytes: signature, position and times. A guess.
 const UPDATE: usize = 160;
-/// Bytes that a version takes beside its updates: its writer, and its places in the maps. A guess.
+/// Overhead of a version beside its updates: writer and map entries. A guess.
 const VERSION: usize = 160;
-/// Bytes that it takes to know that a holder has shown a version.
+/// Size of the number of a version in the set of a holder. A guess.
 const NUMBER: usize = 16;
 
 /// What each holder has shown.
@@ -39,7 +38,7 @@ enum Version {
 }
 
 impl Shown {
-    /// For records of at most so many bytes.
+    /// Returns an empty set for records of at most `record_bytes`.
     pub(super) const fn new(key: RecordKey, record_bytes: usize) -> Self {
         Self {
             key,
@@ -51,16 +50,16 @@ impl Shown {
         }
     }
 
-    /// A holder has shown this. Of values its latest counts, of spaces all that it has shown.
-    pub(super) fn add(&mut self, peer: PeerId, said: Said) {
-        match said {
-            Said::Record(record) => {
+    /// Adds an answer of a holder. Of values the latest counts, of spaces all that it has shown.
+    pub(super) fn add(&mut self, peer: PeerId, answer: CheckedAnswer) {
+        match answer {
+            CheckedAnswer::Record(record) => {
                 for (writer, space) in record.into_spaces() {
                     let version = self.version_of_space(writer, space);
                     self.holders.entry(peer).or_default().extend(version);
                 }
             }
-            Said::Value(value) => {
+            CheckedAnswer::Value(value) => {
                 let version = self.version_of_value(value);
                 self.holders.insert(peer, version.into_iter().collect());
             }
@@ -71,7 +70,7 @@ impl Shown {
         let is_it = |number: &u32| matches!(self.version(*number), Some(Version::Space(_, it)) if *it == space);
         let mut numbers = self.spaces.get(&writer).into_iter().flatten().copied();
         if let Some(known) = numbers.find(is_it) {
-            return self.take_room(NUMBER).then_some(known);
+            return self.reserve(NUMBER).then_some(known);
         }
         let lens = space.updates().map(|update| update.as_bytes().len().saturating_add(UPDATE));
         let bytes = lens.fold(VERSION, usize::saturating_add);
@@ -83,22 +82,22 @@ impl Shown {
     fn version_of_value(&mut self, value: Bytes) -> Option<u32> {
         let is_it = |version: &Version| matches!(version, Version::Value(it) if *it == value);
         if let Some(known) = self.versions.iter().position(is_it) {
-            return u32::try_from(known).ok().filter(|_| self.take_room(NUMBER));
+            return u32::try_from(known).ok().filter(|_| self.reserve(NUMBER));
         }
         self.push(value.len().saturating_add(VERSION), Version::Value(value))
     }
 
     fn push(&mut self, bytes: usize, version: Version) -> Option<u32> {
         let number = u32::try_from(self.versions.len()).ok()?;
-        if !self.take_room(bytes) {
+        if !self.reserve(bytes) {
             return None;
         }
         self.versions.push(version);
         Some(number)
     }
 
-    /// Whether there is room for so many bytes more; if so, it is taken.
-    fn take_room(&mut self, bytes: usize) -> bool {
+    /// Reserves `bytes`. Returns whether there was room.
+    fn reserve(&mut self, bytes: usize) -> bool {
         let with = self.bytes.saturating_add(bytes);
         let has_room = with <= self.max_bytes;
         if has_room {
@@ -126,10 +125,10 @@ impl Shown {
         self.holders.contains_key(peer)
     }
 
-    /// What a peer has shown, as far as that is remembered.
-    pub(crate) fn said(&self, peer: &PeerId) -> Option<Said> {
+    /// The content that a peer has shown, as far as it is remembered.
+    pub(crate) fn answer(&self, peer: &PeerId) -> Option<CheckedAnswer> {
         if let Some(value) = self.value(peer) {
-            return Some(Said::Value(value.clone()));
+            return Some(CheckedAnswer::Value(value.clone()));
         }
         let mut record = SmartRecord::new(self.key.clone());
         for version in self.versions_of(peer) {
@@ -137,7 +136,7 @@ impl Shown {
                 record.join_space(writer.clone(), space.clone());
             }
         }
-        (record.spaces().len() > 0).then_some(Said::Record(record))
+        (record.spaces().len() > 0).then_some(CheckedAnswer::Record(record))
     }
 
     /// The value that a peer has shown.
@@ -187,24 +186,24 @@ mod tests {
         })
     }
 
-    /// Where the first bytes of what a peer has shown are.
+    /// Address of the first bytes that a peer has shown.
     fn bytes_of(shown: &Shown, peer: &PeerId) -> *const u8 {
-        match shown.said(peer).unwrap() {
-            Said::Record(record) => {
+        match shown.answer(peer).unwrap() {
+            CheckedAnswer::Record(record) => {
                 record.spaces().next().unwrap().1.updates().next().unwrap().as_bytes().as_ptr()
             }
-            Said::Value(value) => value.as_ptr(),
+            CheckedAnswer::Value(value) => value.as_ptr(),
         }
     }
 
-    /// As packets of their own bring it.
-    fn read(record: &SmartRecord) -> Said {
+    /// As if it came in a packet of its own.
+    fn read(record: &SmartRecord) -> CheckedAnswer {
         let bytes = Bytes::from(record.encode());
-        Said::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
+        CheckedAnswer::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
     }
 
     #[test]
-    fn what_many_show_is_kept_once_and_no_more_than_twice_a_record() {
+    fn equal_content_is_stored_once_and_the_total_is_bounded() {
         let [one, two] = records();
         let mut shown = Shown::new("/sr/a".into(), 4_096);
         let [first, other] = [(); 2].map(|()| PeerId::random());
@@ -214,11 +213,11 @@ mod tests {
         for peer in &peers {
             shown.add(*peer, read(&one));
             assert_eq!(bytes_of(&shown, peer), bytes_of(&shown, &first));
-            assert_eq!(shown.said(peer), Some(read(&one)));
+            assert_eq!(shown.answer(peer), Some(read(&one)));
         }
         assert_eq!(shown.bytes, kept + 100 * NUMBER);
         shown.add(other, read(&two));
-        assert_eq!(shown.said(&other), Some(read(&two)), "another version");
+        assert_eq!(shown.answer(&other), Some(read(&two)), "another version");
         let (writer, space) = two.spaces().next().unwrap();
         let holders = shown.holders_of(writer, space.newest().unwrap());
         assert_eq!(holders.collect::<Vec<_>>(), [other]);
@@ -226,17 +225,17 @@ mod tests {
         let mut shown = Shown::new("/sr/a".into(), kept / 2);
         shown.add(first, read(&one));
         shown.add(other, read(&two));
-        assert_eq!(shown.said(&first), Some(read(&one)));
-        assert_eq!(shown.said(&other), None, "there is no room for another");
+        assert_eq!(shown.answer(&first), Some(read(&one)));
+        assert_eq!(shown.answer(&other), None, "no room for another version");
         assert!(shown.is_holder(&other));
         for peer in peers {
             shown.add(peer, read(&one));
         }
-        assert!(shown.bytes <= kept, "nor for more numbers");
+        assert!(shown.bytes <= kept, "nor room for more holders");
     }
 
     #[test]
-    fn of_a_space_all_is_kept_that_a_holder_has_shown() {
+    fn all_versions_of_a_space_that_a_holder_has_shown_are_joined() {
         let ([one, two], peer) = (records(), PeerId::random());
         let mut shown = Shown::new("/sr/a".into(), 4_096);
         for record in [&one, &two] {
@@ -244,23 +243,23 @@ mod tests {
         }
         let mut both = one.clone();
         both.join(two).unwrap();
-        assert_eq!(shown.said(&peer), Some(Said::Record(both)));
+        assert_eq!(shown.answer(&peer), Some(CheckedAnswer::Record(both)));
     }
 
     #[test]
-    fn of_values_the_latest_is_kept_once_and_as_many_as_there_is_room_for() {
+    fn the_latest_value_of_a_holder_is_stored_once_while_there_is_room() {
         let value = |byte| Bytes::from(vec![byte; 50]);
         let mut shown = Shown::new("/any/a".into(), VERSION + 50);
         let [a, b, c] = [(); 3].map(|()| PeerId::random());
-        shown.add(a, Said::Value(value(0)));
-        shown.add(a, Said::Value(value(1)));
+        shown.add(a, CheckedAnswer::Value(value(0)));
+        shown.add(a, CheckedAnswer::Value(value(1)));
         assert_eq!(shown.value(&a), Some(&value(1)));
-        shown.add(b, Said::Value(value(2)));
+        shown.add(b, CheckedAnswer::Value(value(2)));
         assert_eq!((shown.value(&b), shown.is_holder(&b)), (None, true), "no room");
         assert!(shown.bytes <= shown.max_bytes);
         let mut shown = Shown::new("/any/a".into(), 1_024);
         for peer in [b, c] {
-            shown.add(peer, Said::Value(value(1)));
+            shown.add(peer, CheckedAnswer::Value(value(1)));
         }
         assert_eq!(bytes_of(&shown, &b), bytes_of(&shown, &c));
     }
