@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
 use libp2p::{
     Multiaddr, PeerId,
     identity::Keypair,
@@ -12,7 +12,8 @@ use libp2p::{
     },
 };
 use libp2p_smart_record::{
-    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner, SystemClock,
+    AcceptAny, Clock, Dict, Fault, Limits, RecordKey, Registry, SmartRecord, SpaceSigner,
+    SystemClock,
     behaviour::{BehaviourConfig, Event},
     query::ReadPolicy,
 };
@@ -194,8 +195,10 @@ async fn case_2_a_value_that_fills_a_packet_is_readable_beside_many_peers() {
         let value = vec![7; 15 * 1_024];
         let publication = peers[0].client.put(key.clone(), value.clone()).await.unwrap();
         assert_eq!(publication.peers.len(), 13);
-        let reading = peers[1].client.get(key).await.unwrap();
+        let reading = peers[1].client.get(key.clone()).await.unwrap();
         assert_eq!(reading.snapshot.value().map(|value| value.as_ref()), Some(&value[..]));
+        let error = peers[0].client.put(key, vec![7; value.len() + 1]).await.unwrap_err();
+        assert_eq!(error.fault(), Some(Fault::LimitExceeded), "no packet carries it");
     })
     .await;
 }
@@ -338,6 +341,30 @@ async fn a_write_is_told_at_its_deadline_though_its_reads_may_take_longer() {
         assert_eq!(writer.smart(|smart| smart.counters().silent).await, 0, "nobody had its time");
         silent.freeze(false);
         assert_eq!(publication.finished().await.acknowledged().collect::<Vec<_>>(), [silent.id]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_answer_is_shown_to_watchers() {
+    let (late, third, reader) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    mesh(&[&late, &third, &reader]).await;
+    within(async {
+        // A late answer counts for two seconds, which a slow machine may miss.
+        for n in 0.. {
+            let key = RecordKey::new(format!("/sr/late/{n}"));
+            late.store(&record_of(&key, 1)).await;
+            late.freeze(true);
+            let mut watch = reader.client.watch(key).await.unwrap();
+            assert!(watch.next().await.unwrap().is_empty());
+            late.freeze(false);
+            // There is no other read within hours.
+            while reader.smart(|smart| smart.requests()).await > 0 {}
+            if let Some(snapshot) = watch.next().now_or_never() {
+                assert_eq!(snapshot.unwrap().view().len(), 1);
+                break;
+            }
+        }
     })
     .await;
 }

@@ -141,6 +141,26 @@ async fn the_task_ends_with_the_last_client() {
 }
 
 #[tokio::test]
+async fn what_goes_with_the_last_client_is_withdrawn_before_the_node_ends() {
+    tokio::time::timeout(PATIENCE, async {
+        let listen: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let first = builder().listen_on(listen).start().await.unwrap();
+        let second = builder().bootstrap(full_address(&first).await).start().await.unwrap();
+        let document = [("text", "hello")].into_iter().collect();
+        let minute = Duration::from_secs(60);
+        let handle = second.client().keep("/sr/host", document, minute).await.unwrap();
+        let view = || first.run(|records| records.store_mut().view(&"/sr/host".into()).unwrap());
+        assert_eq!(view().await.unwrap().len(), 1);
+        let ended = second.ended();
+        drop(handle);
+        ended.await;
+        assert!(view().await.unwrap().is_empty());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn a_node_keeps_its_records_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("records");
