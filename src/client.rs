@@ -141,14 +141,16 @@ impl Client {
     ///
     /// [`replace`](Self::replace) discards the current content instead.
     ///
-    /// If the space has more than 8 KiB
-    /// ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) or 64 updates
-    /// ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)), its oldest
-    /// updates are dropped, with the content that only they have. This is not an error.
+    /// A space holds 8 KiB ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) and 64
+    /// updates ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)). If it
+    /// has no room for one more update, it is replaced with its content and `document`, in as few
+    /// updates as possible. So no content is lost: content that does not fit is refused.
     ///
     /// # Errors
-    /// [`ClientError`]. If no other peer has acknowledged the update, the error is
-    /// [`ClientError::NotAcknowledged`] and carries the publication.
+    /// [`ClientError`]. [`ClientError::Sign`] with
+    /// [`Limit::SPACE_BYTES`](smart_record_core::Limit::SPACE_BYTES) if the space has no room for its
+    /// content and `document`; nothing is changed. If no other peer has acknowledged the update, the
+    /// error is [`ClientError::NotAcknowledged`] and carries the publication.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,

@@ -192,7 +192,7 @@
 //! | [`max_clock_skew`](Limits::with_max_clock_skew) | 5 min | how far ahead of the reader's clock an update may be |
 //! | [`key_bytes`](Limits::with_key_bytes) | 256 | length of a key |
 //! | [`update_bytes`](Limits::with_update_bytes) | 2 KiB | update without its signature |
-//! | [`space_bytes`](Limits::with_space_bytes), [`updates_per_space`](Limits::with_updates_per_space) | 8 KiB, 64 | updates of one writer under one key; the newest stay |
+//! | [`space_bytes`](Limits::with_space_bytes), [`updates_per_space`](Limits::with_updates_per_space) | 8 KiB, 64 | updates of one writer under one key; more content is refused when it is signed |
 //! | [`spaces_per_record`](Limits::with_spaces_per_record) | 1,024 | writers under one key |
 //! | [`document`](Limits::with_document) | 16, 1,024 | depth and nodes of a document |
 //! | [`BehaviourConfig`](behaviour::BehaviourConfig) | | |

@@ -25,6 +25,7 @@ mod history;
 mod incoming;
 mod kept;
 mod limits;
+mod parts;
 mod seq;
 mod signer;
 mod space;

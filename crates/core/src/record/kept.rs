@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::{Limit, LimitExceeded, SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
+use super::{SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
 use crate::{
     node::{Dict, Kind, Node, Predicate, Set, merge_documents, resolve_document, visible_document},
     time::Timestamp,
@@ -98,7 +98,7 @@ impl KeptDocument {
     /// lifetimes. This takes one update, or several if the content does not fit into one. Returns
     /// the last update.
     ///
-    /// If the space has no room for its whole content again, it merges only the kept documents into
+    /// If the space has no room for its whole content again, it only merges the kept documents into
     /// the space.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl KeptDocument {
         let said = signer.space().view(now).map(|view| (view.document, view.expires_at));
         match replace(signer, said.into_iter().chain(resolved(kept.clone(), now)), now) {
             Err(SignError::Update(UpdateError::Limit(_))) => {
-                sign_all(signer, UpdateKind::Merge, resolved(kept, now), now)
+                signer.sign_all(UpdateKind::Merge, resolved(kept, now), now)
             }
             signed => signed,
         }
@@ -160,114 +160,9 @@ fn replace(
 ) -> Result<SignedUpdate, SignError> {
     let mut documents = documents.peekable();
     match documents.peek() {
-        Some(_) => sign_all(signer, UpdateKind::Replace, documents, now),
+        Some(_) => signer.sign_all(UpdateKind::Replace, documents, now),
         None => signer.withdraw(now),
     }
-}
-
-/// Merges these resolved documents and signs them in as few updates as possible. Returns the last
-/// update.
-fn sign_all(
-    signer: &mut SpaceSigner,
-    kind: UpdateKind,
-    documents: impl Iterator<Item = (Dict, Timestamp)>,
-    now: Timestamp,
-) -> Result<SignedUpdate, SignError> {
-    let all = documents
-        .reduce(|(all, ends_at), (more, until)| (merge_documents(all, more), ends_at.max(until)));
-    let (document, ends_at) = all.unwrap_or_default();
-    let document = inheriting(document, ends_at);
-    let mut attempt = signer.clone();
-    let (last, parts) = sign_parts(&mut attempt, kind, document, now, ends_at)?;
-    if kind == UpdateKind::Replace && attempt.space().updates().len() < parts {
-        let limits = signer.limits();
-        let bytes = parts.saturating_mul(limits.update_bytes());
-        let exceeded = LimitExceeded::new(Limit::SPACE_BYTES, bytes, limits.space_bytes());
-        return Err(UpdateError::from(exceeded).into());
-    }
-    *signer = attempt;
-    Ok(last)
-}
-
-/// Signs a document in one update, or in several if it is too large. Returns the last update and
-/// their number.
-fn sign_parts(
-    signer: &mut SpaceSigner,
-    kind: UpdateKind,
-    document: Dict,
-    now: Timestamp,
-    ends_at: Timestamp,
-) -> Result<(SignedUpdate, usize), SignError> {
-    let ttl = ends_at.saturating_since(now);
-    let signed = match kind {
-        UpdateKind::Merge => signer.merge(document.clone(), now, ttl),
-        UpdateKind::Replace => signer.replace(document.clone(), now, ttl),
-    };
-    match signed {
-        Err(SignError::Update(UpdateError::Limit(exceeded)))
-            if [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit) =>
-        {
-            let Some((first, second)) = halves(document) else {
-                return Err(UpdateError::from(exceeded).into());
-            };
-            let (_, some) = sign_parts(signer, kind, first, now, ends_at)?;
-            let (last, more) = sign_parts(signer, UpdateKind::Merge, second, now, ends_at)?;
-            Ok((last, some.saturating_add(more)))
-        }
-        signed => Ok((signed?, 1)),
-    }
-}
-
-/// Splits a document into two that merge into it; `None` if it cannot be split.
-fn halves(document: Dict) -> Option<(Dict, Dict)> {
-    let half = document.len() / 2;
-    let mut pairs = document.into_iter();
-    if half > 0 {
-        let first = pairs.by_ref().take(half).collect();
-        return Some((first, pairs.collect()));
-    }
-    let (key, node) = pairs.next()?;
-    let (first, second) = node_halves(node)?;
-    Some((Dict::from([(key.clone(), first)]), Dict::from([(key, second)])))
-}
-
-/// Splits a node into two that merge into it; `None` if its kind does not merge.
-fn node_halves(node: Node) -> Option<(Node, Node)> {
-    let (first, second) = match node.kind {
-        Kind::Dict(dict) => {
-            let (first, second) = halves(dict)?;
-            (first.into(), second.into())
-        }
-        Kind::Set(set) => {
-            let (first, second) = set_halves(set)?;
-            (first.into(), second.into())
-        }
-        Kind::Predicate(Predicate { tag, positional, named }) => {
-            let (first, second) = if named.is_empty() {
-                let (first, second) = set_halves(positional)?;
-                ((first, named.clone()), (second, named))
-            } else if positional.is_empty() {
-                let (first, second) = halves(named)?;
-                ((positional.clone(), first), (positional, second))
-            } else {
-                ((positional, Dict::new()), (Set::new(), named))
-            };
-            let with = |(positional, named)| {
-                Kind::Predicate(Predicate { tag: tag.clone(), positional, named })
-            };
-            (with(first), with(second))
-        }
-        _ => return None,
-    };
-    let within = |kind| Node { kind, expires_at: node.expires_at };
-    Some((within(first), within(second)))
-}
-
-fn set_halves(set: Set) -> Option<(Set, Set)> {
-    let half = set.len() / 2;
-    let mut elements = set.into_iter();
-    let first: Set = elements.by_ref().take(half).collect();
-    (!first.is_empty()).then(|| (first, elements.collect()))
 }
 
 /// A document without the content that `said` has in the same positions.
@@ -339,23 +234,12 @@ fn node_without(node: Node, newer: &Node) -> Option<Node> {
     Some(Node { kind, expires_at: node.expires_at })
 }
 
-/// A resolved document without the lifetimes that its nodes inherit.
-fn inheriting(document: Dict, parent: Timestamp) -> Dict {
-    document.filter_map(|node| Some(node_inheriting(node, parent)))
-}
-
-fn node_inheriting(node: Node, parent: Timestamp) -> Node {
-    let at = node.expires_at.unwrap_or(parent);
-    let kind = node.kind.filter_map(|child| Some(node_inheriting(child, at)));
-    Node { kind, expires_at: node.expires_at.filter(|at| *at != parent) }
-}
-
 #[cfg(test)]
 mod tests {
     use libp2p_identity::Keypair;
 
     use super::{
-        super::{Limits, SmartRecord, Space},
+        super::{Limit, Limits, SmartRecord, Space},
         *,
     };
     use crate::node::List;
@@ -472,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_space_has_no_room_for_once_more_is_kept_all_the_same() {
+    fn what_the_space_has_no_room_for_is_refused_and_drops_nothing() {
         let mut signer = signer();
         let large = |name: &str, len| Dict::from([(name.to_owned(), "x".repeat(len))]);
         signer.replace(large("a", 1_980), NOW, 10 * MINUTE).unwrap();
@@ -481,15 +365,30 @@ mod tests {
         }
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
         let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
-        // Withdrawing one would drop the other published content.
+        let other = KeptDocument::new(large("other", 1), MINUTE);
         let before = signer.record(NOW);
-        let refused = KeptDocument::new(large("other", 1), MINUTE);
-        let refused = refused.withdraw([&kept], &mut signer, NOW).unwrap_err();
-        assert!(refused.to_string().contains("the space"), "{refused}");
-        assert_eq!(signer.record(NOW), before, "it leaves no trace");
-        let renewed = KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
-        assert_eq!(renewed.kind(), UpdateKind::Merge);
-        assert!(signer.space().view(NOW).unwrap().document.get("kept").is_some());
+        let refused = [
+            kept.sign(&mut signer, NOW),
+            KeptDocument::renew([&kept], &mut signer, NOW),
+            other.withdraw([&kept], &mut signer, NOW),
+            signer.merge(large("f", 500), NOW, MINUTE),
+        ];
+        for refused in refused {
+            let Err(SignError::Update(UpdateError::Limit(exceeded))) = refused else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(exceeded.limit, Limit::SPACE_BYTES);
+            assert!(exceeded.got.unwrap() > exceeded.max);
+            assert_eq!(signer.record(NOW), before, "it leaves no trace");
+        }
+        // Later there is room.
+        let later = NOW.saturating_add(10 * MINUTE);
+        kept.sign(&mut signer, later).unwrap();
+        assert_eq!(signer.space().view(later).unwrap().document, large_of(&kept, later));
+    }
+
+    fn large_of(kept: &KeptDocument, now: Timestamp) -> Dict {
+        resolve_document(kept.document.clone(), now.saturating_add(kept.ttl))
     }
 
     #[test]
