@@ -61,6 +61,8 @@ pub(super) struct Ended {
     pub(super) closest: Closest,
     /// Those of the closest that did not answer.
     pub(super) silent: Vec<PeerId>,
+    /// Whether any peer was asked.
+    pub(super) has_asked: bool,
     pub(super) span: tracing::Span,
 }
 
@@ -419,8 +421,8 @@ impl Operation {
             env.events.push_back(Event::Withheld { key, writers });
         }
         let closest = Closest::of(search, &env.net.size);
-        let silent = search.silent();
-        Ended { lookup, reader, withheld, closest, silent, span: self.span.clone() }
+        let (silent, has_asked) = (search.silent(), search.asked() > 0);
+        Ended { lookup, reader, withheld, closest, silent, has_asked, span: self.span.clone() }
     }
 }
 

@@ -84,6 +84,7 @@ impl KeepHandle {
 
     /// Merges `document` into the kept document and signs the result anew, with the `ttl` given to
     /// [`Client::keep`]. Nothing is removed: a key that `document` lacks keeps its value.
+    /// [`replace`](Self::replace) removes it.
     ///
     /// The new update replaces the earlier updates of the space and repeats their content. So there
     /// is one update, however often this is called; there are more only while the content of the
@@ -97,6 +98,19 @@ impl KeepHandle {
     pub async fn update(&self, document: Dict) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
+    }
+
+    /// Keeps exactly `document` from now on, with the `ttl` given to [`Client::keep`]: what was kept
+    /// before and `document` lacks is withdrawn. Other content of the space stays: other kept
+    /// documents, and what [`Client::publish`] wrote.
+    ///
+    /// As with [`update`](Self::update), the space is one update, however often this is called.
+    ///
+    /// # Errors
+    /// As [`Client::keep`]. On an error the previous document stays kept.
+    pub async fn replace(&self, document: Dict) -> Result<Publication, ClientError> {
+        let HandleInner { key, id, client, .. } = &self.keep;
+        client.write(key.clone(), Write::KeepOnly(*id, document, self.ttl)).await
     }
 
     /// Withdraws the kept document, and nothing else in the space. Replicas retain the withdrawal

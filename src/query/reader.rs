@@ -162,6 +162,9 @@ impl RecordReader {
 
     /// What the read has come to. Before it was told to [finish](ReadStep::Finish), because the
     /// time is up, that is not complete.
+    ///
+    /// An empty reading that [has reached nobody](Reading::has_reached_anyone) does not say that
+    /// there is nothing, unless this node has no peers.
     pub fn into_reading(mut self, now: Timestamp) -> Reading {
         if !self.is_finished {
             self.lookup.time_out();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, NamespaceItem, Namespaces, RecordKey,
-    Registry, Timestamp, ValidationError,
+    Registry, Timestamp, ValidationError, ZeroLifetime,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
     store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
@@ -198,7 +198,9 @@ async fn a_namespace_without_rules() {
     let (alice, _, _) = two_authors();
     // Nobody registered the first; the second has records of another kind; the others have none.
     for key in ["/unheard/of", "/sr/rooms", "notes", ""] {
-        let unregistered = ManagerError::Unregistered(RecordKey::new(key));
+        let rules = Namespaces::<SignedRecordValidator>::empty();
+        let refused = rules.resolve(&key.into()).map(drop).unwrap_err();
+        let unregistered = ManagerError::Refused(refused);
         assert_eq!(alice.publish(key, "x").await, Err(unregistered.clone()));
         assert_eq!(alice.get(key).await, Err(unregistered.clone()));
         assert_eq!(alice.get_record(key).await, Err(unregistered.clone()));
@@ -284,7 +286,8 @@ async fn running_renews_what_is_due_and_ends_when_nothing_helps() {
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
     // A lifetime that ends at once is refused, now and always.
     let refused = alice.keep("/notes/b", "x", Duration::ZERO).await.unwrap_err();
-    assert!(matches!(refused, ManagerError::Refused(error) if error.fault() == Fault::Expired));
+    assert_eq!(refused, ZeroLifetime.into());
+    assert_eq!(refused.to_string(), ZeroLifetime.to_string());
 }
 
 #[tokio::test]

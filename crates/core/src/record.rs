@@ -47,7 +47,7 @@ pub use self::{
     history::SigningHistory,
     incoming::{Incoming, UnverifiedSpace},
     kept::KeptDocument,
-    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES},
+    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, ZeroLifetime},
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},

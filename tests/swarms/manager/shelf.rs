@@ -309,7 +309,7 @@ async fn a_put_that_may_not_be_asks_nobody() {
     let key = RecordKey::new(format!("/own/{}/a", peer_id(2)));
     assert!(matches!(manager.publish(key, "x").await, Err(ManagerError::Refused(_))));
     assert!(matches!(manager.publish(KEY, vec![0; 6_145]).await, Err(ManagerError::Refused(_))));
-    assert!(matches!(manager.publish("/nowhere/a", "x").await, Err(ManagerError::Unregistered(_))));
+    assert!(matches!(manager.publish("/nowhere/a", "x").await, Err(ManagerError::Refused(_))));
     let state = shelf.0.lock().unwrap();
     assert_eq!((state.fetched, state.stored.len()), (0, 0));
 }

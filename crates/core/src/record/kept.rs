@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::{SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
+use super::{SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind, ZeroLifetime};
 use crate::{
     node::{Dict, Kind, Node, Predicate, Set, merge_documents, resolve_document, visible_document},
     time::Timestamp,
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// let (key, minute) = ("/sr/rooms/lobby".into(), Duration::from_secs(60));
 /// let mut signer = SpaceSigner::new(key, Keypair::generate_ed25519(), Limits::default());
-/// let kept = KeptDocument::new([("name", "ada")].into_iter().collect(), 10 * minute);
+/// let kept = KeptDocument::new([("name", "ada")].into_iter().collect(), 10 * minute)?;
 /// let now = Timestamp::from_millis(1_700_000_000_000);
 /// kept.sign(&mut signer, now)?;
 ///
@@ -49,8 +49,12 @@ pub struct KeptDocument {
 
 impl KeptDocument {
     /// A kept document that expires `ttl` after it is signed.
-    pub const fn new(document: Dict, ttl: Duration) -> Self {
-        Self { document, ttl }
+    ///
+    /// # Errors
+    /// [`ZeroLifetime`] if `ttl` is less than a millisecond.
+    pub fn new(document: Dict, ttl: Duration) -> Result<Self, ZeroLifetime> {
+        ZeroLifetime::check(ttl)?;
+        Ok(Self { document, ttl })
     }
 
     /// The lifetime from signing.
@@ -242,13 +246,17 @@ mod tests {
         super::{Limit, Limits, SmartRecord, Space},
         *,
     };
-    use crate::node::List;
+    use crate::{node::List, validator::Fault};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn document(json: &str) -> Dict {
         json.parse().unwrap()
+    }
+
+    fn kept_for(document: Dict, ttl: Duration) -> KeptDocument {
+        KeptDocument::new(document, ttl).unwrap()
     }
 
     fn signer() -> SpaceSigner {
@@ -265,7 +273,7 @@ mod tests {
         signer.merge(document(long), NOW, 10 * MINUTE).unwrap();
         let short = document(r#"{"short": 1, "set": {"/": {"set": [2]}}}"#);
         signer.merge(short, NOW, 3 * MINUTE).unwrap();
-        let kept = KeptDocument::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
+        let kept = kept_for(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
         kept.sign(&mut signer, NOW).unwrap();
         let before = signer.space().clone();
         let later = NOW.saturating_add(2 * MINUTE);
@@ -296,7 +304,7 @@ mod tests {
         };
         let kept = document(1, r#""x": 1, "y": 2"#, 1, r#", "list": [1, 2], "other": [1]"#);
         let newer = document(2, r#""x": 3"#, 2, r#", "list": [1, 2], "new": 1"#);
-        let left = KeptDocument::new(kept, MINUTE).without(&newer).unwrap();
+        let left = kept_for(kept, MINUTE).without(&newer).unwrap();
         let expected = Dict::from([
             ("b", Node::from(Dict::from([("y", 2)]))),
             ("set", Set::from([1]).into()),
@@ -315,7 +323,7 @@ mod tests {
             let nested = [("nested", large)].into_iter().collect();
             signer.merge(nested, NOW, 10 * MINUTE).unwrap();
         }
-        let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
+        let kept = kept_for(document(r#"{"kept": 1}"#), 4 * MINUTE);
         let said = signer.space().view(NOW).unwrap().document;
         for _ in 0..20 {
             KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
@@ -364,8 +372,8 @@ mod tests {
             signer.merge(large(name, 1_980), NOW, 10 * MINUTE).unwrap();
         }
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
-        let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
-        let other = KeptDocument::new(large("other", 1), MINUTE);
+        let kept = kept_for(large("kept", 500), 4 * MINUTE);
+        let other = kept_for(large("other", 1), MINUTE);
         let before = signer.record(NOW);
         let refused = [
             kept.sign(&mut signer, NOW),
@@ -387,6 +395,23 @@ mod tests {
         assert_eq!(signer.space().view(later).unwrap().document, large_of(&kept, later));
     }
 
+    #[test]
+    fn a_lifetime_of_zero_is_one_error_at_every_door() {
+        let mut signer = signer();
+        for ttl in [Duration::ZERO, Duration::from_micros(999)] {
+            assert_eq!(KeptDocument::new(document("{}"), ttl), Err(ZeroLifetime));
+            let merged = signer.merge(document(r#"{"a": 1}"#), NOW, ttl);
+            let replaced = signer.replace(document(r#"{"a": 1}"#), NOW, ttl);
+            for refused in [merged, replaced] {
+                let error = refused.unwrap_err();
+                assert_eq!(error, ZeroLifetime.into());
+                assert_eq!(error.to_string(), ZeroLifetime.to_string());
+                assert_eq!(error.fault(), Fault::Caller);
+            }
+        }
+        assert_eq!(signer.space().updates().len(), 0);
+    }
+
     fn large_of(kept: &KeptDocument, now: Timestamp) -> Dict {
         resolve_document(kept.document.clone(), now.saturating_add(kept.ttl))
     }
@@ -397,9 +422,8 @@ mod tests {
         signer
             .merge(document(r#"{"published": "x", "set": {"/": {"set": [1]}}}"#), NOW, 10 * MINUTE)
             .unwrap();
-        let other = KeptDocument::new(document(r#"{"name": "y"}"#), 2 * MINUTE);
-        let mut kept =
-            KeptDocument::new(document(r#"{"map": "z", "set": {"/": {"set": [2]}}}"#), MINUTE);
+        let other = kept_for(document(r#"{"name": "y"}"#), 2 * MINUTE);
+        let mut kept = kept_for(document(r#"{"map": "z", "set": {"/": {"set": [2]}}}"#), MINUTE);
         let mut longest = 0;
         for n in 0..300 {
             let now = NOW.saturating_add(n * Duration::from_secs(1));
@@ -425,13 +449,13 @@ mod tests {
         let published = r#"{"dict": {"a": 1, "b": 1}, "set": {"/": {"set": [1]}}, "list": [1, 2]}"#;
         signer.merge(document(published), NOW, 9 * MINUTE).unwrap();
         let other = r#"{"dict": {"c": 1}, "set": {"/": {"set": [2]}}}"#;
-        let other = KeptDocument::new(document(other), 2 * MINUTE);
+        let other = kept_for(document(other), 2 * MINUTE);
         let kept = r#"{"dict": {"b": 2, "d": 1}, "set": {"/": {"set": [2, {"in": [3]}]}},
             "only": {"x": 1}, "over": 1, "list": [1, 2, 3], "newer": [1, 1]}"#;
         let mut kept = document(kept);
         let short = Node::from(4).expires_at(NOW.saturating_add(MINUTE / 4));
         kept.insert("short", List::from([short, 5.into()]));
-        let kept = KeptDocument::new(kept, MINUTE);
+        let kept = kept_for(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
         signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
         // A part of the kept document has expired by then.
@@ -445,7 +469,7 @@ mod tests {
         assert_eq!(said, left.to_json());
         // A space without other content is withdrawn.
         let mut alone = super::tests::signer();
-        let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);
+        let kept = kept_for(document(r#"{"a": 1}"#), MINUTE);
         kept.sign(&mut alone, NOW).unwrap();
         let withdrawn = kept.withdraw([], &mut alone, NOW).unwrap();
         assert_eq!(alone.space().view(NOW), None);

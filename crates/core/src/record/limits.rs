@@ -130,6 +130,21 @@ impl LimitExceeded {
     }
 }
 
+/// A lifetime of zero. Instants are milliseconds, so a lifetime below one is zero too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lifetime is zero: it must be at least 1 ms")]
+pub struct ZeroLifetime;
+
+impl ZeroLifetime {
+    /// Checks a lifetime.
+    ///
+    /// # Errors
+    /// [`ZeroLifetime`] if `ttl` is less than a millisecond.
+    pub const fn check(ttl: Duration) -> Result<(), Self> {
+        if ttl.as_millis() == 0 { Err(Self) } else { Ok(()) }
+    }
+}
+
 /// The name and unit of a limit.
 ///
 /// The constants here are for smart records and for limits that all formats share. The limits of a

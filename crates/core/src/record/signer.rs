@@ -14,7 +14,7 @@ use super::{
     SmartRecord,
     extensions::Extensions,
     history::SigningHistory,
-    limits::{Limit, Limits},
+    limits::{Limit, Limits, ZeroLifetime},
     parts::{halves, inheriting},
     seq::Seq,
     space::Space,
@@ -154,8 +154,8 @@ impl SpaceSigner {
     /// content and `document`, in as few updates as possible. Returns the last of them.
     ///
     /// # Errors
-    /// [`SignError`] if replicas would refuse the update (too large, `ttl` zero or too long) or the
-    /// key cannot sign. [`Limit::CLOCK_SKEW`] if the signer [is ahead](Self::is_ahead) of `now`.
+    /// [`SignError`] if replicas would refuse the update (too large, `ttl` too long), `ttl` is zero
+    /// ([`ZeroLifetime`]), or the key cannot sign. [`Limit::CLOCK_SKEW`] if the signer [is ahead](Self::is_ahead) of `now`.
     /// [`Limit::SPACE_BYTES`] or [`Limit::UPDATES_PER_SPACE`] if the space has no room for its
     /// content and `document`. On an error the signer is unchanged: no content is ever dropped to
     /// make room.
@@ -214,7 +214,7 @@ impl SpaceSigner {
         expires_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         if expires_at <= now {
-            return Err(UpdateError::Expired { retain_until: expires_at }.into());
+            return Err(ZeroLifetime.into());
         }
         self.sign(kind, document, now, expires_at, |history, seq| {
             history.retain_until(seq).max(expires_at)
@@ -578,7 +578,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut signer = signer(&Keypair::generate_ed25519());
         let none = signer.merge(says("1"), now, Duration::ZERO);
-        assert!(matches!(none, Err(SignError::Update(UpdateError::Expired { .. }))));
+        assert_eq!(none, Err(ZeroLifetime.into()));
         let long = signer.merge(says("1"), now, 49 * HOUR);
         assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
         let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);
