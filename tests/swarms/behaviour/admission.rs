@@ -7,6 +7,7 @@ use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, ValidationError,
     behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
+    client::ClientError,
     query::ReadPolicy,
     store::StoreEvent,
 };
