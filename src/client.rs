@@ -178,8 +178,10 @@ impl Client {
     /// withdrawn. So `ttl` is how long the document outlives a crash; it is 48 hours at most
     /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
     ///
-    /// Dropping the handle withdraws the document. [`KeepHandle::update`] changes the document any
-    /// number of times. [`KeepHandle::detach`] ends the handle without withdrawing the document.
+    /// Dropping the handle withdraws the document. So `let _ = client.keep(…).await?` withdraws it at
+    /// once; `let _kept = …` keeps it. [`KeepHandle::update`] and [`KeepHandle::replace`] change the
+    /// document any number of times. [`KeepHandle::detach`] ends the handle without withdrawing the
+    /// document.
     ///
     /// Each handle keeps its own document. Several documents under one key are merged into one
     /// space, and each lives for its own `ttl`. A later publication that overwrites a part of a

@@ -43,7 +43,9 @@ impl HandleInner {
 /// Keeps a document alive in the client's own space of a smart record: see [`Client::keep`].
 ///
 /// Dropping it withdraws the document if the swarm is still polled; this does not wait, and a
-/// failure is logged. [`withdraw`](Self::withdraw) waits and returns the result. After a crash, or
+/// failure is logged. So `let _ = client.keep(…).await?` withdraws at once. After a clock was set
+/// back, a withdrawal may have to read the key first; if the last client is dropped with the
+/// handle, it is then given up. [`withdraw`](Self::withdraw) waits and returns the result. After a crash, or
 /// if the swarm is no longer polled, the document lives until its `ttl` is over.
 /// [`detach`](Self::detach) ends the handle without withdrawing the document.
 ///
