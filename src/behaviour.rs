@@ -85,11 +85,13 @@ use smart_record_core::Writer;
 /// What concerns Kademlia itself, its peers, mode and other queries, is done through [`kad_mut`](Self::kad_mut).
 ///
 /// A node serves others once it has a confirmed external address, or its mode is set. Nobody can
-/// confirm that of the first node of a network, so it needs `kad_mut().set_mode(Some(kad::Mode::Server))`.
+/// confirm that of the first node of a network, so it needs
+/// `kad_mut().set_mode(Some(kad::Mode::Server))`.
 ///
-/// Of the addresses that are added for a peer three stay, and no more than 330 bytes of them: replies have to fit into
-/// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
-/// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
+/// Of the addresses that are added for a peer three stay, and no more than 330 bytes of them:
+/// replies have to fit into Kademlia's packets. Which: that by which we are connected, then those
+/// of the widest reach; loopback and link-local ones only of a peer that was met there. A peer with
+/// none that is any good does not stay in the routing table.
 pub struct Behaviour {
     env: Env,
     writer: Writer,

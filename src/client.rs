@@ -148,9 +148,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]. [`ClientError::Sign`] with
-    /// [`Limit::SPACE_BYTES`](smart_record_core::Limit::SPACE_BYTES) if the space has no room for its
-    /// content and `document`; nothing is changed. If no other peer has acknowledged the update, the
-    /// error is [`ClientError::NotAcknowledged`] and carries the publication.
+    /// [`Limit::SPACE_BYTES`](smart_record_core::Limit::SPACE_BYTES) if the space has no room for
+    /// its content and `document`; nothing is changed. If no other peer has acknowledged the
+    /// update, the error is [`ClientError::NotAcknowledged`] and carries the publication.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -178,10 +178,10 @@ impl Client {
     /// withdrawn. So `ttl` is how long the document outlives a crash; it is 48 hours at most
     /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
     ///
-    /// Dropping the handle withdraws the document. So `let _ = client.keep(…).await?` withdraws it at
-    /// once; `let _kept = …` keeps it. [`KeepHandle::update`] and [`KeepHandle::replace`] change the
-    /// document any number of times. [`KeepHandle::detach`] ends the handle without withdrawing the
-    /// document.
+    /// Dropping the handle withdraws the document. So `let _ = client.keep(…).await?` withdraws it
+    /// at once; `let _kept = …` keeps it. [`KeepHandle::update`] and [`KeepHandle::replace`] change
+    /// the document any number of times. [`KeepHandle::detach`] ends the handle without withdrawing
+    /// the document.
     ///
     /// Each handle keeps its own document. Several documents under one key are merged into one
     /// space, and each lives for its own `ttl`. A later publication that overwrites a part of a

@@ -283,8 +283,8 @@
 //! | `Caller` | a call with wrong arguments | the caller |
 //! | `None` of `fault()` | nothing was refused: stopped, timed out, nobody reached, or the storage failed | try again |
 //!
-//! No error: that a node which is alone, with no peer in its routing table, reads its own store, and
-//! that a node which reaches none of its peers reads what it holds itself
+//! No error: that a node which is alone, with no peer in its routing table, reads its own store,
+//! and that a node which reaches none of its peers reads what it holds itself
 //! ([`Reading::has_reached_anyone`](query::Reading::has_reached_anyone)). If it reaches none and
 //! holds nothing, that is [`ClientError::Unreachable`](client::ClientError::Unreachable). A replica
 //! acknowledges what it refuses; [`confirm`](client::Client::confirm) asks who has it.

@@ -34,7 +34,8 @@ pub enum ClientError {
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
     /// No peer could be reached, or no answer could be checked, and this node holds nothing under
-    /// the key: what others hold is unknown. A node without any peer in its routing table is alone and reads its own store.
+    /// the key: what others hold is unknown. A node without any peer in its routing table is alone
+    /// and reads its own store.
     #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
 }

@@ -45,8 +45,8 @@ impl HandleInner {
 /// Dropping it withdraws the document if the swarm is still polled; this does not wait, and a
 /// failure is logged. So `let _ = client.keep(…).await?` withdraws at once. After a clock was set
 /// back, a withdrawal may have to read the key first; if the last client is dropped with the
-/// handle, it is then given up. [`withdraw`](Self::withdraw) waits and returns the result. After a crash, or
-/// if the swarm is no longer polled, the document lives until its `ttl` is over.
+/// handle, it is then given up. [`withdraw`](Self::withdraw) waits and returns the result. After a
+/// crash, or if the swarm is no longer polled, the document lives until its `ttl` is over.
 /// [`detach`](Self::detach) ends the handle without withdrawing the document.
 ///
 /// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
@@ -102,8 +102,8 @@ impl KeepHandle {
         client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
     }
 
-    /// Keeps exactly `document` from now on, with the `ttl` given to [`Client::keep`]: what was kept
-    /// before and `document` lacks is withdrawn. Other content of the space stays: other kept
+    /// Keeps exactly `document` from now on, with the `ttl` given to [`Client::keep`]: what was
+    /// kept before and `document` lacks is withdrawn. Other content of the space stays: other kept
     /// documents, and what [`Client::publish`] wrote.
     ///
     /// As with [`update`](Self::update), the space is one update, however often this is called.

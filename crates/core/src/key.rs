@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 /// The bytes under which a record lives in the DHT.
 ///
-/// The path may be empty or begin with a `/`: `/sr/` and `/sr//x` are keys of smart records like any
-/// other. Keys are never normalised.
+/// The path may be empty or begin with a `/`: `/sr/` and `/sr//x` are keys of smart records like
+/// any other. Keys are never normalised.
 ///
 /// ```
 /// use smart_record_core::RecordKey;

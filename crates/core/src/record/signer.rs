@@ -155,10 +155,10 @@ impl SpaceSigner {
     ///
     /// # Errors
     /// [`SignError`] if replicas would refuse the update (too large, `ttl` too long), `ttl` is zero
-    /// ([`ZeroLifetime`]), or the key cannot sign. [`Limit::CLOCK_SKEW`] if the signer [is ahead](Self::is_ahead) of `now`.
-    /// [`Limit::SPACE_BYTES`] or [`Limit::UPDATES_PER_SPACE`] if the space has no room for its
-    /// content and `document`. On an error the signer is unchanged: no content is ever dropped to
-    /// make room.
+    /// ([`ZeroLifetime`]), or the key cannot sign. [`Limit::CLOCK_SKEW`] if the signer [is
+    /// ahead](Self::is_ahead) of `now`. [`Limit::SPACE_BYTES`] or [`Limit::UPDATES_PER_SPACE`] if
+    /// the space has no room for its content and `document`. On an error the signer is unchanged:
+    /// no content is ever dropped to make room.
     pub fn merge(
         &mut self,
         document: Dict,

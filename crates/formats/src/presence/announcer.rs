@@ -118,8 +118,8 @@ impl Announcer {
     /// countersign the result: see [`ClientSignedAnnouncement::countersign`].
     ///
     /// # Errors
-    /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is too long, or the node is
-    /// the client itself), `ttl` is zero ([`ZeroLifetime`]), or the key cannot sign;
+    /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is too long, or the node
+    /// is the client itself), `ttl` is zero ([`ZeroLifetime`]), or the key cannot sign;
     /// [`Limit::CLOCK_SKEW`](smart_record_core::Limit::CLOCK_SKEW) if the announcer [is
     /// ahead](Self::is_ahead) of `now`.
     pub fn announce(
