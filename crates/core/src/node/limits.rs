@@ -34,7 +34,7 @@ pub enum NodeError {
     /// A Float is NaN, which has no order.
     #[error("a Float that is not a number")]
     NotANumber,
-    /// The bytes of a Link are not a CID.
+    /// The bytes of a Link are not a CID in its only form.
     #[error("a Link that is not a CID")]
     InvalidLink,
     /// The encoding is not canonical: wrong order, a duplicate, a padded number, an unknown field
