@@ -162,6 +162,7 @@ impl Behaviour {
     /// One thing to do besides Kademlia, if there is one.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { env, operations, .. } = self;
+        operations.take_turns(env);
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {
             operations.on_store_event(&event);
             env.events.push_back(Event::Store(event));

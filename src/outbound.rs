@@ -138,6 +138,18 @@ impl Outbound {
         self.deliveries.cancel(id);
     }
 
+    /// The requests that have not ended.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> Vec<(RequestId, PeerId, Request)> {
+        self.deliveries.pending()
+    }
+
+    /// Ends a request as if its peer had.
+    #[cfg(test)]
+    pub(crate) fn end(&mut self, id: RequestId, result: Result<Response, Failure>) {
+        self.deliveries.on_outcome(id, result);
+    }
+
     /// Whether the local peer can be met at an address.
     fn is_own(&self, address: &Multiaddr) -> bool {
         let address = without_peer(address);

@@ -2,10 +2,7 @@
 //!
 //! **Invariants.** It decides nothing and holds nothing that is under way.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use libp2p_identity::PeerId;
 use libp2p_kad as kad;
@@ -14,7 +11,7 @@ use super::{
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
-    network::{Network, OperationId},
+    network::Network,
     rollback::RollbackMemory,
 };
 use crate::{
@@ -29,8 +26,6 @@ use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Times
 pub(super) struct Env {
     pub(super) kad: kad::Behaviour<SmartRecordStore>,
     pub(super) net: Network,
-    /// The operations that wait for room to make a request.
-    pub(super) starved: BTreeSet<OperationId>,
     /// Who was found to be closest to which key.
     pub(super) holders: Holders,
     pub(super) local: PeerId,

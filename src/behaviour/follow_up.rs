@@ -36,8 +36,10 @@ const SECOND_CHECK: Duration = Duration::from_secs(1);
 pub(super) struct FollowUp {
     teller: Teller,
     content: PublicationContent,
-    /// Requests to be made.
+    /// Requests to be made later.
     checks: Vec<Check>,
+    /// Requests to be made as soon as there is room.
+    due: Vec<Check>,
     /// Requests under way.
     checking: BTreeMap<RequestId, Check>,
 }
@@ -51,7 +53,7 @@ struct Check {
 
 impl FollowUp {
     pub(super) const fn new(teller: Teller, content: PublicationContent) -> Self {
-        Self { teller, content, checks: Vec::new(), checking: BTreeMap::new() }
+        Self { teller, content, checks: Vec::new(), due: Vec::new(), checking: BTreeMap::new() }
     }
 
     /// The write has come to this at these peers.
@@ -68,12 +70,13 @@ impl FollowUp {
 
     /// Asks the peers whose time has come.
     pub(super) fn ask(&mut self, env: &mut Env, operation: OperationId, key: &RecordKey) {
-        let Self { checks, checking, .. } = self;
+        let Self { checks, due, checking, .. } = self;
+        let now = env.net.now();
+        due.extend(checks.extract_if(.., |check| check.at <= now));
         let place = Place::of_key(key.as_bytes());
         let request = Request::GetValue { key: Bytes::copy_from_slice(key.as_bytes()) };
         env.net.send(operation, |requests, _, now| {
-            let due = |check: &Check| check.at <= now && requests.has_room(&check.peer);
-            let check = checks.remove(checks.iter().position(due)?);
+            let check = due.remove(due.iter().position(|check| requests.has_room(&check.peer))?);
             let id = requests.begin(check.peer, place.distance_of(&check.peer), now)?;
             checking.insert(id, check);
             Some((id, check.peer, request.clone()))
@@ -125,14 +128,19 @@ impl FollowUp {
         }
     }
 
-    /// When the next peer is to be asked.
+    /// Whether somebody is to be asked as soon as there is room.
+    pub(super) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// When the next peer is to be asked. Those that wait for room have no time of their own.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.checks.iter().map(|check| check.at).min()
     }
 
     /// Whether nobody is to be asked, or has still to answer.
     pub(super) fn is_over(&self) -> bool {
-        self.checks.is_empty() && self.checking.is_empty()
+        self.checks.is_empty() && self.due.is_empty() && self.checking.is_empty()
     }
 }
 

@@ -2,13 +2,17 @@
 //! each is for.
 //!
 //! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request
-//! ends with one [`RequestOutcome`] that is not [`Late`](RequestOutcome::Late), unless its operation is [given
-//! up](Network::give_up).
+//! ends with one [`RequestOutcome`] that is not [`Late`](RequestOutcome::Late), unless its operation
+//! is [given up](Network::give_up). An operation that finds no room for a request lines up, and has
+//! its turn whenever room becomes free, however it does; nobody who came later is served before it.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     task::{Context, Poll},
     time::Duration,
 };
@@ -36,8 +40,17 @@ pub(super) struct Network {
     pub(super) size: NetworkSize,
     requests: Requests,
     askers: BTreeMap<RequestId, OperationId>,
+    /// Operations with requests to make, in the order in which they have lined up.
+    waiting: VecDeque<OperationId>,
+    /// How many of them, from the front, have had their turn in vain since room became free.
+    passed: usize,
+    /// The operation whose turn it is.
+    served: Option<OperationId>,
     addresses: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
+    /// The time of a test. It passes by being looked at, a microsecond at a time.
+    #[cfg(test)]
+    test_time: Option<std::cell::Cell<Duration>>,
     timer: Delay,
     wake_at: Option<Duration>,
 }
@@ -82,8 +95,13 @@ impl Network {
             size: NetworkSize::default(),
             requests: Requests::default(),
             askers: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            passed: 0,
+            served: None,
             addresses: LruCache::new(ADDRESS_BOOK),
             started: Instant::now(),
+            #[cfg(test)]
+            test_time: None,
             timer: Delay::new(Duration::ZERO),
             wake_at: Some(Duration::ZERO),
         }
@@ -91,6 +109,11 @@ impl Network {
 
     /// The time since this began.
     pub(super) fn now(&self) -> Duration {
+        #[cfg(test)]
+        if let Some(time) = &self.test_time {
+            time.set(time.get() + Duration::from_micros(1));
+            return time.get();
+        }
         self.started.elapsed()
     }
 
@@ -98,7 +121,9 @@ impl Network {
         &self.requests
     }
 
-    /// Sends all requests that an operation has to make now: `next` says to whom, and what.
+    /// Sends the requests that an operation has to make now: `next` says to whom, and what. While
+    /// others wait for room, the operation lines up behind them. At its [turn](Self::next_turn) it
+    /// makes one.
     pub(super) fn send(
         &mut self,
         operation: OperationId,
@@ -108,22 +133,55 @@ impl Network {
             Duration,
         ) -> Option<(RequestId, PeerId, Request)>,
     ) {
+        let is_served = self.served == Some(operation);
+        if !is_served && !self.waiting.is_empty() {
+            return self.line_up(operation);
+        }
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
             self.askers.insert(id, operation);
             let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
+            if is_served {
+                self.served = None;
+                return self.line_up(operation);
+            }
         }
     }
 
-    /// Whether an operation has requests under way.
-    pub(super) fn is_asking(&self, operation: OperationId) -> bool {
-        self.askers.values().any(|asker| *asker == operation)
+    /// An operation has more requests to make. It waits for room, unless it has some under way:
+    /// then it goes on when these end.
+    pub(super) fn wait_for_room(&mut self, operation: OperationId) {
+        if self.askers.values().any(|asker| *asker == operation) {
+            return;
+        }
+        if self.served.take_if(|served| *served == operation).is_some() {
+            // It keeps its place.
+            self.waiting.insert(self.passed.min(self.waiting.len()), operation);
+            self.passed = self.passed.saturating_add(1);
+        } else {
+            self.line_up(operation);
+        }
+    }
+
+    /// The next operation that waits for room and may find some. It leaves the line.
+    pub(super) fn next_turn(&mut self) -> Option<OperationId> {
+        let has_place = self.requests.has_place();
+        self.served = has_place.then(|| self.waiting.remove(self.passed)).flatten();
+        self.served
+    }
+
+    fn line_up(&mut self, operation: OperationId) {
+        if !self.waiting.contains(&operation) {
+            self.waiting.push_back(operation);
+        }
     }
 
     /// Ends all requests of an operation.
     pub(super) fn give_up(&mut self, operation: OperationId) {
+        self.waiting.retain(|waiting| *waiting != operation);
+        self.passed = 0;
         let ids = self.askers.iter().filter(|(_, asker)| **asker == operation);
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.askers.remove(&id);
@@ -135,6 +193,7 @@ impl Network {
     /// Takes note of the end of a request.
     pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
+        self.passed = 0;
         let (operation, now) = (self.askers.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
@@ -186,6 +245,7 @@ impl Network {
     }
 
     fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
+        self.passed = 0;
         let (id, peer, operation, outcome) = match finding {
             LookupEvent::Late(id, peer) => (id, peer, *self.askers.get(&id)?, RequestOutcome::Late),
             LookupEvent::Over(id, peer) => {

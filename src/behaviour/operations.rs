@@ -168,11 +168,14 @@ impl Operations {
                         self.take_step(env, step);
                     }
                 }
-                // There may be room now.
-                for operation in std::mem::take(&mut env.starved) {
-                    self.go_on(env, operation);
-                }
             }
+        }
+    }
+
+    /// Has those go on that wait for room, as far as there is some.
+    pub(super) fn take_turns(&mut self, env: &mut Env) {
+        while let Some(operation) = env.net.next_turn() {
+            self.go_on(env, operation);
         }
     }
 

@@ -319,10 +319,7 @@ impl Reads {
             let is_worth_telling = !operation.is_told || operation.has_news;
             return is_worth_telling.then(|| operation.end(env));
         }
-        if !env.net.is_asking(name) {
-            // It waits for a place.
-            env.starved.insert(name);
-        }
+        env.net.wait_for_room(name);
         if !is_settled || operation.is_told {
             return None;
         }

@@ -309,6 +309,7 @@ impl Sends {
         if let Some(follow_up) = &mut sending.follow_up {
             follow_up.ask(env, name, sending.delivery.key());
         }
+        let mut step = None;
         if let Target::Known { answering, is_guess } = sending.target {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
@@ -323,24 +324,19 @@ impl Sends {
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
-            let step = match is_over || is_enough {
-                true => sending.tell(env.net.now()),
-                false => None,
-            };
+            if is_over || is_enough {
+                step = sending.tell(env.net.now());
+            }
             if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
                 env.net.give_up(name);
                 self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
                 return step;
             }
-            if is_over || step.is_some() {
-                return step;
-            }
         }
-        if !env.net.is_asking(name) && !sending.is_waiting() {
-            // It waits for a place.
-            env.starved.insert(name);
+        if sending.has_requests() {
+            env.net.wait_for_room(name);
         }
-        None
+        step
     }
 }
 
@@ -421,9 +417,11 @@ impl Sending {
         }
     }
 
-    /// Whether it waits for something else than room for a request.
-    fn is_waiting(&self) -> bool {
-        matches!(self.target, Target::Read) || self.delivery.is_over()
+    /// Whether it has something to ask or to send.
+    fn has_requests(&self) -> bool {
+        matches!(self.target, Target::Search(_))
+            || self.delivery.has_next()
+            || self.follow_up.as_ref().is_some_and(FollowUp::is_due)
     }
 
     /// When its deadline comes, or somebody is to be asked back.

@@ -158,6 +158,12 @@ impl Deliveries {
         self.events.pop_front()
     }
 
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> Vec<(RequestId, PeerId, Request)> {
+        let pending = self.pending.iter();
+        pending.map(|(id, it)| (*id, it.peer, Request::clone(&it.request))).collect()
+    }
+
     /// Sends what waits for a connection to a peer, or dials the peer.
     fn go_on(&mut self, peer: PeerId) {
         let connection = self.connections.get(&peer).and_then(|all| all.last()).copied();

@@ -154,6 +154,11 @@ impl Delivery {
         taken
     }
 
+    /// Whether somebody is to be sent a chunk.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Whether nobody is to be sent anything any more, or has still to answer.
     pub(crate) fn is_over(&self) -> bool {
         self.peers.values().all(|parcel| matches!(parcel.stage, Stage::Taken | Stage::Failed))

@@ -141,9 +141,13 @@ impl Requests {
     /// Whether a request to this peer can begin now.
     pub fn has_room(&self, peer: &PeerId) -> bool {
         let to_peer = self.per_peer.get(peer).copied().unwrap_or(0);
-        let has_place = self.under_way.len() < self.config.max
-            || self.under_way.values().any(|request| request.late_at.is_some());
-        has_place && to_peer < self.config.max_per_peer
+        to_peer < self.config.max_per_peer && self.has_place()
+    }
+
+    /// Whether a request to a peer that has none can begin now.
+    pub fn has_place(&self) -> bool {
+        self.under_way.len() < self.config.max
+            || self.under_way.values().any(|request| request.late_at.is_some())
     }
 
     /// Begins a request to a peer at this distance from its target, if there is
