@@ -238,7 +238,9 @@ impl Network {
             self.timer.reset(sleep.min(LONGEST_SLEEP));
         }
         if self.timer.poll_unpin(cx).is_ready() {
-            self.wake_at = None;
+            // Nothing waits until then, so the next poll sets the timer, which stays ready until it
+            // is set.
+            self.wake_at = Some(Duration::ZERO);
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -1,7 +1,11 @@
 //! A behaviour without a swarm: the test answers its requests, and has the time pass.
 
 use std::{
-    task::{Context, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -10,6 +14,7 @@ use libp2p_identity::{Keypair, PeerId};
 use libp2p_swarm::NetworkBehaviour;
 use smart_record_core::{AcceptAny, Dict, Registry};
 
+use super::Network;
 use crate::{
     behaviour::{Behaviour, BehaviourConfig},
     client::{Client, ClientError},
@@ -20,6 +25,16 @@ use crate::{
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
+
+/// Number of times that the task was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 /// A behaviour that knows some servers.
 struct Node {
@@ -109,6 +124,24 @@ fn is_find(request: &Request) -> bool {
 
 fn text(text: &str) -> Dict {
     [("text", text)].into_iter().collect()
+}
+
+#[test]
+fn a_timer_that_has_fired_wakes_once() {
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut network = Network::new(PeerId::random(), libp2p_kad::PROTOCOL_NAME);
+    while wakes.0.load(Ordering::SeqCst) == 0 {
+        assert!(matches!(network.poll(&mut cx, Some(Duration::ZERO)), Poll::Pending));
+        std::thread::yield_now();
+    }
+    assert!(network.poll(&mut cx, None).is_pending());
+    let before = wakes.0.load(Ordering::SeqCst);
+    for _ in 0..10 {
+        assert!(network.poll(&mut cx, None).is_pending());
+    }
+    assert_eq!(wakes.0.load(Ordering::SeqCst), before);
 }
 
 #[test]
