@@ -42,7 +42,7 @@ use self::{
 pub(crate) use self::{
     deliveries::Ended,
     handler::Handler,
-    message::{InvalidAnswer, Record, Request, Response},
+    message::{Closer, InvalidAnswer, Record, Request, Response},
 };
 use crate::addresses::without_peer;
 
@@ -55,13 +55,13 @@ pub(crate) enum Failure {
     /// No address of the peer is known that a transport of this node can dial. It says nothing about the peer.
     #[error("no address is known that this node can dial")]
     NoAddress,
-    /// Nobody, or another peer, was met at the peer's addresses.
+    /// Nobody, or another peer, was met at the peer's addresses, or the connection was closed twice.
     #[error("the peer cannot be reached at its addresses")]
     Unreachable,
     /// The peer does not speak the protocol: it is a client, or belongs to another DHT.
     #[error("the peer does not serve this DHT")]
     Unsupported,
-    /// The peer closed the stream, or the connection twice, or left the stream unnegotiated for ten seconds.
+    /// The peer closed the stream, or left it unnegotiated for ten seconds.
     #[error("the stream was closed before the answer")]
     Closed,
     /// What the peer has sent is no answer to the request.

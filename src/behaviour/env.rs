@@ -21,6 +21,7 @@ use crate::{
     store::{Origin, SmartRecordStore, ValidatedRecord},
 };
 use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
+use smart_record_lookup::Lookup;
 
 /// Kademlia with its store, and what goes with it.
 pub(super) struct Env {
@@ -54,6 +55,14 @@ impl Env {
             let counter = counter(counters);
             *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
         });
+    }
+
+    /// Tells the user of peers that a search has found closer to a key than is plausible.
+    pub(super) fn tell_implausible(&mut self, key: &RecordKey, search: &Lookup) {
+        let peers = search.implausible(&self.net.size);
+        if !peers.is_empty() {
+            self.events.push_back(Event::Implausible { key: key.clone(), peers });
+        }
     }
 
     /// The rules of a key under which there are spaces.

@@ -36,6 +36,8 @@ const SECOND_CHECK: Duration = Duration::from_secs(1);
 pub(super) struct FollowUp {
     teller: Teller,
     content: PublicationContent,
+    /// How many more peers are to be asked back, once the call has returned.
+    unchecked: usize,
     /// Requests to be made later.
     checks: Vec<Check>,
     /// Requests to be made as soon as there is room.
@@ -52,8 +54,9 @@ struct Check {
 }
 
 impl FollowUp {
-    pub(super) const fn new(teller: Teller, content: PublicationContent) -> Self {
-        Self { teller, content, checks: Vec::new(), due: Vec::new(), checking: BTreeMap::new() }
+    pub(super) fn new(teller: Teller, content: PublicationContent) -> Self {
+        let (checks, due) = (Vec::new(), Vec::new());
+        Self { teller, content, unchecked: 0, checks, due, checking: BTreeMap::new() }
     }
 
     /// The write has come to this at these peers.
@@ -63,9 +66,18 @@ impl FollowUp {
 
     /// The call returns now; these peers have acknowledged the write, the closest first.
     pub(super) fn begin(&mut self, peers: &[PeerId], now: Duration) {
-        let at = now.saturating_add(FIRST_CHECK);
-        let checks = peers.iter().take(CHECKED);
-        self.checks = checks.map(|peer| Check { peer: *peer, at, is_second: false }).collect();
+        self.unchecked = CHECKED;
+        peers.iter().for_each(|peer| self.on_acknowledged(*peer, now));
+    }
+
+    /// A peer has acknowledged the write. It is asked back if the call has returned and not enough
+    /// others are.
+    pub(super) fn on_acknowledged(&mut self, peer: PeerId, now: Duration) {
+        if let Some(left) = self.unchecked.checked_sub(1) {
+            self.unchecked = left;
+            let at = now.saturating_add(FIRST_CHECK);
+            self.checks.push(Check { peer, at, is_second: false });
+        }
     }
 
     /// Asks the peers whose time has come.

@@ -26,11 +26,14 @@ use libp2p_swarm::StreamProtocol;
 use smart_record_lookup::{self as lookup, LookupEvent, NetworkSize, RequestId, Requests};
 use web_time::Instant;
 
-use crate::outbound::{Ended, Failure, Outbound, Request, Response};
+use crate::outbound::{Closer, Ended, Failure, Outbound, Request, Response};
 
 /// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups
 /// name.
 const ADDRESS_BOOK: usize = 2_048;
+/// How many peers that have left the routing table are remembered. A guess: more than it loses in
+/// an hour.
+const EVICTED: usize = 1_024;
 /// The timer never sleeps for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -46,7 +49,10 @@ pub(super) struct Network {
     passed: usize,
     /// The operation whose turn it is.
     served: Option<OperationId>,
-    addresses: LruCache<PeerId, Vec<Multiaddr>>,
+    /// Where peers are met, as two guides have told.
+    addresses: LruCache<PeerId, Vec<(PeerId, Vec<Multiaddr>)>>,
+    /// The addresses of peers that have left the routing table.
+    evicted: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
     /// The time of a test. It passes by being looked at, a microsecond at a time.
     #[cfg(test)]
@@ -84,8 +90,6 @@ pub(super) enum NetworkEvent {
     },
     /// The peer answers no more.
     Evict(PeerId),
-    /// The peer answers again, and was met at these addresses.
-    Readmit(PeerId, Vec<Multiaddr>),
 }
 
 impl Network {
@@ -99,6 +103,7 @@ impl Network {
             passed: 0,
             served: None,
             addresses: LruCache::new(ADDRESS_BOOK),
+            evicted: LruCache::new(EVICTED),
             started: Instant::now(),
             #[cfg(test)]
             test_time: None,
@@ -140,7 +145,7 @@ impl Network {
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
             self.askers.insert(id, operation);
-            let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
+            let addresses = self.addresses_of(&peer);
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
             if is_served {
@@ -197,12 +202,9 @@ impl Network {
         let (operation, now) = (self.askers.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
-                self.requests.on_answer(id, now)?;
-                for closer in &answer.closer {
-                    if !closer.addresses.is_empty() {
-                        self.addresses.insert(closer.peer, closer.addresses.clone());
-                    }
-                }
+                // Another request may have displaced it just now.
+                self.requests.on_answer(id, now);
+                self.learn_addresses(peer, &answer.closer);
                 RequestOutcome::Answered(answer)
             }
             Err(failure) => {
@@ -213,9 +215,32 @@ impl Network {
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 
-    /// A peer leaves the routing table with these addresses.
-    pub(super) fn remember(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.addresses.insert(peer, addresses);
+    /// Takes note of addresses that a guide has told. What it told earlier does not count any more;
+    /// what another one told last does, so that no single liar hides where a peer is met.
+    fn learn_addresses(&mut self, guide: PeerId, closer: &[Closer]) {
+        for Closer { peer, addresses } in closer.iter().filter(|it| !it.addresses.is_empty()) {
+            let mut told = self.addresses.remove(peer).unwrap_or_default();
+            told.retain(|(other, _)| *other != guide);
+            told.truncate(1);
+            told.insert(0, (guide, addresses.clone()));
+            self.addresses.insert(*peer, told);
+        }
+    }
+
+    fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        let told = self.addresses.get(peer).into_iter().flatten();
+        told.flat_map(|(_, addresses)| addresses).cloned().collect()
+    }
+
+    /// A peer has left the routing table, where it had these addresses.
+    pub(super) fn on_evicted(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.evicted.insert(peer, addresses);
+    }
+
+    /// The addresses with which a peer that answers is to be put back into the routing table; none
+    /// if it has not left it.
+    pub(super) fn readmit(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.evicted.remove(peer).unwrap_or_default()
     }
 
     /// What has come about because time has passed, or of peers. Wakes the task when there is more,
@@ -255,10 +280,6 @@ impl Network {
                 (id, peer, self.askers.remove(&id)?, RequestOutcome::Silent)
             }
             LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
-            LookupEvent::Readmit(peer) => {
-                let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
-                return Some(NetworkEvent::Readmit(peer, addresses));
-            }
         };
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }

@@ -145,16 +145,16 @@ impl Operations {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
                     tracing::debug!(%peer, "answers no more and leaves the routing table");
                     env.count(|c| &mut c.evicted, 1);
-                    env.net.remember(peer, entry.node.value.into_vec());
-                }
-            }
-            NetworkEvent::Readmit(peer, addresses) => {
-                for address in addresses {
-                    env.kad.add_address(&peer, address);
+                    env.net.on_evicted(peer, entry.node.value.into_vec());
                 }
             }
             NetworkEvent::Request { id, operation, peer, outcome } => {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
+                if matches!(outcome, RequestOutcome::Answered(_)) {
+                    for address in env.net.readmit(&peer) {
+                        env.kad.add_address(&peer, address);
+                    }
+                }
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();

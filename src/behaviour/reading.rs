@@ -32,6 +32,10 @@ use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 /// that is under way then may take.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
+/// From how many peers of the routing table a search starts. A guess: where identify has filled the
+/// table with clients, some servers are among them.
+const START: usize = 64;
+
 /// The reads that are under way.
 #[derive(Default)]
 pub(super) struct Reads {
@@ -315,7 +319,7 @@ impl Reads {
         if read.is_over(&env.net.size) {
             env.net.give_up(name);
             let operation = self.under_way.remove(&id)?;
-            operation.read.search().measure(&mut env.net.size);
+            operation.read.measure(&mut env.net.size, now);
             let is_worth_telling = !operation.is_told || operation.has_news;
             return is_worth_telling.then(|| operation.end(env));
         }
@@ -395,10 +399,7 @@ impl Operation {
             env.count(|c| &mut c.reads, 1);
             // The first was counted when it began.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
-            let peers = search.implausible(&env.net.size);
-            if !peers.is_empty() {
-                env.events.push_back(Event::Implausible { key: lookup.key().clone(), peers });
-            }
+            env.tell_implausible(lookup.key(), search);
         }
         let now = env.now();
         let record = lookup.joined().record();
@@ -425,7 +426,8 @@ impl Operation {
 pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
-    let start: Vec<_> = start.take(env.bounds.closest).collect();
+    let start: Vec<_> = start.take(START).collect();
+    env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
 }

@@ -281,7 +281,7 @@ impl Sends {
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.delivery, request, outcome);
         } else if !sending.searching.contains(&request) {
-            sending.on_delivered(peer, outcome);
+            sending.on_delivered(peer, outcome, env.net.now());
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {
@@ -355,9 +355,10 @@ impl Sending {
         if !search.is_settled(env.net.requests(), &env.net.size, env.net.now()) {
             return;
         }
-        search.measure(&mut env.net.size);
-        let closest = Closest::of(search, &env.net.size);
         let now = env.net.now();
+        search.measure(&mut env.net.size, now);
+        env.tell_implausible(delivery.key(), search);
+        let closest = Closest::of(search, &env.net.size);
         env.holders.set(delivery.key().clone(), closest.clone(), None, now);
         self.send_to(closest, &self.content.chunks().into(), false);
     }
@@ -383,12 +384,15 @@ impl Sending {
         self.note(peers, ReplicaState::Sent);
     }
 
-    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome) {
+    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome, now: Duration) {
         let state = match outcome {
             RequestOutcome::Answered(_) => {
                 tracing::trace!(%peer, "has taken a chunk");
                 if !self.delivery.on_taken(peer) {
                     return;
+                }
+                if let Some(follow_up) = &mut self.follow_up {
+                    follow_up.on_acknowledged(peer, now);
                 }
                 ReplicaState::Acknowledged
             }

@@ -115,7 +115,8 @@ impl Deliveries {
                     pending.is_sent_again = true;
                     pending.stage = Stage::Waiting;
                 }
-                _ => self.on_outcome(id, Err(Failure::Closed)),
+                // Behind what takes connections there may be nobody.
+                _ => self.on_outcome(id, Err(Failure::Unreachable)),
             }
         }
         self.go_on(peer);
@@ -372,7 +373,7 @@ mod tests {
         deliveries.on_closed(second, peer);
         assert_eq!(events(&mut deliveries), ["send 1", "send 1"]);
         deliveries.on_closed(first, peer);
-        assert_eq!(events(&mut deliveries), ["failed 1 Closed"]);
+        assert_eq!(events(&mut deliveries), ["failed 1 Unreachable"]);
 
         let only = connection();
         deliveries.on_established(only, peer);

@@ -64,6 +64,14 @@ impl Read {
         &self.search
     }
 
+    /// Adds what it has found to an estimate of the network's size. One that has ended early has not
+    /// found the closest peers.
+    pub(crate) fn measure(&self, size: &mut NetworkSize, now: Duration) {
+        if !self.has_ended {
+            self.search.measure(size, now);
+        }
+    }
+
     /// Next peer to ask for the record, if one is to be asked now.
     pub(crate) fn next(
         &mut self,

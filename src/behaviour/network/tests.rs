@@ -10,15 +10,18 @@ use std::{
 };
 
 use futures::FutureExt;
+use libp2p_core::Multiaddr;
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_swarm::NetworkBehaviour;
+use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 use smart_record_core::{AcceptAny, Dict, Registry};
 
-use super::Network;
+use smart_record_lookup::Place;
+
+use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
-    behaviour::{Behaviour, BehaviourConfig},
+    behaviour::{Behaviour, BehaviourConfig, Event},
     client::{Client, ClientError},
-    outbound::{Request, Response},
+    outbound::{Closer, Failure, Request, Response},
     query::{ReadOptions, ReadPolicy, Reading},
     store::{SmartRecordStore, StoreConfig},
 };
@@ -41,13 +44,18 @@ struct Node {
     behaviour: Behaviour,
     client: Client,
     servers: Vec<PeerId>,
+    events: Vec<Event>,
 }
 
 type Call<T> = futures::future::LocalBoxFuture<'static, Result<T, ClientError>>;
 
 impl Node {
     fn new(servers: usize) -> Self {
-        let config = BehaviourConfig::default().with_replication_interval(None);
+        Self::with_config(servers, BehaviourConfig::default())
+    }
+
+    fn with_config(servers: usize, config: BehaviourConfig) -> Self {
+        let config = config.with_replication_interval(None);
         let keypair = Keypair::generate_ed25519();
         let registry = Registry::default().with_fallback(AcceptAny::default());
         let local = keypair.public().to_peer_id();
@@ -57,16 +65,20 @@ impl Node {
         behaviour.env.net.test_time = Some(Duration::ZERO.into());
         let servers: Vec<_> = std::iter::repeat_with(PeerId::random).take(servers).collect();
         for server in &servers {
-            let address = "/ip4/192.0.2.1/tcp/4001".parse().unwrap();
+            let address = "/ip4/8.8.8.1/tcp/4001".parse().unwrap();
             behaviour.kad_mut().add_address(server, address);
         }
-        Self { behaviour, client, servers }
+        Self { behaviour, client, servers, events: Vec::new() }
     }
 
     /// Does what is to be done now.
     fn poll(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        while self.behaviour.poll(&mut cx).is_ready() {}
+        while let Poll::Ready(event) = self.behaviour.poll(&mut cx) {
+            if let ToSwarm::GenerateEvent(event) = event {
+                self.events.push(event);
+            }
+        }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -100,13 +112,43 @@ impl Node {
 
     /// The oldest request for which this is true is answered. Returns whether there is one.
     fn answer(&mut self, is_one: impl Fn(&Request) -> bool) -> bool {
+        self.end(is_one, Ok(Response::default())).is_some()
+    }
+
+    /// The oldest request for which this is true ends. Returns to whom it was.
+    fn end(
+        &mut self,
+        is_one: impl Fn(&Request) -> bool,
+        result: Result<Response, Failure>,
+    ) -> Option<PeerId> {
         let outbound = &mut self.behaviour.env.net.outbound;
-        let oldest = outbound.pending().into_iter().find(|(_, _, request)| is_one(request));
-        if let Some((id, ..)) = &oldest {
-            outbound.end(*id, Ok(Response::default()));
-            self.poll();
+        let mut pending = outbound.pending().into_iter();
+        let (id, peer, _) = pending.find(|(_, _, request)| is_one(request))?;
+        outbound.end(id, result);
+        self.poll();
+        Some(peer)
+    }
+
+    /// Whether a peer is in the routing table, and where it is met.
+    fn addresses(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        let kad = self.behaviour.kad_mut();
+        let bucket = kad.kbucket(*peer)?;
+        let entry = bucket.iter().find(|entry| entry.node.key.preimage() == peer)?;
+        Some(entry.node.value.iter().cloned().collect())
+    }
+
+    /// The node takes the network for one of hardly any peers.
+    fn believe_in_no_peers(&mut self) {
+        let net = &mut self.behaviour.env.net;
+        let now = net.now();
+        for n in 0..5_u32 {
+            let target = Place::of_key(&n.to_be_bytes());
+            let far = std::iter::repeat_with(PeerId::random)
+                .map(|peer| target.distance_of(&peer))
+                .find(|distance| distance.as_share() > 0.9);
+            net.size.on_closest(target, 2, &far.unwrap(), now);
         }
-        oldest.is_some()
+        assert!(net.size.estimate().unwrap() < 1.2);
     }
 }
 
@@ -213,4 +255,135 @@ fn reads_that_follow_one_another_leave_room_for_a_write() {
         }
     }
     panic!("the write is starved");
+}
+
+#[test]
+fn an_acknowledgement_that_comes_after_the_call_is_asked_back() {
+    let config = BehaviourConfig::default().with_write_deadline(500 * MS);
+    let mut node = Node::with_config(1, config);
+    let client = node.client.clone();
+    let mut publish = node.begin(async move { client.publish("/sr/a", text("x"), 60 * S).await });
+    assert!(node.answer(is_get));
+    node.pass(600 * MS);
+    let published = (&mut publish).now_or_never().unwrap();
+    assert!(matches!(published, Err(ClientError::NotAcknowledged(_))));
+    assert!(node.answer(is_put));
+    node.pass(200 * MS);
+    assert_eq!(node.asked(is_get), 1);
+}
+
+#[test]
+fn behind_the_closest_known_peers_that_are_clients_servers_are_found() {
+    let mut node = Node::new(80);
+    let mut get = node.get(0, 10 * S);
+    let mut clients = 0;
+    while clients < 22 && node.end(is_get, Err(Failure::Unsupported)).is_some() {
+        clients += 1;
+    }
+    let mut servers = 0;
+    while node.answer(is_get) {
+        servers += 1;
+    }
+    assert!(clients == 22 && servers >= 20, "{clients} and {servers}");
+    assert!((&mut get).now_or_never().unwrap().unwrap().is_complete());
+}
+
+#[test]
+fn a_silent_peer_leaves_the_routing_table_as_often_as_it_takes_and_comes_back_as_it_was() {
+    let mut node = Node::new(1);
+    let silent = node.servers[0];
+    let other: Multiaddr = "/ip4/8.8.8.66/tcp/66".parse().unwrap();
+    let evict = |node: &mut Node| {
+        let Behaviour { env, operations, .. } = &mut node.behaviour;
+        operations.on_news(env, NetworkEvent::Evict(silent));
+        node.poll();
+    };
+    let addresses = node.addresses(&silent).unwrap();
+    evict(&mut node);
+    assert_eq!(node.addresses(&silent), None);
+    assert_eq!(node.behaviour.counters().evicted, 1);
+    // Others have put it back, and it is still silent.
+    node.behaviour.kad_mut().add_address(&silent, addresses[0].clone());
+    evict(&mut node);
+    assert_eq!(node.addresses(&silent), None);
+    assert_eq!(node.behaviour.counters().evicted, 2);
+    // A liar tells of it meanwhile.
+    let liar = PeerId::random();
+    node.behaviour.kad_mut().add_address(&liar, "/ip4/8.8.8.8/tcp/1".parse().unwrap());
+    let _get = node.get(0, 10 * S);
+    let lie = Closer { peer: silent, addresses: vec![other] };
+    let answer = Response { closer: vec![lie], ..Response::default() };
+    assert_eq!(node.end(is_get, Ok(answer)), Some(liar));
+    assert_eq!(node.end(is_get, Ok(Response::default())), Some(silent));
+    assert_eq!(node.addresses(&silent), Some(addresses));
+    // One that was never there does not come in by an answer.
+    let mut node = Node::new(0);
+    evict(&mut node);
+    assert_eq!((node.behaviour.counters().evicted, node.addresses(&silent)), (0, None));
+}
+
+#[test]
+fn where_a_peer_is_met_two_guides_tell() {
+    let mut network = Network::new(PeerId::random(), libp2p_kad::PROTOCOL_NAME);
+    let [peer, honest, liar] = [(); 3].map(|()| PeerId::random());
+    let at = |n: usize| vec![format!("/ip4/8.8.8.{n}/tcp/1").parse::<Multiaddr>().unwrap()];
+    let tell = |network: &mut Network, guide, addresses| {
+        network.learn_addresses(guide, &[Closer { peer, addresses }]);
+    };
+    tell(&mut network, honest, at(1));
+    for n in 100..110 {
+        tell(&mut network, liar, at(n));
+        assert_eq!(network.addresses_of(&peer), [at(n), at(1)].concat());
+    }
+    tell(&mut network, honest, at(2));
+    assert_eq!(network.addresses_of(&peer), [at(2), at(109)].concat());
+    tell(&mut network, PeerId::random(), at(3));
+    assert_eq!(network.addresses_of(&peer), [at(3), at(2)].concat());
+}
+
+#[test]
+fn the_answer_to_a_request_that_was_just_displaced_counts() {
+    let mut node = Node::new(64);
+    let gets: Vec<_> = (0..11).map(|n| node.get(n, 60 * S)).collect();
+    assert_eq!(node.asked(is_get), 64);
+    let net = &mut node.behaviour.env.net;
+    let (id, peer, _) = net.outbound.pending().into_iter().next().unwrap();
+    net.requests.cancel(id);
+    let ended = Ended { id, peer, result: Ok(Response::default()) };
+    let news = net.on_ended(ended);
+    assert!(matches!(
+        news,
+        Some(NetworkEvent::Request { outcome: RequestOutcome::Answered(_), .. })
+    ));
+    drop(gets);
+}
+
+#[test]
+fn peers_closer_than_is_plausible_are_told_by_reads_and_by_searches() {
+    for (key, is_put) in [("/sr/a", false), ("/any/value", true)] {
+        let mut node = Node::new(0);
+        let place = Place::of_key(key.as_bytes());
+        let close: Vec<_> = std::iter::repeat_with(PeerId::random)
+            .filter(|peer| place.distance_of(peer).as_share() < 0.5)
+            .take(12)
+            .collect();
+        for peer in &close {
+            let address = "/ip4/8.8.8.1/tcp/4001".parse().unwrap();
+            node.behaviour.kad_mut().add_address(peer, address);
+        }
+        node.believe_in_no_peers();
+        let client = node.client.clone();
+        let _call = node.begin(async move {
+            match is_put {
+                true => client.put(key, "x").await.map(drop),
+                false => client.get(key).await.map(drop),
+            }
+        });
+        while node.answer(|_| true) {}
+        let told = node.events.iter().find_map(|event| match event {
+            Event::Implausible { key, peers } => Some((key.clone(), peers.len())),
+            _ => None,
+        });
+        assert_eq!(told, Some((key.into(), 12)));
+    }
 }

@@ -204,6 +204,27 @@ fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
 }
 
 #[test]
+fn the_estimate_follows_a_network_that_grows_and_one_that_shrinks() {
+    for seed in 0..3 {
+        let [small, large] = [25, 300].map(|size| Network::new(&mut Random::new(100 + seed), size));
+        for (before, after) in [(&small, &large), (&large, &small)] {
+            let mut node = Node::default();
+            for n in 0..64 {
+                node.run(before, before.lookup(0, key(n), LookupKind::Value));
+            }
+            for n in 64..128 {
+                node.run(after, after.lookup(0, key(n), LookupKind::Value));
+            }
+            let (estimate, peers) = (node.size.estimate().unwrap(), after.peers.len() as f64);
+            assert!((0.6..1.6).contains(&(estimate / peers)), "{estimate} of {peers}");
+            let outcome = node.run(after, after.lookup(0, key(128), LookupKind::Value));
+            assert_eq!((outcome.closest.len(), outcome.implausible.len()), (20, 0));
+            assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+        }
+    }
+}
+
+#[test]
 fn one_liar_ends_no_lookup_early() {
     let mut random = Random::new(9);
     let mut network = Network::new(&mut random, 1_000);

@@ -200,6 +200,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn run(&mut self, network: &Network, mut lookup: Lookup) -> Outcome {
         type Event = (RequestId, PeerId, Result<Vec<PeerId>, Failure>);
+        self.size.forget_old(self.now);
         let (begun, target) = (self.now, lookup.target());
         let mut events = BTreeMap::<(Duration, usize), Event>::new();
         let (mut asked, mut settled, mut most_under_way) = (Vec::new(), None, 0);
@@ -209,7 +210,7 @@ impl Node {
                 match finding {
                     LookupEvent::Late(_, peer) => lookup.on_late(&peer),
                     LookupEvent::Over(_, peer) => lookup.on_failure(&peer, Failure::Silent),
-                    LookupEvent::Evict(_) | LookupEvent::Readmit(_) => {}
+                    LookupEvent::Evict(_) => {}
                 }
             }
             while let Some((id, peer)) = lookup.next(requests, size, *now) {
@@ -244,7 +245,7 @@ impl Node {
         }
         let implausible = lookup.implausible(&self.size);
         let closest = lookup.closest(&self.size);
-        lookup.measure(&mut self.size);
+        lookup.measure(&mut self.size, self.now);
         Outcome {
             closest,
             implausible,
