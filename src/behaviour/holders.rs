@@ -102,6 +102,13 @@ impl Holders {
         self.joiners.insert(peer, ());
     }
 
+    /// A read has shown that a peer lacks something. It may not have been sent that, but somebody may
+    /// also have joined what it showed before in its place: it is read again before it is written
+    /// to.
+    pub(super) fn on_behind(&mut self, peer: &PeerId) {
+        self.joiners.remove(peer);
+    }
+
     pub(super) fn forget(&mut self, key: &RecordKey) {
         self.keys.remove(key);
     }
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!(holders.known(&key, 100 * S), None);
         assert_eq!(holders.joining(&key), [joins]);
         assert!(holders.joins(&joins) && !holders.joins(&plain));
+        holders.on_behind(&joins);
+        assert!(!holders.joins(&joins) && holders.joining(&key).is_empty());
     }
 
     #[test]

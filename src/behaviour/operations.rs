@@ -364,6 +364,7 @@ impl Operations {
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
         let (repairs, is_close) = lookup.repairs(&env.local);
+        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
         self.sends.repair(env, &lookup, &repairs);
         self.admission.keep(env, &lookup, is_close);
         if let Reader::Sending(id) = reader {

@@ -13,15 +13,18 @@ use futures::FutureExt;
 use libp2p_core::Multiaddr;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
-use smart_record_core::{AcceptAny, Dict, Registry};
+use smart_record_core::{
+    AcceptAny, Clock, Dict, Limits, RecordKey, Registry, SmartRecord, SpaceSigner,
+};
 
 use smart_record_lookup::Place;
 
 use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
+    SystemClock,
     behaviour::{Behaviour, BehaviourConfig, Event},
     client::{Client, ClientError},
-    outbound::{Closer, Failure, Request, Response},
+    outbound::{Closer, Failure, Record, Request, Response},
     query::{ReadOptions, ReadPolicy, Reading},
     store::{SmartRecordStore, StoreConfig},
 };
@@ -99,9 +102,13 @@ impl Node {
     }
 
     fn get(&mut self, n: usize, deadline: Duration) -> Call<Reading> {
-        let client = self.client.clone();
+        self.get_key(format!("/sr/{n}"), deadline)
+    }
+
+    fn get_key(&mut self, key: impl Into<RecordKey>, deadline: Duration) -> Call<Reading> {
+        let (client, key) = (self.client.clone(), key.into());
         let options = ReadOptions::from(ReadPolicy::Settled).with_deadline(deadline);
-        self.begin(async move { client.get_with(format!("/sr/{n}"), options).await })
+        self.begin(async move { client.get_with(key, options).await })
     }
 
     /// The requests that are under way for which this is true.
@@ -386,4 +393,36 @@ fn peers_closer_than_is_plausible_are_told_by_reads_and_by_searches() {
         });
         assert_eq!(told, Some((key.into(), 12)));
     }
+}
+
+#[test]
+fn a_holder_that_is_found_behind_does_not_pass_for_one_that_joins() {
+    let mut node = Node::new(1);
+    let server = node.servers[0];
+    let client = node.client.clone();
+    let _publish = node.begin(async move { client.publish("/sr/a", text("x"), 60 * S).await });
+    assert!(node.answer(is_get));
+    let pending = node.behaviour.env.net.outbound.pending();
+    let sent = pending.iter().find_map(|(_, _, request)| match request {
+        Request::PutValue { record, .. } => Some(record.value.clone()),
+        _ => None,
+    });
+    let limits = Limits::default();
+    let mut both = SmartRecord::decode(&"/sr/a".into(), sent.unwrap(), &limits).unwrap();
+    let mut signer = SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), limits);
+    let now = SystemClock.now();
+    signer.merge(text("y"), now, 60 * S).unwrap();
+    let other = signer.record(now);
+    both.join(other.clone()).unwrap();
+    let shows = |record: &SmartRecord| {
+        let record = Record { value: record.encode().into(), publisher: None, ttl: None };
+        Ok(Response { record: Some(record), ..Response::default() })
+    };
+    assert!(node.answer(is_put));
+    node.pass(200 * MS);
+    assert!(node.end(is_get, shows(&both)).is_some());
+    assert!(node.behaviour.env.holders.joins(&server), "it has shown more than it was sent");
+    let _get = node.get_key("/sr/a", 10 * S);
+    assert!(node.end(is_get, shows(&other)).is_some());
+    assert!(!node.behaviour.env.holders.joins(&server), "somebody has written over it");
 }

@@ -55,6 +55,26 @@ fn the_closest_are_found_in_few_steps() {
 }
 
 #[test]
+fn lookups_at_the_same_time_share_the_room_of_a_node_and_all_find_the_closest() {
+    let mut random = Random::new(12);
+    let mut network = Network::new(&mut random, 500);
+    network.turn(&mut random, 20, || Kind::Silent);
+    let mut node = Node::default();
+    let lookups = (0..40).map(|n| network.lookup(0, key(n), LookupKind::Value));
+    let outcomes = node.run_all(&network, lookups);
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let own = network.peers[0].id;
+        let closest = network.closest(key(n)).into_iter().filter(|id| *id != own).take(20);
+        for peer in closest.filter(|peer| network.is_honest(peer)) {
+            assert!(outcome.closest.contains(&peer), "lookup {n}");
+        }
+        assert!(outcome.has_quorum && outcome.most_under_way <= 64);
+        assert!(outcome.over <= 20 * SECOND, "{:?}", outcome.over);
+    }
+    assert_eq!(outcomes[0].most_under_way, 64, "the node was full");
+}
+
+#[test]
 fn a_lookup_is_the_same_each_time() {
     let run = || {
         let mut random = Random::new(2);
