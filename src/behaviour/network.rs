@@ -1,10 +1,10 @@
-//! Requests of our own: the transport, how many there are and for how long, and which operation
-//! each is for.
+//! Requests of this node to peers: transport, number, timeouts, and the operation each belongs to.
 //!
-//! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request
-//! ends with one [`RequestOutcome`] that is not [`Late`](RequestOutcome::Late), unless its operation
-//! is [given up](Network::give_up). An operation that finds no room for a request lines up, and has
-//! its turn whenever room becomes free, however it does; nobody who came later is served before it.
+//! **Invariants.** Time is monotonic and independent of the store's clock. Each request ends with
+//! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is
+//! [cancelled](Network::cancel_all). An operation without a free request slot is queued and advanced
+//! when a slot becomes free, for whatever reason. The queue is first in, first out, with one request
+//! a turn.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
@@ -28,13 +28,13 @@ use web_time::Instant;
 
 use crate::outbound::{Closer, Ended, Failure, Outbound, Request, Response};
 
-/// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups
-/// name.
+/// Maximum number of peers whose addresses, as named in answers, are remembered. A guess: the
+/// number that fifty lookups name.
 const ADDRESS_BOOK: usize = 2_048;
-/// How many peers that have left the routing table are remembered. A guess: more than it loses in
-/// an hour.
+/// Maximum number of evicted peers whose addresses are remembered. A guess: more than the routing
+/// table loses within an hour.
 const EVICTED: usize = 1_024;
-/// The timer never sleeps for longer.
+/// Maximum sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Requests to peers in Kademlia's protocol.
@@ -42,44 +42,44 @@ pub(super) struct Network {
     pub(super) outbound: Outbound,
     pub(super) size: NetworkSize,
     requests: Requests,
-    askers: BTreeMap<RequestId, OperationId>,
-    /// Operations with requests to make, in the order in which they have lined up.
-    waiting: VecDeque<OperationId>,
-    /// How many of them, from the front, have had their turn in vain since room became free.
-    passed: usize,
+    operation_of: BTreeMap<RequestId, OperationId>,
+    /// Operations that wait for a free request slot, in the order of their turns.
+    queue: VecDeque<OperationId>,
+    /// Number of operations at the front of the queue that found no slot since one became free.
+    skipped: usize,
     /// The operation whose turn it is.
-    served: Option<OperationId>,
-    /// Where peers are met, as two guides have told.
+    current: Option<OperationId>,
+    /// Addresses of peers as named by the two latest guides.
     addresses: LruCache<PeerId, Vec<(PeerId, Vec<Multiaddr>)>>,
-    /// The addresses of peers that have left the routing table.
+    /// Addresses of peers evicted from the routing table.
     evicted: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
-    /// The time of a test. It passes by being looked at, a microsecond at a time.
+    /// Simulated time. Each call of `now` adds a microsecond.
     #[cfg(test)]
     test_time: Option<std::cell::Cell<Duration>>,
     timer: Delay,
     wake_at: Option<Duration>,
 }
 
-/// Name of a read or a sending that is under way.
+/// Id of a read or a send operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OperationId {
     Read(u64),
     Send(u64),
 }
 
-/// What has become of a request.
+/// Outcome of a request.
 #[derive(Debug)]
 pub(super) enum RequestOutcome {
     Answered(Response),
     Failed(Failure),
-    /// It was not answered in its time.
+    /// No answer until the request was over.
     Silent,
-    /// It is past its time, and may still be answered.
+    /// Past its time; may still be answered.
     Late,
 }
 
-/// Something that a request or a peer has come to.
+/// An event of a request or a peer.
 #[derive(Debug)]
 pub(super) enum NetworkEvent {
     Request {
@@ -88,7 +88,7 @@ pub(super) enum NetworkEvent {
         peer: PeerId,
         outcome: RequestOutcome,
     },
-    /// The peer answers no more.
+    /// The peer no longer answers and is to leave the routing table.
     Evict(PeerId),
 }
 
@@ -98,10 +98,10 @@ impl Network {
             outbound: Outbound::new(local, protocol),
             size: NetworkSize::default(),
             requests: Requests::default(),
-            askers: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            passed: 0,
-            served: None,
+            operation_of: BTreeMap::new(),
+            queue: VecDeque::new(),
+            skipped: 0,
+            current: None,
             addresses: LruCache::new(ADDRESS_BOOK),
             evicted: LruCache::new(EVICTED),
             started: Instant::now(),
@@ -112,7 +112,7 @@ impl Network {
         }
     }
 
-    /// The time since this began.
+    /// Time since creation.
     pub(super) fn now(&self) -> Duration {
         #[cfg(test)]
         if let Some(time) = &self.test_time {
@@ -126,9 +126,9 @@ impl Network {
         &self.requests
     }
 
-    /// Sends the requests that an operation has to make now: `next` says to whom, and what. While
-    /// others wait for room, the operation lines up behind them. At its [turn](Self::next_turn) it
-    /// makes one.
+    /// Sends the requests of an operation that can be sent now. `next` returns the next one. If
+    /// others are queued, the operation is queued behind them. At its [turn](Self::next_turn) it
+    /// sends one request.
     pub(super) fn send(
         &mut self,
         operation: OperationId,
@@ -138,71 +138,72 @@ impl Network {
             Duration,
         ) -> Option<(RequestId, PeerId, Request)>,
     ) {
-        let is_served = self.served == Some(operation);
-        if !is_served && !self.waiting.is_empty() {
-            return self.line_up(operation);
+        let has_turn = self.current == Some(operation);
+        if !has_turn && !self.queue.is_empty() {
+            return self.enqueue(operation);
         }
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
-            self.askers.insert(id, operation);
+            self.operation_of.insert(id, operation);
             let addresses = self.addresses_of(&peer);
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
-            if is_served {
-                self.served = None;
-                return self.line_up(operation);
+            if has_turn {
+                self.current = None;
+                return self.enqueue(operation);
             }
         }
     }
 
-    /// An operation has more requests to make. It waits for room, unless it has some under way:
-    /// then it goes on when these end.
-    pub(super) fn wait_for_room(&mut self, operation: OperationId) {
-        if self.askers.values().any(|asker| *asker == operation) {
+    /// Queues an operation that has further requests, unless some of its requests are under way: it
+    /// then advances when these end.
+    pub(super) fn wait_for_slot(&mut self, operation: OperationId) {
+        if self.operation_of.values().any(|owner| *owner == operation) {
             return;
         }
-        if self.served.take_if(|served| *served == operation).is_some() {
-            // It keeps its place.
-            self.waiting.insert(self.passed.min(self.waiting.len()), operation);
-            self.passed = self.passed.saturating_add(1);
+        if self.current.take_if(|current| *current == operation).is_some() {
+            // It found no slot and keeps its place.
+            self.queue.insert(self.skipped.min(self.queue.len()), operation);
+            self.skipped = self.skipped.saturating_add(1);
         } else {
-            self.line_up(operation);
+            self.enqueue(operation);
         }
     }
 
-    /// The next operation that waits for room and may find some. It leaves the line.
+    /// Removes the next operation from the queue whose turn it is, if a request slot may be free
+    /// for it.
     pub(super) fn next_turn(&mut self) -> Option<OperationId> {
-        let has_place = self.requests.has_place();
-        self.served = has_place.then(|| self.waiting.remove(self.passed)).flatten();
-        self.served
+        let has_slot = self.requests.has_slot();
+        self.current = has_slot.then(|| self.queue.remove(self.skipped)).flatten();
+        self.current
     }
 
-    fn line_up(&mut self, operation: OperationId) {
-        if !self.waiting.contains(&operation) {
-            self.waiting.push_back(operation);
+    fn enqueue(&mut self, operation: OperationId) {
+        if !self.queue.contains(&operation) {
+            self.queue.push_back(operation);
         }
     }
 
-    /// Ends all requests of an operation.
-    pub(super) fn give_up(&mut self, operation: OperationId) {
-        self.waiting.retain(|waiting| *waiting != operation);
-        self.passed = 0;
-        let ids = self.askers.iter().filter(|(_, asker)| **asker == operation);
+    /// Cancels all requests of an operation.
+    pub(super) fn cancel_all(&mut self, operation: OperationId) {
+        self.queue.retain(|queued| *queued != operation);
+        self.skipped = 0;
+        let ids = self.operation_of.iter().filter(|(_, owner)| **owner == operation);
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.askers.remove(&id);
+            self.operation_of.remove(&id);
             self.requests.cancel(id);
             self.outbound.cancel(id);
         }
     }
 
-    /// Takes note of the end of a request.
+    /// Handles the end of a request.
     pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
-        self.passed = 0;
-        let (operation, now) = (self.askers.remove(&id)?, self.now());
+        self.skipped = 0;
+        let (operation, now) = (self.operation_of.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
-                // Another request may have displaced it just now.
+                // Counts here even if another request has displaced it just now.
                 self.requests.on_answer(id, now);
                 self.learn_addresses(peer, &answer.closer);
                 RequestOutcome::Answered(answer)
@@ -215,35 +216,35 @@ impl Network {
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 
-    /// Takes note of addresses that a guide has told. What it told earlier does not count any more;
-    /// what another one told last does, so that no single liar hides where a peer is met.
+    /// Remembers the addresses of the peers named in an answer: of each, those from the two latest
+    /// guides, so that a single liar cannot replace the true ones.
     fn learn_addresses(&mut self, guide: PeerId, closer: &[Closer]) {
         for Closer { peer, addresses } in closer.iter().filter(|it| !it.addresses.is_empty()) {
-            let mut told = self.addresses.remove(peer).unwrap_or_default();
-            told.retain(|(other, _)| *other != guide);
-            told.truncate(1);
-            told.insert(0, (guide, addresses.clone()));
-            self.addresses.insert(*peer, told);
+            let mut named = self.addresses.remove(peer).unwrap_or_default();
+            named.retain(|(other, _)| *other != guide);
+            named.truncate(1);
+            named.insert(0, (guide, addresses.clone()));
+            self.addresses.insert(*peer, named);
         }
     }
 
     fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
-        let told = self.addresses.get(peer).into_iter().flatten();
-        told.flat_map(|(_, addresses)| addresses).cloned().collect()
+        let named = self.addresses.get(peer).into_iter().flatten();
+        named.flat_map(|(_, addresses)| addresses).cloned().collect()
     }
 
-    /// A peer has left the routing table, where it had these addresses.
+    /// Remembers the addresses of a peer that has left the routing table.
     pub(super) fn on_evicted(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         self.evicted.insert(peer, addresses);
     }
 
-    /// The addresses with which a peer that answers is to be put back into the routing table; none
-    /// if it has not left it.
+    /// Returns the addresses with which a peer that answers returns to the routing table; none if it
+    /// was not evicted.
     pub(super) fn readmit(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
         self.evicted.remove(peer).unwrap_or_default()
     }
 
-    /// What has come about because time has passed, or of peers. Wakes the task when there is more,
+    /// Returns the next event that is due because time has passed. Wakes the task for the next one,
     /// and at `wake_at`.
     pub(super) fn poll(
         &mut self,
@@ -252,8 +253,8 @@ impl Network {
     ) -> Poll<NetworkEvent> {
         let now = self.now();
         while let Some(finding) = self.requests.poll(now) {
-            if let Some(news) = self.on_finding(finding) {
-                return Poll::Ready(news);
+            if let Some(event) = self.on_finding(finding) {
+                return Poll::Ready(event);
             }
         }
         let wake_at = self.requests.next_at().into_iter().chain(wake_at).min();
@@ -263,8 +264,7 @@ impl Network {
             self.timer.reset(sleep.min(LONGEST_SLEEP));
         }
         if self.timer.poll_unpin(cx).is_ready() {
-            // Nothing waits until then, so the next poll sets the timer, which stays ready until it
-            // is set.
+            // Makes the next poll reset the timer, which is ready until then.
             self.wake_at = Some(Duration::ZERO);
             cx.waker().wake_by_ref();
         }
@@ -272,12 +272,14 @@ impl Network {
     }
 
     fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
-        self.passed = 0;
+        self.skipped = 0;
         let (id, peer, operation, outcome) = match finding {
-            LookupEvent::Late(id, peer) => (id, peer, *self.askers.get(&id)?, RequestOutcome::Late),
+            LookupEvent::Late(id, peer) => {
+                (id, peer, *self.operation_of.get(&id)?, RequestOutcome::Late)
+            }
             LookupEvent::Over(id, peer) => {
                 self.outbound.cancel(id);
-                (id, peer, self.askers.remove(&id)?, RequestOutcome::Silent)
+                (id, peer, self.operation_of.remove(&id)?, RequestOutcome::Silent)
             }
             LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
         };
@@ -286,7 +288,7 @@ impl Network {
 }
 
 impl RequestOutcome {
-    /// What a failure says about the peer; `None` if this is none.
+    /// What a failed request says about the peer; `None` if it did not fail.
     pub(super) fn failure(&self) -> Option<lookup::Failure> {
         match self {
             Self::Failed(failure) => Some(failure.into()),

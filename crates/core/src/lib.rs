@@ -22,6 +22,7 @@ mod data;
 mod debug;
 mod key;
 mod node;
+mod peer;
 mod proto;
 mod protobuf;
 mod record;
@@ -42,6 +43,7 @@ pub use crate::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
         Path, PathError, Predicate, SerdeError, Set, codec,
     },
+    peer::{peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
         Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,

@@ -140,11 +140,11 @@ impl Requests {
     /// Whether a request to this peer can begin now.
     pub fn has_room(&self, peer: &PeerId) -> bool {
         let to_peer = self.per_peer.get(peer).copied().unwrap_or(0);
-        to_peer < self.config.max_per_peer && self.has_place()
+        to_peer < self.config.max_per_peer && self.has_slot()
     }
 
     /// Whether a request to a peer that has none can begin now.
-    pub fn has_place(&self) -> bool {
+    pub fn has_slot(&self) -> bool {
         self.under_way.len() < self.config.max
             || self.under_way.values().any(|request| request.late_at.is_some())
     }
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_told_with_each_silence_until_it_answers() {
+    fn an_evicted_peer_is_reported_with_each_silence_until_it_answers() {
         let mut requests = Requests::default();
         let (silent, other) = (PeerId::random(), PeerId::random());
         let mut told = Vec::new();

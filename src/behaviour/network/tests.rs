@@ -1,4 +1,4 @@
-//! A behaviour without a swarm: the test answers its requests, and has the time pass.
+//! A behaviour without a swarm: the test answers its requests and sets the time.
 
 use std::{
     sync::{
@@ -74,7 +74,7 @@ impl Node {
         Self { behaviour, client, servers, events: Vec::new() }
     }
 
-    /// Does what is to be done now.
+    /// Polls the behaviour until it is pending.
     fn poll(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(event) = self.behaviour.poll(&mut cx) {
@@ -111,18 +111,18 @@ impl Node {
         self.begin(async move { client.get_with(key, options).await })
     }
 
-    /// The requests that are under way for which this is true.
+    /// Number of matching requests under way.
     fn asked(&self, is_one: impl Fn(&Request) -> bool) -> usize {
         let pending = self.behaviour.env.net.outbound.pending();
         pending.iter().filter(|(_, _, request)| is_one(request)).count()
     }
 
-    /// The oldest request for which this is true is answered. Returns whether there is one.
+    /// Answers the oldest matching request. Returns whether there is one.
     fn answer(&mut self, is_one: impl Fn(&Request) -> bool) -> bool {
         self.end(is_one, Ok(Response::default())).is_some()
     }
 
-    /// The oldest request for which this is true ends. Returns to whom it was.
+    /// Ends the oldest matching request. Returns its peer.
     fn end(
         &mut self,
         is_one: impl Fn(&Request) -> bool,
@@ -136,7 +136,7 @@ impl Node {
         Some(peer)
     }
 
-    /// Whether a peer is in the routing table, and where it is met.
+    /// Addresses of a peer in the routing table.
     fn addresses(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         let kad = self.behaviour.kad_mut();
         let bucket = kad.kbucket(*peer)?;
@@ -144,7 +144,7 @@ impl Node {
         Some(entry.node.value.iter().cloned().collect())
     }
 
-    /// The node takes the network for one of hardly any peers.
+    /// Sets the estimated network size to about one.
     fn believe_in_no_peers(&mut self) {
         let net = &mut self.behaviour.env.net;
         let now = net.now();
@@ -176,7 +176,7 @@ fn text(text: &str) -> Dict {
 }
 
 #[test]
-fn a_timer_that_has_fired_wakes_once() {
+fn a_fired_timer_wakes_the_task_once() {
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
     let mut cx = Context::from_waker(&waker);
@@ -194,27 +194,27 @@ fn a_timer_that_has_fired_wakes_once() {
 }
 
 #[test]
-fn who_is_to_be_asked_back_waits_for_room_and_holds_up_nobody() {
+fn a_due_check_without_a_free_slot_waits_and_does_not_spin() {
     let mut node = Node::new(1);
     let client = node.client.clone();
     let mut publish = node.begin(async move { client.publish("/sr/a", text("x"), 60 * S).await });
     assert!(node.answer(is_get) && node.answer(is_put));
     assert_eq!((&mut publish).now_or_never().unwrap().unwrap().peers, node.servers);
     let gets: Vec<_> = (0..8).map(|n| node.get(n, 60 * S)).collect();
-    assert_eq!(node.asked(is_get), 8, "as many as a peer is asked at a time");
-    // Now it would be asked back.
+    assert_eq!(node.asked(is_get), 8, "the limit per peer");
+    // The check is due.
     let now = node.behaviour.env.net.now();
     node.pass(100 * MS);
-    assert!(node.behaviour.env.net.now() < now + S, "it does not spin");
+    assert!(node.behaviour.env.net.now() < now + S, "the poll spins");
     for mut get in gets {
         assert!(node.answer(is_get));
         assert!((&mut get).now_or_never().unwrap().is_ok());
     }
-    assert_eq!(node.asked(is_get), 1, "it is asked back");
+    assert_eq!(node.asked(is_get), 1, "the check");
 }
 
 #[test]
-fn a_value_that_is_put_while_there_is_no_room_is_sent_later() {
+fn a_put_begun_without_a_free_slot_is_sent_later() {
     let mut node = Node::new(1);
     let gets: Vec<_> = (0..8).map(|n| node.get(n, 60 * S)).collect();
     let client = node.client.clone();
@@ -227,7 +227,7 @@ fn a_value_that_is_put_while_there_is_no_room_is_sent_later() {
 }
 
 #[test]
-fn room_that_is_free_because_somebody_gave_up_is_used() {
+fn slots_of_cancelled_requests_are_used() {
     let mut node = Node::new(1);
     let impatient: Vec<_> = (0..8).map(|n| node.get(n, 100 * MS)).collect();
     let mut patient = node.get(9, 10 * S);
@@ -240,17 +240,17 @@ fn room_that_is_free_because_somebody_gave_up_is_used() {
 }
 
 #[test]
-fn reads_that_follow_one_another_leave_room_for_a_write() {
+fn consecutive_reads_do_not_starve_a_write() {
     let mut node = Node::new(20);
     let mut gets: Vec<_> = (0..63).map(|n| node.get(n, 60 * S)).collect();
-    assert_eq!(node.asked(is_get), 64, "as many as a node asks at a time");
+    assert_eq!(node.asked(is_get), 64, "the limit of the node");
     let client = node.client.clone();
     let mut publish = node.begin(async move { client.publish("/sr/a", text("x"), 60 * S).await });
     let mut ended = 0;
     for _ in 0..64 * 20 * 2 {
         if let Some(published) = (&mut publish).now_or_never() {
             assert_eq!(published.unwrap().peers.len(), 11, "a majority");
-            assert!(ended > 0, "nor are reads starved");
+            assert!(ended > 0, "reads are starved");
             return;
         }
         assert!(node.answer(|_| true));
@@ -265,7 +265,7 @@ fn reads_that_follow_one_another_leave_room_for_a_write() {
 }
 
 #[test]
-fn an_acknowledgement_that_comes_after_the_call_is_asked_back() {
+fn an_acknowledgement_after_the_call_is_followed_up() {
     let config = BehaviourConfig::default().with_write_deadline(500 * MS);
     let mut node = Node::with_config(1, config);
     let client = node.client.clone();
@@ -280,7 +280,7 @@ fn an_acknowledgement_that_comes_after_the_call_is_asked_back() {
 }
 
 #[test]
-fn behind_the_closest_known_peers_that_are_clients_servers_are_found() {
+fn a_read_finds_servers_behind_20_clients_in_the_routing_table() {
     let mut node = Node::new(80);
     let mut get = node.get(0, 10 * S);
     let mut clients = 0;
@@ -296,25 +296,25 @@ fn behind_the_closest_known_peers_that_are_clients_servers_are_found() {
 }
 
 #[test]
-fn a_silent_peer_leaves_the_routing_table_as_often_as_it_takes_and_comes_back_as_it_was() {
+fn an_evicted_peer_returns_with_its_own_addresses() {
     let mut node = Node::new(1);
     let silent = node.servers[0];
     let other: Multiaddr = "/ip4/8.8.8.66/tcp/66".parse().unwrap();
     let evict = |node: &mut Node| {
         let Behaviour { env, operations, .. } = &mut node.behaviour;
-        operations.on_news(env, NetworkEvent::Evict(silent));
+        operations.on_network_event(env, NetworkEvent::Evict(silent));
         node.poll();
     };
     let addresses = node.addresses(&silent).unwrap();
     evict(&mut node);
     assert_eq!(node.addresses(&silent), None);
     assert_eq!(node.behaviour.counters().evicted, 1);
-    // Others have put it back, and it is still silent.
+    // Somebody adds it again, and it is still silent.
     node.behaviour.kad_mut().add_address(&silent, addresses[0].clone());
     evict(&mut node);
     assert_eq!(node.addresses(&silent), None);
     assert_eq!(node.behaviour.counters().evicted, 2);
-    // A liar tells of it meanwhile.
+    // A liar names it at another address.
     let liar = PeerId::random();
     node.behaviour.kad_mut().add_address(&liar, "/ip4/8.8.8.8/tcp/1".parse().unwrap());
     let _get = node.get(0, 10 * S);
@@ -323,14 +323,14 @@ fn a_silent_peer_leaves_the_routing_table_as_often_as_it_takes_and_comes_back_as
     assert_eq!(node.end(is_get, Ok(answer)), Some(liar));
     assert_eq!(node.end(is_get, Ok(Response::default())), Some(silent));
     assert_eq!(node.addresses(&silent), Some(addresses));
-    // One that was never there does not come in by an answer.
+    // A peer that was not in the table is not added.
     let mut node = Node::new(0);
     evict(&mut node);
     assert_eq!((node.behaviour.counters().evicted, node.addresses(&silent)), (0, None));
 }
 
 #[test]
-fn where_a_peer_is_met_two_guides_tell() {
+fn addresses_come_from_the_two_latest_guides() {
     let mut network = Network::new(PeerId::random(), libp2p_kad::PROTOCOL_NAME);
     let [peer, honest, liar] = [(); 3].map(|()| PeerId::random());
     let at = |n: usize| vec![format!("/ip4/8.8.8.{n}/tcp/1").parse::<Multiaddr>().unwrap()];
@@ -349,7 +349,7 @@ fn where_a_peer_is_met_two_guides_tell() {
 }
 
 #[test]
-fn the_answer_to_a_request_that_was_just_displaced_counts() {
+fn the_answer_to_a_displaced_request_counts() {
     let mut node = Node::new(64);
     let gets: Vec<_> = (0..11).map(|n| node.get(n, 60 * S)).collect();
     assert_eq!(node.asked(is_get), 64);
@@ -366,7 +366,7 @@ fn the_answer_to_a_request_that_was_just_displaced_counts() {
 }
 
 #[test]
-fn peers_closer_than_is_plausible_are_told_by_reads_and_by_searches() {
+fn reads_and_searches_report_implausible_peers() {
     for (key, is_put) in [("/sr/a", false), ("/any/value", true)] {
         let mut node = Node::new(0);
         let place = Place::of_key(key.as_bytes());
@@ -396,7 +396,7 @@ fn peers_closer_than_is_plausible_are_told_by_reads_and_by_searches() {
 }
 
 #[test]
-fn a_holder_that_is_found_behind_does_not_pass_for_one_that_joins() {
+fn a_holder_found_behind_is_not_known_to_join() {
     let mut node = Node::new(1);
     let server = node.servers[0];
     let client = node.client.clone();

@@ -50,7 +50,7 @@ pub enum NodeError {
     /// A Float is NaN, which has no order.
     #[error("a Float that is not a number")]
     NotANumber,
-    /// The bytes of a Link are not a CID.
+    /// The bytes of a Link are not a CID in its only form.
     #[error("a Link that is not a CID")]
     InvalidLink,
     /// The encoding is not canonical: wrong order, a duplicate, a padded number, an unknown field
@@ -166,6 +166,12 @@ fn dict_to_wire(dict: &Dict) -> proto::Dict {
     proto::Dict { pairs }
 }
 
+/// The CID in these bytes, if they are its only form. The decoder of `cid` ignores trailing bytes
+/// and the excess bits of a varint of more than 64 bits.
+fn link(bytes: &[u8]) -> Option<Cid> {
+    Cid::try_from(bytes).ok().filter(|cid| cid.to_bytes() == bytes)
+}
+
 struct Decoder {
     limits: DocumentLimits,
     nodes_left: usize,
@@ -192,9 +198,7 @@ impl Decoder {
             Some(Wire::Float(v)) => Kind::Float(Float::new(v).ok_or(NodeError::NotANumber)?),
             Some(Wire::String(v)) => Kind::String(v),
             Some(Wire::Bytes(v)) => Kind::Bytes(v.into()),
-            Some(Wire::Link(v)) => {
-                Kind::Link(Cid::try_from(&v[..]).map_err(|_| NodeError::InvalidLink)?)
-            }
+            Some(Wire::Link(v)) => Kind::Link(link(&v).ok_or(NodeError::InvalidLink)?),
             Some(Wire::Set(v)) => Kind::Set(self.elements(v.elements, depth_left)?),
             Some(Wire::Dict(v)) => Kind::Dict(self.dict(v.pairs, depth_left)?),
             Some(Wire::Predicate(v)) => Kind::Predicate(Predicate {

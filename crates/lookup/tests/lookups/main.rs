@@ -55,7 +55,7 @@ fn the_closest_are_found_in_few_steps() {
 }
 
 #[test]
-fn lookups_at_the_same_time_share_the_room_of_a_node_and_all_find_the_closest() {
+fn concurrent_lookups_share_the_limit_of_a_node_and_find_the_closest() {
     let mut random = Random::new(12);
     let mut network = Network::new(&mut random, 500);
     network.turn(&mut random, 20, || Kind::Silent);
@@ -224,7 +224,7 @@ fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
 }
 
 #[test]
-fn the_estimate_follows_a_network_that_grows_and_one_that_shrinks() {
+fn the_estimate_follows_a_growing_and_a_shrinking_network() {
     for seed in 0..3 {
         let [small, large] = [25, 300].map(|size| Network::new(&mut Random::new(100 + seed), size));
         for (before, after) in [(&small, &large), (&large, &small)] {

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
-use libp2p_smart_record::{Clock, Dict, Predicate, RecordKey, SystemClock};
+use libp2p_smart_record::{Clock, Dict, Predicate, RecordKey, SystemClock, client::ClientError};
 use smart_record_services::{
     DialPolicy, Outcome, RequestRefusal, Service, ServiceEvent, SmartTag, dialable, findings,
 };
@@ -113,7 +113,8 @@ async fn the_sweep_finds_a_request_even_if_other_records_change_all_the_time() {
                 for n in 0_u64.. {
                     let key = RecordKey::new(format!("/sr/busy/{}", n % 40));
                     let said: Dict = [("n", n.to_string())].into_iter().collect();
-                    client.publish(key, said, MINUTE).await.unwrap();
+                    let published = client.publish(key, said, MINUTE).await;
+                    published.or_else(ClientError::into_publication).unwrap();
                 }
             }
         };
