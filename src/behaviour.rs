@@ -184,6 +184,7 @@ impl Behaviour {
     /// Does one unit of the behaviour's own work, if there is any.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { env, operations, .. } = self;
+        operations.advance_waiting(env);
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {
             operations.on_store_event(&event);
             env.events.push_back(Event::Store(event));

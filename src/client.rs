@@ -276,8 +276,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
-    /// namespace, [`ClientError::TimedOut`] if no peer answered in time and this node has no copy,
-    /// [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
+    /// namespace, [`ClientError::TimedOut`] if no peer answered in time and this node has no
+    /// copy, [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
     /// nothing, and [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_with(key, ReadOptions::default()).await

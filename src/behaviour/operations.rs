@@ -147,16 +147,16 @@ impl Operations {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
                     tracing::debug!(%peer, "removed from the routing table: it does not answer");
                     env.count(|c| &mut c.evicted, 1);
-                    env.net.remember(peer, entry.node.value.into_vec());
-                }
-            }
-            NetworkEvent::Readmit(peer, addresses) => {
-                for address in addresses {
-                    env.kad.add_address(&peer, address);
+                    env.net.on_evicted(peer, entry.node.value.into_vec());
                 }
             }
             NetworkEvent::Request { id, operation, peer, outcome } => {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
+                if matches!(outcome, RequestOutcome::Answered(_)) {
+                    for address in env.net.readmit(&peer) {
+                        env.kad.add_address(&peer, address);
+                    }
+                }
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
@@ -170,11 +170,14 @@ impl Operations {
                         self.run_step(env, step);
                     }
                 }
-                // A request slot may be free now.
-                for operation in std::mem::take(&mut env.waiting_for_slot) {
-                    self.advance(env, operation);
-                }
             }
+        }
+    }
+
+    /// Advances the operations that wait for a request slot, as far as slots are free.
+    pub(super) fn advance_waiting(&mut self, env: &mut Env) {
+        while let Some(operation) = env.net.next_turn() {
+            self.advance(env, operation);
         }
     }
 
@@ -374,6 +377,7 @@ impl Operations {
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
         let (repairs, is_close) = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
+        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
         self.sends.repair(env, &lookup, &repairs, reader.is_client());
         self.admission.store_found(env, &lookup, is_close);
         if let Reader::Sending { id, .. } = reader {
