@@ -387,7 +387,7 @@ impl Sending {
         }
         let now = env.net.now();
         search.measure(&mut env.net.size, now);
-        env.report_implausible(delivery.key(), search);
+        env.report_implausible(&content.key, search);
         let closest = Closest::of(search, &env.net.size);
         env.holders.set(content.key.clone(), closest.clone(), None, now);
         let chunks = content.chunks.clone();
