@@ -133,9 +133,9 @@ impl Client {
     ///
     /// Returns when [enough](crate::query::WritePolicy) of the closest peers have acknowledged it,
     /// or ten seconds after the call
-    /// ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline)) with those that have;
-    /// the read before a first write is part of that. The rest continues in the background: see
-    /// [`Publication::progress`].
+    /// ([`write_deadline`](crate::behaviour::BehaviourConfig::write_deadline)) with those that
+    /// have; the read before a first write is part of that. The rest continues in the background:
+    /// see [`Publication::progress`].
     ///
     /// The current content of the space and `document` merge:
     ///

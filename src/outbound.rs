@@ -60,7 +60,8 @@ pub(crate) enum Failure {
     /// fault.
     #[error("no address is known that this node can dial")]
     NoAddress,
-    /// No peer, or another one, answered at the peer's addresses, or the connection was closed twice.
+    /// No peer, or another one, answered at the peer's addresses, or the connection was closed
+    /// twice.
     #[error("the peer cannot be reached at its addresses")]
     Unreachable,
     /// The peer does not speak the protocol: it is a client, or belongs to another DHT.

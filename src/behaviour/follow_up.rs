@@ -72,8 +72,8 @@ impl FollowUp {
         peers.iter().for_each(|peer| self.on_acknowledged(*peer, now));
     }
 
-    /// Records an acknowledgement. Schedules a check of the peer if the call has returned and too few
-    /// checks are scheduled.
+    /// Records an acknowledgement. Schedules a check of the peer if the call has returned and too
+    /// few checks are scheduled.
     pub(super) fn on_acknowledged(&mut self, peer: PeerId, now: Duration) {
         if let Some(left) = self.unscheduled.checked_sub(1) {
             self.unscheduled = left;

@@ -102,8 +102,8 @@ impl Holders {
         self.joiners.insert(peer, ());
     }
 
-    /// Records that a read found a peer behind. It may keep the last PUT, and another writer may have
-    /// joined what it had.
+    /// Records that a read found a peer behind. It may keep the last PUT, and another writer may
+    /// have joined what it had.
     pub(super) fn on_behind(&mut self, peer: &PeerId) {
         self.joiners.remove(peer);
     }

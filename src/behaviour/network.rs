@@ -2,9 +2,9 @@
 //!
 //! **Invariants.** Time is monotonic and independent of the store's clock. Each request ends with
 //! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is
-//! [cancelled](Network::cancel_all). An operation without a free request slot is queued and advanced
-//! when a slot becomes free, for whatever reason. The queue is first in, first out, with one request
-//! a turn.
+//! [cancelled](Network::cancel_all). An operation without a free request slot is queued and
+//! advanced when a slot becomes free, for whatever reason. The queue is first in, first out, with
+//! one request a turn.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
@@ -238,8 +238,8 @@ impl Network {
         self.evicted.insert(peer, addresses);
     }
 
-    /// Returns the addresses with which a peer that answers returns to the routing table; none if it
-    /// was not evicted.
+    /// Returns the addresses with which a peer that answers returns to the routing table; none if
+    /// it was not evicted.
     pub(super) fn readmit(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
         self.evicted.remove(peer).unwrap_or_default()
     }

@@ -29,10 +29,10 @@ pub enum ClientError {
     /// No peer answered in time, and this node has no copy: the content of the network is unknown.
     #[error("no peer answered in time")]
     TimedOut,
-    /// No other peer acknowledged the write before its deadline. It is signed and stored locally. It
-    /// is sent in the background for another half minute, then again after 10 to 20 seconds, after
-    /// pauses that double, and soon after a new peer has appeared, until a peer acknowledges it. The
-    /// publication is that of the write.
+    /// No other peer acknowledged the write before its deadline. It is signed and stored locally.
+    /// It is sent in the background for another half minute, then again after 10 to 20 seconds,
+    /// after pauses that double, and soon after a new peer has appeared, until a peer acknowledges
+    /// it. The publication is that of the write.
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
     /// No peer could be reached, or no answer could be checked, and this node holds nothing under

@@ -122,9 +122,9 @@ impl KeepHandle {
     /// 48 hours.
     ///
     /// # Errors
-    /// As [`Client::publish`]. The document is no longer kept after an error either, but lives until
-    /// its `ttl` is over. After [`ClientError::NotAcknowledged`] the withdrawal is sent again, as
-    /// any other write.
+    /// As [`Client::publish`]. The document is no longer kept after an error either, but lives
+    /// until its `ttl` is over. After [`ClientError::NotAcknowledged`] the withdrawal is sent
+    /// again, as any other write.
     pub async fn withdraw(self) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::WithdrawKept(*id)).await

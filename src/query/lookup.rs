@@ -390,9 +390,8 @@ impl RecordLookup {
     }
 
     /// The repairs: what to send to those of the closest peers that are behind, have an expired
-    /// copy, or have
-    /// no record. Also returns whether this node is one of the closest. Who does not `join` what it is
-    /// sent may keep the last PUT, and is sent with it what it has shown.
+    /// copy, or have no record. Also returns whether this node is one of the closest. Who does not
+    /// `join` what it is sent may keep the last PUT, and is sent with it what it has shown.
     pub(crate) fn repairs(
         &self,
         local: &PeerId,

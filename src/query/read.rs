@@ -64,8 +64,8 @@ impl Read {
         &self.search
     }
 
-    /// Adds the closest peers found to an estimate of the network's size. A read that has ended early
-    /// has not found them.
+    /// Adds the closest peers found to an estimate of the network's size. A read that has ended
+    /// early has not found them.
     pub(crate) fn measure(&self, size: &mut NetworkSize, now: Duration) {
         if !self.has_ended {
             self.search.measure(size, now);
