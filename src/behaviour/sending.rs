@@ -1,23 +1,30 @@
 //! Sending of records to the peers closest to their keys, and repairs of peers that are behind.
+//! `operation`: a single send operation. `content`: what it sends.
 //!
 //! **Invariants.** Records are sent without publisher, so that writers receive what others write.
 //! The number of repairs is bounded, and so is their rate per peer. A write returns once: when
 //! enough peers have acknowledged it, when no peer is left, or at its deadline.
 
+mod content;
+mod operation;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use smart_record_lookup::{self as lookup, LookupKind, RequestId};
+use smart_record_lookup::{LookupKind, RequestId};
 
+pub(super) use self::operation::{SendPurpose, Step};
+use self::{
+    content::{known, together, whole},
+    operation::{Sending, Target},
+};
 use super::{
     env::Env,
-    event::Event,
     follow_up::FollowUp,
     holders::Closest,
     network::{OperationId, RequestOutcome},
@@ -25,61 +32,16 @@ use super::{
     repairs::Repairs,
 };
 use crate::{
-    client::{ClientError, ProgressSender, Publication, ReplicaState, Reply},
-    meter::Amount,
-    outbound::{Record, Request},
-    query::{CheckedAnswer, Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, WritePolicy},
+    client::{ProgressSender, ReplicaState},
+    query::{CheckedAnswer, Delivery, RecordLookup, RecordPut, Repair, WritePolicy},
 };
-use smart_record_core::{Namespace, RecordKey, SmartRecord};
-
-/// Maximum duration of a send operation in the background, after the write has returned. A guess:
-/// longer than the chunks of a large board take.
-const BACKGROUND: Duration = Duration::from_secs(30);
+use smart_record_core::Namespace;
 
 /// All send operations under way, and the recent repairs.
 pub(super) struct Sends {
     under_way: BTreeMap<u64, Sending>,
     next_id: u64,
     repairs: Repairs,
-}
-
-/// Purpose of a send operation.
-pub(super) enum SendPurpose {
-    /// A client, which waits until then.
-    Client(Reply<Publication>, Publication, Duration),
-    Repair {
-        is_client: bool,
-    },
-    Refresh,
-    Replication,
-    /// The client has got its result; the send operation goes on in the background.
-    Returned,
-}
-
-/// A send operation under way.
-struct Sending {
-    content: RecordPut,
-    delivery: Delivery,
-    target: Target,
-    /// Requests of the lookup; all others deliver.
-    searching: BTreeSet<RequestId>,
-    sender: SendPurpose,
-    /// Follow-up of a client's write.
-    follow_up: Option<FollowUp>,
-    deadline: Duration,
-    span: tracing::Span,
-}
-
-/// Recipients of a send operation.
-#[derive(Debug)]
-enum Target {
-    /// A read will determine them.
-    Read,
-    /// A lookup will determine them.
-    Search(lookup::Lookup),
-    /// They are known. `answering`: the number of them that have answered recently. `is_guess`:
-    /// they come from an earlier read or write.
-    Known { answering: usize, is_guess: bool },
 }
 
 /// Who is sent a record.
@@ -89,40 +51,6 @@ pub(super) enum Recipients<'a> {
     /// The peers closest to its key, as a read has just found them.
     Read(&'a RecordLookup, Closest),
     Peers(Vec<PeerId>),
-}
-
-/// Next step of a send operation.
-pub(super) enum Step {
-    /// Read the key for this send operation.
-    Read { id: u64, key: RecordKey, is_client: bool },
-    /// An own record was sent, or a write whose client was told was acknowledged only then.
-    Sent { key: RecordKey, is_acknowledged: bool },
-    /// Reply to the client.
-    Reply(Reply<Publication>, Result<Publication, ClientError>),
-}
-
-impl SendPurpose {
-    /// Whether a client has begun it, or something that it serves.
-    pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..) | Self::Returned | Self::Repair { is_client: true })
-    }
-
-    fn span(&self, record_put: &RecordPut) -> tracing::Span {
-        let (key, chunks) = (&record_put.key, record_put.chunks.len());
-        let (parent, purpose) = match self {
-            Self::Client(reply, ..) => (reply.span().id(), None),
-            Self::Repair { .. } => (None, Some("repair")),
-            Self::Refresh => (None, Some("refresh")),
-            Self::Replication => (None, Some("replication")),
-            Self::Returned => (None, None),
-        };
-        tracing::debug_span!(parent: parent, "put", %key, chunks, purpose)
-    }
-
-    /// Whether it repairs other peers.
-    const fn is_repair(&self) -> bool {
-        matches!(self, Self::Repair { .. } | Self::Replication)
-    }
 }
 
 impl Sends {
@@ -364,160 +292,6 @@ impl Sends {
     }
 }
 
-impl Sending {
-    /// Asks for a read, which tells where it goes.
-    fn read(&self, id: u64) -> Step {
-        let is_client = self.sender.is_client();
-        Step::Read { id, key: self.content.key.clone(), is_client }
-    }
-
-    /// Looks up the closest peers, if a lookup determines them.
-    fn search(&mut self, env: &mut Env, name: OperationId) {
-        let Self { target: Target::Search(search), searching, content, .. } = self else {
-            return;
-        };
-        let key = Bytes::copy_from_slice(content.key.as_bytes());
-        env.net.send(name, |requests, size, now| {
-            let (id, peer) = search.next(requests, size, now)?;
-            searching.insert(id);
-            Some((id, peer, Request::FindNode { key: key.clone() }))
-        });
-        if !search.is_settled(env.net.requests(), &env.net.size, env.net.now()) {
-            return;
-        }
-        let now = env.net.now();
-        search.measure(&mut env.net.size, now);
-        env.report_implausible(&content.key, search);
-        let closest = Closest::of(search, &env.net.size);
-        env.holders.set(content.key.clone(), closest.clone(), None, now);
-        let chunks = content.chunks.clone();
-        self.send_to(closest, &chunks, false);
-    }
-
-    fn deliver(&mut self, env: &mut Env, name: OperationId) {
-        let now = env.now();
-        let delivery = &mut self.delivery;
-        let left = self.content.lifetime(now);
-        let key = Bytes::copy_from_slice(self.content.key.as_bytes());
-        env.net.send(name, |requests, _, now| {
-            let (id, peer, value) = delivery.next(requests, now)?;
-            tracing::trace!(%peer, bytes = value.len(), "sending a chunk");
-            // A peer named as publisher would not receive what others write.
-            let record = Record { value, publisher: None, ttl: left };
-            Some((id, peer, Request::PutValue { key: key.clone(), record }))
-        });
-    }
-
-    /// Sets the recipients.
-    fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
-        self.target = Target::Known { answering: closest.answered, is_guess };
-        let peers = self.delivery.add_recipients(closest.replicas, chunks);
-        self.note(peers, ReplicaState::Sent);
-    }
-
-    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome, now: Duration) {
-        let state = match outcome {
-            RequestOutcome::Answered(_) => {
-                tracing::trace!(%peer, "chunk acknowledged");
-                if !self.delivery.on_taken(peer) {
-                    return;
-                }
-                if let Some(follow_up) = &mut self.follow_up {
-                    follow_up.on_acknowledged(peer, now);
-                }
-                ReplicaState::Acknowledged
-            }
-            RequestOutcome::Late => return,
-            RequestOutcome::Failed(ref error) => {
-                tracing::debug!(%peer, %error, "chunk not acknowledged");
-                self.delivery.on_failure(&peer);
-                match outcome.failure() {
-                    Some(lookup::Failure::Invalid | lookup::Failure::Unsupported) => {
-                        ReplicaState::Refused
-                    }
-                    _ => ReplicaState::Silent,
-                }
-            }
-            RequestOutcome::Silent => {
-                self.delivery.on_failure(&peer);
-                ReplicaState::Silent
-            }
-        };
-        self.note([peer], state);
-    }
-
-    fn note(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
-        if let Some(follow_up) = &self.follow_up {
-            follow_up.report(peers, state);
-        }
-    }
-
-    /// Whether it has further requests to send.
-    fn has_requests(&self) -> bool {
-        matches!(self.target, Target::Search(_))
-            || self.delivery.has_next()
-            || self.follow_up.as_ref().is_some_and(FollowUp::is_due)
-    }
-
-    /// When the deadline or the next check of the follow-up is due.
-    fn next_at(&self) -> Duration {
-        let check = self.follow_up.as_ref().and_then(FollowUp::next_at);
-        check.map_or(self.deadline, |at| at.min(self.deadline))
-    }
-
-    /// Returns the reply to the client, if it has not got one yet. The send operation then goes on
-    /// in the background.
-    fn reply(&mut self, now: Duration) -> Option<Step> {
-        if !matches!(self.sender, SendPurpose::Client(..)) {
-            return None;
-        }
-        let sender = std::mem::replace(&mut self.sender, SendPurpose::Returned);
-        let SendPurpose::Client(reply, publication, _) = sender else {
-            return None;
-        };
-        self.deadline = now.saturating_add(BACKGROUND);
-        let peers = self.delivery.taken();
-        tracing::debug!(peers = peers.len(), "published");
-        if let Some(follow_up) = &mut self.follow_up {
-            follow_up.begin(&peers, now);
-        }
-        let publication = Publication { peers, ..publication };
-        let result = match publication.peers.is_empty() {
-            true => Err(ClientError::NotAcknowledged(Box::new(publication))),
-            false => Ok(publication),
-        };
-        Some(Step::Reply(reply, result))
-    }
-
-    fn end(self, env: &mut Env) -> Option<Step> {
-        let key = self.content.key.clone();
-        let peers = self.delivery.taken();
-        tracing::debug!(peers = peers.len(), "sent");
-        match self.sender {
-            SendPurpose::Repair { .. } => {
-                env.count(|c| &mut c.repairs, peers.len());
-                if !peers.is_empty() {
-                    env.meter.note(Amount::RepairedPeers(peers.len()));
-                    env.events.push_back(Event::Repaired { key, peers });
-                }
-            }
-            SendPurpose::Refresh => {
-                env.count(|c| &mut c.refreshes, 1);
-                env.meter.note(Amount::RefreshedPeers(peers.len()));
-                let is_acknowledged = !peers.is_empty();
-                env.events.push_back(Event::Refreshed { key: key.clone(), peers });
-                return Some(Step::Sent { key, is_acknowledged });
-            }
-            SendPurpose::Replication => env.events.push_back(Event::Replicated { key }),
-            // The client has got its reply, perhaps that nobody has acknowledged it.
-            SendPurpose::Client(..) | SendPurpose::Returned => {
-                return (!peers.is_empty()).then_some(Step::Sent { key, is_acknowledged: true });
-            }
-        }
-        None
-    }
-}
-
 /// How the recipients are determined. Spaces are read first, because what others have is sent
 /// along.
 fn target(env: &mut Env, record_put: &RecordPut) -> Target {
@@ -528,43 +302,6 @@ fn target(env: &mut Env, record_put: &RecordPut) -> Target {
             Target::Search(search(env, &record_put.key, LookupKind::Closest))
         }
     }
-}
-
-/// The recipients and the chunks, as an earlier read or write has found them. `None` for a large
-/// record if one of the recipients may keep the last PUT: what was written alone would replace what
-/// that peer has, so the record is read again.
-fn known(env: &mut Env, record_put: &RecordPut) -> Option<(Closest, Arc<[Bytes]>)> {
-    let (closest, record) = env.holders.known(&record_put.key, env.net.now())?;
-    let all = record.and_then(|record| whole(env, record_put, Some(&record)));
-    let is_safe = all.is_some()
-        || record_put.record().is_none()
-        || closest.replicas.iter().all(|peer| env.holders.joins(peer));
-    is_safe.then(|| (closest, all.unwrap_or_else(|| record_put.chunks.clone())))
-}
-
-/// The whole known record; `None` if it does not fit into one packet, or is no smart record.
-fn whole(
-    env: &mut Env,
-    record_put: &RecordPut,
-    read: Option<&SmartRecord>,
-) -> Option<Arc<[Bytes]>> {
-    let stored = env.kad.store_mut().record(&record_put.key).ok().flatten();
-    together(env, record_put, read.into_iter().chain(&stored)).map(|all| [all].into())
-}
-
-/// The written record joined with what else is known. `None` if it is no smart record, or does not
-/// fit into one packet.
-fn together<'a>(
-    env: &Env,
-    record_put: &RecordPut,
-    known: impl IntoIterator<Item = &'a SmartRecord>,
-) -> Option<Bytes> {
-    let mut all = JoinedAnswers::new(&env.registry, &record_put.key).ok()?;
-    all.join(record_put.record()?);
-    known.into_iter().for_each(|known| all.join(known));
-    all.collect(env.now());
-    let is_small = !all.exceeds(env.bounds.chunk_bytes);
-    all.record().filter(|_| is_small).map(SmartRecord::encode).map(Bytes::from)
 }
 
 /// Hash that identifies what is sent.
