@@ -52,7 +52,7 @@ pub use crate::{
         MAX_SIGNATURE_BYTES, Open, PolicyRefusal, Position, Purpose, RecordError, SIGNATURE_DOMAIN,
         SIGNATURE_PAYLOAD_TYPE, Seq, SignError, SignedUpdate, SigningHistory, SmartRecord, Space,
         SpaceSigner, SpaceView, UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer,
-        WriterError, check_signature_len, envelope_bytes,
+        WriterError, ZeroLifetime, check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     time::Timestamp,
