@@ -140,6 +140,8 @@ impl Network {
     ) {
         let has_turn = self.current == Some(operation);
         if !has_turn && !self.queue.is_empty() {
+            // It may be queued already, and have other requests now than at its last turn.
+            self.skipped = 0;
             return self.enqueue(operation);
         }
         let now = self.now();

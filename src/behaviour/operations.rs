@@ -174,11 +174,12 @@ impl Operations {
         }
     }
 
-    /// Advances the operations that wait for a request slot, as far as slots are free.
-    pub(super) fn advance_waiting(&mut self, env: &mut Env) {
-        while let Some(operation) = env.net.next_turn() {
-            self.advance(env, operation);
-        }
+    /// Advances the next operation that waits for a request slot, if one is free. Returns whether
+    /// there was one.
+    pub(super) fn advance_waiting(&mut self, env: &mut Env) -> bool {
+        let next = env.net.next_turn();
+        next.into_iter().for_each(|operation| self.advance(env, operation));
+        next.is_some()
     }
 
     /// Handles one operation whose deadline has passed. Returns whether there was one.

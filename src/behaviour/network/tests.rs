@@ -82,6 +82,8 @@ impl Node {
                 self.events.push(event);
             }
         }
+        let unsent = self.behaviour.env.net.outbound.poll(&mut cx);
+        assert!(unsent.is_pending(), "pending, with something left to send");
     }
 
     fn pass(&mut self, time: Duration) {
