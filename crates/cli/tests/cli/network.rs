@@ -60,7 +60,7 @@ fn processes_put_read_withdraw_and_survive_the_loss_of_a_node() {
 fn a_read_repairs_before_it_ends() {
     let (a, at_a) = start_node(&[], &[]);
     let (_b, at_b) = start_node(&[], &[]);
-    json(&["put", KEY, ADA, "--connect", &at_a]);
+    json(&["publish", KEY, ADA, "--connect", &at_a]);
     json(&["get", KEY, "--connect", &at_a, "--connect", &at_b]);
     a.kill();
     assert_eq!(names(&at_b), ["ada"]);
