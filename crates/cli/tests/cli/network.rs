@@ -1,5 +1,6 @@
 //! The command in several processes.
 
+mod serving;
 #[cfg(unix)]
 mod stopping;
 mod storing;
