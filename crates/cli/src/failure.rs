@@ -263,12 +263,16 @@ fn of_host(error: &HostError) -> (FailureKind, Option<String>) {
     match error {
         HostError::NoPeer(_) => (
             FailureKind::Arguments,
-            Some("give --connect the whole address that `smart-record node` prints".to_owned()),
+            Some(
+                "give --connect and --relay the whole address that `smart-record node` prints"
+                    .to_owned(),
+            ),
         ),
         HostError::Transport(_) => (
             FailureKind::Failed,
             Some(
-                "check --listen: it takes a TCP or QUIC address of this machine with a free port"
+                "check --listen: it takes a TCP or QUIC address of this machine with a free port, \
+                 and with --network-key TCP alone"
                     .to_owned(),
             ),
         ),

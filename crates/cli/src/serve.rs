@@ -33,8 +33,8 @@ A node has ping, identify, Noise, TLS, names in addresses and dials through rela
 are limited by the files that the process may have open (`ulimit -n`): with 1,024, 372 connections
 from others and 248 to others; when it is full, the oldest of strangers are closed. Connections on
 which nothing happens are closed after a minute. Nodes of --connect and --relay are tried again
-after 1 s, 2 s, 4 s and so on up to a minute. On a terminal a line shows what the node does;
-RUST_LOG=warn logs what an operator should look into.";
+after 1 s, 2 s, 4 s and so on up to a minute. On a terminal a line shows what the node does.
+Without --json, what an operator should look into is logged.";
 
 #[derive(clap::Args)]
 #[command(after_help = DEFAULTS)]

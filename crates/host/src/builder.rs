@@ -221,7 +221,9 @@ impl HostBuilder {
         let (names, how) = transport::names(&self.name_servers);
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
-            .with_other_transport(|keypair| transport::encrypted(keypair, self.network))
+            .with_other_transport(|keypair| {
+                transport::encrypted(keypair, self.network, self.limits.crowd_of_handshakes())
+            })
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_dns_config(names, how)
             .with_relay_client(noise::Config::new, yamux::Config::default)

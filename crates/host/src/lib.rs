@@ -27,6 +27,7 @@
 
 mod backoff;
 mod builder;
+mod handshakes;
 mod limits;
 mod resolver;
 mod task;

@@ -41,7 +41,8 @@ const FILES_OF_A_DIAL: usize = 3;
 /// them, less 32 for everything else: three eighths of the rest for connections from others, an
 /// eighth for those that are being made, a quarter for connections to others, and a quarter for
 /// those that are being made, which take three files each. With 1,024 files: 372 connections from
-/// others, 248 to others.
+/// others, 248 to others. Nodes of one process share its files:
+/// [`for_files`](Self::for_files) makes the limits of one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     inbound: usize,
@@ -57,7 +58,8 @@ settings! { ConnectionLimits:
     inbound, with_inbound: usize;
     /// Most connections to others.
     outbound, with_outbound: usize;
-    /// Most connections from others that are being made.
+    /// Most connections from others that are being made. From seven eighths of them on, the oldest
+    /// gives way to each new one.
     pending_inbound, with_pending_inbound: usize;
     /// Most connections to others that are being made.
     pending_outbound, with_pending_outbound: usize;
@@ -81,8 +83,13 @@ impl ConnectionLimits {
     }
 
     /// Connections from others from which on each new one closes another.
-    const fn crowded(&self) -> usize {
+    const fn crowd(&self) -> usize {
         self.inbound.saturating_sub(self.inbound / 8)
+    }
+
+    /// As [`crowd`](Self::crowd), of those that are being made.
+    pub(super) const fn crowd_of_handshakes(&self) -> usize {
+        self.pending_inbound.saturating_sub(self.pending_inbound / 8)
     }
 }
 
@@ -157,7 +164,7 @@ impl Limiter {
         mut is_known: impl FnMut(&PeerId) -> bool,
     ) -> Option<ConnectionId> {
         let open = || self.inbound.iter().filter(|(id, _)| !self.closing.contains(id));
-        if open().count() <= self.limits.crowded() {
+        if open().count() <= self.limits.crowd() {
             return None;
         }
         let (id, _) = open().find(|(_, peer)| !is_known(peer)).or_else(|| open().next())?;

@@ -21,7 +21,7 @@ use libp2p::{
     PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, OptionalTransport},
+        transport::OptionalTransport,
         upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version},
     },
     identity::Keypair,
@@ -30,11 +30,15 @@ use libp2p::{
     quic, tcp, tls, yamux,
 };
 
-/// Transport for addresses without names, in the network of this key if there is one.
+use super::handshakes::Handshakes;
+
+/// Transport for addresses without names, in the network of this key if there is one, that makes at
+/// most so many handshakes with others at a time.
 pub(super) fn encrypted(
     keypair: &Keypair,
     network: Option<PreSharedKey>,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
+    handshakes: usize,
+) -> Result<Handshakes<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
     let security =
         Security { noise: noise::Config::new(keypair)?, tls: tls::Config::new(keypair)? };
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
@@ -58,7 +62,8 @@ pub(super) fn encrypted(
             OptionalTransport::some(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))))
         }
     };
-    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+    let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
+    Ok(Handshakes::new(both, handshakes))
 }
 
 /// Configuration of the resolver: these name servers, or those of the machine.

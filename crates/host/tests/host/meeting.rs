@@ -7,9 +7,9 @@ use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, multiaddr::Protocol, ping, pnet::PreSharedKey,
     swarm::SwarmEvent, tcp, tls, yamux,
 };
-use smart_record_host::{Host, HostError};
+use smart_record_host::{ConnectionLimits, Host, HostError};
 use smart_record_testing_swarms::within;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::{builder, full_address, loopback, meets};
 
@@ -146,6 +146,25 @@ async fn a_peer_that_speaks_tls_alone_is_met_both_ways_and_its_pings_are_answere
             }
         };
         let node = builder().bootstrap(address).start().await.unwrap();
+        is_answered(&mut peer, &node).await;
+    })
+    .await;
+}
+
+/// Case 20, before the handshake.
+#[tokio::test]
+async fn case_20_strangers_that_connect_and_say_nothing_keep_nobody_out() {
+    within(async {
+        let limits = ConnectionLimits::default().with_pending_inbound(8);
+        let node = builder().listen_on(loopback()).with_limits(limits).start().await.unwrap();
+        let address = full_address(&node).await;
+        let Some(Protocol::Tcp(port)) = address.iter().nth(1) else { panic!("{address}") };
+        let mut silent = Vec::new();
+        for _ in 0..32 {
+            silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        let mut peer = with_tls_alone();
+        peer.dial(address).unwrap();
         is_answered(&mut peer, &node).await;
     })
     .await;

@@ -88,7 +88,12 @@ async fn a_node_is_reached_through_a_relay_and_then_directly() {
         let address = address.with_p2p(hidden.peer_id()).unwrap();
         let other = builder().listen_on(loopback()).bootstrap(address).start().await.unwrap();
         // One connection through the relay, and one that hole punching makes.
-        while other.connections(hidden.peer_id()).await.unwrap().len() < 2 {
+        let connections = async || other.connections(hidden.peer_id()).await.unwrap().len();
+        while connections().await < 2 {
+            tokio::task::yield_now().await;
+        }
+        relay.ended().await;
+        while other.peers().await.unwrap() != [hidden.peer_id()] || connections().await > 1 {
             tokio::task::yield_now().await;
         }
     })

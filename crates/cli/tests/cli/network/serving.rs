@@ -20,11 +20,11 @@ use super::{ADA, KEY, NOBODY, Running, failure, json, names, smart_record, start
 #[test]
 fn case_3_a_name_stands_for_the_address_of_a_node() {
     let (_node, address) = start_node(&[], &[]);
-    for name in ["/dns4/localhost", "/dns/localhost"] {
-        let named = address.replace("/ip4/127.0.0.1", name);
-        json(&["put", KEY, ADA, "--connect", &named]);
-        assert_eq!(names(&named), ["ada"]);
-    }
+    let [dns4, dns] =
+        ["/dns4/localhost", "/dns/localhost"].map(|name| address.replace("/ip4/127.0.0.1", name));
+    json(&["put", KEY, ADA, "--connect", &dns4]);
+    assert_eq!(names(&dns4), ["ada"]);
+    assert_eq!(names(&dns), ["ada"]);
     let nowhere = address.replace("/ip4/127.0.0.1", "/dns4/nowhere.invalid");
     assert_eq!(failure(&["get", KEY, "--connect", &nowhere])["kind"], "unreachable");
 }
@@ -43,7 +43,8 @@ fn case_22_each_line_that_a_node_prints_can_be_connected_to() {
     command.stdout(File::create(&file).unwrap()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // The warning follows the addresses.
-    lines(child.stderr.take().unwrap()).recv().unwrap();
+    let mut log = lines(child.stderr.take().unwrap()).into_iter();
+    assert!(log.any(|line| line.contains("can reach this node")), "no warning");
     let printed = std::fs::read_to_string(&file).unwrap();
     assert!(printed.lines().count() >= 2, "{printed}");
     for line in printed.lines() {
@@ -131,6 +132,15 @@ fn a_node_shows_its_metrics() {
     let failure = failure(&["node", "--metrics", taken]);
     assert_eq!(failure["kind"], "failed");
     assert!(failure["message"].as_str().unwrap().contains(taken), "{failure}");
+}
+
+#[test]
+fn a_node_logs_what_its_operator_should_look_into() {
+    let mut command = smart_record(&["node", "--connect", NOBODY]);
+    command.env_remove("RUST_LOG").stderr(Stdio::piped());
+    let mut node = Running::spawn(command);
+    let mut log = lines(node.child.stderr.take().unwrap()).into_iter();
+    assert!(log.any(|line| line.contains("WARN") && line.contains("no peer can be reached")));
 }
 
 #[test]
