@@ -1,7 +1,7 @@
 //! The command line of libp2p-smart-record.
 //!
-//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
-//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals). `metrics`
+//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what is
+//! shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals). `metrics`
 //! serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
