@@ -1,8 +1,8 @@
 //! The command line of libp2p-smart-record.
 //!
-//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what is
-//! shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals). `metrics`
-//! serves those of a node.
+//! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
+//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals).
+//! `metrics` serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
 //! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
