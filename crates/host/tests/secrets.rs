@@ -252,7 +252,7 @@ async fn no_secret_is_logged() {
         "presence_publisher::task: announced key=",
         "presence_publisher::task: withdrawn key=",
         "libp2p_smart_record::store::event: this node's own write is refused",
-        "libp2p_smart_record::behaviour::admitting: an inbound record",
+        "libp2p_smart_record::behaviour::admitting: inbound record",
         "libp2p_kad",
         "libp2p_swarm",
     ] {
