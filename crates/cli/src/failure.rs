@@ -91,7 +91,7 @@ pub enum Failure {
     NewKeyFile { file: String, source: io::Error },
     #[error("failed to {verb} {file}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
-    #[error("failed to serve metrics at {address}: {source}")]
+    #[error("failed to serve metrics at {address}")]
     Metrics { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Store(OpenError),

@@ -83,7 +83,11 @@ async fn main() -> ExitCode {
     // The operator of a node sees what to look into; a program reads JSON from standard error.
     let default = if matches!(command, Command::Node(_)) && !json { WARNINGS } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(output::takes_colour(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
     match run(command, Format::choose(json)).await {
         Ok(code) => code,
         Err(error) => FailureReport::of(&error).print(json),

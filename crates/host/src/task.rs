@@ -204,7 +204,7 @@ impl HostTask {
                 match self.swarm.listen_on(relay.address.clone()) {
                     Ok(listener) => relay.listener = Some(listener),
                     Err(error) => {
-                        tracing::warn!(relay = %relay.address, %error, "not reached through it");
+                        tracing::warn!(relay = %relay.address, %error, "the relay cannot be used; tries again");
                         relay.attempts.failed(now, jitter());
                     }
                 }
@@ -260,7 +260,7 @@ impl HostTask {
                 if let Some(relay) = relays.find(|relay| relay.listener == Some(listener_id)) {
                     let pause = relay.attempts.failed(Instant::now(), jitter());
                     let (relay, reason) = (&relay.address, reason.err());
-                    tracing::warn!(%relay, ?reason, ?pause, "not reached through it; tries again");
+                    tracing::warn!(%relay, ?reason, ?pause, "the relay is lost or does not answer; tries again");
                 }
             }
             _ => {}

@@ -141,7 +141,8 @@ fn a_node_logs_what_its_operator_should_look_into() {
     command.env_remove("RUST_LOG").stderr(Stdio::piped());
     let mut node = Running::spawn(command);
     let mut log = lines(node.child.stderr.take().unwrap()).into_iter();
-    assert!(log.any(|line| line.contains("WARN") && line.contains("no peer can be reached")));
+    let warning = log.find(|line| line.contains("no peer can be reached")).unwrap();
+    assert!(warning.contains("WARN") && !warning.contains('\x1b'), "{warning:?}");
 }
 
 #[test]
