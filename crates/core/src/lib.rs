@@ -27,6 +27,7 @@ mod protobuf;
 mod record;
 mod settings;
 mod shard;
+mod text;
 mod time;
 mod validator;
 
@@ -37,7 +38,7 @@ pub use cid::Cid;
 
 pub use crate::{
     clock::Clock,
-    key::{NamespaceError, RecordKey},
+    key::{KeyEscapeError, NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
         Path, PathError, Predicate, SerdeError, Set, codec,
@@ -53,6 +54,7 @@ pub use crate::{
         WriterError, check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
+    text::{Printable, parse_cid, parse_peer_id, printable},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,
