@@ -9,7 +9,8 @@ use smart_record_core::RecordKey;
 
 use crate::clock::NOW;
 
-pub const VALUE: &[u8] = b"/ipfs/bafkqaddimvwgy3zao5xxe3debi";
+pub const PATH: &str = "/ipfs/bafkqaddimvwgy3zao5xxe3debi";
+pub const VALUE: &[u8] = PATH.as_bytes();
 /// One day after [`NOW`].
 pub const EOL: &[u8] = b"2023-11-15T22:13:20Z";
 /// The same in milliseconds.

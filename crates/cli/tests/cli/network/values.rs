@@ -45,8 +45,12 @@ impl Bench {
     }
 }
 
+fn now() -> libp2p_smart_record::Timestamp {
+    SystemClock.now()
+}
+
 fn until() -> libp2p_smart_record::Timestamp {
-    SystemClock.now().saturating_add(Duration::from_secs(3_600))
+    now().saturating_add(Duration::from_secs(3_600))
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn an_ipns_record_is_put_read_and_watched_and_a_forged_one_is_refused() {
     let owner = Keypair::generate_ed25519();
     let name = IpnsName::from(&owner.public());
     let key = format!("/ipns/{name}");
-    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 7, until()).sign(&owner).unwrap();
+    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 7, until()).sign(&owner, now()).unwrap();
     let put = bench.published(&key, old.as_bytes());
     assert_eq!((&put["key"], &put["namespace"]), (&key.as_str().into(), &"ipns".into()));
     assert_eq!(put["peers"].as_array().unwrap().len(), 1);
@@ -74,16 +78,17 @@ fn an_ipns_record_is_put_read_and_watched_and_a_forged_one_is_refused() {
     let watch = Running::spawn(watch);
     let seen = |line: &str| serde_json::from_str::<Value>(line).unwrap()["value"].clone();
     assert_eq!(seen(&watch.line()), "/ipfs/bafkqaaa");
-    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until()).sign(&owner).unwrap();
+    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaalb", until()).sign(&owner, now()).unwrap();
     bench.published(&key, new.as_bytes());
-    assert_eq!(seen(&watch.line()), "/ipfs/bafkqaab");
+    assert_eq!(seen(&watch.line()), "/ipfs/bafkqaalb");
     // The store of the process accepts the old record; the network has a newer one.
     let put = bench.put(&key, old.as_bytes());
     smart_record(&put.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
-    assert_eq!(bench.got(&key)["value"], "/ipfs/bafkqaab");
+    assert_eq!(bench.got(&key)["value"], "/ipfs/bafkqaalb");
 
-    let forged =
-        IpnsBuilder::new("/ipfs/bafkqaaa", 9, until()).sign(&Keypair::generate_ed25519()).unwrap();
+    let forged = IpnsBuilder::new("/ipfs/bafkqaaa", 9, until())
+        .sign(&Keypair::generate_ed25519(), now())
+        .unwrap();
     let put = bench.put(&key, forged.as_bytes());
     let refused = failure(&put.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(refused["kind"], "refused");
