@@ -21,7 +21,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 pub struct NetworkArguments {
     /// The address of a node to join through, as `smart-record node` prints it, ending in
     /// `/p2p/<peer id>`. May be repeated.
-    #[arg(long, short, value_name = "ADDRESS")]
+    #[arg(long, short, value_name = "ADDRESS", value_parser = keys::address)]
     pub connect: Vec<Multiaddr>,
     /// The file of the key to sign with, from `smart-record key generate`. Without it a fresh key
     /// is used.

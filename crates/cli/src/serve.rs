@@ -19,7 +19,7 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Arguments {
     /// An address to listen on, TCP or QUIC. May be repeated.
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0", value_parser = keys::address)]
     listen: Vec<Multiaddr>,
     /// Keeps the records in this file over restarts, and creates it if it does not exist. The file
     /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time.
