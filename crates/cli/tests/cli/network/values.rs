@@ -129,3 +129,26 @@ fn iprs_records_are_put_and_got() {
     let (_, got) = put("b", for_an_hour);
     assert_eq!((&got["ttl_seconds"], &got["scheme"]), (&3_600.into(), &"ttl-since-receipt".into()));
 }
+
+#[test]
+fn case_12_a_record_is_found_under_the_key_that_was_printed() {
+    let bench = Bench::start();
+    for key in ["/sr/café", r"/sr/a\x1b\\b\xff"] {
+        let put = json(&["put", key, r#"{"a": 1}"#, "--connect", &bench.address]);
+        let printed = put["key"].as_str().unwrap();
+        let got = bench.got(printed);
+        assert_eq!((&got["key"], &got["spaces"][0]["document"]["a"]), (&printed.into(), &1.into()));
+    }
+}
+
+#[test]
+fn case_6_a_record_is_found_under_any_form_of_its_peer_id() {
+    let bench = Bench::start();
+    let public_key = Keypair::generate_ed25519().public();
+    let name = IpnsName::from(&public_key);
+    let put = bench.published(&format!("/pk/{name}"), &public_key.encode_protobuf());
+    for key in [format!("/pk/{name}"), format!("/pk/{}", name.peer_id())] {
+        let got = bench.got(&key);
+        assert_eq!((&got["key"], &got["peer"]), (&put["key"], &name.peer_id().to_string().into()));
+    }
+}
