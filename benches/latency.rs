@@ -1,5 +1,4 @@
-//! How long reads, writes and watches take while peers are silent: real swarms over TCP, 20
-//! servers.
+//! Latency of reads, writes and watches while peers are silent: real swarms over TCP, 20 servers.
 //!
 //! ```sh
 //! cargo bench --bench latency              # 200 operations of each kind; some 25 minutes
@@ -12,13 +11,17 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "a measurement that cannot go on has failed"
+    reason = "a measurement stops at the first error"
 )]
 
 use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -41,14 +44,14 @@ use tokio::{
 };
 
 const SERVERS: usize = 20;
-/// A third.
+/// A third of the servers.
 const SILENT: usize = 7;
 const WRITERS: usize = 6;
 const TTL: Duration = Duration::from_secs(3_600);
-/// Between two changes of the board that is watched.
+/// Time between two changes of the watched board.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What has become of a third of the servers.
+/// State of a third of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Third {
     Alive,
@@ -67,7 +70,7 @@ impl Third {
 }
 
 fn main() {
-    // Cargo's own arguments are of no concern.
+    // Cargo's arguments are ignored.
     let operations = std::env::var("OPERATIONS").map_or(200, |n| n.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for delay in [0, 50].map(Duration::from_millis) {
@@ -77,7 +80,7 @@ fn main() {
         );
         for third in [Third::Alive, Third::Frozen, Third::Killed] {
             let figures = runtime.block_on(measure(operations, third, delay));
-            let [get, publish, watch] = figures.map(|mut times| {
+            let [get, publish, watch] = figures.times.map(|mut times| {
                 times.sort_unstable();
                 let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
                 format!("{:.0} / {:.0}", at(50).as_secs_f64() * 1e3, at(99).as_secs_f64() * 1e3)
@@ -86,12 +89,22 @@ fn main() {
                 "{:20} get {get}, publish {publish}, change to a watching client {watch}",
                 third.as_str()
             );
+            let [get, publish] = figures
+                .traffic
+                .map(|(bytes, packets)| format!("{:.1} KB in {packets:.0} packets", bytes / 1e3));
+            println!("{:20} get {get}, publish {publish}", "mean traffic");
         }
     }
 }
 
-/// The durations of gets, of publishes, and from changes to a watching client.
-async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Duration>; 3] {
+struct Figures {
+    /// Durations of gets, of publishes, and from a change to a watching client.
+    times: [Vec<Duration>; 3],
+    /// Bytes and packets per get and per publish, including work in the background.
+    traffic: [(f64, f64); 2],
+}
+
+async fn measure(operations: usize, third: Third, delay: Duration) -> Figures {
     let mut servers = join_all((0..SERVERS).map(|_| Node::start(kad::Mode::Server, delay))).await;
     let all: Vec<_> = servers.iter().map(|node| (node.peer, node.address.clone())).collect();
     join_all(servers.iter().map(|node| node.meet(&all))).await;
@@ -100,13 +113,13 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
     client.meet(&all).await;
     watcher.meet(&all).await;
 
-    // What is read was written before by others.
+    // The records to be read are written by other nodes.
     let key = |kind: &str, n: usize| RecordKey::from(format!("/sr/latency/{kind}/{n}"));
     for n in 0..operations {
         servers[n % WRITERS].client.publish(key("get", n), says(n), TTL).await.unwrap();
     }
     join_all(servers.iter().map(|node| node.client.close())).await;
-    // Everybody is connected.
+    // Connects all nodes.
     client.client.get("/sr/latency/warm").await.unwrap();
     watcher.client.get("/sr/latency/warm").await.unwrap();
 
@@ -116,6 +129,8 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
         Third::Killed => servers.truncate(SERVERS - SILENT),
     }
 
+    client.client.close().await.unwrap();
+    let before_gets = client.traffic.now();
     let mut gets = Vec::new();
     for n in 0..operations {
         let begun = Instant::now();
@@ -123,18 +138,25 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
         gets.push(begun.elapsed());
         assert_eq!(reading.view().len(), 1, "{n}");
     }
+    client.client.close().await.unwrap();
+    let before_publishes = client.traffic.now();
     let mut publishes = Vec::new();
     for n in 0..operations {
         let begun = Instant::now();
         client.client.publish(key("publish", n), says(n), TTL).await.unwrap();
         publishes.push(begun.elapsed());
     }
+    client.client.close().await.unwrap();
+    let traffic = [
+        before_gets.until(before_publishes, operations),
+        before_publishes.until(client.traffic.now(), operations),
+    ];
     let watched = changes(operations, &servers[..WRITERS], &watcher.client).await;
-    [gets, publishes, watched]
+    Figures { times: [gets, publishes, watched], traffic }
 }
 
-/// Six writers change a board, one after the other. Returns how long each change takes to a
-/// watching client.
+/// Six writers change a board, one after the other. Returns the time from each change to a watching
+/// client.
 async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<Duration> {
     let key = RecordKey::from("/sr/latency/lobby");
     let mut board = watcher.watch(key.clone()).await.unwrap();
@@ -170,7 +192,7 @@ async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<D
         made
     };
     let (seen, made) = futures::join!(seen, write);
-    // Of a writer that wrote twice meanwhile, the later shows both.
+    // If a writer wrote twice meanwhile, the later change shows both.
     let first = |n: usize| {
         let shows = seen
             .iter()
@@ -185,7 +207,7 @@ fn says(n: usize) -> Dict {
     [("n", i64::try_from(n).unwrap())].into_iter().collect()
 }
 
-/// Peers for the routing table, and where to tell that they are in it.
+/// Peers to add to the routing table, and a channel that reports when that is done.
 type Meet = (Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>);
 
 struct Node {
@@ -194,6 +216,7 @@ struct Node {
     client: Client,
     meet: mpsc::UnboundedSender<Meet>,
     frozen: watch::Sender<bool>,
+    traffic: Arc<Traffic>,
     task: JoinHandle<()>,
 }
 
@@ -208,7 +231,8 @@ impl Node {
         let keypair = Keypair::generate_ed25519();
         let (mut behaviour, client) = Behaviour::new(keypair.clone(), PROTOCOL);
         behaviour.kad_mut().set_mode(Some(mode));
-        let mut swarm = swarm(keypair, behaviour, delay);
+        let traffic = Arc::new(Traffic::default());
+        let mut swarm = swarm(keypair, behaviour, delay, traffic.clone());
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -234,7 +258,7 @@ impl Node {
                 }
             }
         });
-        Self { peer, address, client, meet, frozen, task }
+        Self { peer, address, client, meet, frozen, traffic, task }
     }
 
     /// Adds peers to its routing table.
@@ -244,23 +268,66 @@ impl Node {
         has_met.await.unwrap();
     }
 
-    /// It goes on to accept what the system accepts for it, and answers nothing.
+    /// Freezes the node: it accepts what the operating system accepts for it, and answers nothing.
     fn freeze(&self) {
         self.frozen.send_replace(true);
     }
 }
 
-fn swarm(keypair: Keypair, behaviour: Behaviour, delay: Duration) -> Swarm<Behaviour> {
+/// Bytes and packets that a node has sent and received over TCP. A packet is the content of one
+/// system call.
+#[derive(Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    packets: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Totals {
+    bytes: u64,
+    packets: u64,
+}
+
+impl Traffic {
+    fn count(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes @ 1..)) = result {
+            self.bytes.fetch_add(*bytes as u64, Relaxed);
+            self.packets.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn now(&self) -> Totals {
+        Totals { bytes: self.bytes.load(Relaxed), packets: self.packets.load(Relaxed) }
+    }
+}
+
+impl Totals {
+    /// Bytes and packets per operation.
+    fn until(self, later: Self, operations: usize) -> (f64, f64) {
+        let mean = |from, to| (to - from) as f64 / operations as f64;
+        (mean(self.bytes, later.bytes), mean(self.packets, later.packets))
+    }
+}
+
+fn swarm(
+    keypair: Keypair,
+    behaviour: Behaviour,
+    delay: Duration,
+    traffic: Arc<Traffic>,
+) -> Swarm<Behaviour> {
     SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {
             let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-            let delayed = tcp.and_then(move |stream, point| async move {
-                if point.to_endpoint() == Endpoint::Dialer {
-                    // The handshake of TCP takes a round trip, too.
-                    sleep(2 * delay).await;
+            let delayed = tcp.and_then(move |stream, point| {
+                let traffic = traffic.clone();
+                async move {
+                    if point.to_endpoint() == Endpoint::Dialer {
+                        // The TCP handshake takes a round trip too.
+                        sleep(2 * delay).await;
+                    }
+                    Ok::<_, io::Error>(Delayed::new(stream, delay, traffic))
                 }
-                Ok::<_, io::Error>(Delayed::new(stream, delay))
             });
             delayed
                 .upgrade(Version::V1Lazy)
@@ -274,19 +341,20 @@ fn swarm(keypair: Keypair, behaviour: Behaviour, delay: Duration) -> Swarm<Behav
         .build()
 }
 
-/// A stream of which the bytes arrive later.
+/// A stream whose bytes arrive with a delay.
 struct Delayed<S> {
     stream: S,
     delay: Duration,
+    traffic: Arc<Traffic>,
     arriving: VecDeque<(Instant, Vec<u8>)>,
     timer: Pin<Box<tokio::time::Sleep>>,
     has_ended: bool,
 }
 
 impl<S> Delayed<S> {
-    fn new(stream: S, delay: Duration) -> Self {
+    fn new(stream: S, delay: Duration, traffic: Arc<Traffic>) -> Self {
         let timer = Box::pin(sleep(Duration::ZERO));
-        Self { stream, delay, arriving: VecDeque::new(), timer, has_ended: false }
+        Self { stream, delay, traffic, arriving: VecDeque::new(), timer, has_ended: false }
     }
 }
 
@@ -298,13 +366,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Delayed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.delay.is_zero() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+            this.traffic.count(&read);
+            return read;
         }
         let mut bytes = [0; 16 * 1_024];
         while !this.has_ended
             && let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, &mut bytes)
         {
             let read = read?;
+            this.traffic.count(&Poll::Ready(Ok(read)));
             this.has_ended = read == 0;
             this.arriving.push_back((Instant::now() + this.delay, bytes[..read].to_vec()));
         }
@@ -333,7 +404,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Delayed<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.traffic.count(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

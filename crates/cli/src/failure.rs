@@ -18,7 +18,7 @@ use crate::output::say;
 pub const HELP: &str = "\
 Exit codes:
   0    done
-  1    failed: a file, a disk, the machine
+  1    failed: a file, the disk or the system
   2    wrong arguments
   3    nothing found under the key
   4    no peer reached, or none answered or acknowledged

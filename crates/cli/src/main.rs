@@ -57,13 +57,13 @@ enum Command {
     /// Prints a record at each change, until it is stopped.
     Watch(records::Read),
     /// Withdraws everything in our space of a record.
-    Withdraw(records::Read),
+    Withdraw(records::Withdraw),
     /// Shows all details of a record: writers, lifetimes, sizes and holders.
     Inspect(inspect::Arguments),
     /// Announces a client at a node, or finds clients.
     #[command(subcommand)]
     Presence(presence::Command),
-    /// Makes and shows keys to sign with.
+    /// Creates and shows signing keys.
     #[command(subcommand)]
     Key(keys::Command),
 }
