@@ -90,8 +90,8 @@ impl Reach {
         }
     }
 
-    /// Names of the host itself ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.3)) and
-    /// of its link ([RFC 6762](https://www.rfc-editor.org/rfc/rfc6762#section-3)).
+    /// Names of the host itself ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.3))
+    /// and of its link ([RFC 6762](https://www.rfc-editor.org/rfc/rfc6762#section-3)).
     fn of_name(name: &str) -> Self {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         match (name.parse(), name.rsplit('.').next()) {

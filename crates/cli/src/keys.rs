@@ -13,7 +13,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr};
 use libp2p_smart_record::{KeyEscapeError, RecordKey, Registry, ipns::IpnsName, parse_peer_id};
 use serde_json::json;
 
-use crate::{failure::Failure, output::Format};
+use crate::{failure::Failure, key_file, output::Format};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -24,7 +24,7 @@ pub enum Command {
     },
     /// Prints the peer id of a key.
     Show {
-        /// A file from `key generate`.
+        /// A file from `key generate` or `ipfs key export`, or a key in PEM (PKCS #8).
         file: PathBuf,
     },
 }
@@ -53,12 +53,12 @@ fn generate(file: &Path) -> Result<Keypair, Failure> {
     Ok(keypair)
 }
 
-/// Reads a key from a file of [`generate`].
+/// Reads a key from a file of any format that [`key_file`] knows.
 pub fn read(file: &Path) -> Result<Keypair, Failure> {
     let name = file.display().to_string();
     let bytes =
         std::fs::read(file).map_err(|source| Failure::KeyFile { file: name.clone(), source })?;
-    Keypair::from_protobuf_encoding(&bytes).map_err(|_| Failure::NotAKeyFile(name))
+    key_file::decode(&bytes).map_err(|reason| Failure::NotAKeyFile { file: name, reason })
 }
 
 /// The key of the node that keeps its records in `store`, from a file beside it whose name ends in

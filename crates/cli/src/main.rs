@@ -16,6 +16,7 @@ mod content;
 mod demo;
 mod failure;
 mod inspect;
+mod key_file;
 mod keys;
 mod network;
 mod output;

@@ -4,8 +4,9 @@
 //! another invisible character, and leaves its own output as it is. [`escaped`] gives different
 //! text for different bytes. Parsing is strict: a text with a prefix, such as `/ipfs/`, is no CID.
 //!
-//! **Spec.** [String representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation)
-//! of peer ids. The escapes are those of byte strings in Rust.
+//! **Spec.** The
+//! [representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation)
+//! of peer ids as text. The escapes are those of byte strings in Rust.
 
 use std::fmt::{self, Display, Write};
 
@@ -18,8 +19,8 @@ const LIBP2P_KEY: u64 = 0x72;
 /// Displays untrusted bytes on one line: text as it is, everything else escaped.
 ///
 /// Printable characters of any script stay as they are. Each byte of other characters, and of what
-/// is not UTF-8, becomes `\x` and two hexadecimal digits. Use it for whatever a stranger wrote and a
-/// terminal or a log shows.
+/// is not UTF-8, becomes `\x` and two hexadecimal digits. Use it for whatever a stranger wrote and
+/// a terminal or a log shows.
 ///
 /// ```
 /// use smart_record_core::printable;

@@ -72,8 +72,8 @@ impl Data {
     /// Checks the copies outside of the signed data, for readers of version 1, against it.
     ///
     /// If the value or the signature of version 1 is present, an absent copy counts as its default,
-    /// and all copies must agree. Otherwise nobody reads them, and they are not checked. That is the
-    /// rule of the specification, as boxo reads it.
+    /// and all copies must agree. Otherwise nobody reads them, and they are not checked. That is
+    /// the rule of the specification, as boxo reads it.
     pub(super) fn check_copies(&self, entry: &proto::IpnsEntry) -> Result<(), IpnsError> {
         if present(&entry.value).is_none() && present(&entry.signature_v1).is_none() {
             return Ok(());
