@@ -55,7 +55,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ("in the year 9999", new(6, Timestamp::MAX.into()), Some(false)),
             (
                 "great numbers",
-                new(greatest - 1, Timestamp::MAX.into()).with_ttl(Duration::from_nanos(greatest)),
+                new(greatest.saturating_sub(1), Timestamp::MAX.into())
+                    .with_ttl(Duration::from_nanos(greatest)),
                 Some(false),
             ),
             ("the last of all", new(greatest, precise).without_v1(), Some(true)),
