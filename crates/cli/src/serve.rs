@@ -4,7 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use libp2p_smart_record::store::{Durability, RedbConfig, SmartRecordStore, StoreConfig};
+use libp2p_smart_record::store::{
+    Durability, OpenOptions, RedbConfig, SmartRecordStore, StoreConfig,
+};
 use serde_json::json;
 use smart_record_host::{Host, HostBuilder};
 
@@ -46,8 +48,8 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
         Some(file) => {
             let durability = if sync { Durability::Immediate } else { Durability::default() };
             let on_disk = RedbConfig::default().with_durability(durability);
-            let opened = SmartRecordStore::open_with(file, local, rules, config, &on_disk);
-            opened.map_err(Failure::Store)?
+            let options = OpenOptions::default().with_registry(rules).with_config(config);
+            options.with_file(on_disk).open(file, local).map_err(Failure::Store)?
         }
     };
     serve(network.builder(keypair, store)?, listen, &network, format).await

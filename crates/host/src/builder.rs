@@ -8,6 +8,7 @@ use libp2p::{
     swarm::behaviour::toggle::Toggle, tcp, yamux,
 };
 use libp2p_swarm::StreamProtocol;
+use tokio::runtime::Handle;
 
 use super::{
     Host, HostError,
@@ -117,11 +118,13 @@ impl HostBuilder {
     /// addresses of the machine.
     ///
     /// # Errors
-    /// [`HostError`] if an address cannot be used.
+    /// [`HostError`] if an address cannot be used, and [`HostError::NoRuntime`] outside of a tokio
+    /// runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// In a tokio runtime without I/O or timers: build it with `enable_all`.
     pub async fn start(self) -> Result<Host, HostError> {
+        let runtime = Handle::try_current().map_err(|_| HostError::NoRuntime)?;
         let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -161,10 +164,10 @@ impl HostBuilder {
         }
         let (requests, inbox) = mpsc::channel(1);
         tracing::info!(%peer, addresses = ?host.swarm.listeners().collect::<Vec<_>>(), "listens");
-        let task = tokio::spawn(host.run(inbox));
+        let task = runtime.spawn(host.run(inbox));
         if let Some(work) = work {
             // It ends with the swarm.
-            tokio::spawn(work);
+            runtime.spawn(work);
         }
         Ok(Host { client, peer, requests, task })
     }
