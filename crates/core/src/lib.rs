@@ -44,7 +44,7 @@ pub use crate::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
         Path, PathError, Predicate, SerdeError, Set, codec,
     },
-    peer::{peer_id_from_bytes, peer_id_from_text},
+    peer::{parse_peer_id, peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
         Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,
@@ -56,7 +56,7 @@ pub use crate::{
         WriterError, ZeroLifetime, check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
-    text::{Printable, parse_cid, parse_peer_id, printable},
+    text::{Printable, parse_cid, printable},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,

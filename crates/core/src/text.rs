@@ -1,20 +1,14 @@
-//! Text forms that all packages share: untrusted bytes for people to read, peer ids, CIDs.
+//! Text forms that all packages share: untrusted bytes for people to read, CIDs.
 //!
 //! **Invariants.** [`printable`] never gives a control character, a bidirectional override or
 //! another invisible character, and leaves its own output as it is. [`escaped`] gives different
 //! text for different bytes. Parsing is strict: a text with a prefix, such as `/ipfs/`, is no CID.
 //!
-//! **Spec.** The
-//! [representation](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#string-representation)
-//! of peer ids as text. The escapes are those of byte strings in Rust.
+//! **Spec.** The escapes are those of byte strings in Rust.
 
 use std::fmt::{self, Display, Write};
 
 use cid::Cid;
-use libp2p_identity::PeerId;
-
-/// The multicodec `libp2p-key`.
-const LIBP2P_KEY: u64 = 0x72;
 
 /// Displays untrusted bytes on one line: text as it is, everything else escaped.
 ///
@@ -101,25 +95,6 @@ pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Parses a peer id in any of its text forms: base58btc (`12D3Koo…`, `Qm…`), or a CID of a libp2p
-/// key in any base (`k51…`, `bafz…`).
-///
-/// ```
-/// use smart_record_core::parse_peer_id;
-///
-/// let cid = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
-/// let peer = parse_peer_id(cid).unwrap();
-/// assert_eq!(parse_peer_id(&peer.to_string()), Some(peer));
-/// assert_eq!(parse_peer_id(&format!("/ipfs/{cid}")), None);
-/// ```
-pub fn parse_peer_id(text: &str) -> Option<PeerId> {
-    if text.starts_with('1') || text.starts_with("Qm") {
-        return text.parse().ok();
-    }
-    let cid = parse_cid(text).filter(|cid| cid.codec() == LIBP2P_KEY)?;
-    PeerId::from_bytes(&cid.hash().to_bytes()).ok()
-}
-
 /// Parses a CID in any base, and nothing around it. `Cid::from_str` takes whatever follows the
 /// first `/ipfs/` in a text.
 pub fn parse_cid(text: &str) -> Option<Cid> {
@@ -170,27 +145,6 @@ mod tests {
         }
         for text in [r"\", r"\n", r"\x", r"\x1", r"\x+1", r"\xé", r"\x1é", r"a\\\", r"\\\q"] {
             assert_eq!(unescape(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn case_6_and_13_a_peer_id_is_read_in_each_base_and_with_nothing_around_it() {
-        let peer = libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
-        let cid = Cid::new_v1(LIBP2P_KEY, *peer.as_ref());
-        use cid::multibase::Base::*;
-        for base in [Base16Lower, Base32Lower, Base36Lower, Base58Btc, Base64Url] {
-            let text = cid.to_string_of_base(base).unwrap();
-            assert_eq!(parse_peer_id(&text), Some(peer), "{text}");
-            for around in ["/ipfs/X", "/ipns/X", "https://a.example/ipfs/X", "X/", " X", "X "] {
-                let text = around.replace('X', &text);
-                assert_eq!(parse_peer_id(&text), None, "{text}");
-                assert_eq!(parse_cid(&text), None, "{text}");
-            }
-        }
-        assert_eq!(parse_peer_id(&peer.to_string()), Some(peer));
-        let file = Cid::new_v1(0x55, *peer.as_ref()).to_string();
-        for text in ["", "1", "Qm", "k51", "12D3KooW", &file, &peer.to_string()[1..]] {
-            assert_eq!(parse_peer_id(text), None, "{text}");
         }
     }
 }

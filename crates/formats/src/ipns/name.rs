@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cid::{Cid, multibase::Base};
 use libp2p_identity::{PeerId, PublicKey};
 
-use smart_record_core::{RecordKey, parse_peer_id};
+use smart_record_core::{RecordKey, parse_peer_id, peer_id_from_bytes};
 
 /// The multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;
@@ -85,8 +85,11 @@ impl TryFrom<&RecordKey> for IpnsName {
     type Error = NameError;
 
     fn try_from(key: &RecordKey) -> Result<Self, NameError> {
-        let name = PeerId::from_bytes(key.path()).ok().map(Self);
-        name.filter(|name| name.key() == *key).ok_or_else(|| NameError::Key(key.clone()))
+        Some(key.path())
+            .filter(|_| key.namespace() == Some(super::NAMESPACE))
+            .and_then(peer_id_from_bytes)
+            .map(Self)
+            .ok_or_else(|| NameError::Key(key.clone()))
     }
 }
 
