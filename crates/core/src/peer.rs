@@ -36,8 +36,8 @@ pub fn peer_id_from_text(text: &str) -> Option<PeerId> {
     peer_id_from_bytes(&peer.to_bytes()).filter(|peer| peer.to_string() == text)
 }
 
-/// Parses a peer id as people type it: in base58btc (`12D3Koo…`, `Qm…`), or as a CID of a libp2p key
-/// in any base (`k51…`, `bafz…`). In a key it has one form only: see [`peer_id_from_text`].
+/// Parses a peer id as people type it: in base58btc (`12D3Koo…`, `Qm…`), or as a CID of a libp2p
+/// key in any base (`k51…`, `bafz…`). In a key it has one form only: see [`peer_id_from_text`].
 ///
 /// ```
 /// use smart_record_core::parse_peer_id;
