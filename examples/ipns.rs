@@ -20,9 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The owner of a key signs what its name points to, then something newer.
     let owner = Keypair::generate_ed25519();
     let name = IpnsName::from(&owner.public());
-    let until = SystemClock.now().saturating_add(Duration::from_secs(48 * 60 * 60));
-    let first = IpnsBuilder::new("/ipfs/bafkqac3imvwgy3zao5xxe3de", 0, until).sign(&owner)?;
-    let second = IpnsBuilder::following(&first, "/ipfs/bafkqaaa", until).sign(&owner)?;
+    let now = SystemClock.now();
+    let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
+    let first = IpnsBuilder::new("/ipfs/bafkqac3imvwgy3zao5xxe3de", 0, until).sign(&owner, now)?;
+    let second = IpnsBuilder::following(&first, "/ipfs/bafkqaaa", until).sign(&owner, now)?;
     for record in [&first, &second] {
         store.write(&name.key(), record.as_bytes())?;
         println!("published number {} of {name}", record.sequence());
@@ -32,10 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let found = store.get(&kad::RecordKey::new(&name.key())).ok_or("no record")?.into_owned();
     let record = IpnsRecord::decode(&name, found.value)?;
     record.check_expiry(SystemClock.now())?;
-    println!("it points to {} until {}", record.value().escape_ascii(), record.eol());
+    println!("it points to {} until {}", record.path()?, record.eol());
 
     // The first record cannot be put again, and no other key can write under the name.
-    let forged = IpnsBuilder::new("/ipfs/bafkqaaa", 9, until).sign(&Keypair::generate_ed25519())?;
+    let forged =
+        IpnsBuilder::new("/ipfs/bafkqaaa", 9, until).sign(&Keypair::generate_ed25519(), now)?;
     for (what, record) in [("a rollback", first), ("a forgery", forged)] {
         match store.write(&name.key(), record.as_bytes()) {
             Ok(_) => return Err(format!("{what} was accepted").into()),

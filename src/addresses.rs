@@ -36,39 +36,69 @@ enum Reach {
 
 impl Reach {
     fn of(address: &Multiaddr) -> Self {
-        let mut parts = address.iter();
-        let (host, transport) = (parts.next(), parts.next());
-        let has_transport = !matches!(transport, None | Some(Protocol::P2p(_)));
-        let ip = match host {
-            Some(Protocol::Ip4(ip)) if has_transport => IpAddr::V4(ip),
-            Some(Protocol::Ip6(ip)) if has_transport => IpAddr::V6(ip).to_canonical(),
-            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) if has_transport => {
-                return Self::Everywhere;
+        let mut parts = address.iter().skip_while(|part| matches!(part, Protocol::Ip6zone(_)));
+        let host = parts.next();
+        let is_dialable = match (parts.next(), parts.next()) {
+            (Some(Protocol::Tcp(port)), _) => port != 0,
+            // Every transport over UDP has a name of its own.
+            (Some(Protocol::Udp(port)), over) => port != 0 && !is_end(over.as_ref()),
+            (transport, _) => !is_end(transport.as_ref()),
+        };
+        match host {
+            Some(Protocol::Ip4(ip)) if is_dialable => Self::of_ip(IpAddr::V4(ip)),
+            Some(Protocol::Ip6(ip)) if is_dialable => Self::of_ip(IpAddr::V6(ip)),
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name))
+                if is_dialable =>
+            {
+                Self::of_name(&name)
             }
-            // A host without a transport cannot be dialled.
+            Some(Protocol::Dnsaddr(name)) => Self::of_name(&name),
+            Some(Protocol::Unix(_) | Protocol::Memory(_)) => Self::Host,
+            // A host without a transport, or a peer without a host, cannot be dialled.
             None
             | Some(
                 Protocol::Ip4(_)
                 | Protocol::Ip6(_)
                 | Protocol::Dns(_)
                 | Protocol::Dns4(_)
-                | Protocol::Dns6(_),
-            ) => return Self::Nowhere,
-            // Transports of the application, and names that resolve to whole addresses.
-            Some(_) => return Self::Everywhere,
-        };
-        let (is_link, is_site) = match ip {
+                | Protocol::Dns6(_)
+                | Protocol::P2p(_)
+                | Protocol::P2pCircuit,
+            ) => Self::Nowhere,
+            // Transports of the application.
+            Some(_) => Self::Everywhere,
+        }
+    }
+
+    fn of_ip(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        let (is_link, is_site, is_nowhere) = match ip {
             IpAddr::V4(ip) => {
                 let shared = matches!(ip.octets(), [100, 64..=127, _, _]);
-                (ip.is_link_local(), ip.is_private() || shared)
+                // This network, reserved, broadcast.
+                let special = matches!(ip.octets(), [0 | 240..=255, ..]);
+                (ip.is_link_local(), ip.is_private() || shared, special)
             }
-            IpAddr::V6(ip) => (ip.is_unicast_link_local(), Ipv6Addr::is_unique_local(&ip)),
+            IpAddr::V6(ip) => (ip.is_unicast_link_local(), Ipv6Addr::is_unique_local(&ip), false),
         };
         match ip {
-            ip if ip.is_unspecified() || ip.is_multicast() => Self::Nowhere,
+            ip if is_nowhere || ip.is_unspecified() || ip.is_multicast() => Self::Nowhere,
             ip if ip.is_loopback() => Self::Host,
             _ if is_link => Self::Link,
             _ if is_site => Self::Site,
+            _ => Self::Everywhere,
+        }
+    }
+
+    /// Names of the host itself ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.3))
+    /// and of its link ([RFC 6762](https://www.rfc-editor.org/rfc/rfc6762#section-3)).
+    fn of_name(name: &str) -> Self {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        match (name.parse(), name.rsplit('.').next()) {
+            (Ok(ip), _) => Self::of_ip(ip),
+            (_, None | Some("")) => Self::Nowhere,
+            (_, Some("localhost")) => Self::Host,
+            (_, Some("local")) => Self::Link,
             _ => Self::Everywhere,
         }
     }
@@ -81,6 +111,11 @@ impl Reach {
             Self::Nowhere => false,
         }
     }
+}
+
+/// Whether nothing follows that a transport dials.
+fn is_end(part: Option<&Protocol<'_>>) -> bool {
+    matches!(part, None | Some(Protocol::P2p(_) | Protocol::P2pCircuit))
 }
 
 /// Selects the best of a peer's addresses, best first.
@@ -178,18 +213,35 @@ mod tests {
 
     #[test]
     fn case_17_an_address_that_cannot_be_dialled_takes_no_place() {
-        let named = format!("/ip4/1.1.1.1/p2p/{}", PeerId::random());
-        let all = [
-            "/ip4/8.8.8.8",
-            "/ip4/8.8.4.4",
-            "/ip6/2001:4860::1",
-            "/dns4/example.org",
-            &named,
-            "/ip4/10.0.0.2/tcp/4001",
-            "/memory/1",
-            "/dnsaddr/example.org",
-        ];
-        assert_eq!(kept(&all, None), all[5..]);
+        let id = format!("/p2p/{}", PeerId::random());
+        let dialable = ["/ip4/10.0.0.2/tcp/4001", "/memory/1", "/dnsaddr/example.org"];
+        for undialable in [
+            vec!["/ip4/8.8.8.8", "/ip4/8.8.4.4", "/ip4/1.1.1.1"],
+            vec!["/ip6/2001:4860::1", "/dns4/example.org", "/ip4/1.1.1.1X", "X"],
+            vec!["/ip4/1.2.3.4/tcp/0", "/ip4/1.2.3.4/udp/0/quic-v1", "/dns/example.org/tcp/0"],
+            vec!["/ip4/1.2.3.4/udp/4001", "/ip4/1.2.3.4/udp/4001X", "/ip6/2001:4860::1/udp/1"],
+            vec!["/ip4/1.2.3.4/p2p-circuit", "X/p2p-circuit", "X/p2p-circuitX", "/p2p-circuit"],
+            vec!["/ip4/0.1.2.3/tcp/1", "/ip4/255.255.255.255/tcp/1", "/ip4/224.0.0.1/tcp/1"],
+            vec!["/ip6/ff02::1/tcp/1", "/ip6/::/tcp/1", "/ip4/240.0.0.1/udp/1/quic-v1"],
+            vec!["/dns4/0.0.0.0/tcp/1", "/dns/./tcp/1"],
+        ] {
+            let undialable: Vec<_> = undialable.iter().map(|it| it.replace('X', &id)).collect();
+            let all: Vec<_> = undialable.iter().map(String::as_str).chain(dialable).collect();
+            assert_eq!(kept(&all, None), dialable, "{undialable:?}");
+        }
+        let relayed = format!("/ip4/1.2.3.4/udp/4001/quic-v1{id}/p2p-circuit{id}");
+        assert_eq!(kept(&[&relayed], None), [relayed]);
+    }
+
+    #[test]
+    fn case_17_what_only_the_host_or_its_link_can_dial_is_not_kept_for_others() {
+        let host = ["/dns4/localhost/tcp/1", "/dns/a.LocalHost./tcp/1", "/dns4/127.0.0.1/tcp/1"];
+        let more = ["/unix/%2Ftmp%2Fx", "/memory/1"];
+        let link = ["/dns/printer.local/tcp/1", "/ip6zone/eth0/ip6/fe80::1/tcp/1"];
+        for addresses in [&host[..], &more, &link] {
+            assert_eq!(kept(addresses, Some("/ip4/1.2.3.4/tcp/1")), Vec::<String>::new());
+            assert_eq!(kept(addresses, Some("/ip4/127.0.0.1/tcp/9")), addresses);
+        }
     }
 
     #[test]

@@ -89,12 +89,12 @@ impl Namespace {
         Some(match self {
             Self::PublicKey => by.public().encode_protobuf(),
             Self::Ipns => {
-                let value = [b"/", &says.content[..]].concat();
+                let value = format!("/ipns/x{}", says.content.escape_ascii());
                 let builder = IpnsBuilder::new(value, number, until);
                 let builder = if says.variant & 1 == 0 { builder } else { builder.without_v1() };
                 let builder =
                     if says.variant & 2 == 0 { builder } else { builder.with_public_key() };
-                builder.sign(owner).ok()?.as_bytes().to_vec()
+                builder.sign(owner, from).ok()?.as_bytes().to_vec()
             }
             Self::Iprs => {
                 iprs(says)?.with_version(number % 3).sign(&key, owner).ok()?.as_bytes().to_vec()

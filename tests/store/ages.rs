@@ -20,7 +20,9 @@ fn ipns_store(config: StoreConfig) -> (SmartRecordStore, ManualClock) {
 fn ipns(hours: u32, lifetime: Option<Duration>) -> Record {
     let until = Timestamp::from_millis(T0).saturating_add(hours * HOUR);
     let keypair = keypair(1);
-    let record = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until).sign(&keypair).unwrap();
+    let record = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until)
+        .sign(&keypair, Timestamp::from_millis(T0))
+        .unwrap();
     let key = IpnsName::from(&keypair.public()).key();
     let expires = lifetime.map(|lifetime| Instant::now() + lifetime);
     Record {

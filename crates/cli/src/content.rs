@@ -6,11 +6,12 @@ use anyhow::Result;
 use libp2p::identity::PublicKey;
 use libp2p_smart_record::{
     RecordKey, Registry, SmartRecord, SpaceRules, Timestamp, ValidationError, Validator, Validity,
-    ipns::{IpnsRecord, IpnsValidator},
+    ipns::{ContentPath, IpnsRecord, IpnsValidator},
     iprs::{
         Ancestry, DatetimeRange, IprsRecord, IprsValidator, Scheme, SequenceNumber, TtlSinceReceipt,
     },
     presence::{Announcement, ExchangeKey, PresenceRecord, PresenceValidator},
+    printable,
     query::Snapshot,
 };
 use serde_json::{Map, Value, json};
@@ -106,10 +107,10 @@ impl Content {
             }),
             ContentKind::Ipns(record) => json!({
                 "writer": record.name().peer_id().to_string(),
-                "value": text(record.value()),
+                "value": path(record, |path| path.as_str().to_owned()),
                 "seq": record.sequence().to_string(),
                 "expires_at": record.eol().to_string(),
-                "ttl_seconds": record.ttl().map(|ttl| ttl.as_secs()),
+                "ttl_seconds": record.ttl(now).map(|ttl| ttl.as_secs()),
             }),
             ContentKind::Iprs(record, validity) => json!({
                 "writer": record.author().to_string(),
@@ -160,7 +161,7 @@ impl Content {
                     record.name().to_string(),
                     record.sequence().to_string(),
                     left(record.eol().expires_at(), now),
-                    text(record.value()),
+                    path(record, ToString::to_string),
                 ]],
             },
             ContentKind::Iprs(record, validity) => Rows {
@@ -266,9 +267,9 @@ fn ipld(record: &IprsRecord) -> Value {
     encoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
 }
 
-/// Bytes as text; bytes that are not UTF-8 are escaped.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| bytes.escape_ascii().to_string())
+/// What a name points to. A value that is no path is escaped.
+fn path(record: &IpnsRecord, text: impl FnOnce(&ContentPath) -> String) -> String {
+    record.path().map_or_else(|_| printable(record.value()).to_string(), |path| text(&path))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -12,7 +12,7 @@ use libp2p_smart_record::{
 use serde_json::json;
 use smart_record_host::HostError;
 
-use crate::output::say;
+use crate::{key_file::KeyFormatError, output::say};
 
 /// Text below the help.
 pub const HELP: &str = "\
@@ -85,8 +85,8 @@ pub enum Failure {
     Arguments { message: String, hint: &'static str },
     #[error("failed to read the key file {file}: {source}")]
     KeyFile { file: String, source: io::Error },
-    #[error("the file {0} contains no key")]
-    NotAKeyFile(String),
+    #[error("the file {file} contains no key: {reason}")]
+    NotAKeyFile { file: String, reason: KeyFormatError },
     #[error("failed to create the key file {file}: {source}")]
     NewKeyFile { file: String, source: io::Error },
     #[error("failed to {verb} {file}: {source}")]
@@ -113,7 +113,7 @@ impl Failure {
             | Self::Arguments { .. } => FailureKind::Arguments,
             Self::BadRecord { .. } => FailureKind::Refused,
             Self::KeyFile { .. }
-            | Self::NotAKeyFile(_)
+            | Self::NotAKeyFile { .. }
             | Self::NewKeyFile { .. }
             | Self::File { .. }
             | Self::Metrics { .. }
@@ -145,9 +145,10 @@ impl Failure {
                     .to_owned()
             }
             Self::Arguments { hint, .. } => (*hint).to_owned(),
-            Self::KeyFile { file, .. } | Self::NotAKeyFile(file) => {
+            Self::KeyFile { file, .. } => {
                 format!("make a key with `smart-record key generate {file}`")
             }
+            Self::NotAKeyFile { file, reason } => reason.hint(file),
             Self::NewKeyFile { .. } => "give another name; keys are never overwritten".to_owned(),
             Self::File { .. } => "check the name and the permissions".to_owned(),
             Self::Metrics { .. } => {

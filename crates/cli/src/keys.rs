@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use libp2p::{PeerId, identity::Keypair};
-use libp2p_smart_record::{RecordKey, Registry, ipns::IpnsName};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr};
+use libp2p_smart_record::{KeyEscapeError, RecordKey, Registry, ipns::IpnsName, parse_peer_id};
 use serde_json::json;
 
-use crate::{failure::Failure, output::Format};
+use crate::{failure::Failure, key_file, output::Format};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -24,7 +24,7 @@ pub enum Command {
     },
     /// Prints the peer id of a key.
     Show {
-        /// A file from `key generate`.
+        /// A file from `key generate` or `ipfs key export`, or a key in PEM (PKCS #8).
         file: PathBuf,
     },
 }
@@ -53,12 +53,12 @@ fn generate(file: &Path) -> Result<Keypair, Failure> {
     Ok(keypair)
 }
 
-/// Reads a key from a file of [`generate`].
+/// Reads a key from a file of any format that [`key_file`] knows.
 pub fn read(file: &Path) -> Result<Keypair, Failure> {
     let name = file.display().to_string();
     let bytes =
         std::fs::read(file).map_err(|source| Failure::KeyFile { file: name.clone(), source })?;
-    Keypair::from_protobuf_encoding(&bytes).map_err(|_| Failure::NotAKeyFile(name))
+    key_file::decode(&bytes).map_err(|reason| Failure::NotAKeyFile { file: name, reason })
 }
 
 /// The key of the node that keeps its records in `store`, from a file beside it whose name ends in
@@ -70,41 +70,64 @@ pub fn beside(store: &Path) -> Result<Keypair, Failure> {
     if file.exists() { read(&file) } else { generate(&file) }
 }
 
-/// Parses the key of a record. A key under `/pk/` or `/ipns/` has its peer id or name as text.
+/// Parses the key of a record, as [`show`] writes it. A peer id or name in it may have any of its
+/// text forms.
 pub fn parse(text: &str) -> Result<RecordKey, Failure> {
-    let key = RecordKey::from(text);
+    let arguments = |message, hint| Failure::Arguments { message, hint };
+    let key: RecordKey = text
+        .parse()
+        .map_err(|error: KeyEscapeError| arguments(error.to_string(), "write \\\\ for \\"))?;
     let path = || std::str::from_utf8(key.path()).ok();
-    let unknown = || Failure::UnknownKey(text.to_owned());
-    match key.namespace() {
+    let key = match key.namespace() {
+        Some(Registry::SMART_RECORDS) => key,
         Some(
-            Registry::SMART_RECORDS
-            | libp2p_smart_record::iprs::NAMESPACE
-            | libp2p_smart_record::presence::PresenceKey::NAMESPACE,
-        ) => match libp2p_smart_record::built_in().check_key(&key) {
-            Ok(()) => Ok(key),
-            Err(error) => Err(Failure::Arguments {
-                message: format!("{key} is not a valid key of a record: {error}"),
-                hint: "keys are /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME and /presence/PEER/",
-            }),
-        },
-        Some(libp2p_smart_record::ipns::NAMESPACE) => {
-            text.parse::<IpnsName>().map(|name| name.key()).map_err(|error| Failure::Arguments {
-                message: error.to_string(),
-                hint: "write /ipns/ and a name such as k51… or 12D3Koo…",
-            })
-        }
-        Some(libp2p_smart_record::pk::NAMESPACE) => {
-            let peer = path().and_then(|path| path.parse::<PeerId>().ok()).ok_or_else(|| {
-                Failure::Arguments {
-                    message: format!("{text} contains no peer id"),
-                    hint: "write /pk/ and the peer id of the key",
-                }
+            namespace @ (libp2p_smart_record::ipns::NAMESPACE | libp2p_smart_record::pk::NAMESPACE),
+        ) => {
+            let peer = path().and_then(parse_peer_id).ok_or_else(|| {
+                let hint = "write /ipns/ or /pk/, and a peer id such as k51… or 12D3Koo…";
+                arguments(format!("{key} is not the key of a peer"), hint)
             })?;
-            RecordKey::from_parts(libp2p_smart_record::pk::NAMESPACE, peer.to_bytes())
-                .map_err(|_| unknown())
+            of_namespace(namespace, peer.to_bytes())?
         }
-        _ => Err(unknown()),
-    }
+        Some(
+            namespace @ (libp2p_smart_record::iprs::NAMESPACE
+            | libp2p_smart_record::presence::PresenceKey::NAMESPACE),
+        ) => match path().and_then(|path| path.split_once('/')) {
+            // The key has the one form that nodes agree on.
+            Some((peer, rest)) => match parse_peer_id(peer) {
+                Some(peer) => of_namespace(namespace, format!("{peer}/{rest}"))?,
+                None => key,
+            },
+            None => key,
+        },
+        _ => return Err(Failure::UnknownKey(key.to_string())),
+    };
+    libp2p_smart_record::built_in().check_key(&key).map_err(|error| {
+        let hint = "keys are /sr/PATH, /ipns/NAME, /pk/PEER, /iprs/PEER/NAME and /presence/PEER/";
+        arguments(format!("{key} is not a valid key of a record: {error}"), hint)
+    })?;
+    Ok(key)
+}
+
+fn of_namespace(namespace: &str, path: impl AsRef<[u8]>) -> Result<RecordKey, Failure> {
+    RecordKey::from_parts(namespace, path).map_err(|_| Failure::UnknownKey(namespace.to_owned()))
+}
+
+/// Parses a peer id in any of its text forms.
+pub fn peer(text: &str) -> Result<PeerId, String> {
+    parse_peer_id(text).ok_or_else(|| "not a peer id, such as 12D3Koo… or k51…".to_owned())
+}
+
+/// Parses an address, with peer ids in any of their text forms.
+pub fn address(text: &str) -> Result<Multiaddr, String> {
+    let mut is_peer = false;
+    let part = |part: &str| {
+        let peer = parse_peer_id(part).filter(|_| is_peer).map(|peer| peer.to_string());
+        is_peer = matches!(part, "p2p" | "ipfs");
+        peer.unwrap_or_else(|| part.to_owned())
+    };
+    let parts: Vec<_> = text.split('/').map(part).collect();
+    parts.join("/").parse().map_err(|error: multiaddr::Error| error.to_string())
 }
 
 /// The key in the form that [`parse`] reads.
@@ -139,6 +162,46 @@ mod tests {
         for key in ["", "sr/a", "/sr", "/rooms/a", "/ipns/nobody", "/pk/nobody"] {
             assert!(parse(key).is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn case_6_a_peer_is_written_in_any_form_wherever_one_is_written() {
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        let name = IpnsName::from(peer).to_string();
+        assert!(name.starts_with("k51"), "{name}");
+        for form in ["/pk/X", "/ipns/X", "/iprs/X/a", "/presence/X/", "/presence/X/chat/X"] {
+            let [of_name, of_peer] =
+                [&name, &peer.to_string()].map(|it| parse(&form.replacen('X', it, 1)).unwrap());
+            assert_eq!(of_name, of_peer, "{form}");
+            assert_eq!(parse(&show(&of_name)).unwrap(), of_name);
+        }
+        assert_eq!(super::peer(&name), Ok(peer));
+        for form in ["/ip4/1.2.3.4/tcp/1/p2p/X", "/ip4/1.2.3.4/tcp/1/p2p/X/p2p-circuit/p2p/X"] {
+            let [of_name, of_peer] =
+                [&name, &peer.to_string()].map(|it| address(&form.replace('X', it)).unwrap());
+            assert_eq!(of_name, of_peer, "{form}");
+        }
+        assert!(address(&format!("/dns4/{name}/tcp/1")).unwrap().to_string().contains(&name));
+        // Case 13.
+        for key in [format!("/ipns//ipfs/{name}"), format!("/pk/x/ipfs/{name}")] {
+            assert!(parse(&key).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn case_12_a_key_is_typed_as_it_is_printed() {
+        for (bytes, shown) in [
+            ("/sr/café".as_bytes(), "/sr/café"),
+            (b"/sr/a\x1b\n", r"/sr/a\x1b\x0a"),
+            (b"/sr/a\\b", r"/sr/a\\b"),
+            (b"/sr/\xff\"'", r#"/sr/\xff"'"#),
+            ("/sr/\u{202e}x".as_bytes(), r"/sr/\xe2\x80\xaex"),
+        ] {
+            let key = RecordKey::new(bytes);
+            assert_eq!(show(&key), shown);
+            assert_eq!(parse(shown).unwrap(), key);
+        }
+        assert!(parse(r"/sr/a\b").unwrap_err().to_string().contains("escape"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod content;
 mod demo;
 mod failure;
 mod inspect;
+mod key_file;
 mod keys;
 mod metrics;
 mod network;

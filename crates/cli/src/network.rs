@@ -25,7 +25,7 @@ const AFTER: Duration = Duration::from_secs(2);
 pub struct NetworkArguments {
     /// The address of a node to join through, as `smart-record node` prints it, ending in
     /// `/p2p/<peer id>`; it may have a name (/dns4/example.org/tcp/4001/p2p/…). May be repeated.
-    #[arg(long, short, value_name = "ADDRESS")]
+    #[arg(long, short, value_name = "ADDRESS", value_parser = keys::address)]
     pub connect: Vec<Multiaddr>,
     /// The file of the signing key, from `smart-record key generate`. Without it a fresh key is
     /// used; `withdraw` requires it.

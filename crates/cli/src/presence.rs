@@ -35,6 +35,7 @@ pub enum Command {
     /// Shows the nodes at which a client is present.
     Find {
         /// The client's peer id.
+        #[arg(value_parser = keys::peer)]
         client: PeerId,
         #[command(flatten)]
         network: NetworkArguments,

@@ -40,11 +40,11 @@ Without --json, what an operator should look into is logged.";
 #[command(after_help = DEFAULTS)]
 pub struct Arguments {
     /// An address to listen on, TCP or QUIC. May be repeated.
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0", value_name = "ADDRESS")]
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0", value_name = "ADDRESS", value_parser = keys::address)]
     listen: Vec<Multiaddr>,
     /// An address at which others reach this node and on which it does not listen itself, such as
     /// a forwarded port of a router. May be repeated.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = keys::address)]
     external: Vec<Multiaddr>,
     /// Has other nodes check whether they can reach this one, and checks that for them. A node that
     /// nobody can reach becomes a client: others send it nothing. For nodes on the Internet.
@@ -52,7 +52,7 @@ pub struct Arguments {
     autonat: bool,
     /// Can be reached through this relay, an address that ends in `/p2p/<peer id>`. May be
     /// repeated.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = keys::address)]
     relay: Vec<Multiaddr>,
     /// Relays connections of nodes behind a NAT: at most 128 nodes, 16 connections at a time, each
     /// for 2 minutes and 128 KiB.
@@ -60,7 +60,7 @@ pub struct Arguments {
     serve_relay: bool,
     /// Shows the node's counters to Prometheus, at http://ADDRESS/metrics, which is printed on
     /// standard error.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = keys::address)]
     metrics: Option<SocketAddr>,
     /// Keeps the records in this file over restarts, and creates it if it does not exist. The file
     /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time.

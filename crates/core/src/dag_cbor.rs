@@ -11,11 +11,11 @@
 
 use ipld_core::ipld::Ipld;
 
-use crate::data::Data;
+use crate::{data::Data, text::printable};
 
 /// Why bytes are not DAG-CBOR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", printable(.0))]
 pub struct DecodeError(String);
 
 /// Decodes one item. Time and memory are proportional to the length of the input.

@@ -7,9 +7,11 @@
 //! [go-libp2p-record](https://github.com/libp2p/go-libp2p-record/blob/master/util.go) does: the key
 //! begins with `/`, and the namespace ends at the next `/`, which is required.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
+
+use crate::text::{escaped, unescape};
 
 /// The bytes under which a record lives in the DHT.
 ///
@@ -126,9 +128,26 @@ impl AsRef<[u8]> for RecordKey {
 }
 
 impl fmt::Display for RecordKey {
-    /// The key as text. Bytes that are not printable ASCII are escaped.
+    /// The key as text: as [`printable`](crate::printable), and a backslash becomes `\\`. Parsing
+    /// the text gives the same key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
+        escaped(&self.0).fmt(f)
+    }
+}
+
+/// The text has an escape other than `\\`, and `\x` with two hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown escape in the key {0:?}; a backslash is written \\\\, and another byte \\x00 to \\xff"
+)]
+pub struct KeyEscapeError(String);
+
+impl FromStr for RecordKey {
+    type Err = KeyEscapeError;
+
+    /// Parses a key as `Display` writes it, with escapes. `From<&str>` takes the text as it is.
+    fn from_str(text: &str) -> Result<Self, KeyEscapeError> {
+        unescape(text).map(Self).ok_or_else(|| KeyEscapeError(text.to_owned()))
     }
 }
 
@@ -170,6 +189,22 @@ mod tests {
         for same in [(&text).into(), text.into(), (&bytes[..]).into(), bytes.to_vec().into()] {
             assert_eq!(key, same);
         }
+    }
+
+    #[test]
+    fn case_12_a_key_is_read_as_it_is_written() {
+        for (key, text) in [
+            ("/sr/café".as_bytes(), "/sr/café"),
+            (b"/sr/a\x1b\n", r"/sr/a\x1b\x0a"),
+            (b"/sr/a\\b", r"/sr/a\\b"),
+            (b"/sr/\xff", r"/sr/\xff"),
+            (b"", ""),
+        ] {
+            let key = RecordKey::new(key);
+            assert_eq!(key.to_string(), text);
+            assert_eq!(text.parse(), Ok(key));
+        }
+        assert_eq!(r"/sr/a\b".parse::<RecordKey>(), Err(KeyEscapeError(r"/sr/a\b".to_owned())));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod protobuf;
 mod record;
 mod settings;
 mod shard;
+mod text;
 mod time;
 mod validator;
 
@@ -38,12 +39,12 @@ pub use cid::Cid;
 
 pub use crate::{
     clock::Clock,
-    key::{NamespaceError, RecordKey},
+    key::{KeyEscapeError, NamespaceError, RecordKey},
     node::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
         Path, PathError, Predicate, SerdeError, Set, codec,
     },
-    peer::{peer_id_from_bytes, peer_id_from_text},
+    peer::{parse_peer_id, peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
         Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,
@@ -55,6 +56,7 @@ pub use crate::{
         WriterError, ZeroLifetime, check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
+    text::{Printable, parse_cid, printable},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,

@@ -24,7 +24,7 @@ fn print(what: &str, name: &IpnsName, record: &IpnsRecord, is_best: Option<bool>
         "is_best": is_best,
         "value": String::from_utf8_lossy(record.value()),
         "sequence": record.sequence().to_string(),
-        "ttl": record.ttl().map(|ttl| ttl.as_nanos().to_string()),
+        "ttl": record.ttl(Timestamp::EPOCH).map(|ttl| ttl.as_nanos().to_string()),
         "validity": record.eol().to_string(),
         "key": hex(name.key().as_bytes()),
         "record": hex(record.as_bytes()),
@@ -55,15 +55,21 @@ fn main() -> Result<(), Box<dyn Error>> {
             ("in the year 9999", new(6, Timestamp::MAX.into()), Some(false)),
             (
                 "great numbers",
-                new(greatest, until).with_ttl(Duration::from_nanos(greatest)),
+                new(greatest.saturating_sub(1), Timestamp::MAX.into())
+                    .with_ttl(Duration::from_nanos(greatest)),
                 Some(false),
             ),
             ("the last of all", new(greatest, precise).without_v1(), Some(true)),
             ("expired", new(7, Timestamp::from_millis(1_000).into()), None),
         ] {
-            print(&with(what), &name, &builder.sign(keypair)?, is_best);
+            print(&with(what), &name, &builder.sign(keypair, Timestamp::EPOCH)?, is_best);
         }
-        print(&with("of another name"), &name, &new(8, until).sign(&other)?, None);
+        print(
+            &with("of another name"),
+            &name,
+            &new(8, until).sign(&other, Timestamp::EPOCH)?,
+            None,
+        );
     }
     Ok(())
 }

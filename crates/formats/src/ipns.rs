@@ -14,12 +14,12 @@
 //! let name = IpnsName::from(&keypair.public());
 //! let now = Timestamp::from_millis(1_700_000_000_000);
 //! let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
-//! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair)?;
+//! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair, now)?;
 //!
 //! // A DHT stores the bytes under `name.key()`. A reader decodes and checks them.
 //! let received = IpnsRecord::decode(&name, record.encode())?;
 //! received.check_expiry(now)?;
-//! assert_eq!(received.value(), b"/ipfs/bafkqaddimvwgy3zao5xxe3debi");
+//! assert_eq!(received.path()?.as_str(), "/ipfs/bafkqaddimvwgy3zao5xxe3debi");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -35,6 +35,7 @@ mod builder;
 mod data;
 mod eol;
 mod name;
+mod path;
 mod validator;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -50,11 +51,12 @@ pub use self::{
     builder::{IpnsBuilder, IpnsSignError},
     eol::{Eol, EolError},
     name::{IpnsName, NameError},
+    path::{ContentPath, ContentPathError},
 };
 use crate::proto::ipns as proto;
 use smart_record_core::{
     BadSignature, Limit, LimitExceeded, ProtobufError, Timestamp, Writer, WriterError,
-    check_signature_len,
+    check_signature_len, printable,
 };
 
 /// Maximum size of a record, in bytes: "Record Size Limit" of the specification.
@@ -68,7 +70,7 @@ const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
 pub struct IpnsRecord {
     name: IpnsName,
     bytes: Bytes,
-    signed: Bytes,
+    entry: proto::IpnsEntry,
     data: Data,
 }
 
@@ -102,7 +104,7 @@ pub enum IpnsError {
         owner: Box<PeerId>,
     },
     /// The signed data is not a map in strict DAG-CBOR.
-    #[error("the data is not DAG-CBOR: {0}")]
+    #[error("the data is not DAG-CBOR: {}", printable(.0))]
     DagCbor(String),
     /// A field of the data is missing or has the wrong type.
     #[error("the field {field} of the data is missing or has the wrong type")]
@@ -155,7 +157,7 @@ impl IpnsRecord {
         let data = Data::decode(signed)?;
         data.check_copies(&entry)?;
         owner.verify_bytes(&signed_bytes(signed), signature)?;
-        Ok(Self { name: *name, signed: signed.clone(), data, bytes })
+        Ok(Self { name: *name, bytes, entry, data })
     }
 
     fn check_len(bytes: &[u8]) -> Result<(), LimitExceeded> {
@@ -177,10 +179,18 @@ impl IpnsRecord {
         self.bytes.clone()
     }
 
-    /// What the name points to: a path as text (`/ipfs/…`, `/ipns/…`), a CID as bytes, or nothing.
-    /// It is not parsed.
+    /// What the name points to: a path as text, a CID as bytes, or nothing. It is not parsed, and
+    /// may be anything; see [`path`](Self::path).
     pub fn value(&self) -> &[u8] {
         &self.data.value
+    }
+
+    /// What the name points to.
+    ///
+    /// # Errors
+    /// [`ContentPathError`] if the value is not a content path, the bytes of a CID, or empty.
+    pub fn path(&self) -> Result<ContentPath, ContentPathError> {
+        ContentPath::from_value(self.value())
     }
 
     /// The sequence number. A newer record has a higher one.
@@ -193,10 +203,11 @@ impl IpnsRecord {
         self.data.eol
     }
 
-    /// For how long a resolver may use the record before it looks for a newer one. `None` if the
-    /// publisher does not say.
-    pub fn ttl(&self) -> Option<Duration> {
-        self.data.ttl.map(Duration::from_nanos)
+    /// For how long a resolver may use the record from `now` before it looks for a newer one: what
+    /// the publisher says, but not beyond the EOL. `None` if the publisher does not say.
+    pub fn ttl(&self, now: Timestamp) -> Option<Duration> {
+        let ttl = self.data.ttl.map(Duration::from_nanos)?;
+        Some(ttl.min(self.eol().saturating_since(now)))
     }
 
     /// The signed fields that the specification does not define.
@@ -204,7 +215,12 @@ impl IpnsRecord {
     /// # Errors
     /// [`IpnsError::DagCbor`] if [`Ipld`] cannot represent a field.
     pub fn metadata(&self) -> Result<BTreeMap<String, Ipld>, IpnsError> {
-        data::metadata(&self.signed)
+        data::metadata(self.signed())
+    }
+
+    /// The bytes of the data that the owner has signed.
+    fn signed(&self) -> &[u8] {
+        self.entry.data.as_deref().unwrap_or_default()
     }
 
     /// Checks that the record has not expired at `now`.

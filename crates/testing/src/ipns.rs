@@ -9,7 +9,8 @@ use smart_record_core::RecordKey;
 
 use crate::clock::NOW;
 
-pub const VALUE: &[u8] = b"/ipfs/bafkqaddimvwgy3zao5xxe3debi";
+pub const PATH: &str = "/ipfs/bafkqaddimvwgy3zao5xxe3debi";
+pub const VALUE: &[u8] = PATH.as_bytes();
 /// One day after [`NOW`].
 pub const EOL: &[u8] = b"2023-11-15T22:13:20Z";
 /// The same in milliseconds.
@@ -137,12 +138,17 @@ pub fn v1_and_v2(keypair: &Keypair) -> Entry {
     }
 }
 
+/// A record of these fields, without fields of version 1.
+pub fn record(keypair: &Keypair, fields: &Fields) -> Vec<u8> {
+    v2(keypair, fields.encode()).encode_to_vec()
+}
+
 /// The record with this sequence number and EOL.
 pub fn numbered(keypair: &Keypair, sequence: u64, eol: &str) -> Vec<u8> {
     let fields = fields()
         .with("Sequence", cbor::uint(sequence))
         .with("Validity", cbor::bytes(eol.as_bytes()));
-    v2(keypair, fields.encode()).encode_to_vec()
+    record(keypair, &fields)
 }
 
 pub fn key(keypair: &Keypair) -> RecordKey {

@@ -15,8 +15,8 @@ fn disagrees(entry: &Entry, field: &'static str) {
     assert_eq!(error, IpnsError::Disagreement { field });
 }
 
-/// Changes one field of three records: one with all fields, one with this field and the value, and
-/// one with this field only.
+/// Changes one field of three records: one with all fields, one without the signature of version 1,
+/// and one with this field only, which counts if it is the value.
 fn changed(field: &'static str, change: impl Fn(&mut Entry)) {
     let owner = ed25519(1);
     let mut all = v1_and_v2(&owner);
@@ -26,7 +26,10 @@ fn changed(field: &'static str, change: impl Fn(&mut Entry)) {
     disagrees(&all, field);
     let mut lone = v2(&owner, fields().encode());
     change(&mut lone);
-    disagrees(&lone, field);
+    match lone.value {
+        Some(_) => disagrees(&lone, field),
+        None => drop(accepted(&owner, &lone.encode_to_vec())),
+    }
 }
 
 /// Removes one field of a record that has a value or a signature of version 1.
@@ -35,8 +38,10 @@ fn left_out(field: &'static str, leave_out: impl Fn(&mut Entry)) {
     leave_out(&mut entry);
     disagrees(&entry, field);
     entry.signature_v1 = None;
-    if entry.value.is_some() {
-        disagrees(&entry, field);
+    match entry.value.as_deref() {
+        // An empty value counts as none, so nobody reads the copies.
+        None | Some([]) => drop(accepted(&ed25519(1), &entry.encode_to_vec())),
+        Some(_) => disagrees(&entry, field),
     }
 }
 
@@ -83,9 +88,10 @@ fn a_ttl_that_is_in_the_copy_only() {
     let owner = ed25519(1);
     let data = fields().without("TTL").encode();
     let v2_only = v2(&owner, data);
-    assert_eq!(accepted(&owner, &v2_only.encode_to_vec()).ttl(), None);
+    assert_eq!(accepted(&owner, &v2_only.encode_to_vec()).ttl(at(NOW)), None);
     for ttl in [0, 300_000_000_000] {
-        disagrees(&Entry { ttl: Some(ttl), ..v2_only.clone() }, "TTL");
+        let entry = Entry { ttl: Some(ttl), ..v2_only.clone() };
+        assert_eq!(accepted(&owner, &entry.encode_to_vec()).ttl(at(NOW)), None);
     }
     // With a value outside, the signed data needs a TTL.
     disagrees(
@@ -110,10 +116,15 @@ fn absent_copies_have_their_defaults() {
 }
 
 #[test]
-fn copies_that_agree_may_stand_alone() {
+fn copies_without_a_value_and_a_signature_of_version_1_do_not_count() {
+    // Otherwise a stranger could make a record unreadable for us that Go and JavaScript read.
     let owner = ed25519(1);
-    let entry = Entry { sequence: Some(7), ..v2(&owner, fields().encode()) };
-    accepted(&owner, &entry.encode_to_vec());
+    for sequence in [7, 8] {
+        let validity = Some(b"2099-01-01T00:00:00Z".to_vec());
+        let entry = Entry { sequence: Some(sequence), validity, ..v2(&owner, fields().encode()) };
+        let record = accepted(&owner, &entry.encode_to_vec());
+        assert_eq!((record.sequence(), record.eol().expires_at()), (7, at(EOL_MILLIS)));
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn owners_with_keys_of_all_types_write() {
             assert_eq!(record.value(), VALUE);
             assert_eq!(record.sequence(), 7);
             assert_eq!(record.eol().expires_at(), at(EOL_MILLIS));
-            assert_eq!(record.ttl().map(|ttl| ttl.as_secs()), Some(300));
+            assert_eq!(record.ttl(at(NOW)).map(|ttl| ttl.as_secs()), Some(300));
         }
     }
 }

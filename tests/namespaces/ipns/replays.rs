@@ -61,7 +61,69 @@ fn the_greater_bytes_with_the_same_sequence_and_end() {
     values.sort();
     wins(&values[2], &values[1]);
     wins(&values[1], &values[0]);
-    // An unsigned field does not make it a different record.
-    let good = v2(&owner, fields.encode()).encode_to_vec();
-    wins(&[&good[..], &[0x50, 1]].concat(), &good);
+}
+
+/// What a stranger can make of a record: unknown fields before and after it, fields twice, in
+/// another order and in a longer form.
+fn changed_around(record: &[u8]) -> Vec<Vec<u8>> {
+    let entry = Entry::decode(record).unwrap();
+    let signature = Entry { signature_v2: entry.signature_v2.clone(), ..Entry::default() };
+    let rest = Entry { signature_v2: None, ..entry };
+    vec![
+        [record, &[0x50, 1]].concat(),
+        [&[0x50, 1], record].concat(),
+        [record, &[0x52, 3, 0xff, 0xff, 0xff]].concat(),
+        [record, &signature.encode_to_vec()].concat(),
+        [rest.encode_to_vec(), signature.encode_to_vec()].concat(),
+        [signature.encode_to_vec(), rest.encode_to_vec()].concat(),
+        [record, &[0xd2, 0x80, 0x00, 0]].concat(),
+    ]
+}
+
+#[test]
+fn case_18_the_same_signed_data_with_other_bytes_around_it_is_the_same_record() {
+    for owner in all_types() {
+        let key = key(&owner);
+        for entry in [v1_and_v2(&owner), v2(&owner, fields().encode())] {
+            let good = entry.encode_to_vec();
+            for changed in changed_around(&good).into_iter().filter(|changed| *changed != good) {
+                for (values, best) in [([&*good, &*changed], 0), ([&*changed, &*good], 1)] {
+                    assert_eq!(IpnsValidator.select(&key, &values), Ok(best));
+                }
+                assert!(IpnsValidator.contains(&key, &good, &changed));
+                assert!(IpnsValidator.contains(&key, &changed, &good));
+
+                // What a stranger has changed replaces nothing, and nobody is called stale.
+                let mut node = node();
+                for value in [&good, &changed, &good] {
+                    assert_eq!(node.faults(&key, value), []);
+                    assert_eq!(node.get(&key).as_ref(), Some(&good));
+                }
+                // A node to which the stranger came first: the owner is heard again.
+                let mut node = super::node();
+                for (value, kept) in [(&changed, &changed), (&good, &good), (&changed, &good)] {
+                    assert_eq!(node.faults(&key, value), []);
+                    assert_eq!(node.get(&key).as_ref(), Some(kept));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn case_18_what_version_1_adds_is_not_signed_and_makes_no_other_record() {
+    // As in Go, the form without these fields is the one that stays.
+    let owner = ed25519(1);
+    let key = key(&owner);
+    let (both, lone) =
+        (v1_and_v2(&owner).encode_to_vec(), v2(&owner, fields().encode()).encode_to_vec());
+    assert_eq!(IpnsValidator.select(&key, &[&both, &lone]), Ok(1));
+    let mut node = node();
+    for (value, kept) in [(&both, &both), (&lone, &lone), (&both, &lone)] {
+        assert_eq!(node.faults(&key, value), []);
+        assert_eq!(node.get(&key).as_ref(), Some(kept));
+    }
+    // Other data is another record.
+    let other = v2(&owner, fields().with("_x", cbor::uint(1)).encode()).encode_to_vec();
+    assert!(!IpnsValidator.contains(&key, &other, &lone));
 }

@@ -9,7 +9,7 @@ use super::*;
 #[test]
 fn a_signed_record_is_the_one_that_the_specification_describes() {
     for keypair in all_types() {
-        let record = IpnsBuilder::new(VALUE, 7, at(EOL_MILLIS)).sign(&keypair).unwrap();
+        let record = IpnsBuilder::new(PATH, 7, at(EOL_MILLIS)).sign(&keypair, at(NOW)).unwrap();
         accepted(&keypair, record.as_bytes());
         let entry = Entry::decode(record.as_bytes()).unwrap();
         let expected = v1_and_v2(&keypair);
@@ -31,8 +31,8 @@ fn a_signed_record_is_the_one_that_the_specification_describes() {
 #[test]
 fn without_version_1_there_is_nothing_but_what_is_needed() {
     for keypair in all_types() {
-        let builder = IpnsBuilder::new(VALUE, 7, at(EOL_MILLIS)).without_v1();
-        let record = builder.sign(&keypair).unwrap();
+        let builder = IpnsBuilder::new(PATH, 7, at(EOL_MILLIS)).without_v1();
+        let record = builder.sign(&keypair, at(NOW)).unwrap();
         accepted(&keypair, record.as_bytes());
         let entry = Entry::decode(record.as_bytes()).unwrap();
         let expected = v2(&keypair, fields().encode());
@@ -43,8 +43,8 @@ fn without_version_1_there_is_nothing_but_what_is_needed() {
 #[test]
 fn the_public_key_is_embedded_on_demand() {
     for keypair in all_types() {
-        let builder = IpnsBuilder::new(VALUE, 7, at(EOL_MILLIS)).with_public_key();
-        let record = builder.sign(&keypair).unwrap();
+        let builder = IpnsBuilder::new(PATH, 7, at(EOL_MILLIS)).with_public_key();
+        let record = builder.sign(&keypair, at(NOW)).unwrap();
         accepted(&keypair, record.as_bytes());
         let entry = Entry::decode(record.as_bytes()).unwrap();
         assert_eq!(entry.pub_key, Some(keypair.public().encode_protobuf()));
@@ -54,12 +54,12 @@ fn the_public_key_is_embedded_on_demand() {
 #[test]
 fn metadata_is_signed_in_its_place() {
     let owner = ed25519(1);
-    let builder = IpnsBuilder::new(VALUE, 7, at(EOL_MILLIS));
+    let builder = IpnsBuilder::new(PATH, 7, at(EOL_MILLIS));
     let record = builder
         .with_metadata("_zz", Ipld::Integer(-1))
         .with_metadata("_a", vec![1, 2])
         .with_metadata("_a", "last")
-        .sign(&owner)
+        .sign(&owner, at(NOW))
         .unwrap();
     accepted(&owner, record.as_bytes());
     let metadata = record.metadata().unwrap();
@@ -73,12 +73,15 @@ fn metadata_is_signed_in_its_place() {
 #[test]
 fn the_next_record_takes_the_place_of_the_last() {
     let owner = ed25519(1);
-    let first = IpnsBuilder::new("/ipfs/a", 0, at(EOL_MILLIS)).sign(&owner).unwrap();
-    let second =
-        IpnsBuilder::following(&first, "/ipfs/b", at(EOL_MILLIS - 1)).sign(&owner).unwrap();
+    let first =
+        IpnsBuilder::new("/ipfs/bafkqaala", 0, at(EOL_MILLIS)).sign(&owner, at(NOW)).unwrap();
+    let second = IpnsBuilder::following(&first, "/ipfs/bafkqaalb", at(EOL_MILLIS - 1))
+        .sign(&owner, at(NOW))
+        .unwrap();
     assert_eq!(second.sequence(), 1);
     // The same value with a later EOL.
-    let renewed = IpnsBuilder::new("/ipfs/b", 1, at(EOL_MILLIS)).sign(&owner).unwrap();
+    let renewed =
+        IpnsBuilder::new("/ipfs/bafkqaalb", 1, at(EOL_MILLIS)).sign(&owner, at(NOW)).unwrap();
     let mut node = node();
     for record in [&first, &second, &renewed] {
         assert_eq!(node.faults(&key(&owner), record.as_bytes()), []);
@@ -89,6 +92,6 @@ fn the_next_record_takes_the_place_of_the_last() {
 #[test]
 fn an_end_to_the_nanosecond() {
     let eol: Eol = "2023-11-15T22:13:20.000000001Z".parse().unwrap();
-    let record = IpnsBuilder::new(VALUE, 7, eol).sign(&ed25519(1)).unwrap();
+    let record = IpnsBuilder::new(PATH, 7, eol).sign(&ed25519(1), at(NOW)).unwrap();
     assert_eq!(accepted(&ed25519(1), record.as_bytes()).eol(), eol);
 }

@@ -317,8 +317,9 @@ async fn the_best_of_several_kept_values_is_sent_until_its_own_expiry() {
         let owner = Keypair::generate_ed25519();
         let name = IpnsName::from(&owner.public());
         let until = |hours: u32| NOW.saturating_add(hours * HOUR);
-        let old = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until(100)).sign(&owner).unwrap();
-        let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until(30)).sign(&owner).unwrap();
+        let old = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until(100)).sign(&owner, NOW).unwrap();
+        let new =
+            IpnsBuilder::following(&old, "/ipfs/bafkqaalb", until(30)).sign(&owner, NOW).unwrap();
         let first = a.client.keep_value(name.key(), old.encode()).await.unwrap();
         let second = a.client.keep_value(name.key(), new.encode()).await.unwrap();
         first.detach();

@@ -28,8 +28,10 @@ async fn start() -> Peer {
 fn old_and_new() -> (RecordKey, IpnsRecord, IpnsRecord) {
     let owner = Keypair::generate_ed25519();
     let until = SystemClock.now().saturating_add(10 * MINUTE);
-    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until).sign(&owner).unwrap();
-    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until).sign(&owner).unwrap();
+    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 1, until).sign(&owner, SystemClock.now()).unwrap();
+    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaalb", until)
+        .sign(&owner, SystemClock.now())
+        .unwrap();
     (IpnsName::from(&owner.public()).key(), old, new)
 }
 

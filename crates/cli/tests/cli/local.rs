@@ -1,7 +1,11 @@
 //! The command without a network.
 
 use crate::command::{NOBODY, failure, json, run, smart_record, text};
+use libp2p::identity::Keypair;
+use libp2p_smart_record::{Clock, SystemClock, ipns::Eol};
 use serde_json::Value;
+use smart_record_testing::{ipns::*, keys::ed25519};
+use std::time::Duration;
 
 #[test]
 fn the_demo_keeps_its_promises() {
@@ -32,6 +36,53 @@ fn the_demo_prints_a_table() {
         assert!(out.contains(column), "{out}");
     }
     assert!(out.contains(r#"{"name": "writer 1", "seat": 1}"#), "{out}");
+}
+
+/// What `inspect` shows of an IPNS record in a file: the JSON, and the text.
+fn inspected(owner: &Keypair, record: &[u8]) -> (Value, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), record).unwrap();
+    let key = format!("/ipns/{}", owner.public().to_peer_id());
+    let arguments = ["inspect", file.path().to_str().unwrap(), "--under", &key];
+    let shown = run(&arguments);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    (json(&arguments), text(&shown.stdout))
+}
+
+#[test]
+fn cases_4_and_8_the_value_of_an_ipns_record_is_a_path_on_one_line() {
+    let owner = ed25519(1);
+    for (value, path, shown) in [
+        (&[1, 0x55, 0, 0][..], "/ipfs/bafkqaaa", "/ipfs/bafkqaaa"),
+        (b"", "/ipfs/bafkqaaa", "/ipfs/bafkqaaa"),
+        (
+            b"/ipfs/bafkqaaa/\x1b]0;evil\x07\t0\t1",
+            "/ipfs/bafkqaaa/\x1b]0;evil\x07\t0\t1",
+            r"/ipfs/bafkqaaa/\x1b]0;evil\x07\x090\x091",
+        ),
+        (b"/ipfs/x\x1b]0;evil\x07\n", r"/ipfs/x\x1b]0;evil\x07\x0a", r"/ipfs/x\x1b]0;evil\x07\x0a"),
+        (b"\xff", r"\xff", r"\xff"),
+    ] {
+        let data = fields()
+            .with("Value", cbor::bytes(value))
+            .with("Validity", cbor::bytes(b"2123-11-15T22:13:20Z"));
+        let (json, text) = inspected(&owner, &record(&owner, &data));
+        assert_eq!(json["value"], path);
+        let lines: Vec<_> = text.lines().map(|line| line.split('\t').collect::<Vec<_>>()).collect();
+        assert_eq!(lines[1][3..], [shown], "{text}");
+        assert!(text.chars().all(|c| !c.is_control() || "\t\n".contains(c)), "{text:?}");
+    }
+}
+
+#[test]
+fn case_7_a_ttl_beyond_the_eol_is_shown_as_what_is_left() {
+    let owner = ed25519(1);
+    let eol = Eol::from(SystemClock.now().saturating_add(Duration::from_secs(3_600))).to_string();
+    let data = fields()
+        .with("Validity", cbor::bytes(eol.as_bytes()))
+        .with("TTL", cbor::uint(7_200_000_000_000));
+    let (json, _) = inspected(&owner, &record(&owner, &data));
+    assert!(json["ttl_seconds"].as_u64().unwrap() <= 3_600, "{json}");
 }
 
 #[test]

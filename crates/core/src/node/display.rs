@@ -2,8 +2,8 @@
 //! in plain JSON, `[…]` is a List and `{…}` a Dict. A Set is `set[…]`. Lifetimes are left out. This
 //! form cannot be parsed; use the encoding, JSON or IPLD for that.
 //!
-//! **Invariants.** Untrusted text is quoted and escaped, so a document cannot send control
-//! sequences to a terminal.
+//! **Invariants.** Untrusted text is quoted and escaped as Rust does it. So a document cannot send
+//! control sequences to a terminal, and [`printable`](crate::printable) leaves the form as it is.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -81,4 +81,36 @@ fn separated<'a>(f: &mut Formatter<'_>, nodes: impl IntoIterator<Item = &'a Node
 fn hex(f: &mut Formatter<'_>, prefix: &str, bytes: &[u8]) -> Result {
     f.write_str(prefix)?;
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{List, Set, ValidationError, printable};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
+
+    #[test]
+    fn case_4_a_document_and_its_errors_are_shown_without_control_or_bidi_characters() {
+        let hostile = "\u{1b}]0;evil\u{7}\t0\n\u{9b}31m\u{202e}\u{2066}";
+        let mut document = Dict::new();
+        let predicate = Predicate::new(hostile).with(hostile).with_named(hostile, hostile);
+        document.insert(hostile, List::from_iter([Node::from(hostile)]));
+        document.insert("set", Set::from([Node::from(predicate.clone()), Node::from(hostile)]));
+        document.insert("bytes", hostile.as_bytes().to_vec());
+        let errors: [&dyn std::fmt::Display; 4] = [
+            &document.deserialize::<Empty>().unwrap_err(),
+            &hostile.parse::<Dict>().unwrap_err(),
+            &ValidationError::Invalid(hostile.to_owned()),
+            &crate::Malformed::other(hostile),
+        ];
+        for shown in [&document as &dyn std::fmt::Display, &predicate].iter().chain(&errors) {
+            let shown = shown.to_string();
+            assert_eq!(printable(&shown).to_string(), shown);
+        }
+    }
 }

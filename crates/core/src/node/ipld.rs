@@ -22,16 +22,21 @@
 use std::collections::BTreeMap;
 
 use ipld_core::ipld::Ipld;
+use serde_json::Value;
 
 use super::{Dict, Float, Kind, MAX_DEPTH, Node, Opaque, Predicate};
-use crate::{dag_cbor, data, time::Timestamp};
+use crate::{
+    dag_cbor, data,
+    text::{parse_cid, printable},
+    time::Timestamp,
+};
 
 /// Why IPLD data is not a node, or a node cannot be written with an IPLD codec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IpldError {
     /// The codec failed. DAG-JSON and DAG-CBOR have no form for infinite Floats.
-    #[error("{codec}: {message}")]
+    #[error("{codec}: {}", printable(message))]
     Codec {
         /// `"DAG-JSON"` or `"DAG-CBOR"`.
         codec: &'static str,
@@ -198,9 +203,10 @@ impl Dict {
     /// Decodes a document from DAG-JSON.
     ///
     /// # Errors
-    /// [`IpldError`], also for a duplicate key in a map.
+    /// [`IpldError`], also for a duplicate key in a map, and for a link with text before its CID.
     pub fn from_dag_json(bytes: &[u8]) -> Result<Self, IpldError> {
         let data::Data(data) = serde_ipld_dagjson::from_slice(bytes).map_err(codec("DAG-JSON"))?;
+        check_links(&serde_json::from_slice(bytes).map_err(codec("DAG-JSON"))?)?;
         Self::from_ipld(data)
     }
 
@@ -218,6 +224,20 @@ impl Dict {
     /// [`IpldError`] if the bytes are not a document.
     pub fn from_dag_cbor(bytes: &[u8]) -> Result<Self, IpldError> {
         dag_cbor::from_slice(bytes).map_err(codec("DAG-CBOR")).and_then(Self::from_ipld)
+    }
+}
+
+/// Checks that each link in DAG-JSON is a CID and nothing else. The codec takes `/ipfs/<cid>` too.
+fn check_links(json: &Value) -> Result<(), IpldError> {
+    match json {
+        Value::Array(elements) => elements.iter().try_for_each(check_links),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
+            Value::String(cid) if name == "/" && parse_cid(cid).is_none() => {
+                Err(IpldError::Expected("a link: a CID"))
+            }
+            value => check_links(value),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -326,6 +346,18 @@ mod tests {
         // The name of a set in the Go form.
         let of_go = json.replace(r#"{"Set":"#, r#"{"List":"#);
         assert_eq!(Dict::from_dag_json(of_go.as_bytes()), Ok(document));
+    }
+
+    #[test]
+    fn case_13_a_link_with_text_around_it_is_refused() {
+        let parse = |link: &str| {
+            let pair = format!(r#"{{"Key":{{"Int":1}},"Value":{{"Link":{{"/":"{link}"}}}}}}"#);
+            Dict::from_dag_json(format!(r#"{{"Dict":{{"Pairs":[{pair}]}}}}"#).as_bytes())
+        };
+        assert!(parse("bafkqaaa").is_ok());
+        for link in ["/ipfs/bafkqaaa", "https://a.example/ipfs/bafkqaaa"] {
+            assert_eq!(parse(link), Err(IpldError::Expected("a link: a CID")));
+        }
     }
 
     #[test]

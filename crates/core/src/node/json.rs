@@ -19,17 +19,18 @@
 
 mod text;
 
-use cid::{Cid, multibase::Base};
+use cid::multibase::Base;
 use serde_json::{Map, Value, json};
 
 use super::{Dict, Float, Kind, MAX_DEPTH, Node, Opaque, Predicate};
+use crate::text::{parse_cid, printable};
 
 /// Why a JSON value is not a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
     /// The text is not JSON.
-    #[error("not JSON: {0}")]
+    #[error("not JSON: {}", printable(.0))]
     Syntax(String),
     /// The value is `null`, which has no node.
     #[error("null is not a node")]
@@ -212,8 +213,8 @@ fn from_escape(
         return Err(JsonError::UnknownEscape(other.clone()));
     }
     if let Value::String(cid) = inner {
-        let link = Cid::try_from(cid.as_str()).map(Kind::Link);
-        return link.map_err(|_| invalid(r#"{"/": "<cid>"}"#));
+        let link = parse_cid(cid).map(Kind::Link);
+        return link.ok_or_else(|| invalid(r#"{"/": "<cid>"}"#));
     }
     let (name, value) = match inner.as_object().map(|o| (o.len(), o.iter().next())) {
         Some((1, Some(pair))) => pair,
@@ -332,6 +333,9 @@ mod tests {
             r#"{"a":{"/":{}}}"#,
             r#"{"a":{"/":{"bytes":"AA","float":"inf"}}}"#,
             r#"{"a":{"/":"not a cid"}}"#,
+            // Case 13.
+            r#"{"a":{"/":"/ipfs/bafkqaaa"}}"#,
+            r#"{"a":{"/":"https://a.example/ipfs/bafkqaaa"}}"#,
             r#"{"a":{"/":{"bytes":"%"}}}"#,
             r#"{"a":{"/":{"float":"1"}}}"#,
             r#"{"a":{"/":{"set":1}}}"#,

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{de::FromKind, ser::ToKind};
 use super::{Dict, Kind};
+use crate::text::printable;
 
 /// Why a value cannot be converted to a document, or a document to a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +53,7 @@ pub enum SerdeError {
     #[error("a node of kind {0} is no value of a Rust type")]
     UnsupportedKind(&'static str),
     /// An error of serde or of the type, such as a missing field.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Message(String),
 }
 

@@ -11,6 +11,7 @@ use libp2p_identity::PeerId;
 use crate::{
     protobuf::ProtobufError,
     record::{LimitExceeded, PolicyRefusal, RecordError, SignError, UpdateError, WriterError},
+    text::printable,
     time::Timestamp,
 };
 
@@ -22,7 +23,7 @@ pub enum ValidationError {
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
     /// Well formed, but not signed by the right peer: forged or damaged.
-    #[error("invalid: {0}")]
+    #[error("invalid: {}", printable(.0))]
     Invalid(String),
     /// Expired: the sender is slow or replays.
     #[error("expired at {expired_at}")]
@@ -40,7 +41,7 @@ pub enum ValidationError {
     #[error("refused by policy: {0}")]
     RefusedByPolicy(#[from] PolicyRefusal),
     /// A kind of value that this node does not support.
-    #[error("unsupported: {0}")]
+    #[error("unsupported: {}", printable(.0))]
     Unsupported(String),
     /// The caller passed no values.
     #[error("no value was given")]
@@ -152,7 +153,7 @@ pub enum Malformed {
         error: UpdateError,
     },
     /// An error of the validator of another namespace.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Other(String),
 }
 

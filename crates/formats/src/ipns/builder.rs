@@ -13,12 +13,12 @@ use libp2p_identity::Keypair;
 use prost::Message;
 
 use super::{
-    Eol, IpnsName, IpnsRecord,
+    ContentPath, ContentPathError, Eol, IpnsName, IpnsRecord,
     data::{self, Data, SEQUENCE, TTL, VALID_UNTIL_EOL, VALIDITY, VALIDITY_TYPE, VALUE},
     signed_bytes,
 };
 use crate::proto::ipns as proto;
-use smart_record_core::LimitExceeded;
+use smart_record_core::{LimitExceeded, Timestamp};
 
 /// Five minutes, as the specification suggests.
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
@@ -37,18 +37,18 @@ const EOL_V1: &[u8] = b"EOL";
 /// use smart_record_core::Timestamp;
 ///
 /// let keypair = Keypair::generate_ed25519();
-/// let until = Timestamp::from_millis(1_800_000_000_000);
-/// let first = IpnsBuilder::new("/ipfs/bafkqaaa", 0, until).sign(&keypair)?;
-/// let second = IpnsBuilder::following(&first, "/ipns/example.com", until).sign(&keypair)?;
+/// let [now, until] = [1_799_999_000_000, 1_800_000_000_000].map(Timestamp::from_millis);
+/// let first = IpnsBuilder::new("/ipfs/bafkqaaa", 0, until).sign(&keypair, now)?;
+/// let second = IpnsBuilder::following(&first, "/ipns/example.com", until).sign(&keypair, now)?;
 /// assert_eq!(second.sequence(), 1);
 /// # Ok::<(), smart_record_formats::ipns::IpnsSignError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct IpnsBuilder {
-    value: Vec<u8>,
+    value: String,
     sequence: u64,
     eol: Eol,
-    ttl: Duration,
+    ttl: Option<Duration>,
     embeds_key: bool,
     is_v1_compatible: bool,
     metadata: BTreeMap<String, Ipld>,
@@ -76,30 +76,41 @@ pub enum IpnsSignError {
     /// The metadata cannot be encoded in DAG-CBOR.
     #[error("the metadata cannot be encoded in DAG-CBOR: {0}")]
     DagCbor(String),
-    /// The value does not begin with `/`, which a record with copies for readers of version 1
-    /// needs. The signature of version 1 covers the value and the fields after it without a prefix
-    /// that names its purpose. With any other value, it could pass for a signature of something
-    /// else.
-    #[error("a value that does not begin with '/' cannot be signed for readers of version 1")]
-    NotAPath,
+    /// The value is not a content path. The signature for readers of version 1 covers the value and
+    /// the fields after it without a prefix that names its purpose. If the value could be anything,
+    /// it could pass for a signature of something else.
+    #[error(transparent)]
+    Value(#[from] ContentPathError),
+    /// The EOL has passed.
+    #[error("expired at {eol}")]
+    Expired {
+        /// The EOL of the record.
+        eol: Eol,
+    },
+    /// The TTL goes beyond the EOL.
+    #[error("the ttl is longer than the {left:?} until the EOL")]
+    TtlBeyondEol {
+        /// The time until the EOL.
+        left: Duration,
+    },
     /// The key cannot sign.
     #[error("the key cannot sign: {0}")]
     Key(String),
 }
 
 impl IpnsBuilder {
-    /// Creates a record that points to `value` until `eol`. The value is a path, `/ipfs/…` or
-    /// `/ipns/…`. It is not parsed, but has to begin with `/` unless the record is made
-    /// [`without_v1`](Self::without_v1).
+    /// Creates a record that points to `value` until `eol`. The value is a [`ContentPath`], such as
+    /// `/ipfs/<cid>` or `/ipns/<name>`. It is parsed when the record is signed, and signed as
+    /// cleaned.
     ///
     /// Nodes of a DHT keep records for 48 hours: a record with a later EOL has to be put again
     /// before that.
-    pub fn new(value: impl Into<Vec<u8>>, sequence: u64, eol: impl Into<Eol>) -> Self {
+    pub fn new(value: impl Into<String>, sequence: u64, eol: impl Into<Eol>) -> Self {
         Self {
             value: value.into(),
             sequence,
             eol: eol.into(),
-            ttl: DEFAULT_TTL,
+            ttl: None,
             embeds_key: false,
             is_v1_compatible: true,
             metadata: BTreeMap::new(),
@@ -107,19 +118,15 @@ impl IpnsBuilder {
     }
 
     /// Creates the record that replaces `previous`: its sequence number is one higher.
-    pub fn following(
-        previous: &IpnsRecord,
-        value: impl Into<Vec<u8>>,
-        eol: impl Into<Eol>,
-    ) -> Self {
+    pub fn following(previous: &IpnsRecord, value: impl Into<String>, eol: impl Into<Eol>) -> Self {
         Self::new(value, previous.sequence().saturating_add(1), eol)
     }
 
     /// Sets for how long a resolver may use the record before it looks for a newer one. Defaults to
-    /// 5 minutes, as the specification suggests.
+    /// 5 minutes, as the specification suggests, or the time until the EOL if that is less.
     #[must_use]
     pub const fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -147,13 +154,14 @@ impl IpnsBuilder {
         self
     }
 
-    /// Signs the record for the name of the keypair.
+    /// Signs the record at `now` for the name of the keypair.
     ///
     /// # Errors
-    /// [`IpnsSignError`] if readers would refuse the record, or the key cannot sign.
-    pub fn sign(&self, keypair: &Keypair) -> Result<IpnsRecord, IpnsSignError> {
+    /// [`IpnsSignError`] if readers would refuse the record or could not resolve it, the TTL goes
+    /// beyond the EOL, or the key cannot sign.
+    pub fn sign(&self, keypair: &Keypair, now: Timestamp) -> Result<IpnsRecord, IpnsSignError> {
         let name = IpnsName::from(&keypair.public());
-        let signed = Bytes::from(self.encode_data()?);
+        let signed = Bytes::from(self.encode_data(now)?);
         // Metadata can be nested too deep to be decoded again.
         let data = Data::decode(&signed).map_err(|e| IpnsSignError::DagCbor(e.to_string()))?;
         let sign = |message: &[u8]| {
@@ -164,13 +172,10 @@ impl IpnsBuilder {
         let mut entry = proto::IpnsEntry {
             pub_key: embeds_key.then(|| keypair.public().encode_protobuf().into()),
             signature_v2: sign(&signed_bytes(&signed))?,
-            data: Some(signed.clone()),
+            data: Some(signed),
             ..proto::IpnsEntry::default()
         };
         if self.is_v1_compatible {
-            if !data.value.starts_with(b"/") {
-                return Err(IpnsSignError::NotAPath);
-            }
             entry.signature_v1 = sign(&[&data.value, &data.validity, EOL_V1].concat())?;
             entry.value = Some(data.value.clone().into());
             entry.validity = Some(data.validity.clone().into());
@@ -180,21 +185,31 @@ impl IpnsBuilder {
         }
         let bytes = Bytes::from(entry.encode_to_vec());
         IpnsRecord::check_len(&bytes)?;
-        Ok(IpnsRecord { name, bytes, signed, data })
+        Ok(IpnsRecord { name, bytes, entry, data })
     }
 
-    fn encode_data(&self) -> Result<Vec<u8>, IpnsSignError> {
+    fn encode_data(&self, now: Timestamp) -> Result<Vec<u8>, IpnsSignError> {
+        let value: ContentPath = self.value.parse()?;
+        if self.eol.expires_at() <= now {
+            return Err(IpnsSignError::Expired { eol: self.eol });
+        }
+        let left = self.eol.saturating_since(now);
+        let ttl = self.ttl.unwrap_or(DEFAULT_TTL.min(left));
+        let ttl_nanos = number(ttl.as_nanos(), TTL)?;
+        if ttl > left {
+            return Err(IpnsSignError::TtlBeyondEol { left });
+        }
         if let Some(field) = self.metadata.keys().find(|f| f.is_empty() || data::is_reserved(f)) {
             return Err(IpnsSignError::Reserved { field: field.clone() });
         }
         let validity = self.eol.to_string().into_bytes();
         let mut fields = self.metadata.clone();
         for (field, value) in [
-            (VALUE, Ipld::Bytes(self.value.clone())),
+            (VALUE, Ipld::Bytes(value.as_str().into())),
             (VALIDITY, Ipld::Bytes(validity)),
             (VALIDITY_TYPE, Ipld::Integer(VALID_UNTIL_EOL.into())),
             (SEQUENCE, number(self.sequence.into(), SEQUENCE)?),
-            (TTL, number(self.ttl.as_nanos(), TTL)?),
+            (TTL, ttl_nanos),
         ] {
             fields.insert(field.to_owned(), value);
         }

@@ -72,18 +72,17 @@ impl Data {
     /// Checks the copies outside of the signed data, for readers of version 1, against it.
     ///
     /// If the value or the signature of version 1 is present, an absent copy counts as its default,
-    /// and all copies must agree. That is the rule of the specification, as boxo reads it.
-    /// Otherwise only the copies that are present must agree.
+    /// and all copies must agree. Otherwise nobody reads them, and they are not checked. That is
+    /// the rule of the specification, as boxo reads it.
     pub(super) fn check_copies(&self, entry: &proto::IpnsEntry) -> Result<(), IpnsError> {
-        let all = present(&entry.value).is_some() || present(&entry.signature_v1).is_some();
+        if present(&entry.value).is_none() && present(&entry.signature_v1).is_none() {
+            return Ok(());
+        }
         let bytes = |copy: &Option<Bytes>, original: &[u8]| match copy {
             Some(copy) => copy == original,
-            None => !all || original.is_empty(),
+            None => original.is_empty(),
         };
-        let number = |copy: Option<u64>, original: Option<u64>| match copy {
-            Some(copy) => original == Some(copy),
-            None => !all || original == Some(0),
-        };
+        let number = |copy: Option<u64>, original| original == Some(copy.unwrap_or_default());
         let agreements = [
             (VALUE, bytes(&entry.value, &self.value)),
             (VALIDITY, bytes(&entry.validity, &self.validity)),

@@ -5,7 +5,7 @@
 //! **Spec.** [Validity](https://specs.ipfs.tech/ipns/ipns-record/#validity-bytes): RFC 3339 with
 //! nanoseconds.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
@@ -36,6 +36,8 @@ pub struct EolError {
 
 /// Maximum length of a date: all that RFC 3339 allows, and some more decimals.
 const MAX_TEXT_BYTES: usize = 64;
+const NANOS_PER_MILLI: i128 = 1_000_000;
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 impl Eol {
     /// Reads a date as a record contains it.
@@ -50,8 +52,12 @@ impl Eol {
 
     fn try_parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_TEXT_BYTES)?;
-        // The library allows any separator of date and time, other implementations only this one.
-        text.get(10..11).filter(|separator| *separator == "T")?;
+        // The library also takes other separators of date and time, a small `z`, and leap seconds.
+        // Go, and so kubo, takes none of these.
+        let is_leap_second = text.get(17..19) == Some("60");
+        if text.get(10..11) != Some("T") || text.ends_with('z') || is_leap_second {
+            return None;
+        }
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_utc()?;
         (0..=9_999).contains(&time.year()).then_some(Self(time))
     }
@@ -61,9 +67,18 @@ impl Eol {
         self.0.unix_timestamp_nanos()
     }
 
+    /// The time from `now` until this instant; zero if it has passed.
+    pub fn saturating_since(self, now: Timestamp) -> Duration {
+        let now = i128::from(now.as_millis()).saturating_mul(NANOS_PER_MILLI);
+        let left = self.unix_nanos().saturating_sub(now).max(0);
+        // Both fit: 10,000 years are less than 2^64 seconds.
+        let secs = u64::try_from(left.div_euclid(NANOS_PER_SECOND)).unwrap_or_default();
+        let nanos = u32::try_from(left.rem_euclid(NANOS_PER_SECOND)).unwrap_or_default();
+        Duration::new(secs, nanos)
+    }
+
     /// The first whole millisecond at or after this instant.
     pub fn expires_at(self) -> Timestamp {
-        const NANOS_PER_MILLI: i128 = 1_000_000;
         let millis = self.unix_nanos().div_euclid(NANOS_PER_MILLI);
         let has_rest = self.unix_nanos().rem_euclid(NANOS_PER_MILLI) > 0;
         let millis = millis.saturating_add(i128::from(has_rest)).max(0);
@@ -82,7 +97,7 @@ impl FromStr for Eol {
 impl From<Timestamp> for Eol {
     /// Converts the instant. One after the year 9999 becomes the end of that year.
     fn from(at: Timestamp) -> Self {
-        let nanos = i128::from(at.as_millis()).saturating_mul(1_000_000);
+        let nanos = i128::from(at.as_millis()).saturating_mul(NANOS_PER_MILLI);
         let last = UtcDateTime::MAX;
         Self(UtcDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(last).min(last))
     }
@@ -156,6 +171,46 @@ mod tests {
         let decimals = |n: usize| format!("2026-11-21T08:00:00.{}Z", "0".repeat(n));
         assert!(decimals(MAX_TEXT_BYTES - 21).parse::<Eol>().is_ok());
         assert!(decimals(MAX_TEXT_BYTES - 20).parse::<Eol>().is_err());
+    }
+
+    #[test]
+    fn case_19_a_leap_second_and_other_forms_that_go_does_not_take_are_refused() {
+        for text in [
+            "2030-06-30T23:59:60Z",
+            "2030-06-30T23:59:60.5Z",
+            "2030-07-01T01:59:60+02:00",
+            "2016-12-31T23:59:60Z",
+            "2030-06-30T23:59:61Z",
+            "2030-06-30T23:59:59z",
+            "2030-06-30t23:59:59Z",
+            "2030-06-30\u{e9}23:59:59Z",
+        ] {
+            assert!(text.parse::<Eol>().is_err(), "{text}");
+        }
+        assert!("2030-06-30T23:59:59Z".parse::<Eol>().is_ok());
+    }
+
+    /// Decisions of `docs/interop.md`: Go takes these, RFC 3339 has no such form.
+    #[test]
+    fn what_go_takes_beyond_rfc_3339_is_refused() {
+        for text in [
+            "2030-06-30T3:59:59Z",
+            "2030-06-30T23:59:59,5Z",
+            "2030-06-30T23:59:59+24:00",
+            "2030-06-30T23:59:59+23:60",
+        ] {
+            assert!(text.parse::<Eol>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_time_that_is_left() {
+        let eol: Eol = "1970-01-01T00:00:00.002000001Z".parse().unwrap();
+        let left = |millis| eol.saturating_since(Timestamp::from_millis(millis)).as_nanos();
+        assert_eq!([left(0), left(2), left(3), left(u64::MAX)], [2_000_001, 1, 0, 0]);
+        let last: Eol = "9999-12-31T23:59:59.999999999Z".parse().unwrap();
+        let left = last.saturating_since(Timestamp::EPOCH).as_nanos();
+        assert_eq!(i128::try_from(left), Ok(last.unix_nanos()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cid::{Cid, multibase::Base};
 use libp2p_identity::{PeerId, PublicKey};
 
-use smart_record_core::RecordKey;
+use smart_record_core::{RecordKey, parse_peer_id, peer_id_from_bytes};
 
 /// The multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;
@@ -85,8 +85,11 @@ impl TryFrom<&RecordKey> for IpnsName {
     type Error = NameError;
 
     fn try_from(key: &RecordKey) -> Result<Self, NameError> {
-        let name = PeerId::from_bytes(key.path()).ok().map(Self);
-        name.filter(|name| name.key() == *key).ok_or_else(|| NameError::Key(key.clone()))
+        Some(key.path())
+            .filter(|_| key.namespace() == Some(super::NAMESPACE))
+            .and_then(peer_id_from_bytes)
+            .map(Self)
+            .ok_or_else(|| NameError::Key(key.clone()))
     }
 }
 
@@ -94,14 +97,8 @@ impl FromStr for IpnsName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let name = text.strip_prefix("/ipns/").unwrap_or(text);
-        let peer_id = if name.starts_with('1') || name.starts_with("Qm") {
-            name.parse().ok()
-        } else {
-            let cid = Cid::try_from(name).ok().filter(|cid| cid.codec() == LIBP2P_KEY);
-            cid.and_then(|cid| PeerId::from_bytes(&cid.hash().to_bytes()).ok())
-        };
-        peer_id.map(Self).ok_or_else(|| NameError::Text(text.to_owned()))
+        let name = parse_peer_id(text.strip_prefix("/ipns/").unwrap_or(text));
+        name.map(Self).ok_or_else(|| NameError::Text(text.to_owned()))
     }
 }
 
@@ -111,5 +108,28 @@ impl fmt::Display for IpnsName {
         let cid = Cid::new_v1(LIBP2P_KEY, *self.0.as_ref());
         // Any CID of version 1 can be written in any base, so this cannot fail.
         f.write_str(&cid.to_string_of_base(Base::Base36Lower).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_13_a_name_has_no_text_around_it() {
+        let name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+        let parsed: IpnsName = name.parse().unwrap();
+        assert_eq!(format!("/ipns/{name}").parse(), Ok(parsed));
+        for around in [
+            "/ipfs/X",
+            "x/ipfs/X",
+            "https://a.example/ipfs/X",
+            "/ipns//ipns/X",
+            "/ipns/X/a",
+            "/pk/X",
+        ] {
+            let text = around.replace('X', name);
+            assert_eq!(text.parse::<IpnsName>(), Err(NameError::Text(text)));
+        }
     }
 }

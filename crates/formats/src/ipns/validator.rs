@@ -6,9 +6,15 @@
 //! [IPNS record and protocol](https://specs.ipfs.tech/ipns/ipns-record/#record-verification). The
 //! order is that of [boxo](https://github.com/ipfs/boxo/blob/main/ipns/validation.go).
 
-use bytes::Bytes;
+use std::cmp::Reverse;
 
-use crate::ipns::{IpnsError, IpnsName, IpnsRecord};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    ipns::{IpnsError, IpnsName, IpnsRecord},
+    proto::ipns as proto,
+};
 use smart_record_core::{
     Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, best_of,
 };
@@ -18,6 +24,11 @@ use smart_record_core::{
 /// A record is valid until its EOL. The best record has the highest sequence number, then the
 /// latest EOL, then the greatest bytes. That is the order of boxo, so the nodes of an IPFS-style
 /// DHT agree on it. The JavaScript implementation has no rule for the last case.
+///
+/// Only the data of a record is signed, so anybody can change what is around it. Records of the
+/// same data are the same record: each [contains](Validator::contains) the other. Which of them is
+/// kept is decided by the fields of the specification, in their order. Of records that have these
+/// in common, the one with nothing else is best. So unknown fields never replace a record.
 ///
 /// Like any resolver, it cannot tell whether a newer record is withheld. A reader that has seen a
 /// record should not accept one with a lower [`IpnsRecord::sequence`] later.
@@ -71,8 +82,16 @@ impl Validator for IpnsValidator {
     /// Selects the best record. Values that are not records of the name are skipped.
     fn select(&self, key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
         best_of(values, |value| {
-            self.decode(key, value).map(|record| (record.sequence(), record.eol(), value))
+            let record = self.decode(key, value)?;
+            let fields = record.entry.encode_to_vec();
+            Ok((record.sequence(), record.eol(), fields, Reverse((value.len(), value))))
         })
+    }
+
+    /// Whether the two values have the same signed data.
+    fn contains(&self, _: &RecordKey, whole: &[u8], part: &[u8]) -> bool {
+        let data = |value| proto::IpnsEntry::decode(value).ok()?.data;
+        data(whole).is_some_and(|whole| data(part) == Some(whole))
     }
 }
 

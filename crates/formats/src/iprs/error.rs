@@ -2,7 +2,7 @@
 
 use cid::Cid;
 
-use smart_record_core::{BadSignature, LimitExceeded, WriterError};
+use smart_record_core::{BadSignature, LimitExceeded, WriterError, printable};
 
 /// Why data is not an IPRS record, or cannot become one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum IprsError {
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
     /// The bytes are not DAG-CBOR, or DAG-CBOR cannot encode the data.
-    #[error("DAG-CBOR: {0}")]
+    #[error("DAG-CBOR: {}", printable(.0))]
     Cbor(String),
     /// The encoding is not canonical.
     #[error("not the canonical encoding of a record")]

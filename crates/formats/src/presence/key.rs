@@ -114,7 +114,7 @@ impl PresenceKey {
 
 impl fmt::Display for PresenceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.key.fmt(f)
     }
 }
 

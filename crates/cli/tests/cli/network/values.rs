@@ -45,8 +45,12 @@ impl Bench {
     }
 }
 
+fn now() -> libp2p_smart_record::Timestamp {
+    SystemClock.now()
+}
+
 fn until() -> libp2p_smart_record::Timestamp {
-    SystemClock.now().saturating_add(Duration::from_secs(3_600))
+    now().saturating_add(Duration::from_secs(3_600))
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn an_ipns_record_is_put_read_and_watched_and_a_forged_one_is_refused() {
     let owner = Keypair::generate_ed25519();
     let name = IpnsName::from(&owner.public());
     let key = format!("/ipns/{name}");
-    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 7, until()).sign(&owner).unwrap();
+    let old = IpnsBuilder::new("/ipfs/bafkqaaa", 7, until()).sign(&owner, now()).unwrap();
     let put = bench.published(&key, old.as_bytes());
     assert_eq!((&put["key"], &put["namespace"]), (&key.as_str().into(), &"ipns".into()));
     assert_eq!(put["peers"].as_array().unwrap().len(), 1);
@@ -74,16 +78,17 @@ fn an_ipns_record_is_put_read_and_watched_and_a_forged_one_is_refused() {
     let watch = Running::spawn(watch);
     let seen = |line: &str| serde_json::from_str::<Value>(line).unwrap()["value"].clone();
     assert_eq!(seen(&watch.line()), "/ipfs/bafkqaaa");
-    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaab", until()).sign(&owner).unwrap();
+    let new = IpnsBuilder::following(&old, "/ipfs/bafkqaalb", until()).sign(&owner, now()).unwrap();
     bench.published(&key, new.as_bytes());
-    assert_eq!(seen(&watch.line()), "/ipfs/bafkqaab");
+    assert_eq!(seen(&watch.line()), "/ipfs/bafkqaalb");
     // The store of the process accepts the old record; the network has a newer one.
     let put = bench.put(&key, old.as_bytes());
     smart_record(&put.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
-    assert_eq!(bench.got(&key)["value"], "/ipfs/bafkqaab");
+    assert_eq!(bench.got(&key)["value"], "/ipfs/bafkqaalb");
 
-    let forged =
-        IpnsBuilder::new("/ipfs/bafkqaaa", 9, until()).sign(&Keypair::generate_ed25519()).unwrap();
+    let forged = IpnsBuilder::new("/ipfs/bafkqaaa", 9, until())
+        .sign(&Keypair::generate_ed25519(), now())
+        .unwrap();
     let put = bench.put(&key, forged.as_bytes());
     let refused = failure(&put.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(refused["kind"], "refused");
@@ -123,4 +128,27 @@ fn iprs_records_are_put_and_got() {
     let for_an_hour = TtlSinceReceipt::record("hello", Duration::from_secs(3_600)).unwrap();
     let (_, got) = put("b", for_an_hour);
     assert_eq!((&got["ttl_seconds"], &got["scheme"]), (&3_600.into(), &"ttl-since-receipt".into()));
+}
+
+#[test]
+fn case_12_a_record_is_found_under_the_key_that_was_printed() {
+    let bench = Bench::start();
+    for key in ["/sr/café", r"/sr/a\x1b\\b\xff"] {
+        let put = json(&["put", key, r#"{"a": 1}"#, "--connect", &bench.address]);
+        let printed = put["key"].as_str().unwrap();
+        let got = bench.got(printed);
+        assert_eq!((&got["key"], &got["spaces"][0]["document"]["a"]), (&printed.into(), &1.into()));
+    }
+}
+
+#[test]
+fn case_6_a_record_is_found_under_any_form_of_its_peer_id() {
+    let bench = Bench::start();
+    let public_key = Keypair::generate_ed25519().public();
+    let name = IpnsName::from(&public_key);
+    let put = bench.published(&format!("/pk/{name}"), &public_key.encode_protobuf());
+    for key in [format!("/pk/{name}"), format!("/pk/{}", name.peer_id())] {
+        let got = bench.got(&key);
+        assert_eq!((&got["key"], &got["peer"]), (&put["key"], &name.peer_id().to_string().into()));
+    }
 }

@@ -31,7 +31,7 @@ fn records_of_the_npm_package_ipns_are_judged_as_it_does() {
         let record = IpnsRecord::decode(&name, value).unwrap();
         assert_eq!(record.value(), text("value").as_bytes());
         assert_eq!(record.sequence().to_string(), text("sequence"));
-        assert_eq!(record.ttl().unwrap().as_nanos().to_string(), text("ttl"));
+        assert_eq!(record.ttl(Timestamp::EPOCH).unwrap().as_nanos().to_string(), text("ttl"));
         assert_eq!(Ok(record.eol()), text("validity").parse());
     }
 }
