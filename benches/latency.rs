@@ -19,6 +19,10 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -77,7 +81,7 @@ fn main() {
         );
         for third in [Third::Alive, Third::Frozen, Third::Killed] {
             let figures = runtime.block_on(measure(operations, third, delay));
-            let [get, publish, watch] = figures.map(|mut times| {
+            let [get, publish, watch] = figures.times.map(|mut times| {
                 times.sort_unstable();
                 let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
                 format!("{:.0} / {:.0}", at(50).as_secs_f64() * 1e3, at(99).as_secs_f64() * 1e3)
@@ -86,12 +90,22 @@ fn main() {
                 "{:20} get {get}, publish {publish}, change to a watching client {watch}",
                 third.as_str()
             );
+            let [get, publish] = figures
+                .traffic
+                .map(|(bytes, packets)| format!("{:.1} KB in {packets:.0} packets", bytes / 1e3));
+            println!("{:20} get {get}, publish {publish}", "mean traffic");
         }
     }
 }
 
-/// The durations of gets, of publishes, and from changes to a watching client.
-async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Duration>; 3] {
+struct Figures {
+    /// Durations of gets, of publishes, and from changes to a watching client.
+    times: [Vec<Duration>; 3],
+    /// Bytes and packets per get and per publish, with what they do in the background.
+    traffic: [(f64, f64); 2],
+}
+
+async fn measure(operations: usize, third: Third, delay: Duration) -> Figures {
     let mut servers = join_all((0..SERVERS).map(|_| Node::start(kad::Mode::Server, delay))).await;
     let all: Vec<_> = servers.iter().map(|node| (node.peer, node.address.clone())).collect();
     join_all(servers.iter().map(|node| node.meet(&all))).await;
@@ -116,6 +130,8 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
         Third::Killed => servers.truncate(SERVERS - SILENT),
     }
 
+    client.client.close().await.unwrap();
+    let before_gets = client.traffic.now();
     let mut gets = Vec::new();
     for n in 0..operations {
         let begun = Instant::now();
@@ -123,14 +139,21 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> [Vec<Durat
         gets.push(begun.elapsed());
         assert_eq!(reading.view().len(), 1, "{n}");
     }
+    client.client.close().await.unwrap();
+    let before_publishes = client.traffic.now();
     let mut publishes = Vec::new();
     for n in 0..operations {
         let begun = Instant::now();
         client.client.publish(key("publish", n), says(n), TTL).await.unwrap();
         publishes.push(begun.elapsed());
     }
+    client.client.close().await.unwrap();
+    let traffic = [
+        before_gets.until(before_publishes, operations),
+        before_publishes.until(client.traffic.now(), operations),
+    ];
     let watched = changes(operations, &servers[..WRITERS], &watcher.client).await;
-    [gets, publishes, watched]
+    Figures { times: [gets, publishes, watched], traffic }
 }
 
 /// Six writers change a board, one after the other. Returns how long each change takes to a
@@ -194,6 +217,7 @@ struct Node {
     client: Client,
     meet: mpsc::UnboundedSender<Meet>,
     frozen: watch::Sender<bool>,
+    traffic: Arc<Traffic>,
     task: JoinHandle<()>,
 }
 
@@ -208,7 +232,8 @@ impl Node {
         let keypair = Keypair::generate_ed25519();
         let (mut behaviour, client) = Behaviour::new(keypair.clone(), PROTOCOL);
         behaviour.kad_mut().set_mode(Some(mode));
-        let mut swarm = swarm(keypair, behaviour, delay);
+        let traffic = Arc::new(Traffic::default());
+        let mut swarm = swarm(keypair, behaviour, delay, traffic.clone());
         swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
         let address = loop {
             if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -234,7 +259,7 @@ impl Node {
                 }
             }
         });
-        Self { peer, address, client, meet, frozen, task }
+        Self { peer, address, client, meet, frozen, traffic, task }
     }
 
     /// Adds peers to its routing table.
@@ -250,17 +275,60 @@ impl Node {
     }
 }
 
-fn swarm(keypair: Keypair, behaviour: Behaviour, delay: Duration) -> Swarm<Behaviour> {
+/// What a node has sent and received over TCP. A packet is what one call of the system has taken or
+/// given.
+#[derive(Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    packets: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Totals {
+    bytes: u64,
+    packets: u64,
+}
+
+impl Traffic {
+    fn count(&self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes @ 1..)) = result {
+            self.bytes.fetch_add(*bytes as u64, Relaxed);
+            self.packets.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn now(&self) -> Totals {
+        Totals { bytes: self.bytes.load(Relaxed), packets: self.packets.load(Relaxed) }
+    }
+}
+
+impl Totals {
+    /// Bytes and packets per operation.
+    fn until(self, later: Self, operations: usize) -> (f64, f64) {
+        let mean = |from, to| (to - from) as f64 / operations as f64;
+        (mean(self.bytes, later.bytes), mean(self.packets, later.packets))
+    }
+}
+
+fn swarm(
+    keypair: Keypair,
+    behaviour: Behaviour,
+    delay: Duration,
+    traffic: Arc<Traffic>,
+) -> Swarm<Behaviour> {
     SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_other_transport(|keypair| {
             let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-            let delayed = tcp.and_then(move |stream, point| async move {
-                if point.to_endpoint() == Endpoint::Dialer {
-                    // The handshake of TCP takes a round trip, too.
-                    sleep(2 * delay).await;
+            let delayed = tcp.and_then(move |stream, point| {
+                let traffic = traffic.clone();
+                async move {
+                    if point.to_endpoint() == Endpoint::Dialer {
+                        // The handshake of TCP takes a round trip, too.
+                        sleep(2 * delay).await;
+                    }
+                    Ok::<_, io::Error>(Delayed::new(stream, delay, traffic))
                 }
-                Ok::<_, io::Error>(Delayed::new(stream, delay))
             });
             delayed
                 .upgrade(Version::V1Lazy)
@@ -278,15 +346,16 @@ fn swarm(keypair: Keypair, behaviour: Behaviour, delay: Duration) -> Swarm<Behav
 struct Delayed<S> {
     stream: S,
     delay: Duration,
+    traffic: Arc<Traffic>,
     arriving: VecDeque<(Instant, Vec<u8>)>,
     timer: Pin<Box<tokio::time::Sleep>>,
     has_ended: bool,
 }
 
 impl<S> Delayed<S> {
-    fn new(stream: S, delay: Duration) -> Self {
+    fn new(stream: S, delay: Duration, traffic: Arc<Traffic>) -> Self {
         let timer = Box::pin(sleep(Duration::ZERO));
-        Self { stream, delay, arriving: VecDeque::new(), timer, has_ended: false }
+        Self { stream, delay, traffic, arriving: VecDeque::new(), timer, has_ended: false }
     }
 }
 
@@ -298,13 +367,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Delayed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.delay.is_zero() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+            this.traffic.count(&read);
+            return read;
         }
         let mut bytes = [0; 16 * 1_024];
         while !this.has_ended
             && let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, &mut bytes)
         {
             let read = read?;
+            this.traffic.count(&Poll::Ready(Ok(read)));
             this.has_ended = read == 0;
             this.arriving.push_back((Instant::now() + this.delay, bytes[..read].to_vec()));
         }
@@ -333,7 +405,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Delayed<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.traffic.count(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -102,7 +102,7 @@
 //! use std::time::Duration;
 //! use futures::StreamExt;
 //! use libp2p::{SwarmBuilder, identity::Keypair, kad, noise, tcp, yamux};
-//! use libp2p_smart_record::behaviour::Behaviour;
+//! use libp2p_smart_record::{behaviour::Behaviour, client::ClientError};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -122,7 +122,8 @@
 //! for (writer, space) in &client.view("/sr/rooms/lobby").await? {
 //!     println!("{writer}: {}", space.document);
 //! }
-//! kept.withdraw().await?;
+//! // This node has no peers yet. That nobody else has acknowledged a write is an error.
+//! kept.withdraw().await.or_else(ClientError::into_publication)?;
 //! # assert!(client.view("/sr/rooms/lobby").await?.is_empty());
 //! # Ok(())
 //! # }

@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Each kind has one exit code.
 
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, io, net::SocketAddr, process::ExitCode};
 
 use libp2p_smart_record::{
     ValidationError,
@@ -91,6 +91,8 @@ pub enum Failure {
     NewKeyFile { file: String, source: io::Error },
     #[error("failed to {verb} {file}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
+    #[error("failed to serve metrics at {address}: {source}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Store(OpenError),
     #[error("{file} is not a valid record under {key}: {source}")]
@@ -114,6 +116,7 @@ impl Failure {
             | Self::NotAKeyFile(_)
             | Self::NewKeyFile { .. }
             | Self::File { .. }
+            | Self::Metrics { .. }
             | Self::Store(_)
             | Self::StoppedTwice => FailureKind::Failed,
         }
@@ -147,6 +150,9 @@ impl Failure {
             }
             Self::NewKeyFile { .. } => "give another name; keys are never overwritten".to_owned(),
             Self::File { .. } => "check the name and the permissions".to_owned(),
+            Self::Metrics { .. } => {
+                "give --metrics an address of this machine with a free port".to_owned()
+            }
             Self::Store(error) => storage_hint(&error.source).to_owned(),
             Self::BadRecord { .. } => {
                 "check that --under is the key it was signed for, and that it has not expired"
@@ -257,12 +263,16 @@ fn of_host(error: &HostError) -> (FailureKind, Option<String>) {
     match error {
         HostError::NoPeer(_) => (
             FailureKind::Arguments,
-            Some("give --connect the whole address that `smart-record node` prints".to_owned()),
+            Some(
+                "give --connect and --relay the whole address that `smart-record node` prints"
+                    .to_owned(),
+            ),
         ),
         HostError::Transport(_) => (
             FailureKind::Failed,
             Some(
-                "check --listen: it takes a TCP or QUIC address of this machine with a free port"
+                "check --listen: it takes a TCP or QUIC address of this machine with a free port, \
+                 and with --network-key TCP alone"
                     .to_owned(),
             ),
         ),
@@ -286,9 +296,14 @@ pub fn arguments(error: &clap::Error) -> ExitCode {
 
 /// Prints a warning; the command goes on.
 pub fn warn(json: bool, message: &str) {
+    note(json, "warning", message);
+}
+
+/// Prints a message of this kind that is no result; the command goes on.
+pub fn note(json: bool, kind: &str, message: &str) {
     if json {
-        say(&json!({ "kind": "warning", "message": message }).to_string());
+        say(&json!({ "kind": kind, "message": message }).to_string());
     } else {
-        say(&format!("warning: {message}"));
+        say(&format!("{kind}: {message}"));
     }
 }

@@ -1,7 +1,8 @@
 //! The command line of libp2p-smart-record.
 //!
 //! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
-//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals).
+//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals). `metrics`
+//! serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
 //! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
@@ -17,6 +18,7 @@ mod demo;
 mod failure;
 mod inspect;
 mod keys;
+mod metrics;
 mod network;
 mod output;
 mod presence;
@@ -68,16 +70,20 @@ enum Command {
     Key(keys::Command),
 }
 
+/// Log of a node unless `RUST_LOG` sets another: what libp2p warns about concerns single peers.
+const WARNINGS: &str =
+    "error,libp2p_smart_record=warn,smart_record_host=warn,smart_record_services=warn";
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .init();
     let Arguments { command, json } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return failure::arguments(&error),
     };
+    // The operator of a node sees what to look into; a program reads JSON from standard error.
+    let default = if matches!(command, Command::Node(_)) && !json { WARNINGS } else { "error" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(command, Format::choose(json)).await {
         Ok(code) => code,
         Err(error) => FailureReport::of(&error).print(json),

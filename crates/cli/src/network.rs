@@ -1,10 +1,13 @@
 //! Arguments and checks that all network commands share: how they join, with which key, and whether
 //! a peer answered.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
-use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad};
+use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad, pnet::PreSharedKey};
 use libp2p_smart_record::{
     behaviour::BehaviourConfig,
     query::Reading,
@@ -20,7 +23,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(clap::Args)]
 pub struct NetworkArguments {
     /// The address of a node to join through, as `smart-record node` prints it, ending in
-    /// `/p2p/<peer id>`. May be repeated.
+    /// `/p2p/<peer id>`; it may have a name (/dns4/example.org/tcp/4001/p2p/…). May be repeated.
     #[arg(long, short, value_name = "ADDRESS")]
     pub connect: Vec<Multiaddr>,
     /// The file of the key to sign with, from `smart-record key generate`. Without it a fresh key
@@ -30,6 +33,25 @@ pub struct NetworkArguments {
     /// The protocol of the DHT. Only nodes with the same protocol meet.
     #[arg(long, default_value = "/smart-record/kad/1.0.0", value_parser = protocol)]
     protocol: StreamProtocol,
+    /// Joins the private network of the key in this file, which has the form of IPFS's `swarm.key`:
+    /// the lines `/key/swarm/psk/1.0.0/` and `/base16/`, and 64 hexadecimal digits. TCP only.
+    #[arg(long, value_name = "FILE")]
+    network_key: Option<PathBuf>,
+}
+
+/// The key of a private network.
+fn network_key(file: &Path) -> Result<PreSharedKey, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|source| Failure::File {
+        file: name.clone(),
+        verb: "read",
+        source,
+    })?;
+    let key = Some(text).filter(|text| text.is_ascii()).and_then(|text| text.parse().ok());
+    key.ok_or_else(|| Failure::Arguments {
+        message: format!("the file {name} contains no key of a private network"),
+        hint: "it has three lines: /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits",
+    })
 }
 
 fn protocol(text: &str) -> Result<StreamProtocol, String> {
@@ -63,10 +85,13 @@ impl NetworkArguments {
 
     /// A builder of a node in this network.
     pub fn builder(&self, keypair: Keypair, store: SmartRecordStore) -> Result<HostBuilder> {
-        let builder = HostBuilder::with_keypair(keypair)
+        let mut builder = HostBuilder::with_keypair(keypair)
             .with_store(store)?
             .with_config(BehaviourConfig::default().with_watch_interval(WATCH_INTERVAL))
             .with_protocol(self.protocol.clone());
+        if let Some(file) = &self.network_key {
+            builder = builder.with_private_network(network_key(file)?);
+        }
         Ok(self.connect.iter().cloned().fold(builder, HostBuilder::bootstrap))
     }
 }
@@ -86,4 +111,26 @@ pub async fn check_answered(node: &Host, reading: &Reading) -> Result<()> {
         return Err(Failure::NoAnswer.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_key_of_a_private_network_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("swarm.key");
+        let digits = "0f".repeat(32);
+        for bad in ["", "no key", "/key/swarm/psk/1.0.0/\n/base16/\n", &"é".repeat(32)] {
+            std::fs::write(&file, format!("/key/swarm/psk/1.0.0/\n/base16/\n{bad}")).unwrap();
+            let error = network_key(&file).unwrap_err();
+            assert!(matches!(error, Failure::Arguments { .. }), "{error}");
+            assert!(error.to_string().contains("swarm.key"), "{error}");
+        }
+        std::fs::write(&file, format!("/key/swarm/psk/1.0.0/\n/base16/\n{digits}\n")).unwrap();
+        assert_eq!(network_key(&file).unwrap(), PreSharedKey::new([15; 32]));
+        let error = network_key(&folder.path().join("none")).unwrap_err();
+        assert!(matches!(error, Failure::File { .. }), "{error}");
+    }
 }

@@ -1,17 +1,20 @@
 //! The builder of a node.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures::channel::mpsc;
 use libp2p::{
-    Multiaddr, SwarmBuilder, identify, identity::Keypair, kad, multiaddr::Protocol, noise,
-    swarm::behaviour::toggle::Toggle, tcp, yamux,
+    Multiaddr, PeerId, SwarmBuilder, autonat, dcutr, identify, identity::Keypair, kad,
+    multiaddr::Protocol, noise, ping, pnet::PreSharedKey, relay, swarm::behaviour::toggle::Toggle,
+    yamux,
 };
 use libp2p_swarm::StreamProtocol;
 
 use super::{
-    Host, HostError,
+    ConnectionLimits, Host, HostError,
+    limits::Limiter,
     task::{HostBehaviour, HostTask},
+    transport,
 };
 use libp2p_smart_record::{
     behaviour::{Behaviour, BehaviourConfig, Builder},
@@ -32,6 +35,12 @@ pub struct HostBuilder {
     bootstrap: Vec<Multiaddr>,
     mode: Option<kad::Mode>,
     service: Option<ServiceBuilder>,
+    limits: ConnectionLimits,
+    network: Option<PreSharedKey>,
+    name_servers: Vec<SocketAddr>,
+    autonat: Option<autonat::Config>,
+    relays: Vec<Multiaddr>,
+    relay: Option<relay::Config>,
 }
 
 impl HostBuilder {
@@ -45,6 +54,12 @@ impl HostBuilder {
             bootstrap: Vec::new(),
             mode: None,
             service: None,
+            limits: ConnectionLimits::default(),
+            network: None,
+            name_servers: Vec::new(),
+            autonat: None,
+            relays: Vec::new(),
+            relay: None,
         }
     }
 
@@ -79,8 +94,9 @@ impl HostBuilder {
     /// Adds an address to listen on, TCP or QUIC.
     ///
     /// A node that listens is a server: other nodes send it records and requests. If they cannot
-    /// reach it, because it is behind a NAT or a firewall, that costs them time; make it a client
-    /// with [`with_mode`](Self::with_mode).
+    /// reach it, because it is behind a NAT or a firewall, that costs them time; have it find out
+    /// with [`with_autonat`](Self::with_autonat), or make it a client with
+    /// [`with_mode`](Self::with_mode).
     pub fn listen_on(mut self, address: Multiaddr) -> Self {
         self.listen.push(address);
         self
@@ -101,9 +117,64 @@ impl HostBuilder {
         self
     }
 
-    /// Adds a peer through which the node finds others; the address ends in `/p2p/<peer id>`.
+    /// Adds a peer through which the node finds others; the address ends in `/p2p/<peer id>`. It
+    /// may have a name: `/dns`, `/dns4`, `/dns6` or `/dnsaddr`.
+    ///
+    /// The peer is dialled at once, and again until it is connected, after one second, two, four
+    /// and so on up to a minute, each a quarter more or less; and also later, whenever nobody can
+    /// be reached. A warning in the log says so.
     pub fn bootstrap(mut self, address: Multiaddr) -> Self {
         self.bootstrap.push(address);
+        self
+    }
+
+    /// Sets the limits of connections. They default to what the process's limit of open files
+    /// allows.
+    pub fn with_limits(mut self, limits: ConnectionLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Puts the node into the private network of this key: it connects with nodes that have the
+    /// key, and over TCP only, for QUIC has no such keys. The key authorises nobody to write; it
+    /// keeps strangers out.
+    pub fn with_private_network(mut self, key: PreSharedKey) -> Self {
+        self.network = Some(key);
+        self
+    }
+
+    /// Sets the name servers that resolve names in addresses. Defaults to those of the machine.
+    pub fn with_name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.name_servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Has other nodes check whether they can reach this one (AutoNAT), and does the same for them.
+    /// By default it does neither.
+    ///
+    /// A node that listens is a server until several checks have failed. Then it is a client, until
+    /// one succeeds. [`with_mode`](Self::with_mode) fixes the mode. By the default settings
+    /// only nodes at global addresses check each other, so nothing changes in a local network.
+    pub fn with_autonat(mut self, config: autonat::Config) -> Self {
+        self.autonat = Some(config);
+        self
+    }
+
+    /// Adds a relay through which others reach this node; the address ends in `/p2p/<peer id>`. As
+    /// soon as the relay has agreed, [`Host::addresses`] has an address through it. Nodes that
+    /// connect there then try to connect directly, by hole punching. A relay that is lost is tried
+    /// again as a [`bootstrap`](Self::bootstrap) peer is.
+    ///
+    /// A node that is reached through relays alone should be a client: a relay passes on little.
+    pub fn with_relay(mut self, address: Multiaddr) -> Self {
+        self.relays.push(address);
+        self
+    }
+
+    /// Relays connections of others, within the limits of `config`. The node's addresses should be
+    /// reachable for everybody. By default it relays nothing.
+    pub fn as_relay(mut self, config: relay::Config) -> Self {
+        self.relay = Some(config);
         self
     }
 
@@ -122,51 +193,73 @@ impl HostBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn start(self) -> Result<Host, HostError> {
-        let Self { keypair, records, listen, external, bootstrap, mode, service } = self;
+        let Self { keypair, records, listen, external, mode, service, .. } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
+        let serves = !listen.is_empty() || !external.is_empty();
         // Kademlia would wait until an external address is confirmed, which takes autonat.
-        let mode = mode.or_else(|| (!listen.is_empty()).then_some(kad::Mode::Server));
-        records.kad_mut().set_mode(mode);
-        for address in bootstrap {
-            let Some(Protocol::P2p(peer)) = address.iter().last() else {
-                return Err(HostError::NoPeer(address));
-            };
-            records.kad_mut().add_address(&peer, address);
-        }
+        let default = if serves { kad::Mode::Server } else { kad::Mode::Client };
+        records.kad_mut().set_mode(Some(mode.unwrap_or(default)));
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
             .with_agent_version(agent.to_owned());
         let service = service.map(|service| service.build(&mut records));
         let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
-        let identify = identify::Behaviour::new(agent);
-        let composed = HostBehaviour { records, identify, dialer: Toggle::from(dialer) };
+        let autonat = self.autonat.map(|config| autonat::Behaviour::new(peer, config));
+        let relay = self.relay.map(|config| relay::Behaviour::new(peer, config));
+        let behaviour = |relayed| HostBehaviour {
+            limits: Limiter::new(self.limits),
+            records,
+            identify: identify::Behaviour::new(agent),
+            ping: ping::Behaviour::default(),
+            dialer: Toggle::from(dialer),
+            autonat: Toggle::from(autonat),
+            relay: Toggle::from(relay),
+            relayed,
+            hole_punching: dcutr::Behaviour::new(peer),
+        };
+        let (names, how) = transport::names(&self.name_servers);
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
-            .with_tcp(
-                tcp::Config::default().nodelay(true),
-                noise::Config::new,
-                yamux::Config::default,
-            )
+            .with_other_transport(|keypair| {
+                transport::encrypted(keypair, self.network, self.limits.crowd_of_handshakes())
+            })
             .map_err(|error| HostError::Transport(error.to_string()))?
-            .with_quic()
-            .with_behaviour(|_| composed)
+            .with_dns_config(names, how)
+            .with_relay_client(noise::Config::new, yamux::Config::default)
+            .map_err(|error| HostError::Transport(error.to_string()))?
+            .with_behaviour(|_, relayed| behaviour(relayed))
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
             .build();
-        let mut host = HostTask::new(swarm);
+        let mut host = HostTask::new(swarm, serves && mode.is_none());
+        for address in self.bootstrap {
+            host.join_through(peer_of(&address)?, address);
+        }
+        for address in self.relays {
+            peer_of(&address)?;
+            host.be_reached_through(address);
+        }
         external.into_iter().for_each(|address| host.swarm.add_external_address(address));
         for address in listen {
             host.listen(address).await?;
         }
         let (requests, inbox) = mpsc::channel(1);
-        tracing::info!(%peer, addresses = ?host.swarm.listeners().collect::<Vec<_>>(), "listens");
+        tracing::info!(%peer, addresses = ?host.addresses(), "listens");
         let task = tokio::spawn(host.run(inbox));
         if let Some(work) = work {
             // It ends with the swarm.
             tokio::spawn(work);
         }
         Ok(Host { client, peer, requests, task })
+    }
+}
+
+/// The peer at the end of an address.
+fn peer_of(address: &Multiaddr) -> Result<PeerId, HostError> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Ok(peer),
+        _ => Err(HostError::NoPeer(address.clone())),
     }
 }
 

@@ -1,7 +1,21 @@
-//! A ready node: a swarm with TCP, QUIC, Noise, Yamux, identify and the [`Behaviour`], as a tokio
-//! task.
+//! A ready node: a swarm with the [`Behaviour`] and what else a node needs, as a tokio task.
 //!
 //! A [`Host`] is a node of the DHT.
+//!
+//! | it has | for |
+//! |---|---|
+//! | TCP and QUIC, Noise and TLS, Yamux | connections with libp2p in any language |
+//! | names in addresses (`/dns`, `/dns4`, `/dns6`, `/dnsaddr`) | addresses that outlive a machine |
+//! | identify | others learn that it serves the DHT, and at which addresses; without it nobody does |
+//! | ping | JavaScript nodes take no peer into their routing table that does not answer a ping |
+//! | [limits of connections](ConnectionLimits), by the files that the process may have open | strangers that connect and stay silent cannot shut it off |
+//! | [attempts](HostBuilder::bootstrap) to join, with growing pauses | nodes start in any order |
+//! | dials through relays, and hole punching | it reaches nodes behind a NAT |
+//! | AutoNAT, an [option](HostBuilder::with_autonat) | a node that nobody can reach becomes a client |
+//! | relays, an [option](HostBuilder::with_relay), and to [be one](HostBuilder::as_relay) | nodes behind a NAT can be reached |
+//! | a private network, an [option](HostBuilder::with_private_network) | strangers cannot connect |
+//!
+//! Connections on which nothing happens are closed after a minute.
 //!
 //! **Invariants.** The task ends when the last [`Client`] is dropped, including the one in the
 //! [`Host`].
@@ -11,16 +25,20 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+mod backoff;
 mod builder;
+mod handshakes;
+mod limits;
 mod resolver;
 mod task;
+mod transport;
 
 use futures::{SinkExt, channel::mpsc, channel::oneshot};
 use libp2p::{Multiaddr, PeerId, TransportError, identity::Keypair, swarm::ConnectionId};
 use tokio::task::JoinHandle;
 
 use self::task::{HostTask, SwarmRequest};
-pub use self::{builder::HostBuilder, resolver::SystemResolver};
+pub use self::{builder::HostBuilder, limits::ConnectionLimits, resolver::SystemResolver};
 use libp2p_smart_record::{behaviour::Behaviour, client::Client};
 
 /// Why a node could not be started.
@@ -30,7 +48,7 @@ pub enum HostError {
     /// The transport could not be set up, or listening on an address failed.
     #[error("failed to set up the transport: {0}")]
     Transport(String),
-    /// The address of a bootstrap peer does not end in `/p2p/<peer id>`.
+    /// The address of a bootstrap peer or a relay does not end in `/p2p/<peer id>`.
     #[error("the address {0} does not end in /p2p/<peer id>")]
     NoPeer(Multiaddr),
     /// The node's task has ended.
@@ -42,6 +60,33 @@ impl From<TransportError<std::io::Error>> for HostError {
     fn from(error: TransportError<std::io::Error>) -> Self {
         Self::Transport(error.to_string())
     }
+}
+
+/// Whether other nodes can reach this one, as far as they have told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    /// Nobody has checked it, as without [`HostBuilder::with_autonat`].
+    Unknown,
+    /// At this address.
+    Public(Multiaddr),
+    /// They cannot, because of a NAT or a firewall.
+    Private,
+}
+
+/// What a node does at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostStatus {
+    /// Connected peers.
+    pub peers: usize,
+    /// Connections that others have made.
+    pub inbound: usize,
+    /// Peers in the routing table.
+    pub known: usize,
+    /// Whether it serves others: stores their records and answers their requests.
+    pub is_server: bool,
+    /// Whether others can reach it.
+    pub reachability: Reachability,
 }
 
 /// A running node of the DHT, on tokio.
@@ -80,12 +125,22 @@ impl Host {
         self.peer
     }
 
-    /// The addresses on which the node listens.
+    /// The addresses on which the node listens, and those through its relays, as others can dial
+    /// them. Without link-local addresses of IPv6: they need the name of an interface of the
+    /// dialing machine.
     ///
     /// # Errors
     /// [`HostError::Stopped`].
     pub async fn addresses(&self) -> Result<Vec<Multiaddr>, HostError> {
-        self.ask(|host| host.swarm.listeners().cloned().collect()).await
+        self.ask(|host| host.addresses()).await
+    }
+
+    /// What the node does at the moment.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`].
+    pub async fn status(&self) -> Result<HostStatus, HostError> {
+        self.ask(HostTask::status).await
     }
 
     /// The connected peers.

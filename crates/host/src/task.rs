@@ -1,18 +1,34 @@
 //! Task of a node: its swarm and the requests to it.
 //!
-//! **Invariants.** It ends with the last client, and not before.
+//! **Invariants.** It ends with the last client, and not before. A peer that the node was told to
+//! join through is dialled until it was connected once, and again whenever nobody can be reached.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, channel::mpsc};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, identify,
+    Multiaddr, PeerId, Swarm, autonat,
+    core::transport::ListenerId,
+    dcutr, identify, kad,
     multiaddr::Protocol,
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    ping, relay,
+    swarm::{
+        ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
+        behaviour::toggle::Toggle,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::HostError;
+use super::{
+    HostError, HostStatus, Reachability,
+    backoff::{Backoff, jitter},
+    limits::Limiter,
+};
 use libp2p_smart_record::behaviour::{Behaviour, Event};
 use smart_record_services::Dialer;
 
@@ -23,9 +39,16 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 #[derive(NetworkBehaviour)]
 #[behaviour(to_swarm = "HostEvent")]
 pub(super) struct HostBehaviour {
+    /// First, so that what it denies costs the others nothing.
+    pub(super) limits: Limiter,
     pub(super) records: Behaviour,
     pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
     pub(super) dialer: Toggle<Dialer>,
+    pub(super) autonat: Toggle<autonat::Behaviour>,
+    pub(super) relay: Toggle<relay::Behaviour>,
+    pub(super) relayed: relay::client::Behaviour,
+    pub(super) hole_punching: dcutr::Behaviour,
 }
 
 #[derive(Debug)]
@@ -33,6 +56,9 @@ pub(super) struct HostBehaviour {
 pub(super) enum HostEvent {
     Records(Event),
     Identify(identify::Event),
+    Autonat(autonat::Event),
+    /// Nothing is done about it.
+    Ignored,
 }
 
 impl From<Event> for HostEvent {
@@ -47,6 +73,39 @@ impl From<identify::Event> for HostEvent {
     }
 }
 
+impl From<autonat::Event> for HostEvent {
+    fn from(event: autonat::Event) -> Self {
+        Self::Autonat(event)
+    }
+}
+
+impl From<ping::Event> for HostEvent {
+    fn from(_: ping::Event) -> Self {
+        Self::Ignored
+    }
+}
+
+impl From<relay::Event> for HostEvent {
+    fn from(event: relay::Event) -> Self {
+        tracing::debug!(?event, "as a relay");
+        Self::Ignored
+    }
+}
+
+impl From<relay::client::Event> for HostEvent {
+    fn from(event: relay::client::Event) -> Self {
+        tracing::debug!(?event, "through a relay");
+        Self::Ignored
+    }
+}
+
+impl From<dcutr::Event> for HostEvent {
+    fn from(event: dcutr::Event) -> Self {
+        tracing::debug!(?event, "hole punching");
+        Self::Ignored
+    }
+}
+
 impl From<Infallible> for HostEvent {
     fn from(event: Infallible) -> Self {
         match event {}
@@ -56,16 +115,43 @@ impl From<Infallible> for HostEvent {
 /// A function that the node's task runs on its swarm.
 pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
 
+/// A relay that the node is reached through.
+struct UsedRelay {
+    /// Ends in `/p2p-circuit`.
+    address: Multiaddr,
+    listener: Option<ListenerId>,
+    attempts: Backoff,
+}
+
 /// Task of a node: the swarm and its connections.
 pub(super) struct HostTask {
     pub(super) swarm: Swarm<HostBehaviour>,
     /// Connections of each peer, oldest first.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
+    /// Addresses of the peers to join through.
+    entries: HashMap<PeerId, (Vec<Multiaddr>, Backoff)>,
+    relays: Vec<UsedRelay>,
+    reachability: Reachability,
+    /// Whether autonat decides if the node is a server.
+    follows_reachability: bool,
+    /// Whether the node has met a server of the DHT.
+    has_met_server: bool,
+    /// Connected peers that do not serve the DHT, until a server is met.
+    others: HashSet<PeerId>,
 }
 
 impl HostTask {
-    pub(super) fn new(swarm: Swarm<HostBehaviour>) -> Self {
-        Self { swarm, connections: HashMap::new() }
+    pub(super) fn new(swarm: Swarm<HostBehaviour>, follows_reachability: bool) -> Self {
+        Self {
+            swarm,
+            connections: HashMap::new(),
+            entries: HashMap::new(),
+            relays: Vec::new(),
+            reachability: Reachability::Unknown,
+            follows_reachability,
+            has_met_server: false,
+            others: HashSet::new(),
+        }
     }
 
     pub(super) fn records(&mut self) -> &mut Behaviour {
@@ -74,6 +160,35 @@ impl HostTask {
 
     pub(super) fn connections(&self, peer: &PeerId) -> &[ConnectionId] {
         self.connections.get(peer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The addresses on which the node listens and that others can dial.
+    pub(super) fn addresses(&self) -> Vec<Multiaddr> {
+        self.swarm.listeners().filter(|address| can_be_dialled(address)).cloned().collect()
+    }
+
+    pub(super) fn status(&mut self) -> HostStatus {
+        let inbound = self.swarm.behaviour().limits.inbound();
+        let peers = self.connections.len();
+        let records = self.records();
+        let known = records.kad_mut().kbuckets().map(|bucket| bucket.num_entries()).sum();
+        let is_server = records.kad().mode() == kad::Mode::Server;
+        let reachability = self.reachability.clone();
+        HostStatus { peers, inbound, known, is_server, reachability }
+    }
+
+    /// Adds a peer to join through.
+    pub(super) fn join_through(&mut self, peer: PeerId, address: Multiaddr) {
+        self.records().kad_mut().add_address(&peer, address.clone());
+        let new = || (Vec::new(), Backoff::new(Instant::now()));
+        self.entries.entry(peer).or_insert_with(new).0.push(address);
+    }
+
+    /// Adds a relay that the node is to be reached through.
+    pub(super) fn be_reached_through(&mut self, relay: Multiaddr) {
+        let address = relay.with(Protocol::P2pCircuit);
+        let attempts = Backoff::new(Instant::now());
+        self.relays.push(UsedRelay { address, listener: None, attempts });
     }
 
     /// Listens on an address and returns once it does. If the address stands for all addresses of
@@ -96,7 +211,8 @@ impl HostTask {
                 },
             };
             match event {
-                SwarmEvent::NewListenAddr { listener_id, .. } if listener_id == listener => {
+                SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => {
+                    self.on_new_address(address);
                     if !is_for_all {
                         return Ok(());
                     }
@@ -116,13 +232,61 @@ impl HostTask {
     pub(super) async fn run(mut self, inbox: mpsc::Receiver<SwarmRequest>) {
         let mut inbox = inbox.fuse();
         loop {
+            self.attempt();
+            let due_at = self.attempts().filter_map(Backoff::due_at).min();
+            let due = async {
+                match due_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut due = std::pin::pin!(due.fuse());
             futures::select! {
                 request = inbox.next() => if let Some(request) = request {
                     request(&mut self);
                 },
+                () = due => {}
                 event = self.swarm.select_next_some().fuse() => match event {
                     SwarmEvent::Behaviour(HostEvent::Records(Event::ClientsGone)) => return,
                     event => self.on_event(event),
+                }
+            }
+        }
+    }
+
+    fn attempts(&self) -> impl Iterator<Item = &Backoff> {
+        let relays = self.relays.iter().map(|relay| &relay.attempts);
+        self.entries.values().map(|(_, attempts)| attempts).chain(relays)
+    }
+
+    /// Makes the attempts that are due.
+    fn attempt(&mut self) {
+        let now = Instant::now();
+        for (peer, (addresses, attempts)) in &mut self.entries {
+            if attempts.begin(now) {
+                let options = DialOpts::peer_id(*peer)
+                    .addresses(addresses.clone())
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .extend_addresses_through_behaviour()
+                    .build();
+                match self.swarm.dial(options) {
+                    // The end of a dial is an event, also of one that others have begun.
+                    Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(%peer, %error, "not dialled; tries again");
+                        attempts.failed(now, jitter());
+                    }
+                }
+            }
+        }
+        for relay in &mut self.relays {
+            if relay.attempts.begin(now) {
+                match self.swarm.listen_on(relay.address.clone()) {
+                    Ok(listener) => relay.listener = Some(listener),
+                    Err(error) => {
+                        tracing::warn!(relay = %relay.address, %error, "not reached through it");
+                        relay.attempts.failed(now, jitter());
+                    }
                 }
             }
         }
@@ -135,28 +299,91 @@ impl HostTask {
                 info,
                 ..
             })) => self.on_identified(peer_id, info),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+            SwarmEvent::Behaviour(HostEvent::Autonat(autonat::Event::StatusChanged {
+                new,
+                ..
+            })) => self.on_reachability(new),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let with_peer = self.connections.entry(peer_id).or_default();
                 with_peer.push(connection_id);
                 tracing::debug!(peer = %peer_id, connections = with_peer.len(), "connected");
+                if let Some((_, attempts)) = self.entries.get_mut(&peer_id) {
+                    attempts.succeeded();
+                }
+                if endpoint.is_listener() {
+                    self.make_room();
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 tracing::debug!(peer = %peer_id, connections = num_established, "disconnected");
                 if num_established == 0 {
                     self.connections.remove(&peer_id);
+                    self.others.remove(&peer_id);
                 } else if let Some(with_peer) = self.connections.get_mut(&peer_id) {
                     with_peer.retain(|connection| *connection != connection_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 tracing::debug!(%peer, %error, "not connected");
+                self.on_unreachable(peer);
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                tracing::info!(%address, "listens");
+                let mut relays = self.relays.iter_mut();
+                if let Some(relay) = relays.find(|relay| relay.listener == Some(listener_id)) {
+                    relay.attempts.succeeded();
+                }
+                self.on_new_address(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let mut relays = self.relays.iter_mut();
+                if let Some(relay) = relays.find(|relay| relay.listener == Some(listener_id)) {
+                    let pause = relay.attempts.failed(Instant::now(), jitter());
+                    let (relay, reason) = (&relay.address, reason.err());
+                    tracing::warn!(%relay, ?reason, ?pause, "not reached through it; tries again");
+                }
             }
             _ => {}
         }
     }
 
+    fn on_new_address(&mut self, address: Multiaddr) {
+        // A relay tells its clients at which addresses it can be reached.
+        if self.swarm.behaviour().relay.is_enabled() && can_be_dialled(&address) {
+            self.swarm.add_external_address(address);
+        }
+    }
+
+    /// Closes a connection if there are too many from others.
+    fn make_room(&mut self) {
+        let HostBehaviour { limits, records, .. } = self.swarm.behaviour_mut();
+        let kad = records.kad_mut();
+        let is_known = |peer: &PeerId| {
+            let bucket = kad.kbucket(*peer);
+            bucket.is_some_and(|it| it.iter().any(|entry| entry.node.key.preimage() == peer))
+        };
+        if let Some(connection) = limits.crowded_out(is_known) {
+            tracing::debug!(%connection, "closed, for there are too many");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn on_unreachable(&mut self, peer: PeerId) {
+        if !self.connections.is_empty() {
+            if let Some((_, attempts)) = self.entries.get_mut(&peer) {
+                retry(attempts);
+            }
+            return;
+        }
+        // Nobody is connected: all of them are tried again.
+        let pause = self.entries.values_mut().filter_map(|(_, attempts)| retry(attempts)).min();
+        if let Some(pause) = pause {
+            tracing::warn!(%peer, ?pause, "no peer can be reached; tries again");
+        }
+    }
+
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
-        let kad = self.records().kad_mut();
+        let kad = self.swarm.behaviour_mut().records.kad_mut();
         // Only peers that speak the protocol are of use to Kademlia.
         let is_of_use = info.protocols.iter().any(|it| kad.protocol_names().contains(it));
         let addresses = info.listen_addrs.len();
@@ -166,6 +393,77 @@ impl HostTask {
             for address in info.listen_addrs {
                 kad.add_address(&peer, address);
             }
+            self.has_met_server = true;
+            self.others.clear();
+        } else if !self.has_met_server && kad.mode() == kad::Mode::Client {
+            let protocols = kad.protocol_names().to_vec();
+            if self.others.insert(peer) && self.others.len() == self.connections.len() {
+                tracing::warn!(
+                    ?protocols,
+                    peers = self.others.len(),
+                    "this node and all that it is connected with are clients of the DHT, or of \
+                     another network: nobody stores records"
+                );
+            }
+        }
+    }
+
+    fn on_reachability(&mut self, status: autonat::NatStatus) {
+        self.reachability = match status {
+            autonat::NatStatus::Public(address) => Reachability::Public(address),
+            autonat::NatStatus::Private => Reachability::Private,
+            autonat::NatStatus::Unknown => Reachability::Unknown,
+        };
+        if !self.follows_reachability {
+            return;
+        }
+        let mode = match &self.reachability {
+            Reachability::Public(address) => {
+                tracing::info!(%address, "other nodes can reach this node: it is a server");
+                kad::Mode::Server
+            }
+            Reachability::Private => {
+                tracing::warn!("no other node can reach this node: it is a client");
+                kad::Mode::Client
+            }
+            Reachability::Unknown => return,
+        };
+        self.records().kad_mut().set_mode(Some(mode));
+    }
+}
+
+/// Schedules another attempt unless one is scheduled.
+fn retry(attempts: &mut Backoff) -> Option<Duration> {
+    attempts.due_at().is_none().then(|| attempts.failed(Instant::now(), jitter()))
+}
+
+/// Whether an address on which the node listens can be dialled as it is: a link-local address of
+/// IPv6 needs the name of an interface, which differs from machine to machine.
+fn can_be_dialled(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip6(ip)) => !ip.is_unicast_link_local() && !ip.is_unspecified(),
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case 22.
+    #[test]
+    fn an_address_that_needs_the_name_of_an_interface_cannot_be_dialled() {
+        for (address, can) in [
+            ("/ip6/fe80::1/tcp/1", false),
+            ("/ip6/fe80::1/udp/1/quic-v1", false),
+            ("/ip6/::/tcp/1", false),
+            ("/ip4/0.0.0.0/tcp/1", false),
+            ("/ip6/fd00::2/tcp/1", true),
+            ("/ip6/::1/udp/1/quic-v1", true),
+            ("/ip4/127.0.0.1/tcp/1", true),
+        ] {
+            assert_eq!(can_be_dialled(&address.parse().unwrap()), can, "{address}");
         }
     }
 }

@@ -93,3 +93,19 @@ fn slow_work_shows_progress_on_a_terminal() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_node_shows_on_a_terminal_what_it_does() {
+    let (mut ours, theirs) = terminal();
+    let mut command = smart_record(&["node"]);
+    command.stdout(Stdio::null()).stderr(theirs).env("TERM", "xterm-256color");
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let (mut shown, mut buffer) = (String::new(), [0; 4_096]);
+    while !shown.contains("server; 0 of 0 known peers connected; 0 records") {
+        let read = ours.read(&mut buffer).expect("it shows something before it ends");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -9,8 +9,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod joining;
+mod meeting;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod reaching;
 
 use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
@@ -18,15 +21,27 @@ use std::{
 };
 
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, StreamProtocol, kad, multiaddr::Protocol};
+use libp2p::{Multiaddr, kad, multiaddr::Protocol};
 use libp2p_smart_record::{client::ClientError, store::SmartRecordStore};
 use smart_record_host::{Host, HostBuilder, HostError};
+use smart_record_testing_swarms::PROTOCOL;
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/host-test/kad/1.0.0");
+const LIFETIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn builder() -> HostBuilder {
     Host::builder().with_protocol(PROTOCOL)
+}
+
+fn loopback() -> Multiaddr {
+    "/ip4/127.0.0.1/tcp/0".parse().unwrap()
+}
+
+/// Waits until a node is connected with another.
+async fn meets(node: &Host, other: &Host) {
+    while node.peers().await.unwrap() != [other.peer_id()] {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn full_address(node: &Host) -> Multiaddr {
@@ -68,8 +83,7 @@ async fn mode(node: &Host) -> kad::Mode {
 
 #[tokio::test]
 async fn a_node_that_listens_is_a_server_by_default() {
-    let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
-    let listening = || builder().listen_on(loopback.clone());
+    let listening = || builder().listen_on(loopback());
     assert_eq!(mode(&listening().start().await.unwrap()).await, kad::Mode::Server);
     assert_eq!(mode(&builder().start().await.unwrap()).await, kad::Mode::Client);
     let behind_a_nat = listening().with_mode(kad::Mode::Client).start().await.unwrap();
@@ -94,9 +108,8 @@ async fn a_node_that_listens_on_all_addresses_reports_them_at_once() {
 #[tokio::test]
 async fn few_of_many_claimed_addresses_of_a_peer_are_kept() {
     tokio::time::timeout(PATIENCE, async {
-        let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
-        let first = builder().listen_on(loopback.clone()).start().await.unwrap();
-        let mut boaster = builder().listen_on(loopback).bootstrap(full_address(&first).await);
+        let first = builder().listen_on(loopback()).start().await.unwrap();
+        let mut boaster = builder().listen_on(loopback()).bootstrap(full_address(&first).await);
         for port in 1..=16 {
             boaster =
                 boaster.with_external_address(format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap());

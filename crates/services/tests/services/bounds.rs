@@ -7,7 +7,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::PeerId;
-use libp2p_smart_record::{Clock, Dict, Predicate, RecordKey, SystemClock};
+use libp2p_smart_record::{Clock, Dict, Predicate, RecordKey, SystemClock, client::ClientError};
 use smart_record_services::{
     DialPolicy, Outcome, RequestRefusal, Service, ServiceEvent, SmartTag, dialable, findings,
 };
@@ -113,7 +113,8 @@ async fn the_sweep_finds_a_request_even_if_other_records_change_all_the_time() {
                 for n in 0_u64.. {
                     let key = RecordKey::new(format!("/sr/busy/{}", n % 40));
                     let said: Dict = [("n", n.to_string())].into_iter().collect();
-                    client.publish(key, said, MINUTE).await.unwrap();
+                    let published = client.publish(key, said, MINUTE).await;
+                    published.or_else(ClientError::into_publication).unwrap();
                 }
             }
         };
@@ -242,7 +243,7 @@ async fn findings_do_not_push_out_other_data_of_the_node() {
         let service = Service::builder().with_reachability(open()).with_config(config);
         let mut service = Server::start(service, &[]).await;
         let own: Dict = [("name", "the node")].into_iter().collect();
-        service.client.publish(key(), own, 10 * MINUTE).await.unwrap();
+        service.says(key(), own, 10 * MINUTE).await;
         let asker = Server::plain(&[&service]).await;
         let request = || {
             dialable(&format!("/ip4/127.0.0.1/tcp/44444/p2p/{}", PeerId::random()).parse().unwrap())

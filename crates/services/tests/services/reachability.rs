@@ -134,7 +134,7 @@ async fn a_dial_of_a_peer_does_not_break_a_running_read_from_it() {
         let mut target = Server::plain(&[]).await;
         let key = RecordKey::new("/sr/services/read");
         let said: Dict = [("name", "the target")].into_iter().collect();
-        target.client.publish(key.clone(), said, MINUTE).await.unwrap();
+        target.says(key.clone(), said, MINUTE).await;
         let Some(Protocol::Tcp(port)) = target.address.iter().nth(1) else { panic!() };
         let address = format!("/dns4/target.test/tcp/{port}/p2p/{}", target.id).parse().unwrap();
         let asker = Server::plain(&[]).await;

@@ -15,7 +15,7 @@ use libp2p::{
 use libp2p_smart_record::{
     Dict, Node, Predicate, RecordKey, Registry, SmartRecord,
     behaviour::{Behaviour, BehaviourConfig},
-    client::Client,
+    client::{Client, ClientError},
     store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_services::{
@@ -190,7 +190,13 @@ impl Server {
 
     /// Publishes requests.
     pub async fn asks(&self, requests: impl IntoIterator<Item = Predicate>) {
-        self.client.publish(key(), asking(requests), 5 * MINUTE).await.unwrap();
+        self.says(key(), asking(requests), 5 * MINUTE).await;
+    }
+
+    /// Publishes a document, also where nobody else is there to take it.
+    pub async fn says(&self, key: RecordKey, document: Dict, ttl: Duration) {
+        let published = self.client.publish(key, document, ttl).await;
+        published.or_else(ClientError::into_publication).unwrap();
     }
 
     pub async fn event(&mut self) -> ServiceEvent {

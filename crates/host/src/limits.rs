@@ -1,0 +1,314 @@
+//! Limits of connections, and which of them to close when there are too many.
+//!
+//! Each TCP connection takes one of the files that the process may have open. Without files a node
+//! accepts nobody, so strangers that connect and stay silent would shut it off.
+//!
+//! **Invariants.** Of each kind of connection there are at most as many as its limit. Memory is
+//! bounded by the limits: of a peer without connections nothing is kept.
+
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure,
+        NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished, dummy,
+    },
+};
+use libp2p_smart_record::settings;
+
+/// Most files that the default limits count on: enough for a busy node; a connection takes some
+/// 100 KB of memory. A guess.
+const MAX_FILES: usize = 2_048;
+/// Files that are not connections: standard streams, the store, listeners, sockets of names and of
+/// the runtime. A guess.
+const OTHER_FILES: usize = 32;
+
+/// Files that a connection to a peer takes while it is made: its addresses are dialled at once, and
+/// the routing table keeps at most three.
+const FILES_OF_A_DIAL: usize = 3;
+
+/// Limits of a node's connections, TCP and QUIC alike.
+///
+/// The defaults share out the files that the process may have open (`ulimit -n`), at most 2,048 of
+/// them, less 32 for everything else: three eighths of the rest for connections from others, an
+/// eighth for those that are being made, a quarter for connections to others, and a quarter for
+/// those that are being made, which take three files each. With 1,024 files: 372 connections from
+/// others, 248 to others. Nodes of one process share its files:
+/// [`for_files`](Self::for_files) makes the limits of one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    inbound: usize,
+    outbound: usize,
+    pending_inbound: usize,
+    pending_outbound: usize,
+    per_peer: usize,
+}
+
+settings! { ConnectionLimits:
+    /// Most connections from others. From seven eighths of them on, each new one closes another:
+    /// the oldest from a peer that is not in the routing table, or else the oldest of all.
+    inbound, with_inbound: usize;
+    /// Most connections to others.
+    outbound, with_outbound: usize;
+    /// Most connections from others that are being made. From seven eighths of them on, the oldest
+    /// gives way to each new one.
+    pending_inbound, with_pending_inbound: usize;
+    /// Most connections to others that are being made.
+    pending_outbound, with_pending_outbound: usize;
+    /// Most connections with one peer. Defaults to 8: one for each of a few paths to it.
+    per_peer, with_per_peer: usize;
+}
+
+impl ConnectionLimits {
+    /// Limits for a process that may have this many files open.
+    #[must_use]
+    pub fn for_files(files: usize) -> Self {
+        let eighth = (files.min(MAX_FILES).saturating_sub(OTHER_FILES) / 8).max(1);
+        let (quarter, three_eighths) = (eighth.saturating_mul(2), eighth.saturating_mul(3));
+        Self {
+            inbound: three_eighths,
+            outbound: quarter,
+            pending_inbound: eighth,
+            pending_outbound: (quarter / FILES_OF_A_DIAL).max(1),
+            per_peer: 8,
+        }
+    }
+
+    /// Connections from others from which on each new one closes another.
+    const fn crowd(&self) -> usize {
+        self.inbound.saturating_sub(self.inbound / 8)
+    }
+
+    /// As [`crowd`](Self::crowd), of those that are being made.
+    pub(super) const fn crowd_of_handshakes(&self) -> usize {
+        self.pending_inbound.saturating_sub(self.pending_inbound / 8)
+    }
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        #[cfg(unix)]
+        let files = {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            limit.and_then(|files| usize::try_from(files).ok()).unwrap_or(MAX_FILES)
+        };
+        #[cfg(not(unix))]
+        let files = MAX_FILES;
+        Self::for_files(files)
+    }
+}
+
+/// A connection that a limit does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TooMany {
+    what: &'static str,
+    limit: usize,
+}
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {} {}", self.limit, self.what)
+    }
+}
+
+impl std::error::Error for TooMany {}
+
+fn check(count: usize, limit: usize, what: &'static str) -> Result<(), ConnectionDenied> {
+    if count < limit { Ok(()) } else { Err(ConnectionDenied::new(TooMany { what, limit })) }
+}
+
+/// Behaviour that keeps the limits.
+///
+/// `libp2p-connection-limits` remembers every peer that has ever connected, and closes nothing.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    limits: ConnectionLimits,
+    pending_inbound: HashSet<ConnectionId>,
+    pending_outbound: HashSet<ConnectionId>,
+    /// Oldest first.
+    inbound: Vec<(ConnectionId, PeerId)>,
+    outbound: HashMap<ConnectionId, PeerId>,
+    /// Connections of `inbound` that are being closed.
+    closing: HashSet<ConnectionId>,
+}
+
+impl Limiter {
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self {
+            limits,
+            pending_inbound: HashSet::new(),
+            pending_outbound: HashSet::new(),
+            inbound: Vec::new(),
+            outbound: HashMap::new(),
+            closing: HashSet::new(),
+        }
+    }
+
+    /// Connections from others.
+    pub(super) const fn inbound(&self) -> usize {
+        self.inbound.len()
+    }
+
+    /// The connection to close so that others find room, if there are too many: the oldest of a
+    /// peer that is not known, or else the oldest. It counts as being closed from now on.
+    pub(super) fn crowded_out(
+        &mut self,
+        mut is_known: impl FnMut(&PeerId) -> bool,
+    ) -> Option<ConnectionId> {
+        let open = || self.inbound.iter().filter(|(id, _)| !self.closing.contains(id));
+        if open().count() <= self.limits.crowd() {
+            return None;
+        }
+        let (id, _) = open().find(|(_, peer)| !is_known(peer)).or_else(|| open().next())?;
+        let id = *id;
+        self.closing.insert(id);
+        Some(id)
+    }
+
+    fn check_peer(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
+        let inbound = self.inbound.iter().map(|(_, of)| of);
+        let count = inbound.chain(self.outbound.values()).filter(|of| **of == peer).count();
+        check(count, self.limits.per_peer, "connections with one peer")
+    }
+}
+
+impl NetworkBehaviour for Limiter {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let count = self.pending_inbound.len();
+        check(count, self.limits.pending_inbound, "connections from others being made")?;
+        self.pending_inbound.insert(connection);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending_inbound.remove(&connection);
+        self.check_peer(peer)?;
+        check(self.inbound.len(), self.limits.inbound, "connections from others")?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let count = self.pending_outbound.len();
+        check(count, self.limits.pending_outbound, "connections to others being made")?;
+        self.pending_outbound.insert(connection);
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending_outbound.remove(&connection);
+        self.check_peer(peer)?;
+        check(self.outbound.len(), self.limits.outbound, "connections to others")?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                if endpoint.is_listener() {
+                    self.inbound.push((connection_id, peer_id));
+                } else {
+                    self.outbound.insert(connection_id, peer_id);
+                }
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.inbound.retain(|(id, _)| *id != connection_id);
+                self.outbound.remove(&connection_id);
+                self.closing.remove(&connection_id);
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, .. }) => {
+                self.pending_outbound.remove(&connection_id);
+            }
+            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.pending_inbound.remove(&connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_follow_from_the_files_that_may_be_open() {
+        for files in [64, 256, 1_024, MAX_FILES] {
+            let limits = ConnectionLimits::for_files(files);
+            let made = limits.inbound + limits.outbound;
+            let all = made + limits.pending_inbound + 3 * limits.pending_outbound + OTHER_FILES;
+            assert!((files - 10..=files).contains(&all), "{files}: {limits:?}");
+        }
+        assert_eq!(ConnectionLimits::for_files(usize::MAX), ConnectionLimits::for_files(MAX_FILES));
+        assert!(ConnectionLimits::for_files(0).inbound > 0);
+    }
+
+    #[test]
+    fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest() {
+        let limits = ConnectionLimits::for_files(256).with_inbound(3);
+        let mut limiter = Limiter::new(limits);
+        let peers: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
+        let id = |at: usize| ConnectionId::new_unchecked(at);
+        for (at, peer) in peers.iter().enumerate() {
+            limiter.inbound.push((id(at), *peer));
+        }
+        assert_eq!(limiter.crowded_out(|_| false), None, "there is room");
+        limiter.inbound.push((id(3), PeerId::random()));
+        assert_eq!(limiter.crowded_out(|peer| *peer == peers[0]), Some(id(1)));
+        assert_eq!(limiter.crowded_out(|_| false), None, "one is being closed");
+        limiter.inbound.push((id(4), PeerId::random()));
+        assert_eq!(limiter.crowded_out(|_| true), Some(id(0)));
+    }
+}

@@ -1,0 +1,120 @@
+//! Joining a network whose nodes start later, and what the log says.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use libp2p::{Multiaddr, identity::Keypair, kad, multiaddr::Protocol};
+use smart_record_host::HostBuilder;
+use smart_record_testing_swarms::{PROTOCOL, within};
+use tokio::net::TcpListener;
+
+use crate::{builder, full_address, loopback};
+
+#[tokio::test]
+async fn case_14_a_peer_that_listens_later_is_connected_soon_after() {
+    within(async {
+        let keypair = Keypair::generate_ed25519();
+        let later = keypair.public().to_peer_id();
+        // Something that hangs up listens first, to see the attempts.
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = other.local_addr().unwrap().port();
+        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let address = listen.clone().with(Protocol::P2p(later));
+        let node = builder().bootstrap(address).start().await.unwrap();
+        for _ in 0..3 {
+            other.accept().await.unwrap();
+        }
+        drop(other);
+        let builder = HostBuilder::with_keypair(keypair).with_protocol(PROTOCOL);
+        let _later = builder.listen_on(listen).start().await.unwrap();
+        // Without an attempt of ours, Kademlia would make one after five minutes.
+        tokio::time::timeout(std::time::Duration::from_secs(100), async {
+            while node.peers().await.unwrap() != [later] {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    })
+    .await;
+}
+
+/// Lines of the log of the current thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn has(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log of what runs on this thread, at `warn`.
+fn log() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+async fn until_logged(log: &Log, text: &str) {
+    while !log.has(text) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_reaches_nobody_warns() {
+    let (log, _guard) = log();
+    within(async {
+        let nobody = Keypair::generate_ed25519().public().to_peer_id();
+        let address = "/ip4/127.0.0.1/tcp/1".parse::<Multiaddr>().unwrap();
+        let address = address.with(Protocol::P2p(nobody));
+        let _node = builder().bootstrap(address).start().await.unwrap();
+        until_logged(&log, "no peer can be reached").await;
+        assert!(log.has(&nobody.to_string()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_among_themselves_warn() {
+    let (log, _guard) = log();
+    within(async {
+        let client = builder().listen_on(loopback()).with_mode(kad::Mode::Client);
+        let client = client.start().await.unwrap();
+        let _other = builder().bootstrap(full_address(&client).await).start().await.unwrap();
+        until_logged(&log, "nobody stores records").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_of_another_network_are_warned_about() {
+    let (log, _guard) = log();
+    within(async {
+        let elsewhere = libp2p::StreamProtocol::new("/elsewhere/kad/1.0.0");
+        let server = builder().with_protocol(elsewhere).listen_on(loopback());
+        let server = server.start().await.unwrap();
+        let _node = builder().bootstrap(full_address(&server).await).start().await.unwrap();
+        until_logged(&log, "nobody stores records").await;
+    })
+    .await;
+}
