@@ -115,7 +115,7 @@ async fn who_is_denied_by_another_behaviour_holds_up_nobody_and_is_not_blamed() 
 }
 
 /// A peer that has replaced nothing: Kademlia with libp2p's own store.
-async fn stock() -> Node<MemoryStore> {
+pub(super) async fn stock() -> Node<MemoryStore> {
     let keypair = Keypair::generate_ed25519();
     let store = MemoryStore::new(keypair.public().to_peer_id());
     Node::start(keypair, store, kad::Config::new(PROTOCOL)).await
