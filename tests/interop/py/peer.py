@@ -7,25 +7,25 @@ import argparse
 import json
 import sys
 
-import libp2p.kad_dht.common as common
+import multiaddr
+import trio
+from libp2p import new_host
+from libp2p.kad_dht import common, kad_dht, peer_routing, provider_store, value_store
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.records.ipns import IPNSValidator
+from libp2p.records.pubkey import PublicKeyValidator
+from libp2p.records.validator import NamespacedValidator, Validator
+from libp2p.tools.anyio_service import background_trio_service
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--protocol", required=True)
 arguments.add_argument("--client", action="store_true")
 arguments.add_argument("--unchecked", action="store_true")
 options = arguments.parse_args()
-# Its protocol is a constant, which has to be another one before what uses it is imported.
-common.PROTOCOL_ID = options.protocol
-
-import multiaddr  # noqa: E402
-import trio  # noqa: E402
-from libp2p import new_host  # noqa: E402
-from libp2p.kad_dht.kad_dht import DHTMode, KadDHT  # noqa: E402
-from libp2p.peer.peerinfo import info_from_p2p_addr  # noqa: E402
-from libp2p.records.ipns import IPNSValidator  # noqa: E402
-from libp2p.records.pubkey import PublicKeyValidator  # noqa: E402
-from libp2p.records.validator import NamespacedValidator, Validator  # noqa: E402
-from libp2p.tools.anyio_service import background_trio_service  # noqa: E402
+# Its protocol is a constant, of which each module has a copy.
+for module in (common, kad_dht, peer_routing, provider_store, value_store):
+    module.PROTOCOL_ID = options.protocol
 
 # Longest wait for an answer, in seconds, far above what any needs.
 PATIENCE = 60

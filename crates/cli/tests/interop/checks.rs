@@ -115,9 +115,8 @@ pub fn cannot(implementation: Implementation, capability: Capability) -> Option<
     use Implementation::{JavaScript, Kubo, Python, Rust};
     use Service::{Names, PublicKeys, Refuses, RefusesDamaged, RefusesOlder, Smart};
     Some(match (implementation, capability) {
-        (Kubo, Serves(Smart) | Uses(Smart | RefusesDamaged) | InAll(Mixed::HoldsAll)) => {
-            "It has `/pk` and `/ipns` alone."
-        }
+        (Kubo, Serves(Smart) | InAll(Mixed::HoldsAll)) => "It keeps `/pk` and `/ipns` alone.",
+        (Kubo, Uses(Smart | PublicKeys | RefusesDamaged)) => "Its commands take `/ipns` alone.",
         (Kubo, Uses(Refuses(_) | RefusesOlder)) => "It checks what it sends.",
         (JavaScript, Serves(RefusesOlder)) => {
             "It keeps the last valid record that it is sent, and compares when it reads."
@@ -138,6 +137,8 @@ pub struct Bench {
     server: Foreign,
     client: Foreign,
     unchecked: Foreign,
+    /// A plain node, which keeps whatever it is sent, beside our server.
+    keeps_all: Foreign,
     our_address: String,
     _our_server: Running,
     connected: [Outcome; 2],
@@ -148,12 +149,18 @@ impl Bench {
         let (our_server, our_address) = ours::server(&[]);
         let client = Foreign::start(implementation, Role::Client).await;
         let unchecked = Foreign::start(implementation, Role::Unchecked).await;
+        let keeps_all = Foreign::start(Implementation::Rust, Role::Server).await;
+        let introduced = match unchecked.connect(&our_address).await {
+            Ok(()) => unchecked.connect(&keeps_all.address()).await,
+            Err(error) => Err(error),
+        };
         Self {
             implementation,
             server: Foreign::start(implementation, Role::Server).await,
-            connected: [client.connect(&our_address).await, unchecked.connect(&our_address).await],
+            connected: [client.connect(&our_address).await, introduced],
             client,
             unchecked,
+            keeps_all,
             our_address,
             _our_server: our_server,
         }
@@ -244,6 +251,14 @@ impl Bench {
             (name_key(&owner), numbered(&owner, 7))
         };
         let prober = Prober::at(&self.our_address).await;
+        let elsewhere = Prober::at(&self.keeps_all.address()).await;
+        // Written by the unchecked one, and sent.
+        let sends = async |key: &RecordKey, value: &[u8]| {
+            unchecked.clone()?;
+            self.unchecked.put(key, value).await?;
+            let sent = is(elsewhere.kept(key).await, value);
+            sent.map_err(|error| format!("it does not send it: {error}"))
+        };
         match service {
             Service::Connect => Ok(()),
             Service::Smart => {
@@ -254,29 +269,26 @@ impl Bench {
             Service::PublicKeys => rounds(public_key(), public_key()).await,
             Service::Names => rounds(named(), named()).await,
             Service::Refuses(bad) => {
-                unchecked.clone()?;
-                // A good one is sent and kept.
+                // A good one is kept.
                 let (key, value) = named();
-                self.unchecked.put(&key, &value).await?;
+                sends(&key, &value).await?;
                 is(prober.kept(&key).await, &value)?;
                 let (key, value) = bad.record();
-                self.unchecked.put(&key, &value).await?;
+                sends(&key, &value).await?;
                 refused(prober.kept(&key).await)
             }
             Service::RefusesOlder => {
-                unchecked.clone()?;
                 let owner = Keypair::generate_ed25519();
                 let (key, newer) = (name_key(&owner), numbered(&owner, 8));
-                self.unchecked.put(&key, &newer).await?;
-                self.unchecked.put(&key, &numbered(&owner, 7)).await?;
+                sends(&key, &newer).await?;
+                sends(&key, &numbered(&owner, 7)).await?;
                 is(prober.kept(&key).await, &newer)
             }
             Service::RefusesDamaged => {
-                unchecked.clone()?;
                 let key = fresh_key();
                 let mut value = smart(&key).encode();
                 *value.last_mut().unwrap() ^= 1;
-                self.unchecked.put(&key, &value).await?;
+                sends(&key, &value).await?;
                 refused(prober.kept(&key).await)
             }
             Service::Providers => {

@@ -1,6 +1,7 @@
 //! Nodes of other implementations, behind one interface.
 
 use std::{
+    fs::File,
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
@@ -75,6 +76,12 @@ fn built() -> PathBuf {
     root().join("target/interop")
 }
 
+/// Where the nodes of an implementation write what they log.
+fn log(implementation: Implementation) -> File {
+    let file = built().join(format!("{implementation:?}.log").to_lowercase());
+    File::options().create(true).append(true).open(file).unwrap()
+}
+
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -105,7 +112,13 @@ pub async fn plain(serves: bool) -> Node<MemoryStore> {
     let store = MemoryStore::new(keypair.public().to_peer_id());
     let node = Node::start(keypair, store, kad::Config::new(PROTOCOL)).await;
     let mode = if serves { kad::Mode::Server } else { kad::Mode::Client };
-    node.with(move |swarm| swarm.behaviour_mut().kad.set_mode(Some(mode))).await.unwrap();
+    let address = node.address();
+    let setup = node.with(move |swarm| {
+        // A provider without an address is of no use to anybody.
+        swarm.add_external_address(address);
+        swarm.behaviour_mut().kad.set_mode(Some(mode));
+    });
+    setup.await.unwrap();
     node
 }
 
@@ -120,6 +133,7 @@ impl Foreign {
                     command.args([format!("{dashes}client"), format!("{dashes}unchecked")]);
                 }
             }
+            command.stderr(log(implementation));
             let process = Running::spawn(command);
             let first: Value = serde_json::from_str(&process.line()).unwrap();
             let address = first["address"].as_str().unwrap().to_owned();
@@ -127,7 +141,9 @@ impl Foreign {
         };
         let tests = root().join("tests/interop");
         block_in_place(|| match implementation {
-            Implementation::Kubo => Some(Self::Kubo(Kubo::start(role == Role::Server))),
+            Implementation::Kubo => {
+                Some(Self::Kubo(Kubo::start(role == Role::Server, log(implementation))))
+            }
             Implementation::Go => Some(peer(Command::new(built().join("peer")), "-")),
             Implementation::JavaScript => {
                 let mut command = Command::new(tests.join("js/node_modules/.bin/node"));
@@ -190,9 +206,7 @@ impl Foreign {
                 let request = json!({ "do": "put", "key": hex(key), "value": hex(value) });
                 Self::ask(process, &request).map(drop)
             }
-            Self::Kubo(kubo) => {
-                kubo.run(&["routing", "put", &kubo_key(key), "/dev/stdin"], value).map(drop)
-            }
+            Self::Kubo(kubo) => kubo.run(&["routing", "put", &kubo_key(key)], value).map(drop),
             Self::Plain(node) => {
                 let put = node.put(key, value.to_vec()).await;
                 put.map(drop).map_err(|error| error.to_string())
@@ -274,7 +288,7 @@ pub struct Kubo {
 }
 
 impl Kubo {
-    fn start(serves: bool) -> Self {
+    fn start(serves: bool, log: File) -> Self {
         let repository = tempfile::tempdir().unwrap();
         let command = |arguments: &[&str]| {
             let mut command = Command::new(built().join("kubo"));
@@ -293,7 +307,9 @@ impl Kubo {
         run(&["config", "--json", "Swarm.RelayClient.Enabled", "false"]);
         run(&["config", "--json", "Swarm.RelayService.Enabled", "false"]);
         run(&["config", "--json", "Swarm.EnableHolePunching", "false"]);
-        let daemon = Running::spawn(command(&["daemon"]));
+        let mut daemon = command(&["daemon"]);
+        daemon.stderr(log);
+        let daemon = Running::spawn(daemon);
         daemon.until(|line| line.contains("Daemon is ready").then_some(()));
         let mut kubo = Self { repository, address: String::new(), _daemon: daemon };
         let id = kubo.text(&["id", "-f", "<addrs>"], &[]).unwrap();

@@ -28,12 +28,12 @@ import (
 // Longest wait for an answer, far above what any needs.
 const patience = time.Minute
 
-// takesAll takes every value, and the last one for the best.
+// takesAll takes every value, and the newest for the best: a new one is compared as the first.
 type takesAll struct{}
 
 func (takesAll) Validate(string, []byte) error { return nil }
 
-func (takesAll) Select(_ string, values [][]byte) (int, error) { return len(values) - 1, nil }
+func (takesAll) Select(string, [][]byte) (int, error) { return 0, nil }
 
 type request struct {
 	Do, Address, Key, Value, Multihash string
