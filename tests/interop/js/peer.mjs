@@ -36,6 +36,8 @@ const node = await createLibp2p({
   streamMuxers: [yamux()],
   // It would not dial loopback addresses otherwise.
   connectionGater: { denyDialMultiaddr: () => false },
+  // All its peers have one address, and it takes five connections a second from each.
+  connectionManager: { inboundConnectionThreshold: Infinity },
   services: {
     identify: identify(),
     ping: ping(),

@@ -8,7 +8,7 @@ use libp2p_smart_record::{
 use smart_record_testing::{ipns, keys, process::Running};
 
 use crate::{
-    foreign::{Foreign, Implementation, Outcome, Role, cid, multihash, name_key, peer_of},
+    foreign::{Foreign, Implementation, Outcome, Role, cid, name_key, peer_of},
     ours::{self, Prober},
     records::{Bad, fresh_key, numbered, public_key, smart},
 };
@@ -221,15 +221,7 @@ impl Bench {
                 is(prober.kept(&name_key(&owner)).await, &newer)
             }
             Service::RefusesDamaged => Err("nobody but ours knows `/sr`".to_owned()),
-            Service::Providers => {
-                let content = fresh_key().to_string().into_bytes();
-                let provider = prober().await;
-                let hash = multihash(&content);
-                provider.node.provide(&hash).await.map_err(|error| error.to_string())?;
-                let found = prober().await.node.providers(&hash).await;
-                let found = found.map_err(|error| error.to_string())?;
-                found.contains(&provider.node.peer()).then_some(()).ok_or(format!("{found:?}"))
-            }
+            Service::Providers => prober().await.provide(fresh_key().as_ref()).await,
         }
     }
 
@@ -292,20 +284,14 @@ impl Bench {
                 refused(prober.kept(&key).await)
             }
             Service::Providers => {
-                let content = fresh_key().to_string().into_bytes();
-                self.client.provide(&content).await?;
-                let hash = multihash(&content);
-                let found = prober.node.providers(&hash).await;
-                let found = found.map_err(|error| error.to_string())?;
-                if !found.contains(&self.client.peer()) {
-                    return Err(format!("its provider record is not found, but {found:?}"));
-                }
-                let content = fresh_key().to_string().into_bytes();
-                let hash = multihash(&content);
-                prober.node.provide(&hash).await.map_err(|error| error.to_string())?;
-                let found = self.client.providers(&content).await?;
-                let provider = prober.node.peer().to_string();
-                found.contains(&provider).then_some(()).ok_or(format!("finds {found:?}"))
+                let content = fresh_key();
+                self.client.provide(content.as_ref()).await?;
+                prober.finds_provider(content.as_ref(), self.client.peer()).await?;
+                let content = fresh_key();
+                prober.provide(content.as_ref()).await?;
+                let found = self.client.providers(content.as_ref()).await?;
+                let is_found = found.contains(&prober.id().to_string());
+                is_found.then_some(()).ok_or(format!("finds {found:?}"))
             }
         }
     }

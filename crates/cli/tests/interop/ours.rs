@@ -1,9 +1,9 @@
 //! Nodes of ours: the command `node` as a server, a ready node as a client; and a plain node that
 //! sends and reads anything.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
-use libp2p::{PeerId, identity::Keypair, kad, kad::store::MemoryStore};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, kad, kad::store::MemoryStore};
 use libp2p_smart_record::{
     RecordKey,
     client::Publication,
@@ -13,7 +13,10 @@ use smart_record_host::{Host, HostBuilder};
 use smart_record_testing::process::Running;
 use smart_record_testing_swarms::Node;
 
-use crate::foreign::{Outcome, PROTOCOL, peer_of, plain};
+use crate::foreign::{Outcome, PROTOCOL, multihash, peer_of, plain};
+
+/// Longest wait for what comes without an answer, far above what it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server in a process of its own, and its address.
 pub fn server(others: &[&str]) -> (Running, String) {
@@ -67,21 +70,48 @@ pub async fn expect(client: &Host, key: &RecordKey, value: &[u8]) -> Outcome {
 
 /// A plain client that sends anything, and knows the peer at this address alone.
 pub struct Prober {
-    pub node: Node<MemoryStore>,
+    node: Node<MemoryStore>,
     peer: PeerId,
+    address: Multiaddr,
 }
 
 impl Prober {
     pub async fn at(address: &str) -> Self {
         let node = plain(false).await;
         let (peer, address) = peer_of(address);
-        node.add(peer, address).await.unwrap();
-        Self { node, peer }
+        node.add(peer, address.clone()).await.unwrap();
+        Self { node, peer, address }
+    }
+
+    /// Its own id.
+    pub fn id(&self) -> PeerId {
+        self.node.peer()
     }
 
     /// Sends a value. An acknowledgement, or the lack of one, says nothing.
     pub async fn send(&self, key: &RecordKey, value: &[u8]) {
         let _ = self.node.put_to(self.peer, key, value.to_vec()).await;
+    }
+
+    /// Provides some content through the peer, and waits until the peer gives the provider record:
+    /// it is sent without an answer.
+    pub async fn provide(&self, content: &[u8]) -> Outcome {
+        let provided = self.node.provide(&multihash(content)).await;
+        provided.map_err(|error| error.to_string())?;
+        self.finds_provider(content, self.node.peer()).await
+    }
+
+    /// Waits until the peer gives this provider of some content.
+    pub async fn finds_provider(&self, content: &[u8], provider: PeerId) -> Outcome {
+        // Another node, because the provider knows itself.
+        let reader = plain(false).await;
+        reader.add(self.peer, self.address.clone()).await.unwrap();
+        let hash = multihash(content);
+        let found = async {
+            while !reader.providers(&hash).await.unwrap_or_default().contains(&provider) {}
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        found.map_err(|_| "the provider record is not found".to_owned())
     }
 
     /// What the peer itself gives under a key.
