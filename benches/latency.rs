@@ -1,5 +1,4 @@
-//! How long reads, writes and watches take while peers are silent: real swarms over TCP, 20
-//! servers.
+//! Latency of reads, writes and watches while peers are silent: real swarms over TCP, 20 servers.
 //!
 //! ```sh
 //! cargo bench --bench latency              # 200 operations of each kind; some 25 minutes
@@ -12,7 +11,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "a measurement that cannot go on has failed"
+    reason = "a measurement stops at the first error"
 )]
 
 use std::{
@@ -45,14 +44,14 @@ use tokio::{
 };
 
 const SERVERS: usize = 20;
-/// A third.
+/// A third of the servers.
 const SILENT: usize = 7;
 const WRITERS: usize = 6;
 const TTL: Duration = Duration::from_secs(3_600);
-/// Between two changes of the board that is watched.
+/// Time between two changes of the watched board.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What has become of a third of the servers.
+/// State of a third of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Third {
     Alive,
@@ -71,7 +70,7 @@ impl Third {
 }
 
 fn main() {
-    // Cargo's own arguments are of no concern.
+    // Cargo's arguments are ignored.
     let operations = std::env::var("OPERATIONS").map_or(200, |n| n.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for delay in [0, 50].map(Duration::from_millis) {
@@ -99,9 +98,9 @@ fn main() {
 }
 
 struct Figures {
-    /// Durations of gets, of publishes, and from changes to a watching client.
+    /// Durations of gets, of publishes, and from a change to a watching client.
     times: [Vec<Duration>; 3],
-    /// Bytes and packets per get and per publish, with what they do in the background.
+    /// Bytes and packets per get and per publish, including work in the background.
     traffic: [(f64, f64); 2],
 }
 
@@ -114,13 +113,13 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> Figures {
     client.meet(&all).await;
     watcher.meet(&all).await;
 
-    // What is read was written before by others.
+    // The records to be read are written by other nodes.
     let key = |kind: &str, n: usize| RecordKey::from(format!("/sr/latency/{kind}/{n}"));
     for n in 0..operations {
         servers[n % WRITERS].client.publish(key("get", n), says(n), TTL).await.unwrap();
     }
     join_all(servers.iter().map(|node| node.client.close())).await;
-    // Everybody is connected.
+    // Connects all nodes.
     client.client.get("/sr/latency/warm").await.unwrap();
     watcher.client.get("/sr/latency/warm").await.unwrap();
 
@@ -156,8 +155,8 @@ async fn measure(operations: usize, third: Third, delay: Duration) -> Figures {
     Figures { times: [gets, publishes, watched], traffic }
 }
 
-/// Six writers change a board, one after the other. Returns how long each change takes to a
-/// watching client.
+/// Six writers change a board, one after the other. Returns the time from each change to a watching
+/// client.
 async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<Duration> {
     let key = RecordKey::from("/sr/latency/lobby");
     let mut board = watcher.watch(key.clone()).await.unwrap();
@@ -193,7 +192,7 @@ async fn changes(operations: usize, writers: &[Node], watcher: &Client) -> Vec<D
         made
     };
     let (seen, made) = futures::join!(seen, write);
-    // Of a writer that wrote twice meanwhile, the later shows both.
+    // If a writer wrote twice meanwhile, the later change shows both.
     let first = |n: usize| {
         let shows = seen
             .iter()
@@ -208,7 +207,7 @@ fn says(n: usize) -> Dict {
     [("n", i64::try_from(n).unwrap())].into_iter().collect()
 }
 
-/// Peers for the routing table, and where to tell that they are in it.
+/// Peers to add to the routing table, and a channel that reports when that is done.
 type Meet = (Vec<(PeerId, Multiaddr)>, oneshot::Sender<()>);
 
 struct Node {
@@ -269,14 +268,14 @@ impl Node {
         has_met.await.unwrap();
     }
 
-    /// It goes on to accept what the system accepts for it, and answers nothing.
+    /// Freezes the node: it accepts what the operating system accepts for it, and answers nothing.
     fn freeze(&self) {
         self.frozen.send_replace(true);
     }
 }
 
-/// What a node has sent and received over TCP. A packet is what one call of the system has taken or
-/// given.
+/// Bytes and packets that a node has sent and received over TCP. A packet is the content of one
+/// system call.
 #[derive(Default)]
 struct Traffic {
     bytes: AtomicU64,
@@ -324,7 +323,7 @@ fn swarm(
                 let traffic = traffic.clone();
                 async move {
                     if point.to_endpoint() == Endpoint::Dialer {
-                        // The handshake of TCP takes a round trip, too.
+                        // The TCP handshake takes a round trip too.
                         sleep(2 * delay).await;
                     }
                     Ok::<_, io::Error>(Delayed::new(stream, delay, traffic))
@@ -342,7 +341,7 @@ fn swarm(
         .build()
 }
 
-/// A stream of which the bytes arrive later.
+/// A stream whose bytes arrive with a delay.
 struct Delayed<S> {
     stream: S,
     delay: Duration,

@@ -1,4 +1,5 @@
-//! Smart records over a `kad::Behaviour` of your own: a driver in the loop that polls the swarm, then a call to put and one to read.
+//! Smart records over your own `kad::Behaviour`: a driver in the loop that polls the swarm, one
+//! call to write and one to read.
 //!
 //! `cargo run --example bare_kademlia`
 
@@ -12,7 +13,7 @@ use libp2p_smart_record::{
     Clock, Limits, SpaceSigner, SystemClock, dht::Dht, store::SmartRecordStore,
 };
 
-/// Runs a node of which only the store is not libp2p's own. Returns its handle, and where others find it.
+/// Runs a node in which only the store was replaced. Returns its handle and address.
 async fn node(
     keypair: Keypair,
     known: Option<&(PeerId, Multiaddr)>,
@@ -57,14 +58,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ada, _) = node(keypair.clone(), Some(&hub)).await?;
     let (bob, _) = node(Keypair::generate_ed25519(), Some(&hub)).await?;
 
-    // Our space of the record, signed; all of it goes to the peers closest to the key.
+    // Signs our space of the record, and sends it to the peers closest to the key.
     let mut signer = SpaceSigner::new("/sr/rooms/lobby".into(), keypair, Limits::default());
     signer.merge(r#"{"name": "ada"}"#.parse()?, SystemClock.now(), Duration::from_secs(600))?;
     let record = signer.record(SystemClock.now()).encode();
     let peers = ada.put("/sr/rooms/lobby", record).await?;
     println!("taken by {} peer(s)", peers.len());
 
-    // What all of them have, however large it is.
+    // Reads what all of them have, however large it is.
     let reading = bob.get("/sr/rooms/lobby").await?;
     for (writer, space) in &reading.view() {
         println!("{writer} says {}", space.document);

@@ -11,7 +11,7 @@ use libp2p_smart_record::{Dict, behaviour::Behaviour, client::Client};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/client-example/kad/1.0.0");
 
-/// Starts a peer, which knows `other`; its swarm is a task.
+/// Starts a peer that knows `other`. Its swarm runs as a task.
 async fn start(
     other: Option<(PeerId, Multiaddr)>,
 ) -> Result<(Client, (PeerId, Multiaddr)), Box<dyn Error>> {
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut watch = watcher.watch("/sr/rooms/lobby").await?;
     let document: Dict = r#"{"name": "ada"}"#.parse()?;
     publisher.publish("/sr/rooms/lobby", document, Duration::from_secs(60)).await?;
-    // The first thing that it is told may be that there is nothing yet.
+    // The first snapshot may be empty.
     while let Some(snapshot) = watch.next().await {
         let view = snapshot.view();
         for (writer, space) in &view {

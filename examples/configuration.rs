@@ -103,7 +103,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // All of them stop, and the server starts again.
     for node in [ada, ben, server] {
         node.task.abort();
-        let _ = node.task.await; // It is cancelled, and its file is closed.
+        let _ = node.task.await; // Ends the cancelled task, which closes its file.
     }
     let server = start(&local, store(&local)?, None).await?;
     let reader = start(&reader, store(&reader)?, Some(&server)).await?.client;
@@ -113,7 +113,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("the configuration is not what was set".into());
     }
 
-    // Nobody else may write: its own store refuses that before it is sent.
+    // Other peers may not write: their own store refuses the write before it is sent.
     match reader.publish(KEY, Dict::from_serialize(&settings)?, DAY).await {
         Err(error) if error.fault() == Some(Fault::RefusedByPolicy) => println!("{error}"),
         other => return Err(format!("a reader wrote: {other:?}").into()),

@@ -1,4 +1,4 @@
-//! A validator of one's own for a namespace: `/counter/…` holds a number, and the greatest wins.
+//! A custom validator for a namespace: `/counter/…` holds a number, and the greatest wins.
 //!
 //! `cargo run --example custom_validator`
 
@@ -30,7 +30,7 @@ impl Validator for Counter {
     }
 
     fn select(&self, _key: &RecordKey, values: &[&[u8]]) -> Result<usize, ValidationError> {
-        // From a total order, so that all replicas choose the same: `07` and `7` are not a tie.
+        // A total order, so that all replicas choose the same value: `07` and `7` are not a tie.
         best_index(values.iter().map(|value| (number(value).ok(), *value)))
     }
 }

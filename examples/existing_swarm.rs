@@ -10,7 +10,7 @@ use libp2p::{StreamProtocol, SwarmBuilder, noise, ping, swarm::NetworkBehaviour,
 #[derive(NetworkBehaviour)]
 struct MyBehaviour {
     ping: ping::Behaviour,
-    records: libp2p_smart_record::behaviour::Behaviour, // +, in the place of `kad::Behaviour`
+    records: libp2p_smart_record::behaviour::Behaviour, // +, instead of `kad::Behaviour`
 }
 
 #[tokio::main]
@@ -26,8 +26,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_behaviour(|_| behaviour)?
         .build();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
-    // What was done with Kademlia still is: `swarm.behaviour_mut().records.kad_mut()`. Tell it there that this node is a server, if
-    // it is one, and what identify receives; of each peer's addresses a few are kept, because they go into each reply.
+    // Kademlia is available as `swarm.behaviour_mut().records.kad_mut()`. Set its mode to server if
+    // this node is one, and add the addresses that identify receives. Only a few addresses of each
+    // peer are kept, because they go into each reply.
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
 
     // From anywhere in the app:

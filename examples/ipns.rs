@@ -1,4 +1,4 @@
-//! Publishing a name, resolving it, and what becomes of an attempt to roll it back.
+//! Publishes a name, resolves it, and shows that it cannot be rolled back.
 //!
 //! `cargo run --example ipns`
 
@@ -28,13 +28,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("published number {} of {name}", record.sequence());
     }
 
-    // Anybody who knows the name resolves it, and needs to trust no one for it.
+    // Anybody who knows the name can resolve it without trusting a peer.
     let found = store.get(&kad::RecordKey::new(&name.key())).ok_or("no record")?.into_owned();
     let record = IpnsRecord::decode(&name, found.value)?;
     record.check_expiry(SystemClock.now())?;
     println!("it points to {} until {}", record.value().escape_ascii(), record.eol());
 
-    // Whoever kept the first record cannot bring it back, and nobody else can write under the name.
+    // The first record cannot be put again, and no other key can write under the name.
     let forged = IpnsBuilder::new("/ipfs/bafkqaaa", 9, until).sign(&Keypair::generate_ed25519())?;
     for (what, record) in [("a rollback", first), ("a forgery", forged)] {
         match store.write(&name.key(), record.as_bytes()) {

@@ -1,4 +1,5 @@
-//! IPRS records: an author signs, a reader validates, and the scheme decides what is valid and what is better.
+//! IPRS records: an author signs, a reader validates, and the scheme decides which records are
+//! valid and which is better.
 //!
 //! `cargo run --example iprs`
 
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = |name| RecordKey::new(format!("/iprs/{}/{name}", author.public().to_peer_id()));
     let now = SystemClock.now();
 
-    // Freshness needs a beacon, here one of our own: a chain of signed records that hold random bytes.
+    // Freshness needs a beacon, here our own: a chain of signed records with random bytes.
     let round_0 = Ancestry::first(b"random 0".to_vec()).sign(&key("beacon"), &author)?;
     let round_1 = Ancestry::child(b"random 1".to_vec(), &round_0)?.sign(&key("beacon"), &author)?;
     let mut beacon = ChainBeacon::new(&round_0)?;

@@ -39,7 +39,7 @@ struct Behaviour {
 impl Behaviour {
     fn new(keypair: &libp2p::identity::Keypair) -> Self {
         let peer = keypair.public().to_peer_id();
-        let store = SmartRecordStore::drop_in(peer); // It was `MemoryStore::new(peer)`.
+        let store = SmartRecordStore::drop_in(peer); // Replaces `MemoryStore::new(peer)`.
         let mut kad = kad::Behaviour::new(peer, store);
         kad.set_mode(Some(kad::Mode::Server));
         let identify =
@@ -48,10 +48,10 @@ impl Behaviour {
     }
 }
 
-/// What was asked of Kademlia and has not ended, with what has been printed of it.
+/// Kademlia's running queries, and what was printed of each.
 type Queries = HashMap<kad::QueryId, BTreeSet<String>>;
 
-/// Runs a node that knows these others, until the commands end and all of them are done.
+/// Runs a node that knows these others, until the input ends and all commands are done.
 pub async fn run(
     others: impl IntoIterator<Item = Multiaddr>,
     commands: impl Stream<Item = String> + Unpin,
@@ -85,7 +85,7 @@ pub async fn run(
                     print(address.with(Protocol::P2p(*swarm.local_peer_id())).to_string());
                 }
                 SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
-                    // All addresses go into each reply, so a few have to do.
+                    // All addresses go into each reply, so only a few are added.
                     for address in info.listen_addrs.into_iter().take(3) {
                         swarm.behaviour_mut().kad.add_address(&peer_id, address);
                     }
@@ -106,7 +106,7 @@ pub async fn run(
     }
 }
 
-/// Does what a line asks for.
+/// Runs the command of a line.
 fn begin(
     kad: &mut kad::Behaviour<SmartRecordStore>,
     line: &str,
@@ -119,14 +119,14 @@ fn begin(
         ("PROVIDERS", _, "") if !key.is_empty() => kad.get_providers(record_key),
         ("PROVIDE", _, "") if !key.is_empty() => kad.start_providing(record_key)?,
         ("PUT", _, _) if !value.is_empty() => {
-            // What the store refuses is in the log, with the reason.
+            // The log has the reason of a refusal by the store.
             kad.put_record(kad::Record::new(record_key, value.into()), kad::Quorum::One)?
         }
         _ => return Err("use PUT KEY VALUE, GET KEY, PROVIDE KEY or PROVIDERS KEY".into()),
     })
 }
 
-/// Prints how a query goes on.
+/// Prints the progress of a query.
 fn show(
     result: &kad::QueryResult,
     is_last: bool,

@@ -1,5 +1,5 @@
-//! A lobby: game servers announce their name, players and map; a player lists and watches them.
-//! A server that leaves is gone at once, one that crashes is gone after its `ttl`.
+//! A lobby: game servers announce their name, players and map; a player lists and watches them. A
+//! server that leaves disappears at once, one that crashes disappears after its `ttl`.
 //!
 //! `cargo run --example lobby`
 
@@ -43,7 +43,7 @@ struct Node {
 /// Starts a peer: the first one stores the lobby, the others know it.
 async fn start(first: Option<&Node>) -> Result<Node, Box<dyn Error>> {
     let keypair = Keypair::generate_ed25519();
-    // Players who wait for changes look them up often.
+    // Looks up changes often.
     let config = BehaviourConfig::default().with_watch_interval(Duration::from_millis(500));
     let (mut behaviour, client) =
         Behaviour::builder(keypair.clone()).with_protocol(PROTOCOL).with_config(config).build();
@@ -68,7 +68,7 @@ async fn start(first: Option<&Node>) -> Result<Node, Box<dyn Error>> {
     Ok(Node { client, address, task })
 }
 
-/// The servers in the lobby. What is no announcement of a server is left out: anybody may write.
+/// The servers in the lobby. Other documents are ignored, because anybody may write.
 fn servers(view: &View) -> Vec<GameServer> {
     view.iter().filter_map(|(_, space)| space.document.deserialize().ok()).collect()
 }

@@ -1,5 +1,6 @@
-//! Two clients announce themselves through their nodes, find each other, and share a secret. A store stands
-//! in for the DHT: in a program, write with `kad::Behaviour::put_record` and read with `get_record`.
+//! Two clients announce themselves through their nodes, find each other, and share a secret. A
+//! store stands in for the DHT: in a program, write with `kad::Behaviour::put_record` and read with
+//! `get_record`.
 //!
 //! `cargo run --example presence_keys`
 
@@ -28,7 +29,7 @@ fn announce(dht: &mut SmartRecordStore) -> Result<(PresenceKey, StaticSecret), B
     let key = PresenceKey::of(client.public().to_peer_id());
     let (limits, now) = (PresenceLimits::default(), SystemClock.now());
 
-    // The client signs and sends it to its node, which looks at it and signs, too.
+    // The client signs the announcement and sends it to its node, which checks it and signs too.
     let mut announcer = Announcer::new(key.clone(), client, limits.clone())?;
     let ttl = Duration::from_secs(3_600);
     let half = announcer.announce(&node.public(), handshake_key, presence_key, now, ttl)?;

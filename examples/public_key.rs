@@ -1,4 +1,4 @@
-//! Publishing a public key under `/pk/…`, where everybody finds it by the peer id.
+//! Publishes a public key under `/pk/…`, where it is found by its peer id.
 //!
 //! `cargo run --example public_key`
 
@@ -20,18 +20,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut store =
         SmartRecordStore::with_registry(local, libp2p_smart_record::ipfs(), StoreConfig::default());
 
-    // The peer id of a key like this one is a hash, from which nobody gets the key back.
+    // The peer id of a key of this type is a hash, which does not contain the key.
     let owner = Keypair::generate_ecdsa().public();
     let key = PublicKeyValidator::key(&owner);
     store.write(&key, &owner.encode_protobuf())?;
     println!("published the key of {}", owner.to_peer_id());
 
-    // Who knows the peer id asks for the key, and sees that it is the right one.
+    // A peer that knows the peer id reads the key, and verifies that it matches.
     let found = store.get(&kad::RecordKey::new(&key)).ok_or("no key")?.into_owned();
     let found = PublicKey::try_decode_protobuf(&found.value)?;
     println!("found a key of {}", found.to_peer_id());
 
-    // Nobody can put another key there.
+    // Another key cannot be put there.
     let other = Keypair::generate_ecdsa().public();
     match store.write(&key, &other.encode_protobuf()) {
         Ok(_) => Err("another key was accepted".into()),

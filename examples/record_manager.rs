@@ -1,4 +1,5 @@
-//! Signed records over the DHT: two nodes, each with a record manager; one puts, the other gets.
+//! Signed records over the DHT: two nodes, each with a record manager; one publishes, the other
+//! reads.
 //!
 //! `cargo run --example record_manager`
 

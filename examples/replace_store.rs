@@ -17,7 +17,7 @@ fn node() -> Result<Swarm<kad::Behaviour<SmartRecordStore>>, Box<dyn Error>> {
         .with_tcp(Default::default(), noise::Config::new, yamux::Config::default)?
         .with_behaviour(|keypair| {
             let local = keypair.public().to_peer_id();
-            // These two lines are all that differs from a program with libp2p's `MemoryStore`.
+            // Only these two lines differ from a program with libp2p's `MemoryStore`.
             let store = SmartRecordStore::new(local);
             let config = store.kad_config(kad::PROTOCOL_NAME);
             kad::Behaviour::with_config(local, store, config)
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (mut writer, mut reader) = (node()?, node()?);
     let key = RecordKey::new("/sr/rooms/lobby");
 
-    // Sign an update to our own space of the record. Then it is put as any record.
+    // Signs an update to our own space of the record, and puts it like any record.
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
     let document = r#"{"name": "ada", "mood": "curious"}"#.parse()?;
     let now = SystemClock.now();

@@ -54,7 +54,7 @@ impl Reach {
                 | Protocol::Dns4(_)
                 | Protocol::Dns6(_),
             ) => return Self::Nowhere,
-            // A transport of the application's, or names that stand for whole addresses.
+            // Transports of the application, and names that resolve to whole addresses.
             Some(_) => return Self::Everywhere,
         };
         let (is_link, is_site) = match ip {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_works_stays_and_then_those_of_the_widest_reach() {
+    fn the_address_of_the_connection_is_preferred_then_the_widest_reach() {
         let all = [
             "/ip4/172.17.0.1/tcp/4001",
             "/ip4/10.0.0.2/tcp/4001",
@@ -150,11 +150,15 @@ mod tests {
         assert_eq!(
             kept(&all, Some("/ip4/192.168.1.2/tcp/4001")),
             [all[2], all[3], all[4]],
-            "by which we are connected"
+            "the address of the connection"
         );
         assert_eq!(kept(&all, Some("/ip4/10.0.0.2/tcp/50000")), [all[1], all[3], all[4]]);
         assert_eq!(kept(&all, None), [all[0], all[3], all[4]]);
-        assert_eq!(kept(&all[..3], Some("/ip4/1.2.3.4/tcp/1")), all[..3], "few enough");
+        assert_eq!(
+            kept(&all[..3], Some("/ip4/1.2.3.4/tcp/1")),
+            all[..3],
+            "no more than the maximum"
+        );
     }
 
     #[test]
@@ -172,9 +176,8 @@ mod tests {
         assert_eq!(kept(&all, Some("/ip4/127.0.0.1/tcp/9")), [all[0], all[2], all[4]]);
     }
 
-    /// Case 17.
     #[test]
-    fn an_address_that_cannot_be_dialled_takes_no_place() {
+    fn case_17_an_address_that_cannot_be_dialled_takes_no_place() {
         let named = format!("/ip4/1.1.1.1/p2p/{}", PeerId::random());
         let all = [
             "/ip4/8.8.8.8",
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_at_the_end_is_no_part_of_where_a_peer_is_met() {
+    fn a_trailing_peer_id_is_not_part_of_an_address() {
         let id = format!("/p2p/{}", PeerId::random());
         let relayed = format!("/ip4/1.2.3.4/tcp/1{id}/p2p-circuit");
         let named: Multiaddr = format!("{relayed}{id}").parse().unwrap();
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_goes_and_what_remains_leaves_room_for_a_slice() {
+    fn long_addresses_are_dropped_so_that_a_slice_fits_into_a_packet() {
         let peer = PeerId::random();
         let name = format!("/dns4/{}/tcp/1/p2p/{peer}", "x".repeat(63));
         let long = format!("/dns4/{}/tcp/1/p2p/{peer}", "x".repeat(253));

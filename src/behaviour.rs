@@ -1,22 +1,30 @@
-//! Kademlia with smart records as a behaviour of a swarm, and what a [`Client`] asks of it.
+//! Kademlia with smart records, as a behaviour of a swarm.
 //!
-//! [`Behaviour`] wraps a `kad::Behaviour` over a [`SmartRecordStore`] and does what the store alone cannot: reads that
-//! check, join and repair; writes of a writer's whole space; keeping spaces in the network; paced replication; and
-//! validation off the swarm's task.
+//! [`Behaviour`] wraps a `kad::Behaviour` over a [`SmartRecordStore`]. It adds what the store alone
+//! cannot do: reads that check, join and repair; writes of a writer's whole space; keeping spaces
+//! alive in the network; paced replication; and validation off the swarm's task. A [`Client`] sends
+//! it commands.
 //!
-//! * `operations`: what is under way, and what goes on where something has ended. Its parts: `reading` and `sending` carry out over
-//!   the network what is decided elsewhere; `writing` signs and stores; `admitting` stores what others say; `watches`; `replicate`.
-//! * `follow_up`: what becomes of a write afterwards. `network`: requests to peers, and what has become of them. `env`: what each part is handed. `alarm`: the timer of the store's
+//! * `operations`: the operations under way; hands the result of one part to the next. Its parts:
+//!   `reading` and `sending` carry out reads and writes over the network; `writing` signs and
+//!   stores; `admitting` stores records of other peers; `watches` notifies subscribers; `replicate`
+//!   chooses the record to replicate next.
+//! * `follow_up`: asks replicas whether they show a write. `network`: requests to peers and their
+//!   outcomes. `env`: state that all parts share. `alarm`: the timer for deadlines of the store's
 //!   clock.
-//! * `rollback`: who withholds. `holders`: who was found to be closest to a key. `repairs`: who was sent what was lacking. `own`: the
-//!   writer's spaces and the values that are kept; `kept`: what of them is kept. `deadlines`: what is to be done when. `inbound`: who may
-//!   send how much. Pure, as are reads and writes themselves, see [`query`](crate::query).
-//! * `worker`: validation elsewhere. `remotes`: where peers are met, and which of their addresses are passed on.
+//! * `rollback`: detects withheld updates. `holders`: the peers found closest to a key. `repairs`:
+//!   limits repeated repairs of the same peer. `own`: the writer's spaces and the values that are
+//!   kept alive; `kept`: the kept documents among them. `deadlines`: a queue of keys by time.
+//!   `inbound`: rate limits of inbound records. These are pure, as are reads and writes themselves
+//!   (see [`query`](crate::query)).
+//! * `worker`: validation off the swarm's task. `remotes`: addresses of connected peers, and which
+//!   addresses stay in the routing table.
 //!
-//! **Invariants.** Nothing that a peer answers is believed. Whatever is waiting or under way is bounded in number and in time. The
-//! behaviour begins no queries of Kademlia, so all their events are the user's.
+//! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
+//! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
 //!
-//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a store".
+//! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a
+//! store".
 
 mod admitting;
 mod alarm;
@@ -69,7 +77,7 @@ use crate::{
 };
 use smart_record_core::Writer;
 
-/// Kademlia with smart records: a [`NetworkBehaviour`] for a swarm of the user's.
+/// Kademlia with smart records: a [`NetworkBehaviour`] for the user's swarm.
 ///
 /// ```
 /// use libp2p_identity::Keypair;
@@ -82,17 +90,19 @@ use smart_record_core::Writer;
 /// # let _ = (behaviour, client);
 /// ```
 ///
-/// What concerns Kademlia itself, its peers, mode and other queries, is done through [`kad_mut`](Self::kad_mut).
+/// Kademlia itself (peers, mode, queries of the user) is available through
+/// [`kad_mut`](Self::kad_mut).
 ///
-/// Of the addresses that are added for a peer three stay, and no more than about 300 bytes of them: replies have to fit into
-/// Kademlia's packets. Which: that by which we are connected, then those of the widest reach; loopback and link-local ones only
-/// of a peer that was met there. A peer with none that is any good does not stay in the routing table.
+/// At most three addresses of a peer stay in the routing table, of about 300 bytes in total,
+/// because replies have to fit into Kademlia's packets. The address of the connection is preferred,
+/// then addresses of the widest reach. Loopback and link-local addresses stay only for a peer that
+/// was met there. A peer without a usable address is removed from the routing table.
 pub struct Behaviour {
     env: Env,
     writer: Writer,
     client: WeakClient,
     operations: Operations,
-    /// `None` when the last client is gone.
+    /// `None` after the last client was dropped.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
     remotes: Remotes,
@@ -100,23 +110,24 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// A behaviour with a store in memory for smart records under `/sr/…`, all defaults, and its client, which writes
-    /// as `keypair`'s peer.
+    /// Returns a behaviour with an in-memory store for smart records under `/sr/…` and all
+    /// defaults, and its client, which writes as `keypair`'s peer.
     pub fn new(keypair: Keypair, protocol: StreamProtocol) -> (Self, Client) {
         Self::builder(keypair).with_protocol(protocol).build()
     }
 
-    /// Sets up a behaviour.
+    /// Returns a builder.
     pub fn builder(keypair: Keypair) -> Builder {
         Builder::new(keypair)
     }
 
-    /// Kademlia.
+    /// The wrapped Kademlia.
     pub const fn kad(&self) -> &kad::Behaviour<SmartRecordStore> {
         &self.env.kad
     }
 
-    /// Kademlia: add addresses, set the mode, bootstrap, begin queries of your own.
+    /// The wrapped Kademlia, for adding addresses, setting the mode, bootstrapping, and queries of
+    /// your own.
     pub const fn kad_mut(&mut self) -> &mut kad::Behaviour<SmartRecordStore> {
         &mut self.env.kad
     }
@@ -142,24 +153,25 @@ impl Behaviour {
         &self.env.config
     }
 
-    /// How often what has happened.
+    /// Counters since the behaviour was created.
     pub fn counters(&self) -> BehaviourCounters {
         self.env.counters.get()
     }
 
-    /// Number of requests of reads and writes, those in the background too, that peers have not answered yet.
+    /// Number of unanswered requests of reads and writes, including those in the background.
     pub fn requests(&self) -> usize {
         self.env.net.requests().len()
     }
 
-    /// Where it is shown what the behaviour does, if it was built [with](Builder::with_metrics) that. What is built on top of it
-    /// can be shown there, too, as a [`Source`](crate::metrics::Source).
+    /// The metrics that the behaviour reports to, if it was built [with](Builder::with_metrics)
+    /// them. What is built on top of the behaviour can add a [`Source`](crate::metrics::Source) of
+    /// its own.
     #[cfg(feature = "metrics")]
     pub const fn metrics(&self) -> Option<&crate::metrics::Metrics> {
         self.env.meter.metrics()
     }
 
-    /// One thing to do besides Kademlia, if there is one.
+    /// Does one unit of the behaviour's own work, if there is any.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { env, operations, .. } = self;
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {
@@ -179,7 +191,7 @@ impl Behaviour {
             {
                 match command {
                     Some(command) => operations.on_command(env, command),
-                    // The last handle may have gone with the last client.
+                    // The last handle may have been dropped with the last client.
                     None if operations.poll_handles(env, cx).is_ready() => {}
                     None => {
                         self.commands = None;
@@ -192,21 +204,21 @@ impl Behaviour {
         if operations.on_time(env) {
             return Poll::Ready(());
         }
-        operations.tell_idle();
-        if let Poll::Ready(news) = env.net.poll(cx, operations.next_deadline()) {
-            operations.on_news(env, news);
+        operations.reply_to_close();
+        if let Poll::Ready(event) = env.net.poll(cx, operations.next_deadline()) {
+            operations.on_network_event(env, event);
             return Poll::Ready(());
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {
             operations.on_clock_set_back(now);
         }
-        if operations.do_due(env, now) {
+        if operations.start_due(env, now) {
             return Poll::Ready(());
         }
-        if self.alarm.has_rung(cx) {
+        if self.alarm.has_fired(cx) {
             if let Err(error) = env.kad.store_mut().collect_some() {
-                tracing::warn!(%error, "what has expired could not be collected");
+                tracing::warn!(%error, "expired records could not be collected");
             }
             return Poll::Ready(());
         }
@@ -226,7 +238,7 @@ impl Behaviour {
                     self.operations.on_kad_event(&mut self.env, &mut event);
                     return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
                 }
-                // There are no events left for this to change.
+                // Events were handled above, so this maps nothing.
                 Poll::Ready(other) => {
                     return Poll::Ready(other.map_out(Event::Kad).map_in(Either::Left));
                 }
@@ -234,22 +246,22 @@ impl Behaviour {
             }
             match self.env.net.outbound.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(ended)) => {
-                    if let Some(news) = self.env.net.on_ended(ended) {
-                        self.operations.on_news(&mut self.env, news);
+                    if let Some(event) = self.env.net.on_ended(ended) {
+                        self.operations.on_network_event(&mut self.env, event);
                     }
                     continue;
                 }
                 Poll::Ready(other) => {
-                    // There are no events left for this to change.
+                    // Events were handled above, so this maps nothing.
                     let other = other.map_out(|_| Event::ClientsGone).map_in(Either::Right);
                     return Poll::Ready(other);
                 }
                 Poll::Pending => {}
             }
-            // What was begun here is to be sent.
+            // Loops, because own work may have queued requests.
             if self.poll_own(cx).is_pending() && self.env.events.is_empty() {
-                if self.operations.keep_a_piece(&mut self.env) {
-                    // Others have their turn first.
+                if self.operations.store_next_piece(&mut self.env) {
+                    // Lets other tasks run first.
                     cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;

@@ -43,7 +43,7 @@ use tracing::Instrument;
 
 pub(crate) use self::{
     command::{Command, End, Ending, KeepId, Reply, Write},
-    progress::{Follower, Teller},
+    progress::{ProgressReceiver, ProgressSender},
 };
 pub use self::{
     error::ClientError,

@@ -122,7 +122,7 @@
 //! for (writer, space) in &client.view("/sr/rooms/lobby").await? {
 //!     println!("{writer}: {}", space.document);
 //! }
-//! // This node has no peers yet. That nobody else has acknowledged a write is an error.
+//! // This node has no peers yet, so no other peer acknowledges the write, which is an error.
 //! kept.withdraw().await.or_else(ClientError::into_publication)?;
 //! # assert!(client.view("/sr/rooms/lobby").await?.is_empty());
 //! # Ok(())
@@ -134,13 +134,13 @@
 //!
 //! # When not to use this crate
 //!
-//! * *Nobody reads later.* If every reader is online when something is written, gossip alone does.
-//!   The rules are in `smart-record-core`, so gossiped bytes can be checked and merged without a
-//!   DHT.
+//! * *All readers are online.* If every reader is online when something is written, gossip is
+//!   enough. The rules are in `smart-record-core`, so gossiped bytes can be checked and merged
+//!   without a DHT.
 //! * *One writer, one value.* IPNS or signed records (`signed`, `manager`) are simpler than smart
 //!   records. If anybody may overwrite the value, libp2p's `MemoryStore` is enough.
 //! * *No expiry.* Nothing lives longer than 48 hours unless its owner sends it again. An archive
-//!   needs storage of its own; put a link into the record.
+//!   needs its own storage; put a link to it into the record.
 //! * *Large content.* An update has at most 2 KiB, a space 8 KiB, a value of another kind 15 KiB.
 //! * *Secrets, locks, transactions.* Every record is public, writers do not see each other's writes
 //!   in one order, and there is no compare-and-set.
@@ -160,12 +160,12 @@
 //! | [`query`] | | the result of a read; reading with Kademlia's events alone |
 //! | `pk`, `ipns` | `ipns` | public keys; IPNS names and records: reading, creating, signing |
 //! | `iprs` | `iprs` | IPRS records, validity schemes, ancestry chains, beacons |
-//! | `presence`, `presence_publisher` | `presence` | where a client can be reached, and with which keys; keeping that alive |
+//! | `presence`, `presence_publisher` | `presence` | where a client can be reached, and with which keys; a task that keeps an announcement alive |
 //! | `signed`, `manager` | `signed` | signed records: one value, one author, the highest sequence wins; publishing and getting them |
 //! | `metrics` | `metrics` | counters and histograms for Prometheus |
-//! | [`rate`], [`dag_cbor`], [`settings!`] | | for crates built on this one: rate limits, DAG-CBOR of strangers, configuration types |
+//! | [`rate`], [`dag_cbor`], [`settings!`] | | for crates built on this one: rate limits, DAG-CBOR from untrusted input, configuration types |
 //!
-//! `smart-record-host` is a ready node, `smart-record-services` answers what records ask.
+//! `smart-record-host` is a ready node; `smart-record-services` answers requests in records.
 //!
 //! # Features
 //!
@@ -201,20 +201,20 @@
 //! | [`watch_policy`](behaviour::BehaviourConfig::with_watch_policy), [`watch_deadline`](behaviour::BehaviourConfig::with_watch_deadline) | [`Settled`](query::ReadPolicy::Settled), 10 s | when such a lookup ends |
 //! | [`refresh_interval`](behaviour::BehaviourConfig::with_refresh_interval) | 1 h | time after which own spaces and kept values are sent again |
 //! | [`topology_delay`](behaviour::BehaviourConfig::with_topology_delay) | 10 s, up to 20 s | delay until a new peer close to an own key is sent the record |
-//! | [`replication_interval`](behaviour::BehaviourConfig::with_replication_interval) | 1 h | time in which each stored record has its turn to be replicated; `None`: never |
+//! | [`replication_interval`](behaviour::BehaviourConfig::with_replication_interval) | 1 h | time in which each stored record has one turn to be replicated; `None`: never |
 //! | [`read_policy`](behaviour::BehaviourConfig::with_read_policy), [`read_deadline`](behaviour::BehaviourConfig::with_read_deadline) | [`Settled`](query::ReadPolicy::Settled), 10 s | when a read returns |
 //! | [`write_policy`](behaviour::BehaviourConfig::with_write_policy), [`write_deadline`](behaviour::BehaviourConfig::with_write_deadline) | [`Majority`](query::WritePolicy::Majority), 10 s | when a write returns |
-//! | [`read_rounds`](behaviour::BehaviourConfig::with_read_rounds) | 16 | most times that the holders of a large record are asked in one read |
-//! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | most chunks sent to peers that lack the same |
+//! | [`read_rounds`](behaviour::BehaviourConfig::with_read_rounds) | 16 | maximum number of rounds in which the holders of a large record are asked in one read |
+//! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
-//! | [`max_known`](behaviour::BehaviourConfig::with_max_known) | 16,384 | writers whose newest update is remembered, to notice rollbacks |
+//! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
 //! | [`inbound_rate`](behaviour::BehaviourConfig::with_inbound_rate), [`inbound_burst`](behaviour::BehaviourConfig::with_inbound_burst) | 50 /s, 200 | inbound records of a peer, off the task |
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |
 //! | [`DhtConfig`](dht::DhtConfig) | | |
 //! | [`timeout`](dht::DhtConfig::with_timeout) | 60 s | longest duration of a read or a put |
-//! | [`read_rounds`](dht::DhtConfig::with_read_rounds), [`replicas`](dht::DhtConfig::with_replicas) | 16, 20 | most lookups of a read; peers that are sent a put |
+//! | [`read_rounds`](dht::DhtConfig::with_read_rounds), [`replicas`](dht::DhtConfig::with_replicas) | 16, 20 | maximum number of lookups per read; peers that are sent a put |
 //! | [`StoreConfig`](store::StoreConfig) | | |
 //! | [`max_records`](store::StoreConfig::with_max_records), [`max_bytes`](store::StoreConfig::with_max_bytes) | 16,384, 64 MiB | all that is stored |
 //! | [`max_record_bytes`](store::StoreConfig::with_max_record_bytes) | 4 MiB | one record |
@@ -238,17 +238,17 @@
 //!
 //! # What a call costs
 //!
-//! A *lookup* asks the 20 peers closest to a key, and those on the way to them. Each reply carries up to 20 peers, from a node with this behaviour up to 6.6 KB in all,
-//! so 20 replies have up to 130 KB. A GET reply has up to 8 KiB of the record besides. Where a
-//! table row has a number of PUTs, each goes to the 20 closest peers. An acknowledgement repeats
-//! the record, so a PUT of *n* bytes moves 40 *n*. A space with one update takes 134 bytes
-//! (Ed25519) and its document: 190 for `{"name": "west", "players": 12, "map": "dunes"}`, so
-//! publishing that moves some 10 KB and the lookup.
+//! A *lookup* asks the 20 peers closest to a key, and those on the way to them. Each reply names up
+//! to 20 peers. From a node with this behaviour they take up to 6.6 KB, so 20 replies take up to
+//! 130 KB. A GET reply also has up to 8 KiB of the record. Each PUT in the table goes to the 20
+//! closest peers. An acknowledgement repeats the record, so a PUT of *n* bytes moves 40 *n* bytes.
+//! A space with one update takes 134 bytes (Ed25519) and its document: 190 bytes for `{"name":
+//! "west", "players": 12, "map": "dunes"}`. Publishing that moves some 10 KB, and the lookup.
 //!
 //! | call | lookups | PUTs to 20 peers |
 //! |---|---|---|
-//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute of a read or write under the key; the first write under a key in a process reads it | 1, with the whole space, and what else is known of a record that fits into one packet: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. More only for a space of more than 15 KiB |
-//! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key turn up | 1 each |
+//! | [`publish`](client::Client::publish), [`replace`](client::Client::replace), [`keep`](client::Client::keep), [`withdraw`](client::Client::withdraw) | 1, none within a minute of a read or write under the key; the first write under a key in a process reads it | 1, with the whole space: all updates of the writer that have to be kept, one after `replace`, `withdraw` and each renewal. If the whole known record fits into the packet, it is sent. More only for a space of more than 15 KiB |
+//! | upkeep of a key | 1 an hour, at half of the shortest `ttl` that is kept, and when new peers close to the key appear | 1 each |
 //! | [`put`](client::Client::put), [`keep_value`](client::Client::keep_value) | as `publish`; `keep_value` again each hour and for new peers | 1; for a smart record 1 for each 15 KiB |
 //! | [`get`](client::Client::get), [`view`](client::Client::view), [`confirm`](client::Client::confirm) | 1; a smart record of more than 8 KiB (of more than 1 KiB, unless several replicas agree) is looked up until nothing new arrives: 7 times for a board of 1,000 writers and 300 KB on 25 nodes, at most 16 | none, or the missing chunks to those of the 20 closest peers that lack them |
 //! | [`watch`](client::Client::watch) | a `get` every 2 s while there is news, every 30 s without, one for all watches of a key | as `get` |
@@ -281,12 +281,14 @@
 //! | `RefusedByPolicy` | the writer may not write there | the writer |
 //! | `Unsupported` | this node does not know the namespace, key type or kind | neither: this node is older or built without a feature |
 //! | `Caller` | a call with wrong arguments | the caller |
-//! | `None` of `fault()` | nothing was refused: stopped, timed out, nobody reached, or the storage failed | try again |
+//! | `None` of `fault()` | nothing was refused: stopped, timed out, no peer reached, not acknowledged, or the storage failed | try again |
 //!
-//! No error: that no other peer took a record ([`Publication::peers`](client::Publication::peers)
-//! is empty), and that a read has reached nobody
-//! ([`Reading::has_reached_anyone`](query::Reading::has_reached_anyone)). A replica acknowledges
-//! what it refuses; [`confirm`](client::Client::confirm) asks who has it.
+//! A write that no other peer has acknowledged is the error
+//! [`ClientError::NotAcknowledged`](client::ClientError::NotAcknowledged), which carries the
+//! publication; the record is stored locally and sent again. A read that reached no other peer is
+//! not an error: see [`Reading::has_reached_anyone`](query::Reading::has_reached_anyone). Replicas
+//! acknowledge records that they refuse; [`confirm`](client::Client::confirm) reads the record back
+//! and returns its holders.
 //!
 //! # How to stop a refresh
 //!

@@ -1,20 +1,23 @@
-//! Requests to single peers in Kademlia's own protocol.
+//! Requests to single peers in Kademlia's protocol.
 //!
-//! [`Outbound`] is a behaviour beside a `kad::Behaviour`. It sends GET_VALUE, FIND_NODE and PUT_VALUE, and tells how each has
-//! ended. Kademlia's own queries cannot ask one peer, have one patience for all, and read no more of an answer than others may
-//! send us.
+//! [`Outbound`] is a behaviour beside a `kad::Behaviour`. It sends GET_VALUE, FIND_NODE and
+//! PUT_VALUE requests and reports how each has ended. Kademlia's queries cannot replace it: they
+//! cannot ask a given peer, have one timeout for all peers, and apply the packet limit of inbound
+//! requests to answers.
 //!
 //! * `message`: requests and answers, and their wire form. Pure.
-//! * `deliveries`: which requests wait for which dial, and which connection has which. Pure.
+//! * `deliveries`: which requests wait for a dial, and which connection carries which. Pure.
 //! * `handler`: the streams of a connection.
 //!
-//! **Invariants.** Has no clock. Each request ends with one [`Ended`], or is [cancelled](Outbound::cancel) when its time is
-//! over, which [`smart_record_lookup::Requests`] tells: nobody waits for a peer that answers nothing. The same bounds the number of
-//! requests under way, to 64; a connection has [eight streams](handler) at most. What the 64 hold is less than 50 MiB: for
-//! each the packet of an answer, what is decoded of it, and its value. Nothing is accepted from others; that stays Kademlia's.
+//! **Invariants.** Has no clock. Each request ends with one [`Ended`], or is
+//! [cancelled](Outbound::cancel) when [`smart_record_lookup::Requests`] reports that its time is
+//! over, so no request waits for a silent peer. `Requests` also bounds the requests under way to
+//! 64; a connection has at most [eight streams](handler). The 64 requests hold less than 50 MiB:
+//! for each, the packet of an answer, its decoded form, and its value. Inbound streams are not
+//! accepted; Kademlia serves them.
 //!
-//! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md). `docs/design.md`, section
-//! "Requests of our own".
+//! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md).
+//! `docs/design.md`, section "Requests of our own".
 
 mod deliveries;
 mod handler;
@@ -49,22 +52,25 @@ use crate::addresses::without_peer;
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
-    /// A behaviour of this node, such as one of connection limits, denied the connection. It says nothing about the peer.
+    /// A behaviour of this node denied the connection, for example because of connection limits.
+    /// The peer is not at fault.
     #[error("this node denied the connection")]
     Denied,
-    /// No address of the peer is known that a transport of this node can dial. It says nothing about the peer.
+    /// No address of the peer is known that a transport of this node can dial. The peer is not at
+    /// fault.
     #[error("no address is known that this node can dial")]
     NoAddress,
-    /// Nobody, or another peer, was met at the peer's addresses.
+    /// No peer, or another one, answered at the peer's addresses.
     #[error("the peer cannot be reached at its addresses")]
     Unreachable,
     /// The peer does not speak the protocol: it is a client, or belongs to another DHT.
     #[error("the peer does not serve this DHT")]
     Unsupported,
-    /// The peer closed the stream, or the connection twice, or left the stream unnegotiated for ten seconds.
+    /// The peer closed the stream, or closed the connection twice, or did not negotiate the stream
+    /// within ten seconds.
     #[error("the stream was closed before the answer")]
     Closed,
-    /// What the peer has sent is no answer to the request.
+    /// The peer's answer is not valid for the request.
     #[error(transparent)]
     Invalid(#[from] InvalidAnswer),
 }
@@ -75,7 +81,7 @@ impl From<&Failure> for lookup::Failure {
             Failure::Denied | Failure::NoAddress => Self::Denied,
             Failure::Unreachable => Self::Unreachable,
             Failure::Unsupported => Self::Unsupported,
-            // Who closes a stream is there: Go does so with a record that it refuses.
+            // A peer that closes a stream is reachable. Go closes it to refuse a record.
             Failure::Closed | Failure::Invalid(_) => Self::Invalid,
         }
     }
@@ -100,7 +106,7 @@ impl From<&DialError> for Failure {
     }
 }
 
-/// Requests to single peers in Kademlia's protocol: see the [module](self).
+/// Requests to single peers in Kademlia's protocol. See the [module](self).
 pub(crate) struct Outbound {
     protocol: StreamProtocol,
     local: PeerId,
@@ -110,7 +116,7 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// Requests of the local peer, in the protocol of its Kademlia.
+    /// Returns a behaviour for the local peer and the protocol of its Kademlia.
     pub(crate) fn new(local: PeerId, protocol: StreamProtocol) -> Self {
         Self {
             protocol,
@@ -121,8 +127,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a request to a peer, which is dialled if there is no connection to it: at these addresses and at those that other
-    /// behaviours know. The id is not that of another request under way.
+    /// Sends a request to a peer. Without a connection, the peer is dialled at these addresses and
+    /// at those that other behaviours know. The id must not be that of another request under way.
     pub(crate) fn send(
         &mut self,
         id: RequestId,
@@ -133,12 +139,12 @@ impl Outbound {
         self.deliveries.send(id, peer, addresses, request);
     }
 
-    /// Gives a request up, and its stream. Nothing more is told of it. Does nothing if it has ended.
+    /// Cancels a request and its stream. It is not reported any more. Does nothing if it has ended.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.deliveries.cancel(id);
     }
 
-    /// Whether the local peer can be met at an address.
+    /// Whether an address is one of the local peer's.
     fn is_own(&self, address: &Multiaddr) -> bool {
         let address = without_peer(address);
         self.listened.iter().chain(self.external.iter()).any(|own| without_peer(own) == address)
@@ -191,7 +197,8 @@ impl NetworkBehaviour for Outbound {
         self.listened.on_swarm_event(&event);
         self.external.on_swarm_event(&event);
         match event {
-            // Only now: a behaviour after this one may have denied the connection for which a handler was made.
+            // Not when the handler is made, because a later behaviour may still deny the
+            // connection.
             FromSwarm::ConnectionEstablished(established) => {
                 self.deliveries.on_established(established.connection_id, established.peer_id);
             }

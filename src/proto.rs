@@ -1,5 +1,5 @@
-//! Code generated from `proto/`, kept in the repository so that nobody needs `protoc`; `tests/proto.rs`
-//! checks that it is current.
+//! Code generated from `proto/`. It is committed, so that building needs no `protoc`;
+//! `tests/proto.rs` checks that it is current.
 
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 

@@ -1,15 +1,19 @@
-//! What is asked of the peers closest to a key, and what they are sent: pure state machines.
+//! Reads and writes of records, as pure state machines.
 //!
-//! * `lookup`: what a read has gathered; when its policy is satisfied, and who lacks what. `joined`: what its answers say together.
-//!   `outcome`: what comes of it. `options`: how much certainty is asked for.
-//! * `read`: whom a read asks, and when it is settled. `delivery`: a write on its way. Over requests to single peers.
-//! * `reader`: a read over a query of Kademlia. `record_put`: what is written, and how a query of Kademlia sends it.
+//! * `lookup`: the answers of a read, when its policy is satisfied, and what each peer lacks.
+//!   `joined`: the content that the answers have together. `versions`: deduplicates what holders
+//!   show. `outcome`: the result of a read. `options`: policies and deadlines.
+//! * `read`: which peers a read asks, and when it is settled. `delivery`: a write to several peers.
+//!   Both use requests to single peers.
+//! * `reader`: a read over queries of Kademlia. `record_put`: the content of a write, and a write
+//!   over queries of Kademlia.
 //!
 //! [`Behaviour`](crate::behaviour::Behaviour) and [`Dht`](crate::dht::Dht) carry them out. A
 //! program that has only Kademlia's events reads with a [`RecordReader`].
 //!
-//! **Invariants.** Nothing that a peer answers is believed. No state machine asks, sends or waits by itself: events and the
-//! time come in, decisions go out. What Kademlia says of its queries is taken note of here and nowhere else.
+//! **Invariants.** No answer of a peer is trusted. The state machines do not send, wait or read a
+//! clock: events and the time come in, decisions go out. Results of Kademlia's queries are
+//! interpreted only here.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -25,7 +29,7 @@ mod versions;
 
 pub(crate) use self::{
     delivery::Delivery,
-    joined::{JoinedAnswers, Said, chunks, contains},
+    joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::Read,
     record_put::RecordPut,

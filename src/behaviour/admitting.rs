@@ -34,7 +34,7 @@ pub(super) struct Admission {
     /// `None`: the store validates inbound records on the task.
     off_task: Option<OffTask>,
     /// Records found by reads that are to be stored, in pieces.
-    to_keep: VecDeque<SmartRecord>,
+    unstored: VecDeque<SmartRecord>,
 }
 
 type Admitted = Result<(), InboundRefusal>;
@@ -48,7 +48,7 @@ pub(super) struct OffTask {
 
 impl Admission {
     pub(super) const fn new(off_task: Option<OffTask>) -> Self {
-        Self { off_task, to_keep: VecDeque::new() }
+        Self { off_task, unstored: VecDeque::new() }
     }
 
     /// The worker that validates answers to reads, if any.
@@ -84,29 +84,29 @@ impl Admission {
 
     /// Stores a found record locally if the store already holds some of it, or this node is a
     /// server among the closest to the key.
-    pub(super) fn keep(&mut self, env: &mut Env, lookup: &RecordLookup, is_close: bool) {
+    pub(super) fn store_found(&mut self, env: &mut Env, lookup: &RecordLookup, is_close: bool) {
         let now = env.now();
         let key = lookup.key();
         let is_ours = is_close && env.kad.mode() == kad::Mode::Server;
         match lookup.joined() {
             JoinedAnswers::Record(..) if lookup.has_here() || is_ours => {
                 if let Some(news) = lookup.news() {
-                    self.keep_record(env, lookup, news);
+                    self.store_record(env, lookup, news);
                 }
             }
             JoinedAnswers::Value(_, Some(value)) => {
                 let here = env.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
                 if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
-                    self.keep_value(env, lookup, value, now);
+                    self.store_value(env, lookup, value, now);
                 }
             }
             _ => {}
         }
     }
 
-    fn keep_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
+    fn store_record(&mut self, env: &mut Env, lookup: &RecordLookup, news: SmartRecord) {
         let Some(worker) = self.asks() else {
-            return self.keep_verified(env, news);
+            return self.store_verified(env, news);
         };
         let mut by_source: BTreeMap<PeerId, SmartRecord> = BTreeMap::new();
         for (writer, space) in news.spaces() {
@@ -124,7 +124,7 @@ impl Admission {
         }
     }
 
-    fn keep_value(&mut self, env: &mut Env, lookup: &RecordLookup, value: &[u8], now: Timestamp) {
+    fn store_value(&mut self, env: &mut Env, lookup: &RecordLookup, value: &[u8], now: Timestamp) {
         let (key, expires_at) = (lookup.key(), lookup.expires_at());
         let Some(worker) = self.asks() else {
             let checked = ValidatedRecord::new(&env.registry, key.clone(), value, now);
@@ -137,7 +137,7 @@ impl Admission {
 
     /// Stores a small record at once, and a large one piece by piece so that other tasks can run in
     /// between.
-    fn keep_verified(&mut self, env: &mut Env, news: SmartRecord) {
+    fn store_verified(&mut self, env: &mut Env, news: SmartRecord) {
         if news.spaces().len() <= PIECE {
             return env.insert(ValidatedRecord::verified(news));
         }
@@ -147,26 +147,26 @@ impl Admission {
             piece.join_space(writer, space);
             if piece.spaces().len() >= PIECE {
                 let whole = std::mem::replace(&mut piece, SmartRecord::new(key.clone()));
-                self.to_keep.push_back(whole);
+                self.unstored.push_back(whole);
             }
         }
         if piece.spaces().len() > 0 {
-            self.to_keep.push_back(piece);
+            self.unstored.push_back(piece);
         }
-        while self.to_keep.len() > MAX_PIECES {
+        while self.unstored.len() > MAX_PIECES {
             // Another read will find it again.
-            self.to_keep.pop_front();
+            self.unstored.pop_front();
         }
     }
 
     /// Whether all records found by reads are stored.
-    pub(super) fn has_kept_all(&self) -> bool {
-        self.to_keep.is_empty()
+    pub(super) fn has_stored_all(&self) -> bool {
+        self.unstored.is_empty()
     }
 
     /// Stores the next piece of a record found by a read. Returns whether there was one.
-    pub(super) fn keep_a_piece(&mut self, env: &mut Env) -> bool {
-        let Some(piece) = self.to_keep.pop_front() else {
+    pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
+        let Some(piece) = self.unstored.pop_front() else {
             return false;
         };
         env.insert(ValidatedRecord::verified(piece));
@@ -192,7 +192,7 @@ impl OffTask {
             publisher: record.publisher,
             expires_at: record.expires.map(|at| wall_clock(at, now)),
         };
-        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "an inbound record");
+        tracing::trace!(%source, key = %job.key, bytes = job.value.len(), "inbound record");
         self.worker.records.give(job).map_err(|(_, reason)| reason)
     }
 

@@ -1,6 +1,7 @@
-//! The timer by which a behaviour wakes for what is due.
+//! The timer that wakes a behaviour for deadlines of the store's clock.
 //!
-//! **Invariants.** It only wakes, and no longer than a minute ahead, because a clock can be set.
+//! **Invariants.** The timer decides nothing; it only wakes the task. It never sleeps longer than a
+//! minute, because the clock can be set.
 
 use std::{
     task::{Context, Poll},
@@ -12,12 +13,13 @@ use futures_timer::Delay;
 
 use smart_record_core::Timestamp;
 
-/// It never sleeps for longer.
+/// Maximum sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Nor for less: what could not be begun for want of room waits for something else to end.
+/// Minimum sleep. Work that found no free slot waits for another operation to end, which wakes the
+/// task by itself.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 
-/// The timer, and the latest time that was seen.
+/// The timer, and the latest time seen.
 pub(super) struct Alarm {
     timer: Delay,
     at: Option<Timestamp>,
@@ -29,22 +31,22 @@ impl Alarm {
         Self { timer: Delay::new(Duration::ZERO), at: None, latest: now }
     }
 
-    /// Takes note of the time. Returns whether the clock was set back.
+    /// Updates the latest time. Returns whether the clock was set back.
     pub(super) fn was_set_back(&mut self, now: Timestamp) -> bool {
         std::mem::replace(&mut self.latest, now) > now
     }
 
-    /// Whether it has rung, once.
-    pub(super) fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
-        let has_rung = self.at.is_some() && self.timer.poll_unpin(cx).is_ready();
-        if has_rung {
+    /// Returns once whether the timer has fired.
+    pub(super) fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
+        let has_fired = self.at.is_some() && self.timer.poll_unpin(cx).is_ready();
+        if has_fired {
             self.at = None;
         }
-        has_rung
+        has_fired
     }
 
-    /// Sets it to the next time at which something is due. Anything may wake us earlier; then it stays as it is unless it would
-    /// ring too late.
+    /// Sets the timer to the next deadline. A timer that fires earlier stays as it is: the task is
+    /// woken for other reasons too.
     pub(super) fn set(
         &mut self,
         next: Option<Timestamp>,

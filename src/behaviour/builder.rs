@@ -174,18 +174,18 @@ impl Builder {
         let writer = Writer::from(&keypair.public());
         let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
         let kad = kad::Behaviour::with_config(local, store, kad_config);
-        // The first is that which Kademlia asks for, too.
+        // Kademlia requests the first protocol too.
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
         let env = Env {
             net: Network::new(local, protocol),
-            starved: BTreeSet::new(),
+            waiting_for_slot: BTreeSet::new(),
             holders: Holders::new(),
             kad,
             local,
             bounds,
             clock,
             registry,
-            known: RollbackMemory::new(config.max_known()),
+            known: RollbackMemory::new(config.max_known_writers()),
             events: VecDeque::new(),
             counters,
             meter,

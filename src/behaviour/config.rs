@@ -51,7 +51,7 @@ pub struct BehaviourConfig {
     watch_interval: Duration,
     longest_watch_interval: Duration,
     max_operations: usize,
-    max_known: usize,
+    max_known_writers: usize,
     validation: Validation,
     inbound_queue: usize,
     inbound_concurrency: usize,
@@ -77,7 +77,7 @@ impl Default for BehaviourConfig {
             watch_interval: Duration::from_secs(2),
             longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
-            max_known: 16 * 1_024,
+            max_known_writers: 16 * 1_024,
             validation: Validation::Inline,
             inbound_queue: 256,
             inbound_concurrency: 16,
@@ -144,7 +144,7 @@ settings! { BehaviourConfig:
     max_operations, with_max_operations: usize;
     /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
     /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
-    max_known, with_max_known_writers: usize;
+    max_known_writers, with_max_known_writers: usize;
     /// Where inbound records are validated. Defaults to [`Validation::Inline`].
     validation, with_validation: Validation;
     /// Maximum number of inbound records that wait for validation off the task or are being

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_waited_longest_comes_first_whatever_its_key() {
+    fn the_key_that_waits_longest_comes_first() {
         let [a, b, c] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let at = Timestamp::from_millis;
         let mut deadlines = DeadlineQueue::default();
@@ -76,6 +76,6 @@ mod tests {
         assert_eq!(deadlines.due(at(100)), Some(b.clone()));
         deadlines.set(&b, None);
         assert_eq!(deadlines.due(at(100)), Some(a));
-        assert_eq!((deadlines.at.len(), deadlines.order.len()), (2, 2), "nothing is left behind");
+        assert_eq!((deadlines.at.len(), deadlines.order.len()), (2, 2), "removed from both maps");
     }
 }

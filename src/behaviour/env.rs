@@ -1,6 +1,7 @@
-//! What each part of a behaviour is handed: Kademlia with its store, the rules, the time, and where to tell what has happened.
+//! State that all parts of a behaviour share: Kademlia with its store, the rules, the time, events
+//! and counters.
 //!
-//! **Invariants.** It decides nothing and holds nothing that is under way.
+//! **Invariants.** Makes no decisions and holds no operations.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -25,13 +26,13 @@ use crate::{
 };
 use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
 
-/// Kademlia with its store, and what goes with it.
+/// Kademlia with its store, and shared state.
 pub(super) struct Env {
     pub(super) kad: kad::Behaviour<SmartRecordStore>,
     pub(super) net: Network,
-    /// The operations that wait for room to make a request.
-    pub(super) starved: BTreeSet<OperationId>,
-    /// Who was found to be closest to which key.
+    /// Operations that wait for a free request slot.
+    pub(super) waiting_for_slot: BTreeSet<OperationId>,
+    /// Peers found closest to each key.
     pub(super) holders: Holders,
     pub(super) local: PeerId,
     pub(super) config: BehaviourConfig,
@@ -39,7 +40,7 @@ pub(super) struct Env {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Registry,
     pub(super) known: RollbackMemory,
-    /// What the user is to be told.
+    /// Events to be emitted.
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Observed<BehaviourCounters>,
     pub(super) meter: Meter,
@@ -61,7 +62,7 @@ impl Env {
         });
     }
 
-    /// The rules of a key under which there are spaces.
+    /// The rules of a key whose namespace is spaces.
     pub(super) fn rules(&self, key: &RecordKey) -> Result<SpaceRules, ClientError> {
         match self.registry.resolve(key) {
             Ok(Namespace::Spaces(rules)) => Ok(rules.clone()),
@@ -69,20 +70,21 @@ impl Env {
         }
     }
 
-    /// How many things of the behaviour's own of each kind may be under way.
+    /// Maximum number of concurrent internal operations of one kind.
     pub(super) fn quarter(&self) -> usize {
         (self.config.max_operations() / 4).max(1)
     }
 
-    /// Stores what others have said.
+    /// Stores a record of another peer.
     pub(super) fn insert(&mut self, checked: ValidatedRecord) {
         if let Err(error) = self.kad.store_mut().insert(checked, Origin::Remote) {
-            tracing::debug!(%error, "what others have said is not stored");
+            tracing::debug!(%error, "a record of another peer was not stored");
         }
     }
 
-    /// When a value that is not a smart record ends: by its own word, or else by that of those who have it.
-    pub(super) fn end_of(
+    /// When a value expires: by its own statement, otherwise by that of its holders. `None` for
+    /// smart records.
+    pub(super) fn value_expiry(
         &self,
         key: &RecordKey,
         value: &[u8],

@@ -19,8 +19,8 @@ use smart_record_core::RecordKey;
     reason = "Kademlia's event is as large as it is, and by far the most frequent"
 )]
 pub enum Event {
-    /// An event of Kademlia. The behaviour starts no queries there, so all events of queries are the
-    /// user's.
+    /// An event of Kademlia. The behaviour starts no queries there, so all events of queries are
+    /// the user's.
     Kad(kad::Event),
     /// An event of the store.
     Store(StoreEvent),
@@ -91,7 +91,7 @@ pub struct BehaviourCounters {
     pub withheld: u64,
     /// Writes by clients.
     pub writes: u64,
-    /// Peers that were sent what they lacked.
+    /// Repaired peers.
     pub repairs: u64,
     /// Repairs postponed because the peer did not take an earlier one shortly before, or because
     /// too many are running.
@@ -130,7 +130,7 @@ impl Source for BehaviourCounters {
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers for whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),
-            ("repairs", "Peers that were sent what they lacked", repairs),
+            ("repairs", "Repaired peers", repairs),
             (
                 "repairs_postponed",
                 "Repairs postponed because of an earlier or running repair",

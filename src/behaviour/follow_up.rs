@@ -1,9 +1,9 @@
-//! What becomes of a client's write after its call has returned.
+//! Follow-up of a client's write after its call has returned.
 //!
-//! Kademlia acknowledges a record before it is checked, and acknowledges what it refuses. So some of
-//! the peers that have acknowledged a write are asked for it.
+//! Kademlia acknowledges a record before it is checked, and acknowledges records that it refuses.
+//! So a few of the peers that have acknowledged a write are asked for the record.
 //!
-//! **Invariants.** Each peer is asked at most twice. The client learns of each change in order.
+//! **Invariants.** Each peer is asked at most twice. State changes are reported in order.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -19,26 +19,27 @@ use super::{
     network::{OperationId, RequestOutcome},
 };
 use crate::{
-    client::{PublicationContent, ReplicaState, Teller},
+    client::{ProgressSender, PublicationContent, ReplicaState},
     outbound::Request,
-    query::{Delivery, JoinedAnswers, Said, contains},
+    query::{CheckedAnswer, Delivery, JoinedAnswers, contains},
 };
 
-/// Number of peers that are asked whether they show a write.
+/// Number of peers asked whether they show a write.
 const CHECKED: usize = 2;
-/// When they are asked first, and again if they do not show it. A replica stores what it takes at
-/// once, or after a check off the task; a second is much longer than that.
+/// Delays of the first check and of the second, which is made if the first does not show the write.
+/// A replica stores a record at once, or after a check off the task, which takes much less than a
+/// second.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 const SECOND_CHECK: Duration = Duration::from_secs(1);
 
-/// What a client learns of its write.
+/// The follow-up of one write.
 #[derive(Debug)]
 pub(super) struct FollowUp {
-    teller: Teller,
+    progress: ProgressSender,
     content: PublicationContent,
-    /// Requests to be made.
+    /// Checks to be made.
     checks: Vec<Check>,
-    /// Requests under way.
+    /// Checks under way.
     checking: BTreeMap<RequestId, Check>,
 }
 
@@ -50,23 +51,24 @@ struct Check {
 }
 
 impl FollowUp {
-    pub(super) const fn new(teller: Teller, content: PublicationContent) -> Self {
-        Self { teller, content, checks: Vec::new(), checking: BTreeMap::new() }
+    pub(super) const fn new(progress: ProgressSender, content: PublicationContent) -> Self {
+        Self { progress, content, checks: Vec::new(), checking: BTreeMap::new() }
     }
 
-    /// The write has come to this at these peers.
-    pub(super) fn tell(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
-        peers.into_iter().for_each(|peer| self.teller.tell(peer, state));
+    /// Reports the state of the write at these peers.
+    pub(super) fn report(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
+        peers.into_iter().for_each(|peer| self.progress.set(peer, state));
     }
 
-    /// The call returns now; these peers have acknowledged the write, the closest first.
+    /// Schedules the checks when the call returns. `peers` have acknowledged the write, closest
+    /// first.
     pub(super) fn begin(&mut self, peers: &[PeerId], now: Duration) {
         let at = now.saturating_add(FIRST_CHECK);
         let checks = peers.iter().take(CHECKED);
         self.checks = checks.map(|peer| Check { peer: *peer, at, is_second: false }).collect();
     }
 
-    /// Asks the peers whose time has come.
+    /// Sends the checks that are due.
     pub(super) fn ask(&mut self, env: &mut Env, operation: OperationId, key: &RecordKey) {
         let Self { checks, checking, .. } = self;
         let place = Place::of_key(key.as_bytes());
@@ -80,7 +82,7 @@ impl FollowUp {
         });
     }
 
-    /// Whether a request is one of these.
+    /// Whether a request is a check of this write.
     pub(super) fn is_asking(&self, request: RequestId) -> bool {
         self.checking.contains_key(&request)
     }
@@ -94,7 +96,7 @@ impl FollowUp {
         outcome: RequestOutcome,
     ) {
         if matches!(outcome, RequestOutcome::Late) {
-            // It is awaited as any other.
+            // A late answer still counts.
             return;
         }
         let Some(Check { peer, at, is_second }) = self.checking.remove(&request) else {
@@ -102,11 +104,12 @@ impl FollowUp {
         };
         let state = match outcome {
             RequestOutcome::Answered(answer) => {
-                let said = said(env, delivery.key(), answer.record.map(|record| record.value));
-                let state = shown(env, delivery.key(), &self.content, &said);
-                if let Ok(Said::Record(said)) = said
+                let shown =
+                    check_answer(env, delivery.key(), answer.record.map(|record| record.value));
+                let state = state_of(env, delivery.key(), &self.content, &shown);
+                if let Ok(CheckedAnswer::Record(shown)) = shown
                     && state == ReplicaState::Shown
-                    && delivery.has_more(&peer, &said)
+                    && delivery.has_more(&peer, &shown)
                 {
                     env.holders.on_joined(peer);
                 }
@@ -116,61 +119,67 @@ impl FollowUp {
                 ReplicaState::Silent
             }
         };
-        tracing::trace!(%peer, ?state, "was asked back");
+        tracing::trace!(%peer, ?state, "checked for a write");
         if state == ReplicaState::NotShown && !is_second {
             let at = at.saturating_add(SECOND_CHECK.saturating_sub(FIRST_CHECK));
             self.checks.push(Check { peer, at, is_second: true });
         } else {
-            self.teller.tell(peer, state);
+            self.progress.set(peer, state);
         }
     }
 
-    /// When the next peer is to be asked.
+    /// When the next check is due.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.checks.iter().map(|check| check.at).min()
     }
 
-    /// Whether nobody is to be asked, or has still to answer.
+    /// Whether all checks are done.
     pub(super) fn is_over(&self) -> bool {
         self.checks.is_empty() && self.checking.is_empty()
     }
 }
 
-/// What is good of an answer.
-fn said(env: &Env, key: &RecordKey, value: Option<Bytes>) -> Result<Said, ValidationError> {
+/// The valid content of an answer.
+fn check_answer(
+    env: &Env,
+    key: &RecordKey,
+    value: Option<Bytes>,
+) -> Result<CheckedAnswer, ValidationError> {
     JoinedAnswers::new(&env.registry, key)?.check(key, value.unwrap_or_default(), env.now())
 }
 
-/// Whether an answer shows what was written.
-fn shown(
+/// The state of the write by the content of an answer.
+fn state_of(
     env: &Env,
     key: &RecordKey,
     content: &PublicationContent,
-    said: &Result<Said, ValidationError>,
+    shown: &Result<CheckedAnswer, ValidationError>,
 ) -> ReplicaState {
-    match (said, content) {
-        (Ok(Said::Record(said)), PublicationContent::Update(update)) => {
-            let space = said.spaces().find(|(writer, _)| writer.peer_id() == env.local);
+    match (shown, content) {
+        (Ok(CheckedAnswer::Record(shown)), PublicationContent::Update(update)) => {
+            let space = shown.spaces().find(|(writer, _)| writer.peer_id() == env.local);
             match space {
                 Some((_, space)) if space.get(update.position).is_some() => ReplicaState::Shown,
                 Some((_, space)) if space.newest() > Some(update.position) => ReplicaState::Stale,
                 _ => ReplicaState::NotShown,
             }
         }
-        (Ok(Said::Record(said)), PublicationContent::Record(record)) if contains(said, record) => {
+        (Ok(CheckedAnswer::Record(shown)), PublicationContent::Record(record))
+            if contains(shown, record) =>
+        {
             ReplicaState::Shown
         }
-        (Ok(Said::Value(said)), PublicationContent::Value(value)) => {
+        (Ok(CheckedAnswer::Value(shown)), PublicationContent::Value(value)) => {
             let has_it = match env.registry.resolve(key) {
                 Ok(Namespace::Value(validator)) => {
-                    said == value || validator.contains(key, said, value)
+                    shown == value || validator.contains(key, shown, value)
                 }
                 _ => false,
             };
-            let best = env.registry.consolidate(key, &[value, said]);
+            let best = env.registry.consolidate(key, &[value, shown]);
             match best {
                 _ if has_it => ReplicaState::Shown,
-                Ok(best) if best == *said => ReplicaState::Stale,
+                Ok(best) if best == *shown => ReplicaState::Stale,
                 _ => ReplicaState::NotShown,
             }
         }

@@ -1,9 +1,9 @@
-//! Who was found to be closest to a key a short while ago, what these peers had, and which peers
-//! join what they are sent.
+//! The peers recently found closest to a key and what they had, and the peers that join what they
+//! are sent.
 //!
-//! **Invariants.** The number of keys and peers is bounded, and with it the memory: of a record
-//! that does not fit into a packet nothing is kept. After a minute it is only known who the closest
-//! were.
+//! **Invariants.** The number of keys and peers is bounded, and so is the memory: a record that
+//! does not fit into a packet is not kept. Entries are valid for a minute; after that, they only
+//! say which peers were the closest.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -16,14 +16,14 @@ use smart_record_lookup::{Lookup, NetworkSize};
 
 use crate::store::storage::RecordId;
 
-/// Of how many keys the holders are known: 4 MB with the records. A guess.
+/// Maximum number of keys: 4 MB with the records. A guess.
 const KEYS: usize = 256;
-/// For how long they, and what they had, pass for what is.
+/// How long an entry is valid.
 const LIFE: Duration = Duration::from_secs(60);
-/// Of how many peers it is known that they join. A guess: 200 KB.
+/// Maximum number of peers known to join: 200 KB. A guess.
 const JOINERS: usize = 2_048;
 
-/// The closest peers by key, and those of them that join.
+/// The closest peers by key, and the peers known to join.
 #[derive(Debug)]
 pub(super) struct Holders {
     keys: LruCache<RecordKey, KnownHolders>,
@@ -40,9 +40,9 @@ struct KnownHolders {
 /// The peers closest to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closest {
-    /// Whom a write goes to, sorted by distance.
+    /// Recipients of a write, sorted by distance.
     pub(super) replicas: Vec<PeerId>,
-    /// How many of them have answered.
+    /// Number of the closest peers that have answered.
     pub(super) answered: usize,
 }
 
@@ -57,8 +57,8 @@ impl Holders {
         Self { keys: LruCache::new(KEYS), joiners: LruCache::new(JOINERS) }
     }
 
-    /// A read or a search has found the peers closest to a key, and what they have if that fits
-    /// into a packet.
+    /// Sets the peers that a read or a lookup has found closest to a key, and the record that they
+    /// have if it fits into a packet.
     pub(super) fn set(
         &mut self,
         key: RecordKey,
@@ -73,7 +73,7 @@ impl Holders {
         }
     }
 
-    /// The peers closest to a key, and what they had.
+    /// The peers closest to a key and the record that they had, if the entry is valid.
     pub(super) fn known(
         &mut self,
         key: &RecordKey,
@@ -83,8 +83,8 @@ impl Holders {
         Some((known.closest.clone(), known.record.clone()))
     }
 
-    /// Those that were closest to a key when it was last looked up, and join what they are sent:
-    /// they may be sent more before it is known what they have.
+    /// The peers that were closest to a key at the last lookup and are known to join. They may be
+    /// sent a record before it is known what they have.
     pub(super) fn joining(&mut self, key: &RecordKey) -> Vec<PeerId> {
         let Self { keys, joiners } = self;
         let replicas = keys.get(key).map(|known| &known.closest.replicas);
@@ -92,12 +92,12 @@ impl Holders {
         joining.copied().collect()
     }
 
-    /// Whether a peer joins what it is sent. One that was not seen to may keep the last PUT.
+    /// Whether a peer is known to join what it is sent. Others may keep only the last PUT.
     pub(super) fn joins(&self, peer: &PeerId) -> bool {
         self.joiners.peek(peer).is_some()
     }
 
-    /// A peer has shown more than it was sent.
+    /// Marks a peer that has shown more than it was sent.
     pub(super) fn on_joined(&mut self, peer: PeerId) {
         self.joiners.insert(peer, ());
     }
@@ -106,7 +106,7 @@ impl Holders {
         self.keys.remove(key);
     }
 
-    /// A peer has turned up: where it may be one of the closest, these are not known any more.
+    /// Removes the entries that a new peer may invalidate because it may be one of the closest.
     pub(super) fn on_new_peer(&mut self, peer: &PeerId, closest: usize) {
         let may_reach = |key: &RecordKey, known: &KnownHolders| {
             let farthest = known.closest.replicas.get(closest.saturating_sub(1));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closest_are_known_for_a_minute_and_until_a_closer_peer_turns_up() {
+    fn an_entry_is_valid_for_a_minute_and_until_a_closer_peer_appears() {
         let key = RecordKey::new("/sr/a");
         let mut peers: Vec<_> = std::iter::repeat_with(PeerId::random).take(30).collect();
         peers.sort_by_cached_key(|peer| RecordId::new(peer, &key));
@@ -137,15 +137,15 @@ mod tests {
         assert_eq!(holders.known(&key, 60 * S).unwrap().0, closest(&peers[1..21]));
         assert_eq!(holders.known(&key, 61 * S), None);
         holders.on_new_peer(&peers[25], 20);
-        assert!(holders.known(&key, 2 * S).is_some(), "it is farther than all");
+        assert!(holders.known(&key, 2 * S).is_some(), "farther than all others");
         holders.on_new_peer(&peers[5], 20);
-        assert!(holders.known(&key, 2 * S).is_some(), "it is one of them");
+        assert!(holders.known(&key, 2 * S).is_some(), "already one of the closest");
         holders.on_new_peer(&peers[0], 20);
         assert_eq!(holders.known(&key, 2 * S), None);
     }
 
     #[test]
-    fn with_fewer_than_there_may_be_any_new_peer_may_be_one_of_them() {
+    fn any_new_peer_invalidates_an_entry_with_fewer_than_the_maximum_of_peers() {
         let key = RecordKey::new("/sr/a");
         let mut holders = Holders::new();
         holders.set(key.clone(), closest(&[PeerId::random()]), None, S);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_join_are_known_after_the_minute_too() {
+    fn peers_that_join_are_remembered_for_longer_than_a_minute() {
         let (key, joins, plain) = (RecordKey::new("/sr/a"), PeerId::random(), PeerId::random());
         let mut holders = Holders::new();
         holders.set(key.clone(), closest(&[joins, plain]), None, S);

@@ -62,7 +62,7 @@ mod tests {
         let mut inbound = sources(10, 20);
         let (flooder, other) = (PeerId::random(), PeerId::random());
         assert_eq!(admitted(&mut inbound, flooder, NOW), 20);
-        assert_eq!(admitted(&mut inbound, other, NOW), 20, "nothing was taken from others");
+        assert_eq!(admitted(&mut inbound, other, NOW), 20, "sources have separate limits");
         let after = |millis| NOW.saturating_add(Duration::from_millis(millis));
         assert_eq!(admitted(&mut inbound, flooder, after(99)), 0);
         assert_eq!(admitted(&mut inbound, flooder, after(100)), 1);

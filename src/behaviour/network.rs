@@ -1,9 +1,8 @@
-//! Requests of our own: the transport, how many there are and for how long, and which operation
-//! each is for.
+//! Requests of this node to peers: transport, number, timeouts, and the operation each belongs to.
 //!
-//! **Invariants.** The time is monotonic and has nothing to do with the store's clock. Each request
-//! ends with one [`RequestOutcome`] that is not [`Late`](RequestOutcome::Late), unless its operation is [given
-//! up](Network::give_up).
+//! **Invariants.** Time is monotonic and independent of the store's clock. Each request ends with
+//! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is [given
+//! up](Network::cancel_all).
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
@@ -24,10 +23,10 @@ use web_time::Instant;
 
 use crate::outbound::{Ended, Failure, Outbound, Request, Response};
 
-/// Of how many peers addresses are remembered that answers have told. A guess: what fifty lookups
-/// name.
+/// Maximum number of peers whose addresses, as named in answers, are remembered. A guess: the
+/// number that fifty lookups name.
 const ADDRESS_BOOK: usize = 2_048;
-/// The timer never sleeps for longer.
+/// Maximum sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Requests to peers in Kademlia's protocol.
@@ -35,32 +34,32 @@ pub(super) struct Network {
     pub(super) outbound: Outbound,
     pub(super) size: NetworkSize,
     requests: Requests,
-    askers: BTreeMap<RequestId, OperationId>,
+    operation_of: BTreeMap<RequestId, OperationId>,
     addresses: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
     timer: Delay,
     wake_at: Option<Duration>,
 }
 
-/// Name of a read or a sending that is under way.
+/// Id of a read or a send operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OperationId {
     Read(u64),
     Send(u64),
 }
 
-/// What has become of a request.
+/// Outcome of a request.
 #[derive(Debug)]
 pub(super) enum RequestOutcome {
     Answered(Response),
     Failed(Failure),
-    /// It was not answered in its time.
+    /// No answer until the request was over.
     Silent,
-    /// It is past its time, and may still be answered.
+    /// Past its time; may still be answered.
     Late,
 }
 
-/// Something that a request or a peer has come to.
+/// An event of a request or a peer.
 #[derive(Debug)]
 pub(super) enum NetworkEvent {
     Request {
@@ -69,9 +68,9 @@ pub(super) enum NetworkEvent {
         peer: PeerId,
         outcome: RequestOutcome,
     },
-    /// The peer answers no more.
+    /// The peer no longer answers and is to leave the routing table.
     Evict(PeerId),
-    /// The peer answers again, and was met at these addresses.
+    /// The peer answers again and returns to the routing table with these addresses.
     Readmit(PeerId, Vec<Multiaddr>),
 }
 
@@ -81,7 +80,7 @@ impl Network {
             outbound: Outbound::new(local, protocol),
             size: NetworkSize::default(),
             requests: Requests::default(),
-            askers: BTreeMap::new(),
+            operation_of: BTreeMap::new(),
             addresses: LruCache::new(ADDRESS_BOOK),
             started: Instant::now(),
             timer: Delay::new(Duration::ZERO),
@@ -89,7 +88,7 @@ impl Network {
         }
     }
 
-    /// The time since this began.
+    /// Time since creation.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -98,7 +97,7 @@ impl Network {
         &self.requests
     }
 
-    /// Sends all requests that an operation has to make now: `next` says to whom, and what.
+    /// Sends all requests of an operation that can be sent now. `next` returns the next one.
     pub(super) fn send(
         &mut self,
         operation: OperationId,
@@ -110,7 +109,7 @@ impl Network {
     ) {
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
-            self.askers.insert(id, operation);
+            self.operation_of.insert(id, operation);
             let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
@@ -119,23 +118,23 @@ impl Network {
 
     /// Whether an operation has requests under way.
     pub(super) fn is_asking(&self, operation: OperationId) -> bool {
-        self.askers.values().any(|asker| *asker == operation)
+        self.operation_of.values().any(|owner| *owner == operation)
     }
 
-    /// Ends all requests of an operation.
-    pub(super) fn give_up(&mut self, operation: OperationId) {
-        let ids = self.askers.iter().filter(|(_, asker)| **asker == operation);
+    /// Cancels all requests of an operation.
+    pub(super) fn cancel_all(&mut self, operation: OperationId) {
+        let ids = self.operation_of.iter().filter(|(_, owner)| **owner == operation);
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.askers.remove(&id);
+            self.operation_of.remove(&id);
             self.requests.cancel(id);
             self.outbound.cancel(id);
         }
     }
 
-    /// Takes note of the end of a request.
+    /// Handles the end of a request.
     pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
-        let (operation, now) = (self.askers.remove(&id)?, self.now());
+        let (operation, now) = (self.operation_of.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
                 self.requests.on_answer(id, now)?;
@@ -154,12 +153,12 @@ impl Network {
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 
-    /// A peer leaves the routing table with these addresses.
+    /// Remembers the addresses of a peer that leaves the routing table.
     pub(super) fn remember(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         self.addresses.insert(peer, addresses);
     }
 
-    /// What has come about because time has passed, or of peers. Wakes the task when there is more,
+    /// Returns the next event that is due because time has passed. Wakes the task for the next one,
     /// and at `wake_at`.
     pub(super) fn poll(
         &mut self,
@@ -168,8 +167,8 @@ impl Network {
     ) -> Poll<NetworkEvent> {
         let now = self.now();
         while let Some(finding) = self.requests.poll(now) {
-            if let Some(news) = self.on_finding(finding) {
-                return Poll::Ready(news);
+            if let Some(event) = self.on_finding(finding) {
+                return Poll::Ready(event);
             }
         }
         let wake_at = self.requests.next_at().into_iter().chain(wake_at).min();
@@ -187,10 +186,12 @@ impl Network {
 
     fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
         let (id, peer, operation, outcome) = match finding {
-            LookupEvent::Late(id, peer) => (id, peer, *self.askers.get(&id)?, RequestOutcome::Late),
+            LookupEvent::Late(id, peer) => {
+                (id, peer, *self.operation_of.get(&id)?, RequestOutcome::Late)
+            }
             LookupEvent::Over(id, peer) => {
                 self.outbound.cancel(id);
-                (id, peer, self.askers.remove(&id)?, RequestOutcome::Silent)
+                (id, peer, self.operation_of.remove(&id)?, RequestOutcome::Silent)
             }
             LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
             LookupEvent::Readmit(peer) => {
@@ -203,7 +204,7 @@ impl Network {
 }
 
 impl RequestOutcome {
-    /// What a failure says about the peer; `None` if this is none.
+    /// What a failed request says about the peer; `None` if it did not fail.
     pub(super) fn failure(&self) -> Option<lookup::Failure> {
         match self {
             Self::Failed(failure) => Some(failure.into()),

@@ -1,7 +1,8 @@
-//! What is under way in a behaviour: events come in, and what has ended in one part goes on in the next.
+//! Operations of a behaviour: events come in, and the result of one part goes to the next.
 //!
-//! **Invariants.** Of each kind only so many are under way at a time. The parts do not call one another: a read does not know what
-//! is done with what it has found, nor a write who looks up and sends.
+//! **Invariants.** The number of concurrent operations of each kind is bounded. No part starts an
+//! operation of another: a read does not know what its result is used for, and a write does not
+//! know how it is looked up and sent.
 
 use std::{
     task::{Context, Poll, ready},
@@ -17,7 +18,7 @@ use super::{
     env::Env,
     event::Event,
     network::{NetworkEvent, OperationId, RequestOutcome},
-    reading::{Ended, Reader, Reads},
+    reading::{ReadResult, Reader, Reads},
     replicate::Replicate,
     sending::{SendPurpose, Sends, Step},
     watches::Watches,
@@ -30,7 +31,7 @@ use crate::{
 };
 use smart_record_core::{RecordKey, Timestamp};
 
-/// Reads, sendings, and those for whom they are made.
+/// All operations under way.
 pub(super) struct Operations {
     reads: Reads,
     sends: Sends,
@@ -38,9 +39,9 @@ pub(super) struct Operations {
     watches: Watches,
     replicate: Option<Replicate>,
     admission: Admission,
-    /// Who waits until nothing is under way that clients have begun.
+    /// Replies to `close`, which wait until no client operation is under way.
     closing: Vec<Reply<()>>,
-    /// The ends of the handles that clients have.
+    /// Futures that resolve when a client's handle ends.
     handles: FuturesUnordered<Ending>,
 }
 
@@ -59,20 +60,20 @@ impl Operations {
         }
     }
 
-    /// Whether a client's command can be begun.
+    /// Whether another client command can start.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
         self.busy() < env.config.max_operations()
     }
 
-    /// How much is under way that clients have begun.
+    /// Number of client operations under way.
     fn busy(&self) -> usize {
         let busy = self.reads.count(Reader::is_client);
         let busy = busy.saturating_add(self.sends.count(SendPurpose::is_client));
         busy.saturating_add(self.writes.waiting())
     }
 
-    /// Tells those who wait for it that nothing is under way any more.
-    pub(super) fn tell_idle(&mut self) {
+    /// Replies to `close` if no client operation is under way.
+    pub(super) fn reply_to_close(&mut self) {
         if !self.closing.is_empty() && self.busy() == 0 {
             self.closing.drain(..).for_each(|reply| reply.send(Ok(())));
         }
@@ -85,11 +86,11 @@ impl Operations {
         match command {
             Command::Write(key, write, reply) => {
                 let next = self.writes.begin(env, key, write, reply);
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Command::Put(key, value, keeper, reply) => {
                 let next = Next::of(reply, self.writes.put(env, key, value, keeper));
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Command::Handle(ending) => self.handles.push(ending),
             Command::Read(key, options, reply) => {
@@ -105,28 +106,28 @@ impl Operations {
         }
     }
 
-    /// Does what follows from the end of a handle. Returns pending if none has ended that was not seen to.
+    /// Handles the end of a client's handle. Returns pending if no handle has ended.
     pub(super) fn poll_handles(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
-        // Without a handle there is none that could end.
+        // `FuturesUnordered` is ready with `None` while it is empty.
         let Poll::Ready(Some((key, keeper, end))) = self.handles.poll_next_unpin(cx) else {
             return Poll::Pending;
         };
         let next = self.writes.on_handle_ended(env, key, keeper, end);
-        self.carry_out(env, next);
+        self.run_next(env, next);
         Poll::Ready(())
     }
 
-    /// The last client is gone.
+    /// Handles the drop of the last client.
     pub(super) fn on_clients_gone(&mut self, env: &mut Env) {
         self.writes.clear();
         self.watches.clear();
         for id in self.reads.stop_resuming() {
-            self.go_on(env, OperationId::Read(id));
+            self.advance(env, OperationId::Read(id));
         }
         env.events.push_back(Event::ClientsGone);
     }
 
-    /// Takes care of an event of Kademlia, before the user is told of it.
+    /// Handles an event of Kademlia, before it is emitted to the user.
     pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
         match event {
             kad::Event::InboundRequest { request } => self.admission.on_request(env, request),
@@ -138,12 +139,12 @@ impl Operations {
         }
     }
 
-    /// Takes care of what requests and peers have come to.
-    pub(super) fn on_news(&mut self, env: &mut Env, news: NetworkEvent) {
-        match news {
+    /// Handles an event of a request or a peer.
+    pub(super) fn on_network_event(&mut self, env: &mut Env, event: NetworkEvent) {
+        match event {
             NetworkEvent::Evict(peer) => {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
-                    tracing::debug!(%peer, "answers no more and leaves the routing table");
+                    tracing::debug!(%peer, "removed from the routing table: it does not answer");
                     env.count(|c| &mut c.evicted, 1);
                     env.net.remember(peer, entry.node.value.into_vec());
                 }
@@ -159,24 +160,24 @@ impl Operations {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
                         if self.reads.on_outcome(env, worker, read, peer, outcome) {
-                            self.tell_watchers(env, read);
+                            self.show_interim(env, read);
                         }
-                        self.go_on(env, operation);
+                        self.advance(env, operation);
                     }
                     OperationId::Send(send) => {
                         let step = self.sends.on_outcome(env, send, id, peer, outcome);
-                        self.take_step(env, step);
+                        self.run_step(env, step);
                     }
                 }
-                // There may be room now.
-                for operation in std::mem::take(&mut env.starved) {
-                    self.go_on(env, operation);
+                // A request slot may be free now.
+                for operation in std::mem::take(&mut env.waiting_for_slot) {
+                    self.advance(env, operation);
                 }
             }
         }
     }
 
-    /// Ends something whose deadline has come. Returns whether there was one.
+    /// Handles one operation whose deadline has passed. Returns whether there was one.
     pub(super) fn on_time(&mut self, env: &mut Env) -> bool {
         let now = env.net.now();
         if self.reads.next_at().is_some_and(|at| at <= now) {
@@ -186,34 +187,34 @@ impl Operations {
         }
         if self.sends.next_at().is_some_and(|at| at <= now) {
             let step = self.sends.on_time(env, now);
-            self.take_step(env, step);
+            self.run_step(env, step);
             return true;
         }
         false
     }
 
-    /// When the next deadline comes, by the time of the [network](super::network::Network::now).
+    /// The next deadline, in the time of the [network](super::network::Network::now).
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
     }
 
-    fn go_on(&mut self, env: &mut Env, operation: OperationId) {
+    fn advance(&mut self, env: &mut Env, operation: OperationId) {
         match operation {
             OperationId::Read(id) => {
-                let ended = self.reads.go_on(env, id);
+                let ended = self.reads.advance(env, id);
                 self.end_reads(env, ended);
             }
             OperationId::Send(id) => {
-                let step = self.sends.go_on(env, id);
-                self.take_step(env, step);
+                let step = self.sends.advance(env, id);
+                self.run_step(env, step);
             }
         }
     }
 
-    fn take_step(&mut self, env: &mut Env, step: Option<Step>) {
+    fn run_step(&mut self, env: &mut Env, step: Option<Step>) {
         match step {
             Some(Step::Read(id, key)) => self.begin_read(env, key, Reader::Sending(id)),
-            Some(Step::Tell(reply, result)) => {
+            Some(Step::Reply(reply, result)) => {
                 if let Err(ClientError::NotAcknowledged(publication)) = &result {
                     self.writes.on_not_acknowledged(&publication.key, env.now());
                 }
@@ -228,8 +229,8 @@ impl Operations {
         self.end_reads(env, ended);
     }
 
-    /// Tells those who wait for a read, or watch its key, what it has found so far.
-    fn tell_watchers(&mut self, env: &Env, id: u64) {
+    /// Shows the interim result of a read to its stream and to watchers of its key.
+    fn show_interim(&mut self, env: &Env, id: u64) {
         self.reads.show(env, id);
         if let Some(lookup) = self.reads.found(id) {
             self.watches.on_found(env, lookup);
@@ -238,11 +239,11 @@ impl Operations {
 
     pub(super) fn on_store_event(&mut self, event: &StoreEvent) {
         if let StoreEvent::Stored { key, writers, .. } = event {
-            self.watches.touch(key, writers);
+            self.watches.mark_changed(key, writers);
         }
     }
 
-    /// Goes on with what was validated off the task.
+    /// Handles the next result of validation off the task.
     pub(super) fn poll_off_task(&mut self, env: &mut Env, cx: &mut Context<'_>) -> Poll<()> {
         let Some(worker) = self.admission.worker() else {
             return Poll::Pending;
@@ -255,22 +256,22 @@ impl Operations {
             Some(verdict) => {
                 let id = verdict.read;
                 if self.reads.on_verdict(verdict) {
-                    self.tell_watchers(env, id);
+                    self.show_interim(env, id);
                 }
-                self.go_on(env, OperationId::Read(id));
+                self.advance(env, OperationId::Read(id));
             }
             None => {
                 for id in self.reads.on_no_verdicts() {
-                    self.go_on(env, OperationId::Read(id));
+                    self.advance(env, OperationId::Read(id));
                 }
             }
         }
         Poll::Ready(())
     }
 
-    /// Stores the next piece of what was read. Returns whether there was one.
-    pub(super) fn keep_a_piece(&mut self, env: &mut Env) -> bool {
-        self.admission.keep_a_piece(env)
+    /// Stores the next piece of a record found by a read. Returns whether there was one.
+    pub(super) fn store_next_piece(&mut self, env: &mut Env) -> bool {
+        self.admission.store_next_piece(env)
     }
 
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
@@ -278,17 +279,17 @@ impl Operations {
         self.watches.on_clock_set_back(now);
     }
 
-    /// Does one thing that is due. Returns whether there was one.
-    pub(super) fn do_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
-        // Once all of what was read is stored.
-        if self.admission.has_kept_all() && self.watches.show_touched(env) {
+    /// Starts one operation that is due. Returns whether there was one.
+    pub(super) fn start_due(&mut self, env: &mut Env, now: Timestamp) -> bool {
+        // Watchers are notified once all pieces of a read record are stored.
+        if self.admission.has_stored_all() && self.watches.show_changed(env) {
             return true;
         }
         self.watches.expire(now);
         if self.may_refresh(env)
             && let Some(next) = self.writes.refresh(env, now)
         {
-            self.carry_out(env, next);
+            self.run_next(env, next);
             return true;
         }
         if self.may_replicate(env)
@@ -301,7 +302,7 @@ impl Operations {
             }
             return true;
         }
-        if self.may_ask(env)
+        if self.may_look_up(env)
             && let Some(key) = self.watches.due(now)
         {
             self.begin_read(env, key, Reader::Watch);
@@ -310,12 +311,13 @@ impl Operations {
         false
     }
 
-    /// When something is due next. What waits for something else to end is looked at again when that has.
+    /// When the next operation is due. Operations without a free slot are left out; the end of
+    /// another operation wakes the task.
     pub(super) fn next_at(&self, env: &Env) -> Option<Timestamp> {
         let own = self.writes.next_at().filter(|_| self.may_refresh(env));
         let replicate = self.replicate.as_ref().filter(|_| self.may_replicate(env));
         let replicate = replicate.map(Replicate::next_at);
-        let next = [own, self.watches.next_at(self.may_ask(env)), replicate];
+        let next = [own, self.watches.next_at(self.may_look_up(env)), replicate];
         next.into_iter().flatten().min()
     }
 
@@ -324,7 +326,7 @@ impl Operations {
         busy.saturating_add(self.writes.renewing()) < env.quarter()
     }
 
-    fn may_ask(&self, env: &Env) -> bool {
+    fn may_look_up(&self, env: &Env) -> bool {
         self.reads.count(|reader| matches!(reader, Reader::Watch)) < env.quarter()
     }
 
@@ -333,25 +335,26 @@ impl Operations {
         busy < env.quarter() && self.sends.repairing() < env.quarter()
     }
 
-    fn carry_out(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
+    fn run_next(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
         for next in next {
             match next {
                 Next::Resume(key) => self.begin_read(env, key, Reader::Resume),
                 Next::Send(record_put, sender) => {
                     let step = self.sends.begin(env, record_put, sender);
-                    self.take_step(env, step);
+                    self.run_step(env, step);
                 }
             }
         }
     }
 
-    fn end_reads(&mut self, env: &mut Env, ended: impl IntoIterator<Item = Ended>) {
+    fn end_reads(&mut self, env: &mut Env, ended: impl IntoIterator<Item = ReadResult>) {
         ended.into_iter().for_each(|ended| self.end_read(env, ended));
     }
 
-    /// Repairs, keeps here what was found, and hands it to whoever wanted it.
-    fn end_read(&mut self, env: &mut Env, ended: Ended) {
-        let Ended { lookup, reader, withheld, closest, silent, span } = ended;
+    /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
+    /// reader.
+    fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
+        let ReadResult { lookup, reader, withheld, closest, silent, span } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
@@ -362,10 +365,10 @@ impl Operations {
         }
         let (repairs, is_close) = lookup.repairs(&env.local);
         self.sends.repair(env, &lookup, &repairs);
-        self.admission.keep(env, &lookup, is_close);
+        self.admission.store_found(env, &lookup, is_close);
         if let Reader::Sending(id) = reader {
             let step = self.sends.on_read(env, id, &lookup, closest);
-            return self.take_step(env, step);
+            return self.run_step(env, step);
         }
         let is_large = lookup.may_be_sliced();
         let has_failed = lookup.has_failed();
@@ -388,22 +391,22 @@ impl Operations {
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
                 let next = self.writes.on_resumed(env, &reading);
-                self.carry_out(env, next);
+                self.run_next(env, next);
             }
             Reader::Watch => {
                 let found = (!has_failed).then_some(&reading.snapshot);
                 let value = reading.snapshot.value();
                 let ends_at =
-                    value.and_then(|value| env.end_of(&key, value, lifetime_ends_at, now));
-                self.watches.on_asked(&key, found, ends_at, now);
+                    value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
+                self.watches.on_looked_up(&key, found, ends_at, now);
             }
             Reader::Replication => self.end_replication(env, key, is_large),
-            Reader::Sending(_) | Reader::Told { .. } => {}
+            Reader::Sending(_) | Reader::Returned { .. } => {}
         }
     }
 
-    /// A stored record has been compared with what others have, and they have been sent what they lack. Of a record that
-    /// others show in slices only it cannot be told what they lack: they are sent all of it.
+    /// Handles the end of a replication read. The missing parts of a record that peers show in
+    /// slices are unknown, so its replicas are sent all of it.
     fn end_replication(&mut self, env: &mut Env, key: RecordKey, is_large: bool) {
         let stored = env.kad.store_mut().record(&key);
         let whole = stored.ok().flatten().filter(|_| is_large);
@@ -411,14 +414,14 @@ impl Operations {
             Some(record) => {
                 let record_put = RecordPut::of(&record, env.bounds.chunk_bytes);
                 let step = self.sends.begin(env, record_put, SendPurpose::Replication);
-                self.take_step(env, step);
+                self.run_step(env, step);
             }
             None => env.events.push_back(Event::Replicated { key }),
         }
     }
 }
 
-/// How reads that say nothing of it are carried out.
+/// Options of a read that does not set its own.
 fn read_options(env: &Env) -> ReadOptions {
     ReadOptions::new(env.config.read_policy(), env.config.read_deadline())
 }

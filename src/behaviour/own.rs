@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_shows() {
+    fn debug_output_contains_no_secret() {
         let keypair = Keypair::generate_ed25519();
         let mut spaces = OwnRecords::new(keypair.clone(), HOUR, DELAY);
         let key = RecordKey::new("/sr/a");
@@ -444,11 +444,11 @@ mod tests {
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), Some((key.clone(), Duty::Resend)));
         assert_eq!(spaces.due(NOW.saturating_add(HOUR)), None, "once");
         assert_eq!(spaces.due(NOW.saturating_add(2 * HOUR)), None);
-        assert!(!spaces.knows(&key), "nothing is left of it");
+        assert!(!spaces.knows(&key), "the expired space is dropped");
     }
 
     #[test]
-    fn what_is_kept_is_renewed_well_before_it_expires_until_withdrawn() {
+    fn a_kept_document_is_renewed_before_it_expires_until_withdrawn() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let ttl = Duration::from_secs(600);
         let first = write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), ttl));
@@ -468,12 +468,12 @@ mod tests {
             assert!(space.seq > first.seq());
         }
         spaces.write(&key, &Limits::default(), &Write::Withdraw, now).unwrap();
-        assert!(spaces.next_at().unwrap() > now.saturating_add(HOUR / 2), "no renewal any more");
+        assert!(spaces.next_at().unwrap() > now.saturating_add(HOUR / 2), "no further renewal");
         assert!(spaces.record(&key, now).unwrap().view(now).is_empty());
     }
 
     #[test]
-    fn new_peers_have_it_sent_once_soon_however_many_come() {
+    fn a_burst_of_new_peers_causes_one_early_send() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         for second in 0..100 {
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_twice_is_one_document_in_which_the_later_wins() {
+    fn documents_kept_by_one_handle_are_merged_and_the_later_wins() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let minutes = |n: u32| n * Duration::from_secs(60);
         for n in 0..100 {
@@ -500,7 +500,7 @@ mod tests {
             now = spaces.next_at().unwrap();
             assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
             spaces.renew(&key, now).unwrap();
-            assert_eq!(spaces.due(now), None, "once for both");
+            assert_eq!(spaces.due(now), None, "one renewal for both");
             let record = spaces.record(&key, now).unwrap();
             let (_, space) = record.spaces().next().unwrap();
             assert_eq!(space.updates().len(), 1, "renewals do not pile up");
@@ -510,7 +510,7 @@ mod tests {
             assert_eq!(view.expires_at, now.saturating_add(minutes(11)), "the longer of the two");
         }
         let published_at = now;
-        // What is published over it stays, also after the next renewals, until it expires.
+        // A document published over it stays until it expires, also after renewals.
         spaces
             .write(&key, &Limits::default(), &Write::Merge(says("now"), minutes(20)), now)
             .unwrap();
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn each_handle_keeps_its_own_and_what_is_written_over_another_s_is_taken_from_that() {
+    fn each_handle_keeps_its_own_document_without_the_parts_that_others_overwrote() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let [first, second] = [KeepId(1), KeepId(2)];
         write(&mut spaces, &key, Write::Keep(first, says("first"), HOUR));
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_life_says_when_all_is_signed_anew() {
+    fn the_shortest_lifetime_determines_the_renewal_of_all_documents() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let other = [("other", "x")].into_iter().collect();
         write(&mut spaces, &key, Write::Keep(KeepId(1), says("long"), 10 * HOUR));
@@ -568,13 +568,13 @@ mod tests {
             spaces.renew(&key, now).unwrap();
             assert_eq!(text_at(&spaces, &key, now).len(), 2);
         }
-        // Each lives for as long as it was given.
+        // Each document lives for its own lifetime.
         assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 6)).len(), 1);
         assert_eq!(text_at(&spaces, &key, now.saturating_add(10 * HOUR)).len(), 0);
     }
 
     #[test]
-    fn what_is_detached_is_kept_as_one() {
+    fn detached_documents_are_kept_as_one() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         for n in 0..50 {
             let name = format!("n{}", n % 3);
@@ -586,7 +586,7 @@ mod tests {
         let now = spaces.next_at().unwrap();
         spaces.renew(&key, now).unwrap();
         assert_eq!(text_at(&spaces, &key, now.saturating_add(HOUR / 2)).len(), 3);
-        // It has no handle to withdraw it, but goes with the space.
+        // It has no handle, but is withdrawn with the whole space.
         spaces.write(&key, &Limits::default(), &Write::Withdraw, now).unwrap();
         assert_eq!(spaces.due(now.saturating_add(HOUR / 2)), None, "no renewal");
         assert_eq!(spaces.renew(&key, now), Ok(()));
@@ -608,25 +608,29 @@ mod tests {
         assert_eq!(
             own.values(&key, &registry, now),
             Some(Bytes::from("b")),
-            "the newest that is good"
+            "the newest valid value"
         );
         own.detach(&key, KeepId(2), &registry);
         own.forget_kept(&key, KeepId(2));
-        assert_eq!(own.values(&key, &registry, now), Some(Bytes::from("b")), "it has no handle");
+        assert_eq!(
+            own.values(&key, &registry, now),
+            Some(Bytes::from("b")),
+            "detached values stay"
+        );
         own.forget_values(&key);
         assert_eq!(own.due(now.saturating_add(HOUR)), None);
         assert!(own.records.is_empty() && own.next_at().is_none());
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nothing() {
+    fn a_clock_that_is_set_back_does_not_stop_renewals() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let earlier = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(earlier);
         assert!(spaces.next_at().unwrap() <= earlier.saturating_add(HOUR / 2));
-        // Other peers would refuse what is signed now; it is tried again in case the clock was
-        // right before.
+        // Other peers would refuse what is signed now. The renewal is retried in case the earlier
+        // clock was right.
         assert!(spaces.is_ahead(&key, earlier) && spaces.renew(&key, earlier).is_err());
         spaces.on_clock_set_back(earlier.saturating_sub(24 * HOUR));
         assert!(spaces.next_at().unwrap() <= earlier.saturating_sub(23 * HOUR));
@@ -634,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn case_24_what_is_kept_is_signed_anew_at_once_when_the_clock_was_far_ahead() {
+    fn case_24_kept_documents_are_signed_anew_at_once_after_a_clock_far_ahead() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let right = NOW.saturating_sub(24 * HOUR);
@@ -650,13 +654,13 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_fails_is_tried_again_soon_and_then_less_often_until_it_works() {
+    fn a_failed_renewal_is_retried_with_growing_delays() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Keep(KeepId(0), says("x"), HOUR));
         let mut now = NOW.saturating_sub(24 * HOUR);
         spaces.on_clock_set_back(now);
         assert_eq!(spaces.due(now), Some((key.clone(), Duty::Renew)));
-        // No peer is reached, so nothing shows that the earlier clock was wrong.
+        // No peer is reached, so nothing proves that the earlier clock was wrong.
         let mut waits = Vec::new();
         for _ in 0..12 {
             assert!(spaces.renew(&key, now).is_err());
@@ -675,24 +679,24 @@ mod tests {
         spaces.renew(&key, now).unwrap();
         assert!(
             spaces.next_at().unwrap() >= now.saturating_add(HOUR * 3 / 8),
-            "a full half of its life"
+            "half of the lifetime, less the jitter"
         );
     }
 
     #[test]
-    fn peers_that_are_not_among_the_closest_are_told_by_their_distance() {
+    fn a_peer_beyond_the_farthest_of_the_closest_is_out_of_reach() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), 2 * HOUR));
         let at = |byte| RecordId([byte; 32]);
-        assert!(spaces.may_reach(&key, at(9)), "nobody has looked yet");
+        assert!(spaces.may_reach(&key, at(9)), "no lookup yet");
         spaces.set_reach(&key, Some(at(5)));
         assert!(spaces.may_reach(&key, at(4)) && !spaces.may_reach(&key, at(6)));
         assert!(spaces.due(NOW.saturating_add(HOUR)).is_some());
-        assert!(spaces.may_reach(&key, at(6)), "it is sent again, and peers may have gone");
+        assert!(spaces.may_reach(&key, at(6)), "reset with each send, because peers may have left");
     }
 
     #[test]
-    fn a_first_write_that_was_refused_is_forgotten_with_what_was_known_for_it() {
+    fn a_refused_first_write_leaves_no_space_behind() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         let nothing = SmartRecord::new(key.clone());
         spaces.resume(&key, &Limits::default(), &nothing);
@@ -711,7 +715,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_refused_leaves_no_trace() {
+    fn a_refused_write_leaves_no_trace() {
         let (mut spaces, key) = (spaces(), RecordKey::new("/sr/a"));
         write(&mut spaces, &key, Write::Merge(says("x"), HOUR));
         let before = spaces.record(&key, NOW);

@@ -1,9 +1,9 @@
-//! Reads, carried out over the network.
+//! Reads over the network.
 //!
-//! **Invariants.** A read is told once when it is settled, and once more at its end if it has
-//! learnt something since. It ends, whatever is answered: when the peers have been asked, when its
-//! policy is satisfied, when nobody waits for it any more, or at its deadline. One that ends before
-//! enough of the closest have answered says nothing about what there is not.
+//! **Invariants.** A read returns a result when it is settled, and another at its end if answers
+//! have arrived since. Every read ends: when all peers have been asked, when its policy is
+//! satisfied, when its caller is gone, or at its deadline. A read that ends before enough of the
+//! closest peers have answered proves no absence.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,70 +28,70 @@ use crate::{
 };
 use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 
-/// How long a read goes on in the background after it was told. A guess: longer than any request
-/// that is under way then may take.
+/// Maximum duration of a read in the background, after it has returned. A guess: longer than any
+/// request under way may take.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
-/// The reads that are under way.
+/// All reads under way.
 #[derive(Default)]
 pub(super) struct Reads {
     under_way: BTreeMap<u64, Operation>,
     next_id: u64,
 }
 
-/// A read that is under way.
+/// A read under way.
 struct Operation {
     read: Read,
     reader: Reader,
     deadline: Duration,
-    /// It was settled, and that was told.
-    is_told: bool,
-    /// Something was learnt since.
+    /// Whether it has settled and returned.
+    has_returned: bool,
+    /// Whether an answer has arrived since.
     has_news: bool,
     span: tracing::Span,
     begun: Begun,
 }
 
-/// What a read has come to.
-pub(super) struct Ended {
+/// The result of a read, when it is settled or at its end.
+pub(super) struct ReadResult {
     pub(super) lookup: RecordLookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
     /// The closest peers, sorted by distance.
     pub(super) closest: Closest,
-    /// Those of the closest that did not answer.
+    /// The closest peers that did not answer in time.
     pub(super) silent: Vec<PeerId>,
     pub(super) span: tracing::Span,
 }
 
-/// Whom a read is for.
+/// Recipient of the result of a read.
 pub(super) enum Reader {
     Client(ReadOptions, Reply<Reading>),
     Stream(ReadOptions, latest::LatestSender<Reading>),
-    /// An own space that is to be written to for the first time.
+    /// The first write to an own space.
     Resume,
-    /// A sending, which has to know whom it goes to and what they have.
+    /// A send operation, which needs the closest peers and what they have.
     Sending(u64),
     Watch,
     Replication,
-    /// Whoever it was for has been told.
-    Told {
+    /// The recipient has got its result; the read goes on in the background.
+    Returned {
         is_client: bool,
     },
 }
 
 impl Reader {
-    /// Whether it counts against what clients may have under way.
+    /// Whether the read counts towards the client operations.
     pub(super) const fn is_client(&self) -> bool {
         matches!(
             self,
-            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Told { is_client: true }
+            Self::Client(..) | Self::Stream(..) | Self::Resume | Self::Returned { is_client: true }
         )
     }
 
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Client(..) | Self::Stream(..) | Self::Told { .. } => Purpose::Client,
+            Self::Client(..) | Self::Stream(..) | Self::Returned { .. } => Purpose::Client,
             Self::Resume => Purpose::Resume,
             Self::Sending(_) => Purpose::Sending,
             Self::Watch => Purpose::Watch,
@@ -99,17 +99,17 @@ impl Reader {
         }
     }
 
-    /// Nothing is registered for the key.
+    /// Refuses a read because nothing is registered for the key.
     fn refuse(self, env: &mut Env, key: RecordKey, error: ValidationError) {
         match self {
             Self::Client(_, reply) => reply.send(Err(error.into())),
             Self::Replication => env.events.push_back(Event::Replicated { key }),
-            // The stream ends; the others are begun only where something is.
+            // The stream ends. The others start only for registered keys.
             Self::Stream(..)
             | Self::Resume
             | Self::Sending(_)
             | Self::Watch
-            | Self::Told { .. } => {}
+            | Self::Returned { .. } => {}
         }
     }
 
@@ -141,14 +141,14 @@ impl Reader {
 }
 
 impl Reads {
-    /// Begins a read. One of a watched key goes on from what is known of that.
+    /// Starts a read. A read for a watch starts from what the watch knows.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
         watches: &Watches,
         key: RecordKey,
         reader: Reader,
-    ) -> Option<Ended> {
+    ) -> Option<ReadResult> {
         let (now, options) = (env.now(), reader.options(env));
         let begun = env.meter.begin();
         let span = reader.span(&key);
@@ -170,24 +170,24 @@ impl Reads {
         let read = Read::new(lookup, search(env, &key, LookupKind::Value));
         let deadline = env.net.now().saturating_add(options.deadline());
         let operation =
-            Operation { read, reader, deadline, is_told: false, has_news: false, span, begun };
+            Operation { read, reader, deadline, has_returned: false, has_news: false, span, begun };
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.under_way.insert(id, operation);
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
-    /// How many there are for such readers.
+    /// Number of reads with a matching reader.
     pub(super) fn count(&self, is_one: impl Fn(&Reader) -> bool) -> usize {
         self.under_way.values().filter(|operation| is_one(&operation.reader)).count()
     }
 
-    /// What a read has found so far.
+    /// The interim result of a read.
     pub(super) fn found(&self, id: u64) -> Option<&RecordLookup> {
         self.under_way.get(&id).map(|operation| operation.read.answers())
     }
 
-    /// Shows whoever wants to see more than the end what a read has found so far.
+    /// Sends the interim result of a read to its stream, if it has one.
     pub(super) fn show(&self, env: &Env, id: u64) {
         if let Some(Operation { read, reader: Reader::Stream(_, sender), .. }) =
             self.under_way.get(&id)
@@ -199,21 +199,21 @@ impl Reads {
         }
     }
 
-    /// When the first deadline comes.
+    /// The next deadline.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.under_way.values().map(|operation| operation.deadline).min()
     }
 
-    /// Ends a read whose deadline has come.
-    pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<Ended> {
+    /// Ends one read whose deadline has passed.
+    pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<ReadResult> {
         let mut late = self.under_way.iter_mut().filter(|(_, operation)| operation.deadline <= now);
         let (id, operation) = late.next()?;
         let id = *id;
         operation.read.time_out();
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
-    /// A request of a read has come to something. Returns whether that was news.
+    /// Handles the outcome of a request. Returns whether it brought news.
     pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
@@ -235,7 +235,7 @@ impl Reads {
                 match answer.record {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
-                        tracing::trace!(%peer, "has nothing");
+                        tracing::trace!(%peer, "peer has no record");
                         operation.read.on_nothing(peer);
                         false
                     }
@@ -243,37 +243,37 @@ impl Reads {
             }
             RequestOutcome::Failed(Failure::Invalid(error)) => {
                 let error = ValidationError::from(Malformed::other(error));
-                operation.on_said(peer, Err(error), None)
+                operation.on_checked_answer(peer, Err(error), None)
             }
             RequestOutcome::Failed(error) => {
-                tracing::debug!(%peer, %error, "no answer");
+                tracing::debug!(%peer, %error, "request failed");
                 false
             }
             RequestOutcome::Late => {
-                tracing::trace!(%peer, "is late");
+                tracing::trace!(%peer, "answer is late");
                 operation.read.on_late(&peer);
                 false
             }
             RequestOutcome::Silent => {
-                tracing::debug!(%peer, "is silent");
+                tracing::debug!(%peer, "no answer in time");
                 false
             }
         }
     }
 
-    /// An answer has been checked elsewhere. Returns whether that was news.
+    /// Handles the verdict on an answer that was checked off the task. Returns whether it was news.
     pub(super) fn on_verdict(&mut self, verdict: AnswerVerdict) -> bool {
-        let AnswerVerdict { read, peer, expires_at, said } = verdict;
+        let AnswerVerdict { read, peer, expires_at, shown } = verdict;
         let Some(operation) = self.under_way.get_mut(&read) else {
             return false;
         };
         let _in_span = operation.span.clone().entered();
         operation.read.on_checked();
-        operation.on_said(peer, said, expires_at)
+        operation.on_checked_answer(peer, shown, expires_at)
     }
 
-    /// What checks answers elsewhere has come to its end: those that it had are lost. Returns the
-    /// reads that had some there.
+    /// Handles the end of the worker: its answers are lost. Returns the reads that had answers
+    /// there.
     pub(super) fn on_no_verdicts(&mut self) -> Vec<u64> {
         let mut lost = Vec::new();
         for (id, operation) in &mut self.under_way {
@@ -284,8 +284,7 @@ impl Reads {
         lost
     }
 
-    /// Nobody writes any more: what own spaces say already need not be known. Returns the reads
-    /// that this ends.
+    /// Ends the reads for first writes, because no client is left. Returns their ids.
     pub(super) fn stop_resuming(&mut self) -> Vec<u64> {
         let resuming =
             self.under_way.iter_mut().filter(|(_, it)| matches!(it.reader, Reader::Resume));
@@ -296,11 +295,11 @@ impl Reads {
         ended.collect()
     }
 
-    /// Asks whom it has to ask, and tells what the read has come to if it is settled now, or over.
-    pub(super) fn go_on(&mut self, env: &mut Env, id: u64) -> Option<Ended> {
+    /// Sends the next requests of a read. Returns its result if it has just settled, or is over.
+    pub(super) fn advance(&mut self, env: &mut Env, id: u64) -> Option<ReadResult> {
         let operation = self.under_way.get_mut(&id)?;
         let _in_span = operation.span.clone().entered();
-        if !operation.is_told && operation.reader.is_gone() {
+        if !operation.has_returned && operation.reader.is_gone() {
             operation.read.end_early();
         }
         let name = OperationId::Read(id);
@@ -313,30 +312,30 @@ impl Reads {
         let now = env.net.now();
         let is_settled = read.is_settled(env.net.requests(), &env.net.size, now);
         if read.is_over(&env.net.size) {
-            env.net.give_up(name);
+            env.net.cancel_all(name);
             let operation = self.under_way.remove(&id)?;
             operation.read.search().measure(&mut env.net.size);
-            let is_worth_telling = !operation.is_told || operation.has_news;
-            return is_worth_telling.then(|| operation.end(env));
+            let has_result = !operation.has_returned || operation.has_news;
+            return has_result.then(|| operation.end(env));
         }
         if !env.net.is_asking(name) {
-            // It waits for a place.
-            env.starved.insert(name);
+            // Waits for a free request slot.
+            env.waiting_for_slot.insert(name);
         }
-        if !is_settled || operation.is_told {
+        if !is_settled || operation.has_returned {
             return None;
         }
-        operation.is_told = true;
+        operation.has_returned = true;
         operation.has_news = false;
         operation.deadline = now.saturating_add(BACKGROUND);
         let is_client = operation.reader.is_client();
-        let reader = std::mem::replace(&mut operation.reader, Reader::Told { is_client });
-        Some(operation.tell(env, reader))
+        let reader = std::mem::replace(&mut operation.reader, Reader::Returned { is_client });
+        Some(operation.result(env, reader))
     }
 }
 
 impl Operation {
-    /// An answer has come with a record in it. Returns whether that was news.
+    /// Handles an answer with a record. Returns whether it was news.
     fn on_found(
         &mut self,
         env: &mut Env,
@@ -352,7 +351,7 @@ impl Operation {
         let mut value = record.value;
         if let Some(worker) = worker {
             let key = lookup.key().clone();
-            let known = lookup.joined().known_of(&value);
+            let known = lookup.joined().relevant_to(&value);
             match worker.answers.give(ReadAnswer { read: id, peer, key, value, expires_at, known })
             {
                 Ok(()) => {
@@ -362,41 +361,41 @@ impl Operation {
                 Err((answer, _)) => value = answer.value,
             }
         }
-        let said = lookup.joined().check(lookup.key(), value, now);
-        self.on_said(peer, said, expires_at)
+        let shown = lookup.joined().check(lookup.key(), value, now);
+        self.on_checked_answer(peer, shown, expires_at)
     }
 
-    fn on_said(
+    fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        said: Result<crate::query::Said, ValidationError>,
+        shown: Result<crate::query::CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
-        match &said {
-            Err(error) => tracing::debug!(%peer, %error, "a bad answer"),
-            Ok(_) => tracing::trace!(%peer, "a good answer"),
+        match &shown {
+            Err(error) => tracing::debug!(%peer, %error, "invalid answer"),
+            Ok(_) => tracing::trace!(%peer, "valid answer"),
         }
-        // Even what is no news may show that a peer is behind.
+        // An answer without news may show that a peer is behind.
         self.has_news = true;
-        self.read.on_said(peer, said, expires_at)
+        self.read.on_checked_answer(peer, shown, expires_at)
     }
 
-    /// What the read has come to at its end.
-    fn end(mut self, env: &mut Env) -> Ended {
-        let reader = std::mem::replace(&mut self.reader, Reader::Told { is_client: false });
-        self.tell(env, reader)
+    /// Returns the result of a read that is over.
+    fn end(mut self, env: &mut Env) -> ReadResult {
+        let reader = std::mem::replace(&mut self.reader, Reader::Returned { is_client: false });
+        self.result(env, reader)
     }
 
-    /// What the read has come to by now.
-    fn tell(&mut self, env: &mut Env, reader: Reader) -> Ended {
+    /// Returns the result of a read as of now.
+    fn result(&mut self, env: &mut Env, reader: Reader) -> ReadResult {
         let search = self.read.search();
         let lookup = self.read.answers().clone();
-        let is_first = !matches!(reader, Reader::Told { .. });
+        let is_first = !matches!(reader, Reader::Returned { .. });
         if is_first {
             env.meter.end(Timed::Read(reader.purpose()), self.begun);
             env.meter.note(Amount::Lookups(reader.purpose(), lookup.lookups()));
             env.count(|c| &mut c.reads, 1);
-            // The first was counted when it began.
+            // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
             let peers = search.implausible(&env.net.size);
             if !peers.is_empty() {
@@ -405,26 +404,29 @@ impl Operation {
         }
         let now = env.now();
         let record = lookup.joined().record();
-        let mut withheld = record.map(|record| env.known.meet(record, now)).unwrap_or_default();
-        // Nobody is accused of withholding what was not asked for to the end, or may stand in
-        // another slice.
+        let mut withheld = record.map(|record| env.known.observe(record, now)).unwrap_or_default();
+        // An absent space counts as withheld only if the read is complete and the record not
+        // sliced.
         let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
         withheld.retain(|withheld| {
-            is_first && lookup.was_heard() && (tells_absence || withheld.found.is_some())
+            is_first && lookup.has_answers() && (tells_absence || withheld.found.is_some())
         });
         if !withheld.is_empty() {
             env.count(|c| &mut c.withheld, withheld.len());
-            tracing::debug!(writers = withheld.len(), "less was found than was seen before");
+            tracing::debug!(
+                writers = withheld.len(),
+                "the read found older or fewer updates than were seen before"
+            );
             let (key, writers) = (lookup.key().clone(), withheld.clone());
             env.events.push_back(Event::Withheld { key, writers });
         }
         let closest = Closest::of(search, &env.net.size);
         let silent = search.silent();
-        Ended { lookup, reader, withheld, closest, silent, span: self.span.clone() }
+        ReadResult { lookup, reader, withheld, closest, silent, span: self.span.clone() }
     }
 }
 
-/// A search for the peers closest to a key, from those in the routing table.
+/// Returns a lookup of the peers closest to a key, which starts from those in the routing table.
 pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);

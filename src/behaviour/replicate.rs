@@ -1,11 +1,13 @@
-//! When which stored record is replicated.
+//! Schedule of the replication of stored records.
 //!
-//! Kademlia's own job takes a snapshot of everything once an interval and sends it in a burst, stale by then; and
-//! any inbound PUT, junk too, takes its key out of the next run. This one walks through the store, a record at a time.
+//! Kademlia's own job takes a snapshot of all records once per interval and sends it in a burst,
+//! when parts of it are stale. Any inbound PUT, even of an invalid record, takes its key out of the
+//! next run. This schedule walks through the store, one record at a time.
 //!
-//! **Invariants.** Every record has its turn once an interval, as of that moment. Nothing that a stranger sends
-//! takes a record's turn away. The replica of rank `n`, counted by distance from the key, takes every `n + 1`st of its
-//! turns, so 20 replicas together replicate a record 3.6 times an interval instead of 20 times.
+//! **Invariants.** Every record has one turn per interval, with its content at that moment. No
+//! input of other peers changes the turns. The replica of rank `n`, counted by distance from the
+//! key, takes every `n + 1`st turn of a record, so 20 replicas together replicate it 3.6 times per
+//! interval instead of 20 times.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -17,14 +19,14 @@ use super::env::Env;
 use crate::store::storage::RecordId;
 use smart_record_core::{RecordKey, Timestamp};
 
-/// The shortest time between two turns: with more records than fit, an interval takes longer.
+/// Minimum time between two turns. With too many records for that, an interval takes longer.
 const SHORTEST: Duration = Duration::from_millis(5);
 
-/// The walk through the store.
+/// A cursor that walks through the store.
 #[derive(Debug)]
 pub(super) struct Replicate {
     interval: Duration,
-    /// The record whose turn was the last.
+    /// The last record that had its turn.
     cursor: Option<RecordId>,
     next_at: Timestamp,
     round: u64,
@@ -32,7 +34,7 @@ pub(super) struct Replicate {
 
 impl Replicate {
     pub(super) fn new(interval: Duration, now: Timestamp) -> Self {
-        // Not at once: a node that has just started knows nobody.
+        // A node that has just started knows no peers.
         let half = interval.checked_div(2).unwrap_or_default();
         Self { interval, cursor: None, next_at: now.saturating_add(half), round: 0 }
     }
@@ -41,7 +43,7 @@ impl Replicate {
         self.next_at
     }
 
-    /// If it is time, the record after which the next turn is, out of so many.
+    /// Returns the cursor if the next turn is due. `records` is the number of stored records.
     fn due(&mut self, now: Timestamp, records: usize) -> Option<Option<RecordId>> {
         if self.next_at > now.saturating_add(self.interval) {
             // The clock was set back.
@@ -56,41 +58,43 @@ impl Replicate {
         Some(self.cursor)
     }
 
-    /// Gives the next stored record its turn, if it is time. Returns its key if the turn is ours to take.
+    /// Gives the next stored record its turn, if it is due. Returns its key if this replica takes
+    /// the turn.
     pub(super) fn take_turn(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<RecordKey>> {
-        // With an empty store it is nobody's turn, and the next is in an interval.
+        // With an empty store, the next turn is an interval later.
         let store = env.kad.store_mut();
         let cursor = self.due(now, store.usage().records)?;
         let mut next = store.next_record(cursor);
         if matches!(next, Ok(None)) {
-            self.took(None);
+            self.move_cursor(None);
             next = store.next_record(None);
         }
         let (id, key) = match next {
             Ok(Some(next)) => next,
             Ok(None) => return Some(None),
             Err(error) => {
-                tracing::warn!(%error, "replication begins anew");
-                self.took(None);
+                tracing::warn!(%error, "replication starts over: the store could not be read");
+                self.move_cursor(None);
                 return Some(None);
             }
         };
-        self.took(Some(id));
+        self.move_cursor(Some(id));
         let rank = rank(env, &key);
         let is_ours = self.is_ours(&key, rank);
-        tracing::trace!(%key, rank, is_ours, "a stored record has its turn");
+        tracing::trace!(%key, rank, is_ours, "replication turn");
         Some(is_ours.then_some(key))
     }
 
-    /// This was the record's turn; `None`: there was none left, so that the next is the first again.
-    fn took(&mut self, record: Option<RecordId>) {
+    /// Moves the cursor after a turn. `None`: the end was reached, and the next record is the
+    /// first.
+    fn move_cursor(&mut self, record: Option<RecordId>) {
         self.cursor = record;
         if record.is_none() {
             self.round = self.round.wrapping_add(1);
         }
     }
 
-    /// Whether the replica of this rank takes the turn.
+    /// Whether the replica of this rank takes the current turn.
     fn is_ours(&self, key: &RecordKey, rank: usize) -> bool {
         let [offset, ..] = key.digest();
         let every = u64::try_from(rank).unwrap_or(u64::MAX).saturating_add(1);
@@ -98,7 +102,7 @@ impl Replicate {
     }
 }
 
-/// How many peers that we know are closer to the key than we are.
+/// Rank of this node: the number of known peers closer to the key.
 fn rank(env: &mut Env, key: &RecordKey) -> usize {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let ours = KBucketKey::from(env.local).distance(&target);
@@ -122,20 +126,20 @@ mod tests {
         for n in 0..60_u8 {
             let before = n.checked_sub(1).map(|n| RecordId([n; 32]));
             assert_eq!(replicate.due(now, 60), Some(before));
-            replicate.took(Some(RecordId([n; 32])));
+            replicate.move_cursor(Some(RecordId([n; 32])));
             assert_eq!(replicate.due(now, 60), None, "one at a time");
             now = now.saturating_add(HOUR / 60);
         }
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nothing() {
+    fn a_clock_that_is_set_back_does_not_stop_replication() {
         let mut replicate = Replicate::new(HOUR, NOW);
         assert!(replicate.due(NOW.saturating_sub(24 * HOUR), 1).is_some());
     }
 
     #[test]
-    fn together_the_ranks_take_a_few_turns_an_interval_and_each_takes_some() {
+    fn all_ranks_together_take_3_6_turns_per_interval_and_each_takes_some() {
         let mut replicate = Replicate::new(HOUR, NOW);
         let key = RecordKey::new("/sr/a");
         let mut turns = [0_usize; 20];
@@ -143,7 +147,7 @@ mod tests {
             for (rank, turns) in turns.iter_mut().enumerate() {
                 *turns += usize::from(replicate.is_ours(&key, rank));
             }
-            replicate.took(None);
+            replicate.move_cursor(None);
         }
         assert_eq!(turns[0], 1_000);
         assert!(turns.iter().all(|turns| *turns >= 49));
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_store_is_looked_at_once_an_interval() {
+    fn an_empty_store_is_checked_once_per_interval() {
         let interval = Duration::from_secs(60);
         let mut replicate = Replicate::new(interval, NOW);
         for _ in 0..3 {

@@ -1,7 +1,8 @@
-//! The highest position that was ever seen of each writer, so that whoever withholds or rolls back is noticed.
+//! The highest position seen of each writer, to detect withheld and rolled back updates.
 //!
-//! **Invariants.** What is known of a writer under a key only rises while it is remembered. The number of writers is
-//! bounded, and with it that of keys, because none is remembered without a writer; the keys used longest ago are forgotten first.
+//! **Invariants.** The position of a writer under a key only rises while it is remembered. The
+//! number of writers is bounded, and with it that of keys, because a key is remembered only with a
+//! writer. The least recently used keys are forgotten first.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +24,9 @@ impl RollbackMemory {
         Self { keys: LruCache::new_unbounded(), writers: 0, max }
     }
 
-    /// Takes note of a record, and says whose newest update in it is behind what was seen before.
-    pub(super) fn meet(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+    /// Remembers the positions of a record. Returns the writers whose newest update in it is older
+    /// than one seen before.
+    pub(super) fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let withheld = self.compare(record, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
@@ -59,7 +61,8 @@ impl RollbackMemory {
         }
     }
 
-    /// Whose newest update in `record` is behind what was seen before and would still be kept.
+    /// The writers whose newest update in `record` is older than one seen before that would still
+    /// be retained.
     fn compare(&self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let Some(entry) = self.keys.peek(record.key()) else {
             return Vec::new();
@@ -92,7 +95,7 @@ mod tests {
     fn signer(key: &str) -> SpaceSigner {
         let mut signer =
             SpaceSigner::new(key.into(), Keypair::generate_ed25519(), Limits::default());
-        // It has never written before, so nothing older has to be outlived.
+        // It has never written before, so no older update has to be outlived.
         signer.resume(&SmartRecord::new(key.into()));
         signer
     }
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_noticed_until_what_it_hides_has_expired() {
+    fn a_rollback_is_detected_until_the_hidden_update_expires() {
         let (mut known, mut alice) = (RollbackMemory::new(10), signer("/sr/a"));
         let old = says(&mut alice, "old");
         let new = says(&mut alice, "new");
@@ -111,42 +114,46 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.meet(&old, NOW), []);
-        assert_eq!(known.meet(&new, NOW), []);
+        assert_eq!(known.observe(&old, NOW), []);
+        assert_eq!(known.observe(&new, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.meet(&old, NOW), [rollback]);
+        assert_eq!(known.observe(&old, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.meet(&nothing, NOW), [silence]);
-        assert_eq!(known.meet(&nothing, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(known.observe(&nothing, NOW), [silence]);
+        assert_eq!(known.observe(&nothing, NOW.saturating_add(MINUTE)), []);
     }
 
     #[test]
-    fn keys_under_which_nothing_was_found_are_not_remembered() {
+    fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.meet(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
+            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
         }
         assert_eq!(known.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.meet(&record, NOW);
+        known.observe(&record, NOW);
         assert_eq!((known.keys.len(), known.writers), (1, 1));
-        known.meet(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
-        assert_eq!((known.keys.len(), known.writers), (0, 0), "nor those of which all has expired");
+        known.observe(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
+        assert_eq!(
+            (known.keys.len(), known.writers),
+            (0, 0),
+            "keys with expired updates only are forgotten"
+        );
     }
 
     #[test]
-    fn memory_is_bounded_and_the_keys_used_longest_ago_go() {
+    fn memory_is_bounded_and_the_least_recently_used_keys_are_forgotten() {
         let mut known = RollbackMemory::new(2);
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.meet(record, NOW);
+            known.observe(record, NOW);
         }
         assert_eq!((known.keys.len(), known.writers), (2, 2));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.meet(&nothing("/sr/a"), NOW), [], "forgotten");
-        assert_eq!(known.meet(&nothing("/sr/c"), NOW).len(), 1);
+        assert_eq!(known.observe(&nothing("/sr/a"), NOW), [], "forgotten");
+        assert_eq!(known.observe(&nothing("/sr/c"), NOW).len(), 1);
     }
 }

@@ -1,10 +1,8 @@
-//! Records on their way to the peers closest to their keys, and repairs to those that were found
-//! behind.
+//! Sending of records to the peers closest to their keys, and repairs of peers that are behind.
 //!
-//! **Invariants.** What goes out has no publisher, so that those who write receive what others
-//! write. Repairs are bounded in number, and nobody is sent again and again what it does not take.
-//! A sending is told once: when enough peers have taken it, when there is nobody left, or at its
-//! deadline.
+//! **Invariants.** Records are sent without publisher, so that writers receive what others write.
+//! The number of repairs is bounded, and so is their rate per peer. A write returns once: when
+//! enough peers have acknowledged it, when no peer is left, or at its deadline.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,73 +25,73 @@ use super::{
     repairs::Repairs,
 };
 use crate::{
-    client::{ClientError, Publication, ReplicaState, Reply, Teller},
+    client::{ClientError, ProgressSender, Publication, ReplicaState, Reply},
     meter::Amount,
     outbound::{Record, Request},
-    query::{Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, Said, WritePolicy},
+    query::{CheckedAnswer, Delivery, JoinedAnswers, RecordLookup, RecordPut, Repair, WritePolicy},
 };
 use smart_record_core::{Namespace, RecordKey, SmartRecord};
 
-/// How long a sending goes on in the background after it was told. A guess: longer than the chunks
-/// of a large board take.
+/// Maximum duration of a send operation in the background, after the write has returned. A guess:
+/// longer than the chunks of a large board take.
 const BACKGROUND: Duration = Duration::from_secs(30);
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+/// Minimum lifetime sent: less than a second would be encoded as zero, which means no expiry.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// The sendings that are under way, and who was sent what was lacking.
+/// All send operations under way, and the recent repairs.
 pub(super) struct Sends {
     under_way: BTreeMap<u64, Sending>,
     next_id: u64,
     repairs: Repairs,
 }
 
-/// Whom a sending is for.
+/// Purpose of a send operation.
 pub(super) enum SendPurpose {
     Client(Reply<Publication>, Publication),
     Repair,
     Refresh,
     Replication,
-    /// The client has been told.
-    Told,
+    /// The client has got its result; the send operation goes on in the background.
+    Returned,
 }
 
-/// A sending that is under way.
+/// A send operation under way.
 struct Sending {
     content: RecordPut,
     delivery: Delivery,
     target: Target,
-    /// Requests of the search, as opposed to those that deliver.
+    /// Requests of the lookup; all others deliver.
     searching: BTreeSet<RequestId>,
     sender: SendPurpose,
-    /// What the client learns afterwards.
+    /// Follow-up of a client's write.
     follow_up: Option<FollowUp>,
     deadline: Duration,
     span: tracing::Span,
 }
 
-/// To whom it goes.
+/// Recipients of a send operation.
 #[derive(Debug)]
 enum Target {
-    /// A read will tell.
+    /// A read will determine them.
     Read,
-    /// A search will tell.
+    /// A lookup will determine them.
     Search(lookup::Lookup),
-    /// It is known: of the peers that it goes to so many are sure to answer. Those that an earlier
-    /// read or write has found are a guess.
+    /// They are known. `answering`: the number of them that have answered recently. `is_guess`:
+    /// they come from an earlier read or write.
     Known { answering: usize, is_guess: bool },
 }
 
-/// What a sending wants done next.
+/// Next step of a send operation.
 pub(super) enum Step {
-    /// A read of the key, for this sending.
+    /// Read the key for this send operation.
     Read(u64, RecordKey),
-    /// A client is to be told.
-    Tell(Reply<Publication>, Result<Publication, ClientError>),
+    /// Reply to the client.
+    Reply(Reply<Publication>, Result<Publication, ClientError>),
 }
 
 impl SendPurpose {
     pub(super) const fn is_client(&self) -> bool {
-        matches!(self, Self::Client(..) | Self::Told)
+        matches!(self, Self::Client(..) | Self::Returned)
     }
 
     fn span(&self, record_put: &RecordPut) -> tracing::Span {
@@ -103,12 +101,12 @@ impl SendPurpose {
             Self::Repair => (None, Some("repair")),
             Self::Refresh => (None, Some("refresh")),
             Self::Replication => (None, Some("replication")),
-            Self::Told => (None, None),
+            Self::Returned => (None, None),
         };
         tracing::debug_span!(parent: parent, "put", %key, chunks, purpose)
     }
 
-    /// Whether it brings others what they lack.
+    /// Whether it repairs other peers.
     const fn is_repair(&self) -> bool {
         matches!(self, Self::Repair | Self::Replication)
     }
@@ -119,7 +117,7 @@ impl Sends {
         Self { under_way: BTreeMap::new(), next_id: 0, repairs: Repairs::new() }
     }
 
-    /// Sends it to its peers, or if it has none to those closest to the key.
+    /// Starts to send a record to its peers or, if it has none, to the peers closest to the key.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
@@ -133,9 +131,9 @@ impl Sends {
         let deadline = env.net.now().saturating_add(env.config.write_deadline());
         let (sender, follow_up) = match sender {
             SendPurpose::Client(reply, mut publication) => {
-                let teller = Teller::default();
-                publication.follower = teller.follower();
-                let follow_up = FollowUp::new(teller, publication.content.clone());
+                let progress = ProgressSender::default();
+                publication.receiver = progress.receiver();
+                let follow_up = FollowUp::new(progress, publication.content.clone());
                 (SendPurpose::Client(reply, publication), Some(follow_up))
             }
             sender => (sender, None),
@@ -166,7 +164,7 @@ impl Sends {
                 sending.target = target(env, &sending.content);
                 let joining = env.holders.joining(&sending.content.key);
                 let chunks = whole(env, &sending.content, None);
-                let peers = sending.delivery.to(joining, &chunks);
+                let peers = sending.delivery.add_recipients(joining, &chunks);
                 sending.note(peers, ReplicaState::Sent);
                 sending.deliver(env, OperationId::Send(id));
             }
@@ -174,10 +172,10 @@ impl Sends {
         let key = &sending.content.key;
         let read = matches!(sending.target, Target::Read).then(|| Step::Read(id, key.clone()));
         self.under_way.insert(id, sending);
-        read.or_else(|| self.go_on(env, id))
+        read.or_else(|| self.advance(env, id))
     }
 
-    /// Sends peers what a read has shown that they lack.
+    /// Sends the repairs that follow from a read.
     pub(super) fn repair(&mut self, env: &mut Env, lookup: &RecordLookup, repairs: &[Repair]) {
         let now = env.now();
         let expires_at = match lookup.joined().record() {
@@ -186,7 +184,7 @@ impl Sends {
         };
         for Repair { peers, chunks } in repairs {
             if self.repairing() >= env.quarter() {
-                // Another read will find that it is still lacking.
+                // Another read will find the same.
                 env.count(|c| &mut c.repairs_postponed, peers.len());
                 continue;
             }
@@ -194,52 +192,53 @@ impl Sends {
             let key = lookup.key();
             let mut admitted = peers.clone();
             admitted.retain(|peer| {
-                let had = lookup.said(peer).map_or(0, Said::fingerprint);
+                let had = lookup.shown(peer).map_or(0, CheckedAnswer::fingerprint);
                 self.repairs.admit(key, *peer, had, sent, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
             env.count(|c| &mut c.repairs_postponed, put_off);
             if !admitted.is_empty() {
                 let record_put = RecordPut::new(key.clone(), chunks.clone(), expires_at);
-                // With peers there is nothing to read, and nobody to tell.
+                // With given peers, there is neither a read nor a reply.
                 let _ = self.begin(env, record_put.to(admitted), SendPurpose::Repair);
             }
         }
     }
 
-    /// How many there are for such senders.
+    /// Number of send operations with a matching purpose.
     pub(super) fn count(&self, is_one: impl Fn(&SendPurpose) -> bool) -> usize {
         self.under_way.values().filter(|sending| is_one(&sending.sender)).count()
     }
 
-    /// How many repairs are under way.
+    /// Number of repairs under way.
     pub(super) fn repairing(&self) -> usize {
         self.count(SendPurpose::is_repair)
     }
 
-    /// When the first deadline comes.
+    /// The next deadline.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.under_way.values().map(Sending::next_at).min()
     }
 
-    /// Ends a sending whose deadline has come, or has it go on in the background; or asks back.
+    /// Handles one send operation that is due: its deadline has passed, or a check of the follow-up
+    /// is due.
     pub(super) fn on_time(&mut self, env: &mut Env, now: Duration) -> Option<Step> {
         let mut due = self.under_way.iter_mut().filter(|(_, sending)| sending.next_at() <= now);
         let (id, sending) = due.next()?;
         let id = *id;
         if sending.deadline > now {
-            return self.go_on(env, id);
+            return self.advance(env, id);
         }
         if matches!(sending.sender, SendPurpose::Client(..)) {
-            return sending.tell(now);
+            return sending.reply(now);
         }
         sending.delivery.stop();
         sending.follow_up = None;
         sending.target = Target::Known { answering: 0, is_guess: false };
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
-    /// A read for a sending has come to an end.
+    /// Handles the result of the read for a send operation.
     pub(super) fn on_read(
         &mut self,
         env: &mut Env,
@@ -251,21 +250,22 @@ impl Sends {
         let chunks = whole(env, &sending.content, lookup.joined().record());
         if lookup.joined().exceeds(env.bounds.chunk_bytes) {
             for peer in &closest.replicas {
-                // Of a holder that keeps the last PUT, what it has shown is sent along.
-                if let Some(Said::Record(had)) = lookup.said(peer)
+                // A holder that may keep only the last PUT is sent its own content along with the
+                // write.
+                if let Some(CheckedAnswer::Record(had)) = lookup.shown(peer)
                     && !env.holders.joins(peer)
                     && let Some(both) = together(env, &sending.content, [had])
                 {
-                    let peers = sending.delivery.to(vec![*peer], &[both].into());
+                    let peers = sending.delivery.add_recipients(vec![*peer], &[both].into());
                     sending.note(peers, ReplicaState::Sent);
                 }
             }
         }
         sending.send_to(closest, &chunks, false);
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
-    /// A request of a sending has come to something.
+    /// Handles the outcome of a request.
     pub(super) fn on_outcome(
         &mut self,
         env: &mut Env,
@@ -296,11 +296,11 @@ impl Sends {
         if !is_late {
             sending.searching.remove(&request);
         }
-        self.go_on(env, id)
+        self.advance(env, id)
     }
 
-    /// Asks and sends what is to be asked and sent now, and ends the sending if nothing is left.
-    pub(super) fn go_on(&mut self, env: &mut Env, id: u64) -> Option<Step> {
+    /// Sends the next requests, and ends the send operation if nothing is left to do.
+    pub(super) fn advance(&mut self, env: &mut Env, id: u64) -> Option<Step> {
         let sending = self.under_way.get_mut(&id)?;
         let _in_span = sending.span.clone().entered();
         let name = OperationId::Send(id);
@@ -313,22 +313,22 @@ impl Sends {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
             if sending.delivery.is_over() && is_guess && !has_majority {
-                // Those who were the closest are gone: others are, now.
+                // The guessed peers do not take it, so the closest are looked up again.
                 env.holders.forget(sending.delivery.key());
                 sending.target = target(env, &sending.content);
                 if matches!(sending.target, Target::Read) {
                     return Some(Step::Read(id, sending.content.key.clone()));
                 }
-                return self.go_on(env, id);
+                return self.advance(env, id);
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
             let step = match is_over || is_enough {
-                true => sending.tell(env.net.now()),
+                true => sending.reply(env.net.now()),
                 false => None,
             };
             if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
-                env.net.give_up(name);
+                env.net.cancel_all(name);
                 self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
                 return step;
             }
@@ -337,15 +337,15 @@ impl Sends {
             }
         }
         if !env.net.is_asking(name) && !sending.is_waiting() {
-            // It waits for a place.
-            env.starved.insert(name);
+            // Waits for a free request slot.
+            env.waiting_for_slot.insert(name);
         }
         None
     }
 }
 
 impl Sending {
-    /// Looks for the closest peers, if nothing has told them yet.
+    /// Looks up the closest peers, if a lookup determines them.
     fn search(&mut self, env: &mut Env, name: OperationId) {
         let Self { target: Target::Search(search), searching, delivery, .. } = self else {
             return;
@@ -373,24 +373,24 @@ impl Sending {
         let key = Bytes::copy_from_slice(delivery.key().as_bytes());
         env.net.send(name, |requests, _, now| {
             let (id, peer, value) = delivery.next(requests, now)?;
-            tracing::trace!(%peer, bytes = value.len(), "sends a chunk");
-            // Whoever is named as publisher does not receive what others write.
+            tracing::trace!(%peer, bytes = value.len(), "sending a chunk");
+            // A peer named as publisher would not receive what others write.
             let record = Record { value, publisher: None, ttl: left };
             Some((id, peer, Request::PutValue { key: key.clone(), record }))
         });
     }
 
-    /// To whom it goes is known.
+    /// Sets the recipients.
     fn send_to(&mut self, closest: Closest, chunks: &Arc<[Bytes]>, is_guess: bool) {
         self.target = Target::Known { answering: closest.answered, is_guess };
-        let peers = self.delivery.to(closest.replicas, chunks);
+        let peers = self.delivery.add_recipients(closest.replicas, chunks);
         self.note(peers, ReplicaState::Sent);
     }
 
     fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome) {
         let state = match outcome {
             RequestOutcome::Answered(_) => {
-                tracing::trace!(%peer, "has taken a chunk");
+                tracing::trace!(%peer, "chunk acknowledged");
                 if !self.delivery.on_taken(peer) {
                     return;
                 }
@@ -398,7 +398,7 @@ impl Sending {
             }
             RequestOutcome::Late => return,
             RequestOutcome::Failed(ref error) => {
-                tracing::debug!(%peer, %error, "has not taken a chunk");
+                tracing::debug!(%peer, %error, "chunk not acknowledged");
                 self.delivery.on_failure(&peer);
                 match outcome.failure() {
                     Some(lookup::Failure::Invalid | lookup::Failure::Unsupported) => {
@@ -417,27 +417,28 @@ impl Sending {
 
     fn note(&self, peers: impl IntoIterator<Item = PeerId>, state: ReplicaState) {
         if let Some(follow_up) = &self.follow_up {
-            follow_up.tell(peers, state);
+            follow_up.report(peers, state);
         }
     }
 
-    /// Whether it waits for something else than room for a request.
+    /// Whether it waits for something other than a free request slot.
     fn is_waiting(&self) -> bool {
         matches!(self.target, Target::Read) || self.delivery.is_over()
     }
 
-    /// When its deadline comes, or somebody is to be asked back.
+    /// When the deadline or the next check of the follow-up is due.
     fn next_at(&self) -> Duration {
         let check = self.follow_up.as_ref().and_then(FollowUp::next_at);
         check.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
-    /// Tells the client, if there is one that was not told; then it goes on in the background.
-    fn tell(&mut self, now: Duration) -> Option<Step> {
+    /// Returns the reply to the client, if it has not got one yet. The send operation then goes on
+    /// in the background.
+    fn reply(&mut self, now: Duration) -> Option<Step> {
         if !matches!(self.sender, SendPurpose::Client(..)) {
             return None;
         }
-        let sender = std::mem::replace(&mut self.sender, SendPurpose::Told);
+        let sender = std::mem::replace(&mut self.sender, SendPurpose::Returned);
         let SendPurpose::Client(reply, publication) = sender else {
             return None;
         };
@@ -452,13 +453,13 @@ impl Sending {
             true => Err(ClientError::NotAcknowledged(Box::new(publication))),
             false => Ok(publication),
         };
-        Some(Step::Tell(reply, result))
+        Some(Step::Reply(reply, result))
     }
 
     fn end(self, env: &mut Env) {
         let key = self.delivery.key().clone();
         let peers = self.delivery.taken();
-        tracing::debug!(peers = peers.len(), "sending");
+        tracing::debug!(peers = peers.len(), "sent");
         match self.sender {
             SendPurpose::Repair => {
                 env.count(|c| &mut c.repairs, peers.len());
@@ -473,13 +474,14 @@ impl Sending {
                 env.events.push_back(Event::Refreshed { key, peers });
             }
             SendPurpose::Replication => env.events.push_back(Event::Replicated { key }),
-            // The client was told.
-            SendPurpose::Client(..) | SendPurpose::Told => {}
+            // The client has got its reply.
+            SendPurpose::Client(..) | SendPurpose::Returned => {}
         }
     }
 }
 
-/// Who tells to whom it goes: spaces are read first, because what others have is sent along.
+/// How the recipients are determined. Spaces are read first, because what others have is sent
+/// along.
 fn target(env: &mut Env, record_put: &RecordPut) -> Target {
     match env.registry.resolve(&record_put.key) {
         Ok(Namespace::Spaces(_)) => Target::Read,
@@ -490,8 +492,7 @@ fn target(env: &mut Env, record_put: &RecordPut) -> Target {
     }
 }
 
-/// What is sent: all that is known of the record if it fits into one packet, and otherwise what was
-/// written.
+/// What is sent: the whole known record if it fits into one packet, otherwise what was written.
 fn whole(env: &mut Env, record_put: &RecordPut, read: Option<&SmartRecord>) -> Arc<[Bytes]> {
     let stored = env.kad.store_mut().record(&record_put.key).ok().flatten();
     match together(env, record_put, read.into_iter().chain(&stored)) {
@@ -500,7 +501,7 @@ fn whole(env: &mut Env, record_put: &RecordPut, read: Option<&SmartRecord>) -> A
     }
 }
 
-/// What was written, joined with what else is known; `None` if it is no smart record, or does not
+/// The written record joined with what else is known. `None` if it is no smart record, or does not
 /// fit into one packet.
 fn together<'a>(
     env: &Env,
@@ -515,7 +516,7 @@ fn together<'a>(
     all.record().filter(|_| is_small).map(SmartRecord::encode).map(Bytes::from)
 }
 
-/// A number by which what is sent is recognised when it is sent again.
+/// Hash that identifies what is sent.
 fn fingerprint(chunks: &[Bytes]) -> u64 {
     let mut hasher = DefaultHasher::new();
     chunks.hash(&mut hasher);

@@ -1,9 +1,9 @@
-//! The keys that clients watch.
+//! Watched keys and their subscribers.
 //!
-//! **Invariants.** Subscribers of one key share what is known of it and the lookups for it. Each is told when what is to
-//! be seen has changed, and only then; the first thing that it is told may be that there is nothing. What is known of a record
-//! stays within its limits. Of the keys that are to be looked up the one that has waited longest comes first; the work does
-//! not grow with their number.
+//! **Invariants.** Subscribers of one key share its known content and its lookups. A subscriber is
+//! notified when the visible content changes, and only then; the first notification may say that
+//! there is none. The known content of a record stays within its limits. The key that waits longest
+//! is looked up first; the work per step does not grow with the number of keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -21,24 +21,24 @@ use crate::{
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
-/// For how long after news a key is looked up as often as it may be.
-const LIVELY: Duration = Duration::from_secs(60);
-/// How often keys are looked for that nobody watches any more.
+/// How long after news a key is looked up at the shortest interval.
+const LIVELY_PERIOD: Duration = Duration::from_secs(60);
+/// Interval in which keys without subscribers are removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Watched {
     joined: JoinedAnswers,
-    /// When a value that is not a smart record ends; `None` if it does not, or there is none.
+    /// When the value expires; `None` if it does not, if there is none, and for smart records.
     value_ends_at: Option<Timestamp>,
     subscribers: Vec<LatestSender<Arc<Snapshot>>>,
-    /// What subscribers were told last, and what was to be seen of it.
-    told: Option<(View, Arc<Snapshot>)>,
-    /// Whether the network has been asked once.
-    was_asked: bool,
-    /// How long after a lookup the next one is.
+    /// The last notification and its view.
+    shown: Option<(View, Arc<Snapshot>)>,
+    /// Whether a lookup has ended.
+    was_looked_up: bool,
+    /// Delay from one lookup to the next.
     interval: Duration,
-    /// When there was news, or the watch began.
+    /// Time of the last news, or of the start of the watch.
     news_at: Timestamp,
 }
 
@@ -48,12 +48,12 @@ pub(super) struct Watches {
     interval: Duration,
     longest_interval: Duration,
     keys: BTreeMap<RecordKey, Watched>,
-    /// When which key is looked up.
+    /// Keys by the time of their next lookup.
     lookups: DeadlineQueue,
-    /// When something that is to be seen expires.
+    /// Keys by the time when visible content expires next.
     ends: DeadlineQueue,
-    /// Whose spaces our own store has learnt of, and nobody was told yet.
-    touched: BTreeMap<RecordKey, BTreeSet<PeerId>>,
+    /// Changes in the local store that subscribers have not been notified of: writers by key.
+    changed: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
 }
 
@@ -69,13 +69,13 @@ impl Watches {
             keys: BTreeMap::new(),
             lookups: DeadlineQueue::default(),
             ends: DeadlineQueue::default(),
-            touched: BTreeMap::new(),
+            changed: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
         }
     }
 
-    /// Adds a subscriber. Returns whether it is the key's first, of which what is known should be told with
-    /// [`on_record`](Self::on_record) or [`on_value`](Self::on_value).
+    /// Adds a subscriber. Returns whether it is the first of the key. The caller should then add
+    /// the stored content with [`on_record`](Self::on_record) or [`on_value`](Self::on_value).
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
@@ -95,15 +95,15 @@ impl Watches {
                     joined,
                     value_ends_at: None,
                     subscribers: Vec::new(),
-                    told: None,
-                    was_asked: false,
+                    shown: None,
+                    was_looked_up: false,
                     interval: self.interval,
                     news_at: now,
                 };
                 (place.insert(watched), true)
             }
         };
-        if let Some((_, snapshot)) = &watched.told {
+        if let Some((_, snapshot)) = &watched.shown {
             sender.send(snapshot.clone());
         }
         watched.subscribers.retain(|subscriber| !subscriber.is_closed());
@@ -111,7 +111,7 @@ impl Watches {
         Ok(is_first)
     }
 
-    /// Adds a subscriber, and tells it what is known.
+    /// Adds a subscriber, and sends it what is known.
     pub(super) fn watch(
         &mut self,
         env: &mut Env,
@@ -119,25 +119,26 @@ impl Watches {
         sender: LatestSender<Arc<Snapshot>>,
     ) {
         let now = env.now();
-        tracing::debug!(%key, "watched");
+        tracing::debug!(%key, "watch started");
         match self.add(key.clone(), sender, &env.registry, now) {
             Ok(true) => self.show(env, &key, None),
             Ok(false) => {}
-            // The stream ends.
-            Err(error) => tracing::debug!(%error, %key, "not watched"),
+            // The subscriber's stream ends.
+            Err(error) => tracing::debug!(%error, %key, "watch refused"),
         }
     }
 
-    /// Tells those who watch the next key of which the store has learnt what that is. Returns whether there was one.
-    pub(super) fn show_touched(&mut self, env: &mut Env) -> bool {
-        let Some((key, writers)) = self.touched() else {
+    /// Notifies the subscribers of the next key that has changed in the local store. Returns
+    /// whether there was one.
+    pub(super) fn show_changed(&mut self, env: &mut Env) -> bool {
+        let Some((key, writers)) = self.next_changed() else {
             return false;
         };
         self.show(env, &key, Some(&writers));
         true
     }
 
-    /// Tells those who watch a key what is stored under it here, of a smart record the spaces of these writers, or of all.
+    /// Adds what is stored under a key: of a smart record, the spaces of `writers`, or all.
     fn show(&mut self, env: &mut Env, key: &RecordKey, writers: Option<&BTreeSet<PeerId>>) {
         let now = env.now();
         let store = env.kad.store_mut();
@@ -149,13 +150,13 @@ impl Watches {
             Ok(Some(record)) => self.on_record(key, &record, now),
             Ok(None) => {
                 if let Ok(Some(stored)) = store.value(key) {
-                    // More may be known than what is stored here.
+                    // More may be known than is stored.
                     let known = self.value(key, now);
                     let best = known.and_then(|(known, _)| {
                         env.registry.consolidate(key, &[&stored.value, known]).ok()
                     });
                     let best = best.map_or(stored.value, Bytes::from);
-                    let ends_at = env.end_of(key, &best, stored.expires_at, now);
+                    let ends_at = env.value_expiry(key, &best, stored.expires_at, now);
                     self.on_value(key, Some(best), ends_at, now);
                 }
             }
@@ -166,15 +167,15 @@ impl Watches {
     /// Adds what is known under a key to a lookup of it.
     pub(super) fn recall(&self, lookup: &mut RecordLookup, now: Timestamp) {
         if let Some(record) = self.record(lookup.key()) {
-            // So that nothing of it is verified again, and none of it is news.
+            // It is then not verified again, and is no news to the lookup.
             lookup.on_known(record);
         } else if let Some((value, ends_at)) = self.value(lookup.key(), now) {
-            // What lives is not forgotten because nobody says it for once, nor for something worse.
+            // A known value stays until it expires, even if an answer lacks it or has a worse one.
             lookup.on_known_value(value, ends_at, now);
         }
     }
 
-    /// The smart record under a key as it is known.
+    /// The known smart record under a key.
     fn record(&self, key: &RecordKey) -> Option<&SmartRecord> {
         self.keys.get(key)?.joined.record()
     }
@@ -184,30 +185,31 @@ impl Watches {
         *self = Self::with_intervals(self.interval, self.longest_interval);
     }
 
-    /// Our own store has learnt of these writers under a key. Who watches it is told when the store has nothing more to tell for
-    /// now.
-    pub(super) fn touch(&mut self, key: &RecordKey, writers: &[PeerId]) {
+    /// Marks spaces that have changed in the local store. Subscribers are notified once the store
+    /// reports no more changes for now.
+    pub(super) fn mark_changed(&mut self, key: &RecordKey, writers: &[PeerId]) {
         if self.keys.contains_key(key) {
-            self.touched.entry(key.clone()).or_default().extend(writers);
+            self.changed.entry(key.clone()).or_default().extend(writers);
         }
     }
 
-    /// A key of which the store has learnt, and whose spaces have changed there since it was named the last time.
-    fn touched(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
-        self.touched.pop_first()
+    /// Returns a key that has changed in the local store, and the writers whose spaces have changed
+    /// since it was last returned.
+    fn next_changed(&mut self) -> Option<(RecordKey, BTreeSet<PeerId>)> {
+        self.changed.pop_first()
     }
 
-    /// A smart record is known to be at least this.
+    /// Joins a record into what is known, and notifies subscribers.
     fn on_record(&mut self, key: &RecordKey, record: &SmartRecord, now: Timestamp) {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.join(record);
-            // The clock may have been set back since a read began with this.
+            // The clock may have been set back since the read started.
             watched.forget_future(now);
-            self.tell(key, now);
+            self.notify(key, now);
         }
     }
 
-    /// What is known under a key and not a smart record, if it lives; with its end, if it has one.
+    /// The known value under a key that has not expired, and its expiry. `None` for smart records.
     fn value(&self, key: &RecordKey, now: Timestamp) -> Option<(&Bytes, Option<Timestamp>)> {
         let watched = self.keys.get(key)?;
         let JoinedAnswers::Value(_, Some(value)) = &watched.joined else {
@@ -217,7 +219,7 @@ impl Watches {
         lives.then_some((value, watched.value_ends_at))
     }
 
-    /// A value of another kind, and when it ends, is the best that is known now.
+    /// Sets the best known value and its expiry, and notifies subscribers.
     fn on_value(
         &mut self,
         key: &RecordKey,
@@ -228,13 +230,13 @@ impl Watches {
         if let Some(watched) = self.keys.get_mut(key) {
             watched.joined.set_value(value);
             watched.value_ends_at = ends_at;
-            self.tell(key, now);
+            self.notify(key, now);
         }
     }
 
-    /// The key has been looked up, with this result unless that failed. For other records than smart ones it has been put
-    /// together with what was [known](Self::value) before; `ends_at` is when it ends, if it does.
-    pub(super) fn on_asked(
+    /// Handles the end of a lookup. `found` is `None` if it failed. A value in it was combined with
+    /// the [known](Self::value) one; `ends_at` is its expiry.
+    pub(super) fn on_looked_up(
         &mut self,
         key: &RecordKey,
         found: Option<&Snapshot>,
@@ -242,15 +244,15 @@ impl Watches {
         now: Timestamp,
     ) {
         let Some(watched) = self.keys.get_mut(key) else {
-            // Nobody has watched it any more.
+            // The key has no subscribers any more.
             return;
         };
-        let is_lively = now.saturating_since(watched.news_at) < LIVELY;
+        let is_lively = now.saturating_since(watched.news_at) < LIVELY_PERIOD;
         let slower = watched.interval.saturating_mul(2).min(self.longest_interval);
         watched.interval = if is_lively { self.interval } else { slower };
         self.lookups.set(key, Some(now.saturating_add(watched.interval)));
         if let Some(found) = found {
-            watched.was_asked = true;
+            watched.was_looked_up = true;
             match &found.content {
                 Content::Record(record) => self.on_record(key, record, now),
                 Content::Value(value) => self.on_value(key, value.clone(), ends_at, now),
@@ -258,7 +260,7 @@ impl Watches {
         }
     }
 
-    /// A lookup, whoever has asked for it, has found so much by now. What has not been found says nothing.
+    /// Adds the interim result of any read of the key. What it lacks proves nothing.
     pub(super) fn on_found(&mut self, env: &Env, lookup: &RecordLookup) {
         let (key, now) = (lookup.key(), env.now());
         if !self.keys.contains_key(key) {
@@ -271,39 +273,39 @@ impl Watches {
                 let best = known
                     .and_then(|(known, _)| env.registry.consolidate(key, &[known, value]).ok());
                 let best = best.map_or_else(|| value.clone(), Bytes::from);
-                let ends_at = env.end_of(key, &best, lookup.expires_at(), now);
+                let ends_at = env.value_expiry(key, &best, lookup.expires_at(), now);
                 self.on_value(key, Some(best), ends_at, now);
             }
             JoinedAnswers::Value(_, None) => {}
         }
     }
 
-    fn tell(&mut self, key: &RecordKey, now: Timestamp) {
+    fn notify(&mut self, key: &RecordKey, now: Timestamp) {
         let Some(watched) = self.keys.get_mut(key) else {
             return;
         };
         let before = watched.news_at;
-        self.ends.set(key, watched.tell(key, now));
+        self.ends.set(key, watched.notify(key, now));
         let soon = now.saturating_add(self.interval);
         if watched.news_at != before && self.lookups.at(key).is_some_and(|at| at > soon) {
-            // There may be more to come.
+            // More news may follow.
             self.lookups.set(key, Some(soon));
         }
     }
 
-    /// When there is something to do next: to look something up, which may have to wait for others, or to tell.
-    pub(super) fn next_at(&self, may_ask: bool) -> Option<Timestamp> {
-        let lookup = self.lookups.next_at().filter(|_| may_ask);
+    /// When the next lookup or expiry is due. `may_look_up`: whether a lookup could start.
+    pub(super) fn next_at(&self, may_look_up: bool) -> Option<Timestamp> {
+        let lookup = self.lookups.next_at().filter(|_| may_look_up);
         lookup.into_iter().chain(self.ends.next_at()).min()
     }
 
-    /// Tells what has changed because something has expired, and forgets keys that nobody watches any more.
+    /// Notifies subscribers of expired content, and removes keys without subscribers.
     pub(super) fn expire(&mut self, now: Timestamp) {
         while let Some(key) = self.ends.due(now) {
             self.ends.set(&key, None);
-            self.tell(&key, now);
+            self.notify(&key, now);
         }
-        // Unless the clock was set back.
+        // A sweep time too far ahead means that the clock was set back.
         if now < self.sweep_at && self.sweep_at <= now.saturating_add(SWEEP) {
             return;
         }
@@ -318,26 +320,26 @@ impl Watches {
         self.keys.remove(key);
         self.lookups.set(key, None);
         self.ends.set(key, None);
-        self.touched.remove(key);
+        self.changed.remove(key);
     }
 
-    /// The clock was set back: nothing waits for longer than it would have from now on, and what comes from the future is
-    /// forgotten.
+    /// Adjusts to a clock that was set back: nothing waits longer than from the new time on, and
+    /// updates from the future are forgotten.
     pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.keys.keys().cloned().collect();
         for key in keys {
             if let Some(watched) = self.keys.get_mut(&key) {
                 watched.forget_future(now);
             }
-            // Unless it is being looked up.
+            // A key that is not in the queue is being looked up.
             if self.lookups.has(&key) {
                 self.lookups.set(&key, Some(now));
             }
-            self.tell(&key, now);
+            self.notify(&key, now);
         }
     }
 
-    /// A key that is to be looked up now.
+    /// Returns a key whose lookup is due.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<RecordKey> {
         loop {
             let key = self.lookups.due(now)?;
@@ -356,15 +358,16 @@ impl Watches {
 }
 
 impl Watched {
-    /// Forgets what replicas would take for the future.
+    /// Forgets updates that are too far in the future.
     fn forget_future(&mut self, now: Timestamp) {
         if let JoinedAnswers::Record(rules, record) = &mut self.joined {
             record.forget_after(now.saturating_add(rules.limits().max_clock_skew()));
         }
     }
 
-    /// Tells the subscribers what is to be seen, if that has changed. Returns when something of it expires.
-    fn tell(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
+    /// Notifies the subscribers if the visible content has changed. Returns when visible content
+    /// expires next.
+    fn notify(&mut self, key: &RecordKey, now: Timestamp) -> Option<Timestamp> {
         if self.value_ends_at.is_some_and(|at| at <= now) {
             self.joined.set_value(None);
             self.value_ends_at = None;
@@ -373,16 +376,16 @@ impl Watched {
         let snapshot = Snapshot::new(key.clone(), self.joined.clone(), now);
         let view = snapshot.view();
         let ends_at = next_change(&view, now).or(self.value_ends_at);
-        let is_news = match &self.told {
-            Some((seen, told)) => *seen != view || told.value() != snapshot.value(),
-            None => self.was_asked || !snapshot.is_empty(),
+        let is_news = match &self.shown {
+            Some((seen, shown)) => *seen != view || shown.value() != snapshot.value(),
+            None => self.was_looked_up || !snapshot.is_empty(),
         };
         if !is_news {
             return ends_at;
         }
         self.news_at = now;
         let snapshot = Arc::new(snapshot);
-        self.told = Some((view, snapshot.clone()));
+        self.shown = Some((view, snapshot.clone()));
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.send(snapshot.clone());
@@ -419,12 +422,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn subscribers_are_told_of_changes_and_expiry_and_nothing_else() {
+    fn subscribers_are_notified_of_changes_and_expiry_only() {
         let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
         let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, mut first) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(true));
-        let told = |stream: &mut latest::LatestReceiver<Arc<Snapshot>>| {
+        let shown = |stream: &mut latest::LatestReceiver<Arc<Snapshot>>| {
             stream.next().now_or_never().flatten().map(|snapshot| snapshot.view().len())
         };
 
@@ -434,25 +437,25 @@ mod tests {
         let document = [("a", short), ("b", Node::from("long"))].into_iter().collect();
         signer.merge(document, NOW, 20 * SECOND).unwrap();
         let record = signer.record(NOW);
-        assert_eq!(told(&mut first), None);
+        assert_eq!(shown(&mut first), None);
         watches.on_record(&key, &record, NOW);
-        assert_eq!(told(&mut first), Some(1));
+        assert_eq!(shown(&mut first), Some(1));
         watches.on_record(&key, &record, NOW);
-        assert_eq!(told(&mut first), None, "nothing has changed");
+        assert_eq!(shown(&mut first), None, "nothing has changed");
 
         let (sender, mut second) = latest::channel();
         assert_eq!(watches.add(key.clone(), sender, &registry, NOW), Ok(false));
-        assert_eq!(told(&mut second), Some(1), "what is known at once");
+        assert_eq!(shown(&mut second), Some(1), "the known content at once");
 
         assert_eq!(watches.due(NOW), Some(key.clone()));
         assert_eq!(watches.due(NOW), None, "one lookup for both");
-        watches.on_asked(&key, None, None, NOW);
+        watches.on_looked_up(&key, None, None, NOW);
 
         for (seconds, writers) in [(5, 1), (20, 0)] {
             let now = NOW.saturating_add(seconds * SECOND);
             watches.expire(now);
-            assert_eq!(told(&mut first), Some(writers), "after {seconds} s");
-            assert_eq!(told(&mut second), Some(writers));
+            assert_eq!(shown(&mut first), Some(writers), "after {seconds} s");
+            assert_eq!(shown(&mut second), Some(writers));
         }
         drop((first, second));
         watches.expire(NOW.saturating_add(10 * SWEEP));
@@ -461,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_longest_is_looked_up_first() {
+    fn the_key_that_waits_longest_is_looked_up_first() {
         let registry = Registry::default();
         let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let keys: Vec<_> = (0..100).map(|n| RecordKey::new(format!("/sr/{n:03}"))).collect();
@@ -471,16 +474,16 @@ mod tests {
             watches.add(key.clone(), sender, &registry, NOW).unwrap();
             subscribers.push(subscriber);
         }
-        // Each lookup takes so long that the first keys are due again before the last have had their turn.
+        // Lookups take so long that the first keys are due again before the last were looked up.
         let mut asked = std::collections::BTreeSet::new();
         for turn in 0..200 {
             let now = NOW.saturating_add(turn * SECOND);
             let key = watches.due(now).unwrap();
             assert!(!watches.lookups.has(&key), "it is being looked up");
-            watches.on_asked(&key, None, None, now);
+            watches.on_looked_up(&key, None, None, now);
             asked.insert(key);
             if turn == 99 {
-                assert_eq!(asked.len(), 100, "each has had its turn");
+                assert_eq!(asked.len(), 100, "each was looked up");
             }
         }
         watches.on_clock_set_back(NOW.saturating_sub(1_000 * SECOND));
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_what_the_store_has_learnt_is_told_of_once() {
+    fn a_burst_of_store_changes_causes_one_notification_per_key() {
         let [a, b, unwatched] = ["/sr/a", "/sr/b", "/sr/c"].map(RecordKey::new);
         let writers: Vec<_> = std::iter::repeat_with(PeerId::random).take(3).collect();
         let mut watches = Watches::with_intervals(SECOND, SECOND);
@@ -501,18 +504,18 @@ mod tests {
             subscriber
         });
         for writer in &writers {
-            watches.touch(&a, &[*writer]);
+            watches.mark_changed(&a, &[*writer]);
         }
-        watches.touch(&b, &[]);
-        watches.touch(&unwatched, &writers);
-        assert_eq!(watches.touched(), Some((a, writers.into_iter().collect())));
-        assert_eq!(watches.touched(), Some((b, BTreeSet::new())));
-        assert_eq!(watches.touched(), None);
+        watches.mark_changed(&b, &[]);
+        watches.mark_changed(&unwatched, &writers);
+        assert_eq!(watches.next_changed(), Some((a, writers.into_iter().collect())));
+        assert_eq!(watches.next_changed(), Some((b, BTreeSet::new())));
+        assert_eq!(watches.next_changed(), None);
         drop(subscribers);
     }
 
     #[test]
-    fn what_is_known_of_a_watched_record_stays_within_its_limits() {
+    fn the_known_content_of_a_watched_record_stays_within_its_limits() {
         let key = RecordKey::new("/sr/a");
         let limits = Limits::default().with_spaces_per_record(8).with_updates_per_space(4);
         let rules = SpaceRules::new(limits.clone(), Open);
@@ -520,7 +523,7 @@ mod tests {
         let mut watches = Watches::with_intervals(10 * SECOND, 10 * SECOND);
         let (sender, _subscriber) = latest::channel();
         watches.add(key.clone(), sender, &registry, NOW).unwrap();
-        // One who writes every second, and a liar who comes with a new writer every time.
+        // A writer that writes every second, and an attacker with a new writer each time.
         let mut honest = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), limits.clone());
         for second in 0..30 {
             let now = NOW.saturating_add(second * SECOND);
@@ -535,7 +538,7 @@ mod tests {
                     content: Content::Record(signer.record(now)),
                     at: now,
                 };
-                watches.on_asked(&key, Some(&snapshot), None, now);
+                watches.on_looked_up(&key, Some(&snapshot), None, now);
             }
         }
         let record = watches.record(&key).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Validates inbound records and answers to reads.
 //!
-//! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and the
-//! behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
+//! **Invariants.** The worker has no access to the store: it makes [`ValidatedRecord`] values, and
+//! the behaviour inserts them. It ends with the behaviour. A validator that panics affects only the
 //! record it was validating. The queues are bounded.
 
 use std::{
@@ -21,7 +21,7 @@ use libp2p_identity::PeerId;
 use super::{config::BehaviourConfig, inbound::InboundRefusal};
 use crate::{
     meter::{Meter, Timed},
-    query::{JoinedAnswers, Said},
+    query::{CheckedAnswer, JoinedAnswers},
     store::ValidatedRecord,
 };
 use smart_record_core::{Clock, RecordKey, Registry, Timestamp, ValidationError};
@@ -81,7 +81,7 @@ pub(super) struct AnswerVerdict {
     pub(super) read: u64,
     pub(super) peer: PeerId,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) said: Result<Said, ValidationError>,
+    pub(super) shown: Result<CheckedAnswer, ValidationError>,
 }
 
 /// Queue to the worker, and the results that come back.
@@ -189,9 +189,9 @@ async fn serve<T, W: Future>(
 fn check(setup: &WorkerSetup, answer: ReadAnswer) -> AnswerVerdict {
     let ReadAnswer { read, peer, key, value, expires_at, known } = answer;
     let check = || known.check(&key, value, setup.clock.now());
-    let said = std::panic::catch_unwind(AssertUnwindSafe(check));
-    let said = said.unwrap_or_else(|_| Err(panicked()));
-    AnswerVerdict { read, peer, expires_at, said }
+    let shown = std::panic::catch_unwind(AssertUnwindSafe(check));
+    let shown = shown.unwrap_or_else(|_| Err(panicked()));
+    AnswerVerdict { read, peer, expires_at, shown }
 }
 
 async fn validate(setup: &WorkerSetup, job: InboundRecord) -> ValidatedRecord {
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_refused_when_the_queue_is_full() {
+    fn a_full_queue_refuses_new_items() {
         let (mut queue, mut inbox, outbox) = Queue::new(2);
         assert_eq!((queue.give(1), queue.give(2)), (Ok(()), Ok(())));
         assert_eq!(queue.give(3), Err((3, InboundRefusal::QueueFull)));
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(
             queue.give(3),
             Err((3, InboundRefusal::QueueFull)),
-            "it is still being worked on"
+            "the first item is still being processed"
         );
         outbox.unbounded_send("done").unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());

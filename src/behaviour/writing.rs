@@ -1,7 +1,7 @@
-//! Writes: what is signed and stored here before it is sent, and own records kept in the network.
+//! Writes: signing and storing before sending, and keeping own records in the network.
 //!
-//! **Invariants.** What is sent is in our own store first, so it is what others will take. Nothing is asked or sent here: what is
-//! to be done next goes out.
+//! **Invariants.** A record is stored locally before it is sent, so replicas accept what is sent.
+//! This module sends no requests; it returns the next steps.
 
 use std::collections::BTreeMap;
 
@@ -17,42 +17,42 @@ use super::{
 };
 use crate::{
     client::{
-        ClientError, End, Follower, KeepId, Publication, PublicationContent, PublishedUpdate,
-        Reply, Write,
+        ClientError, End, KeepId, ProgressReceiver, Publication, PublicationContent,
+        PublishedUpdate, Reply, Write,
     },
     query::{Reading, RecordPut},
     store::{ValidatedRecord, WriteError, storage::RecordId},
 };
 use smart_record_core::{Fault, RecordKey, SmartRecord, Timestamp, Writer};
 
-/// The node's own records, and the writes that wait until it is known what their spaces say already.
+/// The node's own records, and the writes that wait for the earlier content of their spaces.
 pub(super) struct Writes {
     own: OwnRecords,
     writer: Writer,
     waiting: BTreeMap<RecordKey, Waiting>,
 }
 
-/// What is to be done in an own space once the network has told what it says already.
+/// Work on an own space that waits for its earlier content to be read from the network.
 #[derive(Default)]
 struct Waiting {
     writes: Vec<(Write, Reply<Publication>)>,
-    /// What is kept is to be signed anew.
+    /// Kept documents are to be signed anew.
     is_renewal: bool,
 }
 
 type Written = Result<(RecordPut, Publication), ClientError>;
 
-/// What is to be done next.
-#[expect(clippy::large_enum_variant, reason = "it is carried out at once, nothing is full of them")]
+/// Next step of a write.
+#[expect(clippy::large_enum_variant, reason = "short-lived, and few at a time")]
 pub(super) enum Next {
-    /// The network is asked what an own space says already; then [`Writes::on_resumed`].
+    /// Read the earlier content of an own space; [`Writes::on_resumed`] takes the result.
     Resume(RecordKey),
-    /// Something is sent.
+    /// Send a record.
     Send(RecordPut, SendPurpose),
 }
 
 impl Next {
-    /// Sends what was written, or answers that it could not be.
+    /// Returns the step that sends a written record. Replies with the error of a failed write.
     pub(super) fn of(reply: Reply<Publication>, written: Written) -> Option<Self> {
         match written {
             Ok((record_put, publication)) => {
@@ -73,17 +73,17 @@ impl Writes {
         Self { own, writer, waiting: BTreeMap::new() }
     }
 
-    /// How many writes wait.
+    /// Number of waiting writes.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.values().map(|waiting| waiting.writes.len()).fold(0, usize::saturating_add)
     }
 
-    /// How many spaces wait to be signed anew.
+    /// Number of waiting renewals.
     pub(super) fn renewing(&self) -> usize {
         self.waiting.values().filter(|waiting| waiting.is_renewal).count()
     }
 
-    /// Nothing is kept alive any more, and nobody waits.
+    /// Stops keeping records alive, and drops all waiting writes.
     pub(super) fn clear(&mut self) {
         self.own.clear();
         self.waiting.clear();
@@ -97,7 +97,8 @@ impl Writes {
         self.own.on_clock_set_back(now);
     }
 
-    /// Writes to an own space, once it is known what it says already.
+    /// Starts a write to an own space. The write waits if the earlier content of the space is
+    /// unknown.
     pub(super) fn begin(
         &mut self,
         env: &mut Env,
@@ -117,7 +118,7 @@ impl Writes {
         }
     }
 
-    /// Whether enough is known of an own space to write to it.
+    /// Whether an own space can be written to now.
     fn prepare(
         &mut self,
         env: &mut Env,
@@ -129,7 +130,8 @@ impl Writes {
         if self.waiting.contains_key(key) {
             return Ok(false);
         }
-        // Another process may have written as the same writer: what has come here of that is not to be replaced.
+        // Another process may have written as the same writer. Its updates in the local store must
+        // not be replaced.
         if (write.replaces() || !self.own.knows(key))
             && let Some(record) = env.kad.store_mut().record_of(key, [&env.local])?
         {
@@ -139,8 +141,8 @@ impl Writes {
         Ok(!self.is_ahead(env, key) && is_known)
     }
 
-    /// Whether nothing can be signed in an own space, because the clock was far ahead when it was signed before. What our own
-    /// store was told to forget is no hindrance.
+    /// Whether nothing can be signed in an own space because earlier updates are too far in the
+    /// future. Updates that the local store was told to forget do not count.
     fn is_ahead(&mut self, env: &mut Env, key: &RecordKey) -> bool {
         let now = env.now();
         if self.own.is_ahead(key, now)
@@ -150,13 +152,13 @@ impl Writes {
         }
         let is_ahead = self.own.is_ahead(key, now);
         if is_ahead {
-            // It is not withheld by those who refuse it.
+            // Peers that refuse such an update do not withhold it.
             env.known.forget(key, &self.writer);
         }
         is_ahead
     }
 
-    /// The network has told what an own space says already, unless nobody was reached.
+    /// Handles the read of the earlier content of an own space.
     pub(super) fn on_resumed(&mut self, env: &mut Env, reading: &Reading) -> Vec<Next> {
         let key = &reading.snapshot.key;
         if let (Ok(rules), Some(record)) = (env.rules(key), reading.snapshot.record()) {
@@ -181,27 +183,28 @@ impl Writes {
         next
     }
 
-    /// Forgets of an own space what was signed while the clock was far ahead: the network does not have it.
+    /// Forgets updates of an own space that were signed while the clock was too fast. The network
+    /// does not have them.
     fn forget_future(&mut self, env: &mut Env, key: &RecordKey) {
         let now = env.now();
         if !self.own.forget_future(key, now) {
             return;
         }
-        tracing::warn!(%key, "what was signed while the clock was far ahead is forgotten");
+        tracing::warn!(%key, "updates signed while the clock was too fast are forgotten");
         let forgotten = env.kad.store_mut().forget_space(key, &self.writer);
         let mut stored = forgotten.map_err(WriteError::from);
         if let Some(record) = self.own.record(key, now) {
             stored = stored.and_then(|()| store(env, &record).map(drop));
         }
         if let Err(error) = stored {
-            tracing::warn!(%error, %key, "our own store goes on to hold what is forgotten");
+            tracing::warn!(%error, %key, "forgotten updates could not be removed from the local store");
         }
     }
 
     fn write(&mut self, env: &mut Env, key: &RecordKey, write: &Write) -> Written {
         let written = self.sign_and_store(env, key, write);
         if let (Write::WithdrawKept(keeper), Err(_)) = (write, &written) {
-            // It lives until it expires.
+            // The document stays until it expires.
             self.own.forget_kept(key, *keeper);
         }
         written
@@ -219,7 +222,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.meet(&record, now);
+        env.known.observe(&record, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {
@@ -228,12 +231,12 @@ impl Writes {
             }),
             peers: Vec::new(),
             chunks: record_put.len(),
-            follower: Follower::default(),
+            receiver: ProgressReceiver::default(),
         };
         Ok((record_put, publication))
     }
 
-    /// Puts a value, which a handle keeps from then on if one is given.
+    /// Stores a signed record or value. If a handle is given, it keeps the value from now on.
     pub(super) fn put(
         &mut self,
         env: &mut Env,
@@ -250,7 +253,7 @@ impl Writes {
         Ok(written)
     }
 
-    /// A handle has ended: what it kept is withdrawn, or kept without it.
+    /// Handles the end of a handle: withdraws what it kept, or detaches it.
     pub(super) fn on_handle_ended(
         &mut self,
         env: &mut Env,
@@ -268,7 +271,8 @@ impl Writes {
         None
     }
 
-    /// Sends an own record for which it is time again, signed anew if it is to be kept. Returns whether there was one.
+    /// Returns the step for an own record that is due, signed anew if it has kept documents. The
+    /// outer `None`: nothing is due.
     pub(super) fn refresh(&mut self, env: &mut Env, now: Timestamp) -> Option<Option<Next>> {
         let (key, duty) = self.own.due(now)?;
         if duty == Duty::ResendValues {
@@ -276,7 +280,8 @@ impl Writes {
         }
         let is_renewal = duty == Duty::Renew;
         if is_renewal {
-            // Another process may have written as the same writer: what has come here of that is not to be replaced.
+            // Another process may have written as the same writer. Its updates in the local store
+            // must not be replaced.
             if let Ok(rules) = env.rules(&key)
                 && let Ok(Some(record)) = env.kad.store_mut().record_of(&key, [&env.local])
             {
@@ -298,43 +303,43 @@ impl Writes {
     fn resend(&mut self, env: &mut Env, key: &RecordKey, is_renewal: bool) -> Option<Next> {
         let now = env.now();
         if is_renewal && let Err(error) = self.own.renew(key, now) {
-            tracing::warn!(%error, %key, "what is kept could not be signed anew");
+            tracing::warn!(%error, %key, "kept documents could not be signed anew");
         }
         let record = self.own.record(key, now)?;
         let record_put = store(env, &record).unwrap_or_else(|error| {
-            // Others may still take it.
-            tracing::warn!(%error, %key, "our own store does not take an own space any more");
+            // Other peers may still take it.
+            tracing::warn!(%error, %key, "the local store refuses an own space");
             RecordPut::of(&record, env.bounds.chunk_bytes)
         });
         Some(Next::Send(record_put, SendPurpose::Refresh))
     }
 
-    /// Sends the values again that are kept under a key, unless something better is known.
+    /// Sends the kept values of a key again, unless a better one is known.
     fn resend_values(&mut self, env: &mut Env, key: &RecordKey, now: Timestamp) -> Option<Next> {
         let value = self.own.values(key, &env.registry, now)?;
         let checked = ValidatedRecord::new(&env.registry, key.clone(), &value, now);
         let record_put = match RecordPut::begin(env.kad.store_mut(), checked) {
             Ok(record_put) => record_put,
             Err(error) if matches!(error.fault(), Some(Fault::Stale | Fault::Expired)) => {
-                tracing::debug!(%error, %key, "a value is not kept any more");
+                tracing::debug!(%error, %key, "a value is no longer kept");
                 self.own.forget_values(key);
                 return None;
             }
             Err(error) => {
-                // Others may still take it.
-                tracing::warn!(%error, %key, "our own store does not take a kept value any more");
+                // Other peers may still take it.
+                tracing::warn!(%error, %key, "the local store refuses a kept value");
                 RecordPut::new(key.clone(), vec![value], None)
             }
         };
         Some(Next::Send(record_put, SendPurpose::Refresh))
     }
 
-    /// Nobody has taken what was written: it is sent again soon.
+    /// Schedules an early send of a record that no peer has acknowledged.
     pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
         self.own.on_new_peer(key, now);
     }
 
-    /// Own records to which a new peer is close are sent again.
+    /// Schedules an early send of the own records that a new peer is close to.
     pub(super) fn on_new_peer(&mut self, env: &mut Env, peer: PeerId) {
         let now = env.now();
         let closer = |key: &RecordKey| self.own.may_reach(key, RecordId::new(&peer, key));
@@ -352,12 +357,12 @@ impl Writes {
     }
 }
 
-/// Stores an own space, and makes it ready to be sent.
+/// Stores an own space and prepares it to be sent.
 fn store(env: &mut Env, record: &SmartRecord) -> Result<RecordPut, WriteError> {
     RecordPut::begin(env.kad.store_mut(), ValidatedRecord::verified(record.clone()))
 }
 
-/// Puts a value as it is.
+/// Stores a signed record or value and prepares it to be sent.
 fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let checked = ValidatedRecord::new(&env.registry, key.clone(), &value, env.now());
     let content = match checked.record() {
@@ -367,6 +372,6 @@ fn put(env: &mut Env, key: RecordKey, value: Bytes) -> Written {
     let record_put = RecordPut::begin(env.kad.store_mut(), checked)?;
     env.count(|c| &mut c.writes, 1);
     let chunks = record_put.len();
-    let (peers, follower) = (Vec::new(), Follower::default());
-    Ok((record_put, Publication { key, content, peers, chunks, follower }))
+    let (peers, receiver) = (Vec::new(), ProgressReceiver::default());
+    Ok((record_put, Publication { key, content, peers, chunks, receiver }))
 }

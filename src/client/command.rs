@@ -21,7 +21,7 @@ use smart_record_core::{Dict, RecordKey};
 
 /// Sender of a reply, with the tracing span of the call.
 pub(crate) struct Reply<T> {
-    /// `None`: no caller waits; the command runs all the same.
+    /// `None`: no caller waits; the command still runs.
     sender: Option<oneshot::Sender<Result<T, ClientError>>>,
     span: tracing::Span,
 }

@@ -28,8 +28,8 @@ pub enum ClientError {
     /// No peer answered in time.
     #[error("the lookup timed out")]
     TimedOut,
-    /// No other peer acknowledged the write before its deadline. It is signed and stored locally, and
-    /// is sent again. The publication is that of the write.
+    /// No other peer acknowledged the write before its deadline. It is signed and stored locally,
+    /// and is sent again. The publication is that of the write.
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
     /// No peer could be reached, so the content of the network is unknown.

@@ -16,11 +16,11 @@ struct LatestState<T> {
     receiver: Option<Waker>,
 }
 
-/// LatestSender; dropping it ends the receiver's stream.
+/// Sender of the channel. Dropping it ends the receiver's stream.
 #[derive(Debug)]
 pub(crate) struct LatestSender<T>(Arc<Mutex<LatestState<T>>>);
 
-/// LatestReceiver; a stream of values.
+/// Receiver of the channel: a stream of values.
 #[derive(Debug)]
 pub(crate) struct LatestReceiver<T>(Arc<Mutex<LatestState<T>>>);
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_learns_that_nobody_listens() {
+    fn the_sender_detects_a_dropped_receiver() {
         let (sender, receiver) = channel::<()>();
         drop(receiver);
         assert!(sender.is_closed());

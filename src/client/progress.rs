@@ -1,7 +1,7 @@
-//! What becomes of a write after its call has returned.
+//! Progress of a write after its call has returned.
 //!
-//! **Invariants.** Whoever waits for the end is woken when it comes, also when the behaviour is
-//! gone.
+//! **Invariants.** A task that waits for the end is woken at the end, also if the behaviour is
+//! dropped.
 
 use std::{
     collections::BTreeMap,
@@ -12,40 +12,40 @@ use std::{
 
 use libp2p_identity::PeerId;
 
-/// What has become of a write by now.
+/// State of a write at each peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The peers that it was sent to, and what has become of it there.
+    /// State by recipient.
     pub replicas: BTreeMap<PeerId, ReplicaState>,
-    /// Whether nothing more will become of it.
+    /// Whether the state is final.
     pub is_over: bool,
 }
 
-/// What has become of a write at one peer.
+/// State of a write at one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplicaState {
-    /// It was sent, or waits to be.
+    /// It was sent, or waits to be sent.
     Sent,
-    /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges before it
-    /// knows.
+    /// The peer has acknowledged it. That does not prove storage: Kademlia acknowledges a record
+    /// before it is checked.
     Acknowledged,
-    /// The peer has shown it when it was asked back.
+    /// The peer has returned it when asked for the record.
     Shown,
-    /// The peer has acknowledged it, and did not show it when it was asked back. Of a record that
+    /// The peer has acknowledged it, and did not return it when asked for the record. If the record
     /// is larger than one answer, it may be in another slice.
     NotShown,
-    /// The peer has acknowledged it, and shows something newer in its place.
+    /// The peer has acknowledged it, and returns something newer in its place.
     Stale,
-    /// The peer has refused it: it closed the stream, or answered something else.
+    /// The peer has refused it: it closed the stream, or sent an invalid answer.
     Refused,
     /// The peer did not answer, or could not be reached.
     Silent,
 }
 
 impl Progress {
-    /// The peers that have acknowledged all of it, whatever they show.
+    /// The peers that have acknowledged all of it, whatever they return.
     pub fn acknowledged(&self) -> impl Iterator<Item = PeerId> {
         let has_acknowledged = |state: &ReplicaState| match state {
             ReplicaState::Acknowledged
@@ -58,7 +58,7 @@ impl Progress {
         acknowledged.map(|(peer, _)| *peer)
     }
 
-    /// The peers for which it has come to this.
+    /// The peers with this state.
     pub fn peers(&self, state: ReplicaState) -> impl Iterator<Item = PeerId> {
         self.replicas.iter().filter(move |(_, it)| **it == state).map(|(peer, _)| *peer)
     }
@@ -70,26 +70,26 @@ struct ProgressCell {
     waiting: Vec<Waker>,
 }
 
-/// Follows a write.
+/// Receiver of the progress of a write. A clone follows the same write.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Follower(Arc<Mutex<ProgressCell>>);
+pub(crate) struct ProgressReceiver(Arc<Mutex<ProgressCell>>);
 
-/// Tells what becomes of a write. Dropping it is its end.
+/// Sender of the progress of a write. Dropping it makes the state final.
 #[derive(Debug, Default)]
-pub(crate) struct Teller(Follower);
+pub(crate) struct ProgressSender(ProgressReceiver);
 
-/// A clone follows the same write.
-impl PartialEq for Follower {
+/// Followers are equal if they follow the same write.
+impl PartialEq for ProgressReceiver {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Follower {}
+impl Eq for ProgressReceiver {}
 
-impl Follower {
+impl ProgressReceiver {
     fn lock(&self) -> MutexGuard<'_, ProgressCell> {
-        // No panic can have left it half-changed.
+        // A panic cannot leave the state inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,18 +112,18 @@ impl Follower {
     }
 }
 
-impl Teller {
-    pub(crate) fn follower(&self) -> Follower {
+impl ProgressSender {
+    pub(crate) fn receiver(&self) -> ProgressReceiver {
         self.0.clone()
     }
 
-    /// It has come to this at a peer.
-    pub(crate) fn tell(&self, peer: PeerId, state: ReplicaState) {
+    /// Sets the state at a peer.
+    pub(crate) fn set(&self, peer: PeerId, state: ReplicaState) {
         self.0.lock().progress.replicas.insert(peer, state);
     }
 }
 
-impl Drop for Teller {
+impl Drop for ProgressSender {
     fn drop(&mut self) {
         let waiting = {
             let mut shared = self.0.lock();
@@ -141,21 +141,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_now_and_at_its_end() {
-        let (teller, peer) = (Teller::default(), PeerId::random());
-        let follower = teller.follower();
-        teller.tell(peer, ReplicaState::Sent);
-        assert!(follower.end().now_or_never().is_none());
-        assert_eq!(follower.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
-        teller.tell(peer, ReplicaState::Acknowledged);
+    fn progress_is_visible_now_and_at_the_end() {
+        let (sender, peer) = (ProgressSender::default(), PeerId::random());
+        let receiver = sender.receiver();
+        sender.set(peer, ReplicaState::Sent);
+        assert!(receiver.end().now_or_never().is_none());
+        assert_eq!(receiver.now().peers(ReplicaState::Sent).collect::<Vec<_>>(), [peer]);
+        sender.set(peer, ReplicaState::Acknowledged);
         let waiting = std::thread::spawn({
-            let follower = follower.clone();
-            move || block_on(follower.end())
+            let receiver = receiver.clone();
+            move || block_on(receiver.end())
         });
-        drop(teller);
+        drop(sender);
         let end = waiting.join().unwrap();
         assert!(end.is_over);
-        assert_eq!(end, follower.now());
+        assert_eq!(end, receiver.now());
         assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 1);
     }
 }

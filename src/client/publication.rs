@@ -4,7 +4,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_core::{Position, RecordKey, Seq, SmartRecord, Timestamp, Writer};
 
-use super::{Progress, progress::Follower};
+use super::{Progress, progress::ProgressReceiver};
 use crate::query::Reading;
 
 /// Result of a successful write.
@@ -21,7 +21,7 @@ pub struct Publication {
     pub peers: Vec<PeerId>,
     /// Number of chunks it was sent in.
     pub chunks: usize,
-    pub(crate) follower: Follower,
+    pub(crate) receiver: ProgressReceiver,
 }
 
 /// Content that was published.
@@ -56,14 +56,14 @@ impl PublishedUpdate {
 impl Publication {
     /// Returns what has become of it at each peer by now.
     pub fn progress(&self) -> Progress {
-        self.follower.now()
+        self.receiver.now()
     }
 
-    /// Waits for the end: every peer that it was sent to has answered or run out of time, and two of
-    /// those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
+    /// Waits for the end: every peer that it was sent to has answered or run out of time, and two
+    /// of those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
     /// again after a second. Takes at most some 30 seconds.
     pub async fn finished(&self) -> Progress {
-        self.follower.end().await
+        self.receiver.end().await
     }
 
     /// The update, if an update of the client's own space was published.

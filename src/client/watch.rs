@@ -1,4 +1,4 @@
-//! Streams of what is known of a record.
+//! Streams of the known content of a record.
 
 use std::{
     pin::Pin,
@@ -31,7 +31,8 @@ impl Stream for Watch {
     }
 }
 
-/// Ever better readings of a record; see [`Client::read`](super::Client::read). One who is slow misses what was in between.
+/// Stream of ever better readings of a record; see [`Client::read`](super::Client::read). A slow
+/// reader misses intermediate readings.
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Readings(LatestReceiver<Reading>);

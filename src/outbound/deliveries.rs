@@ -1,8 +1,9 @@
-//! Which requests wait for which dial, and which connection has which.
+//! Assignment of requests to dials and connections.
 //!
-//! **Invariants.** A request is sent on an established connection only, so one that is denied late takes none with it. A
-//! connection that closes may have been idle for too long while the request was on its way, so the request is sent once more;
-//! it may come twice. A request fails when a dial that had its addresses fails, and no earlier.
+//! **Invariants.** A request is sent on an established connection only, so a connection that is
+//! denied late loses no request. A connection may close as idle while a request is on its way. The
+//! request is then sent once more, and may arrive twice. A request fails only when a dial that
+//! included its addresses fails.
 //!
 //! **Spec.** [`Outbound`](super::Outbound).
 
@@ -22,7 +23,7 @@ use super::{
     message::{Request, Response},
 };
 
-/// How a request has ended.
+/// The end of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) id: RequestId,
@@ -30,14 +31,14 @@ pub(crate) struct Ended {
     pub(crate) result: Result<Response, Failure>,
 }
 
-/// Where a request is.
+/// Stage of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It waits for a connection, and no dial of ours has its addresses.
+    /// Waits for a connection; no dial of this behaviour includes its addresses.
     Waiting,
-    /// It waits for a dial of ours that has its addresses.
+    /// Waits for a dial of this behaviour that includes its addresses.
     Dialled,
-    /// It was given to a connection.
+    /// Sent on a connection.
     Sent(ConnectionId),
 }
 
@@ -50,13 +51,13 @@ struct Pending {
     is_sent_again: bool,
 }
 
-/// The requests that have not ended, and how far each has come.
+/// All requests under way.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     pending: BTreeMap<RequestId, Pending>,
-    /// The newest connection comes last: of two, it is the one more likely to live.
+    /// Connections by peer, the newest last: it is the most likely to stay open.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
-    /// The dials that were begun here.
+    /// Dials of this behaviour.
     dials: HashMap<PeerId, ConnectionId>,
     events: VecDeque<ToSwarm<Ended, Command>>,
 }
@@ -72,7 +73,7 @@ impl Deliveries {
         let request = Arc::new(request);
         let stage = Stage::Waiting;
         self.pending.insert(id, Pending { peer, addresses, request, stage, is_sent_again: false });
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
@@ -83,7 +84,7 @@ impl Deliveries {
         }
     }
 
-    /// The addresses for a dial of a peer, whoever began it.
+    /// Returns the addresses for a dial of a peer, whichever behaviour started it.
     pub(super) fn on_dial(&mut self, connection: ConnectionId, peer: PeerId) -> Vec<Multiaddr> {
         let is_ours = self.dials.get(&peer) == Some(&connection);
         let mut addresses = Vec::new();
@@ -99,7 +100,7 @@ impl Deliveries {
     pub(super) fn on_established(&mut self, connection: ConnectionId, peer: PeerId) {
         self.end_dial(connection, peer);
         self.connections.entry(peer).or_default().push(connection);
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn on_closed(&mut self, connection: ConnectionId, peer: PeerId) {
@@ -118,7 +119,7 @@ impl Deliveries {
                 _ => self.on_outcome(id, Err(Failure::Closed)),
             }
         }
-        self.go_on(peer);
+        self.advance(peer);
     }
 
     pub(super) fn on_dial_failure(
@@ -128,14 +129,14 @@ impl Deliveries {
         error: &DialError,
     ) {
         let is_ours = self.end_dial(connection, peer);
-        // Somebody else dials the peer, and that dial will be told of.
+        // Another behaviour is dialling the peer, and the end of its dial will be reported.
         if matches!(error, DialError::DialPeerConditionFalse(_)) {
             return;
         }
         if is_ours {
             let is_denied = matches!(error, DialError::Denied { .. });
             let has_failed = |pending: &Pending| match pending.stage {
-                // A behaviour before this one may deny a dial before it asks for addresses.
+                // An earlier behaviour may deny a dial before this one is asked for addresses.
                 Stage::Waiting => is_denied,
                 Stage::Dialled => true,
                 Stage::Sent(_) => false,
@@ -144,10 +145,10 @@ impl Deliveries {
                 self.on_outcome(id, Err(Failure::from(error)));
             }
         }
-        self.go_on(peer);
+        self.advance(peer);
     }
 
-    /// The request was answered, or failed.
+    /// Ends a request that was answered or has failed.
     pub(super) fn on_outcome(&mut self, id: RequestId, result: Result<Response, Failure>) {
         if let Some(Pending { peer, .. }) = self.pending.remove(&id) {
             self.events.push_back(ToSwarm::GenerateEvent(Ended { id, peer, result }));
@@ -158,8 +159,8 @@ impl Deliveries {
         self.events.pop_front()
     }
 
-    /// Sends what waits for a connection to a peer, or dials the peer.
-    fn go_on(&mut self, peer: PeerId) {
+    /// Sends the requests that wait for a connection to a peer, or dials the peer.
+    fn advance(&mut self, peer: PeerId) {
         let connection = self.connections.get(&peer).and_then(|all| all.last()).copied();
         let unsent =
             self.ids(|pending| pending.peer == peer && !matches!(pending.stage, Stage::Sent(_)));
@@ -183,7 +184,7 @@ impl Deliveries {
         }
     }
 
-    /// Whether a dial that has ended was ours.
+    /// Removes a dial that has ended. Returns whether it was started by this behaviour.
     fn end_dial(&mut self, connection: ConnectionId, peer: PeerId) -> bool {
         let is_ours = self.dials.get(&peer) == Some(&connection);
         if is_ours {
@@ -243,7 +244,7 @@ mod tests {
     const A: &str = "/ip4/10.0.0.1/tcp/1";
     const B: &str = "/ip4/10.0.0.2/tcp/1";
 
-    /// What there is to do, in short.
+    /// The pending events in short form.
     fn events(deliveries: &mut Deliveries) -> Vec<String> {
         let events = std::iter::from_fn(|| deliveries.next_event());
         let short = events.map(|event| match event {
@@ -265,7 +266,7 @@ mod tests {
         short.collect()
     }
 
-    /// The dial of a peer that was just begun.
+    /// The dial of a peer that was just started.
     fn dial(deliveries: &Deliveries, peer: PeerId) -> ConnectionId {
         deliveries.dials[&peer]
     }
@@ -284,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cancelled_is_not_told_of_any_more() {
+    fn a_cancelled_request_is_not_reported() {
         let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         (1..=3).for_each(|id| send(&mut deliveries, id, peer, A));
         deliveries.cancel(id(1));
         deliveries.on_established(dial(&deliveries, peer), peer);
         assert_eq!(events(&mut deliveries), ["dial", "send 2", "send 3"]);
         deliveries.cancel(id(2));
-        // Its answer was on the way.
+        // Its answer was on its way.
         deliveries.on_outcome(id(2), Ok(Response::default()));
         deliveries.on_outcome(id(3), Ok(Response::default()));
         deliveries.cancel(id(3));
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_that_nobody_waits_for_any_more_is_used_by_whoever_comes_next() {
+    fn a_dial_of_a_cancelled_request_serves_the_next_request() {
         let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         send(&mut deliveries, 1, peer, A);
         deliveries.cancel(id(1));
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_come_too_late_for_a_dial_have_one_of_their_own() {
+    fn addresses_that_come_too_late_for_a_dial_are_dialled_next() {
         let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         send(&mut deliveries, 1, peer, A);
         let first = dial(&deliveries, peer);
@@ -327,28 +328,28 @@ mod tests {
     }
 
     #[test]
-    fn the_dial_of_somebody_else_is_waited_for() {
+    fn a_request_waits_for_the_dial_of_another_behaviour() {
         let (mut deliveries, peer, others) =
             (Deliveries::default(), PeerId::random(), connection());
         send(&mut deliveries, 1, peer, A);
         let busy = DialError::DialPeerConditionFalse(PeerCondition::DisconnectedAndNotDialing);
         deliveries.on_dial_failure(dial(&deliveries, peer), peer, &busy);
         assert_eq!(events(&mut deliveries), ["dial"]);
-        // It had other addresses.
+        // That dial had other addresses.
         deliveries.on_dial_failure(others, peer, &refused());
         assert_eq!(events(&mut deliveries), ["dial"]);
         let ours = dial(&deliveries, peer);
         deliveries.on_dial(ours, peer);
         deliveries.on_established(connection(), peer);
         assert_eq!(events(&mut deliveries), ["send 1"]);
-        // What has been sent is no business of the dial any more.
+        // A failed dial does not affect a request that was sent.
         deliveries.on_dial_failure(ours, peer, &refused());
         assert_eq!(events(&mut deliveries).len(), 0);
         assert_eq!(deliveries.pending.len(), 1);
     }
 
     #[test]
-    fn who_denies_dials_before_addresses_are_asked_for_is_not_asked_again() {
+    fn a_dial_denied_before_addresses_are_requested_fails_its_requests() {
         let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         send(&mut deliveries, 1, peer, A);
         let denied = DialError::Denied { cause: ConnectionDenied::new("full") };
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_closes_under_a_request_costs_it_one_more_sending() {
+    fn a_request_is_sent_once_more_if_its_connection_closes() {
         let (mut deliveries, peer) = (Deliveries::default(), PeerId::random());
         let [first, second] = [connection(), connection()];
         deliveries.on_established(first, peer);

@@ -1,11 +1,12 @@
-//! The requests on one connection: a stream for each.
+//! The requests on one connection, with one stream for each.
 //!
-//! **Invariants.** Accepts no stream. At most [`MAX_STREAMS`] are open or being negotiated; what is to be sent besides waits. A
-//! stream that is being negotiated cannot be given up, so it keeps its place until libp2p ends it, after ten seconds. Memory
-//! is reserved as the bytes of an answer arrive.
+//! **Invariants.** Accepts no inbound stream. At most [`MAX_STREAMS`] are open or being negotiated;
+//! further requests wait. The negotiation of a stream cannot be cancelled, so it keeps its place
+//! until libp2p ends it after ten seconds. Memory is reserved as the bytes of an answer arrive.
 //!
-//! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md#rpc-messages): a stream carries a
-//! request and its answer. It may carry more, but is not used again here.
+//! **Spec.** [Kademlia
+//! DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md#rpc-messages): a stream
+//! carries a request and its answer. It may carry more, but is not reused here.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -33,20 +34,21 @@ use super::{
     message::{InvalidAnswer, MAX_ANSWER_BYTES, Request, Response},
 };
 
-/// Most streams on a connection. A server of rust-libp2p takes 32, Kademlia's own among them, and drops the next without a word.
+/// Maximum number of streams on a connection. A rust-libp2p server accepts 32, including those of
+/// Kademlia itself, and drops further ones silently.
 pub(super) const MAX_STREAMS: usize = 8;
-/// How much of an answer is read at once.
+/// Number of bytes read from an answer at once.
 const CHUNK_BYTES: usize = 16 * 1_024;
 
-/// What the behaviour tells a connection: to send a request, or to give it up.
+/// A command to a connection: send a request, or cancel it.
 #[derive(Debug)]
 pub struct Command {
     pub(super) id: RequestId,
-    /// `None`: the request and its stream are given up.
+    /// `None`: the request and its stream are cancelled.
     pub(super) request: Option<Arc<Request>>,
 }
 
-/// What a connection tells the behaviour: how a request has ended that was not cancelled.
+/// The end of a request that was not cancelled, as a connection reports it.
 #[derive(Debug)]
 pub struct CommandOutcome {
     pub(super) id: RequestId,
@@ -60,11 +62,11 @@ pub struct Handler {
     protocol: StreamProtocol,
     local: PeerId,
     remote: Multiaddr,
-    /// Those that wait for a place.
+    /// Requests that wait for a stream.
     queue: VecDeque<(RequestId, Arc<Request>)>,
-    /// Those for which a stream is being negotiated; `None` for one that was cancelled.
+    /// Requests with a stream being negotiated; `None` for a cancelled one.
     negotiating: BTreeMap<RequestId, Option<Arc<Request>>>,
-    /// Those that have a stream.
+    /// Requests with a stream.
     exchanges: Vec<(RequestId, BoxFuture<'static, Result<Response, Failure>>)>,
     events: VecDeque<HandlerEvent>,
     is_reported: bool,
@@ -84,7 +86,7 @@ impl Handler {
         }
     }
 
-    /// Begins to exchange messages over a stream.
+    /// Starts the exchange of messages over a negotiated stream.
     fn on_negotiated(&mut self, mut stream: Stream, id: RequestId) {
         if !self.is_reported {
             self.is_reported = true;
@@ -97,7 +99,8 @@ impl Handler {
         let (local, remote) = (self.local, self.remote.clone());
         let exchange = async move {
             stream.write_all(&request.encode()).await.map_err(closed)?;
-            // Our side stays open: a stream that is dropped then is reset, so the peer has no more work with what was given up.
+            // The write side stays open, so dropping the stream resets it, and the peer does no
+            // more work for a cancelled request.
             stream.flush().await.map_err(closed)?;
             let message = read_packet(&mut stream).await?;
             Ok(Response::read(message, &request, &local, &remote)?)
@@ -204,7 +207,7 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// Reads a packet: the length of a message, and the message.
+/// Reads a packet: the length of a message, then the message.
 async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Failure> {
     let len = read_len(stream).await?;
     let mut message = Vec::new();
@@ -226,7 +229,7 @@ async fn read_len(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, Failur
         if byte < [0x80] {
             break;
         }
-        // Longer than any length that is accepted.
+        // Exceeds any accepted length.
         if varint.len() >= 4 {
             return Err(InvalidAnswer::TooLong.into());
         }
@@ -236,7 +239,7 @@ async fn read_len(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, Failur
 }
 
 fn closed(error: io::Error) -> Failure {
-    tracing::debug!(%error, "a stream has ended before its answer");
+    tracing::debug!(%error, "a stream ended before the answer");
     Failure::Closed
 }
 

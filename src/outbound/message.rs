@@ -1,12 +1,15 @@
-//! Requests and answers of Kademlia, and their wire form.
+//! Kademlia's requests and answers, and their wire form.
 //!
-//! A packet is the length of a message as an unsigned varint, and the message in protobuf.
+//! A packet is the length of a message as an unsigned varint, followed by the message in protobuf.
 //!
-//! **Invariants.** Pure. An answer is of its request's type and about its key, or it is an error. What an answer may cost
-//! is bounded before it is decoded: [`MAX_ANSWER_BYTES`], [`MAX_FIELDS`]. What is kept of it has [`MAX_CLOSER`] peers at
-//! most, [`MAX_ADDRESSES`](crate::addresses::MAX_ADDRESSES) addresses of each, and holds on to nothing else of the packet.
+//! **Invariants.** Pure. An answer is refused unless it has the type of its request and is about
+//! its key. The cost of an answer is bounded before it is decoded: [`MAX_ANSWER_BYTES`],
+//! [`MAX_FIELDS`]. A decoded answer has at most [`MAX_CLOSER`] peers with
+//! [`MAX_ADDRESSES`](crate::addresses::MAX_ADDRESSES) addresses each, and does not keep the packet
+//! alive.
 //!
-//! **Spec.** [Kademlia DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md#rpc-messages).
+//! **Spec.** [Kademlia
+//! DHT](https://github.com/libp2p/specs/blob/master/kad-dht/README.md#rpc-messages).
 
 use std::time::Duration;
 
@@ -24,15 +27,16 @@ use crate::{
     proto::kademlia as proto,
 };
 
-/// Most bytes of an answer that are read. A reply to a GET holds a record and the addresses of 20 peers, of which
-/// some have dozens; others send what they like, whatever they accept themselves.
+/// Maximum size of an answer. A reply to a GET holds a record and the addresses of 20 peers, some
+/// of which have dozens. Other implementations send larger answers than they accept.
 pub(crate) const MAX_ANSWER_BYTES: usize = 256 * 1_024;
-/// Most protobuf fields of an answer, those of its peers included: 20 peers with 100 addresses each. It bounds the memory of a
-/// decoded answer, for an empty field takes two bytes in a packet and up to 56 when decoded.
+/// Maximum number of protobuf fields of an answer, including those of its peers: 20 peers with 100
+/// addresses each. It bounds the memory of a decoded answer, because an empty field takes two bytes
+/// in a packet and up to 56 when decoded.
 const MAX_FIELDS: usize = 2_048;
-/// Most closer peers that are taken from an answer. Kademlia's answers have 20.
+/// Maximum number of closer peers taken from an answer. Kademlia's answers have 20.
 pub(crate) const MAX_CLOSER: usize = 64;
-/// The field of a message in which its closer peers are.
+/// Field number of the closer peers in a message.
 const CLOSER_PEERS: u32 = 8;
 
 /// A request to one peer.
@@ -46,47 +50,47 @@ pub(crate) enum Request {
     PutValue { key: Bytes, record: Record },
 }
 
-/// A value, and what is said of it.
+/// A value with its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) value: Bytes,
-    /// Who is said to have published it. Anybody's claim.
+    /// The claimed publisher. Not authenticated.
     pub(crate) publisher: Option<PeerId>,
-    /// How long it is to be kept from now on, in whole seconds and at least one; `None` is for ever.
+    /// Remaining lifetime, in whole seconds and at least one; `None`: no expiry.
     pub(crate) ttl: Option<Duration>,
 }
 
-/// A peer that an answer tells of.
+/// A peer that an answer names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closer {
     pub(crate) peer: PeerId,
-    /// Where it may be met, without its id; the best first.
+    /// Its addresses without the peer id, best first.
     pub(crate) addresses: Vec<Multiaddr>,
 }
 
-/// The answer to a [`Request`]. Nothing in it is checked beyond its form.
+/// The answer to a [`Request`]. Only its form has been checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Response {
-    /// To a GET: the record, if the peer has one.
+    /// Answer to a GET: the record, if the peer has one.
     pub(crate) record: Option<Record>,
-    /// To a GET and to FIND_NODE: the closest peers that the peer knows, without the local one.
+    /// Answer to a GET or FIND_NODE: the closest peers that the peer knows, without the local one.
     pub(crate) closer: Vec<Closer>,
 }
 
-/// Why what a peer has sent is no answer to the request. The peer is at fault.
+/// Why an answer is invalid. The peer is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidAnswer {
     #[error("the answer is longer than {MAX_ANSWER_BYTES} bytes")]
     TooLong,
     #[error("the answer has more than {MAX_FIELDS} fields")]
     TooManyFields,
-    #[error("the answer is no message of Kademlia")]
+    #[error("the answer is not a Kademlia message")]
     Malformed(#[source] ProtobufError),
-    #[error("the answer is of type {0}, which is not that of the request")]
+    #[error("the answer has type {0}, not that of the request")]
     OtherType(i32),
     #[error("the answer is about another key")]
     OtherKey,
-    #[error("another value is acknowledged than was sent")]
+    #[error("the acknowledged value is not the one that was sent")]
     OtherValue,
 }
 
@@ -97,7 +101,7 @@ impl From<DecodeError> for InvalidAnswer {
 }
 
 impl Request {
-    /// The key that is asked for.
+    /// The key of the request.
     pub(crate) const fn key(&self) -> &Bytes {
         match self {
             Self::FindNode { key } | Self::GetValue { key } | Self::PutValue { key, .. } => key,
@@ -112,14 +116,14 @@ impl Request {
         }
     }
 
-    /// The packet to send.
+    /// Encodes the packet to send.
     pub(super) fn encode(&self) -> Vec<u8> {
         let record = match self {
             Self::PutValue { key, record } => Some(proto::Record {
                 key: key.clone(),
                 value: record.value.clone(),
                 publisher: record.publisher.map(PeerId::to_bytes).unwrap_or_default().into(),
-                // 0 would be for ever.
+                // 0 means no expiry.
                 ttl: record
                     .ttl
                     .map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
@@ -137,7 +141,7 @@ impl Request {
 }
 
 impl Response {
-    /// Reads the message with which a peer that was met at `remote` has answered the request.
+    /// Decodes the message with which a peer connected at `remote` has answered the request.
     pub(super) fn read(
         message: Bytes,
         request: &Request,
@@ -151,7 +155,7 @@ impl Response {
         if message.r#type != i32::from(request.of_type()) {
             return Err(InvalidAnswer::OtherType(message.r#type));
         }
-        // rust-libp2p leaves the key out of all but acknowledgements.
+        // rust-libp2p omits the key except in acknowledgements.
         if !message.key.is_empty() && message.key != request.key() {
             return Err(InvalidAnswer::OtherKey);
         }
@@ -177,7 +181,7 @@ impl Response {
 impl From<proto::Record> for Record {
     fn from(record: proto::Record) -> Self {
         Self {
-            // A copy, for a slice would keep the packet.
+            // Copied, because a slice would keep the packet alive.
             value: Bytes::copy_from_slice(&record.value),
             publisher: PeerId::from_bytes(&record.publisher).ok(),
             ttl: (record.ttl > 0).then(|| Duration::from_secs(record.ttl.into())),
@@ -186,7 +190,7 @@ impl From<proto::Record> for Record {
 }
 
 impl Closer {
-    /// The peer, with those of its addresses that are worth dialling; `None` without a valid id.
+    /// Decodes a peer and its best addresses; `None` without a valid id.
     fn read(peer: &proto::Peer, remote: &Multiaddr) -> Option<Self> {
         let id = PeerId::from_bytes(&peer.id).ok()?;
         let addresses = peer.addrs.iter().filter_map(|address| {
@@ -199,7 +203,7 @@ impl Closer {
     }
 }
 
-/// The number of fields of a message, those of its closer peers included.
+/// Counts the fields of a message, including those of its closer peers.
 fn count_fields(mut message: &[u8]) -> Result<usize, DecodeError> {
     let mut count = 0_usize;
     while !message.is_empty() {
@@ -217,7 +221,7 @@ fn count_fields(mut message: &[u8]) -> Result<usize, DecodeError> {
     Ok(count)
 }
 
-/// Takes a field off a message.
+/// Splits the first field off a message.
 fn next_field<'a>(message: &mut &'a [u8]) -> Result<(u32, &'a [u8], WireType), DecodeError> {
     let (tag, wire_type) = decode_key(message)?;
     let field = *message;
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_of_less_than_a_second_is_not_sent_as_for_ever() {
+    fn a_lifetime_below_a_second_is_not_sent_as_no_expiry() {
         let ttl = |ttl| {
             let record = Record { value: Bytes::from_static(b"value"), publisher: None, ttl };
             let request = Request::PutValue { key: Bytes::from_static(b"key"), record };
@@ -269,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_of_the_type_and_about_the_key_of_its_request() {
+    fn an_answer_must_have_the_type_and_key_of_its_request() {
         let request = get();
         let about = |key: &'static [u8]| proto::Record {
             key: Bytes::from_static(key),
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn of_closer_peers_those_are_taken_who_can_be_met() {
+    fn only_closer_peers_with_valid_ids_and_their_usable_addresses_are_kept() {
         let (a, b, local) = (PeerId::random(), PeerId::random(), PeerId::random());
         let request = Request::FindNode { key: Bytes::from_static(b"key") };
         let mut answer = message(&request);
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_may_cost_is_bounded() {
+    fn the_cost_of_an_answer_is_bounded() {
         let request = get();
         let mut answer = message(&request);
         let counted = |answer: &proto::Message| count_fields(&answer.encode_to_vec()).unwrap();
@@ -340,11 +344,12 @@ mod tests {
         let addrs = vec![Bytes::new(); MAX_FIELDS];
         answer.closer_peers = vec![proto::Peer { addrs, ..proto::Peer::default() }];
         assert_eq!(read(&answer, &request), Err(InvalidAnswer::TooManyFields));
-        // The packet, the value, vectors that have just doubled, and what is kept: 64 answers take less than 50 MiB.
+        // The packet, the value, vectors that have just doubled their capacity, and the decoded
+        // content: 64 answers take less than 50 MiB.
         let closer = size_of::<Closer>() + MAX_ADDRESSES * 64 + MAX_BYTES;
         let decoded = 2 * MAX_FIELDS * size_of::<proto::Peer>() + MAX_CLOSER * closer;
         assert!(64 * (2 * MAX_ANSWER_BYTES + decoded) < 50 * 1_024 * 1_024);
-        // A peer within a peer within a peer: nothing that nests is followed.
+        // Nested peers are not followed.
         let mut nested = Vec::new();
         for _ in 0..10_000 {
             let mut outer = vec![0x42];
@@ -357,12 +362,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Response::read(bytes.into(), &get(), &PeerId::random(), &remote());
         }
 
         #[test]
-        fn fields_are_counted_as_they_are_decoded(peers in prop::collection::vec(0_usize..5, 0..20)) {
+        fn the_field_count_is_that_of_the_encoded_message(peers in prop::collection::vec(0_usize..5, 0..20)) {
             let request = get();
             let mut answer = message(&request);
             for addresses in &peers {

@@ -23,19 +23,19 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{Ended, Failure, Outbound, Record, Request, Response};
 use crate::proto::kademlia as proto;
 
-/// A peer that can be asked.
+/// A peer of a test.
 #[derive(Clone, Debug)]
 struct Peer {
     id: PeerId,
     address: Multiaddr,
 }
 
-/// The peers of a test. They stop with it.
+/// All peers of a test, which stop with it.
 #[derive(Default)]
 struct Peers(JoinSet<()>);
 
 impl Peers {
-    /// Runs a swarm of its own for a behaviour.
+    /// Runs a behaviour in a swarm of its own.
     async fn start<B>(&mut self, keypair: Keypair, behaviour: B) -> Peer
     where
         B: NetworkBehaviour<ToSwarm: Send> + Send,
@@ -50,7 +50,7 @@ impl Peers {
         Peer { id, address }
     }
 
-    /// A peer that does what a script says with each stream.
+    /// A peer that runs a script for each stream.
     async fn scripted<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         script: impl Fn(Stream) -> F + Send + Sync + 'static,
@@ -58,21 +58,21 @@ impl Peers {
         self.start(Keypair::generate_ed25519(), Scripted::new(PROTOCOL, script)).await
     }
 
-    /// A peer that hands each stream to the test when it has read the request.
+    /// A peer that reads each request and hands its stream to the test.
     async fn holding(&mut self) -> (Peer, mpsc::UnboundedReceiver<Stream>) {
         let (asked, streams) = mpsc::unbounded_channel();
         let peer = self.scripted(move |mut stream| {
             let asked = asked.clone();
             async move {
                 read_request(&mut stream).await;
-                // A test that is over asks nobody.
+                // The receiver is gone once the test is over.
                 let _ = asked.send(stream);
             }
         });
         (peer.await, streams)
     }
 
-    /// A server of Kademlia that knows nobody and has nothing.
+    /// A Kademlia server without neighbours and records.
     async fn server(&mut self) -> Peer {
         let keypair = Keypair::generate_ed25519();
         let kad = kad(&keypair, kad::Mode::Server);
@@ -80,7 +80,7 @@ impl Peers {
     }
 }
 
-/// Kademlia as rust-libp2p has it.
+/// Kademlia of rust-libp2p with its own store.
 fn kad(keypair: &Keypair, mode: kad::Mode) -> kad::Behaviour<MemoryStore> {
     let local = keypair.public().to_peer_id();
     let config = kad::Config::new(PROTOCOL);
@@ -89,7 +89,7 @@ fn kad(keypair: &Keypair, mode: kad::Mode) -> kad::Behaviour<MemoryStore> {
     kad
 }
 
-/// Who asks: a swarm without Kademlia.
+/// The requesting swarm, without Kademlia.
 async fn client() -> Swarm<Outbound> {
     let keypair = Keypair::generate_ed25519();
     let outbound = Outbound::new(keypair.public().to_peer_id(), PROTOCOL);
@@ -109,7 +109,7 @@ fn put(key: &'static str, value: impl Into<Bytes>) -> Request {
     Request::PutValue { key: Bytes::from_static(key.as_bytes()), record }
 }
 
-/// Asks a peer.
+/// Sends a request to a peer.
 fn send(outbound: &mut Outbound, peer: &Peer, request: Request) -> RequestId {
     send_to(outbound, peer.id, vec![peer.address.clone()], request)
 }
@@ -125,7 +125,7 @@ fn send_to(
     id
 }
 
-/// A name for a request of which nobody minds the time.
+/// Returns a new id for a request without timeout.
 pub(super) fn next_id() -> RequestId {
     thread_local! {
         static REQUESTS: RefCell<Requests> = RefCell::default();
@@ -139,7 +139,7 @@ pub(super) fn next_id() -> RequestId {
     })
 }
 
-/// How the next request has ended.
+/// The next end of a request.
 async fn next(swarm: &mut Swarm<Outbound>) -> Ended {
     within(async {
         loop {
@@ -151,7 +151,7 @@ async fn next(swarm: &mut Swarm<Outbound>) -> Ended {
     .await
 }
 
-/// Asks one peer one thing.
+/// Sends a request and returns its result.
 async fn ask(
     swarm: &mut Swarm<Outbound>,
     peer: &Peer,
@@ -163,7 +163,7 @@ async fn ask(
     ended.result
 }
 
-/// Reads the request, which is shorter than 128 bytes.
+/// Reads a request of less than 128 bytes.
 async fn read_request(stream: &mut Stream) -> Vec<u8> {
     let mut len = [0];
     stream.read_exact(&mut len).await.unwrap();

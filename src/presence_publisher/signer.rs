@@ -15,9 +15,9 @@ use smart_record_formats::presence::{
 
 /// Provides the node's signature of an announcement.
 ///
-/// For a node in another process, send it [`ClientSignedAnnouncement::encode`] and decode its reply with
-/// [`Announcement::decode`]. The node decodes with [`ClientSignedAnnouncement::decode`], decides whether it hosts
-/// the client, and signs with [`ClientSignedAnnouncement::countersign`].
+/// For a node in another process, send it [`ClientSignedAnnouncement::encode`] and decode its reply
+/// with [`Announcement::decode`]. The node decodes with [`ClientSignedAnnouncement::decode`],
+/// decides whether it hosts the client, and signs with [`ClientSignedAnnouncement::countersign`].
 pub trait NodeSigner: Send + Sync + 'static {
     /// The node's identity.
     fn public_key(&self) -> PublicKey;

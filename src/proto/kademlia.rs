@@ -8,7 +8,7 @@ pub struct Record {
     /// Binary peer id.
     #[prost(bytes = "bytes", tag = "666")]
     pub publisher: ::prost::bytes::Bytes,
-    /// Seconds; 0 is for ever.
+    /// Seconds; 0 means no expiry.
     #[prost(uint32, tag = "777")]
     pub ttl: u32,
 }

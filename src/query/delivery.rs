@@ -1,8 +1,8 @@
-//! Records on their way to peers, each peer at its own pace.
+//! Delivery of a record to peers, to each at its own pace.
 //!
-//! **Invariants.** Pure. A peer counts if it took every chunk; one that did not take a chunk is not
-//! sent the next. The chunks for a peer go one after the other, so that a large record is no burst.
-//! Nobody is sent anything twice.
+//! **Invariants.** Pure. A peer counts if it took every chunk. A peer that did not take a chunk is
+//! not sent the next. A peer is sent one chunk at a time, so a large record causes no burst. No
+//! peer is sent the same record twice.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Writes".
 
@@ -17,23 +17,23 @@ use libp2p_identity::PeerId;
 use smart_record_core::{EncodedSpace, RecordKey, SmartRecord, Timestamp};
 use smart_record_lookup::{Place, RequestId, Requests};
 
-/// A record that is being sent.
+/// A record being sent.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     key: RecordKey,
     place: Place,
     /// When the copies expire, if the value does not say so itself.
     expires_at: Option<Timestamp>,
-    peers: BTreeMap<PeerId, Parcel>,
-    /// Who is to be sent its next chunk.
+    peers: BTreeMap<PeerId, PeerDelivery>,
+    /// Peers to be sent their next chunk.
     queue: VecDeque<PeerId>,
 }
 
-/// What one peer is sent.
+/// The delivery to one peer.
 #[derive(Debug)]
-struct Parcel {
+struct PeerDelivery {
     chunks: Arc<[Bytes]>,
-    /// How many of them the peer has taken.
+    /// Number of chunks that the peer has taken.
     taken: usize,
     stage: Stage,
 }
@@ -60,12 +60,17 @@ impl Delivery {
         self.expires_at
     }
 
-    /// It goes to these peers, those that have it already left out. Returns to whom it goes.
-    pub(crate) fn to(&mut self, mut peers: Vec<PeerId>, chunks: &Arc<[Bytes]>) -> Vec<PeerId> {
+    /// Adds recipients. Returns those that were not recipients before.
+    pub(crate) fn add_recipients(
+        &mut self,
+        mut peers: Vec<PeerId>,
+        chunks: &Arc<[Bytes]>,
+    ) -> Vec<PeerId> {
         peers.retain(|peer| {
             let is_new = !chunks.is_empty() && !self.peers.contains_key(peer);
             if is_new {
-                let parcel = Parcel { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
+                let parcel =
+                    PeerDelivery { chunks: chunks.clone(), taken: 0, stage: Stage::Queued };
                 self.peers.insert(*peer, parcel);
                 self.queue.push_back(*peer);
             }
@@ -74,14 +79,14 @@ impl Delivery {
         peers
     }
 
-    /// Next chunk to send, if one is to be sent now.
+    /// Returns the next chunk that can be sent now.
     pub(crate) fn next(
         &mut self,
         requests: &mut Requests,
         now: Duration,
     ) -> Option<(RequestId, PeerId, Bytes)> {
         self.pass_over_silent(requests, now);
-        // Who has no room for another request waits for its own, and not others for it.
+        // A peer without a free request slot does not delay others.
         let at = self.queue.iter().position(|peer| requests.has_room(peer))?;
         let peer = *self.queue.get(at)?;
         let parcel = self.peers.get_mut(&peer)?;
@@ -92,8 +97,8 @@ impl Delivery {
         Some((id, peer, chunk))
     }
 
-    /// Silent peers that are being asked something already: one request is enough to learn whether
-    /// they are back.
+    /// Gives up silent peers that already have a request under way: one request is enough to learn
+    /// whether a peer is back.
     fn pass_over_silent(&mut self, requests: &Requests, now: Duration) {
         let peers = &mut self.peers;
         self.queue.retain(|peer| {
@@ -105,7 +110,7 @@ impl Delivery {
         });
     }
 
-    /// A peer has taken the chunk that it was sent. Returns whether it was the last.
+    /// Handles the acknowledgement of a chunk. Returns whether it was the last.
     pub(crate) fn on_taken(&mut self, peer: PeerId) -> bool {
         let Some(parcel) = self.peers.get_mut(&peer) else {
             return false;
@@ -119,14 +124,14 @@ impl Delivery {
         is_last
     }
 
-    /// A peer has not taken the chunk that it was sent.
+    /// Handles the failure of a chunk.
     pub(crate) fn on_failure(&mut self, peer: &PeerId) {
         if let Some(parcel) = self.peers.get_mut(peer) {
             parcel.stage = Stage::Failed;
         }
     }
 
-    /// Whether a peer has shown spaces beside those that it was sent: it joins what it is sent.
+    /// Whether a peer has shown spaces that it was not sent. Such a peer joins records.
     pub(crate) fn has_more(&self, peer: &PeerId, shown: &SmartRecord) -> bool {
         let parcel = self.peers.get(peer);
         let mut sent = BTreeSet::new();
@@ -140,13 +145,13 @@ impl Delivery {
         shown.spaces().any(|(writer, _)| !sent.contains(writer))
     }
 
-    /// Sends nothing more.
+    /// Stops sending.
     pub(crate) fn stop(&mut self) {
         self.queue.clear();
         self.peers.retain(|_, parcel| parcel.stage == Stage::Taken);
     }
 
-    /// Who took all of it, sorted by distance.
+    /// The peers that took every chunk, sorted by distance.
     pub(crate) fn taken(&self) -> Vec<PeerId> {
         let taken = self.peers.iter().filter(|(_, parcel)| parcel.stage == Stage::Taken);
         let mut taken: Vec<_> = taken.map(|(peer, _)| *peer).collect();
@@ -154,7 +159,7 @@ impl Delivery {
         taken
     }
 
-    /// Whether nobody is to be sent anything any more, or has still to answer.
+    /// Whether no chunk is to be sent or under way.
     pub(crate) fn is_over(&self) -> bool {
         self.peers.values().all(|parcel| matches!(parcel.stage, Stage::Taken | Stage::Failed))
     }
@@ -172,7 +177,7 @@ mod tests {
         fn new(peers: &[PeerId], chunks: &[&'static str]) -> Self {
             let mut delivery = Delivery::new("/sr/a".into(), None);
             let chunks = chunks.iter().map(|chunk| Bytes::from(*chunk)).collect();
-            delivery.to(peers.to_vec(), &chunks);
+            delivery.add_recipients(peers.to_vec(), &chunks);
             Self(delivery, Requests::default())
         }
 
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_counts_if_it_took_every_chunk_and_waits_for_nobody() {
+    fn a_peer_counts_if_it_took_every_chunk_at_its_own_pace() {
         let [quick, slow, refuses] = [(); 3].map(|()| PeerId::random());
         let (one, two) = (Bytes::from("1"), Bytes::from("2"));
         let mut test = Test::new(&[quick, slow, refuses], &["1", "2"]);
@@ -204,28 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_anything_twice() {
+    fn no_peer_is_sent_a_record_twice() {
         let peer = PeerId::random();
         let mut test = Test::new(&[peer, peer], &["1"]);
         assert_eq!(test.sent().len(), 1);
-        assert_eq!(test.0.to(vec![peer], &[Bytes::from("2")].into()), []);
+        assert_eq!(test.0.add_recipients(vec![peer], &[Bytes::from("2")].into()), []);
         assert_eq!(test.sent(), []);
     }
 
     #[test]
-    fn after_a_stop_nothing_is_sent_and_nobody_is_waited_for() {
+    fn after_a_stop_nothing_is_sent_or_awaited() {
         let [took, queued] = [(); 2].map(|()| PeerId::random());
         let mut test = Test::new(&[took], &["1"]);
         test.sent();
         test.0.on_taken(took);
-        test.0.to(vec![queued], &[Bytes::from("1")].into());
+        test.0.add_recipients(vec![queued], &[Bytes::from("1")].into());
         test.0.stop();
         assert!(test.0.is_over());
         assert_eq!((test.sent(), test.0.taken()), (vec![], vec![took]));
     }
 
     #[test]
-    fn without_peers_or_chunks_it_is_over() {
+    fn a_delivery_without_peers_or_chunks_is_over() {
         assert!(Test::new(&[], &["1"]).0.is_over());
         assert!(Test::new(&[PeerId::random()], &[]).0.is_over());
     }

@@ -1,8 +1,8 @@
-//! What several answers to one question say together.
+//! The joined content of several answers.
 //!
-//! **Invariants.** Pure. Only what is good comes in: signed, for this key, not expired. In whatever order the answers
-//! come, the result is the same; what is in it already is not verified again. A record is never larger than its limits
-//! allow.
+//! **Invariants.** Pure. Only valid content is added: signed, for this key, not expired. The result
+//! does not depend on the order of the answers. Content that is already present is not verified
+//! again. A record never exceeds its limits.
 //!
 //! **Spec.** `docs/design.md`, sections "Join" and "Validators".
 
@@ -19,23 +19,23 @@ use smart_record_core::{
     ValidationError, Validator, Writer,
 };
 
-/// What is known of a record, and the rules by which more is taken in: for a smart record the join, for others the
-/// consolidated or selected value.
+/// The known content of a record, and the rules for adding more: a smart record is joined; a value
+/// is consolidated or selected.
 #[derive(Clone)]
 pub(crate) enum JoinedAnswers {
     Record(SpaceRules, SmartRecord),
     Value(Arc<dyn Validator>, Option<Bytes>),
 }
 
-/// What one answer said that was good.
+/// The valid content of one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum CheckedAnswer {
     Record(SmartRecord),
     Value(Bytes),
 }
 
 impl JoinedAnswers {
-    /// Nothing is known yet.
+    /// Returns empty content for a key.
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
@@ -46,8 +46,9 @@ impl JoinedAnswers {
         })
     }
 
-    /// What of this is of use to check an answer: of a record the spaces of those writers who have one in it.
-    pub(crate) fn known_of(&self, value: &Bytes) -> Self {
+    /// Returns the part that is useful for checking an answer: of a record, the spaces of the
+    /// writers in the answer.
+    pub(crate) fn relevant_to(&self, value: &Bytes) -> Self {
         let Self::Record(rules, joined) = self else {
             return self.clone();
         };
@@ -55,7 +56,7 @@ impl JoinedAnswers {
         let mut rest = &value[..];
         while let Some((encoded, after)) = EncodedSpace::split_first(rest) {
             rest = after;
-            // What cannot be read is refused when it is checked. A writer may stand in it many times.
+            // Malformed spaces are refused by the check. A writer may occur many times.
             if let Ok(writer) = encoded.writer()
                 && known.space(&writer).is_none()
                 && let Some(space) = joined.space(&writer)
@@ -66,41 +67,47 @@ impl JoinedAnswers {
         Self::Record(rules.clone(), known)
     }
 
-    /// What is good of an answer. What stands in this is known to be good.
+    /// Returns the valid content of an answer. Content that is already known is not verified again.
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing of it is good.
+    /// [`ValidationError`] if none of it is valid.
     pub(crate) fn check(
         &self,
         key: &RecordKey,
         value: Bytes,
         now: Timestamp,
-    ) -> Result<Said, ValidationError> {
+    ) -> Result<CheckedAnswer, ValidationError> {
         match self {
-            Self::Record(rules, known) => rules.read_knowing(known, value, now).map(Said::Record),
-            Self::Value(_, Some(known)) if *known == value => Ok(Said::Value(value)),
+            Self::Record(rules, known) => {
+                rules.read_knowing(known, value, now).map(CheckedAnswer::Record)
+            }
+            Self::Value(_, Some(known)) if *known == value => Ok(CheckedAnswer::Value(value)),
             Self::Value(validator, _) => {
                 validator.validate(key, &value, now)?;
-                Ok(Said::Value(value))
+                Ok(CheckedAnswer::Value(value))
             }
         }
     }
 
-    /// Takes in what was good of an answer. Returns whether that was news.
+    /// Adds the valid content of an answer. Returns whether it was news.
     ///
     /// # Errors
     /// [`ValidationError`] if it is a value that cannot be compared with the one that is known.
-    pub(crate) fn take(&mut self, key: &RecordKey, said: &Said) -> Result<bool, ValidationError> {
-        match (self, said) {
-            (Self::Record(rules, joined), Said::Record(said)) => {
-                Ok(take_record(rules, joined, said))
+    pub(crate) fn take(
+        &mut self,
+        key: &RecordKey,
+        shown: &CheckedAnswer,
+    ) -> Result<bool, ValidationError> {
+        match (self, shown) {
+            (Self::Record(rules, joined), CheckedAnswer::Record(shown)) => {
+                Ok(take_record(rules, joined, shown))
             }
-            (Self::Value(validator, best), Said::Value(said)) => {
+            (Self::Value(validator, best), CheckedAnswer::Value(shown)) => {
                 let better: Bytes = match best {
-                    Some(best) if best == said => return Ok(false),
-                    // What is there comes first: of equals it stays.
-                    Some(best) => validator.consolidate(key, &[best, said])?.into(),
-                    None => said.clone(),
+                    Some(best) if best == shown => return Ok(false),
+                    // The known value comes first, so it wins a tie.
+                    Some(best) => validator.consolidate(key, &[best, shown])?.into(),
+                    None => shown.clone(),
                 };
                 let is_news = best.as_ref() != Some(&better);
                 *best = Some(better);
@@ -110,28 +117,28 @@ impl JoinedAnswers {
         }
     }
 
-    /// Takes in a record that is known to be good, as far as there is room for it.
+    /// Joins a valid record, within the limits.
     pub(crate) fn join(&mut self, record: &SmartRecord) {
         if let Self::Record(rules, joined) = self {
             take_record(rules, joined, record);
         }
     }
 
-    /// Puts a value in the place of the one that is known, where values are kept.
+    /// Replaces the known value. Does nothing for smart records.
     pub(crate) fn set_value(&mut self, value: Option<Bytes>) {
         if let Self::Value(_, known) = self {
             *known = value;
         }
     }
 
-    /// Drops what may go of a record at `now`.
+    /// Removes expired updates of a record.
     pub(crate) fn collect(&mut self, now: Timestamp) {
         if let Self::Record(_, record) = self {
             record.collect(now);
         }
     }
 
-    /// What the key is for.
+    /// The namespace of the key.
     pub(crate) fn namespace(&self) -> Namespace {
         match self {
             Self::Record(rules, _) => rules.clone().into(),
@@ -146,11 +153,11 @@ impl JoinedAnswers {
         }
     }
 
-    /// Whether it is what somebody has said, no more and no less.
-    pub(crate) fn is(&self, said: &Said) -> bool {
-        match (self, said) {
-            (Self::Record(_, record), Said::Record(said)) => record == said,
-            (Self::Value(_, value), Said::Value(said)) => value.as_ref() == Some(said),
+    /// Whether the content equals that of an answer.
+    pub(crate) fn is(&self, shown: &CheckedAnswer) -> bool {
+        match (self, shown) {
+            (Self::Record(_, record), CheckedAnswer::Record(shown)) => record == shown,
+            (Self::Value(_, value), CheckedAnswer::Value(shown)) => value.as_ref() == Some(shown),
             _ => false,
         }
     }
@@ -162,14 +169,14 @@ impl JoinedAnswers {
         }
     }
 
-    /// Whether it is longer than so many bytes when it is encoded.
+    /// Whether the encoded content exceeds `bytes`.
     pub(crate) fn exceeds(&self, bytes: usize) -> bool {
         match self {
             Self::Record(_, record) => record
                 .spaces()
                 .try_fold(0_usize, |len, (writer, space)| {
                     let len = len.saturating_add(space.encode(writer).len()).saturating_add(4);
-                    // No more is looked at than it takes.
+                    // Stops as soon as the limit is exceeded.
                     (len <= bytes).then_some(len)
                 })
                 .is_none(),
@@ -177,23 +184,24 @@ impl JoinedAnswers {
         }
     }
 
-    /// What one who has said this lacks, in chunks; nothing if he has it all. `whole`: what he said is all that he
-    /// has. Otherwise it is a slice, and only what is older in it than what is known counts.
+    /// What a holder lacks, in chunks; empty if it has everything. `whole`: its answer is all that
+    /// it has. Otherwise the answer is a slice, and the holder lacks only spaces of which the slice
+    /// has an older state.
     pub(crate) fn lacking(
         &self,
         key: &RecordKey,
-        said: Option<&Said>,
+        shown: Option<&CheckedAnswer>,
         whole: bool,
         chunk_bytes: usize,
     ) -> Vec<Bytes> {
-        match (self, said) {
+        match (self, shown) {
             (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
-            (Self::Record(_, joined), Some(Said::Record(said))) if whole => {
-                chunks(&beyond(joined, said), chunk_bytes)
+            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) if whole => {
+                chunks(&beyond(joined, shown), chunk_bytes)
             }
-            (Self::Record(_, joined), Some(Said::Record(said))) => {
+            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) => {
                 let mut lacking = SmartRecord::new(key.clone());
-                for (writer, had) in said.spaces() {
+                for (writer, had) in shown.spaces() {
                     if let Some(space) = joined.space(writer)
                         && had.newest() < space.newest()
                     {
@@ -202,9 +210,8 @@ impl JoinedAnswers {
                 }
                 chunks(&lacking, chunk_bytes)
             }
-            (Self::Value(validator, Some(best)), said) => {
-                let has_it =
-                    matches!(said, Some(Said::Value(said)) if validator.contains(key, said, best));
+            (Self::Value(validator, Some(best)), shown) => {
+                let has_it = matches!(shown, Some(CheckedAnswer::Value(shown)) if validator.contains(key, shown, best));
                 if has_it { Vec::new() } else { vec![best.clone()] }
             }
             _ => Vec::new(),
@@ -222,8 +229,8 @@ impl fmt::Debug for JoinedAnswers {
     }
 }
 
-impl Said {
-    /// A number by which it is recognised when it is said again.
+impl CheckedAnswer {
+    /// Hash that identifies the content.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match self {
@@ -239,7 +246,7 @@ impl Said {
         hasher.finish()
     }
 
-    /// Adds what the same one has said in another answer.
+    /// Adds the content of another answer of the same peer.
     pub(crate) fn and(&mut self, other: Self) {
         match (self, other) {
             (Self::Record(all), Self::Record(more)) => join(all, &more),
@@ -248,7 +255,7 @@ impl Said {
     }
 }
 
-/// The pieces in which a record is sent.
+/// The chunks in which a record is sent.
 pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
     if record.spaces().len() == 0 {
         return Vec::new();
@@ -256,11 +263,11 @@ pub(crate) fn chunks(record: &SmartRecord, chunk_bytes: usize) -> Vec<Bytes> {
     record.chunks(chunk_bytes).map(Bytes::from).collect()
 }
 
-/// Takes in what is known to be good, as far as there is room for it. Returns whether that was news.
-fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, said: &SmartRecord) -> bool {
-    let is_news = !contains(joined, said);
+/// Joins a valid record, within the limits. Returns whether it was news.
+fn take_record(rules: &SpaceRules, joined: &mut SmartRecord, shown: &SmartRecord) -> bool {
+    let is_news = !contains(joined, shown);
     if is_news {
-        join(joined, said);
+        join(joined, shown);
         joined.truncate(rules.limits());
     }
     is_news
@@ -272,7 +279,7 @@ fn join(record: &mut SmartRecord, other: &SmartRecord) {
     }
 }
 
-/// The spaces of a record to which there is more than `other` has of them.
+/// The spaces of which `record` has updates that `other` lacks.
 pub(crate) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
     let mut more = SmartRecord::new(record.key().clone());
     for (writer, space) in record.spaces() {
@@ -315,7 +322,7 @@ mod tests {
         RecordKey::new("/sr/a")
     }
 
-    /// What a new writer says, first and then.
+    /// Two successive states of a new writer's space.
     fn says() -> (SmartRecord, SmartRecord) {
         let mut signer = SpaceSigner::new(key(), Keypair::generate_ed25519(), Limits::default());
         let mut say = |text: &str| {
@@ -340,14 +347,14 @@ mod tests {
         now: Timestamp,
     ) -> Result<bool, ValidationError> {
         let value = value.into();
-        let known = joined.known_of(&value);
-        let said = known.check(&key(), value.clone(), now);
-        assert_eq!(said, joined.check(&key(), value, now), "all that is of use is known");
-        joined.take(&key(), &said?)
+        let known = joined.relevant_to(&value);
+        let shown = known.check(&key(), value.clone(), now);
+        assert_eq!(shown, joined.check(&key(), value, now), "the useful part suffices");
+        joined.take(&key(), &shown?)
     }
 
     #[test]
-    fn in_whatever_order_answers_come_the_result_is_the_same_and_within_the_limits() {
+    fn the_result_is_independent_of_order_and_within_the_limits() {
         let limits = Limits::default().with_spaces_per_record(2);
         let small = SpaceRules::new(limits, Open);
         let small = Registry::empty().with("sr", small).unwrap();
@@ -362,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_no_news_and_what_is_no_good_changes_nothing() {
+    fn known_content_is_no_news_and_invalid_answers_change_nothing() {
         let (registry, (first, then)) = (Registry::default(), says());
         let mut known = joined(&registry, &[&then]);
         let before = known.clone();
@@ -377,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_what_is_told_exactly_from_a_whole_and_with_care_from_a_slice() {
+    fn what_a_holder_lacks_is_exact_for_a_whole_record_and_partial_for_a_slice() {
         let (registry, (first, then), other) = (Registry::default(), says(), says().0);
         let all = joined(&registry, &[&then, &other]);
-        let lacking = |said: Option<&SmartRecord>, whole| {
-            let said = said.map(|said| Said::Record(said.clone()));
-            let chunks = all.lacking(&key(), said.as_ref(), whole, 15 * 1_024);
+        let lacking = |shown: Option<&SmartRecord>, whole| {
+            let shown = shown.map(|shown| CheckedAnswer::Record(shown.clone()));
+            let chunks = all.lacking(&key(), shown.as_ref(), whole, 15 * 1_024);
             chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
                 let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
                 lacking.join(part.unwrap()).unwrap();
@@ -399,7 +406,7 @@ mod tests {
         assert_eq!(lacking(Some(&other), false), nothing);
     }
 
-    /// The longer the better, unless it is empty.
+    /// Prefers the longest value; an empty value is stale.
     struct Longest;
 
     impl Validator for Longest {
@@ -418,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn of_values_the_best_stays_and_the_others_lack_it() {
+    fn the_best_value_stays_and_holders_of_others_lack_it() {
         let mut best = JoinedAnswers::Value(Arc::new(Longest), None);
         let mut take = |value: &'static str| take(&mut best, value, NOW);
         assert_eq!(
@@ -426,16 +433,16 @@ mod tests {
             [Ok(true), Ok(false), Ok(false), Ok(true)]
         );
         assert!(take("").is_err());
-        let lacking = |said: &'static str| {
-            let said = Said::Value(Bytes::from(said));
-            best.lacking(&key(), Some(&said), true, 1_024)
+        let lacking = |shown: &'static str| {
+            let shown = CheckedAnswer::Value(Bytes::from(shown));
+            best.lacking(&key(), Some(&shown), true, 1_024)
         };
         assert_eq!(lacking("bb"), [Bytes::from("ccc")]);
         assert!(lacking("ccc").is_empty());
     }
 
     #[test]
-    fn its_length_is_known_without_encoding_more_than_it_takes() {
+    fn the_encoded_length_is_compared_with_a_limit() {
         let registry = Registry::default();
         let records: Vec<_> = (0..10).map(|_| says().0).collect();
         let all = joined(&registry, &records.iter().collect::<Vec<_>>());
@@ -448,13 +455,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_again_has_the_same_fingerprint() {
+    fn equal_content_has_the_same_fingerprint() {
         let (first, then) = says();
-        let of = |record: &SmartRecord| Said::Record(record.clone()).fingerprint();
+        let of = |record: &SmartRecord| CheckedAnswer::Record(record.clone()).fingerprint();
         assert_eq!(of(&first), of(&first));
         assert_ne!(of(&first), of(&then));
         assert_ne!(of(&first), of(&says().0));
-        let of = |value: &'static str| Said::Value(Bytes::from(value)).fingerprint();
+        let of = |value: &'static str| CheckedAnswer::Value(Bytes::from(value)).fingerprint();
         assert!(of("a") == of("a") && of("a") != of("b"));
     }
 }

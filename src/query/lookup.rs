@@ -1,8 +1,9 @@
-//! A read: gathers answers, decides when there are enough, and says who lacks what.
+//! The answers of a read: gathers them, decides when they are enough, and determines what each peer
+//! lacks.
 //!
-//! **Invariants.** Pure: the answers and `now` come in, decisions go out; only `begin` looks into the store. An answer that is no
-//! good, of whatever kind, changes nothing but the list of those who gave one. Nobody outside the peers closest to the key is
-//! written to, and if it is not known who these are because the read has ended early, nobody who did not have the record already.
+//! **Invariants.** Pure, except that `begin` reads the store. An invalid answer changes nothing but
+//! the list of refused peers. Only the peers closest to the key are repaired. After an early end it
+//! is not known which peers these are, so only peers that already had the record are.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -13,7 +14,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad::{GetRecordError, GetRecordOk, GetRecordResult};
 
 use super::{
-    joined::{JoinedAnswers, Said, beyond},
+    joined::{CheckedAnswer, JoinedAnswers, beyond},
     outcome::{Reading, Snapshot, Withheld},
     versions::Versions,
 };
@@ -22,58 +23,61 @@ use smart_record_core::{
     Fault, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, Writer,
 };
 
-/// When a read has seen enough.
+/// Condition for the result of a read to be returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ReadPolicy {
-    /// When the peers closest to the key are known, more than half of them have answered, and those that are silent have had their
-    /// time. A large record, which each of them answers with a slice, is asked for again until nothing new arrives, at most
+    /// The peers closest to the key are known, more than half of them have answered, and silent
+    /// ones have had their time. Peers answer with slices of a large record, so they are asked
+    /// again until nothing new arrives, at most
     /// [`read_rounds`](crate::behaviour::BehaviourConfig::read_rounds) times.
     ///
-    /// What a majority of the closest has taken is then found: the two have a peer in common.
+    /// Such a read finds every write that a majority of the closest peers has acknowledged and
+    /// stored, because the two groups have a peer in common.
     #[default]
     Settled,
-    /// As [`Settled`](Self::Settled), and all of the peers closest to the key have answered, have failed, or have been silent for
-    /// two seconds longer than that.
+    /// As [`Settled`](Self::Settled), and each of the closest peers has answered, has failed, or
+    /// has been silent for two more seconds.
     All,
-    /// After so many good answers. Answers that are refused do not count, nor do those who have nothing.
+    /// This number of valid answers. Refused answers and peers without the record do not count.
     Replies(usize),
-    /// After so many good answers in a row that said nothing new.
+    /// This number of consecutive valid answers without news.
     WithoutNews(usize),
 }
 
-/// After so many answers a round ends: twelve times what it takes to ask the 20 closest peers, and at most 4 MB of packets.
+/// Maximum number of answers per round: twelve times the 20 closest peers, and at most 4 MB of
+/// packets.
 const MAX_ANSWERS: usize = 256;
 
-/// What peers are to be sent.
+/// Chunks that the same peers lack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Repair {
     pub(crate) peers: Vec<PeerId>,
     pub(crate) chunks: Vec<Bytes>,
 }
 
-/// The bounds that a lookup goes by.
+/// Bounds of a read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// How many peers are the closest.
+    /// Number of the closest peers.
     pub(crate) closest: usize,
-    /// An answer of more than this may be a slice.
+    /// Size from which an answer may be a slice.
     pub(crate) slice_bytes: usize,
     pub(crate) chunk_bytes: usize,
     pub(crate) rounds: usize,
     pub(crate) repair_chunks: usize,
-    /// How many bytes a record has at most.
+    /// Maximum size of a record.
     pub(crate) record_bytes: usize,
 }
 
-/// A read that is under way.
+/// The state of a read.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordLookup {
     key: RecordKey,
     policy: ReadPolicy,
     bounds: Bounds,
     joined: JoinedAnswers,
-    said: BTreeMap<PeerId, Said>,
+    shown: BTreeMap<PeerId, CheckedAnswer>,
     versions: Versions,
     refused: BTreeMap<PeerId, ValidationError>,
     empty: BTreeSet<PeerId>,
@@ -81,18 +85,18 @@ pub(crate) struct RecordLookup {
     without_news: usize,
     news_in_round: bool,
     rounds: usize,
-    /// It has ended before all peers closest to the key were asked.
+    /// Whether it ended before all of the closest peers were asked.
     ended_early: bool,
-    /// It has ended although there may be more: the rounds have run out.
+    /// Whether it ended because of the maximum number of rounds, although there may be more.
     ran_out: bool,
     timed_out: bool,
-    /// How many answers have come in this round, good or bad.
-    heard: usize,
-    /// How many answers were news.
+    /// Number of answers in this round, valid or not.
+    answers_in_round: usize,
+    /// Number of answers with news.
     news: usize,
     /// What this node has stored.
-    here: Option<Said>,
-    /// The latest end that holders of the value set to it, if none of them has set none.
+    here: Option<CheckedAnswer>,
+    /// The latest expiry that holders state for the best value; `None` if one of them states none.
     expires_at: Option<Timestamp>,
 }
 
@@ -108,7 +112,7 @@ impl RecordLookup {
             key,
             policy,
             bounds,
-            said: BTreeMap::new(),
+            shown: BTreeMap::new(),
             versions: Versions::new(bounds.record_bytes),
             refused: BTreeMap::new(),
             empty: BTreeSet::new(),
@@ -119,7 +123,7 @@ impl RecordLookup {
             ended_early: false,
             ran_out: false,
             timed_out: false,
-            heard: 0,
+            answers_in_round: 0,
             news: 0,
             here: None,
             expires_at: Some(Timestamp::EPOCH),
@@ -134,7 +138,7 @@ impl RecordLookup {
         &self.joined
     }
 
-    /// Begins with what this node has stored.
+    /// Returns a read that starts from what this node has stored.
     ///
     /// # Errors
     /// [`ValidationError`] if nothing is registered for the key.
@@ -160,35 +164,35 @@ impl RecordLookup {
             JoinedAnswers::Value(..) => store.value(&lookup.key).map(|value| {
                 if let Some(StoredValue { value, expires_at, .. }) = value {
                     lookup.on_known_value(&value, expires_at, now);
-                    lookup.here = Some(Said::Value(value));
+                    lookup.here = Some(CheckedAnswer::Value(value));
                 }
             }),
         };
         if let Err(error) = local {
-            // Others may have it.
-            tracing::warn!(%error, key = %lookup.key, "our own copy could not be read");
+            // Other peers may have it.
+            tracing::warn!(%error, key = %lookup.key, "the local copy could not be read");
         }
         Ok(lookup)
     }
 
-    /// Takes note of what this node has stored.
+    /// Adds what this node has stored.
     fn on_local(&mut self, record: SmartRecord) {
         self.on_known(&record);
-        self.here = Some(Said::Record(record));
+        self.here = Some(CheckedAnswer::Record(record));
     }
 
-    /// Takes note of what Kademlia has found on this node.
-    pub(crate) fn on_here(&mut self, said: Said, expires_at: Option<Timestamp>) {
-        // What cannot be compared is passed over.
-        let _ = self.take(&said, expires_at);
-        self.here = Some(said);
+    /// Adds what Kademlia has found in the local store.
+    pub(crate) fn on_here(&mut self, shown: CheckedAnswer, expires_at: Option<Timestamp>) {
+        // Values that cannot be compared are ignored.
+        let _ = self.take(&shown, expires_at);
+        self.here = Some(shown);
     }
 
     pub(crate) const fn set_rounds(&mut self, rounds: usize) {
         self.bounds.rounds = rounds;
     }
 
-    /// Takes note of what this node knows without having it stored.
+    /// Adds what this node knows but has not stored.
     pub(crate) fn on_known(&mut self, record: &SmartRecord) {
         self.joined.join(record);
     }
@@ -197,67 +201,67 @@ impl RecordLookup {
         self.policy
     }
 
-    /// How many answers were news.
+    /// Number of answers with news.
     pub(crate) const fn news_count(&self) -> usize {
         self.news
     }
 
-    /// The peers that have given a good answer.
+    /// The peers that have given a valid answer.
     pub(crate) fn holders(&self) -> impl Iterator<Item = PeerId> {
-        self.said.keys().copied()
+        self.shown.keys().copied()
     }
 
     pub(crate) fn has_here(&self) -> bool {
         self.here.is_some()
     }
 
-    /// What was found that this node has not stored, space by space.
+    /// The spaces that were found and that this node has not stored.
     pub(crate) fn news(&self) -> Option<SmartRecord> {
         let joined = self.joined.record()?;
         let news = match &self.here {
-            Some(Said::Record(here)) => beyond(joined, here),
+            Some(CheckedAnswer::Record(here)) => beyond(joined, here),
             _ => joined.clone(),
         };
         (news.spaces().len() > 0).then_some(news)
     }
 
-    /// A peer who has answered with the newest of this space.
+    /// A peer that has answered with the newest update of this space.
     pub(crate) fn source_of(&self, writer: &Writer) -> Option<PeerId> {
         let newest = self.joined.record()?.space(writer)?.newest();
-        let has_it = |said: &Said| {
-            matches!(said, Said::Record(record)
+        let has_it = |shown: &CheckedAnswer| {
+            matches!(shown, CheckedAnswer::Record(record)
                 if record.space(writer).is_some_and(|space| space.newest() == newest))
         };
-        self.said.iter().find(|(_, said)| has_it(said)).map(|(peer, _)| *peer)
+        self.shown.iter().find(|(_, shown)| has_it(shown)).map(|(peer, _)| *peer)
     }
 
-    /// A peer who has answered with a value.
+    /// A peer that has answered with a value.
     pub(crate) fn source(&self) -> Option<PeerId> {
-        self.said.keys().next().copied()
+        self.shown.keys().next().copied()
     }
 
-    /// As [`on_known`](Self::on_known), of a value that is not a smart record.
+    /// As [`on_known`](Self::on_known), for a value.
     pub(crate) fn on_known_value(
         &mut self,
         value: &[u8],
         expires_at: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let said = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
-        if let Ok(said) = said {
-            // What cannot be compared is passed over.
-            let _ = self.take(&said, expires_at);
+        let shown = self.joined.check(&self.key, Bytes::copy_from_slice(value), now);
+        if let Ok(shown) = shown {
+            // Values that cannot be compared are ignored.
+            let _ = self.take(&shown, expires_at);
         }
     }
 
-    /// Takes in what somebody has. Returns whether that was news.
+    /// Adds the valid content of an answer. Returns whether it was news.
     fn take(
         &mut self,
-        said: &Said,
+        shown: &CheckedAnswer,
         expires_at: Option<Timestamp>,
     ) -> Result<bool, ValidationError> {
-        let is_news = self.joined.take(&self.key, said)?;
-        let is_best = self.joined.is(said);
+        let is_news = self.joined.take(&self.key, shown)?;
+        let is_best = self.joined.is(shown);
         if is_news && is_best {
             self.expires_at = expires_at;
         } else if is_news || is_best {
@@ -266,30 +270,30 @@ impl RecordLookup {
         Ok(is_news)
     }
 
-    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it. Returns whether that is
-    /// enough.
+    /// Adds a checked answer. `expires_at` is the expiry that the holder states. Returns whether
+    /// the answers are now enough.
     pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
-        said: Result<Said, ValidationError>,
+        shown: Result<CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
-        self.heard = self.heard.saturating_add(1);
-        let taken = said.and_then(|said| {
-            let is_news = self.take(&said, expires_at)?;
-            Ok((said, is_news))
+        self.answers_in_round = self.answers_in_round.saturating_add(1);
+        let taken = shown.and_then(|shown| {
+            let is_news = self.take(&shown, expires_at)?;
+            Ok((shown, is_news))
         });
         match taken {
-            Ok((said, is_news)) => {
+            Ok((shown, is_news)) => {
                 self.answers = self.answers.saturating_add(1);
                 self.without_news = if is_news { 0 } else { self.without_news.saturating_add(1) };
                 self.news_in_round |= is_news;
                 self.news = self.news.saturating_add(usize::from(is_news));
-                let said = self.versions.share(said);
-                match self.said.get_mut(&peer) {
-                    Some(earlier) => earlier.and(said),
+                let shown = self.versions.share(shown);
+                match self.shown.get_mut(&peer) {
+                    Some(earlier) => earlier.and(shown),
                     None => {
-                        self.said.insert(peer, said);
+                        self.shown.insert(peer, shown);
                     }
                 }
             }
@@ -298,7 +302,7 @@ impl RecordLookup {
             }
         }
         let enough = match self.policy {
-            _ if self.heard >= MAX_ANSWERS => true,
+            _ if self.answers_in_round >= MAX_ANSWERS => true,
             ReadPolicy::Settled | ReadPolicy::All => false,
             ReadPolicy::Replies(n) => self.answers >= n,
             ReadPolicy::WithoutNews(n) => self.without_news >= n,
@@ -307,7 +311,7 @@ impl RecordLookup {
         enough
     }
 
-    /// Takes note of how a query of Kademlia goes on, except for answers, which are to be checked.
+    /// Handles a result of a query of Kademlia, except for answers, which have to be checked first.
     pub(crate) fn on_progress(&mut self, result: &GetRecordResult) {
         match result {
             Ok(GetRecordOk::FinishedWithNoAdditionalRecord { cache_candidates }) => {
@@ -321,42 +325,42 @@ impl RecordLookup {
         }
     }
 
-    /// Takes note of those who had nothing.
+    /// Adds peers that have no record.
     pub(crate) fn on_empty(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         self.empty.extend(peers);
     }
 
-    /// It ends before all peers have been asked.
+    /// Marks an end before all of the closest peers were asked.
     pub(crate) fn end_early(&mut self) {
         self.ended_early = true;
     }
 
-    /// It ends because the time is up.
+    /// Marks an end at the deadline.
     pub(crate) fn time_out(&mut self) {
         self.timed_out = true;
         self.end_early();
     }
 
-    /// Whether the time was up before any peer had answered anything.
+    /// Whether the deadline passed before any peer had answered.
     pub(crate) fn has_failed(&self) -> bool {
-        self.timed_out && !self.was_heard() && self.refused.is_empty()
+        self.timed_out && !self.has_answers() && self.refused.is_empty()
     }
 
-    /// The peers have been asked. Whether to ask them again: so it is for a record of which each of them gives but a
-    /// slice, until nothing new arrives.
+    /// Ends a round. Returns whether another is needed: peers answer with slices of a large record,
+    /// so they are asked until nothing new arrives.
     pub(crate) fn on_round(&mut self) -> bool {
         let is_wanted = self.news_in_round && self.may_be_incomplete() && !self.ended_early;
         let again = is_wanted && self.rounds < self.bounds.rounds;
         self.ran_out = is_wanted && !again;
         if again {
             self.rounds = self.rounds.saturating_add(1);
-            (self.news_in_round, self.heard) = (false, 0);
+            (self.news_in_round, self.answers_in_round) = (false, 0);
         }
         again
     }
 
-    /// Whether there may be more than what has been shown. The slices of a large record have several sizes, the least
-    /// an eighth of the largest; but those of two replicas are not the same.
+    /// Whether the record may have parts that were not shown. The slices of one holder have several
+    /// sizes, the smallest an eighth of the largest; slices of two holders differ.
     fn may_be_incomplete(&self) -> bool {
         if self.joined.record().is_none() {
             return false;
@@ -364,44 +368,46 @@ impl RecordLookup {
         if self.may_be_sliced() {
             return true;
         }
-        let agreed = self.said.len() > 1 && self.said.values().all(|said| self.joined.is(said));
+        let agreed = self.shown.len() > 1 && self.shown.values().all(|shown| self.joined.is(shown));
         !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 
-    /// Whether the record is larger than what one answer holds. If it is not, each answer was all that its holder has.
+    /// Whether the record is larger than one answer. If not, each answer is all that its holder
+    /// has.
     pub(crate) fn may_be_sliced(&self) -> bool {
         matches!(self.joined, JoinedAnswers::Record(..))
             && self.joined.exceeds(self.bounds.slice_bytes)
     }
 
-    /// How many lookups of Kademlia it has taken so far.
+    /// Number of lookups so far.
     pub(crate) const fn lookups(&self) -> usize {
         self.rounds
     }
 
-    /// Whether any peer has said what it has, or that it has nothing.
-    pub(crate) fn was_heard(&self) -> bool {
+    /// Whether any peer has given a valid answer, or answered that it has no record.
+    pub(crate) fn has_answers(&self) -> bool {
         self.answers > 0 || !self.empty.is_empty()
     }
 
-    /// Whether what was found is all that the peers closest to the key would show.
+    /// Whether everything that the closest peers would show was found.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.ended_early && !self.ran_out && self.was_heard()
+        !self.ended_early && !self.ran_out && self.has_answers()
     }
 
-    /// What a peer has said; `None`: that it has nothing.
-    pub(crate) fn said(&self, peer: &PeerId) -> Option<&Said> {
-        self.said.get(peer)
+    /// The valid content of a peer's answers, if any.
+    pub(crate) fn shown(&self, peer: &PeerId) -> Option<&CheckedAnswer> {
+        self.shown.get(peer)
     }
 
-    /// Whom to send what: those of the closest who are behind, whose copy has expired, or who have nothing; and whether this node is one of the closest itself.
+    /// The repairs: what to send to those of the closest peers that are behind, have an expired
+    /// copy, or have no record. Also returns whether this node is one of the closest.
     pub(crate) fn repairs(&self, local: &PeerId) -> (Vec<Repair>, bool) {
         if self.joined.is_empty() {
             return (Vec::new(), false);
         }
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
-        // Who has given a bad answer is one of the closest all the same.
-        let seen = self.said.keys().chain(&self.empty).chain(self.refused.keys());
+        // A peer that has given an invalid answer may still be one of the closest.
+        let seen = self.shown.keys().chain(&self.empty).chain(self.refused.keys());
         let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
         let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
@@ -409,28 +415,28 @@ impl RecordLookup {
             Some(last) => distance(local) < distance(last),
             None => true,
         };
-        // After an early end it is not known who is among the closest.
+        // After an early end the closest peers are unknown.
         let is_close = is_close && !self.ended_early;
         seen.truncate(self.bounds.closest);
         let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
         let mut all: Option<Vec<Bytes>> = None;
         for peer in seen {
-            let said = self.said.get(peer);
+            let shown = self.shown.get(peer);
             let is_behind =
                 |error: &ValidationError| matches!(error.fault(), Fault::Expired | Fault::Stale);
-            if said.is_none()
+            if shown.is_none()
                 && (self.ended_early || self.refused.get(peer).is_some_and(|e| !is_behind(e)))
             {
                 continue;
             }
             let lacking = || {
                 let bytes = self.bounds.chunk_bytes;
-                let mut chunks = self.joined.lacking(&self.key, said, whole, bytes);
+                let mut chunks = self.joined.lacking(&self.key, shown, whole, bytes);
                 chunks.truncate(self.bounds.repair_chunks);
                 chunks
             };
-            let chunks = match said {
+            let chunks = match shown {
                 Some(_) => lacking(),
                 None => all.get_or_insert_with(lacking).clone(),
             };
@@ -445,12 +451,12 @@ impl RecordLookup {
         (repairs, is_close)
     }
 
-    /// Until when a copy of the value may be kept that does not say so itself.
+    /// Expiry of copies of the value, if the value does not state its own.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at.filter(|at| *at > Timestamp::EPOCH)
     }
 
-    /// What the read has come to.
+    /// Returns the result of the read.
     pub(crate) fn into_reading(
         self,
         repairs: &[Repair],
@@ -459,20 +465,20 @@ impl RecordLookup {
     ) -> Reading {
         let (is_complete, expires_at) = (self.is_complete(), self.expires_at());
         let sent = |peer: &PeerId| repairs.iter().any(|repair| repair.peers.contains(peer));
-        let stale = self.said.keys().copied().filter(|peer| sent(peer)).collect();
+        let stale = self.shown.keys().copied().filter(|peer| sent(peer)).collect();
         let empty =
-            self.empty.iter().copied().filter(|peer| !self.said.contains_key(peer)).collect();
+            self.empty.iter().copied().filter(|peer| !self.shown.contains_key(peer)).collect();
         Reading {
             namespace: self.joined.namespace(),
             snapshot: Snapshot::new(self.key, self.joined, now),
-            holders: self.said.keys().copied().collect(),
+            holders: self.shown.keys().copied().collect(),
             stale,
             empty,
             silent: Vec::new(),
             refused: self.refused.into_iter().collect(),
             withheld,
             is_complete,
-            said: self.said,
+            shown: self.shown,
             here: self.here,
             expires_at,
         }
@@ -520,8 +526,8 @@ mod tests {
 
         fn answer(&mut self, peer: PeerId, value: &[u8]) -> bool {
             let value = Bytes::copy_from_slice(value);
-            let said = self.0.joined().check(self.0.key(), value, NOW);
-            self.0.on_answer(peer, said, None)
+            let shown = self.0.joined().check(self.0.key(), value, NOW);
+            self.0.on_answer(peer, shown, None)
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
@@ -535,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_copy_has_expired_is_sent_the_record_and_who_lies_is_not() {
+    fn a_peer_with_an_expired_copy_is_repaired_and_one_with_garbage_is_not() {
         let board = board(1, 1);
         let mut test = Test::new(ReadPolicy::All);
         let peers = peers(BOUNDS.closest + 1);
@@ -550,21 +556,21 @@ mod tests {
         for peer in rest {
             test.answer(*peer, &board.encode());
         }
-        // There are as many closer ones as there are to be.
+        // There are 20 closer peers.
         test.0.on_empty([farthest]);
         test.0.on_round();
         assert_eq!(test.repairs().0, [*expired]);
     }
 
     #[test]
-    fn only_good_answers_count_and_bad_ones_change_nothing() {
+    fn only_valid_answers_count_and_invalid_ones_change_nothing() {
         let board = board(1, 1);
         for (policy, good) in [(ReadPolicy::Replies(2), 2), (ReadPolicy::WithoutNews(2), 3)] {
             let mut test = Test::new(policy);
             for peer in peers(10) {
                 assert!(!test.answer(peer, b"garbage"));
             }
-            assert!(!test.0.was_heard() && !test.0.has_failed());
+            assert!(!test.0.has_answers() && !test.0.has_failed());
             let enough = peers(good).into_iter().map(|peer| test.answer(peer, &board.encode()));
             let enough: Vec<_> = enough.collect();
             assert_eq!(enough.iter().position(|enough| *enough), Some(good - 1));
@@ -577,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_slices_is_asked_for_until_nothing_new_arrives_or_the_rounds_run_out() {
+    fn a_sliced_record_is_read_until_nothing_new_arrives_or_the_rounds_run_out() {
         let (peer, board) = (PeerId::random(), board(40, 600));
         let slices: Vec<_> = board.chunks(BOUNDS.slice_bytes).collect();
         assert!(slices.len() > 3);
@@ -587,7 +593,7 @@ mod tests {
             assert!(test.0.on_round());
         }
         test.answer(peer, &slices[1]);
-        assert!(!test.0.on_round(), "nothing new");
+        assert!(!test.0.on_round(), "no news");
         assert!(test.0.is_complete() && test.0.may_be_sliced());
 
         let mut test = Test::new(ReadPolicy::All);
@@ -600,11 +606,11 @@ mod tests {
 
         let mut small = Test::new(ReadPolicy::All);
         small.answer(peer, &super::tests::board(1, 1).encode());
-        assert!(!small.0.on_round(), "it was all there is");
+        assert!(!small.0.on_round(), "the answer was complete");
     }
 
     #[test]
-    fn the_closest_who_are_behind_or_have_nothing_are_repaired_and_nobody_else() {
+    fn only_the_closest_peers_that_are_behind_or_empty_are_repaired() {
         let (one, other) = (board(1, 1), board(1, 1));
         let mut both = one.clone();
         both.join(other).unwrap();
@@ -628,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_early_end_nobody_who_had_nothing_is_among_the_closest() {
+    fn after_an_early_end_empty_peers_are_not_repaired() {
         let (one, other) = (board(1, 1), board(1, 1));
         let mut both = one.clone();
         both.join(other).unwrap();
@@ -641,13 +647,13 @@ mod tests {
         repaired.sort_unstable();
         let mut expected = vec![stale, empty];
         expected.sort_unstable();
-        assert_eq!((repaired, is_close), (expected, true), "there are no more than these");
+        assert_eq!((repaired, is_close), (expected, true), "only these peers are known");
         test.0.end_early();
         assert_eq!(test.repairs(), (vec![stale], false));
     }
 
     #[test]
-    fn what_is_not_stored_here_is_news_space_by_space() {
+    fn spaces_that_are_not_stored_locally_are_news() {
         let (here, theirs) = (board(3, 1), board(2, 1));
         let mut test = Test::new(ReadPolicy::All);
         test.0.on_local(here.clone());
@@ -662,12 +668,12 @@ mod tests {
         }
         let mut knowing = Test::new(ReadPolicy::WithoutNews(1));
         knowing.0.on_known(&whole);
-        assert_eq!(knowing.0.news(), Some(whole.clone()), "known is not stored");
-        assert!(knowing.answer(peer, &whole.encode()), "but no news to the reader");
+        assert_eq!(knowing.0.news(), Some(whole.clone()), "known but not stored");
+        assert!(knowing.answer(peer, &whole.encode()), "no news to the read");
     }
 
     #[test]
-    fn a_round_ends_after_so_many_answers_whatever_they_are() {
+    fn the_number_of_answers_per_round_is_bounded() {
         let mut test = Test::new(ReadPolicy::All);
         let enough = peers(MAX_ANSWERS).into_iter().map(|peer| test.answer(peer, b"garbage"));
         let enough: Vec<_> = enough.collect();
@@ -675,7 +681,7 @@ mod tests {
         assert!(!test.0.is_complete());
     }
 
-    /// Any bytes, of which the greatest are the best.
+    /// Accepts any bytes and prefers the greatest.
     struct Greatest;
 
     impl Validator for Greatest {
@@ -694,21 +700,21 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_kept_no_longer_than_by_those_who_have_the_best() {
+    fn a_value_expires_no_later_than_with_the_holders_of_the_best_value() {
         let registry = Registry::empty().with("great", Greatest).unwrap();
         let mut lookup =
             RecordLookup::new("/great/a".into(), ReadPolicy::All, BOUNDS, &registry).unwrap();
         let at = |seconds| Some(NOW.saturating_add(Duration::from_secs(seconds)));
         let mut kept_until = |value: &'static str, expires_at| {
-            let said = lookup.joined().check(lookup.key(), value.into(), NOW);
-            lookup.on_answer(PeerId::random(), said, expires_at);
+            let shown = lookup.joined().check(lookup.key(), value.into(), NOW);
+            lookup.on_answer(PeerId::random(), shown, expires_at);
             lookup.expires_at()
         };
         assert_eq!(kept_until("a", at(40)), at(40));
         assert_eq!(kept_until("c", at(10)), at(10));
         assert_eq!(kept_until("c", at(20)), at(20));
         assert_eq!(kept_until("b", at(30)), at(20));
-        assert_eq!(kept_until("c", None), None, "one of them sets no end");
+        assert_eq!(kept_until("c", None), None, "one holder states no expiry");
         assert_eq!(kept_until("c", at(50)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! How much certainty is asked for, and how long it may take.
+//! Policies and deadlines of reads and writes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use smart_record_core::settings;
 
 use super::lookup::ReadPolicy;
 
-/// When a read is told, and how long it may take.
+/// Policy and deadline of a read.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,10 +34,10 @@ impl ReadOptions {
 }
 
 settings! { ReadOptions:
-    /// When what was found is enough. Defaults to [`ReadPolicy::Settled`].
+    /// Condition for the read to return. Defaults to [`ReadPolicy::Settled`].
     policy, with_policy: ReadPolicy;
-    /// How long the read may take at most. It then comes to what was found until then. Defaults to
-    /// ten seconds: five requests one after the other, each to a peer that is silent.
+    /// Maximum duration of the read. It then returns what was found until then. Defaults to ten
+    /// seconds: five requests one after the other, each to a silent peer.
     deadline, with_deadline: Duration;
 }
 
@@ -47,31 +47,33 @@ impl From<ReadPolicy> for ReadOptions {
     }
 }
 
-/// How many peers have to take a write before it is told.
+/// Number of peers that have to acknowledge a write before it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum WritePolicy {
-    /// More than half of the closest that answer, and at least three where there are so many. Any
-    /// read that is [settled](ReadPolicy::Settled) then asks one of them.
+    /// More than half of the closest peers that answer, and at least three if there are that many.
+    /// If all of the closest answer, any [settled](ReadPolicy::Settled) read then has an answer of
+    /// one of them.
     #[default]
     Majority,
-    /// So many, or all where there are fewer.
+    /// This number of peers, or all of the closest if there are fewer.
     Acknowledgements(usize),
-    /// All that it is sent to, except those that have failed, or have been silent for two seconds
-    /// longer than they had time.
+    /// All recipients, except those that have failed, or have been silent for two seconds longer
+    /// than they had time.
     All,
 }
 
-/// The least that a majority is, where there are so many peers.
+/// Minimum of a majority, if there are that many peers.
 const FEWEST: usize = 3;
 
 impl WritePolicy {
-    /// How many have to take it, if so many of the closest answer.
+    /// Number of peers that have to acknowledge the write, if `closest` of the closest peers
+    /// answer.
     pub(crate) fn needed(self, closest: usize) -> usize {
         match self {
             Self::Majority => (closest / 2).saturating_add(1).max(FEWEST).min(closest),
             Self::Acknowledgements(n) => n.min(closest),
-            // It ends when nobody is left.
+            // The write returns when no recipient is left.
             Self::All => usize::MAX,
         }
     }
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_majority_is_more_than_half_and_three_where_there_are_so_many() {
+    fn a_majority_is_more_than_half_and_at_least_three_of_three() {
         let needed = |closest| WritePolicy::Majority.needed(closest);
         assert_eq!([0, 1, 2, 3, 4, 5, 13, 20].map(needed), [0, 1, 2, 3, 3, 3, 7, 11]);
         assert_eq!(WritePolicy::Acknowledgements(5).needed(3), 3);

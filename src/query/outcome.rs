@@ -1,42 +1,41 @@
-//! What a read has come to.
+//! The result of a read.
 //!
-//! **Invariants.** A snapshot is a value: it does not change with what is learnt later.
+//! **Invariants.** A snapshot is immutable: later answers do not change it.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::joined::{JoinedAnswers, Said, contains};
+use super::joined::{CheckedAnswer, JoinedAnswers, contains};
 use smart_record_core::{
     Namespace, Position, RecordKey, Seq, SmartRecord, Timestamp, ValidationError, View, Writer,
 };
 
-/// A record as it was known at an instant.
+/// A record as known at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Of the record.
+    /// Key of the record.
     pub key: RecordKey,
-    /// What was known of it.
+    /// The known content.
     pub content: Content,
-    /// The instant.
+    /// The instant of the snapshot.
     pub at: Timestamp,
 }
 
-/// What was known under a key, as its namespace has it.
+/// The known content of a key, depending on its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content {
-    /// A smart record: all spaces that were known of it, perhaps none.
+    /// A smart record with all known spaces, possibly none.
     Record(SmartRecord),
-    /// A value of another namespace: the best that was known, or what several said together. `None`
-    /// if there was none.
+    /// A value: the best that was known, or the combination of several. `None` if there was none.
     Value(Option<Bytes>),
 }
 
 impl Snapshot {
-    /// What is known, without what may go at `now`.
+    /// Returns the known content without expired updates.
     pub(crate) fn new(key: RecordKey, joined: JoinedAnswers, now: Timestamp) -> Self {
         let content = match joined {
             JoinedAnswers::Record(_, mut record) => {
@@ -48,7 +47,7 @@ impl Snapshot {
         Self { key, content, at: now }
     }
 
-    /// The smart record; `None` for other namespaces.
+    /// The smart record; `None` for values.
     pub const fn record(&self) -> Option<&SmartRecord> {
         match &self.content {
             Content::Record(record) => Some(record),
@@ -64,7 +63,7 @@ impl Snapshot {
         }
     }
 
-    /// What a smart record said then; for other namespaces nothing.
+    /// The view of a smart record at the instant of the snapshot; empty for values.
     pub fn view(&self) -> View {
         self.record().map(|record| record.view(self.at)).unwrap_or_default()
     }
@@ -78,51 +77,52 @@ impl Snapshot {
     }
 }
 
-/// A writer of whom less was found than was seen before.
+/// A writer of which a read found less than was seen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Withheld {
-    /// Whose space it is.
+    /// The writer.
     pub writer: PeerId,
-    /// The newest update that was seen before, and that would still be kept.
+    /// `seq` of the newest update that was seen before and should still be retained.
     pub known: Seq,
-    /// The newest that was found now.
+    /// `seq` of the newest update that the read found, if any.
     pub found: Option<Seq>,
 }
 
-/// What a read has come to.
+/// The result of a read.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reading {
-    /// All good answers together, with what this node knew itself.
+    /// The valid answers joined with what this node knew itself.
     pub snapshot: Snapshot,
-    /// The peers who gave a good answer.
+    /// The peers that gave a valid answer.
     pub holders: Vec<PeerId>,
-    /// Those of the holders closest to the key who were behind. A [`Behaviour`](crate::behaviour::Behaviour) sends them what they lack,
-    /// unless that was in vain a short while ago.
+    /// The closest holders that are behind. A [`Behaviour`](crate::behaviour::Behaviour) repairs
+    /// them, unless a recent repair had no effect.
     pub stale: Vec<PeerId>,
-    /// Who of those that were asked had nothing; at most as many as are the closest to a key. A behaviour sends them the
-    /// record as those who were behind, if all of the closest have been asked.
+    /// The peers that answered that they have no record, at most as many as are closest to a key. A
+    /// behaviour sends them the record if all of the closest have been asked.
     pub empty: Vec<PeerId>,
-    /// Those of the closest that did not answer in time. Those that could not be reached are not among the closest.
+    /// The closest peers that did not answer in time. Unreachable peers do not count as closest.
     pub silent: Vec<PeerId>,
-    /// The peers whose answers were no good, and what was wrong with them.
+    /// The peers whose answers were refused, with the reason.
     pub refused: Vec<(PeerId, ValidationError)>,
-    /// The writers of whom less was found than has been seen before: it was withheld, or rolled back. A writer of whom
-    /// nothing was found is among them only if the read was complete, and the record is not larger than one answer.
+    /// The writers of which less was found than was seen before: their updates were withheld or
+    /// rolled back. A writer of which nothing was found is included only if the read was complete
+    /// and the record fits into one answer.
     pub withheld: Vec<Withheld>,
-    /// Until when a copy of a value may be kept that does not say so itself: the latest end that its holders set to it. `None` if
-    /// one of them sets none, and for smart records.
+    /// Expiry of copies of a value that does not state its own: the latest that its holders state.
+    /// `None` if a holder states none, and for smart records.
     pub expires_at: Option<Timestamp>,
     pub(crate) is_complete: bool,
-    pub(crate) said: BTreeMap<PeerId, Said>,
+    pub(crate) shown: BTreeMap<PeerId, CheckedAnswer>,
     /// What this node had stored.
-    pub(crate) here: Option<Said>,
+    pub(crate) here: Option<CheckedAnswer>,
     pub(crate) namespace: Namespace,
 }
 
 impl Reading {
-    /// What a smart record said when it was read.
+    /// The view of a smart record when it was read; empty for values.
     pub fn view(&self) -> View {
         self.snapshot.view()
     }
@@ -132,55 +132,60 @@ impl Reading {
         self.snapshot.is_empty()
     }
 
-    /// Whether any other peer has answered, be it that it has nothing. If not, all that there is is what this node
-    /// knew itself.
+    /// Whether any other peer has answered, even without a record. If not, the result is only what
+    /// this node knew itself.
     pub fn has_reached_anyone(&self) -> bool {
         !(self.holders.is_empty() && self.empty.is_empty() && self.refused.is_empty())
     }
 
-    /// Whether all peers closest to the key that could be reached have been asked, and at least one of them has given a
-    /// good answer or said that it has nothing; a large record, until nothing new arrived.
+    /// Whether all reachable peers closest to the key were asked and enough of them answered: more
+    /// than half in reads of a [`Behaviour`](crate::behaviour::Behaviour), at least one in reads
+    /// over Kademlia's queries. A large record was read until nothing new arrived.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The peers whose answers had this update in them.
+    /// The peers whose answers contained this update.
     pub fn holders_of(&self, writer: &Writer, position: Position) -> Vec<PeerId> {
-        self.holders_by(|said| match said {
-            Said::Record(record) => {
+        self.holders_by(|shown| match shown {
+            CheckedAnswer::Record(record) => {
                 record.space(writer).is_some_and(|space| space.get(position).is_some())
             }
-            Said::Value(_) => false,
+            CheckedAnswer::Value(_) => false,
         })
     }
 
-    /// The peers whose answers had all updates of this record, or newer ones in their place.
+    /// The peers whose answers contained all updates of this record, or newer ones that replace
+    /// them.
     pub fn holders_of_record(&self, record: &SmartRecord) -> Vec<PeerId> {
-        self.holders_by(|said| matches!(said, Said::Record(said) if contains(said, record)))
+        self.holders_by(
+            |shown| matches!(shown, CheckedAnswer::Record(shown) if contains(shown, record)),
+        )
     }
 
-    /// What each holder has, of a record that is not a smart record; `None` is this node.
+    /// The value of each holder; `None` stands for this node. Empty for smart records.
     pub fn values(&self) -> impl Iterator<Item = (Option<PeerId>, &Bytes)> {
-        let here = self.here.iter().map(|said| (None, said));
-        let said = self.said.iter().map(|(peer, said)| (Some(*peer), said));
-        here.chain(said).filter_map(|(holder, said)| match said {
-            Said::Value(value) => Some((holder, value)),
-            Said::Record(_) => None,
+        let here = self.here.iter().map(|shown| (None, shown));
+        let shown = self.shown.iter().map(|(peer, shown)| (Some(*peer), shown));
+        here.chain(shown).filter_map(|(holder, shown)| match shown {
+            CheckedAnswer::Value(value) => Some((holder, value)),
+            CheckedAnswer::Record(_) => None,
         })
     }
 
-    /// The peers whose answers said all that this value says: the same, or where values combine, one that contains it.
+    /// The peers whose answers contained this value: the same value, or a combination that includes
+    /// it.
     pub fn holders_of_value(&self, value: &[u8]) -> Vec<PeerId> {
         let key = &self.snapshot.key;
-        self.holders_by(|said| match (said, &self.namespace) {
-            (Said::Value(said), Namespace::Value(validator)) => {
-                said == value || validator.contains(key, said, value)
+        self.holders_by(|shown| match (shown, &self.namespace) {
+            (CheckedAnswer::Value(shown), Namespace::Value(validator)) => {
+                shown == value || validator.contains(key, shown, value)
             }
             _ => false,
         })
     }
 
-    fn holders_by(&self, has_it: impl Fn(&Said) -> bool) -> Vec<PeerId> {
-        self.said.iter().filter(|(_, said)| has_it(said)).map(|(peer, _)| *peer).collect()
+    fn holders_by(&self, has_it: impl Fn(&CheckedAnswer) -> bool) -> Vec<PeerId> {
+        self.shown.iter().filter(|(_, shown)| has_it(shown)).map(|(peer, _)| *peer).collect()
     }
 }

@@ -1,8 +1,8 @@
-//! A read from the network: whom it asks, and when what was answered is enough.
+//! A read from the network: which peers it asks, and when the answers are enough.
 //!
-//! **Invariants.** Pure: answers, failures and the time come in, requests go out. It ends, whatever
-//! is answered: the search asks a bounded number of peers, and a record in slices is asked for in a
-//! bounded number of rounds. Silence is never taken for an answer.
+//! **Invariants.** Pure: answers, failures and the time come in, requests go out. Every read ends:
+//! the lookup asks a bounded number of peers, and a sliced record is read in a bounded number of
+//! rounds. Silence is never taken for an answer.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Behaviour and client".
 
@@ -16,29 +16,29 @@ use smart_record_core::{Timestamp, ValidationError};
 use smart_record_lookup::{self as search, Failure, NetworkSize, RequestId, Requests};
 
 use super::{
-    joined::Said,
+    joined::CheckedAnswer,
     lookup::{ReadPolicy, RecordLookup},
 };
 
-/// How many holders of a record in slices are asked again at a time, as many as a search waits for.
-/// A guess.
+/// Number of holders of a sliced record that are asked at the same time in further rounds, as many
+/// as a lookup waits for. A guess.
 const REPEATED: usize = 6;
 
-/// A read that is under way.
+/// A read under way.
 #[derive(Debug)]
 pub(crate) struct Read {
     answers: RecordLookup,
     search: search::Lookup,
-    /// Holders of slices that are to be asked again in this round, and those that are waited for.
+    /// Holders to be asked again in this round; then, those with a request under way.
     again: VecDeque<PeerId>,
     repeated: BTreeSet<PeerId>,
-    /// How many answers are being checked elsewhere.
+    /// Number of answers being checked off the task.
     checking: usize,
-    /// No further round would bring anything.
+    /// Whether no further round is needed.
     has_all_rounds: bool,
-    /// Somebody was silent for too long.
+    /// Whether a request ended without an answer.
     met_silence: bool,
-    /// The policy is satisfied before the closest are known, or the time is up.
+    /// Whether the read has ended early: by its policy, or at the deadline.
     has_ended: bool,
 }
 
@@ -64,7 +64,7 @@ impl Read {
         &self.search
     }
 
-    /// Next peer to ask for the record, if one is to be asked now.
+    /// Returns the next peer to ask for the record now.
     pub(crate) fn next(
         &mut self,
         requests: &mut Requests,
@@ -88,7 +88,7 @@ impl Read {
         Some((id, peer))
     }
 
-    /// Holders are asked again, once all of a round have answered or had their time.
+    /// Starts another round once all requests of the last one have ended or are late.
     fn begin_round(&mut self, requests: &Requests, size: &NetworkSize, now: Duration) {
         let is_round_over = self.again.is_empty() && self.repeated.is_empty();
         if self.has_all_rounds || self.checking > 0 || !is_round_over {
@@ -102,40 +102,39 @@ impl Read {
         }
     }
 
-    /// Takes note of an answer and of the peers that it names. What it holds is to be
-    /// [checked](Self::on_checking) and [said](Self::on_said), if it is not
-    /// [nothing](Self::on_nothing).
+    /// Adds the peers that an answer names. Its record is then to be [checked](Self::on_checking)
+    /// and [added](Self::on_checked_answer), or [marked as missing](Self::on_nothing).
     pub(crate) fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
         if !self.repeated.remove(peer) {
             self.search.on_answer(peer, closer);
         }
     }
 
-    /// Takes note that a peer has nothing under the key.
+    /// Handles an answer without a record.
     pub(crate) fn on_nothing(&mut self, peer: PeerId) {
         self.answers.on_empty([peer]);
     }
 
-    /// Takes note that an answer is being checked elsewhere.
+    /// Handles the start of a check off the task.
     pub(crate) const fn on_checking(&mut self) {
         self.checking = self.checking.saturating_add(1);
     }
 
-    /// Takes note of what a check elsewhere has come to, or that there will be none.
+    /// Handles the end of a check off the task.
     pub(crate) const fn on_checked(&mut self) {
         self.checking = self.checking.saturating_sub(1);
     }
 
-    /// Takes note of an answer after it was checked. `expires_at` is what the holder says about it.
-    /// Returns whether it was news.
-    pub(crate) fn on_said(
+    /// Adds a checked answer. `expires_at` is the expiry that the holder states. Returns whether it
+    /// was news.
+    pub(crate) fn on_checked_answer(
         &mut self,
         peer: PeerId,
-        said: Result<Said, ValidationError>,
+        shown: Result<CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
         let before = self.answers.news_count();
-        self.has_ended |= self.answers.on_answer(peer, said, expires_at);
+        self.has_ended |= self.answers.on_answer(peer, shown, expires_at);
         self.answers.news_count() > before
     }
 
@@ -152,8 +151,8 @@ impl Read {
         }
     }
 
-    /// The answers that are being checked elsewhere are lost. Returns whether there were any;
-    /// anything may have been in them.
+    /// Handles the loss of all answers being checked off the task. Returns whether there were any.
+    /// Their content is unknown, so the read is not complete.
     pub(crate) fn on_all_lost(&mut self) -> bool {
         let had_some = self.checking > 0;
         self.checking = 0;
@@ -163,21 +162,21 @@ impl Read {
         had_some
     }
 
-    /// Asks nobody any more: nobody waits for it.
+    /// Ends the read because no caller waits for it.
     pub(crate) fn end_early(&mut self) {
         self.has_ended = true;
         self.answers.end_early();
     }
 
-    /// Asks nobody any more: the time is up.
+    /// Ends the read at its deadline.
     pub(crate) fn time_out(&mut self) {
         self.has_ended = true;
-        // What is checked elsewhere comes too late.
+        // Answers still being checked come too late.
         self.checking = 0;
         self.answers.time_out();
     }
 
-    /// Whether what was answered is enough for its policy.
+    /// Whether the answers satisfy the policy.
     pub(crate) fn is_settled(
         &mut self,
         requests: &Requests,
@@ -200,7 +199,7 @@ impl Read {
         has_settled
     }
 
-    /// Whether nothing more will be asked or answered.
+    /// Whether no request is left to send or to wait for.
     pub(crate) fn is_over(&self, size: &NetworkSize) -> bool {
         self.checking == 0 && (self.has_ended || self.has_all_rounds && self.search.is_over(size))
     }

@@ -1,7 +1,7 @@
 //! A read for programs that have Kademlia's events, and neither a [`Client`](crate::client::Client)
 //! nor a [`Dht`](crate::dht::Dht).
 //!
-//! **Invariants.** Pure: events and the time come in, what to do next goes out.
+//! **Invariants.** Pure: events and the time come in, the next step goes out.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Bare Kademlia".
 
@@ -15,8 +15,8 @@ use crate::{
 };
 use smart_record_core::{Malformed, RecordKey, Registry, Timestamp, ValidationError};
 
-/// Reads one record through queries that the user begins: checks each answer by the rules of its
-/// namespace, joins the good ones, and knows when a large record has been shown whole.
+/// Reads one record through queries that the user starts. Checks each answer by the rules of its
+/// namespace, joins the valid ones, and knows when a large record is complete.
 ///
 /// The store of the `kad::Behaviour` need not be one of this crate. Every event of the query goes
 /// to [`on_progress`](Self::on_progress):
@@ -58,24 +58,24 @@ pub struct RecordReader {
 pub enum ReadStep {
     /// Wait for further events of the query.
     Wait,
-    /// Look the key up again, and hand the events of the new query to the same reader: peers answer
-    /// with slices of the record, and there may be more.
+    /// Start another query for the key and pass its events to the same reader. Peers answer with
+    /// slices of a large record, and there may be more.
     LookUpAgain,
-    /// Take the [`Reading`](RecordReader::into_reading). If the query has not ended, it may be
+    /// Take the [`Reading`](RecordReader::into_reading). A query that has not ended can be
     /// finished.
     Finish,
 }
 
 impl RecordReader {
-    /// How many lookups a read of a large record takes at most, unless
-    /// [`with_rounds`](Self::with_rounds) sets another number.
+    /// Default maximum number of lookups for a large record; [`with_rounds`](Self::with_rounds)
+    /// changes it.
     pub const ROUNDS: usize = 16;
 
-    /// A reader that knows nothing yet.
+    /// Returns a reader without any content.
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing is registered for the key, or it has not the form of its
-    /// namespace.
+    /// [`ValidationError`] if nothing is registered for the key, or the key does not have the form
+    /// of its namespace.
     pub fn new(registry: &Registry, key: impl Into<RecordKey>) -> Result<Self, ValidationError> {
         let bounds = bounds(&StoreConfig::default());
         let key = key.into();
@@ -84,11 +84,12 @@ impl RecordReader {
         Ok(Self { lookup, is_finished: false })
     }
 
-    /// A reader that begins with what a store of this crate has, by that store's registry.
+    /// Returns a reader that starts from the content of a store of this crate and uses its
+    /// registry.
     ///
     /// # Errors
-    /// [`ValidationError`] if nothing is registered for the key, or it has not the form of its
-    /// namespace.
+    /// [`ValidationError`] if nothing is registered for the key, or the key does not have the form
+    /// of its namespace.
     pub fn with_stored(
         store: &SmartRecordStore,
         key: impl Into<RecordKey>,
@@ -99,20 +100,20 @@ impl RecordReader {
         Ok(Self { lookup, is_finished: false })
     }
 
-    /// Sets how many lookups a read of a large record takes at most. A read that would take more is
-    /// not complete.
+    /// Sets the maximum number of lookups for a large record. A read that would need more is not
+    /// complete.
     #[must_use]
     pub const fn with_rounds(mut self, rounds: usize) -> Self {
         self.lookup.set_rounds(rounds);
         self
     }
 
-    /// The key that is read.
+    /// The key being read.
     pub fn key(&self) -> &RecordKey {
         self.lookup.key()
     }
 
-    /// Takes note of an event of the query. `is_last` is the event's
+    /// Handles an event of the query. `is_last` is the event's
     /// [`ProgressStep::last`](kad::ProgressStep::last).
     pub fn on_progress(
         &mut self,
@@ -134,34 +135,34 @@ impl RecordReader {
         if self.is_finished { ReadStep::Finish } else { ReadStep::Wait }
     }
 
-    /// Takes note of an answer. Returns whether that is enough.
+    /// Handles an answer. Returns whether the answers are enough.
     fn on_found(&mut self, found: &kad::PeerRecord, now: Timestamp) -> bool {
         if found.peer.is_none() && self.lookup.has_here() {
-            // It has begun with the whole of this node's copy.
+            // The reader already has all of the local copy.
             return false;
         }
         let record = &found.record;
-        let said = if record.key == kad::RecordKey::new(self.lookup.key()) {
+        let shown = if record.key == kad::RecordKey::new(self.lookup.key()) {
             let value = Bytes::copy_from_slice(&record.value);
             self.lookup.joined().check(self.lookup.key(), value, now)
         } else {
-            // Kademlia does not compare them.
-            Err(ValidationError::from(Malformed::other("an answer of another key")))
+            // Kademlia does not compare the keys.
+            Err(ValidationError::from(Malformed::other("an answer about another key")))
         };
         let expires_at = record.expires.map(|at| wall_clock(at, now));
         match found.peer {
-            Some(peer) => self.lookup.on_answer(peer, said, expires_at),
+            Some(peer) => self.lookup.on_answer(peer, shown, expires_at),
             None => {
-                if let Ok(said) = said {
-                    self.lookup.on_here(said, expires_at);
+                if let Ok(shown) = shown {
+                    self.lookup.on_here(shown, expires_at);
                 }
                 false
             }
         }
     }
 
-    /// What the read has come to. Before it was told to [finish](ReadStep::Finish), because the
-    /// time is up, that is not complete.
+    /// Returns the result of the read. If it is taken before [`Finish`](ReadStep::Finish), it is
+    /// not complete.
     pub fn into_reading(mut self, now: Timestamp) -> Reading {
         if !self.is_finished {
             self.lookup.time_out();
@@ -169,18 +170,18 @@ impl RecordReader {
         self.lookup.into_reading(&[], Vec::new(), now)
     }
 
-    /// Ends the read because the time is up.
+    /// Ends the read at its deadline.
     pub(crate) fn time_out(&mut self) {
         self.lookup.time_out();
     }
 
-    /// Whether the time was up before anybody had answered, and this node has nothing.
+    /// Whether the deadline passed before any peer had answered, and this node has nothing.
     pub(crate) fn has_failed(&self) -> bool {
         self.lookup.has_failed() && self.lookup.joined().is_empty()
     }
 }
 
-/// Whoever has only Kademlia's events repairs nobody.
+/// Bounds of a reader, which repairs no peers.
 fn bounds(store: &StoreConfig) -> Bounds {
     Bounds {
         closest: kad::K_VALUE.get(),

@@ -1,8 +1,9 @@
-//! A write: sends the chunks of a record to peers, and counts who took all of them.
+//! The content of a write in chunks, and a write over queries of Kademlia.
 //!
-//! **Invariants.** Pure, but for `begin`, which stores, and for the instant that Kademlia wants of a record. A peer counts if
-//! it took every chunk; one that did not take a chunk is not sent the next. Chunks go one after the other, so that a large
-//! record is no burst.
+//! **Invariants.** Pure, except that `begin` writes to the store, and `next_record` reads the
+//! monotonic clock for Kademlia's expiry. A peer counts if it took every chunk. A peer that did not
+//! take a chunk is not sent the next. Chunks are sent one after the other, so a large record causes
+//! no burst.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -21,15 +22,15 @@ use crate::store::{
     Origin, SmartRecordStore, StoreConfig, ValidatedRecord, WriteError, WriteReport,
 };
 
-/// With less than a second left, a record would go out with a lifetime of zero, which means none.
+/// Minimum lifetime sent: less than a second would be encoded as zero, which means no expiry.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A record on its way to peers.
+/// A record to be sent to peers.
 #[derive(Debug)]
 pub(crate) struct RecordPut {
     pub(crate) key: RecordKey,
     chunks: VecDeque<Bytes>,
-    /// When the copies expire, if the value does not say so itself.
+    /// Expiry of the copies, if the value does not state its own.
     pub(crate) expires_at: Option<Timestamp>,
     peers: Vec<PeerId>,
     /// The record, if it is a smart record.
@@ -41,14 +42,14 @@ impl RecordPut {
         Self { key, chunks: chunks.into(), expires_at, peers: Vec::new(), record: None }
     }
 
-    /// A record in chunks.
+    /// Returns a smart record in chunks.
     pub(crate) fn of(record: &SmartRecord, chunk_bytes: usize) -> Self {
         let chunks = chunks(record, chunk_bytes);
         let record_put = Self::new(record.key().clone(), chunks, record.retain_until());
         Self { record: Some(record.clone()), ..record_put }
     }
 
-    /// The chunks that are left to be sent.
+    /// The chunks still to be sent.
     pub(crate) fn chunks(&self) -> Vec<Bytes> {
         self.chunks.iter().cloned().collect()
     }
@@ -58,10 +59,11 @@ impl RecordPut {
         self.record.as_ref()
     }
 
-    /// Stores what is good of this as our own, and makes it ready to be sent.
+    /// Stores the valid part as a local write, and prepares it to be sent.
     ///
     /// # Errors
-    /// [`WriteError`] if nothing of it is good, the latest of a single space is refused, or no packet carries it.
+    /// [`WriteError`] if no part is valid, if the newest update of a single space is refused, or if
+    /// no packet can carry it.
     pub(crate) fn begin(
         store: &mut SmartRecordStore,
         checked: ValidatedRecord,
@@ -76,8 +78,8 @@ impl RecordPut {
         let is_one_space = record.as_ref().is_some_and(|record| record.spaces().len() == 1);
         let WriteReport { stored, refused, .. } = store.insert(checked, Origin::Local)?;
         if stored == 0 && is_one_space {
-            // What its writer says now was refused, and that earlier updates are known is no comfort. A board of many is sent
-            // for the sake of what is good in it.
+            // The newest update was refused, so the write fails although earlier updates are known.
+            // A board of many writers is sent for its valid parts.
             let mut reasons = refused.into_iter().map(|(_, reason)| reason);
             if let Some(reason) = reasons.find(|reason| reason.fault() != Fault::Expired) {
                 return Err(reason.into());
@@ -97,22 +99,22 @@ impl RecordPut {
         self
     }
 
-    /// How many chunks are left to be sent.
+    /// Number of chunks still to be sent.
     pub(crate) fn len(&self) -> usize {
         self.chunks.len()
     }
 
-    /// It goes to the peers that a query of Kademlia has found to be the closest.
+    /// Sets the recipients from the result of Kademlia's query for the closest peers.
     pub(crate) fn on_closest(&mut self, result: &GetClosestPeersResult, local: PeerId) {
         let peers = match result {
             Ok(ok) => &ok.peers,
             Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
         };
-        // Kademlia would wait for an answer of our own for ever.
+        // Kademlia would wait forever for an answer of the local peer.
         self.peers = peers.iter().map(|peer| peer.peer_id).filter(|peer| *peer != local).collect();
     }
 
-    /// The next chunk and who gets it, if there is one and anyone is left.
+    /// Returns the next chunk and its recipients, if any are left.
     pub(crate) fn next(&mut self) -> Option<(Bytes, Vec<PeerId>)> {
         if self.peers.is_empty() {
             return None;
@@ -127,14 +129,14 @@ impl RecordPut {
         let record = kad::Record {
             key: kad::RecordKey::new(&self.key),
             value: chunk.to_vec(),
-            // Whoever is named as publisher does not receive what others write.
+            // A peer named as publisher would not receive what others write.
             publisher: None,
             expires: left.and_then(|left| Instant::now().checked_add(left)),
         };
         Some((record, peers))
     }
 
-    /// Takes note of who has taken the last chunk, as a query of Kademlia has it.
+    /// Handles the result of Kademlia's query that sent the last chunk.
     pub(crate) fn on_put(&mut self, result: &PutRecordResult) {
         if let Err(
             PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
@@ -144,12 +146,12 @@ impl RecordPut {
         }
     }
 
-    /// These peers took the last chunk.
+    /// Keeps only these recipients, which took the last chunk.
     pub(crate) fn took(&mut self, peers: &[PeerId]) {
         self.peers.retain(|peer| peers.contains(peer));
     }
 
-    /// Who took all of it.
+    /// The recipients that took every chunk.
     pub(crate) fn into_peers(self) -> Vec<PeerId> {
         self.peers
     }
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn when_nobody_is_left_nothing_is_sent() {
+    fn without_recipients_nothing_is_sent() {
         let chunks = vec![Bytes::from("1"), Bytes::from("2")];
         let mut record_put =
             RecordPut::new("/sr/a".into(), chunks, None).to(vec![PeerId::random()]);

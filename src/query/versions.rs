@@ -1,20 +1,19 @@
-//! What holders have shown, each version of a space and each value kept once.
+//! Deduplication of what holders have shown: each version of a space and each value is stored once.
 //!
-//! **Invariants.** However many holders show the same, its bytes are kept once. All that is kept
-//! comes to no more than twice the bytes of the largest record; of what goes beyond that, it is
-//! forgotten who has shown it.
+//! **Invariants.** Content that several holders show is stored once. The total is bounded by twice
+//! the bytes of the largest record; for content beyond that, the holders are not remembered.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use smart_record_core::{SmartRecord, Space, Writer};
 
-use super::joined::Said;
+use super::joined::CheckedAnswer;
 
-/// What an update takes beside its bytes: its signature, position and times. A guess.
+/// Overhead of an update beside its bytes: signature, position and times. A guess.
 const UPDATE: usize = 160;
 
-/// The versions that were shown.
+/// The versions shown so far.
 #[derive(Clone, Debug)]
 pub(super) struct Versions {
     spaces: BTreeMap<Writer, Vec<Space>>,
@@ -24,24 +23,24 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// For records of at most so many bytes.
+    /// Returns an empty set for records of at most `record_bytes`.
     pub(super) const fn new(record_bytes: usize) -> Self {
         let max_bytes = record_bytes.saturating_mul(2);
         Self { spaces: BTreeMap::new(), values: Vec::new(), bytes: 0, max_bytes }
     }
 
-    /// The same, sharing its bytes with what others have shown.
-    pub(super) fn share(&mut self, said: Said) -> Said {
-        match said {
-            Said::Record(record) => Said::Record(self.share_record(record)),
-            Said::Value(value) => {
+    /// Returns equal content that shares its bytes with earlier answers.
+    pub(super) fn share(&mut self, shown: CheckedAnswer) -> CheckedAnswer {
+        match shown {
+            CheckedAnswer::Record(record) => CheckedAnswer::Record(self.share_record(record)),
+            CheckedAnswer::Value(value) => {
                 if let Some(shared) = self.values.iter().find(|shared| **shared == value) {
-                    return Said::Value(shared.clone());
+                    return CheckedAnswer::Value(shared.clone());
                 }
-                if self.has_room(value.len()) {
+                if self.reserve(value.len()) {
                     self.values.push(value.clone());
                 }
-                Said::Value(value)
+                CheckedAnswer::Value(value)
             }
         }
     }
@@ -56,7 +55,7 @@ impl Versions {
                 continue;
             }
             let lens = space.updates().map(|update| update.as_bytes().len().saturating_add(UPDATE));
-            if self.has_room(lens.fold(0, usize::saturating_add)) {
+            if self.reserve(lens.fold(0, usize::saturating_add)) {
                 self.spaces.entry(writer.clone()).or_default().push(space.clone());
                 shared.join_space(writer, space);
             }
@@ -64,8 +63,8 @@ impl Versions {
         shared
     }
 
-    /// Whether there is room for so many bytes more; if so, it is taken.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    /// Reserves `bytes`. Returns whether there was room.
+    fn reserve(&mut self, bytes: usize) -> bool {
         let with = self.bytes.saturating_add(bytes);
         let has_room = with <= self.max_bytes;
         if has_room {
@@ -96,22 +95,24 @@ mod tests {
         })
     }
 
-    fn bytes_of(said: &Said) -> *const u8 {
-        match said {
-            Said::Record(record) => {
+    fn bytes_of(shown: &CheckedAnswer) -> *const u8 {
+        match shown {
+            CheckedAnswer::Record(record) => {
                 record.spaces().next().unwrap().1.updates().next().unwrap().as_bytes().as_ptr()
             }
-            Said::Value(value) => value.as_ptr(),
+            CheckedAnswer::Value(value) => value.as_ptr(),
         }
     }
 
     #[test]
-    fn what_many_show_is_kept_once_and_no_more_than_twice_a_record() {
+    fn equal_content_is_stored_once_and_the_total_is_bounded() {
         let [one, two] = records();
-        // As two packets bring it.
+        // As if it came in two packets.
         let read = |record: &SmartRecord| {
             let bytes = Bytes::from(record.encode());
-            Said::Record(SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap())
+            CheckedAnswer::Record(
+                SmartRecord::decode(record.key(), bytes, &Limits::default()).unwrap(),
+            )
         };
         let mut versions = Versions::new(4_096);
         let first = versions.share(read(&one));
@@ -125,14 +126,15 @@ mod tests {
 
         let mut versions = Versions::new(kept / 2);
         assert_eq!(versions.share(read(&one)), read(&one));
-        let Said::Record(shared) = versions.share(read(&two)) else { panic!() };
-        assert_eq!(shared.spaces().len(), 0, "there is no room for another");
+        let CheckedAnswer::Record(shared) = versions.share(read(&two)) else { panic!() };
+        assert_eq!(shared.spaces().len(), 0, "no room for another version");
     }
 
     #[test]
-    fn the_same_value_is_kept_once() {
+    fn equal_values_are_stored_once() {
         let mut versions = Versions::new(100);
-        let [a, b] = [(); 2].map(|()| versions.share(Said::Value(Bytes::from(vec![1; 50]))));
+        let [a, b] =
+            [(); 2].map(|()| versions.share(CheckedAnswer::Value(Bytes::from(vec![1; 50]))));
         assert_eq!(bytes_of(&a), bytes_of(&b));
         assert_eq!(versions.bytes, 50);
     }

@@ -3,8 +3,8 @@
 //! Verifying signatures is expensive and storing is cheap. A value can be verified on any thread
 //! and then handed to the store, which does not verify it again.
 //!
-//! **Invariants.** A [`ValidatedRecord`] is made only by checking. What it holds was valid at the time of
-//! the check.
+//! **Invariants.** A [`ValidatedRecord`] is made only by checking. What it holds was valid at the
+//! time of the check.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;

@@ -167,9 +167,9 @@ impl SmartRecordStore {
         }
     }
 
-    /// As [`write`](Self::write), for a value that was validated before: [`ValidatedRecord`]. It is not verified
-    /// again, except that a value that has to be consolidated with the stored one is validated
-    /// again for that.
+    /// As [`write`](Self::write), for a value that was validated before: [`ValidatedRecord`]. It is
+    /// not verified again, except that a value that has to be consolidated with the stored one is
+    /// validated again for that.
     ///
     /// # Errors
     /// As [`write`](Self::write).

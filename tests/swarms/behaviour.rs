@@ -1,4 +1,4 @@
-//! The behaviour and its client in real swarms over TCP: each promise has a test of its own.
+//! The behaviour and its client in real swarms over TCP, one test for each documented property.
 
 mod addresses;
 mod admission;

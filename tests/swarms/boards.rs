@@ -1,5 +1,6 @@
-//! Boards of a thousand writers and more: published, replicated, read whole by who was never near them, and split
-//! over several keys. What the tests measure they print: `cargo test --all-features --test swarms boards:: -- --nocapture`.
+//! Boards of a thousand writers and more: published, replicated, read whole by distant readers, and
+//! split over several keys. `cargo test --all-features --test swarms boards:: -- --nocapture`
+//! prints the measurements.
 
 mod lookups;
 mod network;
@@ -18,15 +19,15 @@ use crate::nodes::{Node, Stored, start_as};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The size of Kademlia's packets and of the slices that answers hold, by default.
+/// Default size of the slices in GET replies.
 const SLICE_BYTES: usize = 8 * 1_024;
 
-/// Fails the test if `work` hangs. These tests are the longest that there are.
+/// Fails the test if `work` hangs. These tests are the longest of the crate.
 async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(600), work).await.expect("the test hangs")
 }
 
-/// Different groups of peers and writers.
+/// Groups of keypairs.
 const WRITERS: u8 = 1;
 const NODES: u8 = 2;
 
@@ -56,19 +57,19 @@ fn thousand(key: &RecordKey, now: Timestamp) -> SmartRecord {
     board
 }
 
-/// How many full slices a record has.
+/// Number of full slices of a record.
 fn slices(board: &SmartRecord) -> usize {
     board.encode().len().div_ceil(SLICE_BYTES)
 }
 
-/// So many lookups are enough for all of so many readers in 99 cases of a hundred: `docs/design.md`, section "Any
-/// subset of a record is a record".
+/// Number of lookups that suffices for all readers in 99 of 100 cases: `docs/design.md`, section
+/// "Any subset of a record is a record".
 fn bound(slices: usize, replicas: usize, readers: usize) -> usize {
     let per_replica = slices as f64 / replicas as f64;
     (per_replica * (100.0 * slices as f64 * readers as f64).ln()).ceil() as usize
 }
 
-/// `peers` in the order of their distances from a key.
+/// Sorts peers by distance from a key.
 fn by_distance<T>(peers: &mut [T], key: &RecordKey, peer: impl Fn(&T) -> PeerId) {
     let target = kad::KBucketKey::new(kad::RecordKey::new(key));
     peers.sort_by_cached_key(|item| kad::KBucketKey::from(peer(item)).distance(&target));

@@ -1,4 +1,4 @@
-//! Putting and reading over a bare `kad::Behaviour`, in a call each: real swarms over TCP.
+//! Writing and reading over a bare `kad::Behaviour` with [`Dht`], in real swarms over TCP.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -27,7 +27,7 @@ async fn driven_by(registry: Registry) -> Driven {
     Driven::start(Keypair::generate_ed25519(), registry, DhtConfig::default(), |_| {}).await
 }
 
-/// What so many writers say, in so many bytes each.
+/// A board of `writers` spaces with `bytes` of text each.
 pub fn board(writers: usize, bytes: usize) -> SmartRecord {
     let key = RecordKey::new(KEY);
     let mut board = SmartRecord::new(key.clone());
@@ -37,7 +37,7 @@ pub fn board(writers: usize, bytes: usize) -> SmartRecord {
     board
 }
 
-/// Gives a node a value, as if it had come there in other ways.
+/// Stores a value at a node directly.
 pub async fn give(node: &Node, key: &str, value: Vec<u8>) {
     let key = RecordKey::new(key);
     let write = move |store: &mut SmartRecordStore| store.write(&key, &value).map(drop);
@@ -51,7 +51,7 @@ async fn value_of(node: &Node, key: &str) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn what_one_says_another_reads() {
+async fn a_put_record_is_read_by_another_node() {
     let (ada, bob, hub) = (driven().await, driven().await, start().await);
     ada.meet(&hub).await;
     bob.meet(&hub).await;
@@ -68,7 +68,10 @@ async fn what_one_says_another_reads() {
         let newest = said.space(&signer.writer()).unwrap().newest().unwrap();
         let mut holders = reading.holders_of(&signer.writer(), newest);
         holders.push(bob.peer);
-        assert!(took.iter().all(|peer| holders.contains(peer)), "they have what they took");
+        assert!(
+            took.iter().all(|peer| holders.contains(peer)),
+            "the holders are those that acknowledged"
+        );
     })
     .await;
 }
@@ -95,12 +98,12 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_board_larger_than_a_slice_is_read_whole_whoever_has_which_part() {
+async fn a_board_larger_than_a_slice_is_read_whole_from_partial_holders() {
     let reader = driven().await;
     let (replicas, board) = ([start().await, start().await, start().await], board(60, 600));
     for (n, replica) in replicas.iter().enumerate() {
         reader.meet(replica).await;
-        // Each lacks a third, and all of it is ten slices.
+        // Each node lacks a third; the whole is ten slices.
         let mut part = SmartRecord::new(KEY.into());
         for (_, (writer, space)) in board.spaces().enumerate().filter(|(m, _)| m % 3 != n) {
             part.join_space(writer.clone(), space.clone());
@@ -163,11 +166,11 @@ async fn forged_and_foreign_answers_change_nothing() {
     let (forger, babbler) = (plain().await, plain().await);
     let board = board(3, 10);
     let mut forged = board.encode();
-    // In the last signature.
+    // Changes the last signature.
     *forged.last_mut().unwrap() ^= 1;
     let mut foreign = SmartRecord::new("/sr/rooms/other".into());
     let mut elsewhere = signer(foreign.key());
-    foreign.join(says(&mut elsewhere, "of another key")).unwrap();
+    foreign.join(says(&mut elsewhere, "about another key")).unwrap();
     give(&honest, KEY, board.encode()).await;
     reader.meet(&honest).await;
     for (liar, value) in [(&forger, forged), (&babbler, foreign.encode())] {
@@ -187,7 +190,7 @@ async fn forged_and_foreign_answers_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_known_here_is_sent_though_the_rest_is_refused() {
+async fn the_known_part_of_a_record_is_sent_although_the_rest_is_refused() {
     let (known, mut all) = (board(2, 10), board(1, 10));
     all.join(known.clone()).unwrap();
     let allowed: AllowList = known.spaces().map(|(writer, _)| writer.peer_id()).collect();
@@ -205,7 +208,7 @@ async fn what_is_known_here_is_sent_though_the_rest_is_refused() {
     .await;
 }
 
-/// Text of which the longest is the best.
+/// Prefers the longest text.
 struct Longest;
 
 impl Validator for Longest {
@@ -225,7 +228,7 @@ impl Validator for Longest {
     }
 }
 
-/// Sets of letters, in order, of which several are united.
+/// Sorted sets of letters, which are consolidated by union.
 struct Letters;
 
 impl Validator for Letters {
@@ -261,7 +264,7 @@ fn values() -> Registry {
 }
 
 #[tokio::test]
-async fn of_values_the_best_good_one_is_read_and_where_they_combine_all_together() {
+async fn the_best_valid_value_is_read_and_combining_values_are_consolidated() {
     let reader = driven_by(values()).await;
     let mut nodes = Vec::new();
     let lenient = || Registry::empty().with_fallback(AcceptAny::default());
@@ -292,7 +295,7 @@ async fn of_values_the_best_good_one_is_read_and_where_they_combine_all_together
 }
 
 #[tokio::test]
-async fn a_value_is_put_as_it_is_and_refused_here_if_it_is_no_good_or_worse_or_too_large() {
+async fn a_value_is_put_verbatim_and_refused_locally_if_invalid_worse_or_too_large() {
     let writer = driven_by(values()).await;
     let replica = start_with(values(), StoreConfig::default(), |_| {}).await;
     writer.meet(&replica).await;
@@ -318,14 +321,14 @@ async fn a_value_is_put_as_it_is_and_refused_here_if_it_is_no_good_or_worse_or_t
 }
 
 #[tokio::test]
-async fn a_smart_record_in_its_wire_form_is_put_as_one_and_what_is_refused_is_an_error() {
+async fn an_encoded_smart_record_is_put_and_a_refusal_is_an_error() {
     let (writer, replica) = (driven().await, start().await);
     writer.meet(&replica).await;
     within(async {
         let board = board(30, 600);
         assert_eq!(writer.dht.put(KEY, board.encode()).await, Ok(vec![replica.peer()]));
         assert_eq!(replica.stored(&KEY.into()).await.unwrap(), Some(board));
-        // An hour ahead of every clock: the earlier update that goes with it is known.
+        // An hour ahead of the clock. The earlier update beside it is already known.
         let mut signer = signer(&KEY.into());
         writer.dht.put(KEY, says(&mut signer, "now").encode()).await.unwrap();
         let now = SystemClock.now();
@@ -339,7 +342,7 @@ async fn a_smart_record_in_its_wire_form_is_put_as_one_and_what_is_refused_is_an
 }
 
 #[tokio::test]
-async fn a_lone_node_says_that_nobody_took_it_and_reads_what_it_has() {
+async fn a_lone_node_reports_no_acknowledgement_and_reads_its_own_copy() {
     let (alone, said) = (driven().await, board(1, 10));
     within(async {
         assert_eq!(alone.dht.put(KEY, said.encode()).await, Err(DhtError::NotReplicated));
@@ -358,7 +361,7 @@ async fn a_lone_node_says_that_nobody_took_it_and_reads_what_it_has() {
 
 // ------------------------------------------------------------- deadlines
 
-/// A swarm and both halves, whose every operation is late as soon as it is looked at.
+/// A swarm, handle and driver with a deadline that every operation exceeds at once.
 async fn late() -> (Swarm<Kad>, Dht, DhtDriver) {
     let (swarm, _) =
         crate::driven::swarm(Keypair::generate_ed25519(), Registry::default(), |_| {}).await;
@@ -376,7 +379,7 @@ fn running(kad: &Kad) -> Vec<kad::QueryId> {
 }
 
 #[tokio::test]
-async fn a_read_that_a_silent_peer_holds_up_comes_to_what_others_have_said_by_its_deadline() {
+async fn a_read_delayed_by_a_silent_peer_returns_what_others_have_by_its_deadline() {
     let ((mut swarm, dht, mut driver), honest, board) = (late().await, start().await, board(1, 10));
     give(&honest, KEY, board.encode()).await;
     swarm.behaviour_mut().add_address(&honest.peer(), honest.address());
@@ -395,7 +398,7 @@ async fn a_read_that_a_silent_peer_holds_up_comes_to_what_others_have_said_by_it
             )
         })
         .await;
-        assert!((&mut get).now_or_never().is_none(), "the silent one is waited for");
+        assert!((&mut get).now_or_never().is_none(), "it waits for the silent peer");
         run_next(&mut driver, &mut swarm).await;
         let reading = get.await.unwrap();
         assert_eq!(reading.snapshot.record(), Some(&board));
@@ -405,7 +408,7 @@ async fn a_read_that_a_silent_peer_holds_up_comes_to_what_others_have_said_by_it
 }
 
 #[tokio::test]
-async fn a_read_that_nobody_answers_ends_at_its_deadline() {
+async fn a_read_without_answers_ends_at_its_deadline() {
     let (mut swarm, dht, mut driver) = late().await;
     let _silent = add_silent(swarm.behaviour_mut()).await;
     within(async {
@@ -420,7 +423,7 @@ async fn a_read_that_nobody_answers_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_put_that_cannot_be_sent_in_time_says_so_and_is_stored_here() {
+async fn a_put_that_cannot_be_sent_in_time_is_an_error_and_stored_locally() {
     let ((mut swarm, dht, mut driver), board) = (late().await, board(1, 10));
     let _silent = add_silent(swarm.behaviour_mut()).await;
     within(async {
@@ -436,7 +439,7 @@ async fn a_put_that_cannot_be_sent_in_time_says_so_and_is_stored_here() {
 }
 
 #[tokio::test]
-async fn a_put_that_a_silent_peer_holds_up_counts_those_who_took_it_by_its_deadline() {
+async fn a_put_delayed_by_a_silent_peer_counts_the_acknowledgements_by_its_deadline() {
     let ((mut swarm, dht, mut driver), honest, board) = (late().await, start().await, board(1, 10));
     swarm.behaviour_mut().add_address(&honest.peer(), honest.address());
     let (silent, _listener) = add_silent(swarm.behaviour_mut()).await;
@@ -444,7 +447,7 @@ async fn a_put_that_a_silent_peer_holds_up_counts_those_who_took_it_by_its_deadl
         let mut put = pin!(dht.put(KEY, board.encode()));
         assert!((&mut put).now_or_never().is_none());
         run_next(&mut driver, &mut swarm).await;
-        // As if the silent one had answered who is closest, and nothing since.
+        // As if the silent peer had answered the lookup and nothing since.
         let [id] = running(swarm.behaviour())[..] else { panic!("one query") };
         let info = |peer_id| kad::PeerInfo { peer_id, addrs: Vec::new() };
         let peers = vec![info(honest.peer()), info(silent)];
@@ -477,10 +480,10 @@ async fn a_put_that_a_silent_peer_holds_up_counts_those_who_took_it_by_its_deadl
     .await;
 }
 
-// ------------------------------------------------------------- the two halves
+// ------------------------------------------------------------- handle and driver
 
 #[tokio::test]
-async fn whichever_half_is_dropped_the_other_ends() {
+async fn dropping_the_handle_or_the_driver_ends_the_other() {
     let (dht, driver) = Dht::new();
     let mut waiting = pin!(dht.get(KEY));
     assert!((&mut waiting).now_or_never().is_none());
@@ -510,12 +513,12 @@ async fn whichever_half_is_dropped_the_other_ends() {
 }
 
 #[tokio::test]
-async fn a_put_goes_on_when_nobody_waits_for_it() {
+async fn a_put_goes_on_if_its_caller_is_gone() {
     let (writer, replica, board) = (driven().await, start().await, board(60, 600));
     writer.meet(&replica).await;
     let mut events = replica.store(|store| store.subscribe()).await.unwrap();
     within(async {
-        // The command is in the queue.
+        // The command is queued.
         assert!(writer.dht.put(KEY, board.encode()).now_or_never().is_none());
         while replica.stored(&KEY.into()).await.unwrap() != Some(board.clone()) {
             events.next().await.unwrap();

@@ -1,4 +1,5 @@
-//! A node of a user who has a bare `kad::Behaviour` and the driver of a [`Dht`] in the loop that polls its swarm.
+//! A node with a bare `kad::Behaviour` and the driver of a [`Dht`] in the loop that polls its
+//! swarm.
 
 use std::time::Duration;
 
@@ -25,10 +26,10 @@ use tokio::{
 use crate::nodes::PROTOCOL;
 
 pub type Kad = kad::Behaviour<SmartRecordStore>;
-/// Something to be done where the swarm is polled.
+/// A function to be run on the task that polls the swarm.
 type Task = Box<dyn FnOnce(&mut Kad) + Send>;
 
-/// Kademlia as a server, whose configuration is changed by `tweak`.
+/// Kademlia as a server, with a configuration changed by `tweak`.
 pub fn kad(local: PeerId, registry: Registry, tweak: fn(&mut kad::Config)) -> Kad {
     let store = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
     let mut config = store.kad_config(PROTOCOL);
@@ -38,7 +39,7 @@ pub fn kad(local: PeerId, registry: Registry, tweak: fn(&mut kad::Config)) -> Ka
     kad
 }
 
-/// A swarm that listens, and where.
+/// A listening swarm and its address.
 pub async fn swarm(
     keypair: Keypair,
     registry: Registry,
@@ -61,7 +62,7 @@ pub async fn swarm(
     (swarm, address)
 }
 
-/// A peer that takes connections and says nothing, made known to Kademlia.
+/// Adds a peer to Kademlia that accepts connections and answers nothing.
 pub async fn add_silent(kad: &mut Kad) -> (PeerId, tokio::net::TcpListener) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -71,7 +72,7 @@ pub async fn add_silent(kad: &mut Kad) -> (PeerId, tokio::net::TcpListener) {
     (peer, listener)
 }
 
-/// Polls the swarm until the driver has been told of an event that this is true of.
+/// Polls the swarm until the driver has handled an event for which `is_wanted` holds.
 pub async fn drive_until(
     swarm: &mut Swarm<Kad>,
     driver: &mut DhtDriver,
@@ -122,7 +123,7 @@ impl Driven {
         Self { dht, peer, address, tasks, task }
     }
 
-    /// Makes this node and another known to each other.
+    /// Adds this node and another to each other's routing tables.
     pub async fn meet<S: RecordStore + Send>(&self, other: &swarms::Node<S>) {
         let (peer, address) = (other.peer(), other.address());
         self.kad(move |kad| kad.add_address(&peer, address)).await;

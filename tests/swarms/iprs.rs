@@ -1,4 +1,4 @@
-//! The time since receipt, between nodes.
+//! The IPRS scheme "TTL since receipt" between nodes.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn registry() -> Registry {
     Registry::default().with("iprs", IprsValidator::default()).unwrap()
 }
 
-/// A node with a clock that is as far off as it likes.
+/// A node whose clock is off by any amount.
 async fn start_off(clock: ManualClock) -> Node {
     let replicate = |config: &mut kad::Config| {
         config.set_replication_interval(Some(secs(1)));
@@ -34,7 +34,7 @@ async fn start_off(clock: ManualClock) -> Node {
     start_at(clock, registry(), StoreConfig::default(), replicate).await
 }
 
-/// What is left of the record at a node, once it is there.
+/// The remaining lifetime of the record at a node, once it is there.
 async fn left(node: &Node, key: &RecordKey) -> Duration {
     let mut events = node.store(|store| store.subscribe()).await.unwrap();
     loop {
@@ -54,15 +54,15 @@ async fn left(node: &Node, key: &RecordKey) -> Duration {
 }
 
 #[tokio::test]
-async fn what_is_left_of_the_time_travels_with_replication() {
+async fn replication_passes_on_the_remaining_time() {
     let owner = Keypair::generate_ed25519();
     let key = key_of(&owner, "x");
     let ttl = secs(600);
     let record = TtlSinceReceipt::record("hello", ttl).unwrap().sign(&key, &owner).unwrap();
-    // The two need not agree on what time it is.
+    // The clocks of the two need not agree.
     let here = ManualClock::at(SystemClock.now());
     let there = ManualClock::at(at(MINUTE));
-    // A lifetime travels in whole seconds, and is shorter by what passes on its way.
+    // A lifetime is sent in whole seconds, and is shorter by the time on the way.
     let begun = Instant::now();
     let at_least =
         |left: Duration, expected: Duration| left + begun.elapsed() + secs(2) >= expected;
@@ -70,13 +70,13 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         let (a, b) = (start_off(here.clone()).await, start_off(there.clone()).await);
         let (to, value) = (key.clone(), record.as_bytes().to_vec());
         a.store(move |store| store.write(&to, &value).unwrap()).await.unwrap();
-        // Seven of its ten minutes pass before they meet.
+        // Seven of its ten minutes pass before the nodes are connected.
         here.advance(secs(420));
         connect(&a, &b).await;
         let at_b = left(&b, &key).await;
         assert!(at_b <= secs(180) && at_least(at_b, secs(180)), "{at_b:?}");
 
-        // Whoever sends it again, and whatever Kademlia claims, it has what it had.
+        // Sending it again does not extend it, whatever lifetime the packet states.
         there.advance(secs(60));
         let sender = start().await;
         connect(&sender, &b).await;
@@ -84,7 +84,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
         let at_b = left(&b, &key).await;
         assert!(at_b <= secs(120), "{at_b:?}");
 
-        // And then it is over.
+        // After that, it has expired.
         there.advance(secs(120));
         let to = key.clone();
         let found = b
@@ -99,7 +99,7 @@ async fn what_is_left_of_the_time_travels_with_replication() {
 }
 
 #[tokio::test]
-async fn a_put_starts_the_time_at_the_receiver() {
+async fn the_time_begins_with_the_first_receipt() {
     let owner = Keypair::generate_ed25519();
     let key = key_of(&owner, "x");
     let record = TtlSinceReceipt::record("hello", secs(600)).unwrap().sign(&key, &owner).unwrap();
@@ -109,7 +109,7 @@ async fn a_put_starts_the_time_at_the_receiver() {
         let b = start_off(there.clone()).await;
         connect(&sender, &b).await;
         let begun = Instant::now();
-        // Kademlia claims its own 48 hours for it.
+        // Kademlia sends it with its own 48 hours.
         sender.put_to(b.peer(), &key, record.as_bytes().to_vec()).await.unwrap();
         let at_b = left(&b, &key).await;
         assert!(at_b <= secs(600) && at_b + begun.elapsed() + secs(1) >= secs(600), "{at_b:?}");

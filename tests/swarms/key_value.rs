@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, futures::StreamExt};
 use crate::nodes::within;
 
 #[path = "../../examples/key_value.rs"]
-#[allow(dead_code, reason = "its `main` is not ours")]
+#[allow(dead_code, reason = "its `main` is not run")]
 mod example;
 
 /// A node of the example: what is typed into it, and what it prints.
@@ -33,22 +33,21 @@ impl Node {
         node
     }
 
-    /// Types a line, and returns what is printed next.
+    /// Types a line and returns the next printed line.
     async fn types(&mut self, line: &str) -> String {
         self.keyboard.as_ref().unwrap().unbounded_send(line.to_owned()).unwrap();
         self.screen.next().await.unwrap()
     }
 
-    /// Ends the input, and waits for the node to end.
+    /// Closes the input and waits for the node to end.
     async fn ends(mut self) {
         drop(self.keyboard.take());
         self.task.await.unwrap();
     }
 }
 
-/// Case 30.
 #[tokio::test]
-async fn plain_keys_are_put_and_found_as_with_the_memory_store() {
+async fn case_30_plain_keys_are_put_and_found_as_with_the_memory_store() {
     within(async {
         let ada = &mut Node::start(&[]).await;
         assert_eq!(ada.types("GET foo").await, "foo is not found");
@@ -71,9 +70,9 @@ async fn plain_keys_are_put_and_found_as_with_the_memory_store() {
     .await;
 }
 
-/// Case 30, its siblings: what the store refuses ends nothing.
+/// Siblings of case 30: a refusal by the store does not end the node.
 #[tokio::test]
-async fn what_is_refused_is_an_error_and_the_node_goes_on() {
+async fn case_30_a_refusal_is_an_error_and_the_node_goes_on() {
     within(async {
         let mut node = Node::start(&[]).await;
         let refused = node.types("PUT /sr/room hello").await;

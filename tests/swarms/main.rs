@@ -1,4 +1,4 @@
-//! Real swarms over TCP: each promise has a test of its own.
+//! Tests of real swarms over TCP, one for each documented property.
 
 #![allow(
     clippy::unwrap_used,

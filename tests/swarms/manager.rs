@@ -1,5 +1,5 @@
-//! The record manager: over a store in memory, over a shelf that says what a test wants, and over the DHT
-//! between real swarms.
+//! The record manager: over a store in memory, over a scripted backend, and over the DHT between
+//! real swarms.
 
 mod dht;
 mod shelf;
@@ -19,7 +19,7 @@ use smart_record_testing::ManualClock;
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NOW_MICROS: u64 = NOW.as_millis() * 1_000;
 
-/// `/notes/…` is anybody's, `/own/<peer id>/…` is its peer's, `/text/…` is text.
+/// `/notes/…` is open to all writers, `/own/<peer id>/…` to its peer, `/text/…` holds text.
 fn with_all<T: NamespaceItem>(namespaces: Namespaces<T>) -> Namespaces<T>
 where
     SignedRecordValidator: Into<T>,
@@ -55,7 +55,7 @@ fn record(author: u8, key: &str, value: &'static str, sequence: u64) -> SignedRe
 
 type InMemory = RecordManager<StoreBackend>;
 
-/// Two authors over the same store, and the clock of all three.
+/// Two authors over the same store, and their shared clock.
 fn two_authors() -> (InMemory, InMemory, ManualClock) {
     let clock = ManualClock::at(NOW);
     let store = SmartRecordStore::with_storage(
@@ -73,7 +73,7 @@ fn two_authors() -> (InMemory, InMemory, ManualClock) {
 }
 
 #[tokio::test]
-async fn what_was_put_can_be_got() {
+async fn a_published_record_can_be_read() {
     let manager = RecordManager::new(keypair(1), rules(), StoreBackend::new(registry()));
     assert_eq!(manager.get("/notes/test-key").await, Ok(None));
     assert_eq!(manager.has_record("/notes/test-key").await, Ok(false));
@@ -84,7 +84,7 @@ async fn what_was_put_can_be_got() {
 }
 
 #[test]
-fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
+fn the_store_behind_a_manager_is_bounded() {
     let config = StoreConfig::default();
     let backend = StoreBackend::new(Registry::empty().with_fallback(AcceptAny::default()));
     let mut store = backend.store();
@@ -96,7 +96,7 @@ fn a_store_of_ones_own_is_filled_up_to_the_bounds_of_the_store() {
 }
 
 #[tokio::test]
-async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_got_as_before() {
+async fn case_24_records_are_published_and_read_after_a_fast_clock_is_corrected() {
     let (alice, bob, clock) = two_authors();
     alice.publish("/notes/a", "before").await.unwrap();
     clock.set(NOW.saturating_add(Duration::from_secs(3_600)));
@@ -111,7 +111,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_records_are_put_and_
 }
 
 #[tokio::test]
-async fn a_record_tells_all_about_itself() {
+async fn a_record_has_all_its_metadata() {
     let (alice, bob, clock) = two_authors();
     let published = alice.publish("/notes/a", "hello").await.unwrap();
     assert_eq!(published.peers, 0, "there are no other peers");
@@ -123,7 +123,7 @@ async fn a_record_tells_all_about_itself() {
     assert_eq!(record.author(), keypair(1).public().to_peer_id());
     assert_eq!(record.sequence(), NOW_MICROS);
     assert_eq!(record.expires_at(), None);
-    // Each of them got it at another time; reading it again is not receiving it again.
+    // Each received it at a different time; a read is no receipt.
     let received_at = NOW.saturating_add(Duration::from_secs(1));
     assert_eq!(record.received_at(), Some(received_at));
     clock.advance(Duration::from_secs(1));
@@ -134,14 +134,14 @@ async fn a_record_tells_all_about_itself() {
 }
 
 #[tokio::test]
-async fn each_put_takes_the_place_of_the_last_whoever_s_it_is() {
+async fn each_publish_replaces_the_last_record_of_any_author() {
     let (alice, bob, clock) = two_authors();
     let mut last = 0;
     for (author, value) in [(&alice, "1"), (&alice, "2"), (&bob, "3"), (&alice, "4"), (&bob, "5")] {
         let published = author.publish("/notes/a", value).await.unwrap();
         assert!(
             published.record.sequence() > last,
-            "the clock stands still, the sequence does not"
+            "the sequence rises although the clock stands still"
         );
         last = published.record.sequence();
         assert_eq!(alice.get("/notes/a").await, Ok(Some(value.into())));
@@ -180,7 +180,7 @@ async fn an_expired_record_is_gone() {
 }
 
 #[tokio::test]
-async fn a_record_of_another_can_be_sent_on() {
+async fn a_record_of_another_author_can_be_put() {
     let (alice, bob, _) = two_authors();
     let record = record(7, "/notes/a", "from afar", 3);
     bob.put(record.clone()).await.unwrap();
@@ -194,9 +194,9 @@ async fn a_record_of_another_can_be_sent_on() {
 }
 
 #[tokio::test]
-async fn a_namespace_without_rules() {
+async fn a_namespace_without_rules_is_refused() {
     let (alice, _, _) = two_authors();
-    // Nobody registered the first; the second has records of another kind; the others have none.
+    // The first is not registered, the second has records of another kind, the others have none.
     for key in ["/unheard/of", "/sr/rooms", "notes", ""] {
         let unregistered = ManagerError::Unregistered(RecordKey::new(key));
         assert_eq!(alice.publish(key, "x").await, Err(unregistered.clone()));
@@ -246,14 +246,14 @@ async fn case_29_a_kept_record_is_signed_anew_before_it_expires() {
     assert_eq!(bob.get("/notes/b").await, Ok(None));
     kept.update("changed").await.unwrap();
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"changed".to_vec())));
-    // It outlives its keeper for as long as was said.
+    // It outlives its keeper by its ttl.
     drop(kept);
     clock.advance(HOUR);
     assert_eq!(bob.get("/notes/a").await, Ok(None));
 }
 
 #[tokio::test]
-async fn case_29_a_kept_record_that_lives_for_long_is_put_again_before_replicas_drop_it() {
+async fn case_29_a_kept_record_with_a_long_lifetime_is_put_again_before_replicas_drop_it() {
     let (alice, bob, clock) = two_authors();
     let mut kept = alice.keep("/notes/a", "kept", 1_000 * HOUR).await.unwrap();
     for _ in 0..10 {
@@ -263,26 +263,26 @@ async fn case_29_a_kept_record_that_lives_for_long_is_put_again_before_replicas_
         assert_eq!(kept.renew().await, Ok(true));
     }
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
-    // After the clock was set back it does not wait for longer than from then on.
+    // After the clock was set back, it waits no longer than from the new time on.
     clock.set(NOW);
     assert_eq!(kept.renew().await, Ok(false));
     assert!(kept.renew_at() <= NOW.saturating_add(12 * HOUR));
 }
 
 #[tokio::test]
-async fn running_renews_what_is_due_and_ends_when_nothing_helps() {
+async fn a_running_keeper_renews_its_record_and_a_ttl_of_zero_is_refused() {
     let (alice, bob, clock) = two_authors();
     let mut kept = alice.keep("/notes/a", "kept", HOUR).await.unwrap();
     let first = kept.published().record.sequence();
     clock.advance(HOUR / 2);
     {
         let mut run = std::pin::pin!(kept.run());
-        assert!(futures::poll!(&mut run).is_pending(), "it goes on");
+        assert!(futures::poll!(&mut run).is_pending(), "the keeper goes on");
     }
     assert!(kept.published().record.sequence() > first);
     clock.advance(HOUR * 3 / 4);
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
-    // A lifetime that ends at once is refused, now and always.
+    // A lifetime of zero is always refused.
     let refused = alice.keep("/notes/b", "x", Duration::ZERO).await.unwrap_err();
     assert!(matches!(refused, ManagerError::Refused(error) if error.fault() == Fault::Expired));
 }
@@ -298,7 +298,7 @@ async fn a_fallback_serves_keys_without_a_namespace() {
 }
 
 #[tokio::test]
-async fn a_key_that_belongs_to_another() {
+async fn the_key_of_another_peer_is_refused() {
     let (alice, bob, _) = two_authors();
     let key = RecordKey::new(format!("/own/{}/status", keypair(1).public().to_peer_id()));
     alice.publish(key.clone(), "mine").await.unwrap();
@@ -311,7 +311,7 @@ async fn a_key_that_belongs_to_another() {
 }
 
 #[tokio::test]
-async fn an_author_who_is_not_on_the_list() {
+async fn an_author_off_the_allow_list_is_refused() {
     let list: AllowList = [keypair(1).public().to_peer_id()].into_iter().collect();
     let rules = SignedRecordValidator::new(SignedRecordLimits::default(), list);
     let backend = StoreBackend::new(Registry::empty().with("staff", rules.clone()).unwrap());
@@ -323,7 +323,7 @@ async fn an_author_who_is_not_on_the_list() {
 }
 
 #[tokio::test]
-async fn content_that_is_against_the_rules() {
+async fn content_against_the_rules_is_refused() {
     let (alice, _, _) = two_authors();
     alice.publish("/text/a", "text").await.unwrap();
     let error = alice.publish("/text/a", vec![0xff]).await.unwrap_err();
@@ -332,7 +332,7 @@ async fn content_that_is_against_the_rules() {
 }
 
 #[tokio::test]
-async fn sizes() {
+async fn sizes_over_a_limit_are_refused() {
     let (alice, _, _) = two_authors();
     alice.publish("/notes/a", vec![0; 6_144]).await.unwrap();
     for (key, len) in [("/notes/a".to_owned(), 6_145), (format!("/notes/{}", "k".repeat(250)), 1)] {
@@ -342,7 +342,7 @@ async fn sizes() {
 }
 
 #[tokio::test]
-async fn puts_at_the_same_time_never_share_a_sequence() {
+async fn concurrent_publishes_use_different_sequences() {
     let (alice, bob, _) = two_authors();
     let puts: Vec<_> = (0..32)
         .map(|n| {
@@ -354,7 +354,7 @@ async fn puts_at_the_same_time_never_share_a_sequence() {
     for put in puts {
         match put.await.unwrap() {
             Ok(published) => sequences.push(published.record.sequence()),
-            // Another one was faster with a higher sequence.
+            // Another author was faster with a higher sequence.
             Err(ManagerError::Backend(WriteError::Refused(ValidationError::Stale))) => {}
             Err(error) => panic!("{error}"),
         }
@@ -369,8 +369,8 @@ async fn puts_at_the_same_time_never_share_a_sequence() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails() {
-    // So small that nothing fits.
+async fn a_failure_of_the_store_is_reported() {
+    // Too small for any record.
     let config = StoreConfig::default().with_max_bytes(10);
     let store =
         SmartRecordStore::with_registry(keypair(9).public().to_peer_id(), registry(), config);

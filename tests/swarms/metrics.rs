@@ -1,4 +1,4 @@
-//! What is scraped after real traffic is what happened.
+//! Metrics after real traffic.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::{
     peer::{MINUTE, Peer, Setup, key, mesh, quiet, says},
 };
 
-/// A registry with metrics, and what they show.
+/// A registry with metrics and their last values.
 struct Scraper {
     registry: Registry,
     metrics: Metrics,
@@ -47,7 +47,7 @@ impl Scraper {
     }
 }
 
-/// Puts something into another peer's store, past our own, and waits for Kademlia's answer.
+/// Sends a PUT to another peer, bypassing the local store, and waits for Kademlia's answer.
 async fn send(from: &mut Peer, to: &Peer, value: &[u8]) {
     let record = kad::Record::new(kad::RecordKey::new(&key()), value.to_vec());
     let to = to.id;
@@ -63,14 +63,14 @@ async fn send(from: &mut Peer, to: &Peer, value: &[u8]) {
 }
 
 #[tokio::test]
-async fn what_is_scraped_is_what_happened() {
+async fn metrics_match_the_traffic() {
     let scraper = Scraper::new();
     let (mut a, mut b) = (scraper.start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
         let before = scraper.scrape();
         assert_eq!((before["reads_total"], before["store_records"]), (0.0, 0.0));
-        // Three writes, of which one is refused; two reads, one to find out what was written before.
+        // Three writes, one of them refused; two reads, one for the earlier content of the space.
         a.client.publish(key(), says("one"), MINUTE).await.unwrap();
         a.client.publish(key(), says("two"), MINUTE).await.unwrap();
         let refused = a.client.publish("/unheard/of", says("x"), MINUTE).await;
@@ -107,7 +107,7 @@ async fn what_is_scraped_is_what_happened() {
             assert_eq!(count(&format!("read_duration_seconds_count{{purpose=\"{purpose}\"}}")), 1);
             assert_eq!(count(&format!("read_lookups_sum{{purpose=\"{purpose}\"}}")), 1);
         }
-        // The first read found nothing, the second the space of the one and of the other.
+        // The first read found nothing, the second the spaces of both.
         assert_eq!(count("answer_size_bytes_count"), 1);
         let answer = reading.snapshot.record().unwrap().encode();
         assert_eq!(count("answer_size_bytes_sum"), answer.len() as u64);
@@ -116,7 +116,7 @@ async fn what_is_scraped_is_what_happened() {
         let waited = scraped["publish_duration_seconds_sum{outcome=\"done\"}"];
         assert!(waited > 0.0 && waited < 60.0, "{waited}");
         assert!(count("hold_duration_seconds_count") > 10);
-        // Two writes of its own, one of the other's, and junk; what was read again is there already.
+        // Two own writes, one of the other peer, and junk; the second read brought nothing new.
         assert_eq!(count("store_write_duration_seconds_count"), 4);
         assert!(count("store_commit_duration_seconds_count") >= 3);
         assert_eq!(count("validation_duration_seconds_count"), 0, "it is inline");
@@ -125,11 +125,11 @@ async fn what_is_scraped_is_what_happened() {
 }
 
 #[tokio::test]
-async fn validation_off_the_task_and_refusals_unread_show() {
+async fn metrics_show_validation_off_the_task_and_refusals_without_validation() {
     let scraper = Scraper::new();
     let config =
         quiet().with_validation(Validation::OffTask).with_inbound_rate(1).with_inbound_burst(1);
-    // A clock that stands still, so that the second does not pass.
+    // A clock that stands still, so the rate limit does not recover.
     let clock = ManualClock::at(SystemClock.now());
     let a = scraper.setup(config).at(&clock).start().await;
     let mut b = Peer::start().await;
@@ -140,7 +140,7 @@ async fn validation_off_the_task_and_refusals_unread_show() {
         }
         a.wake().await;
         assert_eq!(scraper.scrape()["inbound_refused_total{reason=\"rate_limited\"}"], 2.0);
-        // The one that was let in is validated elsewhere, which may take a moment.
+        // The admitted record is validated on another thread.
         while scraper.scrape()["store_write_duration_seconds_count"] != 1.0 {
             a.wake().await;
         }
@@ -150,7 +150,7 @@ async fn validation_off_the_task_and_refusals_unread_show() {
 }
 
 #[tokio::test]
-async fn how_many_peers_took_a_repair_is_scraped() {
+async fn metrics_show_the_number_of_repaired_peers() {
     let scraper = Scraper::new();
     let (mut a, b) = (scraper.start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
@@ -169,7 +169,7 @@ async fn how_many_peers_took_a_repair_is_scraped() {
 }
 
 #[tokio::test]
-async fn no_series_is_for_a_key_or_a_peer() {
+async fn no_label_contains_a_key_or_a_peer() {
     let scraper = Scraper::new();
     let (a, b) = (scraper.start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
@@ -188,14 +188,14 @@ async fn no_series_is_for_a_key_or_a_peer() {
             }
             assert!(!text.contains("/sr/"));
             let scraped: Vec<_> = scraper.scrape().into_keys().collect();
-            assert_eq!(*series.get_or_insert(scraped.clone()), scraped, "and none is added");
+            assert_eq!(*series.get_or_insert(scraped.clone()), scraped, "no series is added");
         }
     })
     .await;
 }
 
 #[test]
-fn a_store_alone_is_shown_once_and_its_counters_outlive_it() {
+fn a_store_is_measured_once_and_its_counters_outlive_it() {
     let scraper = Scraper::new();
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let shown = |name: &str| scraper.scrape()[name] as u64;
@@ -218,7 +218,7 @@ fn a_store_alone_is_shown_once_and_its_counters_outlive_it() {
     assert_eq!(shown("store_size_bytes"), 0);
 }
 
-/// A source of one's own.
+/// A custom source.
 #[derive(Debug)]
 struct Visits {
     all: u64,
@@ -236,7 +236,7 @@ impl Source for Visits {
 }
 
 #[test]
-fn sources_are_added_up_and_what_those_that_are_gone_have_counted_stays() {
+fn sources_are_summed_and_the_counts_of_dropped_ones_stay() {
     let scraper = Scraper::new();
     let shown = || {
         let scraped = scraper.scrape();
@@ -253,7 +253,7 @@ fn sources_are_added_up_and_what_those_that_are_gone_have_counted_stays() {
     drop(one);
     for _ in 0..2 {
         assert_eq!(shown(), (17.0, 1.0));
-        assert!(gone.upgrade().is_none(), "nor is it kept");
+        assert!(gone.upgrade().is_none(), "the dropped source is not kept");
     }
     drop(two);
     assert_eq!(shown(), (17.0, 0.0));

@@ -1,6 +1,6 @@
-//! Attacks between two nodes over real TCP, one test each: the replica refuses, keeps what it has, says why,
-//! and goes on serving the attacker's connection. What does not depend on the network is in
-//! `tests/namespaces/attacks.rs`.
+//! Attacks between two nodes over real TCP, one test each: the replica refuses, keeps its record,
+//! reports the reason, and continues to serve the attacker's connection. Attacks without a network
+//! are in `tests/namespaces/attacks.rs`.
 
 use libp2p_smart_record::{
     Fault, KeyOwner, Limits, RecordKey, Registry, SpaceRules,
@@ -18,14 +18,14 @@ async fn node_at_now(registry: Registry) -> Node {
     start_at(clock, registry, StoreConfig::default(), |_| {}).await
 }
 
-/// What the replica has before the attack: a space of Alice's that she has replaced once.
+/// The record of the replica before the attack: a space of Alice's that was replaced once.
 fn honest() -> (Space, SignedUpdate) {
     let old = alice().sign(&Update::saying(1));
     let new = Update::saying(2).after(1).replacing();
     (alice().space([alice().sign(&new)]), old)
 }
 
-/// Sends `value` under `under` to a replica, which has to refuse it for this kind of reason.
+/// Sends `value` under the key `under` to a replica, which has to refuse it with this fault.
 async fn bounces_under(registry: Registry, under: RecordKey, value: Vec<u8>, fault: Fault) {
     let replica = node_at_now(registry).await;
     let mut attacker = node_at_now(Registry::empty()).await;
@@ -36,7 +36,7 @@ async fn bounces_under(registry: Registry, under: RecordKey, value: Vec<u8>, fau
         let before = replica.stored(&key()).await.unwrap();
         let mut events = replica.store(|store| store.subscribe()).await.unwrap();
 
-        // The attacker is told nothing that would help it.
+        // The attacker gets the same answer as for a valid write.
         attacker.put_to(replica.peer(), &under, value).await.unwrap();
         let refused: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
         assert!(
@@ -70,7 +70,7 @@ macro_rules! attacks {
     };
 }
 
-/// Alice's space with an update in it that Mallory signed.
+/// Alice's space with an update signed by Mallory.
 fn forged(update: &Update) -> Vec<u8> {
     encode([alice().space([mallory().sign(update)])])
 }
@@ -125,14 +125,14 @@ attacks! {
     garbage: b"not a record at all".to_vec() => Malformed;
     a_public_key_of_another_type: {
         let mut space = mallory().says(&Update::saying(3));
-        // It says that it is RSA and holds 32 bytes.
+        // It claims to be an RSA key and has 32 bytes.
         space.public_key[1] = 0;
         encode([space])
     } => Malformed;
 }
 
 #[tokio::test]
-async fn a_key_that_is_too_long() {
+async fn a_key_that_is_too_long_is_refused() {
     let key = RecordKey::new(format!("/sr/{}", "k".repeat(253)));
     let value =
         encode([mallory().space([mallory().sign_under(key.as_bytes(), &Update::saying(3))])]);
@@ -140,13 +140,13 @@ async fn a_key_that_is_too_long() {
 }
 
 #[tokio::test]
-async fn an_unknown_namespace() {
+async fn an_unknown_namespace_is_refused() {
     let key = RecordKey::new("/unheard/of");
     bounces_under(Registry::default(), key, b"x".to_vec(), Fault::Unsupported).await;
 }
 
 #[tokio::test]
-async fn a_key_that_belongs_to_another() {
+async fn the_key_of_another_peer_is_refused() {
     let owned = SpaceRules::new(Limits::default(), KeyOwner);
     let registry = Registry::default().with("own", owned).unwrap();
     let key = RecordKey::new(format!("/own/{}/status", alice().peer_id()));
@@ -156,7 +156,7 @@ async fn a_key_that_belongs_to_another() {
 }
 
 #[tokio::test]
-async fn thousands_of_writers_on_one_key() {
+async fn thousands_of_writers_on_one_key_are_bounded() {
     let replica = node_at_now(Registry::default()).await;
     let attacker = node_at_now(Registry::empty()).await;
     connect(&attacker, &replica).await;

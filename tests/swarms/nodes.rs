@@ -1,4 +1,5 @@
-//! Nodes of users who have replaced the store of a `kad::Behaviour` and nothing else, and what most tests do with them.
+//! Nodes with a `kad::Behaviour` in which only the store was replaced, and what most tests do with
+//! them.
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ pub use smart_record_testing_swarms::{NodeError, PROTOCOL, connect, within};
 
 pub type Node = swarms::Node<SmartRecordStore>;
 
-/// What is asked of a node whose store is ours.
+/// Queries of a node with a store of this crate.
 pub trait Stored {
-    /// The record as this node's own store has it, whole.
+    /// The whole record in this node's store.
     async fn stored(&self, key: &RecordKey) -> Result<Option<SmartRecord>, NodeError>;
 }
 
@@ -33,7 +34,7 @@ pub async fn start() -> Node {
     start_with(Registry::default(), StoreConfig::default(), |_| {}).await
 }
 
-/// A node whose store and Kademlia are set up in a special way.
+/// A node with its own setup of store and Kademlia.
 pub async fn start_with(
     registry: Registry,
     config: StoreConfig,
@@ -42,7 +43,7 @@ pub async fn start_with(
     start_at(SystemClock, registry, config, tweak).await
 }
 
-/// A node with a clock of its own.
+/// A node with its own clock.
 pub async fn start_at(
     clock: impl Clock,
     registry: Registry,
@@ -52,7 +53,7 @@ pub async fn start_at(
     start_as(Keypair::generate_ed25519(), clock, registry, config, tweak).await
 }
 
-/// A node that is a certain peer.
+/// A node with a given keypair.
 pub async fn start_as(
     keypair: Keypair,
     clock: impl Clock,
@@ -68,7 +69,7 @@ pub async fn start_as(
     Node::start(keypair, store, config).await
 }
 
-/// A node with libp2p's own store, which checks nothing.
+/// A node with libp2p's `MemoryStore`, which validates nothing.
 pub async fn start_plain(config: kad::Config) -> swarms::Node<MemoryStore> {
     let keypair = Keypair::generate_ed25519();
     let store = MemoryStore::new(keypair.public().to_peer_id());
@@ -82,14 +83,14 @@ pub async fn pair() -> (Node, Node) {
     (a, b)
 }
 
-/// A fresh writer under a key, which has never written before.
+/// A new writer under a key.
 pub fn signer(key: &RecordKey) -> SpaceSigner {
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
     signer.resume(&SmartRecord::new(key.clone()));
     signer
 }
 
-/// What the writer's space says with one update more, `text`, which lives for ten minutes.
+/// Adds an update `text`, which lives for ten minutes, and returns the writer's space.
 pub fn says(signer: &mut SpaceSigner, text: &str) -> SmartRecord {
     let document: Dict = [("text", text)].into_iter().collect();
     let now = SystemClock.now();

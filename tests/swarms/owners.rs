@@ -1,11 +1,10 @@
-//! A store belongs to one peer, and goes into a behaviour of that peer only.
+//! A store belongs to one peer and cannot be used by a behaviour of another.
 
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{behaviour::Behaviour, store::SmartRecordStore};
 
-/// Case 16.
 #[test]
-fn a_behaviour_is_not_built_over_the_store_of_another_peer() {
+fn case_16_a_behaviour_is_not_built_over_the_store_of_another_peer() {
     let (ours, theirs) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let (our_peer, their_peer) = (ours.public().to_peer_id(), theirs.public().to_peer_id());
     let builder = || Behaviour::builder(ours.clone());

@@ -1,4 +1,4 @@
-//! A network of real swarms is cut in two for longer than the replication interval; both sides write; it heals.
+//! A network partition that lasts longer than the replication interval, with writes on both sides.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::{
 };
 
 const NODES: usize = 20;
-/// Within it every record that is stored has its turn to be compared with what others have.
+/// Replication interval.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Written to by both sides.
+/// Written by both sides.
 const BOARD: &str = "/sr/partition/board";
-/// Written to by one side only, for the first time after the cut.
+/// Written by one side only, for the first time after the cut.
 const LEFT: &str = "/sr/partition/left";
 const RIGHT: &str = "/sr/partition/right";
 
@@ -36,7 +36,7 @@ fn said(record: &SmartRecord) -> Vec<String> {
     texts(&record.view(SystemClock.now()))
 }
 
-/// Waits until each of the peers stores a record that says just this.
+/// Waits until each of the peers stores a record with just these texts.
 async fn until_all_store(peers: &mut [Peer], key: &str, expected: &[&str]) {
     let key = RecordKey::new(key);
     for peer in peers {
@@ -44,7 +44,7 @@ async fn until_all_store(peers: &mut [Peer], key: &str, expected: &[&str]) {
     }
 }
 
-/// Closes all connections from one side to the other, and lets nobody open a new one.
+/// Closes all connections between the sides and blocks new ones.
 async fn cut(left: &mut [Peer], right: &mut [Peer]) {
     let (left_ids, right_ids) = (ids(left), ids(right));
     for (side, others) in [(&*left, &right_ids), (&*right, &left_ids)] {
@@ -79,7 +79,7 @@ async fn heal(left: &[Peer], right: &[Peer]) {
     }
 }
 
-/// Waits until one of this side has compared the board with what the others have, and that after all this time.
+/// Waits until a peer of this side replicates the board.
 async fn until_replicated(side: &mut [Peer], at_least: Duration, since: Instant) {
     let is_boards = |event: &Event| match event {
         Event::Replicated { key } if *key == RecordKey::new(BOARD) => Some(()),
@@ -110,7 +110,7 @@ async fn after_a_partition_of_longer_than_the_replication_interval_all_views_are
         let (left, right) = peers.split_at_mut(NODES / 2);
         cut(left, right).await;
         let since = Instant::now();
-        // Changed, withdrawn, new; under keys of both sides and of one.
+        // Changed, withdrawn and new spaces, under keys of both sides and of one.
         left[0].client.replace(BOARD, says("left 0"), 10 * MINUTE).await.unwrap();
         left[1].client.withdraw(BOARD).await.unwrap();
         say(&left[2], BOARD, "left 2").await;
@@ -120,7 +120,7 @@ async fn after_a_partition_of_longer_than_the_replication_interval_all_views_are
         until_replicated(left, 2 * INTERVAL, since).await;
         until_replicated(right, 2 * INTERVAL, since).await;
 
-        // Each side has heard of its own writes, and of nothing else.
+        // Each side has its own writes only.
         until_all_store(left, BOARD, &["left 0", "left 2", "right before"]).await;
         until_all_store(left, LEFT, &["only left"]).await;
         until_all_store(right, BOARD, &["left before", "right 0", "right before", "withdrawn"])
@@ -133,7 +133,7 @@ async fn after_a_partition_of_longer_than_the_replication_interval_all_views_are
         }
 
         heal(left, right).await;
-        // Nobody reads or writes: replication alone brings them together.
+        // No reads or writes: replication alone merges the two sides.
         let all = [
             (BOARD, &["left 0", "left 2", "right 0", "right before"][..]),
             (LEFT, &["only left"]),

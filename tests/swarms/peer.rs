@@ -1,4 +1,4 @@
-//! A peer of the tests: the behaviour beside identify and ping, in a swarm over TCP, as a task.
+//! A peer for tests: the behaviour beside identify and ping in a swarm over TCP, run as a task.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -29,14 +29,14 @@ use smart_record_testing_swarms::{PROTOCOL, listening};
 pub struct Composed {
     pub ping: ping::Behaviour,
     pub smart: Behaviour,
-    /// Closes connections to whom it is told to block, and opens none.
+    /// Closes connections to blocked peers and denies new ones.
     pub blocked: allow_block_list::Behaviour<BlockedPeers>,
     identify: identify::Behaviour,
 }
 
 type Task = Box<dyn FnOnce(&mut Swarm<Composed>) + Send>;
 
-/// A running peer; it stops when it is dropped.
+/// A running peer. Dropping it stops it.
 pub struct Peer {
     pub id: PeerId,
     pub address: Multiaddr,
@@ -49,7 +49,7 @@ pub struct Peer {
     handle: JoinHandle<()>,
 }
 
-/// How a peer is set up.
+/// Setup of a peer.
 pub struct Setup {
     pub keypair: Keypair,
     pub config: BehaviourConfig,
@@ -57,7 +57,7 @@ pub struct Setup {
     pub registry: Registry,
     pub clock: Arc<dyn Fn() -> libp2p_smart_record::Timestamp + Send + Sync>,
     pub asks: Option<Box<dyn AsyncValidator>>,
-    /// What else is to be done when the behaviour is built.
+    /// Further setup of the builder.
     pub tweak: Box<dyn FnOnce(Builder) -> Builder + Send>,
     pub executor: Option<Executor>,
 }
@@ -105,7 +105,7 @@ impl Default for Setup {
     }
 }
 
-/// Settings with which nothing happens of itself within a test.
+/// Settings without periodic work during a test.
 pub fn quiet() -> BehaviourConfig {
     let hours = Duration::from_secs(24 * 3_600);
     BehaviourConfig::default()
@@ -113,7 +113,7 @@ pub fn quiet() -> BehaviourConfig {
         .with_refresh_interval(hours)
         .with_replication_interval(None)
         .with_watch_interval(hours)
-        // What was published is everywhere.
+        // Writes return once all peers have acknowledged.
         .with_write_policy(WritePolicy::All)
 }
 
@@ -173,7 +173,7 @@ async fn run(
 ) {
     while is_frozen.wait_for(|is_frozen| !is_frozen).await.is_ok() {
         tokio::select! {
-            // So that a task finds the swarm with nothing left to do.
+            // Commands run only when the swarm has nothing left to do.
             biased;
             event = swarm.select_next_some() => match event {
                 SwarmEvent::Behaviour(ComposedEvent::Smart(event)) => {
@@ -202,7 +202,7 @@ async fn run(
     }
 }
 
-/// A write that nobody else need have taken.
+/// The publication of a write, acknowledged or not.
 pub fn made(written: Result<Publication, ClientError>) -> Publication {
     written.or_else(ClientError::into_publication).unwrap()
 }
@@ -245,7 +245,7 @@ impl Peer {
         self.smart(move |smart| smart.store_mut().record(&key).unwrap()).await
     }
 
-    /// Puts a record into the peer's own store, as if it had come there in other ways.
+    /// Stores a record at the peer directly.
     pub async fn store(&self, record: &SmartRecord) {
         let (key, value) = (record.key().clone(), record.encode());
         self.smart(move |smart| {
@@ -261,7 +261,8 @@ impl Peer {
         .await;
     }
 
-    /// Freezes the peer, or thaws it: it goes on to accept what the system accepts for it, and answers nothing.
+    /// Freezes or thaws the peer. A frozen peer accepts what the operating system accepts for it,
+    /// and answers nothing.
     pub fn freeze(&self, is_frozen: bool) {
         self.frozen.send_replace(is_frozen);
     }
@@ -271,7 +272,7 @@ impl Peer {
         self.smart(|_| ()).await;
     }
 
-    /// The next event for which `wanted` gives something.
+    /// Waits for the next event for which `wanted` returns a value.
     pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
         loop {
             let event = self.events.recv().await.expect("the peer runs");
@@ -281,7 +282,7 @@ impl Peer {
         }
     }
 
-    /// Waits until the peer has taken in what the other one has sent.
+    /// Waits until the stored record satisfies `done`.
     pub async fn until_stored(
         &mut self,
         key: &RecordKey,
@@ -297,12 +298,12 @@ impl Peer {
         }
     }
 
-    /// Waits until the peers that it is connected with are as they should be.
+    /// Waits until the connected peers satisfy a condition.
     pub async fn until_connected(&mut self, done: impl FnMut(&BTreeSet<PeerId>) -> bool) {
         self.connected.wait_for(done).await.expect("the peer runs");
     }
 
-    /// Stops the peer's task but keeps the client.
+    /// Stops the peer's task and keeps the client.
     pub fn stop(self) -> Client {
         self.client.clone()
     }
@@ -314,7 +315,7 @@ impl Drop for Peer {
     }
 }
 
-/// A peer that nobody ever hears from: connections to it are not refused, and come to nothing.
+/// A silent peer: connections to it are accepted and never answered.
 pub struct Silent(std::net::TcpListener);
 
 impl Silent {
@@ -328,7 +329,7 @@ impl Silent {
     }
 }
 
-/// Makes all of these known to each other.
+/// Adds all peers to each other's routing tables.
 pub async fn mesh(peers: &[&Peer]) {
     for a in peers {
         for b in peers {
@@ -349,7 +350,7 @@ pub fn says(text: &str) -> Dict {
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is said in a view, sorted.
+/// The texts in a view, sorted.
 pub fn texts(view: &libp2p_smart_record::View) -> Vec<String> {
     let mut texts: Vec<_> = view
         .iter()

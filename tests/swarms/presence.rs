@@ -20,7 +20,7 @@ async fn a_client_at_two_nodes_is_found_at_both() {
     let (a, b) = (swarm().await, swarm().await);
     connect(&a, &b).await;
     within(async {
-        // One announcement is put here, one there; each put also goes to the other.
+        // Each node puts one announcement, which also goes to the other.
         let (one, two) = (Draft::at(1), Draft::at(2));
         a.put(&key(), one.encode()).await.unwrap();
         b.put(&key(), two.encode()).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_withdrawal_reaches_the_other_side_and_stays() {
         a.put(&key(), records(&[one.clone(), two.clone()])).await.unwrap();
         let gone = Draft::withdrawn(1).made(1);
         b.put(&key(), gone.encode()).await.unwrap();
-        // A replay is answered as if it had been stored, and is not.
+        // A replay is acknowledged and not stored.
         a.put_to(b.peer(), &key(), one.encode()).await.unwrap();
         let found = a.lookup(&key()).await.unwrap();
         let rest = records(&[gone, two]);

@@ -1,4 +1,4 @@
-//! Presence from an app, in real swarms over TCP: each promise has a test of its own.
+//! The presence publisher in real swarms over TCP, one test for each documented property.
 
 use std::{
     sync::{Arc, Mutex},
@@ -52,7 +52,7 @@ async fn two() -> (Peer, Peer) {
     (a, b)
 }
 
-/// Two peers with a clock that the test moves.
+/// Two peers with a manual clock.
 async fn two_at(clock: &Watched) -> (Peer, Peer) {
     let start = async || {
         let registry = libp2p_smart_record::built_in();
@@ -63,7 +63,7 @@ async fn two_at(clock: &Watched) -> (Peer, Peer) {
     (a, b)
 }
 
-/// A clock that the test moves, and that tells when it is looked at.
+/// A manual clock that reports when it is read.
 #[derive(Clone, Debug)]
 struct Watched {
     time: ManualClock,
@@ -76,7 +76,7 @@ impl Watched {
         Self { time, looks: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// Waits until it has been looked at twice more: the second time by one who has seen what it says now.
+    /// Waits for two more reads: the second is made after the current time could be seen.
     async fn is_seen(&self) {
         let seen = *self.looks.borrow() + 2;
         self.looks.subscribe().wait_for(|looks| *looks >= seen).await.unwrap();
@@ -102,7 +102,7 @@ fn key_of(client: &Keypair) -> PresenceKey {
     PresenceKey::of(client.public().to_peer_id())
 }
 
-/// Announces `client` with the peer's client.
+/// Publishes the presence of `client` through the peer's client.
 fn publish(
     peer: &Peer,
     client: &Keypair,
@@ -197,10 +197,10 @@ async fn an_announcement_is_renewed_before_it_expires() {
         let config = quick().with_ttl(ttl).with_clock(clock.clone());
         let mut publisher = publish(&a, &client, local_node(&a), config);
         let first = announced(&mut publisher).await;
-        // At half of its life, or up to a quarter of that earlier.
+        // At half of its lifetime, or up to a quarter of that earlier.
         clock.time.advance(ttl * 3 / 8 - Duration::from_millis(1));
         clock.is_seen().await;
-        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        assert!(publisher.next().now_or_never().is_none(), "too early");
         clock.time.set(first.created_at().saturating_add(ttl / 2));
         let second = announced(&mut publisher).await;
         assert_eq!(second.created_at(), first.created_at().saturating_add(ttl / 2));
@@ -211,7 +211,7 @@ async fn an_announcement_is_renewed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_is_dropped_withdraws() {
+async fn a_dropped_publisher_withdraws() {
     let (a, mut b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -226,7 +226,7 @@ async fn a_publisher_that_is_dropped_withdraws() {
     .await;
 }
 
-/// A node behind a connection: what goes over it is what is signed, and nothing else.
+/// A node in another process: only encoded announcements pass between the two.
 struct RemoteNode {
     public_key: PublicKey,
     key: PresenceKey,
@@ -260,7 +260,7 @@ impl NodeSigner for RemoteNode {
 }
 
 #[tokio::test]
-async fn node_and_client_may_be_two_processes() {
+async fn node_and_client_can_be_two_processes() {
     let (a, b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -289,12 +289,12 @@ async fn node_and_client_may_be_two_processes() {
 }
 
 #[tokio::test]
-async fn a_node_that_refuses_is_asked_again() {
+async fn a_refused_countersignature_is_requested_again() {
     let (a, b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
         let refusals = Mutex::new(3);
-        // A state that nobody has seen gives way to the next, so the node answers once the last was seen.
+        // A receiver sees only the latest state, so the node answers once the last one was seen.
         let seen = Arc::new(Semaphore::new(1));
         let may_answer = seen.clone();
         let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
@@ -335,7 +335,7 @@ async fn a_node_that_refuses_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_answer_holds_nothing_up() {
+async fn a_node_that_does_not_answer_delays_nothing_else() {
     let (a, b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -348,15 +348,15 @@ async fn a_node_that_does_not_answer_holds_nothing_up() {
             let signer = FnSigner(local_node(&a), |_: &LocalNode, _| pending().boxed());
             publish(&a, &client, signer, quick().with_sign_timeout(60 * MINUTE))
         };
-        assert!(publisher.next().now_or_never().is_none(), "it waits for the node");
+        assert!(publisher.next().now_or_never().is_none(), "it still waits for the node");
         let withdrawal = publisher.withdraw().await.unwrap();
-        assert_eq!(withdrawal.peers, [b.id], "it is withdrawn what the node may have signed");
+        assert_eq!(withdrawal.peers, [b.id], "what the node may have signed is withdrawn");
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_the_client_has_not_just_signed_is_not_put() {
+async fn an_announcement_other_than_the_one_just_signed_is_not_put() {
     let clock = Watched::now();
     let (a, b) = two_at(&clock).await;
     within(async {
@@ -364,7 +364,7 @@ async fn what_the_client_has_not_just_signed_is_not_put() {
         let earlier: Mutex<Option<Announcement>> = Mutex::default();
         let signer = FnSigner(local_node(&a), move |node: &LocalNode, half| {
             let signed = node.countersign(half).now_or_never().unwrap().unwrap();
-            // A good one, but the same for ever.
+            // A valid one, but always the same.
             ready(Ok(earlier.lock().unwrap().get_or_insert(signed).clone())).boxed()
         });
         let ttl = Duration::from_secs(2);
@@ -379,13 +379,13 @@ async fn what_the_client_has_not_just_signed_is_not_put() {
 }
 
 #[tokio::test]
-async fn after_a_restart_new_announcements_come_after_the_old_ones() {
+async fn announcements_after_a_restart_replace_the_earlier_ones() {
     let (a, b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
         let mut publisher = publish(&a, &client, local_node(&a), quick());
         let first = announced(&mut publisher).await;
-        // It ends without withdrawing, and the clock of the new one is behind.
+        // It ends without a withdrawal, and the clock of the new process is behind.
         std::mem::forget(publisher);
         let now = first.created_at().saturating_sub(MINUTE);
         let late = quick().with_clock(ManualClock::at(now));
@@ -399,7 +399,7 @@ async fn after_a_restart_new_announcements_come_after_the_old_ones() {
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// What `client` announces at `node` for so long, with another presence key than its publishers.
+/// An announcement of `client` at `node`, with a presence key other than its publisher's.
 fn announcement(client: &Keypair, node: &Keypair, ttl: Duration) -> Announcement {
     let limits = PresenceLimits::default();
     let mut announcer = Announcer::new(key_of(client), client.clone(), limits.clone()).unwrap();
@@ -409,7 +409,7 @@ fn announcement(client: &Keypair, node: &Keypair, ttl: Duration) -> Announcement
     half.countersign(node, handshake, NOW, &limits).unwrap()
 }
 
-/// The peer has an announcement, by whatever way it has come there.
+/// Stores an announcement at the peer directly.
 async fn give(peer: &Peer, announcement: Announcement) {
     let key = announcement.key().clone();
     let mut record = PresenceRecord::new(key.clone());
@@ -419,13 +419,13 @@ async fn give(peer: &Peer, announcement: Announcement) {
 }
 
 #[tokio::test]
-async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_not_shown() {
+async fn case_24_after_a_partial_reading_an_announcement_outlives_unseen_ones() {
     let clock = ManualClock::at(NOW);
     let a = setup().at(&clock).start().await;
     let (b, c) = (setup().at(&clock).start().await, setup().at(&clock).start().await);
     within(async {
         let (client, host) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
-        // What there was before the restart: one that nobody shows, and one of another node.
+        // Announcements from before the restart: one that no peer shows, and one of another node.
         give(&c, announcement(&client, &host, 30 * 60 * MINUTE)).await;
         give(&b, announcement(&client, &Keypair::generate_ed25519(), MINUTE)).await;
         mesh(&[&a, &b]).await;
@@ -440,7 +440,8 @@ async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_n
         let mut publisher = publish(&a, &client, signer, config);
         let announced = announced(&mut publisher).await;
         assert!(announced.retain_until() >= NOW.saturating_add(48 * 60 * MINUTE));
-        // It crashes. When its announcement is over, and the network whole again, the older one stays hidden.
+        // It crashes. Once its announcement has expired and the network is whole again, the older
+        // one stays hidden.
         std::mem::forget(publisher);
         clock.advance(2 * MINUTE);
         mesh(&[&b, &c]).await;
@@ -451,7 +452,7 @@ async fn case_24_after_a_partial_reading_an_announcement_outlives_whatever_was_n
 }
 
 #[tokio::test]
-async fn after_a_complete_reading_nothing_is_retained_for_longer_than_it_has_to_be() {
+async fn after_a_complete_reading_an_announcement_is_retained_only_as_long_as_needed() {
     let (a, b) = two().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -467,7 +468,7 @@ async fn after_a_complete_reading_nothing_is_retained_for_longer_than_it_has_to_
 }
 
 #[tokio::test]
-async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announced_again() {
+async fn case_24_the_client_is_announced_again_after_a_fast_clock_is_corrected() {
     let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
     let a = setup().at(&clock).start().await;
     let b = setup().at(&ManualClock::at(NOW)).start().await;
@@ -478,13 +479,13 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announ
         let signer = local_node(&a).with_clock(clock.clone());
         let mut publisher = publish(&a, &client, signer, config);
         announced(&mut publisher).await;
-        assert_eq!(found(&b, &client).await, [], "it comes from the future");
+        assert_eq!(found(&b, &client).await, [], "it is from the future");
 
         clock.set(NOW);
         let again = announced(&mut publisher).await;
         assert_eq!(again.created_at(), NOW);
         assert_eq!(found(&b, &client).await, std::slice::from_ref(&again));
-        assert_eq!(found(&a, &client).await, [again], "its own store holds nothing else");
+        assert_eq!(found(&a, &client).await, [again], "the local store has only the new one");
         assert_eq!(publisher.withdraw().await.unwrap().peers, [b.id]);
         assert_eq!(found(&b, &client).await, []);
     })
@@ -492,7 +493,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_client_is_announ
 }
 
 #[tokio::test]
-async fn with_nobody_there_it_is_tried_again_soon() {
+async fn an_announcement_without_acknowledgement_is_retried_soon() {
     let (a, b) = (start().await, start().await);
     within(async {
         let client = Keypair::generate_ed25519();
@@ -515,7 +516,7 @@ async fn with_nobody_there_it_is_tried_again_soon() {
 }
 
 #[tokio::test]
-async fn it_ends_when_the_behaviour_is_gone() {
+async fn the_publisher_ends_with_the_behaviour() {
     let a = start().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -529,12 +530,12 @@ async fn it_ends_when_the_behaviour_is_gone() {
 }
 
 #[tokio::test]
-async fn what_replicas_would_refuse_is_told() {
+async fn an_announcement_that_replicas_would_refuse_ends_the_publisher() {
     let a = start().await;
     within(async {
-        // A client cannot be present at itself.
+        // A client cannot announce itself at its own peer id.
         let at_itself = publish(&a, &a.keypair, local_node(&a), quick());
-        // Nor for no time at all, or for ever.
+        // Lifetimes of zero, and too long ones.
         let client = Keypair::generate_ed25519();
         let ttls = [Duration::ZERO, 72 * 60 * MINUTE];
         let for_ttls = ttls.map(|ttl| publish(&a, &client, local_node(&a), quick().with_ttl(ttl)));
@@ -545,14 +546,14 @@ async fn what_replicas_would_refuse_is_told() {
                 }) => {}
                 other => panic!("{other:?}"),
             }
-            assert_eq!(publisher.next().await, None, "it is not tried again");
+            assert_eq!(publisher.next().await, None, "no retry");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
+async fn a_retry_never_follows_at_once_whatever_the_settings() {
     let a = start().await;
     within(async {
         let client = Keypair::generate_ed25519();
@@ -569,7 +570,7 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
             }
         }
         publisher.withdraw().await.unwrap();
-        // Nor is what lives for less than two seconds renewed before one has passed.
+        // A lifetime below two seconds is renewed after one second at the earliest.
         let clock = Watched::now();
         let brief = PublisherConfig::default().with_ttl(Duration::from_millis(900));
         let brief = brief.with_clock(clock.clone());
@@ -577,7 +578,7 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
         announced(&mut publisher).await;
         clock.time.advance(Duration::from_millis(999));
         clock.is_seen().await;
-        assert!(publisher.next().now_or_never().is_none(), "it is too early");
+        assert!(publisher.next().now_or_never().is_none(), "too early");
         clock.time.advance(Duration::from_millis(1));
         announced(&mut publisher).await;
     })
@@ -585,7 +586,7 @@ async fn it_pauses_before_it_tries_again_whatever_the_settings_are() {
 }
 
 #[tokio::test]
-async fn one_who_can_ask_nobody_does_not_say_that_a_client_is_nowhere() {
+async fn finding_a_client_without_any_peer_is_an_error() {
     let a = start().await;
     within(async {
         let key = key_of(&Keypair::generate_ed25519());

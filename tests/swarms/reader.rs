@@ -1,5 +1,5 @@
-//! Reading with Kademlia's events alone, over a store of libp2p's own: no client, no driver, no
-//! store of this crate.
+//! Reading with Kademlia's events alone, over libp2p's own store: without client, driver and store
+//! of this crate.
 
 use futures::StreamExt;
 use libp2p::{Swarm, identity::Keypair, kad, kad::store::RecordStore, swarm::SwarmEvent};
@@ -14,7 +14,7 @@ use crate::nodes::{Node, PROTOCOL, start, within};
 
 type Kad = kad::Behaviour<kad::store::MemoryStore>;
 
-/// A swarm that knows these nodes.
+/// A swarm with these nodes in its routing table.
 async fn swarm(nodes: &[Node]) -> Swarm<Kad> {
     let keypair = Keypair::generate_ed25519();
     let peer = keypair.public().to_peer_id();
@@ -30,7 +30,7 @@ fn ask(swarm: &mut Swarm<Kad>, key: &str) -> kad::QueryId {
     swarm.behaviour_mut().get_record(kad::RecordKey::new(&key))
 }
 
-/// Reads to the end. Returns how many lookups that took, too.
+/// Reads to the end. Returns the reading and the number of lookups.
 async fn read(swarm: &mut Swarm<Kad>, mut reader: RecordReader, key: &str) -> (Reading, usize) {
     let (mut query, mut lookups) = (ask(swarm, key), 1);
     loop {
@@ -50,7 +50,7 @@ async fn read(swarm: &mut Swarm<Kad>, mut reader: RecordReader, key: &str) -> (R
 }
 
 #[tokio::test]
-async fn a_board_is_read_whole_and_it_is_known_when() {
+async fn a_board_is_read_whole_and_reported_complete() {
     within(async {
         let (nodes, board) = ([start().await, start().await], board(60, 600));
         for node in &nodes {
@@ -72,7 +72,7 @@ async fn a_board_is_read_whole_and_it_is_known_when() {
 }
 
 #[tokio::test]
-async fn what_this_node_has_is_part_of_the_reading_and_an_early_end_is_not_complete() {
+async fn the_local_copy_is_part_of_the_reading_and_an_early_end_is_not_complete() {
     within(async {
         let nodes = [start().await];
         let mut swarm = swarm(&nodes).await;

@@ -1,5 +1,5 @@
-//! What libp2p-kad does with a store, and that this store is not caught by it: each trap of
-//! `docs/design.md`, section "What libp2p-kad does with a store", between two nodes over real TCP.
+//! The behaviour of libp2p-kad listed in `docs/design.md`, section "What libp2p-kad does with a
+//! store", and how this store handles it, between two nodes over real TCP.
 
 mod reading;
 
@@ -35,7 +35,7 @@ fn anything() -> Registry {
     Registry::default().with_fallback(AcceptAny::default())
 }
 
-/// A board of about `bytes`, in pieces that can be put.
+/// A board of about `bytes`, in chunks that can be put.
 fn board(key: &RecordKey, bytes: usize) -> SmartRecord {
     let mut board = SmartRecord::new(key.clone());
     while board.encode().len() < bytes {
@@ -47,7 +47,7 @@ fn board(key: &RecordKey, bytes: usize) -> SmartRecord {
     board
 }
 
-/// Writes into a node's store, as if it had come there in other ways.
+/// Stores a value at a node directly.
 async fn store_at(node: &Node, record: &SmartRecord) {
     let (key, value) = (record.key().clone(), record.encode());
     node.store(move |store| {
@@ -57,7 +57,7 @@ async fn store_at(node: &Node, record: &SmartRecord) {
     .unwrap();
 }
 
-/// Waits until a node's store has been given something new.
+/// Waits until a node's store has stored something.
 async fn until_stored(node: &Node, mut done: impl FnMut(&SmartRecord) -> bool) -> SmartRecord {
     let mut events = node.store(|store| store.subscribe()).await.unwrap();
     loop {
@@ -80,7 +80,7 @@ async fn a_thousand_refusals_do_not_wedge_the_connection() {
             let junk = i.to_be_bytes().to_vec();
             client.put_to(server.peer(), &key(), junk).await.unwrap();
         }
-        // A wedged connection makes each of these fail, once the stream's time-out of ten seconds is over.
+        // On a wedged connection each of these fails after the stream timeout of ten seconds.
         let record = says(&mut signer(&key()), "after the junk");
         client.put_to(server.peer(), &key(), record.encode()).await.unwrap();
         let found = client.lookup(&key()).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_local_write_is_refused_with_an_error_and_aborts_the_put() {
 }
 
 #[tokio::test]
-async fn the_store_has_decided_before_the_writer_is_answered() {
+async fn the_store_decides_before_the_writer_is_answered() {
     let (server, client) = pair().await;
     within(async {
         let record = says(&mut signer(&key()), "here");
@@ -116,7 +116,7 @@ async fn the_store_has_decided_before_the_writer_is_answered() {
     })
     .await;
 
-    // With the other filtering, the writer is told that all is well and nothing is stored.
+    // With `FilterBoth`, the writer gets an acknowledgement and nothing is stored.
     let filtering = start_with(Registry::default(), StoreConfig::default(), |config| {
         config.set_record_filtering(kad::StoreInserts::FilterBoth);
     })
@@ -133,7 +133,7 @@ async fn the_store_has_decided_before_the_writer_is_answered() {
 // B. Size
 
 #[tokio::test]
-async fn a_record_larger_than_a_packet_is_refused_at_home_and_goes_out_in_chunks() {
+async fn a_record_larger_than_a_packet_is_refused_locally_and_sent_in_chunks() {
     let (server, client) = pair().await;
     within(async {
         let board = board(&key(), 17 * 1_024);
@@ -165,7 +165,7 @@ async fn a_full_chunk_under_the_longest_key_fits_into_a_packet() {
 }
 
 #[tokio::test]
-async fn larger_chunks_go_with_larger_packets() {
+async fn larger_chunks_need_larger_packets() {
     let config = StoreConfig::default().with_chunk_bytes(30 * 1_024);
     let server = start_with(Registry::default(), config.clone(), |_| {}).await;
     let client = start_with(Registry::default(), config, |_| {}).await;
@@ -182,7 +182,8 @@ async fn larger_chunks_go_with_larger_packets() {
     .await;
 }
 
-/// Lets a node know 20 more peers with `count` addresses each, which it will mention in every answer.
+/// Adds 20 peers with `count` addresses each to a node's routing table, so that its answers name
+/// them.
 async fn crowd<S: RecordStore + Send + 'static>(node: &swarms::Node<S>, count: u8) {
     node.with(move |swarm| {
         for _ in 0..20 {
@@ -202,14 +203,14 @@ async fn crowd<S: RecordStore + Send + 'static>(node: &swarms::Node<S>, count: u
 async fn a_large_record_is_readable_beside_many_addresses() {
     let config = || {
         let mut config = kad::Config::new(PROTOCOL);
-        // Ask nobody but the node that is asked for: the crowd does not answer.
+        // Only this node is asked: the added peers do not answer.
         config.set_parallelism(NonZeroUsize::MIN);
         config.set_query_timeout(Duration::from_secs(3));
         config
     };
     let client = start_plain(config()).await;
 
-    // libp2p's store answers with all it has, and the answer cannot be read.
+    // libp2p's store answers with the whole record, and the answer is too large to be read.
     let plain = start_plain(config()).await;
     plain
         .with(|swarm| {
@@ -221,7 +222,7 @@ async fn a_large_record_is_readable_beside_many_addresses() {
     crowd(&plain, 4).await;
     client.add(plain.peer(), plain.address()).await.unwrap();
     within(async {
-        assert_eq!(client.lookup(&key()).await.unwrap(), [], "the trap is there");
+        assert_eq!(client.lookup(&key()).await.unwrap(), [], "Kademlia still behaves this way");
     })
     .await;
 
@@ -250,7 +251,7 @@ async fn a_board_of_200_kb_is_replicated_by_the_job_and_read_whole() {
         config.set_replication_interval(Some(Duration::from_millis(200)));
     })
     .await;
-    // Both keep Kademlia's packets of 16 KiB.
+    // Both nodes use Kademlia's packet limit of 16 KiB.
     let replica = start().await;
     let board = board(&key(), 200_000);
     assert!(board.encode().len() >= 200_000);
@@ -297,7 +298,7 @@ async fn the_author_receives_other_writers_spaces_by_replication() {
     .await;
     connect(&author, &replica).await;
     within(async {
-        // Kademlia sends this with the author as its publisher.
+        // Kademlia sends this with the author as publisher.
         let mut record = says(&mut signer(&key()), "the author's");
         author.put(&key(), record.encode()).await.unwrap();
         let other = says(&mut signer(&key()), "another's");
@@ -310,7 +311,7 @@ async fn the_author_receives_other_writers_spaces_by_replication() {
 }
 
 #[tokio::test]
-async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user() {
+async fn a_claimed_publisher_does_not_get_the_rights_of_the_local_user() {
     let (server, client) = pair().await;
     within(async {
         let server_peer = server.peer();
@@ -320,11 +321,11 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
             ..kad::Record::new(kad::RecordKey::new(&key()), record.encode())
         };
         client.put_record_to(server_peer, kad_record).await.unwrap();
-        // Kademlia answers and drops it: the store has neither taken nor refused anything.
+        // Kademlia acknowledges and drops it: the store neither stores nor refuses anything.
         assert_eq!(server.stored(&key()).await.unwrap(), None);
         let counters = server.store(|store| store.counters()).await.unwrap();
         assert_eq!((counters.admitted, counters.refused_total()), (0, 0));
-        // Without the claim, it is taken.
+        // Without the claim, it is stored.
         client.put_to(server_peer, &key(), record.encode()).await.unwrap();
         assert_eq!(server.stored(&key()).await.unwrap(), Some(record));
     })
@@ -333,7 +334,7 @@ async fn a_claim_to_be_the_publisher_gives_no_one_the_rights_of_the_local_user()
 
 // D. Time
 
-/// The expiry that a node's store yields for a key.
+/// The expiry that a node's store returns for a key.
 async fn expiry(node: &Node, key: RecordKey) -> Option<Duration> {
     node.store(move |store| {
         let record = RecordStore::get(store, &kad::RecordKey::new(&key))?;
@@ -344,12 +345,12 @@ async fn expiry(node: &Node, key: RecordKey) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn the_signed_lifetime_counts_and_not_the_one_of_the_packet() {
+async fn the_signed_lifetime_counts_not_that_of_the_packet() {
     let (server, client) = pair().await;
     within(async {
         let begun = Instant::now();
         let record = says(&mut signer(&key()), "ten minutes");
-        // Kademlia claims its own 48 hours for it.
+        // Kademlia sends it with its own 48 hours.
         client.put(&key(), record.encode()).await.unwrap();
         let left = expiry(&server, key()).await.unwrap();
         assert!(left <= Duration::from_secs(600), "{left:?}");
@@ -361,7 +362,7 @@ async fn the_signed_lifetime_counts_and_not_the_one_of_the_packet() {
     .await;
 }
 
-/// What is left of an unsigned value's minute at a node that it was sent to.
+/// The remaining lifetime of an unsigned value, sent with one minute, at its receiver.
 async fn lifetime_kept(tweak: impl FnOnce(&mut kad::Config)) -> Option<Duration> {
     let server = start_with(anything(), StoreConfig::default(), tweak).await;
     let client = start_with(anything(), StoreConfig::default(), |_| {}).await;
@@ -378,15 +379,15 @@ async fn the_lifetime_of_an_unsigned_value_is_that_of_its_packet() {
     let left = lifetime_kept(|_| {}).await.unwrap();
     assert!(left <= Duration::from_secs(60), "{left:?}");
 
-    // Configured otherwise, Kademlia drops it.
+    // With another configuration, Kademlia drops it.
     let trap = lifetime_kept(|config| {
         config.set_record_ttl(None);
     });
-    assert_eq!(trap.await, None, "the trap is there");
+    assert_eq!(trap.await, None, "Kademlia still behaves this way");
 }
 
 #[tokio::test]
-async fn a_value_with_less_than_a_second_left_does_not_become_immortal() {
+async fn a_value_with_less_than_a_second_left_keeps_its_expiry() {
     let clock = ManualClock::at(SystemClock.now());
     let server = start_at(clock.clone(), anything(), StoreConfig::default(), |_| {}).await;
     let client = start_with(anything(), StoreConfig::default(), |_| {}).await;
@@ -404,7 +405,7 @@ async fn a_value_with_less_than_a_second_left_does_not_become_immortal() {
             .unwrap();
         assert_eq!(client.lookup(&key).await.unwrap().len(), 1);
         clock.advance(Duration::from_millis(59_500));
-        // With half a second left it would go out with a lifetime of zero, which means none at all.
+        // With half a second left, it would be sent with a lifetime of zero, which means no expiry.
         assert_eq!(client.lookup(&key).await.unwrap(), []);
         let replicated = server.store(|store| store.records().count()).await.unwrap();
         assert_eq!(replicated, 0);
@@ -448,7 +449,7 @@ async fn each_store_keeps_the_join_although_each_put_carries_one_space() {
 // G. Jobs
 
 #[tokio::test]
-async fn the_job_does_not_delete_what_was_renewed_after_it_began() {
+async fn the_job_does_not_delete_a_record_renewed_after_its_snapshot() {
     let clock = ManualClock::at(SystemClock.now());
     let local = Keypair::generate_ed25519().public().to_peer_id();
     let mut store = SmartRecordStore::with_storage(
@@ -470,17 +471,17 @@ async fn the_job_does_not_delete_what_was_renewed_after_it_began() {
     clock.advance(Duration::from_secs(59));
     put(&mut store, 600);
     clock.advance(Duration::from_secs(2));
-    // This is what the job does with an element of its snapshot that has expired by now.
+    // This is what the job does with a record of its snapshot that has since expired.
     store.remove(&snapshot[0].key);
     assert!(store.get(&snapshot[0].key).is_some(), "it was renewed");
     store.remove(&snapshot[0].key);
-    assert!(store.get(&snapshot[0].key).is_none(), "the user's wish");
+    assert!(store.get(&snapshot[0].key).is_none(), "removed by the user");
 }
 
 // I. Other implementations
 
 #[test]
-fn a_tie_goes_to_the_first() {
+fn the_first_value_wins_a_tie() {
     // Go refuses a refresh with identical bytes unless the first of equal values is selected.
     let record = says(&mut signer(&key()), "same").encode();
     let rules = Registry::default();

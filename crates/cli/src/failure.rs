@@ -18,7 +18,7 @@ use crate::output::say;
 pub const HELP: &str = "\
 Exit codes:
   0    done
-  1    failed: a file, a disk, the machine
+  1    failed: a file, the disk or the system
   2    wrong arguments
   3    nothing found under the key
   4    no peer reached, or none answered or acknowledged
@@ -91,7 +91,7 @@ pub enum Failure {
     NewKeyFile { file: String, source: io::Error },
     #[error("failed to {verb} {file}: {source}")]
     File { file: String, verb: &'static str, source: io::Error },
-    #[error("failed to serve metrics at {address}: {source}")]
+    #[error("failed to serve metrics at {address}")]
     Metrics { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Store(OpenError),

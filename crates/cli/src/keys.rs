@@ -17,7 +17,7 @@ use crate::{failure::Failure, output::Format};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Makes an Ed25519 key and prints its peer id.
+    /// Creates an Ed25519 key and prints its peer id.
     Generate {
         /// The file to create, which must not exist; only its owner may read it.
         file: PathBuf,

@@ -1,8 +1,8 @@
 //! The command line of libp2p-smart-record.
 //!
 //! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
-//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals). `metrics`
-//! serves those of a node.
+//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals).
+//! `metrics` serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
 //! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
@@ -59,13 +59,13 @@ enum Command {
     /// Prints a record at each change, until it is stopped.
     Watch(records::Read),
     /// Withdraws everything in our space of a record.
-    Withdraw(records::Read),
+    Withdraw(records::Withdraw),
     /// Shows all details of a record: writers, lifetimes, sizes and holders.
     Inspect(inspect::Arguments),
     /// Announces a client at a node, or finds clients.
     #[command(subcommand)]
     Presence(presence::Command),
-    /// Makes and shows keys to sign with.
+    /// Creates and shows signing keys.
     #[command(subcommand)]
     Key(keys::Command),
 }
@@ -83,7 +83,11 @@ async fn main() -> ExitCode {
     // The operator of a node sees what to look into; a program reads JSON from standard error.
     let default = if matches!(command, Command::Node(_)) && !json { WARNINGS } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(output::takes_colour(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
     match run(command, Format::choose(json)).await {
         Ok(code) => code,
         Err(error) => FailureReport::of(&error).print(json),

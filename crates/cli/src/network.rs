@@ -26,11 +26,11 @@ pub struct NetworkArguments {
     /// `/p2p/<peer id>`; it may have a name (/dns4/example.org/tcp/4001/p2p/…). May be repeated.
     #[arg(long, short, value_name = "ADDRESS")]
     pub connect: Vec<Multiaddr>,
-    /// The file of the key to sign with, from `smart-record key generate`. Without it a fresh key
-    /// is used.
+    /// The file of the signing key, from `smart-record key generate`. Without it a fresh key is
+    /// used; `withdraw` requires it.
     #[arg(long, short, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// The protocol of the DHT. Only nodes with the same protocol meet.
+    /// The protocol of the DHT. Nodes with the same protocol form one DHT.
     #[arg(long, default_value = "/smart-record/kad/1.0.0", value_parser = protocol)]
     protocol: StreamProtocol,
     /// Joins the private network of the key in this file, which has the form of IPFS's `swarm.key`:
@@ -59,7 +59,7 @@ fn protocol(text: &str) -> Result<StreamProtocol, String> {
 }
 
 impl NetworkArguments {
-    /// The key to sign with.
+    /// The signing key.
     pub fn keypair(&self) -> Result<Keypair, Failure> {
         self.key.as_deref().map_or_else(|| Ok(Keypair::generate_ed25519()), keys::read)
     }

@@ -92,6 +92,18 @@ impl Format {
     }
 }
 
+/// Whether a stream is a terminal whose user wants colour.
+pub fn takes_colour(stream: &impl IsTerminal) -> bool {
+    let variable = |name| std::env::var_os(name);
+    let format = Format::decide(
+        false,
+        stream.is_terminal(),
+        variable("NO_COLOR").as_deref(),
+        variable("TERM").as_deref(),
+    );
+    format == Format::Table { colour: true }
+}
+
 /// A table as wide as the terminal.
 pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
     let cell = |text: String, paint: Option<Color>| match paint.filter(|_| colour) {

@@ -64,6 +64,15 @@ pub struct Read {
 }
 
 #[derive(clap::Args)]
+pub struct Withdraw {
+    /// The key of a smart record, such as /sr/rooms/lobby.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    #[command(flatten)]
+    network: NetworkArguments,
+}
+
+#[derive(clap::Args)]
 pub struct Get {
     #[command(flatten)]
     read: Read,
@@ -105,8 +114,8 @@ fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
 }
 
-pub async fn withdraw(arguments: Read, format: Format) -> Result<ExitCode> {
-    let Read { key_of_record, network } = arguments;
+pub async fn withdraw(arguments: Withdraw, format: Format) -> Result<ExitCode> {
+    let Withdraw { key_of_record, network } = arguments;
     let key = keys::parse(&key_of_record)?;
     if network.key.is_none() {
         return Err(Failure::NoKey.into());

@@ -58,7 +58,8 @@ pub struct Arguments {
     /// for 2 minutes and 128 KiB.
     #[arg(long)]
     serve_relay: bool,
-    /// Shows the node's counters to Prometheus, at http://ADDRESS/metrics.
+    /// Shows the node's counters to Prometheus, at http://ADDRESS/metrics, which is printed on
+    /// standard error.
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Keeps the records in this file over restarts, and creates it if it does not exist. The file

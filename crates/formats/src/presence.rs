@@ -6,8 +6,8 @@
 //! client signs first, then the node:
 //!
 //! * [`Announcer`]: the client's side. It announces, renews and withdraws, and sets the dates.
-//! * [`AnnouncementOffer`], [`ClientSignedAnnouncement`], [`Announcement`]: an announcement before, between and
-//!   after the two signatures. The separate types keep one from being used as another.
+//! * [`AnnouncementOffer`], [`ClientSignedAnnouncement`], [`Announcement`]: an announcement before,
+//!   between and after the two signatures. The separate types keep one from being used as another.
 //! * [`Withdrawal`]: ends the announcements at a node. Only the client signs it.
 //! * [`PresenceRecord`]: the entries under a key, one for each node, and the view of them at a
 //!   time.
@@ -52,9 +52,9 @@
 //! ```
 //!
 //! **Invariants.** No function reads a clock. Holding an [`Announcement`] means that both
-//! signatures are good for the key that it was read under. Holding a [`ClientSignedAnnouncement`] or a
-//! [`Withdrawal`] means that the client's signature is. Of two entries for a node the later counts,
-//! even if it has expired. So joining records is commutative, associative and idempotent.
+//! signatures are good for the key that it was read under. Holding a [`ClientSignedAnnouncement`]
+//! or a [`Withdrawal`] means that the client's signature is. Of two entries for a node the later
+//! counts, even if it has expired. So joining records is commutative, associative and idempotent.
 //!
 //! **Spec.** `proto/presence.proto`; `docs/design.md`, section "Validators"; signatures as in
 //! [RFC 0002](https://github.com/libp2p/specs/blob/master/RFC/0002-signed-envelopes.md), X25519 as

@@ -32,7 +32,7 @@ const NAME_TTL: Duration = Duration::from_secs(60);
 /// Most messages being sent at a time; further lines wait.
 const MAX_SENDING: usize = 16;
 
-/// A write that is stored here is good enough: nobody else may be in the room yet.
+/// A write that is only stored locally is enough: there may be no other peer in the room yet.
 fn made(written: Result<Publication, ClientError>) -> Result<(), ClientError> {
     written.or_else(ClientError::into_publication).map(drop)
 }
@@ -109,7 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         eprintln!("--connect {}", address.with(Protocol::P2p(node.peer_id())));
     }
 
-    // Created once, so that Ctrl-C is noticed at any time.
+    // Created once, so that Ctrl-C is handled at any time.
     let mut stop = pin!(ctrl_c());
     let client = node.client();
     let room = format!("/sr/chat/{}/messages", arguments.room);

@@ -67,7 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Announces the client, and withdraws it at the end.
 pub async fn run() -> Result<(), Box<dyn Error>> {
-    // Created once, so that Ctrl-C is noticed at any time.
+    // Created once, so that Ctrl-C is handled at any time.
     let mut stop = pin!(ctrl_c());
     let bob = start(Keypair::generate_ed25519(), None).await?;
     let address = bob.addresses().await?.into_iter().next().ok_or("bob listens nowhere")?;

@@ -44,7 +44,7 @@ impl Backoff {
     pub(super) fn failed(&mut self, now: Instant, jitter: u64) -> Duration {
         // Between three quarters and five quarters of the pause.
         let percent = u32::try_from(jitter % 51).unwrap_or(0).saturating_add(75);
-        let pause = self.pause.saturating_mul(percent) / 100;
+        let pause = self.pause.saturating_mul(percent).checked_div(100).unwrap_or(MAX_PAUSE);
         self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
         self.due_at = now.checked_add(pause);
         pause

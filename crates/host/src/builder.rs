@@ -11,9 +11,7 @@ use libp2p::{
 use libp2p_swarm::StreamProtocol;
 
 use super::{
-    ConnectionLimits, Host, HostError,
-    limits::Limiter,
-    task::{HostBehaviour, HostTask},
+    ConnectionLimits, Host, HostError, limits::Limiter, parts::HostBehaviour, task::HostTask,
     transport,
 };
 use libp2p_smart_record::{

@@ -29,6 +29,7 @@ mod backoff;
 mod builder;
 mod handshakes;
 mod limits;
+mod parts;
 mod resolver;
 mod task;
 mod transport;

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    convert::Infallible,
     time::Duration,
 };
 
@@ -13,12 +12,10 @@ use futures::{FutureExt, StreamExt, channel::mpsc};
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
     core::transport::ListenerId,
-    dcutr, identify, kad,
+    identify, kad,
     multiaddr::Protocol,
-    ping, relay,
     swarm::{
-        ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
-        behaviour::toggle::Toggle,
+        ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -27,90 +24,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     HostError, HostStatus, Reachability,
     backoff::{Backoff, jitter},
-    limits::Limiter,
+    parts::{HostBehaviour, HostEvent},
 };
 use libp2p_smart_record::behaviour::{Behaviour, Event};
-use smart_record_services::Dialer;
 
 /// Wait for a further listen address. The addresses of a machine become known one by one, and
 /// nothing marks the last. A guess; they come at once.
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
-
-#[derive(NetworkBehaviour)]
-#[behaviour(to_swarm = "HostEvent")]
-pub(super) struct HostBehaviour {
-    /// First, so that what it denies costs the others nothing.
-    pub(super) limits: Limiter,
-    pub(super) records: Behaviour,
-    pub(super) identify: identify::Behaviour,
-    pub(super) ping: ping::Behaviour,
-    pub(super) dialer: Toggle<Dialer>,
-    pub(super) autonat: Toggle<autonat::Behaviour>,
-    pub(super) relay: Toggle<relay::Behaviour>,
-    pub(super) relayed: relay::client::Behaviour,
-    pub(super) hole_punching: dcutr::Behaviour,
-}
-
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it lives for a moment")]
-pub(super) enum HostEvent {
-    Records(Event),
-    Identify(identify::Event),
-    Autonat(autonat::Event),
-    /// Nothing is done about it.
-    Ignored,
-}
-
-impl From<Event> for HostEvent {
-    fn from(event: Event) -> Self {
-        Self::Records(event)
-    }
-}
-
-impl From<identify::Event> for HostEvent {
-    fn from(event: identify::Event) -> Self {
-        Self::Identify(event)
-    }
-}
-
-impl From<autonat::Event> for HostEvent {
-    fn from(event: autonat::Event) -> Self {
-        Self::Autonat(event)
-    }
-}
-
-impl From<ping::Event> for HostEvent {
-    fn from(_: ping::Event) -> Self {
-        Self::Ignored
-    }
-}
-
-impl From<relay::Event> for HostEvent {
-    fn from(event: relay::Event) -> Self {
-        tracing::debug!(?event, "as a relay");
-        Self::Ignored
-    }
-}
-
-impl From<relay::client::Event> for HostEvent {
-    fn from(event: relay::client::Event) -> Self {
-        tracing::debug!(?event, "through a relay");
-        Self::Ignored
-    }
-}
-
-impl From<dcutr::Event> for HostEvent {
-    fn from(event: dcutr::Event) -> Self {
-        tracing::debug!(?event, "hole punching");
-        Self::Ignored
-    }
-}
-
-impl From<Infallible> for HostEvent {
-    fn from(event: Infallible) -> Self {
-        match event {}
-    }
-}
 
 /// A function that the node's task runs on its swarm.
 pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
@@ -284,7 +204,7 @@ impl HostTask {
                 match self.swarm.listen_on(relay.address.clone()) {
                     Ok(listener) => relay.listener = Some(listener),
                     Err(error) => {
-                        tracing::warn!(relay = %relay.address, %error, "not reached through it");
+                        tracing::warn!(relay = %relay.address, %error, "the relay cannot be used; tries again");
                         relay.attempts.failed(now, jitter());
                     }
                 }
@@ -340,7 +260,7 @@ impl HostTask {
                 if let Some(relay) = relays.find(|relay| relay.listener == Some(listener_id)) {
                     let pause = relay.attempts.failed(Instant::now(), jitter());
                     let (relay, reason) = (&relay.address, reason.err());
-                    tracing::warn!(%relay, ?reason, ?pause, "not reached through it; tries again");
+                    tracing::warn!(%relay, ?reason, ?pause, "the relay is lost or does not answer; tries again");
                 }
             }
             _ => {}

@@ -19,7 +19,7 @@ use std::{
 
 use aho_corasick::AhoCorasick;
 use futures::StreamExt;
-use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol, pnet::PreSharedKey};
 use libp2p_identity::{ecdsa, secp256k1};
 use libp2p_smart_record::{
     Dict, Limits, Namespaces, RecordKey, Registry, SpaceSigner,
@@ -160,7 +160,12 @@ fn a_secret_is_found_in_any_form() {
 }
 
 /// A node that knows another one.
-async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiaddr>) -> Host {
+async fn start(
+    keypair: &Keypair,
+    network: PreSharedKey,
+    validation: Validation,
+    other: Option<Multiaddr>,
+) -> Host {
     let (local, registry) = (keypair.public().to_peer_id(), libp2p_smart_record::built_in());
     let store = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
     let mut builder = HostBuilder::with_keypair(keypair.clone())
@@ -168,6 +173,7 @@ async fn start(keypair: &Keypair, validation: Validation, other: Option<Multiadd
         .unwrap()
         .with_config(BehaviourConfig::default().with_validation(validation))
         .with_protocol(PROTOCOL)
+        .with_private_network(network)
         .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap());
     if let Some(other) = other {
         builder = builder.bootstrap(other);
@@ -229,12 +235,15 @@ async fn no_secret_is_logged() {
     secrets.add("the presence key", presence.as_bytes());
     let shared = handshake.diffie_hellman(&PublicKey::from(&presence));
     secrets.add("the shared secret", shared.as_bytes());
+    let network = StaticSecret::random().to_bytes();
+    secrets.add("the key of the network", &network);
+    let network = PreSharedKey::new(network);
     within(async {
-        let replica = start(replica, Validation::OffTask, None).await;
+        let replica = start(replica, network, Validation::OffTask, None).await;
         let mut events = replica.run(|records| records.store_mut().subscribe()).await.unwrap();
         let address = replica.addresses().await.unwrap().remove(0);
         let address = address.with(Protocol::P2p(replica.peer_id()));
-        let host = start(node, Validation::Inline, Some(address)).await;
+        let host = start(node, network, Validation::Inline, Some(address)).await;
         run(host.client(), node, client, &handshake, &presence).await;
         let stored = || replica.run(|records| records.store_mut().record(&BOARD.into()).unwrap());
         while stored().await.unwrap().is_none() {
@@ -252,7 +261,7 @@ async fn no_secret_is_logged() {
         "presence_publisher::task: announced key=",
         "presence_publisher::task: withdrawn key=",
         "libp2p_smart_record::store::event: this node's own write is refused",
-        "libp2p_smart_record::behaviour::admitting: an inbound record",
+        "libp2p_smart_record::behaviour::admitting: inbound record",
         "libp2p_kad",
         "libp2p_swarm",
     ] {
@@ -273,6 +282,8 @@ async fn debug_shows_no_secret() {
     secrets.add_keypair("the keypair", &keypair);
     secrets.add("the handshake key", handshake.as_bytes());
     secrets.add("the presence key", presence.as_bytes());
+    let network = StaticSecret::random().to_bytes();
+    secrets.add("the key of the network", &network);
 
     let key = PresenceKey::of(keypair.public().to_peer_id());
     let limits = PresenceLimits::default();
@@ -296,7 +307,8 @@ async fn debug_shows_no_secret() {
     let manager = RecordManager::new(keypair.clone(), rules, backend);
     all.push(shown(&manager));
     {
-        let builder = HostBuilder::with_keypair(keypair.clone());
+        let builder = HostBuilder::with_keypair(keypair.clone())
+            .with_private_network(PreSharedKey::new(network));
         all.push(shown(&builder));
         all.push(shown(&builder.start().await.unwrap()));
     }

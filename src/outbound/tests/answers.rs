@@ -1,4 +1,4 @@
-//! What peers answer, and what they do instead.
+//! Answers of peers, and failures to answer.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,14 +7,14 @@ use futures::AsyncWriteExt;
 use super::*;
 use crate::outbound::{InvalidAnswer, handler::MAX_STREAMS};
 
-/// A peer that answers whatever it is asked with these bytes, and closes the stream.
+/// A peer that answers each request with these bytes and closes the stream.
 async fn says(peers: &mut Peers, bytes: Vec<u8>) -> Peer {
     peers
         .scripted(move |mut stream| {
             let bytes = bytes.clone();
             async move {
                 read_request(&mut stream).await;
-                // Who is told too much stops to listen.
+                // The client stops reading an answer that is too long.
                 if stream.write_all(&bytes).await.is_ok() {
                     let _ = stream.close().await;
                 }
@@ -24,7 +24,7 @@ async fn says(peers: &mut Peers, bytes: Vec<u8>) -> Peer {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_failure_that_says_why() {
+async fn an_invalid_answer_fails_with_its_reason() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let other_type = proto::Message { r#type: proto::Type::FindNode.into(), ..found("key") };
     let crowd =
@@ -37,7 +37,7 @@ async fn what_is_no_answer_is_a_failure_that_says_why() {
         (packet(&found("other")), invalid(InvalidAnswer::OtherKey)),
         (packet(&other_type), invalid(InvalidAnswer::OtherType(4))),
         (packet(&crowd), invalid(InvalidAnswer::TooManyFields)),
-        // Only the length is read.
+        // Only the length is sent.
         (vec![0x81, 0x80, 0x10], invalid(InvalidAnswer::TooLong)),
         (vec![0xff; 400_000], invalid(InvalidAnswer::TooLong)),
         (cut_off, Some(Failure::Closed)),
@@ -58,7 +58,7 @@ async fn an_answer_of_256_kib_is_read() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let mut answer = found("key");
     let room = 256 * 1_024 - answer.encoded_len();
-    // Two bytes more for the lengths, which take three instead of one.
+    // The lengths take three bytes instead of one, and the value one tag byte.
     answer.record.as_mut().unwrap().value = vec![7; room + 5 - 4].into();
     assert_eq!(answer.encoded_len(), 256 * 1_024);
     let peer = says(&mut peers, packet(&answer)).await;
@@ -67,7 +67,7 @@ async fn an_answer_of_256_kib_is_read() {
 }
 
 #[tokio::test]
-async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
+async fn a_slow_or_frozen_peer_delays_no_other_peer_and_its_request_can_be_cancelled() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let (frozen, mut silent) = peers.holding().await;
     let (dripping, mut dripped_at) = peers.holding().await;
@@ -75,11 +75,11 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
     let ids = [&frozen, &dripping].map(|peer| send(client.behaviour_mut(), peer, get("key")));
     let mut held = Vec::new();
     while held.len() < 2 {
-        // Others are asked and answer meanwhile, as often as anybody likes.
+        // Requests to other peers are answered meanwhile.
         assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
         held.extend(silent.try_recv());
         if let Ok(mut stream) = dripped_at.try_recv() {
-            // Most of an answer.
+            // A part of an answer.
             stream.write_all(&[0x80, 0x80, 0x01]).await.unwrap();
             stream.write_all(&[0; 10_000]).await.unwrap();
             stream.flush().await.unwrap();
@@ -94,7 +94,7 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
             assert!(!matches!(event, SwarmEvent::Behaviour(_)), "{event:?}");
         }
     });
-    // Nothing comes of writing to a stream that was given up.
+    // Writing to a cancelled stream fails.
     for mut stream in held {
         within(async {
             while stream.write_all(&[0]).await.is_ok() && stream.flush().await.is_ok() {
@@ -108,7 +108,7 @@ async fn who_drips_or_freezes_holds_up_nobody_else_and_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_connection_has_so_many_streams_and_the_rest_waits() {
+async fn requests_beyond_the_maximum_of_streams_wait() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let (frozen, mut streams) = peers.holding().await;
     let live = peers.server().await;
@@ -122,8 +122,9 @@ async fn a_connection_has_so_many_streams_and_the_rest_waits() {
     for _ in 0..20 {
         assert_eq!(ask(&mut client, &live, find("key")).await, Ok(Response::default()));
     }
-    assert!(streams.try_recv().is_err(), "there are more streams than may be");
-    // One that waits is given up, then one that has a stream: the last has its turn, and is answered.
+    assert!(streams.try_recv().is_err(), "more streams than the maximum");
+    // After one waiting request and one with a stream are cancelled, the last request gets a stream
+    // and is answered.
     client.behaviour_mut().cancel(ids.remove(MAX_STREAMS));
     client.behaviour_mut().cancel(ids.remove(0));
     let mut last = loop {
@@ -140,15 +141,15 @@ async fn a_connection_has_so_many_streams_and_the_rest_waits() {
 }
 
 #[tokio::test]
-async fn who_drops_a_stream_without_a_word_has_failed_at_once() {
+async fn a_dropped_stream_fails_its_request_at_once() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let peer = peers.scripted(async |stream| drop(stream)).await;
     assert_eq!(ask(&mut client, &peer, get("key")).await, Err(Failure::Closed));
 }
 
-/// A server of rust-libp2p takes 32 streams on a connection and drops the next.
+/// A rust-libp2p server accepts 32 streams on a connection and drops further ones.
 #[tokio::test]
-async fn a_peer_answers_however_much_it_is_asked_at_once() {
+async fn many_requests_to_one_peer_are_all_answered() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let live = peers.server().await;
     for _ in 0..100 {
@@ -160,7 +161,7 @@ async fn a_peer_answers_however_much_it_is_asked_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_sent_is_what_kademlia_reads() {
+async fn requests_have_the_wire_form_of_kademlia() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = seen.clone();
@@ -176,7 +177,7 @@ async fn what_is_sent_is_what_kademlia_reads() {
     for request in [get("key"), find("key"), put("key", "value")] {
         assert_eq!(ask(&mut client, &peer, request).await, Err(Failure::Closed));
     }
-    // The type, of which 0 is left out; the key; the record, which has the key again.
+    // The type, where 0 is omitted; the key; the record, which repeats the key.
     let expected: [&[u8]; 3] = [
         b"\x08\x01\x12\x03key",
         b"\x08\x04\x12\x03key",

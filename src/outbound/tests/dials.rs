@@ -1,17 +1,17 @@
-//! Connections that are there, come, are denied, or never come.
+//! Connections: existing, dialled, denied, and failed ones.
 
 use libp2p::{connection_limits as limits, ping};
 
 use super::*;
 
-/// Who asks, within limits that are looked at after it.
+/// `Outbound` with connection limits that are checked after it.
 #[derive(NetworkBehaviour)]
 struct Limited {
     outbound: Outbound,
     limits: limits::Behaviour,
 }
 
-/// The same, with the limits looked at first.
+/// `Outbound` with connection limits that are checked before it.
 #[derive(NetworkBehaviour)]
 struct LimitedFirst {
     limits: limits::Behaviour,
@@ -27,14 +27,14 @@ async fn limited<B: NetworkBehaviour>(
     listening(keypair, behaviour(outbound, limits::Behaviour::new(limits))).await.0
 }
 
-/// An address of the loopback interface at which nobody listens.
+/// A loopback address without a listener.
 async fn nowhere() -> Multiaddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port()).parse().unwrap()
 }
 
 #[tokio::test]
-async fn who_cannot_be_dialled_has_failed_and_it_is_said_whose_fault_that_is() {
+async fn a_failed_dial_says_whether_the_peer_is_at_fault() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let live = peers.server().await;
     let own = client.listeners().next().unwrap().clone();
@@ -42,11 +42,11 @@ async fn who_cannot_be_dialled_has_failed_and_it_is_said_whose_fault_that_is() {
     let quic = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
     for (addresses, expected) in [
         (vec![], Failure::NoAddress),
-        // Whoever says that others are met at ours wants us to dial ourselves.
+        // An answer that names our own addresses for another peer would make us dial ourselves.
         (vec![own.clone(), own.with_p2p(stranger).unwrap()], Failure::NoAddress),
         (vec![quic], Failure::NoAddress),
         (vec![nowhere().await], Failure::Unreachable),
-        // Somebody else is there.
+        // Another peer listens there.
         (vec![live.address.clone()], Failure::Unreachable),
     ] {
         let shown = format!("{addresses:?}");
@@ -59,7 +59,7 @@ async fn who_cannot_be_dialled_has_failed_and_it_is_said_whose_fault_that_is() {
 }
 
 #[tokio::test]
-async fn who_does_not_speak_the_protocol_is_not_silent() {
+async fn a_peer_without_the_protocol_is_unsupported_and_not_silent() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let keypair = Keypair::generate_ed25519();
     let kad_client = kad(&keypair, kad::Mode::Client);
@@ -74,7 +74,7 @@ async fn who_does_not_speak_the_protocol_is_not_silent() {
 }
 
 #[tokio::test]
-async fn who_was_killed_has_failed_without_waiting() {
+async fn a_request_to_a_killed_peer_fails_without_a_timeout() {
     let mut client = client().await;
     let mut peers = Peers::default();
     let peer = peers.server().await;
@@ -86,7 +86,7 @@ async fn who_was_killed_has_failed_without_waiting() {
 }
 
 #[tokio::test]
-async fn a_connection_that_this_node_denies_leaves_no_request_waiting() {
+async fn a_denied_connection_fails_its_requests_at_once() {
     let mut peers = Peers::default();
     let live = peers.server().await;
     let none = limits::ConnectionLimits::default;
@@ -99,7 +99,8 @@ async fn a_connection_that_this_node_denies_leaves_no_request_waiting() {
             send(&mut client.behaviour_mut().outbound, &live, find("key"));
             assert_eq!(next_of_limited(&mut client).await, Err(Failure::Denied));
         }
-        // Nothing was sent into what was denied: once it may, a connection is made and used.
+        // Nothing was sent on the denied connection: once allowed, a new connection is made and
+        // used.
         *client.behaviour_mut().limits.limits_mut() = none();
         send(&mut client.behaviour_mut().outbound, &live, find("key"));
         assert_eq!(next_of_limited(&mut client).await, Ok(Response::default()));
@@ -132,7 +133,7 @@ async fn next_of_limited(client: &mut Swarm<Limited>) -> Result<Response, Failur
 }
 
 #[tokio::test]
-async fn a_dial_that_was_under_way_with_other_addresses_is_no_end() {
+async fn a_failed_dial_with_other_addresses_does_not_fail_a_request() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let live = peers.server().await;
     let opts = libp2p::swarm::dial_opts::DialOpts::peer_id(live.id);

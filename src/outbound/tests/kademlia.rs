@@ -1,4 +1,4 @@
-//! Beside a `kad::Behaviour`, and with those of others.
+//! Beside a `kad::Behaviour`, and against Kademlia servers.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use smart_record_core::{Clock as _, Dict, Limits, RecordKey, SmartRecord, SpaceS
 use super::*;
 use crate::{SystemClock, store::SmartRecordStore};
 
-/// Kademlia and requests of our own, without identify.
+/// Kademlia and `Outbound` in one swarm, without identify.
 #[derive(NetworkBehaviour)]
 struct Both {
     kad: kad::Behaviour<MemoryStore>,
     outbound: Outbound,
 }
 
-/// Case 1: a reply that is longer than Kademlia itself would read.
+/// The reply is longer than Kademlia itself would read.
 #[tokio::test]
-async fn a_record_beside_20_neighbours_of_16_addresses_is_found() {
+async fn case_1_a_record_beside_20_neighbours_of_16_addresses_is_found() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let keypair = Keypair::generate_ed25519();
     let mut stock = kad(&keypair, kad::Mode::Server);
@@ -48,7 +48,7 @@ async fn a_record_beside_20_neighbours_of_16_addresses_is_found() {
 }
 
 #[tokio::test]
-async fn values_and_peers_are_had_from_a_node_with_our_store() {
+async fn a_node_with_our_store_answers_with_records_and_peers() {
     let (mut peers, mut client) = (Peers::default(), client().await);
     let keypair = Keypair::generate_ed25519();
     let local = keypair.public().to_peer_id();
@@ -81,7 +81,7 @@ async fn values_and_peers_are_had_from_a_node_with_our_store() {
 }
 
 #[tokio::test]
-async fn kademlia_knows_whom_we_have_asked_and_both_share_the_connection() {
+async fn kademlia_learns_of_asked_peers_and_shares_their_connections() {
     let mut peers = Peers::default();
     let live = peers.server().await;
     let keypair = Keypair::generate_ed25519();

@@ -1,11 +1,11 @@
-//! With the machine that tells the time of requests. The time is the test's.
+//! Together with `Requests`, which times requests. The test controls the time.
 
 use futures::AsyncWriteExt;
 use smart_record_lookup::{HistoryConfig, LookupEvent, RequestsConfig};
 
 use super::*;
 
-/// Who asks, and what it knows of time.
+/// The requesting swarm with its `Requests` and its time.
 struct Asker {
     swarm: Swarm<Outbound>,
     requests: Requests,
@@ -26,7 +26,7 @@ impl Asker {
         Some(id)
     }
 
-    /// Whether the next request that ends is still waited for.
+    /// Whether the next request that ends still counts.
     async fn counts(&mut self) -> bool {
         let ended = next(&mut self.swarm).await;
         match &ended.result {
@@ -35,7 +35,7 @@ impl Asker {
         }
     }
 
-    /// Lets time pass until something is to be told.
+    /// Lets time pass until `Requests` reports an event.
     fn wait(&mut self) -> LookupEvent {
         loop {
             if let Some(finding) = self.requests.poll(self.now) {
@@ -50,7 +50,7 @@ impl Asker {
 }
 
 #[tokio::test]
-async fn who_is_frozen_is_late_and_then_over_and_gives_up_its_place() {
+async fn a_request_to_a_frozen_peer_is_late_then_over_and_frees_its_slot() {
     let (mut peers, mut asker) = (Peers::default(), Asker::new().await);
     let (frozen, mut streams) = peers.holding().await;
     let live = peers.server().await;
@@ -61,7 +61,7 @@ async fn who_is_frozen_is_late_and_then_over_and_gives_up_its_place() {
     assert_eq!(ids.len(), 8);
     let mut held = Vec::new();
     while held.len() < ids.len() {
-        // Others are not held up.
+        // Other peers are not delayed.
         asker.begin(&live).unwrap();
         assert!(asker.counts().await);
         held.extend(streams.try_recv());
@@ -76,7 +76,7 @@ async fn who_is_frozen_is_late_and_then_over_and_gives_up_its_place() {
     assert_eq!(asker.now, late_at + Duration::from_secs(2));
     asker.begin(&live).unwrap();
     assert!(asker.counts().await);
-    // The peer is asked again, on the same connection.
+    // The peer is asked again on the same connection.
     asker.begin(&frozen).unwrap();
     while held.len() == ids.len() {
         asker.begin(&live).unwrap();
@@ -101,7 +101,7 @@ async fn a_late_answer_counts_until_its_request_is_over() {
         };
         assert_eq!(asker.wait(), LookupEvent::Late(id, slow.id));
         if is_over {
-            // The answer is on its way when the request is given up.
+            // The answer is on its way when the request is over.
             asker.now = asker.requests.next_at().unwrap();
             assert_eq!(asker.requests.poll(asker.now), Some(LookupEvent::Over(id, slow.id)));
         }

@@ -1,9 +1,9 @@
 //! The thread that owns the file.
 //!
 //! **Invariants.** Changes reach the file in the order in which they were handed over. Only
-//! [`WriterHandle::wait_for`], [`WriterHandle::wait_for_room`] and [`WriterHandle::settle_doubt`] wait for the file.
-//! In mode `Group` a failed group is kept and tried again. In mode `Immediate` it is dropped.
-//! Before it ends, the thread tries once more to write what is left.
+//! [`WriterHandle::wait_for`], [`WriterHandle::wait_for_room`] and [`WriterHandle::settle_doubt`]
+//! wait for the file. In mode `Group` a failed group is kept and tried again. In mode `Immediate`
+//! it is dropped. Before it ends, the thread tries once more to write what is left.
 
 use std::{
     collections::VecDeque,

@@ -6,12 +6,12 @@ use libp2p_smart_record::{Clock, Limits, SmartRecord, SpaceSigner, SystemClock};
 use crate::nodes::within;
 use crate::peer::{MINUTE, Peer, key, says};
 
-/// Each as long as usual, and of a transport that the tests' peers do not have, so that nobody dials them.
+/// Addresses of usual length, of a transport that the peers lack, so that they are not dialled.
 fn claimed(count: u16) -> impl Iterator<Item = Multiaddr> {
     (1..=count).map(|port| format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap())
 }
 
-/// The addresses that are in the peer's routing table, peer by peer.
+/// The addresses in the peer's routing table, by peer.
 async fn known(peer: &Peer) -> Vec<usize> {
     peer.smart(|smart| {
         let buckets = smart.kad_mut().kbuckets();
@@ -24,7 +24,7 @@ async fn known(peer: &Peer) -> Vec<usize> {
 async fn a_slice_fits_into_a_reply_beside_peers_with_any_number_of_addresses() {
     let (reader, holder) = (Peer::start().await, Peer::start().await);
     within(async {
-        // Enough for a reply to be full, though many are of one bucket.
+        // Enough to fill a reply, although many are in the same bucket.
         let peers: Vec<_> = (0..40).map(|_| PeerId::random()).collect();
         holder
             .smart(move |smart| {
@@ -57,7 +57,7 @@ async fn a_slice_fits_into_a_reply_beside_peers_with_any_number_of_addresses() {
 }
 
 #[tokio::test]
-async fn the_address_by_which_a_peer_was_reached_stays() {
+async fn the_address_of_the_connection_stays() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     within(async {
         a.add(b.id, b.address.clone()).await;

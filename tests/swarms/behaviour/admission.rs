@@ -1,4 +1,4 @@
-//! Validation off the swarm's task: who may send how much, and what happens when that is exceeded.
+//! Validation off the swarm's task: rate limits, a full queue, and asynchronous validators.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ async fn refused(peer: &Peer, reason: InboundRefusal) -> u64 {
 }
 
 #[tokio::test]
-async fn what_is_good_is_stored_and_what_is_not_is_refused() {
+async fn valid_records_are_stored_and_invalid_ones_refused() {
     let (mut a, mut b) = (Peer::start().await, Setup::with_config(off_task()).start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -95,7 +95,7 @@ async fn provider_records_are_stored_too() {
     .await;
 }
 
-/// Answers when it is let.
+/// A validator that decides when the test lets it.
 struct Gate(Arc<Semaphore>);
 
 impl AsyncValidator for Gate {
@@ -117,7 +117,7 @@ impl AsyncValidator for Gate {
 }
 
 #[tokio::test]
-async fn with_the_queue_full_the_newest_are_refused_and_nothing_else_stalls() {
+async fn a_full_queue_refuses_new_records_and_delays_nothing_else() {
     let gate = Arc::new(Semaphore::new(0));
     let config = off_task().with_inbound_queue(4).with_inbound_concurrency(1);
     let setup = Setup { asks: Some(Box::new(Gate(gate.clone()))), ..Setup::with_config(config) };
@@ -134,7 +134,7 @@ async fn with_the_queue_full_the_newest_are_refused_and_nothing_else_stalls() {
         })
         .await;
         assert_eq!(refused(&b, InboundRefusal::QueueFull).await, 3);
-        // While all of the queue waits, reads and writes go on.
+        // Reads and writes go on while the queue is full.
         b.client.publish("/sr/inbound/own", says("own"), MINUTE).await.unwrap();
         assert_eq!(a.client.view("/sr/inbound/own").await.unwrap().len(), 1);
         assert_eq!(b.smart(|smart| smart.store_mut().usage().records).await, 1);
@@ -154,7 +154,7 @@ async fn with_the_queue_full_the_newest_are_refused_and_nothing_else_stalls() {
 }
 
 #[tokio::test]
-async fn a_validator_may_ask_someone_and_refuse() {
+async fn an_async_validator_can_query_another_service_and_refuse() {
     let gate = Arc::new(Semaphore::new(100));
     let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
     let (mut a, mut b) = (Peer::start().await, setup.start().await);
@@ -175,7 +175,7 @@ async fn a_validator_may_ask_someone_and_refuse() {
 }
 
 #[tokio::test]
-async fn what_is_read_is_stored_only_if_the_validator_agrees() {
+async fn a_record_that_was_read_is_stored_only_with_the_consent_of_the_validator() {
     let gate = Arc::new(Semaphore::new(100));
     let setup = Setup { asks: Some(Box::new(Gate(gate))), ..Setup::with_config(quiet()) };
     let (a, mut b) = (Peer::start().await, setup.start().await);
@@ -186,18 +186,22 @@ async fn what_is_read_is_stored_only_if_the_validator_agrees() {
             let value = record(n).1;
             let stored = key.clone();
             a.smart(move |smart| smart.store_mut().write(&stored, &value).unwrap()).await;
-            // It is a server among the closest, so it would keep what it reads.
+            // It is a server among the closest, so it would store what it reads.
             let reading = b.client.get(key.clone()).await.unwrap();
-            assert_eq!(reading.view().len(), 1, "what a read answers is not asked about");
+            assert_eq!(
+                reading.view().len(),
+                1,
+                "the result of a read does not depend on the validator"
+            );
         }
         b.until_stored(&record(8).0, |_| true).await;
-        assert_eq!(b.stored(&record(9).0).await, None, "it was asked about before");
+        assert_eq!(b.stored(&record(9).0).await, None, "already decided");
     })
     .await;
 }
 
 #[tokio::test]
-async fn validation_runs_where_the_executor_puts_it() {
+async fn validation_runs_on_the_given_executor() {
     let (begun, was_begun) = tokio::sync::oneshot::channel();
     let executor: Executor = Box::new(|work| {
         begun.send(()).unwrap();
@@ -216,7 +220,7 @@ async fn validation_runs_where_the_executor_puts_it() {
 }
 
 #[tokio::test]
-async fn when_validation_has_come_to_its_end_what_comes_in_is_refused() {
+async fn inbound_records_are_refused_after_the_end_of_validation() {
     let executor: Executor = Box::new(drop);
     let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
     let (mut a, b) = (Peer::start().await, setup.start().await);
@@ -232,7 +236,7 @@ async fn when_validation_has_come_to_its_end_what_comes_in_is_refused() {
     .await;
 }
 
-/// An executor that begins its work, or drops it, when it is told to.
+/// An executor that starts or drops its work on command.
 fn held() -> (Executor, tokio::sync::oneshot::Sender<bool>) {
     let (go, is_to_go) = tokio::sync::oneshot::channel();
     let executor: Executor = Box::new(|work| {
@@ -246,7 +250,7 @@ fn held() -> (Executor, tokio::sync::oneshot::Sender<bool>) {
 }
 
 #[tokio::test]
-async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
+async fn answers_are_also_checked_off_the_task_and_reads_wait_for_the_checks() {
     for policy in [ReadPolicy::All, ReadPolicy::Replies(1)] {
         let (executor, go) = held();
         let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
@@ -261,8 +265,8 @@ async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
             {
                 tokio::task::yield_now().await;
             }
-            assert!(futures::poll!(&mut read).is_pending(), "nobody has checked the answer");
-            // Nothing else waits for it.
+            assert!(futures::poll!(&mut read).is_pending(), "the answer has not been checked");
+            // Other work does not wait for the check.
             assert!(b.client.get("/sr/inbound/else").await.unwrap().is_empty());
             go.send(true).unwrap();
             let reading = read.await.unwrap();
@@ -275,7 +279,7 @@ async fn answers_are_checked_off_the_task_too_and_reads_wait_for_that() {
 }
 
 #[tokio::test]
-async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
+async fn a_read_ends_even_if_validation_has_ended() {
     let (executor, stop) = held();
     let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
     let (a, b) = (Peer::start().await, setup.start().await);
@@ -292,13 +296,13 @@ async fn a_read_ends_though_what_checks_its_answers_has_come_to_its_end() {
         stop.send(false).unwrap();
         let lost = read.await.unwrap();
         assert!(lost.is_empty() && !lost.is_complete());
-        // From now on they are checked on the task.
+        // From now on, answers are checked on the task.
         assert_eq!(b.client.view(key()).await.unwrap().len(), 1);
     })
     .await;
 }
 
-/// Panics about some records.
+/// A validator that panics on some records.
 struct Panics;
 
 impl AsyncValidator for Panics {
@@ -308,13 +312,13 @@ impl AsyncValidator for Panics {
         _: &'a [u8],
         _: PeerId,
     ) -> BoxFuture<'a, Result<(), ValidationError>> {
-        assert!(!key.path().ends_with(b"9"), "this is what the test is about");
+        assert!(!key.path().ends_with(b"9"), "expected by the test");
         futures::future::ready(Ok(())).boxed()
     }
 }
 
 #[tokio::test]
-async fn a_validator_that_panics_takes_only_that_record_with_it() {
+async fn a_panic_of_a_validator_affects_only_its_record() {
     let config = quiet().with_inbound_queue(1);
     let setup = Setup { asks: Some(Box::new(Panics)), ..Setup::with_config(config) };
     let (mut a, mut b) = (Peer::start().await, setup.start().await);
@@ -337,9 +341,9 @@ async fn a_validator_that_panics_takes_only_that_record_with_it() {
 }
 
 #[tokio::test]
-async fn one_who_floods_is_limited_and_takes_nothing_from_others() {
+async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
     let config = off_task().with_inbound_rate(1).with_inbound_burst(5);
-    // A clock that stands still, so that no second passes.
+    // A clock that stands still, so the rate limit does not recover.
     let clock = ManualClock::at(SystemClock.now());
     let b = Setup::with_config(config).at(&clock).start().await;
     let (mut flooder, mut other) = (Peer::start().await, Peer::start().await);

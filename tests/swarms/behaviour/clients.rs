@@ -1,4 +1,4 @@
-//! What an app does with a client.
+//! Operations of a client.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use smart_record_testing::ManualClock;
 use crate::nodes::within;
 
 #[tokio::test]
-async fn what_one_publishes_the_others_read() {
+async fn a_published_document_is_read_by_others() {
     let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
     mesh(&[&a, &b, &c]).await;
     within(async {
@@ -37,13 +37,13 @@ async fn what_one_publishes_the_others_read() {
 
         let mut holders = a.client.confirm(&publication).await.unwrap();
         holders.sort_unstable();
-        assert_eq!(holders, others, "those who took it have it");
+        assert_eq!(holders, others, "the peers that acknowledged it have it");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_record_of_others_that_is_put_is_confirmed_like_one_s_own() {
+async fn a_put_record_of_other_writers_can_be_confirmed() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -100,7 +100,7 @@ async fn a_large_space_goes_out_whole_in_chunks() {
 }
 
 #[tokio::test]
-async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_stale() {
+async fn a_writer_that_restarts_with_an_empty_store_is_not_refused_as_stale() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -118,7 +118,7 @@ async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_
         let view = reading.view();
         assert_eq!(texts(&view), ["new"]);
         assert_eq!(view.get(&again.id).unwrap().document.len(), 1);
-        // It outlives what it hides, of which the new process has learned from the network.
+        // It outlives the update that it hides, which the new process has read from the network.
         let stored = b.stored(&key()).await.unwrap();
         let retained = stored.spaces().next().unwrap().1.retain_until().unwrap();
         assert_eq!(retained, first.update().unwrap().expires_at);
@@ -127,7 +127,7 @@ async fn an_author_who_restarts_with_an_empty_disk_goes_on_and_is_not_taken_for_
 }
 
 #[tokio::test]
-async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_before() {
+async fn a_write_before_any_peer_was_reached_outlives_earlier_updates() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -136,7 +136,7 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
         let keypair = a.keypair.clone();
         drop(a);
 
-        // The new process knows nobody yet, and its store holds what another writer says.
+        // The new process knows no peers yet, and its store has a space of another writer.
         let again = Setup { keypair, ..Setup::default() }.start().await;
         let theirs = Peer::start().await;
         made(theirs.client.publish(key(), says("theirs"), MINUTE).await);
@@ -150,12 +150,12 @@ async fn what_is_written_before_anybody_was_reached_outlives_what_was_said_befor
 }
 
 #[tokio::test]
-async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown() {
+async fn case_24_after_a_partial_reading_a_write_outlives_unseen_updates() {
     let (b, c) = (Peer::start().await, Peer::start().await);
     within(async {
         let keypair = Keypair::generate_ed25519();
         let now = SystemClock.now();
-        // What there was before the restart: a part that is shown, and one that nobody shows.
+        // Updates from before the restart: one that is shown, and one that no peer shows.
         let mut signer = SpaceSigner::new(key(), keypair.clone(), Limits::default());
         signer.resume(&libp2p_smart_record::SmartRecord::new(key()));
         signer.merge(says("old"), now, MINUTE).unwrap();
@@ -174,7 +174,7 @@ async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown
         let space = stored.space(again.client.writer()).unwrap();
         assert!(space.retain_until().unwrap() >= now.saturating_add(48 * 60 * MINUTE));
         assert!(space.retain_until().unwrap() > long.retain_until());
-        // With the network whole again, the older part stays hidden.
+        // Once the network is whole again, the older update stays hidden.
         mesh(&[&b, &c]).await;
         let view = c.client.view(key()).await.unwrap();
         assert_eq!(texts(&view), ["new"]);
@@ -184,7 +184,7 @@ async fn case_24_after_a_partial_reading_a_write_outlives_whatever_was_not_shown
 }
 
 #[tokio::test]
-async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() {
+async fn case_31_an_own_space_beyond_the_limits_of_its_record_can_be_continued() {
     let rank = |keypair: &Keypair| Writer::from(&keypair.public()).rank(&key());
     let mut keypairs = [(); 3].map(|()| Keypair::generate_ed25519());
     keypairs.sort_by_key(rank);
@@ -193,7 +193,7 @@ async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() 
     let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
     let a = Setup { keypair: last.clone(), registry, ..Setup::default() }.start().await;
     within(async {
-        // What it has said before a restart, by a clock that was ahead.
+        // An update from before a restart, by a clock that was ahead.
         let now = SystemClock.now().saturating_add(MINUTE);
         for (keypair, ttl) in [(last, 30 * MINUTE), (first, MINUTE), (second, MINUTE)] {
             let mut signer = SpaceSigner::new(key(), keypair, limits.clone());
@@ -205,7 +205,7 @@ async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() 
         made(a.client.publish(key(), says("new"), MINUTE).await);
         let (before, after) = (before.space(a.client.writer()).unwrap().clone(), own().await);
         let after = after.space(a.client.writer()).unwrap();
-        // At `now` itself what was published in this very millisecond has expired.
+        // At `now` itself, what was published in this millisecond has expired.
         assert_eq!(after.view(SystemClock.now()).unwrap().document.len(), 2);
         assert!(after.newest() > before.newest());
         assert!(after.retain_until() >= before.retain_until());
@@ -217,7 +217,7 @@ async fn case_31_an_own_space_that_has_no_place_in_its_record_is_gone_on_with() 
 }
 
 #[tokio::test]
-async fn a_write_that_our_own_store_refuses_fails_although_earlier_ones_are_known() {
+async fn a_write_that_the_local_store_refuses_fails_although_earlier_ones_are_known() {
     let quota = Quota { count: 100, bytes: 1_000 };
     let store = StoreConfig::default().with_writer_quota(quota).with_protected_quota(quota);
     let a = Setup { store, ..Setup::default() }.start().await;
@@ -230,14 +230,18 @@ async fn a_write_that_our_own_store_refuses_fails_although_earlier_ones_are_know
         let refused = a.client.publish(key(), large, MINUTE).await;
         assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
         assert_eq!(a.stored(&key()).await, before);
-        assert_eq!(b.stored(&key()).await, before, "nor is it sent");
+        assert_eq!(b.stored(&key()).await, before, "it is not sent");
         a.client.replace(key(), says("second"), MINUTE).await.unwrap();
-        assert_eq!(texts(&b.client.view(key()).await.unwrap()), ["second"], "the next goes on");
+        assert_eq!(
+            texts(&b.client.view(key()).await.unwrap()),
+            ["second"],
+            "the next write succeeds"
+        );
     })
     .await;
 }
 
-/// Values are sets of bytes, and combine.
+/// Values are sets of bytes, consolidated by union.
 struct Union;
 
 impl Validator for Union {
@@ -265,7 +269,7 @@ fn uniting() -> Setup {
 }
 
 #[tokio::test]
-async fn who_has_combined_a_value_with_others_has_it() {
+async fn a_holder_of_a_combined_value_counts_as_holder_of_each_part() {
     let (a, b) = (uniting().start().await, uniting().start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -278,7 +282,7 @@ async fn who_has_combined_a_value_with_others_has_it() {
 }
 
 #[tokio::test]
-async fn a_value_that_no_packet_carries_is_refused() {
+async fn a_value_larger_than_a_packet_is_refused() {
     let a = uniting().start().await;
     within(async {
         let refused = a.client.put("/union/x", vec![1; 15 * 1_024 + 1]).await;
@@ -293,7 +297,7 @@ async fn a_value_that_no_packet_carries_is_refused() {
     .await;
 }
 
-/// A peer that can reach nobody, and finds out after a while.
+/// A peer whose only neighbour never answers.
 async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
     let config = config.with_read_deadline(Duration::from_millis(300));
     let peer = Setup::with_config(config).start().await;
@@ -303,25 +307,25 @@ async fn unheard(config: BehaviourConfig) -> (Peer, Silent) {
 }
 
 #[tokio::test]
-async fn a_read_to_which_nobody_answers_times_out() {
+async fn a_read_without_answers_times_out() {
     let (a, _silent) = unheard(quiet()).await;
     within(async {
         assert_eq!(a.client.get(key()).await.unwrap_err(), ClientError::TimedOut);
         let alone = Peer::start().await.client.get(key()).await.unwrap();
-        assert!(!alone.has_reached_anyone() && !alone.is_complete(), "there was nobody to ask");
+        assert!(!alone.has_reached_anyone() && !alone.is_complete(), "no peer to ask");
         let (b, c) = (Peer::start().await, Peer::start().await);
         mesh(&[&b, &c]).await;
         let reading = b.client.get(key()).await.unwrap();
         assert!(
             reading.has_reached_anyone() && reading.is_complete(),
-            "it says that it has nothing"
+            "it answers without a record"
         );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_queued_call_that_was_dropped_is_not_carried_out() {
+async fn a_queued_call_that_was_dropped_is_not_run() {
     let (a, _silent) = unheard(quiet().with_max_operations(1)).await;
     within(async {
         let first = a.client.get("/sr/queued/first");
@@ -352,11 +356,11 @@ fn signed_by_another(key: &'static str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn with_the_last_client_gone_nothing_is_signed_any_more() {
+async fn nothing_is_signed_after_the_last_client_is_dropped() {
     let (mut a, _silent) = unheard(quiet()).await;
     let b = Peer::start().await;
     within(async {
-        // It waits for what the network knows of the space.
+        // It waits for the earlier content of the space.
         let client = std::mem::replace(&mut a.client, b.client.clone());
         {
             let mut write = std::pin::pin!(client.keep(key(), says("x"), MINUTE));
@@ -402,7 +406,7 @@ async fn errors_say_what_is_wrong() {
         assert!(matches!(too_long, Err(ClientError::Sign(SignError::Update(_)))), "{too_long:?}");
         let junk = a.client.put("/sr/x", "junk").await;
         assert!(matches!(junk, Err(ClientError::Refused(_))), "{junk:?}");
-        // Nobody else is there; it is made all the same.
+        // There is no other peer; the write is still made.
         let alone = publish("/sr/x", MINUTE).await.unwrap_err();
         assert!(matches!(&alone, ClientError::NotAcknowledged(_)) && alone.fault().is_none());
         let alone = made(Err(alone));
@@ -418,7 +422,7 @@ async fn calls_fail_and_watches_end_when_the_behaviour_is_gone() {
     let a = Peer::start().await;
     within(async {
         let mut watch = a.client.watch(key()).await.unwrap();
-        assert!(watch.next().await.unwrap().is_empty(), "there is nothing");
+        assert!(watch.next().await.unwrap().is_empty(), "no record yet");
         let client = a.stop();
         assert!(watch.next().await.is_none());
         assert_eq!(client.get(key()).await.unwrap_err(), ClientError::Stopped);
@@ -429,7 +433,7 @@ async fn calls_fail_and_watches_end_when_the_behaviour_is_gone() {
 }
 
 #[tokio::test]
-async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_on() {
+async fn dropping_the_last_client_ends_client_operations_and_the_replica_goes_on() {
     let (mut a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -437,9 +441,9 @@ async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_o
         let mut watch = a.client.watch(key()).await.unwrap();
         assert_eq!(texts(&watch.next().await.unwrap().view()), ["a"]);
         let clone = a.client.clone();
-        // The peer of the test holds one as well: it gets another one's.
+        // The test peer also holds a client, which is replaced by another peer's.
         a.client = b.client.clone();
-        assert!(clone.get(key()).await.is_ok(), "the others go on");
+        assert!(clone.get(key()).await.is_ok(), "other peers go on");
         drop(clone);
         a.until(|event| matches!(event, Event::ClientsGone).then_some(())).await;
         while watch.next().await.is_some() {}
@@ -449,7 +453,7 @@ async fn dropping_the_last_client_ends_what_clients_drive_and_the_replica_goes_o
 }
 
 #[tokio::test]
-async fn a_watch_tells_at_once_what_the_local_store_learns() {
+async fn a_watch_shows_changes_of_the_local_store_at_once() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -464,12 +468,12 @@ async fn a_watch_tells_at_once_what_the_local_store_learns() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_of_writers_with_keys_of_every_kind() {
+async fn a_watch_shows_writers_with_keys_of_every_type() {
     let b = Peer::start().await;
     within(async {
         let mut watch = b.client.watch(key()).await.unwrap();
         assert!(watch.next().await.unwrap().is_empty());
-        // The peer ids of the first two are the keys themselves, that of the last is a hash.
+        // The first two peer ids contain the key itself, the last is a hash.
         let keypairs =
             [Keypair::generate_ed25519(), Keypair::generate_secp256k1(), Keypair::generate_ecdsa()];
         for (n, keypair) in keypairs.into_iter().enumerate() {
@@ -484,11 +488,11 @@ async fn a_watch_tells_of_writers_with_keys_of_every_kind() {
 }
 
 #[tokio::test]
-async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
+async fn a_watch_polls_for_changes_that_do_not_reach_the_local_store() {
     let interval = Duration::from_millis(100);
     let a = Peer::start().await;
     let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
-    // Only b knows a, and as a client it is told nothing.
+    // Only b knows a, and b is a client, so a sends it nothing.
     b.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
     b.add(a.id, a.address.clone()).await;
     within(async {
@@ -505,7 +509,7 @@ async fn a_watch_polls_for_what_the_local_store_does_not_learn() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_when_something_expires() {
+async fn a_watch_shows_expiry() {
     let clock = ManualClock::at(libp2p_smart_record::Timestamp::from_millis(1_800_000_000_000));
     let a = Setup::default().at(&clock).start().await;
     within(async {
@@ -521,7 +525,7 @@ async fn a_watch_tells_when_something_expires() {
 }
 
 #[tokio::test]
-async fn a_watch_without_news_takes_one_lookup_each_time() {
+async fn a_watch_without_news_makes_one_lookup_per_interval() {
     let interval = Duration::from_millis(50);
     let full = Peer::start().await;
     let b = Setup::with_config(quiet().with_watch_interval(interval)).start().await;
@@ -536,12 +540,12 @@ async fn a_watch_without_news_takes_one_lookup_each_time() {
             let counters = b.smart(|smart| smart.counters().clone()).await;
             (counters.reads, counters.lookups)
         };
-        // It is told before its read has come to its end.
+        // It is notified before its read ends.
         while counts().await.0 == 0 {
             tokio::task::yield_now().await;
         }
         let before = counts().await;
-        assert!(before.1 > before.0, "the first took several");
+        assert!(before.1 > before.0, "the first read took several lookups");
         while counts().await.0 < before.0 + 5 {
             tokio::time::sleep(interval).await;
         }
@@ -552,7 +556,7 @@ async fn a_watch_without_news_takes_one_lookup_each_time() {
 }
 
 #[tokio::test]
-async fn of_many_watched_keys_each_is_looked_up() {
+async fn each_of_many_watched_keys_is_looked_up() {
     let a = Peer::start().await;
     let config = quiet().with_watch_interval(Duration::ZERO).with_max_operations(4);
     let b = Setup::with_config(config).start().await;
@@ -594,7 +598,7 @@ async fn a_hundred_subscribers_of_one_key_share_its_lookups() {
 }
 
 #[tokio::test]
-async fn more_commands_than_are_worked_on_wait_and_are_all_done() {
+async fn commands_beyond_the_maximum_wait_and_are_all_run() {
     let (a, b) =
         (Setup::with_config(quiet().with_max_operations(2)).start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
@@ -617,7 +621,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
     let (mut a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
-        // A query of the user's own shows in the events, those of the behaviour's do not.
+        // Events of the user's query are emitted; the behaviour has no queries.
         a.client.publish(key(), says("x"), MINUTE).await.unwrap();
         a.client.get(key()).await.unwrap();
         let id = a.smart(|smart| smart.kad_mut().get_record(kad::RecordKey::new(&key()))).await;
@@ -628,7 +632,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
             })
             .await;
         assert_eq!(seen, id);
-        // The others in the swarm go on as well.
+        // The other behaviours in the swarm go on as well.
         let connected = b.with(|swarm| swarm.connected_peers().count()).await;
         assert_eq!(connected, 1);
     })
@@ -636,7 +640,7 @@ async fn the_behaviour_composes_with_others_and_gives_kademlia_back() {
 }
 
 #[tokio::test]
-async fn a_write_is_told_by_a_majority_and_what_becomes_of_it_is_told_after() {
+async fn a_write_returns_at_a_majority_and_its_progress_follows() {
     let config = quiet().with_write_policy(WritePolicy::Majority);
     let a = Setup::with_config(config).start().await;
     let others = join_all((0..5).map(|_| Peer::start())).await;
@@ -650,15 +654,15 @@ async fn a_write_is_told_by_a_majority_and_what_becomes_of_it_is_told_after() {
         assert_eq!(end.peers(ReplicaState::Shown).count(), 2, "{end:?}");
         assert_eq!(end.peers(ReplicaState::Acknowledged).count(), 3, "{end:?}");
         assert!(end.is_over);
-        // Those that have taken it meanwhile are not asked in vain.
+        // Peers that have acknowledged it meanwhile are included.
         let second = a.client.publish(key(), says("y"), MINUTE).await.unwrap();
         assert_eq!(second.finished().await.peers(ReplicaState::Shown).count(), 2);
-        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 1, "one for both");
+        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 1, "one lookup for both");
     })
     .await;
 }
 
-/// Any bytes, of which the greatest are the best.
+/// Accepts any bytes and prefers the greatest.
 struct Greatest;
 
 impl Validator for Greatest {
@@ -672,12 +676,12 @@ impl Validator for Greatest {
 }
 
 #[tokio::test]
-async fn who_acknowledges_and_shows_nothing_or_something_newer_is_found_out() {
+async fn an_acknowledging_peer_without_the_write_or_with_a_newer_one_is_reported() {
     let a = Peer::start().await;
     let registry = Registry::default().with("greatest", Greatest).unwrap();
     let knows = Setup { registry: registry.clone(), ..Setup::default() }.start().await;
     let author = Setup { registry, ..Setup::default() }.start().await;
-    // A replica without rules for the namespace acknowledges what it refuses.
+    // A replica without rules for the namespace acknowledges the record and refuses it.
     mesh(&[&author, &a, &knows]).await;
     within(async {
         knows

@@ -1,4 +1,4 @@
-//! What a client keeps alive, and the ends of its handles.
+//! Documents and values that a client keeps alive, and the ends of their handles.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -32,13 +32,13 @@ fn one(name: &str, value: i64) -> Dict {
     [(name, value)].into_iter().collect()
 }
 
-/// What the peer's own store holds of a writer says nothing.
+/// Waits until the view of a writer's space in the peer's store is empty.
 async fn until_silent(peer: &mut Peer, key: &RecordKey, writer: PeerId, now: Timestamp) {
     peer.until_stored(key, |record| record.view(now).get(&writer).is_none()).await;
 }
 
 #[tokio::test]
-async fn case_27_six_that_change_each_second_leave_one_update_each() {
+async fn case_27_six_documents_that_change_each_second_leave_one_update_each() {
     const ROUNDS: u32 = 30;
     let clock = ManualClock::at(NOW);
     let mut peers = join_all((0..6).map(|_| Setup::default().at(&clock).start())).await;
@@ -66,7 +66,8 @@ async fn case_27_six_that_change_each_second_leave_one_update_each() {
                 assert_eq!(players, ROUNDS.to_string());
             }
         }
-        // All but one crash: nobody withdraws anything, and after the last `ttl` nothing is left of them.
+        // All but one crash, so nothing is withdrawn. After the last `ttl`, nothing is left of
+        // them.
         let left = peers.remove(0);
         drop((peers, handles));
         clock.advance(10 * MINUTE);
@@ -99,7 +100,8 @@ async fn a_dropped_handle_withdraws_what_it_keeps_and_nothing_else() {
         let withdrawn = other.withdraw().await.unwrap();
         assert_eq!(withdrawn.peers, [b.id]);
         assert_eq!(names(&b.stored(&key()).await.unwrap()), ["\"published\""]);
-        // Everything is withdrawn with the space, also what a handle keeps; it can keep something again.
+        // Withdrawing the space also withdraws what a handle keeps. The handle can keep a new
+        // document.
         let third = a.client.keep(key(), says("third"), MINUTE).await.unwrap();
         a.client.withdraw(key()).await.unwrap();
         assert!(b.client.view(key()).await.unwrap().is_empty());
@@ -112,8 +114,8 @@ async fn a_dropped_handle_withdraws_what_it_keeps_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_end_of_no_handle_is_lost_however_many_there_are() {
-    // More than commands may wait, and than may be worked on at a time.
+async fn the_end_of_every_handle_is_handled_however_many_there_are() {
+    // More than the command queue holds, and more than can run at a time.
     const HANDLES: usize = 100;
     let config = quiet().with_max_operations(4);
     let mut a = Setup::with_config(config).start().await;
@@ -131,13 +133,13 @@ async fn the_end_of_no_handle_is_lost_however_many_there_are() {
 }
 
 #[tokio::test]
-async fn a_handle_that_goes_with_the_last_client_withdraws() {
+async fn a_handle_dropped_after_the_last_client_withdraws() {
     let (mut a, mut b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
         let id = a.id;
         let handle = a.client.keep(key(), says("x"), MINUTE).await.unwrap();
-        // The peer of the test holds a client as well: it gets another one's.
+        // The test peer also holds a client, which is replaced by another peer's.
         a.client = b.client.clone();
         assert_eq!(b.stored(&key()).await.unwrap().view(SystemClock.now()).len(), 1);
         drop(handle);
@@ -175,7 +177,7 @@ async fn a_detached_document_is_kept_until_the_space_is_withdrawn() {
 }
 
 #[tokio::test]
-async fn a_handle_whose_update_is_refused_keeps_what_it_kept() {
+async fn a_refused_update_leaves_the_kept_document_unchanged() {
     let (a, b) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -193,7 +195,7 @@ async fn a_handle_whose_update_is_refused_keeps_what_it_kept() {
     .await;
 }
 
-/// The longer the better; a value may say when it expires.
+/// Prefers the longest value.
 struct Longest;
 
 impl Validator for Longest {
@@ -206,7 +208,7 @@ impl Validator for Longest {
     }
 }
 
-/// Two peers with values of their own namespace, which send again what they keep every twelve hours.
+/// Two peers with a namespace of values and a refresh interval of twelve hours.
 async fn two_with_values(clock: &ManualClock) -> (Peer, Peer) {
     let registry = || {
         let registry = libp2p_smart_record::built_in().with("own", Longest).unwrap();
@@ -243,15 +245,16 @@ async fn case_29_a_value_is_kept_alive_for_as_long_as_its_handle_lives() {
         }
         for peer in [&a, &b] {
             assert_eq!(value(peer, &kept).await, Some(Bytes::from("kept")), "after 60 hours");
-            assert_eq!(value(peer, &put).await, None, "nobody has sent it again");
+            assert_eq!(value(peer, &put).await, None, "not sent again");
         }
-        // What others make of it is not overwritten, and the handle's value not kept any more.
+        // A better value of another peer is not overwritten, and the handle's value is no longer
+        // kept.
         b.client.put(kept.clone(), "longer").await.unwrap();
         let before = a.smart(|smart| smart.counters().refreshes).await;
         clock.advance(12 * HOUR);
         a.wake().await;
         assert_eq!(value(&b, &kept).await, Some(Bytes::from("longer")));
-        // It can go on with a better one, until it is dropped.
+        // The handle can keep a better one until it is dropped.
         handle.update("longest of all").await.unwrap();
         clock.advance(12 * HOUR);
         a.wake().await;
@@ -268,7 +271,7 @@ async fn case_29_a_value_is_kept_alive_for_as_long_as_its_handle_lives() {
 }
 
 #[tokio::test]
-async fn a_value_is_kept_until_its_own_expiry_and_the_best_of_several_is() {
+async fn the_best_of_several_kept_values_is_sent_until_its_own_expiry() {
     let clock = ManualClock::at(NOW);
     let (mut a, b) = two_with_values(&clock).await;
     within(async {
@@ -295,7 +298,7 @@ async fn a_value_is_kept_until_its_own_expiry_and_the_best_of_several_is() {
         a.wake().await;
         assert_eq!(value(&b, &name.key()).await, None, "it has expired");
         assert_eq!(second.key(), &name.key());
-        // Smart records are for their writers to keep.
+        // `keep_value` refuses smart records.
         let refused = a.client.keep_value(key(), "x").await.unwrap_err();
         assert_eq!(refused.fault(), Some(Fault::Unsupported), "{refused}");
         let refused = a.client.keep_value(name.key(), "x").await.unwrap_err();
@@ -305,7 +308,7 @@ async fn a_value_is_kept_until_its_own_expiry_and_the_best_of_several_is() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_sent_to_peers_that_turn_up() {
+async fn a_kept_value_is_sent_to_new_peers() {
     let config = quiet().with_topology_delay(Duration::from_millis(100));
     let registry = libp2p_smart_record::built_in().with_fallback(AcceptAny::default());
     let setup = |registry: &Registry| Setup { registry: registry.clone(), ..Setup::default() };
@@ -325,7 +328,7 @@ async fn what_is_kept_is_sent_to_peers_that_turn_up() {
 }
 
 #[tokio::test]
-async fn case_9_a_key_without_form_or_namespace_is_an_error_at_every_door() {
+async fn case_9_a_key_without_form_or_namespace_is_an_error_in_every_call() {
     let registry = libp2p_smart_record::built_in();
     let a = Setup { registry, ..Setup::default() }.start().await;
     within(async {
@@ -364,12 +367,12 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_at_every_door() {
             ];
             assert!(put.fault().is_some_and(|fault| faults.contains(&fault)), "{key}: {put}");
             for (n, told) in told[..6].iter().enumerate() {
-                assert_eq!(told.as_ref().unwrap_err(), &put, "{key} at door {n}");
+                assert_eq!(told.as_ref().unwrap_err(), &put, "{key} in call {n}");
             }
             let all: BTreeSet<_> = told.into_iter().map(|told| told.unwrap_err().fault()).collect();
             assert!(!all.contains(&None), "{key}: {all:?}");
         }
-        // The text of an error names the form.
+        // The error text names the form.
         let told = client.get(texts[0].as_str()).await.unwrap_err().to_string();
         assert!(told.contains("the bytes, not the text, of a peer id"), "{told}");
         let topic = libp2p_smart_record::ShardedKey::new(
@@ -379,10 +382,10 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_at_every_door() {
         );
         let refused = client.get_sharded(&topic.unwrap()).await.unwrap_err();
         assert_eq!(refused.fault(), Some(Fault::Unsupported));
-        // A key of values is none to view.
+        // A key of values has no view.
         let viewed = client.view(IpnsName::from(peer).key()).await.unwrap_err();
         assert_eq!(viewed, ClientError::Unregistered(IpnsName::from(peer).key()));
-        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 0, "nobody was asked");
+        assert_eq!(a.smart(|smart| smart.counters().lookups).await, 0, "no peer was asked");
     })
     .await;
 }

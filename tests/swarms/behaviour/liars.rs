@@ -1,4 +1,4 @@
-//! Replicas that lie change no result.
+//! Dishonest replicas do not change results.
 
 use std::{
     borrow::Cow,
@@ -25,7 +25,7 @@ use smart_record_testing_swarms::Node;
 
 use crate::nodes::{PROTOCOL, within};
 
-/// Answers every GET with the same record, or with nothing, and keeps a list of what it was sent.
+/// A store that answers every GET with the same record or none, and lists the records it was sent.
 struct Liar {
     answer: Option<kad::Record>,
     sent: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -86,7 +86,7 @@ fn signed(key: &RecordKey, keypair: &Keypair, text: &str) -> SmartRecord {
     signed_ago(key, keypair, text, Duration::ZERO)
 }
 
-/// A reader that knows an honest holder of what `author` says, and a liar.
+/// A reader with two neighbours: an honest holder of `author`'s space, and a dishonest replica.
 async fn read_beside(
     author: &Keypair,
     answer: Option<kad::Record>,
@@ -111,7 +111,7 @@ async fn read_beside_with(
 }
 
 #[tokio::test]
-async fn an_answer_of_another_key_changes_nothing() {
+async fn an_answer_about_another_key_changes_nothing() {
     let author = Keypair::generate_ed25519();
     let elsewhere = RecordKey::new("/sr/behaviour/elsewhere");
     let answer = record(&elsewhere, signed(&elsewhere, &author, "elsewhere").encode());
@@ -119,7 +119,7 @@ async fn an_answer_of_another_key_changes_nothing() {
     assert!(matches!(&reading.refused[..], [(peer, error)]
         if *peer == liar.node.peer() && error.fault() == Fault::Malformed));
 
-    // Nor if it is moved under the key asked for: the signature is for the other one.
+    // The same update under the requested key is refused, because it is signed for the other key.
     let answer = record(&key(), signed(&elsewhere, &author, "elsewhere").encode());
     let (reading, _liar) = read_beside(&author, Some(answer)).await;
     assert_eq!(reading.refused[0].1.fault(), Fault::Invalid);
@@ -134,7 +134,7 @@ async fn garbage_changes_nothing() {
 }
 
 #[tokio::test]
-async fn old_data_changes_nothing_and_is_told_to_be_stale() {
+async fn old_data_changes_nothing_and_is_reported_as_stale() {
     let author = Keypair::generate_ed25519();
     let old = signed_ago(&key(), &author, "old", MINUTE);
     let (reading, liar) = read_beside(&author, Some(record(&key(), old.encode()))).await;
@@ -142,7 +142,7 @@ async fn old_data_changes_nothing_and_is_told_to_be_stale() {
 }
 
 #[tokio::test]
-async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
+async fn invalid_answers_change_nothing_when_checked_off_the_task() {
     let author = Keypair::generate_ed25519();
     let config = quiet().with_validation(Validation::OffTask);
     let old = signed_ago(&key(), &author, "old", MINUTE).encode();
@@ -161,14 +161,14 @@ async fn lies_change_nothing_when_answers_are_checked_off_the_task() {
 }
 
 #[tokio::test]
-async fn no_data_changes_nothing_and_is_told_to_be_empty() {
+async fn no_data_changes_nothing_and_is_reported_as_empty() {
     let (reading, liar) = read_beside(&Keypair::generate_ed25519(), None).await;
     assert_eq!(reading.empty, [liar.node.peer()]);
     assert_eq!(reading.stale, []);
 }
 
 #[tokio::test]
-async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
+async fn a_majority_of_dishonest_replicas_of_all_kinds_changes_nothing() {
     let author = Keypair::generate_ed25519();
     let elsewhere = RecordKey::new("/sr/behaviour/elsewhere");
     let old = record(&key(), signed_ago(&key(), &author, "old", MINUTE).encode());
@@ -191,7 +191,7 @@ async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
     within(async {
         let truth = signed(&key(), &author, "truth");
         honest.store(&truth).await;
-        // Once as one who knows nothing, and once as one who has read it before.
+        // First without earlier knowledge, then after an earlier read.
         for _ in 0..2 {
             let reading = reader.client.get(key()).await.unwrap();
             assert_eq!(texts(&reading.view()), ["truth"]);
@@ -199,13 +199,17 @@ async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
             assert_eq!(
                 (reading.holders.len(), reading.stale.len(), reading.empty.len()),
                 (3, 2, 2),
-                "the honest one and those of old data; nobody else has it"
+                "the honest holder and those with old data"
             );
             assert_eq!(reading.refused.len(), 6);
-            assert_eq!(reading.withheld, [], "somebody has shown it");
+            assert_eq!(reading.withheld, [], "a holder has shown it");
         }
         for peer in [&honest, &reader] {
-            assert_eq!(peer.stored(&key()).await.as_ref(), Some(&truth), "nor what is stored");
+            assert_eq!(
+                peer.stored(&key()).await.as_ref(),
+                Some(&truth),
+                "the stored record is unchanged"
+            );
             assert_eq!(peer.stored(&elsewhere).await, None);
         }
     })
@@ -213,12 +217,12 @@ async fn liars_of_all_kinds_at_once_outnumber_the_truth_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn one_who_withholds_what_was_seen_before_is_noticed() {
+async fn withheld_updates_are_reported() {
     let author = Keypair::generate_ed25519();
     let old = signed_ago(&key(), &author, "old", MINUTE);
     let new = signed(&key(), &author, "new");
     let mut reader = Peer::start().await;
-    // It keeps nothing of what it reads.
+    // A client, which does not store what it reads.
     reader.smart(|smart| smart.kad_mut().set_mode(Some(kad::Mode::Client))).await;
     within(async {
         let honest = Peer::start().await;
@@ -251,7 +255,7 @@ async fn one_who_withholds_what_was_seen_before_is_noticed() {
 }
 
 #[tokio::test]
-async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
+async fn an_incomplete_read_reports_no_withholding() {
     let [one, other] = [(); 2].map(|()| signed(&key(), &Keypair::generate_ed25519(), "x"));
     let mut both = one.clone();
     both.join(other).unwrap();
@@ -268,22 +272,22 @@ async fn nobody_is_accused_by_a_read_that_did_not_ask_everyone() {
         }
         reader.smart(move |smart| smart.kad_mut().remove_peer(&gone)).await;
 
-        // There is nobody to ask.
+        // No peer to ask.
         assert_eq!(reader.client.get(key()).await.unwrap().withheld, []);
-        // One was asked who has not heard of the other writer; there may be others.
+        // The only peer asked does not have the other writer's space; others may.
         let part = liar(Some(record(&key(), one.encode()))).await;
         reader.add(part.node.peer(), part.node.address()).await;
         let early = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
         assert_eq!(early.withheld, []);
         let all = reader.client.get(key()).await.unwrap();
-        assert_eq!(all.withheld.len(), 1, "now there are none");
+        assert_eq!(all.withheld.len(), 1, "no peers left");
         assert_eq!(reader.smart(|smart| smart.counters().withheld).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn one_who_takes_no_repair_is_not_sent_it_with_every_read() {
+async fn a_peer_that_takes_no_repair_is_not_repaired_with_every_read() {
     let truth = signed(&key(), &Keypair::generate_ed25519(), "truth");
     let reader = Peer::start().await;
     reader.store(&truth).await;
@@ -321,7 +325,7 @@ async fn a_read_ends_with_its_policy() {
             assert_eq!(texts(&reading.view()), ["truth"]);
             reading.holders.len()
         };
-        // Three are asked at a time, so two more may have answered meanwhile.
+        // Three requests run at a time, so two more may have been answered meanwhile.
         assert!((2..=4).contains(&count(ReadPolicy::Replies(2)).await));
         assert!((3..=6).contains(&count(ReadPolicy::WithoutNews(3)).await));
         assert_eq!(count(ReadPolicy::All).await, 8);
@@ -330,7 +334,7 @@ async fn a_read_ends_with_its_policy() {
 }
 
 #[tokio::test]
-async fn lies_do_not_count_as_replies() {
+async fn invalid_answers_do_not_count_as_replies() {
     let author = Keypair::generate_ed25519();
     let reader = Peer::start().await;
     let mut liars = Vec::new();
@@ -345,7 +349,7 @@ async fn lies_do_not_count_as_replies() {
         let reading = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
         assert_eq!(texts(&reading.view()), ["truth"]);
         assert_eq!(reading.holders, [honest.node.peer()]);
-        // And nobody is sent anything because of them.
+        // No repairs follow from these answers.
         assert!(liars.iter().all(|liar| liar.sent.lock().unwrap().is_empty()));
     })
     .await;

@@ -34,7 +34,7 @@ fn record(text: &'static str, sequence: u64) -> SignedRecord {
     UnsignedRecord::new(KEY, text, sequence).sign(&author, &SignedRecordLimits::default()).unwrap()
 }
 
-/// Puts a value into the peer's own store, as if it had come there in other ways.
+/// Stores a value at the peer directly.
 async fn give(peer: &Peer, value: Vec<u8>) {
     let key = RecordKey::new(KEY);
     peer.smart(move |smart| smart.store_mut().write(&key, &value).unwrap()).await;
@@ -45,7 +45,7 @@ async fn forget(peer: &Peer) {
 }
 
 #[tokio::test]
-async fn what_one_puts_another_gets() {
+async fn a_published_record_is_read_by_another_manager() {
     let ((a, alice), (b, bob)) = (start().await, start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -60,7 +60,7 @@ async fn what_one_puts_another_gets() {
 }
 
 #[tokio::test]
-async fn the_highest_sequence_wins_and_who_is_behind_or_lies_is_told() {
+async fn the_highest_sequence_wins_and_stale_and_dishonest_holders_are_reported() {
     let (mut reader, manager) = start().await;
     let (newest, stale) = (start_by(registry()).await, start_by(registry()).await);
     let empty = start_by(registry()).await;

@@ -1,4 +1,4 @@
-//! Those who are behind, or have nothing, get what was read.
+//! Repairs: peers that are behind or empty are sent what was read.
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
@@ -51,7 +51,7 @@ async fn stale_and_empty_holders_get_the_joined_record() {
         repaired.sort_unstable();
         let mut expected = vec![stale.id, empty.id];
         expected.sort_unstable();
-        assert_eq!(repaired, expected, "and nobody else");
+        assert_eq!(repaired, expected, "and no other peer");
         for peer in [&stale, &empty, &reader] {
             assert_eq!(peer.stored(&key()).await, Some(both.clone()));
         }
@@ -60,13 +60,13 @@ async fn stale_and_empty_holders_get_the_joined_record() {
 }
 
 #[tokio::test]
-async fn a_large_record_that_was_read_is_kept_whole_and_told_to_watchers_when_all_of_it_is_there() {
+async fn a_large_record_that_was_read_is_stored_whole_before_watchers_are_notified() {
     let (reader, full) = (Peer::start().await, Peer::start().await);
     mesh(&[&reader, &full]).await;
     within(async {
         let mut watch = reader.client.watch(key()).await.unwrap();
         assert!(watch.next().await.unwrap().is_empty());
-        // Several pieces, the last of them full.
+        // Several pieces, the last one full.
         let board = board(96, 100);
         full.store(&board).await;
         let reading = reader.client.get(key()).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_large_record_is_read_whole_and_repaired_in_chunks() {
         let reading = reader.client.get(key()).await.unwrap();
         assert_eq!(texts(&reading.view()).len(), 60);
         assert_eq!(reading.empty, [empty.id]);
-        assert_eq!(reading.stale, [], "a slice is not taken for all that its holder has");
+        assert_eq!(reading.stale, [], "a slice is not taken for the whole record of its holder");
         let repaired = reader
             .until(|event| match event {
                 Event::Repaired { peers, .. } => Some(peers.clone()),
@@ -101,7 +101,7 @@ async fn a_large_record_is_read_whole_and_repaired_in_chunks() {
     .await;
 }
 
-/// A server that knows one holder and many who have nothing.
+/// A server that knows one holder and many peers without the record.
 async fn among_empty() -> (Peer, Peer, Vec<Peer>) {
     let (reader, holder) = (Peer::start().await, Peer::start().await);
     let mut empty = Vec::new();
@@ -122,18 +122,18 @@ async fn nobody_has_it(peers: &[Peer]) {
 }
 
 #[tokio::test]
-async fn a_read_that_ends_early_is_kept_nowhere_and_sent_to_nobody_who_had_nothing() {
+async fn a_read_that_ends_early_stores_nothing_and_repairs_no_empty_peer() {
     let (reader, _holder, empty) = among_empty().await;
     within(async {
         let reading = reader.client.get_with(key(), ReadPolicy::Replies(1)).await.unwrap();
         assert_eq!(texts(&reading.view()).len(), 1);
         assert!(!reading.is_complete());
-        // Whether these are among the closest, or we are, nobody knows: fewer were asked than are the closest.
+        // It is unknown whether these or this node are among the closest: fewer peers were asked.
         assert_eq!(reader.stored(&key()).await, None);
         assert_eq!(reader.smart(|smart| smart.counters().repairs_postponed).await, 0);
         reader.client.publish("/sr/behaviour/after", says("x"), MINUTE).await.unwrap();
         nobody_has_it(&empty).await;
-        // One that asks all knows.
+        // A read that asks all peers knows.
         assert!(reader.client.get(key()).await.unwrap().is_complete());
         assert!(reader.stored(&key()).await.is_some());
         let repaired = async || reader.smart(|smart| smart.counters().repairs).await;
@@ -145,7 +145,7 @@ async fn a_read_that_ends_early_is_kept_nowhere_and_sent_to_nobody_who_had_nothi
 }
 
 #[tokio::test]
-async fn a_read_that_was_dropped_is_kept_nowhere_and_sent_to_nobody_who_had_nothing() {
+async fn a_dropped_read_stores_nothing_and_repairs_no_empty_peer() {
     let (reader, _holder, empty) = among_empty().await;
     within(async {
         {
@@ -156,7 +156,7 @@ async fn a_read_that_was_dropped_is_kept_nowhere_and_sent_to_nobody_who_had_noth
         while reader.smart(|smart| smart.counters().reads).await == 0 {
             tokio::task::yield_now().await;
         }
-        // This goes to the same peers, after whatever the read had them sent.
+        // This write goes to the same peers, after any repairs of the read.
         reader.client.publish("/sr/behaviour/after", says("x"), MINUTE).await.unwrap();
         assert_eq!(reader.stored(&key()).await, None);
         nobody_has_it(&empty).await;
@@ -165,7 +165,7 @@ async fn a_read_that_was_dropped_is_kept_nowhere_and_sent_to_nobody_who_had_noth
 }
 
 #[tokio::test]
-async fn a_read_takes_no_more_rounds_and_sends_no_more_chunks_than_it_is_allowed() {
+async fn the_rounds_and_repair_chunks_of_a_read_are_bounded() {
     let config = quiet().with_read_rounds(4).with_repair_chunks(1);
     let mut reader = Setup::with_config(config).start().await;
     let (full, empty) = (Peer::start().await, Peer::start().await);

@@ -1,4 +1,4 @@
-//! A topic over many keys, written and read by clients.
+//! Sharded topics, written and read by clients.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ async fn a_sharded_topic_is_read_whole() {
             let own = topic.key_for(&peer.client.peer_id());
             peer.client.publish(own, says("here"), MINUTE).await.unwrap();
         }
-        // Under a key that is not its own nobody is part of the topic.
+        // A space under the wrong key is not part of the topic.
         let foreign = topic.keys().find(|key| *key != topic.key_for(&b.client.peer_id())).unwrap();
         b.client.publish(foreign, says("there"), MINUTE).await.unwrap();
 
@@ -40,7 +40,7 @@ async fn a_sharded_topic_is_read_whole() {
 }
 
 #[tokio::test]
-async fn shards_of_which_nobody_says_anything_are_told() {
+async fn shards_without_an_answer_are_reported() {
     let alone = Setup::default().start().await;
     within(async {
         let topic = ShardedKey::new(key(), 2, &Limits::default()).unwrap();
@@ -49,7 +49,7 @@ async fn shards_of_which_nobody_says_anything_are_told() {
         let read = alone.client.get_sharded(&topic).await.unwrap();
         let unreached: BTreeSet<RecordKey> = read.unreached.iter().cloned().collect();
         assert_eq!(unreached, topic.keys().collect());
-        assert_eq!(read.view().len(), 1, "what this node has itself");
+        assert_eq!(read.view().len(), 1, "what this node has stored");
         let client = alone.client.clone();
         drop(alone);
         assert!(matches!(client.get_sharded(&topic).await, Err(ClientError::Stopped)));
@@ -57,7 +57,7 @@ async fn shards_of_which_nobody_says_anything_are_told() {
     .await;
 }
 
-/// What a shard has of so many writers with some 600 bytes each.
+/// A shard of `writers` spaces with some 600 bytes each.
 fn shard_of(topic: &ShardedKey, shard: &RecordKey, writers: usize) -> SmartRecord {
     let now = SystemClock.now();
     let mut record = SmartRecord::new(shard.clone());
@@ -71,7 +71,7 @@ fn shard_of(topic: &ShardedKey, shard: &RecordKey, writers: usize) -> SmartRecor
 }
 
 #[tokio::test]
-async fn a_shard_that_was_not_read_to_its_end_is_told() {
+async fn a_shard_that_was_not_read_completely_is_reported() {
     let config = quiet().with_read_rounds(2);
     let (reader, holder) = (Setup::with_config(config).start().await, Peer::start().await);
     mesh(&[&reader, &holder]).await;
@@ -83,7 +83,7 @@ async fn a_shard_that_was_not_read_to_its_end_is_told() {
         let read = reader.client.get_sharded(&topic).await.unwrap();
         assert_eq!(read.incomplete, [shards[0].clone()]);
         assert!(read.unreached.is_empty() && read.failed.is_empty() && !read.is_complete());
-        // Two slices, and then two others.
+        // Two slices, then two others.
         let found = read.record.spaces().count();
         assert!(found > 10 && found < 40, "{found}");
         let mut whole = read.record;

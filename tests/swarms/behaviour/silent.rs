@@ -1,4 +1,4 @@
-//! Reads, writes and watches while peers are silent, and answers as others give them.
+//! Reads, writes and watches while peers are silent, and answers of other implementations.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -28,7 +28,7 @@ fn number(n: i64) -> Dict {
 }
 
 #[tokio::test]
-async fn a_frozen_peer_holds_up_nobody_and_a_client_sees_every_reading() {
+async fn a_frozen_peer_delays_no_operation_and_a_client_sees_every_reading() {
     let (a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
     let (d, reader) = (Peer::start().await, Peer::start().await);
     mesh(&[&a, &b, &c, &d, &reader]).await;
@@ -45,16 +45,16 @@ async fn a_frozen_peer_holds_up_nobody_and_a_client_sees_every_reading() {
             assert_eq!(texts(&reading.view()), ["x"]);
             last = Some(reading.is_complete());
         }
-        assert_eq!(last, Some(true), "the settled one is the last");
+        assert_eq!(last, Some(true), "the settled reading is the last");
         d.freeze(false);
-        // It is back, and found again.
+        // It answers again.
         while !reader.client.get(key()).await.unwrap().silent.is_empty() {}
     })
     .await;
 }
 
 #[tokio::test]
-async fn in_a_lobby_with_a_frozen_peer_a_client_sees_every_change_and_nobody_live_is_gone() {
+async fn with_a_frozen_peer_a_watch_shows_every_change_and_no_live_writer_disappears() {
     let servers =
         join_all((0..6).map(|_| Setup::with_config(BehaviourConfig::default()).start())).await;
     let interval = Duration::from_millis(200);
@@ -75,13 +75,14 @@ async fn in_a_lobby_with_a_frozen_peer_a_client_sees_every_change_and_nobody_liv
         for n in 1..=10 {
             for server in live {
                 server.client.replace(key(), number(n), MINUTE).await.unwrap();
-                // What a majority has taken the next whole read finds; one may be under way.
+                // The next whole read finds what a majority has acknowledged. One read may be under
+                // way.
                 let reads = client.smart(|smart| smart.counters().reads).await;
                 loop {
                     let view = watch.next().await.unwrap().view();
                     let seen: BTreeSet<_> =
                         view.iter().map(|(writer, _)| writer.peer_id()).collect();
-                    assert!(live_ids.is_subset(&seen), "somebody live is gone");
+                    assert!(live_ids.is_subset(&seen), "a live writer has disappeared");
                     let says = view.get(&server.id).and_then(|space| space.document.get("n"));
                     if says.and_then(|node| node.as_i64()) == Some(n) {
                         break;
@@ -96,7 +97,7 @@ async fn in_a_lobby_with_a_frozen_peer_a_client_sees_every_change_and_nobody_liv
 }
 
 #[tokio::test]
-async fn who_is_denied_by_another_behaviour_holds_up_nobody_and_is_not_blamed() {
+async fn a_denied_dial_delays_no_operation_and_does_not_count_as_silence() {
     let (mut a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
     mesh(&[&a, &c]).await;
     let denied = b.id;
@@ -114,7 +115,7 @@ async fn who_is_denied_by_another_behaviour_holds_up_nobody_and_is_not_blamed() 
     .await;
 }
 
-/// A peer that has replaced nothing: Kademlia with libp2p's own store.
+/// A Kademlia server with libp2p's own store.
 pub(super) async fn stock() -> Node<MemoryStore> {
     let keypair = Keypair::generate_ed25519();
     let store = MemoryStore::new(keypair.public().to_peer_id());

@@ -1,4 +1,4 @@
-//! What a behaviour does of its own accord.
+//! Periodic work of a behaviour: renewal, resending and replication.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn refreshed(event: &Event) -> Option<Vec<libp2p::PeerId>> {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_signed_anew_before_it_expires() {
+async fn a_kept_document_is_signed_anew_before_it_expires() {
     let clock = ManualClock::at(NOW);
     let (mut a, b) =
         (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
@@ -41,14 +41,14 @@ async fn what_is_kept_is_signed_anew_before_it_expires() {
         let view = b.client.view(key()).await.unwrap();
         let expires_at = view.get(&a.id).unwrap().expires_at;
         assert!(expires_at > NOW.saturating_add(30 * MINUTE), "{expires_at}");
-        // What was only published has come to its end.
+        // The published document has expired.
         assert!(b.client.view("/sr/behaviour/once").await.unwrap().is_empty());
     })
     .await;
 }
 
 #[tokio::test]
-async fn renewals_take_in_what_another_process_has_written_as_the_same_writer() {
+async fn renewals_include_updates_of_another_process_of_the_same_writer() {
     let clock = ManualClock::at(NOW);
     let (mut a, b) =
         (Setup::default().at(&clock).start().await, Setup::default().at(&clock).start().await);
@@ -99,7 +99,7 @@ async fn renewal_ends_with_the_last_client() {
 }
 
 #[tokio::test]
-async fn an_own_space_is_sent_again_once_an_interval() {
+async fn an_own_space_is_sent_again_once_per_interval() {
     let clock = ManualClock::at(NOW);
     let config = quiet().with_refresh_interval(60 * MINUTE);
     let mut a = Setup::with_config(config).at(&clock).start().await;
@@ -118,7 +118,7 @@ async fn an_own_space_is_sent_again_once_an_interval() {
 }
 
 #[tokio::test]
-async fn an_own_space_is_sent_to_peers_that_turn_up() {
+async fn an_own_space_is_sent_to_new_peers() {
     let config = quiet().with_topology_delay(Duration::from_millis(100));
     let mut a = Setup::with_config(config).start().await;
     within(async {
@@ -132,7 +132,7 @@ async fn an_own_space_is_sent_to_peers_that_turn_up() {
     .await;
 }
 
-/// A replica of a record of somebody else's, that knows one peer who has nothing.
+/// A replica of another writer's record, which knows one peer without it.
 async fn replica(config: BehaviourConfig, clock: &ManualClock, records: usize) -> (Peer, Peer) {
     let replica = Setup::with_config(config).at(clock).start().await;
     let empty = Setup::default().at(clock).start().await;
@@ -159,7 +159,7 @@ async fn stored_records_are_replicated_one_by_one_over_an_interval() {
     let (replica, mut empty) = replica(config, &clock, 6).await;
     within(async {
         let mut turns = 0;
-        // Where the other is closer to the key, it is only every second turn that is ours.
+        // If the other peer is closer to the key, this one takes only every second turn.
         for _ in 0..14 {
             clock.advance(10 * MINUTE);
             replica.wake().await;
@@ -167,7 +167,7 @@ async fn stored_records_are_replicated_one_by_one_over_an_interval() {
             assert!(counters.replications <= turns + 1, "one by one");
             turns = counters.replications;
         }
-        assert!((6..=12).contains(&turns), "each record once or twice: {turns}");
+        assert!((6..=12).contains(&turns), "each record has one or two turns: {turns}");
         for n in 0..6 {
             empty.until_stored(&format!("/sr/replicated/{n}").as_str().into(), |_| true).await;
         }
@@ -176,13 +176,13 @@ async fn stored_records_are_replicated_one_by_one_over_an_interval() {
 }
 
 #[tokio::test]
-async fn junk_does_not_keep_a_record_from_being_replicated() {
+async fn inbound_junk_does_not_suppress_replication() {
     let clock = ManualClock::at(NOW);
     let config = quiet().with_replication_interval(Some(60 * MINUTE));
     let (replica, mut empty) = replica(config, &clock, 1).await;
     within(async {
         let key = libp2p_smart_record::RecordKey::new("/sr/replicated/0");
-        // Kademlia's own job would leave the record out of its next run for that.
+        // Kademlia's own job would leave the record out of its next run.
         let (junk, peer) =
             (kad::Record::new(kad::RecordKey::new(&key), b"junk".to_vec()), replica.id);
         for _ in 0..3 {
@@ -207,13 +207,13 @@ async fn junk_does_not_keep_a_record_from_being_replicated() {
 }
 
 #[tokio::test]
-async fn what_was_written_while_the_clock_was_wrong_is_told_and_can_be_forgotten() {
+async fn updates_signed_by_a_fast_clock_are_an_error_and_can_be_forgotten() {
     let clock = ManualClock::at(NOW.saturating_add(24 * 60 * MINUTE));
     let author = Setup::with_config(quiet()).at(&clock).start().await;
     within(async {
         made(author.client.publish(key(), says("tomorrow"), MINUTE).await);
         clock.set(NOW);
-        // Nobody else would take what comes after that, so nobody is told that it has been published.
+        // Other peers would refuse a later update, so the write fails.
         let error = author.client.publish(key(), says("today"), MINUTE).await.unwrap_err();
         let error = error.to_string();
         assert!(error.contains("the lead over our clock"), "{error}");
@@ -225,14 +225,14 @@ async fn what_was_written_while_the_clock_was_wrong_is_told_and_can_be_forgotten
 }
 
 #[tokio::test]
-async fn case_24_after_a_clock_that_was_ahead_was_set_right_what_is_kept_is_signed_anew() {
+async fn case_24_kept_documents_are_signed_anew_after_a_fast_clock_is_corrected() {
     let clock = ManualClock::at(NOW.saturating_add(60 * MINUTE));
     let mut a = Setup::default().at(&clock).start().await;
     let b = Setup::default().at(&ManualClock::at(NOW)).start().await;
     mesh(&[&a, &b]).await;
     within(async {
         a.client.keep(key(), says("here"), 10 * MINUTE).await.unwrap().detach();
-        assert!(b.client.view(key()).await.unwrap().is_empty(), "it comes from the future");
+        assert!(b.client.view(key()).await.unwrap().is_empty(), "it is from the future");
         clock.set(NOW);
         a.wake().await;
         assert_eq!(a.until(refreshed).await, [b.id]);
@@ -246,7 +246,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_what_is_kept_is_sign
 }
 
 #[tokio::test]
-async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_next_write_is_taken() {
+async fn case_24_the_next_write_succeeds_after_a_fast_clock_is_corrected() {
     let clock = ManualClock::at(NOW);
     let a = Setup::default().at(&clock).start().await;
     let b = Setup::default().at(&ManualClock::at(NOW)).start().await;
@@ -274,7 +274,7 @@ async fn case_24_after_a_clock_that_was_ahead_was_set_right_the_next_write_is_ta
                 .iter()
                 .map(|(name, _)| name.to_string())
                 .collect();
-            assert_eq!(names, ["\"again\"", "\"right\""], "what was right before stays");
+            assert_eq!(names, ["\"again\"", "\"right\""], "earlier valid content stays");
         }
         loop {
             let view = watch.next().await.unwrap().view();

@@ -1,4 +1,4 @@
-//! Records that are not smart records: one value each, selected or consolidated.
+//! Records of values, selected or consolidated.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn start() -> Peer {
     Setup { registry: libp2p_smart_record::built_in(), ..Setup::default() }.start().await
 }
 
-/// What the owner of a name says, and what it says next.
+/// Two successive IPNS records of one owner.
 fn old_and_new() -> (RecordKey, IpnsRecord, IpnsRecord) {
     let owner = Keypair::generate_ed25519();
     let until = SystemClock.now().saturating_add(10 * MINUTE);
@@ -33,7 +33,7 @@ fn old_and_new() -> (RecordKey, IpnsRecord, IpnsRecord) {
     (IpnsName::from(&owner.public()).key(), old, new)
 }
 
-/// Puts a value into the peer's own store, as if it had come there in other ways.
+/// Stores a value at the peer directly.
 async fn give(peer: &Peer, key: &RecordKey, value: Bytes) {
     let key = key.clone();
     peer.smart(move |smart| smart.store_mut().write(&key, &value).unwrap()).await;
@@ -44,7 +44,7 @@ async fn value(peer: &Peer, key: &RecordKey) -> Option<Bytes> {
     peer.smart(move |smart| smart.store_mut().value(&key).unwrap().map(|stored| stored.value)).await
 }
 
-/// Waits until all of these were sent what they lacked.
+/// Waits until all of these peers were repaired.
 async fn until_repaired(reader: &mut Peer, peers: &[&Peer]) {
     let mut missing: Vec<_> = peers.iter().map(|peer| peer.id).collect();
     while !missing.is_empty() {
@@ -58,7 +58,7 @@ async fn until_repaired(reader: &mut Peer, peers: &[&Peer]) {
 }
 
 #[tokio::test]
-async fn an_ipns_record_that_one_puts_the_others_get() {
+async fn a_put_ipns_record_is_read_by_others() {
     let (a, b, c) = (start().await, start().await, start().await);
     mesh(&[&a, &b, &c]).await;
     within(async {
@@ -71,13 +71,13 @@ async fn an_ipns_record_that_one_puts_the_others_get() {
         assert_eq!(reading.snapshot.value(), Some(&old.encode()));
         assert_eq!(reading.snapshot.record(), None);
 
-        // It is anybody's to send on, and takes the place of the old one.
+        // Any peer can put it, and it replaces the old one.
         b.client.put(key.clone(), new.encode()).await.unwrap();
         for peer in [&a, &c] {
             let reading = peer.client.get(key.clone()).await.unwrap();
             assert_eq!(reading.snapshot.value(), Some(&new.encode()));
         }
-        assert_eq!(a.client.confirm(&publication).await.unwrap(), [], "nobody has the old one");
+        assert_eq!(a.client.confirm(&publication).await.unwrap(), [], "no peer has the old one");
     })
     .await;
 }
@@ -105,7 +105,7 @@ async fn the_newest_ipns_record_wins_and_stale_and_empty_holders_get_it() {
 }
 
 #[tokio::test]
-async fn what_our_own_store_knows_better_or_nobody_has_signed_is_not_put() {
+async fn a_stale_or_unsigned_record_is_not_put() {
     let (a, b) = (start().await, start().await);
     mesh(&[&a, &b]).await;
     within(async {
@@ -139,7 +139,7 @@ async fn a_watch_of_an_ipns_record_yields_each_better_one() {
 }
 
 #[tokio::test]
-async fn a_watch_goes_neither_back_nor_forgets_what_lives() {
+async fn a_watch_shows_no_older_value_and_keeps_a_value_until_it_expires() {
     let (good, stale) = (start().await, start().await);
     let config = quiet().with_watch_interval(Duration::from_millis(50)).with_repair_chunks(0);
     let registry = libp2p_smart_record::built_in();
@@ -153,7 +153,8 @@ async fn a_watch_goes_neither_back_nor_forgets_what_lives() {
         }
         let mut watch = reader.client.watch(key.clone()).await.unwrap();
         while watch.next().await.unwrap().value() != Some(&new.encode()) {}
-        // First only the old one is left, then nobody; nor does the reader keep a copy of its own.
+        // First only the holder of the old one is left, then none. The reader stores no copy of its
+        // own.
         for gone in [good, stale] {
             drop(gone);
             let mut reads = None;
@@ -186,7 +187,7 @@ async fn a_public_key_is_found_under_its_peer_id() {
     .await;
 }
 
-/// The presence of a client at a node of its own.
+/// An announcement of a client at a new node.
 fn announce(announcer: &mut Announcer) -> Announcement {
     let (node, now) = (Keypair::generate_ed25519(), SystemClock.now());
     let exchange_key = ExchangeKey::try_from([9; 32]).unwrap();
@@ -195,7 +196,7 @@ fn announce(announcer: &mut Announcer) -> Announcement {
 }
 
 #[tokio::test]
-async fn presence_of_several_holders_is_united_and_each_gets_the_rest() {
+async fn presence_records_of_several_holders_are_united_and_repaired() {
     let (mut reader, one, other) = (start().await, start().await, start().await);
     for peer in [&one, &other] {
         reader.add(peer.id, peer.address.clone()).await;

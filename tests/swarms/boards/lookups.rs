@@ -1,5 +1,5 @@
-//! How many lookups a large board takes: the stores of the 20 peers that are the closest to its key, among ten
-//! thousand, asked as Kademlia asks them.
+//! Number of lookups for a large board: the stores of the 20 closest of ten thousand peers, asked
+//! as Kademlia asks them.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -8,11 +8,11 @@ use libp2p_kad::store::RecordStore;
 use libp2p_smart_record::store::MemoryStorage;
 use prost::{Message, bytes::Bytes};
 
-/// How many peers there are, and how many of them hold the board.
+/// Number of peers, and of replicas of the board among them.
 const PEERS: u64 = 10_000;
 const REPLICAS: usize = 20;
 
-/// Of an answer, whose spaces are in it; what is in them is not looked at.
+/// An answer of which only the writers are decoded.
 #[derive(Message)]
 struct Answer {
     #[prost(message, repeated, tag = "1")]
@@ -25,7 +25,7 @@ struct Signed {
     public_key: Bytes,
 }
 
-/// A peer that nobody has the key of.
+/// A peer id without a keypair.
 fn peer(number: u64) -> PeerId {
     let id = RecordKey::new(number.to_be_bytes()).digest();
     PeerId::from_bytes(&[&[0x12, 0x20], &id[..]].concat()).unwrap()
@@ -36,7 +36,7 @@ fn replicas(key: &RecordKey, writers: u64) -> (Vec<SmartRecordStore>, SmartRecor
     let mut peers: Vec<_> = (0..PEERS).map(peer).collect();
     by_distance(&mut peers, key, |peer| *peer);
     peers.truncate(REPLICAS);
-    // The same in every run.
+    // Deterministic.
     let now = Timestamp::from_millis(1_700_000_000_000);
     let clock = smart_record_testing::ManualClock::at(now);
     let mut board = SmartRecord::new(key.clone());
@@ -63,8 +63,8 @@ fn ask(store: &SmartRecordStore, key: &RecordKey) -> Vec<Bytes> {
     answer.spaces.into_iter().map(|space| space.public_key).collect()
 }
 
-/// Lets so many readers look up the board at the same time, from all these stores, until each has all of it;
-/// returns the most lookups that one needed, and how many there were on average.
+/// Lets `readers` read the board from all these stores at the same time. Returns the maximum and
+/// the mean number of lookups.
 fn read(stores: &[SmartRecordStore], key: &RecordKey, all: usize, readers: usize) -> (usize, f64) {
     let mut read = vec![(BTreeSet::new(), 0); readers];
     let mut lookup = 0;
@@ -72,7 +72,7 @@ fn read(stores: &[SmartRecordStore], key: &RecordKey, all: usize, readers: usize
         lookup += 1;
         for (has, lookups) in &mut read {
             let missing = has.len() < all;
-            // Those who are done go on: other readers come in their place.
+            // Readers that have finished go on, in place of new readers.
             for store in stores {
                 has.extend(ask(store, key));
             }
@@ -84,11 +84,11 @@ fn read(stores: &[SmartRecordStore], key: &RecordKey, all: usize, readers: usize
 }
 
 #[test]
-fn the_lookups_of_a_large_board_are_bounded_however_many_readers_there_are() {
+fn the_lookups_for_a_large_board_are_bounded_for_any_number_of_readers() {
     for board in 0..2 {
         let key = RecordKey::new(format!("/sr/boards/{board}"));
         let (stores, board) = replicas(&key, 250);
-        // A space that does not fit leaves some of each slice empty.
+        // A part of each slice stays empty, because spaces are not split.
         let slices = slices(&board) + 4;
         println!("{key}: {slices} slices, {REPLICAS} replicas");
         for readers in [1, 2, 8, 40, 1] {
@@ -102,7 +102,7 @@ fn the_lookups_of_a_large_board_are_bounded_however_many_readers_there_are() {
                 assert!(most <= bound, "{most} lookups");
             }
         }
-        // Whatever the others do, a single replica hands out all that it has.
+        // A single replica returns everything that it has, whatever the others do.
         for store in &stores[..3] {
             let (lookups, _) = read(std::slice::from_ref(store), &key, board.spaces().len(), 1);
             assert!(lookups <= slices + 3, "{lookups} lookups of {slices} slices");
@@ -110,9 +110,9 @@ fn the_lookups_of_a_large_board_are_bounded_however_many_readers_there_are() {
     }
 }
 
-/// The replicas of a key are the closest to it, so what they know of it, its distance, is nearly the same.
+/// The replicas of a key are the closest to it, so their distances from it are nearly equal.
 #[test]
-fn the_closest_of_ten_thousand_begin_at_places_of_their_own() {
+fn the_closest_of_ten_thousand_peers_start_their_slices_at_different_places() {
     let key = RecordKey::new("/sr/boards/beginnings");
     let (stores, _) = replicas(&key, 100);
     let beginnings: BTreeSet<_> = stores.iter().map(|store| ask(store, &key).remove(0)).collect();

@@ -8,16 +8,16 @@ use futures::{
     future::{join_all, try_join_all},
 };
 
-/// How many nodes hold a record, as long as there are as many.
+/// Number of replicas of a record in a network that is large enough.
 const REPLICAS: usize = 20;
 
-/// Starts a node that is not known to any other yet.
+/// Starts a node without neighbours.
 pub async fn start_node(number: u64, tweak: impl FnOnce(&mut kad::Config)) -> Node {
     let (keypair, config) = (keypair(NODES, number), StoreConfig::default());
     start_as(keypair, SystemClock, Registry::default(), config, tweak).await
 }
 
-/// A network in which each node knows the others.
+/// A network in which each node knows all others.
 pub async fn network(size: u64) -> Vec<Node> {
     let nodes = join_all((0..size).map(|number| start_node(number, |_| {}))).await;
     for node in &nodes {
@@ -28,7 +28,7 @@ pub async fn network(size: u64) -> Vec<Node> {
     nodes
 }
 
-/// Puts a board from several nodes at once, a share of it each, in chunks.
+/// Puts a board from several nodes at once, each a share of it, in chunks.
 async fn publish(publishers: &[Node], board: &SmartRecord) {
     let chunks: Vec<_> = board.chunks(StoreConfig::default().chunk_bytes()).collect();
     let share = chunks.len().div_ceil(publishers.len());
@@ -40,7 +40,7 @@ async fn publish(publishers: &[Node], board: &SmartRecord) {
     join_all(put).await;
 }
 
-/// Looks the board up again and again until it is whole, and says each time how much is there.
+/// Repeats lookups until the board is whole, and prints the progress.
 async fn read_whole(reader: &Node, board: &SmartRecord, holders: usize) {
     let rules = SpaceRules::default();
     let mut read = SmartRecord::new(board.key().clone());
@@ -50,7 +50,7 @@ async fn read_whole(reader: &Node, board: &SmartRecord, holders: usize) {
     for lookup in 1..=most {
         let answers = reader.lookup(board.key()).await.unwrap();
         for (from, value) in &answers {
-            assert!(from.is_some(), "the reader itself holds nothing");
+            assert!(from.is_some(), "the reader itself has no copy");
             assert!(value.len() <= SLICE_BYTES);
             read.join(rules.read(board.key(), value, SystemClock.now()).unwrap()).unwrap();
         }
@@ -65,7 +65,7 @@ async fn read_whole(reader: &Node, board: &SmartRecord, holders: usize) {
     panic!("not read within {most} lookups");
 }
 
-/// A node that has just come, and is far from the key: no replica of it.
+/// A new node far from the key, which is not a replica.
 async fn newcomer(key: &RecordKey, numbers: Range<u64>, contact: &Node) -> Node {
     let mut numbers: Vec<_> = numbers.collect();
     by_distance(&mut numbers, key, |number| keypair(NODES, *number).public().to_peer_id());
@@ -95,7 +95,7 @@ async fn a_board_of_a_thousand_writers_is_read_whole_also_when_40_percent_of_the
         let first = newcomer(&key, 300..400, nodes.last().unwrap()).await;
         read_whole(&first, &board, REPLICAS).await;
 
-        // The worst 40 %: the ten that are the closest.
+        // The worst 40 %: the ten closest.
         nodes.drain(..10);
         let second = newcomer(&key, 400..500, nodes.last().unwrap()).await;
         read_whole(&second, &board, REPLICAS - 10).await;
@@ -107,14 +107,14 @@ async fn a_board_of_a_thousand_writers_is_read_whole_also_when_40_percent_of_the
 async fn until_whole(node: &Node, board: &SmartRecord) {
     let mut events = node.store(SmartRecordStore::subscribe).await.unwrap();
     while node.stored(board.key()).await.unwrap().as_ref() != Some(board) {
-        // Everything that has come in since is looked at together.
+        // All events so far are handled together.
         events.next().await.unwrap();
         while events.try_next().is_some() {}
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kademlia_s_job_replicates_a_board_of_a_thousand_writers_in_chunks() {
+async fn the_job_of_kademlia_replicates_a_board_of_a_thousand_writers_in_chunks() {
     within(async {
         let key = RecordKey::new("/sr/boards/replicated");
         let board = thousand(&key, SystemClock.now());
@@ -129,7 +129,7 @@ async fn kademlia_s_job_replicates_a_board_of_a_thousand_writers_in_chunks() {
         for replica in &replicas {
             holder.add(replica.peer(), replica.address()).await.unwrap();
         }
-        // Nobody puts anything.
+        // No puts.
         join_all(replicas.iter().map(|replica| until_whole(replica, &board))).await;
         for replica in &replicas {
             let counters = replica.store(|store| store.counters()).await.unwrap();

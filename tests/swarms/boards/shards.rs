@@ -30,7 +30,7 @@ fn peer(writer: u64) -> PeerId {
     keypair(WRITERS, writer).public().to_peer_id()
 }
 
-/// The shards, each a record of one key.
+/// The shards, each one record.
 fn shards() -> impl Iterator<Item = &'static SmartRecord> {
     TOPIC.key().keys().map(|key| TOPIC.shard(&key).unwrap())
 }
@@ -55,7 +55,7 @@ fn ten_thousand_writers_fit_into_the_shards_of_a_store_and_are_read_together_and
     assert_eq!(store.counters().admitted, ALL);
     assert_eq!((store.counters().spaces_evicted, store.counters().refused_total()), (0, 0));
 
-    // Slice by slice, as Kademlia answers.
+    // Slice by slice, as in GET replies.
     let ask = |read: &mut ShardedRecord, key: &RecordKey| {
         let slice = store.get(&kad::RecordKey::new(key)).unwrap();
         let slice = rules.read(key, &slice.value, SystemClock.now()).unwrap();
@@ -73,7 +73,7 @@ fn ten_thousand_writers_fit_into_the_shards_of_a_store_and_are_read_together_and
     assert!(read == *TOPIC);
     assert_eq!(read.view(SystemClock.now()).len(), ALL as usize);
 
-    // Of one writer, one shard.
+    // One writer needs one shard.
     for writer in [0, 4_711, 9_999] {
         let mut read = ShardedRecord::new(topic());
         let key = read.key().key_for(&peer(writer));
@@ -87,7 +87,7 @@ fn ten_thousand_writers_fit_into_the_shards_of_a_store_and_are_read_together_and
     }
 }
 
-/// Looks up one key until `done`; returns what was found and how many lookups it took.
+/// Looks up one key until `done`. Returns what was found and the number of lookups.
 async fn look_up(
     reader: &Node,
     key: &RecordKey,
@@ -107,7 +107,7 @@ async fn look_up(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_writers_are_published_and_read_over_the_network() {
-    /// How many nodes each shard is put to.
+    /// Number of nodes that each shard is put to.
     const REPLICAS: usize = 3;
     within(async {
         let nodes = network(8).await;
@@ -127,7 +127,7 @@ async fn ten_thousand_writers_are_published_and_read_over_the_network() {
         });
         join_all(put).await;
         drop(publisher);
-        // No node has all of it.
+        // No node has the whole topic.
         for node in &nodes {
             let stored = TOPIC.key().keys().map(async |key| node.stored(&key).await);
             let stored = try_join_all(stored).await.unwrap();

@@ -42,13 +42,13 @@ impl Managed {
         Self { manager, node }
     }
 
-    /// Makes this node and another known to each other.
+    /// Adds this node and another to each other's routing tables.
     async fn meet(&self, other: &Node) {
         self.node.meet(other).await;
     }
 }
 
-/// A node that stores by the same rules, without a manager.
+/// A node with the same rules, without a manager.
 async fn replica() -> Node {
     start_with(registry(), StoreConfig::default(), |_| {}).await
 }
@@ -63,7 +63,7 @@ fn value(text: &'static str, sequence: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_one_puts_another_gets() {
+async fn a_published_record_is_read_by_another_manager() {
     let (alice, bob, hub) = (Managed::start(1).await, Managed::start(2).await, replica().await);
     alice.meet(&hub).await;
     bob.meet(&hub).await;
@@ -77,7 +77,7 @@ async fn what_one_puts_another_gets() {
         assert_eq!(found.author(), alice.node.peer);
         assert!(found.received_at().is_some());
 
-        // Bob answers, and Alice sees the end of her own record.
+        // Bob replaces it, and Alice reads his record.
         bob.manager.publish(KEY, "hello yourself").await.unwrap();
         assert_eq!(alice.manager.get(KEY).await, Ok(Some(b"hello yourself".to_vec())));
     })
@@ -85,11 +85,11 @@ async fn what_one_puts_another_gets() {
 }
 
 #[tokio::test]
-async fn a_read_keeps_a_copy_that_does_not_live_longer() {
+async fn a_read_stores_a_copy_with_the_same_expiry() {
     let (reader, hub) = (Managed::start(1).await, replica().await);
     reader.meet(&hub).await;
     within(async {
-        // As a peer would have it: with an hour left.
+        // As a peer would send it, with an hour left.
         let left = Duration::from_secs(3_600);
         hub.with(move |swarm| {
             use kad::store::RecordStore;
@@ -131,8 +131,8 @@ async fn the_highest_sequence_wins() {
 }
 
 #[tokio::test]
-async fn a_put_that_reaches_all_it_should_counts_them() {
-    // Else 20 replicas are asked for, and a small network always has too few.
+async fn a_put_counts_its_acknowledgements() {
+    // By default, 20 replicas are required, more than a small network has.
     const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
     let writer = Managed::start_with(1, DhtConfig::default().with_replicas(TWO), |config| {
         config.set_replication_factor(TWO);
@@ -197,14 +197,14 @@ async fn an_old_record_does_not_come_back() {
     write(&holder, value("new", 2)).await;
     within(async {
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"new".to_vec())));
-        // Our own copy saves us, and is sent to those who went back.
+        // The local copy is returned, and sent to the peers that rolled back.
         forget(&holder).await;
         write(&holder, value("old", 1)).await;
         let mut events = holder.store(|store| store.subscribe()).await.unwrap();
         assert_eq!(reader.manager.get(KEY).await, Ok(Some(b"new".to_vec())));
         assert!(matches!(events.next().await, Some(StoreEvent::Stored { .. })));
 
-        // Without one it is noticed.
+        // Without a local copy, the rollback is detected.
         forget(&holder).await;
         write(&holder, value("old", 1)).await;
         reader.node.kad(|kad| kad.store_mut().forget(&KEY.into())).await.unwrap();
@@ -219,7 +219,7 @@ async fn forget(node: &Node) {
 }
 
 #[tokio::test]
-async fn a_lone_node_says_that_nobody_took_it() {
+async fn a_lone_node_reports_no_acknowledgement() {
     let alone = Managed::start(1).await;
     within(async {
         let error = alone.manager.publish(KEY, "hello?").await.unwrap_err();
@@ -230,7 +230,7 @@ async fn a_lone_node_says_that_nobody_took_it() {
 }
 
 #[tokio::test]
-async fn our_own_store_refuses_what_is_stale() {
+async fn the_local_store_refuses_a_stale_record() {
     let node = Managed::start(1).await;
     within(async {
         node.node
@@ -244,7 +244,7 @@ async fn our_own_store_refuses_what_is_stale() {
     .await;
 }
 
-// ------------------------------------------------------------- the two halves
+// ------------------------------------------------------------- handle and driver
 
 fn lookups(kad: &Kad) -> usize {
     let is_lookup =
@@ -260,7 +260,7 @@ fn halves() -> (Manager, DhtDriver) {
 const STOPPED: ManagerError<DhtError> = ManagerError::Backend(DhtError::DriverStopped);
 
 #[tokio::test]
-async fn a_driver_dropped_before_the_question() {
+async fn a_driver_dropped_before_the_command() {
     let (manager, driver) = halves();
     drop(driver);
     assert_eq!(manager.get(KEY).await, Err(STOPPED));
@@ -268,7 +268,7 @@ async fn a_driver_dropped_before_the_question() {
 }
 
 #[tokio::test]
-async fn a_driver_dropped_with_the_question_in_the_queue() {
+async fn a_driver_dropped_with_the_command_in_the_queue() {
     let (manager, driver) = halves();
     let mut get = pin!(manager.get(KEY));
     assert_eq!((&mut get).now_or_never(), None);
@@ -291,7 +291,7 @@ async fn a_driver_dropped_with_the_query_running() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_run() {
+async fn a_command_dropped_before_it_is_run() {
     let (manager, mut driver) = halves();
     let mut get = pin!(manager.get(KEY));
     assert_eq!((&mut get).now_or_never(), None);
@@ -310,7 +310,7 @@ async fn a_driver_without_a_manager_has_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn a_question_that_nobody_waits_for_is_not_asked() {
+async fn a_command_of_a_dropped_call_is_not_run() {
     let (manager, mut driver) = halves();
     let mut kad = kad(keypair(1).public().to_peer_id());
     assert_eq!(manager.get(KEY).now_or_never(), None);
@@ -320,21 +320,21 @@ async fn a_question_that_nobody_waits_for_is_not_asked() {
 }
 
 #[tokio::test]
-async fn questions_wait_for_their_turn() {
+async fn commands_wait_for_a_free_slot() {
     let (manager, mut driver) = halves();
     let mut kad = kad(keypair(1).public().to_peer_id());
     let keys = |n| RecordKey::new(format!("/notes/{n}"));
     let mut gets: Vec<_> = (0..300).map(|n| Box::pin(manager.get(keys(n)))).collect();
     let mut poll_all = || gets.iter_mut().for_each(|get| assert_eq!(get.now_or_never(), None));
     poll_all();
-    // Few are in the queue, the others wait outside.
+    // A few are in the queue, the others wait to enter it.
     let mut queued = 0;
     while let Some(Some(command)) = driver.next().now_or_never() {
         driver.run(command, &mut kad);
         queued += 1;
     }
     assert!((1..=65).contains(&queued), "{queued}");
-    // And few queries run at a time.
+    // Only a few queries run at a time.
     loop {
         poll_all();
         let Some(Some(command)) = driver.next().now_or_never() else { break };
@@ -344,10 +344,10 @@ async fn questions_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn a_query_that_nobody_waits_for_is_ended() {
+async fn the_query_of_a_dropped_call_is_ended() {
     let (mut swarm, _) = driven::swarm(keypair(1), registry(), |_| {}).await;
     let (manager, mut driver) = halves();
-    // It would hold up the query.
+    // It would delay the query.
     let kad = swarm.behaviour_mut();
     let _silent = add_silent(kad).await;
     kad.store_mut().write(&KEY.into(), &value("x", 1)).unwrap();
@@ -359,7 +359,7 @@ async fn a_query_that_nobody_waits_for_is_ended() {
             let command = driver.next().await.unwrap();
             driver.run(command, swarm.behaviour_mut());
         }
-        assert_eq!(lookups(swarm.behaviour_mut()), 1, "the first was given up");
+        assert_eq!(lookups(swarm.behaviour_mut()), 1, "the first query was ended");
         drop(get);
         let asked = loop {
             let SwarmEvent::Behaviour(event) = swarm.select_next_some().await else { continue };
@@ -375,7 +375,7 @@ async fn a_query_that_nobody_waits_for_is_ended() {
                 break stats.num_requests();
             }
         };
-        assert_eq!(asked, 0, "the silent one was not waited for");
+        assert_eq!(asked, 0, "the silent peer was not waited for");
         assert_eq!(lookups(swarm.behaviour_mut()), 0);
     })
     .await;

@@ -1,4 +1,4 @@
-//! The manager over a backend that says what a test wants.
+//! The manager over a scripted backend.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use smart_record_testing::ManualClock;
 
 use super::{NOW, NOW_MICROS, keypair, record, rules};
 
-/// A backend whose answers a test sets, and that takes note of what it is asked for.
+/// A backend whose answers a test sets, and that records its calls.
 #[derive(Clone, Debug, Default)]
 struct Shelf(Arc<Mutex<State>>);
 
@@ -122,7 +122,7 @@ async fn the_best_answer_wins_in_any_order() {
 }
 
 #[tokio::test]
-async fn those_behind_are_sent_the_best_and_no_liar_is() {
+async fn stale_holders_are_sent_the_best_record_and_dishonest_ones_are_not() {
     let (manager, shelf) = manager();
     shelf.holds(&[
         (Holder::Local, value("old", 1)),
@@ -147,7 +147,7 @@ async fn those_behind_are_sent_the_best_and_no_liar_is() {
 }
 
 #[tokio::test]
-async fn a_correction_lives_no_longer_than_what_it_copies() {
+async fn a_correction_expires_no_later_than_its_source() {
     let until = NOW.saturating_add(Duration::from_secs(30));
     let mortal = |expires_at: Timestamp| {
         UnsignedRecord::new(KEY, "mortal", 2)
@@ -157,7 +157,7 @@ async fn a_correction_lives_no_longer_than_what_it_copies() {
             .encode()
     };
     let lifetimes = [
-        // By its own word, or by that of the holders: the longest of theirs.
+        // By its own expiry, or by the latest that the holders state.
         (mortal(until), [Some(100), Some(50)], Some(30)),
         (mortal(Timestamp::MAX), [Some(50), Some(100)], Some(100)),
         (mortal(until), [Some(10), Some(20)], Some(20)),
@@ -183,14 +183,14 @@ async fn a_correction_lives_no_longer_than_what_it_copies() {
 }
 
 #[tokio::test]
-async fn liars_change_nothing() {
+async fn invalid_answers_change_nothing() {
     let forged = {
         let mut bytes = value("forged", 9).to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         Bytes::from(bytes)
     };
     let elsewhere = record(2, "/notes/b", "elsewhere", 9).encode();
-    let future = value("from the future", NOW_MICROS * 2);
+    let future = value("too far ahead", NOW_MICROS * 2);
     let lies = [forged, elsewhere, future, Bytes::new(), Bytes::from(vec![0xff; 20_000])];
     for lie in &lies {
         let (manager, shelf) = manager();
@@ -200,7 +200,7 @@ async fn liars_change_nothing() {
         shelf.holds(&[(peer(10), lie.clone()), (peer(11), value("true", 1))]);
         assert_eq!(manager.get(KEY).await, Ok(Some(b"true".to_vec())));
         assert_eq!(shelf.take_corrections(), []);
-        // Neither do they move the sequence of the next record.
+        // They do not affect the sequence of the next record either.
         let published = manager.publish(KEY, "mine").await.unwrap();
         assert_eq!(published.record.sequence(), NOW_MICROS);
         assert_eq!(published.peers, 3);
@@ -208,7 +208,7 @@ async fn liars_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_rollback_is_noticed() {
+async fn a_rollback_is_detected() {
     let (manager, shelf) = manager();
     shelf.holds(&[(peer(10), value("new", 2))]);
     manager.get(KEY).await.unwrap();
@@ -216,25 +216,25 @@ async fn a_rollback_is_noticed() {
     let rolled_back = ManagerError::RolledBack { key: RecordKey::new(KEY), known: 2, found: 1 };
     assert_eq!(manager.get(KEY).await, Err(rolled_back.clone()));
     assert_eq!(manager.has_record(KEY).await, Err(rolled_back));
-    assert_eq!(shelf.take_corrections(), [], "the old one is not spread");
+    assert_eq!(shelf.take_corrections(), [], "the old record is not sent");
     shelf.holds(&[(peer(10), value("newer", 3)), (peer(11), value("old", 1))]);
     assert_eq!(manager.get(KEY).await, Ok(Some(b"newer".to_vec())));
 }
 
 #[tokio::test]
-async fn what_is_known_and_not_found_is_withheld() {
+async fn a_known_record_that_is_not_found_is_withheld() {
     let (manager, shelf) = manager();
     assert_eq!(manager.get(KEY).await, Ok(None));
     shelf.holds(&[(peer(10), value("new", 2))]);
     manager.get(KEY).await.unwrap();
-    // No answer at all, or none that is good.
+    // No answer, or no valid one.
     let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: 2 };
     for answers in [vec![], vec![(peer(10), Bytes::from_static(b"garbage"))]] {
         shelf.holds(&answers);
         assert_eq!(manager.get(KEY).await, Err(withheld.clone()));
         assert_eq!(manager.has_record(KEY).await, Err(withheld.clone()));
     }
-    // It can be put anew all the same.
+    // It can still be published anew.
     let published = manager.publish(KEY, "mine").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS);
     let withheld = ManagerError::Withheld { key: RecordKey::new(KEY), known: NOW_MICROS };
@@ -242,7 +242,7 @@ async fn what_is_known_and_not_found_is_withheld() {
 }
 
 #[tokio::test]
-async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
+async fn an_expired_record_is_neither_withheld_nor_rolled_back() {
     let brief = UnsignedRecord::new(KEY, "brief", 2)
         .until(NOW.saturating_add(Duration::from_secs(10)))
         .sign(&keypair(2), &SignedRecordLimits::default())
@@ -269,7 +269,7 @@ async fn what_has_expired_is_neither_withheld_nor_rolled_back() {
 }
 
 #[tokio::test]
-async fn what_one_has_put_oneself_is_known() {
+async fn an_own_record_is_known() {
     let (manager, shelf) = manager();
     let published = manager.publish(KEY, "mine").await.unwrap();
     shelf.holds(&[(peer(10), value("old", 1))]);
@@ -279,9 +279,9 @@ async fn what_one_has_put_oneself_is_known() {
 }
 
 #[tokio::test]
-async fn a_put_looks_before_it_signs() {
+async fn a_publish_reads_before_it_signs() {
     let (manager, shelf) = manager();
-    // Ahead of our clock, but within what is allowed.
+    // Ahead of the clock, within the allowed skew.
     let ahead = NOW_MICROS + 60_000_000;
     shelf.holds(&[(peer(10), value("theirs", ahead))]);
     let published = manager.publish(KEY, "mine").await.unwrap();
@@ -304,7 +304,7 @@ async fn a_sequence_is_not_used_again_after_a_failure() {
 }
 
 #[tokio::test]
-async fn a_put_that_may_not_be_asks_nobody() {
+async fn a_refused_publish_makes_no_requests() {
     let (manager, shelf) = manager();
     let key = RecordKey::new(format!("/own/{}/a", peer_id(2)));
     assert!(matches!(manager.publish(key, "x").await, Err(ManagerError::Refused(_))));
@@ -315,12 +315,12 @@ async fn a_put_that_may_not_be_asks_nobody() {
 }
 
 #[tokio::test]
-async fn the_last_sequence_there_is() {
+async fn the_maximum_sequence_can_be_used() {
     let limits = SignedRecordLimits::default().with_max_clock_skew(Duration::MAX);
     let rules = SignedRecordValidator::new(limits, Open);
     let rules = Namespaces::empty().with("notes", rules).unwrap();
     let (manager, shelf) = manager_with(rules);
-    shelf.holds(&[(peer(10), value("last but one", u64::MAX - 1))]);
+    shelf.holds(&[(peer(10), value("one below the maximum", u64::MAX - 1))]);
     let published = manager.publish(KEY, "the last").await.unwrap();
     assert_eq!(published.record.sequence(), u64::MAX);
     assert_eq!(
@@ -331,7 +331,7 @@ async fn the_last_sequence_there_is() {
 
 #[tokio::test]
 async fn a_backend_need_not_correct() {
-    /// Always the same.
+    /// A backend that always has the same answer.
     struct Stone;
 
     impl RecordBackend for Stone {

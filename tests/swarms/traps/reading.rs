@@ -1,4 +1,4 @@
-//! F. Reading: what a peer answers is not checked by Kademlia.
+//! F. Reading: Kademlia does not check answers.
 
 use super::*;
 
@@ -31,7 +31,7 @@ impl RecordStore for Liar {
     fn remove_provider(&mut self, _: &kad::RecordKey, _: &PeerId) {}
 }
 
-/// A lookup of `key()` from a peer that answers with this record, whatever it is asked.
+/// Looks up `key()` at a peer that answers every GET with this record.
 async fn ask_liar(record: kad::Record) -> Vec<(Option<PeerId>, Vec<u8>)> {
     let keypair = Keypair::generate_ed25519();
     let liar = swarms::Node::start(keypair, Liar(record), kad::Config::new(PROTOCOL)).await;
@@ -41,7 +41,7 @@ async fn ask_liar(record: kad::Record) -> Vec<(Option<PeerId>, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_key_is_not_taken() {
+async fn an_answer_about_another_key_is_refused() {
     let elsewhere = RecordKey::new("/sr/traps/elsewhere");
     let record = says(&mut signer(&elsewhere), "elsewhere");
 
@@ -56,7 +56,7 @@ async fn an_answer_of_another_key_is_not_taken() {
 }
 
 #[tokio::test]
-async fn an_expired_answer_is_not_taken() {
+async fn an_expired_answer_is_refused() {
     let hours_ago = SystemClock.now().saturating_sub(Duration::from_secs(7_200));
     let mut writer = signer(&key());
     let document = [("text", "late")].into_iter().collect();
@@ -71,7 +71,7 @@ async fn an_expired_answer_is_not_taken() {
 }
 
 #[tokio::test]
-async fn the_local_record_comes_first_and_the_network_is_asked_all_the_same() {
+async fn the_local_record_is_reported_first_and_the_network_is_still_asked() {
     let (server, client) = pair().await;
     within(async {
         let (local, remote) =

@@ -5,8 +5,8 @@
 //! by completing a half-signed announcement later: the dates are the client's, and everything that
 //! the client has signed since, such as a withdrawal, is newer and kept at least as long.
 //!
-//! **Invariants.** A [`ClientSignedAnnouncement`] has a good signature of the client, an [`Announcement`] of both
-//! parties, for the key that it was made or read under.
+//! **Invariants.** A [`ClientSignedAnnouncement`] has a good signature of the client, an
+//! [`Announcement`] of both parties, for the key that it was made or read under.
 //!
 //! **Spec.** `proto/presence.proto`, message `SignedAnnouncement`.
 

@@ -1,8 +1,8 @@
 //! The entry of a record for one node: an announcement or a withdrawal.
 //!
-//! **Invariants.** Holding an [`PresenceEntry`] means that all its signatures are good for its key. Entries
-//! of a node have a total order, in which the later beats the earlier. Expiry does not affect the
-//! order.
+//! **Invariants.** Holding an [`PresenceEntry`] means that all its signatures are good for its key.
+//! Entries of a node have a total order, in which the later beats the earlier. Expiry does not
+//! affect the order.
 //!
 //! **Spec.** `proto/presence.proto`, messages `Value` and `SignedAnnouncement`.
 
