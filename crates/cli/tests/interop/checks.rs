@@ -76,10 +76,14 @@ impl Capability {
             Self::Serves(Service::Smart) => "server: keeps and gives `/sr`",
             Self::Serves(Service::PublicKeys) => "server: keeps and gives `/pk`",
             Self::Serves(Service::Names) => "server: keeps and gives `/ipns`",
-            Self::Serves(Service::Refuses(Bad::Forged)) => "server: refuses a forged `/ipns`",
-            Self::Serves(Service::Refuses(Bad::Expired)) => "server: refuses an expired `/ipns`",
+            Self::Serves(Service::Refuses(Bad::Forged)) => {
+                "server: refuses a forged `/ipns`, not a good one"
+            }
+            Self::Serves(Service::Refuses(Bad::Expired)) => {
+                "server: refuses an expired `/ipns`, not a good one"
+            }
             Self::Serves(Service::Refuses(Bad::Oversized)) => {
-                "server: refuses an oversized `/ipns`"
+                "server: refuses an oversized `/ipns`, not a good one"
             }
             Self::Serves(Service::RefusesOlder) => "server: keeps the newer of two `/ipns`",
             Self::Serves(Service::RefusesDamaged) => "server: refuses a damaged `/sr`",
@@ -88,13 +92,21 @@ impl Capability {
             Self::Uses(Service::Smart) => "client: puts and gets `/sr`",
             Self::Uses(Service::PublicKeys) => "client: puts and gets `/pk`",
             Self::Uses(Service::Names) => "client: puts and gets `/ipns`",
-            Self::Uses(Service::Refuses(Bad::Forged)) => "client: its forged `/ipns` is refused",
-            Self::Uses(Service::Refuses(Bad::Expired)) => "client: its expired `/ipns` is refused",
-            Self::Uses(Service::Refuses(Bad::Oversized)) => {
-                "client: its oversized `/ipns` is refused"
+            Self::Uses(Service::Refuses(Bad::Forged)) => {
+                "client: sends a forged `/ipns`, which ours refuse"
             }
-            Self::Uses(Service::RefusesOlder) => "client: its older `/ipns` is refused",
-            Self::Uses(Service::RefusesDamaged) => "client: its damaged `/sr` is refused",
+            Self::Uses(Service::Refuses(Bad::Expired)) => {
+                "client: sends an expired `/ipns`, which ours refuse"
+            }
+            Self::Uses(Service::Refuses(Bad::Oversized)) => {
+                "client: sends an oversized `/ipns`, which ours refuse"
+            }
+            Self::Uses(Service::RefusesOlder) => {
+                "client: sends an older `/ipns`, which ours refuse"
+            }
+            Self::Uses(Service::RefusesDamaged) => {
+                "client: sends a damaged `/sr`, which ours refuse"
+            }
             Self::Uses(Service::Providers) => "client: provides, and finds providers",
             Self::Mixed(Mixed::Exchanges) => {
                 "all in one network: gets what the others put, and ours get what it puts"
@@ -107,7 +119,7 @@ impl Capability {
 }
 
 const KEYS_ARE_TEXT: &str = "Its keys are UTF-8, and those of `/pk` and `/ipns` are not.";
-const IS_STORED: &str = "Its store keeps whatever it is sent, the last.";
+const IS_STORED: &str = "Its store checks nothing and keeps the last record that it is sent.";
 
 /// Why an implementation cannot do something.
 pub fn cannot(implementation: Implementation, capability: Capability) -> Option<&'static str> {
@@ -115,9 +127,15 @@ pub fn cannot(implementation: Implementation, capability: Capability) -> Option<
     use Implementation::{JavaScript, Kubo, Python, Rust};
     use Service::{Names, PublicKeys, Refuses, RefusesDamaged, RefusesOlder, Smart};
     Some(match (implementation, capability) {
-        (Kubo, Serves(Smart) | InAll(Mixed::HoldsAll)) => "It keeps `/pk` and `/ipns` alone.",
-        (Kubo, Uses(Smart | PublicKeys | RefusesDamaged)) => "Its commands take `/ipns` alone.",
-        (Kubo, Uses(Refuses(_) | RefusesOlder)) => "It checks what it sends.",
+        (Kubo, Serves(Smart) | InAll(Mixed::HoldsAll)) => {
+            "It keeps no other records than `/pk` and `/ipns`."
+        }
+        (Kubo, Uses(Smart | PublicKeys | RefusesDamaged)) => {
+            "Its commands take no other keys than `/ipns`."
+        }
+        (Kubo, Uses(Refuses(_) | RefusesOlder)) => {
+            "It checks what it sends, so it sends nothing that is invalid or older."
+        }
         (JavaScript, Serves(RefusesOlder)) => {
             "It keeps the last valid record that it is sent, and compares when it reads."
         }

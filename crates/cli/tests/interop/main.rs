@@ -3,8 +3,8 @@
 //!
 //! `scripts/interop` builds the nodes and runs this, so it is no part of `cargo test`.
 //!
-//! usage: interop [--table] [NAME...]      --table writes the table; a NAME limits the run to
-//! implementations with it in theirs
+//! usage: interop [--table] [NAME...]      --table writes the table; a NAME limits the run to the
+//! implementations with it in theirs, `mixed` to the network of all
 
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +74,7 @@ async fn main() -> ExitCode {
         }
         println!("== {}: {:.1} min", implementation.name(), started.elapsed().as_secs_f64() / 60.0);
     }
-    if names.is_empty() {
+    if names.is_empty() || names.iter().any(|name| name == "mixed") {
         let started = Instant::now();
         let network = Network::start().await;
         for (row, capability) in Capability::ALL.into_iter().enumerate() {
