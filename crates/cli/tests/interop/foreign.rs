@@ -289,7 +289,7 @@ pub struct Kubo {
 
 impl Kubo {
     fn start(serves: bool, log: File) -> Self {
-        let repository = tempfile::tempdir().unwrap();
+        let repository = tempfile::Builder::new().prefix("kubo-").tempdir_in(built()).unwrap();
         let command = |arguments: &[&str]| {
             let mut command = Command::new(built().join("kubo"));
             // Nothing is looked up, reported or updated.
