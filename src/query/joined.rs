@@ -184,9 +184,9 @@ impl JoinedAnswers {
         }
     }
 
-    /// What a holder is to be sent, in chunks; empty if it lacks nothing. `whole`: its answer is all
-    /// that it has. Otherwise the answer is a slice, and the holder lacks only spaces of which the
-    /// slice has an older state.
+    /// What a holder is to be sent, in chunks; empty if it lacks nothing. `whole`: its answer is
+    /// all that it has. Otherwise the answer is a slice, and the holder lacks only spaces of which
+    /// the slice has an older state.
     ///
     /// A record that fits into one chunk is sent as a whole, because a holder may keep the last PUT
     /// instead of joining it with what it has.
