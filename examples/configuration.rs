@@ -14,7 +14,7 @@ use libp2p_smart_record::{
     AllowList, Dict, Fault, Limits, Registry, SpaceRules,
     behaviour::Behaviour,
     client::Client,
-    store::{RedbConfig, SmartRecordStore, StoreConfig},
+    store::{OpenOptions, SmartRecordStore},
 };
 
 const KEY: &str = "/config/billing";
@@ -88,9 +88,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rules = SpaceRules::new(Limits::default(), AllowList::from_iter(writers));
     let registry = Registry::default().with("config", rules)?;
     let store = |keypair: &Keypair| {
-        let (peer, registry) = (keypair.public().to_peer_id(), registry.clone());
-        let (file, config) = (folder.path().join(peer.to_string()), StoreConfig::default());
-        SmartRecordStore::open_with(file, peer, registry, config, &RedbConfig::default())
+        let peer = keypair.public().to_peer_id();
+        let file = folder.path().join(peer.to_string());
+        OpenOptions::default().with_registry(registry.clone()).open(file, peer)
     };
 
     let server = start(&local, store(&local)?, None).await?;

@@ -93,7 +93,11 @@ use smart_record_core::Writer;
 /// Kademlia itself (peers, mode, queries of the user) is available through
 /// [`kad_mut`](Self::kad_mut).
 ///
-/// At most three addresses of a peer stay in the routing table, of about 300 bytes in total,
+/// A node serves others once it has a confirmed external address, or its mode is set. Nobody can
+/// confirm that of the first node of a network, so it needs
+/// `kad_mut().set_mode(Some(kad::Mode::Server))`.
+///
+/// At most three addresses of a peer stay in the routing table, of at most 330 bytes in total,
 /// because replies have to fit into Kademlia's packets. The address of the connection is preferred,
 /// then addresses of the widest reach. Loopback and link-local addresses stay only for a peer that
 /// was met there. A peer without a usable address is removed from the routing table.

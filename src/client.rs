@@ -141,14 +141,16 @@ impl Client {
     ///
     /// [`replace`](Self::replace) discards the current content instead.
     ///
-    /// If the space has more than 8 KiB
-    /// ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) or 64 updates
-    /// ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)), its oldest
-    /// updates are dropped, with the content that only they have. This is not an error.
+    /// A space holds 8 KiB ([`Limits::space_bytes`](smart_record_core::Limits::space_bytes)) and 64
+    /// updates ([`Limits::updates_per_space`](smart_record_core::Limits::updates_per_space)). If it
+    /// has no room for one more update, it is replaced with its content and `document`, in as few
+    /// updates as possible. So no content is lost: content that does not fit is refused.
     ///
     /// # Errors
-    /// [`ClientError`]. If no other peer has acknowledged the update, the error is
-    /// [`ClientError::NotAcknowledged`] and carries the publication.
+    /// [`ClientError`]. [`ClientError::Sign`] with
+    /// [`Limit::SPACE_BYTES`](smart_record_core::Limit::SPACE_BYTES) if the space has no room for
+    /// its content and `document`; nothing is changed. If no other peer has acknowledged the
+    /// update, the error is [`ClientError::NotAcknowledged`] and carries the publication.
     pub async fn publish(
         &self,
         key: impl Into<RecordKey>,
@@ -176,8 +178,10 @@ impl Client {
     /// withdrawn. So `ttl` is how long the document outlives a crash; it is 48 hours at most
     /// ([`Limits::max_ttl`](smart_record_core::Limits::max_ttl)).
     ///
-    /// Dropping the handle withdraws the document. [`KeepHandle::update`] changes the document any
-    /// number of times. [`KeepHandle::detach`] ends the handle without withdrawing the document.
+    /// Dropping the handle withdraws the document. So `let _ = client.keep(…).await?` withdraws it
+    /// at once; `let _kept = …` keeps it. [`KeepHandle::update`] and [`KeepHandle::replace`] change
+    /// the document any number of times. [`KeepHandle::detach`] ends the handle without withdrawing
+    /// the document.
     ///
     /// Each handle keeps its own document. Several documents under one key are merged into one
     /// space, and each lives for its own `ttl`. A later publication that overwrites a part of a
@@ -262,13 +266,16 @@ impl Client {
 
     /// Reads a record with the default policy of the behaviour.
     ///
-    /// If no peer is known or reachable, the result contains only what this node holds itself,
-    /// possibly nothing: see [`Reading::has_reached_anyone`].
+    /// A node that is alone, with no peer in its routing table, returns what it holds itself,
+    /// possibly nothing. So does a node that reaches none of its peers, if it holds something: see
+    /// [`Reading::has_reached_anyone`]. If it holds nothing, that is an error, because nobody has
+    /// said that there is nothing.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
-    /// namespace, [`ClientError::TimedOut`] if no peer answered in time, and
-    /// [`ClientError::Stopped`].
+    /// namespace, [`ClientError::TimedOut`] if no peer answered in time,
+    /// [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
+    /// nothing, and [`ClientError::Stopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_by(key.into(), None).await
     }
@@ -287,7 +294,8 @@ impl Client {
 
     /// Returns a stream of ever better readings of a record: one whenever an answer brings
     /// something new, and at last the settled one, which [`get`](Self::get) returns. A slow
-    /// consumer misses intermediate readings.
+    /// consumer misses intermediate readings. An empty reading says that there is nothing only if
+    /// it [has reached anyone](Reading::has_reached_anyone).
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
@@ -304,12 +312,11 @@ impl Client {
         Ok(Readings::new(receiver))
     }
 
-    /// Returns the current view of a smart record. It is empty also if no peer was reached;
-    /// [`get`](Self::get) tells the two apart.
+    /// Returns the current view of a smart record. It is empty only if peers said so, or if this
+    /// node is alone: see [`get`](Self::get).
     ///
     /// # Errors
-    /// As [`get`](Self::get), and [`ClientError::Unregistered`] if the key is not a key of smart
-    /// records.
+    /// As [`get`](Self::get), and [`ClientError::NotSmart`] if the key holds values.
     pub async fn view(&self, key: impl Into<RecordKey>) -> Result<View, ClientError> {
         let key = key.into();
         self.check_space(&key)?;
@@ -318,8 +325,11 @@ impl Client {
 
     /// Returns a stream of snapshots of a record: the current one first, then one for each change.
     /// Changes in the local store and expiries show at once; other changes show at the next lookup,
-    /// one every [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), 15
-    /// seconds. All watches of one key share these lookups.
+    /// one every [`watch_interval`](crate::behaviour::BehaviourConfig::with_watch_interval), two
+    /// seconds, and less often without news. All watches of one key share these lookups.
+    ///
+    /// Silence is not taken for absence: that there is nothing is shown only once a peer has said
+    /// so, or if this node is alone. What is known is shown until it expires.
     ///
     /// The stream ends with the behaviour or with the last client.
     ///
@@ -409,9 +419,9 @@ impl Client {
 
     /// Checks that the key is a key of smart records.
     fn check_space(&self, key: &RecordKey) -> Result<(), ClientError> {
-        match self.shared.registry.resolve(key) {
-            Ok(Namespace::Spaces(rules)) => Ok(rules.check_key(key)?),
-            _ => Err(ClientError::Unregistered(key.clone())),
+        match self.shared.registry.resolve(key)? {
+            Namespace::Spaces(rules) => Ok(rules.check_key(key)?),
+            Namespace::Value(_) => Err(ClientError::NotSmart(key.clone())),
         }
     }
 

@@ -107,6 +107,10 @@ pub enum DhtError {
     /// No peer answered in time, or not all of a record could be sent in time.
     #[error("the operation timed out")]
     TimedOut,
+    /// No peer could be reached, and this node holds nothing under the key: what others hold is
+    /// unknown. A node without any peer in its routing table is alone and reads its own store.
+    #[error("no peer could be reached, so what is under the key is unknown")]
+    Unreachable,
     /// The rules of the key's namespace refuse the key or the record, or the local store has no
     /// room for it.
     #[error(transparent)]
@@ -121,7 +125,7 @@ impl DhtError {
     pub const fn fault(&self) -> Option<Fault> {
         match self {
             Self::Refused(error) => error.fault(),
-            Self::DriverStopped | Self::TimedOut | Self::NotReplicated => None,
+            Self::DriverStopped | Self::TimedOut | Self::Unreachable | Self::NotReplicated => None,
         }
     }
 }
@@ -170,7 +174,8 @@ impl Dht {
     ///
     /// # Errors
     /// [`DhtError::Refused`] if the key has no registered namespace or is not a valid key of its
-    /// namespace, [`DhtError::TimedOut`] if no peer answered in time, and
+    /// namespace, [`DhtError::TimedOut`] if no peer answered in time, [`DhtError::Unreachable`] if
+    /// peers are known, none was reached and this node holds nothing, and
     /// [`DhtError::DriverStopped`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();

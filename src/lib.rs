@@ -193,7 +193,7 @@
 //! | [`max_clock_skew`](Limits::with_max_clock_skew) | 5 min | how far ahead of the reader's clock an update may be |
 //! | [`key_bytes`](Limits::with_key_bytes) | 256 | length of a key |
 //! | [`update_bytes`](Limits::with_update_bytes) | 2 KiB | update without its signature |
-//! | [`space_bytes`](Limits::with_space_bytes), [`updates_per_space`](Limits::with_updates_per_space) | 8 KiB, 64 | updates of one writer under one key; the newest stay |
+//! | [`space_bytes`](Limits::with_space_bytes), [`updates_per_space`](Limits::with_updates_per_space) | 8 KiB, 64 | updates of one writer under one key; more content is refused when it is signed |
 //! | [`spaces_per_record`](Limits::with_spaces_per_record) | 1,024 | writers under one key |
 //! | [`document`](Limits::with_document) | 16, 1,024 | depth and nodes of a document |
 //! | [`BehaviourConfig`](behaviour::BehaviourConfig) | | |
@@ -285,10 +285,13 @@
 //!
 //! A write that no other peer has acknowledged is the error
 //! [`ClientError::NotAcknowledged`](client::ClientError::NotAcknowledged), which carries the
-//! publication; the record is stored locally and sent again. A read that reached no other peer is
-//! not an error: see [`Reading::has_reached_anyone`](query::Reading::has_reached_anyone). Replicas
-//! acknowledge records that they refuse; [`confirm`](client::Client::confirm) reads the record back
-//! and returns its holders.
+//! publication; the record is stored locally and sent again. A node that is
+//! alone, with no peer in its routing table, reads its own store. A node that reaches none of its
+//! peers reads what it holds itself
+//! ([`Reading::has_reached_anyone`](query::Reading::has_reached_anyone)); if it holds nothing, that
+//! is [`ClientError::Unreachable`](client::ClientError::Unreachable). Replicas acknowledge records
+//! that they refuse; [`confirm`](client::Client::confirm) reads the record back and returns its
+//! holders.
 //!
 //! # How to stop a refresh
 //!

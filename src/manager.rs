@@ -41,7 +41,7 @@ pub use self::{
 use self::{fetch::FetchOutcome, sequences::HighestSequences};
 use crate::clock::SystemClock;
 use smart_record_core::{
-    Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer,
+    Clock, Namespaces, RecordKey, Timestamp, ValidationError, Validator, Writer, ZeroLifetime,
 };
 use smart_record_formats::signed::{
     SignRecordError, SignedRecord, SignedRecordValidator, UnsignedRecord,
@@ -111,12 +111,12 @@ pub struct LookupOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagerError<E> {
-    /// The manager has no rules for the key.
-    #[error("no signed records are registered for {0}")]
-    Unregistered(RecordKey),
-    /// The key or the record violates the rules of its namespace.
+    /// The manager has no rules for the key, or the key or the record violates them.
     #[error(transparent)]
     Refused(#[from] ValidationError),
+    /// The lifetime is zero.
+    #[error(transparent)]
+    ZeroLifetime(#[from] ZeroLifetime),
     /// The record could not be signed.
     #[error(transparent)]
     Sign(#[from] SignRecordError),
@@ -336,8 +336,7 @@ impl<B: RecordBackend> RecordManager<B> {
     }
 
     fn rules(&self, key: &RecordKey) -> Result<&SignedRecordValidator, ManagerError<B::Error>> {
-        let rules = self.inner.rules.resolve(key);
-        let rules = rules.map_err(|_| ManagerError::Unregistered(key.clone()))?;
+        let rules = self.inner.rules.resolve(key)?;
         rules.check_key(key)?;
         Ok(rules)
     }

@@ -49,7 +49,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
 #[cfg(feature = "redb")]
-pub use self::redb::{Durability, OpenError, RedbConfig, RedbStorage};
+pub use self::redb::{Durability, OpenError, OpenOptions, RedbConfig, RedbStorage};
 use self::{
     candidates::EvictionCandidates,
     event::EventLog,
@@ -234,7 +234,7 @@ impl SmartRecordStore {
     ///
     /// You may change everything in it except `set_record_filtering` and `set_record_ttl(None)`.
     ///
-    /// Give `kad::Behaviour::add_address` at most three addresses of a peer, about 300 bytes in
+    /// Give `kad::Behaviour::add_address` at most three addresses of a peer, 330 bytes in
     /// total. They are part of each reply, and with more of them a reply does not fit into
     /// Kademlia's packet. [`Behaviour`](crate::behaviour::Behaviour) limits them by itself.
     pub fn kad_config(&self, protocol: StreamProtocol) -> libp2p_kad::Config {

@@ -1,181 +1,143 @@
-"""IPRS records, presence records and signed records (docs/wire.md, sections 12 to 14)."""
+"""IPRS records, presence records and signed records: sections 12 to 14."""
 
 import base64
-import itertools
 import math
-import struct
-from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
 
 import cbor2
 
-from wire_basics import (
-    PURPOSES,
-    SKEW,
-    TTL,
-    U64,
-    Refused,
-    ascending,
-    check_key,
-    check_owner,
-    check_signature,
-    field,
-    is_peer_id,
-    key_data,
-    message,
-    peer_id,
-    read_varint,
-    require,
-    schema,
-    sha256,
-)
-from wire_smart import check_link
+from wire_smart import *
 
 # 12. IPRS records
 
 
-class Link(bytes):
-    pass
-
-
 def cbor(data):
-    """Strict DAG-CBOR (12.2). The package takes more than that, so what is read has to give the same bytes again."""
+    """Strict DAG-CBOR (12.2). The package accepts more, so what it reads has to be of these types and give the same bytes."""
     try:
-        value = cbor2.loads(data, tag_hook=link_of)
-        require(to_cbor(value) == data, "cbor")
-    except Exception as error:
-        raise Refused("not-canonical" if "not-canonical" in (str(error), str(error.__cause__)) else "cbor")
+        value = cbor2.loads(data, allow_indefinite=False, allow_duplicate_keys=False)
+        check_data(value, 1)
+        require(cbor2.dumps(value) == data, "cbor")
+    except Exception:
+        raise Refused("cbor")
     return value
 
 
-def link_of(tag, *_):
-    require(tag.tag == 42 and tag.value[:1] == b"\0", "cbor")
-    check_link(tag.value[1:])
-    return Link(tag.value[1:])
-
-
-def to_cbor(value, depth=1):
-    def head(major, n):
-        if n < 24:
-            return bytes([major << 5 | n])
-        width = next(w for w in (1, 2, 4, 8) if n < 1 << 8 * w)
-        return bytes([major << 5 | 23 + width.bit_length()]) + n.to_bytes(width, "big")
-
-    kind = type(value)
-    if value is None or kind is bool:
-        return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
-    if kind is int:
-        return head(0, value) if value >= 0 else head(1, -1 - value)
-    if kind is float:
+def check_data(value, depth):
+    kind, parts = type(value), []
+    if kind is cbor2.CBORTag:
+        link = value.value
+        require(value.tag == 42 and link[:1] == b"\0" and 0 < cid_bytes(link[1:]) == len(link) - 1, "cbor")
+    elif kind is float:
         require(math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0), "cbor")
-        return b"\xfb" + struct.pack(">d", value)
-    if kind in (bytes, str):
-        encoded = value.encode() if kind is str else value
-        return head(3 if kind is str else 2, len(encoded)) + encoded
-    if kind is Link:
-        return b"\xd8\x2a" + head(2, len(value) + 1) + b"\0" + value
-    require(kind in (list, dict) and depth <= 127, "cbor")
-    items = value if kind is list else sorted(value.items(), key=lambda item: (len(item[0].encode()), item[0].encode()))
-    parts = items if kind is list else itertools.chain(*items)
-    return head(4 if kind is list else 5, len(value)) + b"".join(to_cbor(part, depth + 1) for part in parts)
+    elif kind is int:
+        require(-(2**64) <= value <= U64, "cbor")
+    elif kind in (list, dict):
+        require(depth <= 127, "cbor")
+        keys, parts = (list(value), list(value.values())) if kind is dict else ([], value)
+        require(ascending([(len(key.encode()), key.encode()) for key in keys]), "cbor")
+    else:
+        require(value is None or kind in (bool, bytes, str), "cbor")
+    for part in parts:
+        check_data(part, depth + 1)
+
+
+def link(cid):
+    return cbor2.CBORTag(42, b"\0" + cid)
 
 
 def block_cid(block):
-    return Link(b"\x01\x71\x12\x20" + sha256(block))
+    return b"\x01\x71\x12\x20" + sha256(block)
 
 
 def cid_text(cid):
     return "b" + base64.b32encode(cid).decode().lower().rstrip("=")
 
 
-def scheme_block(name, parameters={}):
-    return to_cbor({"name": name, "parameters": dict(parameters), "type": "iprs-scheme"})
+def scheme_block(name, **parameters):
+    return cbor2.dumps({"name": name, "type": "iprs-scheme", "parameters": parameters})
 
 
-SCHEMES = {
-    block_cid(scheme_block(name)): name
-    for name in ("datetime-range", "ttl-since-receipt", "ancestry-chain", "sequence-number")
-}
+SCHEME_NAMES = "datetime-range ttl-since-receipt ancestry-chain sequence-number".split()
+SCHEMES = {block_cid(scheme_block(name)): name for name in SCHEME_NAMES}
 
 
-def fields_of(value, required, optional={}):
-    """A map with exactly these fields of these types; an integer is from 0 to 2^64 - 1."""
+def fields_of(value, *fields):
+    """The values of a map with exactly these fields, each a name and a type. A `?` after the name: it may be absent."""
+    types = dict(field.split() for field in fields)
     require(type(value) is dict, "field")
-    for name, kind in (required | optional).items():
-        if name in required or name in value:
-            require(name in value and (kind is Any or type(value[name]) is kind), "field")
-            require(kind is not int or 0 <= value[name] <= U64, "field")
-    require(set(value) <= set(required | optional), "unknown-field")
-    return value
-
-
-def has_own_form(value):
-    """12.3: whether a value begins with the CID of a scheme that is not one of 12.4, so that it has a form of its own."""
-    try:
-        at = 0
-        for _ in range(4):
-            number, at = read_varint(value, at)
-        cid = value[: at + number]
-        check_link(cid)
-    except Refused:
-        return False
-    return cid[0] == 1 and cid not in SCHEMES
+    out = []
+    for name, kind in types.items():
+        found = value.get(name.rstrip("?"))
+        require(name.rstrip("?") in value or name.endswith("?"), "field")
+        if name.rstrip("?") in value and kind != "any":
+            require(type(found).__name__ == {"link": "CBORTag"}.get(kind, kind), "field")
+            require(kind != "int" or 0 <= found <= U64, "field")
+        out.append(found.value[1:] if kind == "link" and found else found)
+    require(set(value) <= {name.rstrip("?") for name in types}, "unknown-field")
+    return out
 
 
 def read_iprs(value, key, now, beacon=None):
-    """An IPRS record (12); without a time, its times are not judged."""
-    check_key(key)
+    """What an IPRS record says, what records are compared by, and its signature. Without `now`, times are not judged."""
+    check_key(key, b"iprs")
     require(len(value) <= 8192, "value-bytes")
-    require(not has_own_form(value), "unknown-scheme")
-    outer = fields_of(cbor(value), {"record": dict, "signature": bytes})
-    types = {"author": bytes, "scheme": Link, "validity": Any, "value": Any, "version": int}
-    record = fields_of(outer["record"], types)
-    key_data(record["author"])
-    check_owner(key, record["author"])
-    block = to_cbor(record)
-    check_signature(record["author"], "iprs", block, outer["signature"], key)
-    schemes, validity, expires_at, ttl = dict(SCHEMES), record["validity"], None, None
+    schemes = dict(SCHEMES)
     if beacon:
-        rounds = [Link.fromhex(r) for r in beacon["rounds"]]
-        parameters = {"beacon": rounds[0], "threshold": beacon["threshold"]}
-        schemes[block_cid(scheme_block("cryptographic-freshness", parameters))] = "cryptographic-freshness"
-    scheme = schemes.get(record["scheme"])
-    require(scheme, "unknown-scheme")
+        rounds = [bytes.fromhex(cid) for cid in beacon["rounds"]]
+        fresh = scheme_block("cryptographic-freshness", beacon=link(rounds[0]), threshold=beacon["threshold"])
+        schemes[block_cid(fresh)] = "cryptographic-freshness"
+    if value[:1] == b"\x01":
+        require(0 < cid_bytes(value) <= len(value), "field")
+        require(value[: cid_bytes(value)] in schemes, "unknown-scheme")
+    record, signature = fields_of(cbor(value), "record dict", "signature bytes")
+    fields = fields_of(record, "author bytes", "scheme link", "validity any", "value any", "version int")
+    author, scheme, validity, _, version = fields
+    key_data(author)
+    check_owner(key, author)
+    block = cbor2.dumps(record)
+    check_signature(author, b"/libp2p-iprs/record", block, signature, key)
+    require(scheme in schemes, "unknown-scheme")
+    order, expires_at, ttl = read_validity(schemes[scheme], validity, now, beacon)
+    cid = block_cid(block)
+    good = {"cid": cid_text(cid), "author": peer_id(author), "scheme": cid_text(scheme)}
+    good |= {"version": version, "expires_at": expires_at, "ttl_since_receipt": ttl}
+    return good, (version, scheme, order, cid), signature
+
+
+def read_validity(scheme, validity, now, beacon):
+    """12.4: the rank, the expiry and the time to live of a record."""
     if scheme == "datetime-range":
-        fields_of(validity, {}, {"notBefore": int, "notAfter": int})
-        begin, expires_at = validity.get("notBefore"), validity.get("notAfter")
-        require(begin != 0 and expires_at != U64, "not-canonical")
-        order = (U64 if expires_at is None else expires_at, begin or 0)
+        begin, end = fields_of(validity, "notBefore? int", "notAfter? int")
+        require(begin != 0 and end != U64, "not-canonical")
+        order = (U64 if end is None else end, begin or 0)
         require(order[1] < order[0], "contradiction")
-        require(now is None or now >= order[1], "clock-skew")
-        require(now is None or expires_at is None or now < expires_at, "expired")
-    elif scheme == "ttl-since-receipt":
-        ttl, order = fields_of(validity, {"ttl": int})["ttl"], ()
-        require(ttl, "contradiction")
-    elif scheme == "ancestry-chain":
-        height, parent = fields_of(validity, {"height": int}, {"parent": Link})["height"], validity.get("parent")
+        require(now is None or now >= order[1], "not-yet")
+        require(now is None or end is None or now < end, "expired")
+        return order, end, None
+    if scheme == "ttl-since-receipt":
+        (ttl,) = fields_of(validity, "ttl int")
+        require(ttl > 0, "contradiction")
+        return (), None, ttl
+    if scheme == "ancestry-chain":
+        height, parent = fields_of(validity, "height int", "parent? link")
         require((parent is not None) == (height != 0), "contradiction")
         require(parent is None or (len(parent) == 36 and parent[:4] == b"\x01\x71\x12\x20"), "contradiction")
-        order = (height,)
-    elif scheme == "sequence-number":
-        order = (fields_of(validity, {"sequence": int})["sequence"],)
-    else:
-        at = fields_of(validity, {"beacon": Link, "round": int})["round"]
-        require(at < len(rounds), "future-round")
-        require(validity["beacon"] == rounds[at], "forged")
-        require(len(rounds) - 1 - at <= beacon["threshold"], "stale")
-        order = (at,)
-    cid = block_cid(block)
-    good = {"cid": cid_text(cid), "author": peer_id(record["author"]), "scheme": cid_text(record["scheme"])}
-    good |= {"version": record["version"], "expires_at": expires_at, "ttl_since_receipt": ttl}
-    return good, (record["version"], record["scheme"], order, cid), outer["signature"]
+        return height, None, None
+    if scheme == "sequence-number":
+        return fields_of(validity, "sequence int"), None, None
+    cited, at = fields_of(validity, "beacon link", "round int")
+    if now is not None:
+        require(at < len(beacon["rounds"]), "future-round")
+        require(len(beacon["rounds"]) - 1 - at <= beacon["threshold"], "stale")
+        require(cited.hex() == beacon["rounds"][at], "forged")
+    return at, None, None
 
 
-# 13. Presence records
+# 13. Presence records. Entries are {id2: entry}.
 
-PRESENCE = schema("1 key string, 2 update int64, 3 id1 string, 4 values message repeated")
+PRESENCE = schema("1 key string, 2 update int64, 3 id1 string, 4 values bytes repeated")
 VALUE = schema("1 id2 string, 3 creation int64, 4 expiration int64, 5 value bytes")
-SIGNED_ANNOUNCEMENT = schema("1 message bytes, 2 client bytes, 3 node bytes")
+SIGNED_ANNOUNCEMENT = schema("1 message bytes, 2 client_signature bytes, 3 node_signature bytes")
 ANNOUNCEMENT = schema(
     "1 node bytes, 2 client bytes, 3 handshake_key bytes, 4 fingerprint bytes, 5 expiration int64, 6 presence_key bytes, "
     "7 creation int64, 8 retain_until int64 optional, 9 kind enum"
@@ -186,102 +148,84 @@ LOW_ORDER = {0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18} | {
 }
 
 
-@dataclass
-class Entry:
-    id2: str
-    value: bytes
-    weight: int
-    signatures: tuple
-    message: dict
-    rank: tuple
-
-    def before(self, other):
-        """Whether this entry is of the greater rank (13.4): of the signatures the lesser is the greater."""
-        return (self.rank, other.signatures) > (other.rank, self.signatures)
-
-
 def client_id(key):
-    """13.1."""
-    check_key(key)
-    try:
-        parts = key.decode().split("/")
-    except UnicodeDecodeError:
-        raise Refused("key")
-    require(len(parts) > 3 and parts[:2] == ["", "presence"] and is_peer_id(parts[2]), "key")
-    return parts[2]
+    check_key(key, b"presence")
+    segments = key.decode("utf-8", "replace").split("/")
+    require(len(segments) > 3 and len(segments[2]) <= 64 and is_peer_id(segments[2]), "key")
+    require("/".join(segments).encode() == key, "key")
+    return segments[2]
 
 
 def read_presence(value, key, now, whole):
-    """The entries of a record. A replica refuses it as a whole for a bad one (`whole`), a reader takes the good ones."""
+    """The entries of a record that a reader takes. A replica refuses it as a whole for a bad one (`whole`)."""
     client = client_id(key)
     require(len(value) <= 8192, "value-bytes")
     record = message(value, PRESENCE)
-    values = [message(v, VALUE) for v in record["values"]]
+    values = [message(encoded, VALUE) for encoded in record["values"]]
     require(values, "empty")
     require(len(values) <= 8 or not whole, "nodes")
     require(ascending([v["id2"].encode() for v in values]), "not-canonical")
-    require(record["key"] == key.decode() and record["id1"] == client, "disagrees")
-    require(record["update"] == max(v["creation"] for v in values), "disagrees")
-    entries, expired = {}, None
+    latest_date = max(v["creation"] for v in values)
+    require((record["key"], record["id1"], record["update"]) == (key.decode(), client, latest_date), "disagrees")
+    good, retained = {}, {}
     for v in values:
         try:
-            entry = read_entry(v, key, client)
-            require(entry.message["creation"] - now <= SKEW, "clock-skew")
-            if entry.message["retain_until"] <= now:
-                raise Refused("expired")
-            entries[entry.id2] = entry
-        except Refused as refused:
-            if whole and refused.reason != "expired":
+            entry = good[v["id2"]] = read_entry(v, key, client)
+            require(now is None or entry.creation - now <= SKEW, "clock-skew")
+            if now is None or entry.retain_until > now:
+                retained[v["id2"]] = entry
+        except Refused:
+            if whole:
                 raise
-            expired = refused
-    if whole and not entries:
-        raise expired
-    return entries
+    require(not whole or len(join_presence({}, good, key)) == len(values), "value-bytes")
+    require(not whole or retained, "expired")
+    return join_presence({}, retained, key)
 
 
 def read_entry(v, key, client):
     """13.3, of each value."""
-    signed = message(v["value"], SIGNED_ANNOUNCEMENT)
-    m = message(signed["message"], ANNOUNCEMENT)
-    key_data(m["node"])
-    key_data(m["client"])
-    node = peer_id(m["node"])
-    subkey = key.decode().removesuffix("/") + "/" + node
-    weight = len(subkey.encode()) + 192 + 2 * len(m["client"]) + 36 + 2 * len(m["node"]) + 36
-    require(max(weight, len(v["value"]), len(signed["message"])) <= 2816, "announcement-bytes")
-    require(all(len(signed[party]) <= len(m[party]) + 36 for party in ("client", "node")), "signature-bytes")
-    require(m["kind"] in (0, 1), "announcement-kind")
-    require(peer_id(m["client"]) == client, "other-party")
-    require(m["client"] != m["node"], "same-party")
-    require(m["fingerprint"] == sha256(m["node"]), "fingerprint")
-    require((v["id2"], v["creation"], v["expiration"]) == (subkey, m["creation"], m["expiration"]), "disagrees")
-    require(m["retain_until"] != m["expiration"], "not-canonical")
-    retain_until = m["expiration"] if m["retain_until"] is None else m["retain_until"]
-    require(0 <= m["creation"] < m["expiration"] <= retain_until, "dates")
-    require(retain_until - m["creation"] <= TTL, "ttl")
-    keys = (m["handshake_key"], m["presence_key"])
-    if m["kind"] == 0:
-        low = [len(k) != 32 or int.from_bytes(k, "little") % 2**255 in LOW_ORDER for k in keys]
-        require(not any(low), "exchange-key")
-        require(signed["client"] and signed["node"], "half-signed")
-        check_signature(m["client"], "client", signed["message"], signed["client"], key)
-        check_signature(m["node"], "node", signed["message"], signed["node"], key)
+    signed = SimpleNamespace(**message(v["value"], SIGNED_ANNOUNCEMENT))
+    m = SimpleNamespace(id2=v["id2"], value=v["value"], **message(signed.message, ANNOUNCEMENT))
+    key_data(m.node)
+    key_data(m.client)
+    subkey = key.decode().removesuffix("/") + "/" + peer_id(m.node)
+    m.weight = len(subkey.encode()) + 192 + 2 * len(m.client) + 36 + 2 * len(m.node) + 36
+    require(max(m.weight, len(v["value"]), len(signed.message)) <= 2816, "announcement-bytes")
+    signatures = signed.client_signature, signed.node_signature
+    require(len(signatures[0]) <= len(m.client) + 36 and len(signatures[1]) <= len(m.node) + 36, "signature-bytes")
+    require(m.kind in (0, 1), "announcement-kind")
+    require(peer_id(m.client) == client, "other-party")
+    require(m.client != m.node, "same-party")
+    require(m.fingerprint == sha256(m.node), "fingerprint")
+    require((v["id2"], v["creation"], v["expiration"]) == (subkey, m.creation, m.expiration), "disagrees")
+    require(m.retain_until != m.expiration, "not-canonical")
+    is_withdrawal, is_plain = m.kind == 1, m.retain_until is None
+    m.retain_until = m.expiration if is_plain else m.retain_until
+    require(0 <= m.creation < m.expiration <= m.retain_until, "dates")
+    require(m.retain_until - m.creation <= TTL, "ttl")
+    require(signatures[0] and (is_withdrawal or signatures[1]), "half-signed")
+    exchange_keys = (m.handshake_key, m.presence_key)
+    if is_withdrawal:
+        require(exchange_keys == (b"", b"") and is_plain, "mixture")
+        require(not signatures[1], "surplus-signature")
+        check_signature(m.client, b"/libp2p-presence/withdrawal", signed.message, signatures[0], key)
     else:
-        require(keys == (b"", b"") and m["retain_until"] is None, "mixture")
-        require(not signed["node"], "surplus-signature")
-        check_signature(m["client"], "withdrawal", signed["message"], signed["client"], key)
-    rank = (m["creation"], sha256(signed["message"]))
-    return Entry(subkey, v["value"], weight, (signed["client"], signed["node"]), m | {"retain_until": retain_until}, rank)
+        low = [len(k) != 32 or int.from_bytes(k, "little") % 2**255 in LOW_ORDER for k in exchange_keys]
+        require(not any(low), "exchange-key")
+        check_signature(m.client, b"/libp2p-presence/announcement/client", signed.message, signatures[0], key)
+        check_signature(m.node, b"/libp2p-presence/announcement/node", signed.message, signatures[1], key)
+    m.rank, m.signatures = (m.creation, sha256(signed.message)), signatures
+    return m
 
 
 def join_presence(a, b, key):
     """13.4."""
-    best = dict(a)
-    for id2, entry in b.items():
-        if id2 not in best or entry.before(best[id2]):
-            best[id2] = entry
+    best = {}
+    for entry in sorted([*a.values(), *b.values()], key=lambda entry: entry.signatures, reverse=True):
+        if entry.id2 not in best or entry.rank >= best[entry.id2].rank:
+            best[entry.id2] = entry
     kept, weight, room = {}, 0, 8192 - 2816 - len(key) - len(client_id(key)) - 16
-    for entry in sorted(best.values(), key=lambda e: e.rank, reverse=True):
+    for entry in sorted(best.values(), key=lambda entry: entry.rank, reverse=True):
         if not (len(kept) < 8 and (weight < room or not kept)):
             break
         kept[entry.id2] = entry
@@ -290,49 +234,34 @@ def join_presence(a, b, key):
 
 
 def encode_presence(entries, key):
-    values = [entries[id2] for id2 in sorted(entries, key=str.encode)]
-    encoded = [
-        field(1, e.id2) + field(3, e.message["creation"]) + field(4, e.message["expiration"]) + field(5, e.value)
-        for e in values
-    ]
-    update = max((e.message["creation"] for e in values), default=0)
-    return field(1, key) + field(2, update) + field(3, client_id(key)) + field(4, encoded) if values else None
-
-
-def view_presence(entries, now):
-    """13.5."""
-    seen = []
-    for m in (e.message for e in entries.values()):
-        if m["kind"] == 0 and m["expiration"] > now:
-            names = {"handshake_key": m["handshake_key"].hex(), "presence_key": m["presence_key"].hex()}
-            times = {"created_at": m["creation"], "expires_at": m["expiration"], "retain_until": m["retain_until"]}
-            seen.append({"node": peer_id(m["node"]), "client": peer_id(m["client"])} | names | times)
-    return {"now": now, "announcements": sorted(seen, key=lambda a: a["node"])}
+    values = [encode(VALUE, vars(entries[id2])) for id2 in sorted(entries, key=str.encode)]
+    update = max(entry.creation for entry in entries.values())
+    return encode(PRESENCE, {"key": key.decode(), "update": update, "id1": client_id(key), "values": values})
 
 
 # 14. Signed records
 
 ENVELOPE = schema("1 public_key bytes, 2 type bytes, 3 payload bytes, 5 signature bytes")
-RECORD = schema("1 key bytes, 2 value bytes, 3 sequence uint64, 4 expires_at uint64 optional")
+SIGNED_TYPE = b"/libp2p-signed-record/record"
+SIGNED_RECORD = schema("1 key bytes, 2 value bytes, 3 sequence uint64, 4 expires_at uint64 optional")
 
 
 def read_signed(value, key, now):
-    """A signed record; without a time, its times are not judged."""
+    """What a signed record says, what records are compared by, and its signature. Without `now`, times are not judged."""
     require(value, "empty")
     require(len(value) <= 8704, "value-bytes")
-    check_key(key)
+    check_key(key, b"notes")
     envelope = message(value, ENVELOPE)
-    require(envelope["type"] == PURPOSES["signed"][1], "payload-type")
-    record = message(envelope["payload"], RECORD)
-    check_key(record["key"])
+    require(envelope["type"] == SIGNED_TYPE, "payload-type")
+    record = message(envelope["payload"], SIGNED_RECORD)
     require(len(record["value"]) <= 6144, "content-bytes")
     require(record["key"] == key, "other-key")
     key_data(envelope["public_key"])
-    check_signature(envelope["public_key"], "signed", envelope["payload"], envelope["signature"])
+    check_signature(envelope["public_key"], SIGNED_TYPE, envelope["payload"], envelope["signature"])
     if now is not None:
         require(record["sequence"] // 1000 - now <= SKEW, "clock-skew")
         require(record["expires_at"] is None or record["expires_at"] > now, "expired")
-    unsigned = field(1, envelope["public_key"]) + field(2, envelope["type"]) + field(3, envelope["payload"])
+    unsigned = sha256(encode(ENVELOPE, envelope | {"signature": b""}))
     good = {"author": peer_id(envelope["public_key"]), "value": record["value"].hex(), "sequence": record["sequence"]}
-    good |= {"expires_at": record["expires_at"], "hash": sha256(unsigned).hex()}
-    return good, (record["sequence"], sha256(unsigned)), envelope["signature"]
+    good |= {"expires_at": record["expires_at"], "hash": unsigned.hex()}
+    return good, (record["sequence"], unsigned), envelope["signature"]

@@ -64,9 +64,9 @@ impl Env {
 
     /// The rules of a key whose namespace is spaces.
     pub(super) fn rules(&self, key: &RecordKey) -> Result<SpaceRules, ClientError> {
-        match self.registry.resolve(key) {
-            Ok(Namespace::Spaces(rules)) => Ok(rules.clone()),
-            _ => Err(ClientError::Unregistered(key.clone())),
+        match self.registry.resolve(key)? {
+            Namespace::Spaces(rules) => Ok(rules.clone()),
+            Namespace::Value(_) => Err(ClientError::NotSmart(key.clone())),
         }
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::{client::KeepId, schedule::Due};
 use smart_record_core::{
     Dict, KeptDocument, Namespace, RecordKey, Registry, SignError, SignedUpdate, SpaceSigner,
-    Timestamp,
+    Timestamp, ZeroLifetime,
 };
 
 /// Delay before the first retry of a failed renewal. A guess.
@@ -51,14 +51,20 @@ impl KeptDocuments {
     }
 
     /// Merges `document` into the document of a handle.
-    pub(super) fn keep(&mut self, keeper: KeepId, document: Dict, ttl: Duration) {
+    pub(super) fn keep(
+        &mut self,
+        keeper: KeepId,
+        document: Dict,
+        ttl: Duration,
+    ) -> Result<(), ZeroLifetime> {
         let own = self.documents.remove(&Some(keeper));
         self.publish(&document);
         let kept = match own {
             Some(own) => own.and(document, ttl),
-            None => KeptDocument::new(document, ttl),
+            None => KeptDocument::new(document, ttl)?,
         };
         self.documents.insert(Some(keeper), kept);
+        Ok(())
     }
 
     /// Removes the parts that a published, not kept, document overwrites.
@@ -124,7 +130,18 @@ impl KeptDocuments {
         signer: &mut SpaceSigner,
         now: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
-        match self.remove(keeper) {
+        let removed = self.remove(keeper);
+        self.renew_without(removed, signer, now)
+    }
+
+    /// Signs all documents anew, without what a removed one said and nobody has overwritten.
+    pub(super) fn renew_without(
+        &self,
+        removed: Option<KeptDocument>,
+        signer: &mut SpaceSigner,
+        now: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        match removed {
             Some(kept) => kept.withdraw(self.documents.values(), signer, now),
             // It was overwritten or withdrawn with the whole space.
             None => self.renew(signer, now),

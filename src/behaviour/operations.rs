@@ -354,7 +354,7 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { lookup, reader, withheld, closest, silent, span } = ended;
+        let ReadResult { lookup, reader, withheld, closest, silent, has_asked, span } = ended;
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
@@ -385,8 +385,11 @@ impl Operations {
             has_failed,
             "read"
         );
+        // Nobody has said that there is nothing.
+        let is_unknown = has_asked && reading.is_empty() && !reading.has_reached_anyone();
         match reader {
             Reader::Client(_, reply) if has_failed => reply.send(Err(ClientError::TimedOut)),
+            Reader::Client(_, reply) if is_unknown => reply.send(Err(ClientError::Unreachable)),
             Reader::Client(_, reply) => reply.send(Ok(reading)),
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
@@ -394,7 +397,7 @@ impl Operations {
                 self.run_next(env, next);
             }
             Reader::Watch => {
-                let found = (!has_failed).then_some(&reading.snapshot);
+                let found = (!has_failed && !is_unknown).then_some(&reading.snapshot);
                 let value = reading.snapshot.value();
                 let ends_at =
                     value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));

@@ -372,13 +372,19 @@ impl OwnSpace {
                 signer.merge(document.clone(), now, *ttl)
             }
             Write::Keep(keeper, document, ttl) => {
-                kept.keep(*keeper, document.clone(), *ttl);
+                kept.keep(*keeper, document.clone(), *ttl)?;
                 kept.plan(now, half_life);
                 if is_first {
                     // Earlier content of the space that no peer has shown is not hidden.
-                    return KeptDocument::new(document.clone(), *ttl).sign(signer, now);
+                    return KeptDocument::new(document.clone(), *ttl)?.sign(signer, now);
                 }
                 kept.renew(signer, now)
+            }
+            Write::KeepOnly(keeper, document, ttl) => {
+                let earlier = kept.remove(*keeper);
+                kept.keep(*keeper, document.clone(), *ttl)?;
+                kept.plan(now, half_life);
+                kept.renew_without(earlier, signer, now)
             }
             Write::WithdrawKept(keeper) => kept.withdraw(*keeper, signer, now),
             Write::Replace(document, ttl) => {

@@ -61,6 +61,8 @@ pub(super) struct ReadResult {
     pub(super) closest: Closest,
     /// The closest peers that did not answer in time.
     pub(super) silent: Vec<PeerId>,
+    /// Whether any peer was asked.
+    pub(super) has_asked: bool,
     pub(super) span: tracing::Span,
 }
 
@@ -421,8 +423,9 @@ impl Operation {
             env.events.push_back(Event::Withheld { key, writers });
         }
         let closest = Closest::of(search, &env.net.size);
-        let silent = search.silent();
-        ReadResult { lookup, reader, withheld, closest, silent, span: self.span.clone() }
+        let (silent, has_asked) = (search.silent(), search.asked() > 0);
+        let span = self.span.clone();
+        ReadResult { lookup, reader, withheld, closest, silent, has_asked, span }
     }
 }
 

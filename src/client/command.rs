@@ -96,6 +96,8 @@ pub(crate) enum Write {
     Replace(Dict, Duration),
     /// As `Merge`, and signed anew until it is overwritten, withdrawn, or the handle is dropped.
     Keep(KeepId, Dict, Duration),
+    /// As `Keep`; what the handle kept before and this document lacks is withdrawn.
+    KeepOnly(KeepId, Dict, Duration),
     /// Withdraws what a handle keeps.
     WithdrawKept(KeepId),
     Withdraw,
@@ -112,6 +114,7 @@ impl Write {
             Self::Merge(..) => "merge",
             Self::Replace(..) => "replace",
             Self::Keep(..) => "keep",
+            Self::KeepOnly(..) => "keep only",
             Self::WithdrawKept(_) => "withdraw what is kept",
             Self::Withdraw => "withdraw",
         }

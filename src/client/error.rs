@@ -12,9 +12,10 @@ pub enum ClientError {
     /// instead.
     #[error("the behaviour has stopped")]
     Stopped,
-    /// The key is not a key of smart records, so there is no space to write to or to view.
-    #[error("no smart records are registered for {0}")]
-    Unregistered(RecordKey),
+    /// The namespace of the key holds values, so there is no space to write to or to view. Use
+    /// [`Client::get`](super::Client::get) and [`Client::put`](super::Client::put).
+    #[error("the namespace of {0} holds values, not smart records")]
+    NotSmart(RecordKey),
     /// Replicas would refuse the document or its lifetime.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -25,15 +26,17 @@ pub enum ClientError {
     /// The local store could not be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// No peer answered in time.
-    #[error("the lookup timed out")]
+    /// No peer answered in time, so the content of the network is unknown.
+    #[error("no peer answered in time")]
     TimedOut,
     /// No other peer acknowledged the write before its deadline. It is signed and stored locally,
     /// and is sent again. The publication is that of the write.
     #[error("no other peer has acknowledged the record")]
     NotAcknowledged(Box<Publication>),
-    /// No peer could be reached, so the content of the network is unknown.
-    #[error("no peer could be reached")]
+    /// No peer could be reached, or no answer could be checked, and this node holds nothing under
+    /// the key: what others hold is unknown. A node without any peer in its routing table is alone
+    /// and reads its own store.
+    #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
 }
 
@@ -59,7 +62,7 @@ impl ClientError {
     /// ```
     pub const fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Unregistered(_) => Some(Fault::Unsupported),
+            Self::NotSmart(_) => Some(Fault::Unsupported),
             Self::Sign(error) => Some(error.fault()),
             Self::Refused(error) => error.fault(),
             Self::Stopped

@@ -43,8 +43,10 @@ impl HandleInner {
 /// Keeps a document alive in the client's own space of a smart record: see [`Client::keep`].
 ///
 /// Dropping it withdraws the document if the swarm is still polled; this does not wait, and a
-/// failure is logged. [`withdraw`](Self::withdraw) waits and returns the result. After a crash, or
-/// if the swarm is no longer polled, the document lives until its `ttl` is over.
+/// failure is logged. So `let _ = client.keep(…).await?` withdraws at once. After a clock was set
+/// back, a withdrawal may have to read the key first; if the last client is dropped with the
+/// handle, it is then given up. [`withdraw`](Self::withdraw) waits and returns the result. After a
+/// crash, or if the swarm is no longer polled, the document lives until its `ttl` is over.
 /// [`detach`](Self::detach) ends the handle without withdrawing the document.
 ///
 /// A handle contains a [`Client`]: as long as a handle exists, the behaviour keeps the
@@ -84,6 +86,7 @@ impl KeepHandle {
 
     /// Merges `document` into the kept document and signs the result anew, with the `ttl` given to
     /// [`Client::keep`]. Nothing is removed: a key that `document` lacks keeps its value.
+    /// [`replace`](Self::replace) removes it.
     ///
     /// The new update replaces the earlier updates of the space and repeats their content. So there
     /// is one update, however often this is called; there are more only while the content of the
@@ -97,6 +100,19 @@ impl KeepHandle {
     pub async fn update(&self, document: Dict) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
         client.write(key.clone(), Write::Keep(*id, document, self.ttl)).await
+    }
+
+    /// Keeps exactly `document` from now on, with the `ttl` given to [`Client::keep`]: what was
+    /// kept before and `document` lacks is withdrawn. Other content of the space stays: other kept
+    /// documents, and what [`Client::publish`] wrote.
+    ///
+    /// As with [`update`](Self::update), the space is one update, however often this is called.
+    ///
+    /// # Errors
+    /// As [`Client::keep`]. On an error the previous document stays kept.
+    pub async fn replace(&self, document: Dict) -> Result<Publication, ClientError> {
+        let HandleInner { key, id, client, .. } = &self.keep;
+        client.write(key.clone(), Write::KeepOnly(*id, document, self.ttl)).await
     }
 
     /// Withdraws the kept document, and nothing else in the space. Replicas retain the withdrawal

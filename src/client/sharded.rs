@@ -53,8 +53,8 @@ impl Client {
     /// Costs one read for each of the `2^bits` keys.
     ///
     /// # Errors
-    /// [`ClientError::Unregistered`] if the topic's keys are not keys of smart records, and
-    /// [`ClientError::Stopped`]. Errors of single shards are in the result.
+    /// [`ClientError::Refused`] and [`ClientError::NotSmart`] if the topic's keys are not keys of
+    /// smart records, and [`ClientError::Stopped`]. Errors of single shards are in the result.
     pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
         // All shards have the same form, so checking one key is enough.
         topic.keys().next().map_or(Ok(()), |key| self.check_space(&key))?;
@@ -84,6 +84,7 @@ impl Client {
                     }
                 }
                 Err(ClientError::Stopped) => return Err(ClientError::Stopped),
+                Err(ClientError::Unreachable) => reading.unreached.push(key),
                 Err(error) => reading.failed.push((key, error)),
             }
         }

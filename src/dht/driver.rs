@@ -159,7 +159,7 @@ impl DhtDriver {
 
     /// Processes an event of Kademlia. Pass every event of the behaviour.
     pub fn on_event(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore>) {
-        let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else {
+        let kad::Event::OutboundQueryProgressed { id, result, step, stats } = event else {
             return;
         };
         let Some(Operation { work, deadline }) = self.operations.remove(id) else {
@@ -173,7 +173,7 @@ impl DhtDriver {
                     if let Some(mut query) = kad.query_mut(id) {
                         query.finish();
                     }
-                    return end_read(*reader, reply, kad.store_mut());
+                    return end_read(*reader, reply, stats.num_requests() > 0, kad.store_mut());
                 }
                 let query = if next == ReadStep::LookUpAgain { ask(&reader, kad) } else { *id };
                 let work = Work::Get(reader, reply);
@@ -232,7 +232,7 @@ impl DhtDriver {
             match work {
                 Work::Get(mut reader, reply) => {
                     reader.time_out();
-                    end_read(*reader, reply, kad.store_mut());
+                    end_read(*reader, reply, true, kad.store_mut());
                 }
                 Work::Put(record_put, reply) if record_put.len() > 0 => {
                     answer(reply, Err(DhtError::TimedOut));
@@ -255,11 +255,20 @@ fn ask(reader: &RecordReader, kad: &mut kad::Behaviour<SmartRecordStore>) -> Que
     kad.get_record(kad::RecordKey::new(reader.key()))
 }
 
-fn end_read(reader: RecordReader, reply: Reply<Reading>, store: &SmartRecordStore) {
+fn end_read(
+    reader: RecordReader,
+    reply: Reply<Reading>,
+    has_asked: bool,
+    store: &SmartRecordStore,
+) {
     if reader.has_failed() {
         return answer(reply, Err(DhtError::TimedOut));
     }
-    answer(reply, Ok(reader.into_reading(store.clock().now())));
+    let reading = reader.into_reading(store.clock().now());
+    if has_asked && reading.is_empty() && !reading.has_reached_anyone() {
+        return answer(reply, Err(DhtError::Unreachable));
+    }
+    answer(reply, Ok(reading));
 }
 
 fn end_put(record_put: RecordPut, reply: Reply<Vec<PeerId>>) {

@@ -32,6 +32,13 @@ pub trait RecordBackend: Send + Sync {
         value: Bytes,
     ) -> impl Future<Output = Result<usize, Self::Error>> + Send;
 
+    /// Whether an error means that the backend has stopped for good, so that no later call can
+    /// succeed. No error does by default.
+    fn has_stopped(error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Sends a value to the holders that lack it, best effort. Does nothing by default.
     fn correct(&self, correction: Correction) -> impl Future<Output = ()> + Send {
         drop(correction);

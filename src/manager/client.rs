@@ -26,4 +26,8 @@ impl RecordBackend for Client {
         let put = self.put(key.clone(), value).await;
         Ok(put.or_else(ClientError::into_publication)?.peers.len())
     }
+
+    fn has_stopped(error: &ClientError) -> bool {
+        *error == ClientError::Stopped
+    }
 }

@@ -36,6 +36,10 @@ impl RecordBackend for Dht {
         Ok(self.put(key.clone(), value).await?.len())
     }
 
+    fn has_stopped(error: &DhtError) -> bool {
+        *error == DhtError::DriverStopped
+    }
+
     /// Stores the local copy in the node's own store. Does not wait for the peers.
     async fn correct(&self, Correction { key, value, lifetime, holders }: Correction) {
         let lifetime = lifetime.map_or(LONGEST, |left| left.min(LONGEST));

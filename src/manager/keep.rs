@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use futures_timer::Delay;
-use smart_record_core::{RecordKey, Timestamp};
+use smart_record_core::{RecordKey, Timestamp, ZeroLifetime};
 
 use super::{ManagerError, Published, RecordBackend, RecordManager};
 use crate::schedule::{Due, half_life};
@@ -79,6 +79,7 @@ impl<B: RecordBackend> RecordManager<B> {
         value: &Bytes,
         ttl: Duration,
     ) -> Result<Published, ManagerError<B::Error>> {
+        ZeroLifetime::check(ttl)?;
         let expires_at = self.now().saturating_add(ttl);
         self.publish_until(key.clone(), value.clone(), expires_at).await
     }
@@ -144,14 +145,15 @@ impl<B: RecordBackend> KeptRecord<B> {
     }
 
     /// Renews the record whenever that is due. Returns only if retrying would not help: the
-    /// namespace refuses the record, or it cannot be signed. A backend error is logged as a warning
-    /// and retried with growing delays.
+    /// namespace refuses the record, it cannot be signed, or the backend [has
+    /// stopped](RecordBackend::has_stopped). Another backend error is logged as a warning and
+    /// retried with growing delays.
     ///
     /// Cancel safe: a due renewal is performed when this is called again.
     pub async fn run(&mut self) -> ManagerError<B::Error> {
         loop {
             match self.renew().await {
-                Err(ManagerError::Backend(error)) => {
+                Err(ManagerError::Backend(error)) if !B::has_stopped(&error) => {
                     tracing::warn!(%error, key = %self.key, "a kept record could not be put");
                 }
                 Err(error) => return error,

@@ -163,6 +163,9 @@ impl RecordReader {
 
     /// Returns the result of the read. If it is taken before [`Finish`](ReadStep::Finish), it is
     /// not complete.
+    ///
+    /// An empty reading that [has reached nobody](Reading::has_reached_anyone) does not say that
+    /// there is nothing, unless this node has no peers.
     pub fn into_reading(mut self, now: Timestamp) -> Reading {
         if !self.is_finished {
             self.lookup.time_out();

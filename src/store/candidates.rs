@@ -204,7 +204,8 @@ pub(super) struct EvictionCandidate {
     pub(super) record: RecordId,
     /// How many bytes that frees.
     pub(super) bytes: usize,
-    /// Whether the whole record can be removed.
+    /// Whether its head goes too, so that the store has one record less. A damaged head goes also
+    /// if protected spaces stay: the next write under the key makes it again.
     pub(super) is_whole: bool,
 }
 

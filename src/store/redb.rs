@@ -32,7 +32,7 @@ use tracing::Span;
 
 pub use self::{
     config::{Durability, RedbConfig},
-    opening::OpenError,
+    opening::{OpenError, OpenOptions},
 };
 use self::{
     disk::{Disk, Opener},

@@ -349,6 +349,19 @@ async fn a_lone_node_reports_no_acknowledgement_and_reads_its_own_copy() {
         let reading = alone.dht.get(KEY).await.unwrap();
         assert_eq!(reading.snapshot.record(), Some(&said));
         assert!(!reading.is_complete() && !reading.has_reached_anyone());
+        assert!(alone.dht.get("/sr/other").await.unwrap().is_empty(), "it has no peers");
+        // Nobody listens there any more.
+        let nowhere = crate::peer::Silent::start().address();
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        for (key, is_known) in [("/sr/other", false), (KEY, true)] {
+            let nowhere = nowhere.clone();
+            alone.kad(move |kad| kad.add_address(&peer, nowhere)).await;
+            let reading = alone.dht.get(key).await;
+            match is_known {
+                true => assert!(!reading.unwrap().has_reached_anyone()),
+                false => assert_eq!(reading.unwrap_err(), DhtError::Unreachable),
+            }
+        }
         for error in [
             alone.dht.get("/unheard/of").await.unwrap_err(),
             alone.dht.put("/unheard/of", "x").await.unwrap_err(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     AcceptAny, AllowList, Clock, Fault, KeyOwner, Malformed, NamespaceItem, Namespaces, RecordKey,
-    Registry, Timestamp, ValidationError,
+    Registry, Timestamp, ValidationError, ZeroLifetime,
     manager::{ManagerError, RecordManager, StoreBackend},
     signed::{SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord},
     store::{MemoryStorage, SmartRecordStore, StoreConfig, WriteError},
@@ -198,7 +198,9 @@ async fn a_namespace_without_rules_is_refused() {
     let (alice, _, _) = two_authors();
     // The first is not registered, the second has records of another kind, the others have none.
     for key in ["/unheard/of", "/sr/rooms", "notes", ""] {
-        let unregistered = ManagerError::Unregistered(RecordKey::new(key));
+        let rules = Namespaces::<SignedRecordValidator>::empty();
+        let refused = rules.resolve(&key.into()).map(drop).unwrap_err();
+        let unregistered = ManagerError::Refused(refused);
         assert_eq!(alice.publish(key, "x").await, Err(unregistered.clone()));
         assert_eq!(alice.get(key).await, Err(unregistered.clone()));
         assert_eq!(alice.get_record(key).await, Err(unregistered.clone()));
@@ -284,7 +286,8 @@ async fn a_running_keeper_renews_its_record_and_a_ttl_of_zero_is_refused() {
     assert_eq!(bob.get("/notes/a").await, Ok(Some(b"kept".to_vec())));
     // A lifetime of zero is always refused.
     let refused = alice.keep("/notes/b", "x", Duration::ZERO).await.unwrap_err();
-    assert!(matches!(refused, ManagerError::Refused(error) if error.fault() == Fault::Expired));
+    assert_eq!(refused, ZeroLifetime.into());
+    assert_eq!(refused.to_string(), ZeroLifetime.to_string());
 }
 
 #[tokio::test]

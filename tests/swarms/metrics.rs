@@ -74,7 +74,7 @@ async fn metrics_match_the_traffic() {
         a.client.publish(key(), says("one"), MINUTE).await.unwrap();
         a.client.publish(key(), says("two"), MINUTE).await.unwrap();
         let refused = a.client.publish("/unheard/of", says("x"), MINUTE).await;
-        assert!(matches!(refused, Err(ClientError::Unregistered(_))));
+        assert!(matches!(refused, Err(ClientError::Refused(_))));
         b.client.publish(key(), says("b"), MINUTE).await.unwrap();
         let reading = a.client.get(key()).await.unwrap();
         assert_eq!(reading.holders, [b.id]);

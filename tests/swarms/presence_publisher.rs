@@ -14,7 +14,7 @@ use libp2p::{
     identity::{Keypair, PublicKey},
 };
 use libp2p_smart_record::{
-    Clock, SystemClock, Timestamp,
+    Clock, SystemClock, Timestamp, ZeroLifetime,
     client::ClientError,
     presence::{
         AnnounceError, Announcement, Announcer, ClientSignedAnnouncement, ExchangeKey, PresenceKey,
@@ -537,13 +537,19 @@ async fn an_announcement_that_replicas_would_refuse_ends_the_publisher() {
         let at_itself = publish(&a, &a.keypair, local_node(&a), quick());
         // Lifetimes of zero, and too long ones.
         let client = Keypair::generate_ed25519();
-        let ttls = [Duration::ZERO, 72 * 60 * MINUTE];
+        let ttls = [72 * 60 * MINUTE, Duration::ZERO];
         let for_ttls = ttls.map(|ttl| publish(&a, &client, local_node(&a), quick().with_ttl(ttl)));
-        for mut publisher in [at_itself].into_iter().chain(for_ttls) {
-            match publisher.next().await {
-                Some(PublisherState::GaveUp {
-                    error: PublisherError::Announce(AnnounceError::Refused(_)),
-                }) => {}
+        for (n, mut publisher) in [at_itself].into_iter().chain(for_ttls).enumerate() {
+            match (n, publisher.next().await) {
+                (
+                    0 | 1,
+                    Some(PublisherState::GaveUp {
+                        error: PublisherError::Announce(AnnounceError::Refused(_)),
+                    }),
+                ) => {}
+                (2, Some(PublisherState::GaveUp { error })) => {
+                    assert_eq!(error.to_string(), ZeroLifetime.to_string());
+                }
                 other => panic!("{other:?}"),
             }
             assert_eq!(publisher.next().await, None, "no retry");

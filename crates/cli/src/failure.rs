@@ -5,7 +5,7 @@
 use std::{fmt, io, net::SocketAddr, process::ExitCode};
 
 use libp2p_smart_record::{
-    ValidationError,
+    Limit, SignError, UpdateError, ValidationError,
     client::ClientError,
     store::{OpenError, StorageError, WriteError},
 };
@@ -141,7 +141,7 @@ impl Failure {
                                     give a file's key with --under"
                 .to_owned(),
             Self::NotSmart { .. } => {
-                "put a signed record with --value FILE, and presence with `presence announce`"
+                "send a signed record with `put`, and announce presence with `presence announce`"
                     .to_owned()
             }
             Self::Arguments { hint, .. } => (*hint).to_owned(),
@@ -236,10 +236,15 @@ fn of_client(error: &ClientError) -> (FailureKind, Option<String>) {
             FailureKind::Unreachable,
             "check the address of --connect, and that its node is running",
         ),
+        ClientError::Sign(SignError::Update(UpdateError::Limit(exceeded)))
+            if exceeded.limit == Limit::SPACE_BYTES =>
+        {
+            (FailureKind::Refused, "the space is full; give --replace, or `withdraw` it first")
+        }
         ClientError::Sign(_) => {
             (FailureKind::Refused, "make the document smaller or --ttl shorter (at most 48h)")
         }
-        ClientError::Unregistered(_) => {
+        ClientError::NotSmart(_) => {
             (FailureKind::Arguments, "keys of smart records begin with /sr/")
         }
         ClientError::Refused(WriteError::Refused(error)) => match error {

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use libp2p_smart_record::{
-    Clock, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, query::Reading,
+    Clock, SignedUpdate, SmartRecord, Space, SystemClock, Timestamp, UpdateKind, query::Reading,
 };
 use serde_json::{Map, Value, json};
 
@@ -105,6 +105,14 @@ fn bytes(space: &Space) -> usize {
     space.updates().map(|update| update.as_bytes().len() + update.signature().len()).sum()
 }
 
+/// The extension fields of an update by number, in hexadecimal.
+fn extensions(update: &SignedUpdate) -> Value {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let extensions = update.extensions();
+    let fields = extensions.iter().map(|(number, bytes)| (number.to_string(), hex(bytes).into()));
+    Value::Object(fields.collect())
+}
+
 /// All spaces, including those without visible content.
 fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
     let space = |space: &Space| -> Map<String, Value> {
@@ -118,6 +126,7 @@ fn spaces(record: &SmartRecord, now: Timestamp) -> Value {
                 "expires_at": update.expires_at().to_string(),
                 "retain_until": update.retain_until().to_string(),
                 "bytes": update.as_bytes().len(),
+                "extensions": extensions(update),
             })
         });
         let view = space.view(now);
@@ -183,4 +192,28 @@ fn peer_rows(reading: &Reading) -> Rows {
     let refused = reading.refused.iter();
     rows.extend(refused.map(|(peer, why)| vec![peer.to_string(), format!("refused: {why}")]));
     Rows { header: vec!["peer", "answer"], rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::Keypair;
+    use libp2p_smart_record::{Dict, Extensions, Limits, Seq, Update};
+
+    use super::*;
+
+    #[test]
+    fn extension_fields_are_shown() {
+        let now = SystemClock.now();
+        let extensions = Extensions::new().with(16, [0xab, 1]).unwrap().with(31, []).unwrap();
+        let update = Update {
+            seq: Seq::next(None, now),
+            expires_at: now,
+            retain_until: now,
+            kind: UpdateKind::Merge,
+            document: Dict::new(),
+            extensions,
+        };
+        let update = update.sign(&"/sr/a".into(), &Keypair::generate_ed25519(), &Limits::default());
+        assert_eq!(super::extensions(&update.unwrap()), json!({ "16": "ab01", "31": "" }));
+    }
 }

@@ -148,7 +148,7 @@ mod tests {
             ("/iprs/name", "/namespace/<peer id>/…"),
             ("/presence/nobody/", "does not name a client"),
             (&format!("/presence/{}", PeerId::random()), "/namespace/<client id>/…"),
-            (&long, "more than 256"),
+            (&long, "more than the limit of 256"),
         ] {
             let told = parse(key).unwrap_err().to_string();
             assert!(told.contains(form), "{told}");

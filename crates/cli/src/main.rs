@@ -52,7 +52,9 @@ enum Command {
     Demo(demo::Arguments),
     /// Runs a node of the DHT until it is stopped, and prints its addresses.
     Node(serve::Arguments),
-    /// Merges a document into our space of a smart record, or puts a signed value.
+    /// Signs a document and merges it into our space of a smart record.
+    Publish(records::Publish),
+    /// Sends a record of any kind that is signed already.
     Put(records::Put),
     /// Reads the record of a key.
     Get(records::Get),
@@ -98,6 +100,7 @@ async fn run(command: Command, format: Format) -> Result<ExitCode> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, format).await,
         Command::Node(arguments) => serve::run(arguments, format).await,
+        Command::Publish(arguments) => records::publish(arguments, format).await,
         Command::Put(arguments) => records::put(arguments, format).await,
         Command::Get(arguments) => records::get(arguments, format).await,
         Command::Watch(arguments) => records::watch(arguments, format).await,

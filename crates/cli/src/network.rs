@@ -9,8 +9,9 @@ use std::{
 use anyhow::Result;
 use libp2p::{Multiaddr, StreamProtocol, identity::Keypair, kad, pnet::PreSharedKey};
 use libp2p_smart_record::{
+    ZeroLifetime,
     behaviour::BehaviourConfig,
-    query::Reading,
+    client::ClientError,
     store::{SmartRecordStore, StoreConfig},
 };
 use smart_record_host::{Host, HostBuilder};
@@ -56,6 +57,13 @@ fn network_key(file: &Path) -> Result<PreSharedKey, Failure> {
 
 fn protocol(text: &str) -> Result<StreamProtocol, String> {
     StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "must begin with /".to_owned())
+}
+
+/// A lifetime of a record.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    ZeroLifetime::check(ttl).map_err(|error| error.to_string())?;
+    Ok(ttl)
 }
 
 impl NetworkArguments {
@@ -104,13 +112,18 @@ pub async fn check_reached(node: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Fails if no peer answered.
-pub async fn check_answered(node: &Host, reading: &Reading) -> Result<()> {
-    check_reached(node).await?;
-    if !reading.has_reached_anyone() {
-        return Err(Failure::NoAnswer.into());
+/// Fails if a read has reached no peer. Returns other errors of the read.
+pub async fn answered<T>(
+    node: &Host,
+    read: Result<T, ClientError>,
+) -> Result<Result<T, ClientError>> {
+    if matches!(read, Ok(_) | Err(ClientError::Unreachable)) {
+        check_reached(node).await?;
     }
-    Ok(())
+    match read {
+        Err(ClientError::Unreachable) => Err(Failure::NoAnswer.into()),
+        read => Ok(read),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use futures::StreamExt;
 use libp2p::{PeerId, identity::Keypair};
 use libp2p_smart_record::{
     Clock, SystemClock,
-    client::ClientError,
     presence::{Announcer, ExchangeKey, PresenceKey, PresenceLimits},
     presence_publisher::{LocalNode, PresencePublisher, PublisherConfig, PublisherState, find},
 };
@@ -17,7 +16,7 @@ use crate::{
     content,
     failure::{self, Failure},
     keys,
-    network::{NetworkArguments, check_reached},
+    network::{NetworkArguments, answered, lifetime},
     output::{Format, progress},
     stop::Stop,
 };
@@ -56,7 +55,7 @@ pub struct Announce {
     node_key: Option<PathBuf>,
     /// How long the announcement can be found if the command ends without withdrawing it, as in a
     /// crash.
-    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
     #[command(flatten)]
     network: NetworkArguments,
@@ -131,11 +130,7 @@ async fn look(client: PeerId, network: NetworkArguments, format: Format) -> Resu
     let node = network.join().await?;
     let (key, limits) = (PresenceKey::of(client), PresenceLimits::default());
     let found = progress("looking", find(node.client(), &key, &limits)).await;
-    if matches!(found, Err(ClientError::Unreachable)) {
-        check_reached(&node).await?;
-        return Err(Failure::NoAnswer.into());
-    }
-    let found = found?;
+    let found = answered(&node, found).await??;
     if found.is_empty() {
         return Err(Failure::NotFound(key.to_string()).into());
     }

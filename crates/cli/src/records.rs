@@ -1,4 +1,4 @@
-//! `smart-record put`, `get`, `watch` and `withdraw`.
+//! `smart-record publish`, `put`, `get`, `watch` and `withdraw`.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use libp2p::PeerId;
 use libp2p_smart_record::{
     Clock, Dict, RecordKey, Registry, SystemClock,
-    client::{ClientError, Publication, PublicationContent},
+    client::{Client, ClientError, Publication, PublicationContent},
     query::{Reading, Snapshot},
 };
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::{
     content::{self, Content},
     failure::Failure,
     keys,
-    network::{NetworkArguments, check_answered},
+    network::{NetworkArguments, answered, lifetime},
     output::{Format, print, progress},
     stop::Stop,
 };
@@ -30,23 +30,36 @@ use crate::{
 const AFTER: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
-pub struct Put {
-    /// The key, such as /sr/rooms/lobby.
+pub struct Publish {
+    /// The key of a smart record, such as /sr/rooms/lobby.
     #[arg(value_name = "KEY")]
     key_of_record: String,
     /// The document, a JSON object.
-    #[arg(required_unless_present = "value")]
-    document: Option<Dict>,
-    /// Puts the bytes of this file instead of a document: a signed record of any kind, as `get
-    /// --output` writes it.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["document", "ttl", "replace"])]
-    value: Option<PathBuf>,
+    document: Dict,
     /// Lifetime, such as 90s, 10m or 2h.
-    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
     /// Replaces everything in our space, instead of merging into it.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    write: Write,
+}
+
+#[derive(clap::Args)]
+pub struct Put {
+    /// The key that the record was signed for.
+    #[arg(value_name = "KEY")]
+    key_of_record: String,
+    /// The file with the bytes of the record, as `get --output` writes it.
+    file: PathBuf,
+    #[command(flatten)]
+    write: Write,
+}
+
+/// Arguments of `publish` and `put`.
+#[derive(clap::Args)]
+struct Write {
     /// Reads the record back and shows the peers that hold it.
     #[arg(long)]
     confirm: bool,
@@ -76,37 +89,53 @@ pub struct Withdraw {
 pub struct Get {
     #[command(flatten)]
     read: Read,
-    /// Writes the bytes of the record to this file, for `inspect` and `put --value`.
+    /// Writes the bytes of the record to this file, for `inspect` and `put`.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
-    let Put { key_of_record, document, value, ttl, replace, confirm, network } = arguments;
+pub async fn publish(arguments: Publish, format: Format) -> Result<ExitCode> {
+    let Publish { key_of_record, document, ttl, replace, write } = arguments;
     let key = keys::parse(&key_of_record)?;
-    if document.is_some() && key.namespace() != Some(Registry::SMART_RECORDS) {
+    if key.namespace() != Some(Registry::SMART_RECORDS) {
         return Err(Failure::NotSmart { key: key_of_record }.into());
     }
-    let value = value.map(|file| read_file(&file)).transpose()?;
-    let put = document.as_ref().map(Dict::to_json);
-    let node = network.join().await?;
-    let client = node.client();
-    let work = async {
-        match (value, document.unwrap_or_default()) {
-            (Some(value), _) => client.put(key, value).await,
-            (None, document) if replace => client.replace(key, document, ttl).await,
-            (None, document) => client.publish(key, document, ttl).await,
-        }
-    };
-    let publication = progress("putting", work)
+    let shown = document.to_json();
+    write
+        .run(&key_of_record, Some(shown), format, async |client| match replace {
+            true => client.replace(key, document, ttl).await,
+            false => client.publish(key, document, ttl).await,
+        })
         .await
-        .or_else(ClientError::into_publication)
-        .with_context(|| format!("failed to write {key_of_record}"))?;
-    let confirmed = match confirm {
-        true => Some(progress("reading it back", client.confirm(&publication)).await?),
-        false => None,
-    };
-    written(&publication, put, confirmed, &node, format).await
+}
+
+pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
+    let Put { key_of_record, file, write } = arguments;
+    let key = keys::parse(&key_of_record)?;
+    let value = read_file(&file)?;
+    write.run(&key_of_record, None, format, async |client| client.put(key, value).await).await
+}
+
+impl Write {
+    async fn run(
+        self,
+        key: &str,
+        document: Option<Value>,
+        format: Format,
+        write: impl AsyncFnOnce(&Client) -> Result<Publication, ClientError>,
+    ) -> Result<ExitCode> {
+        let node = self.network.join().await?;
+        let client = node.client();
+        let publication = progress("writing", write(client))
+            .await
+            .or_else(ClientError::into_publication)
+            .with_context(|| format!("failed to write {key}"))?;
+        let confirmed = match self.confirm {
+            true => Some(progress("reading it back", client.confirm(&publication)).await?),
+            false => None,
+        };
+        written(&publication, document, confirmed, &node, format).await
+    }
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -196,11 +225,14 @@ pub fn peers(peers: &[PeerId]) -> Value {
 
 /// Reads a record and fails if no peer answers.
 pub async fn read(key: &RecordKey, node: &Host) -> Result<Reading> {
-    let reading = progress("reading", node.client().get(key.clone()))
-        .await
+    let reading = progress("reading", node.client().get(key.clone())).await;
+    let reading = answered(node, reading)
+        .await?
         .with_context(|| format!("failed to read {}", keys::show(key)))?;
-    check_answered(node, &reading).await?;
-    Ok(reading)
+    match reading.has_reached_anyone() {
+        true => Ok(reading),
+        false => Err(Failure::NoAnswer.into()),
+    }
 }
 
 pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar};
 use libp2p::{Multiaddr, autonat, relay};
 use libp2p_smart_record::{
     metrics::Metrics,
-    store::{Durability, RedbConfig, SmartRecordStore, StoreConfig},
+    store::{Durability, OpenOptions, RedbConfig, SmartRecordStore, StoreConfig},
 };
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -88,8 +88,8 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
             let sync = arguments.sync;
             let durability = if sync { Durability::Immediate } else { Durability::default() };
             let on_disk = RedbConfig::default().with_durability(durability);
-            let opened = SmartRecordStore::open_with(file, local, rules, config, &on_disk);
-            opened.map_err(Failure::Store)?
+            let options = OpenOptions::default().with_registry(rules).with_config(config);
+            options.with_file(on_disk).open(file, local).map_err(Failure::Store)?
         }
     };
     let mut builder = network.builder(keypair, store)?;

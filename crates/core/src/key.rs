@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 
 /// The bytes under which a record lives in the DHT.
 ///
+/// The path may be empty or begin with a `/`: `/sr/` and `/sr//x` are keys of smart records like
+/// any other. Keys are never normalised.
+///
 /// ```
 /// use smart_record_core::RecordKey;
 ///
@@ -146,6 +149,7 @@ mod tests {
             ("/sr/a", Some("sr"), "a"),
             ("/sr/a/b", Some("sr"), "a/b"),
             ("/sr/", Some("sr"), ""),
+            ("/sr//x", Some("sr"), "/x"),
             ("/sr", None, "/sr"),
             ("sr/a", None, "sr/a"),
             ("//a", None, "//a"),

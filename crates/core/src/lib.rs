@@ -22,6 +22,7 @@ mod data;
 mod debug;
 mod key;
 mod node;
+mod peer;
 mod proto;
 mod protobuf;
 mod record;
@@ -42,6 +43,7 @@ pub use crate::{
         Dict, DocumentLimits, Float, IpldError, JsonError, Kind, List, Node, NodeError, Opaque,
         Path, PathError, Predicate, SerdeError, Set, codec,
     },
+    peer::{peer_id_from_bytes, peer_id_from_text},
     protobuf::ProtobufError,
     record::{
         Admission, AllowList, BadSignature, Chunks, DEFAULT_KEY_BYTES, EncodedSpace,
@@ -50,7 +52,7 @@ pub use crate::{
         MAX_SIGNATURE_BYTES, Open, PolicyRefusal, Position, Purpose, RecordError, SIGNATURE_DOMAIN,
         SIGNATURE_PAYLOAD_TYPE, Seq, SignError, SignedUpdate, SigningHistory, SmartRecord, Space,
         SpaceSigner, SpaceView, UnverifiedSpace, Update, UpdateError, UpdateKind, View, Writer,
-        WriterError, check_signature_len, envelope_bytes,
+        WriterError, ZeroLifetime, check_signature_len, envelope_bytes,
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     time::Timestamp,

@@ -27,6 +27,7 @@ mod elements;
 mod getters;
 mod ipld;
 mod json;
+mod limits;
 mod merge;
 mod order;
 mod path;
@@ -37,11 +38,11 @@ use cid::Cid;
 
 pub(crate) use self::merge::{merge_documents, resolve_document, visible_document};
 pub use self::{
-    codec::{DocumentLimits, NodeError},
     dict::Dict,
     elements::{List, Set},
     ipld::IpldError,
     json::JsonError,
+    limits::{DocumentLimits, NodeError},
     order::Float,
     path::{Path, PathError},
     predicate::Predicate,

@@ -25,6 +25,7 @@ mod history;
 mod incoming;
 mod kept;
 mod limits;
+mod parts;
 mod seq;
 mod signer;
 mod space;
@@ -46,7 +47,7 @@ pub use self::{
     history::SigningHistory,
     incoming::{Incoming, UnverifiedSpace},
     kept::KeptDocument,
-    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES},
+    limits::{DEFAULT_KEY_BYTES, Limit, LimitExceeded, Limits, MAX_BAD_SIGNATURES, ZeroLifetime},
     seq::{Position, Seq},
     signer::SpaceSigner,
     space::{InsertOutcome, Space},

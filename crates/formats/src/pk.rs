@@ -9,10 +9,11 @@
 //! canonical one.
 
 use bytes::Bytes;
-use libp2p_identity::{PeerId, PublicKey};
+use libp2p_identity::PublicKey;
 
 use smart_record_core::{
     Malformed, RecordKey, Timestamp, ValidationError, Validator, Validity, Writer,
+    peer_id_from_bytes,
 };
 
 /// The namespace of public keys.
@@ -58,8 +59,7 @@ impl PublicKeyValidator {
 
 impl Validator for PublicKeyValidator {
     fn check_key(&self, key: &RecordKey) -> Result<(), ValidationError> {
-        let is_key = key.namespace() == Some(NAMESPACE)
-            && PeerId::from_bytes(key.path()).is_ok_and(|peer| peer.to_bytes() == key.path());
+        let is_key = key.namespace() == Some(NAMESPACE) && peer_id_from_bytes(key.path()).is_some();
         is_key.then_some(()).ok_or_else(|| {
             Malformed::other(format!(
                 "{key} is not the key of a public key, which is /pk/ and the bytes, not the text, of a peer id: \

@@ -9,6 +9,7 @@ use libp2p::{
     yamux,
 };
 use libp2p_swarm::StreamProtocol;
+use tokio::runtime::Handle;
 
 use super::{
     ConnectionLimits, Host, HostError, limits::Limiter, parts::HostBehaviour, task::HostTask,
@@ -186,11 +187,13 @@ impl HostBuilder {
     /// addresses of the machine.
     ///
     /// # Errors
-    /// [`HostError`] if an address cannot be used.
+    /// [`HostError`] if an address cannot be used, and [`HostError::NoRuntime`] outside of a tokio
+    /// runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// In a tokio runtime without I/O or timers: build it with `enable_all`.
     pub async fn start(self) -> Result<Host, HostError> {
+        let runtime = Handle::try_current().map_err(|_| HostError::NoRuntime)?;
         let Self { keypair, records, listen, external, mode, service, .. } = self;
         let peer = keypair.public().to_peer_id();
         let (mut records, client) = records.build();
@@ -244,10 +247,10 @@ impl HostBuilder {
         }
         let (requests, inbox) = mpsc::channel(1);
         tracing::info!(%peer, addresses = ?host.addresses(), "listens");
-        let task = tokio::spawn(host.run(inbox));
+        let task = runtime.spawn(host.run(inbox));
         if let Some(work) = work {
             // It ends with the swarm.
-            tokio::spawn(work);
+            runtime.spawn(work);
         }
         Ok(Host { client, peer, requests, task })
     }

@@ -52,6 +52,9 @@ pub enum HostError {
     /// The address of a bootstrap peer or a relay does not end in `/p2p/<peer id>`.
     #[error("the address {0} does not end in /p2p/<peer id>")]
     NoPeer(Multiaddr),
+    /// The future was polled outside of a tokio runtime.
+    #[error("a node needs a tokio runtime")]
+    NoRuntime,
     /// The node's task has ended.
     #[error("the node has stopped")]
     Stopped,

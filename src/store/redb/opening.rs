@@ -77,27 +77,76 @@ impl SmartRecordStore {
     /// it alive by writing it again. [`StoreConfig::with_max_age`] makes this node keep values for
     /// longer; other replicas have their own settings.
     ///
-    /// # Errors
-    /// As [`RedbStorage::open`].
-    pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self, OpenError> {
-        let (registry, config) = (Registry::default(), StoreConfig::default());
-        Self::open_with(path, local, registry, config, &RedbConfig::default())
-    }
-
-    /// As [`open`](Self::open), for the records of the namespaces in `registry`.
+    /// # Opening it again
+    ///
+    /// A file is open until its store is dropped, and with a behaviour that is until its swarm is
+    /// dropped. Until then opening it again fails as [`Locked`](StorageError::Locked): let the task
+    /// of the old swarm end first.
     ///
     /// # Errors
     /// As [`RedbStorage::open`].
-    pub fn open_with(
+    pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self, OpenError> {
+        OpenOptions::default().open(path, local)
+    }
+}
+
+/// How a store in a file is opened: see [`SmartRecordStore::open`].
+///
+/// ```
+/// use libp2p_smart_record::{
+///     AcceptAny, Registry,
+///     store::{Durability, OpenOptions, RedbConfig},
+/// };
+///
+/// let directory = tempfile::tempdir()?;
+/// let store = OpenOptions::default()
+///     .with_registry(Registry::default().with("notes", AcceptAny::default())?)
+///     .with_file(RedbConfig::default().with_durability(Durability::Immediate))
+///     .open(directory.path().join("records"), libp2p_identity::PeerId::random())?;
+/// # drop(store);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    registry: Registry,
+    config: StoreConfig,
+    file: RedbConfig,
+}
+
+impl OpenOptions {
+    /// Sets the namespaces of the records. Defaults to smart records under `/sr/…`.
+    #[must_use]
+    pub fn with_registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Sets the settings of the store.
+    #[must_use]
+    pub fn with_config(mut self, config: StoreConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the settings of the file.
+    #[must_use]
+    pub fn with_file(mut self, file: RedbConfig) -> Self {
+        self.file = file;
+        self
+    }
+
+    /// Opens the store of the peer `local` in a file, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// As [`RedbStorage::open`].
+    pub fn open(
+        self,
         path: impl AsRef<Path>,
         local: PeerId,
-        registry: Registry,
-        config: StoreConfig,
-        file: &RedbConfig,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<SmartRecordStore, OpenError> {
         let path = path.as_ref();
-        let storage = RedbStorage::open(path, local, file)?;
-        Self::with_storage(local, registry, config, storage, SystemClock)
+        let storage = RedbStorage::open(path, local, &self.file)?;
+        SmartRecordStore::with_storage(local, self.registry, self.config, storage, SystemClock)
             .map_err(|error: OtherPeer| OpenError { path: path.to_owned(), source: error.into() })
     }
 }
@@ -115,6 +164,10 @@ pub(super) fn opener(path: PathBuf) -> Opener {
 /// Creates the file under another name and moves it to its place when it is complete, because a
 /// process that is killed must not leave half a file. If another process has created the file in
 /// the meantime, that one is used.
+///
+/// On a file system without hard links it is renamed, which would replace the file of another
+/// process. There, two processes must not create the same file at the same time. They would lose
+/// what one of them writes; a file that exists already is never replaced.
 fn make_file(builder: &Builder, path: &Path) -> Result<(), DatabaseError> {
     let io = |error: std::io::Error| ::redb::StorageError::Io(error);
     let mut beside = path.as_os_str().to_owned();

@@ -221,12 +221,14 @@ fn a_write_that_waits_goes_on_as_soon_as_there_is_room() {
         let (device, clock) = (Device::default(), clock());
         let (mut store, _mends, _) = hanging(&device, &clock);
         let mending = device.clone();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
         let mender = std::thread::spawn(move || {
-            // It cannot be observed from outside that the write waits.
-            std::thread::sleep(Durability::MAX_HOLD / 5);
+            // It cannot be observed from outside that the write waits, only that it has ended.
+            let _ = ended.recv_timeout(Durability::MAX_HOLD / 5);
             mending.mend();
         });
         let (held, written) = timed(|| store.write(&board, &twenty));
+        drop(end);
         mender.join().unwrap();
         // On a busy machine the disk may be repaired too late, or before it is written to.
         let is_held = held >= Durability::MAX_HOLD / 10 && held < Durability::MAX_HOLD;

@@ -6,7 +6,7 @@ use futures::{StreamExt, future::join_all};
 use libp2p::{identity::Keypair, kad};
 use libp2p_smart_record::{
     AllowList, Clock, Fault, Limits, Open, RecordKey, Registry, SignError, SpaceRules, SpaceSigner,
-    SystemClock, Timestamp, ValidationError, Validator, Validity, Writer,
+    SystemClock, Timestamp, ValidationError, Validator, Validity, Writer, ZeroLifetime,
     behaviour::{BehaviourConfig, Event},
     best_index,
     client::{ClientError, PublicationContent, ReplicaState},
@@ -325,6 +325,43 @@ async fn a_read_without_answers_times_out() {
 }
 
 #[tokio::test]
+async fn a_read_that_reaches_no_peer_does_not_say_that_there_is_nothing() {
+    let a = Peer::start().await;
+    within(async {
+        // A node that is alone reads its own store.
+        assert!(a.client.view(key()).await.unwrap().is_empty());
+        let mut alone = a.client.watch("/sr/alone").await.unwrap();
+        assert!(alone.next().await.unwrap().is_empty());
+        // Nobody listens there any more.
+        let nowhere = Silent::start().address();
+        let add = async || a.add(libp2p::PeerId::random(), nowhere.clone()).await;
+        add().await;
+        let mut watch = a.client.watch("/sr/watched").await.unwrap();
+        add().await;
+        assert_eq!(a.client.get(key()).await.unwrap_err(), ClientError::Unreachable);
+        add().await;
+        assert_eq!(a.client.view(key()).await.unwrap_err(), ClientError::Unreachable);
+        add().await;
+        let topic = libp2p_smart_record::ShardedKey::new("/sr/t".into(), 0, &Limits::default());
+        let shards = a.client.get_sharded(&topic.unwrap()).await.unwrap();
+        assert_eq!((shards.unreached.len(), shards.failed.len()), (1, 0));
+        // What it holds itself is read.
+        add().await;
+        let own = a.client.publish(key(), says("own"), MINUTE).await;
+        own.or_else(ClientError::into_publication).unwrap();
+        add().await;
+        let reading = a.client.get(key()).await.unwrap();
+        assert_eq!(texts(&reading.view()), ["own"]);
+        assert!(!reading.has_reached_anyone() && !reading.is_complete());
+        // A watch has not taken the silence for nothing.
+        let own = a.client.publish("/sr/watched", says("own"), MINUTE).await;
+        own.or_else(ClientError::into_publication).unwrap();
+        assert_eq!(texts(&watch.next().await.unwrap().view()), ["own"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_queued_call_that_was_dropped_is_not_run() {
     let (a, _silent) = unheard(quiet().with_max_operations(1)).await;
     within(async {
@@ -387,7 +424,19 @@ async fn errors_say_what_is_wrong() {
     within(async {
         let publish = |key: &'static str, ttl| a.client.publish(key, says("x"), ttl);
         let unregistered = publish("/unheard/of", MINUTE).await;
-        assert_eq!(unregistered, Err(ClientError::Unregistered(RecordKey::new("/unheard/of"))));
+        let unregistered = unregistered.unwrap_err();
+        assert_eq!(unregistered.fault(), Some(Fault::Unsupported));
+        assert!(unregistered.to_string().contains("\"unheard\""), "{unregistered}");
+        for key in ["lobby", "/sr", "sr/lobby", ""] {
+            for refused in [
+                publish(key, MINUTE).await.unwrap_err(),
+                a.client.view(key).await.unwrap_err(),
+                a.client.get(key).await.unwrap_err(),
+                a.client.keep(key, says("x"), MINUTE).await.unwrap_err(),
+            ] {
+                assert!(refused.to_string().contains("the form /namespace/path"), "{refused}");
+            }
+        }
         let refused = publish("/closed/x", MINUTE).await;
         assert!(
             matches!(&refused, Err(ClientError::Refused(WriteError::Refused(reason)))
@@ -395,8 +444,20 @@ async fn errors_say_what_is_wrong() {
             "{refused:?}"
         );
         assert_eq!(refused.unwrap_err().fault(), Some(Fault::RefusedByPolicy));
-        let expired = publish("/sr/x", Duration::ZERO).await.unwrap_err();
-        assert_eq!(expired.fault(), Some(Fault::Expired));
+        // A lifetime of zero is one error at every door, also beside a document that is kept.
+        let _kept = a.client.keep("/sr/kept", says("x"), MINUTE).await.unwrap();
+        let zero = Duration::from_micros(1);
+        for refused in [
+            publish("/sr/x", Duration::ZERO).await.map(drop),
+            a.client.replace("/sr/x", says("x"), zero).await.map(drop),
+            a.client.keep("/sr/x", says("x"), zero).await.map(drop),
+            a.client.keep("/sr/kept", says("y"), zero).await.map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused, ClientError::Sign(ZeroLifetime.into()));
+            assert_eq!(refused.fault(), Some(Fault::Caller));
+            assert_eq!(refused.to_string(), ZeroLifetime.to_string());
+        }
         let large = [("text", "x".repeat(3_000))].into_iter().collect();
         let large = a.client.publish("/sr/x", large, MINUTE).await.unwrap_err();
         assert_eq!(large.fault(), Some(Fault::LimitExceeded));

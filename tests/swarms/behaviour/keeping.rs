@@ -38,6 +38,45 @@ async fn until_silent(peer: &mut Peer, key: &RecordKey, writer: PeerId, now: Tim
 }
 
 #[tokio::test]
+async fn what_is_kept_is_replaced_and_nothing_else() {
+    let clock = ManualClock::at(NOW);
+    let a = Setup::default().at(&clock).start().await;
+    within(async {
+        let document = |json: &str| json.parse::<Dict>().unwrap();
+        let said = async || {
+            let view = a.client.view(key()).await.unwrap();
+            view.get(&a.id).unwrap().document.to_json().to_string()
+        };
+        let publication = a.client.publish(key(), one("published", 1), HOUR).await;
+        publication.or_else(ClientError::into_publication).unwrap();
+        let other = a.client.keep(key(), document(r#"{"d": {"other": 1}}"#), HOUR).await.unwrap();
+        let both = document(r#"{"gone": 1, "d": {"x": 1, "y": 1}, "l": [1, 2]}"#);
+        let kept = a.client.keep(key(), both, MINUTE).await.unwrap();
+        for n in 1..=3 {
+            clock.advance(Duration::from_secs(1));
+            let next = document(&format!(r#"{{"d": {{"x": {n}}}, "l": [1]}}"#));
+            let replaced = kept.replace(next).await;
+            replaced.or_else(ClientError::into_publication).unwrap();
+            let expected =
+                format!(r#"{{"d": {{"other": 1, "x": {n}}}, "l": [1], "published": 1}}"#);
+            assert_eq!(said().await, document(&expected).to_json().to_string());
+            let record = a.stored(&key()).await.unwrap();
+            assert_eq!(record.spaces().next().unwrap().1.updates().len(), 1, "one update");
+        }
+        // A document that replicas would refuse leaves the kept one as it is.
+        let large = Dict::from([("text", "x".repeat(3_000))]);
+        let refused = kept.replace(large).await.unwrap_err();
+        assert_eq!(refused.fault(), Some(Fault::LimitExceeded));
+        let empty = kept.replace(Dict::new()).await;
+        empty.or_else(ClientError::into_publication).unwrap();
+        let left = document(r#"{"d": {"other": 1}, "published": 1}"#).to_json().to_string();
+        assert_eq!(said().await, left);
+        drop(other);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn case_27_six_documents_that_change_each_second_leave_one_update_each() {
     const ROUNDS: u32 = 30;
     let clock = ManualClock::at(NOW);
@@ -384,7 +423,7 @@ async fn case_9_a_key_without_form_or_namespace_is_an_error_in_every_call() {
         assert_eq!(refused.fault(), Some(Fault::Unsupported));
         // A key of values has no view.
         let viewed = client.view(IpnsName::from(peer).key()).await.unwrap_err();
-        assert_eq!(viewed, ClientError::Unregistered(IpnsName::from(peer).key()));
+        assert_eq!(viewed, ClientError::NotSmart(IpnsName::from(peer).key()));
         assert_eq!(a.smart(|smart| smart.counters().lookups).await, 0, "no peer was asked");
     })
     .await;

@@ -26,7 +26,7 @@ struct Shelf(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     found: BackendAnswers,
-    is_broken: bool,
+    breaks: Option<Broken>,
     fetched: usize,
     stored: Vec<Bytes>,
     corrections: Vec<Correction>,
@@ -34,7 +34,9 @@ struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shelf is broken")]
-struct Broken;
+struct Broken {
+    for_good: bool,
+}
 
 impl RecordBackend for Shelf {
     type Error = Broken;
@@ -48,7 +50,14 @@ impl RecordBackend for Shelf {
     async fn put(&self, _: &RecordKey, value: Bytes) -> Result<usize, Broken> {
         let mut state = self.0.lock().unwrap();
         state.stored.push(value);
-        if state.is_broken { Err(Broken) } else { Ok(3) }
+        match state.breaks {
+            Some(broken) => Err(broken),
+            None => Ok(3),
+        }
+    }
+
+    fn has_stopped(error: &Broken) -> bool {
+        error.for_good
     }
 
     async fn correct(&self, correction: Correction) {
@@ -289,13 +298,30 @@ async fn a_publish_reads_before_it_signs() {
 }
 
 #[tokio::test]
+async fn keeping_ends_with_the_backend() {
+    let (shelf, clock) = (Shelf::default(), ManualClock::at(NOW));
+    let manager = RecordManager::with_clock(keypair(1), rules(), shelf.clone(), clock.clone());
+    let hour = Duration::from_secs(3_600);
+    let mut kept = manager.keep(KEY, "x", hour).await.unwrap();
+    for for_good in [false, true] {
+        clock.advance(hour);
+        let broken = Broken { for_good };
+        shelf.0.lock().unwrap().breaks = Some(broken);
+        let ended = futures::FutureExt::now_or_never(kept.run());
+        // It may be mended, unless it has stopped.
+        assert_eq!(ended, for_good.then_some(ManagerError::Backend(broken)));
+    }
+}
+
+#[tokio::test]
 async fn a_sequence_is_not_used_again_after_a_failure() {
     let (manager, shelf) = manager();
-    shelf.0.lock().unwrap().is_broken = true;
+    let broken = Broken { for_good: false };
+    shelf.0.lock().unwrap().breaks = Some(broken);
     for _ in 0..3 {
-        assert_eq!(manager.publish(KEY, "x").await, Err(ManagerError::Backend(Broken)));
+        assert_eq!(manager.publish(KEY, "x").await, Err(ManagerError::Backend(broken)));
     }
-    shelf.0.lock().unwrap().is_broken = false;
+    shelf.0.lock().unwrap().breaks = None;
     let published = manager.publish(KEY, "x").await.unwrap();
     assert_eq!(published.record.sequence(), NOW_MICROS + 3);
     let mut stored = shelf.0.lock().unwrap().stored.clone();
@@ -309,7 +335,7 @@ async fn a_refused_publish_makes_no_requests() {
     let key = RecordKey::new(format!("/own/{}/a", peer_id(2)));
     assert!(matches!(manager.publish(key, "x").await, Err(ManagerError::Refused(_))));
     assert!(matches!(manager.publish(KEY, vec![0; 6_145]).await, Err(ManagerError::Refused(_))));
-    assert!(matches!(manager.publish("/nowhere/a", "x").await, Err(ManagerError::Unregistered(_))));
+    assert!(matches!(manager.publish("/nowhere/a", "x").await, Err(ManagerError::Refused(_))));
     let state = shelf.0.lock().unwrap();
     assert_eq!((state.fetched, state.stored.len()), (0, 0));
 }

@@ -42,9 +42,9 @@ fn processes_put_read_withdraw_and_survive_the_loss_of_a_node() {
     let (_c, at_c) = start_node(&[&at_a, &at_b], &[]);
     let (_folder, key) = key_file();
     let generated = json(&["key", "generate", &key]);
-    let put = json(&["put", KEY, ADA, "--key", &key, "--connect", &at_a]);
+    let put = json(&["publish", KEY, ADA, "--key", &key, "--connect", &at_a]);
     assert_eq!(put["writer"], generated["peer"]);
-    json(&["put", KEY, BOB, "--connect", &at_b]);
+    json(&["publish", KEY, BOB, "--connect", &at_b]);
     assert_eq!(names(&at_c), ["ada", "bob"]);
 
     a.kill();
@@ -60,7 +60,7 @@ fn processes_put_read_withdraw_and_survive_the_loss_of_a_node() {
 #[test]
 fn json_has_writer_document_lifetime_and_holders() {
     let (_node, address) = start_node(&[], &[]);
-    let put = json(&["put", KEY, ADA, "--ttl", "10m", "--confirm", "--connect", &address]);
+    let put = json(&["publish", KEY, ADA, "--ttl", "10m", "--confirm", "--connect", &address]);
     assert_eq!((&put["key"], &put["namespace"]), (&KEY.into(), &"sr".into()));
     assert_eq!(put["peers"], Value::from(vec![peer(&address)]));
     assert_eq!(put["confirmed"], put["peers"]);
@@ -82,9 +82,9 @@ fn inspect_shows_a_record_in_the_network_and_in_a_file() {
     let (_node, address) = start_node(&[], &[]);
     let (folder, key) = key_file();
     json(&["key", "generate", &key]);
-    json(&["put", KEY, ADA, "--key", &key, "--connect", &address]);
-    json(&["put", KEY, r#"{"seat": 1}"#, "--key", &key, "--connect", &address]);
-    let put = json(&["put", KEY, BOB, "--connect", &address]);
+    json(&["publish", KEY, ADA, "--key", &key, "--connect", &address]);
+    json(&["publish", KEY, r#"{"seat": 1}"#, "--key", &key, "--connect", &address]);
+    let put = json(&["publish", KEY, BOB, "--connect", &address]);
 
     let mut inspected = json(&["inspect", KEY, "--connect", &address]);
     assert_eq!(inspected["peers"], Value::from(vec![peer(&address)]));
@@ -124,7 +124,7 @@ fn inspect_shows_a_record_in_the_network_and_in_a_file() {
 #[test]
 fn a_pipe_gets_one_line_for_each_writer() {
     let (_node, address) = start_node(&[], &[]);
-    let put = json(&["put", KEY, BOB, "--connect", &address]);
+    let put = json(&["publish", KEY, BOB, "--connect", &address]);
     let run = run(&["get", KEY, "--connect", &address]);
     let out = text(&run.stdout);
     let columns: Vec<_> = out.trim_end().split('\t').collect();
@@ -137,7 +137,7 @@ fn a_pipe_gets_one_line_for_each_writer() {
 fn a_command_with_another_protocol_gets_a_hint() {
     let (_node, address) = start_node(&[], &[]);
     let client = NOBODY.rsplit('/').next().unwrap();
-    for command in [&["get", KEY][..], &["put", KEY, ADA], &["presence", "find", client]] {
+    for command in [&["get", KEY][..], &["publish", KEY, ADA], &["presence", "find", client]] {
         let elsewhere = ["--protocol", "/elsewhere/kad/1.0.0", "--connect", &address];
         let failure = failure(&[command, &elsewhere[..]].concat());
         assert_eq!(failure["kind"], "unreachable");
@@ -157,7 +157,7 @@ fn a_node_that_reaches_no_peer_warns_and_serves() {
         smart_record_testing::process::lines(node.child.stderr.take().unwrap()).recv().unwrap();
     let warning: Value = serde_json::from_str(&warning).unwrap();
     assert_eq!(warning["kind"], "warning");
-    json(&["put", KEY, ADA, "--connect", address]);
+    json(&["publish", KEY, ADA, "--connect", address]);
     assert_eq!(names(address), ["ada"]);
 }
 
@@ -185,9 +185,9 @@ fn a_watch_shows_the_record_and_each_change() {
         seen["spaces"].as_array().unwrap().clone()
     };
     assert_eq!(spaces(), Vec::<Value>::new());
-    let put = json(&["put", KEY, ADA, "--connect", &address]);
+    let put = json(&["publish", KEY, ADA, "--connect", &address]);
     let seen = spaces();
     assert_eq!((seen.len(), &seen[0]["writer"]), (1, &put["writer"]));
-    json(&["put", KEY, BOB, "--connect", &address]);
+    json(&["publish", KEY, BOB, "--connect", &address]);
     assert_eq!(spaces().len(), 2);
 }

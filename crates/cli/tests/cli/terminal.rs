@@ -52,7 +52,7 @@ fn get(address: &str) -> Command {
 #[test]
 fn a_terminal_gets_a_table_in_colour_unless_no_color_is_set() {
     let (_node, address) = start_node(&[], &[]);
-    json(&["put", KEY, r#"{"name": "ada"}"#, "--connect", &address]);
+    json(&["publish", KEY, r#"{"name": "ada"}"#, "--connect", &address]);
 
     let shown = on_a_terminal(get(&address));
     assert!(shown.contains("─") && shown.contains("expires in"), "a table: {shown}");

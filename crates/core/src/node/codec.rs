@@ -13,63 +13,12 @@ use prost::{
     encoding::{self, WireType},
 };
 
-use super::{Dict, Float, Kind, Node, Opaque, Predicate};
+use super::{Dict, DocumentLimits, Float, Kind, Node, NodeError, Opaque, Predicate};
 use crate::{
     proto::smart_record::{self as proto, node::Kind as Wire},
     protobuf::ProtobufError,
     time::Timestamp,
 };
-
-/// Limits on the structure of a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DocumentLimits {
-    /// The maximum number of nodes on a path from the root to a leaf, both included.
-    pub depth: usize,
-    /// The maximum total number of nodes: the root, keys, values and elements.
-    pub nodes: usize,
-}
-
-impl Default for DocumentLimits {
-    /// 16 levels and 1,024 nodes. A 2 KiB update seldom needs a tenth of either. Both bound the
-    /// work to read one update.
-    fn default() -> Self {
-        Self { depth: 16, nodes: 1_024 }
-    }
-}
-
-/// Why bytes are not a document.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// The bytes are not the expected protobuf message.
-    #[error("not a protobuf message of a node: {0}")]
-    Protobuf(#[from] ProtobufError),
-    /// A node has neither a known kind nor an unknown one.
-    #[error("a node without a kind")]
-    MissingKind,
-    /// A Float is NaN, which has no order.
-    #[error("a Float that is not a number")]
-    NotANumber,
-    /// The bytes of a Link are not a CID.
-    #[error("a Link that is not a CID")]
-    InvalidLink,
-    /// The encoding is not canonical: wrong order, a duplicate, a padded number, an unknown field
-    /// or a lifetime in a key.
-    #[error("not the canonical encoding")]
-    NotCanonical,
-    /// The tree is deeper than [`DocumentLimits::depth`].
-    #[error("deeper than {max} nodes")]
-    TooDeep {
-        /// The limit.
-        max: usize,
-    },
-    /// The tree has more nodes than [`DocumentLimits::nodes`].
-    #[error("more than {max} nodes")]
-    TooManyNodes {
-        /// The limit.
-        max: usize,
-    },
-}
 
 /// Encodes a document canonically.
 pub fn encode(document: &Dict) -> Vec<u8> {
@@ -166,6 +115,12 @@ fn dict_to_wire(dict: &Dict) -> proto::Dict {
     proto::Dict { pairs }
 }
 
+/// The CID in these bytes, if they are its only form. The decoder of `cid` ignores trailing bytes
+/// and the excess bits of a varint of more than 64 bits.
+fn link(bytes: &[u8]) -> Option<Cid> {
+    Cid::try_from(bytes).ok().filter(|cid| cid.to_bytes() == bytes)
+}
+
 struct Decoder {
     limits: DocumentLimits,
     nodes_left: usize,
@@ -192,9 +147,7 @@ impl Decoder {
             Some(Wire::Float(v)) => Kind::Float(Float::new(v).ok_or(NodeError::NotANumber)?),
             Some(Wire::String(v)) => Kind::String(v),
             Some(Wire::Bytes(v)) => Kind::Bytes(v.into()),
-            Some(Wire::Link(v)) => {
-                Kind::Link(Cid::try_from(&v[..]).map_err(|_| NodeError::InvalidLink)?)
-            }
+            Some(Wire::Link(v)) => Kind::Link(link(&v).ok_or(NodeError::InvalidLink)?),
             Some(Wire::Set(v)) => Kind::Set(self.elements(v.elements, depth_left)?),
             Some(Wire::Dict(v)) => Kind::Dict(self.dict(v.pairs, depth_left)?),
             Some(Wire::Predicate(v)) => Kind::Predicate(Predicate {

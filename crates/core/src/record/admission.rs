@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fmt};
 use libp2p_identity::PeerId;
 
 use super::writer::Writer;
-use crate::key::RecordKey;
+use crate::{key::RecordKey, peer::peer_id_from_text};
 
 /// Decides who may write under a key.
 ///
@@ -84,7 +84,8 @@ impl Admission for AllowList {
 }
 
 /// Lets only the peer named in a key `/namespace/<peer id>` or `/namespace/<peer id>/…` write
-/// there. No peer may write under any other key. The peer id is in base58, its usual form.
+/// there. No peer may write under any other key. The peer id is in base58; the CID forms name no
+/// owner.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyOwner;
 
@@ -94,7 +95,7 @@ impl KeyOwner {
             .split(|b| *b == b'/')
             .next()
             .and_then(|segment| std::str::from_utf8(segment).ok())
-            .and_then(|segment| segment.parse::<PeerId>().ok())
+            .and_then(peer_id_from_text)
             .ok_or(PolicyRefusal::NoOwner)
     }
 }
@@ -136,7 +137,9 @@ mod tests {
                 ));
             }
         }
-        for key in ["/sr/lobby", "/sr/", "lobby", ""] {
+        // A CID of a peer id, and a peer id in a longer form, name no owner.
+        let cid = "/sr/bafzaajaiaejcbcui4poxicprsx6vfwznhs5f24wkm4e36hmucin7g5eiag2a6324";
+        for key in ["/sr/lobby", "/sr/", "lobby", "", cid, "/sr/YsBk4NnmM7MsWK9/a"] {
             let key = RecordKey::new(key);
             assert_eq!(KeyOwner.admit(&key, &owner), Err(PolicyRefusal::NoOwner));
             assert_eq!(KeyOwner.check_key(&key), Err(PolicyRefusal::NoOwner));

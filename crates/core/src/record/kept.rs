@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::{Limit, LimitExceeded, SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind};
+use super::{SignError, SignedUpdate, SpaceSigner, UpdateError, UpdateKind, ZeroLifetime};
 use crate::{
     node::{Dict, Kind, Node, Predicate, Set, merge_documents, resolve_document, visible_document},
     time::Timestamp,
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// let (key, minute) = ("/sr/rooms/lobby".into(), Duration::from_secs(60));
 /// let mut signer = SpaceSigner::new(key, Keypair::generate_ed25519(), Limits::default());
-/// let kept = KeptDocument::new([("name", "ada")].into_iter().collect(), 10 * minute);
+/// let kept = KeptDocument::new([("name", "ada")].into_iter().collect(), 10 * minute)?;
 /// let now = Timestamp::from_millis(1_700_000_000_000);
 /// kept.sign(&mut signer, now)?;
 ///
@@ -49,8 +49,12 @@ pub struct KeptDocument {
 
 impl KeptDocument {
     /// A kept document that expires `ttl` after it is signed.
-    pub const fn new(document: Dict, ttl: Duration) -> Self {
-        Self { document, ttl }
+    ///
+    /// # Errors
+    /// [`ZeroLifetime`] if `ttl` is less than a millisecond.
+    pub fn new(document: Dict, ttl: Duration) -> Result<Self, ZeroLifetime> {
+        ZeroLifetime::check(ttl)?;
+        Ok(Self { document, ttl })
     }
 
     /// The lifetime from signing.
@@ -98,7 +102,7 @@ impl KeptDocument {
     /// lifetimes. This takes one update, or several if the content does not fit into one. Returns
     /// the last update.
     ///
-    /// If the space has no room for its whole content again, it merges only the kept documents into
+    /// If the space has no room for its whole content again, it only merges the kept documents into
     /// the space.
     ///
     /// # Errors
@@ -112,7 +116,7 @@ impl KeptDocument {
         let said = signer.space().view(now).map(|view| (view.document, view.expires_at));
         match replace(signer, said.into_iter().chain(resolved(kept.clone(), now)), now) {
             Err(SignError::Update(UpdateError::Limit(_))) => {
-                sign_all(signer, UpdateKind::Merge, resolved(kept, now), now)
+                signer.sign_all(UpdateKind::Merge, resolved(kept, now), now)
             }
             signed => signed,
         }
@@ -160,114 +164,9 @@ fn replace(
 ) -> Result<SignedUpdate, SignError> {
     let mut documents = documents.peekable();
     match documents.peek() {
-        Some(_) => sign_all(signer, UpdateKind::Replace, documents, now),
+        Some(_) => signer.sign_all(UpdateKind::Replace, documents, now),
         None => signer.withdraw(now),
     }
-}
-
-/// Merges these resolved documents and signs them in as few updates as possible. Returns the last
-/// update.
-fn sign_all(
-    signer: &mut SpaceSigner,
-    kind: UpdateKind,
-    documents: impl Iterator<Item = (Dict, Timestamp)>,
-    now: Timestamp,
-) -> Result<SignedUpdate, SignError> {
-    let all = documents
-        .reduce(|(all, ends_at), (more, until)| (merge_documents(all, more), ends_at.max(until)));
-    let (document, ends_at) = all.unwrap_or_default();
-    let document = inheriting(document, ends_at);
-    let mut attempt = signer.clone();
-    let (last, parts) = sign_parts(&mut attempt, kind, document, now, ends_at)?;
-    if kind == UpdateKind::Replace && attempt.space().updates().len() < parts {
-        let limits = signer.limits();
-        let bytes = parts.saturating_mul(limits.update_bytes());
-        let exceeded = LimitExceeded::new(Limit::SPACE_BYTES, bytes, limits.space_bytes());
-        return Err(UpdateError::from(exceeded).into());
-    }
-    *signer = attempt;
-    Ok(last)
-}
-
-/// Signs a document in one update, or in several if it is too large. Returns the last update and
-/// their number.
-fn sign_parts(
-    signer: &mut SpaceSigner,
-    kind: UpdateKind,
-    document: Dict,
-    now: Timestamp,
-    ends_at: Timestamp,
-) -> Result<(SignedUpdate, usize), SignError> {
-    let ttl = ends_at.saturating_since(now);
-    let signed = match kind {
-        UpdateKind::Merge => signer.merge(document.clone(), now, ttl),
-        UpdateKind::Replace => signer.replace(document.clone(), now, ttl),
-    };
-    match signed {
-        Err(SignError::Update(UpdateError::Limit(exceeded)))
-            if [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit) =>
-        {
-            let Some((first, second)) = halves(document) else {
-                return Err(UpdateError::from(exceeded).into());
-            };
-            let (_, some) = sign_parts(signer, kind, first, now, ends_at)?;
-            let (last, more) = sign_parts(signer, UpdateKind::Merge, second, now, ends_at)?;
-            Ok((last, some.saturating_add(more)))
-        }
-        signed => Ok((signed?, 1)),
-    }
-}
-
-/// Splits a document into two that merge into it; `None` if it cannot be split.
-fn halves(document: Dict) -> Option<(Dict, Dict)> {
-    let half = document.len() / 2;
-    let mut pairs = document.into_iter();
-    if half > 0 {
-        let first = pairs.by_ref().take(half).collect();
-        return Some((first, pairs.collect()));
-    }
-    let (key, node) = pairs.next()?;
-    let (first, second) = node_halves(node)?;
-    Some((Dict::from([(key.clone(), first)]), Dict::from([(key, second)])))
-}
-
-/// Splits a node into two that merge into it; `None` if its kind does not merge.
-fn node_halves(node: Node) -> Option<(Node, Node)> {
-    let (first, second) = match node.kind {
-        Kind::Dict(dict) => {
-            let (first, second) = halves(dict)?;
-            (first.into(), second.into())
-        }
-        Kind::Set(set) => {
-            let (first, second) = set_halves(set)?;
-            (first.into(), second.into())
-        }
-        Kind::Predicate(Predicate { tag, positional, named }) => {
-            let (first, second) = if named.is_empty() {
-                let (first, second) = set_halves(positional)?;
-                ((first, named.clone()), (second, named))
-            } else if positional.is_empty() {
-                let (first, second) = halves(named)?;
-                ((positional.clone(), first), (positional, second))
-            } else {
-                ((positional, Dict::new()), (Set::new(), named))
-            };
-            let with = |(positional, named)| {
-                Kind::Predicate(Predicate { tag: tag.clone(), positional, named })
-            };
-            (with(first), with(second))
-        }
-        _ => return None,
-    };
-    let within = |kind| Node { kind, expires_at: node.expires_at };
-    Some((within(first), within(second)))
-}
-
-fn set_halves(set: Set) -> Option<(Set, Set)> {
-    let half = set.len() / 2;
-    let mut elements = set.into_iter();
-    let first: Set = elements.by_ref().take(half).collect();
-    (!first.is_empty()).then(|| (first, elements.collect()))
 }
 
 /// A document without the content that `said` has in the same positions.
@@ -339,32 +238,25 @@ fn node_without(node: Node, newer: &Node) -> Option<Node> {
     Some(Node { kind, expires_at: node.expires_at })
 }
 
-/// A resolved document without the lifetimes that its nodes inherit.
-fn inheriting(document: Dict, parent: Timestamp) -> Dict {
-    document.filter_map(|node| Some(node_inheriting(node, parent)))
-}
-
-fn node_inheriting(node: Node, parent: Timestamp) -> Node {
-    let at = node.expires_at.unwrap_or(parent);
-    let kind = node.kind.filter_map(|child| Some(node_inheriting(child, at)));
-    Node { kind, expires_at: node.expires_at.filter(|at| *at != parent) }
-}
-
 #[cfg(test)]
 mod tests {
     use libp2p_identity::Keypair;
 
     use super::{
-        super::{Limits, SmartRecord, Space},
+        super::{Limit, Limits, SmartRecord, Space},
         *,
     };
-    use crate::node::List;
+    use crate::{node::List, validator::Fault};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn document(json: &str) -> Dict {
         json.parse().unwrap()
+    }
+
+    fn kept_for(document: Dict, ttl: Duration) -> KeptDocument {
+        KeptDocument::new(document, ttl).unwrap()
     }
 
     fn signer() -> SpaceSigner {
@@ -381,7 +273,7 @@ mod tests {
         signer.merge(document(long), NOW, 10 * MINUTE).unwrap();
         let short = document(r#"{"short": 1, "set": {"/": {"set": [2]}}}"#);
         signer.merge(short, NOW, 3 * MINUTE).unwrap();
-        let kept = KeptDocument::new(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
+        let kept = kept_for(document(r#"{"long": {"c": 2}, "kept": "x"}"#), 4 * MINUTE);
         kept.sign(&mut signer, NOW).unwrap();
         let before = signer.space().clone();
         let later = NOW.saturating_add(2 * MINUTE);
@@ -412,7 +304,7 @@ mod tests {
         };
         let kept = document(1, r#""x": 1, "y": 2"#, 1, r#", "list": [1, 2], "other": [1]"#);
         let newer = document(2, r#""x": 3"#, 2, r#", "list": [1, 2], "new": 1"#);
-        let left = KeptDocument::new(kept, MINUTE).without(&newer).unwrap();
+        let left = kept_for(kept, MINUTE).without(&newer).unwrap();
         let expected = Dict::from([
             ("b", Node::from(Dict::from([("y", 2)]))),
             ("set", Set::from([1]).into()),
@@ -431,7 +323,7 @@ mod tests {
             let nested = [("nested", large)].into_iter().collect();
             signer.merge(nested, NOW, 10 * MINUTE).unwrap();
         }
-        let kept = KeptDocument::new(document(r#"{"kept": 1}"#), 4 * MINUTE);
+        let kept = kept_for(document(r#"{"kept": 1}"#), 4 * MINUTE);
         let said = signer.space().view(NOW).unwrap().document;
         for _ in 0..20 {
             KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
@@ -472,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_space_has_no_room_for_once_more_is_kept_all_the_same() {
+    fn what_the_space_has_no_room_for_is_refused_and_drops_nothing() {
         let mut signer = signer();
         let large = |name: &str, len| Dict::from([(name.to_owned(), "x".repeat(len))]);
         signer.replace(large("a", 1_980), NOW, 10 * MINUTE).unwrap();
@@ -480,16 +372,48 @@ mod tests {
             signer.merge(large(name, 1_980), NOW, 10 * MINUTE).unwrap();
         }
         assert_eq!(signer.space().view(NOW).unwrap().document.len(), 5);
-        let kept = KeptDocument::new(large("kept", 500), 4 * MINUTE);
-        // Withdrawing one would drop the other published content.
+        let kept = kept_for(large("kept", 500), 4 * MINUTE);
+        let other = kept_for(large("other", 1), MINUTE);
         let before = signer.record(NOW);
-        let refused = KeptDocument::new(large("other", 1), MINUTE);
-        let refused = refused.withdraw([&kept], &mut signer, NOW).unwrap_err();
-        assert!(refused.to_string().contains("the space"), "{refused}");
-        assert_eq!(signer.record(NOW), before, "it leaves no trace");
-        let renewed = KeptDocument::renew([&kept], &mut signer, NOW).unwrap();
-        assert_eq!(renewed.kind(), UpdateKind::Merge);
-        assert!(signer.space().view(NOW).unwrap().document.get("kept").is_some());
+        let refused = [
+            kept.sign(&mut signer, NOW),
+            KeptDocument::renew([&kept], &mut signer, NOW),
+            other.withdraw([&kept], &mut signer, NOW),
+            signer.merge(large("f", 500), NOW, MINUTE),
+        ];
+        for refused in refused {
+            let Err(SignError::Update(UpdateError::Limit(exceeded))) = refused else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(exceeded.limit, Limit::SPACE_BYTES);
+            assert!(exceeded.got.unwrap() > exceeded.max);
+            assert_eq!(signer.record(NOW), before, "it leaves no trace");
+        }
+        // Later there is room.
+        let later = NOW.saturating_add(10 * MINUTE);
+        kept.sign(&mut signer, later).unwrap();
+        assert_eq!(signer.space().view(later).unwrap().document, large_of(&kept, later));
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_is_one_error_at_every_door() {
+        let mut signer = signer();
+        for ttl in [Duration::ZERO, Duration::from_micros(999)] {
+            assert_eq!(KeptDocument::new(document("{}"), ttl), Err(ZeroLifetime));
+            let merged = signer.merge(document(r#"{"a": 1}"#), NOW, ttl);
+            let replaced = signer.replace(document(r#"{"a": 1}"#), NOW, ttl);
+            for refused in [merged, replaced] {
+                let error = refused.unwrap_err();
+                assert_eq!(error, ZeroLifetime.into());
+                assert_eq!(error.to_string(), ZeroLifetime.to_string());
+                assert_eq!(error.fault(), Fault::Caller);
+            }
+        }
+        assert_eq!(signer.space().updates().len(), 0);
+    }
+
+    fn large_of(kept: &KeptDocument, now: Timestamp) -> Dict {
+        resolve_document(kept.document.clone(), now.saturating_add(kept.ttl))
     }
 
     #[test]
@@ -498,9 +422,8 @@ mod tests {
         signer
             .merge(document(r#"{"published": "x", "set": {"/": {"set": [1]}}}"#), NOW, 10 * MINUTE)
             .unwrap();
-        let other = KeptDocument::new(document(r#"{"name": "y"}"#), 2 * MINUTE);
-        let mut kept =
-            KeptDocument::new(document(r#"{"map": "z", "set": {"/": {"set": [2]}}}"#), MINUTE);
+        let other = kept_for(document(r#"{"name": "y"}"#), 2 * MINUTE);
+        let mut kept = kept_for(document(r#"{"map": "z", "set": {"/": {"set": [2]}}}"#), MINUTE);
         let mut longest = 0;
         for n in 0..300 {
             let now = NOW.saturating_add(n * Duration::from_secs(1));
@@ -526,13 +449,13 @@ mod tests {
         let published = r#"{"dict": {"a": 1, "b": 1}, "set": {"/": {"set": [1]}}, "list": [1, 2]}"#;
         signer.merge(document(published), NOW, 9 * MINUTE).unwrap();
         let other = r#"{"dict": {"c": 1}, "set": {"/": {"set": [2]}}}"#;
-        let other = KeptDocument::new(document(other), 2 * MINUTE);
+        let other = kept_for(document(other), 2 * MINUTE);
         let kept = r#"{"dict": {"b": 2, "d": 1}, "set": {"/": {"set": [2, {"in": [3]}]}},
             "only": {"x": 1}, "over": 1, "list": [1, 2, 3], "newer": [1, 1]}"#;
         let mut kept = document(kept);
         let short = Node::from(4).expires_at(NOW.saturating_add(MINUTE / 4));
         kept.insert("short", List::from([short, 5.into()]));
-        let kept = KeptDocument::new(kept, MINUTE);
+        let kept = kept_for(kept, MINUTE);
         KeptDocument::renew([&other, &kept], &mut signer, NOW).unwrap();
         signer.merge(document(r#"{"over": 2, "newer": [1]}"#), NOW, 9 * MINUTE).unwrap();
         // A part of the kept document has expired by then.
@@ -546,7 +469,7 @@ mod tests {
         assert_eq!(said, left.to_json());
         // A space without other content is withdrawn.
         let mut alone = super::tests::signer();
-        let kept = KeptDocument::new(document(r#"{"a": 1}"#), MINUTE);
+        let kept = kept_for(document(r#"{"a": 1}"#), MINUTE);
         kept.sign(&mut alone, NOW).unwrap();
         let withdrawn = kept.withdraw([], &mut alone, NOW).unwrap();
         assert_eq!(alone.space().view(NOW), None);

@@ -99,7 +99,12 @@ pub const DEFAULT_KEY_BYTES: usize = 256;
 
 /// A size that exceeds its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{limit} is {}more than {max}", match got { Some(n) => format!("{n}, "), None => String::new() })]
+#[error(
+    "{} is {}more than the limit of {max} {}",
+    limit.what,
+    got.map(|got| format!("{got} {}, ", limit.unit)).unwrap_or_default(),
+    limit.unit
+)]
 pub struct LimitExceeded {
     /// The limit that was exceeded.
     pub limit: Limit,
@@ -125,6 +130,21 @@ impl LimitExceeded {
     }
 }
 
+/// A lifetime of zero. Instants are milliseconds, so a lifetime below one is zero too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lifetime is zero: it must be at least 1 ms")]
+pub struct ZeroLifetime;
+
+impl ZeroLifetime {
+    /// Checks a lifetime.
+    ///
+    /// # Errors
+    /// [`ZeroLifetime`] if `ttl` is less than a millisecond.
+    pub const fn check(ttl: Duration) -> Result<(), Self> {
+        if ttl.as_millis() == 0 { Err(Self) } else { Ok(()) }
+    }
+}
+
 /// The name and unit of a limit.
 ///
 /// The constants here are for smart records and for limits that all formats share. The limits of a
@@ -137,7 +157,7 @@ impl LimitExceeded {
 ///
 /// let refused = WORDS.check(300, 250).unwrap_err();
 /// assert_eq!(refused, LimitExceeded { limit: WORDS, got: Some(300), max: 250 });
-/// assert_eq!(refused.to_string(), "the note (words) is 300, more than 250");
+/// assert_eq!(refused.to_string(), "the note is 300 words, more than the limit of 250 words");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Limit {
@@ -172,6 +192,8 @@ impl Limit {
     pub const DOCUMENT_NODES: Self = Self::new("the document", "nodes");
     /// The bytes of the updates of a space.
     pub const SPACE_BYTES: Self = Self::new("the space", "bytes");
+    /// The updates of a space.
+    pub const UPDATES_PER_SPACE: Self = Self::new("the space", "updates");
     /// The spaces of a record.
     pub const SPACES_PER_RECORD: Self = Self::new("the record", "spaces");
 

@@ -1,7 +1,8 @@
 //! Signer of updates: sets `seq` and `retain_until` correctly.
 //!
 //! **Invariants.** `seq` grows with every update. `retain_until` never decreases, so an update
-//! outlives everything that it hides, and withdrawn content does not come back.
+//! outlives everything that it hides, and withdrawn content does not come back. No update drops
+//! content to make room: the space is compacted, or the update is refused.
 //!
 //! **Spec.** `docs/design.md`, sections "Update" and "Signing".
 
@@ -13,13 +14,18 @@ use super::{
     SmartRecord,
     extensions::Extensions,
     history::SigningHistory,
-    limits::Limits,
+    limits::{Limit, Limits, ZeroLifetime},
+    parts::{halves, inheriting},
     seq::Seq,
     space::Space,
     update::{SignError, SignedUpdate, Update, UpdateError, UpdateKind},
     writer::Writer,
 };
-use crate::{key::RecordKey, node::Dict, time::Timestamp};
+use crate::{
+    key::RecordKey,
+    node::{Dict, merge_documents, resolve_document, visible_document},
+    time::Timestamp,
+};
 
 /// Signs the updates of one writer under one key.
 ///
@@ -72,11 +78,6 @@ impl SpaceSigner {
     /// The key of the record.
     pub const fn key(&self) -> &RecordKey {
         &self.key
-    }
-
-    /// The limits of the replicas.
-    pub(super) const fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     /// The writer of the space.
@@ -149,17 +150,33 @@ impl SpaceSigner {
     /// Signs an update that merges `document` into the space. Its nodes expire `ttl` after `now`,
     /// or earlier if they have an earlier time of their own.
     ///
+    /// If the space has no room for one more update, the space is compacted: replaced with its
+    /// content and `document`, in as few updates as possible. Returns the last of them.
+    ///
     /// # Errors
-    /// [`SignError`] if replicas would refuse the update (too large, `ttl` zero or too long) or the
-    /// key cannot sign. [`Limit::CLOCK_SKEW`](super::Limit::CLOCK_SKEW) if the signer [is
-    /// ahead](Self::is_ahead) of `now`.
+    /// [`SignError`] if replicas would refuse the update (too large, `ttl` too long), `ttl` is zero
+    /// ([`ZeroLifetime`]), or the key cannot sign. [`Limit::CLOCK_SKEW`] if the signer [is
+    /// ahead](Self::is_ahead) of `now`. [`Limit::SPACE_BYTES`] or [`Limit::UPDATES_PER_SPACE`] if
+    /// the space has no room for its content and `document`. On an error the signer is unchanged:
+    /// no content is ever dropped to make room.
     pub fn merge(
         &mut self,
         document: Dict,
         now: Timestamp,
         ttl: Duration,
     ) -> Result<SignedUpdate, SignError> {
-        self.update(UpdateKind::Merge, document, now, now.saturating_add(ttl))
+        let expires_at = now.saturating_add(ttl);
+        match self.update(UpdateKind::Merge, document.clone(), now, expires_at) {
+            Err(SignError::Update(UpdateError::Limit(exceeded)))
+                if [Limit::SPACE_BYTES, Limit::UPDATES_PER_SPACE].contains(&exceeded.limit) =>
+            {
+                let content = self.space.view(now).map(|view| (view.document, view.expires_at));
+                let document = resolve_document(visible_document(document, now), expires_at);
+                let all = content.into_iter().chain([(document, expires_at)]);
+                self.sign_all(UpdateKind::Replace, all, now)
+            }
+            signed => signed,
+        }
     }
 
     /// Signs an update that replaces the whole content of the space with `document`.
@@ -197,14 +214,55 @@ impl SpaceSigner {
         expires_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         if expires_at <= now {
-            return Err(UpdateError::Expired { retain_until: expires_at }.into());
+            return Err(ZeroLifetime.into());
         }
         self.sign(kind, document, now, expires_at, |history, seq| {
             history.retain_until(seq).max(expires_at)
         })
     }
 
-    /// Signs an update that is retained until `retain_until`.
+    /// Merges these resolved documents and signs them in as few updates as possible. Returns the
+    /// last update. On an error the signer is unchanged.
+    pub(super) fn sign_all(
+        &mut self,
+        kind: UpdateKind,
+        documents: impl Iterator<Item = (Dict, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        let all = documents.reduce(|(all, ends_at), (more, until)| {
+            (merge_documents(all, more), ends_at.max(until))
+        });
+        let (document, ends_at) = all.unwrap_or_default();
+        let mut attempt = self.clone();
+        let last = attempt.sign_parts(kind, inheriting(document, ends_at), now, ends_at)?;
+        *self = attempt;
+        Ok(last)
+    }
+
+    /// Signs a document in one update, or in several if it is too large. Returns the last update.
+    fn sign_parts(
+        &mut self,
+        kind: UpdateKind,
+        document: Dict,
+        now: Timestamp,
+        ends_at: Timestamp,
+    ) -> Result<SignedUpdate, SignError> {
+        match self.update(kind, document.clone(), now, ends_at) {
+            Err(SignError::Update(UpdateError::Limit(exceeded)))
+                if [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit) =>
+            {
+                let Some((first, second)) = halves(document) else {
+                    return Err(UpdateError::from(exceeded).into());
+                };
+                self.sign_parts(kind, first, now, ends_at)?;
+                self.sign_parts(UpdateKind::Merge, second, now, ends_at)
+            }
+            signed => signed,
+        }
+    }
+
+    /// Signs an update that is retained until `retain_until`. Refuses one for which replicas would
+    /// drop another one.
     fn sign(
         &mut self,
         kind: UpdateKind,
@@ -218,10 +276,12 @@ impl SpaceSigner {
         let extensions = Extensions::new();
         let update = Update { seq, expires_at, retain_until, kind, document, extensions };
         let signed = update.sign(&self.key, &self.keypair, &self.limits)?;
+        let mut space = self.space.clone();
+        space.collect(now);
+        space.insert(signed.clone());
+        space.check(&self.limits).map_err(UpdateError::from)?;
+        self.space = space;
         self.history.signed(seq, retain_until);
-        self.space.collect(now);
-        self.space.insert(signed.clone());
-        self.space.truncate(&self.limits);
         Ok(signed)
     }
 }
@@ -234,10 +294,7 @@ fn learn(history: &mut SigningHistory, space: &Space) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{Limit, LimitExceeded},
-        *,
-    };
+    use super::{super::LimitExceeded, *};
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -267,6 +324,81 @@ mod tests {
         assert_eq!(short.retain_until(), long.retain_until());
         assert_eq!(signer.record(now).spaces().next().unwrap().1.updates().len(), 2);
         assert_eq!(signer.record(now.saturating_add(HOUR)).spaces().len(), 0);
+    }
+
+    #[test]
+    fn a_full_space_is_compacted_and_keeps_all_of_its_content() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let keypair = Keypair::generate_ed25519();
+        let (mut signer, minute) = (signer(&keypair), Duration::from_secs(60));
+        let wide = Limits::default().with_updates_per_space(1_000).with_space_bytes(1 << 20);
+        let mut unbounded = SpaceSigner::new("/sr/a".into(), keypair, wide);
+        let mut compacted = 0;
+        for n in 0..70_u32 {
+            let at = now.saturating_add(n * Duration::from_secs(5));
+            let text = "x".repeat(usize::try_from(n % 7).unwrap() * 80);
+            let document: Dict = format!(
+                r#"{{"n": {n}, "k{}": "{text}", "d": {{"k{}": {n}}}, "s": {{"/": {{"set": [{}]}}}}}}"#,
+                n % 5, n % 9, n % 30,
+            )
+            .parse()
+            .unwrap();
+            let ttl = minute * (1 + n % 10);
+            let before = signer.space().updates().len();
+            signer.merge(document.clone(), at, ttl).unwrap();
+            unbounded.merge(document, at, ttl).unwrap();
+            compacted += u32::from(signer.space().updates().len() <= before);
+            for later in [0, 100] {
+                let later = at.saturating_add(Duration::from_secs(later));
+                let said = |signer: &SpaceSigner| {
+                    signer.space().view(later).map(|view| (view.document, view.expires_at))
+                };
+                assert_eq!(said(&signer), said(&unbounded), "{n}");
+            }
+        }
+        assert!((1..35).contains(&compacted), "{compacted}");
+        let mut all = signer.space().clone();
+        assert_eq!(all.truncate(&Limits::default()), 0);
+    }
+
+    #[test]
+    fn content_that_does_not_fit_is_refused_and_drops_nothing() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let large = |name: usize| Dict::from([(name.to_string(), "x".repeat(1_900))]);
+        let mut signer = signer(&Keypair::generate_ed25519());
+        let mut taken = 0;
+        let refused = loop {
+            match signer.merge(large(taken), now, HOUR) {
+                Ok(_) => taken += 1,
+                Err(error) => break error,
+            }
+        };
+        let SignError::Update(UpdateError::Limit(exceeded)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((exceeded.limit, exceeded.max), (Limit::SPACE_BYTES, 8 * 1_024));
+        assert!(exceeded.got.unwrap() > exceeded.max);
+        let said = |signer: &SpaceSigner| signer.space().view(now).unwrap().document.len();
+        assert_eq!((taken, said(&signer)), (5, 5));
+        // Content in the place of other content fits, and so does less.
+        signer.merge(large(0), now, HOUR).unwrap();
+        assert_eq!(said(&signer), 5);
+        signer.replace(large(9), now, HOUR).unwrap();
+        assert_eq!(said(&signer), 1);
+        // The number of updates alone is no hindrance, as they are compacted.
+        let few = Limits::default().with_updates_per_space(1).with_update_bytes(100);
+        let mut signer = SpaceSigner::new("/sr/a".into(), Keypair::generate_ed25519(), few);
+        let small = |name: usize| Dict::from([(name.to_string(), "x".repeat(40))]);
+        signer.merge(small(0), now, HOUR).unwrap();
+        signer.merge(small(1), now, HOUR).unwrap();
+        assert_eq!((said(&signer), signer.space().updates().len()), (2, 2));
+        let refused = signer.merge(small(2), now, HOUR);
+        assert!(
+            matches!(&refused, Err(SignError::Update(UpdateError::Limit(it))) if
+                *it == LimitExceeded::new(Limit::UPDATES_PER_SPACE, 2, 1)),
+            "{refused:?}"
+        );
+        assert_eq!(said(&signer), 2);
     }
 
     #[test]
@@ -446,7 +578,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut signer = signer(&Keypair::generate_ed25519());
         let none = signer.merge(says("1"), now, Duration::ZERO);
-        assert!(matches!(none, Err(SignError::Update(UpdateError::Expired { .. }))));
+        assert_eq!(none, Err(ZeroLifetime.into()));
         let long = signer.merge(says("1"), now, 49 * HOUR);
         assert!(matches!(long, Err(SignError::Update(UpdateError::Limit(_)))));
         let large = signer.merge(says(&"x".repeat(2_048)), now, HOUR);

@@ -6,11 +6,13 @@
 //!
 //! **Spec.** `docs/design.md`, sections "Update", "Join" and "View".
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    limits::Limits,
+    limits::{Limit, LimitExceeded, Limits},
     seq::Position,
     update::{SignedUpdate, UpdateError, UpdateKind},
     view::SpaceView,
@@ -146,6 +148,29 @@ impl Space {
     /// Whether an update stays depends only on newer updates that stay, so truncating before or
     /// after a join gives the same result. See [`Limits::space_bytes`].
     pub fn truncate(&mut self, limits: &Limits) -> usize {
+        let surplus = self.surplus(limits);
+        let count = surplus.len();
+        self.updates.drain(surplus);
+        count
+    }
+
+    /// Checks that no update exceeds `limits`, so that [`truncate`](Self::truncate) drops none.
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
+        let surplus = self.surplus(limits);
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        // The newest replace always stays and takes no room.
+        let rest = self.updates.get(surplus.start..).unwrap_or_default();
+        Limit::UPDATES_PER_SPACE.check(rest.len(), limits.updates_per_space())?;
+        // An update stays while the newer ones leave more room than the largest update takes.
+        let newer = rest.iter().skip(1).map(|update| update.as_bytes().len());
+        let bytes = newer.fold(limits.update_bytes(), usize::saturating_add);
+        Err(LimitExceeded::new(Limit::SPACE_BYTES, bytes.saturating_add(1), limits.space_bytes()))
+    }
+
+    /// The updates that exceed `limits`.
+    fn surplus(&self, limits: &Limits) -> Range<usize> {
         let (mut count, mut bytes) = (0_usize, 0_usize);
         for update in self.updates.iter().rev() {
             if !stays(count, bytes, limits) {
@@ -154,10 +179,8 @@ impl Space {
             count = count.saturating_add(1);
             bytes = bytes.saturating_add(update.as_bytes().len());
         }
-        let surplus = self.updates.len().saturating_sub(count);
-        let from = usize::from(self.replaced_before().is_some()).min(surplus);
-        self.updates.drain(from..surplus);
-        surplus.saturating_sub(from)
+        let end = self.updates.len().saturating_sub(count);
+        usize::from(self.replaced_before().is_some()).min(end)..end
     }
 
     /// Drops the updates whose `retain_until` is at or before `now`. Returns their number. No view

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     extensions::{ExtensionError, Extensions},
-    limits::{Limit, LimitExceeded, Limits},
+    limits::{Limit, LimitExceeded, Limits, ZeroLifetime},
     seq::{Position, Seq},
     writer::{BadSignature, Writer, check_signature_len, signed_bytes},
 };
@@ -130,6 +130,9 @@ pub enum SignError {
     /// Replicas would refuse the update.
     #[error(transparent)]
     Update(#[from] UpdateError),
+    /// The lifetime is zero.
+    #[error(transparent)]
+    ZeroLifetime(#[from] ZeroLifetime),
     /// The key cannot sign.
     #[error("the key cannot sign: {0}")]
     Key(String),

@@ -124,9 +124,8 @@ impl SignError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Update(UpdateError::Limit(_)) => Fault::LimitExceeded,
-            Self::Update(UpdateError::Expired { .. }) => Fault::Expired,
             Self::Update(_) => Fault::Malformed,
-            Self::Key(_) => Fault::Caller,
+            Self::ZeroLifetime(_) | Self::Key(_) => Fault::Caller,
         }
     }
 }

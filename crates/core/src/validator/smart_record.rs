@@ -149,6 +149,9 @@ impl MergedSpace {
 
 impl SpaceRules {
     /// Rules with these limits and this write policy.
+    ///
+    /// The policy sees the key and the writer only, so it cannot depend on what is written, on the
+    /// time, or on what is stored. A program that wants to check content does so when it reads.
     pub fn new(limits: Limits, admission: impl Admission) -> Self {
         Self { limits, admission: Arc::new(admission) }
     }

@@ -32,10 +32,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Ipld, IprsError> {
     if depth(&data) > MAX_DEPTH {
         return Err(IprsError::Cbor(format!("nested more than {MAX_DEPTH} deep")));
     }
-    // The codec is strict already. This check keeps replicas in agreement if another version of it
-    // is less strict.
+    // The codec is strict, except that it accepts other forms of CIDs. This check also keeps
+    // replicas in agreement if another version of it is less strict.
     if encode(&data)? != bytes {
-        return Err(IprsError::NotCanonical);
+        return Err(IprsError::Cbor("not the canonical encoding".to_owned()));
     }
     Ok(data)
 }

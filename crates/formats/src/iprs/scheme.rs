@@ -163,7 +163,10 @@ pub(crate) fn scheme_of(bytes: &[u8]) -> Result<Cid, IprsError> {
     // A binary CID starts with its version, 1. A record in DAG-CBOR is a map, which starts with a
     // greater byte.
     if bytes.first() == Some(&1) {
-        return Cid::read_bytes(bytes).map_err(|_| IprsError::Expected("the CID of a scheme"));
+        return Cid::read_bytes(bytes)
+            .ok()
+            .filter(|cid| bytes.starts_with(&cid.to_bytes()))
+            .ok_or(IprsError::Expected("the CID of a scheme"));
     }
     Ok(UnverifiedIprsRecord::decode(bytes)?.record().scheme)
 }

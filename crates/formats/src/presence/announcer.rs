@@ -14,7 +14,7 @@ use super::{
     AnnounceError, Announcement, AnnouncementOffer, ClientSignedAnnouncement, ExchangeKey, Party,
     PresenceError, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
 };
-use smart_record_core::{KeyMismatch, Seq, SigningHistory, Timestamp, Writer};
+use smart_record_core::{KeyMismatch, Seq, SigningHistory, Timestamp, Writer, ZeroLifetime};
 
 /// Creates the announcements of one client under one key.
 ///
@@ -118,8 +118,8 @@ impl Announcer {
     /// countersign the result: see [`ClientSignedAnnouncement::countersign`].
     ///
     /// # Errors
-    /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is zero or too long, or
-    /// the node is the client itself) or the key cannot sign;
+    /// [`AnnounceError`] if replicas would refuse the announcement (`ttl` is too long, or the node
+    /// is the client itself), `ttl` is zero ([`ZeroLifetime`]), or the key cannot sign;
     /// [`Limit::CLOCK_SKEW`](smart_record_core::Limit::CLOCK_SKEW) if the announcer [is
     /// ahead](Self::is_ahead) of `now`.
     pub fn announce(
@@ -203,6 +203,7 @@ impl Announcer {
         now: Timestamp,
         ttl: Duration,
     ) -> Result<ClientSignedAnnouncement, AnnounceError> {
+        ZeroLifetime::check(ttl)?;
         let seq = self.next(now)?;
         let created_at = seq.issued_at();
         let expires_at = created_at.saturating_add(ttl);

@@ -9,7 +9,7 @@ use std::fmt;
 use libp2p_identity::{PeerId, SigningError};
 
 use super::{ExchangeKeyError, PresenceKeyError};
-use smart_record_core::{LimitExceeded, ProtobufError, Timestamp, WriterError};
+use smart_record_core::{LimitExceeded, ProtobufError, Timestamp, WriterError, ZeroLifetime};
 
 /// A party of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +131,9 @@ pub enum AnnounceError {
     /// Replicas would refuse it.
     #[error(transparent)]
     Refused(#[from] PresenceError),
+    /// The lifetime is zero.
+    #[error(transparent)]
+    ZeroLifetime(#[from] ZeroLifetime),
     /// The announcement has another handshake key than the node.
     #[error("the handshake key is not that of this node")]
     HandshakeKey,

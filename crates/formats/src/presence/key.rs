@@ -12,7 +12,7 @@ use std::fmt;
 
 use libp2p_identity::PeerId;
 
-use smart_record_core::RecordKey;
+use smart_record_core::{RecordKey, peer_id_from_text};
 
 /// Maximum length of a client id; a base58 peer id has at most 61 characters.
 const MAX_PEER_ID_CHARS: usize = 64;
@@ -82,12 +82,10 @@ impl PresenceKey {
         if client.len() > MAX_PEER_ID_CHARS {
             return Err(PresenceKeyError::Client("too long".to_owned()));
         }
-        let peer: PeerId =
-            client.parse().map_err(|e| PresenceKeyError::Client(format!("{client:?}: {e}")))?;
-        if peer.to_string() != client {
-            return Err(PresenceKeyError::Client(format!("{client:?} is written {peer}")));
+        match peer_id_from_text(client) {
+            Some(peer) => Ok(Self { key: key.clone(), client: peer }),
+            None => Err(PresenceKeyError::Client(format!("{client:?} is not a peer id"))),
         }
-        Ok(Self { key: key.clone(), client: peer })
     }
 
     /// The client that the key names.

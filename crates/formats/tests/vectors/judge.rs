@@ -6,7 +6,9 @@ pub mod records;
 pub mod signed;
 mod sr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use smart_record_core::{RecordKey, ValidationError};
+use smart_record_testing::vectors::bytes;
 
 use crate::read;
 
@@ -17,6 +19,26 @@ fn each(file: &str, judge: impl Fn(&Value)) {
         println!("{file}: {name}");
         judge(&case);
     }
+}
+
+/// Checks that a selection takes the stated value, in several orders, or none.
+fn choices(
+    file: &str,
+    select: impl Fn(&Value, &RecordKey, &[&[u8]]) -> Result<usize, ValidationError>,
+) {
+    each(file, |case| {
+        let key = RecordKey::new(bytes(case, "key"));
+        let values = all_bytes(case, "values");
+        let select = |values: &[Vec<u8>]| {
+            let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+            select(case, &key, &values).ok()
+        };
+        assert_eq!(json!(select(&values)), case["best"]);
+        let best = select(&values).map(|best| &values[best]);
+        for order in orders(&values) {
+            assert_eq!(select(&order).map(|found| &order[found]), best);
+        }
+    });
 }
 
 /// All of these in several orders: as they are, each rotated, and back to front.

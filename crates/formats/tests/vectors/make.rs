@@ -6,11 +6,15 @@ mod joins;
 mod keys;
 mod presence;
 mod records;
+mod rsa;
 mod shards;
 mod signed;
 mod views;
 
 use serde_json::{Map, Value, json};
+use smart_record_core::{RecordKey, ValidationError};
+
+use crate::forms::hex;
 
 pub use self::documents::just;
 
@@ -35,6 +39,7 @@ pub fn files() -> Vec<(&'static str, Vec<Value>)> {
         ("iprs/choices", iprs::choices()),
         ("presence/records", presence::records()),
         ("presence/joins", presence::joins()),
+        ("presence/choices", presence::choices()),
         ("signed/records", signed::records()),
         ("signed/choices", signed::choices()),
     ]
@@ -54,6 +59,20 @@ fn case<const N: usize>(
     ]);
     case.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
     Value::Object(case)
+}
+
+/// A case of values of which one is selected, or none is good.
+fn choice(
+    [name, section, about]: [&str; 3],
+    key: &RecordKey,
+    values: &[&[u8]],
+    select: impl FnOnce(&RecordKey, &[&[u8]]) -> Result<usize, ValidationError>,
+) -> Value {
+    let hexes: Vec<_> = values.iter().map(hex).collect();
+    let best = select(key, values).ok();
+    let fields =
+        [("key", json!(hex(key.as_bytes()))), ("values", json!(hexes)), ("best", json!(best))];
+    case(name, section, about, fields)
 }
 
 /// A refusal.

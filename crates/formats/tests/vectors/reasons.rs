@@ -25,6 +25,7 @@ pub fn reason(error: &ValidationError) -> &'static str {
         ValidationError::Invalid(_) => "signature",
         ValidationError::Expired { .. } => "expired",
         ValidationError::Stale => "stale",
+        ValidationError::Unsupported(text) if text.contains("namespace") => "namespace",
         ValidationError::Unsupported(text) if text.contains("kind of update") => "update-kind",
         ValidationError::Unsupported(text) if text.contains("public key of type") => "key-type",
         ValidationError::Unsupported(text) if text.contains("of the scheme") => "unknown-scheme",

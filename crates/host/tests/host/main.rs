@@ -67,6 +67,12 @@ async fn publishes_and_reads(listen: &str) {
     .unwrap();
 }
 
+#[test]
+fn outside_of_a_runtime_a_node_does_not_start() {
+    let refused = futures::executor::block_on(builder().start());
+    assert!(matches!(refused, Err(HostError::NoRuntime)));
+}
+
 #[tokio::test]
 async fn two_nodes_meet_over_tcp() {
     publishes_and_reads("/ip4/127.0.0.1/tcp/0").await;

@@ -22,7 +22,7 @@ fn case_3_a_name_stands_for_the_address_of_a_node() {
     let (_node, address) = start_node(&[], &[]);
     let [dns4, dns] =
         ["/dns4/localhost", "/dns/localhost"].map(|name| address.replace("/ip4/127.0.0.1", name));
-    json(&["put", KEY, ADA, "--connect", &dns4]);
+    json(&["publish", KEY, ADA, "--connect", &dns4]);
     assert_eq!(names(&dns4), ["ada"]);
     assert_eq!(names(&dns), ["ada"]);
     let nowhere = address.replace("/ip4/127.0.0.1", "/dns4/nowhere.invalid");
@@ -48,7 +48,7 @@ fn case_22_each_line_that_a_node_prints_can_be_connected_to() {
     let printed = std::fs::read_to_string(&file).unwrap();
     assert!(printed.lines().count() >= 2, "{printed}");
     for line in printed.lines() {
-        json(&["put", KEY, ADA, "--connect", line]);
+        json(&["publish", KEY, ADA, "--connect", line]);
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -94,7 +94,7 @@ async fn case_20_silent_strangers_do_not_shut_a_node_off() {
         all.recv().await.unwrap();
     }
     let honest = move || {
-        json(&["put", KEY, ADA, "--connect", &printed]);
+        json(&["publish", KEY, ADA, "--connect", &printed]);
         assert_eq!(names(&printed), ["ada"]);
     };
     tokio::task::spawn_blocking(honest).await.unwrap();
@@ -123,7 +123,7 @@ fn a_node_shows_its_metrics() {
     let url = noted.strip_prefix("metrics: ").unwrap();
     let address = node.line();
     assert!(http_get(url).contains("smart_record_store_admitted_updates_total 0"));
-    json(&["put", KEY, ADA, "--connect", &address]);
+    json(&["publish", KEY, ADA, "--connect", &address]);
     let answer = http_get(url);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("smart_record_store_admitted_updates_total 1"), "{answer}");
@@ -157,7 +157,7 @@ fn a_private_network_takes_those_with_its_key() {
     let (ours, theirs) = (key("ours", "a"), key("theirs", "b"));
     let (_node, address) = start_node(&[], &["--network-key", &ours]);
     let get = ["get", KEY, "--connect", &address];
-    json(&["put", KEY, ADA, "--connect", &address, "--network-key", &ours]);
+    json(&["publish", KEY, ADA, "--connect", &address, "--network-key", &ours]);
     json(&[&get[..], &["--network-key", &ours]].concat());
     assert_eq!(failure(&get)["kind"], "unreachable");
     assert_eq!(failure(&[&get[..], &["--network-key", &theirs]].concat())["kind"], "unreachable");

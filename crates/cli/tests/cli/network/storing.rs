@@ -7,7 +7,7 @@ fn a_killed_node_serves_again_from_its_file_as_the_same_peer() {
     let (_folder, file) = key_file();
     let store = ["--store", &file, "--sync"];
     let (node, before) = start_node(&[], &store);
-    json(&["put", KEY, ADA, "--connect", &before]);
+    json(&["publish", KEY, ADA, "--connect", &before]);
     node.kill();
 
     let (_node, after) = start_node(&[], &store);
@@ -21,7 +21,7 @@ fn a_stopped_node_writes_what_waits() {
     let (_folder, file) = key_file();
     let store = ["--store", &file];
     let (node, address) = start_node(&[], &store);
-    json(&["put", KEY, ADA, "--connect", &address]);
+    json(&["publish", KEY, ADA, "--connect", &address]);
     assert_eq!(node.stop(rustix::process::Signal::TERM), Some(0));
 
     let (_node, address) = start_node(&[], &store);

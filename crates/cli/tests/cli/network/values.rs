@@ -29,7 +29,7 @@ impl Bench {
     fn put(&self, key: &str, value: &[u8]) -> Vec<String> {
         std::fs::write(self.file.path(), value).unwrap();
         let file = self.file.path().to_str().unwrap();
-        ["put", key, "--value", file, "--connect", &self.address].map(str::to_owned).to_vec()
+        ["put", key, file, "--connect", &self.address].map(str::to_owned).to_vec()
     }
 
     fn published(&self, key: &str, value: &[u8]) -> Value {

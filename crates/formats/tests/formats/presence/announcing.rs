@@ -262,7 +262,7 @@ fn only_what_replicas_would_take_is_signed() {
         other => panic!("{other:?}"),
     };
     assert!(matches!(refused(try_announce(&node(1), 48 * HOUR + 1)), PresenceError::Limit(_)));
-    assert_eq!(refused(try_announce(&node(1), 0)), PresenceError::Dates);
+    assert_eq!(try_announce(&node(1), 0), Err(ZeroLifetime.into()));
     assert_eq!(refused(try_announce(&client(), TTL)), PresenceError::SameParty);
     // Refused calls have not changed the announcer.
     assert_eq!(try_announce(&node(1), 48 * HOUR).unwrap().created_at(), now());

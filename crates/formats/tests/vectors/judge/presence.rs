@@ -7,7 +7,7 @@ use smart_record_formats::presence::{
 };
 use smart_record_testing::{at, vectors::bytes};
 
-use super::{all_bytes, each, orders};
+use super::{all_bytes, choices, each, orders};
 use crate::{forms::hex, reasons};
 
 fn key_of(case: &Value) -> RecordKey {
@@ -99,4 +99,9 @@ fn reason(key: &RecordKey, value: &[u8], case: &Value) -> &'static str {
 fn records_and_joins() {
     each("presence/records", judge);
     each("presence/joins", judge);
+}
+
+#[test]
+fn selections() {
+    choices("presence/choices", |_, key, values| PresenceValidator::default().select(key, values));
 }

@@ -8,7 +8,7 @@ use smart_record_testing::{
     vectors::{bytes, text},
 };
 
-use super::{all_bytes, each, orders};
+use super::{choices, each};
 use crate::{
     forms::{hex, millis},
     reasons,
@@ -57,18 +57,8 @@ fn records() {
 }
 
 #[test]
-fn choices() {
-    each("signed/choices", |case| {
-        let key = RecordKey::new(bytes(case, "key"));
-        let values = all_bytes(case, "values");
-        let best = &values[usize::try_from(case["best"].as_u64().unwrap()).unwrap()];
-        let select = |values: &[Vec<u8>]| {
-            let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
-            SignedRecordValidator::default().select(&key, &values).unwrap()
-        };
-        assert_eq!(json!(select(&values)), case["best"]);
-        for order in orders(&values) {
-            assert_eq!(&order[select(&order)], best);
-        }
+fn selections() {
+    choices("signed/choices", |_, key, values| {
+        SignedRecordValidator::default().select(key, values)
     });
 }

@@ -313,12 +313,7 @@ fn refused_nodes() -> Vec<Value> {
             "link",
         ),
         no("link-short", "Less of the digest than its length says.", &link(&sha256[..35]), "link"),
-        no(
-            "link-trailing",
-            "A byte after the CID.",
-            &link(&[&sha256[..], &[0]].concat()),
-            "not-canonical",
-        ),
+        no("link-trailing", "A byte after the CID.", &link(&[&sha256[..], &[0]].concat()), "link"),
         no(
             "link-padded",
             "The codec in two bytes.",
@@ -329,6 +324,24 @@ fn refused_nodes() -> Vec<Value> {
             "link-65-bytes",
             "A digest of 65 bytes.",
             &link(&[&[0x01, 0x55, 0x00, 65][..], &[7; 65]].concat()),
+            "link",
+        ),
+        good(
+            "link-codec-63-bits",
+            "The greatest codec of nine bytes.",
+            "7.1",
+            &link(&[&[0x01][..], &[0xff; 8], &[0x7f, 0, 0]].concat()),
+        ),
+        good(
+            "link-codec-64-bits",
+            "The greatest codec.",
+            "7.1",
+            &link(&[&[0x01][..], &[0xff; 9], &[0x01, 0, 0]].concat()),
+        ),
+        no(
+            "link-codec-65-bits",
+            "A codec of more than 64 bits.",
+            &link(&[&[0x01][..], &[0xff; 9], &[0x02, 0, 0]].concat()),
             "link",
         ),
         good(

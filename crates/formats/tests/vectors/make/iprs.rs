@@ -6,8 +6,8 @@ use libp2p_identity::Keypair;
 use serde_json::{Value, json};
 use smart_record_core::{Cid, RecordKey, Timestamp, Validator};
 use smart_record_formats::iprs::{
-    Ancestry, DatetimeRange, Description, Ipld, IprsRecord, IprsValidator, Record, Scheme,
-    SequenceNumber, TtlSinceReceipt,
+    Ancestry, BeaconCitation, DatetimeRange, Description, Ipld, IprsRecord, IprsValidator, Record,
+    Scheme, SequenceNumber, TtlSinceReceipt,
 };
 use smart_record_testing::{
     NOW,
@@ -15,7 +15,7 @@ use smart_record_testing::{
     keys::{all_types, ecdsa, ed25519},
 };
 
-use super::{case, refused};
+use super::{case, choice, refused};
 use crate::{
     forms::hex,
     judge::iprs::{beacon_of, good},
@@ -174,15 +174,27 @@ fn good_records() -> Vec<Value> {
             "deepest",
             "12.2",
             "As many levels as there are: 127, the maps of the record included.",
-            &sign(SequenceNumber::record(nested(125), 1)),
+            &sign(SequenceNumber::record(nested(125, Ipld::Integer(1)), 1)),
+        ),
+        accepted(
+            "deepest-with-link",
+            "12.2",
+            "The same with a link in the innermost array: it is no level.",
+            &sign(SequenceNumber::record(nested(125, Ipld::Link(cid)), 1)),
+        ),
+        accepted(
+            "deepest-with-map",
+            "12.2",
+            "The same with an empty map in the innermost array.",
+            &sign(SequenceNumber::record(nested(124, map([])), 1)),
         ),
     ]);
     cases
 }
 
 /// Nested lists.
-fn nested(levels: usize) -> Ipld {
-    (0..levels).fold(Ipld::Integer(1), |inner, _| Ipld::List(vec![inner]))
+fn nested(levels: usize, innermost: Ipld) -> Ipld {
+    (0..levels).fold(innermost, |inner, _| Ipld::List(vec![inner]))
 }
 
 /// A value with a changed object and a good signature.
@@ -241,6 +253,11 @@ fn refused_records() -> Vec<Value> {
         cbor("undefined", "The simple value 23.", &with_value(&[0xf7])),
         cbor("tag-1", "Another tag than 42.", &with_value(&[0xc1, 0x01])),
         cbor(
+            "integer-65-bits",
+            "2^64, as a big number.",
+            &with_value(&[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        cbor(
             "tag-padded",
             "The tag 42 in two bytes.",
             &with_value(&[0xd9, 0x00, 0x2a, 0x45, 0x00, 0x01, 0x55, 0x00, 0x00]),
@@ -249,6 +266,21 @@ fn refused_records() -> Vec<Value> {
             "link-without-zero",
             "A link without the zero before the CID.",
             &with_value(&[0xd8, 0x2a, 0x44, 0x01, 0x55, 0x00, 0x00]),
+        ),
+        cbor(
+            "link-trailing",
+            "A link with a byte after the CID.",
+            &with_value(&[0xd8, 0x2a, 0x46, 0x00, 0x01, 0x55, 0x00, 0x00, 0x00]),
+        ),
+        cbor(
+            "link-codec-65-bits",
+            "A codec of more than 64 bits.",
+            &with_value(&[&[0xd8, 0x2a, 0x4e, 0x00, 0x01][..], &[0xff; 9], &[0x02, 0, 0]].concat()),
+        ),
+        cbor(
+            "begins-with-built-in-scheme",
+            "It begins with the CID of a scheme that has no form of its own.",
+            &[&SequenceNumber.description().cid().to_bytes()[..], &[0]].concat(),
         ),
         cbor(
             "keys-unsorted",
@@ -264,6 +296,22 @@ fn refused_records() -> Vec<Value> {
         cbor("not-utf-8", "A text that is none.", &with_value(&[0x61, 0xff])),
         cbor("too-deep", "128 levels.", &too_deep),
         no("not-a-map", "12.3", "A list.", &[0x80], "malformed", "field"),
+        of("begins-with-1", "Neither DAG-CBOR nor the CID of a scheme.", &[0x01, 0x71], "field"),
+        of("one", "The number 1, which is no CID either.", &[0x01], "field"),
+        of(
+            "begins-with-padded-cid",
+            "A CID in a longer form.",
+            &[&[0x01][..], &[0xff; 9], &[0x02, 0, 0]].concat(),
+            "field",
+        ),
+        no(
+            "own-form",
+            "12.3",
+            "It begins with the CID of a scheme that is not known.",
+            &[&Description::new("com.example").cid().to_bytes()[..], b"x"].concat(),
+            "unsupported",
+            "unknown-scheme",
+        ),
         of("no-record", "The signature alone.", b"\xa1\x69signature\x40", "field"),
         of(
             "no-author",
@@ -360,7 +408,11 @@ fn refused_validities() -> Vec<Value> {
         SequenceNumber.description().cid(),
     ];
     let block = Ipld::Link(sign(Ancestry::first("x")).cid());
-    let raw_cid = Ipld::Link("bafkqaddimvwgy3zao5xxe3debi".parse().unwrap());
+    let cid = |bytes: &[u8]| Ipld::Link(Cid::try_from(bytes).unwrap());
+    let inline = Ipld::Link("bafkqaddimvwgy3zao5xxe3debi".parse().unwrap());
+    let raw = cid(&[&[0x01, 0x55, 0x12, 0x20][..], &[0; 32]].concat());
+    let version_0 = cid(&[&[0x12, 0x20][..], &[0; 32]].concat());
+    let of_parent = |parent| of(chain, map([("height", number(1)), ("parent", parent)]));
     vec![
         no("sequence-missing", "No sequence.", &of(sequence, map([])), "malformed", "field"),
         no(
@@ -407,6 +459,20 @@ fn refused_validities() -> Vec<Value> {
             "not-canonical",
         ),
         no(
+            "range-end-0",
+            "An absent notBefore is 0.",
+            &of(range, map([("notAfter", number(0))])),
+            "malformed",
+            "contradiction",
+        ),
+        no(
+            "range-begin-greatest",
+            "An absent notAfter is 2^64 - 1.",
+            &of(range, map([("notBefore", number((1 << 64) - 1))])),
+            "malformed",
+            "contradiction",
+        ),
+        no(
             "range-not-yet",
             "It begins a millisecond from now.",
             &of(range, map([("notBefore", number(i128::from(NOW) + 1))])),
@@ -437,25 +503,40 @@ fn refused_validities() -> Vec<Value> {
         no(
             "parent-no-block",
             "A parent that is no DAG-CBOR block.",
-            &of(chain, map([("height", number(1)), ("parent", raw_cid)])),
+            &of_parent(inline),
+            "malformed",
+            "contradiction",
+        ),
+        no(
+            "parent-raw",
+            "A parent with the codec raw.",
+            &of_parent(raw),
+            "malformed",
+            "contradiction",
+        ),
+        no(
+            "parent-version-0",
+            "A parent that is a CID of version 0.",
+            &of_parent(version_0),
             "malformed",
             "contradiction",
         ),
     ]
 }
 
-/// Records of the freshness scheme, with a beacon that has had five rounds, 0 to 4.
-fn citing_a_beacon() -> Vec<Value> {
+/// A beacon that has had five rounds, 0 to 4.
+fn beacon() -> (Vec<IprsRecord>, Value) {
     let rounds = rounds(5);
-    let beacon = json!({
-        "rounds": rounds.iter().map(|round| hex(round.cid().to_bytes())).collect::<Vec<_>>(),
-        "threshold": 2,
-    });
+    let values: Vec<_> = rounds.iter().map(|round| hex(round.cid().to_bytes())).collect();
+    (rounds, json!({ "rounds": values, "threshold": 2 }))
+}
+
+/// Records of the freshness scheme.
+fn citing_a_beacon() -> Vec<Value> {
+    let (rounds, beacon) = beacon();
     let (_, fresh) = beacon_of(&json!({ "beacon": beacon }));
     let cite = |name: &str, about: &str, round: u64, value: usize| {
-        let cited =
-            smart_record_formats::iprs::BeaconCitation { round, value: rounds[value].cid() };
-        let record = sign(fresh.record("x", cited));
+        let record = sign(fresh.record("x", BeaconCitation { round, value: rounds[value].cid() }));
         let mut case = super::iprs::value(name, "12.4", about, record.key(), record.as_bytes());
         case["beacon"] = beacon.clone();
         case
@@ -485,6 +566,25 @@ fn citing_a_beacon() -> Vec<Value> {
     ]
 }
 
+/// A choice among records that cite a round that is too old, the newest, and one that is unknown.
+fn rounds_are_not_judged() -> Value {
+    let (rounds, beacon) = beacon();
+    let (_, fresh) = beacon_of(&json!({ "beacon": beacon }));
+    let cite = |round: u64| {
+        let value = rounds[usize::try_from(round).unwrap().min(4)].cid();
+        sign(fresh.record("x", BeaconCitation { round, value })).encode()
+    };
+    let about = "A round that is unknown, too old or forged is chosen all the same.";
+    let values = [cite(0), cite(4), cite(5)];
+    let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+    let rules = IprsValidator::default().with_scheme(fresh);
+    let mut case = choice(["rounds-are-not-judged", "12.5", about], &key(), &values, |k, v| {
+        rules.select(k, v)
+    });
+    case["beacon"] = beacon;
+    case
+}
+
 pub fn choices() -> Vec<Value> {
     let sequence = |n, version| sign(SequenceNumber::record("x", n).with_version(version)).encode();
     let range = |from: u64, until: u64| {
@@ -500,14 +600,9 @@ pub fn choices() -> Vec<Value> {
     let of_ecdsa = SequenceNumber::record("x", 1).sign(&motd, &author).unwrap().encode();
     let mirrored = twin(&of_ecdsa);
     let choice = |name: &str, about: &str, key: &RecordKey, values: &[&[u8]]| {
-        let best = IprsValidator::default().select(key, values).unwrap();
-        let values: Vec<_> = values.iter().map(hex).collect();
-        case(
-            name,
-            "12.5",
-            about,
-            [("key", json!(hex(key.as_bytes()))), ("values", json!(values)), ("best", json!(best))],
-        )
+        let select =
+            |key: &RecordKey, values: &[&[u8]]| IprsValidator::default().select(key, values);
+        choice([name, "12.5", about], key, values, select)
     };
     let under = key();
     vec![
@@ -523,6 +618,12 @@ pub fn choices() -> Vec<Value> {
             "Also across schemes.",
             &under,
             &[&sequence(9, 1), &range(0, u64::MAX)],
+        ),
+        choice(
+            "version-before-scheme",
+            "The higher version of the scheme with the lesser CID.",
+            &under,
+            &[&sequence(1, 1), &ttl("x")],
         ),
         choice(
             "scheme",
@@ -564,5 +665,7 @@ pub fn choices() -> Vec<Value> {
             &under,
             &[b"rubbish", &sequence(1, 0)],
         ),
+        choice("nothing-good", "There is no choice.", &under, &[b"rubbish", b""]),
+        rounds_are_not_judged(),
     ]
 }

@@ -2,7 +2,7 @@
 //! limits.
 
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use smart_record_core::{RecordKey, SpaceRules};
 use smart_record_testing::{
     envelope::field,
@@ -11,10 +11,9 @@ use smart_record_testing::{
 };
 
 use super::{
-    case,
+    choice,
     records::{Case, HOUR, KEY, alice, bob, later, says, withdrawal},
 };
-use crate::forms::hex;
 
 /// A value of one writer.
 fn value<const N: usize>(author: &Author, updates: [&SignedUpdate; N]) -> Vec<u8> {
@@ -30,6 +29,7 @@ pub fn joins() -> Vec<Value> {
     let two = alice.sign(&later(r#"{"b": 2, "c": 2}"#, 1, TTL));
     let three = alice.sign(&later(r#"{"c": 3, "d": 3}"#, 2, TTL));
     let replace = alice.sign(&later(r#"{"b": 9}"#, 1, TTL).replacing());
+    let short_replace = alice.sign(&withdrawal(1, NOW + 10));
     let withdrawn = alice.sign(&withdrawal(1, NOW + HOUR));
     let of_bob = bob.sign(&later(r#"{"a": "bob"}"#, 0, TTL));
     let merged = |kind, text: &str| Update { kind, ..later(text, 0, TTL) };
@@ -94,6 +94,14 @@ pub fn joins() -> Vec<Value> {
             ],
         )
         .viewed(&[NOW + 2]),
+        new(
+            "replace-expired",
+            "6.2",
+            "A replace that has expired still hides in what it was joined with.",
+            &[value(&alice, [&one, &short_replace])],
+        )
+        .refused(&alice, "stale", "stale", 1)
+        .viewed(&[NOW + 9, NOW + 10]),
         new(
             "withdrawn",
             "6.6",
@@ -344,15 +352,9 @@ pub fn choices() -> Vec<Value> {
     let expired =
         encode([alice.says(&Update { seq: 0, expires_at: 1, ..Update::saying(1) }.after(5))]);
     let choice = |name: &str, about: &str, values: &[&Vec<u8>]| {
-        let bytes: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
-        let best = SpaceRules::default().select(&RecordKey::new(KEY), &bytes).unwrap();
-        let hexes: Vec<_> = values.iter().map(hex).collect();
-        case(
-            name,
-            "9",
-            about,
-            [("key", json!(hex(KEY))), ("values", json!(hexes)), ("best", json!(best))],
-        )
+        let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        let select = |key: &RecordKey, values: &[&[u8]]| SpaceRules::default().select(key, values);
+        choice([name, "9", about], &RecordKey::new(KEY), &values, select)
     };
     vec![
         choice("newest", "The newest update decides.", &[&old, &new]),
@@ -361,5 +363,6 @@ pub fn choices() -> Vec<Value> {
         choice("first", "Of the same, the first.", &[&old, &old]),
         choice("bad-is-left-out", "What is not good does not count.", &[&bad, &old]),
         choice("times-are-left-out", "What has expired is chosen all the same.", &[&expired]),
+        choice("nothing-good", "There is no choice.", &[&bad, &Vec::new()]),
     ]
 }

@@ -14,10 +14,10 @@ use smart_record_core::Writer;
 use smart_record_testing::{
     envelope::{bound, envelope, field},
     forge::{PublicKey, Update},
-    keys::{ecdsa, ed25519, other_signature, rsa, secp256k1},
+    keys::{self, ecdsa, ed25519, other_signature, secp256k1},
 };
 
-use super::{case, refused};
+use super::{case, refused, rsa};
 use crate::forms::hex;
 
 const KEY: &[u8] = b"/sr/rooms/lobby";
@@ -57,7 +57,8 @@ fn prime_plus(n: u8) -> [u8; 32] {
 }
 
 pub fn keys() -> Vec<Value> {
-    let [alice, k256, p256, rsa] = [ed25519(1), secp256k1(), ecdsa(), rsa()].map(|k| key_of(&k));
+    let [alice, k256, p256, rsa] =
+        [ed25519(1), secp256k1(), ecdsa(), keys::rsa()].map(|k| key_of(&k));
     let data = |key: &[u8]| PublicKey::decode(key).unwrap().data;
     let form = |r#type, data: &[u8]| PublicKey { r#type, data: data.to_vec() }.encode_to_vec();
     let malformed =
@@ -72,6 +73,8 @@ pub fn keys() -> Vec<Value> {
     compressed[1] = 57;
     compressed[24] = 34;
     compressed[26] = 2 | (spki[90] & 1);
+    let mut other_curve = spki.clone();
+    other_curve[22] ^= 1;
     let off_curve = [&[2][..], &[0xff; 32]].concat();
     vec![
         good_key("ed25519", "36 bytes, so the peer id is the key itself.", &alice),
@@ -118,6 +121,12 @@ pub fn keys() -> Vec<Value> {
         malformed("empty", "No bytes at all.", &[]),
         malformed("secp256k1-uncompressed", "65 bytes.", &form(2, &uncompressed)),
         malformed("secp256k1-off-curve", "x is beyond the prime.", &form(2, &off_curve)),
+        malformed(
+            "secp256k1-34-bytes",
+            "A byte before the point.",
+            &form(2, &[&[0], &data(&k256)[..]].concat()),
+        ),
+        malformed("ecdsa-other-curve", "The name of another curve.", &form(3, &other_curve)),
         malformed("ecdsa-compressed", "The point in compressed form.", &form(3, &compressed)),
         malformed("ecdsa-trailing", "A byte after the DER.", &form(3, &[&spki[..], b"x"].concat())),
         malformed(
@@ -137,6 +146,13 @@ pub fn keys() -> Vec<Value> {
             "type-300",
             "Two bytes of type.",
             &form(300, &data(&alice)),
+            "unsupported",
+            "key-type",
+        ),
+        bad_key(
+            "type-4-padded",
+            "The type as a varint of two bytes.",
+            &[&[0x08, 0x84, 0x00][..], &form(4, &data(&alice))[2..]].concat(),
             "unsupported",
             "key-type",
         ),
@@ -238,16 +254,69 @@ pub fn signatures() -> Vec<Value> {
     let mut cases = everything_signed();
     cases.extend(ed25519_signatures());
     cases.extend(ecdsa_signatures());
-    let (update, rsa) = (Signed::update(), rsa());
-    let good = rsa.sign(&update.preimage()).unwrap();
-    let rsa_key = key_of(&rsa);
+    let update = Signed::update();
+    let good = keys::rsa().sign(&update.preimage()).unwrap();
+    let rsa_key = key_of(&keys::rsa());
     cases.push(update.case("rsa", "A good signature.", &rsa_key, &good, true));
     let long = [&[0], &good[..]].concat();
     cases.push(update.case("rsa-longer", "A zero before it.", &rsa_key, &long, false));
     let mut flipped = good;
     flipped[255] ^= 1;
     cases.push(update.case("rsa-flipped", "One bit is another.", &rsa_key, &flipped, false));
+    cases.extend(rsa_encodings());
     cases
+}
+
+/// RSA signatures that differ in what they encode, and keys of several sizes.
+fn rsa_encodings() -> Vec<Value> {
+    // The digest is odd, so that a key can be made for what the signature encodes.
+    let signed = (1..)
+        .map(|n| Signed { body: Update::saying(n).encode_to_vec(), ..Signed::update() })
+        .find(|signed| rsa::digest(&signed.preimage())[31] % 2 == 1)
+        .unwrap();
+    let digest = rsa::digest(&signed.preimage());
+    let info = [rsa::WITH_NULL, &digest].concat();
+    let case = |name: &str, about: &str, encoded: &[u8], good| {
+        let (key, signature) = rsa::cubed(encoded);
+        signed.case(name, about, &key, &signature, good)
+    };
+    let of_len = |len| rsa::padded(len, &[&info]);
+    let garbage = [0x01; 256 - 3 - 8 - 19 - 32];
+    vec![
+        case(
+            "rsa-exponent-3",
+            "The least exponent, and a modulus of 2,043 bits.",
+            &of_len(256),
+            true,
+        ),
+        case("rsa-1024-bytes", "The longest modulus.", &of_len(1_024), true),
+        case("rsa-255-bytes", "A modulus that is too short.", &of_len(255), false),
+        signed.case(
+            "rsa-exponent-1",
+            "An exponent that is too small.",
+            &rsa::of_exponent_1(256),
+            &of_len(256),
+            false,
+        ),
+        case(
+            "rsa-without-null",
+            "The algorithm of the digest without NULL.",
+            &rsa::padded(256, &[rsa::WITHOUT_NULL, &digest]),
+            false,
+        ),
+        case(
+            "rsa-short-padding",
+            "Eight bytes of padding, and something after the digest.",
+            &[&rsa::padded(256 - garbage.len(), &[&info])[..], &garbage].concat(),
+            false,
+        ),
+        case(
+            "rsa-zero-padding",
+            "The padding is zeros.",
+            &[&[0, 1][..], &vec![0; 256 - 2 - info.len()], &info].concat(),
+            false,
+        ),
+    ]
 }
 
 /// One good signature for each purpose.
@@ -348,8 +417,37 @@ fn ed25519_signatures() -> Vec<Value> {
             false,
         ));
     }
-    // A = a B + T with T of order 8.
+    // With k = H(R ‖ A ‖ m), and T of order 8 in both, these satisfy the equation of rule 4.
     let torsion = EIGHT_TORSION[1];
+    let a = torsion.compress().to_bytes();
+    let signature =
+        (1..).map(|nonce| sign_with(Scalar::ZERO, &a, nonce, &message)).find(|signature| {
+            scalar_of(&[&signature[..32], &a, &message]) * torsion == EdwardsPoint::default()
+        });
+    cases.push(update.case(
+        "ed25519-small-order-key-large-r",
+        "The public key is of order 8 and R is not; A = T, k T = 0, S B = R.",
+        &ed25519_key(&a),
+        &signature.unwrap(),
+        false,
+    ));
+    let (a, s) = (1_u64..)
+        .map(|n| {
+            let secret = secret + Scalar::from(n);
+            let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
+            let k = scalar_of(&[&a, &mixed, &message]);
+            (mixed, k * secret, k * torsion == -torsion)
+        })
+        .find_map(|(mixed, s, fits)| fits.then_some((mixed, s)))
+        .unwrap();
+    cases.push(update.case(
+        "ed25519-small-order-r-mixed-key",
+        "R is of order 8 and the public key is not; R = T, A = a B + T, k T = -T, S = k a.",
+        &ed25519_key(&a),
+        &[torsion.compress().to_bytes(), s.to_bytes()].concat(),
+        false,
+    ));
+    // A = a B + T with T of order 8.
     let mixed = (secret * ED25519_BASEPOINT_POINT + torsion).compress().to_bytes();
     let signed = (0..64).map(|nonce| {
         let signature = sign_with(secret, &mixed, 1 + nonce, &message);

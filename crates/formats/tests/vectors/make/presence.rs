@@ -3,16 +3,18 @@
 use libp2p_identity::Keypair;
 use prost::Message;
 use serde_json::{Value, json};
+use smart_record_core::Validator;
+use smart_record_formats::presence::PresenceValidator;
 use smart_record_testing::{
     envelope::{field, varint},
-    keys::{all_types, rsa},
+    keys::{self, all_types},
     presence::{
         Draft, HOUR, NOW, Record, TTL, client, id, key, mallory, node, path_of, record,
         records as several,
     },
 };
 
-use super::{case, refused};
+use super::{case, choice, refused, rsa};
 use crate::{
     forms::hex,
     judge::presence::{join, views},
@@ -43,7 +45,10 @@ fn good(name: &str, section: &str, about: &str, bytes: &[u8]) -> Value {
 
 /// A record that a replica refuses as a whole.
 fn no(name: &str, about: &str, bytes: &[u8], fault: &str, reason: &str) -> Value {
-    let mut case = value(name, "13.3", about, key().as_bytes(), bytes);
+    refuse(value(name, "13.3", about, key().as_bytes(), bytes), fault, reason)
+}
+
+fn refuse(mut case: Value, fault: &str, reason: &str) -> Value {
     case["refused"] = refused(fault, reason);
     case
 }
@@ -70,12 +75,13 @@ fn good_records() -> Vec<Value> {
             )
         })
         .collect();
-    let path = format!("{}chat", path_of(&client()));
-    let elsewhere = {
+    let with_path = |name: &str, about: &str, path: &str| {
+        let path = format!("{}{path}", path_of(&client()));
         let draft = Draft::at(1).under(&path);
-        let mut value = draft.value();
-        value.id2 = format!("{path}/{}", id(&node(1)));
-        Record { key: path.clone(), ..record([value]) }.encode_to_vec()
+        let mut signed = draft.value();
+        signed.id2 = format!("{path}/{}", id(&node(1)));
+        let bytes = Record { key: path.clone(), ..record([signed]) }.encode_to_vec();
+        seen(value(name, "13.1", about, path.as_bytes(), &bytes), &[NOW])
     };
     let of_ecdsa = {
         let client = &all_types()[2];
@@ -118,16 +124,8 @@ fn good_records() -> Vec<Value> {
             "Retained for longer than it lives.",
             &Draft::at(1).with(|m| m.retain_until = Some(NOW + HOUR)).encode(),
         ),
-        seen(
-            value(
-                "longer-path",
-                "13.1",
-                "A path without a slash at its end.",
-                path.as_bytes(),
-                &elsewhere,
-            ),
-            &[NOW],
-        ),
+        with_path("longer-path", "A path without a slash at its end.", "chat"),
+        with_path("path-not-ascii", "A path with a letter of two bytes.", "\u{fc}ber"),
     ]);
     cases
 }
@@ -151,13 +149,20 @@ fn refused_records() -> Vec<Value> {
     let mut twice = record([Draft::at(1).value()]);
     twice.values.push(twice.values[0].clone());
     let nine = several(&(1..10).map(Draft::at).collect::<Vec<_>>());
-    let with_key = |name: &str, about: &str, key: &str, fault: &str, reason: &str| {
-        let mut case = value(name, "13.1", about, key.as_bytes(), &bytes);
-        case["refused"] = refused(fault, reason);
-        case
+    let with_key = |name: &str, about: &str, key: &dyn AsRef<[u8]>, fault: &str, reason: &str| {
+        refuse(value(name, "13.1", about, key.as_ref(), &bytes), fault, reason)
     };
     let id = id(&client()).to_string();
+    let too_heavy = {
+        let client = keys::rsa();
+        let values = (1..8).map(|n| Draft::of(&client, &node(n)).value());
+        let bytes = record_under(&client, values).encode_to_vec();
+        let about = "Fewer than 8,192 bytes and 8 values, but joining drops one of them.";
+        let case = value("too-heavy", "13.3", about, path_of(&client).as_bytes(), &bytes);
+        refuse(case, "limit", "value-bytes")
+    };
     vec![
+        too_heavy,
         no("empty", "No bytes.", &[], "malformed", "empty"),
         no(
             "no-values",
@@ -197,7 +202,21 @@ fn refused_records() -> Vec<Value> {
             "malformed",
             "key",
         ),
-        with_key("key-without-client", "No peer id.", "/presence/lobby/", "malformed", "key"),
+        with_key("key-without-client", "No peer id.", &"/presence/lobby/", "malformed", "key"),
+        with_key(
+            "key-not-utf-8",
+            "A path that is no text.",
+            &[path_of(&client()).as_bytes(), b"\xff"].concat(),
+            "malformed",
+            "key",
+        ),
+        with_key(
+            "key-of-short-hash",
+            "The client id is a hash of two bytes, which no public key has.",
+            &"/presence/ThTa6/",
+            "malformed",
+            "key",
+        ),
         with_key(
             "key-too-long",
             "257 bytes.",
@@ -242,7 +261,25 @@ fn refused_messages() -> Vec<Value> {
         signed.node_signature = vec![1; 36 + 36 + 1];
         record([draft.value_of(signed.encode_to_vec())]).encode_to_vec()
     };
-    let rsa_key = |n: usize| rsa().public().encode_protobuf()[..n].to_vec();
+    let heavy = {
+        let client = keys::rsa();
+        let draft = Draft::of(&client, &b).with(|m| {
+            m.node_identity = rsa::with_bits(&[1; 1_116]);
+            m.fingerprint = rsa::digest(&m.node_identity).to_vec();
+        });
+        refuse(
+            value(
+                "announcement-bytes",
+                "13.3",
+                "Its identities weigh too much, however short it is.",
+                path_of(&client).as_bytes(),
+                &record_of(&client, &draft),
+            ),
+            "limit",
+            "announcement-bytes",
+        )
+    };
+    let rsa_key = |n: usize| keys::rsa().public().encode_protobuf()[..n].to_vec();
     vec![
         raw("signed-unknown-field", "A field more beside the signatures.", |bytes| {
             [bytes, field(9, b"")].concat()
@@ -391,6 +428,13 @@ fn refused_messages() -> Vec<Value> {
             "surplus-signature",
         ),
         of(
+            "withdrawal-unsigned",
+            "A withdrawal without a signature.",
+            Draft::withdrawn(1).signed_by(None, None),
+            "invalid",
+            "half-signed",
+        ),
+        of(
             "signed-by-other",
             "Signed by another client.",
             signed(Some((mallory(), BY_CLIENT)), Some((b.clone(), BY_NODE))),
@@ -411,6 +455,7 @@ fn refused_messages() -> Vec<Value> {
             "invalid",
             "signature",
         ),
+        heavy,
         no(
             "signature-too-long",
             "37 bytes more than the public key.",
@@ -493,7 +538,7 @@ pub fn joins() -> Vec<Value> {
         .made(5)
         .signed_by(Some((mallory(), "/libp2p-presence/announcement/client")), None);
     let bad = record([bad.value(), Draft::at(2).value()]).encode_to_vec();
-    let rsa = rsa();
+    let rsa = keys::rsa();
     let large: Vec<_> =
         (1..9).map(|n| record_of(&rsa, &Draft::of(&rsa, &node(n)).made(n.into()))).collect();
     let large = {
@@ -501,6 +546,18 @@ pub fn joins() -> Vec<Value> {
         let mut case = value("large", "13.4", about, path_of(&rsa).as_bytes(), &[]);
         case["values"] = large.iter().map(|value| json!(hex(value))).collect();
         seen(case, &[NOW + 9])
+    };
+    let over = {
+        let drafts = [Draft::at(1).living(5), Draft::at(2).living(HOUR)];
+        let about = "The same, read when one of the two has expired.";
+        let mut case = value("expired-before", "13.3", about, key().as_bytes(), &several(&drafts));
+        case["now"] = json!(NOW + 5);
+        seen(case, &[NOW + 5])
+    };
+    let disagreeing = {
+        let mut value = Draft::at(2).value();
+        value.expiration_date += 1;
+        record([Draft::at(1).value(), value]).encode_to_vec()
     };
     let many: Vec<_> = (1..12).map(|n| later(n, n.into()).encode()).collect();
     vec![
@@ -564,6 +621,13 @@ pub fn joins() -> Vec<Value> {
             &[bad, Draft::at(1).encode()],
             &[NOW + 5],
         ),
+        values(
+            "too-large-beside-good",
+            "13.3",
+            "A record of more than 8,192 bytes is left out as a whole.",
+            &[several(&(1..25).map(|n| later(n, 1)).collect::<Vec<_>>()), later(1, 0).encode()],
+            &[NOW],
+        ),
         values("eleven-nodes", "13.4", "The eight newest stay.", &many, &[NOW + 12]),
         large,
         values(
@@ -573,11 +637,59 @@ pub fn joins() -> Vec<Value> {
             &[several(&[Draft::at(1).living(5), Draft::at(2).living(HOUR)])],
             &[NOW, NOW + 5],
         ),
+        over,
+        values(
+            "disagreeing-beside-good",
+            "13.3",
+            "A value whose dates disagree takes no other with it, for a reader.",
+            &[disagreeing, Draft::at(3).encode()],
+            &[NOW],
+        ),
+    ]
+}
+
+/// The record that is selected by an implementation that does not join.
+pub fn choices() -> Vec<Value> {
+    let of = |drafts: &[&Draft]| several(&drafts.iter().copied().cloned().collect::<Vec<_>>());
+    let (one, two) = (Draft::at(1), Draft::at(2));
+    let later = Draft::at(3).made(1);
+    let bad = {
+        let value = later.value_of(b"rubbish".to_vec());
+        record([one.value(), value]).encode_to_vec()
+    };
+    let expired = of(&[&Draft::at(1).living(1)]);
+    let choice = |name: &str, about: &str, values: &[Vec<u8>]| {
+        let rules = PresenceValidator::default();
+        let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        choice([name, "13.5", about], &key(), &values, |key, values| rules.select(key, values))
+    };
+    vec![
+        choice("latest", "The latest updateDate decides.", &[of(&[&one, &two]), of(&[&later])]),
+        choice("more", "Then more values.", &[of(&[&later]), of(&[&one, &later])]),
+        choice(
+            "hash",
+            "Then the greater hash of the value.",
+            &[of(&[&one]), of(&[&two]), of(&[&Draft::withdrawn(1)])],
+        ),
+        choice("same", "Of the same, the first.", &[of(&[&one]), of(&[&one])]),
+        choice(
+            "bad-value",
+            "A record with a bad value is left out as a whole.",
+            &[bad.clone(), of(&[&one])],
+        ),
+        choice("times-are-left-out", "What has expired is chosen all the same.", &[expired]),
+        choice("nothing-good", "There is no choice.", &[bad, Vec::new()]),
     ]
 }
 
 /// A record of another client than the usual one.
+fn record_under(
+    client: &Keypair,
+    values: impl IntoIterator<Item = smart_record_testing::presence::Value>,
+) -> Record {
+    Record { key: path_of(client), id1: id(client).to_string(), ..record(values) }
+}
+
 fn record_of(client: &Keypair, draft: &Draft) -> Vec<u8> {
-    let record = record([draft.value()]);
-    Record { key: path_of(client), id1: id(client).to_string(), ..record }.encode_to_vec()
+    record_under(client, [draft.value()]).encode_to_vec()
 }

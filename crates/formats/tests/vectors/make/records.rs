@@ -199,6 +199,26 @@ pub fn updates() -> Vec<Value> {
             .with("policy", "key-owner")
             .refused(&alice, "policy", "no-owner", 1)
             .done(),
+        Case::of(
+            "no-owner-cid",
+            "5.4",
+            "The peer id as a CID, which names no owner.",
+            free(&alice),
+        )
+        .under("/sr/bafzaajaiaejcbcui4poxicprsx6vfwznhs5f24wkm4e36hmucin7g5eiag2a6324")
+        .with("policy", "key-owner")
+        .refused(&alice, "policy", "no-owner", 1)
+        .done(),
+        {
+            // As `alice.peer_id()`, with the first byte, 0, as a varint of ten bytes.
+            let long =
+                "/sr/24wda9qvbX8hkdxHgTkKgCnF599wgwzJEzrbwFfr95AUchPF2mBuR7BhLhGo97btP/notes";
+            Case::of("no-owner-padded-id", "5.4", "A peer id in a longer form.", free(&alice))
+                .under(long)
+                .with("policy", "key-owner")
+                .refused(&alice, "policy", "no-owner", 1)
+                .done()
+        },
         {
             let key = format!("/sr/{}", "k".repeat(252));
             let space = alice.space([alice.sign_under(key.clone(), &Update::saying(1))]);
@@ -213,7 +233,28 @@ pub fn updates() -> Vec<Value> {
                 .done()
         },
     ]);
+    cases.extend(keys());
     cases
+}
+
+/// Keys that are not those of smart records.
+fn keys() -> impl Iterator<Item = Value> {
+    let keys: [(&str, &str, &[u8]); 6] = [
+        ("key-without-namespace", "A path alone.", b"rooms"),
+        ("key-without-first-slash", "No slash before the namespace.", b"sr/rooms"),
+        ("key-without-second-slash", "No slash after the namespace.", b"/sr"),
+        ("key-of-empty-namespace", "Nothing between the slashes.", b"//rooms"),
+        ("key-of-namespace-not-utf-8", "A namespace that is no text.", b"/\xff/rooms"),
+        ("key-of-other-namespace", "A namespace that the node does not know.", b"/other/rooms"),
+    ];
+    keys.into_iter().map(|(name, about, key)| {
+        let alice = alice();
+        let space = alice.space([alice.sign_under(key, &Update::saying(1))]);
+        Case::of(name, "2", about, space)
+            .with("key", hex(key))
+            .refused_whole("unsupported", "namespace")
+            .done()
+    })
 }
 
 /// The bytes of an update.
@@ -549,6 +590,72 @@ pub fn containers() -> Vec<Value> {
         new("trailing", "A byte after it.", [&encode([good])[..], &[0x80]].concat())
             .refused_whole("malformed", "protobuf")
             .done(),
+    ]
+    .into_iter()
+    .chain(unknown_fields())
+    .collect()
+}
+
+/// Good records with something after them: an unknown field, or no field at all.
+fn unknown_fields() -> Vec<Value> {
+    let alice = alice();
+    let one = alice.sign(&Update::saying(1));
+    let after = |rest: &[u8]| [&encode([alice.space([one.clone()])])[..], rest].concat();
+    let new = |name: &str, about: &str, value: Vec<u8>| Case::new(name, "5.1", about, &[value]);
+    let yes = |name: &str, about: &str, rest: &[u8]| new(name, about, after(rest)).done();
+    let no_value = |name: &str, about: &str, value: Vec<u8>| {
+        new(name, about, value).refused_whole("malformed", "protobuf").done()
+    };
+    let no = |name: &str, about: &str, rest: &[u8]| no_value(name, about, after(rest));
+    let padded = |first: u8, last: u8| [&[first][..], &[0x80; 8], &[last]].concat();
+    // Groups of field 9, each in the one before, with field 10 in the innermost.
+    let groups = |depth: usize| [vec![0x4b; depth], varint(10, 1), vec![0x4c; depth]].concat();
+    let in_update = |rest: &[u8]| {
+        let update = [&one.encode_to_vec()[..], rest].concat();
+        field(1, &[field(1, &alice.public_key()), field(2, &update)].concat())
+    };
+    vec![
+        yes("varint-64-bits", "The greatest number.", &varint(9, u64::MAX)),
+        yes(
+            "varint-padded",
+            "The number 0 in ten bytes.",
+            &[&[0x48][..], &padded(0x80, 0)].concat(),
+        ),
+        yes("tag-padded", "A tag in ten bytes.", &[&padded(0xc8, 0)[..], &[1]].concat()),
+        no(
+            "varint-65-bits",
+            "A number of ten bytes whose last is 2.",
+            &[&[0x48][..], &padded(0x80, 2)].concat(),
+        ),
+        no(
+            "varint-of-eleven-bytes",
+            "The number 0 in eleven bytes.",
+            &[&[0x48, 0x80][..], &padded(0x80, 0)].concat(),
+        ),
+        no("wire-type-6", "A wire type that does not exist.", &[0x4e, 1]),
+        no("wire-type-7", "A wire type that does not exist.", &[0x4f, 1]),
+        no("field-zero", "A field with the number 0.", &[0x00, 1]),
+        yes("field-greatest", "The greatest field number.", &varint((1 << 29) - 1, 1)),
+        no("field-too-great", "The field number 2^29.", &[0x80, 0x80, 0x80, 0x80, 0x10, 1]),
+        no_value(
+            "update-wrong-wire-type",
+            "The updates of a space as a number.",
+            after(&field(1, &[field(1, &alice.public_key()), varint(2, 1)].concat())),
+        ),
+        yes("group", "A group with a group and a number in it is one unknown field.", &groups(2)),
+        yes("groups-99", "The number is in 99 groups.", &groups(99)),
+        no("groups-100", "The number is in 100 groups.", &groups(100)),
+        new("groups-97-in-update", "In a space, an update and 97 groups.", in_update(&groups(97)))
+            .done(),
+        no_value(
+            "groups-98-in-update",
+            "In a space, an update and 98 groups.",
+            in_update(&groups(98)),
+        ),
+        no("group-end-alone", "The end of a group that has not begun.", &[0x4c]),
+        no("group-end-of-another", "A group that ends with another number.", &[0x4b, 0x54]),
+        no("group-without-end", "A group that does not end.", &[0x4b]),
+        no("group-as-spaces", "A known field as a group.", &[0x0b, 0x0c]),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Signed records: good, refused and selected.
 
 use serde_json::{Value, json};
-use smart_record_core::{Open, Timestamp, Validator};
+use smart_record_core::{Timestamp, Validator};
 use smart_record_formats::signed::{
     SignedRecord, SignedRecordLimits, SignedRecordValidator, UnsignedRecord,
 };
@@ -13,7 +13,7 @@ use smart_record_testing::{
     signed::{DOMAIN, Forgery, KEY, PAYLOAD_TYPE, key, payload},
 };
 
-use super::{case, refused};
+use super::{case, choice, refused};
 use crate::{forms::hex, judge::signed::good};
 
 fn alice() -> Author {
@@ -238,15 +238,8 @@ pub fn choices() -> Vec<Value> {
     let mut damaged = Forgery::by(&alice, payload(KEY.as_bytes(), b"x", 9));
     damaged.signature[9] ^= 1;
     let choice = |name: &str, about: &str, values: &[&[u8]]| {
-        let rules = SignedRecordValidator::new(SignedRecordLimits::default(), Open);
-        let best = rules.select(&key(), values).unwrap();
-        let values: Vec<_> = values.iter().map(hex).collect();
-        case(
-            name,
-            "14",
-            about,
-            [("key", json!(hex(KEY))), ("values", json!(values)), ("best", json!(best))],
-        )
+        let rules = SignedRecordValidator::default();
+        choice([name, "14", about], &key(), values, |key, values| rules.select(key, values))
     };
     vec![
         choice("sequence", "The higher one.", &[&one, &two]),
@@ -262,7 +255,8 @@ pub fn choices() -> Vec<Value> {
         choice(
             "bad-is-left-out",
             "What is not good does not count.",
-            &[&damaged.encode(), b"rubbish", &one],
+            &[&damaged.encode()[..], b"rubbish", &one],
         ),
+        choice("nothing-good", "There is no choice.", &[&damaged.encode()[..], b"rubbish"]),
     ]
 }

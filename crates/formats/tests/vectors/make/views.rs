@@ -24,6 +24,21 @@ pub fn views() -> Vec<Value> {
             let times: Vec<_> = times.iter().map(|after| NOW + after).collect();
             Case::new(name, section, about, &[value]).viewed(&times)
         };
+    let hidden_more_briefly = {
+        let update = |n: u64, ttl: u64| {
+            let text = format!(r#"{{"k": {n}}}"#);
+            alice.sign(&Update {
+                seq: NOW * 1_000 + n,
+                expires_at: NOW + ttl,
+                ..Update::of(typed(&text))
+            })
+        };
+        let value = encode([alice.space([update(1, 100), update(2, 10)])]);
+        let about = "What hid an older value does not count any more: the older value is back, \
+                     because the writer has broken rule 2 of 6.6.";
+        Case::new("newer-retained-more-briefly", "8.1", about, &[value])
+            .viewed(&[NOW + 9, NOW + 10])
+    };
     let pair = |older: &str, newer: &str| [(older.to_owned(), 100), (newer.to_owned(), 200)];
     let mut cases = Vec::new();
     for (name, about, older, newer) in merges() {
@@ -38,6 +53,7 @@ pub fn views() -> Vec<Value> {
         ));
     }
     cases.extend([
+        hidden_more_briefly,
         fold("three", "8.2", "Oldest first.", &[(r#"{"a": 1, "b": 1}"#, 100), (r#"{"b": 2, "c": 2}"#, 300), (r#"{"c": 3}"#, 200)], &[0, 100, 200, 300]),
         fold("overwritten-stays-so", "8.2", "What overwrote it has expired before.", &[(r#"{"a": 1}"#, 200), (r#"{"a": 2}"#, 100)], &[99, 100, 199]),
         fold("own-lifetime", "8.1", "A node that expires before its parent.", &[(r#"{"a": {"@": 50, "/": 1}, "b": 2}"#, 100)], &[49, 50, 99, 100]),
