@@ -178,6 +178,9 @@ impl Behaviour {
     /// Does one unit of the behaviour's own work, if there is any.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { env, operations, .. } = self;
+        if operations.advance_waiting(env) {
+            return Poll::Ready(());
+        }
         if let Poll::Ready(Some(event)) = self.store_events.poll_next_unpin(cx) {
             operations.on_store_event(&event);
             env.events.push_back(Event::Store(event));

@@ -45,7 +45,7 @@ use self::{
 pub(crate) use self::{
     deliveries::Ended,
     handler::Handler,
-    message::{InvalidAnswer, Record, Request, Response},
+    message::{Closer, InvalidAnswer, Record, Request, Response},
 };
 use crate::addresses::without_peer;
 
@@ -60,14 +60,13 @@ pub(crate) enum Failure {
     /// fault.
     #[error("no address is known that this node can dial")]
     NoAddress,
-    /// No peer, or another one, answered at the peer's addresses.
+    /// No peer, or another one, answered at the peer's addresses, or the connection was closed twice.
     #[error("the peer cannot be reached at its addresses")]
     Unreachable,
     /// The peer does not speak the protocol: it is a client, or belongs to another DHT.
     #[error("the peer does not serve this DHT")]
     Unsupported,
-    /// The peer closed the stream, or closed the connection twice, or did not negotiate the stream
-    /// within ten seconds.
+    /// The peer closed the stream, or did not negotiate it within ten seconds.
     #[error("the stream was closed before the answer")]
     Closed,
     /// The peer's answer is not valid for the request.
@@ -142,6 +141,18 @@ impl Outbound {
     /// Cancels a request and its stream. It is not reported any more. Does nothing if it has ended.
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.deliveries.cancel(id);
+    }
+
+    /// The requests that have not ended.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> Vec<(RequestId, PeerId, Request)> {
+        self.deliveries.pending()
+    }
+
+    /// Ends a request with this result of its peer.
+    #[cfg(test)]
+    pub(crate) fn end(&mut self, id: RequestId, result: Result<Response, Failure>) {
+        self.deliveries.on_outcome(id, result);
     }
 
     /// Whether an address is one of the local peer's.

@@ -1,9 +1,6 @@
 //! Builder of a behaviour.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::BoxFuture;
 use libp2p_identity::Keypair;
@@ -178,7 +175,6 @@ impl Builder {
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
         let env = Env {
             net: Network::new(local, protocol),
-            waiting_for_slot: BTreeSet::new(),
             holders: Holders::new(),
             kad,
             local,

@@ -3,10 +3,7 @@
 //!
 //! **Invariants.** Makes no decisions and holds no operations.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use libp2p_identity::PeerId;
 use libp2p_kad as kad;
@@ -15,7 +12,7 @@ use super::{
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
-    network::{Network, OperationId},
+    network::Network,
     rollback::RollbackMemory,
 };
 use crate::{
@@ -25,13 +22,12 @@ use crate::{
     store::{Origin, SmartRecordStore, ValidatedRecord},
 };
 use smart_record_core::{Clock, Namespace, RecordKey, Registry, SpaceRules, Timestamp, Validated};
+use smart_record_lookup::Lookup;
 
 /// Kademlia with its store, and shared state.
 pub(super) struct Env {
     pub(super) kad: kad::Behaviour<SmartRecordStore>,
     pub(super) net: Network,
-    /// Operations that wait for a free request slot.
-    pub(super) waiting_for_slot: BTreeSet<OperationId>,
     /// Peers found closest to each key.
     pub(super) holders: Holders,
     pub(super) local: PeerId,
@@ -60,6 +56,14 @@ impl Env {
             let counter = counter(counters);
             *counter = counter.saturating_add(u64::try_from(by).unwrap_or(u64::MAX));
         });
+    }
+
+    /// Emits the peers that a search has found closer to a key than is plausible.
+    pub(super) fn report_implausible(&mut self, key: &RecordKey, search: &Lookup) {
+        let peers = search.implausible(&self.net.size);
+        if !peers.is_empty() {
+            self.events.push_back(Event::Implausible { key: key.clone(), peers });
+        }
     }
 
     /// The rules of a key whose namespace is spaces.

@@ -37,8 +37,12 @@ const SECOND_CHECK: Duration = Duration::from_secs(1);
 pub(super) struct FollowUp {
     progress: ProgressSender,
     content: PublicationContent,
-    /// Checks to be made.
+    /// Number of checks that may still be added once the call has returned.
+    unscheduled: usize,
+    /// Checks to be made later.
     checks: Vec<Check>,
+    /// Checks that are due and wait for a free request slot.
+    due: Vec<Check>,
     /// Checks under way.
     checking: BTreeMap<RequestId, Check>,
 }
@@ -51,8 +55,9 @@ struct Check {
 }
 
 impl FollowUp {
-    pub(super) const fn new(progress: ProgressSender, content: PublicationContent) -> Self {
-        Self { progress, content, checks: Vec::new(), checking: BTreeMap::new() }
+    pub(super) fn new(progress: ProgressSender, content: PublicationContent) -> Self {
+        let (checks, due) = (Vec::new(), Vec::new());
+        Self { progress, content, unscheduled: 0, checks, due, checking: BTreeMap::new() }
     }
 
     /// Reports the state of the write at these peers.
@@ -63,19 +68,29 @@ impl FollowUp {
     /// Schedules the checks when the call returns. `peers` have acknowledged the write, closest
     /// first.
     pub(super) fn begin(&mut self, peers: &[PeerId], now: Duration) {
-        let at = now.saturating_add(FIRST_CHECK);
-        let checks = peers.iter().take(CHECKED);
-        self.checks = checks.map(|peer| Check { peer: *peer, at, is_second: false }).collect();
+        self.unscheduled = CHECKED;
+        peers.iter().for_each(|peer| self.on_acknowledged(*peer, now));
+    }
+
+    /// Records an acknowledgement. Schedules a check of the peer if the call has returned and too few
+    /// checks are scheduled.
+    pub(super) fn on_acknowledged(&mut self, peer: PeerId, now: Duration) {
+        if let Some(left) = self.unscheduled.checked_sub(1) {
+            self.unscheduled = left;
+            let at = now.saturating_add(FIRST_CHECK);
+            self.checks.push(Check { peer, at, is_second: false });
+        }
     }
 
     /// Sends the checks that are due.
     pub(super) fn ask(&mut self, env: &mut Env, operation: OperationId, key: &RecordKey) {
-        let Self { checks, checking, .. } = self;
+        let Self { checks, due, checking, .. } = self;
+        let now = env.net.now();
+        due.extend(checks.extract_if(.., |check| check.at <= now));
         let place = Place::of_key(key.as_bytes());
         let request = Request::GetValue { key: Bytes::copy_from_slice(key.as_bytes()) };
         env.net.send(operation, |requests, _, now| {
-            let due = |check: &Check| check.at <= now && requests.has_room(&check.peer);
-            let check = checks.remove(checks.iter().position(due)?);
+            let check = due.remove(due.iter().position(|check| requests.has_room(&check.peer))?);
             let id = requests.begin(check.peer, place.distance_of(&check.peer), now)?;
             checking.insert(id, check);
             Some((id, check.peer, request.clone()))
@@ -128,14 +143,19 @@ impl FollowUp {
         }
     }
 
-    /// When the next check is due.
+    /// Whether a check waits for a free request slot.
+    pub(super) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// When the next check becomes due.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.checks.iter().map(|check| check.at).min()
     }
 
     /// Whether all checks are done.
     pub(super) fn is_over(&self) -> bool {
-        self.checks.is_empty() && self.checking.is_empty()
+        self.checks.is_empty() && self.due.is_empty() && self.checking.is_empty()
     }
 }
 

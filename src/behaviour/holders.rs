@@ -102,6 +102,12 @@ impl Holders {
         self.joiners.insert(peer, ());
     }
 
+    /// Records that a read found a peer behind. It may keep the last PUT, and another writer may have
+    /// joined what it had.
+    pub(super) fn on_behind(&mut self, peer: &PeerId) {
+        self.joiners.remove(peer);
+    }
+
     pub(super) fn forget(&mut self, key: &RecordKey) {
         self.keys.remove(key);
     }
@@ -162,6 +168,8 @@ mod tests {
         assert_eq!(holders.known(&key, 100 * S), None);
         assert_eq!(holders.joining(&key), [joins]);
         assert!(holders.joins(&joins) && !holders.joins(&plain));
+        holders.on_behind(&joins);
+        assert!(!holders.joins(&joins) && holders.joining(&key).is_empty());
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! Requests of this node to peers: transport, number, timeouts, and the operation each belongs to.
 //!
 //! **Invariants.** Time is monotonic and independent of the store's clock. Each request ends with
-//! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is [given
-//! up](Network::cancel_all).
+//! one [`RequestOutcome`] other than [`Late`](RequestOutcome::Late), unless its operation is
+//! [cancelled](Network::cancel_all). An operation without a free request slot is queued and advanced
+//! when a slot becomes free, for whatever reason. The queue is first in, first out, with one request
+//! a turn.
 //!
 //! **Spec.** `docs/design.md`, sections "Lookups" and "Requests of our own".
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,11 +26,14 @@ use libp2p_swarm::StreamProtocol;
 use smart_record_lookup::{self as lookup, LookupEvent, NetworkSize, RequestId, Requests};
 use web_time::Instant;
 
-use crate::outbound::{Ended, Failure, Outbound, Request, Response};
+use crate::outbound::{Closer, Ended, Failure, Outbound, Request, Response};
 
 /// Maximum number of peers whose addresses, as named in answers, are remembered. A guess: the
 /// number that fifty lookups name.
 const ADDRESS_BOOK: usize = 2_048;
+/// Maximum number of evicted peers whose addresses are remembered. A guess: more than the routing
+/// table loses within an hour.
+const EVICTED: usize = 1_024;
 /// Maximum sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -35,8 +43,20 @@ pub(super) struct Network {
     pub(super) size: NetworkSize,
     requests: Requests,
     operation_of: BTreeMap<RequestId, OperationId>,
-    addresses: LruCache<PeerId, Vec<Multiaddr>>,
+    /// Operations that wait for a free request slot, in the order of their turns.
+    queue: VecDeque<OperationId>,
+    /// Number of operations at the front of the queue that found no slot since one became free.
+    skipped: usize,
+    /// The operation whose turn it is.
+    current: Option<OperationId>,
+    /// Addresses of peers as named by the two latest guides.
+    addresses: LruCache<PeerId, Vec<(PeerId, Vec<Multiaddr>)>>,
+    /// Addresses of peers evicted from the routing table.
+    evicted: LruCache<PeerId, Vec<Multiaddr>>,
     started: Instant,
+    /// Simulated time. Each call of `now` adds a microsecond.
+    #[cfg(test)]
+    test_time: Option<std::cell::Cell<Duration>>,
     timer: Delay,
     wake_at: Option<Duration>,
 }
@@ -70,8 +90,6 @@ pub(super) enum NetworkEvent {
     },
     /// The peer no longer answers and is to leave the routing table.
     Evict(PeerId),
-    /// The peer answers again and returns to the routing table with these addresses.
-    Readmit(PeerId, Vec<Multiaddr>),
 }
 
 impl Network {
@@ -81,8 +99,14 @@ impl Network {
             size: NetworkSize::default(),
             requests: Requests::default(),
             operation_of: BTreeMap::new(),
+            queue: VecDeque::new(),
+            skipped: 0,
+            current: None,
             addresses: LruCache::new(ADDRESS_BOOK),
+            evicted: LruCache::new(EVICTED),
             started: Instant::now(),
+            #[cfg(test)]
+            test_time: None,
             timer: Delay::new(Duration::ZERO),
             wake_at: Some(Duration::ZERO),
         }
@@ -90,6 +114,11 @@ impl Network {
 
     /// Time since creation.
     pub(super) fn now(&self) -> Duration {
+        #[cfg(test)]
+        if let Some(time) = &self.test_time {
+            time.set(time.get() + Duration::from_micros(1));
+            return time.get();
+        }
         self.started.elapsed()
     }
 
@@ -97,7 +126,9 @@ impl Network {
         &self.requests
     }
 
-    /// Sends all requests of an operation that can be sent now. `next` returns the next one.
+    /// Sends the requests of an operation that can be sent now. `next` returns the next one. If
+    /// others are queued, the operation is queued behind them. At its [turn](Self::next_turn) it
+    /// sends one request.
     pub(super) fn send(
         &mut self,
         operation: OperationId,
@@ -107,22 +138,58 @@ impl Network {
             Duration,
         ) -> Option<(RequestId, PeerId, Request)>,
     ) {
+        let has_turn = self.current == Some(operation);
+        if !has_turn && !self.queue.is_empty() {
+            // It may be queued already, and have other requests now than at its last turn.
+            self.skipped = 0;
+            return self.enqueue(operation);
+        }
         let now = self.now();
         while let Some((id, peer, request)) = next(&mut self.requests, &self.size, now) {
             self.operation_of.insert(id, operation);
-            let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
+            let addresses = self.addresses_of(&peer);
             tracing::trace!(%peer, "asks");
             self.outbound.send(id, peer, addresses, request);
+            if has_turn {
+                self.current = None;
+                return self.enqueue(operation);
+            }
         }
     }
 
-    /// Whether an operation has requests under way.
-    pub(super) fn is_asking(&self, operation: OperationId) -> bool {
-        self.operation_of.values().any(|owner| *owner == operation)
+    /// Queues an operation that has further requests, unless some of its requests are under way: it
+    /// then advances when these end.
+    pub(super) fn wait_for_slot(&mut self, operation: OperationId) {
+        if self.operation_of.values().any(|owner| *owner == operation) {
+            return;
+        }
+        if self.current.take_if(|current| *current == operation).is_some() {
+            // It found no slot and keeps its place.
+            self.queue.insert(self.skipped.min(self.queue.len()), operation);
+            self.skipped = self.skipped.saturating_add(1);
+        } else {
+            self.enqueue(operation);
+        }
+    }
+
+    /// Removes the next operation from the queue whose turn it is, if a request slot may be free
+    /// for it.
+    pub(super) fn next_turn(&mut self) -> Option<OperationId> {
+        let has_slot = self.requests.has_slot();
+        self.current = has_slot.then(|| self.queue.remove(self.skipped)).flatten();
+        self.current
+    }
+
+    fn enqueue(&mut self, operation: OperationId) {
+        if !self.queue.contains(&operation) {
+            self.queue.push_back(operation);
+        }
     }
 
     /// Cancels all requests of an operation.
     pub(super) fn cancel_all(&mut self, operation: OperationId) {
+        self.queue.retain(|queued| *queued != operation);
+        self.skipped = 0;
         let ids = self.operation_of.iter().filter(|(_, owner)| **owner == operation);
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.operation_of.remove(&id);
@@ -134,15 +201,13 @@ impl Network {
     /// Handles the end of a request.
     pub(super) fn on_ended(&mut self, ended: Ended) -> Option<NetworkEvent> {
         let Ended { id, peer, result } = ended;
+        self.skipped = 0;
         let (operation, now) = (self.operation_of.remove(&id)?, self.now());
         let outcome = match result {
             Ok(answer) => {
-                self.requests.on_answer(id, now)?;
-                for closer in &answer.closer {
-                    if !closer.addresses.is_empty() {
-                        self.addresses.insert(closer.peer, closer.addresses.clone());
-                    }
-                }
+                // Counts here even if another request has displaced it just now.
+                self.requests.on_answer(id, now);
+                self.learn_addresses(peer, &answer.closer);
                 RequestOutcome::Answered(answer)
             }
             Err(failure) => {
@@ -153,9 +218,32 @@ impl Network {
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }
 
-    /// Remembers the addresses of a peer that leaves the routing table.
-    pub(super) fn remember(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.addresses.insert(peer, addresses);
+    /// Remembers the addresses of the peers named in an answer: of each, those from the two latest
+    /// guides, so that a single liar cannot replace the true ones.
+    fn learn_addresses(&mut self, guide: PeerId, closer: &[Closer]) {
+        for Closer { peer, addresses } in closer.iter().filter(|it| !it.addresses.is_empty()) {
+            let mut named = self.addresses.remove(peer).unwrap_or_default();
+            named.retain(|(other, _)| *other != guide);
+            named.truncate(1);
+            named.insert(0, (guide, addresses.clone()));
+            self.addresses.insert(*peer, named);
+        }
+    }
+
+    fn addresses_of(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        let named = self.addresses.get(peer).into_iter().flatten();
+        named.flat_map(|(_, addresses)| addresses).cloned().collect()
+    }
+
+    /// Remembers the addresses of a peer that has left the routing table.
+    pub(super) fn on_evicted(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.evicted.insert(peer, addresses);
+    }
+
+    /// Returns the addresses with which a peer that answers returns to the routing table; none if it
+    /// was not evicted.
+    pub(super) fn readmit(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.evicted.remove(peer).unwrap_or_default()
     }
 
     /// Returns the next event that is due because time has passed. Wakes the task for the next one,
@@ -178,13 +266,15 @@ impl Network {
             self.timer.reset(sleep.min(LONGEST_SLEEP));
         }
         if self.timer.poll_unpin(cx).is_ready() {
-            self.wake_at = None;
+            // Makes the next poll reset the timer, which is ready until then.
+            self.wake_at = Some(Duration::ZERO);
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
     fn on_finding(&mut self, finding: LookupEvent) -> Option<NetworkEvent> {
+        self.skipped = 0;
         let (id, peer, operation, outcome) = match finding {
             LookupEvent::Late(id, peer) => {
                 (id, peer, *self.operation_of.get(&id)?, RequestOutcome::Late)
@@ -194,10 +284,6 @@ impl Network {
                 (id, peer, self.operation_of.remove(&id)?, RequestOutcome::Silent)
             }
             LookupEvent::Evict(peer) => return Some(NetworkEvent::Evict(peer)),
-            LookupEvent::Readmit(peer) => {
-                let addresses = self.addresses.get(&peer).cloned().unwrap_or_default();
-                return Some(NetworkEvent::Readmit(peer, addresses));
-            }
         };
         Some(NetworkEvent::Request { id, operation, peer, outcome })
     }

@@ -146,16 +146,16 @@ impl Operations {
                 if let Some(entry) = env.kad.remove_peer(&peer) {
                     tracing::debug!(%peer, "removed from the routing table: it does not answer");
                     env.count(|c| &mut c.evicted, 1);
-                    env.net.remember(peer, entry.node.value.into_vec());
-                }
-            }
-            NetworkEvent::Readmit(peer, addresses) => {
-                for address in addresses {
-                    env.kad.add_address(&peer, address);
+                    env.net.on_evicted(peer, entry.node.value.into_vec());
                 }
             }
             NetworkEvent::Request { id, operation, peer, outcome } => {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
+                if matches!(outcome, RequestOutcome::Answered(_)) {
+                    for address in env.net.readmit(&peer) {
+                        env.kad.add_address(&peer, address);
+                    }
+                }
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
@@ -169,12 +169,16 @@ impl Operations {
                         self.run_step(env, step);
                     }
                 }
-                // A request slot may be free now.
-                for operation in std::mem::take(&mut env.waiting_for_slot) {
-                    self.advance(env, operation);
-                }
             }
         }
+    }
+
+    /// Advances the next operation that waits for a request slot, if one is free. Returns whether
+    /// there was one.
+    pub(super) fn advance_waiting(&mut self, env: &mut Env) -> bool {
+        let next = env.net.next_turn();
+        next.into_iter().for_each(|operation| self.advance(env, operation));
+        next.is_some()
     }
 
     /// Handles one operation whose deadline has passed. Returns whether there was one.
@@ -364,6 +368,7 @@ impl Operations {
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
         let (repairs, is_close) = lookup.repairs(&env.local);
+        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
         self.sends.repair(env, &lookup, &repairs);
         self.admission.store_found(env, &lookup, is_close);
         if let Reader::Sending(id) = reader {

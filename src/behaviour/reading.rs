@@ -32,6 +32,10 @@ use smart_record_core::{Malformed, RecordKey, Timestamp, ValidationError};
 /// request under way may take.
 const BACKGROUND: Duration = Duration::from_secs(10);
 
+/// Maximum number of peers of the routing table that a search starts from. A guess: where identify
+/// has added clients to the table, some servers are among them.
+const START: usize = 64;
+
 /// All reads under way.
 #[derive(Default)]
 pub(super) struct Reads {
@@ -316,14 +320,11 @@ impl Reads {
         if read.is_over(&env.net.size) {
             env.net.cancel_all(name);
             let operation = self.under_way.remove(&id)?;
-            operation.read.search().measure(&mut env.net.size);
+            operation.read.measure(&mut env.net.size, now);
             let has_result = !operation.has_returned || operation.has_news;
             return has_result.then(|| operation.end(env));
         }
-        if !env.net.is_asking(name) {
-            // Waits for a free request slot.
-            env.waiting_for_slot.insert(name);
-        }
+        env.net.wait_for_slot(name);
         if !is_settled || operation.has_returned {
             return None;
         }
@@ -399,10 +400,7 @@ impl Operation {
             env.count(|c| &mut c.reads, 1);
             // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
-            let peers = search.implausible(&env.net.size);
-            if !peers.is_empty() {
-                env.events.push_back(Event::Implausible { key: lookup.key().clone(), peers });
-            }
+            env.report_implausible(lookup.key(), search);
         }
         let now = env.now();
         let record = lookup.joined().record();
@@ -433,7 +431,8 @@ impl Operation {
 pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> search::Lookup {
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
-    let start: Vec<_> = start.take(env.bounds.closest).collect();
+    let start: Vec<_> = start.take(START).collect();
+    env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
     search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
 }

@@ -281,7 +281,7 @@ impl Sends {
         if let Some(follow_up) = follow_up {
             follow_up.on_outcome(env, &sending.delivery, request, outcome);
         } else if !sending.searching.contains(&request) {
-            sending.on_delivered(peer, outcome);
+            sending.on_delivered(peer, outcome, env.net.now());
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {
@@ -309,6 +309,7 @@ impl Sends {
         if let Some(follow_up) = &mut sending.follow_up {
             follow_up.ask(env, name, sending.delivery.key());
         }
+        let mut step = None;
         if let Target::Known { answering, is_guess } = sending.target {
             let taken = sending.delivery.taken().len();
             let has_majority = taken >= WritePolicy::Majority.needed(answering);
@@ -323,24 +324,19 @@ impl Sends {
             }
             let is_over = sending.delivery.is_over();
             let is_enough = taken > 0 && taken >= env.config.write_policy().needed(answering);
-            let step = match is_over || is_enough {
-                true => sending.reply(env.net.now()),
-                false => None,
-            };
+            if is_over || is_enough {
+                step = sending.reply(env.net.now());
+            }
             if is_over && sending.follow_up.as_ref().is_none_or(FollowUp::is_over) {
                 env.net.cancel_all(name);
                 self.under_way.remove(&id).into_iter().for_each(|sending| sending.end(env));
                 return step;
             }
-            if is_over || step.is_some() {
-                return step;
-            }
         }
-        if !env.net.is_asking(name) && !sending.is_waiting() {
-            // Waits for a free request slot.
-            env.waiting_for_slot.insert(name);
+        if sending.has_requests() {
+            env.net.wait_for_slot(name);
         }
-        None
+        step
     }
 }
 
@@ -359,9 +355,10 @@ impl Sending {
         if !search.is_settled(env.net.requests(), &env.net.size, env.net.now()) {
             return;
         }
-        search.measure(&mut env.net.size);
-        let closest = Closest::of(search, &env.net.size);
         let now = env.net.now();
+        search.measure(&mut env.net.size, now);
+        env.report_implausible(delivery.key(), search);
+        let closest = Closest::of(search, &env.net.size);
         env.holders.set(delivery.key().clone(), closest.clone(), None, now);
         self.send_to(closest, &self.content.chunks().into(), false);
     }
@@ -387,12 +384,15 @@ impl Sending {
         self.note(peers, ReplicaState::Sent);
     }
 
-    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome) {
+    fn on_delivered(&mut self, peer: PeerId, outcome: RequestOutcome, now: Duration) {
         let state = match outcome {
             RequestOutcome::Answered(_) => {
                 tracing::trace!(%peer, "chunk acknowledged");
                 if !self.delivery.on_taken(peer) {
                     return;
+                }
+                if let Some(follow_up) = &mut self.follow_up {
+                    follow_up.on_acknowledged(peer, now);
                 }
                 ReplicaState::Acknowledged
             }
@@ -421,9 +421,11 @@ impl Sending {
         }
     }
 
-    /// Whether it waits for something other than a free request slot.
-    fn is_waiting(&self) -> bool {
-        matches!(self.target, Target::Read) || self.delivery.is_over()
+    /// Whether it has further requests to send.
+    fn has_requests(&self) -> bool {
+        matches!(self.target, Target::Search(_))
+            || self.delivery.has_next()
+            || self.follow_up.as_ref().is_some_and(FollowUp::is_due)
     }
 
     /// When the deadline or the next check of the follow-up is due.

@@ -116,7 +116,8 @@ impl Deliveries {
                     pending.is_sent_again = true;
                     pending.stage = Stage::Waiting;
                 }
-                _ => self.on_outcome(id, Err(Failure::Closed)),
+                // A proxy may accept connections for a dead peer.
+                _ => self.on_outcome(id, Err(Failure::Unreachable)),
             }
         }
         self.advance(peer);
@@ -157,6 +158,12 @@ impl Deliveries {
 
     pub(super) fn next_event(&mut self) -> Option<ToSwarm<Ended, Command>> {
         self.events.pop_front()
+    }
+
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> Vec<(RequestId, PeerId, Request)> {
+        let pending = self.pending.iter();
+        pending.map(|(id, it)| (*id, it.peer, Request::clone(&it.request))).collect()
     }
 
     /// Sends the requests that wait for a connection to a peer, or dials the peer.
@@ -367,7 +374,7 @@ mod tests {
         deliveries.on_closed(second, peer);
         assert_eq!(events(&mut deliveries), ["send 1", "send 1"]);
         deliveries.on_closed(first, peer);
-        assert_eq!(events(&mut deliveries), ["failed 1 Closed"]);
+        assert_eq!(events(&mut deliveries), ["failed 1 Unreachable"]);
 
         let only = connection();
         deliveries.on_established(only, peer);

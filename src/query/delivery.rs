@@ -159,6 +159,11 @@ impl Delivery {
         taken
     }
 
+    /// Whether a chunk is to be sent.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Whether no chunk is to be sent or under way.
     pub(crate) fn is_over(&self) -> bool {
         self.peers.values().all(|parcel| matches!(parcel.stage, Stage::Taken | Stage::Failed))

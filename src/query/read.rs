@@ -64,6 +64,14 @@ impl Read {
         &self.search
     }
 
+    /// Adds the closest peers found to an estimate of the network's size. A read that has ended early
+    /// has not found them.
+    pub(crate) fn measure(&self, size: &mut NetworkSize, now: Duration) {
+        if !self.has_ended {
+            self.search.measure(size, now);
+        }
+    }
+
     /// Returns the next peer to ask for the record now.
     pub(crate) fn next(
         &mut self,

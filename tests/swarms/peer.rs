@@ -6,6 +6,7 @@ use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     allow_block_list::{self, BlockedPeers},
+    connection_limits::{self, ConnectionLimits},
     identify,
     identity::Keypair,
     kad, ping,
@@ -31,6 +32,8 @@ pub struct Composed {
     pub smart: Behaviour,
     /// Closes connections to blocked peers and denies new ones.
     pub blocked: allow_block_list::Behaviour<BlockedPeers>,
+    /// Looked at after the behaviour. Without limits at first.
+    pub limits: connection_limits::Behaviour,
     identify: identify::Behaviour,
 }
 
@@ -152,6 +155,7 @@ impl Setup {
             ping: ping::Behaviour::default(),
             smart,
             blocked: allow_block_list::Behaviour::default(),
+            limits: connection_limits::Behaviour::new(ConnectionLimits::default()),
             identify: identify::Behaviour::new(agent),
         };
         let (swarm, address) = listening(keypair.clone(), composed).await;

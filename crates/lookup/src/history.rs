@@ -98,7 +98,6 @@ pub struct PeerHistory {
 struct Peer {
     round_trip: Option<RoundTrip>,
     silence: Option<Silence>,
-    is_evicted: bool,
 }
 
 /// Consecutive unanswered requests to a peer.
@@ -173,21 +172,20 @@ impl PeerHistory {
         })
     }
 
-    /// Records an answer. Returns whether the peer is to be put back into the routing table.
+    /// Records an answer.
     pub(crate) fn on_answer(
         &mut self,
         peer: PeerId,
         distance: &Distance,
         took: Duration,
         now: Duration,
-    ) -> bool {
+    ) {
         self.heard.on_answer(now);
         self.all.add(took);
         self.by_distance.entry(class(distance)).or_default().add(took);
         let known = self.peer(peer);
         known.round_trip = Some(RoundTrip::next(known.round_trip, took));
         known.silence = None;
-        std::mem::take(&mut known.is_evicted)
     }
 
     /// Answers received so far.
@@ -196,7 +194,7 @@ impl PeerHistory {
     }
 
     /// Records an unanswered request, with the answers received when it was sent. Returns whether
-    /// the peer is to be evicted from the routing table.
+    /// the peer is to be evicted from the routing table, if it is there.
     pub(crate) fn on_silence(&mut self, peer: PeerId, sent: Heard, now: Duration) -> bool {
         let (heard, after, span) = (self.heard, self.config.evict_after, self.config.evict_span);
         let known = self.peer(peer);
@@ -213,10 +211,7 @@ impl PeerHistory {
         silence.is_certain |= heard.answers > sent.answers;
         (silence.latest, silence.at) = (sent, now);
         let lasts = heard.time.saturating_sub(silence.first.time);
-        let is_due = silence.count >= after && lasts >= span;
-        let evicts = is_due && !known.is_evicted;
-        known.is_evicted |= is_due;
-        evicts
+        silence.count >= after && lasts >= span
     }
 
     fn peer(&mut self, peer: PeerId) -> &mut Peer {
@@ -293,8 +288,8 @@ mod tests {
             Self(PeerHistory::new(HistoryConfig::default()), Place::of_key(b"/sr/a"))
         }
 
-        fn answers(&mut self, peer: PeerId, took: Duration, now: Duration) -> bool {
-            self.0.on_answer(peer, &self.1.distance_of(&peer), took, now)
+        fn answers(&mut self, peer: PeerId, took: Duration, now: Duration) {
+            self.0.on_answer(peer, &self.1.distance_of(&peer), took, now);
         }
 
         /// A request that was sent just now fails.
@@ -344,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn three_requests_unanswered_over_half_a_minute_of_answers_evict_and_an_answer_readmits() {
+    fn three_requests_unanswered_over_half_a_minute_of_answers_evict_until_there_is_an_answer() {
         let mut test = Test::new();
         let (silent, other) = (PeerId::random(), PeerId::random());
         let mut evicted = Vec::new();
@@ -354,9 +349,8 @@ mod tests {
                 evicted.push(second);
             }
         }
-        assert_eq!(evicted, [30], "at 0, 10, 20 it was too early; told once");
-        assert!(test.answers(silent, MS, 61 * S));
-        assert!(!test.answers(silent, MS, 62 * S), "told once");
+        assert_eq!(evicted, [30, 40, 50], "at 0, 10, 20 it was too early");
+        test.answers(silent, MS, 61 * S);
         assert!(!test.silent(silent, 63 * S), "counted from the start");
     }
 

@@ -14,7 +14,7 @@
 //! transport: failed(id, why)        -> Requests::on_failure(id, why, now), then Lookup::on_failure(peer)
 //! Requests::poll(now)               -> LookupEvent::Late(id, peer)   Lookup::on_late(peer)
 //!                                      LookupEvent::Over(id, peer)   cancel at the transport, then Lookup::on_failure(peer)
-//!                                      LookupEvent::Evict(peer), LookupEvent::Readmit(peer)   the routing table
+//!                                      LookupEvent::Evict(peer)      remove it from the routing table
 //! ```
 //!
 //! The transport needs no timeouts and no limits of streams: both are decided here.

@@ -73,7 +73,6 @@ pub struct Lookup {
     known: BTreeMap<Distance, Candidate>,
     guides: BTreeMap<PeerId, Guided>,
     asked: usize,
-    is_stopped: bool,
 }
 
 #[derive(Debug)]
@@ -124,7 +123,6 @@ impl Lookup {
             known: BTreeMap::new(),
             guides: BTreeMap::new(),
             asked: 0,
-            is_stopped: false,
         };
         for peer in start.into_iter().take(lookup.config.max_known) {
             lookup.hear(peer, None);
@@ -229,11 +227,6 @@ impl Lookup {
         }
     }
 
-    /// Stops the lookup: no further requests begin.
-    pub fn stop(&mut self) {
-        self.is_stopped = true;
-    }
-
     /// Whether the closest peers are known: each peer that may be one of them has answered, failed,
     /// or used up its time.
     pub fn is_settled(&self, requests: &Requests, size: &NetworkSize, now: Duration) -> bool {
@@ -321,13 +314,14 @@ impl Lookup {
         self.asked
     }
 
-    /// Adds the result of a lookup that is [over](Self::is_over) to an estimate.
-    pub fn measure(&self, size: &mut NetworkSize) {
+    /// Adds the result of a lookup that is [settled](Self::is_settled) to an estimate. One that has
+    /// ended early by the estimate adds nothing.
+    pub fn measure(&self, size: &mut NetworkSize, now: Duration) {
         let k = self.config.closest;
-        let farthest = self.plausible(size).nth(k.saturating_sub(1));
-        if let Some((distance, _)) = farthest.filter(|_| !self.has_finished_asking(size)) {
-            let distance = *distance;
-            size.on_closest(self.target, k, &distance);
+        // Implausibly close ones too: if the estimate is too low, these are all there are.
+        let farthest = self.answered().nth(k.saturating_sub(1));
+        if let Some((distance, _)) = farthest.filter(|_| !self.is_close_enough(size)) {
+            size.on_closest(self.target, k, distance, now);
         }
     }
 
@@ -449,7 +443,7 @@ impl Lookup {
     }
 
     const fn is_spent(&self) -> bool {
-        self.is_stopped || self.asked >= self.config.max_requests
+        self.asked >= self.config.max_requests
     }
 
     /// Whether the closest peers are known without further requests, by the estimated network size.

@@ -72,10 +72,9 @@ pub enum LookupEvent {
     Late(RequestId, PeerId),
     /// The request is over. Close its stream.
     Over(RequestId, PeerId),
-    /// The peer no longer answers. Remove it from the routing table.
+    /// The peer no longer answers. Remove it from the routing table, until it answers again. Told
+    /// with each further silence, because others may have put it back.
     Evict(PeerId),
-    /// The peer answers again. Put it back into the routing table.
-    Readmit(PeerId),
 }
 
 /// All requests of a node, and its memory of peers.
@@ -141,9 +140,13 @@ impl Requests {
     /// Whether a request to this peer can begin now.
     pub fn has_room(&self, peer: &PeerId) -> bool {
         let to_peer = self.per_peer.get(peer).copied().unwrap_or(0);
-        let has_place = self.under_way.len() < self.config.max
-            || self.under_way.values().any(|request| request.late_at.is_some());
-        has_place && to_peer < self.config.max_per_peer
+        to_peer < self.config.max_per_peer && self.has_slot()
+    }
+
+    /// Whether a request to a peer that has none can begin now.
+    pub fn has_slot(&self) -> bool {
+        self.under_way.len() < self.config.max
+            || self.under_way.values().any(|request| request.late_at.is_some())
     }
 
     /// Begins a request to a peer at this distance from its target, if there is
@@ -171,9 +174,7 @@ impl Requests {
     pub fn on_answer(&mut self, id: RequestId, now: Duration) -> Option<Duration> {
         let UnderWay { peer, distance, sent_at, .. } = self.take(id)?;
         let took = now.saturating_sub(sent_at);
-        if self.history.on_answer(peer, &distance, took, now) {
-            self.findings.push_back(LookupEvent::Readmit(peer));
-        }
+        self.history.on_answer(peer, &distance, took, now);
         Some(took)
     }
 
@@ -357,27 +358,27 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_told_once_and_who_comes_back_too() {
+    fn an_evicted_peer_is_reported_with_each_silence_until_it_answers() {
         let mut requests = Requests::default();
         let (silent, other) = (PeerId::random(), PeerId::random());
         let mut told = Vec::new();
-        for second in 0..50 {
+        for second in 0..70 {
             let now = second * S;
             let id = begin(&mut requests, other, now).unwrap();
             requests.on_answer(id, now);
             if second % 10 == 0 {
-                begin(&mut requests, silent, now).unwrap();
+                let id = begin(&mut requests, silent, now).unwrap();
+                if second == 60 {
+                    requests.on_answer(id, now);
+                }
             }
             told.extend(std::iter::from_fn(|| requests.poll(now)).filter_map(|finding| {
                 matches!(finding, LookupEvent::Evict(_)).then_some((second, finding))
             }));
         }
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].1, LookupEvent::Evict(silent));
-        assert!((30..45).contains(&told[0].0), "{told:?}");
-        let id = begin(&mut requests, silent, 50 * S).unwrap();
-        requests.on_answer(id, 50 * S);
-        assert_eq!(requests.poll(50 * S), Some(LookupEvent::Readmit(silent)));
-        assert_eq!(requests.poll(50 * S), None);
+        assert!(told.iter().all(|(_, finding)| *finding == LookupEvent::Evict(silent)));
+        let told: Vec<_> = told.into_iter().map(|(second, _)| second).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0] >= 30 && told[2] < 60, "{told:?}");
     }
 }

@@ -7,13 +7,15 @@
 //! lookup.
 //!
 //! **Invariants.** One target counts once, however often it is looked up, and the estimate is the
-//! median over targets: crowding one key with peers does not move it.
+//! median over targets: crowding one key with peers does not move it. What is measured does not
+//! depend on the estimate, and is forgotten after an hour, so the estimate follows a network that
+//! grows or shrinks.
 //!
 //! **Spec.** D. Kostoulas et al., *Decentralized schemes for size estimation in large and dynamic
 //! groups* (NCA 2005), on interval density; D. Trautwein et al., *IPFS in the fast lane* (INFOCOM
 //! 2024), which ends lookups by such an estimate.
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, fmt, time::Duration};
 
 use hashlink::LruCache;
 
@@ -21,6 +23,8 @@ use crate::distance::{Distance, Place};
 
 /// Number of latest targets whose median is the estimate.
 const TARGETS: usize = 64;
+/// How long a measurement counts. A guess: a network that has doubled within an hour is rare.
+const LIFE: Duration = Duration::from_secs(60 * 60);
 /// Minimum number of targets for an estimate, as in go-libp2p-kad-dht. The relative error is then
 /// some 13 %.
 const FEWEST_TARGETS: usize = 5;
@@ -29,8 +33,14 @@ const IMPLAUSIBLE: f64 = 1e-6;
 
 /// Estimate of the number of peers in the network.
 pub struct NetworkSize {
-    by_target: LruCache<Place, f64>,
+    by_target: LruCache<Place, Measured>,
     estimate: Option<f64>,
+}
+
+/// Number of peers by the closest to one target.
+struct Measured {
+    peers: f64,
+    at: Duration,
 }
 
 impl Default for NetworkSize {
@@ -46,12 +56,20 @@ impl NetworkSize {
     }
 
     /// Records the distance of the `k`-th closest peer to a target, from a finished lookup.
-    pub fn on_closest(&mut self, target: Place, k: usize, distance: &Distance) {
+    pub fn on_closest(&mut self, target: Place, k: usize, distance: &Distance, now: Duration) {
         let share = distance.as_share();
         if k > 1 && share > 0.0 {
-            self.by_target.insert(target, to_f64(k.saturating_sub(1)) / share);
+            let peers = to_f64(k.saturating_sub(1)) / share;
+            self.by_target.insert(target, Measured { peers, at: now });
         }
-        let mut all: Vec<_> = self.by_target.iter().map(|(_, peers)| *peers).collect();
+        self.forget_old(now);
+    }
+
+    /// Forgets what was measured more than an hour ago. To be called before a lookup. The cost is
+    /// that of sorting 64 numbers.
+    pub fn forget_old(&mut self, now: Duration) {
+        self.by_target.retain(|_, measured| now.saturating_sub(measured.at) < LIFE);
+        let mut all: Vec<_> = self.by_target.iter().map(|(_, measured)| measured.peers).collect();
         all.sort_unstable_by(f64::total_cmp);
         let has_enough = all.len() >= FEWEST_TARGETS;
         self.estimate = all.get(all.len() / 2).copied().filter(|_| has_enough);
@@ -150,7 +168,7 @@ mod tests {
         let mut size = NetworkSize::default();
         for n in 0..targets {
             let target = Place::of_key(&n.to_be_bytes());
-            size.on_closest(target, 20, &closest(target, peers)[19]);
+            size.on_closest(target, 20, &closest(target, peers)[19], Duration::ZERO);
         }
         size
     }
@@ -164,12 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_an_hour_ago_is_forgotten() {
+        let mut size = of_network(1_000, 40);
+        size.forget_old(LIFE - Duration::from_secs(1));
+        assert!(size.estimate().is_some());
+        size.forget_old(LIFE);
+        assert_eq!(size.estimate(), None);
+    }
+
+    #[test]
     fn one_crowded_target_moves_nothing() {
         let mut size = of_network(1_000, 5);
         let target = Place::of_key(b"/sr/crowded");
         let crowd = closest(target, 20_000);
         for _ in 0..1_000 {
-            size.on_closest(target, 20, &crowd[19]);
+            size.on_closest(target, 20, &crowd[19], Duration::ZERO);
         }
         assert!(size.estimate().unwrap() < 2_500.0, "{size:?}");
     }

@@ -81,6 +81,7 @@ async fn a_request_to_a_killed_peer_fails_without_a_timeout() {
     assert_eq!(ask(&mut client, &peer, find("key")).await, Ok(Response::default()));
     peers.0.shutdown().await;
     let failure = ask(&mut client, &peer, find("key")).await.unwrap_err();
+    // The stream may end before the connection does.
     assert!(matches!(failure, Failure::Unreachable | Failure::Closed), "{failure:?}");
     assert_eq!(ask(&mut client, &peer, find("key")).await, Err(Failure::Unreachable));
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, future::join_all};
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, Swarm,
+    connection_limits::ConnectionLimits,
     identity::Keypair,
     kad::{
         self,
@@ -20,7 +21,7 @@ use smart_record_testing_swarms::Node;
 
 use crate::{
     nodes::{PROTOCOL, within},
-    peer::{MINUTE, Peer, Setup, key, mesh, quiet, says, texts},
+    peer::{Composed, MINUTE, Peer, Setup, key, mesh, quiet, says, texts},
 };
 
 fn number(n: i64) -> Dict {
@@ -98,10 +99,30 @@ async fn with_a_frozen_peer_a_watch_shows_every_change_and_no_live_writer_disapp
 
 #[tokio::test]
 async fn a_denied_dial_delays_no_operation_and_does_not_count_as_silence() {
+    let deny = |swarm: &mut Swarm<Composed>, peer| {
+        swarm.behaviour_mut().blocked.block_peer(peer);
+    };
+    denied_dials_are_harmless(deny).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_a_limit_delays_no_operation_and_does_not_count_as_silence() {
+    let limit = |swarm: &mut Swarm<Composed>, _| {
+        let limits = ConnectionLimits::default().with_max_established(Some(1));
+        *swarm.behaviour_mut().limits.limits_mut() = limits;
+    };
+    denied_dials_are_harmless(limit).await;
+}
+
+/// Adds a second peer to the routing table once connections to it are denied.
+async fn denied_dials_are_harmless(
+    deny: impl FnOnce(&mut Swarm<Composed>, PeerId) + Send + 'static,
+) {
     let (mut a, b, c) = (Peer::start().await, Peer::start().await, Peer::start().await);
     mesh(&[&a, &c]).await;
+    within(a.client.get(key())).await.unwrap();
     let denied = b.id;
-    a.with(move |swarm| swarm.behaviour_mut().blocked.block_peer(denied)).await;
+    a.with(move |swarm| deny(swarm, denied)).await;
     a.add(b.id, b.address.clone()).await;
     within(async {
         a.client.publish(key(), says("x"), MINUTE).await.unwrap();
@@ -160,6 +181,25 @@ async fn case_1_an_answer_that_is_larger_than_a_packet_of_kademlia_is_read() {
         let reading = client.client.get(key()).await.unwrap();
         assert_eq!(reading.holders, [server.peer()]);
         assert_eq!(reading.snapshot.record(), Some(&record));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_inbound_message_is_limited_to_16_kib() {
+    let client = stock().await;
+    let registry = Registry::default().with_fallback(AcceptAny::default());
+    let server = Setup { registry, ..Setup::default() }.start().await;
+    client.add(server.id, server.address.clone()).await.unwrap();
+    within(async {
+        for (key, bytes, is_taken) in [("/any/a", 17 * 1_024, false), ("/any/b", 15 * 1_024, true)]
+        {
+            let key = RecordKey::from(key);
+            let put = client.put_to(server.id, &key, vec![7; bytes]).await;
+            assert_eq!(put.is_ok(), is_taken, "{put:?}");
+            let stored = server.smart(move |smart| smart.store_mut().value(&key).unwrap()).await;
+            assert_eq!(stored.is_some(), is_taken);
+        }
     })
     .await;
 }

@@ -55,6 +55,26 @@ fn the_closest_are_found_in_few_steps() {
 }
 
 #[test]
+fn concurrent_lookups_share_the_limit_of_a_node_and_find_the_closest() {
+    let mut random = Random::new(12);
+    let mut network = Network::new(&mut random, 500);
+    network.turn(&mut random, 20, || Kind::Silent);
+    let mut node = Node::default();
+    let lookups = (0..40).map(|n| network.lookup(0, key(n), LookupKind::Value));
+    let outcomes = node.run_all(&network, lookups);
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let own = network.peers[0].id;
+        let closest = network.closest(key(n)).into_iter().filter(|id| *id != own).take(20);
+        for peer in closest.filter(|peer| network.is_honest(peer)) {
+            assert!(outcome.closest.contains(&peer), "lookup {n}");
+        }
+        assert!(outcome.has_quorum && outcome.most_under_way <= 64);
+        assert!(outcome.over <= 20 * SECOND, "{:?}", outcome.over);
+    }
+    assert_eq!(outcomes[0].most_under_way, 64, "the node was full");
+}
+
+#[test]
 fn a_lookup_is_the_same_each_time() {
     let run = || {
         let mut random = Random::new(2);
@@ -201,6 +221,27 @@ fn who_knows_the_size_of_the_network_finds_the_closest_with_fewer_requests() {
     }
     assert!(early * 2 < full, "{early} instead of {full}");
     assert!(missed < 40 * 2, "{missed} of {}", 40 * 20);
+}
+
+#[test]
+fn the_estimate_follows_a_growing_and_a_shrinking_network() {
+    for seed in 0..3 {
+        let [small, large] = [25, 300].map(|size| Network::new(&mut Random::new(100 + seed), size));
+        for (before, after) in [(&small, &large), (&large, &small)] {
+            let mut node = Node::default();
+            for n in 0..64 {
+                node.run(before, before.lookup(0, key(n), LookupKind::Value));
+            }
+            for n in 64..128 {
+                node.run(after, after.lookup(0, key(n), LookupKind::Value));
+            }
+            let (estimate, peers) = (node.size.estimate().unwrap(), after.peers.len() as f64);
+            assert!((0.6..1.6).contains(&(estimate / peers)), "{estimate} of {peers}");
+            let outcome = node.run(after, after.lookup(0, key(128), LookupKind::Value));
+            assert_eq!((outcome.closest.len(), outcome.implausible.len()), (20, 0));
+            assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+        }
+    }
 }
 
 #[test]

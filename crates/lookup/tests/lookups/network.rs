@@ -197,32 +197,79 @@ pub(crate) struct Node {
     pub(crate) now: Duration,
 }
 
+/// A lookup that is under way.
+struct Running {
+    lookup: Lookup,
+    begun: Duration,
+    asked: Vec<(Duration, PeerId)>,
+    settled: Option<Duration>,
+    over: Option<Duration>,
+    most_under_way: usize,
+}
+
 impl Node {
-    pub(crate) fn run(&mut self, network: &Network, mut lookup: Lookup) -> Outcome {
+    /// Runs a lookup.
+    pub(crate) fn run(&mut self, network: &Network, lookup: Lookup) -> Outcome {
+        self.run_all(network, [lookup]).pop().unwrap()
+    }
+
+    /// Runs lookups at the same time. They take turns, each with one request.
+    pub(crate) fn run_all(
+        &mut self,
+        network: &Network,
+        lookups: impl IntoIterator<Item = Lookup>,
+    ) -> Vec<Outcome> {
         type Event = (RequestId, PeerId, Result<Vec<PeerId>, Failure>);
-        let (begun, target) = (self.now, lookup.target());
+        self.size.forget_old(self.now);
+        let begun = self.now;
+        let mut all: Vec<_> = lookups
+            .into_iter()
+            .map(|lookup| Running {
+                lookup,
+                begun,
+                asked: Vec::new(),
+                settled: None,
+                over: None,
+                most_under_way: 0,
+            })
+            .collect();
         let mut events = BTreeMap::<(Duration, usize), Event>::new();
-        let (mut asked, mut settled, mut most_under_way) = (Vec::new(), None, 0);
+        let (mut askers, mut count) = (BTreeMap::<RequestId, usize>::new(), 0);
         loop {
             let Self { requests, size, now } = self;
             while let Some(finding) = requests.poll(*now) {
                 match finding {
-                    LookupEvent::Late(_, peer) => lookup.on_late(&peer),
-                    LookupEvent::Over(_, peer) => lookup.on_failure(&peer, Failure::Silent),
-                    LookupEvent::Evict(_) | LookupEvent::Readmit(_) => {}
+                    LookupEvent::Late(id, peer) => all[askers[&id]].lookup.on_late(&peer),
+                    LookupEvent::Over(id, peer) => {
+                        all[askers[&id]].lookup.on_failure(&peer, Failure::Silent);
+                    }
+                    LookupEvent::Evict(_) => {}
                 }
             }
-            while let Some((id, peer)) = lookup.next(requests, size, *now) {
-                asked.push((*now, peer));
-                if let Some((took, answer)) = network.answer(&peer, target) {
-                    events.insert((*now + took, asked.len()), (id, peer, answer));
+            let mut has_asked = true;
+            while std::mem::take(&mut has_asked) {
+                for (n, running) in all.iter_mut().enumerate() {
+                    if let Some((id, peer)) = running.lookup.next(requests, size, *now) {
+                        (has_asked, count) = (true, count + 1);
+                        askers.insert(id, n);
+                        running.asked.push((*now, peer));
+                        let target = running.lookup.target();
+                        if let Some((took, answer)) = network.answer(&peer, target) {
+                            events.insert((*now + took, count), (id, peer, answer));
+                        }
+                    }
                 }
             }
-            most_under_way = most_under_way.max(requests.len());
-            if settled.is_none() && lookup.is_settled(requests, size, *now) {
-                settled = Some(*now - begun);
+            for running in &mut all {
+                running.most_under_way = running.most_under_way.max(requests.len());
+                if running.settled.is_none() && running.lookup.is_settled(requests, size, *now) {
+                    running.settled = Some(*now - running.begun);
+                }
+                if running.over.is_none() && running.lookup.is_over(size) {
+                    running.over = Some(*now - running.begun);
+                }
             }
-            if lookup.is_over(size) {
+            if all.iter().all(|running| running.over.is_some()) {
                 break;
             }
             let next_event = events.first_key_value().map(|((at, _), _)| *at);
@@ -231,6 +278,7 @@ impl Node {
                 && entry.key().0 <= *now
             {
                 let (id, peer, answer) = entry.remove();
+                let lookup = &mut all[askers[&id]].lookup;
                 match answer {
                     Ok(closer) if requests.on_answer(id, *now).is_some() => {
                         lookup.on_answer(&peer, closer);
@@ -242,18 +290,22 @@ impl Node {
                 }
             }
         }
-        let implausible = lookup.implausible(&self.size);
-        let closest = lookup.closest(&self.size);
-        lookup.measure(&mut self.size);
-        Outcome {
-            closest,
-            implausible,
-            silent: lookup.silent(),
-            has_quorum: lookup.has_quorum(),
-            asked,
-            settled: settled.unwrap_or(self.now - begun),
-            over: self.now - begun,
-            most_under_way,
-        }
+        let outcomes = all.into_iter().map(|running| {
+            let Running { lookup, asked, settled, over, most_under_way, .. } = running;
+            let implausible = lookup.implausible(&self.size);
+            let closest = lookup.closest(&self.size);
+            lookup.measure(&mut self.size, self.now);
+            Outcome {
+                closest,
+                implausible,
+                silent: lookup.silent(),
+                has_quorum: lookup.has_quorum(),
+                asked,
+                settled: settled.or(over).unwrap(),
+                over: over.unwrap(),
+                most_under_way,
+            }
+        });
+        outcomes.collect()
     }
 }
