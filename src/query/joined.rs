@@ -193,9 +193,12 @@ impl JoinedAnswers {
         }
     }
 
-    /// What a holder lacks, in chunks; empty if it has everything. `whole`: its answer is all that
-    /// it has. Otherwise the answer is a slice, and the holder lacks only spaces of which the slice
-    /// has an older state.
+    /// What a holder is to be sent, in chunks; empty if it lacks nothing. `whole`: its answer is
+    /// all that it has. Otherwise the answer is a slice, and the holder lacks only spaces of which
+    /// the slice has an older state.
+    ///
+    /// A record that fits into one chunk is sent as a whole, because a holder may keep the last PUT
+    /// instead of joining it with what it has.
     pub(crate) fn lacking(
         &self,
         key: &RecordKey,
@@ -205,19 +208,10 @@ impl JoinedAnswers {
     ) -> Vec<Bytes> {
         match (self, shown) {
             (Self::Record(_, joined), None) => chunks(joined, chunk_bytes),
-            (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) if whole => {
-                chunks(&beyond(joined, shown), chunk_bytes)
-            }
             (Self::Record(_, joined), Some(CheckedAnswer::Record(shown))) => {
-                let mut lacking = SmartRecord::new(key.clone());
-                for (writer, had) in shown.spaces() {
-                    if let Some(space) = joined.space(writer)
-                        && had.newest() < space.newest()
-                    {
-                        lacking.join_space(writer.clone(), space.clone());
-                    }
-                }
-                chunks(&lacking, chunk_bytes)
+                let lacking = if whole { beyond(joined, shown) } else { newer_than(joined, shown) };
+                let is_sent_whole = lacking.spaces().len() > 0 && !self.exceeds(chunk_bytes);
+                chunks(if is_sent_whole { joined } else { &lacking }, chunk_bytes)
             }
             (Self::Value(validator, Some(best)), shown) => {
                 let has_it = matches!(shown, Some(CheckedAnswer::Value(shown)) if validator.contains(key, shown, best));
@@ -319,6 +313,19 @@ pub(crate) fn beyond(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
     more
 }
 
+/// The spaces of which `other` has an older state than `record`.
+fn newer_than(record: &SmartRecord, other: &SmartRecord) -> SmartRecord {
+    let mut newer = SmartRecord::new(record.key().clone());
+    for (writer, had) in other.spaces() {
+        if let Some(space) = record.space(writer)
+            && had.newest() < space.newest()
+        {
+            newer.join_space(writer.clone(), space.clone());
+        }
+    }
+    newer
+}
+
 /// Whether joining `part` into `whole` would add nothing.
 pub(crate) fn contains(whole: &SmartRecord, part: &SmartRecord) -> bool {
     part.spaces().all(|(writer, space)| whole.space(writer).is_some_and(|had| covers(had, space)))
@@ -416,23 +423,32 @@ mod tests {
     fn what_a_holder_lacks_is_exact_for_a_whole_record_and_partial_for_a_slice() {
         let (registry, (first, then), other) = (Registry::default(), says(), says().0);
         let all = joined(&registry, &[&then, &other]);
-        let lacking = |shown: Option<&SmartRecord>, whole| {
+        let sent = |shown: Option<&SmartRecord>, whole, chunk_bytes| {
             let shown = shown.map(|shown| CheckedAnswer::Record(shown.clone()));
-            let chunks = all.lacking(&key(), shown.as_ref(), whole, 15 * 1_024);
-            chunks.iter().fold(SmartRecord::new(key()), |mut lacking, chunk| {
+            let chunks = all.lacking(&key(), shown.as_ref(), whole, chunk_bytes);
+            chunks.iter().fold(SmartRecord::new(key()), |mut sent, chunk| {
                 let part = SmartRecord::decode(&key(), chunk.clone(), &Limits::default());
-                lacking.join(part.unwrap()).unwrap();
-                lacking
+                sent.join(part.unwrap()).unwrap();
+                sent
             })
         };
         let (all, nothing) = (all.record().unwrap(), SmartRecord::new(key()));
-        for whole in [true, false] {
-            assert_eq!(lacking(None, whole), *all);
-            assert_eq!(lacking(Some(all), whole), nothing);
+        let packet = 15 * 1_024;
+        let too_small = all.encode().len() - 1;
+        for bytes in [too_small, packet] {
+            for whole in [true, false] {
+                assert_eq!(sent(None, whole, bytes), *all);
+                assert_eq!(sent(Some(all), whole, bytes), nothing);
+            }
+            assert_eq!(sent(Some(&other), false, bytes), nothing);
         }
-        assert_eq!(lacking(Some(&first), true), *all);
-        assert_eq!(lacking(Some(&first), false), then, "the other may be in another slice");
-        assert_eq!(lacking(Some(&other), false), nothing);
+        assert_eq!(sent(Some(&then), true, too_small), other);
+        assert_eq!(sent(Some(&first), true, too_small), *all);
+        let behind = sent(Some(&first), false, too_small);
+        assert_eq!(behind, then, "the other may be in another slice");
+        // A holder that keeps the last PUT would lose what it has shown.
+        assert_eq!(sent(Some(&then), true, packet), *all);
+        assert_eq!(sent(Some(&first), false, packet), *all);
     }
 
     /// Prefers the longest value; an empty value is stale.

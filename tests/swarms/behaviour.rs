@@ -6,6 +6,7 @@ mod clients;
 mod keeping;
 mod liars;
 mod managers;
+mod mixed;
 mod repairs;
 mod sharded;
 mod silent;

@@ -1,13 +1,13 @@
 //! A node of a user that has replaced the store of a `kad::Behaviour` and nothing else: a swarm in
 //! a task, and its handle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, identify,
     identity::Keypair,
-    kad,
+    kad, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
 use tokio::{
@@ -17,13 +17,15 @@ use tokio::{
 
 use crate::listening;
 
-/// Kademlia over any store, with identify, which tells Kademlia the addresses of peers.
+/// Kademlia over any store, with identify, which tells Kademlia the addresses of peers, and ping,
+/// which JavaScript nodes ask of a peer before they use it.
 #[derive(NetworkBehaviour)]
 #[expect(missing_debug_implementations, reason = "a swarm has no debug output")]
 pub struct Behaviour<S: kad::store::RecordStore + Send + 'static> {
     /// Kademlia.
     pub kad: kad::Behaviour<S>,
     identify: identify::Behaviour,
+    ping: ping::Behaviour,
 }
 
 type SwarmTask<S> = Box<dyn FnOnce(&mut Swarm<Behaviour<S>>) + Send>;
@@ -64,7 +66,8 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
         // Without a confirmed external address Kademlia would stay a client and answer nothing.
         kad.set_mode(Some(kad::Mode::Server));
         let agent = identify::Config::new("/smart-record-test/1.0.0".to_owned(), keypair.public());
-        let behaviour = Behaviour { kad, identify: identify::Behaviour::new(agent) };
+        let identify = identify::Behaviour::new(agent);
+        let behaviour = Behaviour { kad, identify, ping: ping::Behaviour::default() };
         let (swarm, address) = listening(keypair, behaviour).await;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (opened, connections) = mpsc::unbounded_channel();
@@ -175,6 +178,29 @@ impl<S: kad::store::RecordStore + Send + 'static> Node<S> {
             .filter(|found| found.record.key == kad_key)
             .map(|found| (found.peer, found.record.value))
             .collect())
+    }
+
+    /// Makes the node a provider of this multihash.
+    pub async fn provide(&self, multihash: &impl AsRef<[u8]>) -> Result<(), NodeError> {
+        let key = kad::RecordKey::new(&multihash.as_ref());
+        self.query(|kad| kad.start_providing(key).map_err(|e| e.to_string())).await.map(drop)
+    }
+
+    /// The providers of a multihash that one lookup finds.
+    pub async fn providers(
+        &self,
+        multihash: &impl AsRef<[u8]>,
+    ) -> Result<BTreeSet<PeerId>, NodeError> {
+        let key = kad::RecordKey::new(&multihash.as_ref());
+        let results = self.query(move |kad| Ok(kad.get_providers(key))).await?;
+        let found = results.into_iter().filter_map(|result| match result {
+            kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders {
+                providers,
+                ..
+            })) => Some(providers),
+            _ => None,
+        });
+        Ok(found.flatten().collect())
     }
 
     /// Stores a value here and at the peers closest to the key. Returns the number of

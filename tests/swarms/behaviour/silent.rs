@@ -138,7 +138,7 @@ async fn denied_dials_are_harmless(
 }
 
 /// A Kademlia server with libp2p's own store.
-async fn stock() -> Node<MemoryStore> {
+pub(super) async fn stock() -> Node<MemoryStore> {
     let keypair = Keypair::generate_ed25519();
     let store = MemoryStore::new(keypair.public().to_peer_id());
     Node::start(keypair, store, kad::Config::new(PROTOCOL)).await

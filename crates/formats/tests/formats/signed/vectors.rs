@@ -60,7 +60,7 @@ fn public_keys_of_py_libp2p() {
     }
 }
 
-/// The records that `scripts/vectors/py_libp2p.py check` verifies with py-libp2p. After an intended
+/// The records that `tests/interop/py/vectors.py check` verifies with py-libp2p. After an intended
 /// change of the wire form, run this once with `UPDATE_VECTORS=1`.
 #[test]
 fn records_for_py_libp2p_are_current() {

@@ -20,7 +20,7 @@ function privateKey (type, data) {
 }
 
 function rsaKey () {
-  const der = readFileSync(new URL('../../tests/vectors/rsa-2048.pk8', import.meta.url))
+  const der = readFileSync(new URL('../../vectors/rsa-2048.pk8', import.meta.url))
   const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
   return privateKey(0, key.export({ format: 'der', type: 'pkcs1' }))
 }

@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
 """Signed records and public keys to and from py-libp2p (PyPI package `libp2p`).
 
-    python3 scripts/vectors/py_libp2p.py make    # writes what py-libp2p makes
-    python3 scripts/vectors/py_libp2p.py check   # makes it again and compares; checks what this crate makes
+    python3 tests/interop/py/vectors.py make    # writes what py-libp2p makes
+    python3 tests/interop/py/vectors.py check   # makes it again and compares; checks what this crate makes
 
-Without Python's package `libp2p` it says so and does nothing. To have it:
-
-    python3 -m venv target/venv && target/venv/bin/pip install libp2p==0.8.1
-    target/venv/bin/python scripts/vectors/py_libp2p.py check
+`scripts/interop` installs what it needs and checks.
 
 Everything is made from fixed keys and is the same on every run.
 """
@@ -16,26 +13,22 @@ import json
 import pathlib
 import sys
 
-VECTORS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "vectors"
+VECTORS = pathlib.Path(__file__).resolve().parents[3] / "tests" / "vectors"
 HERE = VECTORS / "py-libp2p"
 
-try:
-    from libp2p.crypto.ed25519 import Ed25519PrivateKey
-    from libp2p.crypto.rsa import RSAPrivateKey
-    from libp2p.crypto.secp256k1 import Secp256k1PrivateKey
-    from libp2p.peer.envelope import (
-        Envelope,
-        make_unsigned,
-        seal_record,
-        unmarshal_envelope,
-    )
-    from libp2p.peer.id import ID
-    from libp2p.peer.peer_record import PeerRecord
-    from libp2p.records.pubkey import PublicKeyValidator
-    from libp2p.utils.varint import encode_uvarint
-except ImportError as error:
-    print(f"skipped: {error}")
-    sys.exit(0)
+from libp2p.crypto.ed25519 import Ed25519PrivateKey
+from libp2p.crypto.rsa import RSAPrivateKey
+from libp2p.crypto.secp256k1 import Secp256k1PrivateKey
+from libp2p.peer.envelope import (
+    Envelope,
+    make_unsigned,
+    seal_record,
+    unmarshal_envelope,
+)
+from libp2p.peer.id import ID
+from libp2p.peer.peer_record import PeerRecord
+from libp2p.records.pubkey import PublicKeyValidator
+from libp2p.utils.varint import encode_uvarint
 
 DOMAIN = "libp2p-signed-record"
 PAYLOAD_TYPE = b"/libp2p-signed-record/record"
