@@ -3,7 +3,7 @@
 //!
 //! `scripts/interop` builds the nodes and runs this, so it is no part of `cargo test`.
 //!
-//! usage: interop [--table] [NAME...]      --table writes the table; a NAME limits the run to the
+//! usage: interop [--table | NAME...]      --table writes the table; a NAME limits the run to the
 //! implementations with it in theirs, `mixed` to the network of all
 
 #![allow(
@@ -30,6 +30,9 @@ use crate::{
     mixed::Network,
 };
 
+/// Name of the network of all implementations.
+const MIXED: &str = "mixed";
+
 #[derive(Default)]
 struct Results {
     works: BTreeMap<(usize, Implementation), bool>,
@@ -55,10 +58,23 @@ impl Results {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 8)]
 async fn main() -> ExitCode {
-    let (options, names): (Vec<_>, Vec<_>) =
-        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let mut names: Vec<String> = std::env::args().skip(1).collect();
+    let writes_table = names == ["--table"];
+    if writes_table {
+        names.clear();
+    }
+    let has = |implementation: &Implementation, name: &str| implementation.name().contains(name);
+    let is_known = |name: &str| {
+        let mut all = Implementation::ALL.iter();
+        !name.is_empty() && (name == MIXED || all.any(|implementation| has(implementation, name)))
+    };
+    if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+        let all = Implementation::ALL.map(|implementation| implementation.name()).join(", ");
+        eprintln!("FAILED: {unknown:?} is neither --table alone nor in one of: {all}, {MIXED}");
+        return ExitCode::from(2);
+    }
     let is_wanted = |implementation: &Implementation| {
-        names.is_empty() || names.iter().any(|name| implementation.name().contains(name))
+        names.is_empty() || names.iter().any(|name| has(implementation, name))
     };
     let mut results = Results::default();
     for implementation in Implementation::ALL.into_iter().filter(is_wanted) {
@@ -74,7 +90,7 @@ async fn main() -> ExitCode {
         }
         println!("== {}: {:.1} min", implementation.name(), started.elapsed().as_secs_f64() / 60.0);
     }
-    if names.is_empty() || names.iter().any(|name| name == "mixed") {
+    if names.is_empty() || names.iter().any(|name| name == MIXED) {
         let started = Instant::now();
         let network = Network::start().await;
         for (row, capability) in Capability::ALL.into_iter().enumerate() {
@@ -94,7 +110,7 @@ async fn main() -> ExitCode {
     }
     if names.is_empty() {
         let rendered = table::render(&results.works);
-        if options.iter().any(|option| option == "--table") {
+        if writes_table {
             table::write(&rendered);
         } else if !table::is_current(&rendered) {
             eprintln!("FAILED: the table in docs/interop.md is another; scripts/interop --table");
