@@ -15,6 +15,7 @@ import { createLibp2p } from 'libp2p'
 import { CID } from 'multiformats/cid'
 import { decode } from 'multiformats/hashes/digest'
 import { createInterface } from 'node:readline'
+import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 
 // Longest wait for an answer, in milliseconds, far above what any needs.
@@ -56,14 +57,11 @@ const bytes = (hex) => Uint8Array.from(Buffer.from(hex, 'hex'))
 const content = (hex) => CID.createV1(0x55, decode(bytes(hex)))
 
 async function connect (address, signal) {
-  const added = new Promise((resolve, reject) => {
-    dht.routingTable.addEventListener('peer:add', ({ detail: peer }) => {
-      if (address.endsWith(peer.toString())) resolve()
-    })
-    signal.addEventListener('abort', () => reject(new Error('the peer does not come into the routing table')))
-  })
-  await node.dial(multiaddr(address), { signal })
-  await added
+  const { remotePeer } = await node.dial(multiaddr(address), { signal })
+  while (await dht.routingTable.find(remotePeer) == null) {
+    if (signal.aborted) throw new Error('the peer does not come into the routing table')
+    await setTimeout(20)
+  }
 }
 
 async function answer (request) {
