@@ -16,7 +16,10 @@ use libp2p_smart_record::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{keys, output::Rows};
+use crate::{
+    keys,
+    output::{Rows, json_line},
+};
 
 /// Content of a record.
 pub struct Content {
@@ -171,7 +174,7 @@ impl Content {
                     scheme(record),
                     record.version().to_string(),
                     until(validity.expires_at),
-                    ipld(record).to_string(),
+                    json_line(&ipld(record)),
                 ]],
             },
             ContentKind::Presence(record) => announcements(record.view(now), now),

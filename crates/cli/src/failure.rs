@@ -7,12 +7,16 @@ use std::{fmt, io, net::SocketAddr, process::ExitCode};
 use libp2p_smart_record::{
     Limit, SignError, UpdateError, ValidationError,
     client::ClientError,
+    printable,
     store::{OpenError, StorageError, WriteError},
 };
 use serde_json::json;
 use smart_record_host::HostError;
 
-use crate::{key_file::KeyFormatError, output::say};
+use crate::{
+    key_file::KeyFormatError,
+    output::{json_line, say},
+};
 
 /// Text below the help.
 pub const HELP: &str = "\
@@ -220,11 +224,11 @@ impl FailureReport {
             let kind = kind.to_string();
             let failure =
                 json!({ "kind": kind, "message": message, "hint": hint, "exit_code": code });
-            say(&failure.to_string());
+            say(&json_line(&failure));
         } else {
-            say(&format!("error: {message}"));
+            say(&format!("error: {}", printable(message)));
             if let Some(hint) = hint {
-                say(&format!("hint: {hint}"));
+                say(&format!("hint: {}", printable(hint)));
             }
         }
         ExitCode::from(code)
@@ -308,8 +312,8 @@ pub fn warn(json: bool, message: &str) {
 /// Prints a message of this kind that is no result; the command goes on.
 pub fn note(json: bool, kind: &str, message: &str) {
     if json {
-        say(&json!({ "kind": kind, "message": message }).to_string());
+        say(&json_line(&json!({ "kind": kind, "message": message })));
     } else {
-        say(&format!("{kind}: {message}"));
+        say(&format!("{kind}: {}", printable(message)));
     }
 }

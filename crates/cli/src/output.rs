@@ -1,16 +1,19 @@
 //! Output of results and progress.
 //!
 //! **Invariants.** Tables, colour and progress are for terminals only; `NO_COLOR` switches colour
-//! off. Programs get JSON or lines with tabs.
+//! off. Programs get JSON or lines with tabs. Text of strangers reaches an output escaped, in JSON
+//! by [`json_line`] and elsewhere by [`printable`].
 
 use std::{
     ffi::OsStr,
+    fmt::Write as _,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressFinish};
+use libp2p_smart_record::printable;
 use serde_json::Value;
 
 /// Work shorter than this shows no progress.
@@ -71,22 +74,26 @@ impl Format {
         self == Self::Json
     }
 
-    /// Prints a result as JSON or as a line of text.
+    /// Prints a result as JSON or as a line of text, in which what is not printable is escaped.
     pub fn line(
         self,
         json: impl FnOnce() -> Value,
         text: impl FnOnce() -> String,
     ) -> io::Result<()> {
-        if self.is_json() { print(&json().to_string()) } else { print(&text()) }
+        match self {
+            Self::Json => print(&json_line(&json())),
+            Self::Plain | Self::Table { .. } => print(&printable(&text()).to_string()),
+        }
     }
 
     /// Prints a result as JSON or as rows.
     pub fn rows(self, json: impl FnOnce() -> Value, rows: impl FnOnce() -> Rows) -> io::Result<()> {
         match self {
-            Self::Json => print(&json().to_string()),
-            Self::Plain => {
-                rows().rows.iter().try_for_each(|row| print(&row.join("\t").replace('\n', " ")))
-            }
+            Self::Json => print(&json_line(&json())),
+            Self::Plain => rows().rows.iter().try_for_each(|row| {
+                let cells: Vec<_> = row.iter().map(|cell| printable(cell).to_string()).collect();
+                print(&cells.join("\t"))
+            }),
             Self::Table { colour } => print(&table(rows(), colour).to_string()),
         }
     }
@@ -106,23 +113,47 @@ pub fn takes_colour(stream: &impl IsTerminal) -> bool {
 
 /// A table as wide as the terminal.
 pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
-    let cell = |text: String, paint: Option<Color>| match paint.filter(|_| colour) {
-        Some(paint) => Cell::new(text).fg(paint),
-        None => Cell::new(text),
+    let cell = |text: &str, paint: Option<Color>| {
+        let cell = Cell::new(printable(text).to_string());
+        match paint.filter(|_| colour) {
+            Some(paint) => cell.fg(paint),
+            None => cell,
+        }
     };
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.iter().map(|title| cell((*title).to_owned(), Some(Color::Cyan))));
+        .set_header(header.iter().map(|title| cell(title, Some(Color::Cyan))));
     if let Some(width) = table.width() {
         table.set_width(width.max(MIN_WIDTH));
     }
     for row in rows {
         let paint = |column| if column == 0 { Some(Color::Green) } else { None };
-        table.add_row(row.into_iter().enumerate().map(|(column, text)| cell(text, paint(column))));
+        table.add_row(row.into_iter().enumerate().map(|(column, text)| cell(&text, paint(column))));
     }
     table
+}
+
+/// JSON on one line. What is not [`printable`] is escaped as `\uXXXX`, which the JSON of `serde_json`
+/// leaves as it is from DEL on.
+pub fn json_line(json: &Value) -> String {
+    let mut line = String::new();
+    let mut before = '"';
+    for c in json.to_string().chars() {
+        // A combining character belongs to the character before it, but not to a quotation mark.
+        let text = if before == '"' { c.into() } else { format!("a{c}") };
+        if printable(&text).to_string() == text {
+            line.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A string takes whatever is written to it.
+                let _ = write!(line, "\\u{unit:04x}");
+            }
+        }
+        before = c;
+    }
+    line
 }
 
 /// Prints a line on standard output. Fails if its reader has closed it.
@@ -153,6 +184,26 @@ pub async fn progress<T>(what: &'static str, work: impl Future<Output = T>) -> T
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn case_4_json_is_one_line_without_control_or_bidi_characters_and_means_the_same() {
+        let hostile = ('\0'..='\u{9f}').chain(
+            "\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\
+             \u{301}\u{feff}\u{e0001}\u{10ffff}"
+                .chars(),
+        );
+        for c in hostile {
+            for text in [format!("{c}"), format!("a{c}b"), format!("\"{c}\\{c}")] {
+                let json = serde_json::json!({ &text: [text] });
+                let line = json_line(&json);
+                assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), json, "{line}");
+                assert_eq!(printable(&line).to_string(), line, "{c:?}");
+            }
+        }
+        for text in ["café", "cafe\u{301}", "日本", "नमस्ते", "🦀"] {
+            assert_eq!(json_line(&text.into()), format!("\"{text}\""));
+        }
+    }
 
     #[test]
     fn tables_and_colour_are_for_terminals_and_no_color_is_respected() {

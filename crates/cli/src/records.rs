@@ -22,7 +22,7 @@ use crate::{
     failure::Failure,
     keys,
     network::{NetworkArguments, answered, finish, lifetime},
-    output::{Format, print, progress},
+    output::{Format, progress},
     stop::Stop,
 };
 
@@ -289,10 +289,10 @@ fn show(snapshot: &Snapshot, format: Format) -> Result<()> {
     let content = Content::of(snapshot).ok().flatten();
     match content.filter(|content| content.says_something(at)) {
         Some(content) => format.rows(|| Value::Object(content.json(at)), || content.rows(at))?,
-        None if format.is_json() => {
-            print(&Value::Object(content::nothing(&snapshot.key)).to_string())?;
-        }
-        None => print(&format!("nothing under {}", keys::show(&snapshot.key)))?,
+        None => format.line(
+            || Value::Object(content::nothing(&snapshot.key)),
+            || format!("nothing under {}", keys::show(&snapshot.key)),
+        )?,
     }
     Ok(())
 }

@@ -2,7 +2,13 @@
 
 use crate::command::{NOBODY, failure, json, run, smart_record, text};
 use libp2p::identity::Keypair;
-use libp2p_smart_record::{Clock, SystemClock, ipns::Eol};
+use libp2p_smart_record::{
+    Clock, Dict, Extensions, Limits, RecordKey, Seq, SmartRecord, SystemClock, Update, UpdateKind,
+    Writer,
+    ipns::Eol,
+    iprs::{IprsValidator, SequenceNumber},
+    printable,
+};
 use serde_json::Value;
 use smart_record_testing::{ipns::*, keys::ed25519};
 use std::time::Duration;
@@ -71,6 +77,64 @@ fn cases_4_and_8_the_value_of_an_ipns_record_is_a_path_on_one_line() {
         let lines: Vec<_> = text.lines().map(|line| line.split('\t').collect::<Vec<_>>()).collect();
         assert_eq!(lines[1][3..], [shown], "{text}");
         assert!(text.chars().all(|c| !c.is_control() || "\t\n".contains(c)), "{text:?}");
+    }
+}
+
+/// Characters of each kind that a terminal acts upon or does not show.
+const HOSTILE: &str = "a\u{9b}31mb\u{202e}c\u{7f}\u{1b}]0;d\u{7}\t0\n1\u{85}\u{2028}\u{200b}";
+
+fn is_safe(shown: &str) -> bool {
+    let is_safe = |line: &str| line.split('\t').all(|cell| printable(cell).to_string() == cell);
+    shown.lines().all(is_safe)
+}
+
+#[test]
+fn case_4_what_strangers_wrote_is_escaped_in_rows_and_in_json() {
+    let (owner, now) = (ed25519(1), SystemClock.now());
+    let peer = owner.public().to_peer_id();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+
+    let iprs = RecordKey::new(format!("/iprs/{peer}/a").as_bytes());
+    let record = SequenceNumber::record(HOSTILE, 3).sign(&iprs, &owner).unwrap();
+    let iprs_bytes = IprsValidator::default().marshal(&record).unwrap();
+
+    let smart = RecordKey::from("/sr/a");
+    let until = now.saturating_add(Duration::from_secs(3_600));
+    let mut document = Dict::new();
+    document.insert(HOSTILE, HOSTILE);
+    let update = Update {
+        seq: Seq::next(None, now),
+        expires_at: until,
+        retain_until: until,
+        kind: UpdateKind::Merge,
+        document,
+        extensions: Extensions::new(),
+    };
+    let update = update.sign(&smart, &owner, &Limits::default()).unwrap();
+    let mut record = SmartRecord::new(smart.clone());
+    record.insert(Writer::from(&owner.public()), update).unwrap();
+
+    for (key, bytes) in [(iprs.to_string(), iprs_bytes), (smart.to_string(), record.encode())] {
+        std::fs::write(file, bytes).unwrap();
+        let shown = run(&["inspect", file, "--under", &key]);
+        let lines = text(&shown.stdout);
+        assert!(shown.status.success() && is_safe(&lines), "{lines:?}");
+        assert_eq!(lines.lines().count(), 2, "a heading and one row: {lines:?}");
+        let shown = text(&run(&["inspect", file, "--under", &key, "--json"]).stdout);
+        assert!(is_safe(&shown), "{shown:?}");
+        let json: Value = serde_json::from_str(&shown).unwrap();
+        let said = [&json["value"], &json["spaces"][0]["document"][HOSTILE]];
+        assert!(said.contains(&&HOSTILE.into()), "{json}");
+    }
+
+    for json in [&[][..], &["--json"]] {
+        for arguments in [["inspect", HOSTILE, "--under", "/sr/a"], ["put", "/sr/a", HOSTILE, "-c"]]
+        {
+            let more = if arguments[0] == "put" { &[NOBODY][..] } else { &[] };
+            let failed = text(&run(&[&arguments[..], more, json].concat()).stderr);
+            assert!(is_safe(&failed) && failed.contains("failed to read"), "{failed:?}");
+        }
     }
 }
 
