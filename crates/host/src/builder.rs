@@ -12,7 +12,10 @@ use libp2p_swarm::StreamProtocol;
 use tokio::runtime::Handle;
 
 use super::{
-    ConnectionLimits, Host, HostError, limits::Limiter, parts::HostBehaviour, task::HostTask,
+    ConnectionLimits, Host, HostError,
+    limits::{ADDRESSES_AT_ONCE, Limiter},
+    parts::HostBehaviour,
+    task::HostTask,
     transport,
 };
 use libp2p_smart_record::{
@@ -184,7 +187,8 @@ impl HostBuilder {
     }
 
     /// Starts the node and returns once it listens. For `0.0.0.0` or `::` it listens on all
-    /// addresses of the machine.
+    /// addresses of the machine. If the machine has none of the kind, that takes a second and a
+    /// warning in the log; the node listens as soon as there is one.
     ///
     /// # Errors
     /// [`HostError`] if an address cannot be used, and [`HostError::NoRuntime`] outside of a tokio
@@ -203,7 +207,9 @@ impl HostBuilder {
         records.kad_mut().set_mode(Some(mode.unwrap_or(default)));
         let agent = concat!("libp2p-smart-record/", env!("CARGO_PKG_VERSION"));
         let agent = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public())
-            .with_agent_version(agent.to_owned());
+            .with_agent_version(agent.to_owned())
+            // It would add the addresses that it remembers to those of each dial.
+            .with_cache_size(0);
         let service = service.map(|service| service.build(&mut records));
         let (dialer, work) = service.map(|service| (service.dialer, service.task)).unzip();
         let autonat = self.autonat.map(|config| autonat::Behaviour::new(peer, config));
@@ -231,7 +237,11 @@ impl HostBuilder {
             .map_err(|error| HostError::Transport(error.to_string()))?
             .with_behaviour(|_, relayed| behaviour(relayed))
             .map_err(|error| HostError::Transport(error.to_string()))?
-            .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+            .with_swarm_config(|config| {
+                config
+                    .with_idle_connection_timeout(IDLE)
+                    .with_dial_concurrency_factor(ADDRESSES_AT_ONCE)
+            })
             .build();
         let mut host = HostTask::new(swarm, serves && mode.is_none());
         for address in self.bootstrap {

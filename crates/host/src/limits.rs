@@ -10,6 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
     fmt,
+    num::NonZeroU8,
     task::{Context, Poll},
 };
 
@@ -31,9 +32,9 @@ const MAX_FILES: usize = 2_048;
 /// the runtime. A guess.
 const OTHER_FILES: usize = 32;
 
-/// Files that a connection to a peer takes while it is made: its addresses are dialled at once, and
-/// the routing table keeps at most three.
-const FILES_OF_A_DIAL: usize = 3;
+/// Most addresses of a peer that are dialled at once, each of which takes a file: as many as the
+/// routing table keeps.
+pub(super) const ADDRESSES_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(2);
 
 /// Limits of a node's connections, TCP and QUIC alike.
 ///
@@ -53,13 +54,14 @@ pub struct ConnectionLimits {
 }
 
 settings! { ConnectionLimits:
-    /// Most connections from others. From seven eighths of them on, each new one closes another:
-    /// the oldest from a peer that is not in the routing table, or else the oldest of all.
+    /// Most connections from others. From seven eighths of them on, and when one place is left, each
+    /// new one closes another: the oldest from a peer that is not in the routing table, or else the
+    /// oldest of all. With a limit of 1, new ones are refused instead.
     inbound, with_inbound: usize;
     /// Most connections to others.
     outbound, with_outbound: usize;
-    /// Most connections from others that are being made. From seven eighths of them on, the oldest
-    /// gives way to each new one.
+    /// Most connections from others that are being made. From seven eighths of them on, and when one
+    /// place is left, the oldest gives way to each new one.
     pending_inbound, with_pending_inbound: usize;
     /// Most connections to others that are being made.
     pending_outbound, with_pending_outbound: usize;
@@ -77,20 +79,26 @@ impl ConnectionLimits {
             inbound: three_eighths,
             outbound: quarter,
             pending_inbound: eighth,
-            pending_outbound: (quarter / FILES_OF_A_DIAL).max(1),
+            pending_outbound: (quarter / usize::from(ADDRESSES_AT_ONCE.get())).max(1),
             per_peer: 8,
         }
     }
 
     /// Connections from others from which on each new one closes another.
-    const fn crowd(&self) -> usize {
-        self.inbound.saturating_sub(self.inbound / 8)
+    fn crowd(&self) -> usize {
+        crowd(self.inbound)
     }
 
     /// As [`crowd`](Self::crowd), of those that are being made.
-    pub(super) const fn crowd_of_handshakes(&self) -> usize {
-        self.pending_inbound.saturating_sub(self.pending_inbound / 8)
+    pub(super) fn crowd_of_handshakes(&self) -> usize {
+        crowd(self.pending_inbound)
     }
+}
+
+/// Seven eighths of a limit, and less than the limit: one more has to find room, or it is refused
+/// before another gives way. At least one.
+fn crowd(limit: usize) -> usize {
+    limit.saturating_sub((limit / 8).max(1)).max(1)
 }
 
 impl Default for ConnectionLimits {
@@ -296,8 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_node_keeps_a_place_for_the_next_connection() {
+        for (limit, crowd) in [(0, 1), (1, 1), (2, 1), (7, 6), (8, 7), (16, 14), (372, 326)] {
+            let limits = ConnectionLimits::for_files(256).with_inbound(limit);
+            assert_eq!(limits.crowd(), crowd);
+            assert_eq!(limits.with_pending_inbound(limit).crowd_of_handshakes(), crowd);
+        }
+    }
+
+    #[test]
     fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest() {
-        let limits = ConnectionLimits::for_files(256).with_inbound(3);
+        let limits = ConnectionLimits::for_files(256).with_inbound(4);
         let mut limiter = Limiter::new(limits);
         let peers: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
         let id = |at: usize| ConnectionId::new_unchecked(at);
