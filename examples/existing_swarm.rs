@@ -6,6 +6,7 @@ use std::{error::Error, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{StreamProtocol, SwarmBuilder, noise, ping, swarm::NetworkBehaviour, tcp, yamux};
+use libp2p_smart_record::client::ClientError;
 
 #[derive(NetworkBehaviour)]
 struct MyBehaviour {
@@ -33,7 +34,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // From anywhere in the app:
     let document = r#"{"name": "ada", "seats": [1, 2]}"#.parse()?;
-    client.publish("/sr/rooms/lobby", document, Duration::from_secs(600)).await?;
+    // This node has no peers yet. That nobody else has acknowledged a write is an error.
+    let published = client.publish("/sr/rooms/lobby", document, Duration::from_secs(600)).await;
+    published.or_else(ClientError::into_publication)?;
     for (writer, space) in &client.view("/sr/rooms/lobby").await? {
         println!("{writer} says {}", space.document);
     }

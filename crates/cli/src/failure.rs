@@ -87,19 +87,19 @@ pub enum Failure {
     NotSmart { key: String },
     #[error("{message}")]
     Arguments { message: String, hint: &'static str },
-    #[error("failed to read the key file {file}: {source}")]
+    #[error("failed to read the key file {file}")]
     KeyFile { file: String, source: io::Error },
     #[error("the file {file} contains no key: {reason}")]
     NotAKeyFile { file: String, reason: KeyFormatError },
-    #[error("failed to create the key file {file}: {source}")]
+    #[error("failed to create the key file {file}")]
     NewKeyFile { file: String, source: io::Error },
-    #[error("failed to {verb} {file}: {source}")]
+    #[error("failed to {verb} {file}")]
     File { file: String, verb: &'static str, source: io::Error },
     #[error("failed to serve metrics at {address}")]
     Metrics { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Store(OpenError),
-    #[error("{file} is not a valid record under {key}: {source}")]
+    #[error("{file} is not a valid record under {key}")]
     BadRecord { file: String, key: String, source: Box<ValidationError> },
     #[error("stopped before the withdrawal was done")]
     StoppedTwice,

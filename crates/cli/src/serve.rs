@@ -60,7 +60,7 @@ pub struct Arguments {
     serve_relay: bool,
     /// Shows the node's counters to Prometheus, at http://ADDRESS/metrics, which is printed on
     /// standard error.
-    #[arg(long, value_name = "ADDRESS", value_parser = keys::address)]
+    #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Keeps the records in this file over restarts, and creates it if it does not exist. The file
     /// belongs to the node's key: --key, or a key in FILE.key, which is made the first time.

@@ -134,7 +134,7 @@ fn iprs_records_are_put_and_got() {
 fn case_12_a_record_is_found_under_the_key_that_was_printed() {
     let bench = Bench::start();
     for key in ["/sr/café", r"/sr/a\x1b\\b\xff"] {
-        let put = json(&["put", key, r#"{"a": 1}"#, "--connect", &bench.address]);
+        let put = json(&["publish", key, r#"{"a": 1}"#, "--connect", &bench.address]);
         let printed = put["key"].as_str().unwrap();
         let got = bench.got(printed);
         assert_eq!((&got["key"], &got["spaces"][0]["document"]["a"]), (&printed.into(), &1.into()));
