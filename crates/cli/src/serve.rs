@@ -123,7 +123,11 @@ impl Arguments {
 /// stopped.
 async fn serve(builder: HostBuilder, arguments: &Arguments, format: Format) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
-    let node = builder.start().await?;
+    let node = tokio::select! {
+        started = builder.start() => started?,
+        // A relay to listen through may be silent.
+        _ = stop.asked() => return Ok(ExitCode::SUCCESS),
+    };
     let mut shown = BTreeSet::new();
     show(&node, node.addresses().await?, &mut shown, format)?;
     let work = async {

@@ -38,6 +38,9 @@ const AFTER_CLIENTS: Duration = Duration::from_secs(2);
 /// nothing marks the last. A guess; they come at once.
 const NEXT_ADDRESS: Duration = Duration::from_millis(100);
 
+/// Wait for the first address of a machine that may have none of its kind. A guess.
+const FIRST_ADDRESS: Duration = Duration::from_secs(1);
+
 /// A function that the node's task runs on its swarm.
 pub(super) type SwarmRequest = Box<dyn FnOnce(&mut HostTask) + Send>;
 
@@ -118,22 +121,29 @@ impl HostTask {
     }
 
     /// Listens on an address and returns once it does. If the address stands for all addresses of
-    /// the machine, returns once it listens on all of them.
+    /// the machine, returns once it listens on all of them, or after a second if there is none.
     pub(super) async fn listen(&mut self, address: Multiaddr) -> Result<(), HostError> {
         let is_for_all = address.iter().any(|part| match part {
             Protocol::Ip4(ip) => ip.is_unspecified(),
             Protocol::Ip6(ip) => ip.is_unspecified(),
             _ => false,
         });
-        let listener = self.swarm.listen_on(address)?;
-        let mut settled_at: Option<Instant> = None;
+        let listener = self.swarm.listen_on(address.clone())?;
+        let now = Instant::now();
+        let mut settled_at = if is_for_all { now.checked_add(FIRST_ADDRESS) } else { None };
+        let mut has_address = false;
         loop {
             let event = self.swarm.select_next_some();
             let event = match settled_at {
                 None => event.await,
                 Some(at) => match timeout_at(at, event).await {
                     Ok(event) => event,
-                    Err(_) => return Ok(()),
+                    Err(_) => {
+                        if !has_address {
+                            tracing::warn!(%address, "the machine has no address to listen on; waits for one");
+                        }
+                        return Ok(());
+                    }
                 },
             };
             match event {
@@ -142,6 +152,7 @@ impl HostTask {
                     if !is_for_all {
                         return Ok(());
                     }
+                    has_address = true;
                     settled_at = Instant::now().checked_add(NEXT_ADDRESS);
                 }
                 SwarmEvent::ListenerClosed { listener_id, reason, .. }
