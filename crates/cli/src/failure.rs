@@ -153,8 +153,9 @@ impl Failure {
                 format!("make a key with `smart-record key generate {file}`")
             }
             Self::NotAKeyFile { file, reason } => reason.hint(file),
-            Self::NewKeyFile { .. } => "give another name; keys are never overwritten".to_owned(),
-            Self::File { .. } => "check the name and the permissions".to_owned(),
+            Self::NewKeyFile { source, .. } | Self::File { source, .. } => {
+                file_hint(source.kind()).to_owned()
+            }
             Self::Metrics { .. } => {
                 "give --metrics an address of this machine with a free port".to_owned()
             }
@@ -165,6 +166,17 @@ impl Failure {
             }
             Self::StoppedTwice => "the announcement can be found until it expires".to_owned(),
         }
+    }
+}
+
+const fn file_hint(error: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{AlreadyExists, FileTooLarge, QuotaExceeded, StorageFull};
+    match error {
+        AlreadyExists => "give another name; keys are never overwritten",
+        FileTooLarge | QuotaExceeded | StorageFull => {
+            "free space on the disk, or raise its quota or `ulimit -f`"
+        }
+        _ => "check the name and the permissions of the file and its folder",
     }
 }
 

@@ -1,8 +1,7 @@
 //! Keys to sign with, in files (`smart-record key`), and keys of records as people write them.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,7 +12,12 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr};
 use libp2p_smart_record::{KeyEscapeError, RecordKey, Registry, ipns::IpnsName, parse_peer_id};
 use serde_json::json;
 
-use crate::{failure::Failure, key_file, output::Format};
+use crate::{
+    failure::Failure,
+    files::{self, Existing},
+    key_file,
+    output::Format,
+};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,12 +48,7 @@ fn generate(file: &Path) -> Result<Keypair, Failure> {
     let failed = |source| Failure::NewKeyFile { file: file.display().to_string(), source };
     let keypair = Keypair::generate_ed25519();
     let encoded = keypair.to_protobuf_encoding().map_err(|e| failed(io::Error::other(e)))?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut opened = options.open(file).map_err(failed)?;
-    opened.write_all(&encoded).and_then(|()| opened.sync_all()).map_err(failed)?;
+    files::write(file, &encoded, Existing::Stays).map_err(failed)?;
     Ok(keypair)
 }
 

@@ -1,8 +1,8 @@
 //! The command line of libp2p-smart-record.
 //!
 //! Each command is a module. They share `network` (joining the DHT), `content` and `output` (what
-//! is shown), `failure` (how commands fail), `keys` (files and keys) and `stop` (signals).
-//! `metrics` serves those of a node.
+//! is shown), `failure` (how commands fail), `files` (writing them), `keys` (keys, in files and as
+//! text) and `stop` (signals). `metrics` serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
 //! Failures, warnings and progress go to standard error. Each failure has a kind, an exit code and,
@@ -16,6 +16,7 @@
 mod content;
 mod demo;
 mod failure;
+mod files;
 mod inspect;
 mod key_file;
 mod keys;
@@ -98,6 +99,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command, format: Format) -> Result<ExitCode> {
+    #[cfg(unix)]
+    files::report_size_limit()?;
     match command {
         Command::Demo(arguments) => demo::run(arguments, format).await,
         Command::Node(arguments) => serve::run(arguments, format).await,

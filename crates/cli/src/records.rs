@@ -20,6 +20,7 @@ use smart_record_host::Host;
 use crate::{
     content::{self, Content},
     failure::Failure,
+    files::{self, Existing},
     keys,
     network::{NetworkArguments, answered, finish, lifetime},
     output::{Format, progress},
@@ -237,10 +238,8 @@ pub async fn get(arguments: Get, format: Format) -> Result<ExitCode> {
     let content = Content::of(&reading.snapshot)?.filter(|content| content.says_something(at));
     let content = content.ok_or(Failure::NotFound(key_of_record))?;
     if let Some(file) = output {
-        std::fs::write(&file, &content.bytes).map_err(|source| Failure::File {
-            file: file.display().to_string(),
-            verb: "write",
-            source,
+        files::write(&file, &content.bytes, Existing::Replaced).map_err(|source| {
+            Failure::File { file: file.display().to_string(), verb: "write", source }
         })?;
     }
     let json = || {

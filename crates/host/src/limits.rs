@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
     fmt,
-    num::NonZeroU8,
+    num::{NonZeroU8, NonZeroUsize},
     task::{Context, Poll},
 };
 
@@ -54,14 +54,14 @@ pub struct ConnectionLimits {
 }
 
 settings! { ConnectionLimits:
-    /// Most connections from others. From seven eighths of them on, and when one place is left, each
-    /// new one closes another: the oldest from a peer that is not in the routing table, or else the
-    /// oldest of all. With a limit of 1, new ones are refused instead.
+    /// Most connections from others. From seven eighths of them on, and when one place is left,
+    /// each new one closes another: the oldest from a peer that is not in the routing table, or
+    /// else the oldest of all. With a limit of 1, new ones are refused instead.
     inbound, with_inbound: usize;
     /// Most connections to others.
     outbound, with_outbound: usize;
-    /// Most connections from others that are being made. From seven eighths of them on, and when one
-    /// place is left, the oldest gives way to each new one.
+    /// Most connections from others that are being made. From seven eighths of them on, and when
+    /// one place is left, the oldest gives way to each new one.
     pending_inbound, with_pending_inbound: usize;
     /// Most connections to others that are being made.
     pending_outbound, with_pending_outbound: usize;
@@ -79,7 +79,7 @@ impl ConnectionLimits {
             inbound: three_eighths,
             outbound: quarter,
             pending_inbound: eighth,
-            pending_outbound: (quarter / usize::from(ADDRESSES_AT_ONCE.get())).max(1),
+            pending_outbound: (quarter / NonZeroUsize::from(ADDRESSES_AT_ONCE)).max(1),
             per_peer: 8,
         }
     }

@@ -15,6 +15,15 @@ pub fn run(arguments: &[&str]) -> Output {
     smart_record(arguments).output().unwrap()
 }
 
+/// Output of a command that may write files of this many blocks.
+#[cfg(unix)]
+pub fn limited(blocks: u32, arguments: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -c 0; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    command.args(["-c", &limit, env!("CARGO_BIN_EXE_smart-record")]).args(arguments);
+    command.output().unwrap()
+}
+
 /// Output of a successful command with `--json`.
 pub fn json(arguments: &[&str]) -> Value {
     let run = smart_record(arguments).arg("--json").output().unwrap();

@@ -1,6 +1,8 @@
 //! The command without a network.
 
 use crate::command::{NOBODY, failure, json, run, smart_record, text};
+#[cfg(unix)]
+use crate::command::{limited, start_node};
 use libp2p::identity::Keypair;
 use libp2p_smart_record::{
     Clock, Dict, Extensions, Limits, RecordKey, Seq, SmartRecord, SystemClock, Update, UpdateKind,
@@ -212,7 +214,7 @@ fn with_json_a_failure_is_one_object_on_standard_error() {
         (&["publish", "/sr/a", "{}", "--key", "/nowhere"], "failed", 1, "key generate"),
         (&["key", "show", "Cargo.toml"], "failed", 1, "key generate"),
         (&["node", "--listen", "/ip4/203.0.113.1/tcp/0"], "failed", 1, "--listen"),
-        (&["node", "--store", "/nowhere/at/all"], "failed", 1, "another name"),
+        (&["node", "--store", "/nowhere/at/all"], "failed", 1, "its folder"),
     ] {
         let failure = failure(arguments);
         assert_eq!(failure["kind"], kind, "{arguments:?}: {failure}");
@@ -249,6 +251,29 @@ fn a_key_is_never_overwritten() {
     let failure = failure(&["key", "generate", file.path().to_str().unwrap()]);
     assert_eq!(failure["exit_code"], 1);
     assert_eq!(std::fs::read(file.path()).unwrap(), b"");
+}
+
+#[cfg(unix)]
+#[test]
+fn case_10_a_key_that_cannot_be_written_leaves_nothing_and_is_made_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || std::fs::read_dir(folder.path()).unwrap().count();
+    let [key, store] = ["ada.key", "store"].map(|name| folder.path().join(name));
+    let [key, store] = [&key, &store].map(|file| file.to_str().unwrap());
+    for arguments in [&["key", "generate", key][..], &["node", "--store", store]] {
+        let failed = limited(0, arguments);
+        let log = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{arguments:?}: {log}");
+        assert!(log.contains("failed to create the key file"), "{log}");
+        assert!(log.contains("hint: free space"), "{log}");
+        assert_eq!(names(), 0, "{arguments:?}");
+    }
+    json(&["key", "generate", key]);
+
+    // There is room for the key of a store, but not for the store.
+    let failed = limited(1, &["node", "--store", store]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    start_node(&[], &["--store", store]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod stopping;
 mod storing;
 mod values;
 
+#[cfg(unix)]
+use crate::command::limited;
 use crate::command::{NOBODY, Running, failure, json, run, smart_record, start_node, text};
 use serde_json::Value;
 
@@ -129,6 +131,25 @@ fn inspect_shows_a_record_in_the_network_and_in_a_file() {
     for part in ["bytes", "has it", put["seq"].as_str().unwrap()] {
         assert!(shown.contains(part), "{shown}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn case_10_a_record_that_cannot_be_written_leaves_the_file_as_it_was() {
+    let (_node, address) = start_node(&[], &[]);
+    json(&["publish", KEY, ADA, "--connect", &address]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("record");
+    std::fs::write(&file, "old").unwrap();
+    let get = ["get", KEY, "--output", file.to_str().unwrap(), "--connect", &address];
+    let failed = limited(0, &get);
+    let log = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{log}");
+    assert!(log.contains("failed to write") && log.contains("hint: free space"), "{log}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    json(&get);
+    assert_ne!(std::fs::read(&file).unwrap(), b"old");
 }
 
 #[test]

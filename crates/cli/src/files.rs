@@ -1,0 +1,116 @@
+//! Writing of files, whole or not at all.
+//!
+//! **Invariants.** A file has either what it had or all of the new content, also after a failure, a
+//! crash or a full disk. What is not a file, such as `/dev/null` or a pipe, is written to as it is.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+/// What becomes of a file that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and writing fails. The new file is for its owner alone.
+    Stays,
+    /// It is replaced, and its permissions stay.
+    Replaced,
+}
+
+/// Writes a file. The content goes to a temporary file in the same folder first, which is removed
+/// after a failure.
+///
+/// # Errors
+/// Those of the disk and of the permissions of the folder, and [`io::ErrorKind::AlreadyExists`].
+pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> {
+    let replaced = match existing {
+        Existing::Stays => None,
+        Existing::Replaced => fs::metadata(file).ok(),
+    };
+    if replaced.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+        return fs::write(file, content);
+    }
+    // The target of a link is replaced, not the link.
+    let target = if replaced.is_some() { &file.canonicalize()? } else { file };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    if existing == Existing::Replaced {
+        // Less those of the umask. Temporary files are for their owner alone otherwise.
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    }
+    let mut temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    if let Some(metadata) = replaced {
+        temporary.as_file().set_permissions(metadata.permissions())?;
+    }
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    let persisted = match existing {
+        Existing::Stays => temporary.persist_noclobber(target),
+        Existing::Replaced => temporary.persist(target),
+    };
+    persisted.map(drop).map_err(|failed| failed.error)
+}
+
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) an error. By default it ends the
+/// process, without a message and with its temporary files left behind.
+///
+/// # Errors
+/// Those of the system, when it takes no handler of a signal.
+#[cfg(unix)]
+pub fn report_size_limit() -> io::Result<()> {
+    let signal = tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // The handler stays, without anybody who listens.
+    tokio::signal::unix::signal(signal).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn case_10_a_file_is_written_as_a_whole_and_a_new_one_never_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        write(&file, b"new", Existing::Stays).unwrap();
+        let error = write(&file, b"other", Existing::Stays).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        write(&file, b"replaced", Existing::Replaced).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"replaced");
+        assert!(write(&folder.path().join("none/b"), b"", Existing::Stays).is_err());
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_replaced_file_keeps_its_permissions_and_its_links_and_a_device_stays_one() {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["a", "link"].map(|name| folder.path().join(name));
+        fs::write(&file, b"old").unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        symlink(&file, &link).unwrap();
+        write(&link, b"new", Existing::Replaced).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        write(Path::new("/dev/null"), b"x", Existing::Replaced).unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        // A pipe behind a link, as `/dev/stdout` is one.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let pipe = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        if Path::new(&pipe).exists() {
+            write(Path::new(&pipe), b"x", Existing::Replaced).unwrap();
+            drop(writer);
+            assert_eq!(io::read_to_string(&mut reader).unwrap(), "x");
+        }
+    }
+}
