@@ -9,7 +9,9 @@ use libp2p_smart_record::{
     ipns::{IpnsBuilder, IpnsName},
     iprs::{Ancestry, DatetimeRange, Record, SequenceNumber, TtlSinceReceipt},
     pk::PublicKeyValidator,
-    presence::{AnnouncementOffer, Entry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal},
+    presence::{
+        AnnouncementOffer, PresenceEntry, PresenceKey, PresenceLimits, PresenceRecord, Withdrawal,
+    },
     signed::UnsignedRecord,
 };
 
@@ -104,7 +106,7 @@ impl Namespace {
                 let limits = PresenceLimits::default();
                 let node = Writer::from(&by.public());
                 let retain_until = at(until.as_millis() + 1_000 * number);
-                let entry: Entry = if says.variant & 1 == 0 {
+                let entry: PresenceEntry = if says.variant & 1 == 0 {
                     let exchange = [1 | says.variant; 32].try_into().ok()?;
                     let (handshake_key, presence_key) = (exchange, exchange);
                     let (created_at, expires_at) = (from, until);

@@ -269,7 +269,7 @@ impl Operations {
         match ready!(worker.answers.poll(cx)) {
             Some(verdict) => {
                 let id = verdict.read;
-                if self.reads.on_verdict(verdict) {
+                if self.reads.on_verdict(env, verdict) {
                     self.show_interim(env, id);
                 }
                 self.advance(env, OperationId::Read(id));
@@ -378,8 +378,11 @@ impl Operations {
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
         let (repairs, is_close) = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
-        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
-        self.sends.repair(env, &lookup, &repairs, reader.is_client());
+        // Before a write everybody lacks what is about to be sent.
+        if !matches!(reader, Reader::Sending { .. }) {
+            repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
+            self.sends.repair(env, &lookup, &repairs, reader.is_client());
+        }
         self.admission.store_found(env, &lookup, is_close);
         if let Reader::Sending { id, .. } = reader {
             let step = self.sends.on_read(env, id, &lookup, closest);

@@ -30,6 +30,9 @@ use smart_record_core::{
     Timestamp,
 };
 
+/// Minimum pause before the second attempt to send what no peer has acknowledged.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A duty for an own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -299,7 +302,8 @@ impl OwnRecords {
     /// No peer has acknowledged what was sent: it is sent again soon, and less often each time.
     pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
         let last = self.records.get(key).and_then(|own| own.unacknowledged);
-        let pause = last.map_or(self.topology_delay, |last| last.pause.saturating_mul(2));
+        let pause = last
+            .map_or(self.topology_delay, |last| last.pause.saturating_mul(2).max(SHORTEST_PAUSE));
         let pause = pause.min(self.interval);
         let due = Due::after(now, self.pause(key, pause));
         self.records.entry(key.clone()).or_default().unacknowledged =

@@ -268,7 +268,7 @@ impl Reads {
             }
             RequestOutcome::Failed(Failure::Invalid(error)) => {
                 let error = ValidationError::from(Malformed::other(error));
-                operation.on_checked_answer(peer, Err(error), None)
+                operation.on_checked_answer(env, peer, Err(error), None)
             }
             RequestOutcome::Failed(error) => {
                 tracing::debug!(%peer, %error, "request failed");
@@ -287,14 +287,14 @@ impl Reads {
     }
 
     /// Handles the verdict on an answer that was checked off the task. Returns whether it was news.
-    pub(super) fn on_verdict(&mut self, verdict: AnswerVerdict) -> bool {
+    pub(super) fn on_verdict(&mut self, env: &mut Env, verdict: AnswerVerdict) -> bool {
         let AnswerVerdict { read, peer, expires_at, shown } = verdict;
         let Some(operation) = self.under_way.get_mut(&read) else {
             return false;
         };
         let _in_span = operation.span.clone().entered();
         operation.read.on_checked();
-        operation.on_checked_answer(peer, shown, expires_at)
+        operation.on_checked_answer(env, peer, shown, expires_at)
     }
 
     /// Handles the end of the worker: its answers are lost. Returns the reads that had answers
@@ -384,17 +384,21 @@ impl Operation {
             }
         }
         let shown = lookup.joined().check(lookup.key(), value, now);
-        self.on_checked_answer(peer, shown, expires_at)
+        self.on_checked_answer(env, peer, shown, expires_at)
     }
 
     fn on_checked_answer(
         &mut self,
+        env: &mut Env,
         peer: PeerId,
         shown: Result<crate::query::CheckedAnswer, ValidationError>,
         expires_at: Option<Timestamp>,
     ) -> bool {
         match &shown {
-            Err(error) => tracing::debug!(%peer, %error, "invalid answer"),
+            Err(error) => {
+                env.count(|c| &mut c.bad_answers, 1);
+                tracing::debug!(%peer, %error, "invalid answer");
+            }
             Ok(_) => tracing::trace!(%peer, "valid answer"),
         }
         // An answer without news may show that a peer is behind.

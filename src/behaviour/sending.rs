@@ -77,7 +77,11 @@ impl Sends {
                 publication.receiver = progress.receiver();
                 (*deadline, Some(FollowUp::new(progress, publication.content.clone())))
             }
-            _ => (env.write_deadline(), None),
+            // Nobody waits for it: it may read first, and send many chunks.
+            _ => {
+                let limit = env.config.read_deadline().saturating_add(operation::BACKGROUND);
+                (env.net.now().saturating_add(limit), None)
+            }
         };
         let mut sending = Sending {
             delivery: Delivery::new(&record_put.key),

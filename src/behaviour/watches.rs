@@ -21,6 +21,8 @@ use crate::{
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
+/// Minimum interval between two lookups of a key.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after news a key is looked up at the shortest interval.
 const LIVELY_PERIOD: Duration = Duration::from_secs(60);
 /// Interval in which keys without subscribers are removed.
@@ -63,6 +65,8 @@ impl Watches {
     }
 
     fn with_intervals(interval: Duration, longest_interval: Duration) -> Self {
+        // Without a pause a read that ends at once would be followed by the next for ever.
+        let interval = interval.max(SHORTEST_INTERVAL);
         Self {
             interval,
             longest_interval: longest_interval.max(interval),

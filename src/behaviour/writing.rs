@@ -30,6 +30,8 @@ pub(super) struct Writes {
     own: OwnRecords,
     writer: Writer,
     waiting: BTreeMap<RecordKey, Waiting>,
+    /// The last client is gone.
+    has_ended: bool,
 }
 
 /// Work on an own space that waits for its earlier content to be read from the network.
@@ -84,7 +86,7 @@ impl Writes {
     pub(super) fn new(keypair: Keypair, config: &BehaviourConfig) -> Self {
         let writer = Writer::from(&keypair.public());
         let own = OwnRecords::new(keypair, config.refresh_interval(), config.topology_delay());
-        Self { own, writer, waiting: BTreeMap::new() }
+        Self { own, writer, waiting: BTreeMap::new(), has_ended: false }
     }
 
     /// Number of waiting writes.
@@ -99,6 +101,7 @@ impl Writes {
 
     /// Stops keeping records alive, and drops all waiting writes.
     pub(super) fn clear(&mut self) {
+        self.has_ended = true;
         self.own.clear();
         self.waiting.clear();
     }
@@ -121,7 +124,7 @@ impl Writes {
         reply: Reply<Publication>,
     ) -> Option<Next> {
         let deadline = env.write_deadline();
-        match self.prepare(env, &key, &write) {
+        match self.prepare(env, &key) {
             Ok(true) => Next::of(reply, deadline, self.write(env, &key, &write)),
             Ok(false) => {
                 let is_first = !self.waiting.contains_key(&key);
@@ -134,12 +137,7 @@ impl Writes {
     }
 
     /// Whether an own space can be written to now.
-    fn prepare(
-        &mut self,
-        env: &mut Env,
-        key: &RecordKey,
-        write: &Write,
-    ) -> Result<bool, ClientError> {
+    fn prepare(&mut self, env: &mut Env, key: &RecordKey) -> Result<bool, ClientError> {
         let rules = env.rules(key)?;
         rules.check_writer(key, &self.writer)?;
         if self.waiting.contains_key(key) {
@@ -147,9 +145,7 @@ impl Writes {
         }
         // Another process may have written as the same writer. Its updates in the local store must
         // not be replaced.
-        if (write.replaces() || !self.own.knows(key))
-            && let Some(record) = env.kad.store_mut().record_of(key, [&env.local])?
-        {
+        if let Some(record) = env.kad.store_mut().record_of(key, [&env.local])? {
             self.own.learn(key, rules.limits(), &record);
         }
         let is_known = self.own.knows(key) || !env.config.resume_before_write();
@@ -382,6 +378,8 @@ impl Writes {
     pub(super) fn on_sent(&mut self, key: &RecordKey, is_acknowledged: bool, now: Timestamp) {
         match is_acknowledged {
             true => self.own.on_acknowledged(key),
+            // Without clients nothing is kept any more.
+            false if self.has_ended => {}
             false => self.own.on_not_acknowledged(key, now),
         }
     }

@@ -50,7 +50,9 @@ impl<T> Reply<T> {
     pub(crate) fn send(self, result: Result<T, ClientError>) {
         match (self.sender, result) {
             (Some(sender), result) => drop(sender.send(result)),
-            (None, Err(error)) => tracing::warn!(%error, "a kept document was not withdrawn"),
+            (None, Err(error)) => {
+                tracing::warn!(%error, "the withdrawal of a kept document failed")
+            }
             (None, Ok(_)) => {}
         }
     }
@@ -104,11 +106,6 @@ pub(crate) enum Write {
 }
 
 impl Write {
-    /// Whether it replaces the earlier content of the space.
-    pub(crate) const fn replaces(&self) -> bool {
-        !matches!(self, Self::Merge(..))
-    }
-
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Merge(..) => "merge",

@@ -113,7 +113,8 @@ impl KeepHandle {
     /// As [`Client::keep`]. On an error the previous document stays kept.
     pub async fn replace(&self, document: Dict) -> Result<Publication, ClientError> {
         let HandleInner { key, id, client, .. } = &self.keep;
-        client.write(key.clone(), Write::KeepOnly(*id, document, self.ttl)).await
+        let write = Write::KeepOnly(*id, document, self.ttl);
+        client.write(key.clone(), write).await.or_else(ClientError::into_publication)
     }
 
     /// Withdraws the kept document, and nothing else in the space. Replicas retain the withdrawal

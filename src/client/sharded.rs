@@ -84,7 +84,9 @@ impl Client {
                     }
                 }
                 Err(ClientError::Stopped) => return Err(ClientError::Stopped),
-                Err(ClientError::Unreachable) => reading.unreached.push(key),
+                Err(ClientError::Unreachable | ClientError::TimedOut) => {
+                    reading.unreached.push(key)
+                }
                 Err(error) => reading.failed.push((key, error)),
             }
         }

@@ -1,4 +1,4 @@
-//! PublisherTask of a publisher: announces, renews, and withdraws at the end.
+//! Task of a publisher: announces, renews, and withdraws at the end.
 //!
 //! **Invariants.** The network is asked for earlier announcements before anything is signed, and
 //! again if an earlier signature was made while the clock was too fast.

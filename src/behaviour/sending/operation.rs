@@ -26,7 +26,7 @@ use smart_record_core::RecordKey;
 
 /// Maximum duration of a send operation in the background, after the write has returned. A guess:
 /// longer than the chunks of a large board take.
-const BACKGROUND: Duration = Duration::from_secs(30);
+pub(super) const BACKGROUND: Duration = Duration::from_secs(30);
 
 /// Purpose of a send operation.
 pub(in crate::behaviour) enum SendPurpose {

@@ -217,6 +217,30 @@ async fn case_31_an_own_space_beyond_the_limits_of_its_record_can_be_continued()
 }
 
 #[tokio::test]
+async fn a_write_to_a_full_space_keeps_what_another_process_of_the_writer_wrote() {
+    let limits = Limits::default().with_updates_per_space(3);
+    let registry = Registry::empty().with("sr", SpaceRules::new(limits.clone(), Open)).unwrap();
+    let a = Setup { registry, ..Setup::default() }.start().await;
+    within(async {
+        let document = |name: &str| [(name, "x")].into_iter().collect();
+        for name in ["first", "second"] {
+            made(a.client.publish(key(), document(name), MINUTE).await);
+        }
+        let mut other = SpaceSigner::new(key(), a.keypair.clone(), limits);
+        let now = SystemClock.now();
+        other.merge(document("other"), now, MINUTE).unwrap();
+        a.store(&other.record(now)).await;
+        made(a.client.publish(key(), document("third"), MINUTE).await);
+        let view = a.client.view(key()).await.unwrap();
+        let found = &view.get(&a.id).unwrap().document;
+        for name in ["first", "second", "other", "third"] {
+            assert!(found.get(name).is_some(), "{name}: {found}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_write_that_the_local_store_refuses_fails_although_earlier_ones_are_known() {
     let quota = Quota { count: 100, bytes: 1_000 };
     let store = StoreConfig::default().with_writer_quota(quota).with_protected_quota(quota);

@@ -107,6 +107,8 @@ async fn read_beside_with(
     let reading = within(reader.client.get(key())).await.unwrap();
     assert_eq!(texts(&reading.view()), ["truth"]);
     assert_eq!(reading.snapshot.record(), honest.stored(&key()).await.as_ref());
+    let bad_answers = reader.smart(|smart| smart.counters().bad_answers).await;
+    assert_eq!(bad_answers, reading.refused.len() as u64);
     (reading, liar)
 }
 

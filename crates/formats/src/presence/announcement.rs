@@ -165,7 +165,7 @@ impl Announcement {
     pub(super) fn verify(signed: Signed) -> Result<Self, PresenceError> {
         let keys = signed.message.keys.ok_or(PresenceError::Kind)?;
         if signed.node_signature.is_empty() {
-            return Err(PresenceError::ClientSignedAnnouncement { missing: Party::Node });
+            return Err(PresenceError::MissingSignature { missing: Party::Node });
         }
         signed.verify_by(Party::Client)?;
         signed.verify_by(Party::Node)?;

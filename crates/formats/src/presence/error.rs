@@ -100,7 +100,7 @@ pub enum PresenceError {
     Dates,
     /// A party has not signed.
     #[error("the {missing} has not signed")]
-    ClientSignedAnnouncement {
+    MissingSignature {
         /// The party that has not signed.
         missing: Party,
     },

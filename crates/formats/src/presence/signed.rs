@@ -46,7 +46,7 @@ impl Signed {
             Limit::SIGNATURE_BYTES.check(signature.len(), max)?;
         }
         if wire.client_signature.is_empty() {
-            return Err(PresenceError::ClientSignedAnnouncement { missing: Party::Client });
+            return Err(PresenceError::MissingSignature { missing: Party::Client });
         }
         Ok(Self {
             key: key.clone(),

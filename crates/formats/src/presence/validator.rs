@@ -131,7 +131,7 @@ impl From<PresenceError> for ValidationError {
                 Self::Unsupported(error.to_string())
             }
             PresenceError::Signature { .. }
-            | PresenceError::ClientSignedAnnouncement { .. }
+            | PresenceError::MissingSignature { .. }
             | PresenceError::OtherParty { .. }
             | PresenceError::SameParty => Self::Invalid(error.to_string()),
             error => Malformed::other(error).into(),

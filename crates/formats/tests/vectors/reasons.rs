@@ -105,7 +105,7 @@ pub fn presence(error: &PresenceError) -> &'static str {
         PresenceError::UnknownKind(_) => "announcement-kind",
         PresenceError::Kind => "mixture",
         PresenceError::Dates => "dates",
-        PresenceError::ClientSignedAnnouncement { .. } => "half-signed",
+        PresenceError::MissingSignature { .. } => "half-signed",
         PresenceError::SurplusSignature { .. } => "surplus-signature",
         PresenceError::Signature { .. } => "signature",
         PresenceError::Expired { .. } => "expired",

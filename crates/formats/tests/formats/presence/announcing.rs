@@ -332,7 +332,7 @@ fn a_put_record_is_made_of_what_belongs_together() {
     let half = good.clone().signed_by(good.by_client.clone(), None);
     assert!(matches!(
         make(&client(), &node(1), &half, NOW + TTL),
-        Err(PresenceError::ClientSignedAnnouncement { missing: Party::Node })
+        Err(PresenceError::MissingSignature { missing: Party::Node })
     ));
     let elsewhere = good.under("/presence/elsewhere/");
     assert!(make(&client(), &node(1), &elsewhere, NOW + TTL).is_err());

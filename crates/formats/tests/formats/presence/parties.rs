@@ -23,7 +23,7 @@ fn a_node_signs_only_what_the_client_has_signed() {
     let unsigned = Draft::at(1).signed_by(None, None);
     assert!(matches!(
         decode_half(unsigned.signed().encode_to_vec()),
-        Err(PresenceError::ClientSignedAnnouncement { .. })
+        Err(PresenceError::MissingSignature { .. })
     ));
     // Neither a finished announcement nor a withdrawal is half signed, nor the other way round.
     assert!(matches!(
@@ -33,7 +33,7 @@ fn a_node_signs_only_what_the_client_has_signed() {
     assert_eq!(decode_half(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
     let decode =
         |bytes: Vec<u8>| Announcement::decode(&key_of(&client()), bytes, validator().limits());
-    assert!(matches!(decode(half()), Err(PresenceError::ClientSignedAnnouncement { .. })));
+    assert!(matches!(decode(half()), Err(PresenceError::MissingSignature { .. })));
     assert_eq!(decode(Draft::withdrawn(1).signed().encode_to_vec()), Err(PresenceError::Kind));
     assert!(decode(Draft::at(1).signed().encode_to_vec()).is_ok());
 }
