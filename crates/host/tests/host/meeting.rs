@@ -9,7 +9,10 @@ use libp2p::{
 };
 use smart_record_host::{ConnectionLimits, Host, HostError};
 use smart_record_testing_swarms::within;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    sync::mpsc,
+};
 
 use crate::{builder, full_address, loopback, meets};
 
@@ -166,6 +169,34 @@ async fn case_20_strangers_that_connect_and_say_nothing_keep_nobody_out() {
         let mut peer = with_tls_alone();
         peer.dial(address).unwrap();
         is_answered(&mut peer, &node).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dial_takes_three_files_at_most_however_many_addresses_a_peer_has() {
+    within(async {
+        let peer = libp2p::PeerId::random();
+        let (accepted, mut all) = mpsc::channel(12);
+        let mut dialer = builder();
+        for _ in 0..12 {
+            let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let port = silent.local_addr().unwrap().port();
+            let address = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{peer}");
+            dialer = dialer.bootstrap(address.parse().unwrap());
+            let accepted = accepted.clone();
+            tokio::spawn(async move { accepted.send(silent.accept().await.unwrap().0).await });
+        }
+        let dialer = dialer.start().await.unwrap();
+        for _ in 0..4 {
+            let mut at_once = Vec::new();
+            while at_once.len() < 3 {
+                at_once.push(all.recv().await.unwrap());
+            }
+            // The node and the listeners have had their turns.
+            dialer.status().await.unwrap();
+            assert!(all.try_recv().is_err(), "more than three at once");
+        }
     })
     .await;
 }
