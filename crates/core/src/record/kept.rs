@@ -127,8 +127,8 @@ impl KeptDocument {
     /// removed even if it was also published separately.
     ///
     /// # Errors
-    /// As [`SpaceSigner::merge`], and [`Limit::SPACE_BYTES`](crate::Limit::SPACE_BYTES) if the space
-    /// has no room for its remaining content again. On an error the signer is unchanged.
+    /// As [`SpaceSigner::merge`], and [`Limit::SPACE_BYTES`](crate::Limit::SPACE_BYTES) if the
+    /// space has no room for its remaining content again. On an error the signer is unchanged.
     pub fn withdraw<'a>(
         &self,
         kept: impl IntoIterator<Item = &'a Self>,
