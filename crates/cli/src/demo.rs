@@ -188,6 +188,13 @@ impl Demo {
         self.nodes.get(writer + 1).context("no such node")
     }
 
+    /// Waits for what writes and reads have left in the background: a write returns when a majority
+    /// of the replicas has acknowledged it.
+    async fn settle(&self) -> Result<()> {
+        try_join_all(self.nodes.iter().map(|node| node.client().close())).await?;
+        Ok(())
+    }
+
     async fn publish(&mut self, report: &DemoReport) -> Result<()> {
         let step = report.step(format!("{} writers publish at once", self.writers.len()));
         let mut publishing = Vec::new();
@@ -201,6 +208,7 @@ impl Demo {
             publishing.push(self.writer(i)?.client().publish(self.key.clone(), document, TTL));
         }
         let answered = try_join_all(publishing).await?;
+        self.settle().await?;
         // A replica acknowledges a record that it refuses, so the stores are compared.
         let stored =
             try_join_all(self.replicas().map(|node| nodes::stored(node, &self.key))).await?;
@@ -255,6 +263,7 @@ impl Demo {
         let step = report.step("A writer merges more into its space".to_owned());
         let more: Dict = [("mood", "cheerful")].into_iter().collect();
         self.writer(0)?.client().publish(self.key.clone(), more, TTL).await?;
+        self.settle().await?;
         let document = self.document_of(0).await?;
         let has = |name: &str| document.get(name).is_some();
         ensure!(has("name") && has("seat") && has("mood"), "merging gave {document}");
@@ -267,6 +276,7 @@ impl Demo {
         let before = self.read().await?.len();
         let replayed = self.space_of(1).await?;
         self.writer(1)?.client().withdraw(self.key.clone()).await?;
+        self.settle().await?;
         let view = self.read().await?;
         ensure!(
             view.len() + 1 == before,
@@ -376,6 +386,7 @@ impl Demo {
     /// Whether all running replicas hold the view that a reader sees.
     async fn agree(&mut self) -> Result<bool> {
         let read = nodes::read(self.reader()?, &self.key).await?;
+        self.settle().await?;
         let stored =
             try_join_all(self.replicas().map(|node| nodes::stored(node, &self.key))).await?;
         let now = SystemClock.now();
