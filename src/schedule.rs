@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 
 use smart_record_core::{RecordKey, Timestamp};
 
+/// Shortest interval that a setting may ask for. With none, what has just ended would be due again
+/// at once, and the task would do nothing else.
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Shortest interval between two renewals, however short the lifetime is.
 const SHORTEST: Duration = Duration::from_secs(1);
 

@@ -115,11 +115,12 @@ settings! { BehaviourConfig:
     /// lookup.
     resume_before_write, with_resume_before_write: bool;
     /// Maximum time between two sends of an own space. Each is sent a little earlier, so that they
-    /// are spread over time. Defaults to an hour, as Kademlia's replication.
+    /// are spread over time. At least 10 ms. Defaults to an hour, as Kademlia's replication.
     refresh_interval, with_refresh_interval: Duration;
     /// Delay before own spaces are sent to a new peer close to them; the actual delay is up to
-    /// twice that. Peers that appear in the meantime are served by the same run. Defaults to 10
-    /// seconds, a guess: a joining node makes itself known to many peers within that time.
+    /// twice that. Peers that appear in the meantime are served by the same run. At least 10 ms.
+    /// Defaults to 10 seconds, a guess: a joining node makes itself known to many peers within that
+    /// time.
     topology_delay, with_topology_delay: Duration;
     /// Period in which each locally stored record, whoever wrote it, is compared with its other
     /// holders and sent where it is missing. Records are processed one by one in the order of
@@ -133,7 +134,7 @@ settings! { BehaviourConfig:
     /// Maximum duration of a lookup of a watched key. Defaults to ten seconds, as for reads.
     watch_deadline, with_watch_deadline: Duration;
     /// Time between two lookups of a watched key while there was news within the last minute.
-    /// Changes in the local store show at once. Defaults to two seconds, a guess.
+    /// Changes in the local store show at once. At least 10 ms. Defaults to two seconds, a guess.
     watch_interval, with_watch_interval: Duration;
     /// Maximum time between two lookups of a watched key: without news the interval doubles up to
     /// this. Defaults to 30 seconds, a guess.

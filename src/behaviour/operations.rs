@@ -377,17 +377,15 @@ impl Operations {
             let record = lookup.joined().record().filter(|_| is_small).cloned();
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
-        let (repairs, is_close) = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
-        // Before a write everybody lacks what is about to be sent.
-        if !matches!(reader, Reader::Sending { .. }) {
-            repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
-            self.sends.repair(env, &lookup, &repairs, reader.is_client());
-        }
-        self.admission.store_found(env, &lookup, is_close);
+        self.admission.store_found(env, &lookup, lookup.is_close(&env.local));
         if let Reader::Sending { id, .. } = reader {
+            // No repairs: every peer lacks what is about to be sent.
             let step = self.sends.on_read(env, id, &lookup, closest);
             return self.run_step(env, step);
         }
+        let repairs = lookup.repairs(&env.local, |peer| env.holders.joins(peer));
+        repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
+        self.sends.repair(env, &lookup, &repairs, reader.is_client());
         let is_large = lookup.may_be_sliced();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();

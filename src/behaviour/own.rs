@@ -22,16 +22,13 @@ use super::{
 };
 use crate::{
     client::{KeepId, Write},
-    schedule::{Due, half_life, jittered},
+    schedule::{Due, SHORTEST_INTERVAL, half_life, jittered},
     store::storage::RecordId,
 };
 use smart_record_core::{
     KeptDocument, Limits, RecordKey, Registry, SignError, SignedUpdate, SmartRecord, SpaceSigner,
     Timestamp,
 };
-
-/// Minimum pause before the second attempt to send what no peer has acknowledged.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A duty for an own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +86,8 @@ pub(super) struct OwnRecords {
 impl OwnRecords {
     pub(super) fn new(keypair: Keypair, interval: Duration, topology_delay: Duration) -> Self {
         let local = keypair.public().to_peer_id();
+        let (interval, topology_delay) =
+            (interval.max(SHORTEST_INTERVAL), topology_delay.max(SHORTEST_INTERVAL));
         let (records, deadlines) = (BTreeMap::new(), DeadlineQueue::default());
         Self { keypair, local, interval, topology_delay, records, deadlines }
     }
@@ -302,8 +301,7 @@ impl OwnRecords {
     /// No peer has acknowledged what was sent: it is sent again soon, and less often each time.
     pub(super) fn on_not_acknowledged(&mut self, key: &RecordKey, now: Timestamp) {
         let last = self.records.get(key).and_then(|own| own.unacknowledged);
-        let pause = last
-            .map_or(self.topology_delay, |last| last.pause.saturating_mul(2).max(SHORTEST_PAUSE));
+        let pause = last.map_or(self.topology_delay, |last| last.pause.saturating_mul(2));
         let pause = pause.min(self.interval);
         let due = Due::after(now, self.pause(key, pause));
         self.records.entry(key.clone()).or_default().unacknowledged =
@@ -484,6 +482,24 @@ mod tests {
 
     fn spaces() -> OwnRecords {
         OwnRecords::new(Keypair::generate_ed25519(), HOUR, DELAY)
+    }
+
+    #[test]
+    fn with_settings_of_zero_nothing_is_due_again_at_once() {
+        let (key, zero) = (RecordKey::new("/sr/a"), Duration::ZERO);
+        let mut own = OwnRecords::new(Keypair::generate_ed25519(), zero, zero);
+        write(&mut own, &key, Write::Merge(says("x"), HOUR));
+        let mut now = NOW;
+        for _ in 0..4 {
+            own.on_not_acknowledged(&key, now);
+            assert_eq!(own.due(now), None);
+            now = own.next_at().unwrap();
+            assert!(own.due(now).is_some());
+        }
+        own.on_acknowledged(&key);
+        now = own.next_at().unwrap();
+        assert_eq!(own.due(now), Some((key, Duty::Resend)));
+        assert!(own.next_at().unwrap() > now);
     }
 
     #[test]

@@ -18,11 +18,10 @@ use super::{config::BehaviourConfig, deadlines::DeadlineQueue, env::Env};
 use crate::{
     client::latest::LatestSender,
     query::{Content, JoinedAnswers, RecordLookup, Snapshot},
+    schedule::SHORTEST_INTERVAL,
 };
 use smart_record_core::{Node, RecordKey, Registry, SmartRecord, Timestamp, ValidationError, View};
 
-/// Minimum interval between two lookups of a key.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after news a key is looked up at the shortest interval.
 const LIVELY_PERIOD: Duration = Duration::from_secs(60);
 /// Interval in which keys without subscribers are removed.
@@ -65,7 +64,6 @@ impl Watches {
     }
 
     fn with_intervals(interval: Duration, longest_interval: Duration) -> Self {
-        // Without a pause a read that ends at once would be followed by the next for ever.
         let interval = interval.max(SHORTEST_INTERVAL);
         Self {
             interval,
@@ -495,6 +493,17 @@ mod tests {
             watches.due(NOW.saturating_sub(1_000 * SECOND)).is_some(),
             "the clock was set back"
         );
+    }
+
+    #[test]
+    fn with_an_interval_of_zero_no_key_is_due_again_at_once() {
+        let (key, registry) = (RecordKey::new("/sr/a"), Registry::default());
+        let mut watches = Watches::with_intervals(Duration::ZERO, Duration::ZERO);
+        let (sender, _subscriber) = latest::channel();
+        watches.add(key.clone(), sender, &registry, NOW).unwrap();
+        assert_eq!(watches.due(NOW), Some(key.clone()));
+        watches.on_looked_up(&key, None, None, NOW);
+        assert_eq!(watches.due(NOW), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use libp2p_identity::PeerId;
 use super::{PublisherConfig, PublisherError, PublisherState, Stop, signer::Bounded};
 use crate::{
     client::{Client, ClientError, Publication, latest},
-    schedule::{Due, half_life},
+    schedule::{Due, SHORTEST_INTERVAL, half_life},
 };
 use smart_record_core::Timestamp;
 use smart_record_formats::presence::{
@@ -27,8 +27,6 @@ use smart_record_formats::presence::{
 /// Maximum time between two looks at the wall clock, because timers may stop while the machine
 /// sleeps.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Minimum delay before a retry.
-const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) struct PublisherTask {
     client: Client,
@@ -212,7 +210,7 @@ impl PublisherTask {
     fn retry_delay(&mut self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        let delay = self.config.retry_delay().max(SHORTEST_RETRY);
+        let delay = self.config.retry_delay().max(SHORTEST_INTERVAL);
         delay.saturating_mul(factor).min(self.renew_after())
     }
 }

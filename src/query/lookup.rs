@@ -389,36 +389,41 @@ impl RecordLookup {
         self.shown.answer(peer)
     }
 
-    /// The repairs: what to send to those of the closest peers that are behind, have an expired
-    /// copy, or have no record. Also returns whether this node is one of the closest. Who does not
-    /// `join` what it is sent may keep the last PUT, and is sent with it what it has shown.
-    pub(crate) fn repairs(
-        &self,
-        local: &PeerId,
-        joins: impl Fn(&PeerId) -> bool,
-    ) -> (Vec<Repair>, bool) {
-        if self.joined.is_empty() {
-            return (Vec::new(), false);
-        }
+    /// The closest of the other peers that have answered, sorted by distance. A peer that has given
+    /// an invalid answer may still be one of them.
+    fn closest_seen(&self, local: &PeerId) -> Vec<&PeerId> {
         let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
-        // A peer that has given an invalid answer may still be one of the closest.
         let seen = self.shown.holders().chain(&self.empty).chain(self.refused.keys());
         let seen: BTreeSet<_> = seen.filter(|peer| *peer != local).collect();
         let mut seen: Vec<_> = seen.into_iter().collect();
         seen.sort_by_cached_key(|peer| distance(peer));
-        let is_close = match seen.get(self.bounds.closest.saturating_sub(1)) {
-            Some(last) => distance(local) < distance(last),
-            None => true,
-        };
-        // After an early end the closest peers are unknown.
-        let is_close = is_close && !self.ended_early;
         seen.truncate(self.bounds.closest);
+        seen
+    }
+
+    /// Whether this node is one of the closest to the key of a record that was found. After an
+    /// early end the closest peers are unknown.
+    pub(crate) fn is_close(&self, local: &PeerId) -> bool {
+        let distance = |peer: &PeerId| RecordId::new(peer, &self.key);
+        let seen = self.closest_seen(local);
+        let last = seen.get(self.bounds.closest.saturating_sub(1));
+        let is_close = last.is_none_or(|last| distance(local) < distance(last));
+        is_close && !self.ended_early && !self.joined.is_empty()
+    }
+
+    /// The repairs: what to send to those of the closest peers that are behind, have an expired
+    /// copy, or have no record. A peer that does not `join` what it is sent may keep the last PUT,
+    /// so it is also sent what it has shown.
+    pub(crate) fn repairs(&self, local: &PeerId, joins: impl Fn(&PeerId) -> bool) -> Vec<Repair> {
+        if self.joined.is_empty() {
+            return Vec::new();
+        }
         let whole = !self.may_be_sliced();
         let mut repairs: Vec<Repair> = Vec::new();
         // What fits into one packet goes out whole: a plain holder has then all that was known.
         let fits = !self.joined.exceeds(self.bounds.chunk_bytes);
         let mut all: Option<Vec<Bytes>> = None;
-        for peer in seen {
+        for peer in self.closest_seen(local) {
             let shown = self.shown.answer(peer);
             if shown.is_none() && self.shown.is_holder(peer) {
                 // What it has is not remembered.
@@ -454,7 +459,7 @@ impl RecordLookup {
                 None => repairs.push(Repair { peers: vec![*peer], chunks }),
             }
         }
-        (repairs, is_close)
+        repairs
     }
 
     /// Expiry of copies of the value, if the value does not state its own.
@@ -539,7 +544,8 @@ mod tests {
         }
 
         fn repairs(&self) -> (Vec<PeerId>, bool) {
-            let (repairs, is_close) = self.0.repairs(&PeerId::random(), |_| false);
+            let local = PeerId::random();
+            let (repairs, is_close) = (self.0.repairs(&local, |_| false), self.0.is_close(&local));
             (repairs.into_iter().flat_map(|repair| repair.peers).collect(), is_close)
         }
     }
@@ -637,7 +643,7 @@ mod tests {
         repaired.sort_by_key(|peer| RecordId::new(peer, test.0.key()));
         let lacking = seen[..20].iter().enumerate().filter(|(n, _)| n % 3 > 0);
         assert_eq!(repaired, lacking.map(|(_, peer)| *peer).collect::<Vec<_>>());
-        let is_close = |local| test.0.repairs(&local, |_| false).1;
+        let is_close = |local| test.0.is_close(&local);
         assert!(is_close(near) && !is_close(far));
     }
 
@@ -651,7 +657,7 @@ mod tests {
         test.answer(newest, &both.encode());
         test.answer(behind, &one.encode());
         test.0.on_empty([empty]);
-        let (repairs, _) = test.0.repairs(&PeerId::random(), |_| false);
+        let repairs = test.0.repairs(&PeerId::random(), |_| false);
         let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
         assert!(peers.contains(&behind) && peers.contains(&empty));
         assert_eq!(chunks[..], [Bytes::from(both.encode())]);
@@ -674,7 +680,7 @@ mod tests {
         test.answer(newest, &rest.encode());
         test.answer(newest, &own.encode());
         let sent = |joins: bool| {
-            let (repairs, _) = test.0.repairs(&PeerId::random(), |_| joins);
+            let repairs = test.0.repairs(&PeerId::random(), |_| joins);
             let [Repair { peers, chunks }] = &repairs[..] else { panic!("{repairs:?}") };
             assert_eq!((&peers[..], chunks.len()), (&[behind][..], 1));
             SmartRecord::decode(&"/sr/a".into(), chunks[0].clone(), &Limits::default()).unwrap()

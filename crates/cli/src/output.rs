@@ -135,8 +135,8 @@ pub fn table(Rows { header, rows }: Rows, colour: bool) -> Table {
     table
 }
 
-/// JSON on one line. What is not [`printable`] is escaped as `\uXXXX`; `serde_json` leaves it as it
-/// is from DEL on.
+/// JSON on one line. What is not [`printable`] becomes an escape sequence of JSON, `\u` and four
+/// digits; `serde_json` leaves everything from DEL on as it is.
 pub fn json_line(json: &Value) -> String {
     let mut line = String::new();
     let mut before = '"';

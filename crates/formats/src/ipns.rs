@@ -14,7 +14,8 @@
 //! let name = IpnsName::from(&keypair.public());
 //! let now = Timestamp::from_millis(1_700_000_000_000);
 //! let until = now.saturating_add(Duration::from_secs(48 * 60 * 60));
-//! let record = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until).sign(&keypair, now)?;
+//! let builder = IpnsBuilder::new("/ipfs/bafkqaddimvwgy3zao5xxe3debi", 1, until);
+//! let record = builder.sign(&keypair, now)?;
 //!
 //! // A DHT stores the bytes under `name.key()`. A reader decodes and checks them.
 //! let received = IpnsRecord::decode(&name, record.encode())?;

@@ -18,6 +18,7 @@ use smart_record_core::{
 };
 
 use smart_record_lookup::Place;
+use smart_record_testing::ManualClock;
 
 use super::{Ended, Network, NetworkEvent, RequestOutcome};
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     client::{Client, ClientError},
     outbound::{Closer, Failure, Record, Request, Response},
     query::{ReadOptions, ReadPolicy, Reading},
-    store::{SmartRecordStore, StoreConfig},
+    store::{MemoryStorage, SmartRecordStore, StoreConfig},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -58,11 +59,18 @@ impl Node {
     }
 
     fn with_config(servers: usize, config: BehaviourConfig) -> Self {
+        Self::at(SystemClock, servers, config)
+    }
+
+    fn at(clock: impl Clock, servers: usize, config: BehaviourConfig) -> Self {
         let config = config.with_replication_interval(None);
         let keypair = Keypair::generate_ed25519();
         let registry = Registry::default().with_fallback(AcceptAny::default());
         let local = keypair.public().to_peer_id();
-        let store = SmartRecordStore::with_registry(local, registry, StoreConfig::default());
+        let (config_of_store, storage) = (StoreConfig::default(), MemoryStorage::default());
+        let store =
+            SmartRecordStore::with_storage(local, registry, config_of_store, storage, clock);
+        let store = store.unwrap();
         let (mut behaviour, client) =
             Behaviour::builder(keypair).with_store(store).unwrap().with_config(config).build();
         behaviour.env.net.test_time = Some(Duration::ZERO.into());
@@ -219,6 +227,66 @@ fn a_due_check_without_a_free_slot_waits_and_does_not_spin() {
         assert!((&mut get).now_or_never().unwrap().is_ok());
     }
     assert_eq!(node.asked(is_get), 1, "the check");
+}
+
+#[test]
+fn a_write_is_sent_once_to_each_replica() {
+    let mut node = Node::new(3);
+    for n in 0..3 {
+        let (client, document) = (node.client.clone(), text(&n.to_string()));
+        let mut publish =
+            node.begin(async move { client.publish("/sr/a", document, 600 * S).await });
+        let mut puts = 0;
+        while node.asked(|_| true) > 0 {
+            node.answer(is_get);
+            puts += usize::from(node.answer(is_put));
+        }
+        assert!((&mut publish).now_or_never().unwrap().is_ok());
+        assert_eq!(puts, 3);
+        // The replicas are read again before the next write.
+        node.pass(61 * S);
+        while node.answer(is_get) {}
+        node.pass(61 * S);
+        while node.answer(is_get) {}
+    }
+}
+
+#[test]
+fn a_refresh_is_not_ended_by_the_deadline_of_writes() {
+    let clock = ManualClock::at(SystemClock.now());
+    let config = BehaviourConfig::default().with_write_deadline(Duration::ZERO);
+    let mut node = Node::at(clock.clone(), 1, config);
+    let client = node.client.clone();
+    let mut publish = node.begin(async move { client.publish("/sr/a", text("x"), 600 * S).await });
+    while node.end(|_| true, Err(Failure::Closed)).is_some() {}
+    let published = (&mut publish).now_or_never().unwrap();
+    assert!(matches!(published, Err(ClientError::NotAcknowledged(_))));
+    clock.advance(30 * S);
+    node.pass(61 * S);
+    assert_eq!(node.asked(is_get), 1, "it reads first");
+    node.pass(S);
+    assert!(node.answer(is_get) && node.answer(is_put));
+    let is_sent =
+        |event: &Event| matches!(event, Event::Refreshed { peers, .. } if *peers == node.servers);
+    assert!(node.events.iter().any(is_sent));
+}
+
+#[test]
+fn without_clients_nothing_is_sent_again() {
+    let clock = ManualClock::at(SystemClock.now());
+    let mut node = Node::at(clock.clone(), 1, BehaviourConfig::default());
+    let client = node.client.clone();
+    let publish = node.begin(async move { client.publish("/sr/a", text("x"), 600 * S).await });
+    assert!(node.answer(is_get));
+    assert_eq!(node.asked(is_put), 1);
+    drop(publish);
+    node.client = Node::new(0).client;
+    node.poll();
+    assert!(node.events.iter().any(|event| matches!(event, Event::ClientsGone)));
+    while node.end(|_| true, Err(Failure::Closed)).is_some() {}
+    clock.advance(3_600 * S);
+    node.pass(3_600 * S);
+    assert_eq!(node.asked(|_| true), 0);
 }
 
 #[test]
