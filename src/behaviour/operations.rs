@@ -19,6 +19,7 @@ use super::{
     event::Event,
     network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{ReadResult, Reader, Reads},
+    remotes::Remotes,
     replicate::Replicate,
     sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
@@ -31,6 +32,10 @@ use crate::{
     store::StoreEvent,
 };
 use smart_record_core::{RecordKey, Timestamp};
+
+/// Maximum work of the signatures in an answer that is checked on the task: more than those of a
+/// packet of Kademlia take, whatever their type. The rest of a longer answer is refused unread.
+const ANSWER_WORK: Duration = Duration::from_millis(40);
 
 /// All operations under way.
 pub(super) struct Operations {
@@ -129,9 +134,16 @@ impl Operations {
     }
 
     /// Handles an event of Kademlia, before it is emitted to the user.
-    pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
+    pub(super) fn on_kad_event(
+        &mut self,
+        env: &mut Env,
+        remotes: &Remotes,
+        event: &mut kad::Event,
+    ) {
         match event {
-            kad::Event::InboundRequest { request } => self.admission.on_request(env, request),
+            kad::Event::InboundRequest { request } => {
+                self.admission.on_request(env, remotes, request);
+            }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
                 env.holders.on_new_peer(peer, env.bounds.closest);
                 self.writes.on_new_peer(env, *peer);
@@ -160,7 +172,11 @@ impl Operations {
                 match operation {
                     OperationId::Read(read) => {
                         let worker = self.admission.worker();
-                        if self.reads.on_outcome(env, worker, read, peer, outcome) {
+                        let signatures = env.kad.store_mut().signatures();
+                        let (is_news, _) = signatures.during(ANSWER_WORK, || {
+                            self.reads.on_outcome(env, worker, read, peer, outcome)
+                        });
+                        if is_news {
                             self.show_interim(env, read);
                         }
                         self.advance(env, operation);
@@ -263,7 +279,7 @@ impl Operations {
             return Poll::Pending;
         };
         if let Poll::Ready(checked) = worker.records.poll(cx) {
-            checked.into_iter().for_each(|checked| env.insert(checked));
+            checked.into_iter().for_each(|checked| self.admission.on_checked(env, checked));
             return Poll::Ready(());
         }
         match ready!(worker.answers.poll(cx)) {

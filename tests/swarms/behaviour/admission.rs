@@ -1,11 +1,12 @@
-//! Validation off the swarm's task: rate limits, a full queue, and asynchronous validators.
+//! Inbound records: the budget of work, validation off the swarm's task, a full queue, and
+//! asynchronous validators.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
-    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, ValidationError,
+    Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, Timestamp, ValidationError,
     behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
     client::ClientError,
     query::ReadPolicy,
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::repairs::board;
 use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
-use smart_record_testing::ManualClock;
+use smart_record_testing::{ManualClock, forge};
 
 use crate::nodes::within;
 
@@ -24,8 +25,11 @@ fn off_task() -> BehaviourConfig {
 }
 
 fn record(n: usize) -> (RecordKey, Vec<u8>) {
+    record_at(n, SystemClock.now())
+}
+
+fn record_at(n: usize, now: Timestamp) -> (RecordKey, Vec<u8>) {
     let key = RecordKey::new(format!("/sr/inbound/{n}"));
-    let now = SystemClock.now();
     let mut signer = SpaceSigner::new(key.clone(), Keypair::generate_ed25519(), Limits::default());
     signer.merge(says("x"), now, MINUTE).unwrap();
     (key, signer.record(now).encode())
@@ -343,23 +347,56 @@ async fn a_panic_of_a_validator_affects_only_its_record() {
 
 #[tokio::test]
 async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
-    let config = off_task().with_inbound_rate(1).with_inbound_burst(5);
-    // A clock that stands still, so the rate limit does not recover.
-    let clock = ManualClock::at(SystemClock.now());
-    let b = Setup::with_config(config).at(&clock).start().await;
-    let (mut flooder, mut other) = (Peer::start().await, Peer::start().await);
+    for config in [off_task(), quiet()] {
+        let config = config.with_work_per_second(Duration::from_millis(20));
+        let clock = ManualClock::at(forge::at(forge::NOW));
+        let start = |config| Setup::with_config(config).at(&clock).start();
+        let (mut b, mut flooder) = (start(config).await, start(quiet()).await);
+        let mut other = start(quiet()).await;
+        mesh(&[&b, &flooder]).await;
+        mesh(&[&b, &other]).await;
+        within(async {
+            let (key, value) = (forge::key(), forge::dear());
+            while refused(&b, InboundRefusal::OverBudget).await == 0 {
+                send(&mut flooder, b.id, &key, value.clone()).await;
+            }
+            b.until(|event| {
+                matches!(event, Event::InboundRefused { source, .. } if *source == flooder.id)
+                    .then_some(())
+            })
+            .await;
+            let (key, value) = record_at(31, clock.now());
+            send(&mut other, b.id, &key, value).await;
+            b.until_stored(&key, |_| true).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
+    let config = quiet().with_work_per_second(Duration::from_millis(20));
+    let clock = ManualClock::at(forge::at(forge::NOW));
+    let mut b = Setup::with_config(config).at(&clock).start().await;
+    let flooder = Peer::start().await;
     mesh(&[&b, &flooder]).await;
-    mesh(&[&b, &other]).await;
     within(async {
-        let mut b = b;
-        for n in 0..30 {
-            let (key, value) = record(n);
-            send(&mut flooder, b.id, &key, value).await;
+        // It is refused, and goes on.
+        let to = b.id;
+        let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
+        while b.smart(|smart| smart.counters().disconnected).await == 0 {
+            let record = record.clone();
+            flooder
+                .smart(move |smart| {
+                    smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)
+                })
+                .await;
         }
-        assert_eq!(refused(&b, InboundRefusal::RateLimited).await, 25);
-        let (key, value) = record(31);
-        send(&mut other, b.id, &key, value).await;
-        b.until_stored(&key, |_| true).await;
+        let disconnected = b.until(|event| match event {
+            Event::Disconnected { peer } => Some(*peer),
+            _ => None,
+        });
+        assert_eq!(disconnected.await, flooder.id);
     })
     .await;
 }
