@@ -239,7 +239,7 @@ impl Behaviour {
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {
-            operations.on_clock_set_back(now);
+            operations.on_clock_set_back(env, now);
         }
         if operations.start_due(env, now) {
             return Poll::Ready(());

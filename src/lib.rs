@@ -208,6 +208,7 @@
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
+//! | [`max_read_bytes`](behaviour::BehaviourConfig::with_max_read_bytes) | 64 MiB | answers that the reads under way hold; further reads wait |
 //! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
 //! | [`work_per_second`](behaviour::BehaviourConfig::with_work_per_second) | 500 ms | work for all other peers; who asks for more is refused, and then disconnected |

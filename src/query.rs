@@ -26,7 +26,7 @@ mod record_put;
 mod versions;
 
 pub(crate) use self::{
-    delivery::Delivery,
+    delivery::{Delivery, in_turns},
     joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::Read,

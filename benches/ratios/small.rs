@@ -65,9 +65,7 @@ fn replays(harness: &mut Harness) {
     let (memory, message) = (SignatureMemory::new(1_024 * 1_024), [7; 300]);
     let signatures: Vec<_> = (0..1_000)
         .map(keypair)
-        .map(|keypair| {
-            (Writer::from(&keypair.public()), keypair.sign(&message).unwrap())
-        })
+        .map(|keypair| (Writer::from(&keypair.public()), keypair.sign(&message).unwrap()))
         .collect();
     let verify = || {
         time(&signatures, |(writer, signature)| writer.verify_bytes(&message, signature).unwrap())

@@ -55,6 +55,7 @@ pub struct BehaviourConfig {
     watch_interval: Duration,
     longest_watch_interval: Duration,
     max_operations: usize,
+    max_read_bytes: usize,
     max_known_writers: usize,
     validation: Validation,
     inbound_queue: usize,
@@ -80,6 +81,7 @@ impl Default for BehaviourConfig {
             watch_interval: Duration::from_secs(2),
             longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
+            max_read_bytes: 64 * 1_024 * 1_024,
             max_known_writers: 16 * 1_024,
             validation: Validation::Inline,
             inbound_queue: 256,
@@ -145,6 +147,10 @@ settings! { BehaviourConfig:
     /// background; further ones wait. Each kind of internal operation may run a quarter of that.
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
+    /// While the reads under way hold more bytes of answers than this, no further one starts. A read
+    /// holds at most twice the bytes of the largest record
+    /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB.
+    max_read_bytes, with_max_read_bytes: usize;
     /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
     /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
     max_known_writers, with_max_known_writers: usize;

@@ -68,7 +68,13 @@ impl Operations {
 
     /// Whether another client command can start.
     pub(super) fn has_capacity(&self, env: &Env) -> bool {
-        self.busy() < env.config.max_operations()
+        self.busy() < env.config.max_operations() && self.has_memory(env)
+    }
+
+    /// Whether another read may start, by the answers that those under way hold.
+    fn has_memory(&self, env: &Env) -> bool {
+        let held = self.reads.bytes();
+        held == 0 || held < env.config.max_read_bytes()
     }
 
     /// Number of client operations under way.
@@ -206,6 +212,9 @@ impl Operations {
             self.end_reads(env, ended);
             return true;
         }
+        if self.watches.notify_due(env.now(), now) {
+            return true;
+        }
         if self.sends.next_at().is_some_and(|at| at <= now) {
             let step = self.sends.on_time(env, now);
             self.run_step(env, step);
@@ -216,7 +225,8 @@ impl Operations {
 
     /// The next deadline, in the time of the [network](super::network::Network::now).
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.reads.next_at().into_iter().chain(self.sends.next_at()).min()
+        let next = [self.reads.next_at(), self.sends.next_at(), self.watches.next_notification()];
+        next.into_iter().flatten().min()
     }
 
     fn advance(&mut self, env: &mut Env, operation: OperationId) {
@@ -304,9 +314,9 @@ impl Operations {
         self.admission.store_next_piece(env)
     }
 
-    pub(super) fn on_clock_set_back(&mut self, now: Timestamp) {
+    pub(super) fn on_clock_set_back(&mut self, env: &Env, now: Timestamp) {
         self.writes.on_clock_set_back(now);
-        self.watches.on_clock_set_back(now);
+        self.watches.on_clock_set_back(now, env.net.now());
     }
 
     /// Starts one operation that is due. Returns whether there was one.
@@ -315,7 +325,7 @@ impl Operations {
         if self.admission.has_stored_all() && self.watches.show_changed(env) {
             return true;
         }
-        self.watches.expire(now);
+        self.watches.expire(now, env.net.now());
         if self.may_refresh(env)
             && let Some(next) = self.writes.refresh(env, now)
         {
@@ -358,11 +368,12 @@ impl Operations {
 
     fn may_look_up(&self, env: &Env) -> bool {
         self.reads.count(|reader| reader.purpose() == Purpose::Watch) < env.quarter()
+            && self.has_memory(env)
     }
 
     fn may_replicate(&self, env: &Env) -> bool {
         let busy = self.reads.count(|reader| reader.purpose() == Purpose::Replication);
-        busy < env.quarter() && self.sends.repairing() < env.quarter()
+        busy < env.quarter() && self.sends.repairing() < env.quarter() && self.has_memory(env)
     }
 
     fn run_next(&mut self, env: &mut Env, next: impl IntoIterator<Item = Next>) {
@@ -442,7 +453,7 @@ impl Operations {
                 let value = reading.snapshot.value();
                 let ends_at =
                     value.and_then(|value| env.value_expiry(&key, value, lifetime_ends_at, now));
-                self.watches.on_looked_up(&key, found, ends_at, now);
+                self.watches.on_looked_up(&key, found, ends_at, now, env.net.now());
             }
             Reader::Replication => self.end_replication(env, key, is_large),
             Reader::Sending { .. } | Reader::Returned { .. } => {}

@@ -168,7 +168,7 @@ impl Delivery {
 
 /// The chunks in the order in which they are sent: a chunk whose signatures take more work than a
 /// replica does for one value is sent again, and the replica goes on where it has stopped.
-fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
+pub(crate) fn in_turns(chunks: &Arc<[Bytes]>) -> Arc<[Bytes]> {
     let turns: Vec<_> = chunks.iter().map(turns).collect();
     if turns.iter().all(|turns| *turns == 1) {
         return chunks.clone();

@@ -249,6 +249,13 @@ impl SmartRecord {
         }
     }
 
+    /// Drops the updates of one space that do not fit into the limits.
+    pub fn truncate_space(&mut self, writer: &Writer, limits: &Limits) {
+        if let Some(space) = self.spaces.get_mut(writer) {
+            space.truncate(limits);
+        }
+    }
+
     /// Drops the updates whose `retain_until` is at or before `now`, and spaces left empty. Returns
     /// the number of updates dropped. No view at `now` or later changes.
     pub fn collect(&mut self, now: Timestamp) -> usize {

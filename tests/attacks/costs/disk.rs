@@ -91,7 +91,7 @@ fn a_slow_disk_does_not_hold_the_task_of_who_writes() {
     };
     let begun = Instant::now();
     for _ in 0..1_000 {
-        assert_eq!(put(&mut store), Ok(()), "a refusal would block the connection");
+        assert!(put(&mut store).is_ok(), "an error would block the connection");
     }
     println!("writes while the disk is behind: {:?} each", begun.elapsed() / 1_000);
     let counters = store.counters();

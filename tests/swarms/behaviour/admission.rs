@@ -284,6 +284,21 @@ async fn answers_are_also_checked_off_the_task_and_reads_wait_for_the_checks() {
 }
 
 #[tokio::test]
+async fn reads_that_have_to_wait_for_memory_all_end() {
+    let setup = Setup::with_config(quiet().with_max_read_bytes(1));
+    let (a, b) = (Peer::start().await, setup.start().await);
+    mesh(&[&a, &b]).await;
+    within(async {
+        a.store(&board(60, 600)).await;
+        let reads = (0..10).map(|_| b.client.get(key()));
+        for reading in futures::future::join_all(reads).await {
+            assert_eq!(reading.unwrap().view().len(), 60);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_read_ends_even_if_validation_has_ended() {
     let (executor, stop) = held();
     let setup = Setup { executor: Some(executor), ..Setup::with_config(off_task()) };
