@@ -119,6 +119,8 @@ pub(super) struct Budget {
     pool: Duration,
     /// Work that was done beyond the pool, at most as much as it holds.
     debt: Duration,
+    /// The part of it that could not be refused.
+    unrefused: Duration,
     /// All work that was done.
     done: Duration,
     filled_at: Duration,
@@ -135,6 +137,7 @@ impl Budget {
             rate,
             pool: rate.saturating_mul(POOL),
             debt: Duration::ZERO,
+            unrefused: Duration::ZERO,
             done: Duration::ZERO,
             filled_at: Duration::ZERO,
             halved_at: Duration::ZERO,
@@ -185,6 +188,8 @@ impl Budget {
     pub(super) fn charge(&mut self, source: &Source, done: Duration, now: Duration) {
         self.advance(now);
         self.add(source, done, done);
+        let beyond = done.saturating_sub(self.pool);
+        self.unrefused = self.unrefused.saturating_add(beyond).min(self.capacity());
         self.take(done);
     }
 
@@ -202,7 +207,7 @@ impl Budget {
         let most = self.rate.saturating_mul(u32::try_from(longest).unwrap_or(u32::MAX));
         let first = source.parties().next().and_then(|party| self.accounts.get(&party));
         let has_asked_for_all = first.is_some_and(|account| account.asked > most);
-        let is_in_debt = self.debt >= self.capacity();
+        let is_in_debt = self.unrefused >= self.capacity();
         let mut group = self.all;
         (has_asked_for_all || is_in_debt)
             && source.parties().all(|party| {
@@ -273,6 +278,7 @@ impl Budget {
         let filled = of_rate(self.rate, passed);
         let left = filled.saturating_sub(self.debt);
         self.debt = self.debt.saturating_sub(filled);
+        self.unrefused = self.unrefused.saturating_sub(filled);
         self.pool = self.pool.saturating_add(left).min(self.capacity());
         while now.saturating_sub(self.halved_at) >= WINDOW {
             self.halved_at = match self.accounts.is_empty() {

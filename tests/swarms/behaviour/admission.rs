@@ -290,7 +290,7 @@ async fn reads_that_have_to_wait_for_memory_all_end() {
     mesh(&[&a, &b]).await;
     within(async {
         a.store(&board(60, 600)).await;
-        let reads = (0..10).map(|_| b.client.get(key()));
+        let reads = (0..10).map(|_| b.client.get_with(key(), ReadPolicy::All));
         for reading in futures::future::join_all(reads).await {
             assert_eq!(reading.unwrap().view().len(), 60);
         }
@@ -360,20 +360,31 @@ async fn a_panic_of_a_validator_affects_only_its_record() {
     .await;
 }
 
+/// Sends 20 records that take 100 ms to verify, and waits for nothing.
+pub async fn flood(from: &Peer, to: PeerId) {
+    let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
+    from.smart(move |smart| {
+        for _ in 0..20 {
+            let to = [to].into_iter();
+            smart.kad_mut().put_record_to(record.clone(), to, kad::Quorum::One);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
     for config in [off_task(), quiet()] {
         let config = config.with_work_per_second(Duration::from_millis(20));
         let clock = ManualClock::at(forge::at(forge::NOW));
         let start = |config| Setup::with_config(config).at(&clock).start();
-        let (mut b, mut flooder) = (start(config).await, start(quiet()).await);
+        let (mut b, flooder) = (start(config).await, start(quiet()).await);
         let mut other = start(quiet()).await;
         mesh(&[&b, &flooder]).await;
         mesh(&[&b, &other]).await;
         within(async {
-            let (key, value) = (forge::key(), forge::dear());
             while refused(&b, InboundRefusal::OverBudget).await == 0 {
-                send(&mut flooder, b.id, &key, value.clone()).await;
+                flood(&flooder, b.id).await;
             }
             b.until(|event| {
                 matches!(event, Event::InboundRefused { source, .. } if *source == flooder.id)
@@ -397,15 +408,8 @@ async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
     mesh(&[&b, &flooder]).await;
     within(async {
         // It is refused, and goes on.
-        let to = b.id;
-        let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
         while b.smart(|smart| smart.counters().disconnected).await == 0 {
-            let record = record.clone();
-            flooder
-                .smart(move |smart| {
-                    smart.kad_mut().put_record_to(record, [to].into_iter(), kad::Quorum::One)
-                })
-                .await;
+            flood(&flooder, b.id).await;
         }
         let disconnected = b.until(|event| match event {
             Event::Disconnected { peer } => Some(*peer),
