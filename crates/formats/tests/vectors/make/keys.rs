@@ -319,7 +319,7 @@ fn rsa_encodings() -> Vec<Value> {
     // With an even digest the modulus is even.
     let other = (1..)
         .map(|n| Signed { body: Update::saying(n).encode_to_vec(), ..Signed::update() })
-        .find(|signed| rsa::digest(&signed.preimage())[31] % 2 == 0)
+        .find(|signed| rsa::digest(&signed.preimage())[31].is_multiple_of(2))
         .unwrap();
     let of_other = {
         let info = [rsa::WITH_NULL, &rsa::digest(&other.preimage())].concat();
