@@ -113,7 +113,7 @@ pub fn digest(message: &[u8]) -> [u8; 32] {
     Sha256::digest(message).into()
 }
 
-/// Signatures of the first update of `sr/signatures` with the modulus of the RSA key of the tests and
+/// Signatures of the update of `sr/signatures` with the modulus of the RSA key of the tests and
 /// exponents of more than 32 bits. They were computed from the factors of the modulus.
 pub const OF_LARGE_EXPONENTS: [(u64, &str); 2] = [
     (
