@@ -1,8 +1,9 @@
 //! Local storage of records from other peers: inbound records, and records found by reads.
 //!
 //! **Invariants.** Both kinds of inbound writes are handled, records and provider records, and both
-//! are charged to their source's [budget](super::budget). Every refusal is counted. If there is an [`AsyncValidator`](super::AsyncValidator), no record of
-//! another peer is stored without its consent, whether inbound or read.
+//! are charged to their source's [budget](super::budget). Every refusal is counted. If there is an
+//! [`AsyncValidator`](super::AsyncValidator), no record of another peer is stored without its
+//! consent, whether inbound or read.
 
 use std::{
     collections::{BTreeMap, VecDeque},

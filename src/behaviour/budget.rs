@@ -2,15 +2,15 @@
 //!
 //! Work is counted in the time of a [reference core](smart_record_core::SignatureMemory): what a
 //! request is estimated to take is reserved before, and replaced by what it took after. What cannot
-//! be refused, such as a GET, is counted after. There is a *pool* of work for all other peers, which
-//! fills at the configured rate. While at least half of it is left everybody is served. Below that,
-//! only those are who have used no more than the average, first among networks (an IPv4 address, a
-//! /48 of IPv6), then within a network among its parts (a /56 of IPv6), then among peers. So a
-//! source that takes all that it can leaves half of the pool to the others, and a thousand peer ids
-//! in one network get no more than one.
+//! be refused, such as a GET, is counted after. There is a *pool* of work for all other peers,
+//! which fills at the configured rate. While at least half of it is left everybody is served. Below
+//! that, only those are who have used no more than the average, first among networks (an IPv4
+//! address, a /48 of IPv6), then within a network among its parts (a /56 of IPv6), then among
+//! peers. So a source that takes all that it can leaves half of the pool to the others, and a
+//! thousand peer ids in one network get no more than one.
 //!
-//! **Invariants.** Pure: the time is an argument. The number of accounts is bounded. What is admitted
-//! exceeds the rate by no more than the pool and one request.
+//! **Invariants.** Pure: the time is an argument. The number of accounts is bounded. What is
+//! admitted exceeds the rate by no more than the pool and one request.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client", "Work for others".
 

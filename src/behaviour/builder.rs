@@ -166,8 +166,8 @@ impl Builder {
         kad_config
             .set_replication_interval(None)
             .set_publication_interval(None)
-            // In both cases the behaviour learns who sends a record. Kademlia's answer is sent after
-            // the record has been handled.
+            // In both cases the behaviour learns who sends a record. Kademlia's answer is sent
+            // after the record has been handled.
             .set_record_filtering(kad::StoreInserts::FilterBoth);
         let writer = Writer::from(&keypair.public());
         let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());

@@ -147,8 +147,8 @@ settings! { BehaviourConfig:
     /// background; further ones wait. Each kind of internal operation may run a quarter of that.
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
-    /// While the reads under way hold more bytes of answers than this, no further one starts. A read
-    /// holds at most twice the bytes of the largest record
+    /// While the reads under way hold more bytes of answers than this, no further one starts. A
+    /// read holds at most twice the bytes of the largest record
     /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB.
     max_read_bytes, with_max_read_bytes: usize;
     /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
@@ -167,10 +167,10 @@ settings! { BehaviourConfig:
     /// [reference core](smart_record_core::SignatureMemory). When it runs short, records of those
     /// who have used more than the average are refused: of a network (an IPv4 address, a /48 of
     /// IPv6), of a /56 in it, of a peer in it. So a thousand peer ids in one network get no more
-    /// than one. Who asks for more than all of it, for seconds, is disconnected, and new connections
-    /// from its network are refused until that is over. Up to one second's work is saved for
-    /// bursts. Defaults to 500 ms: half of a core, which verifies some 9,000 updates signed with
-    /// Ed25519.
+    /// than one. Who asks for more than all of it, for seconds, is disconnected, and new
+    /// connections from its network are refused until that is over. Up to one second's work is
+    /// saved for bursts. Defaults to 500 ms: half of a core, which verifies some 9,000 updates
+    /// signed with Ed25519.
     ///
     /// This node's own reads and writes, and the answers to them, do not count.
     work_per_second, with_work_per_second: Duration;

@@ -3,8 +3,9 @@
 //! **Invariants.** Subscribers of one key share its known content and its lookups. A subscriber is
 //! notified when the visible content changes, and only then, at most every 100 ms; the first
 //! notification may say that there is none. Between notifications, the work goes with what has
-//! changed, not with the size of the record. The known content of a record stays within its limits. The key that waits longest
-//! is looked up first; the work per step does not grow with the number of keys.
+//! changed, not with the size of the record. The known content of a record stays within its limits.
+//! The key that waits longest is looked up first; the work per step does not grow with the number
+//! of keys.
 
 mod views;
 

@@ -150,12 +150,12 @@ settings! { StoreConfig:
     signature_memory, with_signature_memory: usize;
     /// How much work the signatures in one value of another peer may take where the store verifies
     /// them, on the task of its caller, in the time of a
-    /// [reference core](smart_record_core::SignatureMemory). The check that exceeds it is completed;
-    /// the rest of the value is refused unread. What was taken costs no verification the next time,
-    /// so that sending the value again goes on from there. A [`Client`](crate::client::Client) and a
-    /// [`Dht`](crate::dht::Dht) do so; whoever sends chunks of a record by queries of Kademlia sends
-    /// those of more work twice. Defaults to 4 ms: 80 updates signed with
-    /// Ed25519, or 12 with P-256.
+    /// [reference core](smart_record_core::SignatureMemory). The check that exceeds it is
+    /// completed; the rest of the value is refused unread. What was taken costs no verification the
+    /// next time, so that sending the value again goes on from there. A
+    /// [`Client`](crate::client::Client) and a [`Dht`](crate::dht::Dht) do so; whoever sends chunks
+    /// of a record by queries of Kademlia sends those of more work twice. Defaults to 4 ms: 80
+    /// updates signed with Ed25519, or 12 with P-256.
     ///
     /// It does not apply to what the local node writes, nor to values that are verified elsewhere
     /// and [inserted](super::SmartRecordStore::insert).

@@ -68,8 +68,8 @@ impl ValidatedRecord {
         Self { key, publisher: None, expires_at: None, body }
     }
 
-    /// Splits a record into pieces of at most `spaces` spaces. Stored one after the other, they give
-    /// the same.
+    /// Splits a record into pieces of at most `spaces` spaces. Stored one after the other, they
+    /// give the same.
     pub(crate) fn split(self, spaces: usize) -> Vec<Self> {
         let Self { key, publisher, expires_at, body } = self;
         let (record, refusals) = match body {
