@@ -59,7 +59,7 @@ pub use crate::{
     },
     shard::{NotAShard, ShardError, ShardedKey, ShardedRecord},
     signatures::{SignatureCounts, SignatureMemory},
-    text::{Printable, parse_cid, printable},
+    text::{Printable, escaped, parse_cid, printable, unescape},
     time::Timestamp,
     validator::{
         AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, Refusals,
