@@ -400,6 +400,7 @@ impl Operations {
         let _in_span = span.entered();
         let now = env.now();
         let key = lookup.key().clone();
+        self.watches.on_read_ended(&key, now, env.net.now());
         if lookup.is_complete() && !asks_on {
             let is_small = !lookup.joined().exceeds(env.bounds.chunk_bytes);
             let record = lookup.joined().record().filter(|_| is_small).cloned();

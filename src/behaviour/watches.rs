@@ -328,6 +328,15 @@ impl Watches {
         }
     }
 
+    /// Notifies the subscribers of a key at once of what they are still to be told, because a read
+    /// of it has ended.
+    pub(super) fn on_read_ended(&mut self, key: &RecordKey, now: Timestamp, at: Duration) {
+        if let Some(watched) = self.keys.get_mut(key).filter(|it| it.notify_at.is_some()) {
+            watched.notified_at = None;
+            self.notify(key, now, at);
+        }
+    }
+
     /// When the next notification is due, in the time of the network.
     pub(super) fn next_notification(&self) -> Option<Duration> {
         self.notifications.first().map(|(at, _)| *at)
