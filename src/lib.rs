@@ -208,9 +208,10 @@
 //! | [`repair_chunks`](behaviour::BehaviourConfig::with_repair_chunks) | 32 | maximum number of chunks sent to peers that lack the same |
 //! | [`resume_before_write`](behaviour::BehaviourConfig::with_resume_before_write) | yes | the first write under a key reads the key first |
 //! | [`max_operations`](behaviour::BehaviourConfig::with_max_operations) | 64 | client commands at a time; further ones wait |
+//! | [`max_read_bytes`](behaviour::BehaviourConfig::with_max_read_bytes) | 64 MiB | answers that the reads under way hold; further reads wait |
 //! | [`max_known_writers`](behaviour::BehaviourConfig::with_max_known_writers) | 16,384 | writers whose newest update is remembered, to detect rollbacks |
 //! | [`validation`](behaviour::BehaviourConfig::with_validation) | [`Inline`](behaviour::Validation::Inline) | where inbound records are validated |
-//! | [`inbound_rate`](behaviour::BehaviourConfig::with_inbound_rate), [`inbound_burst`](behaviour::BehaviourConfig::with_inbound_burst) | 50 /s, 200 | inbound records of a peer, off the task |
+//! | [`work_per_second`](behaviour::BehaviourConfig::with_work_per_second) | 500 ms | work for all other peers; who asks for more is refused, and then disconnected |
 //! | [`inbound_queue`](behaviour::BehaviourConfig::with_inbound_queue), [`inbound_concurrency`](behaviour::BehaviourConfig::with_inbound_concurrency) | 256, 16 | inbound records that wait; asynchronous validations at a time |
 //! | [`DhtConfig`](dht::DhtConfig) | | |
 //! | [`timeout`](dht::DhtConfig::with_timeout) | 60 s | longest duration of a read or a put |
@@ -224,6 +225,7 @@
 //! | [`chunk_bytes`](store::StoreConfig::with_chunk_bytes), [`slice_bytes`](store::StoreConfig::with_slice_bytes) | 15 KiB, 8 KiB | largest piece of a record in a PUT, and in the reply to a GET |
 //! | [`max_age`](store::StoreConfig::with_max_age) | 48 h | how long a value that is not sent again is kept |
 //! | [`receipt_memory`](store::StoreConfig::with_receipt_memory) | 48 h | how long values with a TTL since receipt are remembered |
+//! | [`value_work`](store::StoreConfig::with_value_work), [`signature_memory`](store::StoreConfig::with_signature_memory) | 4 ms, 2 MiB | work for the signatures of one inbound value, inline; memory of signatures found good |
 //! | [`max_events`](store::StoreConfig::with_max_events) | 1,024 | events that wait for a subscriber |
 //! | `RedbConfig` (feature `redb`) | | |
 //! | `durability`, `cache_bytes`, `max_rechecked` | 100 ms or 16 MiB, 64 MiB, 131,072 | group commit; cache of the file; rows remembered as checked again |

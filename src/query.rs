@@ -28,7 +28,7 @@ mod refused;
 mod versions;
 
 pub(crate) use self::{
-    delivery::Delivery,
+    delivery::{Delivery, in_turns},
     joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
     read::{Breadth, Read},

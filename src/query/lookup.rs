@@ -230,6 +230,11 @@ impl RecordLookup {
         self.shown.holders_of(writer, newest).next()
     }
 
+    /// How many bytes of answers are held, roughly.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.shown.bytes()
+    }
+
     /// A peer that has answered with a value.
     pub(crate) fn source(&self) -> Option<PeerId> {
         self.shown.holders().next().copied()
