@@ -360,11 +360,11 @@ async fn a_panic_of_a_validator_affects_only_its_record() {
     .await;
 }
 
-/// Sends 20 records that take 100 ms to verify, and waits for nothing.
-pub async fn flood(from: &Peer, to: PeerId) {
+/// Sends records that take 5 ms each to verify, and waits for nothing.
+async fn flood(from: &Peer, to: PeerId, records: usize) {
     let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
     from.smart(move |smart| {
-        for _ in 0..20 {
+        for _ in 0..records {
             let to = [to].into_iter();
             smart.kad_mut().put_record_to(record.clone(), to, kad::Quorum::One);
         }
@@ -375,7 +375,7 @@ pub async fn flood(from: &Peer, to: PeerId) {
 #[tokio::test]
 async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
     for config in [off_task(), quiet()] {
-        let config = config.with_work_per_second(Duration::from_millis(20));
+        let config = config.with_work_per_second(Duration::from_millis(5));
         let clock = ManualClock::at(forge::at(forge::NOW));
         let start = |config| Setup::with_config(config).at(&clock).start();
         let (mut b, flooder) = (start(config).await, start(quiet()).await);
@@ -383,9 +383,8 @@ async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
         mesh(&[&b, &flooder]).await;
         mesh(&[&b, &other]).await;
         within(async {
-            while refused(&b, InboundRefusal::OverBudget).await == 0 {
-                flood(&flooder, b.id).await;
-            }
+            // 32 ms of work, where there are 5 for each second.
+            flood(&flooder, b.id, 6).await;
             b.until(|event| {
                 matches!(event, Event::InboundRefused { source, .. } if *source == flooder.id)
                     .then_some(())
@@ -411,7 +410,7 @@ async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
     within(async {
         // It is refused, and goes on.
         while b.smart(|smart| smart.counters().disconnected).await == 0 {
-            flood(&flooder, b.id).await;
+            flood(&flooder, b.id, 20).await;
         }
         let disconnected = b.until(|event| match event {
             Event::Disconnected { peer } => Some(*peer),
