@@ -18,7 +18,7 @@
 //!   `inbound`: rate limits of inbound records. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
 //! * `worker`: validation off the swarm's task. `remotes`: addresses of connected peers, and which
-//!   addresses stay in the routing table.
+//!   peers and addresses stay in the routing table. `subnets`: which peers share a subnet.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -46,6 +46,7 @@ mod repairs;
 mod replicate;
 mod rollback;
 mod sending;
+mod subnets;
 mod watches;
 mod worker;
 mod writing;
@@ -61,7 +62,7 @@ use libp2p_swarm::{
     derive_prelude::{Either, Endpoint, Multiaddr, PortUse},
 };
 
-use self::{alarm::Alarm, env::Env, operations::Operations, remotes::Remotes};
+use self::{alarm::Alarm, env::Env, operations::Operations};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -73,6 +74,7 @@ use crate::{
     client::{Client, Command, WeakClient},
     meter::Timed,
     outbound::Handler,
+    pulse::Pulse,
     store::{Events, SmartRecordStore},
 };
 use smart_record_core::Writer;
@@ -109,8 +111,9 @@ pub struct Behaviour {
     /// `None` after the last client was dropped.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
-    remotes: Remotes,
     alarm: Alarm,
+    /// Tells calls of clients that the swarm is polled.
+    pulse: Pulse,
 }
 
 impl Behaviour {
@@ -134,6 +137,13 @@ impl Behaviour {
     /// your own.
     pub const fn kad_mut(&mut self) -> &mut kad::Behaviour<SmartRecordStore> {
         &mut self.env.kad
+    }
+
+    /// Adds a peer to the routing table at this address, as `kad_mut().add_address` does. If the
+    /// bucket is full, a peer beyond the [share](BehaviourConfig::subnet_share) of its subnet gives
+    /// way.
+    pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) {
+        self.env.add_peer(peer, address);
     }
 
     /// The store.
@@ -245,8 +255,14 @@ impl Behaviour {
             }
             match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
-                    if let kad::Event::RoutingUpdated { peer, .. } = event {
-                        self.remotes.trim(&mut self.env, peer);
+                    match &event {
+                        kad::Event::RoutingUpdated { peer, .. } => self.env.trim(*peer),
+                        // Its bucket is full.
+                        kad::Event::RoutablePeer { peer, address }
+                        | kad::Event::PendingRoutablePeer { peer, address } => {
+                            self.env.on_full_bucket(peer, address);
+                        }
+                        _ => {}
                     }
                     self.operations.on_kad_event(&mut self.env, &mut event);
                     return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
@@ -344,7 +360,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.remotes.on_swarm_event(&event);
+        self.env.remotes.on_swarm_event(&event);
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
     }
@@ -370,6 +386,7 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.pulse.beat(cx);
         let begun = self.env.meter.begin();
         let polled = self.poll_all(cx);
         self.env.meter.end(Timed::Hold, begun);

@@ -83,8 +83,13 @@ impl Admission {
     }
 
     /// Stores a found record locally if the store already holds some of it, or this node is a
-    /// server among the closest to the key.
-    pub(super) fn store_found(&mut self, env: &mut Env, lookup: &RecordLookup, is_close: bool) {
+    /// server among the closest to the key. Returns whether it does.
+    pub(super) fn store_found(
+        &mut self,
+        env: &mut Env,
+        lookup: &RecordLookup,
+        is_close: bool,
+    ) -> bool {
         let now = env.now();
         let key = lookup.key();
         let is_ours = is_close && env.kad.mode() == kad::Mode::Server;
@@ -93,14 +98,17 @@ impl Admission {
                 if let Some(news) = lookup.news() {
                     self.store_record(env, lookup, news);
                 }
+                true
             }
             JoinedAnswers::Value(_, Some(value)) => {
                 let here = env.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
-                if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
+                let is_wanted = here.is_some() || is_ours;
+                if is_wanted && here.as_ref() != Some(value) && !lookup.has_passed_on(value) {
                     self.store_value(env, lookup, value, now);
                 }
+                is_wanted
             }
-            _ => {}
+            _ => false,
         }
     }
 

@@ -18,11 +18,13 @@ use super::{
     operations::Operations,
     remotes::Remotes,
     rollback::RollbackMemory,
+    subnets::Subnets,
     worker::{Worker, WorkerSetup},
 };
 use crate::{
     client::Client,
     meter::{Meter, Observed},
+    pulse::Pulse,
     query::Bounds,
     store::{OtherPeer, SmartRecordStore},
 };
@@ -169,7 +171,9 @@ impl Builder {
             .set_publication_interval(None)
             .set_record_filtering(filtering);
         let writer = Writer::from(&keypair.public());
-        let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
+        let pulse = Pulse::new(config.poll_timeout());
+        let (client, commands) =
+            Client::new(writer.clone(), registry.clone(), meter.clone(), pulse.clone());
         let kad = kad::Behaviour::with_config(local, store, kad_config);
         // Kademlia requests the first protocol too.
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
@@ -182,6 +186,9 @@ impl Builder {
             clock,
             registry,
             known: RollbackMemory::new(config.max_known_writers()),
+            remotes: Remotes::default(),
+            subnets: Subnets::new(&config),
+            inserts_manually: false,
             events: VecDeque::new(),
             counters,
             meter,
@@ -193,8 +200,8 @@ impl Builder {
             operations: Operations::new(&env, keypair, Admission::new(off_task)),
             commands: Some(commands),
             store_events,
-            remotes: Remotes::default(),
             alarm: Alarm::new(env.now()),
+            pulse,
             env,
         };
         (behaviour, client)

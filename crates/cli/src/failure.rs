@@ -149,13 +149,13 @@ impl Failure {
                     .to_owned()
             }
             Self::Arguments { hint, .. } => (*hint).to_owned(),
-            Self::KeyFile { file, .. } => {
+            Self::KeyFile { file, source } if source.kind() == io::ErrorKind::NotFound => {
                 format!("make a key with `smart-record key generate {file}`")
             }
             Self::NotAKeyFile { file, reason } => reason.hint(file),
-            Self::NewKeyFile { source, .. } | Self::File { source, .. } => {
-                file_hint(source.kind()).to_owned()
-            }
+            Self::KeyFile { source, .. }
+            | Self::NewKeyFile { source, .. }
+            | Self::File { source, .. } => file_hint(source.kind()).to_owned(),
             Self::Metrics { .. } => {
                 "give --metrics an address of this machine with a free port".to_owned()
             }
@@ -169,13 +169,16 @@ impl Failure {
     }
 }
 
+const FREE_SPACE: &str = "free space on the disk, or raise its quota or `ulimit -f`";
+
 const fn file_hint(error: io::ErrorKind) -> &'static str {
-    use io::ErrorKind::{AlreadyExists, FileTooLarge, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{
+        AlreadyExists, FileTooLarge, InvalidData, IsADirectory, QuotaExceeded, StorageFull,
+    };
     match error {
         AlreadyExists => "give another name; keys are never overwritten",
-        FileTooLarge | QuotaExceeded | StorageFull => {
-            "free space on the disk, or raise its quota or `ulimit -f`"
-        }
+        FileTooLarge | QuotaExceeded | StorageFull => FREE_SPACE,
+        InvalidData | IsADirectory => "give the name of another file",
         _ => "check the name and the permissions of the file and its folder",
     }
 }
@@ -187,8 +190,11 @@ const fn storage_hint(error: &StorageError) -> &'static str {
             "give --key the key that the store was made with, or --store another file"
         }
         StorageError::ForeignFile => "give a file that a node has made, or a new name",
-        StorageError::OtherFormat { .. } => "use the version that made it, or give another file",
-        StorageError::Full => "free space on the disk",
+        StorageError::EmptyFile => "remove it, restore it from a copy, or give another file",
+        StorageError::OtherFormat { .. } | StorageError::OtherDatabase { .. } => {
+            "use the version that made it, or give another file"
+        }
+        StorageError::Full => FREE_SPACE,
         _ => "check the disk and the permissions, give another file, or leave out --store",
     }
 }

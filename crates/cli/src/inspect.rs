@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     content::{Content, ContentKind, left},
     failure::Failure,
-    keys,
+    files, keys,
     network::{NetworkArguments, finish},
     output::{Format, Rows},
     records,
@@ -47,7 +47,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
 
 fn in_file(file: &str, under: &str, format: Format) -> Result<ExitCode> {
     let key = keys::parse(under)?;
-    let value = std::fs::read(file).map_err(|source| Failure::File {
+    let value = files::read(Path::new(file)).map_err(|source| Failure::File {
         file: file.to_owned(),
         verb: "read",
         source,

@@ -138,7 +138,7 @@ impl Write {
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     let name = file.display().to_string();
-    std::fs::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
+    files::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
 }
 
 pub async fn withdraw(arguments: Withdraw, format: Format) -> Result<ExitCode> {
