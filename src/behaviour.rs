@@ -15,10 +15,11 @@
 //! * `rollback`: detects withheld updates. `holders`: the peers found closest to a key. `repairs`:
 //!   limits repeated repairs of the same peer. `own`: the writer's spaces and the values that are
 //!   kept alive; `kept`: the kept documents among them. `deadlines`: a queue of keys by time.
-//!   `inbound`: rate limits of inbound records. These are pure, as are reads and writes themselves
+//!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
-//! * `worker`: validation off the swarm's task. `remotes`: addresses of connected peers, and which
-//!   peers and addresses stay in the routing table. `subnets`: which peers share a subnet.
+//! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
+//!   `remotes`: addresses of connected peers, and which peers and addresses stay in the routing
+//!   table. `subnets`: which peers share a subnet.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -28,6 +29,7 @@
 
 mod admitting;
 mod alarm;
+mod budget;
 mod builder;
 mod config;
 mod deadlines;
@@ -51,18 +53,29 @@ mod watches;
 mod worker;
 mod writing;
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{StreamExt, channel::mpsc};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_kad as kad;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId, FromSwarm,
-    NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId,
+    FromSwarm, NetworkBehaviour, StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
     derive_prelude::{Either, Endpoint, Multiaddr, PortUse},
 };
 
-use self::{alarm::Alarm, env::Env, operations::Operations};
+use self::{
+    alarm::Alarm,
+    budget::{HANDSHAKE, MESSAGE, Source},
+    env::Env,
+    inbound::TooMuchWork,
+    operations::Operations,
+};
 pub use self::{
     builder::Builder,
     config::{BehaviourConfig, Validation},
@@ -111,6 +124,8 @@ pub struct Behaviour {
     /// `None` after the last client was dropped.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
+    /// Peers to be disconnected.
+    closing: VecDeque<PeerId>,
     alarm: Alarm,
     /// Tells calls of clients that the swarm is polled.
     pulse: Pulse,
@@ -234,7 +249,7 @@ impl Behaviour {
         }
         let now = env.now();
         if self.alarm.was_set_back(now) {
-            operations.on_clock_set_back(now);
+            operations.on_clock_set_back(env, now);
         }
         if operations.start_due(env, now) {
             return Poll::Ready(());
@@ -248,8 +263,28 @@ impl Behaviour {
         self.alarm.set(operations.next_at(env), now, cx)
     }
 
+    /// Counts the work of a message to Kademlia, and disconnects its sender if it asks for far too
+    /// much.
+    fn charge(&mut self, peer: PeerId) {
+        let source = self.env.remotes.source(peer);
+        let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
+        self.env.budget.charge(&source, work, self.env.net.now());
+        let done = u64::try_from(self.env.budget.done().as_millis()).unwrap_or(u64::MAX);
+        self.env.counters.change(|counters| counters.work_ms = done);
+        if self.env.budget.is_far_over(&source) && !self.closing.contains(&peer) {
+            self.closing.push_back(peer);
+        }
+    }
+
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         loop {
+            if let Some(peer_id) = self.closing.pop_front() {
+                tracing::debug!(peer = %peer_id, "disconnected: it asks for too much work");
+                self.env.count(|c| &mut c.disconnected, 1);
+                self.env.events.push_back(Event::Disconnected { peer: peer_id });
+                let connection = CloseConnection::All;
+                return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
+            }
             if let Some(event) = self.env.events.pop_front() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
@@ -311,6 +346,10 @@ impl NetworkBehaviour for Behaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        if self.env.budget.is_far_over(&Source::of_address(Some(remote_addr))) {
+            self.env.count(|c| &mut c.connections_refused, 1);
+            return Err(ConnectionDenied::new(TooMuchWork));
+        }
         self.env.kad.handle_pending_inbound_connection(connection_id, local_addr, remote_addr)
     }
 
@@ -361,6 +400,13 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.env.remotes.on_swarm_event(&event);
+        if let FromSwarm::ConnectionEstablished(established) = &event
+            && established.endpoint.is_listener()
+        {
+            let now = self.env.net.now();
+            let source = self.env.remotes.source(established.peer_id);
+            self.env.budget.charge(&source, HANDSHAKE, now);
+        }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
     }
@@ -374,7 +420,10 @@ impl NetworkBehaviour for Behaviour {
         let begun = self.env.meter.begin();
         let Env { kad, net, .. } = &mut self.env;
         match event {
-            Either::Left(event) => kad.on_connection_handler_event(peer, connection, event),
+            Either::Left(event) => {
+                kad.on_connection_handler_event(peer, connection, event);
+                self.charge(peer);
+            }
             Either::Right(event) => {
                 net.outbound.on_connection_handler_event(peer, connection, event);
             }
@@ -388,7 +437,9 @@ impl NetworkBehaviour for Behaviour {
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.pulse.beat(cx);
         let begun = self.env.meter.begin();
-        let polled = self.poll_all(cx);
+        // Whatever is validated on the task, no signature is verified twice.
+        let signatures = self.store_mut().signatures();
+        let (polled, _) = signatures.during(Duration::MAX, || self.poll_all(cx));
         self.env.meter.end(Timed::Hold, begun);
         polled
     }

@@ -32,7 +32,7 @@ pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
 use crate::{
     pulse::{NotPolled, Pulse},
-    query::Reading,
+    query::{Reading, RefusedAnswers},
     store::WriteError,
 };
 
@@ -133,6 +133,10 @@ pub enum DhtError {
     /// unknown. A node without any peer in its routing table is alone and reads its own store.
     #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
+    /// Peers answered, and what they showed was refused. This node holds nothing, so what is under
+    /// the key is unknown. See [`Reading::refusal`].
+    #[error("nothing valid was found: {0}")]
+    AnswersRefused(RefusedAnswers),
     /// The rules of the key's namespace refuse the key or the record, or the local store has no
     /// room for it.
     #[error(transparent)]
@@ -144,9 +148,10 @@ pub enum DhtError {
 
 impl DhtError {
     /// The class of the refusal; `None` if nothing was refused.
-    pub const fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Refused(error) => error.fault(),
+            Self::AnswersRefused(refused) => refused.fault(),
             Self::DriverStopped
             | Self::NotPolled
             | Self::TimedOut
@@ -159,6 +164,12 @@ impl DhtError {
 impl From<NotPolled> for DhtError {
     fn from(NotPolled: NotPolled) -> Self {
         Self::NotPolled
+    }
+}
+
+impl From<RefusedAnswers> for DhtError {
+    fn from(refused: RefusedAnswers) -> Self {
+        Self::AnswersRefused(refused)
     }
 }
 
@@ -209,8 +220,9 @@ impl Dht {
     /// # Errors
     /// [`DhtError::Refused`] if the key has no registered namespace or is not a valid key of its
     /// namespace, [`DhtError::TimedOut`] if no peer answered in time, [`DhtError::Unreachable`] if
-    /// peers are known, none was reached and this node holds nothing, [`DhtError::DriverStopped`]
-    /// and [`DhtError::NotPolled`].
+    /// peers are known, none was reached and this node holds nothing, [`DhtError::AnswersRefused`]
+    /// if nothing valid was found and not more peers have said that there is nothing than gave
+    /// answers that were refused, [`DhtError::DriverStopped`] and [`DhtError::NotPolled`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();
         self.ask(|reply| Request::Get { key, reply }).await

@@ -9,11 +9,11 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{
     AsyncValidator, Behaviour, BehaviourConfig, BehaviourCounters, Executor, Validation,
-    admitting::{Admission, OffTask},
+    admitting::Admission,
     alarm::Alarm,
+    budget::Budget,
     env::Env,
     holders::Holders,
-    inbound::sources,
     network::Network,
     operations::Operations,
     remotes::Remotes,
@@ -151,25 +151,26 @@ impl Builder {
             record_bytes: store.config().max_record_bytes(),
         };
         let mut kad_config = kad_config.unwrap_or_else(|| store.kad_config(protocol));
-        let (filtering, off_task) = match config.validation() {
-            Validation::Inline => (kad::StoreInserts::Unfiltered, None),
+        let worker = match config.validation() {
+            Validation::Inline => None,
             Validation::OffTask => {
                 let setup = WorkerSetup {
                     registry: registry.clone(),
+                    signatures: store.signatures(),
                     asks,
                     clock: clock.clone(),
                     config: config.clone(),
                     meter: meter.clone(),
                 };
-                let sources = sources(config.inbound_rate(), config.inbound_burst());
-                let off_task = OffTask::new(sources, Worker::start(setup, executor));
-                (kad::StoreInserts::FilterBoth, Some(off_task))
+                Some(Worker::start(setup, executor))
             }
         };
         kad_config
             .set_replication_interval(None)
             .set_publication_interval(None)
-            .set_record_filtering(filtering);
+            // In both cases the behaviour learns who sends a record. Kademlia's answer is sent
+            // after the record has been handled.
+            .set_record_filtering(kad::StoreInserts::FilterBoth);
         let writer = Writer::from(&keypair.public());
         let pulse = Pulse::new(config.poll_timeout());
         let (client, commands) =
@@ -189,6 +190,7 @@ impl Builder {
             remotes: Remotes::default(),
             subnets: Subnets::new(&config),
             inserts_manually: false,
+            budget: Budget::new(config.work_per_second()),
             events: VecDeque::new(),
             counters,
             meter,
@@ -197,9 +199,10 @@ impl Builder {
         let behaviour = Behaviour {
             writer,
             client: client.downgrade(),
-            operations: Operations::new(&env, keypair, Admission::new(off_task)),
+            operations: Operations::new(&env, keypair, Admission::new(worker)),
             commands: Some(commands),
             store_events,
+            closing: VecDeque::new(),
             alarm: Alarm::new(env.now()),
             pulse,
             env,

@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad as kad;
 
 use super::{
+    budget::Budget,
     config::BehaviourConfig,
     event::{BehaviourCounters, Event},
     holders::Holders,
@@ -42,6 +43,7 @@ pub(super) struct Env {
     pub(super) subnets: Subnets,
     /// Whether the application inserts peers into the routing table itself.
     pub(super) inserts_manually: bool,
+    pub(super) budget: Budget,
     /// Events to be emitted.
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Observed<BehaviourCounters>,

@@ -10,7 +10,7 @@ use libp2p_kad::K_VALUE;
 use libp2p_swarm::FromSwarm;
 use smart_record_lookup::Subnet;
 
-use super::env::Env;
+use super::{budget::Source, env::Env};
 use crate::addresses;
 
 /// Remote address of each connected peer.
@@ -37,6 +37,11 @@ impl Remotes {
     /// The remote address of a connected peer.
     pub(super) fn of(&self, peer: &PeerId) -> Option<&Multiaddr> {
         self.0.get(peer)
+    }
+
+    /// The source of a peer's requests.
+    pub(super) fn source(&self, peer: PeerId) -> Source {
+        Source::new(peer, self.0.get(&peer))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Publication;
 use crate::{
     pulse::NotPolled,
+    query::RefusedAnswers,
     store::{StorageError, WriteError},
 };
 use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
@@ -48,6 +49,15 @@ pub enum ClientError {
     /// and reads its own store.
     #[error("no peer could be reached, so what is under the key is unknown")]
     Unreachable,
+    /// Peers answered, and what they showed was refused: forged, expired, too large, or from ahead
+    /// of this node's clock. This node holds nothing, so what is under the key is unknown. See
+    /// [`Reading::refusal`](crate::query::Reading::refusal).
+    #[error("nothing valid was found: {0}")]
+    AnswersRefused(RefusedAnswers),
+    /// Enough of the closest peers answered, and none of them holds what was published or something
+    /// newer: those that acknowledged it have not kept it. Only [`Client::confirm`](super::Client::confirm) tells.
+    #[error("no peer keeps the record")]
+    NotKept,
 }
 
 impl ClientError {
@@ -70,16 +80,18 @@ impl ClientError {
     /// }
     /// # assert_eq!(explain(&ClientError::TimedOut), "try again");
     /// ```
-    pub const fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::NotSmart(_) => Some(Fault::Unsupported),
             Self::Sign(error) => Some(error.fault()),
             Self::Refused(error) => error.fault(),
+            Self::AnswersRefused(refused) => refused.fault(),
             Self::Stopped
             | Self::NotPolled
             | Self::Storage(_)
             | Self::TimedOut
             | Self::NotAcknowledged(_)
+            | Self::NotKept
             | Self::Unreachable => None,
         }
     }
@@ -112,6 +124,12 @@ impl ClientError {
 impl From<NotPolled> for ClientError {
     fn from(NotPolled: NotPolled) -> Self {
         Self::NotPolled
+    }
+}
+
+impl From<RefusedAnswers> for ClientError {
+    fn from(refused: RefusedAnswers) -> Self {
+        Self::AnswersRefused(refused)
     }
 }
 

@@ -13,3 +13,4 @@
 
 #[cfg(feature = "redb")]
 mod at_rest;
+mod costs;

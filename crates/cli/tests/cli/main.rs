@@ -13,5 +13,6 @@ mod command;
 mod files;
 mod local;
 mod network;
+mod sources;
 #[cfg(unix)]
 mod terminal;

@@ -6,13 +6,15 @@
 //!
 //! **Spec.** `proto/smart_record.proto`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
     incoming::Incoming,
-    writer::{Writer, WriterError},
+    writer::{Writer, WriterError, verification_work},
 };
-use crate::{key::RecordKey, protobuf::Fields};
+use crate::{key::RecordKey, protobuf::Fields, signatures::times};
 
 /// `SmartRecord.spaces`, `Space.public_key`, `Space.updates`, `SignedUpdate.update` and
 /// `SignedUpdate.signature`.
@@ -70,6 +72,13 @@ impl<'a> EncodedSpace<'a> {
     /// The number of updates.
     pub fn update_count(self) -> usize {
         self.updates().count()
+    }
+
+    /// At most how much work it takes to verify the updates; see
+    /// [`verification_work`](crate::verification_work).
+    pub fn work(self) -> Duration {
+        let of_each = verification_work(self.public_key(), self.0.len());
+        times(of_each, self.update_count())
     }
 
     /// Whether all incoming updates are in the space, byte for byte. Always `false` for verified
