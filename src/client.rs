@@ -14,8 +14,8 @@
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with
 //! [`ClientError::Stopped`]; nor when nobody polls the swarm: it fails with
-//! [`ClientError::NotPolled`]. The queue of commands is bounded; a call waits until there is room. Dropping a call cancels it, except for a write that
-//! is already signed or stored.
+//! [`ClientError::NotPolled`]. The queue of commands is bounded; a call waits until there is room.
+//! Dropping a call cancels it, except for a write that is already signed or stored.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -267,8 +267,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with [`ValidationError::Stale`] if something newer has taken its
-    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if no
-    /// peer that answered holds it, and as [`get`](Self::get).
+    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if
+    /// no peer that answered holds it, and as [`get`](Self::get).
     pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
         let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
         let is_complete = reading.is_complete();
@@ -306,7 +306,8 @@ impl Client {
     /// copy, [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
     /// nothing, [`ClientError::AnswersRefused`] if nothing valid was found and not more peers have
     /// said that there is nothing than gave answers that were refused, and
-    /// [`ClientError::Stopped`] and [`ClientError::NotPolled`]. A result has the answers that were [refused](Reading::refused).
+    /// [`ClientError::Stopped`] and [`ClientError::NotPolled`]. A result has the answers that were
+    /// [refused](Reading::refused).
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_with(key, ReadOptions::default()).await
     }
@@ -367,7 +368,8 @@ impl Client {
     /// All watches of one key share these lookups.
     ///
     /// Neither silence nor a refused answer is taken for absence: that there is nothing is shown
-    /// only once a peer has said so, or if this node is alone. What is known is shown until it expires.
+    /// only once a peer has said so, or if this node is alone. What is known is shown until it
+    /// expires.
     ///
     /// The stream ends with the behaviour or with the last client, or if nobody polls the swarm
     /// ([`Watch::error`]).

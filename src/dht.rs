@@ -6,9 +6,9 @@
 //! [`Behaviour`](crate::behaviour::Behaviour) does more: it repairs replicas, keeps records alive,
 //! watches keys, and detects withheld records.
 //!
-//! **Invariants.** Neither side panics or hangs when the other is dropped, or not polled. The numbers of queued
-//! commands and running operations are bounded, and so is the duration of each operation. A read
-//! whose caller is gone is ended; a put continues.
+//! **Invariants.** Neither side panics or hangs when the other is dropped, or not polled. The
+//! numbers of queued commands and running operations are bounded, and so is the duration of each
+//! operation. A read whose caller is gone is ended; a put continues.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a
 //! store".

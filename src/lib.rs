@@ -263,11 +263,13 @@
 //! a second if they do not show it.
 //!
 //! Every call has a deadline, measured where the swarm is polled. A call that waits while nobody
-//! polls the swarm fails after ten seconds ([`ClientError::NotPolled`](client::ClientError::NotPolled)):
-//! poll it in a task of its own. A read returns once more than half of the closest peers have answered
-//! and the silent ones have had their time; a write returns once a majority has acknowledged it.
-//! Both continue in the background ([`Client::close`](client::Client::close) waits for that);
-//! dropping a read before it returns ends it. Latency and CPU costs are in `docs/performance.md`.
+//! polls the swarm fails after ten seconds
+//! ([`ClientError::NotPolled`](client::ClientError::NotPolled)): poll it in a task of its own. A
+//! read returns once more than half of the closest peers have answered and the silent ones have had
+//! their time; a write returns once a majority has acknowledged it. Both continue in the background
+//! ([`Client::close`](client::Client::close) waits for that); dropping a read before it returns
+//! ends it. Latency and CPU costs are in
+//! `docs/performance.md`.
 //!
 //! # Errors
 //!

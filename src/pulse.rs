@@ -3,7 +3,8 @@
 //! A call of a handle is answered where the swarm is polled. If that is the task that awaits the
 //! call, nobody polls the swarm, and the call would wait for ever.
 //!
-//! **Invariants.** A call that waits wakes the task of the swarm, so an idle swarm counts as polled.
+//! **Invariants.** A call that waits wakes the task of the swarm, so an idle swarm counts as
+//! polled.
 
 use std::{
     future::poll_fn,

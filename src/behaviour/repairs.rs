@@ -1,8 +1,8 @@
 //! Recent repairs, to limit repairs of peers that do not take them.
 //!
 //! **Invariants.** Pure. A peer has taken a repair if it shows what it was sent, or newer. One that
-//! has not is repaired again only after a delay, which doubles, however its answers vary. The number
-//! of remembered repairs is bounded, and so is what is remembered of each.
+//! has not is repaired again only after a delay, which doubles, however its answers vary. The
+//! number of remembered repairs is bounded, and so is what is remembered of each.
 
 use std::{
     collections::BTreeMap,

@@ -171,7 +171,8 @@ impl Lookup {
     ///
     /// Candidates are asked in the order of distance. Peers that were recently silent and peers
     /// named only by a bad guide are asked last and not waited for; before them, and after all
-    /// others, the surplus peers of subnets. Silent peers that another lookup is asking are skipped.
+    /// others, the surplus peers of subnets. Silent peers that another lookup is asking are
+    /// skipped.
     pub fn next(
         &mut self,
         requests: &mut Requests,

@@ -3,8 +3,8 @@
 //! Opening a database changes it: redb notes in the header that it is open, and repairs it. So
 //! whether it is ours is found out on a draft, which leaves the file as it is.
 //!
-//! **Invariants.** Nothing is written to the file beneath. A draft reads as the file would after the
-//! same writes.
+//! **Invariants.** Nothing is written to the file beneath. A draft reads as the file would after
+//! the same writes.
 
 use std::{io, ops::Bound, sync::Mutex};
 

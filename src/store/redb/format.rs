@@ -9,9 +9,10 @@
 //! | `notes` | name | the note, checksum |
 //!
 //! A row is: checksum; the first 4 bytes of its session; flags u8; the other 8 bytes of its session
-//! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same instant;
-//! the bytes. A row without flag 16 is of format 2, whose sessions were numbers. Integers are little-endian unless noted otherwise.
-//! A checksum is the CRC-32 of the key and of everything else in the value.
+//! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same
+//! instant; the bytes. A row without flag 16 is of format 2, whose sessions were numbers. Integers
+//! are little-endian unless noted otherwise. A checksum is the CRC-32 of the key and of everything
+//! else in the value.
 //!
 //! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
 //! the first halves of ids. Two rows with equal halves that are due in the same millisecond share

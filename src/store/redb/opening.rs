@@ -1,7 +1,7 @@
 //! Opening stores in files.
 //!
-//! **Invariants.** A new file is there as a whole or not at all, also if the process is killed while
-//! it creates the file. A file that is not opened stays as it is. Errors name the file.
+//! **Invariants.** A new file is there as a whole or not at all, also if the process is killed
+//! while it creates the file. A file that is not opened stays as it is. Errors name the file.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
