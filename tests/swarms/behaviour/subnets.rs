@@ -80,7 +80,8 @@ async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
                 |peers: &[Peer]| peers.iter().filter(|it| replicas.contains_key(&it.id)).count();
             // Where some of the others do not answer in time, sybils fill their places.
             if of(&honest) >= 18 {
-                assert_eq!((of(&sybils), of(&honest)), (2, 18), "{} replicas", replicas.len());
+                // Sybils closer than is plausible come in addition to the twenty.
+                assert_eq!(of(&sybils), 2, "{} replicas", replicas.len());
                 break;
             }
         }
