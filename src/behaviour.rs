@@ -18,7 +18,8 @@
 //!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
 //! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
-//!   `remotes`: addresses of connected peers, and which addresses stay in the routing table.
+//!   `remotes`: addresses of connected peers, and which peers and addresses stay in the routing
+//!   table. `subnets`: which peers share a subnet.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -47,6 +48,7 @@ mod repairs;
 mod replicate;
 mod rollback;
 mod sending;
+mod subnets;
 mod watches;
 mod worker;
 mod writing;
@@ -73,7 +75,6 @@ use self::{
     env::Env,
     inbound::TooMuchWork,
     operations::Operations,
-    remotes::Remotes,
 };
 pub use self::{
     builder::Builder,
@@ -86,6 +87,7 @@ use crate::{
     client::{Client, Command, WeakClient},
     meter::Timed,
     outbound::Handler,
+    pulse::Pulse,
     store::{Events, SmartRecordStore},
 };
 use smart_record_core::Writer;
@@ -122,10 +124,11 @@ pub struct Behaviour {
     /// `None` after the last client was dropped.
     commands: Option<mpsc::Receiver<Command>>,
     store_events: Events,
-    remotes: Remotes,
     /// Peers to be disconnected.
     closing: VecDeque<PeerId>,
     alarm: Alarm,
+    /// Tells calls of clients that the swarm is polled.
+    pulse: Pulse,
 }
 
 impl Behaviour {
@@ -149,6 +152,13 @@ impl Behaviour {
     /// your own.
     pub const fn kad_mut(&mut self) -> &mut kad::Behaviour<SmartRecordStore> {
         &mut self.env.kad
+    }
+
+    /// Adds a peer to the routing table at this address, as `kad_mut().add_address` does. If the
+    /// bucket is full, a peer beyond the [share](BehaviourConfig::subnet_share) of its subnet gives
+    /// way.
+    pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) {
+        self.env.add_peer(peer, address);
     }
 
     /// The store.
@@ -256,7 +266,7 @@ impl Behaviour {
     /// Counts the work of a message to Kademlia, and disconnects its sender if it asks for far too
     /// much.
     fn charge(&mut self, peer: PeerId) {
-        let source = self.remotes.source(peer);
+        let source = self.env.remotes.source(peer);
         let work = self.env.kad.store_mut().take_served().saturating_add(MESSAGE);
         self.env.budget.charge(&source, work, self.env.net.now());
         let done = u64::try_from(self.env.budget.done().as_millis()).unwrap_or(u64::MAX);
@@ -280,10 +290,16 @@ impl Behaviour {
             }
             match self.env.kad.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(mut event)) => {
-                    if let kad::Event::RoutingUpdated { peer, .. } = event {
-                        self.remotes.trim(&mut self.env, peer);
+                    match &event {
+                        kad::Event::RoutingUpdated { peer, .. } => self.env.trim(*peer),
+                        // Its bucket is full.
+                        kad::Event::RoutablePeer { peer, address }
+                        | kad::Event::PendingRoutablePeer { peer, address } => {
+                            self.env.on_full_bucket(peer, address);
+                        }
+                        _ => {}
                     }
-                    self.operations.on_kad_event(&mut self.env, &self.remotes, &mut event);
+                    self.operations.on_kad_event(&mut self.env, &mut event);
                     return Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(event)));
                 }
                 // Events were handled above, so this maps nothing.
@@ -383,12 +399,13 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.remotes.on_swarm_event(&event);
+        self.env.remotes.on_swarm_event(&event);
         if let FromSwarm::ConnectionEstablished(established) = &event
             && established.endpoint.is_listener()
         {
             let now = self.env.net.now();
-            self.env.budget.charge(&self.remotes.source(established.peer_id), HANDSHAKE, now);
+            let source = self.env.remotes.source(established.peer_id);
+            self.env.budget.charge(&source, HANDSHAKE, now);
         }
         self.env.net.outbound.on_swarm_event(event);
         self.env.kad.on_swarm_event(event);
@@ -418,6 +435,7 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.pulse.beat(cx);
         let begun = self.env.meter.begin();
         // Whatever is validated on the task, no signature is verified twice.
         let signatures = self.store_mut().signatures();

@@ -13,9 +13,9 @@
 //! * *Costs, defaults, errors.* See the [crate documentation](crate#what-a-call-costs).
 //!
 //! **Invariants.** No call panics or hangs when the behaviour is gone: it fails with
-//! [`ClientError::Stopped`]. A call waits while nobody polls the swarm. The queue of commands is
-//! bounded; a call waits until there is room. Dropping a call cancels it, except for a write that
-//! is already signed or stored.
+//! [`ClientError::Stopped`]; nor when nobody polls the swarm: it fails with
+//! [`ClientError::NotPolled`]. The queue of commands is bounded; a call waits until there is room.
+//! Dropping a call cancels it, except for a write that is already signed or stored.
 //!
 //! **Spec.** `docs/design.md`, section "Behaviour and client".
 
@@ -55,6 +55,7 @@ pub use self::{
 };
 use crate::{
     meter::{Meter, Timed},
+    pulse::Pulse,
     query::{ReadOptions, ReadPolicy, Reading, RefusedAnswers},
     store::{SmartRecordStore, StorageError, storage::RecordId},
 };
@@ -96,6 +97,7 @@ struct ClientInner {
     writer: Writer,
     registry: Registry,
     meter: Meter,
+    pulse: Pulse,
     /// Number of handles created so far.
     handles: AtomicU64,
 }
@@ -105,13 +107,12 @@ impl Client {
         writer: Writer,
         registry: Registry,
         meter: Meter,
+        pulse: Pulse,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (commands, handles) = (Mutex::new(commands), AtomicU64::new(0));
-        (
-            Self { shared: Arc::new(ClientInner { commands, writer, registry, meter, handles }) },
-            inbox,
-        )
+        let shared = ClientInner { commands, writer, registry, meter, pulse, handles };
+        (Self { shared: Arc::new(shared) }, inbox)
     }
 
     /// The writer of this client's updates.
@@ -266,8 +267,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with [`ValidationError::Stale`] if something newer has taken its
-    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if no
-    /// peer that answered holds it, and as [`get`](Self::get).
+    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if
+    /// no peer that answered holds it, and as [`get`](Self::get).
     pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
         let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
         let is_complete = reading.is_complete();
@@ -305,7 +306,8 @@ impl Client {
     /// copy, [`ClientError::Unreachable`] if peers are known, none was reached and this node holds
     /// nothing, [`ClientError::AnswersRefused`] if nothing valid was found and not more peers have
     /// said that there is nothing than gave answers that were refused, and
-    /// [`ClientError::Stopped`]. A result has the answers that were [refused](Reading::refused).
+    /// [`ClientError::Stopped`] and [`ClientError::NotPolled`]. A result has the answers that were
+    /// [refused](Reading::refused).
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, ClientError> {
         self.get_with(key, ReadOptions::default()).await
     }
@@ -344,7 +346,7 @@ impl Client {
         self.check_key(&key)?;
         let (sender, receiver) = latest::channel();
         self.send(Command::Stream(key, options.into(), sender)).await?;
-        Ok(Readings::new(receiver))
+        Ok(Readings::new(receiver, self.shared.pulse.clone()))
     }
 
     /// Returns the current view of a smart record. It is empty only if peers said so, or if this
@@ -366,9 +368,11 @@ impl Client {
     /// All watches of one key share these lookups.
     ///
     /// Neither silence nor a refused answer is taken for absence: that there is nothing is shown
-    /// only once a peer has said so, or if this node is alone. What is known is shown until it expires.
+    /// only once a peer has said so, or if this node is alone. What is known is shown until it
+    /// expires.
     ///
-    /// The stream ends with the behaviour or with the last client.
+    /// The stream ends with the behaviour or with the last client, or if nobody polls the swarm
+    /// ([`Watch::error`]).
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the key has no registered namespace or is not a valid key of its
@@ -378,7 +382,7 @@ impl Client {
         self.check_key(&key)?;
         let (sender, receiver) = latest::channel();
         self.send(Command::Watch(key, sender)).await?;
-        Ok(Watch::new(receiver))
+        Ok(Watch::new(receiver, self.shared.pulse.clone()))
     }
 
     /// Returns what the local store holds of a smart record, without any network traffic: `None` if
@@ -428,7 +432,7 @@ impl Client {
     /// kept alive.
     ///
     /// # Errors
-    /// [`ClientError::Stopped`].
+    /// [`ClientError::Stopped`] and [`ClientError::NotPolled`].
     pub async fn close(&self) -> Result<(), ClientError> {
         self.ask(Command::Close).await
     }
@@ -494,10 +498,17 @@ impl Client {
     ) -> Result<Publication, ClientError> {
         let meter = &self.shared.meter;
         let begun = meter.begin();
-        let published = match checked {
+        let mut published = match checked {
             Ok(()) => self.ask(command).await,
             Err(error) => Err(error),
         };
+        match &mut published {
+            Ok(publication) => publication.receiver.wait_with(&self.shared.pulse),
+            Err(ClientError::NotAcknowledged(publication)) => {
+                publication.receiver.wait_with(&self.shared.pulse);
+            }
+            Err(_) => {}
+        }
         meter.end(Timed::Publish { is_done: published.is_ok() }, begun);
         match &published {
             Ok(Publication { peers, chunks, .. }) => {
@@ -525,12 +536,15 @@ impl Client {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ClientError> {
         let (reply, answer) = Reply::new();
         self.send(command(reply)).await?;
-        answer.await.map_err(|_| ClientError::Stopped)?
+        self.shared.pulse.wait_for(answer).await?.map_err(|_| ClientError::Stopped)?
     }
 
     async fn send(&self, command: Command) -> Result<(), ClientError> {
-        let mut commands = self.shared.commands.lock().await;
-        commands.send(command).await.map_err(|_| ClientError::Stopped)
+        let send = async {
+            let mut commands = self.shared.commands.lock().await;
+            commands.send(command).await.map_err(|_| ClientError::Stopped)
+        };
+        self.shared.pulse.wait_for(send).await?
     }
 }
 

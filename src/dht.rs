@@ -6,9 +6,9 @@
 //! [`Behaviour`](crate::behaviour::Behaviour) does more: it repairs replicas, keeps records alive,
 //! watches keys, and detects withheld records.
 //!
-//! **Invariants.** Neither side panics or hangs when the other is dropped. The numbers of queued
-//! commands and running operations are bounded, and so is the duration of each operation. A read
-//! whose caller is gone is ended; a put continues.
+//! **Invariants.** Neither side panics or hangs when the other is dropped, or not polled. The
+//! numbers of queued commands and running operations are bounded, and so is the duration of each
+//! operation. A read whose caller is gone is ended; a put continues.
 //!
 //! **Spec.** `docs/design.md`, sections "Behaviour and client" and "What libp2p-kad does with a
 //! store".
@@ -31,6 +31,7 @@ use smart_record_core::{Fault, RecordKey, settings};
 pub use self::driver::{DhtCommand, DhtDriver};
 use self::driver::{QUEUE, Request};
 use crate::{
+    pulse::{NotPolled, Pulse},
     query::{Reading, RefusedAnswers},
     store::WriteError,
 };
@@ -72,6 +73,7 @@ use crate::{
 pub struct Dht {
     // One shared sender: each clone of a sender would add a slot to the queue.
     commands: Arc<Mutex<mpsc::Sender<DhtCommand>>>,
+    pulse: Pulse,
 }
 
 /// The settings of a [`DhtDriver`].
@@ -80,11 +82,17 @@ pub struct DhtConfig {
     replicas: NonZeroUsize,
     read_rounds: usize,
     timeout: Duration,
+    poll_timeout: Duration,
 }
 
 impl Default for DhtConfig {
     fn default() -> Self {
-        Self { replicas: K_VALUE, read_rounds: 16, timeout: Duration::from_secs(60) }
+        Self {
+            replicas: K_VALUE,
+            read_rounds: 16,
+            timeout: Duration::from_secs(60),
+            poll_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -99,6 +107,9 @@ settings! { DhtConfig:
     /// Maximum duration of a read or a put. A read then returns what it has found so far. Defaults
     /// to 60 seconds, Kademlia's own query timeout.
     timeout, with_timeout: Duration;
+    /// How long a call waits for the driver to be polled, before it fails with
+    /// [`DhtError::NotPolled`]. Defaults to ten seconds.
+    poll_timeout, with_poll_timeout: Duration;
 }
 
 /// Errors of [`Dht`] calls.
@@ -108,6 +119,13 @@ pub enum DhtError {
     /// The driver was dropped, or dropped the command: the swarm is no longer polled.
     #[error("the driver of the DHT has stopped")]
     DriverStopped,
+    /// Nobody has polled [`DhtDriver::next`] for [`poll_timeout`](DhtConfig::poll_timeout) while
+    /// the call waited: its task is blocked, or awaits the call itself. Poll driver and swarm in a
+    /// task of their own.
+    #[error(
+        "nobody polls the driver of the DHT while the call waits; poll it in a task of its own"
+    )]
+    NotPolled,
     /// No peer answered in time, or not all of a record could be sent in time.
     #[error("the operation timed out")]
     TimedOut,
@@ -134,8 +152,18 @@ impl DhtError {
         match self {
             Self::Refused(error) => error.fault(),
             Self::AnswersRefused(refused) => refused.fault(),
-            Self::DriverStopped | Self::TimedOut | Self::Unreachable | Self::NotReplicated => None,
+            Self::DriverStopped
+            | Self::NotPolled
+            | Self::TimedOut
+            | Self::Unreachable
+            | Self::NotReplicated => None,
         }
+    }
+}
+
+impl From<NotPolled> for DhtError {
+    fn from(NotPolled: NotPolled) -> Self {
+        Self::NotPolled
     }
 }
 
@@ -154,7 +182,9 @@ impl Dht {
     /// Returns a handle and its driver.
     pub fn with_config(config: DhtConfig) -> (Self, DhtDriver) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { commands: Arc::new(Mutex::new(sender)) }, DhtDriver::new(receiver, config))
+        let pulse = Pulse::new(config.poll_timeout());
+        let driver = DhtDriver::new(receiver, config, pulse.clone());
+        (Self { commands: Arc::new(Mutex::new(sender)), pulse }, driver)
     }
 
     /// Puts the bytes of a signed record: a smart record, usually from
@@ -192,7 +222,7 @@ impl Dht {
     /// namespace, [`DhtError::TimedOut`] if no peer answered in time, [`DhtError::Unreachable`] if
     /// peers are known, none was reached and this node holds nothing, [`DhtError::AnswersRefused`]
     /// if nothing valid was found and not more peers have said that there is nothing than gave
-    /// answers that were refused, and [`DhtError::DriverStopped`].
+    /// answers that were refused, [`DhtError::DriverStopped`] and [`DhtError::NotPolled`].
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Reading, DhtError> {
         let key = key.into();
         self.ask(|reply| Request::Get { key, reply }).await
@@ -218,11 +248,14 @@ impl Dht {
     ) -> Result<T, DhtError> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply)).await?;
-        answer.await.map_err(|_| DhtError::DriverStopped)?
+        self.pulse.wait_for(answer).await?.map_err(|_| DhtError::DriverStopped)?
     }
 
     async fn send(&self, request: Request) -> Result<(), DhtError> {
-        let mut commands = self.commands.lock().await;
-        commands.send(DhtCommand(request)).await.map_err(|_| DhtError::DriverStopped)
+        let send = async {
+            let mut commands = self.commands.lock().await;
+            commands.send(DhtCommand(request)).await.map_err(|_| DhtError::DriverStopped)
+        };
+        self.pulse.wait_for(send).await?
     }
 }

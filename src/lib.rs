@@ -262,10 +262,14 @@
 //! Two peers that have acknowledged a write are asked for the record, after 100 ms, and again after
 //! a second if they do not show it.
 //!
-//! Every call has a deadline. A read returns once more than half of the closest peers have answered
-//! and the silent ones have had their time; a write returns once a majority has acknowledged it.
-//! Both continue in the background ([`Client::close`](client::Client::close) waits for that);
-//! dropping a read before it returns ends it. Latency and CPU costs are in `docs/performance.md`.
+//! Every call has a deadline, measured where the swarm is polled. A call that waits while nobody
+//! polls the swarm fails after ten seconds
+//! ([`ClientError::NotPolled`](client::ClientError::NotPolled)): poll it in a task of its own. A
+//! read returns once more than half of the closest peers have answered and the silent ones have had
+//! their time; a write returns once a majority has acknowledged it. Both continue in the background
+//! ([`Client::close`](client::Client::close) waits for that); dropping a read before it returns
+//! ends it. Latency and CPU costs are in
+//! `docs/performance.md`.
 //!
 //! # Errors
 //!
@@ -283,7 +287,7 @@
 //! | `RefusedByPolicy` | the writer may not write there | the writer |
 //! | `Unsupported` | this node does not know the namespace, key type or kind | neither: this node is older or built without a feature |
 //! | `Caller` | a call with wrong arguments | the caller |
-//! | `None` of `fault()` | nothing was refused: stopped, timed out, no peer reached, not acknowledged, or the storage failed | try again |
+//! | `None` of `fault()` | nothing was refused: stopped, not polled, timed out, no peer reached, not acknowledged, or the storage failed | try again |
 //!
 //! A write that no other peer has acknowledged is the error
 //! [`ClientError::NotAcknowledged`](client::ClientError::NotAcknowledged), which carries the
@@ -324,6 +328,7 @@ mod outbound;
 #[cfg(feature = "presence")]
 pub mod presence_publisher;
 mod proto;
+mod pulse;
 pub mod query;
 pub mod rate;
 // Documentation only; its examples run as tests.

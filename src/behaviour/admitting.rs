@@ -18,7 +18,6 @@ use super::{
     env::Env,
     event::Event,
     inbound::InboundRefusal,
-    remotes::Remotes,
     worker::{CheckedRecord, InboundRecord, Reserved, Worker},
 };
 use crate::{
@@ -62,22 +61,19 @@ impl Admission {
     }
 
     /// Takes the record out of an inbound request. The rest of the request is emitted to the user.
-    pub(super) fn on_request(
-        &mut self,
-        env: &mut Env,
-        remotes: &Remotes,
-        request: &mut InboundRequest,
-    ) {
+    pub(super) fn on_request(&mut self, env: &mut Env, request: &mut InboundRequest) {
         let (peer, admitted) = match request {
             InboundRequest::PutRecord { source, record, .. } => {
                 let Some(record) = record.take() else { return };
-                (*source, self.admit_record(env, remotes.source(*source), *source, record))
+                let of = env.remotes.source(*source);
+                (*source, self.admit_record(env, of, *source, record))
             }
             InboundRequest::AddProvider { record } => {
                 let Some(record) = record.take() else { return };
                 // Kademlia has checked that the provider is the sender.
                 let peer = record.provider;
-                (peer, admit_provider(env, &remotes.source(peer), record))
+                let of = env.remotes.source(peer);
+                (peer, admit_provider(env, &of, record))
             }
             _ => return,
         };
@@ -155,8 +151,13 @@ impl Admission {
     }
 
     /// Stores a found record locally if the store already holds some of it, or this node is a
-    /// server among the closest to the key.
-    pub(super) fn store_found(&mut self, env: &mut Env, lookup: &RecordLookup, is_close: bool) {
+    /// server among the closest to the key. Returns whether it does.
+    pub(super) fn store_found(
+        &mut self,
+        env: &mut Env,
+        lookup: &RecordLookup,
+        is_close: bool,
+    ) -> bool {
         let now = env.now();
         let key = lookup.key();
         let is_ours = is_close && env.kad.mode() == kad::Mode::Server;
@@ -165,14 +166,17 @@ impl Admission {
                 if let Some(news) = lookup.news() {
                     self.store_record(env, lookup, news);
                 }
+                true
             }
             JoinedAnswers::Value(_, Some(value)) => {
                 let here = env.kad.store_mut().value(key).ok().flatten().map(|here| here.value);
-                if (here.is_some() || is_ours) && here.as_ref() != Some(value) {
+                let is_wanted = here.is_some() || is_ours;
+                if is_wanted && here.as_ref() != Some(value) && !lookup.has_passed_on(value) {
                     self.store_value(env, lookup, value, now);
                 }
+                is_wanted
             }
-            _ => {}
+            _ => false,
         }
     }
 

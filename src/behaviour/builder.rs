@@ -18,11 +18,13 @@ use super::{
     operations::Operations,
     remotes::Remotes,
     rollback::RollbackMemory,
+    subnets::Subnets,
     worker::{Worker, WorkerSetup},
 };
 use crate::{
     client::Client,
     meter::{Meter, Observed},
+    pulse::Pulse,
     query::Bounds,
     store::{OtherPeer, SmartRecordStore},
 };
@@ -170,7 +172,9 @@ impl Builder {
             // after the record has been handled.
             .set_record_filtering(kad::StoreInserts::FilterBoth);
         let writer = Writer::from(&keypair.public());
-        let (client, commands) = Client::new(writer.clone(), registry.clone(), meter.clone());
+        let pulse = Pulse::new(config.poll_timeout());
+        let (client, commands) =
+            Client::new(writer.clone(), registry.clone(), meter.clone(), pulse.clone());
         let kad = kad::Behaviour::with_config(local, store, kad_config);
         // Kademlia requests the first protocol too.
         let protocol = kad.protocol_names().first().cloned().unwrap_or(kad::PROTOCOL_NAME);
@@ -183,6 +187,9 @@ impl Builder {
             clock,
             registry,
             known: RollbackMemory::new(config.max_known_writers()),
+            remotes: Remotes::default(),
+            subnets: Subnets::new(&config),
+            inserts_manually: false,
             budget: Budget::new(config.work_per_second()),
             events: VecDeque::new(),
             counters,
@@ -195,9 +202,9 @@ impl Builder {
             operations: Operations::new(&env, keypair, Admission::new(worker)),
             commands: Some(commands),
             store_events,
-            remotes: Remotes::default(),
             closing: VecDeque::new(),
             alarm: Alarm::new(env.now()),
+            pulse,
             env,
         };
         (behaviour, client)

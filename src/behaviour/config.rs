@@ -55,8 +55,11 @@ pub struct BehaviourConfig {
     watch_interval: Duration,
     longest_watch_interval: Duration,
     max_operations: usize,
+    poll_timeout: Duration,
     max_read_bytes: usize,
     max_known_writers: usize,
+    subnet_share: usize,
+    exempts_private_subnets: bool,
     validation: Validation,
     inbound_queue: usize,
     inbound_concurrency: usize,
@@ -81,8 +84,11 @@ impl Default for BehaviourConfig {
             watch_interval: Duration::from_secs(2),
             longest_watch_interval: Duration::from_secs(30),
             max_operations: 64,
+            poll_timeout: Duration::from_secs(10),
             max_read_bytes: 64 * 1_024 * 1_024,
             max_known_writers: 16 * 1_024,
+            subnet_share: 2,
+            exempts_private_subnets: true,
             validation: Validation::Inline,
             inbound_queue: 256,
             inbound_concurrency: 16,
@@ -147,13 +153,26 @@ settings! { BehaviourConfig:
     /// background; further ones wait. Each kind of internal operation may run a quarter of that.
     /// Defaults to 64, a guess.
     max_operations, with_max_operations: usize;
+    /// How long a call of a client waits for the swarm to be polled, before it fails with
+    /// [`NotPolled`](crate::client::ClientError::NotPolled). Defaults to ten seconds, as for reads:
+    /// a swarm whose task is blocked for longer loses its connections too.
+    poll_timeout, with_poll_timeout: Duration;
     /// While the reads under way hold more bytes of answers than this, no further one starts. A
     /// read holds at most twice the bytes of the largest record
     /// ([`max_record_bytes`](crate::store::StoreConfig::max_record_bytes)). Defaults to 64 MiB.
     max_read_bytes, with_max_read_bytes: usize;
-    /// Maximum number of writers, over all keys, whose highest `seq` is remembered; the least
-    /// recently read keys are forgotten first. Defaults to 16,384, some 3 MB.
+    /// Maximum number of writers, over all keys that clients have read or written, whose highest
+    /// `seq` is remembered; the least recently read keys are forgotten first. A quarter as many are
+    /// remembered of keys that were only read for replication. Defaults to 16,384, some 4 MB.
     max_known_writers, with_max_known_writers: usize;
+    /// Maximum number of peers of one subnet, 24 bits of an IPv4 address or 48 of an IPv6 address,
+    /// among the 20 of a read or a write and in a bucket of the routing table, as long as there are
+    /// others: what these leave goes to the surplus. The address of the connection counts. Defaults
+    /// to 2: ids are free, addresses are not.
+    subnet_share, with_subnet_share: usize;
+    /// Whether peers at loopback, private and link-local addresses belong to no subnet, so that
+    /// networks of one's own are not shared out. Defaults to true.
+    exempts_private_subnets, with_exempts_private_subnets: bool;
     /// Where inbound records are validated. Defaults to [`Validation::Inline`].
     validation, with_validation: Validation;
     /// Maximum number of inbound records that wait for validation off the task or are being

@@ -14,7 +14,9 @@ use super::{
     event::{BehaviourCounters, Event},
     holders::Holders,
     network::Network,
+    remotes::Remotes,
     rollback::RollbackMemory,
+    subnets::Subnets,
 };
 use crate::{
     client::ClientError,
@@ -37,6 +39,10 @@ pub(super) struct Env {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Registry,
     pub(super) known: RollbackMemory,
+    pub(super) remotes: Remotes,
+    pub(super) subnets: Subnets,
+    /// Whether the application inserts peers into the routing table itself.
+    pub(super) inserts_manually: bool,
     pub(super) budget: Budget,
     /// Events to be emitted.
     pub(super) events: VecDeque<Event>,

@@ -91,6 +91,8 @@ pub struct BehaviourCounters {
     pub silent: u64,
     /// Peers evicted from the routing table because they did not answer.
     pub evicted: u64,
+    /// Peers removed from the routing table, beyond the share of their subnet, for others.
+    pub displaced: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
     /// Writers for whom a read found less than was seen before.
@@ -125,6 +127,7 @@ impl Source for BehaviourCounters {
             lookups,
             silent,
             evicted,
+            displaced,
             bad_answers,
             withheld,
             writes,
@@ -142,6 +145,11 @@ impl Source for BehaviourCounters {
             ("lookups", "Lookups made by reads and writes", lookups),
             ("silent", "Requests that were not answered in time", silent),
             ("evicted", "Peers removed from the routing table for their silence", evicted),
+            (
+                "displaced",
+                "Peers removed from the routing table, beyond the share of their subnet, for others",
+                displaced,
+            ),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers for whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),

@@ -19,7 +19,6 @@ use super::{
     event::Event,
     network::{NetworkEvent, OperationId, RequestOutcome},
     reading::{ReadResult, Reader, Reads},
-    remotes::Remotes,
     replicate::Replicate,
     sending::{Recipients, SendPurpose, Sends, Step},
     watches::Watches,
@@ -140,15 +139,10 @@ impl Operations {
     }
 
     /// Handles an event of Kademlia, before it is emitted to the user.
-    pub(super) fn on_kad_event(
-        &mut self,
-        env: &mut Env,
-        remotes: &Remotes,
-        event: &mut kad::Event,
-    ) {
+    pub(super) fn on_kad_event(&mut self, env: &mut Env, event: &mut kad::Event) {
         match event {
             kad::Event::InboundRequest { request } => {
-                self.admission.on_request(env, remotes, request);
+                self.admission.on_request(env, request);
             }
             kad::Event::RoutingUpdated { peer, is_new_peer: true, .. } => {
                 env.holders.on_new_peer(peer, env.bounds.closest);
@@ -172,7 +166,7 @@ impl Operations {
                 env.count(|c| &mut c.silent, usize::from(matches!(outcome, RequestOutcome::Late)));
                 if matches!(outcome, RequestOutcome::Answered(_)) {
                     for address in env.net.readmit(&peer) {
-                        env.kad.add_address(&peer, address);
+                        env.add_peer(&peer, address);
                     }
                 }
                 match operation {
@@ -395,7 +389,7 @@ impl Operations {
     /// Handles the end of a read: repairs peers, stores what was found, and hands the result to the
     /// reader.
     fn end_read(&mut self, env: &mut Env, ended: ReadResult) {
-        let ReadResult { lookup, reader, withheld, closest, asks_on, silent, has_asked, span } =
+        let ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span } =
             ended;
         let _in_span = span.entered();
         let now = env.now();
@@ -407,7 +401,10 @@ impl Operations {
             env.holders.set(key.clone(), closest.clone(), record, env.net.now());
         }
         // Until all were asked, it is not known which peers are the closest and what they lack.
-        self.admission.store_found(env, &lookup, !asks_on && lookup.is_close(&env.local));
+        let is_close = !asks_on && lookup.is_close(&env.local);
+        if self.admission.store_found(env, &lookup, is_close) {
+            self.reads.on_passed_on(id);
+        }
         if let Reader::Sending { id, .. } = reader {
             // No repairs: every peer lacks what is about to be sent.
             let step = self.sends.on_read(env, id, &lookup, closest);
@@ -418,7 +415,10 @@ impl Operations {
             false => lookup.repairs(&env.local, |peer| env.holders.joins(peer)),
         };
         repairs.iter().flat_map(|it| &it.peers).for_each(|peer| env.holders.on_behind(peer));
-        self.sends.repair(env, &lookup, &repairs, reader.is_client());
+        // A write sends what is known to all of them.
+        if !reader.is_for_write() {
+            self.sends.repair(env, &lookup, &repairs, reader.is_client());
+        }
         let is_large = lookup.may_be_sliced();
         let has_failed = lookup.has_failed();
         let lookups = lookup.lookups();
@@ -449,7 +449,11 @@ impl Operations {
             }),
             Reader::Stream(_, sender) => sender.send(reading),
             Reader::Resume => {
-                for (record_put, sender) in self.writes.on_resumed(env, &reading) {
+                let resumed = self.writes.on_resumed(env, &reading);
+                if let Some(lookup) = read.as_ref().filter(|_| resumed.is_empty()) {
+                    self.sends.repair(env, lookup, &repairs, true);
+                }
+                for (record_put, sender) in resumed {
                     let recipients = match &read {
                         Some(lookup) => Recipients::Read(lookup, closest.clone()),
                         None => Recipients::Closest,

@@ -59,6 +59,7 @@ struct Operation {
 
 /// The result of a read, when it is settled or at its end.
 pub(super) struct ReadResult {
+    pub(super) id: u64,
     pub(super) lookup: RecordLookup,
     pub(super) reader: Reader,
     pub(super) withheld: Vec<Withheld>,
@@ -94,6 +95,11 @@ pub(super) enum Reader {
 }
 
 impl Reader {
+    /// Whether the result is for a write, which sends the record itself.
+    pub(super) const fn is_for_write(&self) -> bool {
+        matches!(self.purpose(), Purpose::Resume | Purpose::Sending)
+    }
+
     /// Whether the read counts towards the client operations: a client has started it, or an
     /// operation that it serves.
     pub(super) const fn is_client(&self) -> bool {
@@ -273,7 +279,9 @@ impl Reads {
         }
         match outcome {
             RequestOutcome::Answered(answer) => {
-                operation.read.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
+                let subnet = env.subnet_of(&peer);
+                let named = env.subnets.named(&answer.closer, &env.remotes);
+                operation.read.on_answer(&peer, subnet, named);
                 match answer.record {
                     Some(record) => operation.on_found(env, worker, id, peer, record),
                     None => {
@@ -362,7 +370,7 @@ impl Reads {
             let operation = self.under_way.remove(&id)?;
             operation.read.measure(&mut env.net.size, now);
             let has_result = !operation.has_returned || operation.has_news;
-            return has_result.then(|| operation.end(env));
+            return has_result.then(|| operation.end(env, id));
         }
         env.net.wait_for_slot(name);
         if !is_settled || operation.has_returned {
@@ -373,7 +381,15 @@ impl Reads {
         operation.deadline = now.saturating_add(BACKGROUND);
         let returned = operation.reader.returned();
         let reader = std::mem::replace(&mut operation.reader, returned);
-        Some(operation.result(env, reader))
+        Some(operation.result(env, id, reader))
+    }
+
+    /// Notes that what a read has found was passed on to be stored. Its next result has what was
+    /// found since.
+    pub(super) fn on_passed_on(&mut self, id: u64) {
+        if let Some(operation) = self.under_way.get_mut(&id) {
+            operation.read.answers_mut().pass_on();
+        }
     }
 }
 
@@ -428,14 +444,14 @@ impl Operation {
     }
 
     /// Returns the result of a read that is over.
-    fn end(mut self, env: &mut Env) -> ReadResult {
+    fn end(mut self, env: &mut Env, id: u64) -> ReadResult {
         let returned = self.reader.returned();
         let reader = std::mem::replace(&mut self.reader, returned);
-        self.result(env, reader)
+        self.result(env, id, reader)
     }
 
     /// Returns the result of a read as of now.
-    fn result(&mut self, env: &mut Env, reader: Reader) -> ReadResult {
+    fn result(&mut self, env: &mut Env, id: u64, reader: Reader) -> ReadResult {
         let search = self.read.search();
         let lookup = self.read.answers().clone();
         let is_first = !matches!(reader, Reader::Returned { .. });
@@ -449,7 +465,9 @@ impl Operation {
         }
         let now = env.now();
         let record = lookup.joined().record();
-        let mut withheld = record.map(|record| env.known.observe(record, now)).unwrap_or_default();
+        let is_upkeep = reader.purpose() == Purpose::Replication;
+        let observed = record.map(|record| env.known.observe(record, is_upkeep, now));
+        let mut withheld = observed.unwrap_or_default();
         // An absent space counts as withheld only if the read is complete and the record not
         // sliced.
         let tells_absence = lookup.is_complete() && !lookup.may_be_sliced();
@@ -469,7 +487,7 @@ impl Operation {
         let (silent, has_asked) = (search.silent(), search.asked() > 0);
         let asks_on = self.read.asks_on(env.net.requests(), &env.net.size, env.net.now());
         let span = self.span.clone();
-        ReadResult { lookup, reader, withheld, closest, asks_on, silent, has_asked, span }
+        ReadResult { id, lookup, reader, withheld, closest, asks_on, silent, has_asked, span }
     }
 }
 
@@ -478,8 +496,10 @@ pub(super) fn search(env: &mut Env, key: &RecordKey, wanted: LookupKind) -> sear
     let target = KBucketKey::new(key.as_bytes().to_vec());
     let start = env.kad.get_closest_local_peers(&target).map(KBucketKey::into_preimage);
     let start: Vec<_> = start.take(START).collect();
+    let start: Vec<_> = start.into_iter().map(|peer| (peer, env.subnet_of(&peer))).collect();
     env.net.size.forget_old(env.net.now());
     let config = LookupConfig::default().with_closest(env.bounds.closest);
+    let config = config.with_per_subnet(env.subnets.share);
     search::Lookup::new(Place::of_key(key.as_bytes()), wanted, env.local, config, start)
 }
 

@@ -1,28 +1,103 @@
 //! Recent repairs, to limit repairs of peers that do not take them.
 //!
-//! **Invariants.** Pure. A peer has not taken a repair if it answers as before, or lacks the same
-//! again. It is then repaired again only after a delay, which doubles. The number of remembered
-//! repairs is bounded.
+//! **Invariants.** Pure. A peer has taken a repair if it shows what it was sent, or newer. One that
+//! has not is repaired again only after a delay, which doubles, however its answers vary. The
+//! number of remembered repairs is bounded, and so is what is remembered of each.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
 
-use smart_record_core::{RecordKey, Timestamp};
+use crate::query::CheckedAnswer;
+use smart_record_core::{RecordKey, SmartRecord, Timestamp};
 
-/// Maximum number of remembered repairs: some 600 KB. A guess.
+/// Maximum number of remembered repairs: some 600 KB, and 6 MB if each is of a board. A guess.
 const REMEMBERED: usize = 4_096;
+/// Maximum number of spaces that are remembered of what a peer was sent.
+const SPACES: usize = 64;
 /// Delay before a second repair of the same peer: as long as a repair may take to arrive. A guess.
 const SHORTEST: Duration = Duration::from_secs(10);
 /// Maximum delay. Less than the replication interval, so that each replication may repair.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 
-/// A repair that was sent.
-#[derive(Clone, Copy, Debug)]
+/// What is known or shown of a record: the sequence of the newest update of each space and the
+/// number of its updates, or the hash of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Spaces(BTreeMap<u64, (u64, usize)>),
+    Value(u64),
+}
+
+impl Content {
+    pub(super) fn of(answer: &CheckedAnswer) -> Self {
+        match answer {
+            CheckedAnswer::Record(record) => Self::of_record(record),
+            CheckedAnswer::Value(_) => Self::Value(answer.fingerprint()),
+        }
+    }
+
+    pub(super) fn of_record(record: &SmartRecord) -> Self {
+        let spaces = record.spaces().filter_map(|(writer, space)| {
+            let mut hasher = DefaultHasher::new();
+            writer.as_bytes().hash(&mut hasher);
+            Some((hasher.finish(), (space.newest()?.seq.as_micros(), space.updates().len())))
+        });
+        Self::Spaces(spaces.collect())
+    }
+
+    /// What a peer lacks that has shown this. If that is a slice, what is not in it may be there.
+    fn lacking(&self, shown: Option<&Self>, is_slice: bool) -> Self {
+        match (self, shown) {
+            (Self::Spaces(known), Some(Self::Spaces(shown))) => {
+                let lacks = known.iter().filter(|(space, known)| match shown.get(space) {
+                    Some(shown) => shown < *known,
+                    None => !is_slice,
+                });
+                Self::Spaces(lacks.map(|(space, known)| (*space, *known)).collect())
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether a peer that has shown this has it all.
+    fn is_in(&self, shown: Option<&Self>, is_slice: bool) -> bool {
+        match self.lacking(shown, is_slice) {
+            Self::Spaces(lacks) => lacks.is_empty(),
+            Self::Value(_) => shown == Some(self),
+        }
+    }
+
+    /// Forgets what is not known any more, because it has expired.
+    fn forget_beyond(&mut self, known: &Self) {
+        if let (Self::Spaces(sent), Self::Spaces(known)) = (self, known) {
+            sent.retain(|space, _| known.contains_key(space));
+        }
+    }
+
+    /// Adds what was sent later.
+    fn extend(&mut self, later: Self) {
+        match (self, later) {
+            (Self::Spaces(sent), Self::Spaces(later)) => {
+                sent.extend(later);
+                // The same ones, whatever the order.
+                while sent.len() > SPACES {
+                    sent.pop_last();
+                }
+            }
+            (sent, later) => *sent = later,
+        }
+    }
+}
+
+/// The repairs that a peer was sent.
+#[derive(Clone, Debug)]
 struct Repaired {
-    had: u64,
-    sent: u64,
+    sent: Content,
     at: Timestamp,
     wait: Duration,
 }
@@ -38,28 +113,34 @@ impl Repairs {
         Self { recent: LruCache::new(REMEMBERED) }
     }
 
-    /// Whether the peer may be repaired now; if so, remembers the repair. `had` and `sent` are
-    /// fingerprints of the peer's answer and of what it is sent.
+    /// Whether a peer may be repaired now that has shown this, perhaps a slice, of what is `known`;
+    /// if so, remembers the repair.
     pub(super) fn admit(
         &mut self,
         key: &RecordKey,
         peer: PeerId,
-        had: u64,
-        sent: u64,
+        known: &Content,
+        shown: Option<&Content>,
+        is_slice: bool,
         now: Timestamp,
     ) -> bool {
         let place = (key.clone(), peer);
-        let wait = match self.recent.get(&place) {
-            Some(last) if last.had == had || last.sent == sent => {
-                // A time before the last repair means that the clock was set back.
-                if now < last.at.saturating_add(last.wait) && now >= last.at {
-                    return false;
-                }
-                last.wait.saturating_mul(2).min(LONGEST)
-            }
-            _ => SHORTEST,
+        let lacks = known.lacking(shown, is_slice);
+        let Some(last) = self.recent.get_mut(&place) else {
+            let mut sent = Content::Spaces(BTreeMap::new());
+            sent.extend(lacks);
+            self.recent.insert(place, Repaired { sent, at: now, wait: SHORTEST });
+            return true;
         };
-        self.recent.insert(place, Repaired { had, sent, at: now, wait });
+        last.sent.forget_beyond(known);
+        let has_taken = last.sent.is_in(shown, is_slice);
+        // A time before the last repair means that the clock was set back.
+        if !has_taken && now < last.at.saturating_add(last.wait) && now >= last.at {
+            return false;
+        }
+        let wait = if has_taken { SHORTEST } else { last.wait.saturating_mul(2).min(LONGEST) };
+        last.sent.extend(lacks);
+        (last.at, last.wait) = (now, wait);
         true
     }
 }
@@ -70,40 +151,104 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+    fn at(second: u64) -> Timestamp {
+        NOW.saturating_add(Duration::from_secs(second))
+    }
+
+    fn spaces(spaces: impl IntoIterator<Item = (u64, u64)>) -> Content {
+        Content::Spaces(spaces.into_iter().map(|(space, seq)| (space, (seq, 1))).collect())
+    }
+
     #[test]
-    fn a_peer_that_takes_no_repair_is_repaired_with_growing_delays() {
-        let (mut repairs, key, peer) = (Repairs::new(), RecordKey::new("/sr/a"), PeerId::random());
-        // It is read every second for a day, and the record differs each time.
+    fn a_peer_that_takes_no_repair_is_repaired_with_growing_delays_however_it_answers() {
         let day = 24 * 3_600_u64;
-        let sent = (0..day).filter(|second| {
-            let now = NOW.saturating_add(Duration::from_secs(*second));
-            repairs.admit(&key, peer, 0, *second, now)
-        });
-        let sent: Vec<_> = sent.collect();
-        assert_eq!(sent[..4], [0, 10, 30, 70]);
-        assert!(sent.len() < 60, "{}", sent.len());
-        let gaps = sent.windows(2).map(|pair| pair[1] - pair[0]);
+        // It is read every second for a day, and the record differs each time.
+        let of = |shown: &dyn Fn(u64) -> Option<Content>| -> Vec<_> {
+            let (mut repairs, key, peer) =
+                (Repairs::new(), RecordKey::new("/sr/a"), PeerId::random());
+            let sent = (0..day).filter(|second| {
+                let known = spaces([(1, second + 1), (2, 1), (3, 1), (4, 1)]);
+                let shown = shown(*second);
+                repairs.admit(&key, peer, &known, shown.as_ref(), false, at(*second))
+            });
+            sent.collect()
+        };
+        let nothing = of(&|_| None);
+        assert_eq!(nothing[..4], [0, 10, 30, 70]);
+        assert!(nothing.len() < 60, "{}", nothing.len());
+        let gaps = nothing.windows(2).map(|pair| pair[1] - pair[0]);
         assert_eq!(gaps.max(), Some(LONGEST.as_secs()));
-        assert!(repairs.admit(&key, PeerId::random(), 0, 0, NOW), "peers are independent");
-        assert!(repairs.admit(&key, peer, 0, 0, NOW), "the clock was set back");
+        // The same, another thing each time, or in turns what it was sent before.
+        let old = of(&|_| Some(spaces([(1, 0)])));
+        let varying = of(&|second| Some(spaces([(1, 0), (2 + second % 3, 1)])));
+        let turns = of(&|second| {
+            let half = [[(1, second), (2, 1)], [(3, 1), (4, 1)]][second as usize % 2];
+            Some(spaces(half))
+        });
+        let older = of(&|second| Some(spaces([(1, second / 2), (2, 1), (3, 1), (4, 1)])));
+        for repairs in [old, varying, turns, older] {
+            // It has taken a few by chance.
+            assert!(repairs.len() <= nothing.len() + 5, "{}: {:?}", repairs.len(), &repairs[..9]);
+        }
+    }
+
+    #[test]
+    fn values_are_taken_if_they_are_shown() {
+        let (mut repairs, key, peer) = (Repairs::new(), RecordKey::new("/v/a"), PeerId::random());
+        let mut admit = |known, shown: Option<u64>, second| {
+            let shown = shown.map(Content::Value);
+            repairs.admit(&key, peer, &Content::Value(known), shown.as_ref(), false, at(second))
+        };
+        assert!(admit(1, None, 0));
+        assert!(!admit(1, None, 1) && !admit(1, Some(7), 2) && !admit(2, Some(8), 3));
+        assert!(admit(2, Some(1), 4), "it has taken the first");
+        assert!(!admit(2, Some(1), 5));
     }
 
     #[test]
     fn a_peer_that_took_a_repair_is_repaired_again_at_once() {
         let (mut repairs, key, peer) = (Repairs::new(), RecordKey::new("/sr/a"), PeerId::random());
-        for n in 0..100 {
-            assert!(repairs.admit(&key, peer, n, n, NOW));
-            assert!(!repairs.admit(&key, peer, n, n + 1, NOW), "it answers as before");
-            assert!(!repairs.admit(&key, peer, n + 1, n, NOW), "it lacks the same as before");
+        let mut admit = |known, shown, is_slice| {
+            let (known, shown) = (spaces([(1, known), (2, 1)]), spaces(shown));
+            repairs.admit(&key, peer, &known, Some(&shown), is_slice, NOW)
+        };
+        for n in 1..100 {
+            assert!(admit(n + 1, vec![(1, n), (2, 1)], false));
+            assert!(!admit(n + 1, vec![(1, n), (2, 1)], false), "it answers as before");
+            assert!(!admit(n + 2, vec![(1, n), (2, 1)], false), "it lacks the same as before");
         }
+        // What a slice does not show may be there.
+        assert!(admit(102, vec![(1, 101)], true));
+        assert!(!admit(102, vec![(1, 101)], true));
+        // What has expired since is not looked for.
+        let other = PeerId::random();
+        assert!(repairs.admit(&key, other, &spaces([(1, 1), (2, 1)]), None, false, NOW));
+        let (known, shown) = (spaces([(1, 2)]), spaces([(1, 1)]));
+        assert!(repairs.admit(&key, other, &known, Some(&shown), false, NOW));
+    }
+
+    #[test]
+    fn peers_are_independent_and_a_clock_may_be_set_back() {
+        let (mut repairs, key, peer) = (Repairs::new(), RecordKey::new("/sr/a"), PeerId::random());
+        let known = spaces([(1, 1)]);
+        assert!(repairs.admit(&key, peer, &known, None, false, at(100)));
+        assert!(!repairs.admit(&key, peer, &known, None, false, at(101)));
+        assert!(repairs.admit(&key, PeerId::random(), &known, None, false, at(101)));
+        assert!(repairs.admit(&key, peer, &known, None, false, NOW), "the clock was set back");
     }
 
     #[test]
     fn the_number_of_remembered_repairs_is_bounded() {
         let mut repairs = Repairs::new();
+        let known = spaces((0..1_000).map(|space| (space, 1)));
         for _ in 0..2 * REMEMBERED {
-            assert!(repairs.admit(&"/sr/a".into(), PeerId::random(), 0, 0, NOW));
+            assert!(repairs.admit(&"/sr/a".into(), PeerId::random(), &known, None, false, NOW));
         }
         assert_eq!(repairs.recent.len(), REMEMBERED);
+        let of_each = repairs.recent.iter().map(|(_, repaired)| match &repaired.sent {
+            Content::Spaces(spaces) => spaces.len(),
+            Content::Value(_) => 1,
+        });
+        assert_eq!(of_each.max(), Some(SPACES));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** The position of a writer under a key only rises while it is remembered. The
 //! number of writers is bounded, and with it that of keys, because a key is remembered only with a
-//! writer. The least recently used keys are forgotten first.
+//! writer. The least recently used keys are forgotten first. What this node reads for its upkeep
+//! takes no place from what the application has asked for.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +12,75 @@ use hashlink::LruCache;
 use crate::query::Withheld;
 use smart_record_core::{Position, RecordKey, SmartRecord, Timestamp, Writer};
 
+/// Share of the writers that are remembered of what only this node's own upkeep reads: one of so
+/// many.
+const UPKEEP: usize = 4;
+
 /// The newest updates seen, by key and writer.
 #[derive(Debug)]
 pub(super) struct RollbackMemory {
-    keys: LruCache<RecordKey, BTreeMap<Writer, (Position, Timestamp)>>,
-    writers: usize,
-    max: usize,
+    /// Of keys that the application has asked for.
+    asked: Positions,
+    /// Of keys that were only read for replication.
+    upkeep: Positions,
 }
 
 impl RollbackMemory {
     pub(super) fn new(max: usize) -> Self {
+        Self { asked: Positions::new(max), upkeep: Positions::new(max / UPKEEP) }
+    }
+
+    /// Remembers the positions of a record, which was read for `upkeep` or because the application
+    /// has asked. Returns the writers whose newest update in it is older than one seen before.
+    pub(super) fn observe(
+        &mut self,
+        record: &SmartRecord,
+        upkeep: bool,
+        now: Timestamp,
+    ) -> Vec<Withheld> {
+        if !upkeep && let Some(known) = self.upkeep.take(record.key()) {
+            self.asked.add(record.key(), known);
+        }
+        let is_asked = !upkeep || self.asked.keys.contains_key(record.key());
+        let memory = if is_asked { &mut self.asked } else { &mut self.upkeep };
+        memory.observe(record, now)
+    }
+
+    /// Forgets a writer under a key.
+    pub(super) fn forget(&mut self, key: &RecordKey, writer: &Writer) {
+        self.asked.forget(key, writer);
+        self.upkeep.forget(key, writer);
+    }
+}
+
+type OfKey = BTreeMap<Writer, (Position, Timestamp)>;
+
+/// Positions of a bounded number of writers.
+#[derive(Debug)]
+struct Positions {
+    keys: LruCache<RecordKey, OfKey>,
+    writers: usize,
+    max: usize,
+}
+
+impl Positions {
+    fn new(max: usize) -> Self {
         Self { keys: LruCache::new_unbounded(), writers: 0, max }
     }
 
-    /// Remembers the positions of a record. Returns the writers whose newest update in it is older
-    /// than one seen before.
-    pub(super) fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
+    fn take(&mut self, key: &RecordKey) -> Option<OfKey> {
+        let known = self.keys.remove(key)?;
+        self.writers = self.writers.saturating_sub(known.len());
+        Some(known)
+    }
+
+    /// Adds a key that is not remembered.
+    fn add(&mut self, key: &RecordKey, known: OfKey) {
+        self.writers = self.writers.saturating_add(known.len());
+        self.keys.insert(key.clone(), known);
+    }
+
+    fn observe(&mut self, record: &SmartRecord, now: Timestamp) -> Vec<Withheld> {
         let withheld = self.compare(record, now);
         if record.spaces().len() == 0 && self.keys.peek(record.key()).is_none() {
             return withheld;
@@ -53,8 +107,7 @@ impl RollbackMemory {
         withheld
     }
 
-    /// Forgets a writer under a key.
-    pub(super) fn forget(&mut self, key: &RecordKey, writer: &Writer) {
+    fn forget(&mut self, key: &RecordKey, writer: &Writer) {
         let entry = self.keys.peek_mut(key);
         if entry.is_some_and(|entry| entry.remove(writer).is_some()) {
             self.writers = self.writers.saturating_sub(1);
@@ -114,30 +167,30 @@ mod tests {
             |record: &SmartRecord| record.spaces().next().unwrap().1.newest().unwrap().seq,
             alice.writer().peer_id(),
         );
-        assert_eq!(known.observe(&old, NOW), []);
-        assert_eq!(known.observe(&new, NOW), []);
+        assert_eq!(known.observe(&old, false, NOW), []);
+        assert_eq!(known.observe(&new, false, NOW), []);
         let rollback = Withheld { writer: alice, known: seq_of(&new), found: Some(seq_of(&old)) };
-        assert_eq!(known.observe(&old, NOW), [rollback]);
+        assert_eq!(known.observe(&old, false, NOW), [rollback]);
         let nothing = SmartRecord::new("/sr/a".into());
         let silence = Withheld { writer: alice, known: seq_of(&new), found: None };
-        assert_eq!(known.observe(&nothing, NOW), [silence]);
-        assert_eq!(known.observe(&nothing, NOW.saturating_add(MINUTE)), []);
+        assert_eq!(known.observe(&nothing, false, NOW), [silence]);
+        assert_eq!(known.observe(&nothing, false, NOW.saturating_add(MINUTE)), []);
     }
 
     #[test]
     fn empty_keys_are_not_remembered() {
         let mut known = RollbackMemory::new(10);
         for n in 0..1_000 {
-            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), NOW);
+            known.observe(&SmartRecord::new(format!("/sr/{n}").as_str().into()), false, NOW);
         }
-        assert_eq!(known.keys.len(), 0);
+        assert_eq!(known.asked.keys.len(), 0);
         let mut alice = signer("/sr/a");
         let record = says(&mut alice, "x");
-        known.observe(&record, NOW);
-        assert_eq!((known.keys.len(), known.writers), (1, 1));
-        known.observe(&SmartRecord::new("/sr/a".into()), NOW.saturating_add(MINUTE));
+        known.observe(&record, false, NOW);
+        assert_eq!((known.asked.keys.len(), known.asked.writers), (1, 1));
+        known.observe(&SmartRecord::new("/sr/a".into()), false, NOW.saturating_add(MINUTE));
         assert_eq!(
-            (known.keys.len(), known.writers),
+            (known.asked.keys.len(), known.asked.writers),
             (0, 0),
             "keys with expired updates only are forgotten"
         );
@@ -149,11 +202,34 @@ mod tests {
         let records: Vec<_> =
             ["/sr/a", "/sr/b", "/sr/c"].map(|key| says(&mut signer(key), "x")).into();
         for record in &records {
-            known.observe(record, NOW);
+            known.observe(record, false, NOW);
         }
-        assert_eq!((known.keys.len(), known.writers), (2, 2));
+        assert_eq!((known.asked.keys.len(), known.asked.writers), (2, 2));
         let nothing = |key: &str| SmartRecord::new(key.into());
-        assert_eq!(known.observe(&nothing("/sr/a"), NOW), [], "forgotten");
-        assert_eq!(known.observe(&nothing("/sr/c"), NOW).len(), 1);
+        assert_eq!(known.observe(&nothing("/sr/a"), false, NOW), [], "forgotten");
+        assert_eq!(known.observe(&nothing("/sr/c"), false, NOW).len(), 1);
+    }
+
+    #[test]
+    fn what_is_read_for_upkeep_pushes_out_nothing_that_was_asked_for() {
+        let mut known = RollbackMemory::new(4);
+        let mut asked = signer("/sr/asked");
+        let old = says(&mut asked, "old");
+        let new = says(&mut asked, "new");
+        known.observe(&new, false, NOW);
+        let mut of_upkeep = signer("/sr/upkeep");
+        let (older, newer) = (says(&mut of_upkeep, "old"), says(&mut of_upkeep, "new"));
+        for n in 0..100 {
+            known.observe(&says(&mut signer(&format!("/sr/{n}")), "x"), true, NOW);
+        }
+        known.observe(&newer, true, NOW);
+        assert_eq!((known.asked.writers, known.upkeep.writers), (1, 1));
+        // Both are found out, whoever asks, and what is asked for stays from then on.
+        assert_eq!(known.observe(&old, true, NOW).len(), 1);
+        assert_eq!(known.observe(&older, false, NOW).len(), 1);
+        assert_eq!((known.asked.writers, known.upkeep.writers), (2, 0));
+        assert_eq!(known.observe(&older, true, NOW).len(), 1);
+        known.forget(&"/sr/upkeep".into(), &of_upkeep.writer());
+        assert_eq!(known.asked.writers, 1);
     }
 }

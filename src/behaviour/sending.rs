@@ -10,11 +10,9 @@ mod operation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use smart_record_lookup::{LookupKind, RequestId};
 
@@ -29,7 +27,7 @@ use super::{
     holders::Closest,
     network::{OperationId, RequestOutcome},
     reading::search,
-    repairs::Repairs,
+    repairs::{Content, Repairs},
 };
 use crate::{
     client::{ProgressSender, ReplicaState},
@@ -139,18 +137,21 @@ impl Sends {
             Some(record) => record.retain_until(),
             None => lookup.expires_at(),
         };
+        let Some(known) = lookup.joined().content().map(|known| Content::of(&known)) else {
+            return;
+        };
+        let is_slice = lookup.may_be_sliced();
         for Repair { peers, chunks } in repairs {
             if self.repairing() >= env.quarter() {
                 // Another read will find the same.
                 env.count(|c| &mut c.repairs_postponed, peers.len());
                 continue;
             }
-            let sent = fingerprint(chunks);
             let key = lookup.key();
             let mut admitted = peers.clone();
             admitted.retain(|peer| {
-                let had = lookup.shown(peer).map_or(0, |shown| shown.fingerprint());
-                self.repairs.admit(key, *peer, had, sent, now)
+                let shown = lookup.shown(peer).map(|shown| Content::of(&shown));
+                self.repairs.admit(key, *peer, &known, shown.as_ref(), is_slice, now)
             });
             let put_off = peers.len().saturating_sub(admitted.len());
             env.count(|c| &mut c.repairs_postponed, put_off);
@@ -255,7 +256,9 @@ impl Sends {
         } else if let Target::Search(search) = &mut sending.target {
             match &outcome {
                 RequestOutcome::Answered(answer) => {
-                    search.on_answer(&peer, answer.closer.iter().map(|closer| closer.peer));
+                    let subnet = env.subnet_of(&peer);
+                    let named = env.subnets.named(&answer.closer, &env.remotes);
+                    search.on_answer(&peer, subnet, named);
                 }
                 RequestOutcome::Late => search.on_late(&peer),
                 RequestOutcome::Failed(_) | RequestOutcome::Silent => {
@@ -320,11 +323,4 @@ fn target(env: &mut Env, sending: &Sending) -> Target {
     }
     env.count(|c| &mut c.lookups, 1);
     Target::Search(search(env, key, LookupKind::Closest))
-}
-
-/// Hash that identifies what is sent.
-fn fingerprint(chunks: &[Bytes]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    chunks.hash(&mut hasher);
-    hasher.finish()
 }

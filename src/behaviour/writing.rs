@@ -236,7 +236,7 @@ impl Writes {
             }
         };
         env.count(|c| &mut c.writes, 1);
-        env.known.observe(&record, now);
+        env.known.observe(&record, false, now);
         let publication = Publication {
             key: key.clone(),
             content: PublicationContent::Update(PublishedUpdate {

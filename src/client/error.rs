@@ -2,6 +2,7 @@
 
 use super::Publication;
 use crate::{
+    pulse::NotPolled,
     query::RefusedAnswers,
     store::{StorageError, WriteError},
 };
@@ -11,10 +12,15 @@ use smart_record_core::{Fault, RecordKey, SignError, ValidationError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The behaviour was dropped, with its swarm. If the swarm exists and is not polled, calls wait
-    /// instead.
+    /// The behaviour was dropped, with its swarm.
     #[error("the behaviour has stopped")]
     Stopped,
+    /// Nobody has polled the swarm for
+    /// [`poll_timeout`](crate::behaviour::BehaviourConfig::poll_timeout) while the call waited: its
+    /// task is blocked, or awaits the call itself. Poll the swarm in a task of its own, or together
+    /// with the call. What has not begun is not done.
+    #[error("nobody polls the swarm while the call waits; poll it in a task of its own")]
+    NotPolled,
     /// The namespace of the key holds values, so there is no space to write to or to view. Use
     /// [`Client::get`](super::Client::get) and [`Client::put`](super::Client::put).
     #[error("the namespace of {0} holds values, not smart records")]
@@ -49,7 +55,8 @@ pub enum ClientError {
     #[error("nothing valid was found: {0}")]
     AnswersRefused(RefusedAnswers),
     /// Enough of the closest peers answered, and none of them holds what was published or something
-    /// newer: those that acknowledged it have not kept it. Only [`Client::confirm`](super::Client::confirm) tells.
+    /// newer: those that acknowledged it have not kept it. Only
+    /// [`Client::confirm`](super::Client::confirm) tells.
     #[error("no peer keeps the record")]
     NotKept,
 }
@@ -81,6 +88,7 @@ impl ClientError {
             Self::Refused(error) => error.fault(),
             Self::AnswersRefused(refused) => refused.fault(),
             Self::Stopped
+            | Self::NotPolled
             | Self::Storage(_)
             | Self::TimedOut
             | Self::NotAcknowledged(_)
@@ -111,6 +119,12 @@ impl ClientError {
             Self::NotAcknowledged(publication) => Ok(*publication),
             error => Err(error),
         }
+    }
+}
+
+impl From<NotPolled> for ClientError {
+    fn from(NotPolled: NotPolled) -> Self {
+        Self::NotPolled
     }
 }
 

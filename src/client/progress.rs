@@ -12,6 +12,8 @@ use std::{
 
 use libp2p_identity::PeerId;
 
+use crate::pulse::{NotPolled, Pulse, Wait};
+
 /// State of a write at each peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,7 +75,11 @@ struct ProgressCell {
 
 /// Receiver of the progress of a write. A clone follows the same write.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ProgressReceiver(Arc<Mutex<ProgressCell>>);
+pub(crate) struct ProgressReceiver {
+    cell: Arc<Mutex<ProgressCell>>,
+    /// That of the swarm which the progress needs.
+    pulse: Option<Pulse>,
+}
 
 /// Sender of the progress of a write. Dropping it makes the state final.
 #[derive(Debug, Default)]
@@ -82,7 +88,7 @@ pub(crate) struct ProgressSender(ProgressReceiver);
 /// Followers are equal if they follow the same write.
 impl PartialEq for ProgressReceiver {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.cell, &other.cell)
     }
 }
 
@@ -91,14 +97,21 @@ impl Eq for ProgressReceiver {}
 impl ProgressReceiver {
     fn lock(&self) -> MutexGuard<'_, ProgressCell> {
         // A panic cannot leave the state inconsistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what the end is waited for with.
+    pub(super) fn wait_with(&mut self, pulse: &Pulse) {
+        self.pulse = Some(pulse.clone());
     }
 
     pub(crate) fn now(&self) -> Progress {
         self.lock().progress.clone()
     }
 
+    /// The state at the end, or as it is when nobody polls the swarm any more.
     pub(crate) async fn end(&self) -> Progress {
+        let mut wait = self.pulse.as_ref().map(Wait::new);
         poll_fn(|cx| {
             let mut shared = self.lock();
             if shared.progress.is_over {
@@ -107,7 +120,10 @@ impl ProgressReceiver {
             if !shared.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                 shared.waiting.push(cx.waker().clone());
             }
-            Poll::Pending
+            match wait.as_mut().map(|wait| wait.poll(cx)) {
+                Some(Poll::Ready(NotPolled)) => Poll::Ready(shared.progress.clone()),
+                Some(Poll::Pending) | None => Poll::Pending,
+            }
         })
         .await
     }

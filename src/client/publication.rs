@@ -63,7 +63,9 @@ impl Publication {
 
     /// Waits for the end: every peer that it was sent to has answered or run out of time, and two
     /// of those that acknowledged it were asked for it, after 100 ms and, if they did not show it,
-    /// again after a second. Takes at most some 30 seconds.
+    /// again after a second. Takes at most some 30 seconds. If nobody polls the swarm
+    /// ([`ClientError::NotPolled`](super::ClientError::NotPolled)), the progress so far is
+    /// returned, which is not over.
     pub async fn finished(&self) -> Progress {
         self.receiver.end().await
     }

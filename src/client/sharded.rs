@@ -54,7 +54,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] and [`ClientError::NotSmart`] if the topic's keys are not keys of
-    /// smart records, and [`ClientError::Stopped`]. Errors of single shards are in the result.
+    /// smart records, [`ClientError::Stopped`] and [`ClientError::NotPolled`]. Errors of single
+    /// shards are in the result.
     pub async fn get_sharded(&self, topic: &ShardedKey) -> Result<ShardedReading, ClientError> {
         // All shards have the same form, so checking one key is enough.
         topic.keys().next().map_or(Ok(()), |key| self.check_space(&key))?;
@@ -83,7 +84,7 @@ impl Client {
                         let _ = reading.record.join(record);
                     }
                 }
-                Err(ClientError::Stopped) => return Err(ClientError::Stopped),
+                Err(error @ (ClientError::Stopped | ClientError::NotPolled)) => return Err(error),
                 Err(ClientError::Unreachable | ClientError::TimedOut) => {
                     reading.unreached.push(key)
                 }

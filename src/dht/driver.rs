@@ -4,9 +4,9 @@
 //! **Invariants.** An operation has one Kademlia query at a time. It ends with its last query or at
 //! its deadline.
 
-use std::collections::HashMap;
 #[cfg(feature = "signed")]
 use std::time::Duration;
+use std::{collections::HashMap, future::poll_fn, pin::pin};
 
 use bytes::Bytes;
 use futures::{
@@ -24,6 +24,7 @@ use super::{DhtConfig, DhtError, put::KadPut};
 #[cfg(feature = "signed")]
 use crate::store::Origin;
 use crate::{
+    pulse::Pulse,
     query::{ReadStep, Reading, RecordPut, RecordReader},
     store::{SmartRecordStore, ValidatedRecord, WriteError},
 };
@@ -71,6 +72,8 @@ pub struct DhtDriver {
     commands: mpsc::Receiver<DhtCommand>,
     config: DhtConfig,
     operations: HashMap<QueryId, Operation>,
+    /// Tells calls that the driver is polled.
+    pulse: Pulse,
 }
 
 #[derive(Debug)]
@@ -86,8 +89,12 @@ enum Work {
 }
 
 impl DhtDriver {
-    pub(super) fn new(commands: mpsc::Receiver<DhtCommand>, config: DhtConfig) -> Self {
-        Self { commands, config, operations: HashMap::new() }
+    pub(super) fn new(
+        commands: mpsc::Receiver<DhtCommand>,
+        config: DhtConfig,
+        pulse: Pulse,
+    ) -> Self {
+        Self { commands, config, operations: HashMap::new(), pulse }
     }
 
     /// Returns the next command, to be passed to [`run`](Self::run); `None` when no handle is left.
@@ -96,6 +103,16 @@ impl DhtDriver {
     /// Cancel safe. A future does not notice the end of an operation: call this again after each
     /// call of another method, as a loop around `select!` does.
     pub async fn next(&mut self) -> Option<DhtCommand> {
+        let pulse = self.pulse.clone();
+        let mut next = pin!(self.next_command());
+        poll_fn(|cx| {
+            pulse.beat(cx);
+            next.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn next_command(&mut self) -> Option<DhtCommand> {
         let deadline = self.operations.values().filter_map(|operation| operation.deadline).min();
         let is_full = self.operations.len() >= OPERATIONS;
         let command = async {
@@ -105,7 +122,7 @@ impl DhtDriver {
             return command.await;
         };
         let time_up = Delay::new(deadline.saturating_duration_since(Instant::now()));
-        match select(std::pin::pin!(command), time_up).await {
+        match select(pin!(command), time_up).await {
             Either::Left((command, _)) => command,
             Either::Right(((), _)) => Some(DhtCommand(Request::TimeUp)),
         }
@@ -117,6 +134,7 @@ impl DhtDriver {
         DhtCommand(request): DhtCommand,
         kad: &mut kad::Behaviour<SmartRecordStore>,
     ) {
+        self.pulse.note();
         match request {
             Request::Get { reply, .. } if reply.is_canceled() => {}
             Request::Get { key, reply } => match RecordReader::with_stored(kad.store_mut(), key) {
@@ -161,6 +179,7 @@ impl DhtDriver {
 
     /// Processes an event of Kademlia. Pass every event of the behaviour.
     pub fn on_event(&mut self, event: &kad::Event, kad: &mut kad::Behaviour<SmartRecordStore>) {
+        self.pulse.note();
         let kad::Event::OutboundQueryProgressed { id, result, step, stats } = event else {
             return;
         };

@@ -171,6 +171,14 @@ impl JoinedAnswers {
         }
     }
 
+    /// The content; `None` if it is an unknown value.
+    pub(crate) fn content(&self) -> Option<CheckedAnswer> {
+        match self {
+            Self::Record(_, record) => Some(CheckedAnswer::Record(record.clone())),
+            Self::Value(_, value) => value.clone().map(CheckedAnswer::Value),
+        }
+    }
+
     pub(crate) fn record(&self) -> Option<&SmartRecord> {
         match self {
             Self::Record(_, record) => Some(record),

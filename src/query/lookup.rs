@@ -96,6 +96,8 @@ pub(crate) struct RecordLookup {
     news: usize,
     /// What this node has stored.
     here: Option<CheckedAnswer>,
+    /// What was found when it was passed on to be stored.
+    passed_on: Option<CheckedAnswer>,
     /// The latest expiry that holders state for the best value; `None` if one of them states none.
     expires_at: Option<Timestamp>,
 }
@@ -125,6 +127,7 @@ impl RecordLookup {
             answers_in_round: 0,
             news: 0,
             here: None,
+            passed_on: None,
             expires_at: Some(Timestamp::EPOCH),
         })
     }
@@ -214,10 +217,21 @@ impl RecordLookup {
         self.here.is_some()
     }
 
-    /// The spaces that were found and that this node has not stored.
+    /// Marks what was found as passed on to be stored.
+    pub(crate) fn pass_on(&mut self) {
+        self.passed_on = self.joined.content();
+    }
+
+    /// Whether this value was passed on to be stored.
+    pub(crate) fn has_passed_on(&self, value: &Bytes) -> bool {
+        matches!(&self.passed_on, Some(CheckedAnswer::Value(passed_on)) if passed_on == value)
+    }
+
+    /// The spaces that were found, and neither stored by this node nor passed on.
     pub(crate) fn news(&self) -> Option<SmartRecord> {
         let joined = self.joined.record()?;
-        let news = match &self.here {
+        // What was passed on includes what is stored.
+        let news = match self.passed_on.as_ref().or(self.here.as_ref()) {
             Some(CheckedAnswer::Record(here)) => beyond(joined, here),
             _ => joined.clone(),
         };

@@ -13,7 +13,9 @@ use std::{
 
 use libp2p_identity::PeerId;
 use smart_record_core::{Timestamp, ValidationError};
-use smart_record_lookup::{self as search, Failure, NetworkSize, RequestId, Requests};
+use smart_record_lookup::{
+    self as search, Failure, Named, NetworkSize, RequestId, Requests, Subnet,
+};
 
 use super::{
     joined::CheckedAnswer,
@@ -84,6 +86,10 @@ impl Read {
 
     pub(crate) const fn answers(&self) -> &RecordLookup {
         &self.answers
+    }
+
+    pub(crate) const fn answers_mut(&mut self) -> &mut RecordLookup {
+        &mut self.answers
     }
 
     pub(crate) const fn search(&self) -> &search::Lookup {
@@ -167,9 +173,14 @@ impl Read {
 
     /// Adds the peers that an answer names. Its record is then to be [checked](Self::on_checking)
     /// and [added](Self::on_checked_answer), or [marked as missing](Self::on_nothing).
-    pub(crate) fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
+    pub(crate) fn on_answer(
+        &mut self,
+        peer: &PeerId,
+        subnet: Option<Subnet>,
+        closer: impl IntoIterator<Item = Named>,
+    ) {
         if !self.repeated.remove(peer) {
-            self.search.on_answer(peer, closer);
+            self.search.on_answer(peer, subnet, closer);
         }
     }
 

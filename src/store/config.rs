@@ -229,8 +229,9 @@ impl StoreConfig {
         self
     }
 
-    /// The bounds of provider records, which are kept in libp2p's `MemoryStore`. Only
-    /// `max_providers_per_key` and `max_provided_keys` matter. Defaults to libp2p's defaults.
+    /// The bounds of provider records, which are kept in libp2p's `MemoryStore`: once for those of
+    /// this node, and once for those of others. Only `max_providers_per_key` and
+    /// `max_provided_keys` matter. Defaults to libp2p's defaults.
     pub const fn providers(&self) -> &MemoryStoreConfig {
         &self.providers
     }

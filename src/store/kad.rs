@@ -86,7 +86,7 @@ impl RecordStore for SmartRecordStore {
 
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
         let own = (record.provider == self.table.local).then(|| record.clone());
-        self.providers.kad.add_provider(record).inspect_err(|error| {
+        self.providers.add(record, own.is_some()).inspect_err(|error| {
             if let Some(ProviderRecord { key, .. }) = &own {
                 let key = RecordKey::new(key.to_vec());
                 let advice = "raise the bounds of `StoreConfig::providers`";
@@ -100,16 +100,17 @@ impl RecordStore for SmartRecordStore {
     }
 
     fn providers(&self, key: &KadKey) -> Vec<ProviderRecord> {
-        self.providers.kad.providers(key)
+        self.providers.under(key)
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
-        self.providers.kad.provided()
+        self.providers.own()
     }
 
     fn remove_provider(&mut self, key: &KadKey, provider: &PeerId) {
-        self.providers.kad.remove_provider(key, provider);
-        if *provider == self.table.local {
+        let is_own = *provider == self.table.local;
+        self.providers.remove(key, provider, is_own);
+        if is_own {
             self.forget_provider(key);
         }
     }

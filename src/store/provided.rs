@@ -1,9 +1,9 @@
-//! The local node's own provider records, which are as durable as the storage.
+//! Provider records. Those of the local node are as durable as the storage.
 //!
 //! **Invariants.** Kademlia is served from libp2p's `MemoryStore`. The notes in the storage are
 //! only used to fill it when the store is made. A note that could not be written is written with
 //! the next successful write. Provider records of other nodes are not stored, because those nodes
-//! announce them again.
+//! announce them again; they take no room from those of the local node.
 //!
 //! **Spec.** `proto/storage.proto`.
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad::{
     ProviderRecord, RecordKey as KadKey,
-    store::{MemoryStore, MemoryStoreConfig, RecordStore},
+    store::{Error, MemoryStore, MemoryStoreConfig, RecordStore},
 };
 use prost::Message;
 
@@ -30,9 +30,11 @@ use smart_record_core::Timestamp;
 
 const PREFIX: &[u8] = b"provider/";
 
-/// Provider records, and their notes.
+/// Provider records, and the notes of those of the local node.
 pub(super) struct Providers {
-    pub(super) kad: MemoryStore,
+    own: MemoryStore,
+    others: MemoryStore,
+    max_per_key: usize,
     /// Notes that may not be in the storage, because a write failed.
     notes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     are_applied: bool,
@@ -40,8 +42,34 @@ pub(super) struct Providers {
 
 impl Providers {
     pub(super) fn new(local: PeerId, config: MemoryStoreConfig) -> Self {
-        let kad = MemoryStore::with_config(local, config);
-        Self { kad, notes: BTreeMap::new(), are_applied: false }
+        let max_per_key = config.max_providers_per_key;
+        let own = MemoryStore::with_config(local, config.clone());
+        let others = MemoryStore::with_config(local, config);
+        Self { own, others, max_per_key, notes: BTreeMap::new(), are_applied: false }
+    }
+
+    /// Adds a record, of the local node if it `is_own`.
+    pub(super) fn add(&mut self, record: ProviderRecord, is_own: bool) -> Result<(), Error> {
+        if is_own { self.own.add_provider(record) } else { self.others.add_provider(record) }
+    }
+
+    /// Removes a record, of the local node if it `is_own`.
+    pub(super) fn remove(&mut self, key: &KadKey, provider: &PeerId, is_own: bool) {
+        let kad = if is_own { &mut self.own } else { &mut self.others };
+        kad.remove_provider(key, provider);
+    }
+
+    /// The records under a key, that of the local node first.
+    pub(super) fn under(&self, key: &KadKey) -> Vec<ProviderRecord> {
+        let mut records = self.own.providers(key);
+        records.extend(self.others.providers(key));
+        records.truncate(self.max_per_key);
+        records
+    }
+
+    /// The records of the local node.
+    pub(super) fn own(&self) -> <MemoryStore as RecordStore>::ProvidedIter<'_> {
+        self.own.provided()
     }
 
     /// Handles the outcome of a commit.
@@ -85,14 +113,14 @@ impl SmartRecordStore {
         let mut record = ProviderRecord::new(key, self.table.local, addresses);
         record.expires = expires_at.and_then(|at| instant(at, now));
         // The configuration may allow fewer of them now.
-        if let Err(error) = self.providers.kad.add_provider(record) {
+        if let Err(error) = self.providers.add(record, true) {
             tracing::warn!(%error, "a provider record is left out");
         }
     }
 
     /// Writes the note of a local provider record, if the `MemoryStore` has accepted it.
     pub(super) fn keep_provider(&mut self, record: &ProviderRecord) {
-        if !self.providers.kad.providers(&record.key).contains(record) {
+        if !self.providers.own.providers(&record.key).contains(record) {
             return;
         }
         let now = self.clock.now();

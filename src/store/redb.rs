@@ -12,6 +12,7 @@
 
 mod config;
 mod disk;
+mod draft;
 mod fault;
 mod format;
 mod opening;
@@ -36,7 +37,8 @@ pub use self::{
 };
 use self::{
     disk::{Disk, Opener},
-    format::{DueKey, Row, part_len, read_row},
+    fault::not_opened,
+    format::{DueKey, Row, Session, part_len, read_row},
     opening::opener,
     overlay::{Changes, Overlay},
     recheck::Recheck,
@@ -58,7 +60,7 @@ use smart_record_core::Timestamp;
 pub struct RedbStorage {
     owner: PeerId,
     durability: Durability,
-    session: u32,
+    session: Session,
     shared: Arc<WriterHandle>,
     thread: Option<JoinHandle<()>>,
     overlay: Overlay,
@@ -87,9 +89,10 @@ impl RedbStorage {
     /// # Errors
     /// [`OpenError`], which names the file, with the source [`Locked`](StorageError::Locked) if it
     /// is already open, here or in another process, [`OtherPeer`](StorageError::OtherPeer) if it
-    /// belongs to another peer, [`OtherFormat`](StorageError::OtherFormat) or
+    /// belongs to another peer, [`OtherFormat`](StorageError::OtherFormat),
+    /// [`OtherDatabase`](StorageError::OtherDatabase), [`EmptyFile`](StorageError::EmptyFile) or
     /// [`ForeignFile`](StorageError::ForeignFile) if this version cannot read it, or the error of
-    /// the disk.
+    /// the disk. A file that is refused is left as it is, byte for byte.
     pub fn open(
         path: impl AsRef<Path>,
         local: PeerId,
@@ -112,7 +115,9 @@ impl RedbStorage {
         local: PeerId,
         config: &RedbConfig,
     ) -> Result<Self, StorageError> {
-        let open: Opener = Box::new(move |builder| builder.create_with_backend(open()?));
+        let open: Opener = Box::new(move |builder, writes| {
+            draft::open(builder, open()?, writes).map_err(not_opened)
+        });
         Self::open_by(Span::none(), open, local, config)
     }
 
@@ -200,7 +205,7 @@ impl RedbStorage {
     }
 
     /// The session and the part in a row; `None` if the row is damaged.
-    fn row_of(&self, id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)> {
+    fn row_of(&self, id: &PartId, value: &[u8]) -> Option<(Option<Session>, Part<'static>)> {
         let row = read_row(id, value);
         if row.is_none() {
             self.recheck.damaged(*id, part_len(value));
@@ -211,7 +216,7 @@ impl RedbStorage {
     /// The part in a row of the file, if it may be returned.
     fn part_of(&self, view: &View, id: &PartId, value: &[u8]) -> Option<Part<'static>> {
         let (session, part) = self.row_of(id, value)?;
-        if session == self.session {
+        if session == Some(self.session) {
             return Some(part);
         }
         self.recheck.pass(id, part, || {

@@ -11,4 +11,6 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[cfg(feature = "redb")]
+mod at_rest;
 mod costs;

@@ -2,6 +2,7 @@
 //! its steps.
 
 use std::{
+    collections::BTreeSet,
     env,
     fs::File,
     io::{self, Write},
@@ -167,16 +168,25 @@ fn child() {
     }
 }
 
-/// Ends the process a moment after the file that is created beside `file` exists.
+/// Ends the process a moment after a temporary file is created beside `file`. Those of earlier
+/// deaths stay there.
 fn end_while_making(file: &Path, moment: u64) {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let folder = file.parent().unwrap().to_owned();
+    let temporary = move || {
+        let paths = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let is_one = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp"))
+        };
+        paths.filter(is_one).collect::<BTreeSet<_>>()
+    };
+    let earlier = temporary();
     thread::spawn(move || {
-        while !beside.exists() {
-            std::hint::spin_loop();
-        }
-        (0..moment).for_each(|_| drop(beside.metadata()));
+        let made = loop {
+            if let Some(made) = temporary().difference(&earlier).next() {
+                break made.clone();
+            }
+        };
+        (0..moment).for_each(|_| drop(made.metadata()));
         std::process::abort();
     });
 }

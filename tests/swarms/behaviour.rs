@@ -10,5 +10,7 @@ mod mixed;
 mod repairs;
 mod sharded;
 mod silent;
+mod subnets;
+mod unpolled;
 mod upkeep;
 mod values;

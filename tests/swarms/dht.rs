@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use crate::driven::{Driven, Kad, add_silent, drive_until};
 use crate::nodes::{Node, PROTOCOL, Stored, says, signer, start, start_plain, start_with, within};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, future::join_all};
 use libp2p::{
     Swarm,
     identity::Keypair,
@@ -541,6 +541,23 @@ async fn dropping_the_handle_or_the_driver_ends_the_other() {
     assert!(driver.next().now_or_never().is_none());
     drop(clone);
     assert!(driver.next().await.is_none());
+}
+
+#[tokio::test]
+async fn case_23_a_call_in_the_task_that_polls_the_swarm_fails_and_says_so() {
+    let config = DhtConfig::default().with_poll_timeout(Duration::from_millis(200));
+    let (dht, _driver) = Dht::with_config(config.clone());
+    within(async {
+        assert_eq!(dht.get(KEY).await.unwrap_err(), DhtError::NotPolled);
+        let put = dht.put(KEY, board(1, 10).encode()).await;
+        assert_eq!(put, Err(DhtError::NotPolled));
+        let full = join_all((0..200).map(|_| dht.get(KEY))).await;
+        assert!(full.into_iter().all(|it| it.unwrap_err() == DhtError::NotPolled));
+    })
+    .await;
+    let keypair = Keypair::generate_ed25519();
+    let driven = Driven::start(keypair, Registry::default(), config, |_| {}).await;
+    assert!(driven.dht.get(KEY).await.unwrap().is_empty(), "alone");
 }
 
 #[tokio::test]

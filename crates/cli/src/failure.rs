@@ -218,13 +218,10 @@ impl Failure {
             Self::KeyFile { file, source } if source.kind() == io::ErrorKind::NotFound => {
                 format!("make a key with `smart-record key generate {file}`")
             }
-            Self::KeyFile { .. } => {
-                "check the permissions of the file, or give another one".to_owned()
-            }
             Self::NotAKeyFile { file, reason } => reason.hint(file),
-            Self::NewKeyFile { source, .. } | Self::File { source, .. } => {
-                file_hint(source.kind()).to_owned()
-            }
+            Self::KeyFile { source, .. }
+            | Self::NewKeyFile { source, .. }
+            | Self::File { source, .. } => file_hint(source.kind()).to_owned(),
             Self::Metrics { .. } => {
                 "give --metrics an address of this machine with a free port".to_owned()
             }

@@ -1,13 +1,30 @@
-//! Writing of files, whole or not at all.
+//! Reading of files, up to a limit, and writing of files, whole or not at all.
 //!
 //! **Invariants.** A file has either what it had or all of the new content, also after a failure, a
 //! crash or a full disk. What is not a file, such as `/dev/null` or a pipe, is written to as it is.
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::Path,
 };
+
+/// Most bytes that are read of a file: more than any record has.
+const MAX_BYTES: u64 = 64 * 1_024 * 1_024;
+
+/// Reads a file, a pipe or a device.
+///
+/// # Errors
+/// Those of the disk, and [`io::ErrorKind::InvalidData`] if it is longer than any record.
+pub fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(file)?.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|len| len <= MAX_BYTES) {
+        return Ok(content);
+    }
+    let message = format!("longer than {} MiB", MAX_BYTES >> 20);
+    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+}
 
 /// What becomes of a file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +51,14 @@ pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> 
     // The target of a link is replaced, not the link.
     let target = if replaced.is_some() { &file.canonicalize()? } else { file };
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     if existing == Existing::Replaced {
         // Less those of the umask. Temporary files are for their owner alone otherwise.
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     }
-    let mut temporary = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    let mut temporary = builder.tempfile_in(folder)?;
     if let Some(metadata) = replaced {
         temporary.as_file().set_permissions(metadata.permissions())?;
     }
@@ -50,7 +68,10 @@ pub fn write(file: &Path, content: &[u8], existing: Existing) -> io::Result<()> 
         Existing::Stays => temporary.persist_noclobber(target),
         Existing::Replaced => temporary.persist(target),
     };
-    persisted.map(drop).map_err(|failed| failed.error)
+    persisted.map_err(|failed| failed.error)?;
+    // Its name is there after a loss of power as well. Not every system can do that for a folder.
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) an error. By default it ends the

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     content::{Content, ContentKind, left},
     failure::Failure,
-    keys,
+    files, keys,
     network::{NetworkArguments, finish},
     output::{Format, Rows, json_cell},
     records,
@@ -47,7 +47,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<ExitCode> {
 }
 
 fn in_file(file: &str, key: RecordKey, format: Format) -> Result<ExitCode> {
-    let value = std::fs::read(file).map_err(|source| Failure::File {
+    let value = files::read(Path::new(file)).map_err(|source| Failure::File {
         file: file.to_owned(),
         verb: "read",
         source,

@@ -28,6 +28,8 @@ const SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10")
 /// Why bytes are not a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFormatError {
+    #[error("it is empty")]
+    Empty,
     #[error("neither a private key of libp2p nor PEM")]
     Unknown,
     #[error("a block of {}, not of {LABEL}", printable(.0))]
@@ -59,6 +61,7 @@ impl KeyFormatError {
 /// Reads a private key in any format.
 pub fn decode(bytes: &[u8]) -> Result<Keypair, KeyFormatError> {
     match std::str::from_utf8(bytes) {
+        Ok("") => Err(KeyFormatError::Empty),
         Ok(text) if text.contains("-----BEGIN ") => pem(text),
         _ => Keypair::from_protobuf_encoding(bytes).map_err(|_| KeyFormatError::Unknown),
     }

@@ -56,7 +56,7 @@ fn generate(file: &Path) -> Result<Keypair, Failure> {
 pub fn read(file: &Path) -> Result<Keypair, Failure> {
     let name = file.display().to_string();
     let bytes =
-        std::fs::read(file).map_err(|source| Failure::KeyFile { file: name.clone(), source })?;
+        files::read(file).map_err(|source| Failure::KeyFile { file: name.clone(), source })?;
     key_file::decode(&bytes).map_err(|reason| Failure::NotAKeyFile { file: name, reason })
 }
 
@@ -66,7 +66,24 @@ pub fn beside(store: &Path) -> Result<Keypair, Failure> {
     let mut file = store.as_os_str().to_owned();
     file.push(".key");
     let file = PathBuf::from(file);
-    if file.exists() { read(&file) } else { generate(&file) }
+    // The key of a store is there before the store is.
+    let is_new = !store.exists();
+    if file.exists() {
+        return read(&file);
+    }
+    if !is_new {
+        // No new key fits it. Opening it tells what it is, and no key is left behind.
+        return Ok(Keypair::generate_ed25519());
+    }
+    match generate(&file) {
+        // Another process was faster.
+        Err(Failure::NewKeyFile { source, .. })
+            if source.kind() == io::ErrorKind::AlreadyExists =>
+        {
+            read(&file)
+        }
+        made => made,
+    }
 }
 
 /// Parses the key of a record, as [`show`] writes it. A peer id or name in it may have any of its

@@ -16,7 +16,7 @@ use libp2p_smart_record::{
 };
 use smart_record_host::{Host, HostBuilder};
 
-use crate::{failure::Failure, keys};
+use crate::{failure::Failure, files, keys};
 
 /// How long a command waits at its end for what goes on in the background: further replicas of a
 /// write, and repairs.
@@ -44,12 +44,13 @@ pub struct NetworkArguments {
 /// The key of a private network.
 fn network_key(file: &Path) -> Result<PreSharedKey, Failure> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|source| Failure::File {
+    let text = files::read(file).map_err(|source| Failure::File {
         file: name.clone(),
         verb: "read",
         source,
     })?;
-    let key = Some(text).filter(|text| text.is_ascii()).and_then(|text| text.parse().ok());
+    let text = String::from_utf8(text).ok().filter(|text| text.is_ascii());
+    let key = text.and_then(|text| text.parse().ok());
     key.ok_or_else(|| Failure::Arguments {
         message: format!("the file {name} contains no key of a private network"),
         hint: "it has three lines: /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits",

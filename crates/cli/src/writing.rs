@@ -22,7 +22,7 @@ use smart_record_host::Host;
 use crate::{
     content::{self, Content},
     failure::Failure,
-    keys,
+    files, keys,
     network::{NetworkArguments, answered, check_reached, finish},
     output::{Format, progress},
     records,
@@ -183,7 +183,7 @@ pub async fn put(arguments: Put, format: Format) -> Result<ExitCode> {
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     let name = file.display().to_string();
-    std::fs::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
+    files::read(file).map_err(|source| Failure::File { file: name, verb: "read", source })
 }
 
 pub async fn withdraw(arguments: Withdraw, format: Format) -> Result<ExitCode> {

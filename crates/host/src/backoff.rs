@@ -1,7 +1,8 @@
 //! Pauses between attempts that fail.
 //!
 //! **Invariants.** An attempt is either due at a time, under way, or not wanted. Pauses double up
-//! to a maximum, and vary so that nodes that lost the same peer do not return all at once.
+//! to a maximum, also while successes do not last, and vary so that nodes that lost the same peer
+//! do not return all at once.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -14,6 +15,9 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause. A guess: one dial a minute costs nobody anything.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// How long a success lasts at least, after which a failure is a new one. A guess: as long as the
+/// longest pause.
+const LASTING: Duration = MAX_PAUSE;
 
 /// Attempts at something until it succeeds, with growing pauses.
 #[derive(Debug)]
@@ -22,12 +26,14 @@ pub(super) struct Backoff {
     pause: Duration,
     /// When the next attempt is due.
     due_at: Option<Instant>,
+    /// When the last attempt has succeeded, if nothing has failed since.
+    succeeded_at: Option<Instant>,
 }
 
 impl Backoff {
     /// The first attempt is due now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { pause: FIRST_PAUSE, due_at: Some(now) }
+        Self { pause: FIRST_PAUSE, due_at: Some(now), succeeded_at: None }
     }
 
     /// When the next attempt is due, unless one is under way or none is wanted.
@@ -40,8 +46,13 @@ impl Backoff {
         self.due_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Schedules the attempt after one that failed, and returns the pause. `jitter` is any number.
+    /// Schedules the attempt after one that failed, or after a success that has ended. Returns the
+    /// pause. `jitter` is any number.
     pub(super) fn failed(&mut self, now: Instant, jitter: u64) -> Duration {
+        let lasted = |at| now.saturating_duration_since(at) >= LASTING;
+        if self.succeeded_at.take().is_some_and(lasted) {
+            self.pause = FIRST_PAUSE;
+        }
         // Between three quarters and five quarters of the pause.
         let percent = u32::try_from(jitter % 51).unwrap_or(0).saturating_add(75);
         let pause = self.pause.saturating_mul(percent).checked_div(100).unwrap_or(MAX_PAUSE);
@@ -50,9 +61,11 @@ impl Backoff {
         pause
     }
 
-    /// Ends the attempts; the next failure is followed by the first pause.
-    pub(super) fn succeeded(&mut self) {
-        *self = Self { pause: FIRST_PAUSE, due_at: None };
+    /// Ends the attempts. If the success lasts for a minute, the next failure is followed by the
+    /// first pause.
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        self.due_at = None;
+        self.succeeded_at.get_or_insert(now);
     }
 }
 
@@ -79,9 +92,28 @@ mod tests {
             pauses.push(pause.as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        attempts.succeeded();
+        attempts.succeeded(now);
         assert_eq!(attempts.due_at(), None);
-        assert_eq!(attempts.failed(now, 25), FIRST_PAUSE);
+        assert_eq!(attempts.failed(now + LASTING, 25), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn a_success_that_does_not_last_does_not_shorten_the_pauses() {
+        let mut now = Instant::now();
+        let mut attempts = Backoff::new(now);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(attempts.begin(now));
+            // More than one address is told.
+            attempts.succeeded(now);
+            now += LASTING / 2;
+            attempts.succeeded(now);
+            now += LASTING / 3;
+            let pause = attempts.failed(now, 25);
+            now += pause;
+            pauses.push(pause.as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! bounded by the limits: of a peer without connections nothing is kept.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     convert::Infallible,
     fmt,
     num::{NonZeroU8, NonZeroUsize},
@@ -55,10 +55,13 @@ pub struct ConnectionLimits {
 
 settings! { ConnectionLimits:
     /// Most connections from others. From seven eighths of them on, and when one place is left,
-    /// each new one closes another: the oldest from a peer that is not in the routing table, or
-    /// else the oldest of all. With a limit of 1, new ones are refused instead.
+    /// each new one closes another: the oldest of a peer that is not known, or else the oldest of
+    /// the others. Known are peers of the routing table, those that this node was told to join
+    /// through, its relays, and those that it serves as a relay. With a limit of 1, new ones are
+    /// refused instead.
     inbound, with_inbound: usize;
-    /// Most connections to others.
+    /// Most connections to others. When there are many, each new one closes another, as of those
+    /// from others: servers that keep their connections open cannot hold all places.
     outbound, with_outbound: usize;
     /// Most connections from others that are being made. From seven eighths of them on, and when
     /// one place is left, the oldest gives way to each new one.
@@ -84,12 +87,7 @@ impl ConnectionLimits {
         }
     }
 
-    /// Connections from others from which on each new one closes another.
-    fn crowd(&self) -> usize {
-        crowd(self.inbound)
-    }
-
-    /// As [`crowd`](Self::crowd), of those that are being made.
+    /// Connections from others that are being made, from which on each new one ends another.
     pub(super) fn crowd_of_handshakes(&self) -> usize {
         crowd(self.pending_inbound)
     }
@@ -143,8 +141,8 @@ pub(super) struct Limiter {
     pending_outbound: HashSet<ConnectionId>,
     /// Oldest first.
     inbound: Vec<(ConnectionId, PeerId)>,
-    outbound: HashMap<ConnectionId, PeerId>,
-    /// Connections of `inbound` that are being closed.
+    outbound: Vec<(ConnectionId, PeerId)>,
+    /// Connections that are being closed.
     closing: HashSet<ConnectionId>,
 }
 
@@ -155,7 +153,7 @@ impl Limiter {
             pending_inbound: HashSet::new(),
             pending_outbound: HashSet::new(),
             inbound: Vec::new(),
-            outbound: HashMap::new(),
+            outbound: Vec::new(),
             closing: HashSet::new(),
         }
     }
@@ -165,25 +163,33 @@ impl Limiter {
         self.inbound.len()
     }
 
-    /// The connection to close so that others find room, if there are too many: the oldest of a
-    /// peer that is not known, or else the oldest. It counts as being closed from now on.
+    /// The connection to close so that the next one finds room, if there are too many of those
+    /// from others, or to others: the oldest of a peer that is not known, or else the oldest. The
+    /// newest stays. It counts as being closed from now on.
     pub(super) fn crowded_out(
         &mut self,
+        from_others: bool,
         mut is_known: impl FnMut(&PeerId) -> bool,
     ) -> Option<ConnectionId> {
-        let open = || self.inbound.iter().filter(|(id, _)| !self.closing.contains(id));
-        if open().count() <= self.limits.crowd() {
+        let (all, limit) = match from_others {
+            true => (&self.inbound, self.limits.inbound),
+            false => (&self.outbound, self.limits.outbound),
+        };
+        let mut open: Vec<_> = all.iter().filter(|(id, _)| !self.closing.contains(id)).collect();
+        if open.len() <= crowd(limit) {
             return None;
         }
-        let (id, _) = open().find(|(_, peer)| !is_known(peer)).or_else(|| open().next())?;
+        open.pop();
+        // Of several, the first one.
+        let (id, _) = open.into_iter().min_by_key(|(_, peer)| is_known(peer))?;
         let id = *id;
         self.closing.insert(id);
         Some(id)
     }
 
     fn check_peer(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
-        let inbound = self.inbound.iter().map(|(_, of)| of);
-        let count = inbound.chain(self.outbound.values()).filter(|of| **of == peer).count();
+        let all = self.inbound.iter().chain(&self.outbound);
+        let count = all.filter(|(_, of)| *of == peer).count();
         check(count, self.limits.per_peer, "connections with one peer")
     }
 }
@@ -255,12 +261,12 @@ impl NetworkBehaviour for Limiter {
                 if endpoint.is_listener() {
                     self.inbound.push((connection_id, peer_id));
                 } else {
-                    self.outbound.insert(connection_id, peer_id);
+                    self.outbound.push((connection_id, peer_id));
                 }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
                 self.inbound.retain(|(id, _)| *id != connection_id);
-                self.outbound.remove(&connection_id);
+                self.outbound.retain(|(id, _)| *id != connection_id);
                 self.closing.remove(&connection_id);
             }
             FromSwarm::DialFailure(DialFailure { connection_id, .. }) => {
@@ -307,25 +313,34 @@ mod tests {
     fn a_full_node_keeps_a_place_for_the_next_connection() {
         for (limit, crowd) in [(0, 1), (1, 1), (2, 1), (7, 6), (8, 7), (16, 14), (372, 326)] {
             let limits = ConnectionLimits::for_files(256).with_inbound(limit);
-            assert_eq!(limits.crowd(), crowd);
+            assert_eq!(super::crowd(limits.inbound), crowd);
             assert_eq!(limits.with_pending_inbound(limit).crowd_of_handshakes(), crowd);
         }
     }
 
     #[test]
-    fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest() {
-        let limits = ConnectionLimits::for_files(256).with_inbound(4);
-        let mut limiter = Limiter::new(limits);
-        let peers: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
-        let id = |at: usize| ConnectionId::new_unchecked(at);
-        for (at, peer) in peers.iter().enumerate() {
-            limiter.inbound.push((id(at), *peer));
+    fn the_oldest_stranger_is_crowded_out_first_and_then_the_oldest_and_never_the_newest() {
+        for from_others in [true, false] {
+            let limits = ConnectionLimits::for_files(256).with_inbound(4).with_outbound(4);
+            let mut limiter = Limiter::new(limits);
+            let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
+            let id = |at: usize| ConnectionId::new_unchecked(at);
+            let open = |limiter: &mut Limiter, at: usize| {
+                let all = if from_others { &mut limiter.inbound } else { &mut limiter.outbound };
+                all.push((id(at), peers[at]));
+            };
+            (0..3).for_each(|at| open(&mut limiter, at));
+            assert_eq!(limiter.crowded_out(from_others, |_| false), None, "there is room");
+            open(&mut limiter, 3);
+            assert_eq!(limiter.crowded_out(!from_others, |_| false), None, "of the other kind");
+            let is_first = |peer: &PeerId| *peer == peers[0];
+            assert_eq!(limiter.crowded_out(from_others, is_first), Some(id(1)));
+            assert_eq!(limiter.crowded_out(from_others, |_| false), None, "one is being closed");
+            open(&mut limiter, 4);
+            assert_eq!(limiter.crowded_out(from_others, |_| true), Some(id(0)));
+            open(&mut limiter, 5);
+            let is_older = |peer: &PeerId| *peer != peers[5];
+            assert_eq!(limiter.crowded_out(from_others, is_older), Some(id(2)));
         }
-        assert_eq!(limiter.crowded_out(|_| false), None, "there is room");
-        limiter.inbound.push((id(3), PeerId::random()));
-        assert_eq!(limiter.crowded_out(|peer| *peer == peers[0]), Some(id(1)));
-        assert_eq!(limiter.crowded_out(|_| false), None, "one is being closed");
-        limiter.inbound.push((id(4), PeerId::random()));
-        assert_eq!(limiter.crowded_out(|_| true), Some(id(0)));
     }
 }

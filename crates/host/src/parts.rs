@@ -32,6 +32,7 @@ pub(super) enum HostEvent {
     Records(Event),
     Identify(identify::Event),
     Autonat(autonat::Event),
+    Relay(relay::Event),
     /// Nothing is done about it.
     Ignored,
 }
@@ -63,7 +64,7 @@ impl From<ping::Event> for HostEvent {
 impl From<relay::Event> for HostEvent {
     fn from(event: relay::Event) -> Self {
         tracing::debug!(?event, "as a relay");
-        Self::Ignored
+        Self::Relay(event)
     }
 }
 

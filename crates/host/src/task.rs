@@ -6,8 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    future::poll_fn,
-    task::Poll,
     time::Duration,
 };
 
@@ -17,12 +15,13 @@ use libp2p::{
     core::transport::ListenerId,
     identify, kad,
     multiaddr::Protocol,
+    relay,
     swarm::{
         ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     HostError, HostStatus, Reachability,
@@ -52,6 +51,15 @@ struct UsedRelay {
     attempts: Backoff,
 }
 
+impl UsedRelay {
+    fn peer(&self) -> Option<PeerId> {
+        self.address.iter().find_map(|part| match part {
+            Protocol::P2p(peer) => Some(peer),
+            _ => None,
+        })
+    }
+}
+
 /// Task of a node: the swarm and its connections.
 pub(super) struct HostTask {
     pub(super) swarm: Swarm<HostBehaviour>,
@@ -67,6 +75,8 @@ pub(super) struct HostTask {
     has_met_server: bool,
     /// Connected peers that do not serve the DHT, until a server is met.
     others: HashSet<PeerId>,
+    /// Connected peers that this node serves as a relay, and how many times.
+    served: HashMap<PeerId, usize>,
 }
 
 impl HostTask {
@@ -80,6 +90,7 @@ impl HostTask {
             follows_reachability,
             has_met_server: false,
             others: HashSet::new(),
+            served: HashMap::new(),
         }
     }
 
@@ -108,7 +119,7 @@ impl HostTask {
 
     /// Adds a peer to join through.
     pub(super) fn join_through(&mut self, peer: PeerId, address: Multiaddr) {
-        self.records().kad_mut().add_address(&peer, address.clone());
+        self.records().add_address(&peer, address.clone());
         let new = || (Vec::new(), Backoff::new(Instant::now()));
         self.entries.entry(peer).or_insert_with(new).0.push(address);
     }
@@ -189,19 +200,14 @@ impl HostTask {
                 }
             }
         }
-        // What takes longer ends with the node.
-        let _ = timeout(AFTER_CLIENTS, self.finish()).await;
-    }
-
-    /// Waits until nothing is under way that clients have begun.
-    async fn finish(&mut self) {
-        poll_fn(|cx| {
-            while let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
-                self.on_event(event);
-            }
-            if self.records().operations() == 0 { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        // What clients have begun is finished. What takes longer ends with the node.
+        let now = Instant::now();
+        let ends_at = now.checked_add(AFTER_CLIENTS).unwrap_or(now);
+        while self.records().operations() > 0
+            && let Some(event) = before(ends_at, self.swarm.select_next_some()).await
+        {
+            self.on_event(event);
+        }
     }
 
     fn attempts(&self) -> impl Iterator<Item = &Backoff> {
@@ -253,22 +259,22 @@ impl HostTask {
                 new,
                 ..
             })) => self.on_reachability(new),
+            SwarmEvent::Behaviour(HostEvent::Relay(event)) => self.on_relay_event(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let with_peer = self.connections.entry(peer_id).or_default();
                 with_peer.push(connection_id);
                 tracing::debug!(peer = %peer_id, connections = with_peer.len(), "connected");
                 if let Some((_, attempts)) = self.entries.get_mut(&peer_id) {
-                    attempts.succeeded();
+                    attempts.succeeded(Instant::now());
                 }
-                if endpoint.is_listener() {
-                    self.make_room();
-                }
+                self.make_room(endpoint.is_listener());
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 tracing::debug!(peer = %peer_id, connections = num_established, "disconnected");
                 if num_established == 0 {
                     self.connections.remove(&peer_id);
                     self.others.remove(&peer_id);
+                    self.served.remove(&peer_id);
                 } else if let Some(with_peer) = self.connections.get_mut(&peer_id) {
                     with_peer.retain(|connection| *connection != connection_id);
                 }
@@ -281,7 +287,7 @@ impl HostTask {
                 tracing::info!(%address, "listens");
                 let mut relays = self.relays.iter_mut();
                 if let Some(relay) = relays.find(|relay| relay.listener == Some(listener_id)) {
-                    relay.attempts.succeeded();
+                    relay.attempts.succeeded(Instant::now());
                 }
                 self.on_new_address(address);
             }
@@ -304,15 +310,42 @@ impl HostTask {
         }
     }
 
-    /// Closes a connection if there are too many from others.
-    fn make_room(&mut self) {
-        let HostBehaviour { limits, records, .. } = self.swarm.behaviour_mut();
+    /// Notes whom this node serves as a relay.
+    fn on_relay_event(&mut self, event: &relay::Event) {
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed: false }
+            | relay::Event::CircuitReqAccepted { src_peer_id: peer, .. } => {
+                let services = self.served.entry(*peer).or_default();
+                *services = services.saturating_add(1);
+            }
+            relay::Event::ReservationClosed { src_peer_id: peer }
+            | relay::Event::ReservationTimedOut { src_peer_id: peer }
+            | relay::Event::CircuitClosed { src_peer_id: peer, .. } => {
+                if let Some(services) = self.served.get_mut(peer) {
+                    *services = services.saturating_sub(1);
+                    if *services == 0 {
+                        self.served.remove(peer);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes a connection if there are too many from others, or to others.
+    fn make_room(&mut self, from_others: bool) {
+        let Self { swarm, served, entries, relays, .. } = self;
+        let HostBehaviour { limits, records, .. } = swarm.behaviour_mut();
         let kad = records.kad_mut();
         let is_known = |peer: &PeerId| {
+            let is_relay = || relays.iter().any(|relay| relay.peer() == Some(*peer));
             let bucket = kad.kbucket(*peer);
             bucket.is_some_and(|it| it.iter().any(|entry| entry.node.key.preimage() == peer))
+                || served.contains_key(peer)
+                || entries.contains_key(peer)
+                || is_relay()
         };
-        if let Some(connection) = limits.crowded_out(is_known) {
+        if let Some(connection) = limits.crowded_out(from_others, is_known) {
             tracing::debug!(%connection, "closed, for there are too many");
             self.swarm.close_connection(connection);
         }
@@ -333,7 +366,8 @@ impl HostTask {
     }
 
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
-        let kad = self.swarm.behaviour_mut().records.kad_mut();
+        let records = &mut self.swarm.behaviour_mut().records;
+        let kad = records.kad();
         // Only peers that speak the protocol are of use to Kademlia.
         let is_of_use = info.protocols.iter().any(|it| kad.protocol_names().contains(it));
         let addresses = info.listen_addrs.len();
@@ -341,7 +375,7 @@ impl HostTask {
         if is_of_use {
             // The behaviour keeps a few of the claimed addresses.
             for address in info.listen_addrs {
-                kad.add_address(&peer, address);
+                records.add_address(&peer, address);
             }
             self.has_met_server = true;
             self.others.clear();
@@ -382,6 +416,15 @@ impl HostTask {
     }
 }
 
+/// The result of `work` if it comes before a time. A [`timeout_at`] alone never ends a loop whose
+/// work is always ready.
+async fn before<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
+    if Instant::now() >= at {
+        return None;
+    }
+    timeout_at(at, work).await.ok()
+}
+
 /// Schedules another attempt unless one is scheduled.
 fn retry(attempts: &mut Backoff) -> Option<Duration> {
     attempts.due_at().is_none().then(|| attempts.failed(Instant::now(), jitter()))
@@ -400,6 +443,16 @@ fn can_be_dialled(address: &Multiaddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn events_that_come_without_a_pause_do_not_outlast_the_time() {
+        let at = |millis| Instant::now() + Duration::from_millis(millis);
+        assert_eq!(before(at(60_000), std::future::ready(1)).await, Some(1));
+        assert_eq!(before(at(10), std::future::pending::<()>()).await, None);
+        let ends_at = at(10);
+        while before(ends_at, std::future::ready(())).await.is_some() {}
+        assert!(Instant::now() >= ends_at);
+    }
 
     /// Case 22.
     #[test]

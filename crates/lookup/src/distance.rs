@@ -16,6 +16,11 @@ pub struct Place([u64; 4]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance([u64; 4]);
 
+impl Distance {
+    /// The least distance, that of a place to itself.
+    pub(crate) const MIN: Self = Self([0; 4]);
+}
+
 impl Place {
     /// Place of a record's key.
     pub fn of_key(key: &[u8]) -> Self {

@@ -3,11 +3,15 @@
 //! **Invariants.** Terminates whatever peers answer: no peer is asked twice, and at most
 //! [`max_requests`](LookupConfig::max_requests) are asked. The number of known peers is bounded; a
 //! peer that names too many displaces only those that it named itself. A single liar cannot end a
-//! lookup: a peer that has not answered counts only if two others name it.
+//! lookup: a peer that has not answered counts only if two others name it. Of the closest peers at
+//! most [`per_subnet`](LookupConfig::per_subnet) are of one subnet, unless no others are found.
 //!
 //! **Spec.** `docs/design.md`, section "Lookups".
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p_identity::PeerId;
 use smart_record_core::settings;
@@ -32,11 +36,12 @@ pub struct LookupConfig {
     parallelism: usize,
     max_requests: usize,
     max_known: usize,
+    per_subnet: usize,
 }
 
 impl Default for LookupConfig {
     fn default() -> Self {
-        Self { closest: 20, parallelism: 6, max_requests: 128, max_known: 256 }
+        Self { closest: 20, parallelism: 6, max_requests: 128, max_known: 256, per_subnet: 2 }
     }
 }
 
@@ -51,7 +56,18 @@ settings! { LookupConfig:
     max_requests, with_max_requests: usize;
     /// Maximum number of known peers. Defaults to 256: as many as a dozen answers name.
     max_known, with_max_known: usize;
+    /// Number of peers of one subnet among the closest. Further ones are *surplus*: they are asked,
+    /// and count, only where there are not enough others, and are heard only about their own
+    /// subnet. Defaults to 2: addresses cost money, ids do not.
+    per_subnet, with_per_subnet: usize;
 }
+
+/// A subnet that a peer's address is in: any number that is the same for all of its addresses. A
+/// peer without one is never surplus.
+pub type Subnet = u64;
+
+/// A peer that was heard of, and its subnet if that is known.
+pub type Named = (PeerId, Option<Subnet>);
 
 /// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +100,9 @@ struct Candidate {
     names: u8,
     /// A peer that named it, if possible no bad guide; `None`: it came from the own routing table.
     guide: Option<PeerId>,
+    /// That of its connection once it has answered. Before that it is the one that all who have
+    /// named the peer agree about.
+    subnet: Option<Subnet>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +139,7 @@ impl Lookup {
         wanted: LookupKind,
         local: PeerId,
         config: LookupConfig,
-        start: impl IntoIterator<Item = PeerId>,
+        start: impl IntoIterator<Item = Named>,
     ) -> Self {
         let mut lookup = Self {
             target,
@@ -131,8 +150,8 @@ impl Lookup {
             guides: BTreeMap::new(),
             asked: 0,
         };
-        for peer in start.into_iter().take(lookup.config.max_known) {
-            lookup.hear(peer, None);
+        for (peer, subnet) in start.into_iter().take(lookup.config.max_known) {
+            lookup.hear(peer, subnet, None);
         }
         lookup
     }
@@ -151,8 +170,9 @@ impl Lookup {
     /// peers.
     ///
     /// Candidates are asked in the order of distance. Peers that were recently silent and peers
-    /// named only by a bad guide are asked last and not waited for. Silent peers that another
-    /// lookup is asking are skipped.
+    /// named only by a bad guide are asked last and not waited for; before them, and after all
+    /// others, the surplus peers of subnets. Silent peers that another lookup is asking are
+    /// skipped.
     pub fn next(
         &mut self,
         requests: &mut Requests,
@@ -165,13 +185,20 @@ impl Lookup {
         self.pass_over_silent(requests, now);
         let waited = self.count(State::Waited);
         let under_way = waited.saturating_add(self.count(State::Late));
-        let (mut hopeful, mut doubtful) = (None, None);
-        for (distance, candidate) in self.within_reach(size) {
+        let (mut hopeful, mut surplus, mut doubtful) = (None, None, None);
+        let all_surplus = self.surplus();
+        for (distance, candidate) in self.within_reach(size, &all_surplus) {
+            let is_surplus = all_surplus.contains(distance);
             if candidate.state != State::Heard {
                 continue;
             }
-            let is_doubtful = self.is_doubtful(candidate, requests, now);
-            let place = if is_doubtful { &mut doubtful } else { &mut hopeful };
+            let place = if self.is_doubtful(candidate, requests, now) {
+                &mut doubtful
+            } else if is_surplus {
+                &mut surplus
+            } else {
+                &mut hopeful
+            };
             if place.is_none() && requests.has_room(&candidate.peer) {
                 *place = Some(*distance);
             }
@@ -179,6 +206,7 @@ impl Lookup {
                 break;
             }
         }
+        let hopeful = hopeful.or(surplus);
         let (distance, state) = match (hopeful, doubtful) {
             (Some(distance), _) if waited < self.config.parallelism => (distance, State::Waited),
             (None, Some(distance)) if under_way < self.config.parallelism => {
@@ -194,18 +222,29 @@ impl Lookup {
         Some((id, peer))
     }
 
-    /// Records an answer and the first [`closest`](LookupConfig::closest) peers that it names.
-    pub fn on_answer(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = PeerId>) {
+    /// Records the answer of a peer of this subnet, and the first
+    /// [`closest`](LookupConfig::closest) peers that it names.
+    pub fn on_answer(
+        &mut self,
+        peer: &PeerId,
+        subnet: Option<Subnet>,
+        closer: impl IntoIterator<Item = Named>,
+    ) {
         let Some(guide) = self.settle(peer, State::Answered) else {
             return;
         };
+        let distance = self.target.distance_of(peer);
+        if let Some(candidate) = self.known.get_mut(&distance) {
+            candidate.subnet = subnet;
+        }
+        let is_surplus = self.surplus().contains(&distance);
         if let Some(guide) = guide {
             let guided = self.guides.entry(guide).or_default();
             guided.answered = guided.answered.saturating_add(1);
         }
-        for named in closer.into_iter().take(self.config.closest) {
-            if named != *peer {
-                self.hear(named, Some(*peer));
+        for (named, of_named) in closer.into_iter().take(self.config.closest) {
+            if named != *peer && (!is_surplus || of_named == subnet) {
+                self.hear(named, of_named, Some(*peer));
             }
         }
     }
@@ -244,7 +283,7 @@ impl Lookup {
         };
         self.is_close_enough(size)
             || self.is_spent() && self.count(State::Waited) == 0
-            || !self.within_reach(size).any(|(_, candidate)| is_pending(candidate))
+            || !self.within_reach(size, &self.surplus()).any(|(_, candidate)| is_pending(candidate))
     }
 
     /// Whether the closest peers are known, `enough` of them have answered, and no peer is waited
@@ -267,7 +306,7 @@ impl Lookup {
     pub fn is_over(&self, size: &NetworkSize) -> bool {
         let is_open = |candidate: &Candidate| candidate.state == State::Heard;
         let asks_nobody = self.has_finished_asking(size)
-            || !self.within_reach(size).any(|(_, candidate)| is_open(candidate));
+            || !self.within_reach(size, &self.surplus()).any(|(_, candidate)| is_open(candidate));
         asks_nobody && self.under_way().next().is_none()
     }
 
@@ -286,10 +325,10 @@ impl Lookup {
         let is_one = |candidate: &Candidate| {
             candidate.state == State::Answered || takes_named && candidate.is_confirmed()
         };
-        let found: Vec<_> = self.known.iter().filter(|(_, it)| is_one(it)).collect();
-        let implausible = size.implausible(found.iter().map(|(distance, _)| **distance));
+        let found = || self.known.iter().filter(|(_, it)| is_one(it));
+        let implausible = size.implausible(found().map(|(distance, _)| *distance));
         let count = implausible.saturating_add(self.config.closest);
-        found.into_iter().take(count).map(|(_, candidate)| candidate.peer).collect()
+        self.shared_out(found(), count).map(|(_, candidate)| candidate.peer).collect()
     }
 
     /// Peers that a write goes to, sorted by distance: the [closest](Self::closest), and late peers
@@ -298,9 +337,12 @@ impl Lookup {
         let closest = self.closest(size);
         let last = closest.get(self.config.closest.saturating_sub(1));
         let last = last.map(|peer| self.target.distance_of(peer));
+        let surplus = self.surplus();
         let is_one = |distance: &Distance, candidate: &Candidate| match candidate.state {
             State::Waited | State::Late => {
-                !self.is_of_bad_guide(candidate) && last.is_none_or(|last| *distance < last)
+                !self.is_of_bad_guide(candidate)
+                    && !surplus.contains(distance)
+                    && last.is_none_or(|last| *distance < last)
             }
             State::Heard | State::Answered | State::Failed | State::Excluded => {
                 closest.contains(&candidate.peer)
@@ -361,13 +403,17 @@ impl Lookup {
         }
     }
 
-    fn hear(&mut self, peer: PeerId, guide: Option<PeerId>) {
+    fn hear(&mut self, peer: PeerId, subnet: Option<Subnet>, guide: Option<PeerId>) {
         if peer == self.local {
             return;
         }
         let distance = self.target.distance_of(&peer);
         if let Some(known) = self.known.get_mut(&distance) {
             known.names = known.names.saturating_add(1);
+            if known.state == State::Heard && known.subnet != subnet {
+                // Whoever claims that it is elsewhere does not make it surplus.
+                known.subnet = None;
+            }
             let is_bad = |guide: &PeerId| self.guides.get(guide).is_some_and(Guided::is_bad);
             if known.guide.as_ref().is_some_and(is_bad) {
                 known.guide = guide;
@@ -375,7 +421,8 @@ impl Lookup {
             return;
         }
         let names = if guide.is_none() { NAMES } else { 1 };
-        self.known.insert(distance, Candidate { peer, state: State::Heard, names, guide });
+        let candidate = Candidate { peer, state: State::Heard, names, guide, subnet };
+        self.known.insert(distance, candidate);
         if self.known.len() > self.config.max_known {
             self.forget_one();
         }
@@ -424,12 +471,13 @@ impl Lookup {
     /// The closest peers that were asked and could have answered, except silent ones named only by
     /// a bad guide, which may not exist.
     fn closest_asked(&self) -> impl Iterator<Item = &Candidate> {
-        let is_one = |candidate: &&Candidate| match candidate.state {
+        let is_one = |candidate: &Candidate| match candidate.state {
             State::Heard | State::Excluded => false,
             State::Answered => true,
             State::Waited | State::Late | State::Failed => !self.is_of_bad_guide(candidate),
         };
-        self.known.values().filter(is_one).take(self.config.closest)
+        let asked = self.known.iter().filter(move |(_, candidate)| is_one(candidate));
+        self.shared_out(asked, self.config.closest).map(|(_, candidate)| candidate)
     }
 
     /// The states of the closest peers if it is known which these are: each has answered, failed,
@@ -437,7 +485,7 @@ impl Lookup {
     fn known_closest(&self, size: &NetworkSize) -> Option<KnownClosest> {
         let confirmed = self.known.iter().filter(|(_, it)| it.is_confirmed());
         let implausible = size.implausible(confirmed.map(|(distance, _)| *distance));
-        let is_one = |candidate: &&Candidate| match candidate.state {
+        let is_one = |candidate: &Candidate| match candidate.state {
             State::Excluded => false,
             State::Answered => true,
             State::Heard | State::Waited | State::Late | State::Failed => {
@@ -446,7 +494,8 @@ impl Lookup {
         };
         let mut closest = KnownClosest { answered: 0, waited: 0 };
         let count = implausible.saturating_add(self.config.closest);
-        for candidate in self.known.values().filter(is_one).take(count) {
+        let known = self.known.iter().filter(|(_, candidate)| is_one(candidate));
+        for (_, candidate) in self.shared_out(known, count) {
             match candidate.state {
                 State::Answered => closest.answered = closest.answered.saturating_add(1),
                 State::Heard | State::Waited if !candidate.is_confirmed() => return None,
@@ -467,14 +516,81 @@ impl Lookup {
         self.answered().skip(implausible)
     }
 
+    /// Peers beyond the share of their subnet. Those that have answered come first, then those that
+    /// were asked, then the closest.
+    fn surplus(&self) -> BTreeSet<Distance> {
+        let rank = |state: State| match state {
+            State::Answered => 0,
+            State::Waited | State::Late => 1,
+            State::Heard => 2,
+            // They take no place.
+            State::Failed | State::Excluded => 3,
+        };
+        let mut surplus = BTreeSet::new();
+        if self.known.values().all(|candidate| candidate.subnet.is_none()) {
+            return surplus;
+        }
+        let mut is_within_share = self.share();
+        for wanted in 0..3 {
+            let of_rank = self.known.iter().filter(|(_, it)| rank(it.state) == wanted);
+            let beyond = of_rank.filter(|(_, candidate)| !is_within_share(candidate));
+            surplus.extend(beyond.map(|(distance, _)| *distance));
+        }
+        surplus
+    }
+
+    /// Returns for one candidate after the other whether it is within the share of its subnet.
+    fn share(&self) -> impl FnMut(&Candidate) -> bool {
+        let (mut places, max) = (BTreeMap::<Subnet, usize>::new(), self.config.per_subnet);
+        move |candidate| {
+            let Some(subnet) = candidate.subnet else {
+                return true;
+            };
+            let taken = places.entry(subnet).or_default();
+            *taken = taken.saturating_add(1);
+            *taken <= max
+        }
+    }
+
+    /// The first `count` of these peers without those beyond the share of their subnet, which fill
+    /// the places that are left. Sorted by distance, as `peers` are.
+    fn shared_out<'a>(
+        &self,
+        peers: impl Iterator<Item = (&'a Distance, &'a Candidate)>,
+        count: usize,
+    ) -> impl Iterator<Item = (&'a Distance, &'a Candidate)> {
+        let mut is_within_share = self.share();
+        let (mut chosen, surplus): (Vec<_>, Vec<_>) =
+            peers.partition(|(_, candidate)| is_within_share(candidate));
+        chosen.truncate(count);
+        let left = count.saturating_sub(chosen.len());
+        chosen.extend(surplus.into_iter().take(left));
+        chosen.sort_unstable_by_key(|(distance, _)| **distance);
+        chosen.into_iter()
+    }
+
     /// Peers that may be among the closest: no farther than the `closest`-th that has answered.
-    /// Implausibly close peers do not count as answered here.
-    fn within_reach(&self, size: &NetworkSize) -> impl Iterator<Item = (&Distance, &Candidate)> {
-        let last = self.plausible(size).nth(self.config.closest.saturating_sub(1));
-        let last = last.map(|(distance, _)| *distance);
-        self.known
-            .iter()
-            .take_while(move |(distance, _)| last.is_none_or(|last| **distance <= last))
+    /// Implausibly close peers do not count as answered here. Surplus ones count where others leave
+    /// a place.
+    fn within_reach(
+        &self,
+        size: &NetworkSize,
+        surplus: &BTreeSet<Distance>,
+    ) -> impl Iterator<Item = (&Distance, &Candidate)> {
+        let answered = || self.plausible(size).map(|(distance, _)| *distance);
+        let regular = || answered().filter(|distance| !surplus.contains(distance));
+        let last = regular().nth(self.config.closest.saturating_sub(1));
+        // Where the others leave no place, no surplus peer is within reach.
+        let places = self.config.closest.saturating_sub(regular().count());
+        let mut filling = answered().filter(|distance| surplus.contains(distance));
+        let last_surplus = match places {
+            0 => Some(Distance::MIN),
+            places => filling.nth(places.saturating_sub(1)),
+        };
+        self.known.iter().filter(move |(distance, _)| {
+            let last = if surplus.contains(distance) { last_surplus } else { last };
+            last.is_none_or(|last| **distance <= last)
+        })
     }
 
     fn is_doubtful(&self, candidate: &Candidate, requests: &Requests, now: Duration) -> bool {
@@ -502,7 +618,9 @@ impl Lookup {
         let k = self.config.closest;
         let confirmed = || self.known.iter().filter(|(_, it)| it.is_confirmed());
         let implausible = size.implausible(confirmed().map(|(distance, _)| *distance));
-        let last = confirmed().nth(implausible.saturating_add(k).saturating_sub(1));
+        let mut is_within_share = self.share();
+        let mut without_surplus = confirmed().filter(|(_, candidate)| is_within_share(candidate));
+        let last = without_surplus.nth(implausible.saturating_add(k).saturating_sub(1));
         last.is_some_and(|(distance, _)| size.is_close(k, distance))
     }
 }

@@ -3,7 +3,8 @@
 //! **Invariants.** Pure. Only addresses known to be harmless pass: TCP or QUIC to a global IP
 //! address, with the peer id, not relayed. An IPv6 address that embeds an IPv4 address is judged as
 //! that address or refused. A NAT64 prefix that a network has chosen for itself cannot be
-//! recognised and counts as global, so its gateway must refuse private IPv4 addresses.
+//! recognised and counts as global, so its gateway must refuse private IPv4 addresses. The
+//! addresses at which clouds serve their own machines never pass.
 //!
 //! **Spec.** The IANA special-purpose address registries:
 //! [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry),
@@ -48,7 +49,8 @@ impl Default for DialPolicy {
 
 settings! { DialPolicy:
     /// Whether addresses that are not global may be dialled: loopback, private, link-local and the
-    /// like. Multicast, broadcast and unspecified addresses never are. Defaults to false. Use true
+    /// like. Multicast, broadcast and unspecified addresses never are, nor those at which clouds
+    /// serve their own machines. Defaults to false. Use true
     /// for your own networks and for tests only: it lets strangers explore the network of the
     /// service.
     private_addresses, with_private_addresses: bool;
@@ -58,8 +60,8 @@ settings! { DialPolicy:
     /// Longest duration of a dial, after which the address counts as not dialable. Defaults to 5
     /// seconds, as in Go smart records.
     timeout, with_timeout: Duration;
-    /// Average time between two dials of the same host: an IPv4 address, or the first 64 bits of an
-    /// IPv6 address. Defaults to a minute, a guess.
+    /// Average time between two dials of the same host: an IPv4 address, or the first 48 bits of an
+    /// IPv6 address, as many as a site gets. Defaults to a minute, a guess.
     host_interval, with_host_interval: Duration;
     /// Most dials of the same host at once after a pause. Defaults to 4.
     host_burst, with_host_burst: u32;
@@ -88,6 +90,9 @@ pub enum AddressRefusal {
     /// The IP address is not global.
     #[error("the address is not global")]
     NotGlobal,
+    /// At the IP address a cloud serves its own machines, with their credentials for instance.
+    #[error("the address is one of a cloud for its own machines")]
+    Cloud,
     /// The IP address is one of the service's own swarm, from where the machine may permit
     /// connections that it refuses to others. Not with
     /// [`private_addresses`](DialPolicy::private_addresses).
@@ -118,7 +123,7 @@ pub(super) enum Host {
     },
 }
 
-/// Identity of a host for rate limits: an IPv4 address, or the first half of an IPv6 address.
+/// Identity of a host for rate limits: an IPv4 address, or the first 48 bits of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum HostId {
     V4(Ipv4Addr),
@@ -130,9 +135,8 @@ impl HostId {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                let [a, b, c, d] = [a, b, c, d].map(u64::from);
-                Self::V6(a << 48 | b << 32 | c << 16 | d)
+                let [a, b, c, ..] = ip.segments().map(u64::from);
+                Self::V6(a << 32 | b << 16 | c)
             }
         }
     }
@@ -191,6 +195,9 @@ impl DialPolicy {
     /// Checks that an IP address may be dialled.
     pub(super) fn check_ip(&self, ip: IpAddr) -> Result<(), AddressRefusal> {
         let ip = ip.to_canonical();
+        if is_of_cloud(ip) {
+            return Err(AddressRefusal::Cloud);
+        }
         let is_good = match (ip, self.private_addresses) {
             (IpAddr::V4(ip), false) => is_global_v4(ip),
             (IpAddr::V6(ip), false) => is_global_v6(ip),
@@ -200,6 +207,30 @@ impl DialPolicy {
             (IpAddr::V6(ip), true) => !ip.is_multicast() && !ip.is_unspecified(),
         };
         if is_good { Ok(()) } else { Err(AddressRefusal::NotGlobal) }
+    }
+}
+
+/// Whether clouds serve their own machines at an address: metadata, credentials, names, time.
+fn is_of_cloud(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(
+            ip.octets(),
+            // Azure: the agent of the machine, names; a global address.
+            [168, 63, 129, 16]
+                // Amazon and most others; Amazon's containers; Tencent.
+                | [169, 254, 169, _]
+                | [169, 254, 170, 2 | 23]
+                | [169, 254, 0, 23]
+                // Alibaba.
+                | [100, 100, 100, 200]
+                // Oracle.
+                | [192, 0, 0, 192]
+        ),
+        IpAddr::V6(ip) => matches!(
+            ip.segments(),
+            // Amazon, Google.
+            [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..]
+        ),
     }
 }
 
@@ -234,6 +265,8 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
     const PEER: &str = "12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA";
@@ -268,7 +301,7 @@ mod tests {
             "100.127.255.255",
             "127.0.0.1",
             "127.255.0.1",
-            "169.254.169.254",
+            "169.254.1.1",
             "172.16.0.1",
             "172.31.255.255",
             "192.0.0.1",
@@ -333,6 +366,26 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_of_clouds_are_never_dialled() {
+        for private in [false, true] {
+            let policy = DialPolicy::default().with_private_addresses(private);
+            for ip in [
+                "168.63.129.16",
+                "169.254.169.254",
+                "169.254.170.2",
+                "100.100.100.200",
+                "192.0.0.192",
+                "::ffff:169.254.169.254",
+                "fd00:ec2::254",
+                "fd20:ce::254",
+            ] {
+                let ip = IpAddr::from_str(ip).unwrap();
+                assert_eq!(policy.check_ip(ip), Err(AddressRefusal::Cloud), "{ip}");
+            }
+        }
+    }
+
+    #[test]
     fn other_transports_relays_names_and_low_ports_are_refused() {
         let policy = DialPolicy::default();
         for address in [
@@ -379,6 +432,7 @@ mod tests {
         let of = |ip: &str| HostId::of(ip.parse().unwrap());
         assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
         assert_eq!(of("2606:4700::1"), of("2606:4700::ffff:2"));
-        assert_ne!(of("2606:4700::1"), of("2606:4700:0:1::1"));
+        assert_eq!(of("2606:4700::1"), of("2606:4700:0:1::1"));
+        assert_ne!(of("2606:4700::1"), of("2606:4700:1::1"));
     }
 }

@@ -119,17 +119,22 @@ impl RequestTable {
             let found = state.found.as_ref();
             return Ok(found.filter(|it| it.expires_at > now && !is_published(it)).cloned());
         }
+        let is_new = !self.requests.contains_key(request);
+        let recheck_at =
+            published.map(|found| found.expires_at.saturating_sub(self.config.last_quarter()));
+        let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
+        let has_to_wait = is_new && still_holds.is_none();
+        // What is only counted comes first: the rest encodes what the record asks for.
+        if has_to_wait && self.are_over(&askers.writers) {
+            return Err(RequestRefusal::TooManyWaitingOfWriter);
+        }
         while !self.has_room_in(key, request) {
             if !self.make_room_in(key, now) {
                 return Err(RequestRefusal::TooManyOfRecord);
             }
         }
-        let is_new = !self.requests.contains_key(request);
-        let recheck_at =
-            published.map(|found| found.expires_at.saturating_sub(self.config.last_quarter()));
-        let still_holds = published.filter(|_| recheck_at.is_some_and(|at| at > now));
-        if is_new && still_holds.is_none() {
-            self.check_waiting(request, &askers.writers)?;
+        if has_to_wait && !self.make_room_to_wait(request) {
+            return Err(RequestRefusal::QueueFull);
         }
         let count = self.records.values().map(BTreeSet::len).fold(0, usize::saturating_add);
         let max = self.config.max_requests();
@@ -158,27 +163,24 @@ impl RequestTable {
         Ok(state.found.as_ref().filter(is_newer).cloned())
     }
 
-    /// Checks that one more request may wait for its first check.
-    fn check_waiting(
-        &mut self,
-        request: &Predicate,
-        writers: &BTreeSet<PeerId>,
-    ) -> Result<(), RequestRefusal> {
-        let waiting = || self.requests.values().filter(|state| !state.was_checked);
-        let is_over = |writer: &PeerId| {
+    fn waiting(&self) -> impl Iterator<Item = &RequestState> {
+        self.requests.values().filter(|state| !state.was_checked)
+    }
+
+    /// Whether no more requests of any of these writers may wait for their first check.
+    fn are_over(&self, writers: &BTreeSet<PeerId>) -> bool {
+        writers.iter().all(|writer| {
             let is_of_writer = |state: &&RequestState| {
                 state.records.values().any(|askers| askers.writers.contains(writer))
             };
-            waiting().filter(is_of_writer).count() >= self.config.max_waiting_of_writer()
-        };
-        if writers.iter().all(is_over) {
-            return Err(RequestRefusal::TooManyWaitingOfWriter);
-        }
-        let is_full = waiting().count() >= self.config.max_waiting();
-        if is_full && !self.make_room(request, |state| !state.was_checked && state.was_put_off) {
-            return Err(RequestRefusal::QueueFull);
-        }
-        Ok(())
+            self.waiting().filter(is_of_writer).count() >= self.config.max_waiting_of_writer()
+        })
+    }
+
+    /// Makes room for one more request to wait for its first check. Returns whether there is room.
+    fn make_room_to_wait(&mut self, request: &Predicate) -> bool {
+        let is_full = self.waiting().count() >= self.config.max_waiting();
+        !is_full || self.make_room(request, |state| !state.was_checked && state.was_put_off)
     }
 
     /// Forgets the request whose check is due first, except `but`. Requests that no record makes
@@ -205,10 +207,13 @@ impl RequestTable {
         let Some(of_record) = self.records.get(key) else {
             return true;
         };
+        if of_record.len() >= self.config.max_of_record() {
+            return false;
+        }
         let known = self.requests.get(request);
         let cost = known.map_or_else(|| finding::cost(request, request), |it| it.cost(request));
         let bytes = self.bytes_in(key).saturating_add(cost);
-        of_record.len() < self.config.max_of_record() && bytes <= RECORD_BYTES
+        bytes <= RECORD_BYTES
     }
 
     /// Bytes of the findings of a record.

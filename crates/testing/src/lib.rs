@@ -21,6 +21,7 @@ pub mod keys;
 pub mod metrics;
 pub mod presence;
 pub mod process;
+pub mod redb2;
 pub mod signed;
 pub mod vectors;
 

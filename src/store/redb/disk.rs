@@ -6,17 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use ::redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableHandle,
-    WriteTransaction,
-};
+use ::redb::{Builder, Database, ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 use libp2p_identity::PeerId;
 
 use super::{
+    draft::Writes,
     fault::{failed, guarded, not_opened},
     format::{
-        DUE, FORMAT, Header, META, NOTES, ROWS, Row, RowKey, TALLIES, due_key, meta, note_value,
-        part_len, read_usage, tally_value, usage_value,
+        DUE, EARLIER_FORMAT, FORMAT, Header, META, NOTES, ROWS, Row, RowKey, Session, TALLIES,
+        due_key, meta, note_value, part_len, read_usage, tally_value, usage_value,
     },
     overlay::Changes,
     view::View,
@@ -24,13 +22,14 @@ use super::{
 use crate::store::storage::{OtherPeer, SpaceId, StorageError, Tally, Usage};
 
 /// Opens the database with the settings in the builder.
-pub(super) type Opener = Box<dyn FnMut(&mut Builder) -> Result<Database, DatabaseError> + Send>;
+pub(super) type Opener =
+    Box<dyn FnMut(&mut Builder, Writes) -> Result<Database, StorageError> + Send>;
 
 pub(super) struct Disk {
     opener: Opener,
     cache_bytes: usize,
     owner: PeerId,
-    session: u32,
+    session: Session,
     db: Option<Database>,
     views: u64,
     pause: Pause,
@@ -72,39 +71,55 @@ impl Disk {
         owner: PeerId,
     ) -> Result<Self, StorageError> {
         let pause = Pause::none();
-        let mut disk = Self { opener, cache_bytes, owner, session: 0, db: None, views: 0, pause };
-        let db = disk.open_database()?;
-        disk.session = guarded(|| begin_session(&db, &owner))?;
+        let session = Session::draw();
+        let mut disk = Self { opener, cache_bytes, owner, session, db: None, views: 0, pause };
+        let (db, ()) = disk.open_database(|db| begin_session(db, &owner, session))?;
         disk.db = Some(db);
         Ok(disk)
     }
 
-    /// The number of the session. It identifies the rows that were written since the file was
-    /// opened.
-    pub(super) const fn session(&self) -> u32 {
+    /// The session, which identifies the rows that were written since the file was opened.
+    pub(super) const fn session(&self) -> Session {
         self.session
     }
 
     /// Opens the file again, if it is the same file and nothing else has opened it since.
     fn reopen(&mut self) -> Result<Database, StorageError> {
-        let db = self.open_database()?;
-        guarded(|| {
+        let expected = (self.owner, self.session);
+        let (db, ()) = self.open_database(|db| {
             let table = db.begin_read().map_err(failed)?.open_table(META).map_err(not_opened)?;
-            match (number(&table, meta::SESSION)?, owner_of(&table)?) {
-                (Some(session), Some(owner)) if owner != self.owner || session != self.session => {
-                    Err(StorageError::Locked)
-                }
-                (Some(_), Some(_)) => Ok(()),
-                _ => Err(StorageError::ForeignFile),
+            let session = table.get(meta::SESSION).map_err(failed)?;
+            let session = session.and_then(|it| it.value().try_into().ok()).map(Session);
+            match owner_of(&table)?.zip(session) {
+                Some(found) if found == expected => Ok(()),
+                Some(_) => Err(StorageError::Locked),
+                None => Err(StorageError::ForeignFile),
             }
         })?;
         Ok(db)
     }
 
-    fn open_database(&mut self) -> Result<Database, StorageError> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(self.cache_bytes);
-        guarded(|| (self.opener)(&mut builder).map_err(not_opened))
+    /// Opens the database, with the result of `check`. A file that the check refuses stays as it
+    /// is: it is checked on a draft first.
+    fn open_database<T>(
+        &mut self,
+        check: impl Fn(&Database) -> Result<T, StorageError>,
+    ) -> Result<(Database, T), StorageError> {
+        let mut open = |writes| {
+            let mut builder = Builder::new();
+            builder.set_cache_size(self.cache_bytes);
+            let db = guarded(|| (self.opener)(&mut builder, writes))?;
+            match guarded(|| check(&db)) {
+                Ok(checked) => Ok((db, checked)),
+                Err(error) => {
+                    close(db);
+                    Err(error)
+                }
+            }
+        };
+        let (draft, _) = open(Writes::Forgotten)?;
+        close(draft);
+        open(Writes::Kept)
     }
 
     /// A view of the current content of the file, and the usage that is stored in it.
@@ -195,20 +210,20 @@ fn begin_write(db: &Database) -> Result<WriteTransaction, StorageError> {
     Ok(transaction)
 }
 
-/// Checks owner and format of the file, and increments its session number. A new file gets its
-/// owner.
-fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
+/// Checks owner and format of the file, and writes the session. A new file gets its owner, and one
+/// of an earlier format becomes one of today's.
+fn begin_session(db: &Database, owner: &PeerId, session: Session) -> Result<(), StorageError> {
     let transaction = begin_write(db)?;
     let tables: Vec<_> = transaction.list_tables().map_err(failed)?.collect();
     let is_new = tables.is_empty();
     if !is_new && !tables.iter().any(|table| table.name() == META.name()) {
         return Err(StorageError::ForeignFile);
     }
-    let session = {
+    {
         let mut table = transaction.open_table(META).map_err(not_opened)?;
         match number(&table, meta::FORMAT)? {
             None if !is_new => return Err(StorageError::ForeignFile),
-            Some(found) if found != FORMAT => {
+            Some(found) if found != FORMAT && found != EARLIER_FORMAT => {
                 return Err(StorageError::OtherFormat { found, known: FORMAT });
             }
             _ => {}
@@ -216,7 +231,6 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
         if let Some(stored) = owner_of(&table)? {
             OtherPeer::check(stored, *owner)?;
         }
-        let session = number(&table, meta::SESSION)?.unwrap_or(0).wrapping_add(1);
         let usage = table.get(meta::USAGE).map_err(failed)?.map(|usage| read_usage(usage.value()));
         let usage = match usage.flatten() {
             Some(usage) => usage,
@@ -226,19 +240,17 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
         for (name, value) in [
             (meta::FORMAT, &FORMAT.to_le_bytes()[..]),
             (meta::OWNER, &owner.to_bytes()),
-            (meta::SESSION, &session.to_le_bytes()),
+            (meta::SESSION, &session.0),
             (meta::USAGE, &usage_value(usage)),
         ] {
             table.insert(name, value).map_err(failed)?;
         }
-        session
-    };
+    }
     transaction.open_table(ROWS).map_err(not_opened)?;
     transaction.open_table(DUE).map_err(not_opened)?;
     transaction.open_table(TALLIES).map_err(not_opened)?;
     transaction.open_table(NOTES).map_err(not_opened)?;
-    transaction.commit().map_err(failed)?;
-    Ok(session)
+    transaction.commit().map_err(failed)
 }
 
 fn number(

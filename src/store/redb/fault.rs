@@ -10,6 +10,7 @@ use std::{
 
 use ::redb::Error;
 
+use super::format::REDB_FORMAT;
 use crate::store::storage::StorageError;
 
 /// Converts any error of redb.
@@ -18,7 +19,6 @@ pub(super) fn failed(error: impl Into<Error>) -> StorageError {
         Error::Io(error) => error.into(),
         Error::PreviousIo | Error::DatabaseClosed => StorageError::Closed,
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StorageError::Locked,
-        Error::UpgradeRequired(_) => StorageError::ForeignFile,
         error => StorageError::damaged(error),
     }
 }
@@ -27,6 +27,10 @@ pub(super) fn failed(error: impl Into<Error>) -> StorageError {
 pub(super) fn not_opened(error: impl Into<Error>) -> StorageError {
     match error.into() {
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => StorageError::ForeignFile,
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            StorageError::damaged("the file ends early")
+        }
+        Error::UpgradeRequired(found) => StorageError::OtherDatabase { found, known: REDB_FORMAT },
         Error::TableTypeMismatch { .. }
         | Error::TableIsMultimap(_)
         | Error::TypeDefinitionChanged { .. } => StorageError::ForeignFile,

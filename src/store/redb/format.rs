@@ -2,31 +2,63 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | `format`: u32; `owner`: binary peer id; `session`: u32; `usage`: records u64, bytes u64, checksum |
+//! | `meta` | name | `format`: u32; `owner`: binary peer id; `session`: 12 bytes; `usage`: records u64, bytes u64, checksum |
 //! | `rows` | record id, for a space followed by its rank: 32 or 64 bytes | a row, see below |
 //! | `due` | u64 milliseconds, big-endian; 16 bytes of the record id, 16 of the rank | nothing |
 //! | `tallies` | 16 bytes | count u64, bytes u64, checksum |
 //! | `notes` | name | the note, checksum |
 //!
-//! A row is: checksum; session u32; flags u8; due at u64 if flag 1; expires at u64 if flag 2, and
-//! if flag 4 it is the same instant; the bytes. Integers are little-endian unless noted otherwise.
-//! A checksum is the CRC-32 of the key and of everything else in the value.
+//! A row is: checksum; the first 4 bytes of its session; flags u8; the other 8 bytes of its session
+//! if flag 16; due at u64 if flag 1; expires at u64 if flag 2, and if flag 4 it is the same
+//! instant; the bytes. A row without flag 16 is of format 2, whose sessions were numbers. Integers
+//! are little-endian unless noted otherwise. A checksum is the CRC-32 of the key and of everything
+//! else in the value.
 //!
 //! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
 //! the first halves of ids. Two rows with equal halves that are due in the same millisecond share
 //! an entry. This takes a collision of 128 bits, and its only effect is that one of the two rows is
 //! not collected but evicted.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use ::redb::TableDefinition;
 
 use crate::store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage};
 use smart_record_core::Timestamp;
 
-/// The format version that is written and read. It includes the cost of a row ([`Usage::ROW`]),
-/// which is part of the stored usage and tallies.
-pub(super) const FORMAT: u32 = 2;
+/// The format version that is written. It includes the cost of a row ([`Usage::ROW`]), which is
+/// part of the stored usage and tallies.
+pub(super) const FORMAT: u32 = 3;
+/// An earlier version that is read. A file of it becomes one of [`FORMAT`] when it is opened.
+pub(super) const EARLIER_FORMAT: u32 = 2;
+
+/// The version of the file format of redb 3 and 4.
+pub(super) const REDB_FORMAT: u8 = 3;
+
+/// A number that nobody can foretell, drawn when a file is opened. Rows that have it were written
+/// since. What a row was given by others before that cannot have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session(pub(super) [u8; 12]);
+
+impl Session {
+    /// Draws a number.
+    pub(super) fn draw() -> Self {
+        // Each state has keys of its own, which are secret.
+        let random = || RandomState::new().hash_one(()).to_le_bytes();
+        let mut session = [0; 12];
+        for (to, from) in session.iter_mut().zip(random().into_iter().chain(random())) {
+            *to = from;
+        }
+        Self(session)
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.0.split_at(4)
+    }
+}
 
 pub(super) type DueKey = [u8; 40];
 
@@ -116,6 +148,7 @@ mod flag {
     pub(super) const DUE: u8 = 1;
     pub(super) const EXPIRES: u8 = 2;
     pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
+    pub(super) const SESSION: u8 = 16;
 }
 
 /// An encoded row.
@@ -128,7 +161,8 @@ pub(super) struct Row {
 /// The fields before the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) session: u32,
+    /// `None`: of format 2.
+    pub(super) session: Option<Session>,
     pub(super) due_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
     len: usize,
@@ -138,8 +172,14 @@ impl Header {
     /// Decodes a header without checking the row's checksum.
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let (_, rest) = value.split_first_chunk::<4>()?;
-        let (session, rest) = rest.split_first_chunk::<4>()?;
+        let (begin, rest) = rest.split_first_chunk::<4>()?;
         let (flags, mut rest) = rest.split_first()?;
+        let mut session = None;
+        if flags & flag::SESSION != 0 {
+            let (end, after) = rest.split_first_chunk::<8>()?;
+            session = Some(Session([&begin[..], &end[..]].concat().try_into().ok()?));
+            rest = after;
+        }
         let mut instant = |flag| {
             if flags & flag == 0 {
                 return Some(None);
@@ -154,14 +194,14 @@ impl Header {
             expires_at = due_at;
         }
         let len = value.len().checked_sub(rest.len())?;
-        Some(Self { session: u32::from_le_bytes(*session), due_at, expires_at, len })
+        Some(Self { session, due_at, expires_at, len })
     }
 }
 
 impl Row {
     /// Encodes a part as a row.
-    pub(super) fn new(id: &PartId, part: &Part<'_>, session: u32) -> Self {
-        let mut flags = 0;
+    pub(super) fn new(id: &PartId, part: &Part<'_>, session: Session) -> Self {
+        let mut flags = flag::SESSION;
         let mut instants = [None, None];
         if let Some(due_at) = part.due_at {
             flags |= flag::DUE;
@@ -175,10 +215,12 @@ impl Row {
                 instants[1] = other;
             }
         }
-        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(25));
+        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(33));
         value.extend([0; 4]);
-        value.extend(session.to_le_bytes());
+        let (begin, end) = session.parts();
+        value.extend(begin);
         value.push(flags);
+        value.extend(end);
         for instant in instants.into_iter().flatten() {
             value.extend(instant.as_millis().to_le_bytes());
         }
@@ -188,7 +230,8 @@ impl Row {
         if let (Some(sum), Some((place, _))) = (sum, value.split_first_chunk_mut::<4>()) {
             *place = sum;
         }
-        let header = Header { session, due_at: part.due_at, expires_at: part.expires_at, len };
+        let (due_at, expires_at, session) = (part.due_at, part.expires_at, Some(session));
+        let header = Header { session, due_at, expires_at, len };
         Self { value: value.into(), header }
     }
 
@@ -228,7 +271,7 @@ fn sum(parts: &[&[u8]]) -> [u8; 4] {
 }
 
 /// The session and the part in a row; `None` if the row is damaged.
-pub(super) fn read_row(id: &PartId, value: &[u8]) -> Option<(u32, Part<'static>)> {
+pub(super) fn read_row(id: &PartId, value: &[u8]) -> Option<(Option<Session>, Part<'static>)> {
     let (stored, rest) = value.split_first_chunk::<4>()?;
     if *stored != checksum(id, rest) {
         return None;
@@ -319,10 +362,11 @@ mod tests {
             [(None, None), (at(1), None), (None, at(2)), (at(3), at(3)), (at(4), at(u64::MAX))]
         {
             let part = Part { bytes: b"bytes".into(), due_at, expires_at };
-            let row = Row::new(&id(1, 2), &part, 7);
+            let session = Session::draw();
+            let row = Row::new(&id(1, 2), &part, session);
             assert_eq!(row.part(), part);
             assert_eq!((row.len(), part_len(row.value())), (5, 5));
-            assert_eq!(read_row(&id(1, 2), row.value()), Some((7, part.clone())));
+            assert_eq!(read_row(&id(1, 2), row.value()), Some((Some(session), part.clone())));
             assert_eq!(read_row(&id(1, 3), row.value()), None, "in another's place");
             for at in 0..row.value().len() {
                 for bit in 0..8 {
@@ -333,6 +377,26 @@ mod tests {
                 assert_eq!(read_row(&id(1, 2), &row.value()[..at]), None);
             }
         }
+    }
+
+    #[test]
+    fn a_row_of_format_2_is_read_and_is_of_no_session() {
+        let part = Part { bytes: b"bytes".into(), due_at: at(1), expires_at: at(2) };
+        let mut value = vec![0; 4];
+        value.extend(7_u32.to_le_bytes());
+        value.push(flag::DUE | flag::EXPIRES);
+        value.extend(1_u64.to_le_bytes());
+        value.extend(2_u64.to_le_bytes());
+        value.extend(b"bytes");
+        let sum = checksum(&id(1, 2), &value[4..]);
+        value[..4].copy_from_slice(&sum);
+        assert_eq!(read_row(&id(1, 2), &value), Some((None, part)));
+        assert_eq!(part_len(&value), 5);
+    }
+
+    #[test]
+    fn no_session_is_like_another() {
+        assert_ne!(Session::draw(), Session::draw());
     }
 
     #[test]

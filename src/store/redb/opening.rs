@@ -1,16 +1,27 @@
 //! Opening stores in files.
 //!
-//! **Invariants.** If the process is killed while it creates a file, there is no file or a complete
-//! one. Errors name the file.
+//! **Invariants.** A new file is there as a whole or not at all, also if the process is killed
+//! while it creates the file. A file that is not opened stays as it is. Errors name the file.
 //!
 //! **Spec.** `docs/design.md`, section "On disk".
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
-use ::redb::{Builder, DatabaseError};
+use ::redb::{Builder, backends::FileBackend};
 use libp2p_identity::PeerId;
 
-use super::{RedbStorage, config::RedbConfig, disk::Opener};
+use super::{
+    RedbStorage,
+    config::RedbConfig,
+    disk::Opener,
+    draft::{self, Writes},
+    fault::{failed, not_opened},
+    format::REDB_FORMAT,
+};
 use crate::{
     clock::SystemClock,
     store::{
@@ -153,33 +164,61 @@ impl OpenOptions {
 
 /// An opener of the file at `path`, which is created if it does not exist.
 pub(super) fn opener(path: PathBuf) -> Opener {
-    Box::new(move |builder| {
+    Box::new(move |builder, writes| {
         if !path.exists() {
             make_file(builder, &path)?;
         }
-        builder.create(&path)
+        let file = File::options().read(true).write(true).open(&path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(StorageError::ForeignFile);
+        }
+        // Ours is never empty. This may be what is left of one.
+        if metadata.len() == 0 {
+            return Err(StorageError::EmptyFile);
+        }
+        check_version(&file)?;
+        let backend = FileBackend::new(file).map_err(not_opened)?;
+        draft::open(builder, backend, writes).map_err(not_opened)
     })
 }
 
-/// Creates the file under another name and moves it to its place when it is complete, because a
-/// process that is killed must not leave half a file. If another process has created the file in
-/// the meantime, that one is used.
-///
-/// On a file system without hard links it is renamed, which would replace the file of another
-/// process. There, two processes must not create the same file at the same time. They would lose
-/// what one of them writes; a file that exists already is never replaced.
-fn make_file(builder: &Builder, path: &Path) -> Result<(), DatabaseError> {
-    let io = |error: std::io::Error| ::redb::StorageError::Io(error);
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    // An earlier process may have left half a file.
-    let _ = std::fs::remove_file(&beside);
-    drop(builder.create(&beside)?);
-    match std::fs::hard_link(&beside, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(_) => return Ok(std::fs::rename(&beside, path).map_err(io)?),
-        Ok(()) => {}
+/// Creates the file under another name and moves it to its place when it is complete. If another
+/// process has created the file in the meantime, that one is used.
+fn make_file(builder: &Builder, path: &Path) -> Result<(), StorageError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut temporary = tempfile::Builder::new();
+    #[cfg(unix)]
+    // Less those of the umask. Temporary files are for their owner alone otherwise.
+    temporary.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = temporary.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    let backend = FileBackend::new(temporary.reopen()?).map_err(not_opened)?;
+    let db = draft::open(builder, backend, Writes::Kept).map_err(not_opened)?;
+    db.close().map_err(failed)?;
+    temporary.as_file().sync_all()?;
+    match temporary.persist_noclobber(path) {
+        Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed.error.into())
+        }
+        _ => Ok(()),
     }
-    let _ = std::fs::remove_file(&beside);
-    Ok(())
+}
+
+/// Refuses the files of later versions of redb, which redb takes for damaged.
+fn check_version(file: &File) -> Result<(), StorageError> {
+    const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+    /// Places of the version, in either slot of the header.
+    const VERSIONS: [usize; 2] = [64, 192];
+    let mut header = Vec::new();
+    file.take(320).read_to_end(&mut header)?;
+    let versions = VERSIONS.map(|at| header.get(at).copied());
+    match versions {
+        // One that differs is damaged.
+        [Some(found), Some(other)]
+            if found == other && found != REDB_FORMAT && header.starts_with(MAGIC) =>
+        {
+            Err(StorageError::OtherDatabase { found, known: REDB_FORMAT })
+        }
+        _ => Ok(()),
+    }
 }

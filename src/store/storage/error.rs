@@ -27,8 +27,19 @@ pub enum StorageError {
     /// The file is not a storage of this crate.
     #[error("not a storage of records")]
     ForeignFile,
+    /// The file is empty. No storage is ever empty, so it may be what is left of one.
+    #[error("the file is empty")]
+    EmptyFile,
+    /// The file was written by a version of the database redb with another file format.
+    #[error("of another version: file format {found} of redb; this version knows format {known}")]
+    OtherDatabase {
+        /// The version of the file's format.
+        found: u8,
+        /// The version of the format that this version of the crate reads.
+        known: u8,
+    },
     /// The file was written by another version of this crate.
-    #[error("of format {found}; this version knows format {known}")]
+    #[error("of another version: format {found}; this version knows format {known}")]
     OtherFormat {
         /// The format version of the file.
         found: u32,

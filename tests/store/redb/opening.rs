@@ -1,5 +1,7 @@
 //! Opening and closing, and the content after a restart.
 
+use std::path::{Path, PathBuf};
+
 use ::redb::{Database, TableDefinition};
 
 use super::*;
@@ -56,41 +58,148 @@ fn a_file_is_open_once() {
 }
 
 #[test]
-fn what_is_not_a_storage_of_ours_is_left_alone() {
+fn one_of_those_that_create_a_file_at_the_same_time_has_it_and_nothing_else_is_touched() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |path: &std::path::Path| {
-        let error = RedbStorage::open(path, local(), &RedbConfig::default()).unwrap_err();
-        let file = path.file_name().unwrap().to_str().unwrap();
-        assert!(error.to_string().contains(file), "the error names the file: {error}");
+    let (path, other) = (folder.path().join("store"), folder.path().join("store.new"));
+    std::fs::write(&other, "a letter").unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || RedbStorage::open(path, local(), &RedbConfig::default()))
+        })
+        .collect();
+    let opened: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let errors = opened.iter().filter_map(|opened| opened.as_ref().err());
+    assert!(errors.clone().all(|error| error.source == StorageError::Locked), "{opened:?}");
+    assert!(errors.count() < 8, "somebody has it");
+    drop(opened);
+    RedbStorage::open(&path, local(), &RedbConfig::default()).unwrap();
+    assert_eq!(std::fs::read(&other).unwrap(), b"a letter");
+    assert_eq!(contents(folder.path()).len(), 2, "nothing is left over");
+}
+
+/// Names and contents of the files in a folder.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Makes a database of another program.
+fn foreign_database(path: &Path, table: TableDefinition<'_, &str, &[u8]>) -> Database {
+    let database = Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(table).unwrap().insert("a", &[1][..]).unwrap();
+    transaction.commit().unwrap();
+    database
+}
+
+/// Case 21 and its kind.
+#[test]
+fn case_21_a_file_that_is_not_opened_is_told_by_its_name_and_stays_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let letter = "a letter to a friend, longer than any header of a database ".repeat(99);
+    std::fs::write(path("empty"), "").unwrap();
+    std::fs::write(path("short"), "x").unwrap();
+    std::fs::write(path("letter"), letter).unwrap();
+    smart_record_testing::redb2::write(&path("redb 2"));
+
+    drop(foreign_database(&path("foreign"), TableDefinition::new("theirs")));
+    drop(foreign_database(&path("of the same table"), TableDefinition::new("meta")));
+    // As it is after a crash of its program.
+    let open = foreign_database(&path("open"), TableDefinition::new("theirs"));
+    std::fs::copy(path("open"), path("crashed")).unwrap();
+    let other_types = Database::create(path("of other types")).unwrap();
+    let transaction = other_types.begin_write().unwrap();
+    transaction.open_table(TableDefinition::<u64, u64>::new("meta")).unwrap().insert(1, 1).unwrap();
+    transaction.commit().unwrap();
+    drop(other_types);
+
+    drop(RedbStorage::open(path("theirs"), peer(1), &RedbConfig::default()).unwrap());
+    let ours = std::fs::read(path("theirs")).unwrap();
+    let mut later = ours.clone();
+    (later[64], later[192]) = (4, 4);
+    std::fs::write(path("later redb"), later).unwrap();
+    std::fs::write(path("cut off"), &ours[..ours.len() / 2]).unwrap();
+    std::fs::write(path("header alone"), &ours[..100]).unwrap();
+    std::fs::write(path("format 9"), &ours).unwrap();
+    let other_format = Database::open(path("format 9")).unwrap();
+    let transaction = other_format.begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("format", &9_u32.to_le_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(other_format);
+    let held = RedbStorage::open(path("held"), local(), &RedbConfig::default()).unwrap();
+
+    let before = contents(folder.path());
+    let refused = |name: &str| {
+        let error = RedbStorage::open(path(name), local(), &RedbConfig::default()).unwrap_err();
+        assert_eq!(error.path, path(name));
+        assert!(error.to_string().contains(name), "the error names the file: {error}");
+        assert!(contents(folder.path()) == before, "{name}: a file was changed");
         error.source
     };
-    let text = folder.path().join("text");
-    std::fs::write(&text, "a letter to a friend, longer than any header of a database ".repeat(99))
-        .unwrap();
-    let before = std::fs::read(&text).unwrap();
-    assert_eq!(open(&text), StorageError::ForeignFile);
-    assert_eq!(std::fs::read(&text).unwrap(), before);
-    assert_eq!(open(folder.path()), StorageError::Io(std::io::ErrorKind::IsADirectory));
-    let nowhere = folder.path().join("no such folder").join("store");
-    assert_eq!(open(&nowhere), StorageError::Io(std::io::ErrorKind::NotFound));
+    for (name, error) in [
+        ("empty", StorageError::EmptyFile),
+        ("short", StorageError::ForeignFile),
+        ("letter", StorageError::ForeignFile),
+        ("redb 2", StorageError::OtherDatabase { found: 2, known: 3 }),
+        ("later redb", StorageError::OtherDatabase { found: 4, known: 3 }),
+        ("foreign", StorageError::ForeignFile),
+        ("of the same table", StorageError::ForeignFile),
+        ("of other types", StorageError::ForeignFile),
+        ("crashed", StorageError::ForeignFile),
+        ("open", StorageError::Locked),
+        ("held", StorageError::Locked),
+        ("format 9", StorageError::OtherFormat { found: 9, known: 3 }),
+        ("", StorageError::Io(std::io::ErrorKind::IsADirectory)),
+        ("no such folder/store", StorageError::Io(std::io::ErrorKind::NotFound)),
+    ] {
+        assert_eq!(refused(name), error, "{name}");
+    }
+    for (name, text) in
+        [("redb 2", "another version"), ("format 9", "another version"), ("empty", "is empty")]
+    {
+        assert!(refused(name).to_string().contains(text), "{name}");
+    }
+    assert!(matches!(refused("theirs"), StorageError::OtherPeer(_)));
+    for name in ["cut off", "header alone"] {
+        assert!(matches!(refused(name), StorageError::Damaged { .. }), "{name}");
+    }
+    #[cfg(unix)]
+    assert_eq!(
+        RedbStorage::open("/dev/null", local(), &RedbConfig::default()).unwrap_err().source,
+        StorageError::ForeignFile
+    );
+    drop((open, held));
+}
 
-    // A database of another program, also with a table of the same name.
-    for name in ["theirs", "meta"] {
-        for other_types in [false, true] {
-            let device = Device::default();
-            alter(&device, |transaction| {
-                if other_types {
-                    let table = TableDefinition::<u64, u64>::new(name);
-                    transaction.open_table(table).unwrap().insert(1, 1).unwrap();
-                } else {
-                    let table = TableDefinition::<&str, &[u8]>::new(name);
-                    transaction.open_table(table).unwrap().insert("a", &[1][..]).unwrap();
-                }
-            });
-            let error = open_on(&device, Durability::Immediate).unwrap_err();
-            assert_eq!(error, StorageError::ForeignFile, "{name} {other_types}");
+#[test]
+fn a_damaged_file_that_is_not_opened_stays_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut store = SmartRecordStore::open(&path, local()).unwrap();
+    for n in 0..20 {
+        let key = RecordKey::new(format!("/sr/{n}"));
+        let (mut signer, now) = (signer(&key, n, Limits::default()), SystemClock.now());
+        signer.merge(text(100), now, HOUR).unwrap();
+        store.write(&key, &signer.record(now).encode()).unwrap();
+    }
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in (0..320).step_by(7).chain((4_096..whole.len()).step_by(4_001)) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x41;
+        std::fs::write(&path, &damaged).unwrap();
+        if SmartRecordStore::open(&path, local()).is_err() {
+            refused += 1;
+            assert!(std::fs::read(&path).unwrap() == damaged, "{at}");
         }
     }
+    assert!(refused > 0);
 }
 
 #[test]
@@ -112,17 +221,17 @@ fn another_format_and_another_peer_s_file_are_refused() {
     let error = error.unwrap_err();
     assert_eq!((*error.owner, *error.expected), (local(), peer(1)));
 
-    for found in [1_u32, 3] {
+    for found in [1_u32, 4] {
         set_meta(&device, "format", &found.to_le_bytes());
         let error = open_on(&device, Durability::Immediate).unwrap_err();
-        assert_eq!(error, StorageError::OtherFormat { found, known: 2 });
+        assert_eq!(error, StorageError::OtherFormat { found, known: 3 });
     }
     set_meta(&device, "format", b"nonsense");
     let error = open_on(&device, Durability::Immediate).unwrap_err();
     assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
 
     // None of these attempts has changed anything.
-    set_meta(&device, "format", &2_u32.to_le_bytes());
+    set_meta(&device, "format", &3_u32.to_le_bytes());
     let store = store_on(&device, Durability::Immediate, &clock);
     assert_eq!(store.get(&kad_key(&key)).unwrap().value, b"value");
 }

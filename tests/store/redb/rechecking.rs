@@ -112,6 +112,62 @@ fn alter(device: &Device, change: impl Fn(&[u8], &mut Vec<u8>) -> bool) {
     transaction.commit().unwrap();
 }
 
+/// The checksum of a row.
+fn checksum(key: &[u8], rest: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(rest);
+    hasher.finalize().to_le_bytes()
+}
+
+/// Makes a file one of format 2: sessions are numbers of four bytes.
+fn to_format_2(device: &Device) {
+    alter(device, |key, value| {
+        assert!(value[8] & 16 != 0);
+        value[4..8].copy_from_slice(&1_u32.to_le_bytes());
+        value[8] &= !16;
+        value.drain(9..17);
+        let sum = checksum(key, &value[4..]);
+        value[..4].copy_from_slice(&sum);
+        true
+    });
+    let db = Database::builder().create_with_backend(device.clone()).unwrap();
+    let transaction = db.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        meta.insert("format", &2_u32.to_le_bytes()[..]).unwrap();
+        meta.insert("session", &1_u32.to_le_bytes()[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_file_of_format_2_is_converted_and_loses_nothing() {
+    for durability in MODES {
+        let (device, clock) = (Device::default(), clock());
+        let (board, value) = earlier(&device, &clock);
+        let before = reopen(&device, &clock, registry(), immediate());
+        let (usage, record) = (before.usage(), before.record(&board).unwrap());
+        drop(before);
+        to_format_2(&device);
+        for _ in 0..2 {
+            let mut store = reopen(&device, &clock, registry(), config(durability));
+            assert_eq!((store.usage(), store.record(&board).unwrap()), (usage, record.clone()));
+            assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
+            assert_eq!(store.collect(), Ok(0));
+            assert_eq!(store.counters().rows_discarded, 0);
+            // Such a row is replaced as any other.
+            store.write(&value, b"value").unwrap();
+        }
+        // Everything expires in its time.
+        clock.advance(2 * HOUR);
+        let mut store = reopen(&device, &clock, registry(), config(durability));
+        assert!(store.record(&board).unwrap().is_none());
+        store.collect().unwrap();
+        assert_eq!(store.usage().records, 1);
+    }
+}
+
 #[test]
 fn what_is_good_stays_however_little_is_remembered() {
     for remembered in [0, 1, 1_000] {

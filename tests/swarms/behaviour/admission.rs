@@ -1,7 +1,13 @@
 //! Inbound records: the budget of work, validation off the swarm's task, a full queue, and
 //! asynchronous validators.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
@@ -119,6 +125,45 @@ impl AsyncValidator for Gate {
         }
         .boxed()
     }
+}
+
+/// A validator that counts what it is asked.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl AsyncValidator for Counting {
+    fn validate<'a>(
+        &'a self,
+        _: &'a RecordKey,
+        _: &'a [u8],
+        _: PeerId,
+    ) -> BoxFuture<'a, Result<(), ValidationError>> {
+        self.0.fetch_add(1, SeqCst);
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_validator_is_asked_once_about_what_a_read_finds_also_if_an_answer_is_late() {
+    let asked = Counting::default();
+    let setup = Setup { asks: Some(Box::new(asked.clone())), ..Setup::with_config(off_task()) };
+    let (mut reader, full, late) = (setup.start().await, Peer::start().await, Peer::start().await);
+    let empty = Peer::start().await;
+    mesh(&[&reader, &full, &late, &empty]).await;
+    within(async {
+        let board = board(2, 10);
+        full.store(&board).await;
+        late.store(&board).await;
+        late.freeze(true);
+        let reading = reader.client.get(key()).await.unwrap();
+        assert_eq!(reading.snapshot.record(), Some(&board));
+        late.freeze(false);
+        reader.until_stored(&key(), |stored| *stored == board).await;
+        // The answer that is late has come, or is given up.
+        reader.client.close().await.unwrap();
+        assert_eq!(asked.0.load(SeqCst), 1);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -60,6 +60,23 @@ async fn stale_and_empty_holders_get_the_joined_record() {
 }
 
 #[tokio::test]
+async fn the_read_before_a_first_write_repairs_nobody_that_the_write_is_sent_to() {
+    let (writer, newest, empty) = (Peer::start().await, Peer::start().await, Peer::start().await);
+    mesh(&[&writer, &newest, &empty]).await;
+    within(async {
+        let known = board(3, 10);
+        newest.store(&known).await;
+        writer.client.publish(key(), says("new"), MINUTE).await.unwrap();
+        writer.client.close().await.unwrap();
+        for peer in [&newest, &empty] {
+            assert_eq!(peer.stored(&key()).await.unwrap().spaces().len(), 4);
+        }
+        assert_eq!(writer.smart(|smart| smart.counters().repairs).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_large_record_that_was_read_is_stored_whole_before_watchers_are_notified() {
     let (reader, full) = (Peer::start().await, Peer::start().await);
     mesh(&[&reader, &full]).await;

@@ -1,7 +1,7 @@
 //! What to do about a failure.
 //!
-//! **Invariants.** A hint names a way out that is open: a command that it names does not fail with a
-//! hint back.
+//! **Invariants.** A hint names a way out that is open: a command that it names does not fail with
+//! a hint back.
 
 use std::io;
 
@@ -66,13 +66,16 @@ pub(super) fn refusal_hint(reason: &ValidationError) -> &'static str {
     }
 }
 
+const FREE_SPACE: &str = "free space on the disk, or raise its quota or `ulimit -f`";
+
 pub(super) const fn file_hint(error: io::ErrorKind) -> &'static str {
-    use io::ErrorKind::{AlreadyExists, FileTooLarge, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{
+        AlreadyExists, FileTooLarge, InvalidData, IsADirectory, QuotaExceeded, StorageFull,
+    };
     match error {
         AlreadyExists => "give another name; keys are never overwritten",
-        FileTooLarge | QuotaExceeded | StorageFull => {
-            "free space on the disk, or raise its quota or `ulimit -f`"
-        }
+        FileTooLarge | QuotaExceeded | StorageFull => FREE_SPACE,
+        InvalidData | IsADirectory => "give the name of another file",
         _ => "check the name and the permissions of the file and its folder",
     }
 }
@@ -84,8 +87,11 @@ pub(super) const fn storage_hint(error: &StorageError) -> &'static str {
             "give --key the key that the store was made with, or --store another file"
         }
         StorageError::ForeignFile => "give a file that a node has made, or a new name",
-        StorageError::OtherFormat { .. } => "use the version that made it, or give another file",
-        StorageError::Full => "free space on the disk",
+        StorageError::EmptyFile => "remove it, restore it from a copy, or give another file",
+        StorageError::OtherFormat { .. } | StorageError::OtherDatabase { .. } => {
+            "use the version that made it, or give another file"
+        }
+        StorageError::Full => FREE_SPACE,
         _ => "check the disk and the permissions, give another file, or leave out --store",
     }
 }

@@ -24,6 +24,19 @@ pub fn limited(blocks: u32, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// Output of a command of a user that may not do everything, in an empty folder that it may enter.
+#[cfg(unix)]
+pub fn unprivileged(arguments: &[&str]) -> Output {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = smart_record(arguments);
+    if rustix::process::geteuid().is_root() {
+        // `nobody`.
+        command.uid(65_534).gid(65_534);
+    }
+    command.output().unwrap()
+}
+
 /// Output of a successful command with `--json`.
 pub fn json(arguments: &[&str]) -> Value {
     let run = smart_record(arguments).arg("--json").output().unwrap();

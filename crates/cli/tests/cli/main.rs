@@ -10,6 +10,7 @@
 )]
 
 mod command;
+mod files;
 mod local;
 mod network;
 mod sources;

@@ -14,7 +14,7 @@ use super::{
     SmartRecord,
     extensions::Extensions,
     history::SigningHistory,
-    limits::{Limit, Limits, ZeroLifetime},
+    limits::{Limit, LimitExceeded, Limits, ZeroLifetime},
     parts::{halves, inheriting},
     seq::Seq,
     space::Space,
@@ -173,7 +173,14 @@ impl SpaceSigner {
                 let content = self.space.view(now).map(|view| (view.document, view.expires_at));
                 let document = resolve_document(visible_document(document, now), expires_at);
                 let all = content.into_iter().chain([(document, expires_at)]);
-                self.sign_all(UpdateKind::Replace, all, now)
+                match self.sign_all(UpdateKind::Replace, all, now) {
+                    // The document fits into an update. What does not is a part of the content with
+                    // an expiry of its own beside it.
+                    Err(SignError::Update(UpdateError::Limit(part))) if is_too_large(&part) => {
+                        Err(UpdateError::from(exceeded).into())
+                    }
+                    signed => signed,
+                }
             }
             signed => signed,
         }
@@ -248,9 +255,7 @@ impl SpaceSigner {
         ends_at: Timestamp,
     ) -> Result<SignedUpdate, SignError> {
         match self.update(kind, document.clone(), now, ends_at) {
-            Err(SignError::Update(UpdateError::Limit(exceeded)))
-                if [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit) =>
-            {
+            Err(SignError::Update(UpdateError::Limit(exceeded))) if is_too_large(&exceeded) => {
                 let Some((first, second)) = halves(document) else {
                     return Err(UpdateError::from(exceeded).into());
                 };
@@ -286,6 +291,11 @@ impl SpaceSigner {
     }
 }
 
+/// Whether a document is too large for one update.
+fn is_too_large(exceeded: &LimitExceeded) -> bool {
+    [Limit::UPDATE_BYTES, Limit::DOCUMENT_NODES].contains(&exceeded.limit)
+}
+
 fn learn(history: &mut SigningHistory, space: &Space) {
     if let Some((newest, retain_until)) = space.newest().zip(space.retain_until()) {
         history.learn(newest.seq, retain_until);
@@ -294,7 +304,8 @@ fn learn(history: &mut SigningHistory, space: &Space) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::LimitExceeded, *};
+    use super::*;
+    use crate::node::List;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -399,6 +410,26 @@ mod tests {
             "{refused:?}"
         );
         assert_eq!(said(&signer), 2);
+    }
+
+    #[test]
+    fn a_space_without_room_is_told_as_such_also_if_a_part_fits_into_no_update_any_more() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let list = |bytes: usize| Dict::from([("list", List::from(["x".repeat(bytes)]))]);
+        let fits = |bytes: usize| {
+            signer(&Keypair::generate_ed25519()).merge(list(bytes), now, HOUR).is_ok()
+        };
+        let largest = (0..4_096).rev().find(|bytes| fits(*bytes)).unwrap();
+        let mut signer = signer(&Keypair::generate_ed25519());
+        signer.merge(list(largest), now, HOUR).unwrap();
+        let refused = (0..9).find_map(|n: usize| {
+            let document = Dict::from([(n.to_string(), "x".repeat(1_900))]);
+            signer.merge(document, now, 2 * HOUR).err()
+        });
+        let Some(SignError::Update(UpdateError::Limit(exceeded))) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(exceeded.limit, Limit::SPACE_BYTES);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use smart_record_host::HostBuilder;
 use smart_record_testing_swarms::{PROTOCOL, within};
 use tokio::net::TcpListener;
 
-use crate::{builder, full_address, loopback};
+use crate::{builder, full_address, loopback, pass_on};
 
 #[tokio::test]
 async fn case_14_a_peer_that_listens_later_is_connected_soon_after() {
@@ -20,15 +20,15 @@ async fn case_14_a_peer_that_listens_later_is_connected_soon_after() {
         // Something that hangs up listens first, to see the attempts.
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = other.local_addr().unwrap().port();
-        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let address = listen.clone().with(Protocol::P2p(later));
+        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let address = address.with(Protocol::P2p(later));
         let node = builder().bootstrap(address).start().await.unwrap();
         for _ in 0..3 {
             other.accept().await.unwrap();
         }
-        drop(other);
         let builder = HostBuilder::with_keypair(keypair).with_protocol(PROTOCOL);
-        let _later = builder.listen_on(listen).start().await.unwrap();
+        let later_node = builder.listen_on(loopback()).start().await.unwrap();
+        pass_on(other, &full_address(&later_node).await);
         // Without an attempt of ours, Kademlia would make one after five minutes.
         tokio::time::timeout(std::time::Duration::from_secs(100), async {
             while node.peers().await.unwrap() != [later] {

@@ -25,6 +25,7 @@ use libp2p::{Multiaddr, kad, multiaddr::Protocol};
 use libp2p_smart_record::{client::ClientError, store::SmartRecordStore};
 use smart_record_host::{Host, HostBuilder, HostError};
 use smart_record_testing_swarms::PROTOCOL;
+use tokio::net::{TcpListener, TcpStream};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -47,6 +48,19 @@ async fn meets(node: &Host, other: &Host) {
 async fn full_address(node: &Host) -> Multiaddr {
     let address = node.addresses().await.unwrap().remove(0);
     address.with(Protocol::P2p(node.peer_id()))
+}
+
+/// Passes connections to a listener on to a node from now on. So a port that belongs to nobody yet
+/// need not be given up and taken again.
+fn pass_on(listener: TcpListener, node: &Multiaddr) {
+    let Some(Protocol::Tcp(port)) = node.iter().nth(1) else { panic!("{node}") };
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            let mut to = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
 }
 
 async fn publishes_and_reads(listen: &str) {

@@ -109,7 +109,7 @@ async fn case_3_a_name_is_looked_up_where_the_node_is_told_to() {
 }
 
 /// A node without Noise, without identify and without Kademlia, that pings whom it meets.
-fn with_tls_alone() -> Swarm<ping::Behaviour> {
+pub fn with_tls_alone() -> Swarm<ping::Behaviour> {
     SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), tls::Config::new, yamux::Config::default)
@@ -119,7 +119,7 @@ fn with_tls_alone() -> Swarm<ping::Behaviour> {
         .build()
 }
 
-async fn is_answered(swarm: &mut Swarm<ping::Behaviour>, node: &Host) {
+pub async fn is_answered(swarm: &mut Swarm<ping::Behaviour>, node: &Host) {
     loop {
         match swarm.select_next_some().await {
             SwarmEvent::Behaviour(ping::Event { peer, result, .. }) => {
@@ -169,6 +169,27 @@ async fn case_20_strangers_that_connect_and_say_nothing_keep_nobody_out() {
         let mut peer = with_tls_alone();
         peer.dial(address).unwrap();
         is_answered(&mut peer, &node).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_that_keep_their_connections_do_not_hold_all_places() {
+    within(async {
+        let limits = ConnectionLimits::default().with_outbound(4);
+        let node = builder().with_limits(limits).start().await.unwrap();
+        let mut servers = Vec::new();
+        let mut keys = (0..).map(|n| format!("/sr/host/{n}"));
+        for _ in 0..10 {
+            let server = builder().listen_on(loopback()).start().await.unwrap();
+            let (id, address) = (server.peer_id(), full_address(&server).await);
+            node.run(move |records| records.kad_mut().add_address(&id, address)).await.unwrap();
+            // What is asked of the others may take a place for a moment.
+            while !node.peers().await.unwrap().contains(&id) {
+                let _ = node.client().get(keys.next().unwrap()).await;
+            }
+            servers.push(server);
+        }
     })
     .await;
 }

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, autonat, kad, multiaddr::Protocol, relay};
-use smart_record_host::{Host, HostBuilder, Reachability};
+use smart_record_host::{ConnectionLimits, Host, HostBuilder, Reachability};
 use smart_record_testing_swarms::within;
 
-use crate::{builder, full_address, loopback, mode};
+use crate::{
+    builder, full_address, loopback,
+    meeting::{is_answered, with_tls_alone},
+    mode, pass_on,
+};
 
 /// AutoNAT at short intervals, between addresses of this machine.
 fn autonat() -> autonat::Config {
@@ -101,20 +105,47 @@ async fn a_node_is_reached_through_a_relay_and_then_directly() {
 }
 
 #[tokio::test]
+async fn strangers_do_not_crowd_out_whom_a_relay_serves() {
+    within(async {
+        let limits = ConnectionLimits::default().with_inbound(4);
+        let relay = builder().listen_on(loopback()).as_relay(relay::Config::default());
+        let relay = relay.with_limits(limits).start().await.unwrap();
+        let through = full_address(&relay).await;
+        let hidden = builder().with_relay(through.clone()).with_mode(kad::Mode::Client);
+        let hidden = hidden.start().await.unwrap();
+        while hidden.addresses().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let served = relay.connections(hidden.peer_id()).await.unwrap();
+        assert_eq!(served.len(), 1);
+        let mut strangers = Vec::new();
+        for _ in 0..12 {
+            let mut stranger = with_tls_alone();
+            stranger.dial(through.clone()).unwrap();
+            is_answered(&mut stranger, &relay).await;
+            strangers.push(stranger);
+        }
+        assert_eq!(relay.connections(hidden.peer_id()).await.unwrap(), served);
+        assert!(!hidden.addresses().await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_relay_that_starts_later_is_used() {
     within(async {
         let keypair = libp2p::identity::Keypair::generate_ed25519();
         let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = other.local_addr().unwrap().port();
-        let listen: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let through = listen.clone().with(Protocol::P2p(keypair.public().to_peer_id()));
+        let through: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let through = through.with(Protocol::P2p(keypair.public().to_peer_id()));
         let hidden = builder().with_relay(through).start().await.unwrap();
         for _ in 0..2 {
             other.accept().await.unwrap();
         }
-        drop(other);
-        let relay = HostBuilder::with_keypair(keypair).listen_on(listen);
-        let _relay = relay.as_relay(relay::Config::default()).start().await.unwrap();
+        let relay = HostBuilder::with_keypair(keypair).listen_on(loopback());
+        let relay = relay.as_relay(relay::Config::default()).start().await.unwrap();
+        pass_on(other, &full_address(&relay).await);
         while hidden.addresses().await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -65,7 +65,7 @@ fn answer(
 ) {
     for (id, peer) in asked {
         assert!(requests.on_answer(*id, 10 * MS).is_some());
-        lookup.on_answer(peer, named.iter().copied());
+        lookup.on_answer(peer, None, named.iter().map(|peer| (*peer, None)));
     }
 }
 
@@ -76,7 +76,7 @@ fn what_a_majority_has_is_known_after_two_groups_of_six() {
     let own = Random::new(22).peer();
     let lookup = |start: &[PeerId]| {
         let config = LookupConfig::default();
-        Lookup::new(key(0), LookupKind::Value, own, config, start.iter().copied())
+        Lookup::new(key(0), LookupKind::Value, own, config, start.iter().map(|peer| (*peer, None)))
     };
     let size = NetworkSize::default();
     let ask = |lookup: &mut Lookup, requests: &mut Requests| {
@@ -253,6 +253,46 @@ fn a_crowd_closer_than_is_plausible_is_told_and_hides_nobody() {
         assert!(outcome.closest.contains(peer), "the honest are found behind the crowd");
     }
     assert!(outcome.asked.len() <= 100, "{}", outcome.asked.len());
+}
+
+#[test]
+fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
+    for wanted in [LookupKind::Value, LookupKind::Closest] {
+        let mut random = Random::new(21);
+        let mut network = Network::new(&mut random, 300);
+        let target = key(0);
+        let mut sybils = close_ids(&mut random, target);
+        sybils.truncate(1_000);
+        // All that are close to the key know them, and they name one another.
+        let honest = network.honest(target);
+        let kind = Kind::Liar(sybils[..20].to_vec());
+        network.add_subnet(&sybils, &kind, 1, &honest[..40]);
+        // Who knows only sybils finds only sybils.
+        let elsewhere = (0..300).filter(|n| !honest[..40].contains(&network.peers[*n].id));
+        for n in elsewhere.take(10) {
+            let outcome = Node::default().run(&network, network.lookup(n, target, wanted));
+            let taken = outcome.closest.iter().filter(|peer| sybils.contains(peer)).count();
+            assert_eq!((outcome.closest.len(), taken), (20, 2));
+            assert!(outcome.asked.len() <= 80, "{}", outcome.asked.len());
+        }
+    }
+}
+
+#[test]
+fn a_network_within_one_subnet_works_as_any_other() {
+    let mut network = Network::new(&mut Random::new(22), 300);
+    network.peers.iter_mut().for_each(|peer| peer.subnet = Some(7));
+    for n in 0..20 {
+        let lookup = network.lookup(n, key(n), LookupKind::Value);
+        let outcome = Node::default().run(&network, lookup);
+        let own = network.peers[n].id;
+        let expected: Vec<_> =
+            network.honest(key(n)).into_iter().filter(|id| *id != own).take(20).collect();
+        assert_eq!(outcome.closest, expected);
+        assert!(outcome.has_quorum);
+        assert!(outcome.asked.len() <= 40, "{}", outcome.asked.len());
+        assert!(outcome.settled <= 900 * MS, "{:?}", outcome.settled);
+    }
 }
 
 #[test]

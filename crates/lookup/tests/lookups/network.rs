@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_identity::PeerId;
 use smart_record_lookup::{
-    Failure, Lookup, LookupConfig, LookupEvent, LookupKind, NetworkSize, Place, RequestId, Requests,
+    Failure, Lookup, LookupConfig, LookupEvent, LookupKind, Named, NetworkSize, Place, RequestId,
+    Requests, Subnet,
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -56,6 +57,7 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     place: Place,
     pub(crate) kind: Kind,
+    pub(crate) subnet: Option<Subnet>,
     contacts: Vec<usize>,
 }
 
@@ -72,7 +74,8 @@ impl Network {
             .map(|_| {
                 let id = random.peer();
                 let took = MS * (10 + random.below(90) as u32);
-                Peer { id, place: Place::of_peer(&id), kind: Kind::Honest(took), contacts: vec![] }
+                let (place, kind) = (Place::of_peer(&id), Kind::Honest(took));
+                Peer { id, place, kind, subnet: None, contacts: vec![] }
             })
             .collect();
         let places: Vec<_> = peers.iter().map(|peer| peer.place).collect();
@@ -117,7 +120,35 @@ impl Network {
     /// Adds peers that no other peer knows.
     pub(crate) fn add(&mut self, id: PeerId, kind: Kind) {
         self.by_id.insert(id, self.peers.len());
-        self.peers.push(Peer { id, place: Place::of_peer(&id), kind, contacts: vec![] });
+        let place = Place::of_peer(&id);
+        self.peers.push(Peer { id, place, kind, subnet: None, contacts: vec![] });
+    }
+
+    /// Adds peers of one subnet that the peers of these numbers know.
+    pub(crate) fn add_subnet(
+        &mut self,
+        ids: &[PeerId],
+        kind: &Kind,
+        subnet: Subnet,
+        known_to: &[PeerId],
+    ) {
+        for id in ids {
+            self.add(*id, kind.clone());
+            let number = self.peers.len() - 1;
+            self.peers[number].subnet = Some(subnet);
+            for other in known_to {
+                let other = self.by_id[other];
+                self.peers[other].contacts.push(number);
+            }
+        }
+    }
+
+    pub(crate) fn subnet(&self, id: &PeerId) -> Option<Subnet> {
+        self.peers[*self.by_id.get(id)?].subnet
+    }
+
+    fn named(&self, ids: impl IntoIterator<Item = PeerId>) -> Vec<Named> {
+        ids.into_iter().map(|id| (id, self.subnet(&id))).collect()
     }
 
     pub(crate) fn kind_mut(&mut self, id: &PeerId) -> &mut Kind {
@@ -150,7 +181,7 @@ impl Network {
 
     /// A lookup started by the peer of this number.
     pub(crate) fn lookup(&self, n: usize, target: Place, wanted: LookupKind) -> Lookup {
-        let start = self.known_to(n, target);
+        let start = self.named(self.known_to(n, target));
         Lookup::new(target, wanted, self.peers[n].id, LookupConfig::default(), start)
     }
 
@@ -281,7 +312,7 @@ impl Node {
                 let lookup = &mut all[askers[&id]].lookup;
                 match answer {
                     Ok(closer) if requests.on_answer(id, *now).is_some() => {
-                        lookup.on_answer(&peer, closer);
+                        lookup.on_answer(&peer, network.subnet(&peer), network.named(closer));
                     }
                     Err(failure) if requests.on_failure(id, failure, *now) => {
                         lookup.on_failure(&peer, failure);

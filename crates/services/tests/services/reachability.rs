@@ -6,7 +6,10 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use libp2p_smart_record::{Dict, Predicate, RecordKey};
 use smart_record_services::{Resolve, Service, connectivity, dialable};
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Notify,
+};
 
 use super::server::{MINUTE, Server, about, eager, open, reachability};
 use smart_record_testing_swarms::within;
@@ -42,9 +45,12 @@ impl Resolve for Gate {
     }
 }
 
-/// A port on which nobody listens.
-async fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+/// A port on which nobody listens, and which nobody else gets as long as the socket lives.
+fn closed_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 #[tokio::test]
@@ -91,7 +97,8 @@ async fn an_existing_connection_answers_connectivity_but_not_dialable() {
 #[tokio::test]
 async fn an_address_where_nobody_listens_is_not_dialable_and_not_connected() {
     within(async {
-        let address = loopback(closed_port().await, PeerId::random());
+        let (_socket, port) = closed_port();
+        let address = loopback(port, PeerId::random());
         let mut service = Server::start(reachability(), &[]).await;
         let found = finds(dialable(&address), &mut service).await;
         assert_eq!(found, about("notDialable", &address));
@@ -120,7 +127,8 @@ async fn a_failed_dial_does_not_count_against_the_named_peer() {
     within(async {
         let mut service = Server::start(reachability(), &[]).await;
         let asker = Server::plain(&[&service]).await;
-        let bystander = loopback(closed_port().await, asker.id);
+        let (_socket, port) = closed_port();
+        let bystander = loopback(port, asker.id);
         asker.asks([dialable(&bystander)]).await;
         assert_eq!(service.published().await.finding, about("notDialable", &bystander));
         assert_eq!(service.failure().await, None, "the failure names no peer");

@@ -1,0 +1,100 @@
+//! A subnet has a share of the peers that a write goes to, and of the routing table.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use libp2p_smart_record::{RecordKey, behaviour::BehaviourConfig, query::ReadPolicy};
+
+use crate::nodes::within;
+use crate::peer::{MINUTE, Peer, Setup, made, quiet, says};
+
+const SYBILS: usize = 24;
+const HONEST: u8 = 20;
+/// Longer than any call takes.
+const LONG: Duration = Duration::from_secs(300);
+
+fn config() -> BehaviourConfig {
+    let config = quiet().with_read_deadline(LONG).with_write_deadline(LONG);
+    config.with_exempts_private_subnets(false)
+}
+
+/// Lets a peer listen at this address of the host, too.
+async fn listens_at(peer: &Peer, ip: Ipv4Addr) -> Multiaddr {
+    peer.with(move |swarm| {
+        let address = Multiaddr::from(ip).with(Protocol::Tcp(0));
+        swarm.listen_on(address).unwrap();
+    })
+    .await;
+    loop {
+        let found = peer.with(move |swarm| {
+            let is_one = |it: &&Multiaddr| it.iter().next() == Some(Protocol::Ip4(ip));
+            swarm.listeners().find(is_one).cloned()
+        });
+        if let Some(address) = found.await {
+            return address;
+        }
+    }
+}
+
+/// Only Linux has all of 127/8 at its loopback interface.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sybils_of_one_subnet_take_two_of_twenty_places_and_two_of_a_bucket() {
+    let mut writer = Setup::with_config(config()).start().await;
+    within(async {
+        let key = RecordKey::new("/sr/subnets");
+        // Those closest to the key, as ids are free.
+        let mut ids: Vec<_> = (0..400).map(|_| Keypair::generate_ed25519()).collect();
+        ids.sort_by_cached_key(|id| {
+            let place = smart_record_lookup::Place::of_key(key.as_bytes());
+            place.distance_of(&id.public().to_peer_id())
+        });
+        let mut sybils = Vec::new();
+        for (n, keypair) in ids.into_iter().take(SYBILS).enumerate() {
+            let sybil = Setup { keypair, ..Setup::with_config(config()) }.start().await;
+            let ip = Ipv4Addr::new(127, 0, 1, 1 + n as u8);
+            writer.add(sybil.id, listens_at(&sybil, ip).await).await;
+            sybils.push(sybil);
+        }
+        // They are known and connected before anybody else is.
+        writer.client.get(key.clone()).await.unwrap();
+        let mut honest = Vec::new();
+        for n in 0..HONEST {
+            let peer = Setup::with_config(config()).start().await;
+            let address = listens_at(&peer, Ipv4Addr::new(127, 0, 2 + n, 1)).await;
+            let id = peer.id;
+            writer
+                .with(move |swarm| {
+                    swarm.behaviour_mut().smart.add_address(&id, address.clone());
+                    swarm.dial(address.with(Protocol::P2p(id))).unwrap();
+                })
+                .await;
+            writer.until_connected(|connected| connected.contains(&id)).await;
+            honest.push(peer);
+        }
+        loop {
+            writer.client.get_with(key.clone(), ReadPolicy::All).await.unwrap();
+            let publication = writer.client.publish(key.clone(), says("hello"), MINUTE).await;
+            let replicas = made(publication).finished().await.replicas;
+            let of =
+                |peers: &[Peer]| peers.iter().filter(|it| replicas.contains_key(&it.id)).count();
+            // Where some of the others do not answer in time, sybils fill their places.
+            if of(&honest) >= 18 {
+                // Sybils closer than is plausible come in addition to the twenty.
+                assert_eq!(of(&sybils), 2, "{} replicas", replicas.len());
+                break;
+            }
+        }
+        for peer in &honest {
+            let id = peer.id;
+            let is_known = writer.smart(move |smart| {
+                let bucket = smart.kad_mut().kbucket(id).unwrap();
+                bucket.iter().any(|entry| *entry.node.key.preimage() == id)
+            });
+            assert!(is_known.await);
+        }
+        let displaced = writer.smart(|smart| smart.counters().displaced).await;
+        assert!(displaced > 0);
+    })
+    .await;
+}
