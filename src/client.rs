@@ -266,8 +266,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with [`ValidationError::Stale`] if something newer has taken its
-    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if no
-    /// peer that answered holds it, and as [`get`](Self::get).
+    /// place, [`ClientError::AnswersRefused`] if no answer was valid, [`ClientError::NotKept`] if
+    /// no peer that answered holds it, and as [`get`](Self::get).
     pub async fn confirm(&self, publication: &Publication) -> Result<Vec<PeerId>, ClientError> {
         let reading = self.get_with(publication.key.clone(), ReadPolicy::All).await?;
         let is_complete = reading.is_complete();
@@ -366,7 +366,8 @@ impl Client {
     /// All watches of one key share these lookups.
     ///
     /// Neither silence nor a refused answer is taken for absence: that there is nothing is shown
-    /// only once a peer has said so, or if this node is alone. What is known is shown until it expires.
+    /// only once a peer has said so, or if this node is alone. What is known is shown until it
+    /// expires.
     ///
     /// The stream ends with the behaviour or with the last client.
     ///

@@ -143,8 +143,8 @@ pub enum ManagerError<E> {
         /// Highest sequence put or got before.
         known: u64,
     },
-    /// No valid record was found, and the answers were refused, so what is under the key is unknown.
-    /// If more holders have no record than were refused, there is none, which is no error.
+    /// No valid record was found, and the answers were refused, so what is under the key is
+    /// unknown. If more holders have no record than were refused, there is none, which is no error.
     #[error("nothing valid was found: {0}")]
     AnswersRefused(RefusedAnswers<Holder>),
     /// The backend failed.

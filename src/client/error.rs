@@ -49,7 +49,8 @@ pub enum ClientError {
     #[error("nothing valid was found: {0}")]
     AnswersRefused(RefusedAnswers),
     /// Enough of the closest peers answered, and none of them holds what was published or something
-    /// newer: those that acknowledged it have not kept it. Only [`Client::confirm`](super::Client::confirm) tells.
+    /// newer: those that acknowledged it have not kept it. Only
+    /// [`Client::confirm`](super::Client::confirm) tells.
     #[error("no peer keeps the record")]
     NotKept,
 }

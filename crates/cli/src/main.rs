@@ -6,8 +6,8 @@
 //! `stop` (signals). `metrics` serves those of a node.
 //!
 //! **Invariants.** Standard output has results alone, with `--json` one JSON value per line.
-//! Failures, warnings, progress, logs and panics go to standard error. Each failure has a kind, an exit code and,
-//! where there is one, a hint.
+//! Failures, warnings, progress, logs and panics go to standard error. Each failure has a kind, an
+//! exit code and, where there is one, a hint.
 
 #![allow(
     clippy::arithmetic_side_effects,

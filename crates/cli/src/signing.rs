@@ -25,7 +25,8 @@ use crate::{
 
 /// Lifetime of a document.
 const DOCUMENT: Duration = Duration::from_secs(60 * 60);
-/// Lifetime of an IPNS record, as that of kubo: nodes keep it no longer without being sent it again.
+/// Lifetime of an IPNS record, as that of kubo: nodes keep it no longer without being sent it
+/// again.
 const NAME: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// What is published, and how.

@@ -1,7 +1,7 @@
 //! What to do about a failure.
 //!
-//! **Invariants.** A hint names a way out that is open: a command that it names does not fail with a
-//! hint back.
+//! **Invariants.** A hint names a way out that is open: a command that it names does not fail with
+//! a hint back.
 
 use std::io;
 
