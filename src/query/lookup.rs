@@ -373,7 +373,8 @@ impl RecordLookup {
     }
 
     /// Whether the record may have parts that were not shown. The slices of one holder have several
-    /// sizes, the smallest an eighth of the largest; slices of two holders differ.
+    /// sizes, the smallest an eighth of the largest. Two holders may begin at the same place and
+    /// show the same slice; that three do is unlikely.
     pub(crate) fn may_be_incomplete(&self) -> bool {
         if self.joined.record().is_none() {
             return false;
@@ -383,7 +384,7 @@ impl RecordLookup {
         }
         let is_all = |shown: Option<CheckedAnswer>| shown.is_some_and(|it| self.joined.is(&it));
         let mut holders = self.shown.holders();
-        let agreed = holders.len() > 1 && holders.all(|peer| is_all(self.shown.answer(peer)));
+        let agreed = holders.len() > 2 && holders.all(|peer| is_all(self.shown.answer(peer)));
         !agreed && self.joined.exceeds(self.bounds.slice_bytes / 8)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! **Invariants.** Tables, colour and progress are for terminals only; `NO_COLOR` switches colour
 //! off. Programs get JSON or lines with tabs. Whatever is written to standard output or standard
-//! error goes through [`print`], [`say`] or a table, and is [`printable`] before: text of strangers
-//! reaches an output escaped, in JSON by [`json_line`] and elsewhere by [`printable`].
+//! error goes through [`print()`], [`say`] or a table, and is [`printable`] before: text of
+//! strangers reaches an output escaped, in JSON by [`json_line`] and elsewhere by [`printable`].
 
 use std::{
     ffi::OsStr,
