@@ -18,8 +18,8 @@
 //!   `budget`: work for other peers. These are pure, as are reads and writes themselves
 //!   (see [`query`](crate::query)).
 //! * `worker`: validation off the swarm's task. `inbound`: why records are refused unread.
-//!   `remotes`: addresses of connected peers, and which peers and addresses stay in the routing
-//!   table. `subnets`: which peers share a subnet.
+//!   `remotes`: addresses of connected peers. `subnets`: which peers share a subnet. `routing`:
+//!   which peers and addresses stay in the routing table.
 //!
 //! **Invariants.** No answer of a peer is trusted. The number and duration of all operations are
 //! bounded. The behaviour starts no queries of Kademlia, so all their events are the user's.
@@ -47,6 +47,7 @@ mod remotes;
 mod repairs;
 mod replicate;
 mod rollback;
+mod routing;
 mod sending;
 mod subnets;
 mod watches;
@@ -220,6 +221,7 @@ impl Behaviour {
         if operations.poll_off_task(env, cx).is_ready() {
             return Poll::Ready(());
         }
+        operations.count_postponed(env);
         if operations.has_capacity(env) {
             if operations.poll_handles(env, cx).is_ready() {
                 return Poll::Ready(());

@@ -11,6 +11,7 @@ use std::{hash::Hash, time::Duration};
 use hashlink::LruCache;
 
 use smart_record_core::Timestamp;
+pub use smart_record_lookup::Subnet;
 
 /// A rate limit for each of many keys, such as peers or hosts.
 ///

@@ -50,7 +50,7 @@ use std::{
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
-pub(crate) use self::config::VALUE_WORK;
+pub(crate) use self::config::{PACKET_BYTES, VALUE_WORK};
 #[cfg(feature = "redb")]
 pub use self::redb::{Durability, OpenError, OpenOptions, RedbConfig, RedbStorage};
 use self::{

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::wall_clock,
     query::{JoinedAnswers, RecordLookup, chunks},
-    store::ValidatedRecord,
+    store::{PACKET_BYTES, ValidatedRecord},
 };
 use smart_record_core::{EncodedSpace, Namespace, RecordKey, Registry, SmartRecord, Timestamp};
 
@@ -90,6 +90,9 @@ impl Admission {
         let (now, net_now) = (env.now(), env.net.now());
         let key = RecordKey::new(record.key.to_vec());
         env.budget.charge(&source, receiving(record.value.len()), net_now);
+        if record.value.len() > env.bounds.chunk_bytes.max(PACKET_BYTES) {
+            return Err(InboundRefusal::TooLarge);
+        }
         if env.kad.store_mut().is_behind() {
             return Err(InboundRefusal::StorageLags);
         }
@@ -222,6 +225,7 @@ impl Admission {
         while self.unstored.len() > MAX_PIECES {
             // It will be read or sent again.
             self.unstored.pop_front();
+            env.count(|c| &mut c.pieces_dropped, 1);
         }
     }
 

@@ -16,12 +16,14 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use smart_record_lookup::Subnet;
+
+use crate::addresses::ip_of;
 
 /// How much the pool holds: the work of this time.
 const POOL: u32 = 1;
@@ -31,9 +33,6 @@ const WINDOW: Duration = Duration::from_secs(5);
 const ACCOUNTS: usize = 4_096;
 /// An account with less work than this is closed when accounts are halved.
 const LEAST: Duration = Duration::from_micros(100);
-
-const FIRST_48: u128 = !(u128::MAX >> 48);
-const FIRST_56: u128 = !(u128::MAX >> 56);
 
 /// Receiving and answering any message. A guess, on the high side.
 pub(super) const MESSAGE: Duration = Duration::from_micros(30);
@@ -50,51 +49,34 @@ pub(super) fn receiving(bytes: usize) -> Duration {
 /// Somebody who uses work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Party {
-    /// An IPv4 address, or the first 48 bits of an IPv6 address.
-    Network(IpAddr),
-    /// The first 56 bits of an IPv6 address.
-    Subnet(IpAddr),
+    Subnet(Subnet),
     Peer(PeerId),
 }
 
-/// The source of a request: a peer, and the network that it is in.
+/// The source of a request: the subnets that it comes from, and the peer. Each party is within the
+/// one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Source {
-    network: Option<Party>,
-    subnet: Option<Party>,
-    peer: Option<Party>,
-}
+pub(super) struct Source([Option<Party>; 3]);
 
 impl Source {
     /// A peer at this address, which may have no IP address.
     pub(super) fn new(peer: PeerId, address: Option<&Multiaddr>) -> Self {
-        Self { peer: Some(Party::Peer(peer)), ..Self::of_address(address) }
+        let Self([network, part, _]) = Self::of_address(address);
+        Self([network, part, Some(Party::Peer(peer))])
     }
 
     /// Whoever is at this address.
     pub(super) fn of_address(address: Option<&Multiaddr>) -> Self {
-        let ip = address.and_then(|address| {
-            address.iter().find_map(|part| match part {
-                Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
-                Protocol::Ip6(ip) => Some(ip.to_canonical()),
-                _ => None,
-            })
-        });
-        let masked = |ip: Ipv6Addr, mask: u128| IpAddr::V6((ip.to_bits() & mask).into());
-        let (network, subnet) = match ip {
-            None => (None, None),
-            Some(IpAddr::V4(_)) => (ip.map(Party::Network), None),
-            Some(IpAddr::V6(ip)) => (
-                Some(Party::Network(masked(ip, FIRST_48))),
-                Some(Party::Subnet(masked(ip, FIRST_56))),
-            ),
-        };
-        Self { network, subnet, peer: None }
+        let ip = address.and_then(ip_of);
+        let subnet = |v6_bits| ip.map(|ip| Subnet::new(ip, 32, v6_bits));
+        let [network, part] = [subnet(48), subnet(56)];
+        // The same for an IPv4 address.
+        let part = part.filter(|_| part != network);
+        Self([network.map(Party::Subnet), part.map(Party::Subnet), None])
     }
 
-    /// The parties, each within the one before.
     fn parties(&self) -> impl Iterator<Item = Party> {
-        [self.network, self.subnet, self.peer].into_iter().flatten()
+        self.0.into_iter().flatten()
     }
 }
 
@@ -458,7 +440,7 @@ mod tests {
             budget.charge(&at(&format!("/ip4/{ip}/tcp/1")), MS, Duration::ZERO);
         }
         assert!(budget.accounts.len() <= ACCOUNTS);
-        let networks = budget.accounts.keys().filter(|it| matches!(it, Party::Network(_))).count();
+        let networks = budget.accounts.keys().filter(|it| matches!(it, Party::Subnet(_))).count();
         assert_eq!(budget.all.members as usize, networks);
         let newcomer = at("/ip4/203.0.113.1/tcp/1");
         assert!(!budget.reserve(&newcomer, MS, false, Duration::ZERO), "the pool is empty");

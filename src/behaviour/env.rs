@@ -66,8 +66,10 @@ impl Env {
         });
     }
 
-    /// Emits the peers that a search has found closer to a key than is plausible.
-    pub(super) fn report_implausible(&mut self, key: &RecordKey, search: &Lookup) {
+    /// Counts what a search has passed over, and emits the peers that it has found closer to a key
+    /// than is plausible.
+    pub(super) fn report_crowds(&mut self, key: &RecordKey, search: &Lookup) {
+        self.count(|c| &mut c.passed_over, search.passed_over());
         let peers = search.implausible(&self.net.size);
         if !peers.is_empty() {
             self.events.push_back(Event::Implausible { key: key.clone(), peers });

@@ -93,6 +93,8 @@ pub struct BehaviourCounters {
     pub evicted: u64,
     /// Peers removed from the routing table, beyond the share of their subnet, for others.
     pub displaced: u64,
+    /// Peers that lookups did not ask because they are beyond the share of their subnet.
+    pub passed_over: u64,
     /// Answers to reads that were refused.
     pub bad_answers: u64,
     /// Writers for whom a read found less than was seen before.
@@ -108,6 +110,13 @@ pub struct BehaviourCounters {
     pub refreshes: u64,
     /// Replications of stored records.
     pub replications: u64,
+    /// Times that no operation could start because answers held
+    /// [`max_read_bytes`](super::BehaviourConfig::max_read_bytes).
+    pub reads_held_back: u64,
+    /// Notifications of watches postponed because the one before had been shortly before.
+    pub notifications_postponed: u64,
+    /// Pieces of received records dropped because too many were waiting to be stored.
+    pub pieces_dropped: u64,
     /// Peers disconnected because they asked for far too much work.
     pub disconnected: u64,
     /// Connections refused because peers of the same network had asked for far too much work.
@@ -128,6 +137,7 @@ impl Source for BehaviourCounters {
             silent,
             evicted,
             displaced,
+            passed_over,
             bad_answers,
             withheld,
             writes,
@@ -135,6 +145,9 @@ impl Source for BehaviourCounters {
             repairs_postponed,
             refreshes,
             replications,
+            reads_held_back,
+            notifications_postponed,
+            pieces_dropped,
             disconnected,
             connections_refused,
             work_ms,
@@ -150,6 +163,11 @@ impl Source for BehaviourCounters {
                 "Peers removed from the routing table, beyond the share of their subnet, for others",
                 displaced,
             ),
+            (
+                "passed_over",
+                "Peers not asked by lookups, beyond the share of their subnet",
+                passed_over,
+            ),
             ("bad_answers", "Answers to reads that were refused", bad_answers),
             ("withheld", "Writers for whom a read found less than was seen before", withheld),
             ("writes", "Writes by clients", writes),
@@ -161,6 +179,21 @@ impl Source for BehaviourCounters {
             ),
             ("refreshes", "Own spaces and kept values sent again", refreshes),
             ("replications", "Replications of stored records", replications),
+            (
+                "reads_held_back",
+                "Times that operations waited because answers held too many bytes",
+                reads_held_back,
+            ),
+            (
+                "notifications_postponed",
+                "Notifications of watches postponed to the next interval",
+                notifications_postponed,
+            ),
+            (
+                "pieces_dropped",
+                "Pieces of received records dropped because too many were waiting",
+                pieces_dropped,
+            ),
             ("disconnected", "Peers disconnected for asking for far too much work", disconnected),
             (
                 "connections_refused",

@@ -7,6 +7,9 @@ pub enum InboundRefusal {
     /// There is no work left for the peer, or for its network:
     /// [`work_per_second`](super::BehaviourConfig::work_per_second).
     OverBudget,
+    /// The value is longer than 16 KiB, and than
+    /// [`chunk_bytes`](crate::store::StoreConfig::chunk_bytes): no packet of the DHT carries it.
+    TooLarge,
     /// [`inbound_queue`](super::BehaviourConfig::inbound_queue) records are waiting.
     QueueFull,
     /// The storage does not keep up with what is written to it.
@@ -17,13 +20,14 @@ pub enum InboundRefusal {
 
 impl InboundRefusal {
     /// All reasons.
-    pub const ALL: [Self; 4] =
-        [Self::OverBudget, Self::QueueFull, Self::StorageLags, Self::Stopped];
+    pub const ALL: [Self; 5] =
+        [Self::OverBudget, Self::TooLarge, Self::QueueFull, Self::StorageLags, Self::Stopped];
 
     /// Name of the reason, as in the label of a metric.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OverBudget => "over_budget",
+            Self::TooLarge => "too_large",
             Self::QueueFull => "queue_full",
             Self::StorageLags => "storage_lags",
             Self::Stopped => "stopped",

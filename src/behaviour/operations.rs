@@ -48,6 +48,8 @@ pub(super) struct Operations {
     closing: Vec<Reply<()>>,
     /// Futures that resolve when a client's handle ends.
     handles: FuturesUnordered<Ending>,
+    /// Whether answers hold so much that no operation can start.
+    is_held_back: bool,
 }
 
 impl Operations {
@@ -62,6 +64,7 @@ impl Operations {
             admission,
             closing: Vec::new(),
             handles: FuturesUnordered::new(),
+            is_held_back: false,
         }
     }
 
@@ -74,6 +77,19 @@ impl Operations {
     fn has_memory(&self, env: &Env) -> bool {
         let held = self.reads.bytes();
         held == 0 || held < env.config.max_read_bytes()
+    }
+
+    /// Counts what was postponed since it was last called.
+    pub(super) fn count_postponed(&mut self, env: &mut Env) {
+        let postponed = self.watches.take_postponed();
+        if postponed > 0 {
+            env.count(|c| &mut c.notifications_postponed, postponed);
+        }
+        let is_held_back = !self.has_memory(env);
+        if is_held_back && !self.is_held_back {
+            env.count(|c| &mut c.reads_held_back, 1);
+        }
+        self.is_held_back = is_held_back;
     }
 
     /// Number of client operations under way.

@@ -461,7 +461,7 @@ impl Operation {
             env.count(|c| &mut c.reads, 1);
             // The first lookup was counted at its start.
             env.count(|c| &mut c.lookups, lookup.lookups().saturating_sub(1));
-            env.report_implausible(lookup.key(), search);
+            env.report_crowds(lookup.key(), search);
         }
         let now = env.now();
         let record = lookup.joined().record();

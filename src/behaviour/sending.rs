@@ -322,5 +322,5 @@ fn target(env: &mut Env, sending: &Sending) -> Target {
         return Target::Read;
     }
     env.count(|c| &mut c.lookups, 1);
-    Target::Search(search(env, key, LookupKind::Closest))
+    Target::Search(Box::new(search(env, key, LookupKind::Closest)))
 }

@@ -1,13 +1,10 @@
-//! Which peers share a subnet, so that one subnet takes only a share of a bucket, and of the peers
-//! closest to a key.
+//! The subnets of peers. One subnet takes only a share of a bucket, and of the peers closest to a
+//! key.
 //!
 //! **Invariants.** Pure. The subnet of a connected peer is that of its connection, whatever it
 //! claims. Peers of private subnets have none, unless the settings say otherwise.
 
-use std::{
-    collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::HashMap;
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -15,9 +12,13 @@ use smart_record_lookup::Subnet;
 
 use super::{config::BehaviourConfig, remotes::Remotes};
 use crate::{
-    addresses::{Prefix, is_private},
+    addresses::{ip_of, is_private},
     outbound::Closer,
 };
+
+/// Bits of an IPv4 and of an IPv6 address that peers of one subnet share: the smallest part of
+/// either that others are told the way to.
+const BITS: [u32; 2] = [24, 48];
 
 /// The rules by which peers share a subnet.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +38,8 @@ impl Subnets {
         if self.exempts_private && is_private(address) {
             return None;
         }
-        let mut hasher = DefaultHasher::new();
-        Prefix::of(address)?.hash(&mut hasher);
-        Some(hasher.finish())
+        let [v4, v6] = BITS;
+        Some(Subnet::new(ip_of(address)?, v4, v6))
     }
 
     /// The subnet of a peer with these addresses; `None` also if they are in several.
@@ -86,8 +86,8 @@ impl Subnets {
         if newcomer.is_some_and(|subnet| is_over(&subnet, 1)) {
             return None;
         }
-        let beyond = bucket.iter().filter(|(_, subnet)| subnet.is_some_and(|it| is_over(&it, 0)));
-        beyond.last().map(|(peer, _)| *peer)
+        let is_beyond = |subnet: &Option<Subnet>| subnet.is_some_and(|it| is_over(&it, 0));
+        bucket.iter().rfind(|(_, subnet)| is_beyond(subnet)).map(|(peer, _)| *peer)
     }
 }
 
@@ -120,14 +120,17 @@ mod tests {
     fn a_newcomer_within_its_share_displaces_surplus_and_surplus_nobody() {
         let subnets = Subnets::new(&BehaviourConfig::default());
         let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
-        let bucket =
-            |of: [Option<Subnet>; 5]| -> Vec<_> { peers.iter().copied().zip(of).collect() };
+        let subnet = |n: u8| Subnet::new([198, 51, n, 0].into(), 24, 48);
+        let bucket = |of: [Option<u8>; 5]| -> Vec<_> {
+            let of = of.map(|n| n.map(subnet));
+            peers.iter().copied().zip(of).collect()
+        };
         let full = bucket([Some(1), Some(1), Some(2), Some(1), None]);
-        assert_eq!(subnets.surplus(&full, Some(3)), Some(peers[3]));
-        assert_eq!(subnets.surplus(&full, Some(2)), Some(peers[3]));
+        assert_eq!(subnets.surplus(&full, Some(subnet(3))), Some(peers[3]));
+        assert_eq!(subnets.surplus(&full, Some(subnet(2))), Some(peers[3]));
         assert_eq!(subnets.surplus(&full, None), Some(peers[3]));
-        assert_eq!(subnets.surplus(&full, Some(1)), None);
+        assert_eq!(subnets.surplus(&full, Some(subnet(1))), None);
         let fair = bucket([Some(1), Some(1), Some(2), Some(2), None]);
-        assert_eq!(subnets.surplus(&fair, Some(3)), None);
+        assert_eq!(subnets.surplus(&fair, Some(subnet(3))), None);
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Watches {
     /// Changes in the local store that are not known here yet: writers by key.
     changed: BTreeMap<RecordKey, BTreeSet<PeerId>>,
     sweep_at: Timestamp,
+    /// Notifications that were postponed and are not counted yet.
+    postponed: usize,
 }
 
 impl Watches {
@@ -88,6 +90,7 @@ impl Watches {
             notifications: BTreeSet::new(),
             changed: BTreeMap::new(),
             sweep_at: Timestamp::EPOCH,
+            postponed: 0,
         }
     }
 
@@ -312,6 +315,7 @@ impl Watches {
             // What expires until then is told together.
             if watched.notify_at.is_none() {
                 watched.notify_at = Some(earliest);
+                self.postponed = self.postponed.saturating_add(1);
                 self.notifications.insert((earliest, key.clone()));
             }
             return;
@@ -335,6 +339,11 @@ impl Watches {
             watched.notified_at = None;
             self.notify(key, now, at);
         }
+    }
+
+    /// How many notifications were postponed since this was last asked.
+    pub(super) const fn take_postponed(&mut self) -> usize {
+        std::mem::replace(&mut self.postponed, 0)
     }
 
     /// When the next notification is due, in the time of the network.

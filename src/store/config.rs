@@ -114,7 +114,9 @@ settings! { StoreConfig:
     /// The size of the chunks in which a large record is replicated. Defaults to 15 KiB: with a key
     /// of 256 bytes, which is sent twice, it fits into Kademlia's packet of 16 KiB. For larger
     /// chunks [`SmartRecordStore::kad_config`](super::SmartRecordStore::kad_config) raises
-    /// Kademlia's packet limit; then all nodes of the DHT have to raise it.
+    /// Kademlia's packet limit; then all nodes of the DHT have to raise it. A
+    /// [`Behaviour`](crate::behaviour::Behaviour) refuses longer values of other peers before they
+    /// are decoded, unless they have at most 16 KiB.
     chunk_bytes, with_chunk_bytes: usize;
     /// The size of the slice of a large record that answers one GET. Defaults to 8 KiB. The reply
     /// also carries the addresses of up to 20 closer peers: four addresses each leave 11.6 KiB for
@@ -260,7 +262,7 @@ impl StoreConfig {
             // The store validates each write itself. With `FilterBoth` the writer is told `Ok`
             // before that.
             .set_record_filtering(kad::StoreInserts::Unfiltered)
-            .set_max_packet_size(message.max(DEFAULT_PACKET_BYTES));
+            .set_max_packet_size(message.max(PACKET_BYTES));
         config
     }
 }
@@ -269,6 +271,6 @@ const MIB: usize = 1_024 * 1_024;
 /// The default of [`StoreConfig::value_work`]. Senders count on it.
 pub(crate) const VALUE_WORK: Duration = Duration::from_millis(4);
 /// Kademlia's packet limit, which is the same in all implementations.
-const DEFAULT_PACKET_BYTES: usize = 16 * 1_024;
+pub(crate) const PACKET_BYTES: usize = 16 * 1_024;
 /// What a PUT carries besides the value and, twice, the key: publisher, ttl, tags and lengths.
 const MESSAGE_BYTES: usize = 128;

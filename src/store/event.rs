@@ -109,6 +109,8 @@ pub struct Counters {
     pub storage_failures: u64,
     /// Writes of other peers that were refused because the storage did not keep up.
     pub behind: u64,
+    /// Provider records refused because there were too many.
+    pub providers_refused: u64,
     /// Events that a subscriber lost because it did not keep up.
     pub events_lost: u64,
     /// Signatures that were verified, by the store or for it.
@@ -143,6 +145,7 @@ impl Source for Counters {
             rows_discarded,
             storage_failures,
             behind,
+            providers_refused,
             events_lost,
             signatures_verified,
             signatures_remembered,
@@ -171,6 +174,11 @@ impl Source for Counters {
             ),
             ("store_failures", "Failures of the storage", storage_failures),
             ("store_refused_behind", "Writes refused because the storage did not keep up", behind),
+            (
+                "store_refused_providers",
+                "Provider records refused because there were too many",
+                providers_refused,
+            ),
             ("store_lost_events", "Events lost by subscribers that did not keep up", events_lost),
             ("store_verified_signatures", "Signatures verified", signatures_verified),
             (

@@ -87,6 +87,7 @@ impl RecordStore for SmartRecordStore {
     fn add_provider(&mut self, record: ProviderRecord) -> store::Result<()> {
         let own = (record.provider == self.table.local).then(|| record.clone());
         self.providers.add(record, own.is_some()).inspect_err(|error| {
+            self.news.count(|c| &mut c.providers_refused, 1);
             if let Some(ProviderRecord { key, .. }) = &own {
                 let key = RecordKey::new(key.to_vec());
                 let advice = "raise the bounds of `StoreConfig::providers`";

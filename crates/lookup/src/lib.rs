@@ -36,11 +36,13 @@ mod history;
 mod lookup;
 mod requests;
 mod size;
+mod subnet;
 
 pub use crate::{
     distance::{Distance, Place},
     history::{HistoryConfig, PeerHistory},
-    lookup::{Lookup, LookupConfig, LookupKind, Named, Subnet},
+    lookup::{Lookup, LookupConfig, LookupKind, Named},
     requests::{Failure, LookupEvent, RequestId, Requests, RequestsConfig},
     size::NetworkSize,
+    subnet::Subnet,
 };

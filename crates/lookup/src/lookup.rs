@@ -20,6 +20,7 @@ use crate::{
     distance::{Distance, Place},
     requests::{Failure, RequestId, Requests},
     size::NetworkSize,
+    subnet::Subnet,
 };
 
 /// Number of peers that have to name a peer before it counts as known without an answer.
@@ -62,11 +63,7 @@ settings! { LookupConfig:
     per_subnet, with_per_subnet: usize;
 }
 
-/// A subnet that a peer's address is in: any number that is the same for all of its addresses. A
-/// peer without one is never surplus.
-pub type Subnet = u64;
-
-/// A peer that was heard of, and its subnet if that is known.
+/// A peer that was heard of, and its subnet if that is known. A peer without one is never surplus.
 pub type Named = (PeerId, Option<Subnet>);
 
 /// Purpose of a lookup.
@@ -357,6 +354,15 @@ impl Lookup {
     pub fn implausible(&self, size: &NetworkSize) -> Vec<PeerId> {
         let count = size.implausible(self.answered().map(|(distance, _)| *distance));
         self.answered().take(count).map(|(_, candidate)| candidate.peer).collect()
+    }
+
+    /// Number of peers that were not asked because they are beyond the share of their subnet.
+    pub fn passed_over(&self) -> usize {
+        let surplus = self.surplus();
+        let is_one = |distance: &Distance, candidate: &Candidate| {
+            candidate.state == State::Heard && surplus.contains(distance)
+        };
+        self.known.iter().filter(|(distance, it)| is_one(distance, it)).count()
     }
 
     /// Peers among the closest that were asked and have not given a valid answer in time, sorted by

@@ -18,7 +18,7 @@ use std::{
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use libp2p_smart_record::settings;
+use libp2p_smart_record::{rate::Subnet, settings};
 
 /// Last port on which only the administrator of a machine may listen.
 const LAST_PRIVILEGED: u16 = 1_023;
@@ -123,23 +123,10 @@ pub(super) enum Host {
     },
 }
 
-/// Identity of a host for rate limits: an IPv4 address, or the first 48 bits of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum HostId {
-    V4(Ipv4Addr),
-    V6(u64),
-}
-
-impl HostId {
-    pub(super) fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => {
-                let [a, b, c, ..] = ip.segments().map(u64::from);
-                Self::V6(a << 32 | b << 16 | c)
-            }
-        }
-    }
+/// The host at an IP address, for rate limits: an IPv4 address, or the first 48 bits of an IPv6
+/// address.
+pub(super) fn host_of(ip: IpAddr) -> Subnet {
+    Subnet::new(ip, 32, 48)
 }
 
 impl Target {
@@ -429,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_host_is_an_ipv4_address_or_an_ipv6_network() {
-        let of = |ip: &str| HostId::of(ip.parse().unwrap());
+        let of = |ip: &str| host_of(ip.parse().unwrap());
         assert_eq!(of("1.2.3.4"), of("::ffff:1.2.3.4"));
         assert_eq!(of("2606:4700::1"), of("2606:4700::ffff:2"));
         assert_eq!(of("2606:4700::1"), of("2606:4700:0:1::1"));

@@ -36,10 +36,13 @@ use libp2p_identity::PeerId;
 
 use super::{
     dialer::{DialHandle, DialOutcome},
-    filter::{AddressRefusal, DialPolicy, Host, HostId, Target},
+    filter::{AddressRefusal, DialPolicy, Host, Target, host_of},
     tag::{Outcome, RequestRefusal, SmartTag},
 };
-use libp2p_smart_record::{Clock, Kind, Node, Predicate, Timestamp, rate::RateLimit};
+use libp2p_smart_record::{
+    Clock, Kind, Node, Predicate, Timestamp,
+    rate::{RateLimit, Subnet},
+};
 
 /// Most hosts whose rates are remembered: more than are dialled in an hour by default.
 const MAX_HOSTS: usize = 4_096;
@@ -119,11 +122,11 @@ pub(super) struct Reachability {
 
 /// Rates of dials by host.
 struct HostRates {
-    limit: RateLimit<HostId>,
+    limit: RateLimit<Subnet>,
     interval: Duration,
     /// End of the reserved dials of each host over its rate, so that delayed checks are retried
     /// one after the other.
-    reserved_until: LruCache<HostId, Timestamp>,
+    reserved_until: LruCache<Subnet, Timestamp>,
 }
 
 impl HostRates {
@@ -134,7 +137,7 @@ impl HostRates {
     }
 
     /// Admits a dial now, or returns the time of a reserved dial.
-    fn admit(&mut self, host: HostId, now: Timestamp) -> Result<(), Timestamp> {
+    fn admit(&mut self, host: Subnet, now: Timestamp) -> Result<(), Timestamp> {
         let Err(open_at) = self.limit.admit(host, now) else {
             return Ok(());
         };
@@ -147,7 +150,7 @@ impl HostRates {
     }
 
     /// Takes back an admitted dial that was not made.
-    fn give_back(&mut self, host: HostId) {
+    fn give_back(&mut self, host: Subnet) {
         self.limit.give_back(&host);
     }
 }
@@ -208,7 +211,7 @@ impl Reachability {
                 Some(DialOutcome::Failed) | None => is_known = true,
                 Some(DialOutcome::Unknown) => {}
                 Some(DialOutcome::Busy) => {
-                    self.hosts().give_back(HostId::of(ip));
+                    self.hosts().give_back(host_of(ip));
                     was_busy = true;
                 }
             }
@@ -243,7 +246,7 @@ impl Reachability {
     fn admit(&self, ip: IpAddr) -> Result<(), Outcome> {
         let now = self.clock.now();
         let later = |at: Timestamp| Outcome::Later(at.saturating_since(now));
-        self.hosts().admit(HostId::of(ip), now).map_err(later)
+        self.hosts().admit(host_of(ip), now).map_err(later)
     }
 
     fn hosts(&self) -> MutexGuard<'_, HostRates> {
@@ -367,7 +370,7 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let minutes = |n: u64| now.saturating_add(Duration::from_secs(60 * n));
         let mut hosts = HostRates::new(&DialPolicy::default());
-        let host = |ip: &str| HostId::of(ip.parse().unwrap());
+        let host = |ip: &str| host_of(ip.parse().unwrap());
         for _ in 0..4 {
             assert_eq!(hosts.admit(host("1.2.3.4"), now), Ok(()));
         }

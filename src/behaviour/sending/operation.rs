@@ -71,7 +71,7 @@ pub(super) enum Target {
     /// A read will determine them.
     Read,
     /// A lookup will determine them.
-    Search(lookup::Lookup),
+    Search(Box<lookup::Lookup>),
     /// They are known. `answering`: the number of them that have answered recently. `is_guess`:
     /// they come from an earlier read or write.
     Known { answering: usize, is_guess: bool },
@@ -124,7 +124,7 @@ impl Sending {
         }
         let now = env.net.now();
         search.measure(&mut env.net.size, now);
-        env.report_implausible(&content.key, search);
+        env.report_crowds(&content.key, search);
         let closest = Closest::of(search, &env.net.size);
         env.holders.set(content.key.clone(), closest.clone(), None, now);
         let chunks = content.chunks.clone();

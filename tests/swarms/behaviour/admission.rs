@@ -13,7 +13,9 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::{PeerId, identity::Keypair, kad};
 use libp2p_smart_record::{
     Clock, Fault, Limits, RecordKey, SpaceSigner, SystemClock, Timestamp, ValidationError,
-    behaviour::{AsyncValidator, BehaviourConfig, Event, Executor, InboundRefusal, Validation},
+    behaviour::{
+        AsyncValidator, BehaviourConfig, Builder, Event, Executor, InboundRefusal, Validation,
+    },
     client::ClientError,
     query::ReadPolicy,
     store::StoreEvent,
@@ -24,7 +26,7 @@ use super::repairs::board;
 use crate::peer::{MINUTE, Peer, Setup, key, mesh, quiet, says};
 use smart_record_testing::{ManualClock, forge};
 
-use crate::nodes::within;
+use crate::nodes::{PROTOCOL, within};
 
 fn off_task() -> BehaviourConfig {
     quiet().with_validation(Validation::OffTask)
@@ -405,44 +407,68 @@ async fn a_panic_of_a_validator_affects_only_its_record() {
     .await;
 }
 
-/// Sends records that take 5 ms each to verify, and waits for nothing.
-async fn flood(from: &Peer, to: PeerId, records: usize) {
+/// Sends records that take 5 ms each to verify, and waits for the answers.
+async fn flood(from: &mut Peer, to: PeerId) {
+    const AT_ONCE: usize = 20;
     let record = kad::Record::new(kad::RecordKey::new(&forge::key()), forge::dear());
     from.smart(move |smart| {
-        for _ in 0..records {
+        for _ in 0..AT_ONCE {
             let to = [to].into_iter();
             smart.kad_mut().put_record_to(record.clone(), to, kad::Quorum::One);
         }
     })
     .await;
+    for _ in 0..AT_ONCE {
+        from.until(|event| match event {
+            Event::Kad(kad::Event::OutboundQueryProgressed {
+                result: kad::QueryResult::PutRecord(_),
+                ..
+            }) => Some(()),
+            _ => None,
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_flooding_peer_is_limited_and_does_not_affect_others() {
-    // On the task, a slow machine would take no more than the budget allows.
-    let config = off_task().with_work_per_second(Duration::from_millis(20));
-    let clock = ManualClock::at(forge::at(forge::NOW));
-    let start = |config| Setup::with_config(config).at(&clock).start();
-    let (mut b, flooder) = (start(config).await, start(quiet()).await);
-    let mut other = start(quiet()).await;
-    mesh(&[&b, &flooder]).await;
-    mesh(&[&b, &other]).await;
-    within(async {
-        // 106 ms of work, where there are 20 for each second.
-        flood(&flooder, b.id, 20).await;
-        b.until(|event| {
-            matches!(event, Event::InboundRefused { source, .. } if *source == flooder.id)
-                .then_some(())
+    for config in [off_task(), quiet()] {
+        // A record of the flood takes more than there is for a second.
+        let config = config.with_work_per_second(Duration::from_millis(5));
+        let clock = ManualClock::at(forge::at(forge::NOW));
+        let start = |config| Setup::with_config(config).at(&clock).start();
+        let (mut b, mut flooder) = (start(config).await, start(quiet()).await);
+        let mut other = start(quiet()).await;
+        mesh(&[&b, &flooder]).await;
+        mesh(&[&b, &other]).await;
+        let (target, source) = (b.id, flooder.id);
+        let flooding = async {
+            loop {
+                flood(&mut flooder, target).await;
+            }
+        };
+        let others = async {
+            b.until(|event| {
+                matches!(event, Event::InboundRefused { source: it, .. } if *it == source)
+                    .then_some(())
+            })
+            .await;
+            let (key, value) = record_at(31, clock.now());
+            // It tries again, as a client does, while the flood goes on.
+            let mut tries = tokio::time::interval(Duration::from_millis(200));
+            while b.stored(&key).await.is_none() {
+                tries.tick().await;
+                send(&mut other, target, &key, value.clone()).await;
+            }
+        };
+        within(async {
+            tokio::select! {
+                () = flooding => unreachable!("it does not end"),
+                () = others => {}
+            }
         })
         .await;
-        let (key, value) = record_at(31, clock.now());
-        // It goes on, as a client does, while the rest of the flood arrives.
-        while b.stored(&key).await.is_none() {
-            send(&mut other, b.id, &key, value.clone()).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    })
-    .await;
+    }
 }
 
 #[tokio::test]
@@ -450,12 +476,12 @@ async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
     let config = quiet().with_work_per_second(Duration::from_millis(20));
     let clock = ManualClock::at(forge::at(forge::NOW));
     let mut b = Setup::with_config(config).at(&clock).start().await;
-    let flooder = Peer::start().await;
+    let mut flooder = Peer::start().await;
     mesh(&[&b, &flooder]).await;
     within(async {
         // It is refused, and goes on.
         while b.smart(|smart| smart.counters().disconnected).await == 0 {
-            flood(&flooder, b.id, 20).await;
+            flood(&mut flooder, b.id).await;
         }
         let disconnected = b.until(|event| match event {
             Event::Disconnected { peer } => Some(*peer),
@@ -464,4 +490,37 @@ async fn a_peer_that_is_far_over_the_budget_is_disconnected() {
         assert_eq!(disconnected.await, flooder.id);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_put_larger_than_it_may_be_is_refused_before_it_is_decoded() {
+    for config in [off_task(), quiet()] {
+        // Kademlia would take it.
+        let start = |config| {
+            let mut kad = kad::Config::new(PROTOCOL);
+            kad.set_max_packet_size(64 * 1_024);
+            let tweak = Box::new(|builder: Builder| builder.with_kad_config(kad));
+            Setup { tweak, ..Setup::with_config(config) }.start()
+        };
+        let (mut a, mut b) = (start(quiet()).await, start(config).await);
+        mesh(&[&a, &b]).await;
+        within(async {
+            let board = board(60, 600);
+            assert!(board.encode().len() > 16 * 1_024);
+            send(&mut a, b.id, &key(), board.encode()).await;
+            b.until(|event| {
+                matches!(event, Event::InboundRefused { reason: InboundRefusal::TooLarge, .. })
+                    .then_some(())
+            })
+            .await;
+            assert_eq!(refused(&b, InboundRefusal::TooLarge).await, 1);
+            let verified = b.smart(|smart| smart.store_mut().counters().signatures_verified);
+            assert_eq!((b.stored(&key()).await, verified.await), (None, 0));
+            for chunk in board.chunks(15 * 1_024) {
+                send(&mut a, b.id, &key(), chunk).await;
+            }
+            b.until_stored(&key(), |stored| *stored == board).await;
+        })
+        .await;
+    }
 }

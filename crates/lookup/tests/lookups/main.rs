@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use smart_record_lookup::{
-    Lookup, LookupConfig, LookupKind, NetworkSize, Place, RequestId, Requests,
+    Lookup, LookupConfig, LookupKind, NetworkSize, Place, RequestId, Requests, Subnet,
 };
 
 use crate::network::{Kind, MS, Network, Node, Random};
@@ -255,6 +255,10 @@ fn a_crowd_closer_than_is_plausible_is_told_and_hides_nobody() {
     assert!(outcome.asked.len() <= 100, "{}", outcome.asked.len());
 }
 
+fn subnet(n: u8) -> Subnet {
+    Subnet::new([198, 51, n, 0].into(), 24, 48)
+}
+
 #[test]
 fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
     for wanted in [LookupKind::Value, LookupKind::Closest] {
@@ -266,7 +270,7 @@ fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
         // All that are close to the key know them, and they name one another.
         let honest = network.honest(target);
         let kind = Kind::Liar(sybils[..20].to_vec());
-        network.add_subnet(&sybils, &kind, 1, &honest[..40]);
+        network.add_subnet(&sybils, &kind, subnet(1), &honest[..40]);
         // Who knows only sybils finds only sybils.
         let elsewhere = (0..300).filter(|n| !honest[..40].contains(&network.peers[*n].id));
         for n in elsewhere.take(10) {
@@ -281,7 +285,7 @@ fn a_thousand_sybils_of_one_subnet_take_two_of_twenty_places() {
 #[test]
 fn a_network_within_one_subnet_works_as_any_other() {
     let mut network = Network::new(&mut Random::new(22), 300);
-    network.peers.iter_mut().for_each(|peer| peer.subnet = Some(7));
+    network.peers.iter_mut().for_each(|peer| peer.subnet = Some(subnet(7)));
     for n in 0..20 {
         let lookup = network.lookup(n, key(n), LookupKind::Value);
         let outcome = Node::default().run(&network, lookup);
