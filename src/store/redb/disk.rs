@@ -15,8 +15,8 @@ use libp2p_identity::PeerId;
 use super::{
     fault::{failed, guarded, not_opened},
     format::{
-        DUE, FORMAT, Header, META, NOTES, ROWS, Row, RowKey, TALLIES, due_key, meta, note_value,
-        part_len, read_usage, tally_value, usage_value,
+        DUE, EARLIER_FORMAT, FORMAT, Header, META, NOTES, ROWS, Row, RowKey, TALLIES, due_key,
+        meta, note_value, part_len, read_usage, tally_value, usage_value,
     },
     overlay::Changes,
     view::View,
@@ -208,7 +208,7 @@ fn begin_session(db: &Database, owner: &PeerId) -> Result<u32, StorageError> {
         let mut table = transaction.open_table(META).map_err(not_opened)?;
         match number(&table, meta::FORMAT)? {
             None if !is_new => return Err(StorageError::ForeignFile),
-            Some(found) if found != FORMAT => {
+            Some(found) if found != FORMAT && found != EARLIER_FORMAT => {
                 return Err(StorageError::OtherFormat { found, known: FORMAT });
             }
             _ => {}

@@ -9,7 +9,7 @@
 //! | `notes` | name | the note, checksum |
 //!
 //! A row is: checksum; session u32; flags u8; due at u64 if flag 1; expires at u64 if flag 2, and
-//! if flag 4 it is the same instant; the bytes. Integers are little-endian unless noted otherwise.
+//! if flag 4 it is the same instant; stored at u64 if flag 8; the bytes. Integers are little-endian unless noted otherwise.
 //! A checksum is the CRC-32 of the key and of everything else in the value.
 //!
 //! **Invariants.** `format` can be read in any version of the format. The expiry index holds only
@@ -24,9 +24,12 @@ use ::redb::TableDefinition;
 use crate::store::storage::{Part, PartId, RecordId, SpaceId, Tally, TallyId, Usage};
 use smart_record_core::Timestamp;
 
-/// The format version that is written and read. It includes the cost of a row ([`Usage::ROW`]),
-/// which is part of the stored usage and tallies.
-pub(super) const FORMAT: u32 = 2;
+/// The format version that is written. It includes the cost of a row ([`Usage::ROW`]), which is
+/// part of the stored usage and tallies.
+pub(super) const FORMAT: u32 = 3;
+/// An earlier version that is read: its rows have no flag 8. A file of it becomes one of
+/// [`FORMAT`] when it is opened.
+pub(super) const EARLIER_FORMAT: u32 = 2;
 
 pub(super) type DueKey = [u8; 40];
 
@@ -116,6 +119,7 @@ mod flag {
     pub(super) const DUE: u8 = 1;
     pub(super) const EXPIRES: u8 = 2;
     pub(super) const EXPIRES_WHEN_DUE: u8 = 4;
+    pub(super) const STORED: u8 = 8;
 }
 
 /// An encoded row.
@@ -131,6 +135,8 @@ pub(super) struct Header {
     pub(super) session: u32,
     pub(super) due_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
+    /// The epoch in a row of format 2, which does not say it.
+    stored_at: Timestamp,
     len: usize,
 }
 
@@ -153,16 +159,17 @@ impl Header {
         if flags & flag::EXPIRES_WHEN_DUE != 0 {
             expires_at = due_at;
         }
+        let stored_at = instant(flag::STORED)?.unwrap_or(Timestamp::EPOCH);
         let len = value.len().checked_sub(rest.len())?;
-        Some(Self { session: u32::from_le_bytes(*session), due_at, expires_at, len })
+        Some(Self { session: u32::from_le_bytes(*session), due_at, expires_at, stored_at, len })
     }
 }
 
 impl Row {
     /// Encodes a part as a row.
     pub(super) fn new(id: &PartId, part: &Part<'_>, session: u32) -> Self {
-        let mut flags = 0;
-        let mut instants = [None, None];
+        let mut flags = flag::STORED;
+        let mut instants = [None, None, Some(part.stored_at)];
         if let Some(due_at) = part.due_at {
             flags |= flag::DUE;
             instants[0] = Some(due_at);
@@ -175,7 +182,7 @@ impl Row {
                 instants[1] = other;
             }
         }
-        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(25));
+        let mut value = Vec::with_capacity(part.bytes.len().saturating_add(33));
         value.extend([0; 4]);
         value.extend(session.to_le_bytes());
         value.push(flags);
@@ -188,7 +195,8 @@ impl Row {
         if let (Some(sum), Some((place, _))) = (sum, value.split_first_chunk_mut::<4>()) {
             *place = sum;
         }
-        let header = Header { session, due_at: part.due_at, expires_at: part.expires_at, len };
+        let Part { due_at, expires_at, stored_at, .. } = *part;
+        let header = Header { session, due_at, expires_at, stored_at, len };
         Self { value: value.into(), header }
     }
 
@@ -212,7 +220,8 @@ impl Row {
 }
 
 fn part<'a>(header: &Header, bytes: std::borrow::Cow<'a, [u8]>) -> Part<'a> {
-    Part { bytes, due_at: header.due_at, expires_at: header.expires_at }
+    let Header { due_at, expires_at, stored_at, .. } = *header;
+    Part { bytes, due_at, expires_at, stored_at }
 }
 
 fn checksum(id: &PartId, rest: &[u8]) -> [u8; 4] {
@@ -318,7 +327,8 @@ mod tests {
         for (due_at, expires_at) in
             [(None, None), (at(1), None), (None, at(2)), (at(3), at(3)), (at(4), at(u64::MAX))]
         {
-            let part = Part { bytes: b"bytes".into(), due_at, expires_at };
+            let stored_at = Timestamp::from_millis(9);
+            let part = Part { bytes: b"bytes".into(), due_at, expires_at, stored_at };
             let row = Row::new(&id(1, 2), &part, 7);
             assert_eq!(row.part(), part);
             assert_eq!((row.len(), part_len(row.value())), (5, 5));

@@ -1,6 +1,6 @@
 //! Opening and closing, and the content after a restart.
 
-use ::redb::{Database, TableDefinition};
+use ::redb::{Database, ReadableTable, TableDefinition};
 
 use super::*;
 
@@ -112,17 +112,17 @@ fn another_format_and_another_peer_s_file_are_refused() {
     let error = error.unwrap_err();
     assert_eq!((*error.owner, *error.expected), (local(), peer(1)));
 
-    for found in [1_u32, 3] {
+    for found in [1_u32, 4] {
         set_meta(&device, "format", &found.to_le_bytes());
         let error = open_on(&device, Durability::Immediate).unwrap_err();
-        assert_eq!(error, StorageError::OtherFormat { found, known: 2 });
+        assert_eq!(error, StorageError::OtherFormat { found, known: 3 });
     }
     set_meta(&device, "format", b"nonsense");
     let error = open_on(&device, Durability::Immediate).unwrap_err();
     assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
 
     // None of these attempts has changed anything.
-    set_meta(&device, "format", &2_u32.to_le_bytes());
+    set_meta(&device, "format", &3_u32.to_le_bytes());
     let store = store_on(&device, Durability::Immediate, &clock);
     assert_eq!(store.get(&kad_key(&key)).unwrap().value, b"value");
 }
@@ -248,4 +248,49 @@ fn the_local_node_s_provider_records_survive_a_restart() {
         clock.set(Timestamp::from_millis(T0));
         assert_eq!(open().provided().count(), 2);
     }
+}
+
+/// Rows of format 2 do not say when they were stored, and heads do not count withdrawn spaces.
+#[test]
+fn a_file_of_format_2_is_read() {
+    const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+    let (device, clock) = (Device::default(), clock());
+    let (board, value) = (RecordKey::new("/sr/a"), RecordKey::new("/any/a"));
+    let mut alice = signer(&board, 1, Limits::default());
+    alice.merge(text(10), clock.now(), HOUR).unwrap();
+    alice.withdraw(clock.now()).unwrap();
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    store.write(&board, &one_space(&board, 2, 10, HOUR)).unwrap();
+    store.write(&board, &alice.record(clock.now()).encode()).unwrap();
+    store.write(&value, b"value").unwrap();
+    let before = store.record(&board).unwrap().unwrap();
+    drop(store);
+    alter(&device, |transaction| {
+        let mut rows = transaction.open_table(ROWS).unwrap();
+        let all = rows.iter().unwrap().map(Result::unwrap);
+        let all: Vec<_> = all.map(|(k, v)| (k.value().to_vec(), v.value().to_vec())).collect();
+        assert_eq!(all.len(), 4);
+        for (key, mut row) in all {
+            // Without the flag, and the instant after the others.
+            assert_eq!(row[8] & 8, 8);
+            row[8] &= !8;
+            let at = 9 + 8 * (row[8] & 3).count_ones() as usize;
+            row.drain(at..at + 8);
+            let mut sum = crc32fast::Hasher::new();
+            sum.update(&key);
+            sum.update(&row[4..]);
+            row[..4].copy_from_slice(&sum.finalize().to_le_bytes());
+            rows.insert(&key[..], &row[..]).unwrap();
+        }
+    });
+    set_meta(&device, "format", &2_u32.to_le_bytes());
+    let mut store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.record(&board).unwrap().unwrap(), before);
+    assert_eq!(store.get(&kad_key(&value)).unwrap().value, b"value");
+    assert_eq!(store.counters().rows_discarded, 0);
+    store.write(&board, &one_space(&board, 3, 10, HOUR)).unwrap();
+    drop(store);
+    // Now it is one of this format.
+    let store = store_on(&device, Durability::Immediate, &clock);
+    assert_eq!(store.record(&board).unwrap().unwrap().spaces().len(), 3);
 }
