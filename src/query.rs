@@ -29,7 +29,7 @@ pub(crate) use self::{
     delivery::Delivery,
     joined::{CheckedAnswer, JoinedAnswers, chunks, contains},
     lookup::{Bounds, RecordLookup, Repair},
-    read::Read,
+    read::{Breadth, Read},
     record_put::RecordPut,
 };
 pub use self::{

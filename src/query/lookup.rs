@@ -349,7 +349,7 @@ impl RecordLookup {
 
     /// Whether the record may have parts that were not shown. The slices of one holder have several
     /// sizes, the smallest an eighth of the largest; slices of two holders differ.
-    fn may_be_incomplete(&self) -> bool {
+    pub(crate) fn may_be_incomplete(&self) -> bool {
         if self.joined.record().is_none() {
             return false;
         }

@@ -59,8 +59,8 @@ pub use crate::{
     text::{Printable, parse_cid, printable},
     time::Timestamp,
     validator::{
-        AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, OrderKey, Refusals,
-        Refused, Registry, SpaceRules, Validated, ValidationError, Validator, Validity, best_index,
-        best_of,
+        AcceptAny, Fault, Malformed, MergedSpace, Namespace, NamespaceItem, Namespaces, OrderKey,
+        Refusals, Refused, Registry, SpaceRules, Validated, ValidationError, Validator, Validity,
+        best_index, best_of,
     },
 };
