@@ -403,8 +403,10 @@ struct Author {
 
 #[test]
 fn a_withdrawn_update_is_never_visible_again() {
+    // A disk is closed and opened again in each case.
+    let cases = if new_storage().is_durable() { 12 } else { 400 };
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 400,
+        cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource(
             "proptest-regressions",
         ))),
